@@ -74,7 +74,7 @@ def test_no_bytes_raise_anything(data: bytes) -> None:
 
 @given(st.sampled_from(PREDICATES), st.data())
 def test_no_changed_member_is_verified(predicate: Any, data: st.DataObject) -> None:
-    """A changed payload is never verified, and raises nothing whatever it then says."""
+    """A changed payload is never verified, and raises nothing, whatever its content."""
     made = envelope(KEY, payload(predicate, GOOD.artifact))
     said = json.loads(payload(predicate, GOOD.artifact))
     said["predicate"][data.draw(st.sampled_from(sorted(said["predicate"])))] = data.draw(values)

@@ -29,17 +29,19 @@ from support.bench import Bench
 from support.world import Identity
 
 SMALL = {"HOME_LOG": 20, "OTHER_LOG": 6}
-"""Statements of a share: floods are small, and go far beyond it."""
+"""Statements that a share allows: small, so that small floods exceed it."""
 
 
 def raw_key(who: Identity, name: str = "first") -> RawKey:
-    """The key behind a member of `support.world`, in an attacker's hands."""
+    """The key of a member of `support.world`, for use by an attacker."""
     return RawKey.of_seed(f"{who.inception.label} {name} ed25519")
 
 
 @dataclass(frozen=True)
 class Story:
-    """What is said: honest lines by who logs them at home, in order; the reading that is needed; and the flood."""
+    """All lines of one example: honest lines by the member that logs them, in order; the vote that is needed; and the
+    flood.
+    """
 
     assembly: Assembly
     body: Body
@@ -92,7 +94,9 @@ def _flood(
 
 
 def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[bytes]]]:
-    """The logs of all members, each cut into a few stretches, which come in any order; of one log in its own."""
+    """The logs of all members, each cut into a few segments, which arrive in any order; segments of one log in their
+    own order.
+    """
     logs: dict[Identity, list[bytes]] = {}
     for who, lines in told.honest.items():
         logs[who] = list(lines)

@@ -27,13 +27,13 @@ STRANGE = sha256(b"a body that nobody has seen")
 
 
 def pasts(unlock: int, body: Digest, others: Sequence[Digest]) -> list[RoundBody]:
-    """What the member may say that it ratified last, if a certificate of round `unlock` lets it turn to `body`."""
+    """The earlier RATIFY that the member may claim, if a certificate of round `unlock` lets it turn to `body`."""
     return [RoundBody(round_, past) for past in (body, *others) for round_ in range(1, unlock + 1 - (past != body))]
 
 
 @st.composite
 def certificates(draw: st.DrawFn, previous: Body, body: Body, others: Sequence[Digest], n: int) -> Certificate:
-    """Any certificate for `body` at all: whoever signs INTENTs may say of its past what the rules let it say."""
+    """Any certificate for `body`: the INTENTs may claim any earlier RATIFY that the rules allow."""
     people, few = PEOPLE[n], previous.quorum
     rounds = sorted(draw(st.sets(st.integers(1, ROUNDS), min_size=1, max_size=3)))
     lines: list[Entry] = []

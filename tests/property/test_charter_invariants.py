@@ -38,7 +38,7 @@ WHO, WHICH = st.integers(0, 99), st.integers(0, 1)
 
 
 class Bounded(RuleBasedStateMachine):
-    """`n` members of whom `f` lie, f <= n - q: whatever they sign, to whom, and whatever gets lost."""
+    """`n` members of whom `f` lie, f <= n - q: they sign anything, send it to anyone, and messages get lost."""
 
     n = 4
     f = 1
@@ -127,7 +127,7 @@ class Bounded(RuleBasedStateMachine):
 
 
 def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int) -> None:
-    """Members who hear one another alone do what they can for a draft that all of them want."""
+    """Members that hear only one another try to decide a draft that all of them want."""
     for _ in range(steps if group else 0):
         for voter in group:
             room.acts(voter, want, stalled=True)
@@ -135,7 +135,9 @@ def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int)
 
 
 def all_is_well(room: Parliament) -> None:
-    """Nothing that anybody said makes a fork or an honest liar; and once the network heals, all decide the same."""
+    """No statement makes a fork or proves an equivocation of an honest member; and once the network heals, all decide
+    the same.
+    """
     everything = room.tally()
     assert not everything.forks
     assert {lie.member for lie in everything.equivocations} <= {liar.id for liar in room.liars}
@@ -175,7 +177,9 @@ PHASES = st.lists(
 
 
 def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]]) -> None:
-    """Two thirds of the honest, then others, sit apart; liars support what these want, and show it to them or not."""
+    """Two thirds of the honest members, then others, are partitioned; lying members support their drafts, and show it
+    to them or not.
+    """
     room = Parliament(PEOPLE[:n], f)
     for thirds, want, steps, shown in told:
         group = [voter for at, voter in enumerate(room.honest) if at % 3 in thirds]

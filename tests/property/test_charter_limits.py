@@ -51,7 +51,7 @@ def test_i3_who_blocks_governance_for_ever_changes_no_verdict() -> None:
 
 
 def test_i10_a_removed_member_loses_its_vote_and_nothing_that_was_said() -> None:
-    """Its log holds the publication, and goes on holding it for whoever pins a charter that lists it."""
+    """Its log still holds the publication, for every reader that pins a charter that lists it."""
     previous = GOOD.federation.body
     rest = [seat for seat in previous.members if seat.id != GONE.id]
     removal = draft(previous, members=rest, policy=replace(previous.policy, quorum_change=3))

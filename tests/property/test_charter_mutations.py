@@ -91,7 +91,7 @@ def of_the_round_itself(said: Intent, voted: Ratify) -> bool:
 
 @dataclass(frozen=True)
 class Clause:
-    """A clause by the function that implements it, what stands there without it, and the attack that it prevents."""
+    """A clause: the function that implements it, its replacement, and the attack that it prevents."""
 
     room: object
     function: str
@@ -140,7 +140,7 @@ ECHOES = {
     "_no_intent_after_ratify": "such an INTENT is void or hides a RATIFY; this clause only words the refusal better",
     "_reason_to_wait": "advice on when to go on (7.4); `_enough_votes` is its rule",
 }
-"""Functions that quote a clause and whose loss lets nothing through."""
+"""Functions that quote a clause, and whose loss lets no attack succeed."""
 
 
 @pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)

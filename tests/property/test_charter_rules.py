@@ -55,7 +55,7 @@ votes = st.tuples(st.sets(who, min_size=3), rounds, digests).map(
 readings = st.tuples(st.lists(plain | intents | ratified, max_size=30), st.lists(votes, max_size=3)).map(
     lambda drawn: [*drawn[0], *(reading for vote in drawn[1] for reading in vote)]
 )
-"""Anybody may say anything; now and then a quorum votes."""
+"""Arbitrary statements of arbitrary authors; now and then a quorum votes."""
 
 
 def signed(said: Iterable[Vote]) -> list[Entry]:
@@ -68,7 +68,7 @@ def tally(entries: Iterable[Entry]) -> Tally:
 
 
 def certifying(said: Iterable[Vote], body: Digest) -> set[int]:
-    """Rounds with an intent-certificate, straight from the words of 7.2."""
+    """Rounds with an intent-certificate, computed from the text of 7.2."""
     intents_ = [each for each in said if isinstance(each, Intent) and each.body == body and void_reason(each) is None]
     certified: set[int] = set()
     for at in range(1, 5):
@@ -78,7 +78,7 @@ def certifying(said: Iterable[Vote], body: Digest) -> set[int]:
 
 
 def decided(said: Sequence[Vote], body: Body) -> bool:
-    """Whether q ratified one (round, body) that is intent-certified, straight from the words of 7.3."""
+    """Whether q ratified one (round, body) that is intent-certified, computed from the text of 7.3."""
     votes = [(each.round, each.member) for each in said if isinstance(each, Ratify) and each.body == body.digest]
     return any(len({member for round_, member in votes if round_ == at}) >= 3 for at in certifying(said, body.digest))
 
@@ -177,7 +177,9 @@ def test_a_tally_takes_any_statements(
 @given(st.sampled_from([4, 5, 7, 10]), st.data())
 @settings(max_examples=examples(25), deadline=None)
 def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: int, data: st.DataObject) -> None:
-    """Whoever lost a split gives way when the tool says so; then one body is decided, and in few rounds."""
+    """Members whose draft lost a split give way when the tool tells them to; then one body is decided, in few
+    rounds.
+    """
     people = PEOPLE[:count]
     start = founded(people)
     choices = drafts(start, 3)

@@ -28,7 +28,7 @@ LEASE = 300
 
 @dataclass
 class Node:
-    """A node of its own member. Its clock runs `rate` times as fast as time does, and begins at its start."""
+    """A member's node. Its clock runs at `rate` times real time, and begins at its start."""
 
     number: int
     rate: float
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Request:
-    """A challenge on its way: from a dropper's withdrawal to a holder."""
+    """A challenge in transit: from a node that withdraws to a holder."""
 
     removal: int
     dropper: int
@@ -109,7 +109,7 @@ class ConcurrentRemovals(RuleBasedStateMachine):
 
     @rule(answer=answers)
     def an_answer_arrives_maybe_late_or_twice(self, answer: Request | None) -> None:
-        """It is good for the challenge that it answers only: the nonce says which."""
+        """It is valid for the challenge that it answers only, by the nonce."""
         if answer is not None and self.nodes[answer.dropper].removal is self.removals[answer.removal]:
             self.removals[answer.removal].add(self.nodes[answer.holder].member, JURISDICTIONS[answer.holder])
 
@@ -161,7 +161,7 @@ def test_three_droppers_that_count_only_on_one_another_all_fail() -> None:
 
 
 def test_one_after_the_other_they_stop_at_the_minimum() -> None:
-    """Four holders, each withdraws alone with all the time it needs: two are left."""
+    """Four holders, each withdraws alone with all the time it needs: two remain."""
     now, left = PAUSE, list(HOLDERS)
     leases = [Leases(0.0) for _ in HOLDERS]
     for dropper in HOLDERS:

@@ -123,7 +123,7 @@ def test_fixed_pieces_tile_the_file_within_bounds(size: int, path: str) -> None:
 
 
 def header_of(lengths: list[int], padding: int) -> bytes:
-    """A safetensors header, `padding` bytes longer than it need be, of tensors with these lengths."""
+    """A safetensors header, `padding` bytes longer than necessary, of tensors with these lengths."""
     ends = itertools.accumulate(lengths)
     tensors = {
         str(number): {"data_offsets": [end - length, end]}

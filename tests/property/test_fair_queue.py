@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 KEYS = st.sampled_from(("a", "b", "c", "d"))
 PATHS = st.tuples(KEYS, st.integers(0, 3))
 STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3)), st.integers(0, 199)), max_size=200)
-"""A path to put something under, None to take, a path to charge, or the number of what to discard."""
+"""A path to add an item under, None to take one, a path to charge, or the number of an item to discard."""
 
 
 @given(STEPS)

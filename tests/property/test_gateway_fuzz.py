@@ -33,7 +33,7 @@ PATIENCE = 20.0
 """Seconds after which a request counts as hung."""
 EXPECTED = {200, 206, 302, 304, 307, 400, 401, 403, 404, 405, 409, 413, 416, 422, 503}
 SECRETS = (b"PRIVATE KEY", b"[listen]", b"root:")
-"""What lies in files that no route serves: a node's keys, its settings, a system's users."""
+"""Content of files that no route serves: a node's keys, its settings, a system's users."""
 NOT_HTTP = b"Invalid HTTP request received."
 
 
@@ -150,7 +150,7 @@ def test_no_request_breaks_a_route_at_length(
 
 
 def test_the_words_above_reach_every_route(target: Target) -> None:
-    """A fuzz that is turned away at the door would find nothing."""
+    """If no route were reached, the fuzz test would find nothing."""
     _, _, index = call(target, "GET", "/tlog")
     log = json.loads(index)["logs"][0]["prefix"].rpartition("/")[2]
     for path in (
@@ -248,7 +248,7 @@ def call(
 
 
 def exchange(target: Target, data: bytes, *, end: bool) -> bytes:
-    """All that comes back, until the connection ends; with `end` nothing more is sent, and the server is told so."""
+    """All bytes of the server until the connection ends; with `end` the client closes its side after sending."""
     with socket.create_connection(("127.0.0.1", target.port), timeout=PATIENCE) as connection:
         connection.sendall(data)
         if end:

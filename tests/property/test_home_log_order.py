@@ -50,7 +50,7 @@ def publisher(home: str) -> Identity:
 
 
 def by_origin(*, moved: bool) -> RotationChain:
-    """The keys of a publisher that named its home log by its origin; `moved`: and added the key by a rotation."""
+    """The keys of a publisher that named its home log by its origin; with `moved` it added the key by a rotation."""
     owner = owner_of(publisher(CH.origin))
     return follow(owner.state, [owner.to("moved", home=str(CH.record.log))[1]] if moved else [])
 
@@ -64,7 +64,7 @@ CHAINS = (
 
 @dataclass(frozen=True)
 class Lie:
-    """One record under `origin`, and the places of the versions in its log."""
+    """One record under `origin`, and the positions of the versions in its log."""
 
     number: int
     origin: str

@@ -19,7 +19,7 @@ from support import weights
 
 
 class Counting(io.BytesIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes that are read."""
 
     count = 0
 

@@ -48,7 +48,7 @@ PIECES = SideObject(sha256(b"pieces"), 1)
 
 
 def ways(person: Identity) -> tuple[tuple[Owned, ...], tuple[Entry, ...]]:
-    """The states of an identity, a dispute among them, and the rotations that lead there."""
+    """The states of an identity, one of them disputed, and the rotations that lead there."""
     start = of(person)
     name = person.inception.label
     first, to_first = start.to(f"{name} first")
@@ -68,14 +68,14 @@ def said(who: int, artifact: SideObject, name: str, version: str, keys: Sequence
 
 
 def padded(entry: Entry) -> bytes:
-    """The same statement with one more signature, which no record asks for."""
+    """The same statement with one additional signature by an unlisted key."""
     more = EnvelopeSignature(STRANGER.keys[0].public.id, bytes(64))
     signatures = tuple(sorted((*entry.envelope.signatures, more), key=lambda signature: signature.keyid))
     return replace(entry.envelope, signatures=signatures).encode()
 
 
 def broken(entry: Entry) -> bytes:
-    """The same statement under a signature that is not one."""
+    """The same statement with an invalid signature."""
     first, *others = entry.envelope.signatures
     other = replace(first, sig=bytes([first.sig[0] ^ 1]) + first.sig[1:])
     return replace(entry.envelope, signatures=(other, *others)).encode()
@@ -83,8 +83,9 @@ def broken(entry: Entry) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A line, and what has to be proven before it is: `who` says it, by the keys after these rotations, or as a
-    node."""
+    """A line, and what has to be proven before it: `who` is its author, with the keys after these rotations, or as a
+    node.
+    """
 
     line: bytes
     statement: str
@@ -99,7 +100,7 @@ class Case:
 
 @functools.cache
 def cases(who: int) -> tuple[Case, ...]:
-    """All that one person and its node ever say."""
+    """All lines of one identity and its node."""
     states, (to_first, to_other, to_second) = WAYS[who]
     person, mine, by = PEOPLE[who], NODES[who], Author("identity", PEOPLE[who].id)
     rotations = ((to_first, ()), (to_other, ()), (to_second, (to_first,)))
@@ -126,7 +127,7 @@ def cases(who: int) -> tuple[Case, ...]:
 
 
 WRONG = ("draft", "hold")
-"""What no node may say, and what is no hold."""
+"""Statements that no node may make, and one that is no hold."""
 
 
 def _case(entry: Entry, who: int, needs: str, after: tuple[Entry, ...] = ()) -> Case:
@@ -142,8 +143,9 @@ def lines(draw: st.DrawFn) -> Case:
 
 
 def provable(logs: Sequence[Sequence[Case]]) -> set[tuple[object, ...]]:
-    """The model: statement, log and index of the first good copy in each log, found by trying again until nothing more
-    is proven."""
+    """The model: statement, log and index of the first valid copy in each log, computed by repetition until nothing
+    more is proven.
+    """
     good: set[str] = set()
     while more := {case.statement for log in logs for case in log if case.statement not in good and _good(case, good)}:
         good |= more
@@ -165,7 +167,7 @@ def _good(case: Case, good: set[str]) -> bool:
 
 
 class Node:
-    """A ledger and its intake. What arrives is a prefix of each log."""
+    """A ledger and its intake. It has a prefix of each log."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp())

@@ -74,7 +74,8 @@ def logged(writer: Node, *lines: bytes, after: int = 5) -> Log:
 @functools.cache
 def of_others() -> tuple[bytes, ...]:
     """Statements that strangers, members and rivals could add: the same lines as claims and in proofs. A hybrid
-    signature is another one each time."""
+    signature is different each time.
+    """
     return tuple(said_by_others())
 
 
@@ -113,7 +114,7 @@ def said_by_others() -> Iterator[bytes]:
 
 
 def other_proofs() -> Iterator[InclusionEvidence]:
-    """Proofs that hold and show less, or more, or something else, and proofs that do not hold."""
+    """Valid proofs that show less, more, or something else, and invalid proofs."""
     good, line = TlogProof.parse(GOOD.proofs[-1].data), GOOD.proofs[-1].line
     yield InclusionEvidence(line, b"junk")
     yield InclusionEvidence(line, replace(good, index=good.index + 1).encode())
@@ -170,7 +171,7 @@ CORE_PROOFS = [GOOD.proofs[-1], BASES[2][1][0]]
 
 
 def some(core: list[T], pool: list[T]) -> st.SearchStrategy[list[T]]:
-    """A few of those that decide, and few or many of all."""
+    """A few of the lines that decide, and few or many of all."""
     few = st.lists(st.sampled_from(pool), max_size=3)
     return st.tuples(st.lists(st.sampled_from(core), max_size=10), few | st.lists(st.sampled_from(pool))).map(
         lambda drawn: [*drawn[0], *drawn[1]]
@@ -190,7 +191,7 @@ def evidence_of(base: int) -> Evidence:
 
 @functools.cache
 def passed_alone(base: int) -> list[set[str]]:
-    """What a base passes under each policy: it is asked for in every example."""
+    """The rows that a base passes under each policy; every example needs them."""
     return [passed(evidence_of(base), policy) for policy in POLICIES]
 
 
@@ -299,7 +300,7 @@ def test_the_order_of_evidence_changes_nothing(
 
 
 READERS = [EvidenceReader(), EvidenceReader(50_000)]
-"""Readers that keep what all examples read, and that forget most of it."""
+"""Readers that keep the documents of all examples, and readers that forget most of them."""
 
 
 def changed(data: bytes, at: int, by: int) -> bytes:

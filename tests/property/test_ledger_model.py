@@ -32,7 +32,7 @@ steps = st.one_of(st.integers(0, 3), st.integers(0, 300))
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One own log and one mirrored log, each beside its model; `all_lines` has what both will ever say."""
+    """One own log and one mirrored log, each compared with its model; `all_lines` has all lines of both."""
 
     @initialize()
     def open(self) -> None:
@@ -86,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.staged > self.models[FAR].size)
     @rule()
     def advance_over_what_is_staged(self) -> None:
-        """Succeeds exactly where everything that is staged is good."""
+        """Succeeds exactly if everything that is staged is valid."""
         before = self.models[FAR].size
         note = FAR.note_over(all_lines()[: self.staged])
         try:

@@ -50,7 +50,7 @@ def manifest(number: int) -> Manifest:
 
 
 class Bench:
-    """Copies that begin and end, and what of them is on the disk."""
+    """Copies that begin and end, and their bytes on the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger.open(folder, lambda: 0)

@@ -17,7 +17,7 @@ claims = st.lists(st.sampled_from(CLAIMANTS), max_size=12)
 
 
 def newcomer(orders: list[list[PublisherClaim]]) -> Preference | None:
-    """What somebody resolves who remembers nothing."""
+    """The resolution of a user without earlier pulls."""
     seen: dict[Digest, PublisherClaim | None] = {
         member: order[0] if order else None for member, order in zip(MEMBERS, orders, strict=True)
     }

@@ -51,8 +51,9 @@ wanted = st.builds(
 
 
 class Lending(RuleBasedStateMachine):
-    """A provider that tries everything with its book, and dies now and then; a second book that only reads the log; and
-    a count of nodes by hand, hour by hour."""
+    """A provider that tries every record on its chain, and is killed now and then; a second chain state that only reads
+    the log; and a separate count of nodes, hour by hour.
+    """
 
     grants = Bundle("grants")
 
@@ -117,7 +118,7 @@ class Lending(RuleBasedStateMachine):
 
     @rule()
     def die(self) -> None:
-        """Everything but the log is lost."""
+        """Everything except the log is lost."""
         log, entries = Written(), self.log.entries
         for index, entry in enumerate(entries):
             log.log.read(index, entry, True)
@@ -163,7 +164,7 @@ TestLending = Lending.TestCase
 
 
 def _life() -> Written:
-    """A chain in which everything happened once."""
+    """A chain with a record of every kind."""
     log = Written()
     chain = log.post(small())
     first = log.grant(chain, hours(0, 10, nodes=2, amount=30), at=START)

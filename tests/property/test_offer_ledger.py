@@ -45,7 +45,7 @@ class Lending(RuleBasedStateMachine):
 
     @rule(allocations=st.lists(wanted, max_size=4), point=st.none() | st.sampled_from(POINTS))
     def ask_and_approve_at_once(self, allocations: list[SliceAllocation], point: str | None) -> None:
-        """What is asked for now, and what was asked for and perhaps answered before; and perhaps dying meanwhile."""
+        """New requests, and requests that may have been answered before; the node may be killed meanwhile."""
         for allocation in allocations:
             said = GrantRequest(BORROWER, self.offer, (allocation,), len(self.asked))
             self.asked.append(self.granting.say(said))

@@ -39,7 +39,7 @@ SEEDS: Final = ("0", "1", "424242")
 
 
 def everything() -> Case:
-    """Of each kind of statement several, by different people, true and false ones."""
+    """Several statements of each kind, by different authors, true and false."""
     published = release()[0]
     lost = Compromise(SWISS_AI.signer.public.id, SWISS_AI.inception.home, 3)
     text = "the laptop is gone"

@@ -76,7 +76,7 @@ NOT_SG = [each.entry.line for each in (CH, ES, KR)]
 
 
 def listing(**seats: Owned) -> Body:
-    """The charter with these members' keys as they are now; nobody certified it."""
+    """The charter with the current keys of these members; it has no certificate."""
 
     def moved(member: Member) -> Member:
         owned = seats.get(member.jurisdiction)
@@ -191,7 +191,9 @@ THIEVES = [
     SWISS_AI.signer,
     SECOND.keys[0],
 ]
-"""Every key of all members, and keys of the publisher without its recovery keys; the last two are whole ones."""
+"""Every key of all members, and keys of the publisher without its recovery keys; the last two are complete
+identities.
+"""
 
 
 @given(
@@ -222,7 +224,9 @@ def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[
 
 
 def forged_rotation(state: Owned, to: HybridSigner, signers: list[HybridSigner]) -> Entry:
-    """`state` rotated to the thief's key: as far as the thief can sign it, naming recovery keys that it has not."""
+    """A rotation of `state` to the thief's key, signed with the keys that the thief has; it names recovery keys that
+    the thief does not have.
+    """
     keys = replace(SECOND.state.keys, keys=(to.public,))
     seq = (state.state.seq or 0) + 1
     rotation = Rotation(SWISS_AI.id, seq, state.state.digest, keys, (to.public.id,))

@@ -20,7 +20,9 @@ THIEF = signer("thief", CLASSICAL)
 
 @functools.cache
 def step(path: str, to: str) -> tuple[Owned, Entry]:
-    """The state at `path`, rotated to what `to` names: a tree of states, of which an honest owner walks one branch."""
+    """The state at `path`, rotated to the state that `to` names: a tree of states, of which an honest owner follows one
+    branch.
+    """
     return state(path).to(path + to, keys=2, recovery=3)
 
 
@@ -34,7 +36,7 @@ STEPS = st.lists(PATHS, max_size=12).map(lambda paths: [step(path[:-1], path[-1]
 
 
 def forged(entry: Entry) -> Entry:
-    """The same words without what makes them true."""
+    """The same content without valid signatures."""
     rotation, used = parse_rotation(entry)
     mine = replace(rotation, keys=KeySet((THIEF.public,), 1))
     return sign_statement(rotation_statement(mine, used), THIEF)

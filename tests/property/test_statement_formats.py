@@ -329,7 +329,7 @@ DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where something stands in a JSON document, the document itself first."""
+    """The positions of all values in a JSON document, the document itself first."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, item in inside for place in places(item, (*path, key)))]
 

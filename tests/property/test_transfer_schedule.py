@@ -21,14 +21,16 @@ STEPS = 20_000
 LIMITS = TransferLimits(streams=4, buffers=6, run_bytes=32 * MIB, fast=2.0 * MIB)
 KINDS = ("honest", "liar", "silent", "flaky", "dripping", "teasing", "breaking", "absent")
 TEASED = 600
-"""Bytes of each piece that a teasing source sends one a second, after the rest at its rate."""
+"""Bytes of each piece that a teasing source sends slowly, one a second, after the rest at its rate."""
 GENUINE = 2
-"""Pieces that a teasing source delivers first, so that its rate is measured."""
+"""Pieces that a teasing source delivers at its rate first, so that its rate is measured."""
 
 
 @dataclass
 class World:
-    """Sources of given kinds and rates, a clock, and the promises of the schedule checked after each step."""
+    """A simulation: sources of given kinds and rates, a clock, and the promises of the schedule, checked after each
+    step.
+    """
 
     lengths: list[int]
     kinds: dict[SourceKey, str]

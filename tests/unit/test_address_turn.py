@@ -10,7 +10,7 @@ COUNT = 3
 
 
 def rounds(turn: AddressTurn, seconds: int, works: set[int]) -> list[int]:
-    """The addresses that are called in one round a second."""
+    """The addresses that are called, with one round a second."""
     called = []
     for now in range(seconds):
         turn.begin(float(now))

@@ -38,7 +38,7 @@ class _Record:
 
 
 class Told:
-    """A session whose nodes say about each artifact that it comes from two others, with no end."""
+    """A session whose nodes claim for each artifact that it is derived from two others, without an end."""
 
     pins: tuple[Federation, ...] = ()
     record = _Record()

@@ -28,7 +28,7 @@ def row(what: Case) -> Row:
 
 
 def until(*days: int) -> Case:
-    """Two of Anna, Ben and Carla are asked for; each approves until so many days after the time of the policy."""
+    """The policy requires two of Anna, Ben and Carla; each approves until so many days after the time of the policy."""
     lines = [by(who, until=AS_OF + each * DAY) for who, each in zip((ANNA, BEN, CARLA), days, strict=False)]
     return asking().saying(*(line for pair in lines for line in pair))
 

@@ -145,7 +145,7 @@ def test_what_is_no_question_of_a_node_and_no_end_of_one_is_refused() -> None:
 
 
 def test_audits_count_up_to_a_day_ahead_of_the_clock() -> None:
-    """Clocks of two nodes differ by less than a day; a result of a later day is none."""
+    """Clocks of two nodes differ by less than a day; a result of a later day does not count."""
     for day, state in ((TODAY + 1, VERIFIED), (TODAY + 2, CLAIMED)):
         assert judged(AuditResult(OWN, day, PASSED, 3)) == state
     for day, state in ((TODAY + 1, FAILED), (TODAY + 2, VERIFIED)):

@@ -90,7 +90,7 @@ def test_a_member_that_joins_or_leaves_changes_nobody_elses_place() -> None:
 
 
 def test_a_members_own_choices_do_not_move_it() -> None:
-    """Keys and names of its own choice: only the order of admission counts."""
+    """Its keys and names are its own choice: only the order of admission counts."""
     body = body_of(40, countries=1)
     other = replace(body.members[9], id=sha256(b"ground for long"), name="another")
     seats = (*body.members[:9], other, *body.members[10:])
@@ -107,7 +107,7 @@ def test_the_work_is_spread() -> None:
 
 
 class World:
-    """Nodes of which each decides for one log, and sees what the live ones tell."""
+    """Nodes that each decide for one log, and see the cosignatures that the running ones tell."""
 
     def __init__(self, count: int, owner: int = 0, quorum: int = 2) -> None:
         self.now = 1_000_000.0
@@ -142,7 +142,7 @@ class World:
         return NewestHead("log", self.size, b"", tuple(lines))
 
     def grow(self) -> None:
-        """A new checkpoint, which nobody has cosigned yet."""
+        """A new checkpoint without cosignatures."""
         self.size += 1
         self.told.clear()
 
@@ -223,7 +223,7 @@ def test_after_a_few_doublings_enough_reachable_members_tell_theirs(
 
 
 def test_members_further_back_do_not_release_those_before_them() -> None:
-    """Colluding members tell theirs and hope that honest ones fall silent."""
+    """Colluding members tell theirs, so that honest ones might stop."""
     world = World(30)
     world.dead = set(world.order[2:5])
     for member in world.order[20:]:

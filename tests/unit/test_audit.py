@@ -112,7 +112,7 @@ def test_a_layout_whose_root_is_not_known_is_not_audited() -> None:
 
 @pytest.mark.parametrize(("lost_share", "pieces"), [(0.05, 10), (0.05, 30), (0.01, 30), (0.2, 5)])
 def test_a_prover_that_lost_pieces_is_caught_as_often_as_computed(lost_share: float, pieces: int) -> None:
-    """Over 4,000 audits the share of those that are caught is within four standard deviations of 1-(1-d)^c."""
+    """Over 4,000 audits the share of failures is within four standard deviations of 1-(1-d)^c."""
     count, runs = 2_000, 4_000
     numbers, _ = artifact((b"\0" * count, (1,) * count))
     lost = frozenset(CHANCE.sample(range(count), int(lost_share * count)))
@@ -138,7 +138,7 @@ def test_who_answers_from_a_copy_with_lost_pieces_fails_exactly_when_one_is_aske
     damaged_copy = Damaged({**copy.files, blob: bytes(damaged)}, copy.cut)
 
     def pretend(challenge: AuditChallenge) -> tuple[bytes, list[tuple[bytes, ...]]]:
-        """Answer with the true records and paths, and hashes over what is left."""
+        """Answer with the true records and paths, and hashes over the remaining bytes."""
         nonce = draw_nonce(CHANCE)
         read = [
             replace(
@@ -196,7 +196,7 @@ def test_an_answer_that_another_node_signed_is_refused() -> None:
 
 
 def test_hashes_for_another_nonce_of_the_prover_do_not_pass() -> None:
-    """Who kept the hashes of one challenge cannot use them under a nonce of its own choice."""
+    """The hashes of an earlier challenge cannot be used under a nonce of the prover's choice."""
     numbers, copy = big()
     challenge = challenge_of(numbers)
     read = read_pieces(challenge, draw_nonce(CHANCE), numbers, copy)
@@ -268,7 +268,9 @@ def test_a_wrong_answer_convicts_its_signer_at_every_reader_who_has_the_piece() 
 
 
 def test_a_lying_auditor_has_no_evidence_against_an_honest_node() -> None:
-    """Whatever it logs about an answer that was right, readers find nothing wrong with what the prover signed."""
+    """If an auditor logs a failure for a correct answer, readers find nothing wrong with the answer that the prover
+    signed.
+    """
     numbers, copy = big()
     challenge = challenge_of(numbers)
     line, _ = answered(challenge, numbers, copy)

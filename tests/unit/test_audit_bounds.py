@@ -60,7 +60,7 @@ NONCE = sha256(b"the prover's nonce")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source of numbers that are known: the last ones, and these bits."""
+    """A source of known random numbers: the last ones, and these bits."""
 
     bits: int = 1
 

@@ -86,7 +86,7 @@ def test_a_backup_restores_to_the_same_node(tmp_path: Path, home: NodeHome, made
 
 
 def test_a_restored_ledger_is_marked_as_a_copy_even_before_its_first_entry(tmp_path: Path, made: Path) -> None:
-    """So the node signs nothing for its log before a quorum answered, and nothing for outside logs."""
+    """So the node signs nothing for its log before a quorum has answered, and nothing for outside logs."""
     restore_backup(made, tmp_path / "new", environ={})
     folder = tmp_path / "new" / "data"
     with closing(Ledger.open(folder, lambda: NOW)) as ledger:

@@ -38,7 +38,7 @@ def members_of(bodies: Iterable[Body], *entries: Entry) -> set[Member]:
 
 
 def with_payload(entry: Entry, old: bytes, new: bytes) -> Entry:
-    """The statement with other bytes in its payload, signed by somebody."""
+    """The statement with another payload under the same signatures."""
     assert old in entry.envelope.payload
     return parse_entry(sign_payload(entry.envelope.payload.replace(old, new), KR.online).encode())
 
@@ -76,7 +76,7 @@ OWNER = seat("CA", ("ed25519",))
 LATER, ROTATION = replace(of(OWNER), keys=(signer("a hybrid key"),)).to("later")
 HYBRID = replace(OWNER.member, keys=LATER.state.keys, recovery=LATER.state.recovery)
 OLD, NEW = draft([OWNER.member, SG.seat.member]), draft([HYBRID, SG.seat.member])
-"""An older charter lists classical keys of one member, and a newer one the hybrid keys that came after them."""
+"""An older charter lists classical keys of one member, and a newer one the hybrid keys that followed them."""
 RECORD = replace(CH.record, member=OWNER.id)
 
 
@@ -268,7 +268,7 @@ def test_of_cosignatures_of_one_member_that_are_alike_the_first_counts() -> None
 
 
 class SameId(VerifierKey):
-    """A key that was made to have the short id of another one, which has 32 bits."""
+    """A key that was searched to have the same short id of 32 bits as another one."""
 
     @property
     def key_id(self) -> bytes:

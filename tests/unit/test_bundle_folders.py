@@ -130,7 +130,7 @@ async def test_the_progress_of_a_continued_export_adds_up_to_its_work(tmp_path: 
 
 
 async def test_an_export_that_is_interrupted_computes_no_more_parity(tmp_path: Path) -> None:
-    """Its thread would keep the program from ending for as long as that takes."""
+    """Otherwise its thread would delay the end of the program."""
     node, order = some_node(tmp_path), ExportOrder(everything=True, disks=DiskPlan(code=ErasureCode(1, 2)))
     parity, begun, released = list[Event](), threading.Event(), threading.Event()
 
@@ -242,7 +242,7 @@ async def test_a_disk_that_becomes_full_is_told_as_that(tmp_path: Path, monkeypa
 
 
 async def test_a_file_system_without_large_files_is_named_with_the_option_that_helps(tmp_path: Path) -> None:
-    """FAT, as most sticks are sold with, has files of up to 4 GiB."""
+    """FAT, the usual format of sticks, has files of up to 4 GiB."""
     node, before = some_node(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, before[1]))
     try:
@@ -298,7 +298,7 @@ HOSTILE_DOCUMENTS: dict[str, Callable[[Release], tuple[bytes, bytes]]] = {
 
 
 def logged(node: MemoryNode, manifest: bytes, index: bytes, licence: SideObject | None = None) -> None:
-    """A member's own node logs what it likes, and all others mirror it."""
+    """A member's own node logs any line, and all others mirror it."""
     by, documents = Publisher.generate(), (SideObject.of(manifest), SideObject.of(index))
     named = Published(by.id, Name.parse("evil/model@v1"), documents[0].digest, *documents, Licence("MIT", licence))
     node.lines += [by.announcement, sign_published(named, by.signer).line]
@@ -452,7 +452,7 @@ def _index(**members: object) -> Callable[[Path], None]:
 
 
 def _listed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Change the list of contents, and its hash in the index: whoever makes a bundle can."""
+    """Change the list of contents, and its hash in the index, as the maker of a bundle can."""
 
     def apply(folder: Path) -> None:
         rewritten(folder, "contents", change)

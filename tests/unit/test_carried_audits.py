@@ -32,7 +32,7 @@ FILES = [b"the weights", b"the tokenizer"]
 
 
 class Carrying(WithdrawingNode):
-    """A node that audits and answers by file. It is never asked over a network, and its budget for that is nothing."""
+    """A node that audits and answers by file. It is never asked over a network, and its budget for that is 0."""
 
     def __init__(self, folder: Path, place: int) -> None:
         super().__init__(folder / "node", FolderStore(folder / "store"), place)
@@ -90,7 +90,7 @@ class Carrying(WithdrawingNode):
         return [challenge async for challenge in self.carried.draw(prover.signer.record.name, None, 10)]
 
     def results(self, artifact: Digest, of: WithdrawingNode) -> list[tuple[int, str]]:
-        """Day and outcome of the results about the copy of a node, as this node has them."""
+        """Day and outcome of the results about a node's copy, at this node."""
         row = next(row for row in self.index.copies(artifact) if row.log == of.log)
         return [(result.day, result.outcome) for result in row.results]
 

@@ -120,7 +120,7 @@ def test_swapped_and_missing_pieces_are_wrong(engine: ContinueFrom) -> None:
 
 
 def test_states_from_which_wrong_bytes_follow_break_the_chain_elsewhere(engine: ContinueFrom) -> None:
-    """Whoever makes the records, the publisher too, can make one piece right with other bytes, never all of them."""
+    """The maker of the records, even the publisher, can make one piece with wrong bytes pass, but never all of them."""
     records, evil = records_of(DATA, engine), random.Random(2).randbytes(PIECE_SIZE)
     hashed = engine(*start_of(records, 1))
     hashed.update(evil)

@@ -38,7 +38,7 @@ def lines(entries: Iterable[Entry]) -> list[bytes]:
 
 
 def passed(body: Body, *more: Entry) -> list[Entry]:
-    """What makes `body` follow `FIRST`, as far as three of four and `more` can."""
+    """The certificate of `body` after `FIRST`, as far as three of four members and `more` can make it."""
     return [*votes(PEOPLE[:3], FIRST, body), *more]
 
 
@@ -57,7 +57,7 @@ def seats(*changed: Member) -> list[Member]:
 
 
 def five(*newcomers: Member) -> Body:
-    """A body with one member more, whose quorum is four."""
+    """A body with one more member, whose quorum is four."""
     return draft(FIRST, members=[*FIRST.members, *newcomers], policy=replace(FIRST.policy, quorum_change=4))
 
 
@@ -275,7 +275,7 @@ def test_a_thief_of_a_governance_key_cannot_rotate_with_it() -> None:
 
 
 def test_a_liar_cannot_hide_what_it_said_in_a_flood_of_words() -> None:
-    """Whoever counted its INTENT has a lock that all others must see."""
+    """Each member that counted its INTENT has a lock that all others must see."""
     said = votes([CH, SG, KR], FIRST, ONE, 2)
     flood = [KR.says(intent(FIRST, KR.id, 1, sha256(b"%d" % number))) for number in range(600)]
     assert assemble(FIRST, ONE, said) is not None
@@ -283,7 +283,7 @@ def test_a_liar_cannot_hide_what_it_said_in_a_flood_of_words() -> None:
 
 
 def test_a_claim_to_have_ratified_in_its_own_round_is_void() -> None:
-    """By the letter of 7.2 it would need no unlock, and by that of 7.3 it would contradict nothing."""
+    """By the text of 7.2 it would need no unlock, and by that of 7.3 it would contradict nothing."""
     later = [intent(FIRST, each.id, 2, OTHER, last_ratified=RoundBody(2, OTHER.digest)) for each in (CH, SG, ES)]
     said = [*map(by_member, later), *votes([CH, SG, ES], FIRST, OTHER, 2)[1::2]]
     assert refusal(OTHER, said) == "CHARTER-INTENT"

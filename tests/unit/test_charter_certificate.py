@@ -48,7 +48,7 @@ def lines(room: Assembly) -> list[bytes]:
 
 
 def refusal(room: Assembly, body: Body, *, code: str = "CHARTER-QUORUM") -> str:
-    """Why what the room holds is no certificate; neither by `certify` nor by `assemble`."""
+    """The reason why the statements of the assembly are no certificate, the same from `certify` and from `assemble`."""
     assert assemble(room.body, body, room.lines) is None
     with pytest.raises(Untrusted) as caught:
         certify(room.body, body, lines(room))
@@ -57,7 +57,7 @@ def refusal(room: Assembly, body: Body, *, code: str = "CHARTER-QUORUM") -> str:
 
 
 def certified(room: Assembly, body: Body) -> Certificate:
-    """The certificate that the room can make, by its own lines alone."""
+    """The certificate that the statements of the assembly make."""
     made = assemble(room.body, body, reversed(room.lines))
     assert made is not None
     assert certify(room.body, body, reversed(made.lines)).body == body
@@ -246,7 +246,7 @@ def test_a_newcomer_without_a_vote_agrees_too(room: Assembly) -> None:
 
 
 def test_a_new_set_accepts_by_its_own_quorum(room: Assembly) -> None:
-    """Who asks that all of four agree from now on needs all four, though three may change the charter today."""
+    """A draft that requires all four members from now on needs all four, though three may change the charter today."""
     body = draft(room.body, policy=CharterPolicy(4, 1, 1, 0))
     vote(room, body, A, B, C)
     assert refusal(room, body) == "3 of its own members accepted it, not 4"
@@ -265,7 +265,7 @@ def test_members_that_leave_do_not_accept_for_those_who_stay() -> None:
 
 
 def test_the_members_before_decide_by_their_own_quorum() -> None:
-    """No flood of newcomers outvotes them, and no new policy lowers the bar that it has to pass."""
+    """Neither the number of newcomers nor a new policy lowers the quorum for this change."""
     room = Assembly(members(4))
     room.body = found(SEATS, quorum_change=4)
     body = reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member])
@@ -441,7 +441,7 @@ def test_consents_of_others_are_passed_over(room: Assembly, body: Body) -> None:
 
 
 def test_an_observer_consents_with_keys_that_its_seat_lists(room: Assembly) -> None:
-    """Its inception is no way back to keys that it left before the charter."""
+    """Its inception does not make keys valid again that it rotated away before the charter."""
     begun = of(D)
     second, rotation = begun.to("second")
     seat_ = replace(D.member, keys=second.state.keys, recovery=second.state.recovery)

@@ -27,7 +27,7 @@ X = Digest("5" * 64)
 
 
 class Card:
-    """As much of a newcomer's node card as a draft needs."""
+    """The part of a newcomer's node card that a draft needs."""
 
     def __init__(self, who: Identity) -> None:
         made = node(who)

@@ -15,13 +15,13 @@ NAMES = {LIAR: "Liar", FIRST: "First", SECOND: "Second"}
 
 
 def confirmation(times: dict[Digest, dict[Digest, int]]) -> Confirmation:
-    """`times`: of the home log of each member, the times of its cosigners."""
+    """`times`: for the home log of each member, the times of its cosigners."""
     heads = [HomeLogHead(member, NAMES[member], "CH", "log", 1, made, CURRENT) for member, made in times.items()]
     return Confirmation(1, sha256(b"body"), tuple(heads), 2)
 
 
 class Shown:
-    """What a command prints."""
+    """The output of a command."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

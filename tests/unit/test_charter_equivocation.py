@@ -41,7 +41,7 @@ def votes_read(room: Assembly) -> dict[Vote, Entry]:
 
 
 def lies(room: Assembly) -> tuple[EquivocationProof, ...]:
-    """What the readings show; and each proof holds by itself, in either order of the world's lines."""
+    """The equivocations that the votes show; each proof is valid by itself, with its two lines in either order."""
     found = find_equivocations(votes_read(room))
     for lie in found:
         owner = next(who for who in SEATS if who.id == lie.member)

@@ -38,7 +38,7 @@ def room() -> Assembly:
 
 
 def actions(tally: Tally) -> dict[str, set[Digest]]:
-    """Who has to do what."""
+    """The actions that are due, by member."""
     found: dict[str, set[Digest]] = {}
     for duty in tally.duties:
         found.setdefault(f"{duty.action} {duty.round}", set()).add(duty.member)
@@ -46,14 +46,14 @@ def actions(tally: Tally) -> dict[str, set[Digest]]:
 
 
 def follow_on(room: Assembly, body: Body) -> Assembly:
-    """The same room, once `body` is decided: what it says next is about the successor of `body`."""
+    """The same assembly, once `body` is decided: its next statements are about the successor of `body`."""
     later = Assembly(room.seats, lines=room.lines, bodies=room.bodies)
     later.body = body
     return later
 
 
 def decided(room: Assembly, body: Body, who: tuple[Identity, ...] = SEATS[:3], at: int = 1) -> Certificate:
-    """Lines of `who` for `body`, whoever lies by signing them."""
+    """Votes of `who` for `body`, also of members that equivocate by them."""
     room.bodies[body.digest] = body.data
     said = [entry for member in who for entry in (room.intent(member, body, at), room.ratify(member, body, at))]
     return certify(room.body, body, [entry.line for entry in said])
@@ -386,7 +386,7 @@ def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -
 
 
 def test_each_reading_is_verified_once(room: Assembly) -> None:
-    """Signatures are what replaying a long history costs."""
+    """Signatures are the main cost of replaying a long history."""
     verified: list[bytes] = []
 
     def signed(keys: KeySet, envelope: Envelope, more: Collection[PublicKey] = (), /) -> bool:
@@ -456,7 +456,7 @@ def test_what_was_taken_up_stays_and_a_rival_stops_what_comes_next(room: Assembl
 
 
 def rotated(room: Assembly) -> tuple[Certificate, dict[Identity, Identity]]:
-    """All members rotate, and decide an epoch 1 that says so. Their old selves still have the old keys."""
+    """All members rotate, and decide an epoch 1 that lists the new keys. Their old selves still have the old keys."""
     begun = {who: seated(who.member, of(who)).to(f"{who.inception.label} moved") for who in SEATS}
     room.lines += [rotation for _, rotation in begun.values()]
     states = {who: moved.state for who, (moved, _) in begun.items()}
@@ -513,7 +513,9 @@ def votes_for(room: Assembly, body: Body) -> list[Entry]:
 
 
 def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> None:
-    """Members that decide an epoch, rotate, and then decide another one in its place are liars of today."""
+    """Members that decide an epoch, rotate, and then decide another one in its place are named as current members that
+    equivocated.
+    """
     mine = decided(room, change(room.body))
     moved = {who: seated(who.member, of(who)).to(f"{who.inception.label} moved") for who in SEATS[:3]}
     room.lines += [rotation for _, rotation in moved.values()]

@@ -132,7 +132,7 @@ def is_ratify(answer: object, at: int) -> Ratify:
 
 
 def two(room: Assembly) -> tuple[Body, Body]:
-    """Two drafts, the leading one of a tie first."""
+    """Two drafts; the one that leads a tie is first."""
     for number in (1, 2):
         room.put(change(room.body, number), SEATS[number])
     first, second = (draft.body for draft in room.tally.drafts)
@@ -253,7 +253,7 @@ def test_a_lock_is_named_with_the_certificate_that_opens_it(room: Assembly) -> N
 
 
 def test_nobody_ratifies_before_every_newcomer_has_agreed(room: Assembly) -> None:
-    """A quorum that had ratified would be locked on a body that nothing but the newcomer's word can certify."""
+    """Otherwise a quorum would be locked on a body that only the newcomer's consent can certify."""
     newcomer = seat("ZZ", CLASSICAL)
     body = room.put(reseated(room.body, [*(who.member for who in SEATS), newcomer.member]))
     assert "inception" in waits(room.vote(A, body))
@@ -312,7 +312,7 @@ def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
 
 
 def round_of(tally: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
-    """The tally as if these members had voted in round `at`, and as if each is in the round that `latest` gives."""
+    """The tally as if these members had voted in round `at`, and each were in its round of `latest`."""
     rounds = {SEATS["ABCD".index(name)].id: number for name, number in latest.items()}
     return replace(
         tally,
@@ -351,7 +351,7 @@ def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Ass
 
 
 def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> None:
-    """Three votes decide. Who went on to a later round, or ratified, does not come back for an INTENT in this one."""
+    """Three votes decide. A member that went on to a later round, or ratified, signs no INTENT in this one."""
     first, second = two(room)
     state = intending(room, first)
     for ahead, mine, others, goes_on in (

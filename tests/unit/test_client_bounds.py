@@ -29,7 +29,7 @@ Missing: TypeAlias = "Callable[[int], Sequence[MissingObject]]"
 
 
 class Client:
-    """Answers for ever, in ways that a test chooses."""
+    """Gives endless answers, of a kind that the test chooses."""
 
     def __init__(
         self, missing: Callable[[int], Sequence[MissingObject]] = lambda turn: (), fails: bool = False

@@ -29,7 +29,7 @@ def note(tree: MemoryTree) -> SignedNote:
 
 
 def given(*proofs: tuple[bytes, ...]) -> ConsistencyProofs:
-    """Whoever is asked gives these proofs."""
+    """Every node that is asked gives these proofs."""
 
     async def ask(origin: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
         for proof in proofs:

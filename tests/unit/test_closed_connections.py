@@ -15,7 +15,7 @@ BLOB = sha256(b"a blob")
 
 
 class SilentNode(MemoryNode):
-    """Takes calls and answers none."""
+    """Accepts calls and answers none."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -56,11 +56,11 @@ PRINTED_BY = {
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
 }
-"""Documents that another test of every run has a command print: `watch_documents` looks at them, with --json or not."""
+"""Documents that a command prints in another test of every run: `watch_documents` checks them, with --json or not."""
 NOT_ALWAYS = {
     "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
 }
-"""Members that a command does not always print."""
+"""Members that a command prints only in some cases."""
 MAPS = ("by_node", "codes")
 """Members that are maps: of node names, of error codes."""
 
@@ -90,7 +90,7 @@ def node_status() -> Any:
 
 @pytest.fixture(scope="module", name="examples")
 def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A document of each kind, as a command prints it beside a federation of four nodes."""
+    """A document of each kind, as a command prints it for a federation of four nodes."""
     folder, found = tmp_path_factory.mktemp("examples"), {}
     made = release(folder / "source", FILES, by=(federation := FakeFederation()).publisher)
     environ = {"COMITY_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "cache"), "COLUMNS": "200"}

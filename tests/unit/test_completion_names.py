@@ -30,7 +30,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def completed(*words: str) -> list[str]:
-    """What the shell offers for the last word."""
+    """The shell's proposals for the last word."""
     *before, incomplete = words
     return [item.value for item in ShellComplete(command, {}, "comity", "_X").get_completions(list(before), incomplete)]
 

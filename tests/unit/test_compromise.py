@@ -21,7 +21,7 @@ GOOD = case()
 OWNER = identity("Swiss AI", "CH")
 HOME = "node-ch.example/log"
 PLACE = 5
-"""Where the publication stands in its home log."""
+"""The index of the publication in its home log."""
 
 
 def notice(index: int, *, by: Identity = OWNER, about: Identity = OWNER, origin: str = HOME) -> bytes:

@@ -14,7 +14,7 @@ from comity.wire.connections import ConnectionGuard, PortShares
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The descriptors that were looked at."""
+    """The descriptors that a scan reads."""
     seen: list[int] = []
     duplicate = connections._duplicate
 

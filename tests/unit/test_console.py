@@ -153,7 +153,7 @@ def test_the_language_is_the_readers_choice_then_the_browsers() -> None:
 
 
 def test_a_time_after_the_last_date_is_no_error_of_a_page() -> None:
-    """A peer may name any time; one of them must not end a page."""
+    """A peer may claim any time; none of them may break a page."""
     assert (day(LAST_TIME), moment(LAST_TIME)) == ("9999-12-31", "9999-12-31 23:59 UTC")
     assert (day(LAST_TIME + 1), moment(LAST_TIME + 1)) == (f"second {LAST_TIME + 1}", f"second {LAST_TIME + 1}")
 
@@ -201,7 +201,7 @@ def placeholders(text: str) -> set[str]:
 
 
 def test_english_and_french_pages_share_their_templates() -> None:
-    """Else a language would show the pages of the one that was asked for first: the code is shared."""
+    """The compiled code is shared: the language of the first page must not decide that of the others."""
     for name in environment("en").list_templates():
         made = [environment(language) for language in LANGUAGES]
         sources = [each.loader.get_source(each, name)[0] for each in made if each.loader]
@@ -243,7 +243,7 @@ def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
 
 
 class OfReader:
-    """What a template asks of a reader."""
+    """The functions of a reader that a template calls."""
 
     language, chosen, prefix = "en", False, ""
     session: Any = None

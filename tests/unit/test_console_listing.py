@@ -103,7 +103,7 @@ def test_copies_are_due_on_the_day_that_may_change_them_and_after_everything_was
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listing: ListingFile) -> None:
-    """Any other exception would end the loop that reads it, for good and without a word."""
+    """Any other exception would end the loop that reads it for good, without a message."""
     listing.close()
     for read in (
         lambda: listing.due(5, 9),
@@ -270,7 +270,7 @@ class Indexed:
 
 
 async def complete(index: ArtifactIndex) -> int:
-    """Read all. Returns how many statements were read."""
+    """Read all entries. Returns how many statements were read."""
     read = 0
     original = index._statement
 
@@ -410,7 +410,7 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
 
 
 class CountedSets(dict[int, int]):
-    """Sets of members, with how often all of them were read."""
+    """Sets of members, which count how often all of them were read."""
 
     passes = 0
 

@@ -44,7 +44,7 @@ def provider() -> Iterator[SmallProvider]:
 
 
 class Scene(SignInScene):
-    """With the small provider."""
+    """The sign-in pages, with the small provider."""
 
     def __init__(self, provider: SmallProvider, folder: Path, pools: Pools, url: str = "", **settings: Any) -> None:
         super().__init__(settings.pop("issuer", provider.issuer), folder, pools, url, **settings)

@@ -33,7 +33,7 @@ class NoState:
 
 
 class Acts:
-    """What would stand in the audit log."""
+    """The lines that the audit log would get."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
@@ -44,7 +44,7 @@ class Acts:
 
 
 class Scene:
-    """The sign-in pages, a page for people who signed in, and a clock that the test moves."""
+    """The sign-in pages, a page for signed-in people, and a clock that the test sets."""
 
     def __init__(self, url: str = "") -> None:
         self.seconds = 1_000.0

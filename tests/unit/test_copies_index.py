@@ -83,7 +83,7 @@ def test_a_damaged_file_is_made_again_and_kept_for_what_only_this_node_knew(tmp_
 
 
 def test_what_only_this_node_knows_outlives_a_start_on_a_full_disk(tmp_path: Path) -> None:
-    """SQLite cannot make the file by which its connections share the write-ahead log."""
+    """SQLite cannot create the file by which its connections share the write-ahead log."""
     file, audit = tmp_path / "copies.sqlite", OwnAudit(3, MODEL, sha256(b"node"), True, 1, b"line")
     with closing(CopiesIndex(file, OWN, lambda: 0)) as made:
         made.add_own(audit, NONCE)

@@ -30,7 +30,7 @@ CLOUD = "Example Cloud"
 
 
 class Counting:
-    """A node of a federation of three, with another node of a member that left; `hold` says that one has a copy."""
+    """A node of a federation of three, with another node of a former member; `hold` adds a claim of a copy."""
 
     def __init__(self, folder: Path, *places: Place | None) -> None:
         places = (*places, *[None] * (len(CODES) - len(places)))
@@ -75,7 +75,7 @@ class Counting:
         return ARTIFACTS[2:]
 
     async def read_new(self) -> None:
-        """The facts are added by `hold` and `withdraw`."""
+        """`hold` and `withdraw` add the facts."""
 
     def hold(self, number: int, artifacts: Sequence[Digest], at: int = 0) -> None:
         """Node `number` claims a copy of each artifact, in entry `at` of its log."""

@@ -24,7 +24,7 @@ NOON = 12 * 3_600.0
 
 
 class Disk(FolderStore):
-    """A store on a disk with as much free space as the test says."""
+    """A store on a disk whose free space the test sets."""
 
     free: int | None = 10_000
 
@@ -40,7 +40,7 @@ class Bench:
         self.pauses = CopyPauses(settings, self.disk, Pools(), lambda: self.now)
 
     async def at(self, free: int | None) -> tuple[bool, bool]:
-        """Whether copies go on now, and whether they are paused."""
+        """Whether copies continue now, and whether they are paused."""
         self.disk.free = free
         return await self.pauses.look(), bool(self.pauses.why)
 

@@ -30,7 +30,7 @@ def want(copying: CopyQueue, member: str, publisher: str, number: int) -> None:
 
 @dataclass
 class Workers:
-    """All workers of a node, with a clock: a copy takes the seconds that its publisher's name is listed with."""
+    """All workers of a node, with a clock: a copy takes the seconds that are listed for its publisher."""
 
     copying: CopyQueue
     seconds: dict[str, float]

@@ -123,7 +123,7 @@ def test_cosigners_of_a_note_are_those_known_each_with_its_newest_time() -> None
 
 
 def test_a_log_key_does_not_cosign_and_no_time_is_beyond_the_last() -> None:
-    """Even if it signs the very message of a cosigner, or of that time."""
+    """Even if it signs the exact message of a cosigner, or of that time."""
     key = PrivateKey.generate("ed25519")
     for verifier, timestamp in (
         (log_verifier_key("w.example", key.public), 5),

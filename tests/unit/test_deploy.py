@@ -52,7 +52,7 @@ def test_the_unit_bounds_what_a_flood_takes_of_the_machine(unit: Path, bound: st
 
 
 def test_the_unit_waits_for_a_database_that_is_away_for_a_quarter_of_an_hour(unit: Path) -> None:
-    """The node ends when its database does, and cannot start without it."""
+    """The node ends when its database is unreachable, and cannot start without it."""
     seconds = re.compile(r"(RestartSec|StartLimitBurst|StartLimitIntervalSec)=(\d+)")
     found = {match[1]: int(match[2]) for line in unit.read_text().splitlines() if (match := seconds.fullmatch(line))}
     assert found["RestartSec"] * found["StartLimitBurst"] >= 900

@@ -56,7 +56,7 @@ async def test_an_upload_that_would_use_the_reserve_is_refused_with_its_setting(
 async def test_a_write_that_the_system_cuts_short_loses_no_byte_of_an_upload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that becomes full, and has room again a moment later, takes a part of what it is given."""
+    """A disk that becomes full, and has space again a moment later, writes only a part of the buffer."""
     data, pwrite = bytes(range(256)) * 64, os.pwrite
     want = Want(sha256(data), len(data), "")
     ledger, store = Ledger.open(tmp_path / "ledger", lambda: 1_000), FolderStore(tmp_path / "blobs")

@@ -151,7 +151,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_table_of_the_ledger_has_a_written_bound() -> None:
-    """Who is charged for it, and what happens there."""
+    """Which party is charged for it, and what happens at the bound."""
     page = (ROOT / "docs" / "security.md").read_text("utf-8")
     section = page.partition("### Tables of the ledger")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]

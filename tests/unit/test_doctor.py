@@ -49,7 +49,7 @@ MACHINE = Machine(
 
 @dataclass
 class Planted:
-    """A home to plant faults in, and what its machine and its node say."""
+    """A home to which a test adds faults, and simulated answers of its machine and its node."""
 
     node: NodeHome
     machine: Machine = MACHINE
@@ -345,7 +345,7 @@ def test_each_planted_fault_is_named_with_its_fix(planted: Planted, name: str) -
 
 
 def _check_fix(finding: Diagnosis) -> None:
-    """Whatever is not well has a next step, and each `comity` in it is a command line that comity takes."""
+    """Every result that is not ok has a next step, and each `comity` in it is a command line that comity accepts."""
     assert bool(finding.fix) or finding.level in ("ok", "unknown"), finding
     for line in command_lines.advised(finding.fix):
         try:
@@ -364,7 +364,7 @@ def _files_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def _gateway(answers: dict[str, tuple[int, str]], headers: dict[str, str]) -> Iterator[int]:
-    """An HTTP server on loopback that answers paths by their beginning; its port."""
+    """An HTTP server on loopback that chooses an answer by the beginning of the path; its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -26,7 +26,9 @@ X, Y = Digest("5" * 64), Digest("7" * 64)
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, asks: str = "client", **answers: Any) -> Any:
-    """What `comity ARGUMENTS --json` prints where what it asks, by its name in `module`, gives `answers`."""
+    """The output of `comity ARGUMENTS --json` if the client's calls return `answers`; `asks` names the client in
+    `module`.
+    """
     api = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
     monkeypatch.setattr(module, asks, lambda: api)
     ran = CliRunner().invoke(command, [*arguments, "--json"], obj=Output())

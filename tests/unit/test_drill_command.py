@@ -102,7 +102,7 @@ def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.M
 
 @dataclass(eq=False)
 class Remote:
-    """What the drill reads of a node."""
+    """The answers of a node that the drill reads."""
 
     name: str
     member: Any

@@ -83,7 +83,7 @@ def test_a_signature_covers_the_payload_and_its_type() -> None:
 
 
 def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
-    """Else a stranger makes as many lines of one statement as they please."""
+    """Otherwise a stranger could make any number of lines of one statement."""
     both = sign_payload(PAYLOAD, BOB, ALICE)
     assert not both.verified_by(ALICE.public)
     assert not both.verified_by(BOB.public)

@@ -267,7 +267,7 @@ def test_other_spellings_of_a_number_are_refused(text: str) -> None:
 
 
 def spelled(value: Json) -> str:
-    """RFC 8785 in so many words."""
+    """RFC 8785, implemented step by step."""
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: [int.from_bytes(pair) for pair in units(name)])
         return "{" + ",".join(f"{spelled(name)}:{spelled(value[name])}" for name in names) + "}"

@@ -56,7 +56,7 @@ def with_lines(*lines: Entry, log: Log | None = None, proven: tuple[Entry, ...] 
 
 
 def facts(made: Case) -> list[RowFact]:
-    """The facts about evaluations, after the verdict was found to be as without them."""
+    """The facts about evaluations; the other rows of the verdict are asserted to be unchanged."""
     verdict = made.verdict()
     assert (verdict.exit_status, verdict.name) == (GOOD.verdict().exit_status, GOOD.verdict().name)
     return [fact for fact in verdict.row("documents").facts if fact.text.startswith("evaluation ")]
@@ -115,7 +115,7 @@ def test_positions_in_two_logs_prove_no_order() -> None:
 
 
 def test_positions_in_two_logs_of_one_origin_and_member_prove_no_order() -> None:
-    """A member that evaluates may make a log with another key, and log what it announces there first."""
+    """A member that evaluates may make a second log with another key, and log its announcement there first."""
     first, second = announced(), evaluated()
     other = node(CH.seat, "second")
     record = replace(other.record, log=log_verifier_key(CH.origin, other.log.public))
@@ -128,7 +128,7 @@ def test_positions_in_two_logs_of_one_origin_and_member_prove_no_order() -> None
 
 
 def test_the_opposite_order_in_another_log_is_told_and_hides_nothing() -> None:
-    """Anybody may log copies of both statements in any order."""
+    """Anyone may log copies of both statements in any order."""
     first, second = announced(), evaluated()
     made = with_lines(first, second, log=logged(first, second), proven=(first, second))
     other = filled(SG)
@@ -166,7 +166,7 @@ def test_announcements_about_other_artifacts_are_not_counted() -> None:
 
 
 def test_another_envelope_of_an_announcement_hides_no_proof_and_is_no_other_announcement() -> None:
-    """A signature is drawn anew each time, and a statement is its payload: the log has one of its envelopes."""
+    """Signatures are randomised, and a statement is its payload: the log has one of its envelopes."""
     second = evaluated()
     envelopes = sorted((announced() for _ in range(5)), key=lambda entry: entry.digest)
     for first in envelopes:

@@ -36,7 +36,7 @@ OTHER_LOG = next(node.record.log for node in nodes() if node.origin != ORIGIN)
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[tuple[bytes, bytes, bytes]]]:
-    """Counts the signatures that are verified: (key, signature, message)."""
+    """Counts the verified signatures: (key, signature, message)."""
     found: Counter[tuple[bytes, bytes, bytes]] = Counter()
     real = PublicKey.verify
 

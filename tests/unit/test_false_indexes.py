@@ -59,7 +59,7 @@ def uploads(tmp_path: Path, store: CountingStore) -> Iterator[Uploads]:
 
 
 def published(store: CountingStore, layout: PieceLayout) -> Published:
-    """A publication of the stored file with an index of its own."""
+    """A publication of the stored file with a piece index of its own."""
     manifest, index = Manifest.of([FILE]).encode(), PieceIndex((("w.bin", layout),)).encode()
     for data in (manifest, index):
         store.put(sha256(data), data)

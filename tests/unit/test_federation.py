@@ -157,7 +157,7 @@ LATER = Federation.assemble(
 
 
 def carrying(*lines: bytes, node: Entry) -> Federation:
-    """The two epochs with more lines in the newest certificate, and one node."""
+    """The two epochs with additional lines in the newest certificate, and one node."""
     listed = replace(FEDERATION.nodes[1], line=node.line)
     return Federation.assemble(LATER.chain, [LATER.certificates[0], [*CERTIFICATE, *lines]], [listed])
 

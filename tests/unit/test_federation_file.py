@@ -51,7 +51,7 @@ def test_a_policy_pins_the_newest_charter_of_a_file_or_the_one_that_it_names() -
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of five epochs, of which only the certificate of the first one stays in memory."""
+    """A file of five epochs, which keeps only the certificate of the first one in memory."""
     path = tmp_path / "federation.json"
     durable.write_pieces(path, LONG.encoded())
     monkeypatch.setattr(federation_file, "IN_MEMORY", len(replace(FOUNDED, nodes=()).encode()))

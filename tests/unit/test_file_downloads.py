@@ -32,7 +32,7 @@ def pools() -> Iterator[Pools]:
 
 
 def departed(into: Path, *here: int) -> FileDownload:
-    """A download of `DATA` of which these pieces have come in."""
+    """A download of `DATA` of which these pieces have arrived."""
     download = FileDownload()
     with into.open("wb") as file:
         for piece in here:

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 1 MiB: another device than `tmp_path`, and soon full."""
+    """A tmpfs of 1 MiB: another device than `tmp_path`, and quickly full."""
     mount = tmp_path / "small"
     mount.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)]
@@ -56,7 +56,7 @@ def put_or_admit(root: Path, how: str) -> None:
 
 
 def killed_by(environ: Mapping[str, str], work: Callable[[], None]) -> int:
-    """The signal that killed a child of this process at the fault point in `environ`; 0 if it came to its end."""
+    """The signal that killed a child of this process at the fault point in `environ`; 0 if it was not killed."""
     child = os.fork()
     if child == 0:
         try:
@@ -139,7 +139,7 @@ def test_files_that_are_no_blobs_are_not_listed(store: FolderStore) -> None:
 def test_the_folder_of_a_first_blob_is_synced_before_the_blob_is_named(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if another process has just created it: that one may not have synced it."""
+    """Also if another process has just created it: it may not have synced it."""
     other = FolderStore(store.root)
     other.put(DIGEST, DATA)
     steps: list[str] = []

@@ -35,7 +35,7 @@ def shell(folder: Path, line: str) -> Ran:
 
 
 def here(folder: Path, line: str) -> Ran:
-    """A `comity` command line without patterns, run in this process: another one takes half a second to start."""
+    """A `comity` command line without patterns, run in this process: another process takes half a second to start."""
     _, *arguments = shlex.split(line)
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -48,7 +48,7 @@ def here(folder: Path, line: str) -> Ran:
 
 
 def typed(folder: Path, line: str, how: Callable[[Path, str], Ran] = shell) -> str:
-    """What a command that works writes to standard error."""
+    """The standard error of a command that succeeds."""
     ran = how(folder, line)
     assert ran.returncode == 0, f"{line}\n{ran.stderr}"
     return ran.stderr
@@ -68,7 +68,7 @@ def _lines() -> list[str]:
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path, lines: list[str]) -> Path:
-    """Three founders' homes, and their cards side by side."""
+    """Three founders' homes, with their cards in one folder."""
     for code in FOUNDERS:
         typed(tmp_path, of(code, lines[0]), here)
         card = (tmp_path / f"node-{code}.example.org" / "node-card.json").read_bytes()

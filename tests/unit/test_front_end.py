@@ -77,13 +77,13 @@ def rotated(who: Identity) -> tuple[HybridSigner, Entry]:
 
 @dataclass
 class FakeLedger:
-    """The proven tables as far as a front end follows them. `run` and `read` call at once."""
+    """The proven tables that a front end follows. `run` and `read` call immediately."""
 
     rotations: dict[Digest, list[bytes]] = field(default_factory=dict)
     records: list[ProvenLine] = field(default_factory=list)
     number: int = 1
     fails_at: int = 0
-    """The number of the call from now on that fails; 0 for none."""
+    """Which of the next calls fails; 0 for none."""
 
     def __post_init__(self) -> None:
         proven = SimpleNamespace(
@@ -122,7 +122,7 @@ class FakeLedger:
 
 
 class Rotating(Membership):
-    """A membership that remembers whose rotations it was given: each costs signatures."""
+    """A membership that records whose rotations it was given: each costs signature checks."""
 
     asked: list[Digest]
 
@@ -201,7 +201,7 @@ async def test_what_a_failure_interrupted_is_read_at_the_next_look(call: int) ->
 @pytest.mark.parametrize("code", ["LEDGER-REPLACED", "LEDGER-NEWER", "LEDGER-OLDER", "CHARTER-BRANCH"])
 async def test_only_another_start_helps_after_some_errors(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     async def at_once(seconds: float) -> None:
-        """Time passes."""
+        """Time passes without waiting."""
 
     ledger = FakeLedger()
     front_end = followed(ledger, start())

@@ -145,7 +145,7 @@ OWN = LogKeys.generate("own.example/log")
 
 
 class Changing:
-    """An own log, and what its new statements are about, looked at without a pause."""
+    """An own log, and the subjects of its new statements, read without a pause between reads."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
@@ -232,7 +232,7 @@ async def test_an_answer_outlives_its_generation_until_a_statement_concerns_it(
 
 
 class Large:
-    """What a computation has read."""
+    """The data that a computation has read."""
 
 
 async def test_a_failure_that_is_kept_keeps_nothing_that_led_to_it(counting: Counting) -> None:

@@ -64,7 +64,7 @@ def connected(app: ASGIApp) -> tuple[_Connection, Transport]:
 
 
 class Waiting:
-    """An application that answers when it is let, and keeps what each request was told."""
+    """An application that answers when the test lets it, and records the messages for each request."""
 
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
@@ -141,7 +141,7 @@ async def test_requests_that_come_together_are_answered_in_turn() -> None:
 
 
 async def test_each_request_of_a_connection_is_told_that_the_client_has_gone() -> None:
-    """Otherwise the body of a file would be read and verified to its end for nobody."""
+    """Otherwise the body of a file would be read and verified to its end for no reader."""
     async with waiting() as (app, connection, transport):
         connection.data_received(2 * REQUEST)
         await settle()
@@ -226,7 +226,7 @@ async def test_a_long_answer_is_handed_over_in_parts_for_each_of_which_the_clien
 
 
 def test_a_client_that_takes_nothing_more_of_an_answer_is_cut_off() -> None:
-    """The server alone would close the connection only after the client has taken what was sent."""
+    """The server alone would close the connection only after the client has read what was sent."""
     cut = list[str]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,7 @@ def test_what_could_be_read_in_two_ways_is_refused(lines: tuple[str, ...]) -> No
 
 @pytest.mark.parametrize("after", ["\x01", ""])
 def test_a_long_run_of_spaces_in_a_field_costs_no_more_than_to_read_it(after: str) -> None:
-    """A pattern that tries each way to divide it would take hours, and with the interpreter lock."""
+    """A pattern that tries each way to divide it would take hours, while it holds the interpreter lock."""
     spaces = " \t" * 7_000
     lines = ("GET / HTTP/1.1", "Host: a", f"If-Range:{spaces}x{spaces}y{spaces}{after}")
     if after:

@@ -39,7 +39,7 @@ def read(verified: VerifiedBlobs, digest: Digest, offset: int = 0, length: int =
 
 
 def left(chunks: Iterator[bytes]) -> tuple[bytes, str]:
-    """What came out, and the code of what ended it."""
+    """The bytes that were sent, and the code of the error that ended them."""
     got = bytearray()
     try:
         for chunk in chunks:
@@ -289,8 +289,9 @@ def test_a_link_in_place_of_a_blob_is_not_followed(site: BlobSite, tmp_path: Pat
 
 
 class Remote:
-    """A store of which only the bytes are to be had, not the files: as a service is. Its next `glitches` answers to a
-    read are wrong."""
+    """A store that gives only the bytes, not the files, as a service does. Its next `glitches` answers to a read are
+    wrong.
+    """
 
     def __init__(self, store: FolderStore) -> None:
         self.glitches = 0

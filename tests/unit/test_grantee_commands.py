@@ -37,19 +37,23 @@ SAYABLE: Mapping[str, tuple[str, str]] = {
     "grant agree USAGE": ("agrees to have used:", LOADED),
     "pact declare PACT --text cut": ("declares itself cut off:", LOADED),
 }
-"""What may be said of accepted grants: what is shown of it, and what the other side does with the parcel."""
+"""The statements about accepted grants: the texts that are shown of each, and what the other side does with
+the bundle.
+"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A grant, a pact and a usage of Barcelona's, in a file that was carried here; `names` are theirs."""
+    """A grant, a pact and a usage of Barcelona, in a file that was carried here; `names` are theirs."""
 
     folder: Path
     stall: Stall
     names: Mapping[str, str]
 
     def run(self, text: str, *more: str, who: Identity | None = None) -> Result:
-        """Run a command of the grantee's, or of another's, over what was carried; it would write the parcel `said`."""
+        """Run a command of the grantee, or of another identity, over the carried bundle; it would write the bundle
+        `said`.
+        """
         words = [self.names.get(word, word) for word in text.split()]
         told = ("--offline", "--from", "chain", "--dir", str(self._home(who or self.stall.customer)), "--out", "said")
         return CliRunner(env={"COMITY_HOME": str(self.folder / "owner"), "COLUMNS": "200"}).invoke(

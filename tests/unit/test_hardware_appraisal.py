@@ -69,7 +69,7 @@ def text_of(result: DeviceResult, name: str) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def _certificates_are_checked_once() -> Iterator[None]:
-    """The same few certificates come up under thousands of changed reports."""
+    """Thousands of changed reports have the same few certificates."""
     with certificates_checked_once():
         yield
 
@@ -108,7 +108,7 @@ def test_a_certificate_that_is_not_valid_at_the_time_is_refused(device: Device, 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
 def test_every_byte_of_a_report_is_bound(device: Device) -> None:
-    """No bit of a report can change without a failed finding: signed, or refused by the parser."""
+    """Every changed bit of a report gives a failed finding, or the parser refuses it."""
     pem = device.report.find(b"-----BEGIN")
     end = len(device.report) if pem < 0 else pem  # certificates are judged by their own signatures
     for offset in range(end):
@@ -129,7 +129,7 @@ def test_a_leaf_of_another_device_is_refused(device: Device) -> None:
 
 
 def test_a_chip_or_a_tcb_that_the_certificate_does_not_name_is_refused() -> None:
-    """A report that is signed by a certificate without these names proves nothing about the chip."""
+    """A report that is signed under a certificate without these names proves nothing about the chip."""
     leaf = issue("VCEK", CA, ca=False)
     made = gpu(CA, NONCE, leaf=leaf)
     assert appraised(made).state == "verified"

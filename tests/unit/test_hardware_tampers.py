@@ -185,7 +185,7 @@ def failed(result: DeviceResult) -> frozenset[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _certificates_are_checked_once() -> Iterator[None]:
-    """The same few certificates come up under thousands of changed reports."""
+    """Thousands of changed reports have the same few certificates."""
     with certificates_checked_once():
         yield
 
@@ -213,7 +213,7 @@ def test_the_table_of_a_sample_leaves_no_byte_out(sample: str) -> None:
 
 @pytest.mark.parametrize(("sample", "part"), ROWS, ids=[f"{s}, {each.name} at {each.offset}" for s, each in ROWS])
 def test_a_bit_changed_in_a_field_is_refused_by_name(sample: str, part: Field) -> None:
-    """Of the first, the middle and the last byte, every bit."""
+    """Every bit of the first, the middle and the last byte."""
     for offset in {part.offset, part.offset + part.size // 2, part.offset + part.size - 1}:
         for bit in range(8):
             result = appraised(flipped(SAMPLES[sample], offset, bit))
@@ -227,7 +227,7 @@ def leaf(device: Device) -> x509.Certificate:
 
 
 def with_leaf_of(device: Device, other: Device) -> Device:
-    """`device` with the certificate of another one in the place of its own."""
+    """`device` with the certificate of another device."""
     if device.kind != TDX:
         return replace(device, certificates=other.certificates)
     mine, theirs = (leaf(each).public_bytes(Encoding.PEM) for each in (device, other))

@@ -40,7 +40,7 @@ def test_what_was_pulled_is_found_by_the_next_step(
 
 
 def refusal(line: list[str]) -> str:
-    """Why Click would not take these arguments of `comity`; nothing if it does."""
+    """The reason why Click refuses these arguments of `comity`; empty if it accepts them."""
     try:
         command_lines.parse(line)
     except click.UsageError as error:

@@ -166,7 +166,7 @@ HOLDER = CASE.claims[-1]
 
 
 def beside(artifact: str, *, count: int = 3) -> list[HeldArtifact]:
-    """What the last holder of the case holds: the artifact among others."""
+    """The `holds` of the last holder of the case: the artifact among others."""
     said = read_holds(parse_entry(HOLDER).statement)[0]
     return [replace(said, label=""), *(replace(item, by=said.by) for item in some(count))]
 

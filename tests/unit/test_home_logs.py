@@ -189,7 +189,7 @@ def test_a_member_with_a_copy_of_the_key_adds_no_log() -> None:
 
 
 def chain_of(*homes: str) -> tuple[NamedLog, ...]:
-    """The home logs that an identity names whose inception and rotations name these."""
+    """The home logs of an identity whose inception and rotations name these."""
     owner = begun("mover")
     first = replace(owner, state=replace(owner.state, home=homes[0]))
     states, entries = [first], []
@@ -250,7 +250,7 @@ def named_by(label: str, home: str) -> Identity:
 
 
 def epoch_after(body: Body, member: Identity) -> Body:
-    """The epoch after `body`, in which this member is admitted. Nobody certified it."""
+    """The epoch after `body`, in which this member is admitted; without a certificate."""
     document = json.loads(draft([*body.members, member.member]).data)
     document |= {"epoch": body.epoch + 1, "prev": body.digest, "federation": body.federation}
     return Body.parse(canonical(document))

@@ -106,7 +106,7 @@ def test_the_commit_id_follows_from_the_files_alone() -> None:
 
 
 def test_an_artifact_of_very_many_folders_has_no_commit() -> None:
-    """Nodes compute the commit of whatever others publish, and keep the id of every folder."""
+    """Nodes compute the commit of every publication of others, and keep the id of every folder."""
     inner = MAX_PATH_BYTES // 2 - 10
     count = MAX_FOLDERS // (inner + 1)
     paths = [f"{number:04}/{'d/' * inner}d" for number in range(count + 1)]

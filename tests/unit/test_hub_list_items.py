@@ -33,7 +33,7 @@ OWN = LogKeys.generate("own.example/log")
 
 
 class Listed:
-    """A ledger, a catalogue that counts what it judges, and clocks that the test moves."""
+    """A ledger, a catalogue that counts its judgements, and clocks that the test sets."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.now, self.judged = folder, 1_000_000.0, list[str]()
@@ -68,7 +68,7 @@ class Listed:
         self.ledger.logs.append(OWN.vkey, lines)
 
     async def ids(self, items: ListItems, *names: str, siblings: bool = False) -> list[str]:
-        """What is listed; `judged` holds what was judged for it."""
+        """The listed ids; `judged` is the number of judgements that they needed."""
         self.judged.clear()
         return [item["id"] for item in await items.items(names, siblings=siblings)]
 
@@ -135,7 +135,7 @@ async def test_the_files_are_those_of_the_manifest(listed: Listed) -> None:
 
 
 async def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listed: Listed) -> None:
-    """Any other exception would end the loop that makes items ahead, for good and without a word."""
+    """Any other exception would end the loop that makes items ahead for good, without a message."""
     items = listed.list_items()
     await listed.ids(items, "a/one")
     items.close()
@@ -317,7 +317,9 @@ async def test_what_is_made_while_a_statement_about_it_is_followed_is_not_kept(
 
 
 async def test_what_takes_long_to_make_is_not_kept_either(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A statement that was followed while an item was made was forgotten after a few seconds, and the item kept."""
+    """In an earlier version, a statement that arrived while an item was made was forgotten after a few seconds, and the
+    outdated item was kept.
+    """
     monkeypatch.setattr(list_items, "SETTLED", 0.0)
     listed.proven, listed.while_made = {"a/one"}, [PUBLISHER.publish("a/one@v2", Release(b"3"))]
     items = listed.list_items()
@@ -337,7 +339,7 @@ async def test_what_takes_long_to_make_is_not_kept_either(listed: Listed, monkey
 
 
 async def test_a_new_list_goes_on_from_the_newest_statement(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It read every statement since the beginning, although it had no item to remove."""
+    """An earlier version read every statement since the beginning, although the list had no item to remove."""
     monkeypatch.setattr(list_items, "STEP", 2)
     listed.say(*(PUBLISHER.publish(f"b/{number}@v1", Release(b"%d" % number)) for number in range(10, 15)))
     items = listed.list_items()

@@ -53,7 +53,7 @@ def listed(proven: Names) -> RepositoryList:
 
 
 async def every(reach: Sequence[str], words: str = "", author: str = "", most: int = 7) -> list[str]:
-    """Every page of a list."""
+    """All pages of a list."""
     found, cursor = list[str](), ""
     while True:
         names, cursor = await listed(Names()).names(words, author, cursor, most, reach)
@@ -106,7 +106,7 @@ class Items:
 
 
 class Held:
-    """A ledger whose calls wait, and the most of them at once."""
+    """A ledger whose calls wait, and the largest number of concurrent calls."""
 
     def __init__(self) -> None:
         self.tables = SimpleNamespace(proven=Names())

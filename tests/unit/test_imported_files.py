@@ -25,7 +25,7 @@ def pools() -> Iterator[Pools]:
 
 
 class Coming:
-    """A file of which some bytes have come, in parts of odd sizes; `lost` counts how often some were thrown away."""
+    """A file that arrives in parts of odd sizes; `lost` counts how often parts were discarded."""
 
     def __init__(self, path: Path, size: int = len(DATA)) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class Coming:
 
 
 async def some(coming: Coming, pools: Pools, count: int) -> bytes:
-    """What a reader gets that leaves after so many bytes."""
+    """The bytes of a reader that disconnects after so many."""
     got = b""
     async with aclosing(coming.flow.read(0, len(DATA), pools)) as parts:
         async for part in parts:

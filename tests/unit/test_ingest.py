@@ -243,7 +243,7 @@ def test_the_error_of_the_bad_file_is_told_also_where_another_one_ends_before_it
                 return made[arguments[0]]
 
     class Failed(threading.Event):
-        """The bad file's worker tells the other one, and is held up before its own end."""
+        """The bad file's worker tells the other one, and is delayed before its own end."""
 
         def set(self) -> None:
             first = not self.is_set()

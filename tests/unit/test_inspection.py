@@ -45,7 +45,7 @@ def zipped(members: Mapping[str, bytes], *, method: int = zipfile.ZIP_STORED, be
 
 
 class Writes:
-    """Pickled, it writes a file where it is loaded."""
+    """An object whose pickle writes a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -313,7 +313,7 @@ def test_a_name_tells_what_there_is_before_there_are_bytes() -> None:
 
 
 class Counting(io.BytesIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes that are read."""
 
     count = 0
 

@@ -109,7 +109,7 @@ def test_what_its_author_signed_is_proven_and_found(logs: Logs) -> None:
 
 
 def test_a_step_tells_which_statements_it_proved(logs: Logs) -> None:
-    """Only the parts of a node that read such statements have something to do."""
+    """Only the parts of a node that read such statements are woken."""
     logs.say(FAR, published())
     assert logs.prover.step(FAR.vkey).predicates == frozenset()
     logs.say(OTHER, OWNER.entry)
@@ -181,7 +181,7 @@ def test_only_a_line_about_offers_makes_a_reader_of_offers_begin_again(logs: Log
 
 
 def test_lines_of_unknown_authors_cost_no_signature_check(logs: Logs, checks: list[Digest]) -> None:
-    """4,000 of them were proven again and again, and kept in memory."""
+    """In an earlier version, 4,000 of them were verified again and again, and kept in memory."""
     logs.say(FAR, *(published(artifact=number) for number in range(600)))
     logs.prove()
     logs.prove()
@@ -213,8 +213,9 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
 
 
 def test_the_entries_of_a_log_do_not_wait_for_what_others_let_wait(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody can log lines that name an author and have signatures of nobody: they are looked at again whenever the
-    author has more keys, and at each start."""
+    """Anyone can log lines that name an author and have invalid signatures: they are read again whenever the author has
+    more keys, and at each start.
+    """
     monkeypatch.setattr("comity.ledger.intake.MAX_LINES", 4)
     logs.say(FAR, *(published(artifact=number) for number in range(12)))
     logs.prove()
@@ -233,7 +234,7 @@ def test_the_entries_of_a_log_do_not_wait_for_what_others_let_wait(logs: Logs, m
 
 
 def test_copies_of_a_statement_in_one_log_are_one(logs: Logs, checks: list[Digest]) -> None:
-    """512 copies of a rotation cost half a second in every lookup."""
+    """In an earlier version, 512 copies of a rotation cost half a second in every lookup."""
     _, rotation = of(OWNER).to("next")
     checks.clear()
     logs.say(FAR, OWNER.entry, *[rotation] * 300, *[published()] * 300)
@@ -253,7 +254,7 @@ def test_a_line_that_another_log_proved_is_not_proven_again(logs: Logs, checks: 
 
 
 def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
-    """16 of them stopped others from copying a publisher's releases."""
+    """In an earlier version, 16 of them stopped others from copying a publisher's releases."""
     said = OWNER.entry.statement
     junk = [sign_statement(replace(said, body={"record": {"number": at}}), signer("mallory")).line for at in range(300)]
     logs.say(FAR, *junk)
@@ -265,7 +266,7 @@ def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
 
 
 def test_an_exact_question_does_not_depend_on_how_many_claim_something(logs: Logs) -> None:
-    """1,000 lines of one name@version hid it, and 257 claims made a name mean nothing."""
+    """In an earlier version, 1,000 lines of one name@version hid it, and 257 claims made a name ambiguous."""
     flooder = identity("Flooder", algs=CLASSICAL)
     logs.say(FAR, flooder.entry, *(published(flooder, artifact=number) for number in range(1, 400)))
     logs.say(OTHER, OWNER.entry, published())
@@ -347,7 +348,7 @@ def test_rotations_of_one_identity_are_bounded(logs: Logs, monkeypatch: pytest.M
 
 
 def unknown(number: int, size: int = 60_000) -> bytes:
-    """A well-formed line, as long as a line may be, of an author of whom nothing is known."""
+    """A well-formed line of the maximum length, of an unknown author."""
     said = published(artifact=number).statement
     by = Author("identity", sha256(b"nobody %d" % number))
     padded = replace(said, predicate="noted", by=by, objects=(), body={"text": "x" * (size * 3 // 4)})
@@ -359,7 +360,8 @@ def unknown(number: int, size: int = 60_000) -> bytes:
     "megabytes", [40, pytest.param(1024, marks=pytest.mark.long)], ids=["short", "a whole gigabyte"]
 )
 def test_a_flood_of_unknown_authors_is_kept_on_the_disk_alone(tmp_path: Path, megabytes: int) -> None:
-    """244 MB of them took 250 MB of memory for good, and 636 MB after a restart.
+    """In an earlier version, 244 MB of them took 250 MB of memory permanently, and 636 MB after a restart. The whole
+    gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m long`.
 
     The whole gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m long`.
     """

@@ -26,7 +26,7 @@ REGISTRY = Path(__file__).resolve().parents[2] / "registry"
 
 
 def room(name: str) -> dict[str, Path]:
-    """The modules of a room, by their names."""
+    """The modules of a package, by their names."""
     return {
         ".".join(path.relative_to(REGISTRY).with_suffix("").parts).removesuffix(".__init__"): path
         for path in sorted((REGISTRY / "comity" / name).rglob("*.py"))

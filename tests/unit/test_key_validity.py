@@ -30,7 +30,7 @@ SAID = OLD.publication
 
 
 def logged(before: int = 5, after: int = 0) -> Log:
-    """The log of CH with the publication at index `before`, and more behind it."""
+    """The log of CH with the publication at index `before`, and more lines after it."""
     log = filled(CH, before)
     log.append(SAID.line)
     for number in range(after):

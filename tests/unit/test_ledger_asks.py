@@ -13,7 +13,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace
 
 MAX_ASKS = 40
-"""Fewer than in a federation: each is a commit."""
+"""Fewer than in production: each is a commit."""
 STRANGERS, ELSEWHERE, MEMBER = "192.0.2.0/24", "198.51.100.0/24", "member 51aa"
 
 

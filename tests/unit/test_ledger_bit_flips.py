@@ -24,7 +24,7 @@ FAR = LogKeys.generate("far.example/log")
 PAGE = 4096
 FLIPS = 100
 FENCE = 3
-"""The fencing token of the third opener."""
+"""The fencing token of the third process that opens it."""
 
 
 def opened(folder: Path) -> Ledger:
@@ -43,7 +43,7 @@ def damage(ledger: Ledger) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a closed, sound ledger."""
+    """A folder with a closed, undamaged ledger."""
     folder = tmp_path_factory.mktemp("sound")
     with closing(opened(folder)) as ledger:
         ledger.logs.create(OWN.origin, OWN.vkey, own=True)
@@ -70,7 +70,7 @@ def damaged_copy(sound: Path, folder: Path, *, bit: int) -> None:
 
 @pytest.fixture
 def one_inode(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies of a ledger count as the ledger itself."""
+    """The test treats copies of a ledger as the ledger itself, not as a copied ledger."""
     inode = (sound / DATABASE_FILE).stat().st_ino
     monkeypatch.setattr(PageSums, "_inode", lambda self: inode)
 
@@ -148,7 +148,7 @@ def test_a_flip_in_a_page_that_is_written_again_stays_known(sound: Path, copied:
 
 
 def test_pages_are_sound_while_transactions_run_and_after_a_crash(tmp_path: Path, one_inode: None) -> None:
-    """A large write-ahead log is moved to the file again and again; the crash leaves the last one."""
+    """A large write-ahead log is moved to the file repeatedly; the crash leaves the last one."""
     first = opened_with_small_checkpoints(tmp_path)
     first.logs.create(OWN.origin, OWN.vkey, own=True)
     for start in range(0, 320, 32):

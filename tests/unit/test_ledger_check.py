@@ -39,7 +39,7 @@ LEFT_OF_THE_EDGE = [
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The database file of a sound ledger."""
+    """The database file of an undamaged ledger."""
     folder = tmp_path_factory.mktemp("sound")
     ledger = Ledger.open(folder, lambda: 1_000)
     ledger.logs.create(LOG.origin, LOG.vkey, own=True)

@@ -46,7 +46,7 @@ def with_checkpoints(ledger: Ledger, sizes: Iterable[int]) -> None:
 
 
 def line(name: str, time: int = 1, key: int = 0) -> NoteSignature:
-    """A cosignature line; the ledger takes it as verified."""
+    """A cosignature line; the ledger does not verify it again."""
     return NoteSignature(name, key.to_bytes(4, "big"), time.to_bytes(8, "big") + bytes(64))
 
 
@@ -188,7 +188,7 @@ MANY = [f"mallory-{number}" for number in range(MAX_NAMES)]
 
 
 def place(ledger: Ledger) -> None:
-    """Members are known: five honest ones, and before them one with many cosigners."""
+    """Known members: five honest ones, and before them one with many cosigners."""
     places = {(name, bytes(4)): 0 for name in MANY}
     places |= {(name, bytes(4)): number for number, name in enumerate(HONEST, 1)}
     ledger.cosignatures.place_by(lambda log: places if log == LOG.vkey else {})

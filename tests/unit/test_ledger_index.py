@@ -47,7 +47,7 @@ def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
 
 
 def believe(ledger: Ledger, log: str) -> None:
-    """Let all statements that a mirrored log brings stand as proven."""
+    """Treat all statements of mirrored logs as proven."""
     stretch = ledger.intake.next_batch(log)
     facts = []
     for index, line in enumerate(stretch.lines, stretch.start):

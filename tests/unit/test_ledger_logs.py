@@ -68,7 +68,7 @@ def test_logs_are_listed_in_the_order_of_their_creation(ledger: Ledger) -> None:
 
 
 def test_a_large_batch_of_new_statements_needs_as_many_queries_as_one_statement(ledger: Ledger) -> None:
-    """Each line needed two queries of its own: two thirds of the time of an append."""
+    """In an earlier version each line needed two queries of its own: two thirds of the time of an append."""
     lines = statement_lines(0, 202)
     ledger.logs.append(OWN.origin, lines[:1])
     counts = []
@@ -393,7 +393,7 @@ def _copies(count: int) -> list[bytes]:
 
 
 def test_a_statement_that_stands_is_not_added_again_in_another_envelope(ledger: Ledger) -> None:
-    """Copies of one statement are one."""
+    """All envelopes of one payload are one statement."""
     first, second, third = _copies(3)
     assert len({first, second, third}) == 3
     assert ledger.logs.append(OWN.origin, [*statement_lines(0, 1), first, second]) == [0, 1, 1]

@@ -186,7 +186,7 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
 
 
 def test_lines_that_an_earlier_version_stored_come_back_as_they_were(database: Database) -> None:
-    """Also those of a mirrored log that look as if they were packed: more than one page of them."""
+    """Also those of a mirrored log that look as if they were compressed: more than one page of them."""
     migrate(database, "0017")
     row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged, weight) VALUES (1, :o, :v, 0, :n, :root, :n, 0)"
     entry = 'INSERT INTO entries (log_id, "index", line, digest) VALUES (1, :index, :line, :digest)'

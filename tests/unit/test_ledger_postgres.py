@@ -31,7 +31,7 @@ LOG = LogKeys.generate("own.example/log")
 SECRET = "hunter2"
 SOCKET = ".s.PGSQL.5432"
 PROCESS = b"K\0\0\0\x0c"
-"""Begins the message in which a server tells the number of the process that answers."""
+"""The type of the message in which a server tells the process id of its backend."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def migrated(url: str) -> None:
 
 @contextmanager
 def database(url: str) -> Iterator[Database]:
-    """Nothing but transactions, under the lock."""
+    """The transactions alone, under the lock."""
     backing = PostgresDatabase(url, None)
     lock = backing.lock()
     with closing(Database(backing.engine(), lock)) as made:
@@ -208,7 +208,7 @@ def test_a_pooler_in_between_is_refused(postgres: Postgres, empty: str, tmp_path
 
 @contextmanager
 def another_process_named(server: Path, front: Path) -> Iterator[None]:
-    """Pass one connection on to `server`, telling it the number of another server process, as a pooler does."""
+    """Forward one connection to `server`, but name the id of another server process, as a pooler does."""
 
     def copy(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65_536):
@@ -293,7 +293,7 @@ def test_what_is_no_connection_string_is_not_repeated_either() -> None:
 
 
 def locked(database: PostgresDatabase) -> AdvisoryLock:
-    """The lock, once the server has ended the session that had it last."""
+    """The lock, once the server has ended the session that held it before."""
     for _ in range(600):
         with suppress(Conflict):
             return database.lock()

@@ -24,7 +24,7 @@ LOG = LogKeys.generate("own.example/log")
 
 @dataclass(frozen=True)
 class Reading:
-    """A ledger that a front end reads, and what notices the commits of others."""
+    """A ledger that a front end reads, and its notifications about the commits of others."""
 
     ledger: Ledger
     follower: LedgerFollower

@@ -22,7 +22,7 @@ from support.logs import LogKeys, statement_lines
 FAR = LogKeys.generate("far.example/log")
 LINES = statement_lines(0, 300)
 STORED = pack_line(LINES[7])
-"""An entry as the file has it."""
+"""An entry as it is in the file."""
 WHOLE_PASS = 1 << 40
 
 
@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass
 class PeerWithLines:
-    """A peer that answers with these lines, some at a time."""
+    """A peer that answers with these lines, a few in each answer."""
 
     lines: Sequence[bytes]
     name: str = "a peer"
@@ -79,13 +79,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def change(folder: Path, statement: str) -> None:
-    """Change the file behind the ledger's back."""
+    """Change the file outside of the ledger."""
     with closing(sqlite3.connect(folder / DATABASE_FILE)) as database, database:
         assert database.execute(statement).rowcount == 1
 
 
 def flip(folder: Path, text: bytes, at: int = 0) -> None:
-    """Change a bit of the one place that has `text`, in its byte `at`."""
+    """Flip a bit at the only position of `text`, in its byte `at`."""
     file = folder / DATABASE_FILE
     data = bytearray(file.read_bytes())
     data[data.index(text) + at % len(text)] ^= 1

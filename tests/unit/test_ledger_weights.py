@@ -55,7 +55,7 @@ def naming(number: int, *objects: SideObject) -> bytes:
 
 
 def weight(*lines: bytes) -> int:
-    """What lines count, without their objects."""
+    """The counted size of lines, without their objects."""
     return sum(len(line) + LINE_OVERHEAD for line in lines)
 
 
@@ -142,7 +142,7 @@ def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
 def test_lines_of_a_mirrored_log_are_parsed_before_the_transaction_and_not_in_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood of lines was parsed while every other writer waited."""
+    """In an earlier version a flood of lines was parsed while every other writer waited."""
     inside: list[bool] = []
     begin, writing = ledger._database.writing, [False]
 

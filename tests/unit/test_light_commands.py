@@ -36,14 +36,16 @@ FORBIDDEN = (
     "rich.progress", "sqlalchemy", "urllib.request",
 )  # fmt: skip
 WITHOUT_ARTIFACTS = ("comity.trust.claims", "comity.trust.policy")
-"""What a command that asks about no artifact does not need besides."""
+"""Modules that a command without a question about an artifact does not need in addition."""
 WITHOUT_NODES = (
     "asyncio", "comity.transfer", "comity.v1", "comity.wire", "comity_client.events", "comity_client.session", "google",
     "grpc", "http", "ssl",
 )  # fmt: skip
-"""What a command that reads only the pins does not need besides."""
+"""Modules that a command that reads only the pins does not need in addition."""
 NEEDED = {"trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
-"""What one of them needs: a subcommand of `trust` takes a kind of hardware by name, and `whereis` asks for audits."""
+"""Modules that one of them needs: a subcommand of `trust` takes a kind of hardware by name, and `whereis` asks for
+audits.
+"""
 RUN = """
 import sys
 from comity_cli.main import main
@@ -105,7 +107,7 @@ def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: 
 
 
 def test_a_command_that_ends_does_not_search_what_it_loaded_for_cycles() -> None:
-    """Memory ends with the process; the search takes up to 0.1 s."""
+    """The memory ends with the process; the garbage collection takes up to 0.1 s."""
     script = (
         "import atexit, gc\nfrom comity_cli.main import main\n"
         "atexit.register(lambda: print(gc.get_freeze_count() > 10_000))\nmain(['--version'])"

@@ -65,7 +65,7 @@ async def test_a_complete_answer_is_not_counted(bench: Bench, call: str) -> None
 
 
 async def test_a_namespace_is_resolved(bench: Bench) -> None:
-    """It was refused: more names were asked for than the ledger gives at once."""
+    """An earlier version refused it: it asked for more names than the ledger gives in one query."""
     assert len([located async for located in bench.service.resolve("a/", None, None)]) == 20
 
 

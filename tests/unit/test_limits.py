@@ -104,7 +104,7 @@ def stored(tmp_path: Path) -> Iterator[StoredUse]:
 
 
 def test_every_limit_of_a_node_is_listed_with_its_use_and_a_next_step(stored: StoredUse) -> None:
-    """A new limit goes into this list, and so into the status."""
+    """A new limit must be added to this list, and so to the status."""
     found = {"node": list(counted(3).limits()), "ledger": list(stored.limits())}
     assert {item.kind: where for where, items in found.items() for item in items} == KINDS
     assert all(item.next and item.name for items in found.values() for item in items)

@@ -388,7 +388,7 @@ def test_of_several_licence_conflicts_the_row_names_the_first_of_those_that_it_l
 
 
 def test_who_says_that_they_derived_it_from_something_else_decides_nothing() -> None:
-    """Anybody may sign that two artifacts have tensors in common, and publish one of them."""
+    """Anyone may sign that two artifacts have tensors in common, and publish one of them."""
     theirs, line = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/other@v1", "other")
     plain, whole = case(), CHILD.saying(BASE_LINE)
     for good in (plain, whole):
@@ -461,7 +461,7 @@ def test_a_stranger_who_publishes_the_parents_bytes_under_other_terms_changes_no
 
 
 def test_who_publishes_under_a_name_that_is_bound_to_another_describes_nothing() -> None:
-    """Not even where the publisher to whom the name is bound says nothing about these bytes."""
+    """Also if the publisher to whom the name is bound says nothing about these bytes."""
     for name, state in (
         ("swiss-ai/base@v1", "unknown"),
         ("Swiss-AI/base@v1", "unknown"),
@@ -472,7 +472,7 @@ def test_who_publishes_under_a_name_that_is_bound_to_another_describes_nothing()
 
 
 def parent_node(lines: Iterable[bytes], policy: str = "") -> LineageNode:
-    """What the graph of `CHILD` says of its parent."""
+    """The node of the parent in the graph of `CHILD`."""
     readings = read_claims([*CHILD.claims, *lines], CHILD.artifact)
     chosen = replace(CHILD, policy_text=CHILD.policy_text + policy)
     found, _ = lineage_of(readings, CHILD.artifact, readings.publications[0], chosen.policy, ())

@@ -19,7 +19,7 @@ LOCKS = {"node.txt": ("node", "oidc", "postgres", "s3"), "dev.txt": ("dev",)}
 
 
 def asked(extras: tuple[str, ...]) -> list[Requirement]:
-    """What the project asks for with these extras, those that an extra names in turn included."""
+    """The project's requirements with these extras, and with the extras that those name."""
     found = [Requirement(text) for text in PROJECT["dependencies"]]
     for extra in extras:
         for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):

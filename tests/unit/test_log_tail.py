@@ -14,10 +14,10 @@ from comity_client.evidence.logs import LogEntry
 
 
 class GrowingLog:
-    """A log whose checkpoint has the next of `sizes` at each look; None is a look that no node answers."""
+    """A log whose checkpoint has the next of `sizes` at each read; None is a read that no node answers."""
 
     def __init__(self, *sizes: int | None, most: int = 1000, lost: int = 0) -> None:
-        """Args: lost: at how many looks at entries no node answers."""
+        """Args: lost: for how many reads of entries no node answers."""
         self._sizes = list(sizes)
         self._most = most
         self._lost = lost

@@ -17,7 +17,7 @@ LOG = "log"
 
 
 def ended(turns: LogTurns, member: Digest, now: float) -> bool:
-    """Whether `member` puts off whoever has the log; it has the next turn then."""
+    """Whether `member` interrupts the member that has the turn; it has the next turn then."""
     assert turns.begin(LOG, member, now) is None
     return turns._turns[LOG].preempted
 
@@ -97,7 +97,7 @@ def test_what_is_remembered_of_members_and_logs_is_bounded() -> None:
 
 
 class _Waiting:
-    """A quota that answers when it is told to."""
+    """A quota that answers when the test tells it to."""
 
     def __init__(self, error: ComityError | None = None) -> None:
         self.answers = asyncio.Event()

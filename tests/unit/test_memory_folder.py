@@ -22,7 +22,7 @@ def memory(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A file system with just enough room."""
+    """A file system with just enough space."""
     found = SimpleNamespace(f_bavail=ROOM >> 12, f_frsize=1 << 12, f_flag=0)
     monkeypatch.setattr(os, "statvfs", lambda path: found)
     return found

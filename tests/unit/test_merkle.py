@@ -35,7 +35,7 @@ OTHER = leaf_hash(b"something else")
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word for word."""
+    """RFC 6962, 2.1, as written there."""
     if not leaves:
         return EMPTY_ROOT
     if len(leaves) == 1:
@@ -97,7 +97,7 @@ def test_an_inclusion_proof_for_another_size_holds_only_where_the_path_is_the_sa
 
 @functools.cache
 def sides(index: int, size: int) -> list[str]:
-    """On which side the sibling is, from the leaf up; recursively, unlike the verifier."""
+    """On which side the sibling is, from the leaf up; computed recursively, unlike in the verifier."""
     if size == 1:
         return []
     k = 1

@@ -97,7 +97,7 @@ def test_rubbish_convicts_nobody(part: bytes) -> None:
 
 
 def test_a_leaf_that_its_tree_does_not_hold_convicts_nobody() -> None:
-    """The note is signed, but its tree has another leaf there."""
+    """The note is signed, but its tree has another leaf at that index."""
     proof = TlogProof(2, inclusion_proof(2, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
     invented = leaf_part(leaf_hash(b"invented"), proof)
     for parts in ((leaf(ONE, 2, 7), invented), (invented, leaf(ONE, 2, 7)), (leaf(OTHER, 2, 8), invented)):
@@ -106,7 +106,7 @@ def test_a_leaf_that_its_tree_does_not_hold_convicts_nobody() -> None:
 
 
 def padded(data: bytes) -> bytes:
-    """A note with as many lines by others as it may have."""
+    """A note with the maximum number of lines by others."""
     lines = (NoteSignature(f"{number}.example", bytes(4), bytes(9_000)) for number in range(70))
     return SignedNote.parse(data).with_signatures(*lines).encode()
 
@@ -150,7 +150,7 @@ def test_signatures_of_others_are_left_out_wherever_they_stand() -> None:
 
 
 def test_the_hashes_of_a_history_are_not_read_as_text() -> None:
-    """The only hash ends in a byte that no text has."""
+    """The only hash ends in a byte that is no valid text."""
     trees = (tree("X", "b", "c", f"d{number}") for number in itertools.count())
     larger = next(each for each in trees if consistency_proof(2, 4, each.node)[-1][-1] >= 0xF8)
     parts = note(ONE, 2), history(larger, 2, 4)
@@ -173,7 +173,7 @@ def test_a_proof_has_a_known_kind_and_two_parts() -> None:
 
 
 def test_a_history_has_as_many_hashes_as_it_says() -> None:
-    """It is cut short, or counts more hashes than a proof may have, or counts one hash more than there are."""
+    """It is truncated, or counts more hashes than a proof may have, or counts one hash more than there are."""
     whole = history(OTHER, 5, 8)
     smaller, count = note(ONE, 5), whole[32]
     assert count == len(consistency_proof(5, 8, OTHER.node))

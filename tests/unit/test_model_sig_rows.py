@@ -206,7 +206,7 @@ def test_beside_a_publication_that_is_lacking_both_are_told() -> None:
 
 
 def expired(**policy: Any) -> tuple[Evidence, Policy]:
-    """Published with a certificate's `model.sig` while it was valid; verified when it has run out."""
+    """Published with a certificate's `model.sig` while it was valid; verified after it expired."""
     root = Authority.root()
     data = root.below().leaf(years=(2020, 2022)).sign(CASE_FILES)
     made = case(files={**CASE_FILES, MODEL_SIG: data}, time=posix(2021))

@@ -62,7 +62,7 @@ def prove(ledger: Ledger, log: LogKeys, lines: list[bytes]) -> None:
 
 
 def every(ledger: Ledger, words: Sequence[str]) -> list[ListedPublication]:
-    """What a reading of all names finds."""
+    """The result of a scan of all names."""
     return [item for item in ledger.proven.listed(None, 1_000) if all(word in item.name for word in words)]
 
 

@@ -30,7 +30,7 @@ FOLDERS = {
     ("report show", "--html"),
     ("verify", "--html"),
 }
-"""Options that name a folder that is to be made, or whose keys sign: no node."""
+"""Options that name a folder to be made, or one whose keys sign: no node."""
 
 
 def shown_options() -> Iterator[tuple[str, click.Option]]:
@@ -57,7 +57,7 @@ def test_no_help_page_names_a_node_in_another_way() -> None:
 
 
 def taken(*arguments: str, option: Any) -> dict[str, Any]:
-    """What a command gets of its command line."""
+    """The arguments that a command gets from its command line."""
     got: dict[str, Any] = {}
     made = click.command(cls=Command, name="x")(option(lambda **options: got.update(options)))
     made.main(list(arguments), standalone_mode=False)

@@ -130,7 +130,7 @@ def test_a_line_that_is_in_the_log_twice_is_as_old_as_its_first_entry() -> None:
 
 
 def by_both(name: str, more: int) -> Case:
-    """GOOD where two publishers published, the other one under `name`; one of them has a cosigner more."""
+    """GOOD where two publishers published, the second one under `name`; one of them has one more cosigner."""
     other, log = identity("Rival", "SG"), filled(CH)
     entries = [release(spdx="MIT")[1], release(by=other, name=name, spdx="ISC")[1]]
     for entry in entries:

@@ -27,7 +27,7 @@ from support.world import Identity, seat, signer
 
 
 def certified(assembly: Assembly, body: Body, voters: Sequence[Identity], at_round: int = 1) -> list[Entry]:
-    """What certifies `body`, whatever else the voters sign."""
+    """The certificate of `body`, from voters that may have signed conflicting votes."""
     assembly.put(body, voters[0])
     draft = assembly.lines[-1]
     return [draft, *(assembly.intent(who, body, at_round) for who in voters),
@@ -232,7 +232,7 @@ async def test_what_an_admitted_member_names_as_its_home_log_is_read_from_the_ce
 
 
 class Peering:
-    """A peer that hands out these epochs."""
+    """A peer that serves these epochs."""
 
     def __init__(self, *certificates: Certificate) -> None:
         self._certificates = certificates
@@ -318,5 +318,5 @@ def test_bodies_that_are_read_and_not_parsed_take_no_memory_beside_those_that_ar
 
 
 def _wide(body: Body, number: int) -> Body:
-    """A body with a thousand namespaces, of which parsing makes most."""
+    """A body with a thousand namespaces, which make most of the parsing time."""
     return draft(body, namespaces={f"n{number}-{at}": sha256(b"%d" % at) for at in range(1_000)})

@@ -57,7 +57,7 @@ def test_after_a_rotation_the_record_is_signed_by_the_new_keys() -> None:
 
 PUBLISHER = identity("Somebody", algs=CLASSICAL)
 UK = seat("UK", CLASSICAL)
-"""GB is meant."""
+"""The correct code is GB."""
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def start() -> Membership:
 
 
 def next_epoch(members: Membership, *seats: Member) -> None:
-    """Take up an epoch with these seats; whether it is certified is not asked here."""
+    """Follow an epoch with these seats; its certificate is not checked here."""
     assert members.body is not None
     members.adopt(draft(members.body, members=seats, policy=CharterPolicy(quorum(len(seats)), 1, 1, 0)))
 
@@ -73,7 +73,7 @@ def shown(members: Membership, of: Node) -> tuple[bytes, ...]:
 
 
 def certificate(tls: str) -> bytes:
-    """The key in it: a certificate itself is never made twice alike."""
+    """The key of a certificate: no two certificates are equal."""
     return private_key(tls, "ecdsa-p256").public.raw
 
 
@@ -328,7 +328,7 @@ def test_a_member_has_a_bounded_number_of_logs(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_log_is_found_without_a_look_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each statement about a copy is looked up so: there are millions, in a federation of up to 200 members."""
+    """Each of millions of statements about copies needs this lookup, in a federation of up to 200 members."""
     members, log, spelled = start(), str(node(SG).record.log), list[VerifierKey]()
     assert members.owner(log) == SG.id
 

@@ -145,7 +145,7 @@ def test_the_operator_says_who_may_publish(accept: object, code: str) -> None:
 
 
 class CountedWants(dict[Digest, Want]):
-    """Objects of a submission, with how often all were read."""
+    """Objects of a submission, which count how often all were read."""
 
     passes = 0
 

@@ -37,12 +37,12 @@ def bounded(monkeypatch: pytest.MonkeyPatch, statements: int, elsewhere: int | N
 
 
 def hears(kept: VoteInbox, log: str, entry: Entry, *, home: bool = False) -> bool:
-    """Whether a proven entry that stands in `log` is kept, and new."""
+    """Whether a proven entry of `log` is kept, and new."""
     return kept.admits(log, entry, home=home) and kept.put(entry)
 
 
 def padded(entry: Entry, number: int) -> Entry:
-    """The same statement in another envelope: a signature of nobody's stands beside those that hold."""
+    """The same statement in another envelope, with one signature by an unknown key."""
     junk = EnvelopeSignature(sha256(b"nobody %d" % number), bytes(64))
     signatures = sorted((*entry.envelope.signatures, junk), key=lambda each: each.keyid)
     return parse_entry(replace(entry.envelope, signatures=tuple(signatures)).encode())
@@ -151,7 +151,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def reading(ledger: Ledger, assembly: Assembly, tmp_path: Path) -> tuple[VoteReader, Membership]:
-    """Proceedings about the assembly's body, over the logs of a ledger."""
+    """A vote inbox for the successor of the assembly's body, over the logs of a ledger."""
     own = assembly.seats[0]
     record = node(own, "", CLASSICAL)
     members = Membership(Seat.parse(own.entry.line, record.entry.line), None, [assembly.body])

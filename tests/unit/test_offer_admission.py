@@ -56,7 +56,7 @@ def asking(offer: Offer, number: int, by: Identity = HOLDER) -> Entry:
 
 
 def refused_as(granting: GrantingNode, at: OfferAdmission, entries: Sequence[Entry]) -> str:
-    """The code with which entries are refused; empty where all are granted. Then they are logged."""
+    """The code with which entries are refused; empty if all are accepted. Then they are logged."""
 
     async def ask() -> frozenset[Digest]:
         return await at.granted(entries)

@@ -350,7 +350,7 @@ def test_an_offer_that_cannot_be_kept_cannot_be_made(wrong: dict[str, object]) -
 
 
 def test_an_offer_has_no_time_that_no_calendar_can_show() -> None:
-    """Everybody who lists offers writes their windows as dates."""
+    """Every list of offers shows their windows as dates."""
     assert datetime.fromtimestamp(Window(START, MAX_TIME).end, UTC).year == 9999
     with pytest.raises(Malformed):
         Window(START, MAX_TIME + 1)

@@ -54,7 +54,7 @@ def overbooked() -> Written:
 
 
 def two_books() -> tuple[Written, Written]:
-    """One chain, gone on with in two ways."""
+    """One chain, continued in two ways."""
     first, second = Written(), Written()
     for log, hour in ((first, 0), (second, 50)):
         chain = log.post()

@@ -28,7 +28,7 @@ def _record() -> NodeRecord:
 
 
 def written(**changes: str) -> bytes:
-    """The template with lines changed; an empty text leaves a line out."""
+    """The template with lines changed; an empty text removes a line."""
     lines = template("CH", NOW).splitlines()
     for name, value in changes.items():
         (at, *_) = [at for at, line in enumerate(lines) if line.split("=")[0].strip() == name]

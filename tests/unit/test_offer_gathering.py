@@ -24,7 +24,7 @@ from support.fair import Stall
 
 @dataclass(frozen=True)
 class Mirror:
-    """A node that hands out the lines and proofs of a parcel."""
+    """A node that serves the lines and proofs of an offer bundle."""
 
     name: str
     bundle: OfferBundle
@@ -74,7 +74,7 @@ def stall() -> Stall:
 
 @dataclass(frozen=True)
 class ListingMirror:
-    """A node that lists, and hands out."""
+    """A node that lists chains, and serves them."""
 
     mirror: Mirror
     lister: Lister
@@ -106,7 +106,7 @@ async def seen(stall: Stall, chain: Digest, **bundles: OfferBundle) -> FoundChai
 
 
 def shuffled(bundle: OfferBundle) -> OfferBundle:
-    """The same lines at other places, as a node that lies might say."""
+    """The same lines at other indexes, as a lying node might claim."""
     lines = [replace(placed, index=10 - placed.index) for placed in bundle.lines]
     return replace(bundle, lines=tuple(lines))
 

@@ -40,7 +40,7 @@ FIGURES = MeasuredFigures(
 
 
 class FakeBackend:
-    """A device whose work takes the time that the test says."""
+    """A device whose work takes the time that the test sets."""
 
     label = "fake 1.0, nothing"
 

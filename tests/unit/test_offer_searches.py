@@ -53,7 +53,7 @@ class LargeIndex:
 
 
 async def turns_during(search: Any) -> int:
-    """How often other work of the event loop had its turn during a search that finds nothing."""
+    """How often other work of the event loop ran during a search without a result."""
     turns, over = 0, asyncio.Event()
 
     async def other_work() -> None:

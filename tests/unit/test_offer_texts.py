@@ -49,7 +49,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_a_time_after_the_last_date_can_be_shown() -> None:
-    """A peer may name any time; one of them must not end a list."""
+    """A peer may claim any time; none of them may break a list."""
     assert when(START) == "2027-01-15 08:00Z"
     assert when(LAST_TIME + 1) == f"second {LAST_TIME + 1}"
 

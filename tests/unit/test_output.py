@@ -99,7 +99,7 @@ def test_a_table_in_a_pipe_is_neither_wrapped_nor_cut() -> None:
 
 
 def drawn(script: str) -> str:
-    """What a program draws on a terminal, without its control sequences."""
+    """The text that a program draws on a terminal, without its control sequences."""
     leader, follower = pty.openpty()
     try:
         subprocess.run(

@@ -39,7 +39,7 @@ MOST, SECONDS = 4, 60.0
 
 
 class Own:
-    """A node's ledger, store and claims, with a clock that the test moves."""
+    """A node's ledger, store and claims, with a clock that the test sets."""
 
     def __init__(self, folder: Path, most: int = MOST) -> None:
         self.now, self.fails = 0.0, False
@@ -61,7 +61,7 @@ class Own:
         return self.tables.logs.append(OWN.vkey, [line])[0]
 
     def copy(self, number: int) -> CompletedCopy:
-        """An artifact of one file, all of it stored, and wanted."""
+        """An artifact of one file, which is stored and wanted."""
         data = b"file %d" % number
         manifest = Manifest.of([FileEntry("a", len(data), sha256(data))]).encode()
         pieces = PieceIndex((("a", PieceLayout(FIXED_LAYOUT, 1, sha256(leaf_hash(data)))),)).encode()
@@ -82,7 +82,7 @@ class Own:
         return [(statement.predicate, len(statement.subjects)) for statement in said]
 
     def standing(self, artifact: Digest) -> int | None:
-        """The index of the claim that audits of this copy are about."""
+        """The index of the claim that audits of this copy refer to."""
         found = OwnClaims(self.tables, NODE.id, OWN.vkey).hold(artifact)
         return None if found is None else found.index
 

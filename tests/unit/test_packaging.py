@@ -88,8 +88,9 @@ def _sources() -> Iterator[Path]:
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """Third-party modules imported at run time below `node`; what only the type checker sees is left out. No import
-    stands in an expression, so none is looked for there."""
+    """Third-party modules imported at run time below `node`; imports for the type checker only are left out.
+    Expressions contain no imports, so they are not searched.
+    """
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -107,12 +108,12 @@ def _is_third_party(name: str) -> bool:
 
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s+([\w.]+)", re.MULTILINE)
-"""What each import begins with, and some sentences; the formatter leaves one import in a line."""
+"""The first words of each import, and of some sentences; the formatter leaves one import in a line."""
 
 
 @functools.cache
 def _providers(path: Path) -> frozenset[str]:
-    """A module is parsed only if a line of its text may import what is not ours and not Python's."""
+    """A module is parsed only if a line of its text may import a module that is neither ours nor Python's."""
     text = path.read_text()
     if not any(map(_is_third_party, _IMPORT.findall(text))):
         return frozenset()
@@ -204,7 +205,9 @@ def test_a_light_installation_compares_copies_and_says_how_to_compare_casts(
 
 
 def test_what_is_declared_is_what_is_installed() -> None:
-    """An editable installation made before pyproject.toml changed would make the tests above judge the old one."""
+    """The tests above would judge the old requirements of an editable installation made before pyproject.toml
+    changed.
+    """
     declared = {Requirement(text).name for text in PROJECT["dependencies"]}
     assert declared == {requirement.name for requirement in requirements("comity")}
     assert {"boto3", "sqlalchemy"} <= closure(requirements("comity", ["node", "s3"]))

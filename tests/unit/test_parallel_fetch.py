@@ -20,7 +20,7 @@ FAILURES = (Unavailable("gone"), Refused("too many calls", code="RATE"), Timeout
 
 
 class Worker:
-    """Does so many items, then fails; counts those at once."""
+    """Does a given number of items, then fails; counts the concurrent ones."""
 
     def __init__(self, items: int | None = None, failure: Exception = FAILURES[0]) -> None:
         self.left = items
@@ -29,7 +29,7 @@ class Worker:
 
 
 async def shared(count: int, workers: Sequence[Worker], others: list[Worker]) -> tuple[list[int], list[int]]:
-    """What was begun, and what was done, in that order."""
+    """The items that were begun, and the items that were done, in that order."""
     begun, done = list[int](), list[int]()
 
     async def work(worker: Worker, item: int) -> None:
@@ -98,7 +98,7 @@ async def test_the_failure_of_the_first_connection_and_lies_of_any_are_raised(
 
 
 class Connection:
-    """Serves the entries of a log, which are their indexes, as a node does: at most so many in a message."""
+    """Serves the entries of a log, which are their indexes, as a node does: a limited number in each message."""
 
     def __init__(self, size: int, *, message: int = RANGE_LINES, gone: bool = False) -> None:
         self.size = size

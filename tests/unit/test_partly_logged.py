@@ -39,7 +39,7 @@ COMMANDS: Final = (
 
 
 class LoggingClient:
-    """A client of which each statement is logged at the first `count` of the nodes that the user names."""
+    """A client whose statements are logged at the first `count` of the nodes that the user names."""
 
     def __init__(self, count: int) -> None:
         self._count = count

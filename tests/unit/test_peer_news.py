@@ -167,7 +167,7 @@ def test_a_peer_that_sends_little_is_read_at_once() -> None:
 
 
 class EndlessClient:
-    """A peer that always says that more follows."""
+    """A peer that always announces more."""
 
     @property
     def news(self) -> EndlessClient:
@@ -188,7 +188,7 @@ class EndlessPeer:
 
 
 async def test_a_peer_that_never_finishes_its_first_answer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a node that waits for the first answers of all peers would wait for ever."""
+    """Otherwise a node that waits for the first answers of all peers would never continue."""
     monkeypatch.setattr(module, "COMPLETE_SECONDS", 0.0)
     peer = EndlessPeer(PeerNews(), EndlessClient())
     reader: NewsReader[EndlessPeer] = NewsReader(1, (), MIRRORED.__contains__, lambda link, client: None)

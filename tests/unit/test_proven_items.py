@@ -39,7 +39,7 @@ README = b"---\nlibrary_name: transformers\n---\n"
 
 
 class JudgedRepositories:
-    """A ledger and a store, what makes items of them, and the judge."""
+    """A ledger and a store, the code that makes items of them, and the judge."""
 
     def __init__(self, folder: Path, backing: Backing | None) -> None:
         (here, *_) = peers = nodes(2)

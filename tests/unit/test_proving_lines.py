@@ -20,7 +20,7 @@ HONEST = [OWNER.entry.line, release()[1].line, *(node.entry.line for node in NOD
 
 
 def junk(number: int, predicate: str = "node-record", by: str = "") -> bytes:
-    """A line that parses, and that nobody signed."""
+    """A well-formed line without a valid signature."""
     digest = f"{number:064x}"
     statement = {
         "_type": "https://in-toto.io/Statement/v1",

@@ -96,7 +96,7 @@ def test_a_dispute_is_shown_by_the_first_of_its_two_rotations() -> None:
 
 
 def rival(by: Identity, other: bytes) -> tuple[bytes, bytes]:
-    """The same name, given to other bytes."""
+    """The same name, published for other bytes."""
     return by.entry.line, release({"LICENSE": other}, by=by)[1].line
 
 

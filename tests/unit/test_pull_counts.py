@@ -41,7 +41,7 @@ FILE = sha256(b"weights")
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     now = float(MONDAY)
 

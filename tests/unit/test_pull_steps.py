@@ -29,7 +29,7 @@ def test_a_model_sig_that_another_pull_placed_first_is_read_where_it_is(tmp_path
 
 
 async def test_a_pull_that_is_interrupted_stops_to_hash_what_is_here(tmp_path: Path) -> None:
-    """Its thread would keep the program from ending for minutes."""
+    """Otherwise its thread would delay the end of the program for minutes."""
     manifest = Manifest.of(FileEntry(name, 1, sha256(b"?")) for name in "abc")
     for name in "abc":
         (tmp_path / name).write_bytes(b"?")

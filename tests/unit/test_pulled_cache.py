@@ -25,7 +25,7 @@ MANIFEST = Manifest.of([FileEntry("shared.bin", len(SHARED), sha256(SHARED))])
 
 
 def place(cache: Path, name: str, files: dict[str, bytes], *, partial: bool = False) -> Path:
-    """Place files as a pull does; the folder of the snapshot."""
+    """Place files as a pull does. Returns the folder of the snapshot."""
     entries = [FileEntry(path, len(data), sha256(data)) for path, data in files.items()]
     manifest = Manifest.of(entries)
     made = HubCacheDestination(cache, Name.parse(name), manifest, newest=True)

@@ -47,7 +47,7 @@ def read(*lines: bytes) -> ParsedClaims:
 
 
 def without_author(entry: Entry) -> Entry:
-    """A statement with the name of a predicate and no author: its type is none of ours."""
+    """A statement with the name of a Comity predicate and no author: its type is foreign."""
     predicate = entry.statement.predicate
     payload = entry.envelope.payload.replace(f'"urn:comity:{predicate}:v1"'.encode(), f'"{predicate}"'.encode())
     made = parse_entry(sign_payload(payload, STRANGER.signer).encode())

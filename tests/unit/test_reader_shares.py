@@ -51,7 +51,7 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
 
 
 class InThisThread:
-    """Stands for the thread pools of a node."""
+    """A replacement of a node's thread pools."""
 
     async def files(self, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
@@ -216,7 +216,7 @@ async def test_a_piece_index_is_read_once_for_all_its_files_and_few_are_kept(
 
 
 class EndlessImporter:
-    """An `Importer` whose upstream never answers; what it was asked is in `pinned` and `mirrored`."""
+    """An `Importer` whose upstream never answers; its requests are in `pinned` and `mirrored`."""
 
     def __init__(self) -> None:
         self.pinned: list[str] = []

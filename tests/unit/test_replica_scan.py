@@ -78,7 +78,7 @@ class Bench:
         quotas: RuleQuotas | None = None,
         files: FileFetcher | None = None,
     ) -> Replicas:
-        """The node's copies, made anew."""
+        """The node's copies, made again."""
         self.replicas = Replicas(
             AsyncLedger(self.ledger),
             self.store,

@@ -284,7 +284,7 @@ def test_a_signed_report_holds_for_its_signer_and_its_report_alone() -> None:
 
 
 def without(summary: Verified) -> list[Verified]:
-    """Summaries that say of the same report what is not in it."""
+    """Summaries of the same report that name facts which are not in it."""
     other = sha256(b"other")
     return [
         replace(summary, passed=False),

@@ -38,7 +38,7 @@ HOSTILE = (
 
 
 class Reader(HTMLParser):
-    """Elements, attributes and text; fails where an element is closed that is not open."""
+    """Elements, attributes and text; fails if an element is closed that is not open."""
 
     def __init__(self, document: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -18,7 +18,7 @@ TEXT = "training\n  big          2027-01-01 to 2027-01-02, 1 accelerator-hours; 
 
 
 class Shown(Exception):
-    """The command would ask for a signature now."""
+    """Raised where the command would ask for a signature."""
 
 
 class ContextOfStranger:

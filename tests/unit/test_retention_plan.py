@@ -57,7 +57,7 @@ class Planning(WithdrawingNode):
         )
 
     async def said(self) -> dict[str, str]:
-        """By name, why a copy goes or stays."""
+        """By name, why a copy is removed or kept."""
         page = await self.plan.page(None, 100)
         return {copy.name: ("goes: " if copy.goes else "stays: ") + copy.why for copy in page.copies}
 
@@ -100,7 +100,7 @@ async def test_old_versions_go_and_each_other_copy_says_why_it_stays(node: Plann
 
 
 async def test_newer_versions_count_only_while_they_are_held(node: Planning) -> None:
-    """Two newer versions that this node does not hold keep nothing; nor does one that it gave up."""
+    """Two newer versions that this node does not hold keep nothing; nor does one that it withdrew."""
     node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
     versions = [node.version(f"lab/x@v{number}") for number in range(3)]
     assert (await node.said())["lab/x@v0"].startswith("goes")

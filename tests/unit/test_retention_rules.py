@@ -37,7 +37,7 @@ def named(text: str) -> NamedArtifact:
 
 
 def why(rules: RetentionRules, *names: str, days: int = 1_000, newest: bool = False) -> str:
-    """Why a copy stays."""
+    """The reason why a copy is kept."""
     decision = rules.decide([named(name) for name in names], days, lambda *_: newest)
     assert not decision.goes
     return decision.why

@@ -44,7 +44,7 @@ STRANGER = signer("stranger", CLASSICAL)
 
 
 def signed_by(*signers: HybridSigner, used: Any = USED, **change: Any) -> Entry:
-    """The rotation from the first to the second state, changed, and signed by whom you like."""
+    """The rotation from the first to the second state, changed, with arbitrary signers."""
     return sign_statement(rotation_statement(replace(ROTATION, **change), used), *signers)
 
 
@@ -307,7 +307,7 @@ def shared_states() -> RotationChain:
 @pytest.mark.parametrize("beside", [(), (STRANGER,)])
 @pytest.mark.parametrize("count", range(1, 5))
 def test_the_signers_are_the_states_whose_keys_signed(count: int, beside: tuple[HybridSigner, ...]) -> None:
-    """m of k of one state, each with all its halves, and nobody else."""
+    """m of k of one state, each with all its halves, and no other key."""
     chain, extra = shared_states(), [key.public.halves[0] for key in beside]
     for signers in itertools.combinations((*SHARED, STRANGER), count):
         whole = sign_statement(ENTRY.statement, *signers, *(key for key in beside if key not in signers)).envelope
@@ -423,7 +423,7 @@ def test_signatures_may_be_judged_otherwise_where_there_are_many() -> None:
 
 
 class Judging:
-    """`KeySet.signed`, and how often it was asked."""
+    """`KeySet.signed`, which counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -89,7 +89,7 @@ def test_a_presigned_url_opens_one_blob_for_a_while_and_shows_no_secret(tmp_path
 
 
 def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path: Path) -> None:
-    """Nothing locks these: one that began today may still run."""
+    """These have no lock: one that began today may still run."""
     client = open_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
     now = datetime.now(UTC)
     begun = {"old": now - timedelta(days=2), "new": now - timedelta(hours=1)}

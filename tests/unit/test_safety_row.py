@@ -18,7 +18,7 @@ TEMPLATE = b"{{ messages }}"
 
 
 def with_files(**more: bytes) -> Case:
-    """A case whose artifact has these files as well, and whose owner names no rows."""
+    """A case whose artifact also has these files, and whose owner names no rows."""
     good = case(files={**FILES, **{name.replace("_dot_", "."): data for name, data in more.items()}})
     rows = good.policy_text[good.policy_text.index("[rows]") :]
     return good.demanding(rows, "")

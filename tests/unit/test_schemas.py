@@ -65,7 +65,9 @@ def refused(read: Any, data: bytes) -> str:
 
 
 def agree(valid: bool, why: str) -> bool:
-    """Whether a schema takes what the code reads, and nothing else but what breaks a rule that schemas cannot state."""
+    """Whether a schema accepts the same documents as the code, except those that break a rule which no schema can
+    state.
+    """
     return valid if not why else not valid or any(rule in why for rule in RELATIONS)
 
 

@@ -24,7 +24,7 @@ BODY = b"a side object"
 
 
 class Bench:
-    """Custody of one log, of whose entries one names an object."""
+    """The side object repair of one log with an entry that names an object."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ledger, self.store = Ledger.open(folder, lambda: 1_000), FolderStore(folder / "blobs")
@@ -49,7 +49,7 @@ class Bench:
 
 
 async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start read every line of every log again."""
+    """In an earlier version a start read every line of every log again."""
     first = Bench(tmp_path, monkeypatch)
     first.store.put(sha256(BODY), BODY)
     first.ledger.logs.append(OWN.vkey, statement_lines(0, 300))

@@ -43,7 +43,7 @@ async def test_a_node_with_many_addresses_takes_no_more_time_than_one_with_one(m
 
 
 async def test_the_claimed_copies_of_a_pinned_artifact_are_audited_together() -> None:
-    """One that does not answer must not keep the others, and the pins after this one, waiting."""
+    """A holder that does not answer must not delay the others, nor the next pins."""
     others = asyncio.Event()
 
     async def audit(row: Any, peer: Any) -> object:

@@ -91,7 +91,7 @@ def test_the_label_of_a_subject_is_bounded() -> None:
 
 @pytest.mark.parametrize("predicate", ["inception", "rotated", "node-record", "offer", "dreamt"])
 def test_a_predicate_that_defines_no_side_objects_has_none(predicate: str) -> None:
-    """An inception that lists objects weighs on every mirror."""
+    """Every mirror would have to store the objects of an inception that lists some."""
     assert Statement.parse(replace(SIMPLE, predicate=predicate, objects=()).encode()).objects == ()
     with pytest.raises(Malformed, match="no side objects"):
         Statement.parse(replace(SIMPLE, predicate=predicate).encode())

@@ -47,7 +47,7 @@ def _home(tmp_path: Path, founded: NodeHome) -> NodeHome:
 
 
 def planted(home: NodeHome) -> list[str]:
-    """Every secret that the home or its log holds, as it may be seen."""
+    """Every secret that the home or its log holds, in each form in which it may appear."""
     token, _ = TokenFile(home.directory / "tokens.json").add("ci", ("*",), 1)
     keys = [path.read_text() for path in (home.directory / "keys").glob("*.pem")]
     keys += [path.read_text() for path in (home.directory / "offline").glob("*.pem")]

@@ -123,7 +123,7 @@ def no_proofs(folder: Folder) -> None:
 
 
 def countersigned_badly(*owners: Node) -> Callable[[Folder], None]:
-    """The last signature of their node records, that of the TLS key, does not hold."""
+    """The last signature of their node records, that of the TLS key, is invalid."""
 
     def change(folder: Folder) -> None:
         for owner in owners:

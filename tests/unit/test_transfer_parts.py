@@ -206,7 +206,7 @@ def test_pieces_by_plain_records_stay_in_the_page_cache(tmp_path: Path, opened: 
 
 
 def by_tensors(data: bytes) -> WantedFile:
-    """Pieces that begin at no block, as where a header is a piece of its own."""
+    """Pieces that begin within a block, as when a header is a piece of its own."""
     cuts = [data[:1426], *(data[at : at + CHAINED_PIECE] for at in range(1426, len(data), CHAINED_PIECE))]
     signed = [PieceRecord(len(cut), hashlib.sha256(cut).digest()) for cut in cuts]
     return WantedFile(sha256(data), len(data), signed)
@@ -290,7 +290,9 @@ def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path)
 
 
 def test_a_partial_file_that_a_crash_left_read_only_is_written_again(tmp_path: Path) -> None:
-    """It is made read-only before it is renamed to its place. Root may write to it anyway, so its mode is looked at."""
+    """It is made read-only before it is renamed to its place. Root may write to it in any case, so the test reads its
+    mode.
+    """
     (tmp_path / "p").write_bytes(b"")
     (tmp_path / "p").chmod(0o444)
     PartialFile(tmp_path / "p", wanted(weights(1))).candidate_pieces()
@@ -307,7 +309,7 @@ def test_a_file_that_the_disk_cannot_take_is_refused_before_it_is_fetched(tmp_pa
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """No file may grow beyond one and a half pieces: a full disk, without a disk."""
+    """No file may grow beyond one and a half pieces: a simulated full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_SIZE * 3 // 2, before[1]))
     yield
@@ -392,7 +394,7 @@ def test_the_disk_that_vanished_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_request_cancelled_while_an_earlier_piece_is_checked_gives_its_buffer_back(tmp_path: Path) -> None:
-    """Else a transfer with many preempted requests would have no buffer left."""
+    """Otherwise a transfer with many preempted requests would run out of buffers."""
     data = weights(3)
     want, limits = wanted(data), TransferLimits(streams=1, buffers=2)
     receiver = TransferReceiver(want, tmp_path / "p", limits, lambda count: None, NoObserver(), None)

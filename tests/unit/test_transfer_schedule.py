@@ -43,7 +43,7 @@ def schedule(pieces: int, limits: TransferLimits | None = None, **rates: float |
 
 
 def deliver(plan: Schedule, request: RangeRequest, now: float) -> None:
-    """The rest of the request arrives and is right."""
+    """The rest of the request arrives, with correct bytes."""
     for piece in range(request.at, request.stop):
         assert plan.begin(request, piece, now)
         request.received += MIB
@@ -374,7 +374,7 @@ def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
 
 
 def two_ways(pieces: int, faster: float = FASTER, **rates: float | None) -> Schedule:
-    """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
+    """Two sources, `grpc` and `https`, of one host; those with a rate have been used."""
     offsets = [at * MIB for at in range(pieces + 1)]
     health = {
         key(name): SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
@@ -386,7 +386,7 @@ def two_ways(pieces: int, faster: float = FASTER, **rates: float | None) -> Sche
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
-    """Whom the next requests go to, each delivered at its way's rate before the next one is made."""
+    """The sources of the next requests, each delivered at its way's rate before the next one is made."""
     names = []
     for request in plan.assign(now):
         names.append(request.source.value)
@@ -484,7 +484,7 @@ def test_without_a_reader_the_front_waits_for_nobody() -> None:
 
 
 def _beside_a_slow_one(awaited: list[int]) -> list[RangeRequest]:
-    """What a fast source is asked for, one after the other, while a slow one has the first two."""
+    """The pieces that a fast source is asked for, one after the other, while a slow one has the first two."""
     health = {key("slow"): SourceHealth(rate=0.01 * MIB), key("fast"): SourceHealth(rate=10.0 * MIB, backoff_until=0.5)}
     offsets = [at * MIB for at in range(1001)]
     plan = Schedule(offsets, range(1000), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
@@ -757,7 +757,7 @@ def test_pieces_that_readers_no_longer_need_hold_up_nothing() -> None:
 
 
 def test_a_schedule_says_whether_a_source_waits_for_a_piece_that_another_holds() -> None:
-    """A driver that wakes for every piece would cost a transfer of thousands of pieces more than their hashes."""
+    """If the driver woke for every piece, that would cost a transfer of thousands of pieces more than their hashes."""
     alone = schedule(100, a=FAST)
     alone.assign(0.0)
     assert not alone.unserved, "its only source has a run of pieces"

@@ -33,7 +33,7 @@ def git_blob(data: bytes) -> str:
 
 
 def cache(root: Path, *, commit: str = COMMIT, card: str = "") -> Path:
-    """A Hub client's cache of org/name with one snapshot; gives the snapshot."""
+    """A Hub client's cache of org/name with one snapshot. Returns the snapshot."""
     repository = root / "models--org--name"
     snapshot = repository / "snapshots" / commit
     (repository / "blobs").mkdir(parents=True)

@@ -53,7 +53,7 @@ NOW = 1_800_000_000.0
 
 
 class Node:
-    """The queue and the deliveries of a node, over a folder and a clock that a test moves."""
+    """The queue and the deliveries of a node, over a folder and a clock that a test sets."""
 
     def __init__(self, folder: Path, *hooks: Webhook) -> None:
         self.now = NOW

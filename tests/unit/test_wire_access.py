@@ -16,7 +16,7 @@ SERVER, PEER, OPERATOR = identity(), identity(), identity()
 
 @dataclass
 class Connected:
-    """What a door reads of a call."""
+    """The data of a connection that an access rule reads."""
 
     address: str = "ipv4:192.0.2.1:5000"
     shown: Mapping[str, Iterable[bytes]] = field(default_factory=dict)

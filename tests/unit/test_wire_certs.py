@@ -58,7 +58,7 @@ def test_keys_of_other_kinds_get_no_certificate(alg: str) -> None:
 
 
 def test_the_certificate_of_a_key_is_the_same_for_ever() -> None:
-    """A certificate made by the first version: another spelling of the fields would lock its node out."""
+    """A certificate made by the first version: another encoding of the fields would lock its node out."""
     pin = CertificatePin.of(from_pem(FIRST_VERSION))
     assert pin.server_name == "n-998a12d6c543131de2fe36c7bd0a0741.comity.invalid"
 
@@ -96,7 +96,9 @@ def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
 @given(st.integers(0, len(CERTIFICATE) - 1), st.integers(1, 255))
 @example(12, 0x20)  # the version
 def test_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:
-    """Nothing that BoringSSL reads otherwise than `cryptography` can be pinned; an issuer least of all."""
+    """A certificate that BoringSSL reads otherwise than `cryptography` cannot be pinned; this matters most
+    for issuers.
+    """
     changed = bytearray(CERTIFICATE)
     changed[at] ^= change
     with pytest.raises(Malformed):

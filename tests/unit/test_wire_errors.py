@@ -18,7 +18,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def arriving(status: grpc.Status) -> ComityError:
-    """What a caller makes of a status, as gRPC would hand it over."""
+    """The error that a caller makes of a status that gRPC received."""
     metadata = grpc.aio.Metadata(*status.trailing_metadata)
     return from_rpc(grpc.aio.AioRpcError(status.code, grpc.aio.Metadata(), metadata, status.details))
 

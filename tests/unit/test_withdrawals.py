@@ -57,7 +57,7 @@ async def test_files_that_another_held_artifact_has_stay_until_it_goes_too(node:
 
 @pytest.mark.parametrize("force", [False, True])
 async def test_files_of_a_complete_copy_that_is_not_claimed_yet_stay(node: WithdrawingNode, force: bool) -> None:
-    """Claims wait for others up to half a minute; what was just published here may have no other copy."""
+    """Claims wait for others up to half a minute; a new publication may have no other copy."""
     held = node.hold([SHARED, FIRST])
     node.unclaimed.append([SHARED, SECOND])
     gone = await node.withdrawals.decide(HoldOrder(held, "space", force=force))
@@ -156,7 +156,9 @@ def no_space(monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
 async def test_a_full_disk_in_the_middle_loses_nothing_and_the_node_goes_on_by_itself(
     node: WithdrawingNode, moves: int
 ) -> None:
-    """Full while the files go aside, and still full when they should go back: a later step puts them back."""
+    """The disk is full while the files are moved aside, and still full when they should be moved back: a later step
+    moves them back.
+    """
     held = node.hold([FIRST, SECOND])
     node.outcome = MISSED
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -178,7 +180,7 @@ async def full(withdrawals: Withdrawals) -> None:
 
 @pytest.mark.parametrize("logged", [False, True])
 async def test_a_start_finishes_what_a_crash_interrupted(node: WithdrawingNode, logged: bool) -> None:
-    """Before the withdrawal is in the log the files go back; after it they are deleted."""
+    """Before the withdrawal is in the log the files are moved back; after it they are deleted."""
     held = node.hold([FIRST])
     if logged:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -197,7 +199,7 @@ async def nothing(*_: object) -> None:
 
 
 async def never_answers(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch, *silent: int) -> list[str]:
-    """Let the nodes at these places be silent when they are audited. Returns the names of those that are asked."""
+    """Nodes at these places are silent when they are audited. Returns the names of those that are asked."""
     asked, names = list[str](), {node.nodes[number].record.name for number in silent}
 
     async def audit(row: CopyRow, peer: Peer, *, lease: int = 0) -> AuditedCopy:
@@ -231,7 +233,7 @@ async def test_if_too_few_answer_in_time_the_copy_stays(node: WithdrawingNode, m
 
 
 async def test_those_are_asked_first_that_passed_before(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise holders that never answer could take all places of those that are asked at a time."""
+    """Otherwise holders that never answer could use all places of those that are asked at a time."""
     monkeypatch.setattr(withdrawal, "AT_ONCE", 2)
     monkeypatch.setattr(withdrawal, "SPARE_SECONDS", 0.01)
     asked = await never_answers(node, monkeypatch, 1)
@@ -256,7 +258,7 @@ async def test_what_an_order_keeps_stays_aside_and_can_be_taken_back(node: Withd
 
 
 def died_before_they_were_logged(node: WithdrawingNode) -> dict[Digest, Digest]:
-    """Two withdrawals of a process that died: by artifact, in their order, the file that is aside."""
+    """Two withdrawals of a process that was killed: by artifact, in their order, the file that was moved aside."""
     held = {node.hold([data]): sha256(data) for data in (FIRST, SECOND)}
     for artifact, file in held.items():
         node.store.withheld().take(artifact, file)

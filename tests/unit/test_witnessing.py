@@ -53,7 +53,7 @@ def test_an_observer_does_not_count() -> None:
 
 
 def test_a_node_of_a_member_that_no_pinned_charter_lists_is_unknown_and_no_failure() -> None:
-    """A newcomer's node cosigned, and the reader's pin is older: nothing speaks against the evidence."""
+    """A newcomer's node cosigned, and the reader's pin is older: this is no evidence against the artifact."""
     older = found([owner for owner in nodes() if owner is not SG]).body
     verdict = verify(GOOD.evidence, pinning(GOOD, older))
     notes = verdict.row("notes")
