@@ -28,11 +28,11 @@ from interference.honest import Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
 
 SLACK = 256 << 10
-"""Bytes of disk by which two undisturbed runs differ: pages of a database, logs of events."""
+"""Bytes of disk by which two runs without an attacker differ: pages of a database, logs of events."""
 
 
 def measured(outcome: Outcome, calm: list[Outcome]) -> dict[str, Any]:
-    """What one attacked run cost, against the undisturbed ones."""
+    """The cost of one run with an attacker, compared with the runs without."""
     seconds = {
         step: statistics.median(one.seconds[step] for one in calm)
         for step in outcome.seconds

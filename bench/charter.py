@@ -39,7 +39,7 @@ from curves import Panel, draw
 NOW = 1_795_000_000
 LOG_SIZE = 1_000_000
 HALVES = 2
-"""Signatures that one hybrid key leaves."""
+"""Signatures that one hybrid key makes."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ print(used, 1024 * int(status.partition("VmHWM:")[2].split()[0]))
 
 
 def file_costs(federation: Federation) -> dict[str, object]:
-    """What it costs to write a federation file, and to read and verify it."""
+    """The cost of writing a federation file, and of reading and verifying it."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "federation.json")
@@ -123,7 +123,7 @@ def file_costs(federation: Federation) -> dict[str, object]:
 
 
 def replayed(people: Sequence[Person], epochs: int) -> dict[str, object]:
-    """What one epoch costs, and the CPU seconds in which a newcomer replays `epochs` of them."""
+    """The cost of one epoch, and the CPU seconds in which a newcomer replays `epochs` of them."""
     clock, q = Clock(), quorum(len(people))
     body, lines = founded(people)
     with clock:
@@ -156,7 +156,7 @@ def replayed(people: Sequence[Person], epochs: int) -> dict[str, object]:
 
 
 def published(people: Sequence[Person]) -> dict[str, object]:
-    """What one statement costs if it is alone under its checkpoint and every other member cosigns that."""
+    """The cost of one statement if it is alone under its checkpoint and every other member cosigns that."""
     publisher, log = people[0], PrivateKey.generate("ed25519")
     document = SideObject(sha256(b"manifest"), 4096)
     name = Name.parse("institute/model@v1")

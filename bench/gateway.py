@@ -44,7 +44,7 @@ FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bytes are to be had."""
+    """A place from which the bytes can be fetched."""
 
     base: str
     target: Callable[[], str]
@@ -81,8 +81,9 @@ class Place:
 
 
 class Signed:
-    """Path and query of one blob, as the node signs them: they open it at both of the gateway's file servers. A new one
-    is asked for every few minutes: once or twice in a run."""
+    """Path and query of one blob, as the node signs them; they are valid at both of the gateway's file servers. A new
+    one is asked for every few minutes: once or twice in a run.
+    """
 
     def __init__(self, lab: Served, digest: Digest) -> None:
         federation = Federation.parse(lab.lab.federation.read_bytes())
@@ -130,8 +131,9 @@ Peers = dict[str, Callable[[], None]]
 
 
 def peers(lab: Served, site: Site, size: int) -> tuple[Peers, Peers]:
-    """Those that read the same file again and again, and those that read it after it was touched. The latter come last:
-    what was touched a moment ago is hashed each time."""
+    """Those that read the same file repeatedly, and those that read it after its times were changed. The latter come
+    last: a file that was changed a moment ago is hashed each time.
+    """
     blob = _blob(lab, size)
     settings = tomllib.loads((lab.node.home / "node.toml").read_text())["gateway"]
     signed = Signed(lab, Digest(blob.name))

@@ -116,7 +116,7 @@ def start(home: Path, card: NodeCard) -> RunningNode:
 
 
 def wait_until_level(nodes: Sequence[RunningNode], patience: float = 300.0) -> None:
-    """Wait until every node has cosigned the newest checkpoint that any node has of each log, and all is quiet."""
+    """Wait until every node has cosigned the newest checkpoint that any node has of each log, and nothing changes."""
     ends, quiet = time.monotonic() + patience, 0
     while quiet < 5:
         assert time.monotonic() < ends, "the nodes do not come to rest"
@@ -237,7 +237,7 @@ def simulate(members: int, cosigners: int) -> dict[str, float]:
 
 
 def kept_rows(result: str) -> list[dict[str, float]]:
-    """What earlier runs have measured: a size that is not run again stays in the result."""
+    """The measurements of earlier runs: a size that is not run again stays in the result."""
     path = RESULTS / f"{result}.json"
     rows: list[dict[str, float]] = json.loads(path.read_text())["measured"] if result and path.exists() else []
     return rows

@@ -71,7 +71,8 @@ def family_seconds(pid: int) -> float:
 def take_turns(
     peers: Mapping[str, Callable[[], None]], rounds: int, spent: Spent | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each peer in each round: A B C A B C …, after one round that is not counted.
+    """Seconds of each peer in each round: A B C A B C …, after one round that is not counted. The writes of each peer
+    are synced before the next one starts, so that no peer waits for another's writes.
 
     What a peer left unwritten is on the disk before the next one starts: nobody pays for another's writes.
     """

@@ -280,7 +280,7 @@ def filled(folder: Path, artifacts: int, plain: int) -> None:
 
 
 def seen_from_within(namespace: str, home: Path, log: str, began: float, count: int, size: int) -> dict[str, float]:
-    """What a reader in the namespace sees of the node of `home`."""
+    """The view of a reader in the namespace of `home`'s node."""
     some = list[str]()
     if count:
         publisher = publisher_at(log.partition("+")[0])

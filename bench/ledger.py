@@ -98,7 +98,7 @@ def appends(parent: Path, runs: int) -> Iterator[Result]:
 
 
 def sequenced(parent: Path, runs: int) -> Iterator[Result]:
-    """What writers wait for their index, and how many entries pass, with checkpoints signed meanwhile."""
+    """How long writers wait for their index, and how many entries pass, with checkpoints signed meanwhile."""
     lines = statements(2000, SIGNERS["ed25519"])
     for writers in (1, 10, 100):
         waits, rates = [], []

@@ -31,7 +31,7 @@ from harness import keep_bytecode, process_seconds, write
 from made import Served, model, served
 
 REST = 20.0
-"""Seconds of rest that are measured before the first publication."""
+"""Seconds without work that are measured before the first publication."""
 PATIENCE = 300.0
 
 

@@ -87,14 +87,14 @@ class Unsigned:
 
 
 class Books(OfferIndex):
-    """A node's books of lines that nobody verifies."""
+    """A node's chain states, from lines without signature checks."""
 
     def _genuine(self, log: str, entry: Entry) -> bool:
         return True
 
 
 class Writer:
-    """Lines of one provider, linked by its books."""
+    """Lines of one provider, linked by its chain states."""
 
     def __init__(self, log: str, provider: Digest, online: Signer, holder: Signer) -> None:
         self.log, self.provider, self.online, self.holder = log, provider, online, holder
@@ -102,7 +102,7 @@ class Writer:
         self.inception = Inception("publisher", KeySet((self.holder.public,), 1), (), "", "", "grantee")
 
     def chain(self, number: int, grants: int, *, accepted: bool = False) -> Iterator[Entry]:
-        """An offer and so many requests and grants, all that fits."""
+        """An offer with its requests and grants, as many as are allowed."""
         offer = self.offer(number)
         state = ChainState(offer.id)
         yield self.record(state, Offered(_link(offer.id), offer))
@@ -152,7 +152,9 @@ def _link(chain: Digest) -> ChainLink:
 
 
 def check(lines: list[bytes], writer: Writer) -> OfferLogReader:
-    """A chain, as somebody checks it who has its lines: parsed, every signature verified, the book kept."""
+    """The check of a chain by a reader who has its lines: parsed, every signature verified, the chain state
+    computed.
+    """
     log = OfferLogReader(writer.log)
     for index, line in enumerate(lines):
         entry = parse_entry(line)
@@ -190,7 +192,7 @@ def _slope(points: list[tuple[float, float]]) -> float:
 
 
 def fill(config: NodeConfig, writer: Writer, origin: str, offers: int, grants: int) -> int:
-    """Put everything into the log of a node that is down; how many entries."""
+    """Put everything into the log of a stopped node. Returns how many entries."""
     ledger = Ledger.open(config.storage.ledger.parent, time.time)
     try:
         ledger.logs.create(origin, writer.log, own=True)

@@ -16,7 +16,7 @@ from comity_client.pull import fetch as fetching
 
 
 def only(way: str) -> None:
-    """Leave the other way out of every transfer of this process, but for files that have one way only."""
+    """Leave the other way out of every transfer of this process, except for files that have one way only."""
 
     async def chosen(want: Any, sources: Any, *rest: Any, **more: Any) -> Any:
         ranges = [source for source in sources if isinstance(source, RangeSource)]

@@ -184,7 +184,7 @@ class GrowingHome:
             LedgerMark(file.with_name(LEDGER_MARK), ledger.identity).write()  # it is no copy
 
     def grow(self, count: int) -> None:
-        """Publish, and let each node hold, artifacts up to `count`; and have it all proven."""
+        """Publish, and let each node hold, artifacts up to `count`; and have all statements proven."""
         store = FolderStore(self.home.config().storage.blobs)
         for data in (WEIGHTS, LICENCE):
             store.put(sha256(data), data)
@@ -259,7 +259,7 @@ class Resident:
 
 
 async def settled(node: NodeProcess, patience: float = 7200.0) -> dict[str, float]:
-    """Wait until a node has come to rest; on a shared machine a busy node may get little time. Returns what it cost."""
+    """Wait until a node is at rest; on a shared machine a busy node may get little time. Returns the cost."""
     began, resident, used = time.monotonic(), Resident(node.pid), [process_seconds(node.pid)]
     listening = 0.0
     while len(used) <= QUIET or used[-1] - used[-1 - QUIET] > REST * QUIET:
@@ -428,7 +428,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 def record(rows: list[Row], arguments: argparse.Namespace) -> None:
-    """Print and write what is known so far: a large size may be cut short."""
+    """Print and write the results so far: a large size may be cut short."""
     measured = ("start_cpu_s", "rss_mb")
     exponents = {what: exponent([(row.artifacts, row.again[what]) for row in rows]) for what in measured}
     print(exponents, flush=True)

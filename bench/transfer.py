@@ -99,7 +99,7 @@ def peers(data: bytes, folder: Path) -> dict[str, Callable[[], None]]:
 
 
 def _counting(peer: Callable[[], None], spent: list[float]) -> Callable[[], None]:
-    """`peer`, noting the processor time it takes: the figure that a busy machine spoils least."""
+    """`peer`, with its processor time recorded: the figure that other load on the machine changes least."""
 
     def run() -> None:
         began = time.process_time()

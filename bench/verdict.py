@@ -78,7 +78,7 @@ class Node:
 
 
 def governed(nodes: list[Node]) -> Federation:
-    """Five epochs, each certified by a quorum's two readings."""
+    """Five epochs, each certified by both votes of a quorum."""
     people = [node.person for node in nodes]
     body, lines = founded(people)
     chain, certificates = [body], [lines]
@@ -90,7 +90,7 @@ def governed(nodes: list[Node]) -> Federation:
 
 
 def claims_about(manifest: Manifest, nodes: list[Node]) -> list[Entry]:
-    """Who published it, the nodes' records, who holds it, and what its publisher says later: 16 statements."""
+    """The publication, the nodes' records, the holds, and the publisher's later statements: 16 statements."""
     publisher, document = nodes[0].person, SideObject.of(manifest.encode())
     who, pieces = publisher.inception, SideObject.of(b"pieces")
     name = Name.parse("institute/model@v1")
@@ -176,7 +176,7 @@ def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]
 
 
 def unchecked(folder: Path) -> float:
-    """CPU seconds of a verdict that believes every signature: what is not signature checks."""
+    """CPU seconds of a verdict that takes every signature as valid: all but the signature checks."""
     with checking(lambda key, signature, message: None):
         return judged(folder)[1]["all"]
 
