@@ -298,7 +298,7 @@ def measure(folder: Path, artifacts: int, plain: int, options: argparse.Namespac
     with linked(options.delay, options.loss, options.congestion) as (names, link):
         nodes = [start(names[0], homes[0])]
         try:
-            time.sleep(10)  # the source listens, and has come to rest
+            time.sleep(10)  # the source listens, and is at rest
             source = process_seconds(nodes[0].pid)
             began = time.time()
             nodes.append(start(names[1], homes[1]))

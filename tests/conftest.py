@@ -29,7 +29,7 @@ settings.register_profile("fifth", deadline=None, max_examples=FIFTH)
 settings.load_profile("fifth")
 
 # Tests start hundreds of nodes and commands. Where the environment forbids bytecode files, as in many containers, each
-# of them would compile three hundred modules anew.
+# of them would compile three hundred modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

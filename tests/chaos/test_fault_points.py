@@ -88,7 +88,7 @@ def unaccounted(calls: list[tuple[str, str]]) -> Iterator[str]:
     for call, what in calls:
         if call == "point":
             point, used = what, False
-        elif call == "fdatasync" or ".sqlite" in what:  # SQLite's: nobody else calls fdatasync
+        elif call == "fdatasync" or ".sqlite" in what:  # SQLite's: no other code calls fdatasync
             if not point.endswith("before-commit"):
                 yield OPENED
         elif used or point.rpartition(".")[2] not in STEPS[call]:
@@ -129,7 +129,7 @@ async def test_every_sync_and_rename_follows_its_fault_point(tmp_path: Path) -> 
         for node in nodes:
             node.terminate()
             await asyncio.to_thread(node.wait, 30)
-    await asyncio.sleep(1)  # the tracers, which are nobody's children, write their last lines
+    await asyncio.sleep(1)  # the tracers, which are no children of this process, write their last lines
     missed = Counter(found for calls in trace.threads() for found in unaccounted(calls))
     made = Counter(call for calls in trace.threads() for call, _ in calls)
     print(*(f"{count:6d}  {call}" for call, count in (made + missed).items()), sep="\n")

@@ -61,7 +61,9 @@ def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
     assert "exit 3" in said["One flipped byte is refused"]
     assert not (keep / "node-ch").exists()
     served = said["Who served it"]
-    assert sum(name in served for name in ("node-es", "node-kr", "node-sg")) >= 2  # which are quick enough may differ
+    assert (
+        sum(name in served for name in ("node-es", "node-kr", "node-sg")) >= 2
+    )  # which of them are fast enough may differ
     assert "node-ch" not in served
     assert document["left"] == {"copies": 3, "jurisdictions": 3, "reaches": 3}
     assert nodes_running(keep) == []
@@ -97,7 +99,7 @@ def comity(request: pytest.FixtureRequest) -> list[str]:
 @pytest.mark.slow
 def test_interrupting_the_demo_leaves_no_process(comity: list[str], model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
-    # A shell's background job, such as these tests in CI, ignores SIGINT and hands that on.
+    # A shell's background job, such as these tests in CI, ignores SIGINT, and its children inherit that.
     command = ["env", "--default-signal=INT", *comity, "demo", "--model", str(model), "--keep", str(keep)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:

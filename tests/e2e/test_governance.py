@@ -128,7 +128,9 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     assert rotated["complete"]
 
     draft = drafted(commons.founders[1], "rekey", NAMES[0])
-    commons.taken_up(decide(commons.voters(), draft))  # the new key votes at once, for the seat that lists the old one
+    commons.taken_up(
+        decide(commons.voters(), draft)
+    )  # the new key may vote immediately, for the seat that lists the old one
     seat = commons.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
     wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
@@ -166,7 +168,9 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     as_after.comity("trust", "pin", "--yes")
     assert as_before.comity("verify", old)["accepted"]
     judged = json.loads(as_after.run("verify", old, "--json").stdout)
-    assert {row["row"]: row["state"] for row in judged["rows"]}["transparency"] != "pass"  # no member's log any more
+    assert {row["row"]: row["state"] for row in judged["rows"]}[
+        "transparency"
+    ] != "pass"  # it is no longer the log of a member
     assert not judged["accepted"]
 
     publish(admitted, tmp_path / "model", "lab-br/second@v1", "node-br")
@@ -248,7 +252,7 @@ def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(common
     for command in (("proposal", "ls"), ("member", "ls")):
         assert [each["member"] for each in honest[1].comity(*command)["lies"]] == [seat_of(honest[1], NAMES[3])]
         assert "signed conflicting votes" in words(honest[1].run(*command).stderr)
-    assert decide(honest, one) == commons.proposals["epoch"]  # three of four need nobody else
+    assert decide(honest, one) == commons.proposals["epoch"]  # three of four are a quorum
 
 
 def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None:
@@ -265,7 +269,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
     wait_for(settled, "cosigners")
     before = shown[-1]
     try:
-        signal_all(others, signal.SIGSTOP)  # nobody hangs up; nobody answers
+        signal_all(others, signal.SIGSTOP)  # connections stay open, and no node answers
         wait_for(lambda: down(first) >= {node.name for node in others}, "the node to miss them")
         frozen = first.comity("member", "ls")
         assert (frozen["epoch"], frozen["body"]) == (before["epoch"], before["body"])
@@ -304,7 +308,7 @@ def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_
     for one in left:
         shutil.copyfile(successor, one.home / "federation.json")
     left[0].comity("lab", "up", commons.folder / "lab")
-    assert owner.comity("verify", kept)["accepted"]  # by the pin of the federation that is lost
+    assert owner.comity("verify", kept)["accepted"]  # by the pin of the former federation
     pinned = owner.comity("trust", "pin", successor, "--yes")
     assert {pin["federation"] for pin in owner.comity("trust", "show")["pins"]} == {old_id, pinned["federation"]}
     assert len({old_id, pinned["federation"]}) == 2

@@ -155,7 +155,7 @@ def test_two_machines_of_one_member_share_nothing_but_the_carried_file(circle: C
     circle.carry()
     keys, other = several.home / "offline", Officer(tmp_path / "vault", tmp_path / "vault" / "pins")
     other.home.mkdir()
-    for suffix in ("pem", "votes"):  # the second key lives elsewhere
+    for suffix in ("pem", "votes"):  # the second key is on another machine
         shutil.move(keys / f"governance-2.{suffix}", other.home / f"governance-2.{suffix}")
     (keys / "governance-3.pem").unlink()
 

@@ -216,7 +216,7 @@ async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> 
         await node.ready()
         loading = asyncio.create_task(loaded(inside, tmp_path / "out"))
         await asyncio.sleep(0)
-        loading.cancel()  # the loader dies, and the node goes on
+        loading.cancel()  # the loader is killed, and the node continues
         with contextlib.suppress(asyncio.CancelledError):
             await loading
         result = await loaded(inside, tmp_path / "out")

@@ -372,7 +372,7 @@ def test_a_file_that_another_pull_placed_meanwhile_is_not_fetched_again(
     tmp_path: Path, client: Client, made: Release
 ) -> None:
     def pull_too(event: Event) -> None:
-        if isinstance(event, Started):  # this pull has looked what is here
+        if isinstance(event, Started):  # this pull has read which files are here
             other = threading.Thread(target=client.pull, args=(TINY,), kwargs={"to": tmp_path / "model"})
             other.start()
             other.join()

@@ -78,7 +78,7 @@ def test_a_resolution_ends_though_the_home_node_proves_one_line_at_two_places_in
     home = federation.nodes[0]
     assert isinstance(home, TwoPlaces)
     home.log.append(newest.entry.line)
-    home.asked = 1  # it contradicts what it said first
+    home.asked = 1  # it contradicts its first answer
     for fake in federation.nodes[1:]:
         federation.kill(fake.node.record.name)
     assert client.resolve("swiss-ai/tiny").artifact == newest.published.artifact

@@ -69,7 +69,7 @@ def test_of_several_quantizations_one_is_chosen(tmp_path: Path, client: Client) 
         client.model(tmp_path)
     model = client.model(tmp_path, "*Q8_0*")
     assert model.weights.by_type == {"I8": 64}
-    assert isinstance(model.cache, UnknownCache)  # this header says nothing of layers and heads
+    assert isinstance(model.cache, UnknownCache)  # this header has no layers and heads
 
 
 def test_a_folder_without_weights_fits_nowhere(tmp_path: Path, client: Client) -> None:

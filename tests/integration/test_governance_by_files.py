@@ -235,7 +235,7 @@ def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, 
     for name in ("one", "two"):
         for each in four:
             shutil.rmtree(each.folder, ignore_errors=True)
-            for key in each.keys:  # liars: they forget what they signed
+            for key in each.keys:  # members that equivocate: their vote files are deleted
                 key.votes.path.unlink()
                 key.votes.create()
         body = draft_namespaces(four[0].federation.body, {name: Digest("5" * 64)})

@@ -99,7 +99,7 @@ async def test_copies_are_tested_by_others_and_everybody_sees_by_whom(tmp_path: 
             second.name: TESTED,
             third.name: TESTED,
         }
-        assert (await states(third, what.artifact))[second.name].state == CLAIMED  # nobody else knows yet
+        assert (await states(third, what.artifact))[second.name].state == CLAIMED  # no other node knows yet
         clock.days = 1  # when the day is over, the auditor logs what passed
 
         async def told() -> bool:
@@ -274,7 +274,7 @@ async def test_a_copy_goes_only_when_enough_others_prove_theirs_and_the_rest_sta
     async with serving(*founded.homes), first.client() as client:
         await send(client, what)
         await all_hold(founded, what.artifact)
-        with pytest.raises(Refused):  # nobody else can ask a node to give up anything
+        with pytest.raises(Refused):  # no other caller can have a node remove anything
             await client.audits.decide(HoldOrder(what.artifact))
         trial = await decided(second, HoldOrder(what.artifact, trial=True))
         assert set(trial.unproven) == {first.name, third.name}

@@ -40,7 +40,7 @@ async def test_i10_a_removed_member_is_mirrored_reads_and_publishes_on(tmp_path:
             elsewhere = (await client.submit(lines)).receipts
         await converged(founded.homes, staying[0].home, least=elsewhere[-1].index + 1)
         await until(lambda: _counts_no_more(staying[0], removed), what="the others to count without it")
-    async with serving(*founded.homes):  # after a start as well
+    async with serving(*founded.homes):  # also after a restart
         await converged(founded.homes, removed.home, least=receipts[-1].index + 1)
 
 

@@ -126,7 +126,7 @@ async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
         async with grpc.aio.secure_channel(
             f"ipv4:{home.card.open[0]}", grpc.ssl_channel_credentials(pem), options=options
         ) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)  # its type says nothing of its methods
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # its type has no methods
             for service in ("", "comity.v1.LogService", "comity.v1.PublishService"):
                 answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -285,7 +285,7 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
         shutil.copytree(tmp_path / "backup", first.directory)
     if what == "the database alone":
         (first.directory / "data" / LEDGER_MARK).unlink()
-    first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
+    first.set("replication", first_answer_seconds=0.0)  # a copied ledger nevertheless waits for a peer
     async with serving(*founded.homes), first.client() as client, second.client() as other:
         again = await client.submit([publisher.announcement, say(publisher, 2)])
         assert again.receipts[0] == receipts[0]

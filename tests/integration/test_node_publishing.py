@@ -291,7 +291,7 @@ async def test_what_outsiders_bring_leaves_half_of_the_log_and_the_shares_of_oth
     home.set("limits", entries_per_origin=128)  # 64 for outsiders, 4 for each author
     home.set("publishing", accept=[flooder.id, honest.id])
     flood = [flooder.announcement, *(said(flooder, number) for number in range(3))]
-    for _ in range(2):  # what was brought before a restart counts, and what stands costs nothing
+    for _ in range(2):  # submissions before a restart count, and a logged statement costs nothing
         async with serving(home), home.client() as client, home.operator() as operator:
             await introduced(home)
             await client.submit(flood)

@@ -127,7 +127,7 @@ async def test_calls_under_way_outlive_a_change_of_pins() -> None:
         port.pins_changed()
 
         async def changed() -> bool:
-            read.append(await anext(chunks, b""))  # a reader that takes nothing loses its connection
+            read.append(await anext(chunks, b""))  # a client that reads nothing loses its connection
             return await let_in(address, STRANGER)
 
         await until(changed, what="the new peer to be let in")
@@ -209,7 +209,7 @@ async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may
     async with serving(MutualAccess(server, lambda: [unchecked_peer])) as address:
         refused = await refusal(calling(address, peer, unchecked_server))
     assert refused.code == "CERTIFICATE-UNKNOWN"
-    assert sha256(peer.certificate) in refused.why  # both handshakes passed: it is the guard that speaks
+    assert sha256(peer.certificate) in refused.why  # both handshakes passed: the guard refuses
 
 
 async def test_grpc_alone_would_lock_out_the_pins_after_an_unreadable_one() -> None:

@@ -157,9 +157,7 @@ def look_at_what_was_loaded(found: dict[str, Any], scene: Scene) -> None:
     weights = (scene.ready.ingested.files["weights.bin"]).read_bytes()
     assert scene.relay.cuts == 1
     if found["version"] == version(OLD):
-        assert "'raised': 'ChunkedEncodingError'" in str(
-            found["download"]
-        )  # takes up nothing that breaks in its middle
+        assert "'raised': 'ChunkedEncodingError'" in str(found["download"])  # does not resume a broken download
         assert "raised" in str(found["cache_verify"])  # came with 1.0
     else:
         assert found["download"] == {"sha256": files["weights.bin"], "blob": files["weights.bin"]}

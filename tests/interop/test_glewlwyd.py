@@ -38,7 +38,7 @@ async def test_people_of_a_real_provider_sign_in_by_their_groups(tmp_path: Path)
             sent = await http.get(PROVIDER_PATH)
             again = {**people["operator"].visit(sent.headers["Location"]), "code": back["code"]}
             assert (await http.get(CALLBACK, params=again)).headers["X-Error-Code"] == "OIDC-PROVIDER"
-    async with scene.browser() as http:  # what is known of the provider is kept; it gives no tokens any more
+    async with scene.browser() as http:  # the provider's documents are cached; it issues no further tokens
         sent = await http.get(PROVIDER_PATH)
         assert sent.status_code == 303
     pools.close()

@@ -155,7 +155,7 @@ async def test_a_warning_reaches_who_uses_the_client_once_a_repository(tmp_path:
         said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
         async with node.home.client() as client:
             await client.submit([sign_advisory(said, node.publisher.signer).line])
-        await asyncio.sleep(1.1)  # answers are as fresh as that
+        await asyncio.sleep(1.1)  # answers may be cached for so long
         found = await Stock(node.url, tmp_path / "hf").run(["info", "files", "download"], **request(ready))
     assert found["stderr"].count("tests/model: vulnerability (high): pickle inside") == 1
     assert found["download"]["sha256"] == hashes(ready)["weights.bin"]

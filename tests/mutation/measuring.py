@@ -92,7 +92,7 @@ class Measuring:
         if session.testsfailed:
             raise session.Interrupted("the tests cannot be collected")
         items = {item.nodeid: item for item in session.items}
-        gc.unfreeze()  # what was frozen after collection is none of the collector's objects
+        gc.unfreeze()  # objects frozen after collection are not counted by the garbage collector
         functions = _functions({str(source.path) for source in self._sources})
         gc.collect()
         gc.freeze()  # children then do not copy the memory that the collector would touch

@@ -100,7 +100,9 @@ def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[
     logs: dict[Identity, list[bytes]] = {}
     for who, lines in told.honest.items():
         logs[who] = list(lines)
-        for line in drawn.sample(told.flood[:160], drawn.randrange(40)):  # what anybody may hand in at an honest node
+        for line in drawn.sample(
+            told.flood[:160], drawn.randrange(40)
+        ):  # statements that anyone may submit at an honest node
             logs[who].insert(drawn.randrange(len(logs[who]) + 1), line)
     flood = list(told.flood)
     drawn.shuffle(flood)

@@ -218,7 +218,7 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
     strangers = [seated(f"Stranger {number}") for number in range(3)]
     body = data.draw(st.sampled_from(room.drafts))
     said = [entry for round_ in (1, 2) for entry in votes([*few, *strangers], room.start, body, round_)]
-    for stranger in strangers:  # in the name of those who did not sign
+    for stranger in strangers:  # in the name of members that did not sign
         silent = data.draw(st.sampled_from(PEOPLE[:n]))
         statement = ratify(room.start, silent.id, 1, body).statement()
         said.append(sign_statement(statement, stranger.signer))

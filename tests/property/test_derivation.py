@@ -50,7 +50,7 @@ def test_bf16_is_the_nearest_with_ties_to_even(word: int) -> None:
     if below == 0x7F80:
         assert made == word >> 16
         return
-    largest = Fraction(2) ** 128  # what infinity stands for when rounding
+    largest = Fraction(2) ** 128  # the value that infinity has for rounding
     low, high = (Fraction(of_bf16(half)) if half < 0x7F80 else largest for half in (below, below + 1))
     exact = Fraction(abs(value))
     nearest = below if exact - low < high - exact else below + 1 if exact - low > high - exact else below + below % 2

@@ -258,5 +258,5 @@ def exchange(target: Target, data: bytes, *, end: bool) -> bytes:
             while part := connection.recv(1 << 20):
                 answer += part
         except ConnectionResetError:
-            pass  # cut off, with something of ours still unread
+            pass  # cut off, with some of our bytes still unread
         return answer

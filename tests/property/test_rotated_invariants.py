@@ -215,7 +215,7 @@ def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner]
 @given(st.lists(st.sampled_from(THIEVES), min_size=1, max_size=6, unique=True), st.sampled_from([OWNER, SECOND]))
 @settings(max_examples=examples(30))
 def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[HybridSigner], state: Owned) -> None:
-    thief = SG.online  # a key that speaks for the publisher only if a rotation says so
+    thief = SG.online  # a key of the publisher only if a rotation lists it
     rotation = forged_rotation(state, thief, [*thieves, thief])
     line = sign_published(release()[0], thief).line
     claims = (SWISS_AI.entry.line, TO_SECOND.line, rotation.line, line, *NOT_SG)

@@ -289,7 +289,7 @@ def _received(asker: socket.socket) -> _Request | None:
 
 def _run(request: _Request, server: CommandServer) -> None:
     """`comity ARGUMENT…`, in a process that is forked."""
-    gc.freeze()  # what the server has loaded is no garbage, and a search through it would copy its memory
+    gc.freeze()  # the server's objects are no garbage, and a search through them would copy its memory
     if request.is_node:
         os.setsid()
     for number, stream in enumerate(request.streams):

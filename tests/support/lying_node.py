@@ -153,7 +153,9 @@ class Liar:
                 return []
             case "GetEpochs":
                 raise NotHere
-            case "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects":  # so that its other lies are met
+            case (
+                "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects"
+            ):  # so that its other false answers are reached
                 raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):
             raise NotHere

@@ -143,7 +143,7 @@ A, B, C = (Digest(letter * 64) for letter in "abc")
         ([{A}, {B}], [{A}], 1),
         ([{A}, {B}], [{A}, {B}], 2),
         ([{A}, {A, B}], [{A}], 1),  # one person does not count for two places
-        ([{A, B}, {A}], [{A}, {B}], 2),  # the first place leaves the second to the only one who may fill it
+        ([{A, B}, {A}], [{A}, {B}], 2),  # the first place is not filled by the only officer who may fill the second
         ([{A}, {B}], [{A, B}], 1),  # two names with one key
         ([{A, B, C}], [{A}, {B}, {C}], 1),  # a role is one place
         ([], [{A}], 0),

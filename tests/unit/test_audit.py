@@ -160,7 +160,9 @@ def test_who_answers_from_a_copy_with_lost_pieces_fails_exactly_when_one_is_aske
             assert (error.reason, error.piece in lost) == ("digest", True)
             failed = True
         with pytest.raises(Untrusted, match="damaged") if failed else contextlib.nullcontext():
-            read_pieces(challenge, draw_nonce(CHANCE), numbers, damaged_copy)  # an honest node signs no wrong answer
+            read_pieces(
+                challenge, draw_nonce(CHANCE), numbers, damaged_copy
+            )  # an honest node signs no incorrect answer
         assert failed == bool(lost.intersection(challenge.numbers))
         outcomes.add(failed)
     assert outcomes == {True, False}
@@ -284,7 +286,7 @@ def test_a_lying_auditor_has_no_evidence_against_an_honest_node() -> None:
         replace(honest, piece=numbers.count),
         replace(honest, answer=b"{}"),
         replace(honest, prover=OTHER.record.node.id),
-        replace(honest, challenge=challenge_of(numbers)),  # an answer to another challenge is a fault of nobody
+        replace(honest, challenge=challenge_of(numbers)),  # an answer to another challenge proves no fault
         replace(honest, challenge=replace(challenge, auditor=THIRD.record.node.id)),
     ):
         assert not is_evidence(claimed, PROVER.record)

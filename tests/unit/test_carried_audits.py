@@ -129,7 +129,7 @@ async def test_a_node_fed_by_disks_is_tested_like_any_other_with_the_day_of_the_
     reply = brought_back(await prover.carried.answer(challenge))
     assert (await auditor.carried.check(reply)).outcome == PASSED
     assert auditor.results(artifact, prover) == [(drawn, PASSED)]
-    assert await code(reply, auditor) == "NO-CHALLENGE"  # it is good for one answer
+    assert await code(reply, auditor) == "NO-CHALLENGE"  # it is valid for one answer
     await auditor.auditor.log_days()
     assert auditor.index.unlogged_days(auditor.today) == []
 

@@ -86,7 +86,7 @@ async def test_a_link_shows_a_button_and_signs_in_once() -> None:
     scene, key = Scene(), ""
     async with scene.browser() as http:
         key = scene.key()
-        for _ in range(2):  # looking does not use it up
+        for _ in range(2):  # opening the page does not use it up
             shown = await http.get("/-/sign-in", params={"key": key})
             assert [field["value"] for field in check_page(shown.text).found("input")] == [key]
             assert "Set-Cookie" not in shown.headers
@@ -224,7 +224,9 @@ async def test_behind_a_proxy_with_tls_the_cookie_is_bound_to_the_host_and_secur
         assert cookie.startswith("__Host-") and "; secure" in cookie.lower()
         assert (await http.get("/-/node")).status_code == 200
         ((name, secret),) = http.cookies.items()
-    async with scene.browser("https://models.example.org") as planted:  # a cookie that a neighbour could have set
+    async with scene.browser(
+        "https://models.example.org"
+    ) as planted:  # a cookie that another service of this host could have set
         planted.cookies.set(name.removeprefix("__Host-"), secret)
         assert code(await planted.get("/-/node")) == "NO-SESSION"
 

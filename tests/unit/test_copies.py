@@ -58,7 +58,7 @@ def state(*results: AuditResult, of: ClaimedCopy | None = None) -> str:
 
 def test_a_claim_is_only_a_claim_until_another_member_tested_it() -> None:
     assert state() == CLAIMED
-    assert state(AuditResult(A, TODAY, PASSED)) == CLAIMED  # its own word
+    assert state(AuditResult(A, TODAY, PASSED)) == CLAIMED  # its own claim
     assert state(AuditResult(B, TODAY, MISSED)) == CLAIMED
     assert state(AuditResult(B, TODAY, PASSED)) == TESTED
 
@@ -160,7 +160,7 @@ def test_a_lying_auditor_cannot_brand_a_copy_that_others_test() -> None:
     assessed = assess(copy(), [lie, AuditResult(C, TODAY, PASSED)], TODAY)
     assert assessed.state == TESTED
     assert assess(copy(), [lie, AuditResult(C, TODAY - 1, PASSED)], TODAY).state == TESTED
-    assert lie in assessed.results  # and everybody sees who says it
+    assert lie in assessed.results  # and the output names the member that declares it
     assert not lie.proven
 
 
@@ -169,7 +169,7 @@ def test_one_auditor_without_proof_makes_a_copy_disputed_and_it_still_counts() -
     assessed = assess(copy(), [lie], TODAY)
     assert assessed.state == DISPUTED
     assert assessed.counts
-    assert state(lie, AuditResult(B, TODAY - 1, "digest")) == DISPUTED  # saying it twice does not help
+    assert state(lie, AuditResult(B, TODAY - 1, "digest")) == DISPUTED  # a second declaration changes nothing
     assert state(lie, AuditResult(C, TODAY, "not-held")) == FAILED
     assert state(AuditResult(B, TODAY, "digest", proven=True)) == FAILED
 
@@ -257,7 +257,7 @@ def test_a_copy_without_a_declared_place_helps_no_reach_and_is_counted_as_undecl
 def test_the_loss_of_a_reach_or_a_cloud_takes_what_is_declared_to_be_there() -> None:
     found = [*ON_ONE_CLOUD, Holder(D, "SG", True, ("SG",)), Holder(E, "US", True)]
     gone = {
-        Party("reach", "US"): 1,  # the undeclared copy of the member seated there falls too
+        Party("reach", "US"): 1,  # the undeclared copy of the member seated there is lost, too
         Party("cloud", "Example Cloud"): 2,
         Party("jurisdiction", "US"): 4,
         Party("reach", "CH"): 4,

@@ -172,7 +172,7 @@ def test_rm_asks_before_it_removes_and_says_who_proved_a_copy(monkeypatch: pytes
     def ran(*arguments: str) -> Any:
         return CliRunner().invoke(command, [*arguments, *at], obj=Output())
 
-    assert ran("rm", A).exit_code == 130  # nobody confirmed
+    assert ran("rm", A).exit_code == 130  # no node confirmed it
     assert orders == []
     assert "would ask" in ran("rm", A, "--dry-run").output
     assert "entry 7" in ran("rm", A, "--yes").output

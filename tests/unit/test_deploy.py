@@ -96,7 +96,7 @@ def test_each_node_of_the_lab_has_a_volume_of_its_own_and_no_privileges() -> Non
 
 def test_the_lab_is_founded_by_the_script_that_compose_runs(tmp_path: Path) -> None:
     lab = tmp_path / "lab"
-    for _ in range(2):  # the second time it finds its work done
+    for _ in range(2):  # the second run has nothing to do
         env = {**os.environ, "PATH": f"{command_server().folder}:{os.environ['PATH']}"}
         subprocess.run(["sh", str(DEPLOY / "found-lab.sh"), str(lab)], env=env, check=True, capture_output=True)
     federation = Federation.parse((lab / "public" / "federation.json").read_bytes())

@@ -85,7 +85,7 @@ def test_a_cast_is_proven_with_its_rounding_named(tmp_path: Path, parent: Path, 
     assert found.exact
     assert found.steps == {step: len(LLAMA)}
     back = compared(parent, tmp_path / "child")
-    assert not back.exact  # what was rounded away does not come back
+    assert not back.exact  # rounding cannot be undone
 
 
 def test_widening_is_exact(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_no_explanation_outlives_its_code() -> None:
 
 
 def test_codes_are_written_out_where_they_are_raised() -> None:
-    passing_on = {  # what a peer, a process or an earlier step said
+    passing_on = {  # texts of a peer, a process or an earlier step
         "registry/comity/gateway/hub/read_through.py",
         "registry/comity/node/own_log.py",
         "registry/comity/upstream/hub_api.py",

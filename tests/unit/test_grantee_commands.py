@@ -98,7 +98,7 @@ def test_each_is_shown_before_it_is_signed_and_goes_into_a_parcel(table: Table) 
         for words in (f"Institute ES {title}", "lent by      Institute CH (CH)", "to           Institute ES (ES)"):
             assert words in shown.output.partition("Sign this?")[0], (text, shown.output)
         assert f"Next: the other side: {following}" in shown.output
-        assert len(OfferBundle.read(table.folder / "said").unplaced) == 2  # who speaks, and what is said
+        assert len(OfferBundle.read(table.folder / "said").unplaced) == 2  # who signs, and what is signed
 
 
 def test_a_program_is_told_the_line_and_the_next_command(table: Table) -> None:

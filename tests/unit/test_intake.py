@@ -196,7 +196,7 @@ def test_lines_that_no_key_proves_cost_one_signature_check_each(logs: Logs, chec
     logs.prove()
     logs.say(FAR, of(OWNER).to("next")[1])
     logs.prove()
-    assert len(checks) == 1 + len(bad) + 2  # of the rotation one is its maker's own
+    assert len(checks) == 1 + len(bad) + 2  # one copy of the rotation is in its author's own log
     assert names(logs) == [] and parked(logs.ledger) == set()
 
 

@@ -10,7 +10,7 @@ import pytest
 from comity_cli.lab.lab import Lab, LabNode
 from support.ports import free_port
 
-# Like any process that ends, its command line goes first and the process itself a moment later.
+# Like any process that ends, it loses its command line first, and is gone a moment later.
 LINGERS = 'trap "exec sleep 0.5" TERM; echo ready; while :; do sleep 0.02; done'
 SLOW = "import socket, sys, time; time.sleep(0.5); s = socket.create_server((str(), int(sys.argv[1]))); time.sleep(60)"
 

@@ -149,7 +149,7 @@ def test_rotated_keys_bind_a_node_and_retired_ones_do_not_take_it_back() -> None
     new, _, rotation = rotated(SG, "SG")
     later, stolen = renewed(node(SG), new, "later"), renewed(node(SG), SG.signer, "stolen")
     members.learn([FoundRecord(later, 7)])
-    assert shown(members, node(SG)) == (node(SG).record.tls,)  # nothing proves the new keys yet
+    assert shown(members, node(SG)) == (node(SG).record.tls,)  # no rotation proves the new keys yet
     assert members.rotate(SG.id, [rotation])
     assert not members.rotate(SG.id, [rotation])
     members.learn([FoundRecord(later, 7), FoundRecord(stolen, 8)])

@@ -49,7 +49,7 @@ PROVIDERS = {
     "alembic": "alembic",
     "authlib": "authlib",
     "boto3": "boto3",
-    "botocore": "boto3",  # boto3's own foundation, released with it
+    "botocore": "boto3",  # boto3's own dependency, released with it
     "click": "click",
     "cryptography": "cryptography",
     "filelock": "filelock",
@@ -65,7 +65,7 @@ PROVIDERS = {
     "joserfc": "joserfc",
     "license_expression": "license-expression",
     "markdown_it": "markdown-it-py",
-    "markupsafe": "jinja2",  # Jinja's own foundation, released by the same people
+    "markupsafe": "jinja2",  # Jinja's own dependency, released by the same people
     "numpy": "numpy",
     "opentelemetry": "opentelemetry-sdk",
     "picklescan": "picklescan",

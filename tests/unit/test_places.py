@@ -118,7 +118,7 @@ def test_a_copy_is_outside_by_its_seat_and_by_its_declared_reach() -> None:
     assert not is_outside("CH", ("CH", "US"), ["US"])  # Swiss seat, foreign cloud
     assert not is_outside("CH", (), ["US"])  # nothing declared
     assert is_outside("CH", ("CH",), [])
-    assert not is_outside("US", ("CH",), ["US"])  # a seat counts whatever is declared
+    assert not is_outside("US", ("CH",), ["US"])  # a seat counts in each case
 
 
 @given(REACHES)

@@ -150,7 +150,7 @@ def test_rotation_makes_a_successor_and_ends_the_old_token_later(file: TokenFile
     _, first = file.add("ci", ("a/*",), 1_000, 1_500)
     secret, second, old = file.rotate("ci", 1_200, 86_400)
     assert (second.name, second.reach, second.created, second.expires) == ("ci", ("a/*",), 1_200, 1_700)
-    assert (old.id, old.expires) == (first.id, 1_500)  # it does not live longer than it would have
+    assert (old.id, old.expires) == (first.id, 1_500)  # its time of expiry is unchanged
     assert file.read() == (old, second)
     assert token_hash(secret) == second.hash
     with pytest.raises(NotFound, match="several"):

@@ -58,7 +58,7 @@ def test_an_interruption_waits_for_no_large_file(folder: Folder) -> None:
 
     def interrupted(count: int) -> None:
         told.append(count)
-        if next(numbers) == 20:  # two threads tell
+        if next(numbers) == 20:  # two threads report
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
