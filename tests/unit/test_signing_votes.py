@@ -93,7 +93,7 @@ def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: Governanc
         key.votes.permit(intent(B), seen=[intent(A)])
     assert lost.value.code == "VOTE-LOST"
     with pytest.raises(Refused):
-        key.votes.permit(intent(B))  # the lost key is recorded: the record holds without the proof, too
+        key.votes.permit(intent(B))  # the loss is recorded: it counts without the proof, too
     key.votes.permit(intent(A, prev=NEXT), seen=[intent(A)])
 
 

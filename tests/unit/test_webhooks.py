@@ -245,7 +245,7 @@ def test_a_condition_is_told_when_it_begins_and_again_only_if_it_ended(tmp_path:
         return sum(node.queue.waiting().values())
 
     assert [waiting("a"), waiting("a"), waiting("a", "b")] == [1, 1, 2]
-    assert waiting(unknown="alert") == 2  # just started: an unknown state is not the end
+    assert waiting(unknown="alert") == 2  # just started: an unknown condition has not ended
     assert [waiting("a", "b"), waiting(), waiting("a")] == [2, 2, 3]
 
 
