@@ -73,5 +73,5 @@ async def test_a_node_with_few_descriptors_answers_while_strangers_hold_a_thousa
 
 
 @pytest.mark.long
-async def test_it_still_does_after_five_minutes_and_a_hundred_thousand_more(tmp_path: Path) -> None:
+async def test_a_node_serves_after_five_minutes_and_a_hundred_thousand_short_connections(tmp_path: Path) -> None:
     await survives(tmp_path, passers=100_000, seconds=300)

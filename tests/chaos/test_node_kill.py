@@ -65,7 +65,7 @@ def cosigned_size(ledger: Ledger, origin: str, home: NodeHome) -> int:
 
 
 @pytest.mark.parametrize("fault", ORIGIN_POINTS)
-async def test_what_a_killed_node_acknowledged_stands(tmp_path: Path, fault: str) -> None:
+async def test_a_killed_node_still_has_all_that_it_acknowledged(tmp_path: Path, fault: str) -> None:
     home = make_home(tmp_path / "home", 0)
     publisher = Publisher.generate()
     releases = [
@@ -93,7 +93,7 @@ async def test_what_a_killed_node_acknowledged_stands(tmp_path: Path, fault: str
 
 
 @pytest.mark.parametrize("fault", MIRROR_POINTS)
-async def test_what_a_killed_mirror_cosigned_it_holds(tmp_path: Path, fault: str) -> None:
+async def test_a_killed_mirror_holds_all_that_it_cosigned(tmp_path: Path, fault: str) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     publisher = Publisher.generate()

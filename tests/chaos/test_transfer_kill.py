@@ -41,7 +41,7 @@ async def test_no_verified_piece_is_fetched_again_after_a_kill(tmp_path: Path) -
     assert source.served == len(data) - fetched.resumed
 
 
-async def test_what_a_crash_left_torn_is_fetched_again(tmp_path: Path) -> None:
+async def test_pieces_that_a_crash_damaged_are_fetched_again(tmp_path: Path) -> None:
     into, data = tmp_path / "partial", weights(PIECES)
     killed_after(len(data) // 2, into)
     with into.open("r+b") as file:  # a machine that lost power may keep the length and lose the bytes

@@ -44,7 +44,7 @@ def of(page: str) -> list[Block]:
     return [block for block in FOUND if block.page == page and block.key not in NOT_RUN]
 
 
-def test_what_is_not_run_is_listed_with_its_reason_and_does_not_grow() -> None:
+def test_at_most_three_blocks_are_not_run_and_each_has_a_reason() -> None:
     assert NOT_RUN.keys() <= {block.key for block in FOUND}
     assert len(NOT_RUN) <= 3
     assert {block.page for block in FOUND} == RUN

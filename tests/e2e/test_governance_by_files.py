@@ -190,7 +190,7 @@ def test_a_split_stalls_is_decided_in_the_second_round_and_the_loser_is_put_upon
     assert circle.decide(voters, again["subject"]) == 2
 
 
-def test_who_votes_twice_is_convicted_by_two_carried_lines(circle: Circle, tmp_path: Path) -> None:
+def test_two_carried_lines_prove_that_a_member_voted_twice(circle: Circle, tmp_path: Path) -> None:
     first, second, liar, _ = circle.clerks
     drafts = [
         one.sign("proposal", "new", "policy", f"min_copies={n}")["subject"] for n, one in ((1, first), (2, second))

@@ -314,7 +314,7 @@ def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
     fair.shows(words, ["nobody opened the door", "the power failed"])
 
 
-def test_what_is_given_back_returns_to_the_offer(fair: Fair) -> None:
+def test_a_released_grant_returns_to_the_offer(fair: Fair) -> None:
     (before,), left = fair.seen["remaining"], sum(fair.held(fair.loan)["left"])
     fair.borrower.act("grant", "release", fair.loan[:12], "--text", "done early")
     fair.reaches(fair.loan, "released")

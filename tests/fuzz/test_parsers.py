@@ -34,7 +34,7 @@ def test_a_parser_raises_nothing_but_its_own_errors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_what_attackers_emit_is_taken_or_refused(name: str) -> None:
+def test_bytes_of_attackers_are_accepted_or_refused(name: str) -> None:
     for data in EMITTED:
         check(PARSERS[name], data)
 

@@ -35,7 +35,7 @@ def local(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_put_is_read_back(store: BlobStore) -> None:
+def test_a_stored_blob_is_read_back(store: BlobStore) -> None:
     assert not store.has(DIGEST)
     store.put(DIGEST, DATA)
     assert store.has(DIGEST)

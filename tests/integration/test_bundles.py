@@ -151,7 +151,7 @@ async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> 
         assert {item.artifact for item in restored.artifacts if not item.code} == {one.artifact, two.artifact}
 
 
-async def test_what_is_copied_while_the_logs_are_taken_is_told_too(
+async def test_a_load_reports_copies_that_were_made_while_it_read_logs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, inside = found(tmp_path, 2).homes

@@ -142,7 +142,7 @@ def test_a_node_that_tells_nothing_is_said_to_and_the_next_step_named(
     ],
     ids=["command", "backquotes", "two commands", "two lines", "terminal", "password", "query", "scheme", "length"],
 )
-def test_what_a_hostile_node_tells_reaches_no_shell_and_no_terminal(federation: FakeFederation, lie: str) -> None:
+def test_a_hostile_gateway_url_reaches_no_shell_and_no_terminal(federation: FakeFederation, lie: str) -> None:
     federation.nodes[0].gateway = GatewayUrl(lie, "https", Address("models.example.org", 443))
     assert refused("env").code == refused("run-with", "--", "true").code == "GATEWAY-URL"
     (state,) = json.loads(run("status", "--json").stdout)["nodes"]

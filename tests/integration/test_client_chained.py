@@ -146,7 +146,7 @@ def test_a_machine_without_the_engine_pulls_as_before(
     assert tried == [False]
 
 
-def test_what_was_pulled_is_verified_on_all_cores_and_damage_is_found(tmp_path: Path, client: Client) -> None:
+def test_a_pulled_folder_is_verified_on_all_cores_and_damage_is_found(tmp_path: Path, client: Client) -> None:
     into = tmp_path / "model"
     client.pull("swiss-ai/tiny", to=into)
     assert [path.name for path in (into / ".comity" / "chains").iterdir()] == [BLOB]

@@ -77,7 +77,7 @@ def publisher(client: Client, federation: FakeFederation) -> Publisher:
     return client.new_publisher("Checking lab", "ES", "node-es.example/log")
 
 
-def test_what_was_found_is_logged_and_proven(
+def test_the_result_of_a_check_is_logged_and_proven(
     child: Path, parent: Path, publisher: Publisher, federation: FakeFederation
 ) -> None:
     ran = run(child, parent, "--log", "node-es.example", "--sign-as", "Checking lab", "--json")

@@ -199,7 +199,7 @@ def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
     assert found.seen(NOW) == NOW
 
 
-def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
+def test_a_client_with_an_old_charter_sees_that_members_follow_another(
     federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     hidden = draft_namespaces(governance.federation.body, {"alia": TWO})

@@ -113,7 +113,7 @@ def test_edges_are_made_again_where_both_sides_are_here(client: Client, chain: d
     assert (share.comparison.exact, share.comparison.tensors.equal, share.basis) == (False, 2, "claimed")
 
 
-def test_it_is_shown_in_every_form(client: Client, chain: dict[str, Digest]) -> None:
+def test_a_lineage_is_shown_in_every_format(client: Client, chain: dict[str, Digest]) -> None:
     assert "└─ quantized of lab/tiny@v1" in run("lab/tiny-bf16@v1")
     assert 'label="quantized' in run("lab/tiny-bf16@v1", "--format", "dot")
     picture = ElementTree.fromstring(run("lab/tiny-bf16@v1", "--format", "svg"))

@@ -131,7 +131,7 @@ def test_ones_own_older_model_sig_is_replaced_and_anybody_elses_is_kept(
     assert (source / MODEL_SIG).read_bytes() == theirs
 
 
-def test_its_key_is_private_made_once_and_never_shown(client: Client, source: Path, publisher: Publisher) -> None:
+def test_a_signing_key_is_private_made_once_and_never_shown(client: Client, source: Path, publisher: Publisher) -> None:
     assert public_file(publisher) is None
     assert "no key yet" in run("publisher", "show", "Lab One").stdout
     key = own_key(publisher)

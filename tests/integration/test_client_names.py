@@ -79,7 +79,7 @@ def test_a_claim_that_comes_later_leaves_a_name_as_it_was_for_everybody(
     assert any("Sybil 0" in rival for rival in newcomer.rivals)
 
 
-def test_what_was_resolved_first_is_remembered_until_it_is_unbound(
+def test_the_first_resolution_is_remembered_until_it_is_unbound(
     client: Client, federation: FakeFederation, published: Release
 ) -> None:
     (rival,) = rivals(federation, 1)

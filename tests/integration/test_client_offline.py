@@ -120,7 +120,7 @@ def test_a_copy_that_is_damaged_or_in_part_is_no_answer(pulled: Pulled, tmp_path
         pulled.client.pull("swiss-ai/tiny@v1")
 
 
-def test_what_the_copy_cannot_answer_fails_as_before(pulled: Pulled, tmp_path: Path) -> None:
+def test_a_reference_that_the_cache_does_not_have_fails_as_before(pulled: Pulled, tmp_path: Path) -> None:
     refs = pulled.folder.parent.parent / "refs"
     (refs / "v2").write_bytes((refs / "v1").read_bytes())
     pulled.close()

@@ -66,7 +66,7 @@ def write(folder: Path, files: dict[str, bytes] | None = None) -> Path:
     return folder
 
 
-def test_what_was_published_is_pulled_by_its_name(
+def test_a_published_artifact_is_pulled_by_its_name(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
     receipt = client.publish(
@@ -83,7 +83,7 @@ def test_what_was_published_is_pulled_by_its_name(
 
 
 @pytest.mark.parametrize("nodes", [["node-ch.example"], ["node-ch.example", "node-es.example"]])
-def test_what_is_counted_of_a_publication_or_a_pull_is_what_was_announced(
+def test_the_counted_bytes_of_a_publication_or_a_pull_are_those_announced(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, nodes: list[str]
 ) -> None:
     """Each byte once for each node: also of files that a node had before, which are all of them in the second run."""

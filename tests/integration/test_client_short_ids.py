@@ -101,7 +101,7 @@ def test_a_reference_that_is_none_is_a_usage_error(client: Client, command: str,
     assert ends(command, reference) == 2
 
 
-def test_what_a_user_mistypes_is_a_usage_error(client: Client, tmp_path: Path) -> None:
+def test_a_mistyped_id_is_a_usage_error(client: Client, tmp_path: Path) -> None:
     client.new_publisher("Lab One", "CH", "")
     for words in (
         ("publisher", "new", "X", "--jurisdiction", "UK"),

@@ -203,7 +203,7 @@ def test_an_active_file_is_never_placed_by_the_default_policy(
     assert "! file safety: pytorch_model.bin: pickle" in capsys.readouterr().err
 
 
-def test_what_a_name_tells_is_refused_before_a_byte_is_fetched(
+def test_an_active_file_is_refused_by_its_name_before_a_byte_is_fetched(
     tmp_path: Path, client: Client, publisher: Publisher
 ) -> None:
     source = write(tmp_path / "source", {"modeling_tiny.py": b"import os\n"})

@@ -144,7 +144,7 @@ async def test_front_ends_serve_what_the_writer_publishes_and_go_on_without_it(t
                     assert again.stop() == 0
 
 
-async def test_what_writes_is_refused_with_the_address_of_the_writer(
+async def test_a_write_is_refused_with_the_address_of_the_writer(
     tmp_path: Path, scene: Scene, postgres: Postgres
 ) -> None:
     front_home, _ = scene.fronts
@@ -282,7 +282,7 @@ async def test_a_front_end_goes_on_after_its_database_was_away_and_ends_if_it_we
 
 
 @pytest.mark.ceph
-async def test_it_serves_the_blobs_of_a_bucket_with_keys_that_may_only_read(
+async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_read(
     tmp_path: Path, scene: Scene, postgres: Postgres, ceph_cluster: Ceph, s3: S3Account
 ) -> None:
     bucket = keep_in_bucket(scene.writer, s3)

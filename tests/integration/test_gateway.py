@@ -53,7 +53,7 @@ async def test_an_address_that_is_taken_is_named(home: NodeHome) -> None:
     assert refused.value.code == "LISTEN"
 
 
-async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: NodeHome) -> None:
+async def test_missing_pages_and_refused_methods_are_answered_with_a_text(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
@@ -90,7 +90,7 @@ async def test_a_request_whose_head_does_not_come_or_does_not_end_is_cut_off(
             writer.close()
 
 
-async def test_what_is_not_http_is_refused(home: NodeHome) -> None:
+async def test_bytes_that_are_not_http_are_refused(home: NodeHome) -> None:
     async with serving(home, companion=serve_gateway) as (listening,):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))
         writer.write(b"\x16\x03\x01\x00\xa5 not http at all\r\n\r\n")

@@ -119,7 +119,7 @@ async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_goes_on_from_th
         assert road.passed[digest] < len(weights) + PIECE_SIZE, "no piece that had come is asked for again"
 
 
-async def test_what_came_before_the_node_ended_is_not_fetched_again(tmp_path: Path, road: Road) -> None:
+async def test_pieces_that_arrived_before_a_restart_are_not_fetched_again(tmp_path: Path, road: Road) -> None:
     road.open_until = 2 * PIECE_SIZE
     async with shops(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
@@ -206,7 +206,7 @@ async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Pa
         await until(both.blob(digest).exists, what="the file to be whole")
 
 
-async def test_what_cannot_be_fetched_now_is_a_503_that_says_why_and_when_to_come_back(
+async def test_a_file_that_cannot_be_fetched_now_is_a_503_with_reason_and_retry_time(
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, timeout=PATIENCE) as http:

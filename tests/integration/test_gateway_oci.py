@@ -263,7 +263,7 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
         ("tests/nothing/tags/list", 404, "NAME_UNKNOWN"),
     ],
 )
-async def test_what_is_not_there_is_said_as_the_specification_says_it(
+async def test_a_missing_object_has_the_error_of_the_specification(
     node: Shop, ready: Release, path: str, status: int, code: str
 ) -> None:
     async with client(node) as http:

@@ -69,7 +69,9 @@ def left(node: Shop) -> list[Path]:
     return [path for path in (node.home.config().storage.blobs / "partial" / "imports").glob("*/*") if path.is_file()]
 
 
-async def test_what_nobody_has_is_shown_in_seconds_and_sent_while_it_comes(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_repository_of_the_hub_is_listed_within_seconds_and_sent_while_it_arrives(
+    tmp_path: Path, hub: HubLike
+) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         with sluice(hub, HEAD) as opened:
@@ -114,7 +116,7 @@ async def test_any_number_of_readers_cause_one_fetch_a_file(tmp_path: Path, hub:
 
 
 @pytest.mark.parametrize("allow", [(), ("other/*", "org/tin")])
-async def test_what_is_not_allowed_is_not_found_and_nobody_is_asked(
+async def test_a_repository_that_is_not_allowed_is_not_found_and_the_hub_is_not_asked(
     tmp_path: Path, hub: HubLike, allow: tuple[str, ...]
 ) -> None:
     hub.repository(NAME).commit(FILES)
@@ -137,7 +139,7 @@ async def test_only_the_setting_opens_it_and_only_for_models(tmp_path: Path, hub
     assert not hub.asked
 
 
-async def test_what_the_hub_does_not_give_to_anybody_is_refused(
+async def test_a_repository_that_the_hub_does_not_give_to_all_is_refused(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passages, "FAILURE_SECONDS", 3_600.0)
@@ -162,7 +164,7 @@ async def test_what_the_hub_does_not_give_to_anybody_is_refused(
     assert not fetched(hub)
 
 
-async def test_what_is_too_large_is_refused_before_a_byte_comes(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_repository_above_the_limit_is_refused_before_a_byte_is_fetched(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     async with reading_through(tmp_path, hub, most=len(WEIGHTS)) as node, reader(node) as http:
         answer = await http.get(FILE)
@@ -211,7 +213,9 @@ async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_p
         assert (resumed.status_code, resumed.content) == (200, WEIGHTS), "who has a wrong beginning gets no end to it"
 
 
-async def test_who_has_a_wrong_beginning_gets_no_end_from_the_file_server(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_reader_with_wrong_bytes_gets_no_further_bytes_from_the_file_server(
+    tmp_path: Path, hub: HubLike
+) -> None:
     hub.repository(NAME).commit(FILES)
     async with reading_through(tmp_path, hub, files="127.0.0.1:0") as node, reader(node) as http:
         with sluice(hub, HEAD, lambda data: bytes(len(data)) if data == WEIGHTS else data) as opened:

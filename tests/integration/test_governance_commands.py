@@ -191,7 +191,7 @@ def test_with_yes_it_signs_and_prints_one_document_with_a_schema(
     assert (machine.stick / "lines" / f"{signed['line']}.line").exists()
 
 
-def test_what_only_looks_prints_one_document_with_a_schema(comity: Comity, machine: SigningMachine) -> None:
+def test_commands_that_only_read_print_one_document_with_a_schema(comity: Comity, machine: SigningMachine) -> None:
     draft, known = drafted(comity, machine), ("--offline", "--from", machine.stick, "--json")
     kinds = {
         ("proposal", "ls", *known): "proposals",

@@ -182,7 +182,7 @@ def warnings_of(running: Importers) -> tuple[str, ...]:
     return asyncio.run(ask())
 
 
-def test_what_became_of_an_upstream_is_said_once(running: Importers, hub: HubLike) -> None:
+def test_a_change_of_an_upstream_is_reported_once(running: Importers, hub: HubLike) -> None:
     commit = furnish(hub, "org/moving")
     name = f"hf:org/moving@{commit}"
     running.mirror(hub, source="hf:org/moving")

@@ -38,7 +38,9 @@ def size(note: SignedNote) -> int:
     return Checkpoint.parse(note.text).size
 
 
-async def test_it_publishes_is_mirrored_and_goes_on_with_its_log(tmp_path: Path, founded: Founded) -> None:
+async def test_a_node_on_postgresql_publishes_is_mirrored_and_continues_its_log(
+    tmp_path: Path, founded: Founded
+) -> None:
     first, _ = founded.homes
     with processes(*founded.homes) as nodes:
         for node in nodes:
@@ -87,7 +89,7 @@ async def test_without_its_lock_it_ends_and_says_why_and_starts_again(
             assert again.alive
 
 
-async def test_it_moves_from_a_file_by_taking_its_log_back_from_a_peer(
+async def test_a_node_moves_from_sqlite_by_fetching_its_log_from_a_peer(
     tmp_path: Path, founded: Founded, postgres: Postgres
 ) -> None:
     first, second = founded.homes

@@ -286,7 +286,7 @@ def said(publisher: Publisher, number: int) -> bytes:
     return sign_statement(statement, publisher.signer).line
 
 
-async def test_what_outsiders_bring_leaves_half_of_the_log_and_the_shares_of_others(home: NodeHome) -> None:
+async def test_submissions_of_outsiders_leave_half_of_the_log_and_the_shares_of_others(home: NodeHome) -> None:
     flooder, honest = Publisher.generate(), Publisher.generate()
     home.set("limits", entries_per_origin=128)  # 64 for outsiders, 4 for each author
     home.set("publishing", accept=[flooder.id, honest.id])

@@ -54,7 +54,7 @@ async def has_every_byte(home: NodeHome, what: Release) -> None:
             assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
 
 
-async def test_what_is_published_at_one_node_is_held_by_all(tmp_path: Path) -> None:
+async def test_an_artifact_published_at_one_node_is_held_by_all(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     what = release(Publisher.generate(), model(tmp_path / "model", weights=9_000_000), "tests/model@v1")

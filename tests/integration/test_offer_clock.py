@@ -58,7 +58,7 @@ def test_a_forged_acceptance_is_not_recorded_and_does_not_keep_the_right_one_out
     assert [found.located.proven for found in granting.index.grant_statements(grant)] == [True]
 
 
-def test_what_is_given_back_returns_by_itself_and_what_is_forged_does_not(granting: GrantingNode) -> None:
+def test_a_released_grant_returns_by_itself_and_a_forged_release_does_not_count(granting: GrantingNode) -> None:
     chain, grant = granted(granting)
     granting.say(Acceptance(BORROWER, chain, grant))
     granting.tick()
@@ -104,7 +104,7 @@ def test_a_statement_in_another_envelope_is_answered_by_the_line_that_is_logged(
     assert again == lines
 
 
-def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(granting: GrantingNode) -> None:
+def test_records_under_a_providers_new_key_count_once_its_node_record_is_proven(granting: GrantingNode) -> None:
     chain, _ = granted(granting)
     rotated = replace(NODE.record, online=STRANGER.public)
     withdrawn = granting.read().chains[chain].state.link(Withdrawn(to(chain)), granting.now)
@@ -122,7 +122,7 @@ def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(granting: G
     assert (found[1].doubtful, found[1].fault, found[1].state.withdrawn) == (False, None, True)
 
 
-def test_what_is_over_is_taken_back_once(granting: GrantingNode) -> None:
+def test_an_ended_grant_is_taken_back_once(granting: GrantingNode) -> None:
     chain, grant = granted(granting)
     granting.say(Acceptance(BORROWER, chain, grant))
     granting.tick()

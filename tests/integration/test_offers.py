@@ -62,7 +62,7 @@ async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None
     assert chain.state.remaining == (940,)
 
 
-async def test_what_does_not_fit_is_refused_and_a_rejection_stands(lender: Lender) -> None:
+async def test_a_request_that_does_not_fit_is_refused_and_a_rejection_is_final(lender: Lender) -> None:
     borrower = Borrower()
     async with serving(lender.home, clock=lambda: NOW):
         offer = await lender.post()

@@ -85,7 +85,7 @@ def test_the_bare_verifier_writes_the_same_report(laptop: Laptop, tmp_path: Path
 
 @pytest.mark.netns
 @pytest.mark.parametrize(("change", "status"), [("file", 3), ("federation", 3), ("policy", 4), ("proofs", 5)])
-def test_what_is_wrong_or_too_little_is_told_apart(laptop: Laptop, change: str, status: int) -> None:
+def test_wrong_evidence_and_missing_evidence_have_different_results(laptop: Laptop, change: str, status: int) -> None:
     if change == "file":
         (laptop.copy / "config.json").write_bytes(b"{}".ljust(len(FILES["config.json"])))
     elif change == "federation":

@@ -142,7 +142,7 @@ async def test_a_witness_that_is_not_there_costs_the_log_nothing(home: NodeHome)
         assert not await shows_cosignature(home)
 
 
-async def test_what_an_outside_witness_signed_is_shown_by_the_gateway(home: NodeHome) -> None:
+async def test_the_gateway_shows_the_cosignature_of_an_outside_witness(home: NodeHome) -> None:
     async with witness(lambda request: (200, signature(request))) as fake:
         home.set("tlog", submit=[f"{VKEY} {fake.url}"])
         async with (

@@ -61,7 +61,7 @@ def test_status_ends_with_0_where_nothing_is_down_lacking_or_short(federation: F
 
 
 @pytest.mark.parametrize("counts", [LACKING, SHORT])
-def test_what_a_node_lacks_is_shown_and_ends_with_8(federation: FakeFederation, counts: ReplicaCounts) -> None:
+def test_status_shows_what_a_node_lacks_and_exits_with_8(federation: FakeFederation, counts: ReplicaCounts) -> None:
     federation.nodes[1].replicas = counts
     ran = status()
     assert ran.exit_code == 8

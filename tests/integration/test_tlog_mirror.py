@@ -73,7 +73,7 @@ async def test_a_log_is_pushed_signed_and_served(faces: Faces, home: NodeHome, p
     assert (checkpoint.size, entries) == (600, LOG.entries[:600])
 
 
-async def test_it_grows_from_any_entry_to_any_other(faces: Faces, home: NodeHome) -> None:
+async def test_a_mirror_grows_from_any_size_to_any_larger_one(faces: Faces, home: NodeHome) -> None:
     sizes = [0, 1, 2, 255, 256, 257, 512, 700]
     for old, size in itertools.pairwise(sizes):
         await submit(faces, old, size)
@@ -81,7 +81,7 @@ async def test_it_grows_from_any_entry_to_any_other(faces: Faces, home: NodeHome
     assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
 
 
-async def test_what_is_here_already_may_come_again(faces: Faces, home: NodeHome) -> None:
+async def test_entries_that_are_here_already_may_be_uploaded_again(faces: Faces, home: NodeHome) -> None:
     await submit(faces, 0, 300)
     cosigned(home, await faces.add_entries(LOG.upload(0, 300)), 300)
     await submit(faces, 300, 310)
@@ -111,7 +111,7 @@ async def test_an_upload_outlives_a_log_that_grows(faces: Faces, home: NodeHome)
     cosigned(home, await faces.add_entries(LOG.upload(300, 600)), 600)
 
 
-async def test_who_asks_for_what_is_not_pending_learns_what_is(faces: Faces, home: NodeHome) -> None:
+async def test_an_upload_at_another_position_is_answered_with_the_pending_one(faces: Faces, home: NodeHome) -> None:
     await submit(faces, 0, 600)
     for start, end in ((0, 0), (0, 599), (1, 600), (257, 700)):
         stands(await faces.add_entries(LOG.upload(start, end)), 409, 600, 0)
@@ -153,7 +153,7 @@ async def test_many_may_push_one_log_at_once_and_one_that_stalls_keeps_nobody(fa
     assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
 
 
-async def test_what_was_taken_outlives_the_node(home: NodeHome) -> None:
+async def test_uploaded_entries_survive_a_restart_of_the_node(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,

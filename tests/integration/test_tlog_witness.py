@@ -59,7 +59,7 @@ def signed_by_both(answer: httpx2.Response, checkpoint: Checkpoint) -> None:
         assert verify_cosignature(line, cosigner_key(NAME, key.public), checkpoint) > 0
 
 
-async def test_it_signs_a_log_as_it_grows_and_the_same_checkpoint_again(faces: Faces) -> None:
+async def test_a_witness_signs_a_growing_log_and_an_unchanged_checkpoint_again(faces: Faces) -> None:
     for old, size in ((0, 1), (1, 2), (2, 2), (2, 5), (5, 33)):
         signed_by_both(await faces.add_checkpoint(LOG.submission(old, size)), LOG.checkpoint(size))
 
@@ -127,7 +127,7 @@ async def test_other_logs_and_other_keys_are_refused(faces: Faces) -> None:
     "body",
     [b"", b"old 0\n", b"\xff" * 40, b"old 00\n\n" + LOG.note(1).encode(), LOG.note(1).encode(), b"x" * 140_000],
 )
-async def test_what_is_no_request_is_refused(faces: Faces, body: bytes) -> None:
+async def test_an_invalid_request_is_refused(faces: Faces, body: bytes) -> None:
     assert (await faces.add_checkpoint(body)).status_code in (400, 413)
 
 
@@ -150,7 +150,7 @@ async def test_monitors_read_the_newest_checkpoint_that_it_signed(faces: Faces) 
     assert (await faces.get(f"witness/{'0' * 64}/checkpoint")).status_code == 404
 
 
-async def test_its_state_outlives_it(home: NodeHome) -> None:
+async def test_the_state_of_a_witness_survives_a_restart(home: NodeHome) -> None:
     for old, size, status in ((0, 8, 200), (0, 8, 409), (8, 9, 200)):
         async with (
             serving(home, companion=serve_gateway) as (listening,),
@@ -267,7 +267,7 @@ def litewitness_table() -> list[tuple[bytes, int, str]]:
     return [(body.encode(), int(status), words) for body, status, words in found]
 
 
-async def test_it_answers_the_table_of_litewitness_as_the_present_specification_has_it(
+async def test_a_witness_answers_the_table_of_litewitness_as_the_present_specification_has_it(
     tmp_path: Path, litewitness_table: list[tuple[bytes, int, str]]
 ) -> None:
     public = bytes.fromhex("ffdc2d4d98e4124d3feaf788c0c2f9abfd796083d1f0495437f302ec79cf100f")

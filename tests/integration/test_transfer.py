@@ -212,7 +212,7 @@ async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_
 
 
 @pytest.mark.parametrize(("error", "kind"), [(NotFound, NotFound), (Refused, Refused)])
-async def test_what_all_sources_answer_is_the_answer(
+async def test_a_transfer_fails_with_the_error_that_all_sources_give(
     into: Path, error: type[NotFound] | type[Refused], kind: type[Exception]
 ) -> None:
     sources: list[BlobSource] = [Failing(name, DATA, lambda: error("no")) for name in "ab"]
@@ -307,7 +307,7 @@ async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> Non
     assert fetched.resumed >= 18 * PIECE_SIZE
 
 
-async def test_what_is_written_after_a_transfer_was_cancelled_is_not_counted(
+async def test_bytes_written_after_a_transfer_was_cancelled_are_not_counted(
     into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, disk_answers, write = threading.Event(), threading.Event(), PartialFile.write_piece

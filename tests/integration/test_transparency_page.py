@@ -28,7 +28,7 @@ def script(url: str, origin: str) -> str:
     return f"set -eu\n{watch}\n{{ {submit}}} > signed\n{{ {push}}} > mirrored\n"
 
 
-async def test_its_commands_do_what_it_says(tmp_path: Path) -> None:
+async def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     needs("curl", unlock="apt-get install curl")
     log, key = OutsideLog("yours.example/log").grow(300), PrivateKey.generate("ed25519")
     home = make_home(tmp_path / "home", 0)

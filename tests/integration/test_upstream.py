@@ -105,7 +105,7 @@ def test_a_commit_is_mirrored_bit_for_bit_and_agrees_with_all_that_its_hub_lists
     assert done.tls is None
 
 
-def test_what_somebody_waits_for_comes_first_and_then_what_has_no_listed_sha256(
+def test_files_that_a_reader_waits_for_are_fetched_first_then_those_without_a_listed_sha256(
     hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_AT_ONCE", 1)
@@ -214,7 +214,7 @@ def test_a_download_that_breaks_off_or_falls_silent_goes_on_where_it_stood(
     assert offsets[-1] > 0
 
 
-def test_what_another_process_left_is_hashed_again_and_completed(hub: HubLike, tmp_path: Path) -> None:
+def test_a_partial_file_of_another_process_is_hashed_again_and_completed(hub: HubLike, tmp_path: Path) -> None:
     wanted, work = order(hub), Waits()
     listing = list_repository(wanted, pin_revision(wanted, work), work)
     number = [file.path for file in listing.files].index("weights.bin")
@@ -425,7 +425,9 @@ def test_a_file_that_goes_away_between_listing_and_fetching_is_said_to(hub: HubL
 @pytest.mark.parametrize(
     "wanted", [UpstreamRequest("nobody/nothing"), UpstreamRequest(NAME, "v99"), UpstreamRequest(NAME, "3" * 40)]
 )
-def test_what_the_hub_does_not_have_is_said_in_its_name(hub: HubLike, tmp_path: Path, wanted: UpstreamRequest) -> None:
+def test_a_missing_repository_is_reported_with_the_name_of_the_hub(
+    hub: HubLike, tmp_path: Path, wanted: UpstreamRequest
+) -> None:
     with pytest.raises(NotFound) as missing:
         run(replace(order(hub), wanted=wanted), tmp_path / "work")
     assert missing.value.code == "UPSTREAM-NOT-FOUND"

@@ -241,7 +241,7 @@ async def test_a_server_that_stops_in_the_middle_is_given_up() -> None:
             await anext(chunks)
 
 
-async def test_what_a_peer_writes_in_an_error_cannot_steer_a_terminal() -> None:
+async def test_a_peers_error_text_cannot_control_a_terminal() -> None:
     async def curse(request: bytes, context: Any) -> AsyncIterator[bytes]:
         await context.abort(grpc.StatusCode.NOT_FOUND, "\x1b]0;owned\x07 \u202e\nsecond line")
         yield b""

@@ -63,7 +63,7 @@ async def test_a_stranger_is_refused_and_told_why() -> None:
     assert refused.hint
 
 
-async def test_whoever_shows_no_certificate_is_sent_to_the_open_port() -> None:
+async def test_a_caller_without_a_certificate_is_told_to_use_the_open_port() -> None:
     async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         refused = await refusal(calling(address, None))
     assert (refused.code, refused.hint) == ("CERTIFICATE-REQUIRED", "use the node's open port")

@@ -159,7 +159,7 @@ def test_cosign_verifies_attestations_by_type_and_digest_and_its_own_are_read(tm
                 assert (ran.returncode != 0) == (status != 0), ran.stderr
 
 
-def test_what_cosign_attests_is_verified_here(tmp_path: Path) -> None:
+def test_attestations_by_cosign_are_verified_here(tmp_path: Path) -> None:
     cosign = needs("cosign", unlock="apt-get install cosign")
     environment = {"COSIGN_PASSWORD": "", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     (tmp_path / "manifest.json").write_bytes(GOOD.manifest)

@@ -39,7 +39,7 @@ def person(where: Path, url: str) -> Person:
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_what_a_page_for_users_shows_can_be_typed(tmp_path: Path, page: str) -> None:
+async def test_commands_of_the_pages_for_users_run_as_shown(tmp_path: Path, page: str) -> None:
     quantised = tmp_path / "tiny-GGUF"
     quantised.mkdir()
     (quantised / "tiny-Q4_K_M.gguf").write_bytes(gguf({"embedding": bytes(4096)}))

@@ -139,7 +139,7 @@ async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(node: Shop, 
     assert manifest["mmprojFile"]["rfilename"] == "mmproj-F16.gguf"
 
 
-async def test_what_is_no_model_of_its_own_is_not_to_be_had(node: Shop, ready: Release) -> None:
+async def test_missing_tags_and_parts_of_a_split_model_are_not_found(node: Shop, ready: Release) -> None:
     async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         for url in (
             f"/v2/{REPOSITORY}/manifests/Q6_K",

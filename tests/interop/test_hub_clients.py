@@ -137,7 +137,7 @@ async def test_a_cut_connection_is_taken_up_again_where_it_broke(tmp_path: Path,
     assert found["download"]["sha256"] == hashes(ready)["weights.bin"]
 
 
-async def test_what_is_not_there_is_said_in_the_clients_own_words(tmp_path: Path, folder: Path) -> None:
+async def test_missing_things_raise_the_clients_own_errors(tmp_path: Path, folder: Path) -> None:
     async with shop(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         steps = ["no_repository", "no_revision", "no_file", "whoami"]

@@ -82,7 +82,7 @@ async def test_every_generation_of_clients_does_at_this_hub_all_that_it_does_at_
 @pytest.mark.parametrize(
     "requirement", [GENERATIONS[-1], *(pytest.param(g, marks=pytest.mark.long) for g in GENERATIONS[:-1])]
 )
-async def test_its_gated_repositories_are_gated_to_clients_too(tmp_path: Path, requirement: str) -> None:
+async def test_gated_repositories_are_gated_to_clients_too(tmp_path: Path, requirement: str) -> None:
     python = await asyncio.to_thread(python_with, requirement)
     with hub_like() as hub:
         furnished(hub)

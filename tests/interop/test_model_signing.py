@@ -53,14 +53,14 @@ def test_the_reference_tool_verifies_what_comity_signs(tmp_path: Path, algorithm
     assert "Hash mismatch for" in verified_by_reference(folder, key)
 
 
-def test_it_does_so_in_a_pulled_folder_with_its_evidence_pack(tmp_path: Path) -> None:
+def test_the_reference_tool_verifies_a_pulled_folder_with_its_evidence_pack(tmp_path: Path) -> None:
     folder = model_sig.folder(tmp_path / "m")
     (folder / PACK / "proofs").mkdir(parents=True)
     (folder / PACK / "proofs" / "some.tlog-proof").write_bytes(b"proof")
     assert verified_by_reference(folder, KEY) == ""
 
 
-def test_its_programming_interface_verifies_it_too_without_being_told_what_to_ignore(tmp_path: Path) -> None:
+def test_the_reference_api_verifies_it_too_without_a_list_of_ignored_files(tmp_path: Path) -> None:
     folder = model_sig.folder(tmp_path / "m", ODD)
     (tmp_path / "lab.pub").write_bytes(model_sig.PUBLIC.pem)
     paths = (folder, folder / MODEL_SIG, tmp_path / "lab.pub")
@@ -103,7 +103,7 @@ def test_comity_finds_whatever_was_done_that_the_format_records(found: list[Said
         assert said.what.finding in said.comity_said, said
 
 
-def test_what_the_reference_tool_finds_comity_finds(found: list[Said]) -> None:
+def test_comity_finds_every_tampering_that_the_reference_tool_finds(found: list[Said]) -> None:
     assert len([said for said in found if isinstance(said.what, Tamper)]) == len(TAMPERS)
     assert [said for said in found if isinstance(said.what, Tamper) and not said.reference and not said.comity] == []
 

@@ -55,7 +55,7 @@ def witness(tmp_path: Path) -> Iterator[Witness]:
         yield Witness(port, key)
 
 
-def test_it_cosigns_our_log_as_it_grows(witness: Witness) -> None:
+def test_sigsum_witness_cosigns_our_growing_log(witness: Witness) -> None:
     for old, new in ((0, 1), (1, 2), (2, 5), (5, 8), (8, 33)):
         status, body = grow(witness, old, new)
         assert status == 200, body
@@ -63,26 +63,26 @@ def test_it_cosigns_our_log_as_it_grows(witness: Witness) -> None:
         assert verify_cosignature(line, witness.key, head(new)) > 0
 
 
-def test_it_cosigns_the_same_checkpoint_again(witness: Witness) -> None:
+def test_sigsum_witness_cosigns_the_same_checkpoint_again(witness: Witness) -> None:
     assert grow(witness, 0, 3)[0] == 200
     status, body = grow(witness, 3, 3)
     assert status == 200
     assert verify_cosignature(NoteSignature.parse(body.rstrip("\n")), witness.key, head(3)) > 0
 
 
-def test_it_answers_409_with_its_size_where_ours_is_stale(witness: Witness) -> None:
+def test_sigsum_witness_answers_409_with_its_size_to_a_stale_one(witness: Witness) -> None:
     assert grow(witness, 0, 33)[0] == 200
     assert grow(witness, 8, 40) == (409, "33\n")
 
 
-def test_it_answers_422_to_a_fork_of_our_log(witness: Witness) -> None:
+def test_sigsum_witness_answers_422_to_a_fork_of_our_log(witness: Witness) -> None:
     assert grow(witness, 0, 33)[0] == 200
     assert grow(witness, 33, 40, FORK)[0] == 422
     assert grow(witness, 33, 33, FORK)[0] == 422
     assert grow(witness, 33, 40)[0] == 200
 
 
-def test_it_refuses_a_rollback_another_log_and_another_key(witness: Witness) -> None:
+def test_sigsum_witness_refuses_a_rollback_another_log_and_another_key(witness: Witness) -> None:
     assert grow(witness, 0, 33)[0] == 200
     assert grow(witness, 33, 8)[0] == 400
     other = Checkpoint("sigsum.org/v1/tree/" + "00" * 32, 33, TREE.root(33)).signed(LOG)

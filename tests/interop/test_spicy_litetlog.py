@@ -44,7 +44,7 @@ def proof_of(entries: list[bytes], index: int) -> TlogProof:
 
 
 @pytest.mark.parametrize(("size", "index"), [(1, 0), (2, 1), (7, 0), (7, 6), (300, 42), (300, 299)])
-def test_it_accepts_our_proof_and_refuses_a_changed_file(tmp_path: Path, spicy: str, size: int, index: int) -> None:
+def test_spicy_accepts_our_proof_and_refuses_a_changed_file(tmp_path: Path, spicy: str, size: int, index: int) -> None:
     entries = [b"entry %d\n" % i for i in range(size)]
     file = tmp_path / "entry"
     file.write_bytes(entries[index])
@@ -58,7 +58,7 @@ def test_it_accepts_our_proof_and_refuses_a_changed_file(tmp_path: Path, spicy: 
     assert "could not verify inclusion" in refused.stderr
 
 
-def test_it_refuses_our_proof_under_another_logs_key(tmp_path: Path, spicy: str) -> None:
+def test_spicy_refuses_our_proof_under_another_logs_key(tmp_path: Path, spicy: str) -> None:
     file = tmp_path / "entry"
     file.write_bytes(b"entry 0\n")
     Path(f"{file}.spicy").write_bytes(proof_of([b"entry 0\n"], 0).encode().removeprefix(HEADER))

@@ -119,7 +119,7 @@ def test_a_call_that_is_the_only_use_of_a_variable_outside_can_be_left_out(tmp_p
         ("for a in b:\n  continue", {"break"}),
     ],
 )
-def test_what_is_changed(tmp_path: Path, code: str, changes: set[str]) -> None:
+def test_every_kind_of_mutant_is_made(tmp_path: Path, code: str, changes: set[str]) -> None:
     path = tmp_path / "module.py"
     path.write_text("def f():\n" + "".join(f"  {line}\n" for line in code.splitlines()))
     assert {mutant.after for mutant in Source(path, "module.py").mutants()} == changes

@@ -95,7 +95,7 @@ def test_signatures_that_do_not_hold_accuse_nobody(four: list[Seated]) -> None:
     assert second_checker.liars(previous.data, lines(*said), forged) == {}
 
 
-def test_who_rotated_between_two_readings_lied_all_the_same(four: list[Seated]) -> None:
+def test_a_rotation_between_two_votes_hides_no_equivocation(four: list[Seated]) -> None:
     member = four[0]
     previous = founded(four)
     one, other = drafts(previous)

@@ -122,7 +122,7 @@ def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> Non
 
 @given(readings)
 @settings(max_examples=examples(100))
-def test_who_signs_only_what_the_guard_lets_through_is_no_liar(said: list[Vote]) -> None:
+def test_votes_that_the_guard_allows_are_no_equivocation(said: list[Vote]) -> None:
     states: dict[Digest, VoteState] = {}
     kept: list[Vote] = []
     for reading in said:

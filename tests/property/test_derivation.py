@@ -78,7 +78,7 @@ def test_fp16_is_what_the_standard_library_packs(word: int) -> None:
 
 
 @given(st.binary(max_size=64).map(lambda data: data[: len(data) // 2 * 2]), st.sampled_from(["F16", "BF16"]))
-def test_what_was_widened_rounds_back_to_itself(data: bytes, dtype: str) -> None:
+def test_a_widened_value_rounds_back_to_itself(data: bytes, dtype: str) -> None:
     made = casts.cast(casts.values(data, dtype), dtype)
     assert not casts.unequal(made, casts.bits(data, dtype), dtype).any()
 

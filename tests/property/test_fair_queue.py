@@ -16,7 +16,7 @@ STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3)), 
 
 
 @given(STEPS)
-def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[Any]) -> None:
+def test_each_added_item_is_taken_once_or_left_out_and_counted(steps: list[Any]) -> None:
     queue, inside, out, paths = FairQueue[int](max_per_key=5), set[int](), 0, dict[int, tuple[str, int]]()
     for number, step in enumerate(steps):
         if step is None:
@@ -86,7 +86,7 @@ def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
     assert queue.left_out == 2
 
 
-def test_who_was_charged_sits_out_and_owes_it_even_when_nothing_of_it_waits() -> None:
+def test_a_charged_key_misses_turns_and_keeps_its_debt_while_it_has_no_items() -> None:
     queue = FairQueue[str](max_per_key=100)
     queue.put(("slow", 0), "slow")
     assert queue.take() == (("slow", 0), "slow")
@@ -105,7 +105,7 @@ def test_a_debt_ends_and_costs_nothing_where_nobody_else_waits() -> None:
     assert queue.take() == (("slow", 0), "slow")
 
 
-def test_who_may_not_be_served_now_keeps_its_place() -> None:
+def test_a_key_that_may_not_be_served_now_keeps_its_place() -> None:
     queue = FairQueue[str](max_per_key=100)
     queue.put(("busy", 0), "busy")
     for number in range(3):

@@ -212,7 +212,7 @@ def routes() -> set[str]:
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n" + b"C: d\r\n" * 2000 + b"\r\n",
     ),
 )
-def test_what_is_hardly_http_is_answered_or_cut_off_and_the_next_client_is_served(target: Target, data: bytes) -> None:
+def test_malformed_http_is_answered_or_cut_off_and_the_next_client_is_served(target: Target, data: bytes) -> None:
     answer = exchange(target, data, end=True)
     assert b" 500 " not in answer[:20]
     assert not any(secret in answer for secret in SECRETS)

@@ -100,7 +100,7 @@ def test_no_pickle_that_calls_is_missed(before: list[object], protocol: int, nam
 
 
 @given(tensors=st.dictionaries(st.text(min_size=1, max_size=15), st.binary(max_size=99), max_size=6))
-def test_what_sound_writers_make_has_no_findings(tensors: dict[str, bytes]) -> None:
+def test_files_of_correct_writers_have_no_findings(tensors: dict[str, bytes]) -> None:
     tensors.pop("__metadata__", None)
     assert looked_at(weights.safetensors(tensors), "x") == Inspection("safetensors")
     sound = {name: data for name, data in tensors.items() if data}

@@ -319,7 +319,7 @@ FORGERIES = st.tuples(st.integers(0, 1000), st.integers(0, 100_000), st.sampled_
     notes=st.lists(FORGERIES, max_size=4),
 )
 @settings(max_examples=examples(60))
-def test_what_a_session_read_before_changes_no_verdict(
+def test_documents_that_a_session_read_before_change_no_verdict(
     claims: list[bytes],
     proofs: list[InclusionEvidence],
     lines: list[tuple[int, int, int]],

@@ -145,12 +145,12 @@ async def run(folder: Path, steps: list[Step]) -> None:
 
 @settings(max_examples=examples(12))
 @given(STEPS)
-def test_what_rules_have_copied_never_passes_a_quota(steps: list[Step]) -> None:
+def test_copies_by_rules_never_exceed_a_quota(steps: list[Step]) -> None:
     with TemporaryDirectory() as folder:
         asyncio.run(run(Path(folder), steps))
 
 
-async def test_who_publishes_what_nobody_serves_uses_no_quota_and_others_go_on(tmp_path: Path) -> None:
+async def test_publications_that_no_node_serves_use_no_quota_and_delay_no_others(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     with closing(bench.ledger):
         await bench.restart()

@@ -90,7 +90,7 @@ def test_a_folder_passes_if_and_only_if_it_is_what_was_signed(listed: dict[str, 
 
 
 @given(st.dictionaries(PATH.map(lambda path: f"m/{path}"), st.binary(max_size=5), min_size=1, max_size=5))
-def test_what_is_signed_here_passes_here(files: dict[str, bytes]) -> None:
+def test_a_model_sig_signed_here_verifies_here(files: dict[str, bytes]) -> None:
     entries = [file for file in found(files) if file.sha256]
     statement = ModelStatement("m", tuple(Resource(file.path, str(file.sha256)) for file in entries))
     assert judge(sign_model(statement, KEY), entries, RULE).state == "pass"

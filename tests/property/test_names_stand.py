@@ -48,7 +48,7 @@ def test_one_member_s_own_order_changes_no_resolution_that_others_agree_on(
 
 
 @given(orders, claims)
-def test_what_is_remembered_stands_under_later_claims(
+def test_a_remembered_resolution_stays_under_later_claims(
     before: list[list[PublisherClaim]], later: list[PublisherClaim]
 ) -> None:
     known = newcomer(before)

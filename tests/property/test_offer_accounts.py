@@ -27,7 +27,7 @@ unique = st.lists(usages, max_size=20, unique_by=lambda used: used.usage)
 
 
 @given(unique)
-def test_what_one_has_lent_the_other_has_borrowed_and_nothing_is_lost(used: list[UsageRecord]) -> None:
+def test_lent_and_borrowed_amounts_are_equal_and_nothing_is_lost(used: list[UsageRecord]) -> None:
     agreed: Counter[tuple[Digest, Digest, Unit]] = Counter()
     for line in used:
         for unit, amount in line.amounts:
@@ -49,7 +49,7 @@ def test_neither_order_nor_repetition_changes_a_balance(used: list[UsageRecord],
 
 
 @given(unique)
-def test_what_nobody_agreed_to_is_claimed_and_owed_by_nobody(used: list[UsageRecord]) -> None:
+def test_usage_without_agreement_is_claimed_and_owed_by_no_member(used: list[UsageRecord]) -> None:
     alone = [replace(line, agreement=None) for line in used]
     for balance in balances(alone):
         assert balance.net == 0

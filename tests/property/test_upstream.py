@@ -257,7 +257,7 @@ def test_file_by_file_observations_read_back() -> None:
 
 
 @given(repositories, st.sampled_from(["main", "v1", "refs/pr/7", "1f" * 20]))
-def test_what_is_wanted_from_a_hub_reads_back(repository: str, revision: str) -> None:
+def test_an_upstream_request_reads_back(repository: str, revision: str) -> None:
     assert UpstreamRequest.parse(str(UpstreamRequest(repository, revision))) == UpstreamRequest(repository, revision)
     assert UpstreamRequest.parse(f"hf:{repository}") == UpstreamRequest(repository, "main")
 
@@ -265,7 +265,7 @@ def test_what_is_wanted_from_a_hub_reads_back(repository: str, revision: str) ->
 @pytest.mark.parametrize(
     "text", ["org/name", "hf:", "hf:a/b/c", "hf:a/b@", "hf:a/b@../x", "hf:a/b@x y", "hf:a/..", "hf:a/b@-x", "hf:"]
 )
-def test_what_names_no_repository_is_refused(text: str) -> None:
+def test_a_text_that_names_no_repository_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         UpstreamRequest.parse(text)
 
@@ -280,7 +280,7 @@ def test_a_mirrored_commit_is_a_reference_like_any_other() -> None:
 @pytest.mark.parametrize(
     "url", ["ftp://x", "https://", "https://a/?q", "https://a b", "//a", "https://a/", "https://a:0"]
 )
-def test_what_is_no_endpoint_is_refused(url: str) -> None:
+def test_an_invalid_endpoint_is_refused(url: str) -> None:
     with pytest.raises(Malformed):
         check_endpoint(url)
 

@@ -79,7 +79,7 @@ def test_an_answer_about_an_upstream_survives_the_way_there_and_back(check: Upst
 
 
 @given(st.binary(max_size=200))
-def test_whatever_arrives_becomes_a_value_or_malformed(sent: bytes) -> None:
+def test_any_message_becomes_a_value_or_malformed(sent: bytes) -> None:
     pairs: tuple[tuple[Any, Any], ...] = (
         (upstream_pb2.ImportRepositoryRequest, decode_order),
         (upstream_pb2.ImportRepositoryResponse, decode_event),
@@ -136,7 +136,7 @@ infos = st.dictionaries(
     st.sampled_from(["tree", "info", "bytes"]),
     st.binary(max_size=30),
 )
-def test_whatever_a_hub_says_is_a_listing_or_refused_with_a_reason(
+def test_any_answer_of_a_hub_is_a_listing_or_refused_with_a_reason(
     hub: HubLike, tree: Any, info: dict[str, Any], what: str, raw: bytes
 ) -> None:
     def answer(asked: Asked) -> Answer | None:

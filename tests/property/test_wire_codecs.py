@@ -297,7 +297,7 @@ def test_a_value_survives_the_way_there_and_back(name: str, drawn: st.DataObject
 
 @pytest.mark.parametrize("name", PAIRS)
 @given(st.binary(max_size=200))
-def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -> None:
+def test_any_message_becomes_a_value_or_malformed(name: str, sent: bytes) -> None:
     _, encode, decode, message = PAIRS[name]
     try:
         value = decode(message.FromString(sent))
@@ -344,7 +344,7 @@ def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -
         ),
     ],
 )
-def test_what_breaks_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:
+def test_a_value_beyond_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:
     with pytest.raises(Malformed):
         decode(message)
 

@@ -35,7 +35,7 @@ def test_a_wrong_digit_of_the_spelled_form_is_refused(at: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", ID[:-1], f"{ID}0", "sha256:", "sha512:" + ID, format_id(ID)[:-1], "…", "1" * 65]
 )
-def test_what_has_not_all_digits_is_no_id(text: str) -> None:
+def test_an_abbreviated_text_is_no_id(text: str) -> None:
     with pytest.raises(Malformed) as caught:
         parse_id(text)
     assert caught.value.code == "BAD-ID"

@@ -51,7 +51,7 @@ def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
     ]
 
 
-def test_its_end_reads_back() -> None:
+def test_the_end_of_an_approval_reads_back() -> None:
     assert parse_approval_ended(parse_entry(sign_approval_ended(ENDED, ANNA.signer).line).statement) == ENDED
 
 
@@ -71,7 +71,7 @@ def test_its_end_reads_back() -> None:
         pytest.param({"objects": (TEXT,), "body": BODY}, id="a text without conditions"),
     ],
 )
-def test_what_is_no_approval_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_approval_is_refused(change: dict[str, Any]) -> None:
     made = sign_approved(replace(APPROVED, conditions=None), ANNA.signer).statement
     parse_approved(replace(made, body=BODY))
     with pytest.raises(Malformed):
@@ -128,7 +128,7 @@ def test_conditions_have_no_more_than_a_name_and_a_text() -> None:
         pytest.param({"body": {**sign_approval_ended(ENDED, ANNA.signer).statement.body, "more": 1}}, id="a rider"),
     ],
 )
-def test_what_is_no_end_of_an_approval_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_end_of_an_approval_is_refused(change: dict[str, Any]) -> None:
     made = sign_approval_ended(ENDED, ANNA.signer).statement
     with pytest.raises(Malformed):
         parse_approval_ended(replace(made, **change))

@@ -49,11 +49,11 @@ def officers(*who: Identity, at_least: int = 2, of: str = '["Anna", "Ben"]') -> 
 @pytest.mark.parametrize(
     ("days", "holds"), [((10, 20, 30), 20), ((30, 10, 20), 20), ((20, 30, 10), 20), ((7, 7, 9), 7), ((5, 6), 5)]
 )
-def test_it_holds_until_too_few_are_left(days: Sequence[int], holds: int) -> None:
+def test_the_row_holds_until_too_few_approvals_remain(days: Sequence[int], holds: int) -> None:
     assert row(until(*days)).summary.endswith(f"; until {format_time(AS_OF + holds * DAY)}")
 
 
-def test_it_holds_until_the_last_second_before_an_end() -> None:
+def test_an_approval_holds_until_the_last_second_before_its_end() -> None:
     carla = entry_of(CARLA, until=AS_OF + 30 * DAY)
     ended = until(10, 20, 30).saying(end_of(CARLA, carla, AS_OF + 15 * DAY))
     assert row(ended).summary.endswith(f"; until {format_time(AS_OF + 15 * DAY - 1)}")
@@ -71,7 +71,7 @@ def test_the_first_officer_whose_approval_does_not_count_is_named_with_the_reaso
     assert row(one).summary.endswith("; that of Ben does not count: it ran out on 2026-11-22T00:00:00Z")
 
 
-def test_who_shares_half_a_key_with_each_of_two_others_makes_them_one_person() -> None:
+def test_two_officers_that_each_share_a_half_with_a_third_are_one_person() -> None:
     one, link, other = holding("Anna", "K", "1"), holding("Ben", "K", "L"), holding("Carla", "3", "L")
     asked = officers(one, link, other, of='["Anna", "Ben", "Carla"]')
     for order in ((1, 2, 3), (1, 3, 2), (3, 2, 1)):

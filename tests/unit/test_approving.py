@@ -112,7 +112,7 @@ def test_an_ended_one_is_refused_from_the_date_of_the_policy_on(officers: Office
     assert officers.verify() == 0
 
 
-def test_what_a_state_would_file_shows_approvals_with_basis_and_digest(officers: Officers) -> None:
+def test_the_filed_report_shows_approvals_with_basis_and_digest(officers: Officers) -> None:
     officers.approve("Anna")
     officers.approve("Ben")
     report, page = officers.folder / "evidence.json", officers.folder / "evidence.html"
@@ -181,7 +181,7 @@ def test_explained_in_plain_words(officers: Officers) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", GOOD.publication.line + b"\n", b"x\n" * 5_000])
-def test_what_is_no_file_of_approvals_is_refused(data: bytes) -> None:
+def test_an_invalid_file_of_approvals_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         CarriedApprovals.parse(data)
 

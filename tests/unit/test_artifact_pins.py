@@ -125,7 +125,7 @@ def test_reaches_that_no_copies_have_are_refused(reaches: int) -> None:
         Pin(MODEL, "", CopyPolicy(2 if reaches == 3 else 9, 1, reaches))
 
 
-def test_what_is_no_question_of_a_node_and_no_end_of_one_is_refused() -> None:
+def test_invalid_wanted_statements_and_withdrawals_of_them_are_refused() -> None:
     node = nodes(1)[0]
     asked = sign_wanted(node.record, Pin(MODEL, "", THREE_COPIES), node.online).statement
     ended = sign_wanted_withdrawn(node.record, WantedWithdrawn(node.record.node, MODEL, 17, "met"), node.online)
@@ -179,7 +179,7 @@ def test_nothing_is_missing_where_there_are_enough_copies_and_more() -> None:
     assert pinned().missing == 3
 
 
-def test_who_has_a_copy_or_may_not_answer_takes_nobody_s_turn() -> None:
+def test_members_that_hold_a_copy_or_may_not_answer_take_no_turn_of_others() -> None:
     places = {sha256(b"%d" % number): f"J{number}" for number in range(6)}
     waiting = [member for member in places if member != ONE]
     for holding in ((), waiting[:2], (*waiting[:2], ONE), (THREE,)):

@@ -136,7 +136,9 @@ def test_the_bundles_of_a_claims_file_as_openssf_proposes_are_judged(api: Client
     assert [(each.state, each.about) for each in found.verdicts] == [("verified", "this artifact"), ("verified", "")]
 
 
-def test_what_is_about_something_else_or_unreadable_is_not_carried(api: Client, folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_attestation_or_one_about_other_bytes_is_not_carried(
+    api: Client, folder: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "x.json"
     for data in (encoded(envelope(private_key(), payload(SUMMARY, "0" * 64))), b"{}", encoded({"payload": 1})):
         file.write_bytes(data)

@@ -44,7 +44,7 @@ def test_each_row_has_a_basis_and_the_digest_of_its_document() -> None:
     assert {row.fact.basis for row in rows if row.name == "driver"} == {"verified here"}
 
 
-def test_what_a_report_states_is_only_claimed_where_its_device_is_not_verified() -> None:
+def test_statements_of_an_unverified_device_are_only_claimed() -> None:
     rows = attestation_rows(attestation(HardwarePins()))
     stated = {(row.fact.basis, row.fact.by) for row in rows if row.state == "" and row.name != "certificate"}
     assert stated == {("claimed", "the provider")}

@@ -214,7 +214,7 @@ def test_a_missing_key_id_and_url_safe_base64_are_read() -> None:
     assert judged(encoded(made), PINNED)[0] == "verified"
 
 
-def test_what_an_attestation_is_about_is_told_by_digest() -> None:
+def test_the_digest_says_what_an_attestation_is_about() -> None:
     path = MANIFEST.files[0]
     root = statement_of_files("m", MANIFEST.files).root
     about = {
@@ -246,7 +246,7 @@ def test_what_an_attestation_is_about_is_told_by_digest() -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_attestation_is_unreadable_and_raises_nothing(data: bytes) -> None:
+def test_an_invalid_attestation_is_unreadable_and_raises_nothing(data: bytes) -> None:
     assert judge_attestation(data, DIGESTS, [PINNED]).state == "unreadable"
 
 
@@ -337,7 +337,7 @@ def test_keyless_bundles_are_verified_by_whom_the_caller_names() -> None:
         pytest.param(rsa_pem(8193), id="a long RSA key"),
     ],
 )
-def test_what_is_no_public_key_is_refused(text: bytes) -> None:
+def test_an_invalid_public_key_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed) as refused:
         AttestationKey.parse(text)
     assert refused.value.code == "ATTESTATION-KEY"

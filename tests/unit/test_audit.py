@@ -123,7 +123,7 @@ def test_a_prover_that_lost_pieces_is_caught_as_often_as_computed(lost_share: fl
     assert -4 * deviation <= caught / runs - expected <= 4 * deviation + pieces**2 / (2 * count)
 
 
-def test_who_answers_from_a_copy_with_lost_pieces_fails_exactly_when_one_is_asked_for() -> None:
+def test_a_copy_with_lost_pieces_fails_exactly_when_one_of_them_is_drawn() -> None:
     numbers, copy = big(100)
     (blob,) = (digest for digest, data in copy.files.items() if len(data) == 800)
     lost = frozenset(range(1, 100, 20))

@@ -49,7 +49,7 @@ def test_one_refusal_takes_nothing_from_any_account() -> None:
     st.lists(st.tuples(st.integers(0, 7), st.integers(1, PER_HOUR), st.floats(0, HOUR / 4)), max_size=60),
 )
 @settings(max_examples=examples(60))
-def test_whatever_others_ask_each_member_gets_its_reserve_and_no_more_than_its_budget(
+def test_each_member_gets_at_least_its_reserve_and_at_most_its_budget(
     asked: list[tuple[int, int, float]],
 ) -> None:
     budget, now, members, total = AuditBudget(PER_HOUR), 0.0, 9, 0

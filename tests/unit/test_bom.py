@@ -90,7 +90,7 @@ def test_without_a_publication_nothing_is_claimed() -> None:
     assert not {"licenses", "publisher", "pedigree", "externalReferences"} & set(model)
 
 
-def test_what_others_say_is_under_their_name(tmp_path: Path) -> None:
+def test_claims_of_others_are_under_their_names(tmp_path: Path) -> None:
     lab = identity("Evaluation lab", "ES")
     said = GOOD.saying(
         lab.entry.line, sign_vouched(Vouched(lab.inception.author, GOOD.artifact, "evaluated"), lab.signer).line

@@ -364,7 +364,7 @@ async def test_a_second_export_into_the_same_folder_is_refused_while_one_runs(tm
     [(DiskPlan(), "contents"), (DiskPlan(), "disk"), (DiskPlan(700_000), "staged/thesis.odt")],
     ids=str,
 )
-async def test_what_others_have_in_the_folder_is_neither_replaced_nor_removed(
+async def test_other_files_in_the_folder_are_neither_replaced_nor_removed(
     tmp_path: Path, plan: DiskPlan, path: str
 ) -> None:
     mine = tmp_path / "stick" / path

@@ -188,7 +188,7 @@ async def test_a_prover_that_signs_a_wrong_answer_convicts_itself_by_file_too(
     assert [result.proven for result in row.results] == [True]
 
 
-async def test_what_a_carrier_changes_accuses_nobody_and_the_right_answer_still_counts(
+async def test_an_answer_changed_by_a_carrier_accuses_no_node_and_the_right_one_still_counts(
     both: tuple[Carrying, Carrying],
 ) -> None:
     auditor, prover = both

@@ -98,7 +98,7 @@ def test_of_many_seats_the_first_are_named_and_the_others_counted() -> None:
     assert seat_names(seats[:1] * 9) == ", ".join([names[0]] * 8) + " and 1 more"
 
 
-def test_whoever_has_the_same_members_drafts_the_same_bytes() -> None:
+def test_the_same_members_make_a_draft_with_the_same_bytes() -> None:
     assert draft([owner.member for owner in reversed(SEATS)], BODY.namespaces).data == BODY.data
 
 

@@ -111,7 +111,7 @@ def test_lines_of_two_certificates_do_not_make_a_third() -> None:
     assert refusal(ONE, [*first[:4], *others[4:]]) == "CHARTER-QUORUM"
 
 
-def test_what_was_said_about_one_charter_says_nothing_about_its_twin() -> None:
+def test_votes_about_one_charter_count_nothing_for_a_similar_one() -> None:
     twin = draft(founded(PEOPLE), namespaces={"swiss-ai": PUBLISHER, "more": PUBLISHER})
     body = rewritten(ONE, prev=twin.digest, namespaces=json.loads(twin.data)["namespaces"])
     said = [
@@ -328,7 +328,7 @@ def test_an_alternate_history_under_retired_keys_is_nothing_to_who_pinned_an_epo
     assert member.current == third and not member.stopped
 
 
-def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
+def test_a_node_that_follows_an_epoch_does_not_return_to_an_earlier_one() -> None:
     took = certify(FIRST, ONE, lines(passed(ONE)))
     rivals = votes(PEOPLE[1:], FIRST, OTHER, 1)
     for votes_read in ([], rivals, votes(PEOPLE, FIRST, OTHER, 3)):
@@ -338,7 +338,7 @@ def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
         assert tally.stopped == bool(votes_read)
 
 
-def test_who_leaves_counts_until_a_charter_says_otherwise() -> None:
+def test_a_leaving_member_counts_until_a_charter_removes_it() -> None:
     gone = [sign_statement(left_statement(FIRST, each.id), each.signer) for each in (ES, KR)]
     tally = compute_tally(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
     assert tally.left == {ES.id, KR.id}

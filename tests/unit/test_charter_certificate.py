@@ -421,7 +421,7 @@ def test_rotations_count_up_to_a_limit(room: Assembly, body: Body, monkeypatch: 
     assert len(certified(room, body).lines) == 7
 
 
-def test_who_has_a_vote_accepts_by_ratify_and_not_by_consent(room: Assembly) -> None:
+def test_a_member_with_a_vote_accepts_by_ratify_and_not_by_consent(room: Assembly) -> None:
     body = reseated(room.body, [A.member, D.member, NEWCOMER.member])
     body = draft(body.__class__.parse(room.body.data), members=body.members, policy=CharterPolicy(3, 1, 1, 0))
     room.consent(NEWCOMER, body)

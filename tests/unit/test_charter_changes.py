@@ -133,7 +133,7 @@ def test_a_successor_may_give_its_node_the_name_of_the_lost_one(charter_state: C
     assert build_draft("succeed", (seat("ES").id, "card"), charter_state, card_named, [lost])
 
 
-def test_what_other_rooms_refuse_stays_refused(charter_state: CharterState) -> None:
+def test_errors_of_the_charter_functions_are_passed_on(charter_state: CharterState) -> None:
     for text, error in {"admit nobody": NotFound, "remove nobody": NotFound, "namespace alia=x": Malformed}.items():
         with pytest.raises(error):
             meant(charter_state, text)

@@ -185,13 +185,13 @@ def test_an_honest_member_may_intend_one_body_and_ratify_another_in_one_round(ro
     assert kinds(room) == []
 
 
-def test_what_two_members_say_is_no_lie_of_either(room: Assembly) -> None:
+def test_votes_of_two_members_are_no_equivocation_of_either(room: Assembly) -> None:
     room.intent(A, change(room.body, 1))
     room.intent(B, change(room.body, 2))
     assert kinds(room) == []
 
 
-def test_what_is_said_about_two_charters_is_no_lie(room: Assembly) -> None:
+def test_votes_about_two_charters_are_no_equivocation(room: Assembly) -> None:
     first = change(room.body, 1)
     entries = [room.ratify(A, first), room.ratify(A, change(first, 2))]
     with pytest.raises(Untrusted):
@@ -229,7 +229,7 @@ def test_a_member_that_rotated_lied_all_the_same(room: Assembly) -> None:
         pytest.param({"first": 1, "second": 1}, id="with one line twice"),
     ],
 )
-def test_what_proves_no_lie_accuses_nobody(room: Assembly, change_: dict[str, Any]) -> None:
+def test_an_invalid_proof_of_equivocation_accuses_no_member(room: Assembly, change_: dict[str, Any]) -> None:
     one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
     proof: dict[str, Any] = {"kind": "ratified", "first": one, "second": other}
     check_equivocation(**proof, keys=A.member.keys)

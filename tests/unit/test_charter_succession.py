@@ -41,7 +41,7 @@ def joined(*more: Member, without: int = 0) -> Body:
     return reseated(BODY, [*(who.member for who in SEATS[without:]), *more])
 
 
-def test_what_a_draft_leaves_unsaid_stays_as_it_is() -> None:
+def test_fields_that_a_draft_leaves_out_stay_as_they_are() -> None:
     body = draft(BODY, note_digest=sha256(b"why"))
     assert (body.members, body.namespaces, body.policy) == (BODY.members, BODY.namespaces, BODY.policy)
     assert (body.epoch, body.prev, body.federation) == (1, BODY.digest, BODY.digest)

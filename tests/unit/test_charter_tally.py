@@ -156,7 +156,7 @@ def test_a_draft_that_changes_nothing_asks_nobody_for_a_vote_and_another_one_doe
     assert {duty.body for duty in room.tally.duties} == {other.digest}
 
 
-def test_who_asks_to_leave_is_named(room: Assembly) -> None:
+def test_members_that_ask_to_leave_are_named(room: Assembly) -> None:
     for who, key in ((A, A.signer), (B, C.signer), (NEWCOMER, NEWCOMER.signer)):
         room.lines.append(sign_statement(left_statement(room.body, who.id), key))
     room.lines.append(sign_statement(left_statement(change(room.body), D.id), D.signer))
@@ -443,7 +443,7 @@ def test_a_body_that_is_decided_twice_is_no_fork(room: Assembly) -> None:
     assert room.tally.current == body
 
 
-def test_what_was_taken_up_stays_and_a_rival_stops_what_comes_next(room: Assembly) -> None:
+def test_a_followed_epoch_stays_and_a_rival_stops_the_next_one(room: Assembly) -> None:
     one, other = change(room.body, 1), change(room.body, 2)
     mine, rival = decided(room, one), decided(room, other, (B, C, D))
     later = follow_on(room, one)
@@ -529,7 +529,7 @@ def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> Non
     assert room.tally.stopped
 
 
-def test_who_took_up_nothing_cannot_tell_two_histories_apart(room: Assembly) -> None:
+def test_without_a_followed_epoch_two_histories_stop_the_tally(room: Assembly) -> None:
     rotated(room)
     decided(room, change(room.body, 2))
     assert room.tally.stopped

@@ -156,7 +156,7 @@ def test_drafts_and_farewells_read_back_with_their_words() -> None:
     assert (left.predicate, left.prev, left.body, left.text) == ("left", None, BODY.digest, "Farewell.")
 
 
-def test_who_names_a_body_brings_it_along() -> None:
+def test_a_statement_that_names_a_body_has_it_as_a_side_object() -> None:
     for statement in (draft_statement(NEXT, ME.id, ""), adopted_statement(NEXT, ME.id), consent_statement(NEXT, ME.id)):
         assert statement.objects == (SideObject.of(NEXT.data),)
 

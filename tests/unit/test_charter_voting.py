@@ -160,7 +160,7 @@ def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
     is_ratify(room.vote(D, body), 1)
 
 
-def test_who_ratified_in_one_round_ratifies_in_a_later_one_though_fewer_did(room: Assembly) -> None:
+def test_a_member_that_ratified_ratifies_again_in_a_later_round_with_fewer_ratify_votes(room: Assembly) -> None:
     body = room.put(change(room.body))
     for who in (A, B, C):
         room.vote(who, body)
@@ -195,7 +195,7 @@ def test_two_against_two_finishes_in_round_two(room: Assembly) -> None:
     assert room.tally.current == first
 
 
-def test_whoever_gives_way_takes_the_others_along_though_one_is_silent(room: Assembly) -> None:
+def test_a_member_that_gives_way_lets_the_others_decide_though_one_is_silent(room: Assembly) -> None:
     first, second = two(room)
     for who, body in zip(SEATS, (first, first, second), strict=False):
         room.vote(who, body)
@@ -291,7 +291,7 @@ def test_nobody_signs_what_breaks_a_rule_or_takes_sides(room: Assembly) -> None:
     assert "dispute" in waits(room.vote(A, body))
 
 
-def test_who_has_no_vote_waits(room: Assembly) -> None:
+def test_a_member_without_a_vote_waits(room: Assembly) -> None:
     body = room.put(change(room.body))
     state, tally = VoteState(room.body.digest), room.tally
     for answer in (
@@ -303,7 +303,7 @@ def test_who_has_no_vote_waits(room: Assembly) -> None:
         waits(answer)
 
 
-def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
+def test_the_guard_never_refuses_an_advised_vote(room: Assembly) -> None:
     first, second = two(room)
     for _ in range(6):
         for who, body in zip(SEATS, (first, second, first, second), strict=True):
@@ -372,7 +372,7 @@ def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> 
         assert (isinstance(answer, Intent) or "was split" in waits(answer)) == goes_on, (ahead, mine, others, answer)
 
 
-def test_who_waits_is_told_for_whom(room: Assembly) -> None:
+def test_a_waiting_member_is_told_for_which_members_it_waits(room: Assembly) -> None:
     first, _ = two(room)
     names = {who: who.inception.label for who in SEATS}
     state = intending(room, first)
@@ -431,7 +431,7 @@ def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(room: 
     waits(next_vote(state, tally, A.id, second))
 
 
-def test_what_is_decided_or_in_doubt_is_not_voted_for(room: Assembly) -> None:
+def test_no_vote_is_advised_for_a_decided_or_disputed_body(room: Assembly) -> None:
     body, rival = change(room.body), change(room.body, 2)
     assert waits(next_vote(VoteState(room.body.digest), room.tally, A.id, body)).startswith("no member has proposed")
     certificate = room.decide(body)

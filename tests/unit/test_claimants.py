@@ -30,7 +30,7 @@ OURS, RIVAL, THIRD = (PublisherClaim(sha256(name)) for name in (b"ours", b"rival
 A, B, C, D = (sha256(name) for name in (b"A", b"B", b"C", b"D"))
 
 
-def test_whom_most_members_saw_first_is_shown_as_claimed() -> None:
+def test_the_claimant_that_most_members_saw_first_is_shown_as_claimed() -> None:
     found = first_seen({A: OURS, B: OURS, C: OURS, D: RIVAL})
     assert found == Preference(OURS, "first seen", 3, 4)
     assert not found.decided

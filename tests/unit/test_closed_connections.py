@@ -54,7 +54,7 @@ async def test_a_call_whose_connection_is_closed_meanwhile_is_unavailable(stream
             assert closed.value.code == "CANCELLED"
 
 
-async def test_who_waits_for_a_call_can_be_cancelled() -> None:
+async def test_a_task_that_waits_for_a_call_can_be_cancelled() -> None:
     node = SilentNode()
     async with visited(node.services()) as client:
         running = asyncio.create_task(client.stat([BLOB]))

@@ -145,7 +145,7 @@ def test_the_examples_of_policies_and_settings_have_an_item_in_each_list(example
 
 
 @pytest.mark.parametrize("kind", sorted(DESCRIBED - PRINTED_BY.keys()))
-def test_what_a_command_prints_is_what_its_schema_says_and_with_one_member_changed_is_not(
+def test_a_commands_document_fits_its_schema_and_with_one_member_changed_does_not(
     examples: dict[str, Any], kind: str
 ) -> None:
     assert faults(kind, examples[kind]) == []

@@ -98,7 +98,9 @@ def test_every_guess_is_a_command_that_exists() -> None:
 
 
 @pytest.mark.parametrize(("words", "page"), [("xyzzy", "comity"), ("trust xyzzy", "comity trust")])
-def test_what_nobody_could_guess_is_sent_to_the_help(words: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_word_is_answered_with_the_help_page(
+    words: str, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(words.split())
     assert f"See: {page} --help" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_settings_are_compared_key_by_key_down_to_the_leaves() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"a":', b"null"])
-def test_what_is_no_object_is_said_to_be_none(data: bytes) -> None:
+def test_a_document_that_is_no_json_object_is_not_compared(data: bytes) -> None:
     assert compare_keys(data, b"{}") is None
     assert compare_keys(b"{}", data) is None
     assert compare_vocabularies(data, data) is None

@@ -71,7 +71,7 @@ def test_a_notice_that_is_none_is_refused(body: dict[str, Json]) -> None:
 
 
 @pytest.mark.parametrize("index", [0, PLACE])
-def test_what_stands_at_the_entry_or_behind_it_fails_the_key_policy(index: int) -> None:
+def test_statements_at_or_after_the_declared_entry_fail_the_key_policy(index: int) -> None:
     lost = GOOD.saying(notice(index))
     row = key_policy(lost)
     assert (row.state, row.cause) == ("fail", "short")
@@ -82,7 +82,7 @@ def test_what_stands_at_the_entry_or_behind_it_fails_the_key_policy(index: int) 
     assert lost.verdict().row("time").state == "pass"
 
 
-def test_what_stands_below_the_entry_stands_as_it_stood() -> None:
+def test_statements_before_the_declared_entry_stay_valid() -> None:
     lost = GOOD.saying(notice(PLACE + 1))
     assert key_policy(lost).state == "pass"
     assert key_policy(lost).facts[-1].text == f"this statement is in {HOME} below that entry"

@@ -336,7 +336,7 @@ def test_a_count_meets_a_policy_in_each_of_its_numbers_as_claimed_and_as_tested(
     assert not claimed.tested_meets(CopyPolicy(1, 1)) and not tested.meets(CopyPolicy(1, 1))
 
 
-def test_what_is_tested_is_counted_beside_what_is_claimed() -> None:
+def test_tested_copies_are_counted_beside_claimed_ones() -> None:
     mixed = [Holder(A, "CH", True, ("CH",)), Holder(B, "CH", False, ("FR",)), Holder(C, "ES", False)]
     assert CopyCount.of(mixed) == CopyCount(3, 2, 1, 1, 2, 1, undeclared=1)
 

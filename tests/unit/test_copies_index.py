@@ -53,14 +53,14 @@ def index(tmp_path: Path) -> Iterator[CopiesIndex]:
     opened.close()
 
 
-def test_it_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: Path) -> None:
+def test_the_index_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: Path) -> None:
     index.add([hold(FAR), hold(OWN), result(PASSED, 3)], 17)
     again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
     assert (again.position, again.copies(MODEL)) == (17, index.copies(MODEL))
     again.close()
 
 
-def test_what_an_older_version_has_read_is_read_again(index: CopiesIndex, tmp_path: Path) -> None:
+def test_entries_that_an_older_version_read_are_read_again(index: CopiesIndex, tmp_path: Path) -> None:
     index.add([hold(FAR)], 17)
     with closing(sqlite3.connect(tmp_path / "copies.sqlite")) as database:
         database.execute("PRAGMA user_version = 0")
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_made_again_and_kept_for_what_only_this_node_knew(tmp_
     assert (tmp_path / "copies.sqlite.damaged").read_bytes() == damaged
 
 
-def test_what_only_this_node_knows_outlives_a_start_on_a_full_disk(tmp_path: Path) -> None:
+def test_this_nodes_own_audits_survive_a_start_on_a_full_disk(tmp_path: Path) -> None:
     """SQLite cannot create the file by which its connections share the write-ahead log."""
     file, audit = tmp_path / "copies.sqlite", OwnAudit(3, MODEL, sha256(b"node"), True, 1, b"line")
     with closing(CopiesIndex(file, OWN, lambda: 0)) as made:
@@ -215,7 +215,7 @@ def wanted(log: str, artifact: Digest = MODEL, at: int = 1) -> WantedFact:
     return WantedFact(artifact, log, at, CopyPolicy(3, 2, 1))
 
 
-def test_what_a_log_asks_for_stands_until_the_same_log_ends_it(index: CopiesIndex) -> None:
+def test_a_wanted_statement_counts_until_the_same_log_withdraws_it(index: CopiesIndex) -> None:
     index.add([wanted(FAR), wanted(FAR, OTHER, 2), wanted(THIRD)])
     assert index.wanted_in(FAR) == [wanted(FAR), wanted(FAR, OTHER, 2)]
     assert index.wanted_about(MODEL) == [wanted(FAR), wanted(THIRD)]
@@ -248,7 +248,7 @@ def test_many_facts_are_added_in_short_transactions_that_leave_a_small_write_ahe
     assert index.position == 17
 
 
-def test_what_a_failure_cuts_short_is_read_again_and_added_once(
+def test_facts_of_a_failed_addition_are_read_again_and_added_once(
     index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "TOGETHER", 2)

@@ -94,7 +94,7 @@ def test_hostile_members_of_any_number_hold_an_honest_one_up_for_a_turn() -> Non
     assert artifact("honest", 0) in workers.finished
 
 
-def test_who_claims_what_another_one_published_takes_nothing_from_it() -> None:
+def test_a_claim_of_anothers_artifact_takes_nothing_from_its_publisher() -> None:
     copying = CopyQueue()
     for number in range(500):
         want(copying, "hostile", "slow", number)
@@ -137,7 +137,7 @@ def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
     assert lengths == [COPY_SECONDS, 2 * COPY_SECONDS, 4 * COPY_SECONDS]
 
 
-def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
+def test_a_failed_copy_pauses_longer_each_time_and_delays_no_others() -> None:
     copying, now, rests = CopyQueue(), 0.0, list[float]()
     want(copying, "member", "one", 0)
     for _ in range(12):
@@ -149,7 +149,7 @@ def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
     assert rests[0] == FIRST_REST_SECONDS and rests[-1] == MAX_REST_SECONDS and rests == sorted(rests)
 
 
-def test_what_failed_is_due_at_once_when_there_is_a_new_source_and_rests_again_when_it_fails_again() -> None:
+def test_a_failed_copy_is_due_when_there_is_a_new_source_and_pauses_after_another_failure() -> None:
     copying = CopyQueue()
     want(copying, "member", "one", 0)
     first = copying.next(0.0)
@@ -164,7 +164,7 @@ def test_what_failed_is_due_at_once_when_there_is_a_new_source_and_rests_again_w
     assert copying.next(rest) is not None
 
 
-def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded() -> None:
+def test_copies_beyond_the_bound_of_the_queue_are_reported_as_left_out() -> None:
     copying = CopyQueue(max_queued=100)
     for number in range(500):
         want(copying, "hostile", "flooder", number)
@@ -173,7 +173,7 @@ def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded(
     assert set(copying.left_out) == {"hostile"}
 
 
-def test_what_was_copied_is_forgotten_and_may_be_wanted_again() -> None:
+def test_a_finished_copy_is_forgotten_and_may_be_wanted_again() -> None:
     copying = CopyQueue()
     want(copying, "member", "one", 0)
     want(copying, "other", "one", 0)

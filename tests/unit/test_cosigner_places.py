@@ -52,7 +52,7 @@ def test_the_publishers_jurisdiction_is_excluded_by_seat_as_before(good: Case) -
     assert counted(good, 'at_least = 3\noutside = ["publisher"]')[0] == "pass"
 
 
-def test_what_is_declared_is_shown_as_claimed(good: Case) -> None:
+def test_declared_places_are_shown_as_claimed(good: Case) -> None:
     assert all("law of" not in fact.text for fact in asked(good, RULE).facts)
     facts = asked(good, 'at_least = 1\noutside = ["US"]').facts
     declared = asked(good, 'at_least = 1\noutside = ["publisher"]\ndeclared = true').facts

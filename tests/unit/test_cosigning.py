@@ -88,7 +88,7 @@ async def test_an_unchanged_checkpoint_is_signed_once_a_heartbeat_however_many_c
     assert bench.signed == 2
 
 
-def test_what_was_verified_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verified_cosignatures_are_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = list[bytes]()
 
     def counted(line: NoteSignature, key: VerifierKey, checkpoint: Checkpoint) -> int:

@@ -77,7 +77,7 @@ def test_dimensions_of_one_count_within_a_format(tmp_path: Path) -> None:
     assert differs.why == "shape [8], the parent's is [1, 8]"
 
 
-def test_what_one_model_may_leave_out_another_beside_it_may_not(tmp_path: Path) -> None:
+def test_a_tensor_may_be_missing_in_one_model_and_not_in_another_of_the_folder(tmp_path: Path) -> None:
     """A BERT in GGUF may lack the pooler; the same BERT in safetensors, in the same folder, may not."""
     pooler: list[Named] = [("pooler.dense.weight", *floats(8, 32)), ("pooler.dense.bias", *floats(8))]
     bert: list[Named] = [("embeddings.word_embeddings.weight", *floats(16, 32))]

@@ -75,7 +75,7 @@ def test_the_most_steps_and_tools_read_back() -> None:
     assert parse_derived(sign_derived(most, identity("Checking lab", "ES").signer).statement) == most
 
 
-def test_it_is_about_one_child_and_of_its_own_type() -> None:
+def test_a_derived_statement_has_one_subject_and_its_own_type() -> None:
     statement = EXACT.statement()
     for changed in (
         replace(statement, subjects=(*statement.subjects, Subject("", sha256(b"x")))),

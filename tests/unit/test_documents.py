@@ -47,7 +47,7 @@ def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> N
     }  # fmt: skip
 
 
-def test_what_is_found_says_whether_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_results_say_whether_they_are_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     told = FoundArtifacts("a/b@v1", X, Y, "Institute", "mit", proven=True)
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {

@@ -60,7 +60,7 @@ def test_a_quorum_above_the_floor_stays_where_it_is_while_it_can() -> None:
     assert draft_removal(charter(5, 5), member("BR").id).policy.quorum_change == 4
 
 
-def test_who_has_a_seat_is_not_admitted_again() -> None:
+def test_a_member_is_not_admitted_again() -> None:
     with pytest.raises(Conflict) as exists:
         draft_admission(charter(4), member("CH"))
     assert exists.value.code == "MEMBER-EXISTS"

@@ -54,7 +54,7 @@ def test_a_pact_that_would_work_passes_every_step_and_nothing_is_said(stall: Sta
     assert stall.entries == before
 
 
-def test_what_would_fail_is_named(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drill_names_what_would_fail(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = stall.post()
     pact = stall.grant(chain, pact=True)
     assert failing(context(stall.customer), held(stall, chain, pact)) == ["its state"]

@@ -66,7 +66,7 @@ def test_a_federation_that_survives_every_loss_says_so_with_status_0(monkeypatch
     assert "below the policy" in ran.output  # one copy is left, and the charter asks for two
 
 
-def test_what_falls_is_named_with_status_8(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_that_would_be_lost_are_named_with_status_8(monkeypatch: pytest.MonkeyPatch) -> None:
     found = drilled(DrillArtifact(sha256(b"x"), "lab/x@v1", BOTH[:1]))
     ran = run(monkeypatch, found)
     assert ran.return_value == 8

@@ -101,7 +101,7 @@ def test_integers_are_exact_up_to_their_limit(value: int) -> None:
         pytest.param(nested(MAX_DEPTH + 1), id="too deep"),
     ],
 )
-def test_what_the_subset_leaves_out_is_not_written(value: Json) -> None:
+def test_values_outside_of_the_json_subset_are_not_written(value: Json) -> None:
     with pytest.raises(Malformed):
         canonical(value)
 

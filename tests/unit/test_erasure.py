@@ -46,6 +46,6 @@ def test_fewer_than_k_disks_restore_nothing() -> None:
 @pytest.mark.parametrize(
     "text", ["", "3", "3/", "/5", "5/3", "0/2", "3/256", "-1/3", "3/5/6", "٣/5", " 3/5", "100/3", "1/1000"]
 )
-def test_what_is_no_number_of_disks_is_refused(text: str) -> None:
+def test_an_invalid_number_of_disks_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         ErasureCode.parse(text)

@@ -369,7 +369,7 @@ def test_criteria_are_written_by_people_and_every_document_is_another() -> None:
         TEMPLATE + '[[claims]]\nmetric = "refusal_rate"\ncomparator = ">"\nthreshold = "1"\n',
     ],
 )
-def test_what_are_no_criteria_is_refused(text: str) -> None:
+def test_invalid_criteria_are_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         read_criteria(text.encode())
     assert refused.value.code == "CRITERIA"
@@ -378,7 +378,7 @@ def test_what_are_no_criteria_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "values", [[], ["refusal_rate"], ["x=1"], ["refusal_rate=1", "refusal_rate=2"], ["refusal_rate=1e3"]]
 )
-def test_what_are_no_results_is_refused(values: list[str]) -> None:
+def test_invalid_results_are_refused(values: list[str]) -> None:
     with pytest.raises(Malformed) as refused:
         results_of(read_criteria(TEMPLATE.encode()), values, 5)
     assert refused.value.code == "CRITERIA"

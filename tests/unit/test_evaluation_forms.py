@@ -90,7 +90,7 @@ def test_criteria_are_read_at_their_bounds(made: EvaluationCriteria) -> None:
         {"samples": -1},
     ],
 )
-def test_what_are_no_criteria_is_refused(changed: dict[str, Any]) -> None:
+def test_invalid_criteria_are_refused(changed: dict[str, Any]) -> None:
     assert EvaluationCriteria.parse(criteria()) == CRITERIA
     with pytest.raises(Malformed):
         EvaluationCriteria.parse(criteria(**changed))
@@ -114,7 +114,7 @@ def test_criteria_cannot_be_made_wrong() -> None:
         {"at": -1},
     ],
 )
-def test_what_are_no_results_is_refused(changed: dict[str, Any]) -> None:
+def test_invalid_results_are_refused(changed: dict[str, Any]) -> None:
     assert EvaluationResults.parse(results()) == RESULTS
     with pytest.raises(Malformed):
         EvaluationResults.parse(results(**changed))

@@ -51,7 +51,7 @@ def test_one_file_is_no_artifact_and_is_said_to_be_one(tmp_path: Path, capsys: p
     assert f"try: name {folder} instead" in said
 
 
-def test_what_a_verdict_advises_fits_a_terminal_of_80_columns(
+def test_the_advice_of_a_verdict_fits_a_terminal_of_80_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = case().write(tmp_path)

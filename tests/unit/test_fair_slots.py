@@ -41,7 +41,7 @@ async def test_one_key_that_keeps_its_slots_for_ever_leaves_the_others_theirs() 
                 pass
 
 
-async def test_who_goes_while_it_waits_or_just_when_its_turn_comes_leaves_the_slot() -> None:
+async def test_a_waiter_that_is_cancelled_leaves_the_slot_to_the_next_one() -> None:
     slots = FairSlots(1, per_key=1, max_per_key=100)
     async with held(slots, "a", 1) as [holder], held(slots, "b", 2) as [first, second]:
         first.cancel()

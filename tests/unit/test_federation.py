@@ -66,7 +66,7 @@ def test_strings_may_be_as_long_as_their_limit() -> None:
         Federation.parse(first_epoch(certificate=[*LINES, over]))
 
 
-def test_what_the_format_does_not_know_is_refused() -> None:
+def test_unknown_members_of_the_format_are_refused() -> None:
     bodies, identities = prove_epochs(in_chunks(FEDERATION.encode()))
     assert bodies == FEDERATION.chain
     assert {entry.line for entry in identities} == {node.seat.entry.line for node in NODES}

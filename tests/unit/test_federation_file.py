@@ -191,7 +191,7 @@ def test_a_file_above_a_limit_is_refused(limit: str, value: int, why: str, monke
 
 
 @pytest.mark.parametrize("many", ["inceptions", "nodes"])
-def test_what_is_kept_is_limited_in_each_kind(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_item_in_memory_is_limited(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
     genesis = json.loads(replace(FOUNDED, nodes=()).encode())
     if many == "nodes":
         genesis["nodes"] = [json.loads(FOUNDED.encode())["nodes"][0]] * 200

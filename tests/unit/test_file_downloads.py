@@ -65,7 +65,7 @@ async def test_a_range_inside_pieces_that_are_here_waits_for_nothing(tmp_path: P
     assert await read(download, pools, PIECE_SIZE + 7, PIECE_SIZE + 5) == DATA[PIECE_SIZE + 7 : 2 * PIECE_SIZE + 12]
 
 
-async def test_what_is_no_longer_what_was_written_does_not_leave(tmp_path: Path, pools: Pools) -> None:
+async def test_bytes_that_changed_since_they_were_written_are_not_sent(tmp_path: Path, pools: Pools) -> None:
     for at in (10, PIECE_SIZE - 1):
         download = departed(tmp_path / "partial", 0)
         with (tmp_path / "partial").open("r+b") as file:
@@ -75,7 +75,7 @@ async def test_what_is_no_longer_what_was_written_does_not_leave(tmp_path: Path,
             await read(download, pools, 0, 10)
 
 
-async def test_what_changes_after_its_piece_was_looked_at_does_not_leave(tmp_path: Path, pools: Pools) -> None:
+async def test_bytes_that_change_after_their_piece_was_checked_are_not_sent(tmp_path: Path, pools: Pools) -> None:
     download = departed(tmp_path / "partial", 0)
     assert await read(download, pools, 0, 10) == DATA[:10]
     (tmp_path / "partial").write_bytes(bytes(PIECE_SIZE))

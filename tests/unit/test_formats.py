@@ -171,7 +171,7 @@ def test_a_tensor_file_is_cut_at_its_tensors() -> None:
 
 
 @pytest.mark.parametrize("path", ["model.safetensors", "MODEL.SAFETENSORS", "model.gguf", "model.bin", "safetensors"])
-def test_what_does_not_parse_is_cut_every_4_mib(path: str) -> None:
+def test_a_file_that_does_not_parse_is_cut_every_4_mib(path: str) -> None:
     assert cut(path, bytes(9 * MIB)) == (FIXED_LAYOUT, [PIECE_SIZE, PIECE_SIZE, MIB])
 
 

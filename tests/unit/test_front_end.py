@@ -181,7 +181,7 @@ async def test_a_node_whose_member_an_epoch_admits_later_is_read_then() -> None:
 
 
 @pytest.mark.parametrize("call", range(2, 8))
-async def test_what_a_failure_interrupted_is_read_at_the_next_look(call: int) -> None:
+async def test_reads_that_failed_are_repeated_at_the_next_look(call: int) -> None:
     members, ledger, epochs = start(), FakeLedger(), FakeEpochs()
     front_end = followed(ledger, members, epochs)
     await front_end.first_look()
@@ -230,7 +230,7 @@ async def test_only_another_start_helps_after_some_errors(monkeypatch: pytest.Mo
         (ShownAge(False, 0.5, 86_400), "the writer of this node does not run"),
     ],
 )
-def test_what_may_be_old_has_a_warning_with_the_time_of_the_last_checkpoint(age: ShownAge, said: str) -> None:
+def test_outdated_data_has_a_warning_with_the_time_of_the_last_checkpoint(age: ShownAge, said: str) -> None:
     text = warning(age)
     assert bool(text) == bool(said)
     if said:
@@ -240,7 +240,7 @@ def test_what_may_be_old_has_a_warning_with_the_time_of_the_last_checkpoint(age:
 
 
 @pytest.mark.parametrize(("cache", "warned"), [(b"public, max-age=1", True), (b"max-age=9, immutable", False)])
-async def test_what_caches_keep_for_ever_has_no_warning(cache: bytes, warned: bool) -> None:
+async def test_immutable_answers_have_no_warning(cache: bytes, warned: bool) -> None:
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -61,7 +61,7 @@ def test_a_resolve_path_is_read_raw(raw: str, repository: str, revision: str, pa
 @pytest.mark.parametrize(
     "raw", ("/", "/x", "/ns/name", "/ns/name/resolve", "/ns/name/resolve/main", "/a/b/c/resolve/d/e")
 )
-def test_what_is_no_file_of_a_repository_is_nowhere(raw: str) -> None:
+def test_an_invalid_path_of_a_repository_is_not_found(raw: str) -> None:
     with pytest.raises(NotFound):
         read_resolve(raw)
 
@@ -116,7 +116,7 @@ def test_without_the_usual_quantisation_latest_is_the_first_file() -> None:
     assert [quantisation(entry) for entry in only.files] == ["Q2_K", "F16"]
 
 
-def test_what_there_is_is_said_where_a_tag_means_nothing() -> None:
+def test_an_unknown_tag_is_answered_with_the_available_ones() -> None:
     with pytest.raises(NotFound, match="Q8_0, Q4_K_M, IQ2_XXS"):
         choose_model(MANIFEST, "Q5_K")
 

@@ -83,7 +83,7 @@ async def test_a_failure_is_an_answer_and_is_not_asked_for_again(counting: Count
     assert counting.made == ["failed"]
 
 
-async def test_what_weighs_too_much_together_gives_way_in_the_order_of_use(counting: Counting) -> None:
+async def test_the_least_recently_used_answers_are_dropped_at_the_size_limit(counting: Counting) -> None:
     counting.gate.set()
     cache: AnswerCache[str, str] = AnswerCache(counting.now, 5, len)
     for key in ("aa", "bb", "aa", "cc"):

@@ -38,7 +38,7 @@ async def test_a_request_of_the_same_block_waits_for_a_place() -> None:
     assert (order, cuts) == (["first", "second"], [])
 
 
-async def test_who_waits_in_vain_is_told_so_and_a_place_that_was_held_is_free_again() -> None:
+async def test_a_waiter_without_a_slot_is_refused_and_a_released_slot_is_free_again() -> None:
     slots, cuts = ConnectionSlots(1, "readers", wait=0.01), list[str]()
     async with slots.slot(scope("192.0.2.1", cuts)):
         with pytest.raises(Unavailable) as refused:

@@ -105,7 +105,7 @@ async def settle() -> None:
     ],
     ids=["the next head", "trailers"],
 )
-async def test_what_comes_before_a_response_is_complete_is_bounded_like_a_head(begun: bytes) -> None:
+async def test_bytes_received_before_a_response_is_complete_are_bounded_like_a_head(begun: bytes) -> None:
     async with waiting() as (_, connection, transport):
         connection.data_received(begun)
         await settle()
@@ -184,7 +184,7 @@ async def no_body() -> Message:
     ],
     ids=["two addresses", "the networks of one site"],
 )
-async def test_who_has_all_requests_does_not_keep_others_out(hosts: list[str]) -> None:
+async def test_a_block_that_has_all_requests_keeps_no_other_block_out(hosts: list[str]) -> None:
     answer, cut, statuses = asyncio.Event(), list[str](), list[int]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,15 +36,15 @@ def topics(judge: PolicyJudge, what: Case) -> list[str]:
     return [topic for topic, _ in judgement.notices]
 
 
-def test_what_is_cosigned_and_fresh_is_served_without_a_word() -> None:
+def test_a_cosigned_and_recent_artifact_is_served_without_a_warning() -> None:
     assert topics(judge(), GOOD) == []
 
 
-def test_what_is_short_of_cosigners_is_served_with_a_warning() -> None:
+def test_an_artifact_with_too_few_cosigners_is_served_with_a_warning() -> None:
     assert topics(judge(), without_proofs(GOOD)) == ["cosigners"]
 
 
-def test_what_was_judged_before_is_judged_again_without_a_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_artifact_is_judged_again_without_a_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:
     by_node, checked = judge(), list[PublicKey]()
     real = PublicKey.verify
 
@@ -60,7 +60,7 @@ def test_what_was_judged_before_is_judged_again_without_a_signature_check(monkey
     assert not checked
 
 
-def test_what_nobody_has_cosigned_for_a_month_is_served_with_a_warning() -> None:
+def test_an_artifact_without_a_cosignature_for_a_month_is_served_with_a_warning() -> None:
     assert topics(judge(now=NOW + STALE_DAYS * DAY), GOOD) == []
     assert topics(judge(now=NOW + (STALE_DAYS + 1) * DAY), GOOD) == ["stale"]
 
@@ -82,7 +82,7 @@ def test_an_advisory_is_told_whoever_it_is_from() -> None:
     ),
     ids=("manifest", "bytes", "claims"),
 )
-def test_what_does_not_verify_is_never_served(broken: Callable[[], Case], kind: type[ComityError]) -> None:
+def test_an_artifact_that_does_not_verify_is_never_served(broken: Callable[[], Case], kind: type[ComityError]) -> None:
     refusal = judge().judge(broken().evidence, TITLE).refusal
     assert isinstance(refusal, kind)
 
@@ -109,7 +109,7 @@ def approving(tmp_path: Path, what: Case, now: int) -> PolicyDecision:
     return judge(what, policy=tmp_path / "policy.toml", now=now).judge(what.evidence, TITLE)
 
 
-def test_what_is_not_approved_is_refused_with_the_code_and_the_next_step(tmp_path: Path) -> None:
+def test_an_artifact_without_approval_is_refused_with_the_code_and_the_next_step(tmp_path: Path) -> None:
     one = asking().saying(*by(ANNA))
     refused = approving(tmp_path, one, AS_OF).refusal
     assert isinstance(refused, PolicyNotMet) and (refused.code, STATUS[type(refused)]) == ("NOT-APPROVED", 403)

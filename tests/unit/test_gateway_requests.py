@@ -29,7 +29,7 @@ def test_a_plain_request_is_read() -> None:
         ("GET / HTTP/1.0", "Keep-Alive", True),
     ],
 )
-def test_who_keeps_the_connection(line: str, connection: str, kept: bool) -> None:
+def test_keep_alive_follows_the_version_and_the_header(line: str, connection: str, kept: bool) -> None:
     fields = [f"Connection: {connection}"] if connection else []
     assert parse(head(line, "Host: a", *fields)).keep_alive is kept
 
@@ -64,7 +64,7 @@ def test_who_keeps_the_connection(line: str, connection: str, kept: bool) -> Non
         ("GET /" + "a" * 2048 + " HTTP/1.1", "Host: a"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(lines: tuple[str, ...]) -> None:
+def test_an_ambiguous_request_is_refused(lines: tuple[str, ...]) -> None:
     with pytest.raises(Malformed) as refused:
         parse(head(*lines))
     assert refused.value.code == "HTTP-REQUEST"

@@ -90,7 +90,7 @@ def test_a_node_of_an_earlier_version_tells_nothing() -> None:
 
 @given(st.text(ALPHABET, max_size=40).map("http://a.example".__add__) | st.text(ALPHABET, max_size=40) | st.text())
 @example("http://a.example/~")
-def test_what_is_accepted_is_spelled_back_in_few_characters(text: str) -> None:
+def test_an_accepted_url_prints_as_it_was_in_a_small_set_of_characters(text: str) -> None:
     try:
         url = GatewayUrl.parse(text)
     except Malformed:

@@ -187,7 +187,7 @@ def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
     ]
 
 
-def test_what_may_have_changed_within_the_grain_of_the_clock_is_not_taken_for_proven(site: BlobSite) -> None:
+def test_a_file_that_may_have_changed_within_one_clock_tick_is_not_taken_as_verified(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
     now = site.store.path(digest).stat().st_ctime
     passed = 0.0
@@ -274,7 +274,7 @@ def test_a_byte_that_changes_while_it_is_read_cuts_the_reader_off(site: BlobSite
     assert refused.value.code == "BLOB-CHANGED"
 
 
-def test_what_is_not_here_is_not_found(site: BlobSite) -> None:
+def test_a_missing_blob_is_not_found(site: BlobSite) -> None:
     with pytest.raises(NotFound):
         read(site.verified, sha256(b"elsewhere"), 0, 1)
 

@@ -127,7 +127,7 @@ def test_nobody_speaks_for_another(table: Table) -> None:
         assert (type(error), error.code) == (Refused, "NOT-YOURS"), text
 
 
-def test_what_the_grant_does_not_give_is_not_signed(table: Table) -> None:
+def test_a_statement_beyond_the_grant_is_not_signed(table: Table) -> None:
     assert table.refusal("grant redeem GRANT --amount 9").code == "OVER-REDEEMED"
     assert table.refusal("pact declare GRANT --text cut").code == "NOT-A-PACT"
     table.stall.bundle(proven=False).write(table.folder / "chain")

@@ -60,7 +60,7 @@ GOOD = growth(5, 12).encode()
         pytest.param(GOOD.replace(b"node", b"n\xffde"), id="not UTF-8"),
     ],
 )
-def test_what_is_no_growth_is_refused_and_passed_over(data: bytes) -> None:
+def test_an_invalid_growth_proof_is_refused_and_skipped(data: bytes) -> None:
     with pytest.raises(Malformed):
         GrowthProof.parse(data)
     assert growth_proofs([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}

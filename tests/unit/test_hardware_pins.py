@@ -123,7 +123,7 @@ def test_an_ocsp_response_has_an_age_too(pins: HardwarePinStore, tmp_path: Path)
     assert pins.revocations() == ()
 
 
-def test_what_is_no_revocation_data_is_not_kept(pins: HardwarePinStore, root: Path) -> None:
+def test_invalid_revocation_data_are_not_kept(pins: HardwarePinStore, root: Path) -> None:
     with pytest.raises(Malformed):
         pins.add_revocation(root)
 

@@ -66,7 +66,7 @@ def test_a_home_is_named_by_its_key_or_by_its_origin_alone() -> None:
     ["", f"{ORIGIN}+", f"{ORIGIN}+00000000+{str(KEY).rpartition('+')[2]}", str(CH.record.cosigners[0])],
     ids=["empty", "no key", "another id", "the key of a cosigner"],
 )
-def test_what_names_no_log_is_no_home(home: str) -> None:
+def test_a_text_that_names_no_log_is_no_home_log(home: str) -> None:
     assert NamedLog.parse(home) is None
     assert home_origin(home) == ""
 
@@ -230,7 +230,7 @@ def test_disputed_rotations_move_no_home() -> None:
     assert named_homes(follow(owner.state, [one, other])) == (NamedLog(ORIGIN),)
 
 
-def test_what_is_before_an_entry_is_in_that_log_or_an_earlier_one() -> None:
+def test_statements_before_an_entry_are_in_that_log_or_an_earlier_one() -> None:
     home = HomeLogs((("first",), (), ("second",), ("third", "fourth")), {"a": 0, "b": 2, "c": 3})
     assert home.is_before([("first", 4)], "a", 5) is True
     assert home.is_before([("first", 5)], "a", 5) is False

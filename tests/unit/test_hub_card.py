@@ -30,7 +30,7 @@ CARD = (
         ("", {}),
     ],
 )
-def test_what_is_plain_is_read_and_the_rest_is_skipped(text: str, found: dict[str, tuple[str, ...]]) -> None:
+def test_plain_values_are_read_and_others_are_skipped(text: str, found: dict[str, tuple[str, ...]]) -> None:
     assert front_matter(text.encode()) == found
 
 

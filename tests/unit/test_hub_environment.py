@@ -87,7 +87,7 @@ def test_a_home_whose_gateway_has_no_address_says_so(tmp_path: Path, http: str) 
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "models.example.org", "http://", "http://[::1", "http://host:99999"])
-def test_what_is_no_http_url_is_no_gateway(url: str) -> None:
+def test_a_url_that_is_not_http_is_no_gateway(url: str) -> None:
     with pytest.raises(Malformed):
         hub_environment(url)
 

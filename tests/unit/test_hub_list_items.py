@@ -112,7 +112,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listed]:
     made.close()
 
 
-async def test_what_was_judged_once_is_listed_without_judging_also_after_a_start(listed: Listed) -> None:
+async def test_a_judged_item_is_listed_without_judging_also_after_a_start(listed: Listed) -> None:
     items = listed.list_items()
     assert await listed.ids(items, "a/one", "a/two") == ["a/one", "a/two"]
     assert listed.judged == ["a/one", "a/two"]
@@ -206,7 +206,7 @@ async def test_new_members_and_another_ledger_and_a_damaged_file_begin_anew(list
     items.close()
 
 
-async def test_what_is_not_served_is_judged_again_soon_and_what_may_change_by_time_later(listed: Listed) -> None:
+async def test_a_refused_item_is_judged_again_soon_and_one_that_time_may_change_later(listed: Listed) -> None:
     listed.refused = {"a/one"}
     listed.complete = False
     items = listed.list_items()
@@ -292,7 +292,7 @@ async def test_an_unexpected_error_does_not_end_the_background_task(
             await asyncio.sleep(0)
 
 
-async def test_what_is_made_without_a_judge_is_listed_and_kept_and_the_rest_is_judged(listed: Listed) -> None:
+async def test_items_made_without_a_judge_are_listed_and_kept_and_others_are_judged(listed: Listed) -> None:
     listed.proven = {"a/one"}
     items = listed.list_items()
     assert await listed.ids(items, "a/two", "a/one") == ["a/two", "a/one"]
@@ -302,7 +302,7 @@ async def test_what_is_made_without_a_judge_is_listed_and_kept_and_the_rest_is_j
     items.close()
 
 
-async def test_what_is_made_while_a_statement_about_it_is_followed_is_not_kept(
+async def test_an_item_made_while_a_statement_about_it_is_read_is_not_kept(
     listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed.settled(monkeypatch, at_once=False)
@@ -316,7 +316,9 @@ async def test_what_is_made_while_a_statement_about_it_is_followed_is_not_kept(
     items.close()
 
 
-async def test_what_takes_long_to_make_is_not_kept_either(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_item_that_takes_long_to_make_is_not_kept_either(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In an earlier version, a statement that arrived while an item was made was forgotten after a few seconds, and the
     outdated item was kept.
     """

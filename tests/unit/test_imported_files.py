@@ -105,7 +105,7 @@ async def test_a_range_that_stops_before_the_end_waits_for_the_whole(tmp_path: P
     assert await reading == DATA[:10]
 
 
-async def test_whoever_has_a_beginning_that_is_thrown_away_gets_no_more(tmp_path: Path, pools: Pools) -> None:
+async def test_a_reader_of_discarded_bytes_gets_no_more(tmp_path: Path, pools: Pools) -> None:
     coming = Coming(tmp_path / "file")
     coming.come(2 * SLICE, bytes(len(DATA)))
     async with aclosing(coming.flow.read(0, len(DATA), pools)) as parts:
@@ -121,9 +121,7 @@ async def test_whoever_has_a_beginning_that_is_thrown_away_gets_no_more(tmp_path
     assert await coming.read(pools) == DATA
 
 
-async def test_whoever_has_a_wrong_beginning_is_not_sent_to_the_store_for_the_rest(
-    tmp_path: Path, pools: Pools
-) -> None:
+async def test_a_reader_with_wrong_bytes_does_not_continue_in_the_store(tmp_path: Path, pools: Pools) -> None:
     coming = Coming(tmp_path / "file")
     coming.come(2 * SLICE, bytes(len(DATA)))
     async with aclosing(coming.flow.read(0, len(DATA), pools)) as parts:
@@ -139,7 +137,7 @@ async def test_whoever_has_a_wrong_beginning_is_not_sent_to_the_store_for_the_re
     assert refused.value.code == "BLOB-CHANGED"
 
 
-async def test_what_changed_on_the_disk_is_not_sent(tmp_path: Path, pools: Pools) -> None:
+async def test_bytes_that_changed_on_the_disk_are_not_sent(tmp_path: Path, pools: Pools) -> None:
     coming = Coming(tmp_path / "file")
     coming.come(len(DATA))
     coming.flow.verified()

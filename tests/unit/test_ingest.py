@@ -120,7 +120,7 @@ def test_progress_is_told_by_one_thread_at_a_time(folder: Path) -> None:
     ingest(folder, workers=4, on_progress=on_progress)
 
 
-def test_what_a_publishers_tree_never_contributes_is_listed_as_ignored(folder: Path) -> None:
+def test_files_that_are_never_published_are_listed_as_ignored(folder: Path) -> None:
     plain = take_in(folder)
     for path in (".git/objects/ab", ".cache/huggingface/download/x", ".comity/claims.jsonl"):
         (folder / path).parent.mkdir(parents=True)

@@ -93,7 +93,7 @@ def names(logs: Logs, name: str = "acme/tiny") -> list[tuple[str, int]]:
     return [(item.origin, item.index) for answer in found for item in answer.found]
 
 
-def test_what_its_author_signed_is_proven_and_found(logs: Logs) -> None:
+def test_a_statement_signed_by_its_author_is_proven_and_found(logs: Logs) -> None:
     entry = published()
     logs.say(FAR, OWNER.entry, entry)
     logs.prove()

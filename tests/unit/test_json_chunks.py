@@ -36,7 +36,9 @@ def read(data: bytes, piece: int = 1, *, limit: int = MOST, most: int = MOST, co
 
 
 @given(st.dictionaries(st.text('a"\\é', max_size=3), VALUES, max_size=4), st.lists(VALUES, max_size=3), st.data())
-def test_what_is_read_in_pieces_is_what_is_read_at_once(members: dict[str, Any], items: list[Any], data: Any) -> None:
+def test_reading_in_pieces_gives_the_same_as_reading_the_whole(
+    members: dict[str, Any], items: list[Any], data: Any
+) -> None:
     made = {**members, "list": items}
     indent, ascii_ = data.draw(st.sampled_from([None, 1, 4])), data.draw(st.booleans())
     text = json.dumps(made, indent=indent, ensure_ascii=ascii_).encode() + b"\n"
@@ -89,7 +91,7 @@ def test_positions_are_those_in_the_whole() -> None:
         pytest.param(b" " * 4000, "at most 3000 bytes", id="white space"),
     ],
 )
-def test_what_is_above_a_limit_is_refused(data: bytes, why: str) -> None:
+def test_a_document_above_a_limit_is_refused(data: bytes, why: str) -> None:
     for piece in (1, 7, len(data)):
         with pytest.raises(Malformed, match=why):
             read(data, piece, limit=3000, most=50, count=2)
@@ -108,7 +110,7 @@ def test_what_is_above_a_limit_is_refused(data: bytes, why: str) -> None:
         pytest.param(b'{"a":1}' + b" " * 93, {"limit": 100}, id="all together"),
     ],
 )
-def test_what_is_at_a_limit_is_read(data: bytes, limits: dict[str, int]) -> None:
+def test_a_document_at_a_limit_is_read(data: bytes, limits: dict[str, int]) -> None:
     for piece in (1, 7, len(data)):
         assert read(data, piece, **limits) == json.loads(data)
 
@@ -123,7 +125,7 @@ def test_what_is_at_a_limit_is_read(data: bytes, limits: dict[str, int]) -> None
         (b" [1]", "expected '{' at byte 1"),
     ],
 )
-def test_what_was_expected_is_told_with_its_position(data: bytes, why: str) -> None:
+def test_the_error_names_what_was_expected_and_the_position(data: bytes, why: str) -> None:
     for piece in (1, 3, len(data)):
         with pytest.raises(Malformed, match="document is not JSON") as refused:
             read(data, piece)

@@ -155,7 +155,7 @@ async def test_kept_rows_of_another_ledger_are_computed_again(
     assert ledger.kept.load(HOLDS, again._basis()).why == ""
 
 
-async def test_what_is_withdrawn_is_read_from_the_ledger_until_the_operator_takes_it_back(
+async def test_withdrawn_copies_are_read_from_the_ledger_until_the_operator_undoes_it(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     ledger.logs.append(OWN.vkey, [claim(0, 0), claim(1, 1), claim(1, 2, hold=False)])
@@ -305,7 +305,7 @@ async def test_other_settings_are_applied_to_all_publications(ledger: Ledger, tm
     assert (other.lacking, other.not_listed) == (5, 0)
 
 
-async def test_what_did_not_fit_into_the_queue_is_read_again_after_a_restart(
+async def test_copies_beyond_the_queue_are_read_again_after_a_restart(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(ledger, 9)

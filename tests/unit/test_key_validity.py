@@ -170,7 +170,7 @@ def test_the_cut_of_a_rotation_on_another_branch_does_not_count_under_the_pinned
     assert judged(ROTATED, early, pinned=NUMBER_ONE, proofs=[PROOFS[8].data]) == KeyValidity(BEFORE, True)
 
 
-def test_what_stood_in_a_log_at_the_cut_was_said_before() -> None:
+def test_statements_in_the_log_at_the_cut_were_made_before_the_rotation() -> None:
     at_the_cut = under(OLD, ROTATED, proofs=[PROOFS[8]])
     assert said_of_keys(at_the_cut.verdict()) == {BEFORE}
     assert outcome(pinning(at_the_cut, NUMBER_ONE)) == ("pass", 0)
@@ -194,7 +194,7 @@ def test_an_earlier_proof_needs_one_of_growth_to_the_cut() -> None:
     assert outcome(under(earlier, ROTATED, proofs=[PROOFS[6]], objects=[growth(LOG, 6, 8)])) == ("pass", 0)
 
 
-def test_what_a_thief_logs_after_the_cut_is_refused_by_who_pinned_the_rotation() -> None:
+def test_statements_that_a_thief_logs_after_the_cut_are_refused_under_a_pinned_rotation() -> None:
     log = logged(before=9)
     _, rotated = FIRST.to("Swiss AI in time", cut=[cut(log, 9)])
     late = under(OLD, rotated, proofs=[log.proof(SAID.line, (SG, ES, KR))], objects=[growth(log, 9, 10)])

@@ -80,7 +80,7 @@ def test_a_link_is_not_followed_to_a_key(tmp_path: Path, signer: HybridSigner) -
 
 
 @pytest.mark.parametrize("data", [b"", b"secret\n", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_what_is_no_key_is_malformed(tmp_path: Path, data: bytes) -> None:
+def test_an_invalid_key_file_is_malformed(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(data)
     path.chmod(0o600)

@@ -39,7 +39,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_whoever_signed_without_a_key_is_told(tmp_path: Path) -> None:
+def test_the_identity_of_a_keyless_signature_is_returned(tmp_path: Path) -> None:
     assert verify_keyless(SIGNED, (KeylessIdentity("other@lab.example", LAB.issuer), LAB), SITE.trusted_root) == LAB
 
 

@@ -149,7 +149,7 @@ def test_a_point_that_is_not_on_the_curve_verifies_nothing(alg: str) -> None:
         ),
     ],
 )
-def test_what_is_no_key_of_ours_is_refused(made: Callable[[], bytes]) -> None:
+def test_a_pem_of_another_algorithm_is_refused(made: Callable[[], bytes]) -> None:
     data = made()
     with pytest.raises(Malformed):
         PrivateKey.from_pem(data)

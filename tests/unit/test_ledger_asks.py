@@ -54,7 +54,7 @@ def test_a_card_is_replaced_by_a_newer_one_and_keeps_its_place(ledger: Ledger) -
     assert ledger.join_requests.waiting() == [second]
 
 
-def test_whoever_fills_the_list_makes_room_for_the_others(ledger: Ledger) -> None:
+def test_a_block_that_fills_the_list_loses_its_oldest_request(ledger: Ledger) -> None:
     fill(ledger, STRANGERS)
     kept, gone = ledger.join_requests.put(who("honest"), (b"card",), ELSEWHERE)
     assert gone is not None and gone.member == who((STRANGERS, 0)) and kept.block == ELSEWHERE
@@ -81,7 +81,7 @@ def test_nobody_draws_a_request_into_a_crowd(ledger: Ledger) -> None:
     assert moved.block == MEMBER
 
 
-def test_what_an_operator_keeps_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_kept_by_an_operator_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asks, "MAX_KEPT", 1)
     ledger.join_requests.put(who("honest"), (b"card",), STRANGERS)
     ledger.join_requests.keep(who("honest"))

@@ -228,7 +228,7 @@ def test_nobody_takes_the_name_of_another_members_cosigner(ledger: Ledger) -> No
     assert line("honest") in ledger.cosignatures.cosigned(LOG.origin).signatures
 
 
-def test_what_one_member_cosigned_alone_gives_way_first(ledger: Ledger) -> None:
+def test_cosignatures_of_one_member_alone_are_dropped_first(ledger: Ledger) -> None:
     place(ledger)
     with_checkpoints(ledger, range(1, SIZES))
     add(ledger, 1, *map(line, HONEST))

@@ -93,7 +93,7 @@ def test_an_empty_query_finds_everything_in_order_of_log_and_index(ledger: Ledge
     assert find(ledger, EntryQuery()) == expected
 
 
-def test_what_is_found_are_the_exact_lines(ledger: Ledger) -> None:
+def test_a_query_finds_the_exact_lines(ledger: Ledger) -> None:
     assert [entry.line for entry in ledger.index.find(EntryQuery(origin=FAR.origin))] == FAR_LINES[1:]
 
 
@@ -131,7 +131,7 @@ def test_staged_entries_are_found_only_once_they_are_visible(ledger: Ledger) -> 
     assert ledger.intake.next_batch(FAR.vkey).lines == (lines[3],)
 
 
-def test_what_a_mirrored_log_brings_is_found_once_it_is_proven(ledger: Ledger) -> None:
+def test_statements_of_a_mirrored_log_are_found_once_they_are_proven(ledger: Ledger) -> None:
     line = statement_line(20, subject=MODEL)
     ledger.logs.advance(FAR.origin, 3, [line], FAR.note_over([*FAR_LINES, line]))
     assert ("far", 3) not in find(ledger, EntryQuery(subject=MODEL))

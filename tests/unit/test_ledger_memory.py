@@ -112,7 +112,7 @@ def test_a_log_that_equivocates_without_end_does_not_fill_the_disk(ledger: Ledge
 
 
 @pytest.mark.parametrize("parts", [(), (b"one",), (b"a", b"b", b"c"), (b"a", bytes(MAX_PART + 1))])
-def test_what_is_no_proof_is_refused(ledger: Ledger, parts: tuple[bytes, ...]) -> None:
+def test_an_invalid_proof_is_refused(ledger: Ledger, parts: tuple[bytes, ...]) -> None:
     with pytest.raises(Malformed):
         ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, parts)
     with pytest.raises(Malformed):

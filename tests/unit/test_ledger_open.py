@@ -90,9 +90,7 @@ def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     opened(tmp_path).close()
 
 
-def test_whoever_opens_a_ledger_shuts_out_a_writer_that_lost_its_lock_and_does_not_know(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_opening_a_ledger_excludes_an_earlier_writer_that_lost_its_lock(ledger: Ledger, tmp_path: Path) -> None:
     ledger.logs.append(LOG.origin, [statement_line(0)])
     (tmp_path / LOCK).unlink()
     with closing(opened(tmp_path)) as second:

@@ -130,7 +130,7 @@ def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
         assert second.logs.append(LOG.origin, [statement_line(0)]) == [0]
 
 
-def test_whoever_takes_over_waits_for_the_write_that_is_under_way(
+def test_a_new_writer_waits_for_the_running_write(
     postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(ledger._lock), "_check_connection", lambda self: None)
@@ -258,7 +258,7 @@ def test_a_restored_database_is_another_one(postgres: Postgres, empty: str, tmp_
     assert mark(name).mismatches(begun=True)
 
 
-def test_what_no_text_can_hold_is_found_nowhere(ledger: Ledger) -> None:
+def test_a_text_that_postgresql_cannot_store_is_not_found(ledger: Ledger) -> None:
     for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(EntryQuery(predicate="a\0name"))):
         refusal_of(work, Malformed)
     refusal_of(lambda: ledger.logs.get("another/log"), NotFound)
@@ -286,7 +286,7 @@ def test_a_password_in_the_configuration_is_refused_and_not_repeated(conninfo: s
     assert SECRET not in f"{refusal} {refusal.hint} {refusal.__cause__}"
 
 
-def test_what_is_no_connection_string_is_not_repeated_either() -> None:
+def test_an_invalid_connection_string_is_not_repeated_in_the_error() -> None:
     refusal = refusal_of(lambda: PostgresDatabase(f"postgresql://me:{SECRET}@[::1/comity", None), Malformed)
     assert refusal.code == "CONFIG"
     assert SECRET not in f"{refusal} {refusal.hint} {refusal.__cause__}"

@@ -74,7 +74,7 @@ def test_a_reader_opens_a_ledger_beside_its_writer_and_sees_what_it_commits(writ
     assert reading.ledger.history.entries(LOG.origin, 0, 3) == statement_lines(0, 3)
 
 
-def test_what_watches_the_ledger_of_a_reader_is_told_of_commits_of_the_writer(writer: Ledger, reading: Reading) -> None:
+def test_watchers_of_a_readers_ledger_are_notified_of_the_writers_commits(writer: Ledger, reading: Reading) -> None:
     told: list[int] = []
     reading.follower.look()
     reading.ledger.watch(lambda: told.append(1))

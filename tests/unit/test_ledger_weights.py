@@ -88,7 +88,7 @@ def test_an_object_that_many_lines_name_counts_once_for_a_log(ledger: Ledger) ->
     assert added == weight(*lines) + LARGE.size, "another log has its own quota"
 
 
-def test_what_was_staged_and_is_replaced_counts_no_longer(ledger: Ledger) -> None:
+def test_staged_lines_that_were_replaced_count_no_longer(ledger: Ledger) -> None:
     first, junk, second = naming(0, OTHER), naming(1, LARGE, OTHER), b"no statement"
     ledger.logs.stage(FAR.vkey, 0, [first])
     ledger.logs.stage(FAR.vkey, 1, [junk])
@@ -131,7 +131,7 @@ def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> 
     assert ledger.outside_usage.used(AUTHOR, "two") == OutsideAmount()
 
 
-def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
+def test_a_refused_author_leaves_no_row(ledger: Ledger) -> None:
     lines = statement_lines(0, 1)
     for number in range(20):
         with pytest.raises(OutOfSpace):
@@ -178,7 +178,7 @@ def test_the_objects_that_a_range_of_entries_names_first_are_listed(ledger: Ledg
         ledger.side_object_positions.first_named(LogKeys.generate("other.example/log").vkey, 0, 1)
 
 
-def test_what_a_short_line_names_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_line_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = list[bytes]()
 
     def noted(line: bytes) -> Entry:

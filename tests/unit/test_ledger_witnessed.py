@@ -56,7 +56,7 @@ def test_two_keys_of_one_origin_have_a_state_each(ledger: Ledger) -> None:
     assert ledger.witnessed.latest(rival.verifier) == seen(5, rival)
 
 
-def test_whoever_comes_from_an_old_state_moves_nothing(ledger: Ledger) -> None:
+def test_an_update_from_an_old_state_changes_nothing(ledger: Ledger) -> None:
     ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
     ledger.witnessed.move(LOG.verifier, seen(3), note(9))
     for old in (NO_CHECKPOINT, seen(3), WitnessedHead(9, leaf_hash(b"another"), b"")):

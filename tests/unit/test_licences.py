@@ -64,7 +64,7 @@ def test_the_reason_names_the_condition_or_the_licence_that_is_not_in_the_table(
 
 
 @given(st.sampled_from(sorted(FAMILY)), st.text(max_size=12).filter(lambda text: text.lower() not in FAMILY))
-def test_what_is_not_in_the_table_is_never_said_to_fit(listed: str, strange: str) -> None:
+def test_a_licence_outside_of_the_table_is_never_compatible(listed: str, strange: str) -> None:
     assert licence_fit(listed, strange).answer == "unknown"
     assert licence_fit(strange, listed).answer in ("unknown", "conflict")
     assert licence_fit(strange, strange).answer == "unknown"

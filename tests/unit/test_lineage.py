@@ -59,7 +59,7 @@ def edges(found: LineageGraph) -> set[tuple[str, str, str]]:
     return {(found.node(e.child).title, found.node(e.parent).title, e.basis) for e in found.edges}
 
 
-def test_it_goes_up_from_the_root_by_digest() -> None:
+def test_the_graph_follows_parents_by_digest() -> None:
     found = graph(
         "c", c=ArtifactClaims((claim("c", "b"),)), b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims((claim("a"),))
     )
@@ -85,7 +85,7 @@ def test_a_parent_by_name_is_no_parent_by_digest() -> None:
     }
 
 
-def test_who_derived_it_is_on_the_edge_and_an_exact_result_is_its_basis() -> None:
+def test_an_edge_names_the_deriving_party_and_rests_on_an_exact_result() -> None:
     found = graph("b", b=ArtifactClaims((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
     (edge,) = found.edges
     assert (edge.basis, edge.claimed_by, [w.by for w in edge.derivations]) == (
@@ -302,7 +302,7 @@ def test_of_many_who_derived_it_one_is_named_and_the_others_are_counted() -> Non
         assert "as claimed by Checking lab" in summary and summary.endswith(f"]{more})")
 
 
-def test_who_derived_it_exactly_is_named_before_those_who_found_a_share() -> None:
+def test_exact_derivations_are_named_before_partial_ones() -> None:
     plain, others = case(), [identity(f"Checking lab {number}", "ES") for number in range(4)]
     lines = [line for each in others for line in (each.entry.line, derived_line(plain.artifact, BASE, by=each))]
     for exact in others:
@@ -387,7 +387,7 @@ def test_of_several_licence_conflicts_the_row_names_the_first_of_those_that_it_l
     assert (refused.state, refused.summary) == ("fail", first) and first != second
 
 
-def test_who_says_that_they_derived_it_from_something_else_decides_nothing() -> None:
+def test_a_claim_of_another_parent_decides_nothing() -> None:
     """Anyone may sign that two artifacts have tensors in common, and publish one of them."""
     theirs, line = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/other@v1", "other")
     plain, whole = case(), CHILD.saying(BASE_LINE)
@@ -460,7 +460,7 @@ def test_a_stranger_who_publishes_the_parents_bytes_under_other_terms_changes_no
     assert not [fact for fact in flooded.verdict().row("licence").facts if "conflict" in fact.text]
 
 
-def test_who_publishes_under_a_name_that_is_bound_to_another_describes_nothing() -> None:
+def test_a_publication_under_a_name_bound_to_another_publisher_describes_nothing() -> None:
     """Also if the publisher to whom the name is bound says nothing about these bytes."""
     for name, state in (
         ("swiss-ai/base@v1", "unknown"),
@@ -479,7 +479,7 @@ def parent_node(lines: Iterable[bytes], policy: str = "") -> LineageNode:
     return found.nodes[1]
 
 
-def test_who_may_describe_an_ancestor_comes_by_what_the_policy_names() -> None:
+def test_the_policy_decides_who_may_describe_an_ancestor() -> None:
     _, theirs = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/base@v1")
     other = identity("Another", "BR")
     _, others = parent("MIT", other, "nowhere/base@v1")

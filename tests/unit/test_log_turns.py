@@ -31,7 +31,7 @@ def test_a_log_has_one_turn_at_a_time() -> None:
     assert turns.begin(LOG, B, 2) is not None
 
 
-def test_who_failed_rests_longer_each_time_and_others_do_not() -> None:
+def test_a_member_that_failed_pauses_longer_each_time_and_others_do_not() -> None:
     turns, now = LogTurns(5), 0.0
     for rest in (10, 20, 40):
         turn = turns.begin(LOG, A, now)
@@ -41,7 +41,7 @@ def test_who_failed_rests_longer_each_time_and_others_do_not() -> None:
         now += rest
 
 
-def test_who_drips_is_put_off_for_who_was_never_tried_and_then_for_who_is_faster() -> None:
+def test_a_slow_member_gives_way_to_an_untried_one_and_then_to_a_faster_one() -> None:
     turns, told = LogTurns(5), list[str]()
     slow = turns.begin(LOG, A, 0)
     assert slow is not None
@@ -87,7 +87,7 @@ def test_a_slow_but_honest_member_gets_longer_turns_until_a_step_is_kept() -> No
     assert lengths == [TURN_SECONDS, TAKEOVER_TURNS * 2 * TURN_SECONDS, TAKEOVER_TURNS * 4 * TURN_SECONDS]
 
 
-def test_what_is_remembered_of_members_and_logs_is_bounded() -> None:
+def test_the_state_about_members_and_logs_is_bounded() -> None:
     turns = LogTurns(5)
     for number in range(MAX_REMEMBERED + 10):
         turn = turns.begin(f"log {number}", A, 0)
@@ -145,7 +145,7 @@ async def test_two_peers_that_show_a_log_at_once_never_both_bring_it_on() -> Non
 
 
 @pytest.mark.parametrize(("error", "rests"), [(OutOfSpace("full"), False), (Unavailable("gone"), True)])
-async def test_what_this_machine_cannot_do_is_held_against_no_peer(error: ComityError, rests: bool) -> None:
+async def test_a_failure_of_this_machine_counts_against_no_peer(error: ComityError, rests: bool) -> None:
     quotas = _Waiting(error)
     quotas.answers.set()
     followed = mirror(quotas)

@@ -69,7 +69,7 @@ def test_files_stand_in_the_order_of_their_utf8_bytes() -> None:
         pytest.param(b"[]", id="no object"),
     ],
 )
-def test_what_encode_would_not_write_is_refused(data: bytes) -> None:
+def test_bytes_that_encode_would_not_write_are_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         Manifest.parse(data)
 

@@ -138,7 +138,7 @@ def test_an_empty_list_is_no_condition_that_everything_fits(key: str) -> None:
     assert why(f'do = "copy"\n{key} = []').startswith(f"rule '0': {key} must be a list")
 
 
-def test_what_could_be_copied_by_its_name_is_what_some_rule_copies_or_the_default() -> None:
+def test_a_name_may_be_copied_if_a_rule_or_the_default_copies_it() -> None:
     only_lab, maybe = 'repositories = ["lab/*"]\n', "max_bytes = 5\n"
     for tables, default, copied in [
         (('do = "copy"\n' + only_lab,), "skip", True),

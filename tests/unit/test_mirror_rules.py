@@ -95,7 +95,7 @@ def test_a_star_does_not_cross_a_slash_and_a_point_is_a_point() -> None:
         assert found.decide(claim(repository, version=version)) == MirrorDecision(copied, "a" if copied else "")
 
 
-def test_what_could_be_copied_is_known_by_the_name_alone() -> None:
+def test_the_name_alone_tells_whether_a_rule_may_copy() -> None:
     assert rules().may_copy("lab/model")
     assert not rules().may_copy("lab/x-lora")
     only = rules(f'{ONE}do = "copy"\nrepositories = ["lab/*"]\n'.encode())
@@ -132,7 +132,7 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
     assert refused.value.code == "MIRROR-RULES"
 
 
-def test_what_is_too_young_waits_unless_another_rule_copies_it() -> None:
+def test_a_young_artifact_waits_unless_another_rule_copies_it() -> None:
     aged = f'{ONE}do = "copy"\nmin_age_hours = 2\n[[rule]]\nname = "b"\ndo = "copy"\nrepositories = ["lab/now"]\n'
     found = rules(aged.encode())
     assert found.need_age
@@ -142,7 +142,7 @@ def test_what_is_too_young_waits_unless_another_rule_copies_it() -> None:
     assert found.decide(claim("lab/now")) == MirrorDecision(True, "b")
 
 
-def test_what_is_too_old_is_for_the_next_rule_and_an_old_skip_waits_for_nothing() -> None:
+def test_an_artifact_older_than_a_rule_goes_to_the_next_one_without_waiting() -> None:
     found = rules(f'{ONE}do = "copy"\nmax_age_hours = 1\n'.encode())
     assert found.decide(claim(), None, 3_600.0) == MirrorDecision(True, "a")
     assert found.decide(claim(), None, 3_601.0) == MirrorDecision(False)
@@ -151,7 +151,7 @@ def test_what_is_too_old_is_for_the_next_rule_and_an_old_skip_waits_for_nothing(
     assert rules(late).decide(claim(), None, 3_600.0) == MirrorDecision(False, "a", 8 * 3_600.0)
 
 
-def test_what_is_skipped_while_it_is_young_waits_until_it_is_too_old_for_that() -> None:
+def test_an_artifact_skipped_while_young_waits_for_the_end_of_that_age() -> None:
     found = rules(f'{ONE}do = "skip"\nmax_age_hours = 1\n[[rule]]\nname = "b"\ndo = "copy"\n'.encode())
     assert found.decide(claim(), None, 3_600.0) == MirrorDecision(False, "b", 1.0)
     assert found.decide(claim(), None, 3_601.0) == MirrorDecision(True, "b")
@@ -159,7 +159,7 @@ def test_what_is_skipped_while_it_is_young_waits_until_it_is_too_old_for_that() 
     assert rules(then_default).decide(claim()) == MirrorDecision(False, "", 3_601.0)
 
 
-def test_what_is_copied_later_depends_on_contents_that_only_a_later_rule_looks_at() -> None:
+def test_a_later_copy_depends_on_contents_that_a_later_rule_reads() -> None:
     late = f'{ONE}do = "skip"\nmax_age_hours = 1\n[[rule]]\nname = "b"\ndo = "copy"\nmax_bytes = 5000\n'
     found = rules(late.encode())
     assert found.decide(claim()) is None
@@ -193,7 +193,7 @@ def test_an_artifact_waits_for_the_first_age_at_which_it_is_copied(default: Acti
             assert MirrorRules(tuple(made), default).decide(claim(), None, age) == expected, (pair, age)
 
 
-def test_what_other_artifacts_wait_for_changes_nothing() -> None:
+def test_ages_in_rules_for_other_artifacts_change_nothing() -> None:
     others = 'do = "copy"\nrepositories = ["other/*"]\n'
     found = rules(f'{ONE}{others}max_age_hours = 1\n[[rule]]\nname = "b"\n{others}min_age_hours = 1\n'.encode())
     assert found.decide(claim()) == MirrorDecision(False)
@@ -223,7 +223,7 @@ async def test_a_node_copies_what_its_rules_say_and_reads_a_manifest_only_for_th
     assert not (await wanted(f'{ONE}do = "copy"\nmax_bytes = 9000000\n').decide(PUBLISHED, 1)).copy  # no manifest
 
 
-async def test_what_a_member_asks_for_is_copied_only_if_a_rule_names_that_member(tmp_path: Path) -> None:
+async def test_wanted_artifacts_are_copied_only_for_members_that_a_rule_names(tmp_path: Path) -> None:
     friend, stranger = sha256(b"friend"), sha256(b"stranger")
     file = tmp_path / "mirror.toml"
     file.write_text(ONE + f'do = "copy"\nwanted_by = ["{friend}"]\nrepositories = ["{PUBLISHED.name.namespace}/*"]\n')
@@ -238,7 +238,7 @@ async def test_what_a_member_asks_for_is_copied_only_if_a_rule_names_that_member
     assert not (await found.decide(PUBLISHED, 1)).copy
 
 
-async def test_what_the_operator_pinned_is_copied_whatever_the_rules_say(tmp_path: Path) -> None:
+async def test_artifacts_that_the_operator_pinned_are_copied_against_the_rules(tmp_path: Path) -> None:
     found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
     assert not (await found.decide(PUBLISHED, 1)).copy
     found.pinned = {PUBLISHED.artifact}

@@ -157,7 +157,7 @@ def test_the_hashes_of_a_history_are_not_read_as_text() -> None:
     assert minimal_misbehaviour(HISTORY, parts, LOG.verifier) == parts
 
 
-def test_what_proves_nothing_has_no_smaller_form() -> None:
+def test_an_invalid_proof_has_no_minimal_form() -> None:
     with pytest.raises(Untrusted):
         minimal_misbehaviour(ROOTS, (note(ONE, 5), note(ONE, 5)), LOG.verifier)
 

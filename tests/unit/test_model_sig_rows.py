@@ -53,7 +53,7 @@ def test_a_folder_with_nothing_but_a_model_sig_by_a_listed_key_is_accepted() -> 
     assert set(states(verdict, "key policy", "transparency", "cosigners", "replicas")) == {"unknown"}
 
 
-def test_its_artifact_is_what_publishing_the_folder_would_make() -> None:
+def test_the_artifact_is_the_one_that_publishing_the_folder_would_make() -> None:
     files = found({**FILES, MODEL_SIG: signed()})
     expected = Manifest.of(FileEntry(file.path, file.size, file.sha256) for file in files if file.sha256)
     assert alone().artifact == expected.digest
@@ -93,7 +93,7 @@ def test_a_signature_that_does_not_hold_is_a_failure_and_not_a_lack() -> None:
     assert states(alone(signature=b"junk")) == ("pass", "unknown", "fail")
 
 
-def test_what_cannot_be_checked_is_never_a_pass() -> None:
+def test_a_signature_that_cannot_be_checked_never_passes() -> None:
     def blake3(document: dict[str, Any]) -> None:
         predicate = document["predicate"]
         predicate["serialization"] = {"method": "files", "hash_type": "blake3"}

@@ -169,7 +169,7 @@ def test_a_folder_that_is_not_what_was_signed_fails(change: dict[str, bytes | No
     assert what in text
 
 
-def test_what_the_signer_asks_to_ignore_is_named_as_such() -> None:
+def test_files_that_the_signer_ignores_are_named_as_such() -> None:
     data = resigned(of_predicate(ignore_paths=["notes", "config.json.bak"]))
     assert "notes/a.txt: not signed; its signer asks" in outcome(data, of_files({"notes/a.txt": b""}))
     assert "notes.txt: not signed (1" in outcome(data, of_files({"notes.txt": b""}))

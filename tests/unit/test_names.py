@@ -19,7 +19,7 @@ def test_a_segment_of_a_name(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "a b", "a/b", "-a", "a-", ".a", "a.", "a--b", "a..b", "x.git", "x" * 97, "é", "a\n", "a@b", "a:b"]
 )
-def test_what_the_hub_would_refuse_is_refused(text: str) -> None:
+def test_a_name_that_the_hub_refuses_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refusal:
         check_segment(text, "name")
     assert refusal.value.code == "BAD-NAME"
@@ -49,7 +49,7 @@ def test_a_name_has_all_its_parts_and_one_spelling(text: str) -> None:
         (f"sha256:{DIGEST}", Reference(None, None, DIGEST)),
     ],
 )
-def test_what_people_type(text: str, reference: Reference) -> None:
+def test_typed_references_are_parsed(text: str, reference: Reference) -> None:
     assert Reference.parse(text) == reference
     assert Reference.parse(f"comity://{text}") == reference
     assert Reference.parse(str(reference)) == reference
@@ -59,7 +59,7 @@ def test_what_people_type(text: str, reference: Reference) -> None:
     "text",
     ["", "a", "a/b/c", "a/b@", "/b", "a/", "sha256:", "sha256:12", f"a/b@sha256:{DIGEST[:-1]}", "comity://", "a/b@v 1"],
 )
-def test_what_nobody_can_mean_is_refused(text: str) -> None:
+def test_an_invalid_reference_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         Reference.parse(text)
 

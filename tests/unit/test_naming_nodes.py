@@ -137,7 +137,7 @@ def test_without_a_pinned_federation_the_next_step_is_to_pin_one(words: str, tmp
     assert (asked.exception.code, asked.exception.hint) == ("NO-NODES", "comity trust pin FILE")
 
 
-def test_who_joins_from_another_folder_is_told_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_from_another_folder_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked = CliRunner(env={"COMITY_HOME": str(tmp_path)}).invoke(command, ["join", __file__], obj=Output())
     assert isinstance(asked.exception, NotFound)

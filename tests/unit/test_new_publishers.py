@@ -13,7 +13,7 @@ from support.world import found
 PIN = found(nodes(3))
 
 
-def test_it_is_the_log_of_a_member_in_the_publishers_jurisdiction() -> None:
+def test_the_default_home_log_is_of_a_member_in_the_publishers_jurisdiction() -> None:
     for node in nodes(3):
         assert default_home_log([PIN], node.seat.inception.jurisdiction) == str(node.record.log)
 

@@ -63,9 +63,7 @@ async def test_a_members_flood_ends_at_its_own_share(bench: Bench, monkeypatch: 
     assert len(await admission.granted([drafting(bench, honest, 3)])) == 1
 
 
-async def test_what_was_refused_or_never_logged_counts_against_nobody(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_refused_and_unlogged_statements_use_no_quota(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "MAX_NEWEST", 2)
     honest = bench.assembly.seats[1]
     admission = open_admission(bench)

@@ -41,7 +41,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     opened.close()
 
 
-async def test_what_is_certified_is_taken_up_and_said_once(bench: Bench) -> None:
+async def test_a_certified_body_is_followed_and_announced_once(bench: Bench) -> None:
     assembly = bench.assembly
     body = change(assembly.body)
     bench.log(assembly.seats[1], certified(assembly, body, assembly.seats[:3]))
@@ -205,7 +205,7 @@ def _draft(bench: Bench, body: Body) -> Any:
     return tally.draft(body.digest)
 
 
-async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> None:
+async def test_an_admitted_member_that_asked_here_is_introduced(bench: Bench) -> None:
     assembly = bench.assembly
     newcomer = seat(NEWCOMER, CLASSICAL)
     card = [newcomer.entry.line, at(newcomer).entry.line]
@@ -220,7 +220,7 @@ async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> Non
     assert [found.line for found in bench.ledger.index.find(mine)] == [card[1]]
 
 
-async def test_what_an_admitted_member_names_as_its_home_log_is_read_from_the_certificate(bench: Bench) -> None:
+async def test_the_home_log_of_an_admitted_member_is_read_from_the_certificate(bench: Bench) -> None:
     assembly = bench.assembly
     newcomer = seat(NEWCOMER, CLASSICAL)
     assert set(bench.members.origins.owners.values()) == {who.id for who in assembly.seats}

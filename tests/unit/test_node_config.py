@@ -23,7 +23,7 @@ def load(folder: Path, text: str = LEAST, **given: Any) -> NodeConfig:
     return NodeConfig.load(folder / "node.toml", **{"environ": {}, **given})
 
 
-def test_what_is_not_said_has_a_default_and_every_path_is_absolute(tmp_path: Path) -> None:
+def test_settings_have_defaults_and_every_path_is_absolute(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert config.keys == tmp_path / "keys"
     assert config.storage.blobs == tmp_path / "data/blobs"
@@ -137,7 +137,7 @@ def test_a_value_that_cannot_be_is_named(tmp_path: Path, text: str, where: str) 
 
 
 @pytest.mark.parametrize("text", ("not toml", "[node\n", "node = 1\n"))
-def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_configuration_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(Malformed):
         load(tmp_path, text)
 

@@ -115,7 +115,7 @@ async def test_one_caller_asks_a_few_times_only(asks: JoinRequests) -> None:
         await asks.put(Caller("operator", operator=True), CARD)
 
 
-async def test_who_has_a_seat_need_not_ask(asks: JoinRequests) -> None:
+async def test_a_member_cannot_ask_to_join(asks: JoinRequests) -> None:
     with pytest.raises(Conflict) as caught:
         await asks.put(Caller("192.0.2.1"), lines(SG.entry, at(SG).entry))
     assert caught.value.code == "MEMBER-ALREADY"

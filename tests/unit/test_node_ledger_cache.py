@@ -38,7 +38,7 @@ async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) 
     assert [await ledger.read(read), await ledger.read(read)] == [2, 2]
 
 
-async def test_what_is_written_while_it_is_read_makes_it_old(ledger: AsyncLedger) -> None:
+async def test_a_write_during_a_read_makes_the_answer_outdated(ledger: AsyncLedger) -> None:
     answers = iter(("as it was", "as it is"))
 
     def read() -> str:

@@ -99,7 +99,7 @@ def test_a_large_submission_does_not_push_out_a_smaller_one_of_another() -> None
     assert waits(pending, small)
 
 
-def test_who_has_most_gives_way_to_a_smaller_submission() -> None:
+def test_the_block_with_most_loses_one_to_a_smaller_submission() -> None:
     pending = PendingSubmissions(10)
     large = [submission(number, size=3, caller="b") for number in (1, 2, 3)]
     for made in large:
@@ -189,7 +189,7 @@ def test_the_totals_are_those_of_the_submissions_that_wait(steps: list[tuple[str
         assert len(pending) == len(waiting)
 
 
-def test_who_submits_the_lines_of_another_cannot_end_the_others_upload() -> None:
+def test_a_submission_of_anothers_lines_does_not_end_the_others_upload() -> None:
     pending, of_owner = PendingSubmissions(1 << 30), submission(0, caller="owner")
     copied = dataclasses.replace(of_owner, caller="copies", block="copies")
     pending.put(of_owner)

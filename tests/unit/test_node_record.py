@@ -65,7 +65,7 @@ def test_a_record_counts_by_its_signatures_whatever_the_order() -> None:
     assert check_node_record(parse_entry(entry.line), KEYS) == WITH_OPERATOR
 
 
-def test_what_a_record_binds() -> None:
+def test_a_record_binds_these_keys() -> None:
     assert [key.alg for key in WITH_OPERATOR.bound_keys] == [
         "ed25519",
         "ed25519",

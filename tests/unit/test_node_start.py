@@ -134,7 +134,7 @@ def test_an_operator_can_vouch_for_a_copy(tmp_path: Path) -> None:
     assert not copy.mismatches(begun=True)
 
 
-def test_what_the_manual_says_vouches_for_a_copy_as_well(tmp_path: Path) -> None:
+def test_the_command_in_the_manual_confirms_a_copy_as_well(tmp_path: Path) -> None:
     copy = mark(tmp_path / "data")
     by_hand = "stat -c %i data/ledger.sqlite > data/ledger.inode"
     assert by_hand in (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

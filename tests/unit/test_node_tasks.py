@@ -126,7 +126,7 @@ async def test_other_names_do_not_wait() -> None:
         pass
 
 
-async def test_who_gave_up_waiting_holds_nothing() -> None:
+async def test_a_cancelled_waiter_holds_no_name() -> None:
     holding = NameLocks()
     async with holding.acquire(("a",)):
         waiting = asyncio.create_task(holding.acquire(("a", "b")).__aenter__())
@@ -137,7 +137,7 @@ async def test_who_gave_up_waiting_holds_nothing() -> None:
         pass
 
 
-async def test_who_is_cancelled_while_it_gives_a_name_back_keeps_nobody_waiting() -> None:
+async def test_a_task_cancelled_while_it_releases_a_name_leaves_no_waiter_waiting() -> None:
     holding, end = NameLocks(), asyncio.Event()
 
     async def work() -> None:

@@ -81,7 +81,7 @@ def test_a_member_has_more_room_in_its_own_log_than_elsewhere(monkeypatch: pytes
     assert sum(hears(kept, "another", entry) for entry in said[8:]) == 2
 
 
-def test_what_a_liar_said_counts_where_it_is_logged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conflicting_votes_count_where_they_are_logged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 3)
     assembly, kept = assembled(), VoteInbox()
     liar = assembly.seats[0]
@@ -136,7 +136,7 @@ def test_a_statement_that_stands_twice_is_charged_to_both_logs(monkeypatch: pyte
     assert hears(kept, "another", said[1])
 
 
-def test_what_a_statement_is_about_is_read_or_not_there() -> None:
+def test_the_charter_that_a_statement_is_about_is_read_or_absent() -> None:
     assembly = assembled()
     assembly.put(change(assembly.body))
     assert prev_of(assembly.lines[-1].statement) == assembly.body.digest

@@ -93,7 +93,7 @@ def test_one_identity_has_a_few_requests_waiting(granting: GrantingNode, monkeyp
     assert refused_as(granting, at, [asking(offer, 0, OTHER)]) == ""
 
 
-def test_who_brings_identities_by_the_dozen_is_charged_for_it(
+def test_a_caller_with_many_identities_is_charged_for_all_of_them(
     granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "REQUEST_RATE", Allowance(calls_per_second=1 / 60, burst=2))
@@ -101,7 +101,7 @@ def test_who_brings_identities_by_the_dozen_is_charged_for_it(
     assert refused_as(granting, at, [asking(offer, number) for number in range(3)]) == "RATE"
 
 
-def test_what_a_grantee_says_has_room_that_no_request_uses_up(
+def test_statements_of_a_grantee_have_a_quota_that_requests_do_not_use(
     granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MAX_REQUESTS_PER_IDENTITY", "MAX_REQUESTS_WITHOUT_SEAT", "MAX_STATEMENTS_PER_GRANT"):
@@ -125,7 +125,7 @@ def test_what_a_grantee_says_has_room_that_no_request_uses_up(
     assert refused_as(granting, at, redemptions[:2]) == ""
 
 
-def test_what_the_log_of_another_member_says_about_an_offer_is_not_looked_at(
+def test_requests_in_the_log_of_another_member_are_not_counted(
     granting: GrantingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer, at = posted(granting), admission(granting)

@@ -118,7 +118,7 @@ def test_an_accepted_grant_neither_lapses_nor_is_taken_back() -> None:
     assert held(log, chain, grant).state == "released"
 
 
-def test_what_was_not_redeemed_returns_on_the_grantees_word_from_the_next_granule_on() -> None:
+def test_unredeemed_amounts_return_when_the_grantee_releases_them_from_the_next_granule_on() -> None:
     log = Written()
     chain = log.post()
     grant = log.grant(chain, hours(0, 10, nodes=2, amount=100))
@@ -274,7 +274,7 @@ def test_a_request_is_answered_once() -> None:
         replace(hours(0, 10), end=START + 10 * HOUR - 1),
     ],
 )
-def test_what_an_offer_never_gives_is_refused(wanted: SliceAllocation) -> None:
+def test_a_grant_beyond_the_offer_is_refused(wanted: SliceAllocation) -> None:
     log = Written()
     chain = log.post()
     assert an_offer().allocation_error((wanted,))
@@ -316,7 +316,7 @@ def test_two_records_of_one_number_are_a_fault_and_a_copy_is_none() -> None:
     assert fault.kind == "forked"
 
 
-def test_what_another_node_signs_does_not_count() -> None:
+def test_a_record_signed_by_another_node_does_not_count() -> None:
     log = Written()
     chain = log.post()
     asked = log.request(chain, hours(0, 10))
@@ -356,7 +356,7 @@ def test_an_offer_has_no_time_that_no_calendar_can_show() -> None:
         Window(START, MAX_TIME + 1)
 
 
-def test_who_may_ask_is_said_by_the_offer() -> None:
+def test_the_offer_says_who_may_ask() -> None:
     assert Eligibility("anyone").admits(GRANTEE, None)
     assert not Eligibility("members").admits(GRANTEE, None)
     assert Eligibility("members", jurisdictions=("ES",)).admits(GRANTEE, "ES")

@@ -104,7 +104,7 @@ def test_a_proof_of_an_older_record_does_not_prove_the_newest(stall: Stall) -> N
     assert seen(stall, chain, replace(stall.bundle(proven=False), proofs=old)).status == "claimed"
 
 
-def test_what_is_held_back_at_the_end_of_a_chain_is_not_missed(stall: Stall) -> None:
+def test_records_withheld_at_the_end_of_a_chain_are_not_detected(stall: Stall) -> None:
     chain = stall.post()
     grant = stall.grant(chain)
     stall.accept(chain, grant)
@@ -235,7 +235,7 @@ def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> 
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_what_is_no_parcel_is_refused(data: bytes) -> None:
+def test_an_invalid_offer_bundle_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed) as refused:
         OfferBundle.parse(data)
     assert refused.value.code == "PARCEL"

@@ -212,7 +212,7 @@ def test_a_record_that_does_not_stand_in_the_log_convicts_nobody() -> None:
         verify_fault_proof(moved, LOG, ONLINE.public)
 
 
-def test_what_another_key_signed_convicts_nobody() -> None:
+def test_records_signed_by_another_key_prove_no_fault() -> None:
     log = overbooked()
     with pytest.raises(Untrusted):
         verify_fault_proof(shown(log.entries, by_node(log)), LOG, HOLDER.public)

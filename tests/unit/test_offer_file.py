@@ -60,7 +60,7 @@ def test_a_template_begins_on_the_first_of_the_next_month(now: int) -> None:
     assert window["start"].timestamp() > now
 
 
-def test_what_is_left_out_is_written_into_the_document(record: NodeRecord) -> None:
+def test_fields_that_the_file_leaves_out_are_in_the_document(record: NodeRecord) -> None:
     offer = read_offer(
         b'title = "x"\nmeasure = "node-hours"\n[window]\nstart = 2027-01-01T00:00:00Z\n'
         b"end = 2027-01-02T00:00:00+00:00\n[location]\n"
@@ -105,18 +105,18 @@ def test_digests_may_be_written_as_people_write_them(record: NodeRecord) -> None
         ({"jurisdiction": '"Switzerland"'}, "jurisdiction"),
     ],
 )
-def test_what_cannot_be_posted_is_refused_with_the_reason(
+def test_an_offer_that_cannot_be_posted_is_refused_with_the_reason(
     changes: dict[str, str], why: str, record: NodeRecord
 ) -> None:
     assert why in refusal(written(**changes), record)
 
 
 @pytest.mark.parametrize("more", ["discount = 5\n", "[slice]\n", "[window.x]\n"])
-def test_what_nobody_asked_for_is_refused(more: str, record: NodeRecord) -> None:
+def test_unknown_fields_are_refused(more: str, record: NodeRecord) -> None:
     assert refusal(more.encode() + written() if "=" in more else written() + more.encode(), record)
 
 
-def test_what_is_no_toml_or_too_much_is_refused(record: NodeRecord) -> None:
+def test_invalid_toml_and_a_large_file_are_refused(record: NodeRecord) -> None:
     assert "not TOML" in refusal(b"= 7", record)
     assert "not TOML" in refusal(b"\xff", record)
     assert "at most" in refusal(b"#" * 100_000, record)

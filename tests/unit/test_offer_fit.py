@@ -126,7 +126,7 @@ def test_more_accelerators_than_kv_heads_keep_copies() -> None:
     st.integers(1, 10**13), st.integers(1, 16), st.integers(1, 300), st.integers(1, 8), st.integers(1, 10**6),
     st.sampled_from([SEVEN_B, SEVENTY_B, ONE_T]),
 )  # fmt: skip
-def test_what_fits_goes_on_fitting_with_more_memory_and_a_shorter_context(
+def test_a_model_that_fits_also_fits_with_more_memory_and_a_shorter_context(
     total: int, count: int, memory: int, nodes: int, context: int, like: Model
 ) -> None:
     model = Model("any", ModelWeights({"Q4_K": total}, "a test", ()), like.cache)

@@ -134,7 +134,7 @@ def test_figures_round_trip_as_a_file_and_as_attributes(
         b" " * 70_000,
     ],
 )
-def test_what_are_no_figures_is_refused(data: bytes) -> None:
+def test_invalid_figures_are_refused(data: bytes) -> None:
     with pytest.raises(Malformed) as refused:
         MeasuredFigures.parse(data)
     assert refused.value.code == "MEASURED"

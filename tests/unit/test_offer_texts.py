@@ -43,7 +43,7 @@ def test_times_are_utc_unless_they_name_an_offset(text: str, seconds: int) -> No
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "", "2027-13-01"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         moment(text)
 
@@ -66,7 +66,7 @@ def test_a_want_without_an_amount_is_all_that_its_nodes_give() -> None:
 @pytest.mark.parametrize(
     "want", ["big:1", "h100", "h100:", "h100:x", "h100:1:x", "h100:9", "h100:0", "h100:1:999999999999", "h100:-1"]
 )
-def test_what_can_never_be_had_is_said_before_it_is_asked_for(want: str) -> None:
+def test_a_request_beyond_the_offer_is_refused_before_it_is_sent(want: str) -> None:
     with pytest.raises(click.UsageError):
         allocations(an_offer(), [want], None, None)
 

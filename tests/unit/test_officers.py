@@ -72,7 +72,7 @@ def test_the_table_alone_requires_the_row() -> None:
     assert asking().verdict().exit_status == 4
 
 
-def test_it_counts_from_its_beginning_until_its_end_at_the_time_of_the_policy() -> None:
+def test_an_approval_counts_from_its_beginning_until_its_end_at_the_time_of_the_policy() -> None:
     for since, until, counts in (
         (AS_OF, AS_OF + 1, True),
         (AS_OF - 1, AS_OF, True),
@@ -141,7 +141,7 @@ def test_an_officer_may_approve_again_after_an_end() -> None:
         pytest.param({"until": AS_OF + 99 * DAY}, "it is for 100 days, and the policy allows 40", id="too long"),
     ],
 )
-def test_what_the_policy_does_not_ask_for_does_not_count(changed: dict[str, object], refusal: str) -> None:
+def test_an_approval_that_the_policy_does_not_ask_for_does_not_count(changed: dict[str, object], refusal: str) -> None:
     refused = asking(at_least=1, max_days="40").saying(*by(ANNA, **changed))
     assert (row(refused).state, refusal in row(refused).summary) == ("fail", True)
 
@@ -203,7 +203,7 @@ def test_a_forged_approval_is_a_note_and_does_not_count() -> None:
     assert (verdict.row("approvals").state, verdict.row("notes").state) == ("fail", "fail")
 
 
-def test_what_does_not_count_hides_no_approval_behind_it() -> None:
+def test_approvals_that_do_not_count_hide_no_later_one() -> None:
     earlier = AS_OF - 2 * DAY  # claims are read in the order of their lines, and these come first
     elsewhere = entry_of(ANNA, artifact=sha256(b"other"), since=earlier)
     forged = sign_statement(entry_of(ANNA, since=earlier).statement, STRANGER.signer)
@@ -214,7 +214,7 @@ def test_what_does_not_count_hides_no_approval_behind_it() -> None:
         assert row(asked).state == "pass"
 
 
-def test_what_else_an_officer_says_is_no_approval_and_no_note() -> None:
+def test_other_statements_of_an_officer_are_no_approval_and_no_note() -> None:
     said = Vouched(ANNA.inception.author, GOOD.artifact, "evaluated", "on our benchmark", None)
     verdict = asking(at_least=1).saying(*by(ANNA), sign_vouched(said, ANNA.signer).line).verdict()
     assert (verdict.row("approvals").state, verdict.row("notes").state) == ("pass", "pass")
@@ -469,7 +469,7 @@ def test_a_rule_may_be_as_large_as_its_limits() -> None:
         (table(1, of='["Anna",\n"Anna"]'), 4),
     ],
 )
-def test_what_is_wrong_in_a_rule_is_named_with_its_line(text: str, line: int) -> None:
+def test_a_fault_in_a_rule_is_named_with_its_line(text: str, line: int) -> None:
     before = GOOD.policy_text.count("\n")
     with pytest.raises(Malformed) as refused:
         parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode())

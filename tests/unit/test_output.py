@@ -58,7 +58,7 @@ def test_a_narrow_table_wraps_between_words_and_breaks_none(
     assert [line.split()[-1] for line in lines if endpoint in line and open_port in line] == [endpoint]
 
 
-def test_what_no_widths_would_fit_is_folded_and_loses_nothing(
+def test_a_table_wider_than_the_terminal_is_folded_and_loses_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "terminal_width", lambda: 80)
@@ -152,7 +152,7 @@ def test_lines_instead_of_a_bar_are_bounded_too(
     assert capsys.readouterr().err.splitlines() == ["working: 5.0 MB", "working: 9.0 MB of 9.0 MB"]
 
 
-def test_what_a_node_elsewhere_advises_is_not_our_advice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hint_of_another_node_is_not_shown_as_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     told = NotFound("there is none", hint="comity trust bind a/b@v1 evil")
     Output().error(told)
     assert "  try: comity trust" in capsys.readouterr().err

@@ -204,7 +204,7 @@ def test_a_light_installation_compares_copies_and_says_how_to_compare_casts(
     assert ran.returncode == (0 if dtype == "F32" else 5)
 
 
-def test_what_is_declared_is_what_is_installed() -> None:
+def test_the_declared_requirements_are_the_installed_ones() -> None:
     """The tests above would judge the old requirements of an editable installation made before pyproject.toml
     changed.
     """

@@ -85,7 +85,7 @@ def test_a_party_that_nobody_depends_on_here_has_no_reason_of_its_kind() -> None
         assert (found.survived, found.nodes, found.why) == (True, (), "")
 
 
-def test_what_nothing_depends_on_is_said_with_its_reason() -> None:
+def test_a_party_on_which_nothing_depends_is_reported_with_the_reason() -> None:
     for kind, name in (
         ("publisher", SCENE.publishers[0]),
         (HUB, SCENE.hubs[0]),
@@ -155,7 +155,7 @@ def test_logs_of_which_entries_are_lost_are_in_order_and_those_without_entries_a
     ]
 
 
-def test_what_no_node_has_is_all_lost_and_a_log_without_entries_is_nowhere_missing() -> None:
+def test_a_log_that_no_other_node_has_is_lost_and_an_empty_log_is_not() -> None:
     alone = replace(SCENE, nodes=NODES[:1])
     found = outcome("member", A, alone)
     assert [(item.origin, item.first, item.count) for item in found.remainders] == [

@@ -87,7 +87,7 @@ def test_a_peer_that_told_what_a_log_did_not_sign_is_not_heard_about_it_for_a_ti
     assert [each.note for each in kept.due(600.0, ONE)] == [b"c", b"c"]
 
 
-def test_what_failed_waits_and_says_why_until_the_log_grows() -> None:
+def test_failed_news_wait_with_the_reason_until_the_log_grows() -> None:
     kept = taken(told(LogNews(ONE, b"a")))
     (item,) = kept.due(0.0, ONE)
     kept.postpone(item, 5.0, "withheld")
@@ -97,7 +97,7 @@ def test_what_failed_waits_and_says_why_until_the_log_grows() -> None:
     assert not kept.log_grew(TWO)
 
 
-def test_what_was_told_meanwhile_is_not_settled_with_what_came_before() -> None:
+def test_news_that_arrive_during_the_processing_of_earlier_ones_are_processed_too() -> None:
     kept = taken(told(LogNews(ONE, b"a")))
     (item,) = kept.due(0.0, ONE)
     kept.take(told(LogNews(ONE, b"b")), MIRRORED.__contains__)

@@ -122,7 +122,7 @@ async def test_an_index_that_nobody_has_does_not_either(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "failure", [Unavailable("no answer"), NotFound("w.bin not found", code="NO-HOLDER"), OutOfSpace("the disk is full")]
 )
-async def test_what_is_not_about_the_index_tries_no_other(scene: Scene, failure: Exception) -> None:
+async def test_a_failure_that_is_not_about_the_index_tries_no_other_index(scene: Scene, failure: Exception) -> None:
     scene.files.failure = failure
     with pytest.raises(type(failure)):
         await scene.copier.complete(scene.copy(OTHER, GOOD))

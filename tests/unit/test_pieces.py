@@ -166,7 +166,7 @@ def test_a_piece_index_reads_back() -> None:
         pytest.param(document(files=json.loads(INDEX.encode())["files"][:1] * 2), id="a file twice"),
     ],
 )
-def test_what_encode_would_not_write_is_refused(data: bytes) -> None:
+def test_bytes_that_encode_would_not_write_are_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         PieceIndex.parse(data)
 

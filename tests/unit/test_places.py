@@ -82,7 +82,7 @@ def test_a_new_member_is_in_a_country_or_in_a_jurisdiction_that_is_none(code: st
     ("code", "meant"),
     [("UK", "GB"), ("ch", "CH"), ("che", "CH"), ("CHE", "CH"), ("united-kingdom", "GB"), ("England", "GB"), ("XX", "")],
 )
-def test_what_is_probably_meant_is_said_where_a_jurisdiction_is_refused(code: str, meant: str) -> None:
+def test_a_refused_jurisdiction_is_answered_with_the_probable_one(code: str, meant: str) -> None:
     with pytest.raises(Malformed) as refused:
         check_new_jurisdiction(code)
     assert (refused.value.code, refused.value.hint.startswith("write two")) == ("BAD-JURISDICTION", not meant)
@@ -102,7 +102,7 @@ def test_three_countries_on_one_foreign_cloud_are_one_reach() -> None:
     assert count_reaches([("CH",), ("ES",), ("KR",)]) == 3
 
 
-def test_what_is_not_declared_adds_no_reach() -> None:
+def test_a_copy_without_a_declaration_adds_no_reach() -> None:
     assert count_reaches([(), ()]) == 0
     assert count_reaches([("CH",), (), ()]) == 1
 

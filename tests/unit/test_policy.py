@@ -268,7 +268,7 @@ def test_a_policy_under_which_nothing_need_be_signed_is_refused_with_its_line(ro
     assert refused.value.hint == 'add "signatures" to rows.require'
 
 
-def test_what_members_corroborate_need_not_be_signed_by_a_publisher() -> None:
+def test_a_corroborated_observation_needs_no_signature_of_a_publisher() -> None:
     assert parse('[upstream]\ncorroborated = 2\n[rows]\nrequire = ["artifact"]\n').require == ("artifact",)
 
 
@@ -394,7 +394,7 @@ def test_a_member_and_its_successor_in_two_pinned_charters_are_one_cosigner() ->
     assert most_cosigners(CosignerRule(2, 0, ()), (fewer,)) == (1, 1)
 
 
-def test_what_is_required_of_cosigners_is_written_out() -> None:
+def test_the_required_cosigners_are_written_out() -> None:
     for rule, wanted, hint in (
         ("at_least = 3", "3 cosigners in 1 jurisdictions", "set at_least to 2 and jurisdictions to 2 or less"),
         ("at_least = 1\njurisdictions = 3", "1 cosigners in 3 jurisdictions", "set at_least to 2"),

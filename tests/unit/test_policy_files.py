@@ -106,7 +106,7 @@ def test_a_strict_policy_is_explained_word_for_word() -> None:
     assert told(STRICT) == GOLDEN.rstrip("\n")
 
 
-def test_what_a_policy_leaves_out_is_said_too() -> None:
+def test_rules_that_a_policy_leaves_out_are_named_too() -> None:
     text = told(Policy(cosigners=CosignerRule(0)))
     for words in (
         "No federation is pinned",
@@ -137,7 +137,7 @@ def test_what_a_policy_leaves_out_is_said_too() -> None:
         ),
     ],
 )
-def test_what_could_never_pass_is_found(policy: Policy, row: str, why: str) -> None:
+def test_rules_that_can_never_pass_are_found(policy: Policy, row: str, why: str) -> None:
     never = [each for each in findings(policy) if each.kind == "never"]
     if "ES" in policy.cosigners.outside:
         assert never == []  # the log of the one who is excluded leaves the three others
@@ -155,7 +155,7 @@ def test_what_could_never_pass_is_found(policy: Policy, row: str, why: str) -> N
         (replace(ALL, lineage=LineageRule(by_digest=True)), "rows.require does not list lineage"),
     ],
 )
-def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:
+def test_rules_without_effect_are_found(policy: Policy, words: str) -> None:
     assert any(words in each.text for each in findings(policy) if each.kind == "idle")
 
 
@@ -165,7 +165,9 @@ def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:
     outside=st.lists(st.sampled_from(["publisher", "CH", "SG", "ES", "KR", "US"]), unique=True).map(tuple),
 )
 @settings(max_examples=examples(60))
-def test_what_is_said_to_be_too_much_is_never_met(at_least: int, jurisdictions: int, outside: tuple[str, ...]) -> None:
+def test_a_rule_that_is_reported_as_impossible_is_never_met(
+    at_least: int, jurisdictions: int, outside: tuple[str, ...]
+) -> None:
     policy = replace(ALL, cosigners=CosignerRule(at_least, jurisdictions, outside))
     if most_cosigners(policy.cosigners, policy.pins) is not None:
         assert verify(GOOD.evidence, policy).row("cosigners").state != "pass"

@@ -179,7 +179,7 @@ async def test_a_publisher_with_several_home_logs_is_left_to_the_judge(node: Jud
     assert await node.judged("a/one") is not None
 
 
-async def test_what_needs_a_judge_is_left_to_it(node: JudgedRepositories) -> None:
+async def test_items_that_need_a_judge_are_left_to_it(node: JudgedRepositories) -> None:
     node.publish(ANNA, "a/withdrawn@v1")
     node.advise(ANNA, node.publish(ANNA, "a/withdrawn@v2", "2"))
     node.advise(CARL, node.publish(ANNA, "a/warned@v1", "w"))
@@ -201,7 +201,7 @@ async def test_what_needs_a_judge_is_left_to_it(node: JudgedRepositories) -> Non
     assert await node.judged("a/disputed") is None
 
 
-async def test_what_only_keys_signed_that_a_charter_lists_is_left_to_the_judge(node: JudgedRepositories) -> None:
+async def test_items_signed_only_by_keys_of_a_charter_are_left_to_the_judge(node: JudgedRepositories) -> None:
     """The intake accepts them; the evidence of a list has the inception alone."""
     other = identity("Other", "CH", algs=ALGS)
     published, entry, manifest, _ = release({"m": b"weights"}, by=ANNA, name="a/listed@v1")

@@ -44,7 +44,7 @@ def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another(
     assert set(kept(HONEST, flood)) == set(kept(HONEST)) == set(HONEST)
 
 
-def test_what_a_node_gave_in_vain_is_said() -> None:
+def test_unproven_lines_of_a_node_are_reported() -> None:
     proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES, ())
     assert proven.notes() == ("b gave 2 unproven lines, dropped",)
 
@@ -61,7 +61,7 @@ def test_a_limit_takes_one_line_of_each_node_and_author_in_turn() -> None:
     assert set(HONEST[:2]) < set(few) and len(few) == 4
 
 
-def test_whom_the_owner_trusts_comes_first_in_each_turn() -> None:
+def test_authors_that_the_owner_trusts_are_first_in_each_turn() -> None:
     others = [identity(f"Sybil {number}", "SG") for number in range(6)]
     flood = [line for other in others for line in (other.entry.line, release(by=other, name="a/b@v1")[1].line)]
     assert set(kept([*flood, *HONEST[:2]], most=2, prefer=(OWNER.id,))) == set(HONEST[:2])
@@ -83,7 +83,7 @@ def test_only_identities_whose_record_hashes_to_their_id_are_known() -> None:
     assert all(isinstance(each, Inception) for each in proven.readings.inceptions.values())
 
 
-def test_what_a_node_says_is_proven_by_a_record_that_is_at_hand() -> None:
+def test_statements_of_a_node_are_proven_by_an_available_record() -> None:
     claims = case().claims
     holds = [line for line in claims if parse_entry(line).statement.predicate == "hold"]
     records = [entry for entry in map(parse_entry, claims) if entry.statement.predicate == "node-record"]

@@ -133,7 +133,7 @@ def test_a_malformed_publication_is_refused(statement: Statement) -> None:
         {"documents": {"poem": MANIFEST}},
     ],
 )
-def test_what_nobody_would_accept_is_not_signed(change: dict[str, Any]) -> None:
+def test_an_invalid_publication_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         sign_published(replace(PUBLISHED, **change), SWISS_AI.signer)
 

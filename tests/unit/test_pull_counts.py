@@ -115,7 +115,7 @@ async def test_a_flood_of_files_takes_a_bounded_number_of_rows_and_every_one_is_
     assert counts.weeks(sha256(b"0")) == [WeekCount("2027-01-11", 2)]
 
 
-async def test_what_cannot_be_written_now_is_written_later(
+async def test_counts_that_cannot_be_written_now_are_written_later(
     tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = PullCounts(tmp_path, pools, Clock())

@@ -54,7 +54,7 @@ def run(*arguments: str | Path, answer: str = "") -> Result:
     return CliRunner().invoke(command, ["cache", *map(str, arguments)], input=answer)
 
 
-def test_what_was_pulled_is_listed_and_what_others_placed_is_not(cache: Path) -> None:
+def test_pulled_artifacts_are_listed_and_those_of_other_programs_are_not(cache: Path) -> None:
     told = json.loads(run("ls", "--hub-cache", cache, "--json").stdout)
     assert [(item["name"], item["versions"], item["files"], item["partial"]) for item in told["artifacts"]] == [
         ("inst/model", ["v1"], 2, False),
@@ -64,7 +64,7 @@ def test_what_was_pulled_is_listed_and_what_others_placed_is_not(cache: Path) ->
     assert "someone" not in run("ls", "--hub-cache", cache).stdout
 
 
-def test_what_is_removed_is_named_by_some_digits_of_its_digest_too(cache: Path) -> None:
+def test_an_artifact_to_remove_is_also_named_by_some_digits_of_its_digest(cache: Path) -> None:
     (artifact,) = [item for item in cached_artifacts(cache) if "v1" in item.versions]
     for reference in (f"sha256:{artifact.artifact[:9]}", f"inst/model@sha256:{artifact.artifact[:9]}"):
         assert str(artifact.folder) in run("rm", reference, "--hub-cache", cache, "--dry-run").stdout

@@ -229,7 +229,7 @@ def test_rivals_are_verified_claims_of_the_name_one_for_each_publisher_and_artif
 UPSTREAM = Upstream("https://hub.example", "org/tiny", COMMIT, "main")
 
 
-def test_what_nodes_say_of_an_upstream_counts_where_they_signed_it() -> None:
+def test_observations_of_an_upstream_count_where_their_node_signed_them() -> None:
     rival = sha256(b"other bytes")
     seen = [observation(CH, ARTIFACT), observation(SG, ARTIFACT, how="carried")]
     against, elsewhere = observation(ES, rival), observation(ES, rival, commit="2e" * 20)

@@ -167,7 +167,7 @@ async def test_a_held_artifact_that_many_claim_is_neither_looked_at_nor_queued(b
     assert (bench.replicas.held, bench.replicas.lacking) == (1, 0)
 
 
-async def test_what_is_published_and_not_named_by_the_settings_is_counted_once(
+async def test_publications_that_the_settings_do_not_name_are_counted_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wanted_module, "MAX_NOT_LISTED", 5)
@@ -221,7 +221,7 @@ async def test_a_copy_whose_hold_is_logged_is_held_and_not_lacking_before_its_jo
     assert counted == [(0, 1), (1, 0), (1, 0)]
 
 
-async def test_what_was_completed_while_its_publication_was_decided_is_not_queued_again(
+async def test_a_copy_completed_during_the_decision_about_its_publication_is_not_queued_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = FLOOD.publish("a/b@v1", Release(b"complete\n"))
@@ -237,7 +237,7 @@ async def test_what_was_completed_while_its_publication_was_decided_is_not_queue
     assert (bench.replicas.held, bench.replicas.lacking, len(bench.replicas._copies)) == (1, 0, 0)
 
 
-async def test_what_does_not_fit_into_the_queue_is_read_again_and_nothing_before_it(
+async def test_publications_beyond_the_queue_are_read_again_and_none_before_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, most = 30, 8
@@ -277,7 +277,7 @@ async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monke
     assert bench.metrics.registry.get_sample_value("comity_replica_queue_share") == 1.0
 
 
-async def test_what_a_rule_copies_at_an_age_is_queued_then_without_being_read_again(bench: Bench) -> None:
+async def test_an_artifact_that_a_rule_copies_at_an_age_is_queued_then_without_another_read(bench: Bench) -> None:
     file = bench.folder / "mirror.toml"
     file.write_text('default = "skip"\n[[rule]]\nname = "after a day"\ndo = "copy"\nmin_age_hours = 24\n')
     bench.make(bench.wanted(Replication(rules=file)))
@@ -340,7 +340,7 @@ async def test_while_copies_are_paused_nothing_is_copied_and_the_reason_shows(
     assert copied == ["a/b@v1"]
 
 
-async def test_what_is_over_its_quota_leaves_the_queue_and_what_is_held_counts_first(
+async def test_an_artifact_over_its_quota_leaves_the_queue_and_held_ones_count_first(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, held, large = bench.folder / "mirror.toml", Release(b"held\n"), Release(b"too large for it\n")

@@ -83,7 +83,7 @@ summaries = st.builds(
 
 @given(verdicts)
 @settings(max_examples=examples(60))
-def test_what_is_written_reads_back_in_one_spelling(verdict: Verdict) -> None:
+def test_a_report_reads_back_in_one_spelling(verdict: Verdict) -> None:
     report = VerdictReport.of(verdict, "1.0")
     assert VerdictReport.parse(report.encode()) == report
     assert VerdictReport.parse(report.encode()).encode() == report.encode()
@@ -102,7 +102,7 @@ def test_what_is_written_reads_back_in_one_spelling(verdict: Verdict) -> None:
         (b'"hint":""', b'"hint":"","host":"laptop"'),
     ],
 )
-def test_what_no_report_says_is_refused(old: bytes, new: bytes) -> None:
+def test_an_invalid_report_is_refused(old: bytes, new: bytes) -> None:
     data = REPORT.encode()
     assert old in data
     with pytest.raises(Malformed):
@@ -185,11 +185,11 @@ def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_
     assert str(tmp_path).encode() not in reports[0]
 
 
-def test_it_names_no_moment() -> None:
+def test_a_report_has_no_time_of_its_making() -> None:
     assert not re.search(rb"20\d\d-\d\d-\d\dT|\b1[67]\d{8}\b", REPORT.encode())
 
 
-def test_it_has_all_rows_and_the_inputs_that_they_rest_on() -> None:
+def test_a_report_has_all_rows_and_the_inputs_that_they_rest_on() -> None:
     document = json.loads(REPORT.encode())
     assert [row["row"] for row in document["rows"]] == list(ROWS)
     assert [row["step"] for row in document["rows"]] == list(range(1, len(ROWS) + 1))
@@ -253,7 +253,7 @@ def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:
     assert report.verdict.rows[0].facts[:2] == claims[:2]
 
 
-def test_whose_words_weigh_most_come_first() -> None:
+def test_notes_of_the_most_important_authors_are_first() -> None:
     stranger, machine = identity("Somebody"), identity("Security machine", "ES")
     told = GOOD.saying(
         *advisory(GOOD, by=stranger),
@@ -367,7 +367,7 @@ def checked(good: Case, by: Identity, **changes: Any) -> bytes:
     return sign_verified(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line
 
 
-def test_what_others_verified_is_their_claim_and_turns_no_row() -> None:
+def test_verifications_by_others_are_their_claims_and_change_no_row() -> None:
     member = seat("SG")
     line = checked(GOOD, OFFICER)
     told = GOOD.saying(OFFICER.entry.line, line, checked(GOOD, member, passed=False))
@@ -383,7 +383,7 @@ def test_what_others_verified_is_their_claim_and_turns_no_row() -> None:
     ("levels", "rows"),
     [((), "0 rows pass"), (("COMITY_BYTES",), "one row passes"), (("COMITY_BYTES", "COMITY_LICENCE"), "2 rows pass")],
 )
-def test_what_others_verified_says_how_many_rows_passed(levels: tuple[str, ...], rows: str) -> None:
+def test_a_verification_by_others_says_how_many_rows_passed(levels: tuple[str, ...], rows: str) -> None:
     told = GOOD.saying(OFFICER.entry.line, checked(GOOD, OFFICER, levels=levels))
     (said,) = (fact.text for fact in told.verdict().row("policy").facts if fact.basis == "claimed")
     assert said.endswith(f", {rows}")
@@ -401,7 +401,7 @@ def test_a_member_who_verified_has_its_name_in_the_newest_charter_that_is_pinned
     "lines",
     [(checked(GOOD, OFFICER),), (OTHER.entry.line, OFFICER.entry.line, sign_verified(SUMMARY, OTHER.signer).line)],
 )
-def test_what_nobody_proves_to_have_verified_is_a_note(lines: tuple[bytes, ...]) -> None:
+def test_a_verification_without_a_proven_author_is_a_note(lines: tuple[bytes, ...]) -> None:
     verdict = GOOD.saying(*lines).verdict()
     assert "verified" in verdict.row("notes").summary
     assert all(fact.basis == "verified here" for fact in verdict.row("policy").facts)

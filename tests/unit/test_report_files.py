@@ -128,7 +128,7 @@ def test_an_officer_signs_a_refusal_too(api: Client, folder: Path) -> None:
     assert "FAILED, exit status 3" in comity("report", "check", file).output
 
 
-def test_what_has_no_manifest_is_reported_and_not_signed(api: Client, folder: Path) -> None:
+def test_a_folder_without_a_manifest_is_reported_and_not_signed(api: Client, folder: Path) -> None:
     (folder / ".comity" / "manifest.json").unlink()
     file = folder.parent / "none.json"
     ran = run(folder, "--report", file, "--sign-as", LABEL)
@@ -147,7 +147,9 @@ def test_what_has_no_manifest_is_reported_and_not_signed(api: Client, folder: Pa
         ["--html", "MODEL/deep/r.html"],
     ],
 )
-def test_what_could_not_work_is_said_before_anything_is_hashed(api: Client, folder: Path, more: list[str]) -> None:
+def test_options_that_cannot_work_are_refused_before_anything_is_hashed(
+    api: Client, folder: Path, more: list[str]
+) -> None:
     ran = run(folder, *(each.replace("MODEL", str(folder)) for each in more))
     assert ran.exit_code == 2
     assert "Usage" in ran.output

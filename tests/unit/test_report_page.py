@@ -84,7 +84,7 @@ def test_no_text_at_all_adds_an_element_or_an_attribute(text: str) -> None:
     assert elements == Reader(render_page(said_everywhere("word"))).elements
 
 
-def test_it_fetches_and_runs_nothing() -> None:
+def test_the_page_fetches_and_runs_nothing() -> None:
     elements = Reader(render_page(GOOD)).elements
     allowed = {"lang", "charset", "http-equiv", "content", "name", "class", "aria-label", "scope"}
     assert {name for _, attributes in elements for name in attributes} == allowed

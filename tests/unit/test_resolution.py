@@ -98,7 +98,7 @@ def refused(reference: str, candidates: list[Candidate], preferences: list[Prefe
     return caught.value
 
 
-def test_what_only_others_publish_is_told_with_whose_the_name_is() -> None:
+def test_a_version_published_only_by_others_is_refused_with_the_owner_of_the_name() -> None:
     others = [candidate("v1", B, 1, by=RIVAL)]
     found = refused(BARE, others, bound(OURS))
     assert found.why == (

@@ -108,7 +108,7 @@ async def test_newer_versions_count_only_while_they_are_held(node: Planning) -> 
     assert (await node.said())["lab/x@v0"] == "stays: one of the newest 2 of lab/x"
 
 
-async def test_what_too_few_others_tested_stays_whatever_the_rules_say(node: Planning) -> None:
+async def test_a_copy_that_too_few_others_tested_stays_against_the_rules(node: Planning) -> None:
     node.rules.write_text(RULES.replace("keep_versions = 2\n", "").replace("90", "1"))
     untested, tested = node.version("lab/x@v1", tested=False), node.version("lab/x@v2", tested=False)
     await node.plan.page(None, 100)
@@ -122,7 +122,7 @@ async def test_what_too_few_others_tested_stays_whatever_the_rules_say(node: Pla
     assert (await node.said())["lab/x@v2"].startswith("stays: tested copies of other members: 0")
 
 
-async def test_what_the_node_has_pinned_stays_whatever_the_rules_say(node: Planning) -> None:
+async def test_a_copy_that_the_node_pinned_stays_against_the_rules(node: Planning) -> None:
     node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
     first, *_ = (node.version(f"lab/x@v{number}") for number in range(3))
     assert (await node.said())["lab/x@v0"].startswith("goes")

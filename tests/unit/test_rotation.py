@@ -260,7 +260,7 @@ def test_two_rotations_to_one_state_with_other_cuts_are_a_dispute() -> None:
     assert chain.reached == (FIRST.state, SECOND.state, THIRD.state)
 
 
-def test_whoever_signed_before_a_dispute_is_no_stranger_after_it() -> None:
+def test_signatures_from_before_a_dispute_are_still_the_identitys_after_it() -> None:
     said = [sign_statement(ENTRY.statement, *keys).envelope for keys in (FIRST.keys, SECOND.keys, THIRD.keys)]
     chain = follow(FIRST.state, [ENTRY, NEXT])
     assert all(map(chain.signed, said))

@@ -84,7 +84,7 @@ def test_a_name_is_printable_text_of_bounded_length_and_names_one_rule() -> None
     assert why(rule() + rule('"b"') + rule()) == "two rules have one name"
 
 
-def test_what_is_no_toml_and_no_utf_8_is_refused_with_a_short_reason() -> None:
+def test_invalid_toml_and_utf_8_are_refused_with_a_short_reason() -> None:
     for data in (b"zone = ", b"zone = 1\n# \xff", b"zone = " + b"[" * 5_000, b"zone = 1" + b"0" * 5_000):
         assert 0 < len(why(data)) <= 200
 

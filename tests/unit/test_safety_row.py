@@ -52,7 +52,7 @@ def test_where_the_owner_leaves_the_row_out_it_fails_and_refuses_nothing() -> No
 @pytest.mark.parametrize(
     "allow", ["pickle", "weights.bin", "*.bin", f"sha256:{sha256(PICKLE)}"], ids=["kind", "path", "pattern", "digest"]
 )
-def test_what_the_owner_allows_is_shown_and_accepted(allow: str) -> None:
+def test_files_that_the_owner_allows_are_shown_and_accepted(allow: str) -> None:
     allowed = with_files(weights_dot_bin=PICKLE).demanding("[time]", f'[safety]\nallow = ["{allow}"]\n[time]')
     verdict = allowed.verdict()
     assert row(verdict) == ("pass", "", 0)
@@ -97,7 +97,7 @@ def test_formats_that_the_owner_does_not_name_are_refused() -> None:
     assert row(every.verdict()) == ("pass", "", 0)
 
 
-def test_what_nobody_looked_into_is_missing_evidence() -> None:
+def test_files_that_were_not_inspected_are_missing_evidence() -> None:
     good = with_files()
     files = tuple(replace(file, inspection=None) for file in good.evidence.files or ())
     verdict = verify(replace(good.evidence, files=files), good.policy)

@@ -97,7 +97,7 @@ async def test_a_new_log_starts_with_a_signed_empty_checkpoint(ledger: Ledger) -
     assert Checkpoint.parse(ledger.cosignatures.cosigned(LOG.origin, 0).text).size == 0
 
 
-async def test_what_was_committed_and_never_signed_is_signed_at_start(ledger: Ledger) -> None:
+async def test_committed_entries_without_a_checkpoint_are_signed_at_start(ledger: Ledger) -> None:
     ledger.logs.append(LOG.origin, statement_lines(0, 3))
     async with running(ledger) as sequencer:
         await sequencer.covered(2)
@@ -283,7 +283,7 @@ async def test_lines_made_of_the_log_see_every_entry_before_them(ledger: Ledger)
     assert ledger.logs.get(LOG.origin).size == 9
 
 
-async def test_what_refuses_to_be_made_reaches_who_asked_and_nobody_else(ledger: Ledger) -> None:
+async def test_an_entry_that_cannot_be_made_fails_its_writer_only(ledger: Ledger) -> None:
     def refuse(standing: OwnLogTransaction) -> list[bytes]:
         raise ZeroDivisionError
 

@@ -102,7 +102,7 @@ def test_rules_that_are_none_or_missing_are_told(tmp_path: Path) -> None:
     assert {problem.code for problem in setting_problems(file, {})} == {"NOT-FOUND", "RETENTION-RULES"}
 
 
-def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
+def test_correct_settings_have_no_problem(tmp_path: Path) -> None:
     assert setting_problems(home(tmp_path), {}) == ()
 
 
@@ -116,7 +116,7 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
         "https://hub.example/?access_token=tiger",
     ],
 )
-def test_what_somebody_wrote_into_a_url_is_cut_out(text: str) -> None:
+def test_a_password_in_a_url_is_cut_out(text: str) -> None:
     assert "tiger" not in redacted(text)
     assert "example" in redacted(text) or "comity" in redacted(text)
 

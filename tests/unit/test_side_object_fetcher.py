@@ -90,7 +90,7 @@ async def test_a_node_of_an_older_version_is_asked_for_one_at_a_time(
     assert all(store.has(sha256(data)) for data in SMALL[:5])
 
 
-async def test_what_a_peer_leaves_out_fails_and_the_rest_is_kept(
+async def test_an_object_that_a_peer_leaves_out_fails_and_the_others_are_kept(
     fetcher: SideObjectFetcher, store: FolderStore
 ) -> None:
     peer = Peer(*SMALL[:5])

@@ -63,7 +63,9 @@ async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.
     second.ledger.close()
 
 
-async def test_what_is_missing_is_looked_for_after_a_start_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_objects_are_looked_for_after_a_start_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
         bench = Bench(tmp_path, monkeypatch)
         bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))

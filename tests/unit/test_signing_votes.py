@@ -97,7 +97,7 @@ def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: Governanc
     key.votes.permit(intent(A, prev=NEXT), seen=[intent(A)])
 
 
-def test_its_owner_may_decide_otherwise_with_what_was_found(key: GovernanceKey) -> None:
+def test_the_owner_may_resume_with_the_votes_that_were_found(key: GovernanceKey) -> None:
     key.votes.path.unlink()
     assert key.votes.load(PREV).lost(PREV)
     key.votes.resume(PREV, [intent(A)], "the owner read the home log as five others mirrored it")
@@ -107,7 +107,7 @@ def test_its_owner_may_decide_otherwise_with_what_was_found(key: GovernanceKey) 
     key.votes.permit(ratify(A))
 
 
-def test_what_the_member_said_by_another_key_binds_this_one(key: GovernanceKey) -> None:
+def test_votes_by_another_key_of_the_member_bind_this_key(key: GovernanceKey) -> None:
     with pytest.raises(Untrusted) as twice:
         key.votes.permit(intent(B), known=[intent(A)])
     assert twice.value.code == "VOTE-TWICE"

@@ -192,7 +192,7 @@ def test_an_entry_is_its_line() -> None:
         pytest.param(Statement("vouched", (ABOUT,), None, {}), id="no author"),
     ],
 )
-def test_what_nobody_could_read_back_is_not_signed(statement: Statement) -> None:
+def test_a_statement_that_cannot_be_read_back_is_not_signed(statement: Statement) -> None:
     with pytest.raises(Malformed):
         sign_statement(statement, signer("a"))
 

@@ -41,7 +41,7 @@ def entry(predicate: str, number: int = 0) -> Entry:
     return sign_statement(Statement(predicate, (subject,), Author("identity", sha256(b"member")), {}, ()), SIGNER)
 
 
-async def test_what_is_logged_is_told_once(tmp_path: Path) -> None:
+async def test_logged_entries_are_announced_once(tmp_path: Path) -> None:
     told, caller = list[Sequence[Entry]](), cast(Caller, SimpleNamespace(name="caller", block=""))
 
     @asynccontextmanager

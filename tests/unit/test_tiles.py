@@ -178,7 +178,7 @@ def test_an_entry_bundle_is_parsed_back(entries: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("entries", [[b"x" * (MAX_ENTRY + 1)], [b""] * 257])
-def test_what_does_not_fit_in_a_bundle_is_refused(entries: list[bytes]) -> None:
+def test_entries_that_do_not_fit_in_an_entry_bundle_are_refused(entries: list[bytes]) -> None:
     with pytest.raises(Malformed):
         encode_entries(entries)
 

@@ -49,7 +49,7 @@ def test_entries_are_proven_after_those_that_are_known(start: int, size: int) ->
 
 
 @pytest.mark.parametrize(("origin", "start", "end"), [("", 0, 0), ("a b", 0, 0), ("a", 2, 1), ("a", 0, 2**63)])
-def test_what_is_no_upload_is_refused(origin: str, start: int, end: int) -> None:
+def test_an_invalid_upload_is_refused(origin: str, start: int, end: int) -> None:
     with pytest.raises(Malformed):
         MirrorUpload(origin, start, end)
 

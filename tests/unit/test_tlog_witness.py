@@ -75,7 +75,7 @@ def test_an_answer_that_is_cut_short_or_not_text_is_refused() -> None:
             parse_signatures(body)
 
 
-def test_what_a_request_may_hold_is_bounded() -> None:
+def test_the_fields_of_a_request_are_bounded() -> None:
     for old in (0, MAX_SIZE):
         assert AddCheckpoint.parse(AddCheckpoint(old, (), NOTE).encode()).old == old
     for old, proof in ((-1, ()), (MAX_SIZE + 1, ()), (0, (HASH[:-1],)), (0, (HASH, HASH + b"x")), (0, (HASH,) * 64)):

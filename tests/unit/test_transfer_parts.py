@@ -263,7 +263,7 @@ def test_holes_are_not_claimed(tmp_path: Path) -> None:
     assert partial.candidate_pieces() == [2, 3, 8]
 
 
-def test_what_is_claimed_is_believed_only_after_hashing(tmp_path: Path) -> None:
+def test_claimed_progress_counts_only_after_hashing(tmp_path: Path) -> None:
     data = weights(3)
     partial = PartialFile(tmp_path / "p", wanted(data))
     (tmp_path / "p").write_bytes(data[:PIECE_SIZE] + bytes(PIECE_SIZE) + data[2 * PIECE_SIZE : -1])

@@ -107,7 +107,7 @@ def test_a_fast_source_leaves_a_stream_to_each_host_that_has_none() -> None:
     assert [request.source for request in plan.assign(0.0)] == [key("a"), key("b")]
 
 
-def test_what_a_failed_request_did_not_bring_is_to_do_again() -> None:
+def test_pieces_that_a_failed_request_did_not_bring_are_wanted_again() -> None:
     plan = schedule(8, a=FAST, b=FAST)
     a, _ = plan.assign(0.0)
     assert (a.first, a.stop) == (0, 2)
@@ -212,7 +212,7 @@ def test_the_last_source_is_dropped_at_its_second_bad_piece() -> None:
     assert plan.exhausted and not plan.index_suspect
 
 
-def test_what_was_under_way_when_the_last_source_was_forgiven_is_not_held_against_it() -> None:
+def test_requests_from_before_the_last_source_was_forgiven_do_not_count_against_it() -> None:
     plan = schedule(2, a=None)
     first, second = plan.assign(0.0)
     plan.bad(first, 0, b"other", 0.0, 1.0)
@@ -454,7 +454,7 @@ def test_a_lie_on_one_way_drops_that_way_and_not_the_host() -> None:
     assert again.source != request.source
 
 
-def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
+def test_a_hosts_second_way_does_not_double_its_pieces() -> None:
     plan = two_ways(1, grpc=FAST, https=FAST)
     [request] = plan.assign(0.0)
     assert plan.assign(2.9) == []
@@ -468,7 +468,7 @@ def watched(pieces: int, awaited: list[int], **rates: float) -> Schedule:
     return Schedule(offsets, range(pieces), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
 
 
-def test_what_a_reader_waits_for_is_begun_first() -> None:
+def test_pieces_that_a_reader_waits_for_are_requested_first() -> None:
     plan = watched(100, [70, 90], a=10.0 * MIB, b=5.0 * MIB, c=10.0 * MIB)
     assert sorted(r.first for r in plan.assign(0.0)) == [0, 70, 90]
 

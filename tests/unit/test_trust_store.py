@@ -47,7 +47,7 @@ def test_a_pinned_file_that_somebody_exchanged_is_refused(store: TrustStore, fil
     assert caught.value.code == "PIN"
 
 
-def test_what_is_no_federation_file_is_not_pinned(store: TrustStore) -> None:
+def test_an_invalid_federation_file_is_not_pinned(store: TrustStore) -> None:
     with pytest.raises(Malformed):
         store.pin(b"{}")
     assert store.pins() == ()
@@ -83,7 +83,7 @@ def test_a_pinned_rotation_goes_into_the_policy_until_it_is_forgotten(store: Tru
 
 
 @pytest.mark.parametrize("name", ["tiny", "sha256:" + "ab" * 32, "a/b/c", "a b/c"])
-def test_what_is_no_name_is_not_bound(store: TrustStore, name: str) -> None:
+def test_an_invalid_name_is_not_bound(store: TrustStore, name: str) -> None:
     with pytest.raises(Malformed):
         store.bind_artifact(name, ARTIFACT)
 

@@ -58,12 +58,12 @@ def test_of_several_artifacts_that_most_members_fetched_all_are_told() -> None:
     assert most_corroborated({}, COMMIT) == ()
 
 
-def test_what_was_observed_for_another_commit_does_not_count() -> None:
+def test_observations_of_another_commit_do_not_count() -> None:
     other = cast(MirrorEvidence, FetchResult(tuple(HONEST), names=(COMMIT.replace("6", "7"),)))
     assert most_corroborated({TRUE: other, FALSE: observed([], [LIAR])[FALSE]}, COMMIT) == (FALSE,)
 
 
-def test_who_saw_first_what_few_fetched_has_no_say() -> None:
+def test_first_sightings_of_what_few_members_fetched_do_not_count() -> None:
     third = sha256(b"third")
     split = {**observed(HONEST[:2], [LIAR, seat("FR").member]), third: cast(MirrorEvidence, FetchResult((HONEST[2],)))}
     sightings = {HONEST[0].id: third, HONEST[1].id: third, HONEST[2].id: TRUE}

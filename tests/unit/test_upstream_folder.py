@@ -98,7 +98,7 @@ def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target:
     assert refused.value.code == "NOT-A-FILE"
 
 
-def test_what_a_client_wrote_beside_its_files_tells_commit_and_hashes(tmp_path: Path) -> None:
+def test_the_metadata_files_of_a_client_give_commit_and_hashes(tmp_path: Path) -> None:
     folder = noted(tmp_path / "folder", COMMIT)
     found = recognise_folder(folder, UpstreamRequest("org/name", "v1"))
     assert (found.how, found.listing.revision_info.upstream.commit) == ("cache", COMMIT)
@@ -140,7 +140,7 @@ def test_any_other_folder_is_what_its_operator_says(tmp_path: Path) -> None:
     assert [seen.match for seen in done.observations] == ["none"]
 
 
-def test_what_is_no_regular_file_is_not_taken_in(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / "pipe")
     with pytest.raises(Malformed):

@@ -72,7 +72,7 @@ def test_members_that_fetched_the_same_bytes_corroborate_one_another_each_once()
     assert any(text.startswith(f"{NAME}: corroborated 2: ") for text in texts(row))
 
 
-def test_what_came_in_a_folder_corroborates_nothing() -> None:
+def test_an_observation_of_a_carried_folder_corroborates_nothing() -> None:
     row = GOOD.saying(observation(CH, how="carried").line, observation(SG, how="cache").line).verdict().row("artifact")
     assert not any("corroborated" in text for text in texts(row))
     assert any(text.startswith("imported from a folder as") for text in texts(row))
@@ -126,7 +126,7 @@ def test_nobody_is_asked_to_mirror_what_a_named_publisher_published() -> None:
     assert judged(GOOD, 4).row("artifact").state == "pass"
 
 
-def test_what_a_stranger_published_does_not_replace_the_members_that_are_asked_for() -> None:
+def test_a_strangers_publication_does_not_replace_the_required_members() -> None:
     by_a_stranger = case(publisher=identity("Nobody", "CH"))
     strange = replace(by_a_stranger, policy_text=GOOD.policy_text, federation=GOOD.federation)
     assert strange.verdict().row("key policy").state == "fail"

@@ -16,7 +16,7 @@ def test_a_good_artifact_has_every_row_as_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in VERDICTS if name != "good"])
-def test_what_is_wrong_turns_the_rows_that_are_written_and_no_others(name: str) -> None:
+def test_each_fault_changes_exactly_the_written_rows(name: str) -> None:
     assert differing(read(VERDICTS[name]()), TABLE["good"]) == TABLE[name], REWRITE
 
 

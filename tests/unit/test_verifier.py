@@ -32,7 +32,7 @@ def judged(folder: Folder, *options: str) -> int:
     return main([str(folder.path), "--policy", str(folder.path.parent / "policy.toml"), *options])
 
 
-def test_what_is_read_is_what_was_written(folder: Folder) -> None:
+def test_a_written_pack_reads_back(folder: Folder) -> None:
     read = collect_evidence(folder.path)
     assert read.files == GOOD.evidence.files
     assert (read.manifest, read.pieces, read.claims, read.objects) == (

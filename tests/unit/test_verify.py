@@ -210,7 +210,7 @@ def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
     assert verdict.row("notes").state == "fail"
 
 
-def test_what_did_not_verify_is_named_by_its_digest() -> None:
+def test_evidence_that_does_not_verify_is_named_by_its_digest() -> None:
     forged = sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online)
     _, unproven = advisory(GOOD)
     broken = InclusionEvidence(GOOD.proofs[-1].line, b"junk")

@@ -90,7 +90,7 @@ async def test_a_member_that_no_rule_names_makes_nothing_be_copied(bench: Bench)
     assert bench.considered == [MODELS[0]]
 
 
-async def test_it_waits_its_turn_and_copies_nothing_that_is_wanted_no_longer(bench: Bench) -> None:
+async def test_a_node_waits_its_turn_and_copies_nothing_that_is_no_longer_wanted(bench: Bench) -> None:
     bench.index.add([wanted("friend/log+2+key", artifact, copies=1) for artifact in MODELS])
     await bench.round()
     first = set(bench.asked)
@@ -103,7 +103,7 @@ async def test_it_waits_its_turn_and_copies_nothing_that_is_wanted_no_longer(ben
     assert waiting not in bench.considered
 
 
-async def test_what_is_held_is_not_looked_at_and_what_stays_away_not_in_every_step(bench: Bench) -> None:
+async def test_held_artifacts_are_not_looked_up_and_unavailable_ones_not_in_every_step(bench: Bench) -> None:
     bench.held = {MODELS[0]}
     bench.index.add([wanted("friend/log+2+key", artifact) for artifact in MODELS[:2]])
     await bench.round()

@@ -249,7 +249,7 @@ def test_a_condition_is_told_when_it_begins_and_again_only_if_it_ended(tmp_path:
     assert [waiting("a", "b"), waiting(), waiting("a")] == [2, 2, 3]
 
 
-async def test_what_a_ledger_proves_that_began_anew_is_told(tmp_path: Path) -> None:
+async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> None:
     """As after a move to another database: statements are counted from 1 again, and the queue has seen a million."""
     log, publisher = LogKeys.generate("node-ch.example/log"), Identity.made("a publisher")
     ledger, pools = AsyncLedger(Ledger.open(tmp_path / "ledger", lambda: 1_000)), Pools()

@@ -51,7 +51,7 @@ def test_an_address_is_parsed_and_spelled_back(text: str, host: str, port: int, 
         "a." * 130 + "a:1",
     ],
 )
-def test_what_is_no_host_and_port_is_refused(text: str) -> None:
+def test_an_invalid_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         Address.parse(text)
 

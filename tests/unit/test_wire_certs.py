@@ -106,7 +106,7 @@ def test_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x30", CERTIFICATE[:-1], CERTIFICATE + b"\x00", b"x" * (MAX_DER + 1)])
-def test_what_is_no_certificate_is_not_pinned(data: bytes) -> None:
+def test_an_invalid_certificate_is_not_pinned(data: bytes) -> None:
     with pytest.raises(Malformed):
         CertificatePin.of(data)
 
@@ -117,6 +117,6 @@ def test_pem_and_der_are_the_same_certificate() -> None:
 
 
 @pytest.mark.parametrize("pem", [b"", b"not pem", b"\xff", to_pem(CERTIFICATE)[:-40], b"x" * 10_000])
-def test_what_is_no_pem_is_malformed(pem: bytes) -> None:
+def test_an_invalid_pem_is_malformed(pem: bytes) -> None:
     with pytest.raises(Malformed):
         from_pem(pem)

@@ -40,7 +40,7 @@ def test_an_error_survives_the_way_there_and_back(kind: type[ComityError]) -> No
         assert (got.what, got.why, got.hint, got.code) == (error.what, error.why, error.hint, error.code)
 
 
-def test_what_another_node_advises_is_not_passed_on_as_advice_of_this_one() -> None:
+def test_a_hint_of_another_node_is_not_passed_on_as_this_nodes_hint() -> None:
     told = arriving(to_status(NotFound("what", why="why", hint="comity trust bind a/b evil")))
     told.by_node = True
     again = arriving(to_status(told))

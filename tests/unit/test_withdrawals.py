@@ -243,7 +243,7 @@ async def test_those_are_asked_first_that_passed_before(node: WithdrawingNode, m
     assert set(asked[:2]) == {node.nodes[number].record.name for number in (2, 3)} == set(gone.proven)
 
 
-async def test_what_an_order_keeps_stays_aside_and_can_be_taken_back(node: WithdrawingNode) -> None:
+async def test_files_that_an_order_keeps_stay_aside_and_can_be_restored(node: WithdrawingNode) -> None:
     held = node.hold([FIRST])
     node.outcome = MISSED
     order = HoldOrder(held, "legal-order", "order 12", keep=True, force=True)
@@ -300,7 +300,7 @@ async def test_a_service_that_is_silent_at_the_start_is_asked_again(node: Withdr
     assert all(map(node.store.has, files))
 
 
-async def test_what_could_not_be_deleted_yet_is_not_told_as_deleted(node: WithdrawingNode) -> None:
+async def test_files_that_could_not_be_deleted_yet_are_not_reported_as_deleted(node: WithdrawingNode) -> None:
     held = node.hold([FIRST])
 
     def silent(self: WithheldFolder, artifact: Digest) -> None:
