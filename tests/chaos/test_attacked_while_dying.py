@@ -28,7 +28,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 @pytest.mark.parametrize(
     "group", [*GROUPS[:SHORT], *(pytest.param(name, marks=pytest.mark.long) for name in GROUPS[SHORT:])]
 )
-def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(
+def test_a_node_killed_under_attack_restarts_with_all_publications(
     group: str, before: Prepared, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     script = Script(before, tmp_path_factory.mktemp("d") / "r")  # short: sockets are below it

@@ -79,7 +79,7 @@ def points(tmp_path: Path, script: str, *arguments: Path) -> list[str]:
     return [f"{name}:{count}" for name in dict.fromkeys(hits) for count in sorted({1, hits.count(name)})]
 
 
-def test_a_backup_killed_at_any_point_is_none_and_the_next_one_works(tmp_path: Path, home: NodeHome) -> None:
+def test_a_backup_killed_at_any_point_is_not_valid_and_the_next_one_works(tmp_path: Path, home: NodeHome) -> None:
     file = home.directory / "node.toml"
     hits = points(tmp_path, CREATE, file, tmp_path / "first")
     assert {"backup.name:1", "backup.named:1", "backup.manifest.rename:1", "backup.ledger:1"} <= set(hits)
@@ -96,7 +96,7 @@ def test_a_backup_killed_at_any_point_is_none_and_the_next_one_works(tmp_path: P
         assert [path.name for path in folder.iterdir()] == ["out"], hit
 
 
-def test_a_restore_killed_at_any_point_is_no_home_and_goes_on_when_repeated(tmp_path: Path, backup: Path) -> None:
+def test_a_restore_killed_at_any_point_is_no_home_and_continues_when_repeated(tmp_path: Path, backup: Path) -> None:
     hits = points(tmp_path, RESTORE, backup, tmp_path / "first")
     assert {"restore.mark.rename:1", "restore.done:1", "restore.marker.rename:1"} <= set(hits)
     whole = contents(tmp_path / "first")

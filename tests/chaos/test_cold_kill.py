@@ -22,7 +22,7 @@ PIECE_SIZE = 4 * 1024 * 1024
 
 
 @pytest.mark.slow
-async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Path) -> None:
+async def test_a_killed_node_continues_with_the_pieces_that_had_arrived(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     full, cold = founded.homes
     http = f"127.0.0.1:{free_port()}"

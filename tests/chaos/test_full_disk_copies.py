@@ -57,7 +57,7 @@ async def test_a_disk_that_fills_in_the_middle_of_a_copy_loses_no_held_copy(tmp_
 
 
 @pytest.mark.slow
-async def test_a_bundle_is_loaded_and_audits_by_file_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
+async def test_a_bundle_is_loaded_and_audits_by_file_continue_when_a_full_disk_has_space_again(tmp_path: Path) -> None:
     full, second, small = found(tmp_path, 3).homes
     publisher, earlier, later = Publisher.generate(), tmp_path / "earlier", tmp_path / "later"
     async with serving(full, second), full.client() as client, second.client() as exporting:

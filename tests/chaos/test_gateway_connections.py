@@ -54,7 +54,7 @@ async def survived(folder: Path, connections: int) -> None:
             await answers(served)
 
 
-async def test_passing_connections_leave_the_gateway_and_the_operator_served(tmp_path: Path) -> None:
+async def test_short_connections_leave_the_gateway_and_the_operator_served(tmp_path: Path) -> None:
     await survived(tmp_path, 1_000)
 
 
@@ -73,7 +73,7 @@ def silent_elsewhere(port: int, count: int) -> Iterator[None]:
         yield
 
 
-async def test_more_silent_connections_than_there_are_places_keep_nobody_out(tmp_path: Path) -> None:
+async def test_more_silent_connections_than_slots_keep_no_client_out(tmp_path: Path) -> None:
     addresses = settings()
     async with shop(tmp_path, **addresses) as served:
         for address in addresses.values():

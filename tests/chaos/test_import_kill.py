@@ -93,11 +93,11 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_killed_in_the_middle_of_an_import_goes_on(tmp_path: Path) -> None:
+def test_a_node_killed_in_the_middle_of_an_import_continues_it(tmp_path: Path) -> None:
     killed_at_random(tmp_path, 2, 7)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(8))
-def test_a_node_killed_at_many_moments_of_an_import_goes_on(tmp_path: Path, seed: int) -> None:
+def test_a_node_killed_at_many_moments_of_an_import_continues_it(tmp_path: Path, seed: int) -> None:
     killed_at_random(tmp_path, 5, seed)

@@ -175,23 +175,23 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
 
 
 @pytest.mark.parametrize("point", AT_START)
-def test_a_ledger_that_dies_while_it_is_made_can_be_made_again(victim: Victim, point: str) -> None:
+def test_a_ledger_killed_while_it_is_created_can_be_created_again(victim: Victim, point: str) -> None:
     victim.die_at(point, 1)
     victim.die_after(0.1)
 
 
-def test_every_point_of_death_leaves_the_old_or_the_new_state(victim: Victim) -> None:
+def test_a_kill_at_each_point_leaves_the_old_or_the_new_state(victim: Victim) -> None:
     for nth, point in enumerate(AT_WORK):
         victim.die_at(point, 1 + nth % 4)
     assert set(victim.histogram()) >= {*AT_WORK, *AT_START}, "a point was never hit"
 
 
-def test_a_ledger_that_dies_while_it_is_closed_has_everything(victim: Victim) -> None:
+def test_a_ledger_killed_while_it_is_closed_has_everything(victim: Victim) -> None:
     victim.die_at("ledger.sums.end", 1)
     assert victim.entries and victim.far_size
 
 
-def test_death_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) -> None:
+def test_a_kill_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) -> None:
     chance = random.Random(7)
     for _ in range(6):
         victim.die_after(chance.uniform(0, 0.4))
@@ -200,7 +200,7 @@ def test_death_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) ->
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
-def test_many_deaths_at_every_point(victim: Victim, seed: int) -> None:
+def test_many_kills_at_every_point(victim: Victim, seed: int) -> None:
     chance = random.Random(seed)
     for point in chance.sample(AT_WORK, len(AT_WORK)):
         victim.die_at(point, chance.randint(1, 20))
@@ -209,7 +209,7 @@ def test_many_deaths_at_every_point(victim: Victim, seed: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
-def test_many_deaths_at_any_instant(victim: Victim, seed: int) -> None:
+def test_many_kills_at_any_instant(victim: Victim, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(20):
         victim.die_after(chance.expovariate(5))
@@ -218,6 +218,6 @@ def test_many_deaths_at_any_instant(victim: Victim, seed: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("fate", ["signal=KILL", "error=EIO", "error=ENOSPC"])
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
-def test_death_or_failure_of_any_write_to_the_disk(victim: Victim, call: str, fate: str) -> None:
+def test_a_kill_or_a_failure_of_any_write_to_the_disk(victim: Victim, call: str, fate: str) -> None:
     met = [victim.fails_at(call, fate, nth) for nth in (*range(1, 20), *range(20, 200, 20))]
     assert sum(met) > len(met) / 2, "the process hardly ever met its fate"

@@ -93,7 +93,7 @@ READS: dict[str, tuple[Lie, type[Event], str]] = {
 
 
 @pytest.mark.parametrize("what", READS)
-def test_a_pull_names_who_sent(scene: Scene, what: str) -> None:
+def test_a_pull_names_the_node_that_sent(scene: Scene, what: str) -> None:
     lie, kind, reason = READS[what]
     events: list[Event] = []
     with scene.liar.lying("Read", lie), scene.slowly(what):
@@ -241,7 +241,7 @@ def test_a_list_of_logs_is_bounded(scene: Scene, what: str) -> None:
         scene.go_on()
 
 
-def test_a_manifest_that_is_not_what_its_digest_says_is_named_and_had_elsewhere(scene: Scene) -> None:
+def test_a_manifest_with_a_wrong_digest_is_named_and_fetched_from_another_node(scene: Scene) -> None:
     events: list[Event] = []
     with scene.liar.lying("GetObject", other_object):
         pulled = scene.newcomer().pull(scene.known, to=scene.folder / "manifest", on_event=events.append)
@@ -282,7 +282,7 @@ def one_is_longer(log: RawLog) -> Sequence[RawLog]:
 
 
 @pytest.mark.parametrize("fork", [same_size, one_is_longer])
-def test_a_fork_is_found_in_one_round_and_proven_to_everybody(
+def test_a_fork_is_detected_in_one_round_and_proven_to_every_node(
     tmp_path: Path, fork: Callable[[RawLog], Sequence[RawLog]]
 ) -> None:
     with staged(tmp_path, interval=1.0) as scene:

@@ -48,7 +48,7 @@ async def survived(connections: int, changes: int) -> bytes:
             await child.wait()
 
 
-async def test_passing_connections_and_changes_of_pins_leave_a_mutual_port_serving() -> None:
+async def test_short_connections_and_changes_of_pins_leave_a_mutual_port_serving() -> None:
     assert await survived(4_000, 40) == b"survived 40 changes, 1 of 1 calls answered\n"
 
 

@@ -20,7 +20,7 @@ POINTS = ["ledger.compose.before-commit", "ledger.append.grown", "ledger.compose
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_node_that_dies_while_it_grants_has_granted_once_or_not_at_all(tmp_path: Path, point: str) -> None:
+async def test_a_node_killed_while_it_grants_has_granted_once_or_not_at_all(tmp_path: Path, point: str) -> None:
     lender, borrower = Lender(make_home(tmp_path / "home", 0)), Borrower()
     now = int(time.time()) // HOUR * HOUR
     window = Window(now, now + 240 * HOUR)

@@ -20,7 +20,7 @@ SIZE = 3 * PIECE_SIZE + 12_345
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "kept"), [("before-commit", 0), ("after-commit", 1)])
-async def test_a_node_that_dies_while_it_keeps_records_serves_on(tmp_path: Path, point: str, kept: int) -> None:
+async def test_a_node_killed_while_it_stores_records_continues_to_serve(tmp_path: Path, point: str, kept: int) -> None:
     publisher = Publisher.generate()
     (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes
     http = f"127.0.0.1:{free_port()}"

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.slow
-async def test_a_killed_node_goes_on_where_the_import_stood(tmp_path: Path) -> None:
+async def test_a_killed_node_continues_the_import_where_it_was(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
     http = f"127.0.0.1:{free_port()}"
     url = f"http://{http}/{NAME}/resolve/main/weights.bin"

@@ -38,7 +38,7 @@ async def started(home: NodeHome, fault: str) -> AsyncIterator[tuple[NodeProcess
 
 
 @pytest.mark.parametrize(("point", "size"), [("before-commit", 8), ("after-commit", 12)])
-async def test_a_killed_witness_stands_at_the_old_size_or_the_new_one(home: NodeHome, point: str, size: int) -> None:
+async def test_a_killed_witness_is_at_the_old_size_or_the_new_one(home: NodeHome, point: str, size: int) -> None:
     async with started(home, f"ledger.witness.{point}:2") as (node, witness):
         assert (await witness.add_checkpoint(LOG.submission(0, 8))).status_code == 200
         with pytest.raises(httpx2.TransportError):
@@ -53,7 +53,7 @@ async def test_a_killed_witness_stands_at_the_old_size_or_the_new_one(home: Node
 @pytest.mark.parametrize(
     "point", ["stage.before-commit", "stage.after-commit", "advance.before-commit", "cosign.before-commit"]
 )
-async def test_a_killed_mirror_goes_on_with_what_it_has(home: NodeHome, point: str) -> None:
+async def test_a_killed_mirror_continues_with_the_entries_that_it_has(home: NodeHome, point: str) -> None:
     async with started(home, f"ledger.{point}:1") as (node, mirror):
         await mirror.add_checkpoint(LOG.submission(0, 300))
         with pytest.raises(httpx2.TransportError):

@@ -114,7 +114,7 @@ def kill_while_mirroring(world: World, points: Iterable[str], *, sure: bool = Tr
     world.start(second)
 
 
-def test_a_node_that_dies_while_it_is_published_to(world: World) -> None:
+def test_a_node_is_killed_during_publications(world: World) -> None:
     world.start(world.homes[1])
     world.source(fresh=True)
     kill_while_publishing(world, [*AT_START, *NODE_PUBLISHES])
@@ -128,7 +128,7 @@ def kill_while_adopting(world: World) -> None:
     kill_while_publishing(world, NODE_ADOPTS, link=True)
 
 
-def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
+def test_a_node_is_killed_while_it_mirrors(world: World) -> None:
     first, second = world.homes
     world.start(first)
     kill_while_mirroring(world, [*AT_START, *NODE_MIRRORS])
@@ -142,7 +142,7 @@ def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
     world.settled()
 
 
-def test_a_node_that_dies_while_it_keeps_how_far_its_scrub_is(world: World) -> None:
+def test_a_node_is_killed_while_it_stores_the_position_of_its_scrub(world: World) -> None:
     first, second = world.homes
     for point in NODE_SCRUBS:
         (first.directory / "data" / "scrub.json").unlink(missing_ok=True)
@@ -190,7 +190,7 @@ async def fatten(home: NodeHome) -> None:
 
 
 @pytest.mark.long
-def test_many_deaths_at_every_point_of_the_nodes(world: World) -> None:
+def test_many_kills_at_every_point_of_the_nodes(world: World) -> None:
     chance = random.Random()
     first, second = world.homes
     world.start(second)
@@ -211,7 +211,7 @@ def test_many_deaths_at_every_point_of_the_nodes(world: World) -> None:
 
 
 @pytest.mark.long
-def test_many_deaths_of_either_node_at_any_instant(world: World) -> None:
+def test_many_kills_of_either_node_at_any_instant(world: World) -> None:
     chance = random.Random()
     for home in world.homes:
         world.start(home)
@@ -230,7 +230,7 @@ def test_many_deaths_of_either_node_at_any_instant(world: World) -> None:
 
 
 @pytest.mark.long
-def test_many_deaths_of_a_pull_at_any_instant(world: World) -> None:
+def test_many_kills_of_a_pull_at_any_instant(world: World) -> None:
     chance = random.Random()
     for home in world.homes:
         world.start(home)
@@ -284,7 +284,7 @@ def die(world: World, point: str, work: Callable[..., None], *arguments: object)
     assert world.victims.died(victim, point), f"{point} was not hit"
 
 
-def test_a_client_that_dies_while_it_publishes(world: World) -> None:
+def test_a_client_is_killed_while_it_publishes(world: World) -> None:
     first, second = world.homes
     world.start(first)
     world.start(second)
@@ -302,7 +302,7 @@ def test_a_client_that_dies_while_it_publishes(world: World) -> None:
     world.settled()
 
 
-def test_a_client_that_dies_while_it_pulls(world: World) -> None:
+def test_a_client_is_killed_while_it_pulls(world: World) -> None:
     first, second = world.homes
     world.start(first)
     world.start(second)
@@ -331,7 +331,7 @@ def test_a_client_that_dies_while_it_pulls(world: World) -> None:
     assert not scan_cache_dir(cache).warnings
 
 
-def test_a_pull_that_dies_among_its_pieces_fetches_only_what_was_in_flight(world: World) -> None:
+def test_a_pull_killed_between_pieces_fetches_only_those_that_were_in_flight(world: World) -> None:
     first, second = world.homes
     world.weights = WEIGHTS
     world.start(first)

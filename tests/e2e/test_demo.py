@@ -50,7 +50,7 @@ def nodes_running(directory: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
+def test_the_demo_runs_step_by_step(model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
     command = [str(command_server().comity), "demo", "--json", "--model", str(model), "--keep", str(keep)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -117,7 +117,7 @@ def test_interrupting_the_demo_leaves_no_process(comity: list[str], model: Path,
 
 
 @pytest.mark.slow
-def test_nodes_of_a_demo_that_was_killed_end_with_it(comity: list[str], model: Path, tmp_path: Path) -> None:
+def test_the_nodes_of_a_killed_demo_end_with_it(comity: list[str], model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
     command = [*comity, "demo", "--model", str(model), "--keep", str(keep)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

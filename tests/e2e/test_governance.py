@@ -202,7 +202,7 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> 
 
 
 @pytest.mark.long
-def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -> None:
+def test_of_two_drafts_one_wins_and_the_other_is_rebased_on_it(commons: Commons) -> None:
     first, second = commons.founders[1], commons.founders[3]
     winning = first.act("proposal", "new", "namespace", f"first={'1' * 64}")["subject"]
     losing = second.act("proposal", "new", "namespace", f"second={'2' * 64}")["subject"]
@@ -216,7 +216,7 @@ def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -
     assert {"first", "second"} <= wanted
 
 
-def test_a_member_that_leaves_stays_one_until_a_charter_says_so(commons: Commons) -> None:
+def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(commons: Commons) -> None:
     leaving = commons.founders[3]
     leaving.act("leave", "--text", "our mandate ends")
 
@@ -282,7 +282,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
 
 
 @pytest.mark.long
-def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_changes(
+def test_after_the_loss_of_the_quorum_a_federation_is_founded_again_and_nothing_else_changes(
     commons: Commons, tmp_path: Path
 ) -> None:
     left, owner = commons.founders[:2], commons.reader("an owner")

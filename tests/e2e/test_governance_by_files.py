@@ -173,7 +173,7 @@ def test_two_machines_of_one_member_share_nothing_but_the_carried_file(circle: C
     assert first.look("proposal", "ls")["epoch"] == 1
 
 
-def test_a_split_stalls_is_decided_in_the_second_round_and_the_loser_is_put_upon_it(circle: Circle) -> None:
+def test_a_split_vote_is_decided_in_the_second_round_and_the_losing_draft_is_rebased(circle: Circle) -> None:
     voters = circle.clerks[:3]
     ours, theirs = (
         one.sign("proposal", "new", "namespace", f"{name}={'5' * 64}")["subject"]
@@ -217,7 +217,7 @@ def forget(copied: Clerk) -> None:
     votes.chmod(0o600)
 
 
-def test_a_federation_is_founded_anew_by_files_and_each_owner_opts_in(circle: Circle) -> None:
+def test_a_federation_is_founded_again_by_files_and_each_owner_opts_in(circle: Circle) -> None:
     left = circle.clerks[:2]
     genesis, successor = circle.root / "genesis-2.json", circle.root / "successor.json"
     drafted = found(left, genesis, successor, "refound", "--offline")

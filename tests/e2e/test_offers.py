@@ -218,7 +218,7 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
     fair.shows(requests, [("requested", asked["line"])])
 
 
-def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
+def test_a_grant_is_made_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
     """Barcelona's officer asks no node, and Barcelona's node is not asked either."""
     lender, borrower, stick = fair.lender, fair.borrower, fair.folder / "stick"
     stick.mkdir()
@@ -257,7 +257,7 @@ def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) ->
     fair.shows(lambda: picked(fair.held(granted), "redeemed", "left"), [[200], [100]])
 
 
-def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> None:
+def test_a_pact_counts_only_after_its_beneficiary_declares_the_cut_off(fair: Fair) -> None:
     lender, borrower = fair.lender, fair.borrower
     pact = fair.granted("big:1:50", "pact", "new")
     drill = borrower.act("pact", "drill", pact[:12])
@@ -274,7 +274,7 @@ def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> 
     fair.shows(lambda: picked(fair.held(pact), "pact", "redeemed"), [True, [50]])
 
 
-def test_more_than_there_is_is_not_granted(fair: Fair) -> None:
+def test_more_than_the_offer_has_is_not_granted(fair: Fair) -> None:
     assert fair.loan
     free = 4 - sum(part["nodes"] for each in fair.seen["grants"] for part in each["allocations"])
     asked = fair.request(f"big:{free + 1}:10")

@@ -61,7 +61,7 @@ def _parted(tmp_path: Path) -> Iterator[Parted]:
         yield Parted(made, tuple(officers))
 
 
-def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parted, tmp_path: Path) -> None:
+def test_during_a_partition_nothing_is_decided_and_every_reader_keeps_access(parted: Parted, tmp_path: Path) -> None:
     first, second = parted.on(0)[0], parted.on(1)[0]
     draft = first.act("proposal", "new", "policy", "min_copies=3", "--text", "one more copy")["subject"]
     known_by(parted.officers, draft)

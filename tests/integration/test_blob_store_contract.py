@@ -44,13 +44,13 @@ def test_a_stored_blob_is_read_back(store: BlobStore) -> None:
     assert store.verify(DIGEST)
 
 
-def test_putting_twice_is_putting_once(store: BlobStore) -> None:
+def test_storing_twice_is_storing_once(store: BlobStore) -> None:
     store.put(DIGEST, DATA)
     store.put(DIGEST, DATA)
     assert list(store.sizes()) == [(DIGEST, len(DATA))]
 
 
-def test_several_objects_are_put_together_and_those_that_are_there_stay(store: BlobStore) -> None:
+def test_several_objects_are_stored_together_and_existing_ones_stay(store: BlobStore) -> None:
     objects = {sha256(data): data for data in (b"", b"one", b"two", DATA)}
     store.put(sha256(b"one"), b"one")
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_several_objects_are_put_together_and_those_that_are_there_stay(store: B
     store.put_all({})
 
 
-def test_of_objects_that_are_put_together_all_are_checked_before_one_is_stored(store: BlobStore) -> None:
+def test_objects_stored_together_are_all_checked_before_one_is_stored(store: BlobStore) -> None:
     with pytest.raises(Untrusted):
         store.put_all({sha256(b"one"): b"one", DIGEST: DATA + b"!"})
     assert list(store.sizes()) == []
@@ -203,7 +203,7 @@ def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> Non
     assert store.quarantined() == 2
 
 
-def test_quarantine_of_what_is_not_here_does_nothing(store: BlobStore) -> None:
+def test_quarantine_of_a_missing_blob_does_nothing(store: BlobStore) -> None:
     store.quarantine(DIGEST, "somebody else was faster")
     assert not store.has(DIGEST)
     assert store.quarantined() == 0
@@ -279,7 +279,7 @@ def test_free_space_is_a_number_or_unknown(store: BlobStore) -> None:
     assert free is None or free > 0
 
 
-def test_withheld_blobs_are_served_to_nobody_and_come_back_whole(store: BlobStore) -> None:
+def test_withheld_blobs_are_not_served_and_are_restored_whole(store: BlobStore) -> None:
     artifact, another = sha256(b"an artifact"), sha256(b"another artifact")
     store.put(DIGEST, DATA)
     store.put(sha256(b"kept"), b"kept")

@@ -85,7 +85,7 @@ def evaluated(shell: str, lines: str) -> dict[str, str]:
     return dict(json.loads(ran.stdout))
 
 
-def test_a_pinned_node_tells_a_url_at_which_its_gateway_answers(tmp_path: Path) -> None:
+def test_a_pinned_node_gives_the_url_of_its_gateway(tmp_path: Path) -> None:
     founded = found(tmp_path / "nodes", 1)
     (home,), url = founded.homes, f"http://127.0.0.1:{free_port()}"
     home.set("gateway", http=url.removeprefix("http://"), url=url)
@@ -119,7 +119,7 @@ def test_a_pinned_node_tells_a_url_at_which_its_gateway_answers(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("asked", [("env",), ("run-with", "--", "true")], ids=["env", "run-with"])
-def test_a_node_that_tells_nothing_is_said_to_and_the_next_step_named(
+def test_a_node_without_a_gateway_url_is_reported_with_the_next_step(
     federation: FakeFederation, asked: tuple[str, ...]
 ) -> None:
     error = refused(*asked)
@@ -151,7 +151,7 @@ def test_a_hostile_gateway_url_reaches_no_shell_and_no_terminal(federation: Fake
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_even_what_the_parser_would_let_through_is_quoted(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+def test_values_are_quoted_even_if_the_parser_accepted_anything(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     hostile = "https://models.example.org/'$(touch pwned)`touch pwned`\"; touch pwned\\"
     monkeypatch.setattr(GatewayUrl, "parse", lambda text: GatewayUrl(text, "https", Address("x", 443)))
     printed = run("env", "--url", hostile)
@@ -159,7 +159,7 @@ def test_even_what_the_parser_would_let_through_is_quoted(monkeypatch: pytest.Mo
     assert not Path("pwned").exists()
 
 
-def test_which_node_is_asked_of_the_user_where_there_are_several() -> None:
+def test_the_user_is_asked_for_a_node_if_there_are_several() -> None:
     with FakeFederation(("CH", "ES")).running() as federation:
         pin(federation.file())
         federation.nodes[1].gateway = GatewayUrl.parse(TOLD)
@@ -170,7 +170,7 @@ def test_which_node_is_asked_of_the_user_where_there_are_several() -> None:
         assert refused("env", "--node", "nobody").hint == "comity status"
 
 
-def test_without_a_pin_there_is_nobody_to_ask() -> None:
+def test_without_a_pin_no_node_is_known() -> None:
     assert refused("env").code == "NO-NODES"
 
 
@@ -180,9 +180,7 @@ def test_a_folder_that_is_named_is_not_passed_over(federation: FakeFederation, t
     assert refused("env", "--dir", str(tmp_path), "--node", name).code == "NO-GATEWAY"
 
 
-def test_a_distant_node_sends_nobody_to_this_machine(
-    federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_distant_nodes_loopback_url_is_not_used(federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def node(client: NodeClient) -> NodeFacts:
         return NodeFacts("comity/far", "node.example/log", gateway=GatewayUrl.parse("http://127.0.0.1:7480"))
 
@@ -195,7 +193,7 @@ def test_a_distant_node_sends_nobody_to_this_machine(
     assert (error.code, "this machine" in error.why) == ("NO-GATEWAY", True)
 
 
-def test_the_nodes_of_a_lab_tell_where_they_listen(tmp_path: Path) -> None:
+def test_the_nodes_of_a_lab_give_their_gateway_addresses(tmp_path: Path) -> None:
     for node in Lab.create(tmp_path / "lab", {}).nodes:
         told = NodeConfig.load(node.home / "node.toml", environ={}).gateway.advertised_url()
         assert str(told) == node.endpoint

@@ -51,7 +51,7 @@ def test_a_proof_that_nodes_keep_is_proven_here_once(federation: FakeFederation,
     assert set(found.nodes) == {first.node.record.name, second.node.record.name}
 
 
-def test_a_proof_that_proves_nothing_is_the_claim_of_the_node_that_shows_it(
+def test_an_invalid_proof_is_only_the_claim_of_the_node_that_shows_it(
     federation: FakeFederation, client: Client
 ) -> None:
     slanderer, victim, *_ = federation.nodes

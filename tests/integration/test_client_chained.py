@@ -92,7 +92,7 @@ def test_a_chain_proves_the_file_in_one_transfer(tmp_path: Path, client: Client,
 
 
 @pytest.mark.parametrize("piece", [0, 2, 3])
-def test_the_same_false_chain_from_everybody_costs_a_second_transfer_and_accuses_nobody(
+def test_the_same_false_chain_from_all_nodes_costs_a_second_transfer_and_accuses_no_node(
     tmp_path: Path, client: Client, federation: FakeFederation, tried: list[bool], piece: int
 ) -> None:
     """The publisher may have made it, so no node is at fault."""

@@ -57,7 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch, client: Client, *words: str) -> object:
     return ended.value.code
 
 
-def test_a_licence_is_published_as_spdx_spells_it(client: Client, publisher: Publisher, source: Path) -> None:
+def test_a_licence_is_published_in_its_spdx_spelling(client: Client, publisher: Publisher, source: Path) -> None:
     client.publish(source, "lab/tiny@v1", publisher=publisher, licence="apache-2.0 or mit")
     shown = client.show("lab/tiny@v1").publication
     assert shown is not None and shown.published.licence.spdx == "Apache-2.0 OR MIT"
@@ -164,7 +164,9 @@ def test_a_node_that_gives_false_positions_does_not_bring_an_older_statement_bac
         assert licence(client, reference) == "ISC"
 
 
-def test_a_correction_that_nothing_orders_says_so(client: Client, publisher: Publisher, source: Path) -> None:
+def test_a_correction_without_a_proven_order_is_reported_as_such(
+    client: Client, publisher: Publisher, source: Path
+) -> None:
     homeless = client.new_publisher("No home", "CH", "")
     for signer, nodes, expected in (
         (homeless, ["node-sg.example"], "nothing orders"),

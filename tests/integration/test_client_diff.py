@@ -153,7 +153,7 @@ def test_who_stands_behind_each_is_a_difference(client: Client, lab: Publisher, 
     assert [document[side]["basis"] for side in ("before", "after")] == ["claims", "claims"]
 
 
-def test_two_gguf_files_are_compared_by_what_they_say_of_themselves(tmp_path: Path, client: Client) -> None:
+def test_two_gguf_files_are_compared_by_their_metadata(tmp_path: Path, client: Client) -> None:
     floats: list[Named] = [("model.embed_tokens.weight", "F32", (4, 32), bytes(512))]
     for name, heads in (("first", 4), ("second", 8)):
         llama_gguf(tmp_path / name / "m.gguf", floats, "Q8_0", 1, heads, 2)
@@ -175,6 +175,6 @@ def test_weights_whose_header_is_damaged_are_said_to_be_not_compared(client: Cli
     assert any("model.safetensors cannot be read" in why for why in found.unread)
 
 
-def test_a_side_that_is_nowhere_is_named(client: Client, one: Path) -> None:
+def test_an_artifact_that_no_node_has_is_named(client: Client, one: Path) -> None:
     with pytest.raises(NotFound, match="lab/none"):
         client.compare(one, "lab/none@v1")

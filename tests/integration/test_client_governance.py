@@ -74,7 +74,7 @@ def read(governance: GovernanceClient, key: GovernanceKey, body: Digest, to: Fak
     return made.ceremony.statement.predicate
 
 
-def test_a_draft_is_read_twice_and_becomes_the_charter(
+def test_a_draft_gets_both_votes_and_becomes_the_charter(
     tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     keys = [key_of(tmp_path, fake) for fake in federation.nodes]
@@ -94,7 +94,7 @@ def test_a_draft_is_read_twice_and_becomes_the_charter(
     assert newest.certificates[1]
 
 
-def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
+def test_a_node_that_withholds_a_line_hides_nothing_that_another_shows(
     tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
@@ -106,16 +106,14 @@ def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
     assert governance.charter_state().draft(body.digest).text == "ours"
 
 
-def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, governance: GovernanceClient) -> None:
+def test_an_invented_epoch_of_a_node_changes_nothing(federation: FakeFederation, governance: GovernanceClient) -> None:
     current = governance.federation.body
     invented = draft_removal(current, federation.nodes[1].node.seat.id)
     charter(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
     assert governance.charter_state().current.digest == current.digest
 
 
-def test_nodes_that_are_down_are_named_and_missed_by_nobody(
-    federation: FakeFederation, governance: GovernanceClient
-) -> None:
+def test_unreachable_nodes_are_named_and_stop_nothing(federation: FakeFederation, governance: GovernanceClient) -> None:
     gone = federation.nodes[2].node.record.name
     federation.kill(gone)
     gathered = governance.gather()
@@ -150,7 +148,7 @@ def test_a_newcomer_asks_and_members_see_its_card(tmp_path: Path, federation: Fa
     assert (hope.by, hope.text, hope.consented, hope.quorum) == ("Institute CH", "they asked", False, 3)
 
 
-def test_a_card_that_does_not_prove_itself_is_nobodys_request(
+def test_a_card_that_does_not_prove_itself_is_no_request(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     first, second = federation.nodes[:2]
@@ -173,7 +171,7 @@ def test_copies_of_a_home_log_come_member_by_member(
     assert [reading.body for reading in decided.found] == [body.digest]
 
 
-def test_without_a_pin_or_a_node_there_is_no_chamber_and_no_answer(
+def test_without_a_pin_or_a_node_there_is_no_charter_state_and_no_answer(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     with pytest.raises(NotFound) as which:

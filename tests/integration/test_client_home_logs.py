@@ -154,7 +154,7 @@ def test_a_log_is_checked_by_the_key_of_its_owner(
         client.log_checkpoint("elsewhere.example/log")
 
 
-def test_a_log_that_grew_is_consistent_with_what_was_seen_of_it(
+def test_a_grown_log_is_consistent_with_its_remembered_checkpoint(
     client: Client, federation: LyingFederation, publish: Publish, tmp_path: Path
 ) -> None:
     publish("v1", "MIT")

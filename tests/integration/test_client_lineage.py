@@ -67,7 +67,7 @@ def run(*words: str | Path) -> str:
     return ran.output
 
 
-def test_nodes_tell_the_whole_line_up(client: Client, chain: dict[str, Digest]) -> None:
+def test_nodes_give_the_whole_lineage(client: Client, chain: dict[str, Digest]) -> None:
     graph = client.lineage("lab/tiny-bf16@v1").graph
     assert [node.digest for node in graph.nodes] == [chain[name] for name in ("tiny-bf16", "tiny", "base")]
     assert {edge.basis for edge in graph.edges} == {"claimed"}
@@ -78,7 +78,7 @@ def test_nodes_tell_the_whole_line_up(client: Client, chain: dict[str, Digest]) 
     ]
 
 
-def test_a_logged_derivation_is_on_its_edge_with_who_signed_it(
+def test_a_logged_derivation_is_on_its_edge_with_its_signer(
     tmp_path: Path, client: Client, chain: dict[str, Digest]
 ) -> None:
     checker = client.new_publisher("Checking lab", "ES", "node-es.example/log")
@@ -90,7 +90,7 @@ def test_a_logged_derivation_is_on_its_edge_with_who_signed_it(
     assert "Checking lab" in run("lab/tiny-bf16@v1")
 
 
-def test_a_pull_takes_the_line_up_along_so_that_it_is_judged_without_a_network(
+def test_a_pull_stores_the_lineage_so_that_it_is_judged_without_a_network(
     tmp_path: Path, client: Client, chain: dict[str, Digest]
 ) -> None:
     pulled = client.pull("lab/tiny-bf16@v1", to=tmp_path / "mine")
@@ -101,7 +101,7 @@ def test_a_pull_takes_the_line_up_along_so_that_it_is_judged_without_a_network(
     assert [node.title for node in graph.nodes] == ["lab/tiny-bf16@v1", "lab/tiny@v1", "lab/base@v1"]
 
 
-def test_edges_are_made_again_where_both_sides_are_here(client: Client, chain: dict[str, Digest]) -> None:
+def test_derivations_are_checked_where_both_artifacts_are_here(client: Client, chain: dict[str, Digest]) -> None:
     for name in ("tiny-bf16", "tiny"):
         client.pull(f"lab/{name}@v1")
     checked = client.lineage("lab/tiny-bf16@v1", check=True)
@@ -135,7 +135,7 @@ def test_a_parent_that_no_node_knows_is_missing(
     assert "no claims found" in run("lab/orphan@v1")
 
 
-def test_a_parent_given_by_name_is_published_by_the_digest_that_it_stands_for(
+def test_a_parent_given_by_name_is_published_with_its_digest(
     tmp_path: Path, client: Client, lab: Publisher, chain: dict[str, Digest]
 ) -> None:
     folder = write_safetensors(tmp_path / "late" / "model.safetensors", WEIGHTS[1:]).parent

@@ -88,7 +88,7 @@ def test_a_publication_has_its_model_sig_among_its_files(
     assert row.summary.endswith(f"; model.sig by key {str(receipt.model_key)[:16]} (ecdsa-p256), 4 files")
 
 
-def test_a_pull_can_require_it(tmp_path: Path, client: Client, source: Path, publisher: Publisher) -> None:
+def test_a_pull_can_require_a_model_sig(tmp_path: Path, client: Client, source: Path, publisher: Publisher) -> None:
     receipt = publish(client, source, publisher)
     stranger = ModelSigningRule(keys=(ModelKey.of_raw(PrivateKey.generate("ecdsa-p256").public),), require=True)
     with pytest.raises(Unavailable, match=r"model\.sig by an unlisted key"):
@@ -101,7 +101,7 @@ def test_a_pull_can_require_it(tmp_path: Path, client: Client, source: Path, pub
     assert "model.sig by key" in again.verdict.row("signatures").summary
 
 
-def test_an_artifact_without_one_is_refused_before_a_byte_is_fetched(
+def test_an_artifact_without_a_model_sig_is_refused_before_a_byte_is_fetched(
     tmp_path: Path, client: Client, source: Path, publisher: Publisher
 ) -> None:
     own_key(publisher)
@@ -118,7 +118,7 @@ def test_publishing_again_signs_nothing_new_and_logs_nothing_twice(
     assert (first.artifact, first.logged[0].index) == (again.artifact, again.logged[0].index)
 
 
-def test_ones_own_older_model_sig_is_replaced_and_anybody_elses_is_kept(
+def test_the_publishers_older_model_sig_is_replaced_and_anothers_is_kept(
     client: Client, source: Path, publisher: Publisher
 ) -> None:
     before = publish(client, source, publisher).artifact
@@ -148,7 +148,7 @@ def test_a_signing_key_is_private_made_once_and_never_shown(client: Client, sour
     assert "PRIVATE" not in run("publisher", "show", "Lab One").stdout
 
 
-def test_the_command_line_writes_one_and_says_by_which_key(
+def test_the_command_line_writes_a_model_sig_and_names_its_key(
     tmp_path: Path, client: Client, source: Path, publisher: Publisher
 ) -> None:
     (source / ".gitattributes").write_text("*.bin filter=lfs\n")
@@ -160,9 +160,7 @@ def test_the_command_line_writes_one_and_says_by_which_key(
     assert "model.sig does not cover, as with other tools of the format: .gitattributes" in result.output
 
 
-def test_a_key_of_ones_own_signs_where_it_is_given(
-    tmp_path: Path, client: Client, source: Path, publisher: Publisher
-) -> None:
+def test_a_given_key_signs(tmp_path: Path, client: Client, source: Path, publisher: Publisher) -> None:
     write_keys(tmp_path / "key.pem", [PrivateKey.generate("ecdsa-p384")])
     words = ("publish", source, "--as", f"lab-{publisher.id[:8]}/own@v1", "--licence", "mit")
     assert run(*words, "--model-sig-key", tmp_path / "key.pem").exception is None

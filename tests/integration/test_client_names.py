@@ -65,7 +65,7 @@ def rivals(federation: FakeFederation, count: int, node: int = 3) -> list[Identi
     return made
 
 
-def test_a_claim_that_comes_later_leaves_a_name_as_it_was_for_everybody(
+def test_a_later_claim_changes_a_name_for_no_user(
     tmp_path: Path, client: Client, federation: FakeFederation, published: Release
 ) -> None:
     artifact = published.published.artifact
@@ -93,7 +93,7 @@ def test_the_first_resolution_is_remembered_until_it_is_unbound(
         client.unbind("swiss-ai/tiny")
 
 
-def test_forty_claimed_authors_keep_nobody_from_pulling(
+def test_forty_claimed_authors_stop_no_pull(
     tmp_path: Path, client: Client, federation: FakeFederation, published: Release
 ) -> None:
     for number in range(40):
@@ -123,7 +123,7 @@ def test_a_node_that_answers_with_junk_costs_its_own_answer_only(
     assert slow or any("gave 3000 unproven lines" in note for note in notes)
 
 
-def test_a_remembered_publisher_who_is_withheld_is_not_replaced(
+def test_a_remembered_publisher_that_nodes_withhold_is_not_replaced(
     client: Client, federation: FakeFederation, published: Release
 ) -> None:
     client.resolve("swiss-ai/tiny")

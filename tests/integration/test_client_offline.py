@@ -97,7 +97,7 @@ def test_the_command_says_what_the_answer_rests_on(pulled: Pulled, capsys: pytes
     assert json.loads(capsys.readouterr().out)["cache"]["cosigned_at"] == NOW
 
 
-def test_nodes_that_answer_and_do_not_know_it_are_not_said_to_be_silent(
+def test_nodes_that_answer_without_the_name_are_not_reported_as_silent(
     pulled: Pulled, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for fake in pulled.federation.nodes:

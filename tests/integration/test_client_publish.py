@@ -165,7 +165,7 @@ def test_one_node_of_two_is_enough(
     assert [logged.node for logged in receipt.logged] == ["node-es.example"]
 
 
-def test_an_upload_goes_on_where_it_was_cut(
+def test_an_upload_continues_where_it_was_cut(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
     big = FILES["model.safetensors"]
@@ -175,7 +175,7 @@ def test_an_upload_goes_on_where_it_was_cut(
 
 
 @pytest.mark.parametrize("change", [b"", b"short", bytes(5 * 1024 * 1024)], ids=["emptied", "shorter", "other bytes"])
-def test_a_file_that_changed_after_it_was_signed_is_said_to_have_changed(
+def test_a_file_that_changed_after_signing_is_reported_as_changed(
     tmp_path: Path, client: Client, publisher: Publisher, change: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uplink, "RETRY_DELAY", 0)
@@ -257,7 +257,7 @@ def test_a_later_claimant_changes_nothing_until_the_owner_binds_the_name(
     assert client.resolve("lab/tiny@v1").artifact == mine.artifact
 
 
-def test_lineage_and_documents_are_in_the_dossier(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+def test_show_has_lineage_and_documents(tmp_path: Path, client: Client, publisher: Publisher) -> None:
     parents = [Parent("finetune", "swiss-ai/base@v1")]
     client.publish(
         write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", parents=parents
@@ -302,7 +302,9 @@ def test_a_name_without_version_is_asked_for_once_with_its_publisher(
     assert asked.count(publisher.id) == 4
 
 
-def test_search_finds_by_words_and_says_who_proves_it(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+def test_search_finds_by_words_and_names_the_proving_nodes(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
     (listing,) = client.search("TINY lab")
     assert (listing.name, listing.label, listing.proven) == ("lab/tiny@v1", "Lab One", True)
@@ -325,7 +327,7 @@ def test_search_offers_near_names_and_lists_a_republication_once(
     assert client.search("llama") == client.search("mistral large") == []
 
 
-def test_whereis_tells_copies_from_claims(
+def test_whereis_separates_copies_and_claims(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
@@ -337,7 +339,7 @@ def test_whereis_tells_copies_from_claims(
     assert replicas["node-kr.example"].why
 
 
-def test_status_shows_who_answers_and_who_cosigned(client: Client, federation: FakeFederation) -> None:
+def test_status_shows_which_nodes_answer_and_cosigned(client: Client, federation: FakeFederation) -> None:
     federation.kill("node-kr.example")
     states = {state.name: state for state in client.status()}
     assert states["node-ch.example"].cosigners == (
@@ -350,7 +352,7 @@ def test_status_shows_who_answers_and_who_cosigned(client: Client, federation: F
     assert states["node-kr.example"].why
 
 
-def test_new_keys_that_no_node_took_are_not_made_again(
+def test_new_keys_that_no_node_accepted_are_used_again(
     client: Client, publisher: Publisher, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(client.home.root))
@@ -362,7 +364,7 @@ def test_new_keys_that_no_node_took_are_not_made_again(
     assert ran.exception.hint.startswith(f"the new keys are in {made.keys}")
 
 
-def test_a_node_that_was_named_and_did_not_log_it_is_an_exit_status(
+def test_a_named_node_that_did_not_log_a_statement_is_an_exit_status(
     client: Client, publisher: Publisher, federation: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(client.home.root))
@@ -424,7 +426,7 @@ def test_a_log_that_forked_is_caught_by_check_where_no_node_proves_anything(
     assert [item.log for item in client.misbehaviour()] == [origin]
 
 
-def test_a_log_that_is_shorter_than_before_continues_nothing(client: Client, federation: FakeFederation) -> None:
+def test_a_log_that_is_shorter_than_before_is_refused(client: Client, federation: FakeFederation) -> None:
     origin, log = "node-ch.example/log", federation.nodes[0].log
     earlier = fork(log, log.tree.size - 1)
     client.log_check(origin)
@@ -447,7 +449,7 @@ def test_with_every_node_down_the_error_names_each(client: Client, federation: F
     assert all(fake.node.record.name in caught.value.why for fake in federation.nodes)
 
 
-def test_a_publisher_changes_its_key_and_what_it_signs_with_either_stays_its_own(
+def test_statements_under_a_publishers_old_and_new_key_stay_its_own(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
@@ -468,7 +470,7 @@ def test_a_publisher_changes_its_key_and_what_it_signs_with_either_stays_its_own
         assert pulled.verdict.row("signatures").state == "pass"
 
 
-def test_a_recovery_key_that_was_moved_away_is_named_and_another_ones_is_refused(
+def test_a_missing_recovery_key_is_named_and_anothers_is_refused(
     tmp_path: Path, client: Client, publisher: Publisher
 ) -> None:
     away = tmp_path / "stick.pem"
@@ -485,9 +487,7 @@ def test_a_recovery_key_that_was_moved_away_is_named_and_another_ones_is_refused
     assert second.keys.name == "rotation-2"
 
 
-def test_an_unknown_version_is_named_and_so_are_those_that_there_are(
-    tmp_path: Path, client: Client, publisher: Publisher
-) -> None:
+def test_an_unknown_version_is_named_with_the_known_ones(tmp_path: Path, client: Client, publisher: Publisher) -> None:
     client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
     with pytest.raises(NotFound, match="lab/tiny@v2 is not published") as raised:
         client.pull("lab/tiny@v2", to=tmp_path / "model")

@@ -71,7 +71,7 @@ def published(folder: Path, federation: FakeFederation, version: str) -> Release
     return made
 
 
-def test_a_resolution_ends_though_the_home_node_proves_one_line_at_two_places_in_turn(
+def test_a_resolution_ends_though_the_home_node_proves_two_indexes_of_a_line_in_turn(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     _, newest = (published(tmp_path, federation, version) for version in ("v1", "v2"))
@@ -85,7 +85,7 @@ def test_a_resolution_ends_though_the_home_node_proves_one_line_at_two_places_in
     assert home.asked < MANY
 
 
-def test_a_line_that_its_home_log_holds_twice_has_the_place_that_it_had_first(
+def test_a_line_that_its_home_log_has_twice_counts_at_its_first_index(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     older, newest = (published(tmp_path, federation, version) for version in ("v1", "v2"))
@@ -94,7 +94,7 @@ def test_a_line_that_its_home_log_holds_twice_has_the_place_that_it_had_first(
     assert client.resolve("swiss-ai/tiny").artifact == newest.published.artifact
 
 
-def test_a_place_that_nobody_proves_makes_no_version_the_newest(
+def test_an_unproven_index_makes_no_version_the_newest(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     elsewhere = federation.nodes[1]

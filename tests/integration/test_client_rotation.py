@@ -65,7 +65,7 @@ def test_a_pack_shows_offline_that_a_retired_key_signed_in_time(
     assert client.verify(tmp_path / "model").exit_status == 4
 
 
-def test_a_stolen_old_key_publishes_for_nobody_who_pinned_the_rotation(
+def test_a_stolen_old_key_publishes_nothing_for_users_that_pinned_the_rotation(
     tmp_path: Path, client: Client, made: Release, federation: FakeFederation
 ) -> None:
     owner, rotation = rotate(federation)

@@ -69,7 +69,7 @@ def test_an_artifact_is_found_by_its_printed_digits(client: Client, published: R
     assert client.verify(short(digest)).artifact == digest, "without a network, from the cache"
 
 
-def test_digits_that_begin_two_artifacts_are_refused_with_both(
+def test_ambiguous_digits_are_refused_with_both_artifacts(
     client: Client, published: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digest = published.published.artifact
@@ -82,9 +82,7 @@ def test_digits_that_begin_two_artifacts_are_refused_with_both(
     assert client.show(f"sha256:{digest[:10]}").artifact == digest
 
 
-def test_a_list_too_long_to_be_sure_of_is_no_answer(
-    client: Client, published: Release, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_list_is_no_answer(client: Client, published: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "MAX_LISTED", 0)
     with pytest.raises(Malformed) as caught:
         client.show(f"sha256:{published.published.artifact[:10]}")
@@ -97,7 +95,7 @@ def test_a_list_too_long_to_be_sure_of_is_no_answer(
 
 @pytest.mark.parametrize("command", ["show", "pull", "whereis", "verify", "lineage"])
 @pytest.mark.parametrize("reference", ["sha256:d1f021", "sha256:xyz", "apertus", "a/b@sha256:12"])
-def test_a_reference_that_is_none_is_a_usage_error(client: Client, command: str, reference: str) -> None:
+def test_an_invalid_reference_is_a_usage_error(client: Client, command: str, reference: str) -> None:
     assert ends(command, reference) == 2
 
 
@@ -115,7 +113,7 @@ def test_a_mistyped_id_is_a_usage_error(client: Client, tmp_path: Path) -> None:
         assert ends(*words) == 2, words
 
 
-def test_digits_of_nothing_are_not_found(client: Client, published: Release) -> None:
+def test_unknown_digits_are_not_found(client: Client, published: Release) -> None:
     with pytest.raises(NotFound) as caught:
         client.show("sha256:" + "0" * 12)
     assert caught.value.code == "UNKNOWN-ID"

@@ -89,7 +89,7 @@ def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, publi
     assert client.verify(tmp_path / "model", policy=demanding).row("documents").state == "pass"
 
 
-def test_an_evaluation_that_was_announced_first_is_told_so_and_exported(
+def test_an_announced_evaluation_is_shown_as_announced_and_exported(
     tmp_path: Path, client: Client, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab = client.new_publisher("Evaluation lab", "ES", "node-es.example/log")
@@ -116,7 +116,7 @@ def test_an_evaluation_that_was_announced_first_is_told_so_and_exported(
     assert "NO-EVALUATION" in capsys.readouterr().err
 
 
-def test_rehashed_is_said_only_after_it_was_done(
+def test_a_rehashed_statement_is_signed_only_after_rehashing(
     tmp_path: Path, client: Client, publisher: Publisher, published: Path
 ) -> None:
     with pytest.raises(NotFound) as absent:
@@ -135,7 +135,7 @@ def test_rehashed_is_said_only_after_it_was_done(
     assert client.log_checkpoint("node-ch.example/log").checkpoint.size == size
 
 
-def test_a_folder_that_nobody_published_is_not_vouched_for(
+def test_a_folder_without_a_publication_is_not_vouched_for(
     tmp_path: Path, client: Client, publisher: Publisher, published: Path
 ) -> None:
     other = write(tmp_path / "other", {"README.md": b"# Other\n"})
@@ -144,7 +144,7 @@ def test_a_folder_that_nobody_published_is_not_vouched_for(
     assert client.vouch(published, "rehashed", by=publisher).artifact == client.resolve(NAME).artifact
 
 
-def test_a_lost_key_is_told_everywhere(
+def test_a_compromised_key_is_shown_by_every_command(
     tmp_path: Path, client: Client, publisher: Publisher, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client.bind("lab", publisher.id)
@@ -162,7 +162,7 @@ def test_a_lost_key_is_told_everywhere(
     assert "from entry 0 of node-ch.example/log on" in capsys.readouterr().err
 
 
-def test_which_key_was_lost_can_be_named(client: Client, publisher: Publisher, published: Path) -> None:
+def test_the_compromised_key_can_be_named(client: Client, publisher: Publisher, published: Path) -> None:
     first = publisher.signer().public.id
     changed, _ = client.change_keys(publisher)
     client.report_lost_key(changed, 1_000, "retired, and found later")

@@ -78,7 +78,7 @@ def publish(lab: Lab, source: Path, name: str = "swiss-ai/tiny@v1", **more: Any)
     assert receipt.logged[0].size > receipt.logged[0].index
 
 
-def test_publish_replicate_pull_verify_and_outlive_the_origin(tmp_path: Path, running: Lab) -> None:
+def test_an_artifact_is_published_copied_pulled_verified_and_outlives_its_node(tmp_path: Path, running: Lab) -> None:
     source = model(tmp_path / "source", weights=BYTES)
     publish(running, source)
     first = eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "first"))
@@ -105,7 +105,7 @@ def test_publish_replicate_pull_verify_and_outlive_the_origin(tmp_path: Path, ru
     assert running.client.verify(tmp_path / "first").exit_status == 0
 
 
-def test_a_pull_goes_on_when_all_holders_but_one_are_killed(tmp_path: Path, running: Lab) -> None:
+def test_a_pull_continues_when_all_holders_but_one_are_killed(tmp_path: Path, running: Lab) -> None:
     source = model(tmp_path / "source", weights=4 * BYTES)
     publish(running, source)
     eventually(lambda: all_hold(running.client, "swiss-ai/tiny"), bool)
@@ -124,7 +124,7 @@ def test_a_pull_goes_on_when_all_holders_but_one_are_killed(tmp_path: Path, runn
     assert contents(tmp_path / "model") == contents(source)
 
 
-def test_a_killed_client_goes_on_where_it_was(tmp_path: Path, running: Lab) -> None:
+def test_a_killed_client_continues_where_it_was(tmp_path: Path, running: Lab) -> None:
     source = model(tmp_path / "source", weights=8 * BYTES)
     publish(running, source)
     eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "probe", include=["config.json"]))
@@ -167,7 +167,7 @@ def test_an_operator_publishes_by_link_where_the_open_port_is_closed(tmp_path: P
     assert contents(tmp_path / "model") == contents(source)
 
 
-def test_a_new_version_is_had_by_its_bare_name_and_a_yank_moves_it_back(tmp_path: Path, running: Lab) -> None:
+def test_a_bare_name_gives_the_new_version_and_after_a_yank_the_older_one(tmp_path: Path, running: Lab) -> None:
     publish(running, model(tmp_path / "one"), "swiss-ai/tiny@v1")
     publish(running, model(tmp_path / "two", seed=2), "swiss-ai/tiny@v2")
     eventually(lambda: running.client.resolve("swiss-ai/tiny").title, lambda title: title == "swiss-ai/tiny@v2")
@@ -179,7 +179,7 @@ def test_a_new_version_is_had_by_its_bare_name_and_a_yank_moves_it_back(tmp_path
     assert [advisory.kind for advisory in advisories] == ["yank"]
 
 
-def test_a_member_vouches_by_its_governance_keys_and_is_counted(
+def test_a_members_vouched_statement_under_governance_keys_counts(
     tmp_path: Path, running: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(running, model(tmp_path / "source", weights=100_000))

@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Client:
     return Client(Home(tmp_path / "home"), limits=TransferLimits(patience=PATIENCE))
 
 
-def test_a_folder_says_how_much_it_takes(folder: Path, client: Client) -> None:
+def test_the_memory_of_a_folders_model_is_computed(folder: Path, client: Client) -> None:
     model = client.model(folder)
     assert model.weights.by_type == {"U8": 5_000_107}
     assert model.weights.source == "the headers of 2 files"
@@ -46,16 +46,14 @@ def test_a_folder_says_how_much_it_takes(folder: Path, client: Client) -> None:
     assert model.cache.bytes(10, 1, 2) == 2 * 10 * 2 * 64 * 2
 
 
-def test_a_file_whose_header_is_no_header_is_judged_by_its_size(folder: Path, client: Client) -> None:
+def test_a_file_with_an_invalid_header_is_counted_by_its_size(folder: Path, client: Client) -> None:
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"\xff" * 100)
     first = (folder / "model-00001-of-00002.safetensors").stat().st_size
     assert client.model(folder).weights.by_type == {"unknown": first + 100}
 
 
 @pytest.mark.parametrize("config", [None, b"", b"[]", b"{", b"[" * 100_000, b'{"model_type": 7}'])
-def test_a_configuration_that_says_nothing_leaves_the_cache_unknown(
-    folder: Path, client: Client, config: bytes | None
-) -> None:
+def test_an_empty_configuration_leaves_the_cache_unknown(folder: Path, client: Client, config: bytes | None) -> None:
     (folder / "config.json").unlink()
     if config is not None:
         (folder / "config.json").write_bytes(config)
@@ -79,7 +77,7 @@ def test_a_folder_without_weights_fits_nowhere(tmp_path: Path, client: Client) -
     assert refused.value.code == "NO-WEIGHTS"
 
 
-def test_nodes_say_the_same_and_no_weights_are_fetched(
+def test_nodes_give_the_same_result_and_no_weights_are_fetched(
     folder: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))

@@ -130,7 +130,7 @@ async def type_in(home: Path, *commands: str) -> list[subprocess.CompletedProces
     return done
 
 
-async def test_an_official_reads_the_answers_and_nothing_stands_in_the_way(tmp_path: Path) -> None:
+async def test_an_official_finds_all_answers_on_accessible_pages(tmp_path: Path) -> None:
     shots = Path(os.environ.get("COMITY_TESTS_SCREENSHOTS") or tmp_path / "shots")
     person = {"name": "ada", "password": PASSWORD}
     with glewlwyd(tmp_path) as provider:

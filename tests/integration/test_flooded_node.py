@@ -37,9 +37,7 @@ def write(home: NodeHome, lines: list[bytes]) -> None:
     opened.close()
 
 
-async def test_reads_of_flooded_names_that_are_given_up_go_no_further(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_home(tmp_path / "node", 0)
     write(home, [FLOOD.inception, *(FLOOD.publish(f"flood/n{number}@v1", JUNK) for number in range(NAMES))])
     reads, gate = Counter[str](), threading.Event()

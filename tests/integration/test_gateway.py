@@ -76,9 +76,7 @@ async def test_no_answer_can_be_run_or_framed_by_a_browser(home: NodeHome) -> No
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_a_request_whose_head_does_not_come_or_does_not_end_is_cut_off(
-    home: NodeHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_request_without_a_complete_head_is_cut_off(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
     async with serving(home, companion=serve_gateway) as (listening,):
         port = int(listening.http.rpartition(":")[2])
@@ -98,7 +96,7 @@ async def test_bytes_that_are_not_http_are_refused(home: NodeHome) -> None:
         writer.close()
 
 
-async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: NodeHome) -> None:
+async def test_an_address_that_asks_too_often_gets_a_retry_time(home: NodeHome) -> None:
     home.set("gateway", calls_per_second=0.1)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
@@ -110,7 +108,7 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: No
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
-async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhere(
+async def test_silent_connections_of_one_block_are_closed_for_a_client_of_another_block(
     home: NodeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "connection_limits", lambda: ConnectionLimits(mutual=8, open=8, http=8, blobs=8))
@@ -124,7 +122,7 @@ async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhe
                 assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_a_body_that_comes_byte_by_byte_is_given_up(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_arrives_byte_by_byte_is_cut_off(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "STALLED", 0.5)
     async with serving(home, companion=serve_gateway) as (listening,):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))

@@ -122,7 +122,7 @@ def test_requests_may_be_sent_ahead(site: BlobSite, port: int) -> None:
         ("/blobs/" + "0" * 64, 403, "URL-FORGED"),
     ],
 )
-def test_without_a_signature_nothing_is_opened(site: BlobSite, port: int, target: str, status: int, code: str) -> None:
+def test_without_a_signature_nothing_is_served(site: BlobSite, port: int, target: str, status: int, code: str) -> None:
     got, fields, _ = get(port, target)
     assert (got, fields["x-error-code"]) == (status, code)
 
@@ -147,7 +147,7 @@ def test_a_damaged_blob_is_a_503_and_no_byte_of_it(site: BlobSite, port: int) ->
     assert [delivery.code for delivery in site.deliveries] == ["BLOB-DAMAGED", "NOT-FOUND"]
 
 
-def test_damage_further_on_cuts_the_connection(site: BlobSite, port: int) -> None:
+def test_damage_after_the_first_piece_cuts_the_connection(site: BlobSite, port: int) -> None:
     digest, data = site.add(SIZE)
     site.flip(digest, PIECE_SIZE)
     with pytest.raises(http.client.IncompleteRead) as cut:
@@ -155,7 +155,7 @@ def test_damage_further_on_cuts_the_connection(site: BlobSite, port: int) -> Non
     assert cut.value.partial == data[:PIECE_SIZE]
 
 
-def test_deliveries_are_told(site: BlobSite, port: int) -> None:
+def test_finished_answers_are_reported(site: BlobSite, port: int) -> None:
     digest, _ = site.add(1000)
     get(port, site.path(digest), Range="bytes=10-19")
     _until(lambda: site.deliveries)
@@ -185,7 +185,7 @@ def test_many_clients_at_once_get_the_right_bytes(site: BlobSite, port: int) -> 
     assert site.records.asked == [digest]
 
 
-def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_delays_no_other(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
     digest, data = site.add(24 * PIECE_SIZE)
     monkeypatch.setattr(pipe, "STALLED", 1.0)
     monkeypatch.setattr(pipe, "SLOWEST", 1e9)
@@ -202,7 +202,7 @@ def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_stalled_clients_cost_a_buffer_each_and_no_more(site: BlobSite, identity: TlsIdentity, encrypted: bool) -> None:
+def test_stalled_clients_cost_one_buffer_each(site: BlobSite, identity: TlsIdentity, encrypted: bool) -> None:
     clients, size = 64, 24 * PIECE_SIZE
     digest, data = site.add(size)
     request = f"GET {site.path(digest)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -224,7 +224,7 @@ def test_stalled_clients_cost_a_buffer_each_and_no_more(site: BlobSite, identity
             assert get(port, site.path(digest))[2] == data
 
 
-def test_a_client_that_says_nothing_is_let_go(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_disconnected(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE", 0.2)
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     with site.serving() as port:
@@ -236,7 +236,7 @@ def test_a_client_that_says_nothing_is_let_go(site: BlobSite, monkeypatch: pytes
             assert slow.recv(1) == b""
 
 
-def test_beyond_its_places_a_newcomer_of_the_same_block_is_closed_at_once(site: BlobSite) -> None:
+def test_a_connection_of_a_block_that_has_all_its_slots_is_closed_immediately(site: BlobSite) -> None:
     digest, data = site.add(100)
     with site.serving(connections=2) as port:
         held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
@@ -248,7 +248,7 @@ def test_beyond_its_places_a_newcomer_of_the_same_block_is_closed_at_once(site: 
         assert get(port, site.path(digest))[2] == data
 
 
-def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhere(site: BlobSite) -> None:
+def test_silent_connections_of_one_block_are_closed_for_a_client_of_another_block(site: BlobSite) -> None:
     digest, data = site.add(100)
     with site.serving(connections=8) as port, ExitStack() as stack:
         for _ in range(8):

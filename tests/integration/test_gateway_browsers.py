@@ -66,7 +66,7 @@ def test_an_origin_in_the_settings_is_exact(tmp_path: Path, origin: str) -> None
 
 
 @pytest.mark.parametrize("name", ["tests/model", "tests/model.git", "nobody/nothing"])
-async def test_git_is_told_in_one_sentence_what_this_is(tmp_path: Path, name: str) -> None:
+async def test_git_gets_an_explanation_in_one_sentence(tmp_path: Path, name: str) -> None:
     git = needs("git", unlock="apt-get install git")
     async with shop(tmp_path, public=False) as node:
         command = (git, "clone", f"{node.url}/{name}", str(tmp_path / "clone"))

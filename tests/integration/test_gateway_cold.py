@@ -54,7 +54,7 @@ async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Pat
         assert road.passed[digest] == SIZE
 
 
-async def test_without_the_setting_it_is_refused(tmp_path: Path, road: Road) -> None:
+async def test_without_the_setting_a_missing_file_is_refused(tmp_path: Path, road: Road) -> None:
     async with (
         shops(tmp_path, cold="off") as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
@@ -103,7 +103,7 @@ async def _closed(client: socket.socket) -> None:
     client.close()
 
 
-async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_goes_on_from_there(
+async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_continues_it(
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cold, "LINGER", 0.2)
@@ -146,7 +146,7 @@ async def test_readers_join_the_fetch_of_a_node_that_copies_the_file_anyway(tmp_
         assert road.passed[digest] == SIZE
 
 
-async def test_a_liar_is_left_for_an_honest_peer(tmp_path: Path, road: Road) -> None:
+async def test_a_lying_peer_is_replaced_by_an_honest_one(tmp_path: Path, road: Road) -> None:
     async with shops(tmp_path, full=2) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
         road.liars = {both.full[0].name}
@@ -154,7 +154,7 @@ async def test_a_liar_is_left_for_an_honest_peer(tmp_path: Path, road: Road) -> 
         assert both.blob(digest).read_bytes() == weights
 
 
-async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Path, road: Road) -> None:
+async def test_if_all_peers_lie_no_wrong_byte_is_sent_or_kept(tmp_path: Path, road: Road) -> None:
     async with (
         shops(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
@@ -173,7 +173,7 @@ async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Pat
         assert both.partial(digest).stat().st_size <= 2 * PIECE_SIZE
 
 
-async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
+async def test_pieces_that_do_not_form_the_file_never_give_a_complete_answer(
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hash of the whole file decides: a publisher's piece index may belong to other bytes than its manifest."""
@@ -190,7 +190,7 @@ async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
         assert not both.partial(digest).exists()
 
 
-async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Path, road: Road) -> None:
+async def test_ranges_of_an_arriving_file_are_fetched_first(tmp_path: Path, road: Road) -> None:
     async with (
         shops(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,

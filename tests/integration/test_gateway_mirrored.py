@@ -83,7 +83,9 @@ async def test_the_warning_names_the_repository_that_was_asked_for_and_no_other_
                 assert not any(f"hf:{other}@" in warning for other in commits if other != name)
 
 
-async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tmp_path: Path, hub: HubLike) -> None:
+async def test_main_is_the_commit_that_this_node_mirrored_last_and_old_commits_stay(
+    tmp_path: Path, hub: HubLike
+) -> None:
     first = hub.repository(NAME).commit(FILES).sha
     async with shop(tmp_path) as node:
         await mirror(node, hub)
@@ -122,9 +124,7 @@ async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_pa
             assert exact.json()["sha"] == commit_id(release.ingested.manifest)
 
 
-async def test_a_publisher_to_whom_the_charter_binds_the_namespace_comes_before_the_mirror(
-    tmp_path: Path, hub: HubLike
-) -> None:
+async def test_a_publisher_with_a_bound_namespace_has_priority_over_the_mirror(tmp_path: Path, hub: HubLike) -> None:
     commit = hub.repository("tests/tiny").commit(FILES).sha
     async with shop(tmp_path) as node:
         await mirror(node, hub, name="tests/tiny")
@@ -139,7 +139,7 @@ async def test_a_publisher_to_whom_the_charter_binds_the_namespace_comes_before_
             assert (await client.get(f"/api/models/tests/tiny/revision/{commit}")).json()["sha"] == commit
 
 
-async def test_a_node_goes_on_serving_what_it_fetched_where_another_observed_other_bytes(
+async def test_a_node_keeps_serving_its_mirrored_bytes_though_another_observed_different_ones(
     tmp_path: Path, hub: HubLike
 ) -> None:
     commit = hub.repository(NAME).commit(FILES).sha

@@ -114,7 +114,7 @@ async def test_a_file_whose_records_are_lost_is_hashed_once_and_not_at_every_res
         assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE_SIZE, 0)
 
 
-async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop) -> None:
+async def test_a_file_whose_records_are_damaged_is_served_correctly(shop: Shop) -> None:
     shop.ledger("UPDATE piece_records SET records = CAST(substr(records, 1, 71) || x'00' AS BLOB) WHERE blob = :blob")
     async with shop.started() as reader:
         assert await reader.get() == (200, shop.data)
@@ -124,7 +124,7 @@ async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop
         assert reader.hashed("whole") == 0
 
 
-async def test_a_byte_that_changed_while_the_node_was_down_does_not_leave(shop: Shop) -> None:
+async def test_a_byte_that_changed_while_the_node_was_down_is_not_sent(shop: Shop) -> None:
     shop.flip(PIECE_SIZE + 77)
     async with shop.started() as reader:
         status, got = await reader.get()

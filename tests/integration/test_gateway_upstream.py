@@ -129,7 +129,7 @@ async def test_a_repository_that_is_not_allowed_is_not_found_and_the_hub_is_not_
     assert not hub.asked
 
 
-async def test_only_the_setting_opens_it_and_only_for_models(tmp_path: Path, hub: HubLike) -> None:
+async def test_reading_through_needs_the_setting_and_works_for_models_only(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     async with reading_through(tmp_path / "peers", hub, cold="peers") as node, reader(node) as http:
         assert (await http.get(FILE)).json()["code"] == "NO-SUCH-REPOSITORY"
@@ -172,7 +172,7 @@ async def test_a_repository_above_the_limit_is_refused_before_a_byte_is_fetched(
     assert not fetched(hub)
 
 
-async def test_a_hub_that_is_away_is_told_with_what_to_do(
+async def test_an_unreachable_hub_is_reported_with_the_next_step(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passages, "PIN_TIMEOUTS", Timeouts(read_timeout=1.0, max_retry_after=0.1, first_delay=0.01))
@@ -253,7 +253,7 @@ async def test_a_range_that_would_be_a_whole_answer_waits_for_the_hash(
         assert (answer.status_code, answer.content) == (206, WEIGHTS[:100])
 
 
-async def test_a_policy_of_the_owner_is_put_to_what_is_whole(tmp_path: Path, hub: HubLike) -> None:
+async def test_the_owners_policy_judges_the_complete_artifact(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 1\n[rows]\nrequire = ["artifact", "bytes"]\n')
     async with reading_through(tmp_path, hub, policy=str(tmp_path / "policy.toml")) as node, reader(node) as http:
@@ -264,7 +264,7 @@ async def test_a_policy_of_the_owner_is_put_to_what_is_whole(tmp_path: Path, hub
         assert (await whole(node)).content == WEIGHTS
 
 
-async def test_a_file_that_everybody_lost_is_mirrored_again(
+async def test_a_file_that_all_nodes_lost_is_mirrored_again(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passages, "ENDED_SECONDS", 0.0)
@@ -277,7 +277,9 @@ async def test_a_file_that_everybody_lost_is_mirrored_again(
         assert (await whole(node)).content == WEIGHTS
 
 
-async def test_a_hub_that_lists_what_others_keep_here_opens_it_to_nobody(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_hub_that_lists_private_blobs_of_this_node_gives_no_access_to_them(
+    tmp_path: Path, hub: HubLike
+) -> None:
     kept = WEIGHTS[::-1]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights.bin").write_bytes(kept)
@@ -318,7 +320,9 @@ async def test_an_import_that_has_ended_leaves_the_memory(
         await until(lambda: not alive(), what="the passage to be forgotten")
 
 
-async def test_a_peer_that_has_it_is_asked_first(tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_has_the_file_is_asked_first(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(passages, "PIN_TIMEOUTS", Timeouts(read_timeout=1.0, max_retry_after=0.1, first_delay=0.01))
     monkeypatch.setattr(passages, "FAILURE_SECONDS", 0.05)
     commit = hub.repository(NAME).commit(FILES).sha

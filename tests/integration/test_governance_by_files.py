@@ -354,7 +354,7 @@ def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path
     assert own_chain(me.charter_state(), me.home).current.seq == 1
 
 
-def test_new_keys_are_bound_by_what_the_old_ones_signed_in_this_epoch(four: list[Office]) -> None:
+def test_votes_of_the_old_keys_in_this_epoch_bind_the_new_keys(four: list[Office]) -> None:
     me = four[0]
     one, two = (draft_namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
     me.propose(one)
@@ -371,7 +371,7 @@ def test_new_keys_are_bound_by_what_the_old_ones_signed_in_this_epoch(four: list
     assert twice.value.code == "VOTE-TWICE"
 
 
-def test_new_keys_sit_the_epoch_out_where_the_old_votes_are_lost(four: list[Office]) -> None:
+def test_new_keys_do_not_vote_in_this_epoch_if_the_old_votes_are_lost(four: list[Office]) -> None:
     me = four[0]
     (me.home / "offline" / "governance.votes").unlink()
     used = [open_key(me.home / "offline" / "recovery.pem")]
@@ -417,7 +417,7 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
     assert three.votes.load(spain.current.digest).votes == ()
 
 
-def test_two_copies_that_were_signed_in_two_places_are_joined(four: list[Office]) -> None:
+def test_two_copies_signed_in_two_places_are_merged(four: list[Office]) -> None:
     spain = four[1]
     one, two, _ = spain.keys
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
@@ -430,7 +430,7 @@ def test_two_copies_that_were_signed_in_two_places_are_joined(four: list[Office]
         here.joined(other)
 
 
-def test_a_key_reads_for_its_own_member_whatever_a_carried_file_says(four: list[Office]) -> None:
+def test_a_key_votes_for_its_own_member_only(four: list[Office]) -> None:
     spain, korea = four[1], four[2]
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
@@ -519,7 +519,7 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -
     assert set(again.namespaces) == {"ours", "theirs"}
 
 
-def test_a_reading_that_was_lost_on_the_way_is_signed_again_and_is_the_same(four: list[Office]) -> None:
+def test_a_vote_that_was_lost_in_transit_is_signed_again_and_is_the_same(four: list[Office]) -> None:
     body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     carry(four)
@@ -533,7 +533,9 @@ def test_a_reading_that_was_lost_on_the_way_is_signed_again_and_is_the_same(four
     assert four[0].id in four[0].charter_state().tally.voters_by_round[1]
 
 
-def test_a_restored_backup_of_the_votes_is_found_out_and_sits_the_epoch_out(four: list[Office]) -> None:
+def test_a_restored_backup_of_the_vote_file_is_detected_and_the_key_does_not_vote_in_this_epoch(
+    four: list[Office],
+) -> None:
     me = four[0]
     backup = (me.home / "offline" / "governance.votes").read_bytes()
     body = draft_namespaces(me.current, {"one": Digest("5" * 64)})
@@ -567,7 +569,7 @@ def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_agai
     assert me.read(body.digest) == "ratify 1"
 
 
-def test_a_draft_that_would_strand_the_quorum_is_refused_with_names(four: list[Office]) -> None:
+def test_a_draft_that_would_make_the_quorum_unreachable_is_refused_with_names(four: list[Office]) -> None:
     one = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(one)
     decide(four[:3], one)
@@ -578,7 +580,7 @@ def test_a_draft_that_would_strand_the_quorum_is_refused_with_names(four: list[O
     assert propose_plan(four[0].charter_state(), four[0].keys[0].public, shrunk, "we know", despite_quorum=True)
 
 
-def test_a_member_that_asks_to_leave_stays_one_until_a_charter_says_so(four: list[Office]) -> None:
+def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(four: list[Office]) -> None:
     going = four[3]
     going.put(leave_plan(going.charter_state(), going.keys[0].public, "our mandate ends"))
     carry(four)
@@ -589,7 +591,7 @@ def test_a_member_that_asks_to_leave_stays_one_until_a_charter_says_so(four: lis
     decide(four[:3], body)
 
 
-def test_a_federation_that_lost_its_quorum_is_founded_anew_and_names_the_old_one(four: list[Office]) -> None:
+def test_a_federation_without_a_quorum_is_founded_again_and_names_the_old_one(four: list[Office]) -> None:
     two = four[:2]
     cards = [each.card for each in two]
     body = draft_genesis(cards, predecessor=four[0].current)
@@ -598,7 +600,7 @@ def test_a_federation_that_lost_its_quorum_is_founded_anew_and_names_the_old_one
     assert federation.id != four[0].federation.id
 
 
-def test_a_certified_draft_cannot_be_put_upon_what_others_changed_otherwise(four: list[Office]) -> None:
+def test_a_certified_draft_cannot_be_rebased_on_a_conflicting_change(four: list[Office]) -> None:
     before = four[0].current
     mine = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=4))
     theirs = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=2))
@@ -617,7 +619,7 @@ def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refuse
         Ceremony.parse(mixed.encode())
 
 
-def test_everything_carried_survives_a_second_copy_and_junk_beside_it(tmp_path: Path, four: list[Office]) -> None:
+def test_duplicate_and_junk_files_do_not_disturb_carried_ones(tmp_path: Path, four: list[Office]) -> None:
     body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     material = federation_material(four[0].federation) | read_folder(four[0].folder)

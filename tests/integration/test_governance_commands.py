@@ -181,7 +181,7 @@ def test_a_machine_signs_nothing_without_yes(comity: Comity, machine: SigningMac
 
 
 @pytest.mark.parametrize("name", SIGNING)
-def test_with_yes_it_signs_and_prints_one_document_with_a_schema(
+def test_with_yes_a_command_signs_and_prints_one_document_with_a_schema(
     comity: Comity, machine: SigningMachine, name: str
 ) -> None:
     command = deciding(comity, machine)[name]
@@ -208,7 +208,7 @@ def test_commands_that_only_read_print_one_document_with_a_schema(comity: Comity
         assert (ran.status, ran.document["schema"]) == (0, f"comity.dev/{kind}/v1"), command
 
 
-def test_everything_reads_well_on_eighty_columns(
+def test_every_output_fits_eighty_columns(
     comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -259,14 +259,14 @@ def test_every_refusal_says_what_to_do_next(comity: Comity, machine: SigningMach
     )
 
 
-def test_a_line_with_nowhere_to_go_is_not_signed(comity: Comity, machine: SigningMachine) -> None:
+def test_a_line_without_a_destination_is_not_signed(comity: Comity, machine: SigningMachine) -> None:
     before = machine.files()
     for command in (NEW, ("leave",), ("keys", "rotate")):
         assert comity(*command, "--offline", "--dir", machine.home, "--yes").code == "NO-TARGET"
     assert machine.files() == before
 
 
-def test_an_online_key_reads_nothing_and_hears_why(comity: Comity, machine: SigningMachine) -> None:
+def test_an_online_key_casts_no_vote_and_the_reason_is_shown(comity: Comity, machine: SigningMachine) -> None:
     draft, online = drafted(comity, machine), machine.home / "keys" / "online.pem"
     ran = comity("proposal", "approve", draft, *machine.offline, "--from", machine.stick, "--key", online, "--yes")
     assert ran.code == "NO-SEAT"
@@ -284,7 +284,9 @@ def test_joining_pins_nothing_that_was_not_compared(
     assert comity("trust", "show", "--json").document["pins"] == []
 
 
-def test_a_founder_consents_to_nothing_unseen(comity: Comity, machine: SigningMachine, tmp_path: Path) -> None:
+def test_a_founder_consents_only_to_a_charter_that_was_shown(
+    comity: Comity, machine: SigningMachine, tmp_path: Path
+) -> None:
     genesis, line = tmp_path / "genesis.json", tmp_path / "consent.line"
     comity("found", "draft", *(machine.root / code / "node-card.json" for code in CODES), "--out", genesis)
     consent = ("found", "consent", genesis, "--dir", machine.home, "--out", line)
@@ -301,7 +303,7 @@ def test_the_turn_of_each_member_is_a_command_that_exists(comity: Comity, machin
         command_lines.parse([*turn["command"].split()[1:], "--dir", str(machine.home)])
 
 
-def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_on(
+def test_a_second_machine_signs_a_ceremony_file_and_any_machine_submits_it(
     comity: Comity, machine: SigningMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "one machine"))
@@ -342,9 +344,7 @@ def test_a_member_declares_where_its_machines_are_and_its_card_says_so(comity: C
     assert comity(*place, "--reach", "Narnia", *machine.offline, "--yes").code == "BAD-JURISDICTION"
 
 
-def test_a_draft_that_changes_nothing_is_refused_with_the_command_that_comes_first(
-    comity: Comity, machine: SigningMachine
-) -> None:
+def test_an_empty_draft_is_refused_with_the_command_that_comes_first(comity: Comity, machine: SigningMachine) -> None:
     for kind in (("rekey", "Institute CH"), ("active", "Institute CH"), ("policy", "min_copies=3")):
         ran = comity("proposal", "new", *kind, *machine.offline, "--yes")
         assert (ran.status, ran.code) == (1, "NO-CHANGE"), ran.err
@@ -352,7 +352,7 @@ def test_a_draft_that_changes_nothing_is_refused_with_the_command_that_comes_fir
     assert not machine.stick.exists()
 
 
-def test_a_withdrawn_draft_is_shown_as_withdrawn_and_asks_nobody(comity: Comity, machine: SigningMachine) -> None:
+def test_a_withdrawn_draft_is_shown_as_withdrawn_and_asks_for_no_votes(comity: Comity, machine: SigningMachine) -> None:
     draft, known = drafted(comity, machine), ("--offline", "--from", machine.stick)
     assert "Next" in comity("proposal", "ls", *known).out
     other = ("proposal", "withdraw", draft, "--dir", machine.root / "ES", *known, "--out", machine.stick, "--yes")
@@ -495,7 +495,7 @@ def test_a_client_reads_its_own_lines_before_any_node_shows_them(machine: Signin
     assert b"{}" not in OwnLines(tmp_path / "own", federation).material.lines
 
 
-def test_own_lines_are_forgotten_when_the_pin_moves(machine: SigningMachine, tmp_path: Path) -> None:
+def test_stored_own_lines_are_deleted_when_the_pin_moves(machine: SigningMachine, tmp_path: Path) -> None:
     federation = Federation.parse((machine.root / "federation.json").read_bytes())
     before, line = OwnLines(tmp_path / "own", federation), CharterMaterial.of([b"a line"])
     before.add(line)
@@ -508,7 +508,7 @@ def test_own_lines_are_forgotten_when_the_pin_moves(machine: SigningMachine, tmp
     assert after.material.lines == {b"another"}
 
 
-def test_a_newcomer_is_given_a_node_that_takes_its_consent(
+def test_a_newcomer_is_told_a_node_that_accepts_its_consent(
     comity: Comity, machine: SigningMachine, tmp_path: Path
 ) -> None:
     newcomer = tmp_path / "NO"
@@ -521,7 +521,7 @@ def test_a_newcomer_is_given_a_node_that_takes_its_consent(
     assert line.partition(" --node HOME --node ")[2] in {node.record.name for node in nodes}
 
 
-def test_a_federation_is_pinned_by_the_words_that_were_heard(
+def test_a_federation_is_pinned_by_the_words_that_were_read_out(
     comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(machine.root / "empty"))

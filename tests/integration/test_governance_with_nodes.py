@@ -63,7 +63,7 @@ async def aside(work: Callable[[], T]) -> T:
 
 
 @pytest.mark.slow
-async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter(tmp_path: Path) -> None:
+async def test_a_fifth_member_asks_is_admitted_and_is_in_every_nodes_charter(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     file = founded.federation.encode()
     fifth = make_home(tmp_path / "fifth", 4)

@@ -68,7 +68,7 @@ def objects(running: Importers, *digests: str) -> list[bytes]:
     return asyncio.run(read())
 
 
-def test_a_node_says_what_it_mirrored_and_what_agreed(running: Importers, hub: HubLike) -> None:
+def test_an_observation_says_what_was_mirrored_and_what_matched(running: Importers, hub: HubLike) -> None:
     commit = furnish(hub, "org/first")
     done = running.mirror(hub, source="hf:org/first")
     said = done.observed
@@ -97,7 +97,7 @@ def test_importing_again_fetches_nothing_and_logs_nothing(running: Importers, hu
     assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
 
 
-def test_members_corroborate_one_another_and_everybody_mirrors_it(
+def test_members_corroborate_one_another_and_all_mirror_the_artifact(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     commit = furnish(hub, "org/shared")
@@ -123,7 +123,7 @@ def test_members_corroborate_one_another_and_everybody_mirrors_it(
     assert verdict.row("signatures").state == "unknown"
 
 
-def test_a_folder_of_mirrored_files_is_short_of_what_a_publication_would_have(
+def test_a_folder_of_mirrored_files_lacks_the_evidence_of_a_publication(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     commit = furnish(hub, "org/plain")
@@ -132,7 +132,7 @@ def test_a_folder_of_mirrored_files_is_short_of_what_a_publication_would_have(
     assert running.client.verify(pulled.folder).exit_status == 5
 
 
-def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
+def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_ones_stay(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     commit = furnish(hub, "org/disputed")
@@ -205,7 +205,7 @@ def test_a_change_of_an_upstream_is_reported_once(running: Importers, hub: HubLi
     )
 
 
-def test_a_node_says_nothing_of_what_it_did_not_fetch(running: Importers, hub: HubLike) -> None:
+def test_a_node_observes_only_what_it_fetched(running: Importers, hub: HubLike) -> None:
     with pytest.raises(NotFound) as unknown:
         running.check(f"hf:org/unknown@{'3' * 40}")
     assert unknown.value.code == "NOT-OBSERVED"
@@ -267,7 +267,7 @@ def stock_download(hub: HubLike, name: str, cache: Path, local: Path | None = No
     return Path(ran.stdout.strip().splitlines()[-1])
 
 
-def test_a_stock_clients_cache_is_taken_in_with_the_commit_and_hashes_that_it_tells(
+def test_a_stock_clients_cache_is_imported_with_its_commit_and_hashes(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     commit = furnish(hub, "org/cached")
@@ -286,7 +286,7 @@ def test_a_stock_clients_cache_is_taken_in_with_the_commit_and_hashes_that_it_te
 
 
 @pytest.mark.slow
-def test_a_damaged_cache_is_not_taken_in(running: Importers, hub: HubLike, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_not_imported(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     furnish(hub, "org/damaged")
     snapshot = stock_download(hub, "org/damaged", tmp_path / "cache")
     blob = (snapshot / "weights.bin").resolve()
@@ -308,7 +308,7 @@ def test_a_link_out_of_a_cache_is_not_followed(running: Importers, hub: HubLike,
 
 
 @pytest.mark.slow
-def test_a_folder_of_a_stock_client_is_known_by_what_it_wrote_down(
+def test_a_folder_of_a_stock_client_is_recognised_by_its_metadata_files(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     commit = furnish(hub, "org/local")
@@ -321,7 +321,7 @@ def test_a_folder_of_a_stock_client_is_known_by_what_it_wrote_down(
     assert said.matched.compared == said.matched.files
 
 
-def test_a_carried_folder_is_what_its_operator_says_and_no_more(
+def test_a_carried_folder_has_only_the_origin_that_its_operator_states(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
     (tmp_path / "carried").mkdir()
@@ -335,9 +335,7 @@ def test_a_carried_folder_is_what_its_operator_says_and_no_more(
     assert "no node fetched it" in info.basis
 
 
-def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(
-    running: Importers, hub: HubLike, tmp_path: Path
-) -> None:
+def test_a_model_sig_is_mirrored_and_judged_by_the_reader(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     (tmp_path / "signed").mkdir()
     (tmp_path / "signed" / "weights.bin").write_bytes(WEIGHTS)
     key = PrivateKey.generate("ecdsa-p256")
@@ -355,7 +353,7 @@ def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(
 
 
 @pytest.mark.slow
-def test_the_command_says_it_to_people_and_to_programs(running: Importers, hub: HubLike, tmp_path: Path) -> None:
+def test_the_command_prints_a_text_and_a_document(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     commit = furnish(hub, "org/spoken")
 
     def comity(*arguments: str) -> subprocess.CompletedProcess[str]:

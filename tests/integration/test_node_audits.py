@@ -83,7 +83,7 @@ async def audits_logged(asked: NodeHome, artifact: Digest) -> list[AuditFailure 
         return [parse_audited(parse_entry(located.line).statement) for located in await client.audits.logged(artifact)]
 
 
-async def test_copies_are_tested_by_others_and_everybody_sees_by_whom(tmp_path: Path) -> None:
+async def test_copies_are_tested_by_others_and_every_node_shows_by_which(tmp_path: Path) -> None:
     founded, what = federation(tmp_path)
     first, second, third = founded.homes
     clock = MovedClock()
@@ -167,7 +167,7 @@ async def test_a_missing_answer_is_no_failure(tmp_path: Path) -> None:
         assert (await states(first, what.artifact))[third.name].state == CLAIMED
 
 
-async def test_an_auditor_whose_own_copy_is_damaged_accuses_nobody(tmp_path: Path) -> None:
+async def test_an_auditor_with_a_damaged_copy_accuses_no_node(tmp_path: Path) -> None:
     founded, what = federation(tmp_path)
     first, second, _ = founded.homes
     async with serving(*founded.homes), first.client() as client:
@@ -217,7 +217,7 @@ def as_node(caller: NodeHome, called: NodeHome) -> NodeClient:
     return NodeClient.connect(Address.parse(called.card.mutual[0]), CertificatePin.of(called.record.tls), keys.tls)
 
 
-async def test_a_prover_that_signs_a_wrong_answer_convicts_itself(
+async def test_a_signed_wrong_answer_proves_the_fault_of_its_signer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from comity.node.copies import responder
@@ -261,7 +261,7 @@ async def serves(home: NodeHome, digest: Digest) -> bool:
         return stat.have
 
 
-async def test_a_copy_goes_only_when_enough_others_prove_theirs_and_the_rest_stays(
+async def test_a_copy_is_removed_only_if_enough_others_prove_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_start_guard(monkeypatch)
@@ -323,7 +323,7 @@ async def test_two_nodes_that_remove_at_once_cannot_both_succeed(
         assert sum([await serves(home, weights(what)) for home in founded.homes]) >= 2
 
 
-async def test_a_legal_order_stops_serving_at_once_and_is_told_to_all(tmp_path: Path) -> None:
+async def test_a_legal_order_stops_serving_immediately_and_is_logged(tmp_path: Path) -> None:
     founded, what = federation(tmp_path)
     first, second, _ = founded.homes
     async with serving(*founded.homes), first.client() as client:

@@ -50,7 +50,7 @@ async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path:
         assert await fifth.epoch() == 1
 
 
-async def test_a_withdrawn_draft_is_seen_as_withdrawn_at_every_node(tmp_path: Path) -> None:
+async def test_every_node_shows_a_withdrawn_draft_as_withdrawn(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = (Person(home) for home in founded)
     body = draft(founded.federation.body, policy=replace(founded.federation.body.policy, min_copies=1))
@@ -78,7 +78,7 @@ async def refused(submitting: Awaitable[object]) -> str:
     return caught.value.code
 
 
-async def test_words_about_the_charter_need_no_operators_leave(tmp_path: Path) -> None:
+async def test_statements_about_the_charter_need_no_approval_of_an_operator(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = (Person(home) for home in founded)
     for person in (first, second):
@@ -121,7 +121,7 @@ async def _consented(person: Person, body: Body) -> bool:
     return draft is not None and not draft.missing
 
 
-async def test_operators_see_whose_turn_it_is(tmp_path: Path) -> None:
+async def test_operators_see_which_member_has_to_act(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = (Person(home) for home in founded)
     newcomer = Person(make_home(tmp_path / "newcomer", 5))
@@ -151,7 +151,7 @@ async def _is_asked(person: Person) -> bool:
     return any("waiting for this member" in warning for warning in (await person.status()).warnings)
 
 
-async def test_an_operator_keeps_a_request_or_lets_it_go(tmp_path: Path) -> None:
+async def test_an_operator_keeps_or_deletes_a_request(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, newcomer = Person(founded.homes[0]), Person(make_home(tmp_path / "newcomer", 5))
     home, pins = first.home.directory, tmp_path / "pins"

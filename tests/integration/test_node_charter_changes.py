@@ -112,7 +112,7 @@ def use(home: NodeHome, key: PrivateKey, rotation: Entry, record: Entry) -> None
     (home.directory / "node-record.line").write_bytes(record.line + b"\n")
 
 
-async def test_a_certificate_that_was_not_announced_is_met_through_another_members_log(tmp_path: Path) -> None:
+async def test_an_unannounced_certificate_is_learned_from_another_members_log(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     changing, second, third = (Person(home) for home in founded)
     key, record = renewed(changing.home, changing.signer)

@@ -35,7 +35,7 @@ def keys(founded: Founded, person: Person) -> KeySet:
 
 
 @pytest.mark.parametrize("where", ("in its own log", "each to another node"))
-async def test_a_member_that_contradicts_itself_is_caught_by_every_node(tmp_path: Path, where: str) -> None:
+async def test_every_node_detects_a_member_that_signs_conflicting_votes(tmp_path: Path, where: str) -> None:
     founded = found(tmp_path, 4)
     first, second, third, liar = people(founded)
     one, other = (changed(founded.federation.body, number) for number in (1, 2))
@@ -143,7 +143,7 @@ async def test_a_person_decides_a_fork_by_naming_a_branch(tmp_path: Path) -> Non
             assert [await digest_of(person, epoch) for epoch in (1, 2)] == [one.digest, after.digest]
 
 
-async def test_no_start_goes_back_from_an_epoch(tmp_path: Path) -> None:
+async def test_no_restart_returns_to_an_earlier_epoch(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     everybody = people(founded)
     body = changed(founded.federation.body, 1)
@@ -178,7 +178,7 @@ def federation_file(founded: Founded, certificates: Sequence[list[bytes]], bodie
 
 
 @pytest.mark.slow
-async def test_i3_without_a_quorum_for_ten_years_all_but_the_charter_goes_on(tmp_path: Path) -> None:
+async def test_i3_without_a_quorum_for_ten_years_all_but_the_charter_continues(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     first, second, *_ = people(founded)
     body = changed(founded.federation.body, 1)

@@ -33,7 +33,7 @@ async def pour(client: NodeClient, lines: Iterable[bytes], *, each: int = 20) ->
             await client.submit(made[start : start + each])
 
 
-async def test_copies_of_a_public_draft_freeze_nobody(tmp_path: Path) -> None:
+async def test_copies_of_a_public_draft_stop_no_member(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     everybody = people(founded)
     body = changed(founded.federation.body, 1)
@@ -52,7 +52,7 @@ async def _has_draft(person: Person, count: int) -> bool:
     return len((await person.tally()).drafts) == count
 
 
-async def test_copies_of_a_public_inception_keep_no_member_from_speaking(tmp_path: Path) -> None:
+async def test_copies_of_a_public_inception_stop_no_members_statements(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = everybody = people(founded)
     body = changed(founded.federation.body, 1)
@@ -65,7 +65,7 @@ async def test_copies_of_a_public_inception_keep_no_member_from_speaking(tmp_pat
 
 
 @pytest.mark.slow
-async def test_a_member_that_signs_whatever_it_can_freezes_nobody(tmp_path: Path) -> None:
+async def test_a_member_that_signs_everything_it_can_stops_no_other(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     *honest, liar = people(founded)
     genesis = founded.federation.body

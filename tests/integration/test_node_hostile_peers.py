@@ -48,7 +48,7 @@ async def the_others_go_on(founded: Founded) -> None:
     await converged((first, second), first, least=receipt.index + 1)
 
 
-async def test_a_peer_that_never_answers_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_a_peer_that_never_answers_delays_no_other(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     async with impostor(founded, third) as shown, serving(first, second):
@@ -56,7 +56,7 @@ async def test_a_peer_that_never_answers_keeps_nobody_waiting(tmp_path: Path) ->
         await the_others_go_on(founded)
 
 
-async def test_a_peer_that_drips_somebody_elses_log_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_a_peer_that_sends_anothers_log_slowly_delays_no_other(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     async with impostor(founded, third) as shown, serving(first, second):
@@ -66,7 +66,7 @@ async def test_a_peer_that_drips_somebody_elses_log_keeps_nobody_waiting(tmp_pat
         await the_others_go_on(founded)
 
 
-async def test_entries_that_are_not_what_the_log_signed_are_not_kept(tmp_path: Path) -> None:
+async def test_entries_that_do_not_match_the_signed_root_are_not_kept(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     async with impostor(founded, third) as shown:
@@ -79,7 +79,7 @@ async def test_entries_that_are_not_what_the_log_signed_are_not_kept(tmp_path: P
             assert await size_of(first, third.origin) == 0
 
 
-async def test_a_head_by_another_key_is_not_believed(tmp_path: Path) -> None:
+async def test_a_head_by_another_key_is_refused(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     async with impostor(founded, third) as shown, serving(first, second):
@@ -109,7 +109,7 @@ async def test_a_log_whose_side_objects_are_withheld_is_not_cosigned(tmp_path: P
             assert (await client.stat([sha256(body)]))[0].have
 
 
-async def test_a_peer_that_sends_other_bytes_spoils_no_copy(tmp_path: Path) -> None:
+async def test_a_peer_that_sends_other_bytes_damages_no_copy(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     what = release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")

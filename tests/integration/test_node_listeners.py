@@ -69,7 +69,7 @@ async def test_a_node_that_ended_leaves_no_task_and_no_lock(tmp_path: Path) -> N
     OpenedHome.open(home.config(), lambda: 0).close()
 
 
-async def test_a_member_node_hands_out_its_charter(tmp_path: Path) -> None:
+async def test_a_member_node_serves_its_charter(tmp_path: Path) -> None:
     founded = found(tmp_path, 1)
     (home,) = founded.homes
     async with serving(home), home.client() as client:
@@ -78,7 +78,7 @@ async def test_a_member_node_hands_out_its_charter(tmp_path: Path) -> None:
         assert charter.certificate == founded.federation.certificates[-1]
 
 
-async def test_the_open_port_does_not_do_what_operators_do(tmp_path: Path) -> None:
+async def test_the_open_port_refuses_calls_of_operators(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     async with serving(home), home.client() as client:
         with pytest.raises(ComityError) as refused:
@@ -118,7 +118,7 @@ async def test_the_open_port_bounds_the_rate_of_a_caller(tmp_path: Path) -> None
         assert refused.value.code == "RATE"
 
 
-async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
+async def test_health_is_reported_at_every_listener(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     async with serving(home):
         pem, name = to_pem(home.record.tls), CertificatePin.of(home.record.tls).server_name
@@ -229,7 +229,7 @@ async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path
         assert f"# TYPE comity_{name}" in text
 
 
-async def test_metrics_tell_the_size_of_the_own_log_and_after_a_restart(tmp_path: Path) -> None:
+async def test_metrics_have_the_size_of_the_own_log_also_after_a_restart(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
     address = f"127.0.0.1:{free_port()}"
     home.set("listen", metrics=address)
@@ -250,7 +250,7 @@ async def test_metrics_tell_the_size_of_the_own_log_and_after_a_restart(tmp_path
         await until(measured, what="the size of the own log")
 
 
-async def test_a_proof_kept_by_an_earlier_run_is_still_told_to_prometheus(tmp_path: Path) -> None:
+async def test_metrics_still_have_a_proof_that_an_earlier_run_kept(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
     node = OpenedHome.open(home.config(), lambda: 0)
     node.ledger.tables.misbehaviour.add(ROOTS, "evil.example/log", "evil.example/log+00000000+AAAA", (b"one", b"two"))

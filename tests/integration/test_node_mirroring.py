@@ -53,7 +53,7 @@ async def test_every_log_is_mirrored_and_cosigned_by_all(tmp_path: Path) -> None
             await converged(founded.homes, home, least=3)
 
 
-async def test_a_checkpoint_that_does_not_change_is_cosigned_anew_now_and_then(tmp_path: Path) -> None:
+async def test_an_unchanged_checkpoint_is_cosigned_again_now_and_then(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     now = [1_800_000_000.0]
@@ -221,7 +221,7 @@ async def _covers(home: NodeHome, size: int) -> bool:
 
 
 @pytest.mark.parametrize(("before", "after"), ((5, 5), (5, 3), (5, 9)))
-async def test_a_forked_log_is_convicted_and_frozen(tmp_path: Path, before: int, after: int) -> None:
+async def test_a_forked_log_is_proven_and_frozen(tmp_path: Path, before: int, after: int) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     copy = await fork(founded, tmp_path, before=before, after=after)
@@ -244,7 +244,7 @@ async def test_a_forked_log_is_convicted_and_frozen(tmp_path: Path, before: int,
         assert any("two histories" in warning for warning in (await operator.status()).warnings)
 
 
-async def test_a_conviction_spreads(tmp_path: Path) -> None:
+async def test_a_misbehaviour_proof_spreads(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     copy = await fork(founded, tmp_path, before=5, after=5)
@@ -266,7 +266,7 @@ async def test_a_conviction_spreads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ("everything", "the database alone", "by its commands"))
-async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(tmp_path: Path, what: str) -> None:
+async def test_a_node_restored_from_a_backup_fetches_its_log_before_it_signs(tmp_path: Path, what: str) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     publisher = Publisher.generate()

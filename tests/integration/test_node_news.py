@@ -36,9 +36,7 @@ async def the_others_go_on(founded: Founded) -> None:
     await converged((first, second), first, least=receipt.index + 1)
 
 
-async def test_nodes_copy_and_cosign_beside_one_that_tells_no_news(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_copy_and_cosign_beside_one_without_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     founded = found(tmp_path, 3)
     third = founded.homes[2]
     make, heads = Listeners.__init__, NodeClient.logs
@@ -66,9 +64,7 @@ async def test_nodes_copy_and_cosign_beside_one_that_tells_no_news(
     assert asked
 
 
-async def test_cosignatures_that_their_node_does_not_tell_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_cosignatures_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     founded = found(tmp_path, 3)
     silent = tuple(key.key_id for key in founded.homes[2].record.cosigners)
     page = NewsFeed.page
@@ -166,7 +162,7 @@ async def ended(liar: LyingNews) -> AsyncGenerator[News, None]:
 @pytest.mark.parametrize(
     "tell", [without_end, repeated, reordered, invented, forged, silent, ended], ids=lambda tell: tell.__name__
 )
-async def test_a_liar_on_the_news_delays_nobody_and_is_read_at_a_bounded_rate(
+async def test_a_peer_with_false_news_delays_no_other_and_is_read_at_a_bounded_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Callable[[LyingNews], AsyncGenerator[News, None]]
 ) -> None:
     founded = found(tmp_path, 3)

@@ -69,7 +69,7 @@ async def test_a_second_process_on_the_same_database_is_refused(
         assert node.alive
 
 
-async def test_without_its_lock_it_ends_and_says_why_and_starts_again(
+async def test_a_node_without_its_lock_ends_with_the_reason_and_starts_again(
     tmp_path: Path, founded: Founded, postgres: Postgres, database: str
 ) -> None:
     first, _ = founded.homes

@@ -49,7 +49,7 @@ async def test_a_folder_is_published_and_read_back(home: NodeHome, ready: Releas
         assert claim.line == ready.entry.line
 
 
-async def test_the_node_hands_out_the_records_of_what_was_uploaded(home: NodeHome, ready: Release) -> None:
+async def test_the_node_serves_the_records_of_uploaded_files(home: NodeHome, ready: Release) -> None:
     async with serving(home), home.client() as client:
         await send(client, ready)
         for file, (_, layout) in zip(ready.ingested.manifest.files, ready.ingested.index.files, strict=True):
@@ -109,7 +109,7 @@ async def test_bytes_that_differ_from_their_name_are_not_kept(home: NodeHome, re
         assert not (await client.stat([digest]))[0].have
 
 
-async def test_an_upload_that_nobody_asked_for_is_refused(home: NodeHome, ready: Release) -> None:
+async def test_an_upload_without_a_submission_is_refused(home: NodeHome, ready: Release) -> None:
     async with serving(home), home.client() as client:
         with pytest.raises(NotFound) as refused:
             await client.upload(UploadHeader(sha256(b"no submission"), sha256(b"x"), 1, 0), chunks(b"x"))
@@ -126,7 +126,7 @@ async def test_an_object_that_no_line_names_is_refused(home: NodeHome, ready: Re
             await client.submit(ready.lines, [*ready.inline(), InlineObject(sha256(b"rider"), b"rider")])
 
 
-async def test_a_statement_by_somebody_elses_key_is_refused(home: NodeHome, ready: Release) -> None:
+async def test_a_statement_by_anothers_key_is_refused(home: NodeHome, ready: Release) -> None:
     thief = Publisher.generate("thief")
     forged = sign_published(Published.parse(ready.entry.statement), thief.signer)
     async with serving(home), home.client() as client:
@@ -153,7 +153,7 @@ async def test_a_statement_of_unknown_kind_is_logged_for_a_known_identity(home: 
             await client.submit([sign_statement(other, Publisher.generate().signer).line])
 
 
-async def test_copies_of_what_the_log_says_get_its_first_index_and_are_not_logged(home: NodeHome) -> None:
+async def test_copies_of_a_logged_statement_get_its_index_and_are_not_logged(home: NodeHome) -> None:
     """A copy padded with a junk signature, and one that its author signed again."""
     publisher = Publisher.generate()
     odd = Statement("dreamt", (Subject("x", sha256(b"x")),), publisher.inception.author, {"of": "sheep"})
@@ -179,9 +179,7 @@ async def test_an_advisory_is_found_beside_the_artifact(home: NodeHome, ready: R
         assert {*ready.lines, advisory.line, home.card.record_line} == said
 
 
-async def test_a_derivation_is_logged_for_whoever_signed_it_and_found_beside_the_child(
-    home: NodeHome, ready: Release
-) -> None:
+async def test_a_derivation_is_logged_for_its_signer_and_found_with_the_child(home: NodeHome, ready: Release) -> None:
     checker = identity("Checking lab", "ES")
     line = derived_line(ready.artifact, by=checker)
     statement = parse_entry(line).statement
@@ -214,7 +212,7 @@ async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, 
             await client.resolve("tests/model")
 
 
-async def test_a_node_that_accepts_nobody_says_so(home: NodeHome, ready: Release) -> None:
+async def test_a_node_that_accepts_no_publisher_says_so(home: NodeHome, ready: Release) -> None:
     home.set("publishing", accept="none")
     async with serving(home), home.client() as client, home.operator() as operator:
         with pytest.raises(Refused) as refused:
@@ -314,7 +312,7 @@ async def test_one_address_has_no_more_than_its_share_however_many_authors_it_ma
         await operator.submit([Publisher.generate().announcement])
 
 
-async def test_names_are_found_by_word(home: NodeHome, ready: Release) -> None:
+async def test_names_are_found_by_their_parts(home: NodeHome, ready: Release) -> None:
     async with serving(home), home.client() as client:
         await send(client, ready)
         folder = ready.blobs[min(ready.blobs)].parent

@@ -182,7 +182,7 @@ async def test_a_lost_file_is_fetched_again(tmp_path: Path) -> None:
         await has_every_byte(second, what)
 
 
-async def test_a_restored_node_fetches_every_side_object_again_from_whoever_has_it(tmp_path: Path) -> None:
+async def test_a_restored_node_fetches_every_side_object_again_from_any_peer_that_has_it(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
@@ -200,7 +200,7 @@ async def test_a_restored_node_fetches_every_side_object_again_from_whoever_has_
         await until(back, what="the side objects to come back")
 
 
-async def test_a_node_says_which_side_objects_it_is_looking_for(tmp_path: Path) -> None:
+async def test_a_node_reports_which_side_objects_it_lacks(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")

@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> NodeHome:
     return found(tmp_path, 1).homes[0]
 
 
-async def test_a_publication_under_new_keys_is_taken_with_the_rotation_and_told_with_it(
+async def test_a_publication_under_new_keys_is_accepted_and_served_with_the_rotation(
     home: NodeHome, tmp_path: Path
 ) -> None:
     line = rotated(KeyState.of_inception(INCEPTION), SPARE, SECOND).line
@@ -52,7 +52,7 @@ async def test_a_rotation_without_the_recovery_key_is_not_logged(home: NodeHome)
         assert refused.value.code == "ROTATION"
 
 
-async def test_the_rotations_of_members_come_with_the_records_of_their_nodes(home: NodeHome, tmp_path: Path) -> None:
+async def test_rotations_of_members_are_served_with_the_records_of_their_nodes(home: NodeHome, tmp_path: Path) -> None:
     ready = release(OWNER, model(tmp_path / "model"), "tests/model@v1")
     recovery = read_signer(home.directory / "offline" / "recovery.pem")
     line = rotated(KeyState.of_inception(home.card.inception), recovery, HybridSigner.generate()).line

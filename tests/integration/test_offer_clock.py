@@ -46,7 +46,7 @@ def state(granting: GrantingNode, chain: Digest, grant: Digest) -> str:
     return granting.read().chains[chain].state.grants[grant].state
 
 
-def test_a_forged_acceptance_is_not_recorded_and_does_not_keep_the_right_one_out(granting: GrantingNode) -> None:
+def test_a_forged_acceptance_is_not_recorded_and_does_not_stop_the_valid_one(granting: GrantingNode) -> None:
     chain, grant = granted(granting)
     granting.forge(Acceptance(BORROWER, chain, grant), STRANGER)
     granting.tick()
@@ -134,7 +134,7 @@ def test_an_ended_grant_is_taken_back_once(granting: GrantingNode) -> None:
     assert granting.read().chains[chain].state.remaining == (1000,)
 
 
-def test_nobody_but_the_grantee_redeems_accepts_or_gives_back(granting: GrantingNode) -> None:
+def test_only_the_grantee_redeems_accepts_or_releases(granting: GrantingNode) -> None:
     chain, grant = granted(granting)
     granting.say(Acceptance(OTHER.id, chain, grant), OTHER)
     granting.tick()
@@ -151,7 +151,7 @@ def test_nobody_but_the_grantee_redeems_accepts_or_gives_back(granting: Granting
     assert state(granting, chain, grant) == "accepted"
 
 
-def test_a_redemption_signed_before_another_was_recorded_is_signed_anew(granting: GrantingNode) -> None:
+def test_a_redemption_signed_before_another_was_recorded_is_signed_again(granting: GrantingNode) -> None:
     chain, grant = granted(granting)
     granting.say(Acceptance(BORROWER, chain, grant))
     granting.tick()

@@ -81,7 +81,7 @@ async def test_a_request_that_does_not_fit_is_refused_and_a_rejection_is_final(l
         assert (await reaches(lender.home, third, "rejected")).answer is not None
 
 
-async def test_a_grant_that_nobody_accepts_lapses_by_the_nodes_clock(lender: Lender) -> None:
+async def test_an_unaccepted_grant_lapses_by_the_nodes_clock(lender: Lender) -> None:
     borrower, now = Borrower(), [NOW]
     async with serving(lender.home, clock=lambda: now[0]):
         offer = await lender.post()
@@ -96,7 +96,7 @@ async def test_a_grant_that_nobody_accepts_lapses_by_the_nodes_clock(lender: Len
         await lender.approve(again.digest)
 
 
-async def test_only_those_whom_an_offer_admits_are_heard(lender: Lender) -> None:
+async def test_only_requests_of_admitted_identities_are_logged(lender: Lender) -> None:
     stranger = Borrower()
     lender.home.set("publishing", accept="none")
     async with serving(lender.home, clock=lambda: NOW):
@@ -113,7 +113,7 @@ async def test_only_those_whom_an_offer_admits_are_heard(lender: Lender) -> None
         assert refused.value.code == "OFFER-ELIGIBILITY"
 
 
-async def test_nobody_writes_a_record_of_this_nodes_chains_by_hand(lender: Lender) -> None:
+async def test_submitted_records_of_this_nodes_chains_are_refused(lender: Lender) -> None:
     from comity.content.secrets import read_signer
 
     async with serving(lender.home, clock=lambda: NOW):
@@ -174,7 +174,7 @@ QUERIES = [
 ]
 
 
-async def test_offers_are_found_by_what_they_are(lender: Lender) -> None:
+async def test_offers_are_found_by_their_properties(lender: Lender) -> None:
     async with serving(lender.home, clock=lambda: NOW):
         await lender.post()
         await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
@@ -210,7 +210,7 @@ async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tm
             assert (chain.fault, chain.state.remaining) == (None, (900,))
 
 
-async def test_a_log_that_says_too_much_of_offers_is_not_kept_in_memory(tmp_path: Path) -> None:
+async def test_a_log_with_too_many_offer_records_is_not_kept_in_memory(tmp_path: Path) -> None:
     homes = found(tmp_path, 2).homes
     homes[1].set("limits", offer_lines_per_origin=2)
     lender = Lender(homes[0])
@@ -286,7 +286,7 @@ async def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off(lend
     assert chain.fault is None
 
 
-async def test_a_restarted_node_goes_on_where_its_log_ends(lender: Lender) -> None:
+async def test_a_restarted_node_continues_where_its_log_ends(lender: Lender) -> None:
     borrower = Borrower()
     async with serving(lender.home, clock=lambda: NOW):
         offer = await lender.post(slices=(a_slice(amount=20),))
@@ -305,7 +305,7 @@ async def test_a_restarted_node_goes_on_where_its_log_ends(lender: Lender) -> No
         assert record.link.seq == 1
 
 
-async def test_of_many_who_ask_at_once_those_are_granted_who_fit(lender: Lender) -> None:
+async def test_of_many_concurrent_requests_those_that_fit_are_granted(lender: Lender) -> None:
     borrower = Borrower()
     async with serving(lender.home, clock=lambda: NOW):
         offer = await lender.post()

@@ -72,7 +72,7 @@ async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> 
     assert "comity 0" in one.stdout and third.name not in one.stdout
 
 
-async def test_a_node_tells_what_it_lacks_and_why_and_what_is_short_of_copies(
+async def test_a_node_reports_what_it_lacks_why_and_which_artifacts_have_too_few_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     founded = found(tmp_path, 2)
@@ -122,9 +122,7 @@ def test_socket_and_home_are_not_given_together(tmp_path: Path) -> None:
         (None, {"COMITY_LISTEN_OPERATOR": "from-the-environment.sock"}),
     ],
 )
-def test_the_socket_is_looked_for_where_the_node_listens(
-    tmp_path: Path, setting: str | None, environ: dict[str, str]
-) -> None:
+def test_the_socket_path_is_that_of_the_settings(tmp_path: Path, setting: str | None, environ: dict[str, str]) -> None:
     home = make_home(tmp_path / "home", 0)
     if setting is not None:
         home.set("listen", operator=setting)
@@ -133,7 +131,7 @@ def test_the_socket_is_looked_for_where_the_node_listens(
 
 
 @pytest.mark.parametrize("text", ["[listen\n", "[listen]\noperator = 7\n"])
-def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+def test_a_home_that_cannot_be_read_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "node.toml").write_text(text)
     with pytest.raises(Malformed) as caught:
         operator_socket(tmp_path, {})

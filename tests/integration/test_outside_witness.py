@@ -101,7 +101,7 @@ async def test_each_submission_continues_the_last_one_with_a_proof(home: NodeHom
         before = checkpoint
 
 
-async def test_a_size_that_the_witness_names_is_gone_on_from(home: NodeHome) -> None:
+async def test_a_submission_continues_from_the_size_that_the_witness_names(home: NodeHome) -> None:
     def answer(request: AddCheckpoint) -> tuple[int, bytes]:
         return (200, signature(request)) if request.old == 1 else (409, b"1\n")
 

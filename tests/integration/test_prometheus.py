@@ -32,7 +32,7 @@ def ask(port: int, path: str, **query: str) -> Any:
         return json.loads(answer.read())["data"]
 
 
-async def test_prometheus_scrapes_a_node_and_its_rules_and_panels_are_about_what_it_finds(tmp_path: Path) -> None:
+async def test_prometheus_scrapes_a_node_and_has_every_metric_of_the_rules_and_panels(tmp_path: Path) -> None:
     program = needs("prometheus", unlock="apt-get install prometheus")
     port, metrics = free_port(), f"127.0.0.1:{free_port()}"
     homes = found(tmp_path / "homes", 2).homes

@@ -29,7 +29,7 @@ def comity(home: Path, *arguments: str | Path, exits: int = 0) -> dict[str, Any]
 
 
 @pytest.mark.slow
-def test_a_signed_report_is_logged_and_others_see_who_checked(tmp_path: Path) -> None:
+def test_a_signed_report_is_logged_and_others_see_its_signer(tmp_path: Path) -> None:
     founded = found(tmp_path / "nodes", 2)
     officer = Client(Home(tmp_path / "officer"))
     officer.pin(founded.federation.encode())

@@ -96,7 +96,7 @@ def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
     assert source.read_bytes() == DATA
 
 
-def test_a_real_service_that_garbles_multipart_uploads_is_caught(tmp_path: Path) -> None:
+def test_a_real_service_that_corrupts_multipart_uploads_is_detected(tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     source = tmp_path / "source"
     source.write_bytes(data := os.urandom(40 * MIB))
@@ -127,7 +127,7 @@ def test_a_blob_that_is_there_is_not_sent_again(s3: S3Account, tmp_path: Path) -
         assert sent == ["HEAD"]
 
 
-def test_an_upload_that_cannot_be_read_back_is_absent_until_it_was(s3: S3Account, tmp_path: Path) -> None:
+def test_an_upload_is_absent_until_it_was_read_back(s3: S3Account, tmp_path: Path) -> None:
     local, prefix = tmp_path / "local", f"{tmp_path.name}/"
     with lying_proxy(s3.endpoint, blob_bytes(break_off)) as endpoint, pytest.raises(Unavailable):
         s3.store(local, prefix=prefix, endpoint=endpoint).put(DIGEST, DATA)
@@ -147,7 +147,7 @@ def test_an_upload_that_cannot_be_read_back_is_absent_until_it_was(s3: S3Account
         (break_off, 0, len(DATA)),
     ],
 )
-def test_an_answer_that_is_not_the_range_is_never_taken_for_it(
+def test_an_answer_that_is_not_the_range_is_refused(
     s3: S3Account, tmp_path: Path, change: Callable[[Answer], Answer], offset: int, length: int
 ) -> None:
     prefix = f"{tmp_path.name}/"
@@ -176,7 +176,7 @@ def test_a_crash_leaves_the_blob_proven_or_absent(s3: S3Account, tmp_path: Path,
     assert store.verify(DIGEST)
 
 
-def test_a_sweep_gives_up_unfinished_uploads_but_not_those_at_work(s3: S3Account, tmp_path: Path) -> None:
+def test_a_sweep_aborts_unfinished_uploads_but_not_running_ones(s3: S3Account, tmp_path: Path) -> None:
     store, client, busy = s3.store(tmp_path, prefix="sweep/"), s3.client(), sha256(b"busy")
     for digest in (DIGEST, busy):
         client.create_multipart_upload(Bucket=s3.bucket, Key=f"sweep/blobs/{digest[:2]}/{digest}")
@@ -205,7 +205,7 @@ def test_ceph_honours_a_conditional_put_and_the_probe_leaves_nothing(s3: S3Accou
     assert s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="probed/")["KeyCount"] == 0
 
 
-def test_a_missing_bucket_is_told_by_the_probe(s3: S3Account, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_reported_by_the_probe(s3: S3Account, tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         S3Store("no-such-bucket", s3.client(), tmp_path).probe()
 
@@ -244,7 +244,7 @@ def test_admitting_512_mib_holds_less_than_250_mb(s3: S3Account, tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 40 * MIB])
-def test_a_spent_quota_is_out_of_space_and_leaves_nothing(ceph_cluster: Ceph, tmp_path: Path, size: int) -> None:
+def test_an_exhausted_quota_is_out_of_space_and_leaves_nothing(ceph_cluster: Ceph, tmp_path: Path, size: int) -> None:
     name = f"poor{size // MIB}"
     poor = S3Account.open(ceph_cluster.endpoint, ceph_cluster.user(name, quota=MIB), tmp_path, f"{name}-blobs")
     source = tmp_path / "source"

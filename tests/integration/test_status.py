@@ -71,7 +71,7 @@ def test_status_shows_what_a_node_lacks_and_exits_with_8(federation: FakeFederat
     assert f"on the machine of {federation.nodes[1].node.record.name}: comity status --node HOME" in ran.stderr
 
 
-def test_a_node_of_older_software_tells_no_counts_and_is_well(federation: FakeFederation) -> None:
+def test_a_node_of_an_older_version_without_counts_is_ok(federation: FakeFederation) -> None:
     federation.nodes[0].replicas = None
     ran = status()
     assert ran.exit_code == 0
@@ -92,7 +92,7 @@ def test_a_node_that_is_down_ends_with_5_and_one_line_each_fits_the_terminal(
     assert f"! {down.node.record.name}" in ran.stderr
 
 
-def test_waiting_looks_again_until_all_is_well(federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_asks_again_until_all_is_ok(federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     federation.nodes[0].replicas = LACKING
 
     def recovered(seconds: float) -> None:

@@ -62,7 +62,7 @@ async def test_mutated_entries_are_answered(faces: Faces, packed: bool, inputs: 
 
 
 @many
-async def test_nonsense_addresses_are_answered_and_lead_nowhere(faces: Faces, inputs: int) -> None:
+async def test_invalid_paths_are_answered_and_not_found(faces: Faces, inputs: int) -> None:
     (own, *_) = (await faces.http.get("/tlog")).json()["logs"]
     samples = [
         f"{own['prefix']}/{path}".encode()
@@ -79,6 +79,6 @@ async def test_nonsense_addresses_are_answered_and_lead_nowhere(faces: Faces, in
             assert answer.status_code in {*ANSWERS, 405, 401}
 
 
-async def test_after_all_that_the_faces_still_work(faces: Faces) -> None:
+async def test_after_the_invalid_requests_the_routes_still_work(faces: Faces) -> None:
     assert (await faces.add_checkpoint(LOG.submission(0, 300))).status_code in (200, 409)
     assert (await faces.http.get("/healthz")).status_code == 200

@@ -90,7 +90,7 @@ async def test_entries_that_are_here_already_may_be_uploaded_again(faces: Faces,
     assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries[:310]
 
 
-async def test_a_body_that_ends_early_goes_on_where_it_ended(faces: Faces, home: NodeHome) -> None:
+async def test_a_body_that_ends_early_continues_where_it_ended(faces: Faces, home: NodeHome) -> None:
     await submit(faces, 0, 700)
     stands(await faces.add_entries(LOG.upload(0, 700, packages=1)), 202, 700, 256)
     stands(await faces.add_entries(LOG.upload(256, 700)[:-1]), 202, 700, 512)
@@ -136,7 +136,7 @@ async def test_entries_before_any_checkpoint_and_of_other_logs_are_refused(faces
     assert (await faces.add_entries(own)).status_code == 404
 
 
-async def test_many_may_push_one_log_at_once_and_one_that_stalls_keeps_nobody(faces: Faces, home: NodeHome) -> None:
+async def test_many_callers_may_push_one_log_and_a_stalled_one_delays_no_other(faces: Faces, home: NodeHome) -> None:
     await submit(faces, 0, 700)
     body, go = LOG.upload(0, 700), asyncio.Event()
 
@@ -183,7 +183,7 @@ async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome
         assert (await Faces(client).get(f"{log.prefix}/checkpoint")).status_code == 404
 
 
-async def test_beyond_its_quota_a_log_is_not_taken(home: NodeHome) -> None:
+async def test_beyond_its_quota_a_log_is_not_mirrored(home: NodeHome) -> None:
     home.set("limits", entries_per_origin=300)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
@@ -227,7 +227,7 @@ async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
     assert listed[str(rival.verifier)] == f"/tlog/{sha256(str(rival.verifier).encode())}"
 
 
-async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
+async def test_anyone_may_push_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     async with (

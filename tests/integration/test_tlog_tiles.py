@@ -42,7 +42,7 @@ async def test_an_outsider_reads_an_own_and_a_mirrored_log_alike(founded: tuple[
     assert set(cosigned) == set(other.record.cosigners)
 
 
-async def test_the_index_names_every_log_and_who_signs(founded: tuple[Founded, list[Faces]]) -> None:
+async def test_the_index_names_every_log_and_its_cosigners(founded: tuple[Founded, list[Faces]]) -> None:
     (home, other), faces = founded[0].homes, founded[1]
     index = (await faces[0].http.get("/tlog")).json()
     assert {log["origin"]: log["own"] for log in index["logs"]} == {home.origin: True, other.origin: False}
@@ -59,7 +59,7 @@ async def test_a_log_is_also_found_by_its_key(founded: tuple[Founded, list[Faces
     assert open_checkpoint(SignedNote.parse(answer.content), home.record.log).origin == home.origin
 
 
-async def test_caches_are_told_what_changes_and_what_never_does(founded: tuple[Founded, list[Faces]]) -> None:
+async def test_cache_headers_separate_mutable_and_immutable_answers(founded: tuple[Founded, list[Faces]]) -> None:
     home, faces = founded[0].homes[0], founded[1][0]
     prefix = hashlib.sha256(home.origin.encode()).hexdigest()
     checkpoint = await faces.get(f"{prefix}/checkpoint")
@@ -73,7 +73,7 @@ async def test_caches_are_told_what_changes_and_what_never_does(founded: tuple[F
     assert (missing.status_code, missing.headers["Cache-Control"]) == (404, "no-store")
 
 
-async def test_entries_are_packed_for_whoever_takes_that(founded: tuple[Founded, list[Faces]]) -> None:
+async def test_entries_are_compressed_for_clients_that_accept_it(founded: tuple[Founded, list[Faces]]) -> None:
     home, faces = founded[0].homes[0], founded[1][0]
     path = f"/tlog/{hashlib.sha256(home.origin.encode()).hexdigest()}/tile/entries/000.p/2"
     async with faces.http.stream("GET", path, headers={"Accept-Encoding": "gzip, identity"}) as packed:

@@ -85,7 +85,7 @@ async def test_a_checkpoint_that_does_not_continue_the_last_one_is_unprocessable
     signed_by_both(await faces.add_checkpoint(LOG.submission(8, 12)), LOG.checkpoint(12))
 
 
-async def test_a_first_checkpoint_comes_without_a_proof(faces: Faces) -> None:
+async def test_a_first_checkpoint_needs_no_proof(faces: Faces) -> None:
     assert (await faces.add_checkpoint(AddCheckpoint(0, (leaf_hash(b""),), LOG.note(3)).encode())).status_code == 422
 
 
@@ -99,7 +99,7 @@ async def test_an_empty_log_has_the_root_of_the_empty_tree(faces: Faces) -> None
     signed_by_both(await faces.add_checkpoint(wrong.submission(0, 0)), wrong.checkpoint(0))
 
 
-async def test_two_histories_convict_the_log_and_nothing_of_it_is_signed_any_more(faces: Faces, home: NodeHome) -> None:
+async def test_two_histories_prove_misbehaviour_and_the_log_is_signed_no_more(faces: Faces, home: NodeHome) -> None:
     signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
     assert (await faces.add_checkpoint(AddCheckpoint(33, (), FORK.note(33)).encode())).status_code == 422
     frozen = await faces.add_checkpoint(LOG.submission(33, 40))
@@ -138,7 +138,7 @@ async def test_an_extension_line_is_refused(faces: Faces) -> None:
     assert (answer.status_code, answer.headers["X-Error-Code"]) == (400, "CHECKPOINT-EXTENSION")
 
 
-async def test_monitors_read_the_newest_checkpoint_that_it_signed(faces: Faces) -> None:
+async def test_monitors_read_the_newest_checkpoint_that_the_witness_signed(faces: Faces) -> None:
     path = f"witness/{LOG.prefix}/checkpoint"
     assert (await faces.get(path)).status_code == 404
     signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
@@ -159,7 +159,7 @@ async def test_the_state_of_a_witness_survives_a_restart(home: NodeHome) -> None
             assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
 
 
-async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: NodeHome) -> None:
+async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: NodeHome) -> None:
     ledger = home.config().storage.ledger
     async with (
         serving(home, companion=serve_gateway) as (listening,),
@@ -185,7 +185,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 
 
-async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convict_the_log(home: NodeHome) -> None:
+async def test_a_mirrored_history_and_a_different_submitted_one_prove_misbehaviour(home: NodeHome) -> None:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
@@ -231,7 +231,7 @@ async def test_of_racing_requests_from_one_old_size_exactly_one_is_signed(faces:
     assert {answer.text for answer in answers if answer is not winner} == {f"{size}\n"}
 
 
-async def test_a_request_that_stalls_does_not_win_from_a_size_that_is_gone(faces: Faces) -> None:
+async def test_a_stalled_request_from_an_outdated_size_is_not_signed(faces: Faces) -> None:
     signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     body, others_are_done = LOG.submission(8, 12), asyncio.Event()
 

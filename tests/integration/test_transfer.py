@@ -86,7 +86,7 @@ async def test_progress_adds_up_to_the_size(into: Path) -> None:
     assert sum(steps) == len(DATA) and len(steps) == 40
 
 
-async def test_a_liar_is_dropped_at_its_first_bad_piece_and_named(into: Path) -> None:
+async def test_a_lying_source_is_dropped_at_its_first_bad_piece_and_named(into: Path) -> None:
     liar = Liar("liar", DATA)
     fetched = await fetch([liar, MemorySource("honest", DATA)], into)
     assert named(fetched.bytes_by_source) == {"honest": len(DATA)}
@@ -95,13 +95,13 @@ async def test_a_liar_is_dropped_at_its_first_bad_piece_and_named(into: Path) ->
     assert liar.streams == 0
 
 
-async def test_a_liar_among_good_pieces_is_found_by_the_bad_one(into: Path) -> None:
+async def test_one_bad_piece_among_good_ones_is_detected(into: Path) -> None:
     fetched = await fetch([Liar("liar", DATA, pieces=range(10, 40)), MemorySource("honest", DATA, pause=0.001)], into)
     assert named(fetched.bytes_by_source)["liar"] >= PIECE_SIZE, "what it gave rightly counts"
     assert named(fetched.dropped)["liar"].startswith("wrong bytes: piece ")
 
 
-async def test_six_liars_cannot_outvote_one_honest_source(into: Path) -> None:
+async def test_six_lying_sources_cannot_outvote_an_honest_one(into: Path) -> None:
     liars = [Liar(f"liar-{number}", DATA) for number in range(6)]
     fetched = await fetch([*liars, MemorySource("honest", DATA)], into)
     assert len(named(fetched.dropped)) == 6
@@ -127,14 +127,14 @@ async def test_a_faulty_source_is_named_with_its_reason_and_not_waited_for(
     assert faulty.streams == 0
 
 
-async def test_a_source_that_does_not_have_it_is_asked_once(into: Path) -> None:
+async def test_a_source_without_the_file_is_asked_once(into: Path) -> None:
     absent = Failing("absent", DATA, lambda: NotFound("not here"))
     fetched = await fetch([absent, MemorySource("honest", DATA, pause=0.001)], into)
     assert named(fetched.dropped) == {"absent": "not here"}
     assert len(absent.asked) <= 2
 
 
-async def test_a_source_that_falls_silent_half_way_is_replaced(into: Path) -> None:
+async def test_a_source_that_becomes_silent_in_the_middle_is_replaced(into: Path) -> None:
     fetched = await fetch([Silent("dying", DATA, budget=len(DATA) // 3), MemorySource("b", DATA, pause=0.001)], into)
     assert named(fetched.bytes_by_source)["dying"] > 0
 
@@ -158,14 +158,14 @@ async def test_the_last_source_is_never_given_up_for_silence(into: Path) -> None
     await fetch([Hiccup("a", data)], into, data=data, limits=replace(QUICK, read_timeout=0.02))
 
 
-async def test_when_nobody_gives_anything_the_transfer_ends_when_patience_does(into: Path) -> None:
+async def test_without_any_bytes_the_transfer_ends_when_its_patience_does(into: Path) -> None:
     limits = replace(QUICK, patience=0.2, read_timeout=0.02)
     with pytest.raises(Unavailable, match="a: timeout") as failure:
         await fetch_file(wanted(DATA), [Silent("a", DATA)], into, limits=limits)
     assert failure.value.code == "PATIENCE"
 
 
-async def test_sources_that_drip_cannot_keep_an_honest_one_out(into: Path) -> None:
+async def test_very_slow_sources_cannot_keep_an_honest_one_out(into: Path) -> None:
     data = weights(6)
     drips = [Dripping(f"drip-{number}", data, every=0.02) for number in range(12)]
     limits = replace(QUICK, read_timeout=0.2, patience=60.0)
@@ -180,7 +180,7 @@ async def test_the_last_source_may_correct_a_bad_piece(into: Path) -> None:
     assert fetched.refetched >= PIECE_SIZE
 
 
-async def test_a_lonely_liar_is_refused_by_name(into: Path) -> None:
+async def test_an_only_source_that_lies_is_refused_by_name(into: Path) -> None:
     class Inventive(MemorySource):
         async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
             yield len(self.asked).to_bytes(8, "big") + self.data[offset + 8 : offset + length]
@@ -190,7 +190,7 @@ async def test_a_lonely_liar_is_refused_by_name(into: Path) -> None:
     assert refusal.value.code == "BAD-PIECES"
 
 
-async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: Path) -> None:
+async def test_the_same_bad_piece_from_all_sources_makes_the_index_doubtful(into: Path) -> None:
     records = cut(DATA)
     records[7] = PieceRecord(records[7].length, bytes(32))
     want = WantedFile(sha256(DATA), len(DATA), records)
@@ -201,7 +201,7 @@ async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: 
     assert fetched.resumed >= 7 * PIECE_SIZE, "what was verified under the wrong index serves under the right one"
 
 
-async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_them(into: Path) -> None:
+async def test_pieces_that_do_not_form_the_file_leave_nothing_and_name_their_sources(into: Path) -> None:
     other = bytearray(DATA)
     other[0] ^= 1
     want = WantedFile(sha256(DATA), len(DATA), cut(bytes(other)))
@@ -220,7 +220,7 @@ async def test_a_transfer_fails_with_the_error_that_all_sources_give(
         await fetch_file(wanted(DATA), sources, into, limits=QUICK)
 
 
-async def test_no_source_at_all_is_said_plainly(into: Path) -> None:
+async def test_a_transfer_without_a_source_says_so(into: Path) -> None:
     with pytest.raises(Unavailable, match="there is no source"):
         await fetch_file(wanted(DATA), [], into)
 
@@ -247,7 +247,7 @@ async def interrupted(source: MemorySource, into: Path, served: int) -> None:
     assert source.streams == 0, "a stream was left open"
 
 
-async def test_a_cancelled_transfer_goes_on_where_it_was(into: Path) -> None:
+async def test_a_cancelled_transfer_continues_where_it_was(into: Path) -> None:
     first, second = MemorySource("a", DATA), MemorySource("a", DATA)
     await interrupted(first, into, len(DATA) // 2)
     fetched = await fetch([second], into)
@@ -295,7 +295,7 @@ async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path
     assert (fetched.reused, named(fetched.bytes_by_source)) == (30 * PIECE_SIZE, {"a": len(DATA) - 30 * PIECE_SIZE})
 
 
-async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> None:
+async def test_a_full_disk_keeps_the_partial_file_for_the_next_attempt(into: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PIECE_SIZE, before[1]))
     try:
@@ -350,7 +350,7 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
     assert QUICK.streams * PIECE_SIZE <= served <= QUICK.buffers * PIECE_SIZE
 
 
-async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Path) -> None:
+async def test_two_transfers_share_their_state_of_the_sources(tmp_path: Path) -> None:
     health: dict[SourceKey, SourceHealth] = {}
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
     await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, health=health)
@@ -400,7 +400,7 @@ async def test_one_source_named_twice_is_a_mistake_of_the_caller(into: Path) -> 
         await fetch_file(wanted(DATA), [MemorySource("a", DATA), MemorySource("a", DATA)], into)
 
 
-async def test_two_sources_of_one_name_are_two_sources_and_told_apart_where_they_are_shown(into: Path) -> None:
+async def test_two_sources_of_one_name_are_shown_as_two(into: Path) -> None:
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
     absent = Failing("absent", DATA, lambda: NotFound("not here"))
     liar.name = honest.name = absent.name = "node"
@@ -450,7 +450,7 @@ async def test_a_fast_source_has_two_requests_where_pieces_may_come_in_any_order
     assert into.read_bytes() == DATA
 
 
-async def test_a_piece_that_does_not_match_a_chain_ends_it_and_accuses_no_source(into: Path) -> None:
+async def test_a_piece_that_does_not_match_a_chain_ends_its_use_and_accuses_no_source(into: Path) -> None:
     health: dict[SourceKey, SourceHealth] = {}
     liar = Liar("liar", DATA, pieces=[20])
     with pytest.raises(Untrusted, match="piece 20, from liar") as refusal:

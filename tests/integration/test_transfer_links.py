@@ -41,7 +41,7 @@ def fetch(sources: list[MemorySource], folder: Path, want: WantedFile | None = N
     return fetched, want.size * 8 / 1e6 / seconds
 
 
-def test_one_link_is_used_whole(tmp_path: Path) -> None:
+def test_one_link_is_used_fully(tmp_path: Path) -> None:
     _, mbit = fetch([Link("a", whole(), 100)], tmp_path)
     assert mbit > 98
 
@@ -52,7 +52,7 @@ def test_links_of_different_rates_are_used_together(tmp_path: Path) -> None:
     assert fetched.refetched < 0.05 * len(whole())
 
 
-def test_a_liar_and_a_dead_source_cost_next_to_nothing(tmp_path: Path) -> None:
+def test_a_lying_and_a_dead_source_cost_little_time(tmp_path: Path) -> None:
     faulty: list[MemorySource] = [Liar("liar", whole()), Silent("dead", whole())]
     fetched, mbit = fetch([*faulty, *links()], tmp_path)
     assert mbit > 0.9 * SUM_OF_LINKS
@@ -66,7 +66,7 @@ def test_a_small_file_does_not_wait_out_the_silence_of_a_dead_source(tmp_path: P
     assert len(data) * 8 / 1e6 / mbit < 1.0, "seconds; the silence alone would take 3"
 
 
-def test_the_last_per_cent_does_not_wait_for_a_source_that_falls_silent(tmp_path: Path) -> None:
+def test_the_last_per_cent_does_not_wait_for_a_source_that_becomes_silent(tmp_path: Path) -> None:
     alone = len(whole()) * 8 / 1e6 / 100
     _, mbit = fetch([Silent("dying", whole(), budget=len(whole()) // 3), Link("a", whole(), 100)], tmp_path)
     assert len(whole()) * 8 / 1e6 / mbit < alone + 1.0
@@ -80,7 +80,7 @@ def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drips", [7, 8, 30])
-def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: int) -> None:
+def test_no_number_of_very_slow_sources_keeps_an_honest_one_out(tmp_path: Path, drips: int) -> None:
     data = whole()[: 8 * MIB]
     sources = [Dripping(f"drip-{number}", data, every=2.0) for number in range(drips)]
     want = WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE))

@@ -137,9 +137,7 @@ class Reader(NoImportObserver):
 
 
 @pytest.mark.parametrize("revision", ["main", "v1"])
-def test_the_commit_is_pinned_once_whatever_the_branch_does_meanwhile(
-    hub: HubLike, tmp_path: Path, revision: str
-) -> None:
+def test_the_commit_is_pinned_once_though_the_branch_moves(hub: HubLike, tmp_path: Path, revision: str) -> None:
     wanted, work = order(hub, revision=revision), Waits()
     revision_info = pin_revision(wanted, work)
     hub.repositories[NAME].commit({**FILES, "config.json": b'{"later": 1}'}, tag="v1")
@@ -157,7 +155,7 @@ def test_a_renamed_repository_is_mirrored_under_its_new_name(hub: HubLike, tmp_p
     assert done.listing.revision_info.upstream.repository == NAME
 
 
-def test_the_token_is_shown_to_the_endpoint_and_to_nobody_else(hub: HubLike, tmp_path: Path) -> None:
+def test_the_token_is_sent_to_the_endpoint_only(hub: HubLike, tmp_path: Path) -> None:
     hub.repositories[NAME].gated, hub.repositories[NAME].tokens = "auto", {TOKEN}
     done = run(order(hub, token=TOKEN, terms=b"I accept."), tmp_path / "work")
     assert contents(done) == FILES
@@ -203,7 +201,7 @@ def falls_silent(asked: Asked) -> Answer:
 
 
 @pytest.mark.parametrize("fault", [broken_off, falls_silent])
-def test_a_download_that_breaks_off_or_falls_silent_goes_on_where_it_stood(
+def test_a_download_that_breaks_off_or_becomes_silent_continues_where_it_was(
     hub: HubLike, tmp_path: Path, fault: Callable[[Asked], Answer]
 ) -> None:
     hub.interfere = only(content(hub), fault, times=3)
@@ -225,7 +223,7 @@ def test_a_partial_file_of_another_process_is_hashed_again_and_completed(hub: Hu
 
 
 @pytest.mark.parametrize("left", [b"x" * 900_000, WEIGHTS + b"more"], ids=["other bytes", "too many"])
-def test_a_leftover_that_is_not_a_beginning_is_thrown_away_and_nobody_is_accused(
+def test_a_partial_file_with_wrong_bytes_is_deleted_and_no_hub_is_accused(
     hub: HubLike, tmp_path: Path, left: bytes
 ) -> None:
     wanted, work = order(hub), Waits()
@@ -245,7 +243,7 @@ def test_a_server_that_cannot_resume_is_asked_for_the_whole(hub: HubLike, tmp_pa
     ("headers", "expected"), [({"Retry-After": "7"}, 7.0), ({"RateLimit": '"api";r=0;t=55'}, 55.0), ({}, 0.02)]
 )
 @pytest.mark.parametrize("path", ["/revision/main", "/tree/", "weights.bin"])
-def test_a_hub_that_says_later_is_asked_again_when_it_said(
+def test_a_hub_with_a_retry_time_is_asked_again_then(
     hub: HubLike, tmp_path: Path, path: str, headers: dict[str, str], expected: float
 ) -> None:
     left = [2]
@@ -263,7 +261,7 @@ def test_a_hub_that_says_later_is_asked_again_when_it_said(
     assert "429" in work.waited[0][1] or "later" in work.waited[0][1]
 
 
-def test_nobody_waits_for_days_because_a_stranger_says_so(hub: HubLike, tmp_path: Path) -> None:
+def test_a_retry_time_of_days_is_not_waited_for(hub: HubLike, tmp_path: Path) -> None:
     hub.interfere = lambda asked: Answer(429, b"", {"Retry-After": "999999"})
     work = Waits()
     with pytest.raises(Unavailable) as busy:
@@ -340,16 +338,14 @@ def test_a_hub_that_lies_about_its_files_is_named_and_nothing_is_kept(
         ({"id": 7}, "UPSTREAM-ANSWER"),
     ],
 )
-def test_a_hub_that_lies_about_the_commit_is_not_believed(
-    hub: HubLike, tmp_path: Path, said: dict[str, Any], code: str
-) -> None:
+def test_a_false_commit_of_a_hub_is_refused(hub: HubLike, tmp_path: Path, said: dict[str, Any], code: str) -> None:
     hub.info_said = lambda info: info | said
     with pytest.raises(Malformed) as lie:
         run(order(hub), tmp_path / "work")
     assert lie.value.code == code
 
 
-def test_a_hub_that_answers_for_another_commit_than_was_asked_is_not_believed(hub: HubLike, tmp_path: Path) -> None:
+def test_an_answer_about_another_commit_is_refused(hub: HubLike, tmp_path: Path) -> None:
     first = hub.repositories[NAME].commits[0].sha
     hub.info_said = lambda info: info | {"sha": "2" * 40}
     with pytest.raises(Malformed):
@@ -364,7 +360,7 @@ def test_a_hub_that_answers_for_another_commit_than_was_asked_is_not_believed(hu
 @pytest.mark.parametrize(
     "where", ["http://169.254.169.254/latest", "https://hub.invalid/x", "file:///etc/passwd", "//x.invalid"]
 )
-def test_a_redirect_to_where_nobody_said_is_not_followed(hub: HubLike, tmp_path: Path, where: str) -> None:
+def test_a_redirect_to_an_unnamed_host_is_not_followed(hub: HubLike, tmp_path: Path, where: str) -> None:
     hub.interfere = only("config.json", lambda asked: Answer(302, b"", {"Location": where}))
     with pytest.raises(ComityError) as led:
         run(order(hub), tmp_path / "work")
@@ -380,7 +376,7 @@ def test_the_content_server_has_to_be_named_where_it_is_not_the_endpoint(hub: Hu
     assert not [asked for asked in hub.asked if asked.cdn]
 
 
-def test_a_page_link_to_elsewhere_takes_no_token_there(hub: HubLike, tmp_path: Path) -> None:
+def test_a_page_link_to_another_host_gets_no_token(hub: HubLike, tmp_path: Path) -> None:
     hub.page = 2
     hub.interfere = only(
         hub.repositories[NAME].commits[0].sha,
@@ -392,7 +388,7 @@ def test_a_page_link_to_elsewhere_takes_no_token_there(hub: HubLike, tmp_path: P
     assert not [asked for asked in hub.asked if asked.cdn]
 
 
-def test_redirects_in_a_circle_come_to_an_end(hub: HubLike, tmp_path: Path) -> None:
+def test_circular_redirects_end(hub: HubLike, tmp_path: Path) -> None:
     hub.interfere = lambda asked: Answer(302, b"", {"Location": asked.path}) if "/resolve/" in asked.path else None
     with pytest.raises(Untrusted) as led:
         run(order(hub), tmp_path / "work")
@@ -406,7 +402,7 @@ def test_more_bytes_than_listed_are_not_written(hub: HubLike, tmp_path: Path) ->
     assert all(path.stat().st_size <= len(WEIGHTS) for path in (tmp_path / "work").iterdir())
 
 
-def test_other_bytes_of_the_right_length_are_a_lie_and_are_removed(hub: HubLike, tmp_path: Path) -> None:
+def test_wrong_bytes_of_the_right_length_accuse_the_hub_and_are_removed(hub: HubLike, tmp_path: Path) -> None:
     hub.interfere = lambda asked: Answer(200, b"x" * len(WEIGHTS)) if asked.cdn else None
     with pytest.raises(Untrusted) as lie:
         run(order(hub), tmp_path / "work")
@@ -415,7 +411,7 @@ def test_other_bytes_of_the_right_length_are_a_lie_and_are_removed(hub: HubLike,
     assert len(WEIGHTS) not in sizes
 
 
-def test_a_file_that_goes_away_between_listing_and_fetching_is_said_to(hub: HubLike, tmp_path: Path) -> None:
+def test_a_file_deleted_between_listing_and_fetching_is_reported(hub: HubLike, tmp_path: Path) -> None:
     hub.interfere = only("config.json", lambda asked: Answer(404))
     with pytest.raises(NotFound) as gone:
         run(order(hub), tmp_path / "work")
@@ -464,7 +460,7 @@ def test_a_silent_hub_is_given_up_after_some_tries(hub: HubLike, tmp_path: Path)
     assert len(work.waited) == mirror.MAX_TRIES - 1
 
 
-def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
+def test_an_endpoint_without_a_server_is_unreachable(tmp_path: Path) -> None:
     wanted = MirrorOrder(
         UpstreamRequest(NAME), AllowedHosts.to("http://127.0.0.1:9"), timeouts=Timeouts(read_timeout=0.5, first_delay=0)
     )
@@ -473,7 +469,7 @@ def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
     assert nobody.value.code == "UPSTREAM-UNREACHABLE"
 
 
-def test_a_disk_without_room_is_found_out_before_the_first_byte(hub: HubLike, tmp_path: Path) -> None:
+def test_a_disk_without_space_is_detected_before_the_first_byte(hub: HubLike, tmp_path: Path) -> None:
     wanted, work = order(hub), Waits()
     listing = list_repository(wanted, pin_revision(wanted, work), work)
     with pytest.raises(OutOfSpace) as full:
@@ -483,7 +479,7 @@ def test_a_disk_without_room_is_found_out_before_the_first_byte(hub: HubLike, tm
     assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
 
 
-def test_work_that_was_given_up_ends_every_download(hub: HubLike, tmp_path: Path) -> None:
+def test_cancelled_work_ends_every_download(hub: HubLike, tmp_path: Path) -> None:
     class GivenUp(Waits):
         def progress(self, path: str, count: int) -> None:
             raise KeyboardInterrupt
@@ -509,7 +505,9 @@ def test_work_that_was_given_up_ends_every_download(hub: HubLike, tmp_path: Path
         ("https://hub.example/prefix", (), "/prefix/other", True),
     ],
 )
-def test_where_a_download_may_be_led(endpoint: str, hosts: tuple[str, ...], location: str, allowed: bool) -> None:
+def test_redirects_of_a_download_are_restricted(
+    endpoint: str, hosts: tuple[str, ...], location: str, allowed: bool
+) -> None:
     allowed_hosts = AllowedHosts.to(endpoint, hosts, TOKEN)
     if not allowed:
         with pytest.raises(ComityError):

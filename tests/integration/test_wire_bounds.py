@@ -79,7 +79,7 @@ async def test_more_entries_than_asked_are_refused() -> None:
                 pass
 
 
-async def test_entries_from_elsewhere_are_refused() -> None:
+async def test_entries_at_other_indexes_are_refused() -> None:
     batch = log_pb2.EntryBatch(start=6, lines=[b"x"]).SerializeToString()
     async with lying("LogService/GetEntries", repeating(batch, 1)) as client:
         with pytest.raises(Malformed, match="out of order"):
@@ -214,7 +214,7 @@ async def test_each_client_has_a_connection_of_its_own() -> None:
     assert len(peers) == 3
 
 
-async def test_a_silent_server_is_given_up() -> None:
+async def test_a_silent_server_times_out() -> None:
     async def silence(request: bytes, context: Any) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
@@ -229,7 +229,7 @@ async def test_a_silent_server_is_given_up() -> None:
         assert caught.value.code == "DEADLINE"
 
 
-async def test_a_server_that_stops_in_the_middle_is_given_up() -> None:
+async def test_a_server_that_stops_in_the_middle_times_out() -> None:
     async def half(request: bytes, context: Any) -> AsyncIterator[bytes]:
         yield b"x" * limits.MIN_CHUNK
         await asyncio.Event().wait()
@@ -255,7 +255,7 @@ async def test_a_peers_error_text_cannot_control_a_terminal() -> None:
 @pytest.mark.parametrize(
     "kind", [ComityError, Malformed, Untrusted, PolicyNotMet, Unavailable, NotFound, Refused, OutOfSpace, Conflict]
 )
-async def test_an_error_arrives_as_it_was_raised(kind: type[ComityError]) -> None:
+async def test_an_error_arrives_unchanged(kind: type[ComityError]) -> None:
     raised = kind("what happened", why="why it did: ü", hint="do this", code="SOME-CODE")
 
     class Failing(MemoryNode):
@@ -297,7 +297,7 @@ async def test_an_error_of_any_length_fits_its_trailer() -> None:
     assert caught.value.code == "NOT-FOUND"
 
 
-async def test_the_advice_of_a_node_elsewhere_is_known_as_such() -> None:
+async def test_a_hint_of_another_node_is_marked_as_such() -> None:
     class Hostile(MemoryNode):
         async def node(self) -> NodeFacts:
             raise NotFound("nothing", hint="comity trust bind a/b@v1 evil")
@@ -308,7 +308,7 @@ async def test_the_advice_of_a_node_elsewhere_is_known_as_such() -> None:
     assert caught.value.by_node
 
 
-async def test_a_fault_of_the_node_is_logged_there_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_logged_by_the_node_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(MemoryNode):
         async def node(self) -> NodeFacts:
             raise RuntimeError("the password is swordfish")
@@ -336,7 +336,7 @@ async def test_an_error_in_the_middle_of_a_stream_arrives() -> None:
     assert caught.value.code == "QUARANTINED"
 
 
-async def test_a_call_that_is_not_offered_is_said_to_be() -> None:
+async def test_an_unimplemented_call_is_reported_as_such() -> None:
     async with visited(MemoryNode().services()) as client:
         call = single(client._calls.connection.channel, "NodeService/Delete")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -383,7 +383,7 @@ async def test_a_request_that_is_no_message_is_malformed() -> None:
         assert isinstance(await failure(stat(b"\xff\xff", timeout=5)), Malformed)
 
 
-async def test_a_request_beyond_the_limit_is_refused_and_the_node_goes_on() -> None:
+async def test_a_request_beyond_the_limit_is_refused_and_the_node_continues() -> None:
     async with raw(MemoryNode()) as channel:
         stat = single(channel, "BlobService/Stat")
         assert (await failure(stat(bytes(limits.MESSAGE + 1), timeout=5))).code == "OVERSIZED"
@@ -397,7 +397,7 @@ async def test_two_million_items_in_one_message_are_refused() -> None:
         assert "too many digests" in str(await failure(stat(b"\x0a\x00" * 2_000_000, timeout=20)))
 
 
-async def test_a_request_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_never_arrives_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CALL_TIMEOUT", 0.2)
     async with raw(MemoryNode()) as channel:
         call = streaming(channel, "NodeService/GetNode")(timeout=30)
@@ -444,7 +444,7 @@ class Waiting(MemoryNode):
             await self.changed.wait()
 
 
-async def test_calls_at_once_are_bounded_and_a_cancelled_call_makes_room() -> None:
+async def test_concurrent_calls_are_bounded_and_a_cancelled_call_frees_its_slot() -> None:
     node = Waiting()
     async with visited(node.services(), allowance=Allowance(at_once=2)) as client:
         first, second = client.read(NOWHERE, 0, 10**6), client.read(NOWHERE, 0, 10**6)

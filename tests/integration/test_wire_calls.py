@@ -71,7 +71,7 @@ async def test_epochs_with_a_gap_are_malformed() -> None:
             await client.epochs()
 
 
-async def test_proceedings_are_asked_by_their_body() -> None:
+async def test_statements_about_the_charter_are_asked_for_by_its_body() -> None:
     async with met(MemoryNode()) as client:
         assert await client.next_epoch_entries() == (LocatedEntry(ORIGIN, 0, b"about None"),)
         assert await client.next_epoch_entries(NOWHERE) == (LocatedEntry(ORIGIN, 0, f"about {NOWHERE}".encode()),)
@@ -118,7 +118,7 @@ async def test_batches_of_large_lines_stay_within_a_megabyte() -> None:
     assert max(sum(map(len, batch.lines)) for batch in batches) <= limits.CHUNK
 
 
-async def test_log_questions_reach_the_log() -> None:
+async def test_questions_about_a_log_reach_it() -> None:
     async with met(MemoryNode()) as client:
         (head,) = await client.logs()
         assert (head.origin, head.note) == (ORIGIN, b"a note\n")

@@ -55,7 +55,7 @@ async def test_a_pinned_peer_is_let_in() -> None:
         assert (await client.node()).software == "comity/test"
 
 
-async def test_a_stranger_is_refused_and_told_why() -> None:
+async def test_a_stranger_is_refused_with_the_reason() -> None:
     async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         refused = await refusal(calling(address, STRANGER))
     assert refused.code == "CERTIFICATE-UNKNOWN"
@@ -77,7 +77,7 @@ async def test_another_server_than_the_pinned_one_is_refused() -> None:
     assert short(sha256(STRANGER.certificate)) in refused.why
 
 
-async def test_a_door_without_peers_lets_nobody_in_not_even_the_node_itself() -> None:
+async def test_a_mutual_port_without_peers_refuses_every_caller_even_the_node_itself() -> None:
     async with serving(MutualAccess(SERVER, tuple)) as address:
         assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
         assert (await refusal(calling(address, SERVER))).code == "CERTIFICATE-UNKNOWN"
@@ -118,7 +118,7 @@ async def test_a_peer_pinned_later_is_let_in_without_a_restart() -> None:
         await until(lambda: let_in(address, PEER), what="the new peer to be let in")
 
 
-async def test_calls_under_way_outlive_a_change_of_pins() -> None:
+async def test_running_calls_survive_a_change_of_pins() -> None:
     peers = [pin(PEER)]
     async with mutual_port(peers) as (port, address), calling(address, PEER) as client:
         chunks = client.read(BLOB, 0, 16 << 20)
@@ -136,7 +136,7 @@ async def test_calls_under_way_outlive_a_change_of_pins() -> None:
         await client.node()
 
 
-async def test_the_mutual_port_refuses_an_address_at_which_somebody_listens() -> None:
+async def test_the_mutual_port_refuses_an_address_that_is_in_use() -> None:
     async with mutual_port([pin(PEER)]) as (_, address):
         with pytest.raises(Unavailable) as caught:
             async with mutual_port([pin(PEER)], at=str(address)):
@@ -144,7 +144,7 @@ async def test_the_mutual_port_refuses_an_address_at_which_somebody_listens() ->
     assert caught.value.code == "LISTEN"
 
 
-async def test_a_mutual_port_that_cannot_be_had_again_keeps_its_old_server() -> None:
+async def test_a_mutual_port_that_cannot_be_bound_again_keeps_its_old_server() -> None:
     peers, shared = [pin(PEER)], [True]
     async with mutual_port(peers, shared=lambda: shared[0]) as (port, address):
         shared[0] = False
@@ -168,7 +168,7 @@ async def test_a_dropped_peer_is_refused_on_its_open_connection_too() -> None:
         assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
 
 
-async def test_many_peers_are_pinned_at_once() -> None:
+async def test_many_peers_are_pinned_together() -> None:
     peers = [identity() for _ in range(40)]
     async with serving(MutualAccess(SERVER, lambda: [pin(peer) for peer in peers])) as address:
         for peer in (peers[0], peers[39]):
@@ -198,7 +198,7 @@ async def test_another_certificate_of_the_same_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("ca", "may_sign"), [(True, True), (True, None), (False, None)])
-async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may_sign: bool | None) -> None:
+async def test_grpc_alone_would_accept_certificates_issued_by_a_pin(ca: bool, may_sign: bool | None) -> None:
     """The reason why `Pin.of` refuses them. The server has a guard against this; the client has only the pin."""
     issuing_peer = crafted("peer.invalid", ca=ca, may_sign=may_sign)
     issuing_server = crafted("server.invalid", ca=ca, may_sign=may_sign)
@@ -221,12 +221,12 @@ async def test_grpc_alone_would_lock_out_the_pins_after_an_unreadable_one() -> N
         assert not await let_in(address, STRANGER)
 
 
-async def test_the_open_door_lets_anybody_read() -> None:
+async def test_the_open_port_lets_any_caller_read() -> None:
     async with visited(MemoryNode().services()) as client:
         assert (await client.node()).software == "comity/test"
 
 
-async def test_operator_calls_are_refused_to_everybody_else() -> None:
+async def test_operator_calls_are_refused_for_all_other_callers() -> None:
     async with visited(MemoryNode().services()) as client:
         with pytest.raises(Refused) as caught:
             await client.status()
@@ -236,14 +236,14 @@ async def test_operator_calls_are_refused_to_everybody_else() -> None:
             await client.adopt(Path("/etc/passwd"), sha256(b""), 0)
 
 
-async def test_an_operator_comes_in_by_the_unix_socket(tmp_path: Path) -> None:
+async def test_an_operator_calls_by_the_unix_socket(tmp_path: Path) -> None:
     node, socket = MemoryNode(), tmp_path / "node.sock"
     door = OperatorAccess()
     async with listening(door, node.services(), at=f"unix:{socket}"), NodeClient.operator(socket) as client:
         assert await client.status() == node.state
 
 
-async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
+async def test_the_operator_listener_refuses_to_be_a_network_port() -> None:
     door = OperatorAccess()
     server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     port = server.add_secure_port("127.0.0.1:0", door.credentials())
@@ -254,7 +254,7 @@ async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
     await server.stop(0)
 
 
-async def test_a_node_that_is_not_running_is_said_to_be_unreachable(tmp_path: Path) -> None:
+async def test_a_stopped_node_is_reported_as_unreachable(tmp_path: Path) -> None:
     async with calling(Address("127.0.0.1", free_port()), PEER) as client:
         with pytest.raises(Unavailable, match="cannot be reached") as caught:
             await client.node()

@@ -55,7 +55,7 @@ async def hand_in(stream: Stream, method: str, request: bytes = b"") -> None:
     await asyncio.to_thread(stream.call, method, request)
 
 
-async def test_the_attackers_http2_is_understood() -> None:
+async def test_the_attackers_http2_is_valid() -> None:
     async with serving(Allowance()) as address:
         with closing(await connected(address, window=65_535)) as stream:
             await hand_in(stream, "NodeService/GetNode")
@@ -67,7 +67,7 @@ async def test_the_attackers_http2_is_understood() -> None:
     [("BlobService/Read", READ), ("NodeService/GetNode", b"")],
     ids=["a stream", "a single answer"],
 )
-async def test_a_caller_that_takes_no_answer_loses_its_connection(
+async def test_a_caller_that_reads_no_answer_loses_its_connection(
     method: str, request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SEND_TIMEOUT", 0.3)
@@ -80,7 +80,7 @@ async def test_a_caller_that_takes_no_answer_loses_its_connection(
             assert (await client.node()).software == "comity/test"
 
 
-async def test_a_slow_caller_that_takes_something_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_caller_that_reads_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEND_TIMEOUT", 4.0)
     async with serving(Allowance()) as address, honest(address) as client:
         data = bytearray()
@@ -103,7 +103,7 @@ async def test_four_addresses_do_not_hold_all_calls(monkeypatch: pytest.MonkeyPa
                     assert (await client.node()).software == "comity/test"
 
 
-async def test_half_requests_take_no_place_from_other_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_incomplete_requests_take_no_slot_from_other_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CALL_TIMEOUT", 60.0)
     async with serving(Allowance(at_once=64)) as address:
         with ExitStack() as held:
@@ -116,13 +116,13 @@ async def test_half_requests_take_no_place_from_other_blocks(monkeypatch: pytest
                     assert (await client.node()).software == "comity/test"
 
 
-async def test_many_requests_at_once_of_one_caller_are_all_read() -> None:
+async def test_many_concurrent_requests_of_one_caller_are_all_read() -> None:
     async with serving(Allowance(at_once=100)) as address, honest(address) as client:
         facts = await asyncio.gather(*(client.node() for _ in range(64)))
         assert len(facts) == 64
 
 
-async def test_silent_connections_from_elsewhere_give_way() -> None:
+async def test_silent_connections_of_another_block_are_closed() -> None:
     async with serving(Allowance(), PortShares(8)) as address:
         with silent(address.host, address.port, 40, source=ELSEWHERE) as held:
 

@@ -39,7 +39,7 @@ def changed(outcome: Outcome, undisturbed: Outcome) -> dict[str, object]:
     return {step: found for step, found in outcome.facts.items() if found != undisturbed.facts[step]}
 
 
-def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
+def test_without_an_attacker_the_script_completes(undisturbed: Outcome) -> None:
     said = repr(undisturbed.facts)
     assert "Error" not in said and "Exception" not in said
     assert undisturbed.facts["grant"] == "accepted"

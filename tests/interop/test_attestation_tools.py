@@ -103,7 +103,7 @@ def signed(key: Private, said: bytes, keyid: str = "") -> bytes:
     return write_envelope(said, keyid, signature(key, pae(PAYLOAD_TYPE, said)))
 
 
-def test_in_totos_own_messages_take_what_is_written_and_give_what_is_read() -> None:
+def test_in_totos_own_messages_read_our_statements_and_write_ones_that_we_read() -> None:
     """The messages are strict: they refuse a member that in-toto's definitions do not have. They have one text where
     SLSA's specification has the list of verified levels, so the test leaves that list out.
     """
@@ -116,7 +116,7 @@ def test_in_totos_own_messages_take_what_is_written_and_give_what_is_read() -> N
             assert theirs == ours
 
 
-def test_securesystemslib_verifies_what_is_signed_here_and_its_envelopes_are_verified_here() -> None:
+def test_securesystemslib_and_comity_verify_each_others_envelopes() -> None:
     key = private_key()
     pinned = AttestationKey.parse(public_pem(key))
     given = {"envelope": signed(key, own_statements()[0], pinned.id).decode(), "pem": pinned.pem.decode()}

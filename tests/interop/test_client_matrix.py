@@ -108,7 +108,7 @@ def certified(tmp_path: Path, settings: dict[str, Any]) -> Path:
         full(NEW, True),
     ],
 )
-async def test_every_generation_of_clients_does_here_all_that_it_does_at_a_hub(
+async def test_every_generation_of_clients_works_with_a_node_as_with_a_hub(
     tmp_path: Path, requirement: str, tls: bool
 ) -> None:
     python = await asyncio.to_thread(python_with, requirement)
@@ -175,7 +175,7 @@ def version(requirement: str) -> str:
     return requirement.partition("==")[2]
 
 
-async def test_a_cache_filled_by_comity_pull_and_one_filled_by_the_gateway_are_one_and_the_same(
+async def test_comity_pull_and_the_gateway_fill_equal_caches(
     tmp_path: Path,
 ) -> None:
     async with staged(tmp_path, tls=False, public=True) as scene:

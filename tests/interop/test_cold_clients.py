@@ -64,7 +64,7 @@ async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path
 
 
 @pytest.mark.slow
-async def test_stock_clients_pull_through_from_a_hub_and_it_is_asked_for_each_file_once(tmp_path: Path) -> None:
+async def test_stock_clients_read_through_from_a_hub_that_is_asked_for_each_file_once(tmp_path: Path) -> None:
     shards = {f"shard-{number}.bin": random.Random(number).randbytes(WEIGHTS // 2) for number in range(6)}
     files = {"README.md": b"# Shards\n", "config.json": b"{}\n", **shards}
     hashes = {path: sha256(data) for path, data in files.items()}

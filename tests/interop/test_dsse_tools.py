@@ -95,7 +95,7 @@ def test_cosign_refuses_another_manifest_type_key_and_signature(folder: Path) ->
     assert "no matching subject digest" in cosign(folder)[1]
 
 
-def test_libraries_do_with_hybrid_envelopes_what_the_page_says(folder: Path) -> None:
+def test_libraries_treat_hybrid_envelopes_as_the_page_says(folder: Path) -> None:
     python = python_with("securesystemslib[crypto]==1.6.0", "sigstore==4.5.1")
     ran = subprocess.run([python, "-c", LIBRARIES], cwd=folder, capture_output=True, text=True, check=True, timeout=120)
     found = json.loads(ran.stdout)

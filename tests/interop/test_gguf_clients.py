@@ -124,7 +124,7 @@ async def test_llama_cpp_fetches_and_resumes(node: Shop, ready: Release, wanted:
 @pytest.mark.parametrize(
     ("tag", "file"), (("latest", "Q4_K_M"), ("q8_0", "Q8_0"), ("v1", "Q4_K_M"), ("Q4_K_M", "Q4_K_M"))
 )
-async def test_ollama_pulls_what_its_tag_means(node: Shop, ready: Release, tag: str, file: str) -> None:
+async def test_ollama_pulls_the_file_of_its_tag(node: Shop, ready: Release, tag: str, file: str) -> None:
     layers = await ollama(node.url, REPOSITORY, tag)
     assert layers["application/vnd.ollama.image.model"] == ready.ingested.files[f"tiny-{file}.gguf"].read_bytes()
     assert layers["application/vnd.ollama.image.projector"] == ready.ingested.files["mmproj-F16.gguf"].read_bytes()

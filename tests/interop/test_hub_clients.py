@@ -40,7 +40,7 @@ def request(ready: Release, **more: Any) -> dict[str, Any]:
     return {"repository": REPOSITORY, "revision": "v1", "file": "weights.bin", **more}
 
 
-async def test_a_stock_client_reads_all_that_a_hub_tells(tmp_path: Path, folder: Path) -> None:
+async def test_a_stock_client_reads_all_metadata_of_a_hub(tmp_path: Path, folder: Path) -> None:
     async with shop(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         steps = ["info", "dataset_info", "files", "tree", "folder", "paths_info", "refs", "commits", "search", "exists"]
@@ -109,9 +109,7 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
     assert "certificate" in distrustful["no_repository"]["said"].lower()
 
 
-async def test_a_stock_client_shows_the_nodes_token_and_is_told_to_where_it_has_none(
-    tmp_path: Path, folder: Path
-) -> None:
+async def test_a_stock_client_sends_the_nodes_token_and_gets_an_error_without_one(tmp_path: Path, folder: Path) -> None:
     async with shop(tmp_path, public=False) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         secret, _ = TokenFile(node.home.directory / "tokens.json").add("ci", ("tests/*",), 0)
@@ -124,7 +122,7 @@ async def test_a_stock_client_shows_the_nodes_token_and_is_told_to_where_it_has_
     assert "raised" in nobody["download"]
 
 
-async def test_a_cut_connection_is_taken_up_again_where_it_broke(tmp_path: Path, folder: Path) -> None:
+async def test_a_cut_download_is_resumed_where_it_broke(tmp_path: Path, folder: Path) -> None:
     async with shop(tmp_path, files="") as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         relay = Narrows(node.url.removeprefix("http://"))
@@ -148,7 +146,7 @@ async def test_missing_things_raise_the_clients_own_errors(tmp_path: Path, folde
     assert "raised" in found["whoami"]
 
 
-async def test_a_warning_reaches_who_uses_the_client_once_a_repository(tmp_path: Path, folder: Path) -> None:
+async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Path, folder: Path) -> None:
     async with shop(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         author = node.publisher.inception.author
@@ -162,7 +160,9 @@ async def test_a_warning_reaches_who_uses_the_client_once_a_repository(tmp_path:
 
 
 @pytest.mark.parametrize("files", ("", "127.0.0.1:0"), ids=("inline", "file server"))
-async def test_a_careless_servers_flipped_bit_is_accepted_and_ours_never_leaves(tmp_path: Path, files: str) -> None:
+async def test_a_flipped_bit_of_a_careless_server_is_accepted_and_ours_is_never_sent(
+    tmp_path: Path, files: str
+) -> None:
     """The reason for this gateway: the stock client compares nothing but lengths."""
     folder = model(tmp_path / "model", weights=9_000_000)
     async with shop(tmp_path, files=files) as node:

@@ -41,9 +41,7 @@ def furnished(hub: HubLike) -> str:
 
 
 @pytest.mark.parametrize("requirement", GENERATIONS)
-async def test_every_generation_of_clients_does_at_this_hub_all_that_it_does_at_a_hub(
-    tmp_path: Path, requirement: str
-) -> None:
+async def test_every_generation_of_clients_works_with_this_hub_as_with_a_node(tmp_path: Path, requirement: str) -> None:
     python = await asyncio.to_thread(python_with, requirement)
     said: dict[str, Any] = {"folder": "sub", "paths": ["weights.bin", "sub"], "search": "TINY", "file": "weights.bin"}
     with hub_like() as hub:

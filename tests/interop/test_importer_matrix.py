@@ -45,7 +45,7 @@ async def mirrored(python: str, hub: HubLike, folder: Path, **environ: str) -> d
 
 
 @pytest.mark.parametrize("requirement", ["huggingface_hub==1.33.0", "huggingface_hub==2.4.0"])
-async def test_the_importer_works_on_what_each_generation_brings(tmp_path: Path, requirement: str) -> None:
+async def test_the_importer_works_with_each_supported_generation(tmp_path: Path, requirement: str) -> None:
     python = await asyncio.to_thread(python_with, requirement, "cryptography>=48")
     with hub_like() as hub:
         commit = hub.repository(NAME).commit(FILES).sha
@@ -54,7 +54,7 @@ async def test_the_importer_works_on_what_each_generation_brings(tmp_path: Path,
     assert found == {"commit": commit, "files": {path: sha256(data) for path, data in FILES.items()}, "tls": None}
 
 
-async def test_a_generation_that_cannot_be_held_to_bounds_is_refused(tmp_path: Path) -> None:
+async def test_a_generation_whose_downloads_cannot_be_bounded_is_refused(tmp_path: Path) -> None:
     python = await asyncio.to_thread(python_with, "huggingface_hub==0.36.2", "cryptography>=48")
     with hub_like() as hub:
         hub.repository(NAME).commit(FILES)
@@ -63,7 +63,7 @@ async def test_a_generation_that_cannot_be_held_to_bounds_is_refused(tmp_path: P
     assert (found["code"], found["hint"]) == ("NO-IMPORTER", "pip install 'huggingface-hub>=1'")
 
 
-async def test_over_tls_the_key_that_the_endpoint_showed_is_kept_and_a_strangers_is_refused(tmp_path: Path) -> None:
+async def test_over_tls_the_endpoints_key_is_recorded_and_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     identity = crafted("localhost", ca=True)
     key, certificate = identity.pem()
     (tmp_path / "both.pem").write_bytes(key + certificate)

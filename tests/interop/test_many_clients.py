@@ -32,7 +32,7 @@ PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
         pytest.param(False, 8, 640 * MIB, id="64, inline", marks=pytest.mark.long),
     ],
 )
-async def test_stock_clients_at_once_are_served_in_bounded_memory_whoever_stalls(
+async def test_many_stock_clients_are_served_in_bounded_memory_though_some_stall(
     tmp_path: Path, files: bool, each: int, bound: int
 ) -> None:
     """24 MB a client are sent; the node's memory depends on the number of clients, not on the size of their

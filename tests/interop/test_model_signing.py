@@ -45,7 +45,7 @@ def verified_by_reference(folder: Path, key: PrivateKey) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["ecdsa-p256", "ecdsa-p384"])
-def test_the_reference_tool_verifies_what_comity_signs(tmp_path: Path, algorithm: str) -> None:
+def test_the_reference_tool_verifies_signatures_of_comity(tmp_path: Path, algorithm: str) -> None:
     key = PrivateKey.generate(algorithm)
     folder = model_sig.folder(tmp_path / "m", ODD, signed(ODD, key))
     assert verified_by_reference(folder, key) == ""
@@ -68,7 +68,7 @@ def test_the_reference_api_verifies_it_too_without_a_list_of_ignored_files(tmp_p
     assert worked, said
 
 
-def test_both_take_a_keyless_signature_by_the_same_trusted_root_for_the_same_persons(tmp_path: Path) -> None:
+def test_both_accept_a_keyless_signature_under_one_trusted_root_for_the_same_persons(tmp_path: Path) -> None:
     site, person = Site(), KeylessIdentity("release@lab.example", "https://accounts.example")
     folder = model_sig.folder(tmp_path / "m", signature=site.bundle(person.identity, person.issuer))
     (tmp_path / "trust.json").write_bytes(client_trust(site))
@@ -94,7 +94,7 @@ def client_trust(site: Site) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_comity_finds_whatever_was_done_that_the_format_records(found: list[Said]) -> None:
+def test_comity_finds_every_tampering_that_the_format_records(found: list[Said]) -> None:
     for said in found:
         if isinstance(said.what, Untouched):
             assert (said.comity == 0) == (not said.what.finding), said
@@ -108,12 +108,12 @@ def test_comity_finds_every_tampering_that_the_reference_tool_finds(found: list[
     assert [said for said in found if isinstance(said.what, Tamper) and not said.reference and not said.comity] == []
 
 
-def test_comity_verifies_what_the_reference_tool_signs(found: list[Said]) -> None:
+def test_comity_verifies_signatures_of_the_reference_tool(found: list[Said]) -> None:
     accepted = [said.what.signed for said in found if isinstance(said.what, Untouched) and said.comity == 0]
     assert "whole files, SHA-256, a key" in accepted
     assert "whole files, SHA-256, a certificate" in accepted
 
 
-def test_the_page_shows_what_both_tools_said(found: list[Said]) -> None:
+def test_the_page_shows_the_findings_of_both_tools(found: list[Said]) -> None:
     page = DOCUMENT.read_text("utf-8")
     assert document(page, found) == page, "run: PYTHONPATH=tests python -m support.model_sig_table"

@@ -85,7 +85,7 @@ async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", OTHER_CLIENTS)
-async def test_a_client_gets_what_was_published(
+async def test_a_client_gets_the_published_bytes(
     tmp_path: Path, published: tuple[str, dict[str, Path]], name: str
 ) -> None:
     url, sources = published

@@ -177,7 +177,7 @@ def _signed_by_nobody(record: str) -> str:
     return json.dumps(envelope)
 
 
-async def test_a_reader_asks_who_the_publisher_is_where_no_charter_says_it(
+async def test_a_reader_asks_for_the_publisher_where_no_charter_names_one(
     tmp_path: Path, reader: Sequence[str]
 ) -> None:
     async with staged(tmp_path, bound=False) as scene:

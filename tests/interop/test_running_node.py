@@ -22,7 +22,7 @@ pytestmark = pytest.mark.go
 SPICY_HAS_NO = b"c2sp.org/tlog-proof@v1\n"
 
 
-async def test_sigsum_witness_cosigns_the_log_of_a_running_node_as_it_grows(tmp_path: Path) -> None:
+async def test_sigsum_witness_cosigns_the_growing_log_of_a_running_node(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0, origin=ORIGIN)
     prefix = hashlib.sha256(home.origin.encode()).hexdigest()
     with sigsum_witness(tmp_path, home.record.log.public_key) as (port, key):
@@ -41,7 +41,7 @@ async def test_sigsum_witness_cosigns_the_log_of_a_running_node_as_it_grows(tmp_
             await until(cosigned, what="sigsum-witness to cosign the newest checkpoint")
 
 
-async def test_spicy_litetlog_verifies_what_a_running_node_has_logged(tmp_path: Path) -> None:
+async def test_spicy_litetlog_verifies_entries_of_a_running_node(tmp_path: Path) -> None:
     spicy = needs("spicy-litetlog", unlock="apt-get install litetlog")
     home = make_home(tmp_path / "home", 0)
     async with (

@@ -61,7 +61,7 @@ def read(texts: list[str], home: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_skypilot_reads_each_task_as_it_was_meant_and_refuses_what_is_none(tmp_path: Path) -> None:
+def test_skypilot_reads_each_task_as_intended_and_refuses_an_invalid_one(tmp_path: Path) -> None:
     def task(facts: Any) -> str:
         return render(facts, "skypilot")[f"{facts.name}-big.sky.yaml"]
 

@@ -41,7 +41,7 @@ def test_a_grant_becomes_a_reservation_for_its_nodes_and_its_window(controller: 
     assert (found["StartTime"], found["EndTime"]) == (str(H100.start), str(H100.end))
 
 
-def test_slurm_gives_no_more_nodes_than_there_are(controller: Slurm) -> None:
+def test_slurm_reserves_no_more_nodes_than_there_are(controller: Slurm) -> None:
     parts = tuple(replace(H100, name=f"s{n}", start=H100.end, end=H100.end + 3600) for n in range(3))
     made = reserve(controller, render(replace(PLAIN, user="root", parts=parts))["reserve.sh"])
     assert made.returncode != 0
@@ -62,7 +62,7 @@ def test_a_job_with_our_head_is_planned_on_the_reserved_nodes(controller: Slurm,
 
 
 @pytest.mark.parametrize("word", HOSTILE[:6])
-def test_strangers_words_change_no_reservation(controller: Slurm, word: str) -> None:
+def test_texts_of_strangers_change_no_reservation(controller: Slurm, word: str) -> None:
     start = H100.end + 10**7 + 3600 * HOSTILE.index(word)
     far = replace(H100, start=start, end=start + 3600, nodes=1)
     facts = hostile_with(word, user="root", parts=(far,), grant=sha256(word.encode()))

@@ -66,7 +66,7 @@ def test_spicy_refuses_our_proof_under_another_logs_key(tmp_path: Path, spicy: s
     assert run(spicy, "-verify", str(stranger), file).returncode != 0
 
 
-def test_we_verify_the_proofs_of_a_log_that_it_keeps(tmp_path: Path, spicy: str) -> None:
+def test_proofs_of_a_log_that_spicy_keeps_are_verified_here(tmp_path: Path, spicy: str) -> None:
     assets, key = tmp_path / "assets", tmp_path / "key"
     assets.mkdir()
     made = run(spicy, "-init", "example.com/spicy", "-key", key, "-assets", assets)

@@ -48,11 +48,11 @@ def _run(folder: Path, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_three_honest_members_and_a_liar_never_certify_two_drafts(tmp_path: Path) -> None:
+def test_three_honest_members_and_a_lying_one_never_certify_two_drafts(tmp_path: Path) -> None:
     assert not forks(tmp_path, ROUNDS=3)
 
 
-def test_five_honest_members_and_two_liars_never_certify_two_drafts(tmp_path: Path) -> None:
+def test_five_honest_members_and_two_lying_ones_never_certify_two_drafts(tmp_path: Path) -> None:
     assert not forks(tmp_path, HONEST=5, FAULTY=2, ROUNDS=2)
 
 
@@ -61,7 +61,7 @@ def test_a_fourth_round_brings_no_fork(tmp_path: Path) -> None:
     assert not forks(tmp_path, ROUNDS=4)
 
 
-def test_two_liars_of_four_are_more_than_the_rules_bear(tmp_path: Path) -> None:
+def test_two_lying_members_of_four_can_certify_two_drafts(tmp_path: Path) -> None:
     assert forks(tmp_path, HONEST=2, FAULTY=2, ROUNDS=2)
 
 
@@ -71,5 +71,5 @@ def test_without_a_clause_two_drafts_are_certified(clauses: tuple[str, ...], tmp
 
 
 @pytest.mark.parametrize("clause", sorted({clause for clauses in FORKS if len(clauses) > 1 for clause in clauses}))
-def test_clauses_that_guard_one_another_guard_alone(clause: str, tmp_path: Path) -> None:
+def test_each_of_two_redundant_clauses_is_enough(clause: str, tmp_path: Path) -> None:
     assert not forks(tmp_path, ROUNDS=2, **{f"WITHOUT_{clause}": 1})

@@ -63,7 +63,7 @@ def test_a_strong_test_notices_every_mutant(tmp_path: Path) -> None:
     assert not survivors(result)
 
 
-def test_a_weak_test_leaves_the_mutant_that_it_does_not_notice(tmp_path: Path) -> None:
+def test_a_mutant_survives_a_weak_test(tmp_path: Path) -> None:
     status, result = measured(tmp_path, WEAK, "--floor", "100")
     line = "if len(set(votes)) >= threshold:"
     assert status == 1
