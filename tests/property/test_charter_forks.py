@@ -70,7 +70,7 @@ def lines(*entries: Entry) -> list[bytes]:
     return [entry.line for entry in entries]
 
 
-def test_a_fork_under_hybrid_keys_names_the_two_liars_of_four(four: list[Seated]) -> None:
+def test_a_fork_under_hybrid_keys_names_the_two_members_that_equivocated(four: list[Seated]) -> None:
     previous = founded(four)
     one, other = drafts(previous)
     first = certify(previous, one, lines(*votes(four[:3], previous, one)))
@@ -81,7 +81,7 @@ def test_a_fork_under_hybrid_keys_names_the_two_liars_of_four(four: list[Seated]
         assert one_line in first.lines and other_line in second.lines
 
 
-def test_signatures_that_do_not_hold_accuse_nobody(four: list[Seated]) -> None:
+def test_invalid_signatures_accuse_no_member(four: list[Seated]) -> None:
     previous = founded(four)
     one, other = drafts(previous)
     said = votes(four[:3], previous, one)

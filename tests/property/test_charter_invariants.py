@@ -155,7 +155,7 @@ def search(n: int, f: int, tries: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize(("n", "f"), SIZES)
-def test_i1_i2_as_many_liars_as_a_quorum_spares_never_fork_frame_or_block(n: int, f: int) -> None:
+def test_i1_i2_up_to_n_minus_q_lying_members_never_fork_accuse_or_block(n: int, f: int) -> None:
     search(n, f, tries=examples(60 // n), steps=30)
 
 
@@ -193,7 +193,7 @@ def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]
 @pytest.mark.parametrize(("n", "f"), SIZES)
 @given(told=PHASES)
 @settings(max_examples=examples(10))
-def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it(
+def test_i1_i2_lying_members_that_help_each_part_in_turn_never_fork_it(
     n: int, f: int, told: list[tuple[tuple[int, int], int, int, bool]]
 ) -> None:
     phases(n, f, told)
@@ -203,7 +203,7 @@ def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it(
 @pytest.mark.parametrize(("n", "f"), SIZES)
 @given(told=PHASES)
 @settings(max_examples=2000)
-def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it_in_a_long_search(
+def test_i1_i2_lying_members_that_help_each_part_in_turn_never_fork_it_in_a_long_search(
     n: int, f: int, told: list[tuple[tuple[int, int], int, int, bool]]
 ) -> None:
     phases(n, f, told)
@@ -232,7 +232,9 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
 @pytest.mark.parametrize(("n", "f"), [(4, 2), (4, 3), (7, 3), (7, 4), (10, 4), (10, 6)])
 @given(data=st.data())
 @settings(max_examples=examples(8))
-def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, f: int, data: st.DataObject) -> None:
+def test_i2_more_lying_members_fork_and_the_two_certificates_prove_their_names(
+    n: int, f: int, data: st.DataObject
+) -> None:
     room = Parliament(PEOPLE[:n], f)
     groups = room.honest[: (n - f) // 2], room.honest[(n - f) // 2 :]
     for group, body in zip(groups, room.drafts, strict=True):
@@ -268,7 +270,7 @@ def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> N
     assert room.tally([*some, *some[::-1]]) == fewer
 
 
-def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> None:
+def test_members_with_hybrid_keys_decide_and_detect_the_lying_one() -> None:
     people = [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
     room = Parliament(people, 1, signed=KeySet.signed)
     (liar,) = room.liars

@@ -21,7 +21,7 @@ NAMES = {"swiss-ai": sha256(b"one"), "allen-ai": sha256(b"two")}
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "qwen"]), st.sampled_from([*NAMES.values(), sha256(b"three")])))
-def test_i5_no_vote_gives_anybody_the_name_of_a_publisher(names: dict[str, Digest]) -> None:
+def test_i5_no_vote_gives_the_name_of_a_publisher_to_another(names: dict[str, Digest]) -> None:
     previous = draft(founded(PEOPLE), namespaces=NAMES)
     body = draft(previous, namespaces=names)
     made = assemble(previous, body, votes(PEOPLE, previous, body), signed=cheaply_signed)
@@ -38,7 +38,7 @@ def states(claims: Sequence[bytes], pin: Body) -> dict[str, str]:
     return {row: verdict.row(row).state for row in ROWS}
 
 
-def test_i3_who_blocks_governance_for_ever_changes_no_verdict() -> None:
+def test_i3_members_that_block_every_vote_change_no_verdict() -> None:
     previous = GOOD.federation.body
     quarrel = [
         sign_statement(intent(previous, each.id, round_, body).statement(), each.signer).line
@@ -50,7 +50,7 @@ def test_i3_who_blocks_governance_for_ever_changes_no_verdict() -> None:
     assert states([*quarrel, *GOOD.claims], previous) == states(GOOD.claims, previous)
 
 
-def test_i10_a_removed_member_loses_its_vote_and_nothing_that_was_said() -> None:
+def test_i10_a_removed_member_loses_its_vote_and_none_of_its_statements() -> None:
     """Its log still holds the publication, for every reader that pins a charter that lists it."""
     previous = GOOD.federation.body
     rest = [seat for seat in previous.members if seat.id != GONE.id]

@@ -94,7 +94,7 @@ def test_a_tally_is_the_same_in_any_order_of_votes_and_with_repeated_ones(said: 
 
 @given(readings)
 @settings(max_examples=examples(100))
-def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Vote]) -> None:
+def test_a_certificate_is_what_the_text_of_the_protocol_says(said: list[Vote]) -> None:
     entries = signed(said)
     for body in BODIES[:2]:
         made = assemble(GENESIS, body, entries, signed=cheaply_signed)
@@ -140,7 +140,7 @@ def test_votes_that_the_guard_allows_are_no_equivocation(said: list[Vote]) -> No
 
 @given(readings)
 @settings(max_examples=examples(100))
-def test_two_certificates_for_one_epoch_name_two_liars(said: list[Vote]) -> None:
+def test_two_certificates_for_one_epoch_prove_two_equivocations(said: list[Vote]) -> None:
     forked = all(decided(said, body) for body in BODIES[:2])
     event(f"forked: {forked}")
     if forked:
@@ -176,7 +176,7 @@ def test_a_tally_takes_any_statements(
 
 @given(st.sampled_from([4, 5, 7, 10]), st.data())
 @settings(max_examples=examples(25), deadline=None)
-def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: int, data: st.DataObject) -> None:
+def test_honest_members_decide_though_some_are_silent_and_lines_are_late(count: int, data: st.DataObject) -> None:
     """Members whose draft lost a split give way when the tool tells them to; then one body is decided, in few
     rounds.
     """

@@ -67,7 +67,7 @@ def test_damaged_headers_are_refused_or_understood(
 
 
 @given(size=st.integers(0, 2**64 - 1), data=st.binary(max_size=100))
-def test_a_size_that_lies_is_refused_in_our_words(size: int, data: bytes) -> None:
+def test_a_false_size_is_refused_by_our_own_error(size: int, data: bytes) -> None:
     for read_layout in READERS:
         for prefix in (b"GGUF" + struct.pack("<IQQ", 3, 1, 1), b"\x02\0\0\0\0\0\0\0{}"):
             try:
@@ -86,9 +86,7 @@ def test_a_size_that_lies_is_refused_in_our_words(size: int, data: bytes) -> Non
 @example(lengths=[SMALL_TENSOR - 1] * 40, paddings=(0, 7 * MIB))
 @example(lengths=[PIECE_SIZE, PIECE_SIZE + 1, 2 * PIECE_SIZE], paddings=(0, 4 * MIB))
 @example(lengths=[], paddings=(4 * MIB - 10, 4 * MIB - 11))
-def test_tensors_tile_the_file_in_the_same_pieces_wherever_they_stand(
-    lengths: list[int], paddings: tuple[int, int]
-) -> None:
+def test_tensors_give_the_same_pieces_at_any_offset(lengths: list[int], paddings: tuple[int, int]) -> None:
     data_pieces = []
     for padding in paddings:
         header = header_of(lengths, padding)

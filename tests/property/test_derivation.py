@@ -65,7 +65,7 @@ def test_bf16_towards_zero_is_the_upper_half(word: int) -> None:
 
 @given(words)
 @settings(max_examples=examples(300))
-def test_fp16_is_what_the_standard_library_packs(word: int) -> None:
+def test_fp16_equals_that_of_the_standard_library(word: int) -> None:
     value, made = number(word), cast(word, "F16")
     if math.isnan(value):
         assert math.isnan(struct.unpack("<e", struct.pack("<H", made))[0])
@@ -127,7 +127,7 @@ weights = st.floats(-1000, 1000, width=32).filter(lambda value: value == 0 or ab
 @pytest.mark.parametrize(("dtype", "reference"), [("Q8_0", q8_0), ("Q4_0", q4_0)])
 @given(st.lists(weights, min_size=32, max_size=32))
 @settings(max_examples=examples(150))
-def test_a_quantised_block_is_what_plain_arithmetic_gives(
+def test_a_quantised_block_equals_plain_arithmetic(
     dtype: str, reference: Callable[[list[float]], bytes], values: list[float]
 ) -> None:
     assert quantise(np.array(values, np.float32), dtype).tobytes() == reference(values)
@@ -143,7 +143,7 @@ tensors = st.lists(
 
 @given(tensors, st.data())
 @settings(max_examples=examples(60), deadline=None)
-def test_dealing_tensors_out_over_files_anew_changes_nothing(
+def test_another_distribution_of_tensors_over_files_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, named: list[tuple[str, bytes]], data: st.DataObject
 ) -> None:
     made: list[Named] = [(name, "U8", (len(body),), body) for name, body in named]
@@ -185,7 +185,7 @@ def test_any_bit_of_any_tensor_is_found(
     assert altered.difference.elements == 1
 
 
-def test_weights_that_are_no_numbers_are_compared_all_the_same() -> None:
+def test_weights_that_are_nan_are_compared_too() -> None:
     odd = np.array([math.nan, math.inf, -math.inf, 1e-45, *[0.0] * 28], np.float32)
     for dtype in QUANTISED:
         assert quantise(odd, dtype).tobytes() == quantise(odd, dtype).tobytes()

@@ -44,7 +44,7 @@ def test_each_added_item_is_taken_once_or_left_out_and_counted(steps: list[Any])
 
 
 @given(st.lists(PATHS, max_size=60), st.lists(st.lists(PATHS, max_size=4), max_size=30))
-def test_a_key_is_served_within_a_turn_of_each_other_whatever_is_added(
+def test_a_key_is_served_after_at_most_one_turn_of_each_other(
     before: list[tuple[str, int]], added: list[list[tuple[str, int]]]
 ) -> None:
     queue = FairQueue[str](max_per_key=1_000)
@@ -98,7 +98,7 @@ def test_a_charged_key_misses_turns_and_keeps_its_debt_while_it_has_no_items() -
     assert order == ["quick"] * 4 + ["slow", "quick"] or order == ["quick"] * 3 + ["slow", "quick", "slow"]
 
 
-def test_a_debt_ends_and_costs_nothing_where_nobody_else_waits() -> None:
+def test_a_debt_ends_and_costs_nothing_if_no_other_key_waits() -> None:
     queue = FairQueue[str](max_per_key=100)
     queue.charge(("slow", 0), 10 * MAX_DEBT)
     queue.put(("slow", 0), "slow")

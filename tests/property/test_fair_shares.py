@@ -21,13 +21,13 @@ class Clock:
         return self.now
 
 
-def test_a_free_place_is_anybodys() -> None:
+def test_a_free_slot_is_given_to_any_caller() -> None:
     shares: FairShares[int] = FairShares(3, Clock())
     assert [shares.acquire(n, "a") for n in range(3)] == [None, None, None]
     assert len(shares) == shares.block_size("a") == 3
 
 
-def test_the_largest_block_gives_up_its_stalest_place_for_a_newcomer_from_elsewhere() -> None:
+def test_the_largest_block_loses_its_stalest_slot_to_a_caller_of_another_block() -> None:
     clock = Clock()
     shares: FairShares[int] = FairShares(3, clock)
     for n in range(3):

@@ -149,7 +149,7 @@ def test_no_request_breaks_a_route_at_length(
     probe(target, method, path, query, header, body)
 
 
-def test_the_words_above_reach_every_route(target: Target) -> None:
+def test_the_path_segments_reach_every_route(target: Target) -> None:
     """If no route were reached, the fuzz test would find nothing."""
     _, _, index = call(target, "GET", "/tlog")
     log = json.loads(index)["logs"][0]["prefix"].rpartition("/")[2]

@@ -51,7 +51,7 @@ def test_a_head_is_a_request_or_a_refusal(head: bytes) -> None:
 
 
 @given(st.integers(0, 2**40), st.text(max_size=30), st.one_of(st.none(), st.just('"e"'), st.text(max_size=5)))
-def test_a_span_lies_in_the_file(size: int, wanted: str, condition: str | None) -> None:
+def test_a_span_is_within_the_file(size: int, wanted: str, condition: str | None) -> None:
     span = parse_range(size, f"bytes={wanted}", condition, '"e"')
     assert span is None or (span.offset >= 0 and span.length >= 0 and span.offset + span.length <= size)
 
@@ -64,7 +64,7 @@ def test_a_well_formed_range_gives_exactly_its_bytes(size: int, first: int, last
 
 
 @given(st.text(max_size=200))
-def test_no_stranger_makes_a_url(target: str) -> None:
+def test_no_stranger_forges_a_url(target: str) -> None:
     try:
         URLS.check(target)
     except Refused as error:
@@ -92,7 +92,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BlobSite,
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HEADS, st.booleans())
-def test_the_server_outlives_whatever_is_sent(served: tuple[BlobSite, int], sent: bytes, ended: bool) -> None:
+def test_the_server_survives_any_bytes(served: tuple[BlobSite, int], sent: bytes, ended: bool) -> None:
     _, port = served
     answer = exchange(port, sent + (b"\r\n\r\n" if ended else b""))
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
@@ -101,7 +101,7 @@ def test_the_server_outlives_whatever_is_sent(served: tuple[BlobSite, int], sent
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE - 1))
-def test_a_flipped_byte_never_leaves(tmp_path_factory: pytest.TempPathFactory, a: int, b: int, at: int) -> None:
+def test_a_flipped_byte_is_never_sent(tmp_path_factory: pytest.TempPathFactory, a: int, b: int, at: int) -> None:
     site = blob_site(tmp_path_factory.mktemp("flip"))
     digest, data = site.add(2 * PIECE_SIZE)
     first, last = min(a, b), max(a, b)

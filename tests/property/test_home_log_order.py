@@ -112,7 +112,7 @@ def test_no_other_member_changes_which_version_is_the_newest(
 
 
 @given(orders, st.integers(0, 5), lies)
-def test_the_home_s_own_member_changes_no_order_of_what_is_in_the_log_that_the_publisher_named(
+def test_the_homes_own_member_changes_no_order_within_the_named_log(
     order: list[str], logged: int, told: list[Lie]
 ) -> None:
     records = [*(each.record for each in nodes(4)), *(lie.record(CH.seat) for lie in told)]

@@ -72,7 +72,7 @@ def looked_at(data: bytes, path: str) -> Inspection:
 
 
 @given(mark=st.sampled_from(MARKS), data=st.binary(max_size=400), name=NAMES)
-def test_arbitrary_bytes_are_looked_at_without_an_error(mark: bytes, data: bytes, name: str) -> None:
+def test_arbitrary_bytes_are_inspected_without_an_error(mark: bytes, data: bytes, name: str) -> None:
     looked_at(mark + data, name)
 
 
@@ -82,7 +82,7 @@ def test_arbitrary_bytes_are_looked_at_without_an_error(mark: bytes, data: bytes
     cut=st.integers(0, 2**12),
     name=NAMES,
 )
-def test_a_damaged_file_is_looked_at_without_an_error(
+def test_a_damaged_file_is_inspected_without_an_error(
     sample: bytes, edits: list[tuple[int, bytes]], cut: int, name: str
 ) -> None:
     data = bytearray(sample)

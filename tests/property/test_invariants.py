@@ -197,7 +197,7 @@ def passed_alone(base: int) -> list[set[str]]:
 
 @given(base=st.sampled_from(range(len(BASES))), more=st.data())
 @settings(max_examples=examples(80))
-def test_more_evidence_never_makes_less_of_it(base: int, more: st.DataObject) -> None:
+def test_more_evidence_never_worsens_a_verdict(base: int, more: st.DataObject) -> None:
     claims, proofs = BASES[base]
     enriched = replace(
         evidence_of(base),
@@ -210,7 +210,7 @@ def test_more_evidence_never_makes_less_of_it(base: int, more: st.DataObject) ->
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_two_bodies_of_evidence_together_pass_what_either_did(policy: Policy) -> None:
+def test_two_bodies_of_evidence_together_pass_the_rows_that_either_passed(policy: Policy) -> None:
     everything = [replace(GOOD.evidence, claims=tuple(claims), proofs=tuple(proofs)) for claims, proofs in BASES]
     alone = [passed(evidence, policy) for evidence in everything]
     for (one, first), (two, second) in itertools.product(zip(everything, alone, strict=True), repeat=2):
@@ -220,7 +220,7 @@ def test_two_bodies_of_evidence_together_pass_what_either_did(policy: Policy) ->
         )
 
 
-def test_the_whole_pool_at_once_is_accepted() -> None:
+def test_the_whole_pool_together_is_accepted() -> None:
     enriched = replace(GOOD.evidence, claims=tuple(all_claims()[::-1]), proofs=tuple(all_proofs()[::-1]))
     assert passed(enriched, BASE) == set(KEPT)
 
@@ -266,7 +266,7 @@ SEATS = {CH: "CH", SG: "SG", ES: "ES", KR: "KR", HEIR: "SG", STRANGERS[0]: "", S
 
 @given(st.lists(st.sampled_from(list(SEATS)), unique=True, max_size=len(SEATS)), st.permutations([FIRST, SECOND]))
 @settings(max_examples=examples(60))
-def test_members_count_once_whatever_their_nodes_and_successors(cosigners: list[Node], pins: list[Body]) -> None:
+def test_members_with_several_nodes_and_successors_count_once(cosigners: list[Node], pins: list[Body]) -> None:
     claims = (SWISS_AI.entry.line, SAID.line, CH.entry.line, *(each.entry.line for each in cosigners))
     proof = logged(CH, SAID.line).proof(SAID.line, cosigners)
     policy = replace(BASE, pins=tuple(pins), cosigners=CosignerRule(0, 0, ()))

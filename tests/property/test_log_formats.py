@@ -158,14 +158,16 @@ def flipped(data: bytes, position: int, mask: int) -> bytes:
 
 
 @given(notes, st.integers(0), st.integers(1, 255))
-def test_a_note_with_one_byte_changed_is_refused_or_prints_as_it_came(note: SignedNote, at: int, mask: int) -> None:
+def test_a_note_with_one_byte_changed_is_refused_or_prints_the_same_bytes(note: SignedNote, at: int, mask: int) -> None:
     data = flipped(note.encode(), at, mask)
     with suppress(ComityError):
         assert SignedNote.parse(data).encode() == data
 
 
 @given(proofs, st.integers(0), st.integers(1, 255))
-def test_a_proof_with_one_byte_changed_is_refused_or_prints_as_it_came(proof: TlogProof, at: int, mask: int) -> None:
+def test_a_proof_with_one_byte_changed_is_refused_or_prints_the_same_bytes(
+    proof: TlogProof, at: int, mask: int
+) -> None:
     data = flipped(proof.encode(), at, mask)
     with suppress(ComityError):
         assert TlogProof.parse(data).encode() == data

@@ -49,7 +49,7 @@ RULE = ModelSigningRule(keys=(PUBLIC,))
 
 
 @given(MATERIAL, st.binary(max_size=500), st.binary(max_size=200))
-def test_a_bundle_is_read_as_it_was_written(material: Material, payload: bytes, signature: bytes) -> None:
+def test_a_bundle_reads_back(material: Material, payload: bytes, signature: bytes) -> None:
     bundle = Bundle(material, payload, signature)
     assert Bundle.parse(bundle.encode()) == bundle
 
@@ -60,16 +60,14 @@ def test_a_bundle_is_read_as_it_was_written(material: Material, payload: bytes, 
     st.booleans(),
     st.lists(PATH, max_size=3),
 )
-def test_a_list_of_files_is_read_as_it_was_written(
-    files: dict[str, str], model: str, symlinks: bool, ignored: list[str]
-) -> None:
+def test_a_list_of_files_reads_back(files: dict[str, str], model: str, symlinks: bool, ignored: list[str]) -> None:
     resources = tuple(Resource(path, digest) for path, digest in files.items())
     statement = ModelStatement(model, resources, "sha256", symlinks, tuple(ignored))
     assert ModelStatement.parse(statement.encode()) == statement
 
 
 @given(st.dictionaries(st.tuples(PATH, st.integers(0, 2**40), st.integers(1, 2**40)), DIGEST, max_size=6))
-def test_a_list_of_shards_is_read_as_it_was_written(parts: dict[tuple[str, int, int], str]) -> None:
+def test_a_list_of_shards_reads_back(parts: dict[tuple[str, int, int], str]) -> None:
     resources = {f"{path}:{at}:{at + size}": Resource(path, d, at, at + size) for (path, at, size), d in parts.items()}
     statement = ModelStatement("m", tuple(resources.values()), shard_size=2**30)
     assert ModelStatement.parse(statement.encode()) == statement
@@ -80,7 +78,9 @@ def test_a_list_of_shards_is_read_as_it_was_written(parts: dict[tuple[str, int, 
 )
 @example({"a": b"1"}, {"a": b"1"})
 @example({"a": b"1"}, {"a": b"1", ".git/x": b""})
-def test_a_folder_passes_if_and_only_if_it_is_what_was_signed(listed: dict[str, bytes], here: dict[str, bytes]) -> None:
+def test_a_folder_passes_if_and_only_if_it_has_the_signed_files(
+    listed: dict[str, bytes], here: dict[str, bytes]
+) -> None:
     resources = tuple(Resource(path, sha256(data)) for path, data in listed.items())
     data = sealed(ModelStatement("m", resources).encode())
     state = judge(data, found(here), RULE).state
@@ -160,7 +160,7 @@ YEARS = st.lists(st.integers(2015, 2030), max_size=6)
 
 
 @given(YEARS, YEARS)
-def test_another_moment_never_makes_less_of_a_certificate(years: list[int], more: list[int]) -> None:
+def test_another_time_never_worsens_the_result_of_a_certificate(years: list[int], more: list[int]) -> None:
     def state(given: list[int]) -> str:
         return judge(BY_LEAF, found(CASE_FILES), BY_ROOT, [TrustedTime(posix(year), "then") for year in given]).state
 
@@ -214,7 +214,7 @@ def passed(evidence: Evidence, policy: Policy) -> set[str]:
     more=st.lists(st.sampled_from(PROOFS), max_size=6),
 )
 @settings(max_examples=examples(40))
-def test_more_evidence_never_makes_less_of_a_model_sig(
+def test_more_evidence_never_worsens_the_result_of_a_model_sig(
     base: Evidence,
     claims: list[bytes],
     some: list[InclusionEvidence],
@@ -235,9 +235,7 @@ def test_certificates_pass_in_some_of_these_and_fail_in_others() -> None:
 
 @given(st.lists(st.sampled_from(CLAIMS)), st.lists(st.sampled_from(PROOFS), max_size=4))
 @settings(max_examples=examples(20))
-def test_no_evidence_makes_a_pass_of_a_model_sig_that_does_not_hold(
-    claims: list[bytes], some: list[InclusionEvidence]
-) -> None:
+def test_no_evidence_makes_an_invalid_model_sig_pass(claims: list[bytes], some: list[InclusionEvidence]) -> None:
     bad = replace(KEYED, manifest=None, claims=tuple(claims), proofs=tuple(some), model_sig=flipped(signed(CASE_FILES)))
     for policy in POLICIES:
         if policy.model_signing.require:

@@ -269,7 +269,7 @@ def test_a_record_left_out_breaks_its_chain(at: int) -> None:
 
 
 @given(st.permutations(range(len(LIFE.entries))))
-def test_records_in_another_order_never_make_the_same_book(order: list[int]) -> None:
+def test_records_in_another_order_never_give_the_same_chain_state(order: list[int]) -> None:
     log = read([LIFE.entries[at].line for at in order])
     same_order = [at for at in order if at in RECORDS] == RECORDS
     if not same_order:

@@ -53,7 +53,7 @@ def test_every_record_reads_back(record: Record) -> None:
 
 
 @given(said)
-def test_everything_that_the_other_side_says_reads_back(what: PartyStatement) -> None:
+def test_every_statement_of_a_grantee_reads_back(what: PartyStatement) -> None:
     statement = again(party_statement(what))
     assert read_party_statement(statement) == read_offer_statement(statement) == what
 

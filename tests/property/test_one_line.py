@@ -164,7 +164,7 @@ def test_a_signature_that_does_not_hold_is_refused_beside_enough_that_do(payload
 
 
 @given(payloads)
-def test_half_a_hybrid_key_beside_enough_others_is_refused(payload: bytes) -> None:
+def test_one_half_of_a_hybrid_key_beside_enough_others_is_refused(payload: bytes) -> None:
     hybrid = signer("hybrid")
     keys = KeySet((*TWO_OF_THREE.keys, hybrid.public), 3)
     assert keys.signed(sign_payload(payload, *GOVERNANCE))

@@ -61,7 +61,7 @@ def everything() -> Case:
     return GOOD.saying(*lines)
 
 
-def test_order_process_and_place_change_no_byte(tmp_path: Path) -> None:
+def test_order_process_and_folder_change_no_byte(tmp_path: Path) -> None:
     told, expected = everything(), set[bytes]()
     for number, seed in enumerate(SEEDS):
         claims = list(told.claims)

@@ -162,7 +162,7 @@ def passed(found: Evidence, policy: Policy) -> set[str]:
 
 @given(st.deferred(lambda: st.sampled_from(bases())), SOME_OBJECTS, st.sampled_from(POLICIES), st.data())
 @settings(max_examples=examples(100))
-def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
+def test_i4_no_later_rotation_worsens_a_verdict(
     base: tuple[list[bytes], list[InclusionEvidence]], objects: set[Digest], policy: Policy, more: st.DataObject
 ) -> None:
     claims, proofs = base
@@ -175,7 +175,7 @@ def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
 
 
 @pytest.mark.parametrize("held", HELD)
-def test_i4_everything_at_once_passes_what_any_part_of_it_did(held: dict[Digest, Digest]) -> None:
+def test_i4_all_evidence_together_passes_the_rows_that_any_part_passed(held: dict[Digest, Digest]) -> None:
     policy = replace(POLICY, pins=(FIRST, listing(SG=NEWER)), rotations=held)
     everything = passed(evidence(CLAIMS, all_proofs() + [proofs[0] for _, proofs in bases()], set(OBJECTS)), policy)
     alone = [passed(evidence(claims, proofs, set(OBJECTS)), policy) for claims, proofs in bases()]
@@ -237,7 +237,7 @@ def forged_rotation(state: Owned, to: HybridSigner, signers: list[HybridSigner])
 
 @given(st.sets(st.sampled_from(sorted(RECORDS, key=lambda keys: keys.state.digest))), st.booleans(), st.booleans())
 @settings(max_examples=examples(20))
-def test_a_member_counts_once_however_many_keys_speak_for_it(records: set[Owned], plain: bool, again: bool) -> None:
+def test_a_member_with_many_keys_counts_once(records: set[Owned], plain: bool, again: bool) -> None:
     lines = [RECORDS[keys].line for keys in records] + [SG.entry.line] * plain + [SECOND_NODE.line] * again
     cosigners = [SG, node(SG.seat, "second.example")]
     proof = logged(CH, OLD_SAID.line).proof(OLD_SAID.line, cosigners)

@@ -138,7 +138,7 @@ rates = st.lists(st.floats(1e5, 1e9), min_size=12, max_size=12)
 
 
 @given(others=kinds, at=st.integers(0, 11), good=st.sampled_from(("honest", "flaky")), lengths=lengths, rates=rates)
-def test_every_piece_comes_once_while_one_source_is_honest(
+def test_every_piece_arrives_once_while_one_source_is_honest(
     others: list[str], at: int, good: str, lengths: list[int], rates: list[float]
 ) -> None:
     ordered = [*others[:at], good, *others[at:]]
@@ -154,7 +154,7 @@ def test_every_piece_comes_once_while_one_source_is_honest(
 
 @pytest.mark.parametrize("good", ["honest", "flaky"])
 @pytest.mark.parametrize("drips", [3, 4, 8, 11, 30])
-def test_no_number_of_dripping_sources_starves_a_good_one(good: str, drips: int) -> None:
+def test_no_number_of_very_slow_sources_starves_a_good_one(good: str, drips: int) -> None:
     names = [SourceKey("test", f"drip-{number}") for number in range(drips)]
     kinds = {**dict.fromkeys(names, "dripping"), SourceKey("test", "good"): good}
     world = World([MIB] * 20, kinds, dict.fromkeys(kinds, 1e7))
@@ -164,7 +164,7 @@ def test_no_number_of_dripping_sources_starves_a_good_one(good: str, drips: int)
 
 
 @given(sources=st.lists(st.sampled_from(("liar", "absent")), min_size=1, max_size=6), lengths=lengths)
-def test_a_world_of_liars_comes_to_an_end(sources: list[str], lengths: list[int]) -> None:
+def test_a_transfer_with_lying_sources_only_ends(sources: list[str], lengths: list[int]) -> None:
     names = [SourceKey("test", f"{kind}-{number}") for number, kind in enumerate(sources)]
     world = World(lengths, dict(zip(names, sources, strict=True)), dict.fromkeys(names, 1e7))
     world.run(most=STEPS)

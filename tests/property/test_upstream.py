@@ -177,7 +177,7 @@ def test_an_observation_that_contradicts_itself_is_refused(change: Callable[[Sta
 
 
 @given(st.binary(max_size=3000), st.binary(max_size=3000))
-def test_only_the_listed_bytes_match_whatever_a_hub_lists_them_by(data: bytes, other: bytes) -> None:
+def test_only_the_listed_bytes_match_by_any_kind_of_hash(data: bytes, other: bytes) -> None:
     entry, blob = FileEntry("a/b.bin", len(data), sha256(data)), _git_blob(data)
     in_lfs = ListedFile("a/b.bin", len(data), blob_id(entry), entry.sha256)
     plain = ListedFile("a/b.bin", len(data), blob)
@@ -208,7 +208,7 @@ def test_a_listed_size_alone_never_makes_a_match() -> None:
     assert compare(ListedFile("x", 4), entry, _git_blob(b"abc")) is None
 
 
-def test_a_pointer_that_is_not_listed_as_such_is_said_to_differ() -> None:
+def test_an_unlisted_pointer_is_reported_as_different() -> None:
     entry = FileEntry("x", 3, sha256(b"abc"))
     seen = compare(ListedFile("x", 3, "0" * 40, entry.sha256), entry, _git_blob(b"abc"))
     assert seen is not None
@@ -216,7 +216,7 @@ def test_a_pointer_that_is_not_listed_as_such_is_said_to_differ() -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
-def test_a_blob_hash_does_not_care_how_bytes_come(parts: list[bytes]) -> None:
+def test_a_blob_hash_does_not_depend_on_the_chunks(parts: list[bytes]) -> None:
     hashed = BlobHash(sum(map(len, parts)))
     for part in parts:
         hashed.update(part)

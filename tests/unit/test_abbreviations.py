@@ -78,7 +78,7 @@ def test_an_id_with_all_its_digits_need_not_be_known() -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_an_abbreviation_or_is_none(text: str) -> None:
+def test_any_text_is_a_valid_abbreviation_or_refused(text: str) -> None:
     try:
         found = Abbreviation.parse(text)
     except Malformed as error:

@@ -60,5 +60,5 @@ def test_a_failure_says_whether_another_address_is_left() -> None:
     assert not turn.failed(1)
 
 
-def test_each_address_is_tried_in_turn_while_none_answers() -> None:
+def test_all_addresses_are_tried_in_turn_while_none_answers() -> None:
     assert set(rounds(AddressTurn(), 30, set())) == {0, 1, 2}

@@ -40,7 +40,7 @@ def node_with(*answers: ComityError | str) -> RemoteNode:
         ((MISSING, "second"), MISSING),
     ],
 )
-async def test_a_question_goes_on_where_an_address_cannot_answer_it(
+async def test_a_question_is_asked_at_the_next_address_if_one_cannot_answer(
     answers: tuple[ComityError | str, ...], expected: ComityError | str
 ) -> None:
     async def question(client: Any) -> str:

@@ -19,11 +19,11 @@ from support.derivations import derived_line
 from support.world import identity
 
 
-def test_ancestors_lines_follow_ones_own_and_none_is_there_twice() -> None:
+def test_lines_about_ancestors_follow_those_about_the_artifact_each_once() -> None:
     assert with_ancestor_lines((b"a", b"b"), (b"c", b"b", b"c", b"d")) == (b"a", b"b", b"c", b"d")
 
 
-def test_ancestors_get_the_room_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ancestors_get_the_remaining_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ancestors, "MAX_CLAIMS", 3)
     assert with_ancestor_lines((b"a", b"b"), (b"c", b"d")) == (b"a", b"b", b"c")
     assert with_ancestor_lines((b"a", b"b", b"c"), (b"d",)) == (b"a", b"b", b"c")
@@ -61,7 +61,7 @@ class Told:
         return [LocatedEntry("log", 0, line) for line in (identity("Checking lab", "ES").entry.line, *lines)]
 
 
-async def test_a_line_up_without_end_is_followed_so_far_and_nearest_first() -> None:
+async def test_an_endless_lineage_is_followed_to_a_bound_nearest_first() -> None:
     told, child = Told(), sha256(b"child")
     first = derived_line(child, sha256(b"parent"))
     lines = await gather_ancestors(cast(Session, told), child, None, [first], Policy())

@@ -59,7 +59,7 @@ def test_an_approval_holds_until_the_last_second_before_its_end() -> None:
     assert row(ended).summary.endswith(f"; until {format_time(AS_OF + 15 * DAY - 1)}")
 
 
-def test_nobody_is_named_where_no_approval_counts() -> None:
+def test_no_officer_is_named_if_no_approval_counts() -> None:
     assert row(asking()).summary.startswith(f"0 of 2 required for {SCOPE}: nobody; ")
 
 

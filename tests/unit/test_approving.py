@@ -129,7 +129,7 @@ def test_the_filed_report_shows_approvals_with_basis_and_digest(officers: Office
     assert "Who approved its use?" in page.read_text("utf-8")
 
 
-def test_a_list_says_what_runs_out(officers: Officers) -> None:
+def test_a_list_names_approvals_that_expire_soon(officers: Officers) -> None:
     officers.approve("Anna")
     officers.run(
         "Ben", "approve", officers.copy, "--scope", "hospital-bern", "--until", "2026-12-10", "--from", "2026-11-01",
@@ -174,7 +174,7 @@ def test_a_changed_folder_is_not_approved(officers: Officers) -> None:
         officers.approve("Anna")
 
 
-def test_explained_in_plain_words(officers: Officers) -> None:
+def test_the_policy_is_explained_in_plain_words(officers: Officers) -> None:
     text = officers.run("Anna", "policy", "explain", officers.policy).output
     assert "At least 2 of these must approve the artifact for the scope hospital-bern: Anna, Ben, Carla." in text
     assert "does not count" in text

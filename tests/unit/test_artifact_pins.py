@@ -66,7 +66,7 @@ def test_an_own_failure_counts_until_a_later_pass() -> None:
     assert judged(failed, answers=False) == FAILED
 
 
-def test_a_node_that_does_not_answer_is_silent_whatever_passed_before() -> None:
+def test_a_node_that_does_not_answer_is_silent_despite_earlier_passes() -> None:
     assert judged(AuditResult(OWN, TODAY, PASSED, 3), answers=False) == SILENT
 
 
@@ -86,7 +86,7 @@ def test_a_pin_is_met_by_verified_copies_only() -> None:
     assert not pinned(CH=HERE, ES=VERIFIED, KR=SILENT, SG=FAILED).hoped.meets(THREE_COPIES)
 
 
-def test_wanted_and_its_end_are_read_as_they_were_written() -> None:
+def test_wanted_statements_and_their_withdrawals_read_back() -> None:
     node = nodes(1)[0]
     pin = Pin(MODEL, "a/b@v1", THREE_COPIES)
     wanted = parse_wanted(sign_wanted(node.record, pin, node.online).statement)
@@ -198,7 +198,7 @@ def test_members_that_hold_a_copy_or_may_not_answer_take_no_turn_of_others() -> 
     assert turns == [0, 1, 2]
 
 
-def test_as_many_members_answer_at_once_as_copies_are_missing_and_each_has_a_turn() -> None:
+def test_as_many_members_answer_as_copies_are_missing_and_each_has_a_turn() -> None:
     places = {sha256(b"%d" % number): f"J{number}" for number in range(9)}
     turns = sorted(answer_turn(MODEL, member, places, (), 2) for member in places)
     assert turns == [0, 0, 1, 1, 2, 2, 3, 3, 4]

@@ -46,7 +46,7 @@ def admitted(body: Body) -> list[Digest]:
     return [seat.id for seat in body.members]
 
 
-def test_sixteen_members_tell_everything() -> None:
+def test_sixteen_members_tell_all_cosignatures() -> None:
     assert assigned_count(body_of(ALL_COSIGN)) is None
     assert assigned_count(body_of(ALL_COSIGN + 1)) == MIN_ASSIGNED
 
@@ -77,7 +77,7 @@ def test_the_first_of_an_order_are_in_other_jurisdictions_each_in_another_one(
     assert all(at[member] == owner.jurisdiction for member in order[first_at_home:])
 
 
-def test_a_member_that_joins_or_leaves_changes_nobody_elses_place() -> None:
+def test_a_member_that_joins_or_leaves_changes_no_others_place() -> None:
     body = body_of(40, countries=1)
     before = cosigning_order(body, admitted(body), named(0))
     larger = body_of(41, countries=1)
@@ -239,7 +239,7 @@ def test_a_cosigner_key_has_the_place_of_its_member() -> None:
     assert node.places("a log of nobody known") == {}
 
 
-def test_in_a_small_federation_everybody_tells() -> None:
+def test_in_a_small_federation_all_members_tell() -> None:
     world = World(ALL_COSIGN)
     world.run(60)
     assert world.telling == set(world.nodes)

@@ -28,7 +28,7 @@ WHO = Identity.made("somebody")
 RELEASE = Release(b"a file\n")
 
 
-def test_identities_and_publications_by_hand_prove_themselves() -> None:
+def test_the_attackers_identities_and_publications_are_valid() -> None:
     inception = check_inception(parse_entry(WHO.inception))
     assert inception.id == WHO.id
     published = check_published(parse_entry(WHO.publish("acme/tiny@v1", RELEASE)), inception)
@@ -37,7 +37,7 @@ def test_identities_and_publications_by_hand_prove_themselves() -> None:
     assert PieceIndex.parse(RELEASE.pieces).encode() == RELEASE.pieces
 
 
-def test_false_claims_of_copies_by_hand_are_read() -> None:
+def test_the_attackers_false_claims_of_copies_are_well_formed() -> None:
     def read(line: bytes) -> Statement:
         return parse_entry(line).statement
 
@@ -52,7 +52,7 @@ def test_false_claims_of_copies_by_hand_are_read() -> None:
             parse_holds(read(malformed))
 
 
-def test_observations_by_hand_are_read() -> None:
+def test_the_attackers_observations_are_well_formed() -> None:
     line = observe(WHO, "org/tiny", "1f" * 20, "http://127.0.0.1:1", RELEASE)
     with pytest.raises(Exception, match="node"):
         Observed.parse(parse_entry(line).statement)
@@ -60,13 +60,13 @@ def test_observations_by_hand_are_read() -> None:
 
 
 @pytest.mark.parametrize("each", ATTACKERS.values(), ids=lambda each: each.name)
-def test_an_attacker_says_who_it_is_and_what_it_stands_for(each: Attacker) -> None:
+def test_an_attacker_has_a_kind_and_the_lines_that_it_covers(each: Attacker) -> None:
     assert each.by in ("stranger", "identity", "member", "addresses")
     assert each.lines and each.name == each.name.strip()
     assert all(isinstance(sample, bytes) for sample in each.bytes_sent())
 
 
-def test_calls_by_hand_are_calls_and_a_shut_window_holds_their_answers_back() -> None:
+def test_the_attackers_http2_calls_are_valid_and_a_zero_window_stops_their_answers() -> None:
     asked: list[bytes] = []
 
     def answer(request: bytes, _: object) -> bytes:

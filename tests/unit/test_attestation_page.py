@@ -50,7 +50,7 @@ def test_statements_of_an_unverified_device_are_only_claimed() -> None:
     assert stated == {("claimed", "the provider")}
 
 
-def test_missing_evidence_and_a_device_of_two_offers_are_said() -> None:
+def test_missing_evidence_and_a_device_of_two_offers_are_reported() -> None:
     missing = replace(attestation(), devices=(), missing="no node gives the evidence")
     assert [(row.state, row.fact.basis) for row in attestation_rows(missing)][1:] == [("unknown", "stale or absent")]
     twice = attestation_rows(replace(attestation(), also_in=(sha256(b"other"),)))[-1]
@@ -58,7 +58,7 @@ def test_missing_evidence_and_a_device_of_two_offers_are_said() -> None:
 
 
 @pytest.mark.parametrize("pins", [PINS, HardwarePins()], ids=["verified", "claimed"])
-def test_the_page_says_what_the_rows_say_and_escapes_it(pins: HardwarePins) -> None:
+def test_the_page_has_the_texts_of_the_rows_escaped(pins: HardwarePins) -> None:
     hostile = gpu(CA, CHALLENGE.nonce, driver="<script>alert(1)</script>")
     found = attestation(pins, HardwareEvidence((*EVIDENCE.devices, hostile)))
     page = render_attestations(OFFER, "Institute <b>CH</b>", (found,), AT)

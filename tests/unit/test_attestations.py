@@ -70,7 +70,7 @@ PINNED = AttestationKey.parse(public_pem(KEY), "the lab")
 
 
 @pytest.mark.parametrize("predicate", PREDICATES, ids=lambda each: type(each).__name__)
-def test_each_predicate_reads_what_it_writes(predicate: StandardPredicate) -> None:
+def test_each_predicate_reads_back(predicate: StandardPredicate) -> None:
     read = ForeignStatement.parse(payload(predicate, GOOD.artifact))
     assert read.predicate == predicate
     assert (read.predicate_type, read.subjects[0].sha256) == (predicate.TYPE, GOOD.artifact)
@@ -191,7 +191,7 @@ def test_rsa_signatures_of_both_schemes_verify() -> None:
         assert not pinned.verifies(signature(key, b"x", pss=pss), b"y")
 
 
-def test_an_envelope_that_names_a_pinned_key_and_is_not_of_it_fails() -> None:
+def test_an_envelope_that_names_a_pinned_key_without_its_signature_fails() -> None:
     said = payload(SUMMARY, GOOD.artifact)
     for keyid in PINNED.ids:
         assert judged(encoded(envelope(private_key(), said, keyid)), PINNED)[0] == "failed"
@@ -297,7 +297,7 @@ def test_an_attestation_is_bounded() -> None:
         ForeignEnvelope.parse(encoded(many))
 
 
-def test_keyless_bundles_are_verified_by_whom_the_caller_names() -> None:
+def test_keyless_bundles_are_verified_by_the_callers_verifier() -> None:
     said = payload(SUMMARY, GOOD.artifact)
     made = bundle(KEY, said)
     made["verificationMaterial"] = {"x509CertificateChain": {"certificates": []}, "tlogEntries": []}
@@ -343,7 +343,7 @@ def test_an_invalid_public_key_is_refused(text: bytes) -> None:
     assert refused.value.code == "ATTESTATION-KEY"
 
 
-def test_an_envelope_written_here_is_one_that_is_read_here() -> None:
+def test_a_written_envelope_reads_back() -> None:
     said = payload(TESTS, GOOD.artifact)
     data = write_envelope(said, PINNED.id, signature(KEY, pae("application/vnd.in-toto+json", said)))
     assert ForeignEnvelope.parse(data).payload == said

@@ -111,7 +111,7 @@ def test_a_layout_whose_root_is_not_known_is_not_audited() -> None:
 
 
 @pytest.mark.parametrize(("lost_share", "pieces"), [(0.05, 10), (0.05, 30), (0.01, 30), (0.2, 5)])
-def test_a_prover_that_lost_pieces_is_caught_as_often_as_computed(lost_share: float, pieces: int) -> None:
+def test_a_prover_that_lost_pieces_is_detected_with_the_computed_probability(lost_share: float, pieces: int) -> None:
     """Over 4,000 audits the share of failures is within four standard deviations of 1-(1-d)^c."""
     count, runs = 2_000, 4_000
     numbers, _ = artifact((b"\0" * count, (1,) * count))
@@ -168,7 +168,7 @@ def test_a_copy_with_lost_pieces_fails_exactly_when_one_of_them_is_drawn() -> No
     assert outcomes == {True, False}
 
 
-def test_stale_swapped_and_replayed_answers_are_caught_always() -> None:
+def test_stale_swapped_and_replayed_answers_are_always_detected() -> None:
     numbers, copy = big()
     others, other_copy = big()
     for _ in range(50):
@@ -262,7 +262,7 @@ def wrong_answer() -> tuple[AuditChallenge, PieceNumbers, Copy, Entry, int]:
     )
 
 
-def test_a_wrong_answer_convicts_its_signer_at_every_reader_who_has_the_piece() -> None:
+def test_a_wrong_answer_proves_a_fault_to_every_reader_that_has_the_piece() -> None:
     challenge, numbers, copy, entry, piece = wrong_answer()
     failure = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, challenge, 5, "digest", entry.line, piece)
     assert is_evidence(failure, PROVER.record)
@@ -295,7 +295,7 @@ def test_a_lying_auditor_has_no_evidence_against_an_honest_node() -> None:
         assert check_failure(replace(honest, reason=reason), PROVER.record, numbers, copy) is None
 
 
-def test_a_record_that_the_prover_invented_convicts_it() -> None:
+def test_an_invented_record_proves_a_fault_of_the_prover() -> None:
     numbers, copy = big()
     challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
     read = read_pieces(challenge, nonce, numbers, copy)
@@ -305,7 +305,7 @@ def test_a_record_that_the_prover_invented_convicts_it() -> None:
     assert check_failure(failure, PROVER.record, numbers, copy) == "record"
 
 
-def test_summaries_are_read_as_they_were_written() -> None:
+def test_summaries_read_back() -> None:
     rows = tuple(
         AuditRow(
             sha256(b"%d" % at), (PROVER if at % 2 else OTHER).record.node.id, at % 3, 10 * (at % 3), (at + 1) % 2 + 1
@@ -351,7 +351,7 @@ def test_a_copy_is_listed_once_in_a_summary() -> None:
         sign_summary(AUDITOR.record, AuditSummary(AUDITOR.record.node, 1, (row, row), sha256(b""), 2), AUDITOR.online)
 
 
-def test_an_answer_is_read_as_it_was_written() -> None:
+def test_an_answer_reads_back() -> None:
     numbers, copy = big()
     challenge, nonce = replace(challenge_of(numbers), lease=60), draw_nonce(CHANCE)
     read = read_pieces(challenge, nonce, numbers, copy)

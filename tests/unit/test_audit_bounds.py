@@ -167,7 +167,7 @@ def test_each_piece_is_read_where_it_begins_with_its_path_to_the_root() -> None:
         verify_inclusion(leaf_hash(piece.record.encode()), found.index, found.layout.count, piece.path, root)
 
 
-def test_an_own_copy_with_other_records_or_other_bytes_is_found_before_anything_is_signed() -> None:
+def test_a_damaged_own_copy_is_detected_before_anything_is_signed() -> None:
     fewer = replace(COPY, cut={digest: cut[:1] for digest, cut in COPY.cut.items()})
     with pytest.raises(Malformed, match="not those of the piece index"):
         read_pieces(challenge_of(0), NONCE, NUMBERS, fewer)
@@ -222,7 +222,7 @@ IDENTITY = Author("identity", PROVER.record.node.id)
         pytest.param(body(ANSWER, lease=MAX_LEASE + 1), id="a long lease"),
     ],
 )
-def test_an_answer_that_is_none_is_refused(changed: Statement) -> None:
+def test_an_invalid_answer_is_refused(changed: Statement) -> None:
     with pytest.raises(Malformed):
         parse_answer(changed)
 
@@ -234,7 +234,7 @@ def test_an_answer_may_promise_the_longest_lease_and_have_the_most_pieces() -> N
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_an_answer_comes_with_one_path_for_each_piece(count: int) -> None:
+def test_an_answer_has_one_path_for_each_piece(count: int) -> None:
     challenge = challenge_of(0, 1)
     read = read_pieces(challenge, NONCE, NUMBERS, COPY)
     line = sign_answer(PROVER.record, challenge, NONCE, 1, read, PROVER.online).line
@@ -281,7 +281,7 @@ def test_an_answer_that_cannot_be_read_fails_the_audit_as_such() -> None:
         pytest.param(body(SUMMARY, answers=0), id="fewer answers than passed"),
     ],
 )
-def test_an_audited_statement_that_is_none_is_refused(changed: Statement) -> None:
+def test_an_invalid_audited_statement_is_refused(changed: Statement) -> None:
     with pytest.raises(Malformed):
         parse_audited(changed)
 
@@ -309,7 +309,7 @@ def test_the_records_of_a_file_are_read_once_for_all_its_pieces() -> None:
     assert asked == ["file-0", "file-1"]
 
 
-def test_an_answer_that_its_signer_gives_in_the_name_of_another_node_is_refused() -> None:
+def test_an_answer_in_the_name_of_another_node_is_refused() -> None:
     challenge = challenge_of(0)
     read = read_pieces(challenge, NONCE, NUMBERS, COPY)
     line = sign_answer(OTHER.record, challenge, NONCE, 1, read, PROVER.online).line
@@ -318,7 +318,7 @@ def test_an_answer_that_its_signer_gives_in_the_name_of_another_node_is_refused(
     assert refused.value.reason == "signature"
 
 
-def test_a_failure_may_be_only_what_the_auditor_says() -> None:
+def test_a_failure_may_rest_on_the_auditors_claim_only() -> None:
     node = AUDITOR.record.node
     assert isinstance(one := parse_audited(failed(numbers=[1])), AuditFailure) and one.challenge.numbers == (1,)
     said = AuditFailure(node, PROVER.record.node.id, CHALLENGE, 5, "not-held")

@@ -58,7 +58,7 @@ def test_lines_are_chained_and_the_head_names_the_last_one(tmp_path: Path) -> No
     assert (tmp_path / LOG_FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_an_act_has_its_line_before_it_begins_and_a_failed_one_has_two(tmp_path: Path) -> None:
+def test_an_action_is_logged_before_it_begins_and_a_failed_one_twice(tmp_path: Path) -> None:
     log = made(tmp_path, 0)
     with log.recorded("copy.drop", "operator socket", "a" * 64):
         assert whole(tmp_path)[-1].act == "copy.drop"
@@ -121,7 +121,7 @@ def test_nothing_is_appended_to_a_log_whose_end_was_changed(tmp_path: Path, name
         log.append("token.new", "ana")
 
 
-def test_a_chain_made_anew_is_found_by_a_head_that_was_kept(tmp_path: Path) -> None:
+def test_a_recomputed_chain_is_detected_by_a_kept_head(tmp_path: Path) -> None:
     made(tmp_path, 5)
     kept = head(tmp_path)
     (tmp_path / LOG_FILE).unlink()
@@ -134,7 +134,7 @@ def test_a_chain_made_anew_is_found_by_a_head_that_was_kept(tmp_path: Path) -> N
         whole(tmp_path, kept)
 
 
-def test_a_home_without_acts_has_no_log(tmp_path: Path) -> None:
+def test_a_home_without_actions_has_no_log(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as missing:
         whole(tmp_path, EMPTY)
     assert missing.value.code == "NO-AUDIT-LOG"
@@ -160,7 +160,7 @@ for _ in range(3):
 
 
 @pytest.mark.parametrize("point", AUDIT_LOG)
-def test_a_log_goes_on_after_its_writer_was_killed(tmp_path: Path, point: str) -> None:
+def test_a_log_continues_after_its_writer_was_killed(tmp_path: Path, point: str) -> None:
     hit = 1 if point == "audit.folder" else 2  # the folder is synced once, when the file is new
     environ = {**os.environ, "COMITY_FAULT": f"{point}:{hit}"}
     killed = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], env=environ, check=False)
@@ -189,7 +189,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
         parse_record(data)
 
 
-def test_acts_that_a_full_disk_refused_are_no_sign_of_a_changed_log(
+def test_actions_refused_by_a_full_disk_are_no_sign_of_a_changed_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is room for a line at the end of a block, and none for another file."""

@@ -70,7 +70,7 @@ def test_tail_shows_the_newest_lines_of_a_log_that_holds(home: Path) -> None:
     assert isinstance(run("audit-log", "tail", "--node", str(home)).exception, Untrusted)
 
 
-def test_an_act_that_only_reads_goes_on_and_says_so_where_the_log_was_altered(
+def test_a_read_only_action_continues_with_a_warning_if_the_log_was_altered(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with click.Context(command, obj=Output()):
@@ -87,7 +87,7 @@ def test_an_act_that_only_reads_goes_on_and_says_so_where_the_log_was_altered(
     assert "not in the audit log" in capsys.readouterr().err
 
 
-async def test_an_act_at_the_node_names_its_caller_and_what_failed(tmp_path: Path) -> None:
+async def test_an_action_at_the_node_names_its_caller_and_the_error(tmp_path: Path) -> None:
     pools = Pools()
     try:
         acts = OperatorActs(AuditLog(tmp_path, lambda: 1), pools)
@@ -113,7 +113,7 @@ def copies(home: Path, settings: AuditLogCopies) -> AuditCopies:
     return AuditCopies(home, settings, None)  # type: ignore[arg-type]  # only its loops use the pools
 
 
-def test_a_file_elsewhere_gets_every_line_once_also_over_a_restart(tmp_path: Path) -> None:
+def test_a_second_file_gets_every_line_once_also_over_a_restart(tmp_path: Path) -> None:
     log, target = AuditLog(tmp_path, lambda: 1), tmp_path / "elsewhere.log"
     settings, place = AuditLogCopies(copy_file=target), FilePlace(target)
     assert not copies(tmp_path, settings).send_new(place)
@@ -128,7 +128,7 @@ def test_a_file_elsewhere_gets_every_line_once_also_over_a_restart(tmp_path: Pat
 
 @pytest.mark.parametrize("later", [1, 9], ids=["shorter", "longer"])
 @pytest.mark.parametrize("seen", [False, True], ids=["while it was stopped", "while it ran"])
-def test_a_place_gets_every_line_of_the_log_that_follows_one_that_was_moved_away(
+def test_a_destination_gets_every_line_of_a_new_log_after_the_old_one_was_moved(
     tmp_path: Path, later: int, seen: bool
 ) -> None:
     log, target = AuditLog(tmp_path, lambda: 1), tmp_path / "elsewhere.log"
@@ -147,7 +147,7 @@ def test_a_place_gets_every_line_of_the_log_that_follows_one_that_was_moved_away
     assert target.read_bytes() == both
 
 
-def test_syslog_gets_each_line_and_what_it_did_not_take_again(tmp_path: Path) -> None:
+def test_syslog_gets_each_line_and_refused_lines_again(tmp_path: Path) -> None:
     log, target = AuditLog(tmp_path, lambda: 1), str(tmp_path / "syslog.sock")
     settings, place = AuditLogCopies(syslog=target), SyslogPlace(target)
     log.append("token.new", "ana", "1")

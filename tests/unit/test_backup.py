@@ -181,7 +181,7 @@ def test_a_damaged_backup_is_refused_and_restores_nothing(tmp_path: Path, made: 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_backup_without_manifest_is_none(made: Path) -> None:
+def test_a_backup_without_manifest_is_refused(made: Path) -> None:
     (made / MANIFEST).unlink()
     with pytest.raises(NotFound):
         verify_backup(made)
@@ -204,7 +204,7 @@ def test_a_ledger_of_a_newer_version_is_not_restored(tmp_path: Path, home: NodeH
     assert refused.value.code == "LEDGER-NEWER"
 
 
-def test_files_outside_of_the_home_are_told(tmp_path: Path, home: NodeHome) -> None:
+def test_files_outside_of_the_home_are_reported(tmp_path: Path, home: NodeHome) -> None:
     (tmp_path / "policy.toml").touch()
     home.set("gateway", policy=str(tmp_path / "policy.toml"))
     file = home.directory / "node.toml"
@@ -259,7 +259,7 @@ def test_a_manifest_lists_each_file_once_and_in_order() -> None:
             BackupManifest.parse(_files(files))
 
 
-def test_remains_of_a_backup_that_died_are_removed_by_the_next(tmp_path: Path, home: NodeHome) -> None:
+def test_remains_of_a_killed_backup_are_removed_by_the_next(tmp_path: Path, home: NodeHome) -> None:
     dead = tmp_path / f".backup-dead{PARTIAL}"
     dead.mkdir()
     (dead / "rest").touch()
@@ -267,7 +267,7 @@ def test_remains_of_a_backup_that_died_are_removed_by_the_next(tmp_path: Path, h
     assert not dead.exists()
 
 
-def test_the_commands_print_what_was_checked(tmp_path: Path, home: NodeHome) -> None:
+def test_the_commands_print_the_checks(tmp_path: Path, home: NodeHome) -> None:
     def run(*arguments: str) -> str:
         ran = CliRunner().invoke(command, ["backup", *arguments], catch_exceptions=False, standalone_mode=False)
         assert ran.exit_code == 0

@@ -40,7 +40,7 @@ def test_another_blob_is_not_locked(tmp_path: Path) -> None:
         pass
 
 
-def test_nothing_is_left_of_a_released_lock(tmp_path: Path) -> None:
+def test_a_released_lock_leaves_no_file(tmp_path: Path) -> None:
     with BlobLock(tmp_path, DIGEST):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -69,7 +69,7 @@ def test_a_lock_held_by_another_process_is_free_once_it_is_killed(tmp_path: Path
         lock.release()
 
 
-def test_many_threads_never_hold_it_together(tmp_path: Path) -> None:
+def test_many_threads_never_hold_a_lock_together(tmp_path: Path) -> None:
     holders, most = 0, 0
 
     def work() -> None:

@@ -65,7 +65,7 @@ def test_files_hashes_and_documents_are_those_of_the_publication(tmp_path: Path)
         ("our own terms!", {"license": {"name": "our own terms!", "acknowledgement": "declared"}}),
     ],
 )
-def test_a_licence_is_declared_in_the_words_of_the_publisher(claimed: str, expected: dict[str, Any]) -> None:
+def test_a_licence_is_declared_as_the_publisher_wrote_it(claimed: str, expected: dict[str, Any]) -> None:
     assert written(licence=claimed)["metadata"]["component"]["licenses"] == [expected]
 
 
@@ -80,11 +80,11 @@ def test_ancestors_are_named_by_digest_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("config", [b"", b"{", b"[1]", b'{"model_type": 3, "architectures": [4]}'])
-def test_a_configuration_that_says_nothing_useful_is_left_out(config: bytes) -> None:
+def test_a_configuration_without_useful_fields_is_left_out(config: bytes) -> None:
     assert written(config=config)["metadata"]["component"]["modelCard"] == {}
 
 
-def test_without_a_publication_nothing_is_claimed() -> None:
+def test_without_a_publication_the_bom_claims_nothing() -> None:
     model = json.loads(write_bom(BomContent(MANIFEST, None)))["metadata"]["component"]
     assert model["name"] == f"sha256:{GOOD.artifact}"
     assert not {"licenses", "publisher", "pedigree", "externalReferences"} & set(model)

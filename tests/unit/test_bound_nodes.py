@@ -43,7 +43,7 @@ def with_payload(entry: Entry, old: bytes, new: bytes) -> Entry:
     return parse_entry(sign_payload(entry.envelope.payload.replace(old, new), KR.online).encode())
 
 
-def test_without_a_pinned_charter_no_node_is_bound_and_none_is_missed() -> None:
+def test_without_a_pinned_charter_no_node_is_bound_or_missing() -> None:
     assert bind((), CH.entry, KR.entry) == ((), (), ())
 
 
@@ -166,7 +166,7 @@ def counted(rule: CosignerRule, *cosigners: ProvenCosigner, publisher: str = "")
     return found
 
 
-def test_the_writer_of_a_log_is_no_cosigner_of_it_wherever_it_is() -> None:
+def test_the_writer_of_a_log_is_never_its_cosigner() -> None:
     own, other = cosigner(CH.seat.member), cosigner(SG.seat.member)
     neighbour = cosigner(replace(ES.seat.member, jurisdiction="CH"))
     assert counted(CosignerRule(outside=()), own, other, neighbour) == ["SG", "CH"]
@@ -232,7 +232,7 @@ def test_only_the_member_whose_key_signed_a_log_is_its_writer() -> None:
     assert [each.writer for each in both] == [CH.seat.member, SG.seat.member]
 
 
-def test_a_proof_of_a_log_that_nobody_binds_or_signed_otherwise_proves_nothing() -> None:
+def test_a_proof_of_an_unbound_log_or_under_another_key_proves_nothing() -> None:
     with pytest.raises(Untrusted) as refused:
         witnessed(proof_of(CH), bound_by(SG))
     assert refused.value.code == "LOG-UNBOUND"
@@ -320,6 +320,6 @@ def test_a_cosigner_that_two_members_bind_counts_for_both() -> None:
     assert [each.post_quantum for each in entry.cosigners] == [False]
 
 
-def test_a_time_that_no_calendar_has_is_the_last_one_that_it_has() -> None:
+def test_a_time_outside_of_the_calendar_is_the_last_one_of_it() -> None:
     (entry,) = witnessed(proof_of(CH, *cosigned(SG, LAST_TIME + 5)), bound_by(CH), bound_by(SG))
     assert [each.timestamp for each in entry.cosigners] == [LAST_TIME]

@@ -49,7 +49,7 @@ def everything_in(bundle: BundleFolder, node: MemoryNode) -> bool:
     return all(b"".join(bundle.read_blob(digest, 0, len(data))) == data for digest, data in node.blobs.items() if data)
 
 
-async def test_an_export_carries_what_the_node_has_in_one_and_a_fiftieth_of_its_bytes(tmp_path: Path) -> None:
+async def test_an_export_has_all_data_of_the_node_and_at_most_two_per_cent_more_bytes(tmp_path: Path) -> None:
     node, folder = some_node(tmp_path), tmp_path / "out"
     made = await exported(node, folder)
     bundle = BundleFolder.open([folder])
@@ -170,7 +170,7 @@ async def test_a_check_that_is_interrupted_reads_no_further(tmp_path: Path) -> N
     assert len(read) == 1
 
 
-async def test_a_proof_of_misbehaviour_that_came_during_an_interruption_is_in_the_bundle(tmp_path: Path) -> None:
+async def test_a_misbehaviour_proof_that_arrived_during_an_interruption_is_in_the_bundle(tmp_path: Path) -> None:
     node = some_node(tmp_path)
     old, new = (ShownMisbehaviour("roots", origin, (b"one", b"two")) for origin in ("b/log", "a/log"))
     node.misbehaving, node.budget = [old], 1_000_000
@@ -182,7 +182,7 @@ async def test_a_proof_of_misbehaviour_that_came_during_an_interruption_is_in_th
     assert [parse_misbehaviour_proof(proof)[1] for proof in proofs] == ["b/log", "a/log"]
 
 
-async def test_another_export_does_not_continue_what_was_begun(tmp_path: Path) -> None:
+async def test_another_export_does_not_continue_an_interrupted_one(tmp_path: Path) -> None:
     node = some_node(tmp_path)
     node.budget = 10_000
     with pytest.raises(Stopped):
@@ -234,7 +234,7 @@ async def test_an_export_that_was_killed_between_the_indexes_of_its_disks_contin
     assert len(BundleFolder.open([tmp_path / "out"]).disks) == 3
 
 
-async def test_a_disk_that_becomes_full_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_becomes_full_is_reported_as_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carried, "CHUNK", 4096)  # less than the buffer of a file, which then keeps what was refused
     monkeypatch.setattr(LargeFile, "_continued", lambda *_: os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b"))
     with pytest.raises(OutOfSpace):
@@ -306,9 +306,7 @@ def logged(node: MemoryNode, manifest: bytes, index: bytes, licence: SideObject 
 
 
 @pytest.mark.parametrize("name", HOSTILE_DOCUMENTS)
-async def test_a_publication_that_contradicts_itself_leaves_nobody_elses_out_of_a_bundle(
-    tmp_path: Path, name: str
-) -> None:
+async def test_a_contradictory_publication_leaves_no_others_out_of_a_bundle(tmp_path: Path, name: str) -> None:
     node = MemoryNode(lacks=TENSOR_LAYOUT)
     good = node.publish(tmp_path / "model", "tests/model@v1", weights=10_000, seed=1)
     logged(node, *HOSTILE_DOCUMENTS[name](good))
@@ -407,7 +405,7 @@ async def test_disks_of_a_size_hold_no_more_and_can_be_read_one_by_one(tmp_path:
     assert not BundleFolder.open([tmp_path / "out/disk-01"]).whole
 
 
-async def test_one_disk_of_several_that_is_as_it_was_written_is_not_called_damaged(tmp_path: Path) -> None:
+async def test_one_undamaged_disk_of_several_is_not_reported_as_damaged(tmp_path: Path) -> None:
     node = some_node(tmp_path, weights=1_000_000)
     await exported(node, tmp_path / "out", ExportOrder(everything=True, disks=DiskPlan(700_000)))
     assert BundleFolder.open([tmp_path / "out/disk-01"]).check(lambda count: None) == []

@@ -190,7 +190,7 @@ def test_a_state_inside_a_block_does_not_exist(engine: ContinueFrom) -> None:
             engine(state, offset)
 
 
-def test_a_library_that_hashes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_with_other_hashes_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     library = hashing._Library
     broken = []
 
@@ -239,7 +239,7 @@ def test_a_whole_file_is_hashed_by_threads_in_any_order(engine: ContinueFrom, tm
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"\0" + data[1:]])
-def test_another_file_is_not_taken_for_the_one_of_the_chain(
+def test_another_file_does_not_match_the_chain(
     engine: ContinueFrom, tmp_path: Path, change: Callable[[bytes], bytes]
 ) -> None:
     (tmp_path / "file").write_bytes(change(DATA))

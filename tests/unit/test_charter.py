@@ -234,7 +234,7 @@ def test_each_missing_consent_is_named(at: int) -> None:
         ),
     ],
 )
-def test_an_invalid_consent_is_none(line: bytes) -> None:
+def test_an_invalid_consent_does_not_count(line: bytes) -> None:
     others = [consent(BODY, owner.id, owner.signer).line for owner in OTHERS]
     assert FIRST.id not in consenting(BODY, StatementSet.read([line]))
     with pytest.raises(Untrusted, match=FIRST.inception.label):
@@ -262,7 +262,7 @@ def test_a_member_with_several_keys_consents_by_its_threshold() -> None:
 
 
 @pytest.mark.parametrize("at", range(len(SEATS)))
-def test_nobody_founds_a_federation_without_its_inception(at: int) -> None:
+def test_no_member_founds_a_federation_without_its_inception(at: int) -> None:
     with pytest.raises(Untrusted, match=f"no valid inception of {SEATS[at].inception.label}") as refusal:
         certify_genesis(BODY, [*CONSENTS, *INCEPTIONS[:at], *INCEPTIONS[at + 1 :]])
     assert refusal.value.code == "CHARTER-INCEPTION"
@@ -275,7 +275,7 @@ def test_nobody_founds_a_federation_without_its_inception(at: int) -> None:
         ({"recovery": ()}, "CHARTER-REKEYED"),
     ],
 )
-def test_a_founders_seat_is_what_its_inception_says(changed: dict[str, Any], code: str) -> None:
+def test_a_founders_seat_equals_its_inception(changed: dict[str, Any], code: str) -> None:
     body = draft([replace(FIRST.member, **changed), *(owner.member for owner in OTHERS)])
     with pytest.raises(Untrusted) as refusal:
         certify_genesis(body, [*(consent(body, owner.id, owner.signer).line for owner in SEATS), *INCEPTIONS])

@@ -69,7 +69,7 @@ def test_three_of_four_make_a_charter() -> None:
     assert certify(FIRST, ONE, lines(passed(ONE))).body == ONE
 
 
-def test_two_of_four_do_not_however_often_they_sign() -> None:
+def test_two_of_four_make_no_charter_by_signing_often() -> None:
     rounds = [entry for round_ in (1, 2, 3) for entry in votes([CH, SG], FIRST, ONE, round_)]
     again = [sign_statement(entry.statement, CH.signer) for entry in votes([CH, CH], FIRST, ONE)]
     for_others = [sign_statement(entry.statement, SG.signer) for entry in votes([ES, KR], FIRST, ONE)]
@@ -122,7 +122,7 @@ def test_votes_about_one_charter_count_nothing_for_a_similar_one() -> None:
     assert refusal(body, said, previous=twin) == "CHARTER-QUORUM"
 
 
-def test_endless_data_is_refused_before_it_is_read() -> None:
+def test_data_beyond_the_bound_is_refused_before_it_is_read() -> None:
     with pytest.raises(Malformed, match="too large"):
         certify(FIRST, ONE, [b""] * (MAX_LINES + 1))
     with pytest.raises(Malformed, match="too large"):
@@ -208,7 +208,7 @@ def test_a_quorum_cannot_drop_or_rebind_a_namespace(names: dict[str, Digest]) ->
     assert refusal(body, passed(body)) == "CHARTER-NAMESPACE"
 
 
-def test_a_quorum_cannot_seat_who_did_not_agree() -> None:
+def test_a_quorum_cannot_seat_a_member_without_its_consent() -> None:
     body = five(NEWCOMER.seat)
     agreed = NEWCOMER.agrees(body)
     said = votes(PEOPLE, FIRST, body)
@@ -237,7 +237,7 @@ def test_a_seat_is_succeeded_when_it_is_removed_and_in_its_own_jurisdiction() ->
     assert certify(FIRST, good, lines([*said, HEIR.agrees(good), *votes(PEOPLE, FIRST, good)])).body == good
 
 
-def test_a_charter_that_would_strand_its_own_quorum_is_refused() -> None:
+def test_a_charter_with_an_unreachable_quorum_is_refused() -> None:
     with pytest.raises(Malformed):
         draft(FIRST, policy=replace(FIRST.policy, quorum_change=5))
     raised = draft(FIRST, policy=replace(FIRST.policy, quorum_change=4))
@@ -267,14 +267,14 @@ def test_a_stolen_key_ends_with_the_epoch_in_which_its_owner_rotated() -> None:
     assert certify(second, third, lines(votes([CH, SG, owner], second, third))).body == third
 
 
-def test_a_thief_of_a_governance_key_cannot_rotate_with_it() -> None:
+def test_a_stolen_governance_key_cannot_rotate() -> None:
     thief = key()
     forged = replace(KR, recovery=KR.signer).rotated(KR.seat, thief, key())[1]
     said = votes([replace(KR, signer=thief)], FIRST, ONE)
     assert refusal(ONE, [*votes([CH, SG], FIRST, ONE), forged, *said]) == "CHARTER-QUORUM"
 
 
-def test_a_liar_cannot_hide_what_it_said_in_a_flood_of_words() -> None:
+def test_a_member_cannot_hide_its_vote_in_a_flood_of_statements() -> None:
     """Each member that counted its INTENT has a lock that all others must see."""
     said = votes([CH, SG, KR], FIRST, ONE, 2)
     flood = [KR.says(intent(FIRST, KR.id, 1, sha256(b"%d" % number))) for number in range(600)]
@@ -304,7 +304,7 @@ def everybody_rotates() -> tuple[list[Seated], list[Entry], Body]:
     return later, rotated, draft(FIRST, members=[seat_of(member) for member in later])
 
 
-def test_an_alternate_history_under_retired_keys_shows_two_ways_to_who_pinned_nothing() -> None:
+def test_an_alternate_history_under_retired_keys_is_a_fork_for_readers_without_a_pinned_epoch() -> None:
     later, rotated, second = everybody_rotates()
     third = drafts(second)[0]
     true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
@@ -315,7 +315,7 @@ def test_an_alternate_history_under_retired_keys_shows_two_ways_to_who_pinned_no
     assert {fork.first.body.digest, fork.second.body.digest} == {second.digest, OTHER.digest}
 
 
-def test_an_alternate_history_under_retired_keys_is_nothing_to_who_pinned_an_epoch() -> None:
+def test_an_alternate_history_under_retired_keys_is_nothing_for_readers_with_a_pinned_epoch() -> None:
     later, rotated, second = everybody_rotates()
     third = drafts(second)[0]
     true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
@@ -347,7 +347,7 @@ def test_a_leaving_member_counts_until_a_charter_removes_it() -> None:
     assert [epoch.body for epoch in compute_tally(FIRST, said, bodies(ONE)).epochs] == [ONE]
 
 
-def test_endless_drafts_of_one_member_hide_nobody_elses() -> None:
+def test_many_drafts_of_one_member_hide_none_of_another() -> None:
     flood = [draft(FIRST, policy=replace(FIRST.policy, min_copies=9 + number)) for number in range(100)]
     put_forward = [sign_statement(draft_statement(body, KR.id, "x" * 4000), KR.signer) for body in flood]
     said = [*put_forward, sign_statement(draft_statement(ONE, CH.id, ""), CH.signer), *votes([CH, SG], FIRST, ONE)]

@@ -67,5 +67,5 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_bound_is_written_down_as_it_is(row: str) -> None:
+def test_each_bound_is_documented(row: str) -> None:
     assert f"| {row} | {ROWS[row]} |" in PAGE

@@ -81,7 +81,7 @@ def test_a_quorum_that_intends_and_ratifies_makes_an_epoch(room: Assembly, body:
     assert len(certified(room, body).lines) == 6
 
 
-def test_fewer_do_not_however_often_they_sign(room: Assembly, body: Body) -> None:
+def test_fewer_members_make_no_epoch_by_signing_often(room: Assembly, body: Body) -> None:
     for _ in range(3):
         vote(room, body, A, B)
     assert refusal(room, body).startswith(f"2 of 3 members (not {C.inception.label}, {D.inception.label})")
@@ -170,7 +170,7 @@ def test_a_void_intent_counts_for_nothing(
     refusal(room, body, code="CHARTER-INTENT")
 
 
-def test_a_liar_counts_once_and_its_lies_un_count_nothing(room: Assembly, body: Body) -> None:
+def test_a_member_that_equivocates_counts_once_and_invalidates_nothing(room: Assembly, body: Body) -> None:
     other = change(room.body, 2)
     vote(room, other, A)
     for who in (A, B, C):
@@ -183,13 +183,13 @@ def test_a_liar_counts_once_and_its_lies_un_count_nothing(room: Assembly, body: 
     certified(room, body)
 
 
-def test_lines_that_say_nothing_spoil_nothing(room: Assembly, body: Body) -> None:
+def test_unrelated_lines_change_nothing(room: Assembly, body: Body) -> None:
     vote(room, body, A, B, C)
     certify(room.body, body, [b"", b"{}", b"junk\n", *lines(room), A.entry.line])
     assert len(certified(room, body).lines) == 6
 
 
-def test_nobody_votes_for_another_nor_without_a_vote(room: Assembly, body: Body) -> None:
+def test_no_member_votes_for_another_or_without_a_vote(room: Assembly, body: Body) -> None:
     vote(room, body, A, B)
     stranger = replace_signer(C, signer("a thief", CLASSICAL))
     vote(room, body, stranger, NEWCOMER)
@@ -209,7 +209,7 @@ def test_an_observer_has_no_vote() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"epoch": 2}, {"prev": change(found(SEATS), 9).digest}])
-def test_readings_about_something_else_count_for_nothing(room: Assembly, body: Body, wrong: dict[str, Any]) -> None:
+def test_votes_about_another_charter_do_not_count(room: Assembly, body: Body, wrong: dict[str, Any]) -> None:
     vote(room, body, A, B)
     for make in (room.intent, room.ratify):
         right = make(C, body)

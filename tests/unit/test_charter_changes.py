@@ -87,7 +87,7 @@ def test_lines_of_a_newcomer_come_with_the_draft_and_no_others(charter_state: Ch
 
 
 @pytest.mark.parametrize("kind", [kind for kind, words in CHANGES.items() if "=" not in words])
-def test_a_word_too_few_or_too_many_is_not_passed_over(charter_state: CharterState, kind: str) -> None:
+def test_a_missing_or_additional_word_is_refused(charter_state: CharterState, kind: str) -> None:
     count = len(CHANGES[kind].split())
     for words in ((), (seat("ES").id,) * (count + 1)):
         with pytest.raises(click.UsageError) as refused:
@@ -110,7 +110,7 @@ def test_a_word_too_few_or_too_many_is_not_passed_over(charter_state: CharterSta
     ],
     ids=lambda text: text[:40],
 )
-def test_values_that_are_none_are_refused(charter_state: CharterState, text: str) -> None:
+def test_invalid_values_are_refused(charter_state: CharterState, text: str) -> None:
     with pytest.raises(click.UsageError):
         meant(charter_state, text)
 

@@ -51,7 +51,7 @@ def test_a_member_whose_clock_is_far_ahead_does_not_make_old_cosignatures_look_n
     assert any(text.startswith("Liar dates its cosignatures ") for text in shown.warned)
 
 
-def test_members_that_stay_away_make_nothing_look_older_than_the_newest_that_is_not_ahead() -> None:
+def test_silent_members_make_no_charter_look_older_than_the_newest_plausible_time() -> None:
     found = confirmation({FIRST: {SECOND: NOW, LIAR: 5}, SECOND: {FIRST: NOW - 10}})
     assert found.seen(NOW) == NOW
     assert found.ahead(NOW) == {}

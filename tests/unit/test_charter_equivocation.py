@@ -58,7 +58,7 @@ def kinds(room: Assembly) -> list[str]:
     return [lie.kind for lie in lies(room)]
 
 
-def test_two_intents_of_one_round_are_a_lie(room: Assembly) -> None:
+def test_two_intents_of_one_round_are_an_equivocation(room: Assembly) -> None:
     room.intent(A, change(room.body, 1))
     assert kinds(room) == []
     room.intent(A, change(room.body, 1))
@@ -67,14 +67,14 @@ def test_two_intents_of_one_round_are_a_lie(room: Assembly) -> None:
     assert kinds(room) == ["intents"]
 
 
-def test_two_stories_about_one_body_are_a_lie_too(room: Assembly) -> None:
+def test_two_intents_for_one_body_with_different_pasts_are_an_equivocation(room: Assembly) -> None:
     body, other = change(room.body, 1), change(room.body, 2)
     room.intent(A, body, 3, last=(1, other), unlock=2)
     room.intent(A, body, 3, last=(1, body), unlock=2)
     assert kinds(room) == ["intents"]
 
 
-def test_two_ratifys_of_one_round_are_a_lie(room: Assembly) -> None:
+def test_two_ratifys_of_one_round_are_an_equivocation(room: Assembly) -> None:
     room.ratify(A, change(room.body, 1))
     room.ratify(A, change(room.body, 2), 2)
     assert kinds(room) == []
@@ -93,9 +93,7 @@ def test_two_ratifys_of_one_round_are_a_lie(room: Assembly) -> None:
         ((3, 2), False),
     ],
 )
-def test_an_intent_owns_up_to_what_was_ratified_before(
-    room: Assembly, last: tuple[int, int] | None, lied: bool
-) -> None:
+def test_an_intent_declares_the_earlier_ratify(room: Assembly, last: tuple[int, int] | None, lied: bool) -> None:
     """RATIFY (2, body 1), then an INTENT of round 4."""
     room.ratify(A, change(room.body, 1), 2)
     said = (last[0], change(room.body, last[1])) if last else None
@@ -123,14 +121,14 @@ def test_of_two_ratifys_in_one_round_an_intent_declares_one_at_most(room: Assemb
     assert sorted(kinds(room)) == ["intents", "lock", "lock", "ratified"]
 
 
-def test_three_votes_of_one_round_are_one_lie(room: Assembly) -> None:
+def test_three_votes_of_one_round_are_one_equivocation(room: Assembly) -> None:
     for number in (1, 2, 3):
         room.intent(A, change(room.body, number), 2)
         room.ratify(A, change(room.body, number), 3)
     assert kinds(room) == ["intents", "ratified"]
 
 
-def test_votes_of_other_kinds_and_rounds_hide_no_lie(room: Assembly) -> None:
+def test_votes_of_other_kinds_and_rounds_hide_no_equivocation(room: Assembly) -> None:
     body = change(room.body, 9)
     room.ratify(A, body, 1)
     room.intent(A, body, 2, last=(1, body))
@@ -198,14 +196,14 @@ def test_votes_about_two_charters_are_no_equivocation(room: Assembly) -> None:
         check_equivocation("ratified", entries[0].line, entries[1].line, A.member.keys)
 
 
-def test_a_liar_is_shown_with_a_few_of_its_lies(room: Assembly) -> None:
+def test_only_a_few_equivocations_of_a_member_are_shown(room: Assembly) -> None:
     for at in range(1, 4 * MAX_PROOFS):
         for number in (1, 2, 3):
             room.ratify(A, change(room.body, number), at)
     assert kinds(room) == ["ratified"] * MAX_PROOFS
 
 
-def test_a_member_that_rotated_lied_all_the_same(room: Assembly) -> None:
+def test_a_rotation_does_not_undo_an_equivocation(room: Assembly) -> None:
     begun = seated(A.member, of(A))
     second, rotation = begun.to("second")
     one = room.ratify(A, change(room.body, 1))
@@ -238,7 +236,7 @@ def test_an_invalid_proof_of_equivocation_accuses_no_member(room: Assembly, chan
         check_equivocation(**{**proof, **wrong}, keys=A.member.keys)
 
 
-def test_nobody_is_accused_of_what_another_signed(room: Assembly) -> None:
+def test_no_member_is_accused_of_anothers_signature(room: Assembly) -> None:
     mask = Identity(A.inception, B.signer, A.entry)
     one, other = (room.ratify(mask, change(room.body, number)).line for number in (1, 2))
     with pytest.raises(Untrusted, match="not signed"):
@@ -246,7 +244,7 @@ def test_nobody_is_accused_of_what_another_signed(room: Assembly) -> None:
     assert room.tally.equivocations == ()
 
 
-def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> None:
+def test_an_accusation_has_both_lines_and_names_the_member(room: Assembly) -> None:
     one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
     lie = check_equivocation("ratified", one, other, A.member.keys)
     statement = misbehaviour_statement(lie, B.inception.author)

@@ -61,7 +61,7 @@ def test_fields_that_a_draft_leaves_out_stay_as_they_are() -> None:
         ),
     ],
 )
-def test_a_body_follows_the_very_one_before_it(said: bytes, instead: bytes) -> None:
+def test_a_body_follows_its_direct_predecessor(said: bytes, instead: bytes) -> None:
     data = change(BODY).data
     assert data.count(said) == 1
     follows(Body.parse(data))
@@ -81,7 +81,7 @@ def test_members_leave_and_newcomers_come_with_their_inception() -> None:
     assert refusal(joined(stranger.member)) == "CHARTER-INCEPTION"
 
 
-def test_a_newcomer_is_what_its_inception_says() -> None:
+def test_a_newcomers_seat_equals_its_inception() -> None:
     assert refusal(joined(replace(NEWCOMER.member, keys=FIRST.member.keys), without=1)) == "CHARTER-REKEYED"
     assert refusal(joined(replace(NEWCOMER.member, recovery=()))) == "CHARTER-REKEYED"
     assert refusal(joined(replace(NEWCOMER.member, jurisdiction="YY"))) == "CHARTER-JURISDICTION"
@@ -114,7 +114,7 @@ def test_a_seat_moves_along_its_own_rotations() -> None:
     assert refusal(mixed, {FIRST.id: chain}) == "CHARTER-REKEYED"
 
 
-def test_a_seat_never_goes_back_to_keys_that_it_left() -> None:
+def test_a_seat_never_returns_to_retired_keys() -> None:
     begun = seated(FIRST.member, of(FIRST))
     second, entry = begun.to("second")
     chain = follow(begun.state, [entry])
@@ -146,7 +146,7 @@ def test_a_lost_seat_is_succeeded_in_the_charter_that_removes_it() -> None:
         joined(heir)
 
 
-def test_a_successor_stays_one() -> None:
+def test_a_successor_stays_a_successor() -> None:
     after = joined(replace(HEIR.member, successor_of=FIRST.id), without=1)
     follows(change(after), previous=after)
     forgetful = [replace(member, successor_of=None) for member in after.members]
@@ -169,7 +169,7 @@ def test_a_line_of_successors_counts_under_the_id_at_which_it_begins() -> None:
         )
 
 
-def test_every_name_stands_with_the_same_publisher() -> None:
+def test_every_bound_name_stays_with_its_publisher() -> None:
     follows(draft(BODY, namespaces={**BODY.namespaces, "more": RIVAL}))
     assert refusal(draft(BODY, namespaces={"swiss": PUBLISHER})) == "CHARTER-NAMESPACE"
     assert refusal(draft(BODY, namespaces={**BODY.namespaces, "swiss": RIVAL})) == "CHARTER-NAMESPACE"

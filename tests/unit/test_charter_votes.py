@@ -46,11 +46,11 @@ def signed(statement: Statement) -> Entry:
 
 
 @pytest.mark.parametrize("reading", [INTENT, replace(INTENT, last_ratified=None, unlock=None), RATIFY])
-def test_a_reading_reads_back_as_it_was_signed(reading: Intent | Ratify) -> None:
+def test_a_vote_reads_back(reading: Intent | Ratify) -> None:
     assert parse_vote(signed(reading.statement())) == reading
 
 
-def test_the_subject_of_a_reading_is_the_body() -> None:
+def test_the_subject_of_a_vote_is_the_body() -> None:
     assert INTENT.statement().subjects == (Subject("charter", B),)
 
 
@@ -76,7 +76,7 @@ def test_m_of_k_sign_identical_bytes(signer: int) -> None:
         pytest.param({"unless": "paid"}, id="a condition"),
     ],
 )
-def test_a_malformed_intent_is_no_reading(change: dict[str, Any]) -> None:
+def test_a_malformed_intent_is_no_vote(change: dict[str, Any]) -> None:
     statement = INTENT.statement()
     with pytest.raises(Malformed):
         parse_vote(signed(replace(statement, body={**statement.body, **change})))
@@ -101,7 +101,7 @@ def test_an_intent_leaves_nothing_out(missing: str) -> None:
         pytest.param(replace(RATIFY.statement(), body={**RATIFY.statement().body, "unlock": None}), id="a rider"),
     ],
 )
-def test_a_second_spelling_of_a_reading_is_refused(statement: Statement) -> None:
+def test_a_second_spelling_of_a_vote_is_refused(statement: Statement) -> None:
     with pytest.raises(Malformed):
         parse_vote(signed(statement))
 
@@ -143,7 +143,7 @@ def test_an_intent_is_void_unless_its_unlock_covers_its_lock(
     assert (void_reason(Intent(ME.id, BODY.digest, 1, round_, body, locked, unlock)) is None) is counts
 
 
-def test_drafts_and_farewells_read_back_with_their_words() -> None:
+def test_drafts_and_requests_to_leave_read_back_with_their_texts() -> None:
     draft = parse_body_statement(signed(draft_statement(NEXT, ME.id, "Because\nwe must.")))
     assert (draft.predicate, draft.by, draft.prev, draft.body, draft.text) == (
         "draft",

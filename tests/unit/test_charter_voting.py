@@ -50,7 +50,7 @@ def test_a_round_is_an_intent_and_then_a_ratify() -> None:
     assert (state.round, state.last_ratified) == (2, RoundBody(2, ONE))
 
 
-def test_a_key_signs_again_what_it_signed() -> None:
+def test_a_key_signs_the_same_vote_again() -> None:
     state = signed(intent(), ratify(), intent(2, last=(1, ONE), unlock=1))
     for reading in state.votes:
         check_vote(state, reading)
@@ -88,7 +88,7 @@ def test_a_key_hides_no_ratify_of_its_own(last: tuple[int, Digest] | None) -> No
     check_vote(state, intent(4, ONE, (2, ONE), 3))
 
 
-def test_a_key_may_own_up_to_what_another_key_of_its_member_ratified() -> None:
+def test_a_key_may_declare_a_ratify_of_another_key_of_its_member() -> None:
     check_vote(signed(ratify(1)), intent(4, ONE, (2, TWO), 3))
     check_vote(FRESH, intent(4, ONE, (2, TWO), 3))
 
@@ -98,7 +98,7 @@ def test_a_key_signs_nothing_that_is_void() -> None:
     assert refusal(signed(ratify(1)), intent(2, TWO, (1, ONE), 1)) == "VOTE-VOID"
 
 
-def test_a_key_that_lost_its_state_sits_out() -> None:
+def test_a_key_that_lost_its_state_does_not_vote() -> None:
     lost = VoteState(PREV, lost=True)
     assert refusal(lost, intent()) == refusal(lost, ratify()) == "VOTE-LOST"
     with pytest.raises(Conflict):
@@ -173,7 +173,7 @@ def test_a_member_that_ratified_ratifies_again_in_a_later_round_with_fewer_ratif
     is_ratify(room.vote(A, body), 2)
 
 
-def test_nobody_goes_on_while_the_round_can_come_to_something(room: Assembly) -> None:
+def test_no_member_leaves_a_round_that_can_still_decide(room: Assembly) -> None:
     first, second = two(room)
     for who, body in zip(SEATS, (first, first, second), strict=False):
         is_intent(room.vote(who, body), 1)
@@ -219,7 +219,7 @@ def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
     assert room.tally.current == third
 
 
-def test_a_person_may_say_that_the_silent_are_not_waited_for(room: Assembly) -> None:
+def test_a_person_may_stop_waiting_for_silent_members(room: Assembly) -> None:
     body = room.put(change(room.body))
     room.vote(A, body)
     assert "is open" in waits(room.vote(A, body, stalled=True))
@@ -242,7 +242,7 @@ def test_a_locked_member_stays_with_its_body_until_a_quorum_intends_another(room
     is_ratify(room.vote(A, second), 2)
 
 
-def test_a_lock_is_named_with_the_certificate_that_opens_it(room: Assembly) -> None:
+def test_an_intent_declares_the_lock_and_the_certificate_that_opens_it(room: Assembly) -> None:
     first, second = two(room)
     for who in (A, B, C):
         room.vote(who, first)
@@ -252,7 +252,7 @@ def test_a_lock_is_named_with_the_certificate_that_opens_it(room: Assembly) -> N
     assert (again.last_ratified, again.unlock) == (RoundBody(1, first.digest), 1)
 
 
-def test_nobody_ratifies_before_every_newcomer_has_agreed(room: Assembly) -> None:
+def test_no_member_ratifies_before_the_consent_of_every_newcomer(room: Assembly) -> None:
     """Otherwise a quorum would be locked on a body that only the newcomer's consent can certify."""
     newcomer = seat("ZZ", CLASSICAL)
     body = room.put(reseated(room.body, [*(who.member for who in SEATS), newcomer.member]))
@@ -267,7 +267,7 @@ def test_nobody_ratifies_before_every_newcomer_has_agreed(room: Assembly) -> Non
     assert room.tally.current == body
 
 
-def test_nobody_ratifies_what_too_few_of_the_new_members_intend(room: Assembly) -> None:
+def test_no_member_ratifies_a_body_with_too_few_intents_of_the_new_members(room: Assembly) -> None:
     policy = replace(room.body.policy, quorum_change=4)
     body = room.put(draft(room.body, policy=policy))
     for who in (A, B, C):
@@ -277,7 +277,7 @@ def test_nobody_ratifies_what_too_few_of_the_new_members_intend(room: Assembly) 
     is_ratify(room.vote(A, body), 1)
 
 
-def test_nobody_signs_what_breaks_a_rule_or_takes_sides(room: Assembly) -> None:
+def test_no_member_signs_an_invalid_body_or_one_of_two_rivals(room: Assembly) -> None:
     stolen = room.put(reseated(room.body, [replace(A.member, jurisdiction="YY"), *(w.member for w in SEATS[1:])]))
     assert "move to YY" in waits(room.vote(B, stolen))
     begun = seated(C.member, of(C))
@@ -336,7 +336,7 @@ def intending(room: Assembly, body: Body, at: int = 1) -> VoteState:
     return VoteState(room.body.digest, (Intent(A.id, room.body.digest, 1, at, body.digest),))
 
 
-def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Assembly) -> None:
+def test_a_member_goes_to_the_next_round_if_a_quorum_voted_and_another_member_did(room: Assembly) -> None:
     first, _ = two(room)
     state = intending(room, first, 2)
     for tally, goes_on in (
@@ -350,7 +350,7 @@ def test_a_member_goes_on_where_a_quorum_voted_and_another_one_went_on(room: Ass
         assert isinstance(answer, Intent) == goes_on
 
 
-def test_a_member_goes_on_where_the_round_can_decide_nothing(room: Assembly) -> None:
+def test_a_member_goes_to_the_next_round_if_this_one_can_decide_nothing(room: Assembly) -> None:
     """Three votes decide. A member that went on to a later round, or ratified, signs no INTENT in this one."""
     first, second = two(room)
     state = intending(room, first)

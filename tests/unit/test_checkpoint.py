@@ -45,7 +45,7 @@ def test_a_checkpoint_is_three_lines() -> None:
         (ORIGIN, "x" * 256),
     ],
 )
-def test_a_checkpoint_spelled_otherwise_is_refused(old: str, new: str) -> None:
+def test_a_checkpoint_in_another_spelling_is_refused(old: str, new: str) -> None:
     assert old in CHECKPOINT.text
     with pytest.raises(Malformed):
         Checkpoint.parse(CHECKPOINT.text.replace(old, new))

@@ -37,13 +37,13 @@ def test_the_claimant_that_most_members_saw_first_is_shown_as_claimed() -> None:
     assert str(found) == "what 3 of 4 members saw first; claimed, not bound"
 
 
-def test_a_tie_prefers_nobody() -> None:
+def test_a_tie_prefers_no_claimant() -> None:
     assert first_seen({A: OURS, B: RIVAL, C: None}) is None
     assert first_seen({A: None}) is None
     assert first_seen({}) is None
 
 
-def test_one_member_with_all_its_nodes_has_one_voice_and_changes_nothing() -> None:
+def test_one_member_with_all_its_nodes_counts_once_and_changes_nothing() -> None:
     honest = {A: OURS, B: OURS, C: OURS}
     for said in (RIVAL, THIRD, MIRROR, None):
         found = first_seen({**honest, D: said})
@@ -51,7 +51,7 @@ def test_one_member_with_all_its_nodes_has_one_voice_and_changes_nothing() -> No
 
 
 @pytest.mark.parametrize("order", [[OURS, RIVAL], [RIVAL, OURS], [OURS, OURS, MIRROR], [MIRROR, THIRD, OURS]])
-def test_none_of_several_claimants_is_taken_because_it_comes_first(order: list[PublisherClaim]) -> None:
+def test_no_claimant_is_chosen_for_being_the_first_listed(order: list[PublisherClaim]) -> None:
     with pytest.raises(PolicyNotMet) as caught:
         preferred_claimant("acme/tiny", order, [], {})
     assert caught.value.code == "NAME-DISPUTED"
@@ -68,7 +68,7 @@ def test_a_claimant_is_first_seen_if_it_alone_has_the_most_members(seen: dict[Di
     assert first_seen(seen) == expected
 
 
-def test_why_a_claimant_is_preferred_is_told() -> None:
+def test_the_reason_for_a_preference_is_given() -> None:
     assert {basis: str(Preference(OURS, basis)) for basis in get_args(Basis)} == {
         "bound": "your binding of its namespace",
         "pinned": "the pinned charter's namespaces",
@@ -111,7 +111,7 @@ def test_an_only_claimant_needs_no_preference() -> None:
     assert preferred_claimant("acme/tiny", [], [], {}) is None
 
 
-def test_several_that_nothing_prefers_are_listed_with_the_command_that_decides() -> None:
+def test_undecided_claimants_are_listed_with_the_command_that_decides() -> None:
     with pytest.raises(PolicyNotMet) as caught:
         preferred_claimant("acme/tiny", [OURS, MIRROR], [], {sha256(b"ours"): "Our lab"})
     assert caught.value.code == "NAME-DISPUTED"

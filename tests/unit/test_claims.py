@@ -44,7 +44,7 @@ def test_a_hold_signed_by_another_key_is_not_the_nodes_own() -> None:
         pytest.param({"subjects": (Subject("", MANIFEST.digest), Subject("", PIECES.digest))}, id="two subjects"),
     ],
 )
-def test_a_hold_that_is_none_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_hold_is_refused(change: dict[str, Any]) -> None:
     hold = sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).statement
     with pytest.raises(Malformed):
         parse_hold(replace(hold, **change))

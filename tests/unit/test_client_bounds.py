@@ -73,7 +73,7 @@ def lacking(*numbers: int, received: int = 0) -> list[MissingObject]:
         pytest.param(Client(lambda turn: lacking(0, received=turn), fails=True), "UNAVAILABLE", id="a byte a round"),
     ],
 )
-async def test_a_node_that_never_has_all_objects_is_given_up(
+async def test_a_node_that_never_has_all_objects_is_no_longer_asked(
     client: Client, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uplink, "RETRY_DELAY", 0)
@@ -84,7 +84,7 @@ async def test_a_node_that_never_has_all_objects_is_given_up(
     assert refused.value.code == code
 
 
-async def test_a_file_that_was_removed_here_after_the_node_got_it_does_not_fail_what_is_logged(tmp_path: Path) -> None:
+async def test_a_file_removed_here_after_its_upload_does_not_fail_the_publication(tmp_path: Path) -> None:
     log = log_verifier_key("node.example/log", private_key("node", "ed25519").public)
     receipt = SubmitReceipt(log.name, 0, sha256(b"line"))
 
@@ -97,13 +97,13 @@ async def test_a_file_that_was_removed_here_after_the_node_got_it_does_not_fail_
     assert await log_lines(target, [b"line"], {}, files, link=False, on_event=ignore_event) == (receipt,)
 
 
-async def test_a_search_whose_pages_lead_on_and_on_is_given_up() -> None:
+async def test_a_search_with_endless_pages_ends() -> None:
     with pytest.raises(Malformed) as refused:
         await _pages(cast(NodeClient, Client()), "word", 50)
     assert refused.value.code == "UNBOUNDED"
 
 
-async def test_a_node_that_has_ever_more_epochs_is_given_up() -> None:
+async def test_a_node_with_endless_epochs_is_no_longer_asked() -> None:
     with pytest.raises(Malformed) as refused:
         await _epochs(cast(NodeClient, Client()), 0)
     assert refused.value.code == "UNBOUNDED"

@@ -177,7 +177,7 @@ async def test_one_size_with_two_roots_is_kept_and_raised(memory: SeenLogs) -> N
 
 
 @pytest.mark.parametrize("sizes", [(4, 9), (9, 4)])
-async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
+async def test_two_sizes_without_a_proof_between_them_are_kept_and_accuse_no_log(
     memory: SeenLogs, sizes: tuple[int, int]
 ) -> None:
     memory.advance(LOG.verifier, note(tree_of(sizes[0])))
@@ -195,7 +195,7 @@ async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
     assert size_known(memory) == sizes[0]
 
 
-async def test_where_nobody_answers_nothing_is_concluded(memory: SeenLogs) -> None:
+async def test_without_an_answer_nothing_is_concluded(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(4)))
     with pytest.raises(Unavailable) as caught:
         await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(9)), given())

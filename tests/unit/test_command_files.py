@@ -41,7 +41,7 @@ def test_a_file_without_an_end_is_refused(tmp_path: Path, home: Path) -> None:
         assert isinstance(refusal(tmp_path, *arguments), Malformed), arguments
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path, home: Path) -> None:
+def test_a_missing_folder_is_reported_as_missing(tmp_path: Path, home: Path) -> None:
     nowhere = tmp_path / "nowhere" / "genesis.json"
     error = refusal(tmp_path, "found", "draft", home / "node-card.json", "--out", nowhere)
     assert (type(error), error.code) == (Unavailable, "DISK")

@@ -46,7 +46,7 @@ def test_every_help_page_explains_and_ends_with_examples(name: str, found: click
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_the_table_says_what_the_command_says(name: str) -> None:
+def test_the_table_has_the_help_text_of_each_command(name: str) -> None:
     found = command.get_command(click.Context(command), name)
     assert found is not None
     assert found.get_short_help_str(200) == COMMANDS[name].help
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error_and_not_a_traceback(
     assert f"{tmp_path / 'file'}" in printed
 
 
-def test_an_error_has_no_colour_where_none_is_wanted(
+def test_an_error_has_no_colour_if_none_is_wanted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("click.utils.should_strip_ansi", lambda stream, color: color is False)
@@ -198,7 +198,7 @@ def test_a_terminal_that_lacks_a_sign_gets_its_escape() -> None:
     assert b"51aa\\u2026" in ran.stdout
 
 
-def test_a_reader_that_is_gone_makes_no_traceback_of_an_error(tmp_path: Path) -> None:
+def test_a_closed_output_causes_no_traceback(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ran = subprocess.run(
@@ -232,7 +232,7 @@ def test_sizes_are_decimal() -> None:
     ]
 
 
-def test_a_question_that_nobody_answers_signs_nothing_and_says_so() -> None:
+def test_an_unanswered_question_signs_nothing_and_says_so() -> None:
     ran = CliRunner().invoke(Command("ask", callback=lambda: agree("Sign it?", yes=False)), obj=Output(), input="")
     assert ran.exit_code == INTERRUPTED
     assert "no answer: nothing was signed or changed" in ran.stderr

@@ -64,7 +64,7 @@ def test_a_notice_reads_back() -> None:
     ],
     ids=["another kind", "no entry", "no key", "no digest", "no origin", "a negative entry"],
 )
-def test_a_notice_that_is_none_is_refused(body: dict[str, Json]) -> None:
+def test_an_invalid_notice_is_refused(body: dict[str, Json]) -> None:
     made = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).statement
     with pytest.raises(Malformed):
         parse_advisory(replace(made, body=body))
@@ -88,7 +88,7 @@ def test_statements_before_the_declared_entry_stay_valid() -> None:
     assert key_policy(lost).facts[-1].text == f"this statement is in {HOME} below that entry"
 
 
-def test_without_a_proof_of_that_log_nobody_can_tell() -> None:
+def test_without_a_proof_in_that_log_the_result_is_unknown() -> None:
     elsewhere = GOOD.saying(notice(PLACE, origin="node-sg.example/log"))
     row = key_policy(elsewhere)
     assert (row.state, row.cause) == ("unknown", "missing")
@@ -115,7 +115,7 @@ def test_the_earliest_of_several_entries_counts() -> None:
     assert key_policy(GOOD.saying(notice(PLACE + 1), notice(2))).state == "fail"
 
 
-def test_signatures_logs_and_cosigners_keep_what_they_are() -> None:
+def test_the_rows_of_signatures_logs_and_cosigners_are_unchanged() -> None:
     before, after = GOOD.verdict(), GOOD.saying(notice(0)).verdict()
     for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
         assert before.row(name) == after.row(name)
@@ -124,7 +124,7 @@ def test_signatures_logs_and_cosigners_keep_what_they_are() -> None:
     assert asked.verdict().exit_status == 4
 
 
-def test_nobody_else_can_take_a_publishers_keys_away() -> None:
+def test_no_other_identity_can_declare_a_publishers_keys_compromised() -> None:
     rival = identity("Rival", "SG")
     for line in (notice(0, by=rival), notice(0, about=rival), notice(0, by=rival, about=rival)):
         assert key_policy(GOOD.saying(rival.entry.line, line)) == key_policy(GOOD)

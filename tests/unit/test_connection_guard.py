@@ -32,7 +32,7 @@ def inode(some: socket.socket) -> int:
     return os.fstat(some.fileno()).st_ino
 
 
-def test_a_socket_that_is_not_watched_is_looked_at_once(looked: list[int]) -> None:
+def test_a_socket_that_is_not_watched_is_read_once(looked: list[int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         shares = PortShares(4)
         guard = ConnectionGuard({server.getsockname()[1]: shares})
@@ -51,7 +51,7 @@ def test_a_socket_that_is_not_watched_is_looked_at_once(looked: list[int]) -> No
         assert not any(shares.knows(each) or each in guard._others for each in gone)
 
 
-def test_a_socket_that_cannot_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_cannot_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         shares = PortShares(4)
         guard = ConnectionGuard({server.getsockname()[1]: shares})

@@ -144,7 +144,7 @@ def test_a_result_from_the_future_counts_for_nothing() -> None:
     assert state(AuditResult(B, TODAY + 2, "digest")) == CLAIMED
 
 
-def test_a_withdrawn_copy_stays_withdrawn_whatever_audits_say() -> None:
+def test_a_withdrawn_copy_stays_withdrawn_despite_audits() -> None:
     assert state(AuditResult(B, TODAY, PASSED), of=copy(withdrawn="legal-order")) == WITHDRAWN
 
 
@@ -155,7 +155,7 @@ def test_the_newest_result_of_an_auditor_replaces_its_earlier_ones() -> None:
     assert state(AuditResult(B, TODAY, "digest", proven=True), passed) == FAILED
 
 
-def test_a_lying_auditor_cannot_brand_a_copy_that_others_test() -> None:
+def test_a_lying_auditor_cannot_mark_a_copy_as_failed_that_others_test() -> None:
     lie = AuditResult(B, TODAY, "digest")
     assessed = assess(copy(), [lie, AuditResult(C, TODAY, PASSED)], TODAY)
     assert assessed.state == TESTED
@@ -180,7 +180,7 @@ def test_an_audit_without_an_answer_does_not_undo_a_test() -> None:
     assert (assessed.state, assessed.results) == (TESTED, (missed, passed))
 
 
-def test_members_count_once_whatever_number_of_nodes_they_have() -> None:
+def test_members_with_several_nodes_count_once() -> None:
     second = ClaimedCopy(A, sha256(b"second node"), "CH")
     found = holders([assess(copy(), [], TODAY), assess(second, [AuditResult(B, TODAY, PASSED)], TODAY)])
     assert found == (Holder(A, "CH", tested=True),)
@@ -197,7 +197,7 @@ def test_withdrawn_and_failed_copies_do_not_count() -> None:
     assert holders([gone, failed]) == ()
 
 
-def test_impact_names_what_falls_below_the_policy_and_what_is_gone() -> None:
+def test_impact_names_artifacts_below_the_policy_and_lost_ones() -> None:
     wide = [Holder(A, "CH", True), Holder(B, "ES", True), Holder(C, "KR", False), Holder(D, "ES", False)]
     narrow = wide[:3]
     last = [Holder(A, "CH", True)]
@@ -240,7 +240,7 @@ ON_ONE_CLOUD = [
 ]
 
 
-def test_three_copies_in_three_countries_on_one_foreign_cloud_do_not_look_like_three() -> None:
+def test_three_copies_in_three_countries_on_one_foreign_cloud_have_one_reach() -> None:
     count = CopyCount.of(ON_ONE_CLOUD)
     assert (count.copies, count.jurisdictions, count.reaches) == (3, 3, 1)
     assert count.meets(CopyPolicy(3, 3))
@@ -279,7 +279,7 @@ def test_copies_outside_a_jurisdiction_are_so_by_seat_and_by_reach() -> None:
     assert outside([own], ["SG"]) == ()
 
 
-def test_a_withdrawal_is_read_as_it_was_written() -> None:
+def test_a_withdrawal_reads_back() -> None:
     node = nodes(1)[0]
     withdrawn = HoldWithdrawn(node.record.node, sha256(b"a"), 17, "legal-order", "order 12\nof a court", kept=True)
     assert parse_hold_withdrawn(sign_hold_withdrawn(node.record, withdrawn, node.online).statement) == withdrawn
@@ -316,7 +316,7 @@ def test_a_basis_may_be_empty_and_as_long_as_its_limit() -> None:
         pytest.param({"body": {**said().body, "more": 1}}, id="another member"),
     ],
 )
-def test_a_withdrawal_that_is_none_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_withdrawal_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         parse_hold_withdrawn(replace(said(), **change))
 

@@ -102,7 +102,7 @@ def test_copies_counts_claimed_and_tested_apart(monkeypatch: pytest.MonkeyPatch)
     assert "1 artifact of 2 with too few copies" in run(monkeypatch, copies, "copies")
 
 
-def test_impact_of_everybody_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impact_of_all_parties_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     parties = {
         (party["kind"], party["name"]): (party["below_policy"], party["gone"])
         for party in document(monkeypatch, impact, "impact", "--all")["parties"]
@@ -140,7 +140,7 @@ def test_impact_wants_one_party_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
         assert CliRunner().invoke(command, arguments, obj=Output()).exit_code == 2
 
 
-def test_audit_ls_says_whose_word_a_result_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_ls_names_the_author_of_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     passed, failed = document(monkeypatch, audit, "audit", "ls")["results"]
     assert (passed["outcome"], passed["auditor_name"], passed["date"]) == (PASSED, "Institute A", "2024-10-04")
     assert (failed["outcome"], failed["proven"]) == ("digest", True)
@@ -159,7 +159,7 @@ def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatc
     assert "withdrawn: legal-order" in ran.output
 
 
-def test_rm_asks_before_it_removes_and_says_who_proved_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rm_asks_before_it_removes_and_names_the_nodes_that_proved_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[HoldOrder] = []
 
     def decide(_: object, order: HoldOrder) -> HoldDecision:

@@ -141,7 +141,7 @@ async def test_copies_on_one_cloud_are_short_where_the_charter_asks_for_two_reac
     counting.close()
 
 
-async def test_a_round_takes_a_page_a_step_and_tells_the_last_complete_one(
+async def test_a_round_reads_a_page_a_step_and_reports_the_last_complete_round(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "PAGE", 3)

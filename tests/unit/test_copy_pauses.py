@@ -46,7 +46,7 @@ class Bench:
 
 
 @given(st.lists(st.integers(0, 40) | st.none()), st.integers(0, 20), st.integers(0, 20))
-def test_copies_stop_and_go_on_at_the_marks_only(free: list[int | None], stop: int, above: int) -> None:
+def test_copies_stop_and_continue_at_the_marks_only(free: list[int | None], stop: int, above: int) -> None:
     marks, stopped = Watermarks(stop, stop + above), False
     for now in free:
         before, stopped = stopped, marks.stopped(stopped, now)
@@ -125,7 +125,7 @@ async def test_a_paced_source_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "6-22", "6-22 -1", "6-22 99999", "6-6 100000", "x 100000", "6-22 " + "9" * 20])
-def test_hours_that_are_none_are_refused(text: str) -> None:
+def test_invalid_hours_are_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         Replication(bandwidth=(text,))
 

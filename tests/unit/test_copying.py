@@ -69,7 +69,7 @@ def test_artifacts_that_never_end_leave_workers_to_every_other_member() -> None:
     assert {artifact("honest", number) for number in range(10)} <= set(workers.finished)
 
 
-def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_others_not_at_all() -> None:
+def test_many_identities_in_one_members_log_delay_that_member_by_a_turn_and_no_others() -> None:
     copying = CopyQueue()
     workers = Workers(copying, {**{f"slow {number}": 1e9 for number in range(50)}, "honest": 10, "other": 10})
     for number in range(50):
@@ -82,7 +82,7 @@ def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_o
     assert artifact("honest", 0) in workers.finished
 
 
-def test_hostile_members_of_any_number_hold_an_honest_one_up_for_a_turn() -> None:
+def test_any_number_of_hostile_members_delays_an_honest_one_by_a_turn() -> None:
     copying = CopyQueue()
     workers = Workers(copying, {"slow": 1e9, "honest": 10})
     for member in range(20):
@@ -115,7 +115,7 @@ def test_a_member_and_a_publisher_have_a_part_of_the_workers() -> None:
     assert sum(copying.next(0) is not None for _ in range(WORKERS)) == WORKERS_PER_MEMBER - WORKERS_PER_PUBLISHER
 
 
-def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
+def test_a_copy_continues_while_no_other_member_needs_its_worker() -> None:
     copying = CopyQueue()
     for number in range(9):
         want(copying, "member", "one", number)
@@ -125,7 +125,7 @@ def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
     assert not copying.should_yield(job), "there are free workers"
 
 
-def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
+def test_turns_become_longer_so_that_a_large_artifact_completes() -> None:
     copying = CopyQueue()
     want(copying, "member", "one", 0)
     lengths = []

@@ -33,18 +33,18 @@ def times(*standings: JudgedPublication, rule: CosignerRule = RULE) -> list[int]
     return [moment.at for moment in cosigned_times(standings, rule)]
 
 
-def test_a_single_cosigner_cannot_say_that_it_was_there_long_ago() -> None:
+def test_a_single_cosigner_cannot_date_an_artifact_back() -> None:
     assert times(standing(10, 200, 300)) == [200, 300]
     assert times(standing(10, 200, 300), rule=CosignerRule(1, 1, ())) == [10, 200, 300]
     assert times(standing(10, 200, 300), rule=CosignerRule(3, 3, ())) == [300]
 
 
-def test_where_the_policy_asks_for_none_each_time_of_a_cosigner_is_told_and_no_other() -> None:
+def test_without_required_cosigners_each_cosigners_own_time_is_given() -> None:
     assert times(standing(10, 200, 300), rule=CosignerRule(0, 0, ())) == [10, 200, 300]
     assert times(standing(), rule=CosignerRule(0, 0, ())) == []
 
 
-def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisdictions() -> None:
+def test_cosigners_of_one_jurisdiction_cannot_date_it_if_the_policy_asks_for_several() -> None:
     neighbours = standing(10, 20, 300)
     same = replace(ES, jurisdiction="SG")
     seen = neighbours.witnessed[0]
@@ -57,22 +57,22 @@ def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisd
 
 
 @pytest.mark.parametrize("rule", [CosignerRule(4, 1, ()), CosignerRule(2, 4, ()), CosignerRule(2, 2, ("SG", "ES"))])
-def test_too_few_tell_nothing(rule: CosignerRule) -> None:
+def test_too_few_cosigners_give_no_time(rule: CosignerRule) -> None:
     assert times(standing(10, 200, 300), rule=rule) == []
 
 
-def test_a_cosignature_that_tells_no_time_tells_none() -> None:
+def test_a_cosignature_without_a_time_gives_none() -> None:
     assert times(standing(0, 200)) == []
     assert times(standing(0, 200, 300)) == [300]
 
 
-def test_where_the_policy_asks_for_post_quantum_no_other_line_tells_a_time() -> None:
+def test_if_the_policy_asks_for_post_quantum_no_classical_line_gives_a_time() -> None:
     strong = CosignerRule(2, 2, (), post_quantum=True)
     assert times(standing((10, False), 200, 300), rule=strong) == [300]
     assert times(standing((10, False), (20, False), 300), rule=strong) == []
 
 
-def test_a_classical_line_of_one_who_also_has_another_does_not_count_either() -> None:
+def test_a_classical_line_of_a_cosigner_with_a_post_quantum_one_does_not_count_either() -> None:
     both = standing(200, 300)
     seen = both.witnessed[0]
     earlier = tuple(replace(each, lines=((10, False), *each.lines)) for each in seen.cosigners)
@@ -83,10 +83,10 @@ def test_a_classical_line_of_one_who_also_has_another_does_not_count_either() ->
     assert times(mixed) == [10, 200, 300]
 
 
-def test_every_statement_about_the_artifact_tells_its_times() -> None:
+def test_every_statement_about_the_artifact_has_its_times() -> None:
     assert times(standing(10, 20), standing(5, 30)) == [20, 30]
 
 
-def test_nobody_asked_for_still_takes_one() -> None:
+def test_without_required_cosigners_one_is_needed_for_a_time() -> None:
     assert times(standing(10), rule=CosignerRule(0, 0, ())) == [10]
     assert times(standing(), rule=CosignerRule(0, 0, ())) == []

@@ -36,7 +36,7 @@ def asked(verified: Case, rule: str) -> Row:
     return next(row for row in verdict.rows if row.name == "cosigners")
 
 
-def test_a_cosigner_on_a_foreign_cloud_is_not_outside_of_what_it_declares(good: Case) -> None:
+def test_a_cosigner_on_a_foreign_cloud_is_not_outside_of_its_declared_reach(good: Case) -> None:
     assert counted(good, 'at_least = 3\noutside = ["FR"]')[0] == "pass"
     state, summary = counted(good, 'at_least = 3\noutside = ["US"]')
     assert (state, "KR" in summary.partition("have:")[2]) == ("fail", False)

@@ -75,7 +75,7 @@ def crowd(bench: Bench, count: int) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 47, 48, MAX_NAMES - 1, MAX_NAMES])
-async def test_an_unchanged_checkpoint_is_signed_once_a_heartbeat_however_many_cosign_it(
+async def test_an_unchanged_checkpoint_is_signed_once_a_heartbeat_with_any_number_of_cosigners(
     bench: Bench, others: int
 ) -> None:
     crowd(bench, others)

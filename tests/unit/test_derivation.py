@@ -33,7 +33,7 @@ def test_shards_merge_again_and_the_comparison_works_both_ways(tmp_path: Path, p
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
-def test_a_llama_in_gguf_is_made_from_its_parent_with_queries_and_keys_turned(
+def test_a_llama_in_gguf_is_made_from_its_parent_with_permuted_queries_and_keys(
     tmp_path: Path, parent: Path, kind: str
 ) -> None:
     llama_gguf(tmp_path / "child" / "m.gguf", LLAMA, kind, LAYERS, HEADS, HEADS_KV)
@@ -42,7 +42,7 @@ def test_a_llama_in_gguf_is_made_from_its_parent_with_queries_and_keys_turned(
     assert sum(count for step, count in found.steps.items() if step.endswith("+llama-rows")) == 2 * LAYERS
 
 
-def test_a_turn_by_another_number_of_heads_is_not_taken_for_the_right_one(tmp_path: Path, parent: Path) -> None:
+def test_a_permutation_by_another_number_of_heads_is_detected(tmp_path: Path, parent: Path) -> None:
     made = tmp_path / "child" / "m.gguf"
     llama_gguf(made, LLAMA, "F16", LAYERS, HEADS, HEADS_KV)
     count = b"llama.attention.head_count" + struct.pack("<I", 4)
@@ -136,7 +136,7 @@ def test_one_bit_in_a_quantised_block_is_named(
     assert altered.difference.offset == found.start + 3 * found.block[1]
 
 
-def test_the_upper_half_of_a_q4_0_byte_is_the_later_element() -> None:
+def test_the_upper_four_bits_of_a_q4_0_byte_are_the_later_element() -> None:
     assert differences._element_in_block("Q4_0", bytes(2) + b"\x10" + bytes(15), bytes(18)) == 16
     assert differences._element_in_block("Q4_0", bytes(2) + b"\x11" + bytes(15), bytes(18)) == 0
 
@@ -163,7 +163,7 @@ def test_a_hostile_count_of_layers_or_heads_is_bounded(tmp_path: Path, parent: P
             assert not compared(made.parent, parent).exact
 
 
-def test_without_the_extra_copies_are_compared_and_casts_say_what_to_install(
+def test_without_the_extra_unchanged_tensors_are_compared_and_casts_name_what_to_install(
     tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("gguf", "numpy", "comity.derivation.casts", "comity.derivation.casts"):
@@ -184,7 +184,7 @@ def test_without_the_extra_copies_are_compared_and_casts_say_what_to_install(
     assert (caught.value.code, caught.value.hint) == ("NO-GGUF", "pip install 'comity[gguf]'")
 
 
-def test_a_file_that_shrinks_meanwhile_is_noticed(tmp_path: Path, parent: Path) -> None:
+def test_a_file_that_shrinks_during_the_comparison_is_detected(tmp_path: Path, parent: Path) -> None:
     found = weights(parent)
     data = (parent / "model.safetensors").read_bytes()
     (parent / "model.safetensors").write_bytes(data[:-8])
@@ -207,7 +207,7 @@ def test_a_tensor_is_compared_over_the_borders_of_chunks(
     assert compared(tmp_path / "gguf", parent).exact
 
 
-def test_a_head_that_is_too_large_to_turn_is_not_turned(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
+def test_a_head_that_is_too_large_to_permute_is_not_permuted(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
     monkeypatch.setattr(steps, "MAX_HEAD", 10)
     (group,) = weights(parent).groups
     query = group.tensors["model.layers.0.self_attn.q_proj.weight"].tensor

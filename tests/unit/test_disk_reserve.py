@@ -53,9 +53,7 @@ async def test_an_upload_that_would_use_the_reserve_is_refused_with_its_setting(
         ledger.close()
 
 
-async def test_a_write_that_the_system_cuts_short_loses_no_byte_of_an_upload(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_short_write_loses_no_byte_of_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that becomes full, and has space again a moment later, writes only a part of the buffer."""
     data, pwrite = bytes(range(256)) * 64, os.pwrite
     want = Want(sha256(data), len(data), "")

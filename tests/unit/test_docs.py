@@ -63,7 +63,7 @@ def test_the_examples_of_a_help_page_are_ones_that_comity_takes(name: str) -> No
 
 
 @page_of
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, anchor = target.partition("#")
@@ -75,7 +75,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in _anchors(linked), target
 
 
-def test_the_generated_parts_are_what_the_source_says() -> None:
+def test_the_generated_parts_match_the_source() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None and spec.loader is not None
     generate = importlib.util.module_from_spec(spec)

@@ -97,14 +97,14 @@ def test_a_healthy_home_has_no_problem(planted: Planted) -> None:
     assert worst(planted.findings()) == "warn"
 
 
-def test_a_ledger_is_read_whatever_its_path_is_made_of(planted: Planted, tmp_path: Path) -> None:
+def test_a_ledger_is_read_at_any_path(planted: Planted, tmp_path: Path) -> None:
     home = tmp_path / "node #1? 100%41"
     planted.home.rename(home)
     moved = Planted(NodeHome(home, planted.node.card))
     assert [finding.level for finding in moved.findings() if finding.topic == "ledger"] == ["ok"]
 
 
-def test_a_front_end_needs_no_key_that_signs_and_is_told_of_one(planted: Planted) -> None:
+def test_a_front_end_needs_no_signing_key_and_gets_a_warning_for_one(planted: Planted) -> None:
     planted.node.set("node", role="front-end")
     planted.node.set("storage", database="postgresql:///comity")
 
@@ -418,7 +418,7 @@ def gateway_findings(planted: Planted, port: int) -> list[Diagnosis]:
     return [finding for finding in planted.findings() if finding.topic == "gateway"]
 
 
-def test_a_gateway_that_answers_as_the_hub_does_is_well(planted: Planted) -> None:
+def test_a_gateway_that_answers_as_the_hub_does_is_ok(planted: Planted) -> None:
     with _gateway(ANSWERS, HEADERS) as port:
         (finding,) = gateway_findings(planted, port)
     assert (finding.level, finding.fix) == ("ok", ""), finding
@@ -443,7 +443,7 @@ def test_a_gateway_that_a_hub_client_cannot_use_is_named(
     assert "restart the node" in finding.fix
 
 
-def test_a_gateway_with_tokens_is_not_called_well(planted: Planted) -> None:
+def test_a_gateway_with_tokens_is_not_reported_as_ok(planted: Planted) -> None:
     with _gateway({"/": (401, "")}, {}) as port:
         (finding,) = gateway_findings(planted, port)
     assert finding.level == "unknown"

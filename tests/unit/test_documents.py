@@ -36,7 +36,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, asks:
     return json.loads(ran.stdout)
 
 
-def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_say_whether_they_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Replica("node-ch", "CH", "CH", claimed=True, held=2, files=3)
     assert printed(monkeypatch, whereis, "whereis", "a/b", asks="user", whereis=[told]) == {
         "schema": "comity.dev/replicas/v1",
@@ -73,7 +73,7 @@ def test_proofs_and_roots_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
 
 
-def test_a_receipt_lists_where_it_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_receipt_lists_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
     where = Logged("node-ch", "node-ch/log", 3, 9, Y, ("node-es/cosigner",), "node-ch/log+id+key")
     show_receipt(Output(as_json=True), PublishReceipt("a/b@v1", X, (where,), 1, 2, (".git",)), ())
     assert json.loads(capsys.readouterr().out) == {

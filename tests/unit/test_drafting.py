@@ -55,7 +55,7 @@ def test_a_quorum_at_the_floor_follows_the_number_of_members() -> None:
     assert draft_removal(charter(5), member("BR").id).policy.quorum_change == quorum(4)
 
 
-def test_a_quorum_above_the_floor_stays_where_it_is_while_it_can() -> None:
+def test_a_quorum_above_the_floor_stays_while_it_is_valid() -> None:
     assert draft_admission(charter(5, 5), member("KE")).policy.quorum_change == 5
     assert draft_removal(charter(5, 5), member("BR").id).policy.quorum_change == 4
 
@@ -78,7 +78,7 @@ def test_an_observer_has_no_vote_and_does_not_count() -> None:
     assert (len(after.active), after.policy.quorum_change) == (4, quorum(4))
 
 
-def test_a_losing_admission_is_put_upon_another_admission_with_the_right_quorum() -> None:
+def test_a_losing_admission_is_rebased_on_another_admission_with_the_right_quorum() -> None:
     four = charter(4)
     lost, won = draft_admission(four, member("BR")), draft_admission(four, member("KE"))
     both = rebase_draft(lost, four, won)
@@ -130,7 +130,7 @@ def test_the_last_member_cannot_be_removed() -> None:
         draft_removal(charter(1), member("CH").id)
 
 
-def test_a_draft_that_was_decided_is_said_to_be() -> None:
+def test_a_decided_draft_is_reported_as_decided() -> None:
     start = charter(4)
     body = draft_policy_change(start, dataclasses.replace(start.policy, min_copies=4))
     people = [Seated(each.inception, each.signer, of(each).recovery[0]) for each in map(seat, CODES[:4])]

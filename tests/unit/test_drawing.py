@@ -80,7 +80,7 @@ HOSTILE = '</text><script>alert(1)</script>"\\ ]]> & \x1b[31m\x00\ud800 \u202e\n
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "a" * 300, ""])
-def test_a_strangers_words_are_words_in_every_form(name: str) -> None:
+def test_texts_of_strangers_stay_texts_in_every_format(name: str) -> None:
     parent = PublicationClaim(digest("p"), name, name, name, (), digest("line"))
     child = PublicationClaim(
         digest("c"), name, name, "MIT", ((name, name, digest("p")), ("merge", name, None)), digest("other")
@@ -106,7 +106,7 @@ def test_the_picture_refers_to_nothing_outside() -> None:
     assert re.findall(r"url\(([^)]*)\)", svg) == ["#a"] * len(DIAMOND.edges)
 
 
-def test_strokes_differ_by_basis_and_the_legend_says_so_in_words() -> None:
+def test_strokes_differ_by_basis_and_the_legend_explains_them() -> None:
     line = derived_line(digest("b"), digest("a"))
     word = DerivationClaim("Checker", parse_derived(parse_entry(line).statement), sha256(line))
     known = {digest("c"): ArtifactClaims((claim("c", "b"),)), digest("b"): ArtifactClaims((claim("b", "a"),), (word,))}
@@ -124,14 +124,14 @@ def test_strokes_differ_by_basis_and_the_legend_says_so_in_words() -> None:
     assert any("here: exact, 3 tensors (3 copy)" in title for title in titles)
 
 
-def test_a_conflict_is_said_on_the_edge_and_below() -> None:
+def test_a_conflict_is_named_on_the_edge_and_below() -> None:
     svg = render_svg(DIAMOND)
     assert "licence conflict" in svg
     assert "licence conflict, as claimed: d (MIT), a (CC-BY-NC-4.0)" in svg
     assert "! licence conflict, as claimed: d (MIT), a (CC-BY-NC-4.0)" in render_tree(DIAMOND)
 
 
-def test_the_tree_unfolds_an_artifact_once_and_ends_where_a_circle_closes() -> None:
+def test_the_tree_shows_an_artifact_once_and_ends_at_a_cycle() -> None:
     tree = render_tree(DIAMOND)
     assert tree.count("of a  (sha256") == 1
     assert tree.count("shown above") == 3

@@ -45,7 +45,7 @@ def stall() -> Stall:
     return Stall()
 
 
-def test_a_pact_that_would_work_passes_every_step_and_nothing_is_said(stall: Stall) -> None:
+def test_a_pact_that_would_work_passes_every_step_and_nothing_is_logged(stall: Stall) -> None:
     chain = stall.post()
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)

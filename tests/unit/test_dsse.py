@@ -50,7 +50,7 @@ def test_the_signed_bytes_are_the_examples_of_the_dsse_specification() -> None:
     assert pae("é", b"") == b"DSSEv1 2 \xc3\xa9 0 "
 
 
-def test_a_statement_is_its_payload_and_type_whoever_signed_it() -> None:
+def test_a_statement_is_its_payload_and_type_with_any_signer() -> None:
     said = sha256(pae(SEALED.payload_type, PAYLOAD))
     assert {SEALED.statement_digest, sign_payload(PAYLOAD, BOB).statement_digest} == {said}
     assert replace(SEALED, payload=PAYLOAD + b" ").statement_digest != said
@@ -70,7 +70,7 @@ def test_a_hybrid_key_verifies_by_both_halves_together() -> None:
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_either_half_damaged_is_enough_to_refuse(half: int) -> None:
+def test_one_damaged_half_is_enough_to_refuse(half: int) -> None:
     good = SEALED.signatures[half].sig
     assert not forged(half, bytes([good[0] ^ 1]) + good[1:]).verified_by(ALICE.public)
     assert not forged(half, SEALED.signatures[1 - half].sig).verified_by(ALICE.public)
@@ -82,7 +82,7 @@ def test_a_signature_covers_the_payload_and_its_type() -> None:
     assert not replace(SEALED, payload_type="text/plain").verified_by(ALICE.public)
 
 
-def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
+def test_a_line_with_anothers_signature_too_is_not_verified() -> None:
     """Otherwise a stranger could make any number of lines of one statement."""
     both = sign_payload(PAYLOAD, BOB, ALICE)
     assert not both.verified_by(ALICE.public)

@@ -65,9 +65,7 @@ def test_files_written_together_are_all_synced_before_the_first_has_its_name(tmp
     assert points[64:] == ["p.source", "fsync/", "p.done"]
 
 
-def test_of_files_written_together_none_appears_if_a_sync_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_a_sync_fails_no_file_of_the_batch_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 
-def test_a_moment_after_the_last_date_is_shown_as_a_number() -> None:
+def test_a_time_after_the_last_date_is_shown_as_a_number() -> None:
     assert format_moment(0.9, "%Y-%m-%d %H:%M:%S") == "1970-01-01 00:00:00"
     assert format_moment(LAST_TIME, "%Y-%m-%d %H:%M:%S") == "9999-12-31 23:59:59"
     assert format_moment(LAST_TIME + 1.5, "%Y") == f"second {LAST_TIME + 1}"
@@ -214,7 +214,7 @@ def test_fractions_are_read_as_the_caller_says(
         b"{}x",
     ],
 )
-def test_json_that_reads_two_ways_is_refused(data: bytes) -> None:
+def test_ambiguous_json_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         parse_json(data, limit=20_000)
 
@@ -291,7 +291,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 @given(values)
 @settings(max_examples=examples(150))
-def test_every_value_is_spelled_as_rfc_8785_says(value: Json) -> None:
+def test_every_value_is_encoded_as_rfc_8785_says(value: Json) -> None:
     assert canonical(value).decode("utf-8") == spelled(value)
     parsed = parse_canonical(canonical(value), limit=10_000)
     assert canonical(parsed) == canonical(value)
@@ -304,7 +304,7 @@ def test_every_value_is_spelled_as_rfc_8785_says(value: Json) -> None:
     )
 )
 @settings(max_examples=examples(80))
-def test_a_lone_surrogate_is_refused_wherever_it_is_and_nothing_else_is(value: Json) -> None:
+def test_a_lone_surrogate_is_refused_at_any_position_and_nothing_else_is(value: Json) -> None:
     text = json.dumps(value)
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")

@@ -29,7 +29,7 @@ def test_another_publishers_statement_about_the_same_bytes_hides_nothing() -> No
     assert beside.verdict() == GOOD.verdict()
 
 
-def test_the_publisher_whom_the_charter_names_comes_before_one_whom_nobody_names() -> None:
+def test_a_publisher_that_the_charter_names_has_priority_over_an_unnamed_one() -> None:
     good = GOOD.demanding(f'accept = ["{SWISS_AI.id}"]', "accept = []")
     other = identity("Copycat", "BR")
     lines = claimed_by(other, "copycat/tiny@v1")
@@ -40,7 +40,7 @@ def test_the_publisher_whom_the_charter_names_comes_before_one_whom_nobody_names
     assert louder.verdict().row("key policy").state == "pass"
 
 
-def test_a_name_that_is_bound_to_somebody_else_is_not_shown() -> None:
+def test_a_name_that_is_bound_to_another_publisher_is_not_shown() -> None:
     impostor = identity("Swiss AI", "CH", algs=("ed25519",))
     verdict = (
         replace(GOOD, claims=(*claimed_by(impostor, "Swiss-AI/tiny@v1"), *GOOD.claims[1:5]))

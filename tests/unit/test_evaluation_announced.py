@@ -127,7 +127,7 @@ def test_positions_in_two_logs_of_one_origin_and_member_prove_no_order() -> None
     assert "no proof here" in facts(made)[-1].text
 
 
-def test_the_opposite_order_in_another_log_is_told_and_hides_nothing() -> None:
+def test_the_opposite_order_in_another_log_is_shown_and_hides_nothing() -> None:
     """Anyone may log copies of both statements in any order."""
     first, second = announced(), evaluated()
     made = with_lines(first, second, log=logged(first, second), proven=(first, second))
@@ -149,7 +149,7 @@ def test_announcements_of_others_or_of_other_criteria_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1, 3])
-def test_how_many_evaluations_the_author_announced_is_told(more: int) -> None:
+def test_the_number_of_the_authors_announced_evaluations_is_shown(more: int) -> None:
     first, second = announced(), evaluated()
     others = [announced(criteria=replace(CRITERIA, samples=number)) for number in range(more)]
     made = with_lines(first, second, *others, log=logged(first, second), proven=(first, second))
@@ -180,7 +180,7 @@ def test_another_envelope_of_an_announcement_hides_no_proof_and_is_no_other_anno
     assert unproven.evidence == min(envelopes, key=lambda entry: entry.line).digest
 
 
-def test_of_several_logs_that_prove_an_order_the_first_by_name_is_told() -> None:
+def test_of_several_logs_that_prove_an_order_the_first_by_name_is_shown() -> None:
     first, second = announced(), evaluated()
     logs = {owner: filled(owner) for owner in (SG, CH, ES)}
     for log in logs.values():
@@ -193,7 +193,7 @@ def test_of_several_logs_that_prove_an_order_the_first_by_name_is_told() -> None
         assert text.endswith("announced first: entry 5 before entry 6 of node-ch.example/log")
 
 
-def test_of_several_logs_that_prove_the_opposite_the_first_by_name_is_told() -> None:
+def test_of_several_logs_that_prove_the_opposite_the_first_by_name_is_shown() -> None:
     first, second = announced(), evaluated()
     logs = {owner: filled(owner) for owner in (SG, CH, ES)}
     for log in logs.values():
@@ -213,7 +213,7 @@ def test_of_several_logs_that_prove_the_opposite_the_first_by_name_is_told() -> 
     )
 
 
-def test_of_several_places_in_one_log_the_first_is_told() -> None:
+def test_of_several_indexes_in_one_log_the_first_is_shown() -> None:
     envelopes, second = [announced() for _ in range(12)], evaluated()
     for lines, said in (
         ((*envelopes, second), "announced first: entry 5 before entry 17 of"),
@@ -260,7 +260,7 @@ def test_a_forged_announcement_is_a_note() -> None:
     assert "is not proven to be signed by" in made.verdict().row("notes").summary
 
 
-def test_a_document_in_another_form_stays_a_plain_vouch() -> None:
+def test_a_document_in_another_form_stays_a_plain_vouched_statement() -> None:
     for data in (b"free text", b'{"schema":"comity/evaluation-results/v1"}', RESULTS.encode() + b" "):
         vouch = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "", SideObject.of(data))
         line = sign_vouched(vouch, LAB.signer)
@@ -295,7 +295,7 @@ def test_no_number_of_evaluations_of_one_member_hides_that_of_another() -> None:
     assert sum(fact.evidence == last.digest for fact in found) == 2
 
 
-def test_a_document_is_parsed_once_however_many_vouches_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_is_parsed_once_for_all_statements_that_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data, parsed = RESULTS.encode()[:-1], list[bytes]()
     vouches = [
         sign_vouched(Vouched(LAB.inception.author, GOOD.artifact, "evaluated", str(n), SideObject.of(data)), LAB.signer)
@@ -312,7 +312,7 @@ def test_a_document_is_parsed_once_however_many_vouches_name_it(monkeypatch: pyt
     assert parsed == [data]
 
 
-def test_the_announcement_reads_what_it_writes_and_nothing_else() -> None:
+def test_an_announcement_reads_back_and_nothing_else_is_read() -> None:
     entry = announced()
     said = parse_announced(entry.statement)
     assert (said.criteria, said.artifact, said.by) == (CRITERIA.digest, GOOD.artifact, LAB.inception.author)
@@ -342,7 +342,7 @@ def test_results_round_trip_and_meet_a_threshold_as_numbers_do(names: list[str],
         assert threshold.is_met_by(threshold.threshold) == ("=" in threshold.comparator)
 
 
-def test_results_of_a_time_that_no_calendar_can_show_are_none() -> None:
+def test_results_of_a_time_outside_of_the_calendar_are_invalid() -> None:
     last = replace(RESULTS, at=LAST_TIME)
     assert EvaluationResults.parse(last.encode()).predicate(LAB.id, GOOD.artifact).time == "9999-12-31T23:59:59Z"
     with pytest.raises(Malformed):

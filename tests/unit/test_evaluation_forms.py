@@ -96,7 +96,7 @@ def test_invalid_criteria_are_refused(changed: dict[str, Any]) -> None:
         EvaluationCriteria.parse(criteria(**changed))
 
 
-def test_criteria_cannot_be_made_wrong() -> None:
+def test_invalid_criteria_cannot_be_made() -> None:
     for wrong in ({"thresholds": ()}, {"thresholds": thresholds(MAX_CLAIMS + 1)}, {"nonce": "x" * 32}):
         with pytest.raises(Malformed):
             replace(CRITERIA, **wrong)
@@ -154,7 +154,7 @@ def found(*vouches: Vouch, objects: tuple[bytes, ...] = (results(),)) -> list[tu
     return [(each.vouched.text, read) for each, read in listed]
 
 
-def test_evaluations_are_the_vouches_of_that_kind_whose_results_are_here() -> None:
+def test_evaluations_are_vouched_statements_of_that_kind_whose_results_are_here() -> None:
     other = replace(RESULTS, values=("0.1",))
     vouches = (
         vouch(kind="rehashed", text="of another kind"),

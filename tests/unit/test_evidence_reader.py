@@ -204,7 +204,7 @@ def test_what_is_used_again_is_kept(parsed: Counter[bytes]) -> None:
     assert parsed[first] == 1
 
 
-def test_more_than_the_limit_is_read_and_not_kept(parsed: Counter[bytes]) -> None:
+def test_a_document_above_the_limit_is_read_and_not_kept(parsed: Counter[bytes]) -> None:
     reader = EvidenceReader(2 * len(LINE) - 1)
     assert reader.entry(LINE) == reader.entry(LINE) == parse_entry(LINE)
     assert parsed[LINE] == 2
@@ -236,7 +236,7 @@ def test_a_valid_note_signature_signs_no_other_text() -> None:
     assert verify_note(note, [LOG]) == (LOG,)
 
 
-def test_a_cosignature_of_one_checkpoint_is_none_of_another() -> None:
+def test_a_cosignature_of_one_checkpoint_does_not_count_for_another() -> None:
     proof = TlogProof.parse(PROOF)
     checkpoint = proof.including(LINE)
     cosigners = [key for node in nodes() for key in node.record.cosigners]

@@ -30,7 +30,7 @@ def test_a_policy_with_an_unknown_key_is_a_usage_error(tmp_path: Path) -> None:
     assert _exits(["verify", str(folder), "--policy", str(policy)]) == 2
 
 
-def test_a_reference_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_reference_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exits(["pull", "apertus", "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert (document["error"]["code"], document["exit_status"]) == ("BAD-NAME", 2)
@@ -43,7 +43,7 @@ def test_a_file_that_differs_is_a_verification_that_failed(tmp_path: Path) -> No
     assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 3
 
 
-def test_one_file_is_no_artifact_and_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_file_is_no_artifact_and_the_error_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = case().write(tmp_path)
     assert _exits(["verify", str(folder / "LICENSE")]) == 5
     said = capsys.readouterr().err

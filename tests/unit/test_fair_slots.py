@@ -33,7 +33,7 @@ async def held(slots: FairSlots, key: str, times: int) -> AsyncIterator[list[asy
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_one_key_that_keeps_its_slots_for_ever_leaves_the_others_theirs() -> None:
+async def test_a_key_that_never_releases_its_slots_leaves_the_others_theirs() -> None:
     slots = FairSlots(4, per_key=2, max_per_key=100)
     async with held(slots, "slow", 50):
         for _ in range(20):
@@ -63,7 +63,7 @@ async def test_calls_beyond_the_bound_are_refused() -> None:
         assert refused.value.code == "BUSY"
 
 
-async def test_calls_that_were_given_up_leave_their_places_to_others() -> None:
+async def test_cancelled_calls_leave_their_places_to_others() -> None:
     slots = FairSlots(1, per_key=1, max_per_key=3)
     async with held(slots, "a", 1) as [holder]:
         for _ in range(3):

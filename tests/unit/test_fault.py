@@ -36,7 +36,7 @@ def test_a_name_without_count_means_the_first_hit(tmp_path: Path) -> None:
     assert log.read_text().split() == ["a", "b"]
 
 
-def test_a_log_alone_kills_nobody(tmp_path: Path) -> None:
+def test_a_log_without_a_point_kills_no_process(tmp_path: Path) -> None:
     log = tmp_path / "hits"
     point = fault.arm({"COMITY_FAULT_LOG": str(log)})
     for name in ("x", "y"):

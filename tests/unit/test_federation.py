@@ -76,13 +76,13 @@ def test_unknown_members_of_the_format_are_refused() -> None:
         Federation.parse(listed(more=1))
 
 
-def test_a_file_is_cut_into_chunks_that_make_it_again() -> None:
+def test_a_files_chunks_together_give_the_file() -> None:
     data = bytes(range(256)) * 5000
     assert [len(chunk) for chunk in in_chunks(data)] == [CHUNK, len(data) - CHUNK]
     assert b"".join(in_chunks(data)) == data
 
 
-def test_people_may_indent_it() -> None:
+def test_a_file_may_be_indented_differently() -> None:
     assert Federation.parse(json.dumps(json.loads(FEDERATION.encode()), indent=4).encode()) == FEDERATION
 
 
@@ -133,7 +133,7 @@ def test_a_record_is_proven_by_a_member_of_the_body() -> None:
     assert refusal.value.code == "NON-MEMBER"
 
 
-def test_the_body_says_by_which_keys_a_member_speaks() -> None:
+def test_the_body_names_the_keys_of_a_member() -> None:
     moved = replace(NODES[0].seat.member, keys=seat("IN").inception.keys)
     body = draft([moved, *(each.seat.member for each in NODES[1:])])
     with pytest.raises(Untrusted) as refusal:
@@ -172,7 +172,7 @@ def test_a_file_leads_from_the_genesis_to_the_newest_body() -> None:
 
 
 @pytest.mark.parametrize("missing", range(len(CERTIFICATE)))
-def test_each_epoch_is_certified_by_what_stands_beside_it(missing: int) -> None:
+def test_each_epoch_is_certified_by_its_certificate_in_the_file(missing: int) -> None:
     rest = [line for at, line in enumerate(CERTIFICATE) if at != missing]
     with pytest.raises(Untrusted):
         Federation.assemble(LATER.chain, [LATER.certificates[0], rest], [])

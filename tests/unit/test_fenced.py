@@ -10,7 +10,7 @@ def test_a_transcript_shows_commands_after_a_dollar_and_what_they_print() -> Non
     assert block.commands == ["comity search x", "comity pull    x/y@v1"]
 
 
-def test_every_line_of_another_block_is_a_command_and_empty_lines_are_none() -> None:
+def test_every_line_of_another_block_except_empty_ones_is_a_command() -> None:
     assert Block("p", 1, "sh", "a b\n\nc\n").commands == ["a b", "c"]
 
 

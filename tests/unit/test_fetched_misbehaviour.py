@@ -72,7 +72,7 @@ async def test_a_proof_about_a_log_that_becomes_known_later_counts_then(scene: S
     assert scene.frozen(LOG)
 
 
-async def test_so_does_one_about_a_log_whose_namesake_was_known(scene: Scene) -> None:
+async def test_a_proof_about_a_log_with_the_origin_of_a_known_one_counts_later_too(scene: Scene) -> None:
     scene.shown, scene.known = [shown(NAMESAKE)], [LOG]
     await scene.proofs.fetch(scene.client)
     scene.known.append(NAMESAKE)

@@ -84,7 +84,7 @@ async def test_bytes_that_change_after_their_piece_was_checked_are_not_sent(tmp_
     assert refused.value.code == "BLOB-CHANGED"
 
 
-async def test_a_reader_whose_file_is_moved_under_it_goes_on_in_the_store(tmp_path: Path, pools: Pools) -> None:
+async def test_a_reader_continues_in_the_store_when_its_file_is_moved_there(tmp_path: Path, pools: Pools) -> None:
     download = departed(tmp_path / "partial", 0)
     (tmp_path / "partial").rename(tmp_path / "blob")
     reading = asyncio.create_task(read(download, pools))
@@ -107,7 +107,7 @@ async def test_readers_learn_why_a_download_failed_and_the_next_one_is_another(p
     assert downloads.find(KEY) is None
 
 
-async def test_only_a_download_that_nobody_drives_is_given_up(pools: Pools) -> None:
+async def test_only_a_download_without_a_driver_is_given_up(pools: Pools) -> None:
     downloads = FileDownloads()
     with downloads.running(KEY) as download:
         downloads.fail_if_idle(KEY, NotFound("left"))
@@ -118,7 +118,7 @@ async def test_only_a_download_that_nobody_drives_is_given_up(pools: Pools) -> N
         await read(announced, pools)
 
 
-async def test_a_cancelled_fetch_is_told_to_its_readers(pools: Pools) -> None:
+async def test_readers_are_told_that_their_fetch_was_cancelled(pools: Pools) -> None:
     downloads = FileDownloads()
     with pytest.raises(asyncio.CancelledError), downloads.running(KEY) as download:
         raise asyncio.CancelledError
@@ -127,7 +127,7 @@ async def test_a_cancelled_fetch_is_told_to_its_readers(pools: Pools) -> None:
     assert told.value.code == "GIVEN-UP"
 
 
-def test_the_oldest_beginnings_go_first_and_those_under_way_stay(tmp_path: Path) -> None:
+def test_the_oldest_partial_files_are_removed_first_and_running_ones_stay(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     new, old, oldest = digests = [Digest(sha256(bytes([number]))) for number in range(3)]
     for digest in digests:

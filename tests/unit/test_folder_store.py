@@ -153,7 +153,9 @@ def test_the_folder_of_a_first_blob_is_synced_before_the_blob_is_named(
     assert "store.fsync" not in steps
 
 
-def test_a_blob_found_here_is_synced_before_it_is_promised(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_blob_is_synced_before_it_is_acknowledged(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.put(DIGEST, DATA)
     synced: list[Path] = []
     monkeypatch.setattr(durable, "sync", lambda path, point: synced.append(path))
@@ -214,7 +216,7 @@ def test_a_file_that_may_not_be_linked_is_copied(store: FolderStore, monkeypatch
     assert not source.samefile(store.path(DIGEST))
 
 
-def test_a_sweep_removes_what_a_crashed_writer_left(store: FolderStore) -> None:
+def test_a_sweep_removes_remains_of_a_crashed_writer(store: FolderStore) -> None:
     (store.root / "partial" / f"x{durable.TEMPORARY}").write_bytes(b"half")
     store.sweep()
     assert remaining_files(store) == []

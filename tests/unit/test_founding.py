@@ -51,11 +51,11 @@ def body(cards: list[NodeCard]) -> Body:
     return draft_genesis(cards)
 
 
-def test_a_node_card_reads_back_as_it_was_handed_out(tmp_path: Path, cards: list[NodeCard]) -> None:
+def test_a_node_card_reads_back(tmp_path: Path, cards: list[NodeCard]) -> None:
     assert NodeCard.parse((tmp_path / "CH" / "node-card.json").read_bytes()) == cards[0]
 
 
-def test_a_log_is_called_as_its_operator_wants_and_after_its_key_where_that_is_asked(tmp_path: Path) -> None:
+def test_a_log_has_the_name_that_its_operator_chose_or_one_from_its_key(tmp_path: Path) -> None:
     where: dict[str, Any] = {
         "jurisdiction": "CH",
         "org": "Institute",
@@ -90,7 +90,7 @@ def seat_of(root: Path, shape: SeatShape) -> NodeCard:
     return init_node(root, jurisdiction="FR", org="Institute", node_name="node-fr.example", **where, seat=shape)
 
 
-def test_every_governance_key_is_born_with_a_vote_file_that_says_it_signed_nothing(tmp_path: Path) -> None:
+def test_every_governance_key_is_made_with_an_empty_vote_file(tmp_path: Path) -> None:
     card = seat_of(tmp_path / "FR", SeatShape(governance=3, recovery=3))
     offline = tmp_path / "FR" / "offline"
     assert sorted(path.name for path in offline.glob("[!.]*")) == [
@@ -207,7 +207,7 @@ def test_two_founders_cannot_give_their_nodes_one_name(tmp_path: Path, cards: li
     assert refused.value.code == "NODE-NAME-TAKEN"
 
 
-def test_everybody_who_has_the_cards_drafts_the_same_bytes(cards: list[NodeCard], body: Body) -> None:
+def test_the_same_cards_give_a_draft_with_the_same_bytes(cards: list[NodeCard], body: Body) -> None:
     assert draft_genesis(reversed(cards)).data == body.data
 
 
@@ -224,13 +224,15 @@ def test_a_genesis_that_lacks_one_consent_is_refused_by_name(tmp_path: Path, car
         seal_federation(body, [consent_to(body, tmp_path / code) for code in ("CH", "SG")], cards)
 
 
-def test_nobody_consents_to_a_charter_without_their_seat(tmp_path: Path, cards: list[NodeCard]) -> None:
+def test_no_member_consents_to_a_charter_without_its_seat(tmp_path: Path, cards: list[NodeCard]) -> None:
     with pytest.raises(Untrusted) as caught:
         consent_to(draft_genesis(cards[1:]), tmp_path / "CH")
     assert caught.value.code == "NOT-MY-SEAT"
 
 
-def test_a_governance_key_kept_elsewhere_consents_as_well(tmp_path: Path, cards: list[NodeCard], body: Body) -> None:
+def test_a_governance_key_on_another_machine_consents_as_well(
+    tmp_path: Path, cards: list[NodeCard], body: Body
+) -> None:
     stick = tmp_path / "stick.pem"
     (tmp_path / "CH" / "offline" / "governance.pem").rename(stick)
     assert consent_to(body, tmp_path / "CH", governance=[stick])

@@ -76,7 +76,7 @@ def _folder(tmp_path: Path, lines: list[str]) -> Path:
     return tmp_path
 
 
-def test_the_guide_founds_a_federation_as_it_stands(folder: Path, lines: list[str]) -> None:
+def test_the_commands_of_the_guide_found_a_federation(folder: Path, lines: list[str]) -> None:
     draft, consent, seal = lines[1:4]
     copy = next(line for line in lines if line.startswith("cp "))
     assert "needs all 3 members" in typed(folder, draft)
@@ -95,14 +95,14 @@ def test_ports_that_collide_are_refused_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "node-sg").exists()
 
 
-def test_an_address_that_others_cannot_reach_is_said_to_be_one(tmp_path: Path) -> None:
+def test_an_address_that_others_cannot_reach_is_reported(tmp_path: Path) -> None:
     assert "127.0.0.1:7443" in typed(tmp_path, "comity init --jurisdiction SG --org X --name node-sg", here)
     assert "advertises" not in typed(
         tmp_path, "comity init --jurisdiction SG --org X --name n --mutual a.example:1 --open a.example:2", here
     )
 
 
-def test_a_check_of_a_node_starts_nothing_and_names_what_is_in_the_way(tmp_path: Path) -> None:
+def test_a_check_of_a_node_starts_nothing_and_names_the_obstacles(tmp_path: Path) -> None:
     ports = [f"127.0.0.1:{free_port()}" for _ in range(5)]
     names = ("--mutual", "--open", "--http", "--files", "--ranges")
     options = " ".join(f"{name} {port}" for name, port in zip(names, ports, strict=True))

@@ -15,14 +15,14 @@ def scope(host: str, cuts: list[str]) -> dict[str, Any]:
     return {"type": "http", "client": (host, 1), ABORT: lambda: cuts.append(host)}
 
 
-async def test_a_newcomer_from_elsewhere_cuts_the_block_that_has_all_places() -> None:
+async def test_a_request_of_another_block_cuts_off_one_of_the_block_that_has_all_slots() -> None:
     slots, cuts = ConnectionSlots(2, "readers"), list[str]()
     first, second = slots.slot(scope("192.0.2.1", cuts)), slots.slot(scope("192.0.2.2", cuts))
     async with first, second, slots.slot(scope("198.51.100.1", cuts)):
         assert cuts == ["192.0.2.1"]
 
 
-async def test_a_request_of_the_same_block_waits_for_a_place() -> None:
+async def test_a_request_of_the_same_block_waits_for_a_slot() -> None:
     slots, cuts, order = ConnectionSlots(1, "readers"), list[str](), list[str]()
 
     async def second() -> None:
@@ -49,7 +49,7 @@ async def test_a_waiter_without_a_slot_is_refused_and_a_released_slot_is_free_ag
         assert cuts == []
 
 
-async def test_a_request_that_fails_gives_its_place_back() -> None:
+async def test_a_request_that_fails_releases_its_slot() -> None:
     slots = ConnectionSlots(1, "readers", wait=0.01)
     for _ in range(3):
         with pytest.raises(ValueError, match="broken"):

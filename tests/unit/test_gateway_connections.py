@@ -140,7 +140,7 @@ async def test_requests_that_come_together_are_answered_in_turn() -> None:
         assert not transport.aborted
 
 
-async def test_each_request_of_a_connection_is_told_that_the_client_has_gone() -> None:
+async def test_each_request_of_a_connection_is_told_that_the_client_disconnected() -> None:
     """Otherwise the body of a file would be read and verified to its end for no reader."""
     async with waiting() as (app, connection, transport):
         connection.data_received(2 * REQUEST)
@@ -151,7 +151,7 @@ async def test_each_request_of_a_connection_is_told_that_the_client_has_gone() -
         assert [told[-1] for told in app.told] == ["http.disconnect"]
 
 
-async def test_a_connection_that_closes_does_not_wait_for_ever_until_the_answer_is_taken() -> None:
+async def test_a_closing_connection_does_not_wait_forever_until_the_answer_is_read() -> None:
     timers = list[float]()
     async with waiting() as (app, connection, transport):
         app.may_answer.set()
@@ -206,7 +206,7 @@ async def test_a_block_that_has_all_requests_keeps_no_other_block_out(hosts: lis
     await asyncio.gather(*held)
 
 
-async def test_a_long_answer_is_handed_over_in_parts_for_each_of_which_the_client_is_waited() -> None:
+async def test_a_long_answer_is_sent_in_parts_each_after_the_client_read_the_last_one() -> None:
     body, sizes = bytes(range(256)) * 5_000, list[tuple[int, bool]]()
     taken = bytearray()
 
@@ -225,7 +225,7 @@ async def test_a_long_answer_is_handed_over_in_parts_for_each_of_which_the_clien
     assert [more for _, more in sizes] == [True] * (len(sizes) - 1) + [False]
 
 
-def test_a_client_that_takes_nothing_more_of_an_answer_is_cut_off() -> None:
+def test_a_client_that_stops_reading_an_answer_is_cut_off() -> None:
     """The server alone would close the connection only after the client has read what was sent."""
     cut = list[str]()
 
@@ -246,7 +246,7 @@ def test_a_client_that_takes_nothing_more_of_an_answer_is_cut_off() -> None:
     assert seconds <= 2 * STALLED + PART / SLOWEST
 
 
-async def test_few_long_answers_are_in_memory_at_once_and_one_address_block_does_not_have_all(
+async def test_few_long_answers_are_in_memory_and_one_address_block_does_not_have_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken, cut, begun = asyncio.Event(), list[str](), list[str]()

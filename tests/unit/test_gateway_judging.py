@@ -65,7 +65,7 @@ def test_an_artifact_without_a_cosignature_for_a_month_is_served_with_a_warning(
     assert topics(judge(now=NOW + (STALE_DAYS + 1) * DAY), GOOD) == ["stale"]
 
 
-def test_an_advisory_is_told_whoever_it_is_from() -> None:
+def test_an_advisory_of_any_author_is_shown() -> None:
     stranger = identity("Somebody", "NO")
     warned = GOOD.saying(*advisory(GOOD, by=stranger))
     ((topic, text),) = judge().judge(warned.evidence, TITLE).notices
@@ -127,7 +127,7 @@ def test_a_gateway_judges_approvals_at_its_own_time_where_the_policy_is_older(
     assert approving(tmp_path, both, AS_OF - 400 * DAY).refusal is None, "a clock that is behind changes nothing"
 
 
-def test_an_end_is_heeded_by_a_gateway_although_the_policy_is_older(tmp_path: Path) -> None:
+def test_an_approvals_end_counts_at_a_gateway_though_the_policy_is_older(tmp_path: Path) -> None:
     entry = entry_of(ANNA)
     ended = asking(at_least=1).saying(ANNA.entry.line, entry.line, end_of(ANNA, entry, AS_OF + DAY))
     assert approving(tmp_path, ended, AS_OF).refusal is None

@@ -108,7 +108,7 @@ def part(offset: int, length: int) -> ByteRange:
         ("bytes=-0", None),
     ],
 )
-def test_a_range_is_what_the_rfc_says(wanted: str, span: ByteRange | None) -> None:
+def test_a_range_is_read_as_the_rfc_says(wanted: str, span: ByteRange | None) -> None:
     assert parse_range(100, wanted, None, ETAG) == span
     assert parse_range(100, wanted, ETAG, ETAG) == span
 
@@ -128,7 +128,7 @@ def test_a_range_is_what_the_rfc_says(wanted: str, span: ByteRange | None) -> No
         "bytes=١-٢",
     ],
 )
-def test_a_range_that_is_none_is_ignored(wanted: str) -> None:
+def test_an_invalid_range_is_ignored(wanted: str) -> None:
     assert parse_range(100, wanted, None, ETAG) == ByteRange(0, 100, partial=False)
 
 

@@ -16,7 +16,7 @@ TILE = b"an entry of the log" * 1_000
 NOTE = SimpleNamespace(text=f"own.example/log\n{WIDTH}\n{'A' * 43}=\n")
 
 
-async def test_few_tiles_are_compressed_at_once_and_others_are_sent_as_they_are(
+async def test_few_tiles_are_compressed_concurrently_and_others_are_sent_uncompressed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on, compressing = asyncio.Event(), list[bytes]()

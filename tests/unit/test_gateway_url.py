@@ -66,7 +66,7 @@ ALPHABET = "htps:/.[]@?#$`;&'\"\\ \n\x1b~%aé0٣-_"
         ("http://localhost:7480/...", "localhost", 7480),
     ],
 )
-def test_a_gateways_url_is_parsed_and_spelled_back(text: str, host: str, port: int) -> None:
+def test_a_gateways_url_is_parsed_and_printed_back(text: str, host: str, port: int) -> None:
     url = GatewayUrl.parse(text)
     assert (str(url), url.address.host, url.address.port) == (text, host, port)
 
@@ -79,12 +79,12 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text])
-def test_a_node_that_tells_anything_else_is_not_understood(text: str) -> None:
+def test_a_node_with_an_invalid_gateway_url_is_malformed(text: str) -> None:
     with pytest.raises(Malformed):
         decode_node(node_pb2.GetNodeResponse(origin="node.example/log", gateway=text))
 
 
-def test_a_node_of_an_earlier_version_tells_nothing() -> None:
+def test_a_node_of_an_earlier_version_names_no_gateway() -> None:
     assert decode_node(node_pb2.GetNodeResponse(origin="node.example/log")).gateway is None
 
 

@@ -71,14 +71,14 @@ def test_a_url_lives_a_day_at_most(urls: SignedUrls, clock: Clock) -> None:
 @pytest.mark.parametrize(
     "name", ["model-00001-of-00002.safetensors", "Ünïcode & mac=.bin", "a/b?c#d\r\nX: y", '"quoted"']
 )
-def test_a_file_name_comes_through_whatever_is_in_it(urls: SignedUrls, name: str) -> None:
+def test_any_file_name_is_sent_unchanged(urls: SignedUrls, name: str) -> None:
     url = urls.sign(BLOB, seconds=60, name=name)
     assert urls.check(url) == BLOB
     assert file_name(url) == name
     assert url.isascii() and url.isprintable() and " " not in url
 
 
-def test_a_url_says_whom_it_was_given_to(urls: SignedUrls) -> None:
+def test_a_url_names_the_client_that_got_it(urls: SignedUrls) -> None:
     assert peer_of(urls.sign(BLOB, seconds=60, peer="node-ch.example")) == "node-ch.example"
     assert peer_of(urls.sign(BLOB, seconds=60, name="a&peer=b")) == ""
 

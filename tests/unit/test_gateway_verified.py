@@ -49,14 +49,14 @@ def left(chunks: Iterator[bytes]) -> tuple[bytes, str]:
     return bytes(got), ""
 
 
-def test_a_blob_comes_out_as_it_went_in(site: BlobSite) -> None:
+def test_a_blob_is_served_unchanged(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
     assert read(site.verified, digest) == data
     assert read(site.verified, digest, PIECE_SIZE - 5, 10) == data[PIECE_SIZE - 5 : PIECE_SIZE + 5]
     assert read(site.verified, digest, SIZE, 0) == b""
 
 
-def test_of_a_damaged_piece_nothing_leaves(site: BlobSite) -> None:
+def test_no_byte_of_a_damaged_piece_is_sent(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
     site.flip(digest, PIECE_SIZE + 77)
     assert left(site.verified.read(digest, 0, SIZE)) == (data[:PIECE_SIZE], "BLOB-DAMAGED")
@@ -143,7 +143,7 @@ def test_records_from_before_a_restart_catch_a_byte_that_changed_since(site: Blo
     ids=["nothing", "torn", "short", "long", "turned", "zeros", "ones", "length", "hash", "foreign"],
 )
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_wrong_records_bring_an_error_and_never_a_wrong_byte(
+def test_wrong_records_cause_an_error_and_never_a_wrong_byte(
     site: BlobSite, remote: Remote, wrong: Callable[[bytes], bytes], elsewhere: bool
 ) -> None:
     digest, data = site.add(SIZE)
@@ -176,7 +176,7 @@ def test_a_proven_blob_is_not_hashed_again(site: BlobSite) -> None:
     assert site.hashed == {"piece": SIZE}
 
 
-def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
+def test_a_verified_blob_is_sent_in_long_parts(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
     read(site.verified, digest)
     with site.verified.blob(digest, BlobReader()) as blob:
@@ -246,7 +246,7 @@ def test_a_blob_that_loses_another_name_while_it_is_read_is_read_to_its_end(site
 
 
 @pytest.mark.parametrize("proven", [True, False])
-def test_a_byte_that_changes_unseen_beside_a_name_cuts_the_reader_off(site: BlobSite, proven: bool) -> None:
+def test_a_byte_changed_through_another_name_of_the_file_cuts_the_reader_off(site: BlobSite, proven: bool) -> None:
     digest, _ = site.add(SIZE)
     name = another_name(site, digest)
     if proven:

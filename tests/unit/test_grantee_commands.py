@@ -91,7 +91,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     return Table(tmp_path, stall, names)
 
 
-def test_each_is_shown_before_it_is_signed_and_goes_into_a_parcel(table: Table) -> None:
+def test_each_statement_is_shown_before_it_is_signed_and_goes_into_an_offer_bundle(table: Table) -> None:
     for text, (title, following) in SAYABLE.items():
         shown = table.run(text)
         assert shown.exit_code == 0, (text, shown.output, shown.exception)
@@ -101,13 +101,13 @@ def test_each_is_shown_before_it_is_signed_and_goes_into_a_parcel(table: Table) 
         assert len(OfferBundle.read(table.folder / "said").unplaced) == 2  # who signs, and what is signed
 
 
-def test_a_program_is_told_the_line_and_the_next_command(table: Table) -> None:
+def test_json_output_has_the_line_and_the_next_command(table: Table) -> None:
     told = json.loads(table.run("grant redeem GRANT", "--yes", "--json").output)
     assert OfferBundle.read(table.folder / "said").find(told["line"]) is not None
     assert (told["by"], told["next"]) == (table.stall.customer.id, SAYABLE["grant redeem GRANT --amount 3"][1])
 
 
-def test_a_list_names_the_first_step_that_is_left(table: Table) -> None:
+def test_a_list_names_the_next_step(table: Table) -> None:
     stall = table.stall
     ((chain, known),) = stall.read.chains.items()
     granted = next(iter(known.state.grants.values()))
@@ -121,7 +121,7 @@ def test_a_list_names_the_first_step_that_is_left(table: Table) -> None:
     assert hints == [f"Next: comity pact declare {table.names['PACT']} --node HOME"], shown.output
 
 
-def test_nobody_speaks_for_another(table: Table) -> None:
+def test_no_identity_signs_for_another(table: Table) -> None:
     for text in SAYABLE:
         error = table.refusal(text, who=seat("KR"))
         assert (type(error), error.code) == (Refused, "NOT-YOURS"), text
@@ -134,7 +134,7 @@ def test_a_statement_beyond_the_grant_is_not_signed(table: Table) -> None:
     assert table.refusal("grant accept GRANT").code == table.refusal("grant redeem GRANT").code != "FAILED"
 
 
-def test_a_parcel_with_nothing_to_log_is_not_called_logged(table: Table) -> None:
+def test_an_offer_bundle_without_lines_to_log_is_not_reported_as_logged(table: Table) -> None:
     ran = CliRunner().invoke(command, ["grant", "load", "chain", "--dir", "."], obj=Output())
     assert isinstance(ran.exception, NotFound)
     assert ran.exception.code == "NOTHING-TO-LOG"

@@ -24,7 +24,7 @@ def growth(old: int, new: int) -> GrowthProof:
     return GrowthProof("node.example/log", old, new, consistency_proof(old, new, TREE.node))
 
 
-def test_a_growth_reads_back_and_proves_what_it_says() -> None:
+def test_a_growth_proof_reads_back_and_is_valid() -> None:
     for old in range(21):
         for new in range(old, 21):
             again = GrowthProof.parse(growth(old, new).encode())

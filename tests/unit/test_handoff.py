@@ -22,7 +22,7 @@ def documents(text: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("engine", RENDERERS)
-def test_every_engine_is_told_the_models_digest_and_where_it_lies(engine: str) -> None:
+def test_every_engine_gets_the_models_digest_and_path(engine: str) -> None:
     told = "".join(render(PLAIN, engine).values())
     assert f"sha256:{PLAIN.artifact}" in told
     assert "HF_ENDPOINT" in told
@@ -35,7 +35,7 @@ def test_the_offers_engine_is_the_default(engine: str) -> None:
     assert render(replace(PLAIN, engine=engine)) == render(PLAIN, engine)
 
 
-def test_sacctmgr_is_told_an_account_a_user_and_the_amount_in_minutes() -> None:
+def test_sacctmgr_gets_an_account_a_user_and_the_amount_in_minutes() -> None:
     told = [line for line in render(PLAIN)["accounting.sh"].splitlines() if line.startswith("sacctmgr")]
     name = PLAIN.name
     assert told == [
@@ -72,7 +72,7 @@ def test_a_user_name_that_no_system_takes_is_refused() -> None:
         assert refused.value.code == "HAND-OFF"
 
 
-def test_kueue_gets_a_quota_of_what_was_granted_and_a_job_that_waits_for_it() -> None:
+def test_kueue_gets_the_granted_quota_and_a_job_that_waits_for_it() -> None:
     files = render(PLAIN, "kubernetes")
     namespace, flavor, cluster, local = documents(files["queues.yaml"])
     (job,) = documents(files["job-big.yaml"])
@@ -121,7 +121,7 @@ def test_labels_that_choose_nodes_come_from_the_slices_attributes() -> None:
         replace(H100, attributes=(("kubernetes-resource", "x\n- y"),)),
     ],
 )
-def test_kueue_is_told_nothing_that_kubernetes_would_not_take(part: Any) -> None:
+def test_kueue_gets_only_names_that_kubernetes_accepts(part: Any) -> None:
     with pytest.raises(Malformed) as refused:
         render(replace(PLAIN, parts=(part,)), "kubernetes")
     assert refused.value.code == "HAND-OFF"
@@ -148,7 +148,7 @@ def test_a_target_that_skypilot_would_not_take_is_left_out() -> None:
 
 
 @given(words)
-def test_a_strangers_words_come_back_from_yaml_as_they_were(word: str) -> None:
+def test_texts_of_strangers_read_back_from_yaml_unchanged(word: str) -> None:
     assert yaml.safe_load(to_yaml(word)) == word
     (task,) = documents(render(hostile_with(word), "skypilot")[f"{PLAIN.name}-big.sky.yaml"])
     assert task["envs"].get("COMITY_MODEL", "") == word
@@ -161,7 +161,7 @@ def test_a_strangers_words_come_back_from_yaml_as_they_were(word: str) -> None:
 
 
 @given(words)
-def test_a_strangers_words_are_words_to_a_shell(word: str) -> None:
+def test_texts_of_strangers_are_plain_text_for_a_shell(word: str) -> None:
     files = render(hostile_with(word), "slurm")
     for text in (files["reserve.sh"], files["accounting.sh"]):
         for line in text.splitlines():
@@ -209,10 +209,10 @@ def test_a_note_keeps_its_lines_apart(word: str) -> None:
         ("", "Quux9", "not a known SkyPilot name"),
     ],
 )
-def test_unusual_accelerator_names_are_told(vendor: str, name: str, said: str) -> None:
+def test_unusual_accelerator_names_are_reported(vendor: str, name: str, said: str) -> None:
     assert said in accelerator_warning(vendor, name)
     assert bool(said) == bool(accelerator_warning(vendor, name))
 
 
-def test_every_known_name_is_taken_with_its_vendor() -> None:
+def test_every_known_name_is_accepted_with_its_vendor() -> None:
     assert all(accelerator_warning(vendor, name) == "" for name, vendor in VENDORS.items())

@@ -162,7 +162,7 @@ def test_a_device_that_is_stated_twice_fails_the_second_time() -> None:
     assert failed(third) == ["device"]
 
 
-def test_one_malformed_device_says_nothing_about_the_others() -> None:
+def test_one_malformed_device_does_not_change_the_others() -> None:
     results = appraise(HardwareEvidence((replace(GPU, report=b""), SNP)), NONCE, PINS, AT)
     assert [result.state for result in results] == ["failed", "verified"]
 
@@ -241,7 +241,7 @@ def test_revocation_is_unknown_until_data_cover_every_certificate() -> None:
     assert appraised(GPU, replace(PINS, revocations=(of_leaf, of_ca))).state == "verified"
 
 
-def test_a_list_of_a_part_revokes_what_it_lists_and_says_nothing_about_others() -> None:
+def test_a_partial_list_revokes_its_certificates_and_covers_no_others() -> None:
     delta = (x509.DeltaCRLIndicator(7), True)
     authorities = (x509.IssuingDistributionPoint(None, None, False, True, None, False, False), True)
     for part in (delta, authorities):
@@ -292,7 +292,7 @@ def test_revocation_data_of_strangers_and_of_the_future_count_as_absent() -> Non
     assert appraised(GPU, replace(PINS, revocations=useless)).state == "verified"
 
 
-def test_old_data_still_revoke_and_no_longer_say_good() -> None:
+def test_old_data_still_revoke_and_no_longer_confirm() -> None:
     old = revocation_list(CA, made=NOW - 9 * DAY, due=NOW - DAY)
     assert revocation(GPU, [old, revocation_list(ROOT)]) == "stale"
     held = revocation_list(CA, [leaf_of(GPU)], made=NOW - 9 * DAY, due=NOW - DAY)

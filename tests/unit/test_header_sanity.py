@@ -54,16 +54,16 @@ def safetensors(header: Header | str, data: int = 16) -> bytes:
         *("negative", "text", "no tensor", "metadata", "twice", "no json", "deep", "many values"),
     ],
 )
-def test_a_safetensors_header_that_makes_no_sense_is_stated(header: Header | str, expected: str) -> None:
+def test_an_invalid_safetensors_header_is_a_finding(header: Header | str, expected: str) -> None:
     assert expected in " | ".join(findings(safetensors(header)))
 
 
-def test_a_sound_safetensors_header_has_no_findings() -> None:
+def test_a_valid_safetensors_header_has_no_findings() -> None:
     assert findings(weights.safetensors({"b": b"B" * 3, "a": b"A" * 50, "empty": b""}, {"format": "pt"})) == ()
     assert findings(safetensors({"a": tensor(0, 16, dtype="F4", shape=[32])})) == ()
 
 
-def test_of_one_file_no_more_is_stated_than_anybody_reads() -> None:
+def test_the_findings_of_one_file_are_bounded() -> None:
     header = {f"t{n}": tensor(0, 16, dtype="F99") for n in range(1000)}
     assert len(findings(safetensors(header))) == MAX_FINDINGS
 
@@ -133,11 +133,11 @@ def gguf(
         *("long string", "long array", "many strings", "no power of two", "short"),
     ],
 )
-def test_a_gguf_header_that_makes_no_sense_is_stated(data: bytes, expected: str) -> None:
+def test_an_invalid_gguf_header_is_a_finding(data: bytes, expected: str) -> None:
     assert expected in " | ".join(findings(data))
 
 
-def test_a_sound_gguf_header_has_no_findings() -> None:
+def test_a_valid_gguf_header_has_no_findings() -> None:
     assert findings(weights.gguf({"a": b"A" * 100, "b": b"B"}, tokens=("a", "b") * 100)) == ()
     assert findings(gguf(info("a", [64], kind=8), info("b", [7], kind=777, offset=96), data=128)) == ()
 

@@ -59,7 +59,7 @@ def some(count: int) -> list[HeldArtifact]:
 
 @settings(max_examples=examples(10), deadline=None)
 @given(HELD)
-def test_holds_say_of_each_artifact_what_its_hold_says(held: Sequence[HeldArtifact]) -> None:
+def test_holds_claim_the_same_as_a_hold_of_each_artifact(held: Sequence[HeldArtifact]) -> None:
     entry = parse_entry(sign_holds(NODE.record, held, NODE.online).line)
     assert signed_by_node(entry, NODE.record)
     assert read_holds(entry.statement) == tuple(sorted(held, key=lambda item: item.artifact))
@@ -135,7 +135,7 @@ PIECES = bytes(72)
         pytest.param({"body": {**BODY, "more": 1}}, id="another member"),
     ],
 )
-def test_holds_that_are_none_are_refused(change: dict[str, Any]) -> None:
+def test_invalid_holds_are_refused(change: dict[str, Any]) -> None:
     parse_holds(GOOD)
     with pytest.raises(Malformed):
         parse_holds(replace(GOOD, **change))

@@ -161,7 +161,7 @@ def test_the_last_eight_home_logs_count() -> None:
     assert chain_of(*homes) == tuple(map(NamedLog, homes[1:]))
 
 
-def test_an_inception_that_is_none_hides_no_other_one() -> None:
+def test_an_invalid_inception_hides_no_other() -> None:
     broken = sign_statement(replace(CH.seat.entry.statement, body={"record": 1}), CH.seat.signer)
     assert inception_homes([broken, SG.seat.entry, CH.entry]) == {SG.seat.id: SG.origin}
 
@@ -223,7 +223,7 @@ def test_a_log_that_a_rotation_names_is_not_a_successor_of_the_one_before() -> N
     assert home.origins == {ORIGIN: 4}
 
 
-def test_disputed_rotations_move_no_home() -> None:
+def test_disputed_rotations_change_no_home_log() -> None:
     owner = owner_of(identity("Swiss AI", "CH"))
     one, other = (owner.to(name, home=home)[1] for name, home in (("one", SG.origin), ("other", ES.origin)))
     assert named_homes(follow(owner.state, [one])) == (NamedLog(ORIGIN), NamedLog(SG.origin))

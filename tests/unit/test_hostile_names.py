@@ -33,7 +33,9 @@ def exits(arguments: list[str]) -> object:
     return ended.value.code
 
 
-def test_they_are_shown_on_one_printable_line_each(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_names_are_shown_on_one_printable_line_each(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert exits([*arguments, "--facts"]) == 3
     out = capsys.readouterr().out
     assert all(line.isprintable() for line in out.splitlines())
@@ -43,7 +45,7 @@ def test_they_are_shown_on_one_printable_line_each(arguments: list[str], capsys:
     assert "\\x1b[2J: not in the manifest" in out
 
 
-def test_they_are_in_the_report_and_in_the_json(
+def test_hostile_names_are_in_the_report_and_in_the_json(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "report.json"
@@ -57,7 +59,7 @@ def test_they_are_in_the_report_and_in_the_json(
     assert filed == [text.encode("utf-8", "backslashreplace").decode() for text in facts]
 
 
-def test_a_name_that_nobody_signed_is_one_word_of_the_next_step(
+def test_an_unsigned_name_is_one_word_of_the_next_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digest = sha256(b"an artifact")

@@ -59,7 +59,7 @@ def test_a_home_says_where_its_gateway_is(tmp_path: Path, gateway: dict[str, str
     assert endpoint_of(home(tmp_path / "node", **gateway), {}) == url
 
 
-def test_the_environment_overrules_node_toml_as_it_does_for_the_node(tmp_path: Path) -> None:
+def test_the_environment_overrides_node_toml_as_for_the_node(tmp_path: Path) -> None:
     node = home(tmp_path / "node", http="127.0.0.1:1")
     assert endpoint_of(node, {"COMITY_GATEWAY_HTTP": "127.0.0.1:2"}) == "http://127.0.0.1:2"
 
@@ -75,7 +75,7 @@ def test_the_environment_overrules_node_toml_as_it_does_for_the_node(tmp_path: P
     ],
     ids=["an address", "loopback", "any address", "behind a proxy", "as the operator wants it"],
 )
-def test_other_machines_are_not_sent_to_themselves(tmp_path: Path, gateway: dict[str, str], url: str) -> None:
+def test_a_loopback_address_is_not_given_to_other_machines(tmp_path: Path, gateway: dict[str, str], url: str) -> None:
     assert endpoint_for_other_machines(home(tmp_path / "node", **gateway), {}) == url
 
 
@@ -92,7 +92,7 @@ def test_a_url_that_is_not_http_is_no_gateway(url: str) -> None:
         hub_environment(url)
 
 
-def test_a_password_in_a_url_is_refused_and_stands_in_no_variable() -> None:
+def test_a_password_in_a_url_is_refused_and_is_in_no_variable() -> None:
     assert raised("env", "--url", f"https://user:{SECRET}@models.example.org").code == "GATEWAY-URL"
 
 
@@ -105,7 +105,7 @@ def test_no_token_of_the_users_reaches_the_node_unless_it_is_named() -> None:
     assert not {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"} & after.keys()
 
 
-def test_a_token_is_named_by_its_file_and_stands_in_no_variable(token: Path) -> None:
+def test_a_token_is_named_by_its_file_and_is_in_no_variable(token: Path) -> None:
     before = {"HF_TOKEN": "hf_other", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     after = hub_environment("http://127.0.0.1:7480", token_file=token).applied(before)
     assert after["HF_TOKEN_PATH"] == str(token)
@@ -141,7 +141,7 @@ def test_fish_gets_its_own_syntax(token: Path) -> None:
     assert "set -e HF_TOKEN HUGGING_FACE_HUB_TOKEN MODEL_ENDPOINT HF_HUB_DISABLE_IMPLICIT_TOKEN\n" in lines
 
 
-def test_json_has_what_is_set_and_what_is_taken_away(tmp_path: Path) -> None:
+def test_json_has_the_set_and_the_unset_variables(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_text("certificates\n")
     document = json.loads(run("env", "--url", "https://models.example.org", "--ca", str(authority), "--json").output)
@@ -172,7 +172,7 @@ def started(arguments: list[str], **environ: str) -> subprocess.CompletedProcess
 SHOW = ["--", sys.executable, "-c", "import json, os, sys; print(json.dumps(dict(os.environ))); sys.exit(41)", "--json"]
 
 
-def test_run_with_is_replaced_by_the_program_and_ends_as_it_does() -> None:
+def test_run_with_is_replaced_by_the_program_and_has_its_exit_status() -> None:
     ran = started(["--offline", *SHOW], HF_TOKEN="hf_other")
     assert ran.returncode == 41
     seen = json.loads(ran.stdout)
@@ -180,13 +180,13 @@ def test_run_with_is_replaced_by_the_program_and_ends_as_it_does() -> None:
     assert "HF_TOKEN" not in seen
 
 
-def test_run_with_asks_first_whether_anybody_answers() -> None:
+def test_run_with_checks_first_whether_the_gateway_answers() -> None:
     error = raised("run-with", "--url", f"http://127.0.0.1:{free_port()}", "--", "true")
     assert isinstance(error, Unavailable)
     assert error.code == "UNREACHABLE"
 
 
-def test_a_user_who_is_offline_already_stays_so_and_is_told() -> None:
+def test_a_user_in_offline_mode_stays_offline_and_gets_a_note() -> None:
     ran = started(["--url", f"http://127.0.0.1:{free_port()}", *SHOW], HF_HUB_OFFLINE="1")
     assert json.loads(ran.stdout)["HF_HUB_OFFLINE"] == "1"
     assert "ask no node" in ran.stderr
@@ -199,7 +199,7 @@ def test_a_program_that_is_not_there_is_a_clear_error_and_changes_nothing_here()
     assert [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)] == before
 
 
-def test_a_broken_pipe_ends_the_program_as_it_would_have_without_us() -> None:
+def test_a_broken_pipe_ends_the_program_as_without_run_with() -> None:
     endless = "while :; do echo y; done"
     own = [sys.executable, "-m", "comity_cli.main", "run-with", "--offline", "--", "sh", "-c", endless]
     with subprocess.Popen(own, stdout=subprocess.PIPE) as process:
@@ -209,7 +209,7 @@ def test_a_broken_pipe_ends_the_program_as_it_would_have_without_us() -> None:
         assert process.wait(timeout=60) == -signal.SIGPIPE
 
 
-def test_offline_asks_nobody_and_keeps_the_cache_where_it_is() -> None:
+def test_offline_asks_no_node_and_keeps_the_cache_folder() -> None:
     after = offline_environment().applied({"HF_HOME": "/models", "HF_TOKEN_PATH": "/secret"})
     assert after["HF_HOME"] == "/models"
     assert "HF_TOKEN_PATH" not in after

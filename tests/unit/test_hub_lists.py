@@ -68,7 +68,7 @@ async def test_a_reader_without_a_token_makes_the_node_read_no_name() -> None:
     assert proven.read == 0
 
 
-async def test_a_token_makes_the_node_read_only_what_it_opens() -> None:
+async def test_a_token_makes_the_node_read_only_names_within_its_reach() -> None:
     proven = Names()
     assert await listed(proven).names("", "", "", 100, ("lab/*", "z/last")) == (["lab/one", "lab/two", "z/last"], "")
     assert proven.read <= 4
@@ -88,7 +88,9 @@ async def test_a_token_makes_the_node_read_only_what_it_opens() -> None:
         ("a/x", "*"),
     ],
 )
-async def test_a_list_has_the_names_that_the_token_opens(reach: tuple[str, ...], author: str, words: str) -> None:
+async def test_a_list_has_the_names_within_the_reach_of_the_token(
+    reach: tuple[str, ...], author: str, words: str
+) -> None:
     token = Token("id", "ci", reach, 0, sha256(b""))
     names = sorted(name.removeprefix("hf:") for name in NAMES)
     wanted = [name for name in names if words in name and name.startswith(f"{author}/" if author else "")]

@@ -137,14 +137,14 @@ def test_a_key_set_counts_distinct_keys_that_signed_in_full() -> None:
         assert not TWO_OF_THREE.signed(replace(envelope, signatures=left))
 
 
-def test_a_key_set_counts_nothing_beside_which_somebody_else_signed() -> None:
+def test_a_key_set_refuses_an_envelope_with_another_signature() -> None:
     said = statement()
     assert not TWO_OF_THREE.signed(sign_statement(said, A, B, D).envelope)
     assert not TWO_OF_THREE.signed(sign_statement(said, A, B, HybridSigner(C.keys[:1])).envelope)
     assert not TWO_OF_THREE.signed(sign_statement(said, A, B, HybridSigner(D.keys[:1])).envelope)
 
 
-def test_keys_beside_a_set_sign_all_of_them_and_nobody_else() -> None:
+def test_additional_keys_sign_all_together_and_no_others() -> None:
     said, beside = statement(), D.public.halves
     assert TWO_OF_THREE.signed(sign_statement(said, A, B, D).envelope, beside)
     assert not TWO_OF_THREE.signed(sign_statement(said, A, B).envelope, beside)

@@ -24,19 +24,19 @@ def signer_with(*signers: int) -> IdentitySigner:
     return IdentitySigner(SEAT.id, "Institute ES", tuple(SIGNERS[n] for n in signers), KEYS, ())
 
 
-def test_as_many_keys_as_the_member_asks_for_sign_at_once() -> None:
+def test_keys_up_to_the_members_threshold_sign_together() -> None:
     entry = signer_with(0, 2).sign(SAID)
     assert read_party_statement(entry.statement) == SAID
     assert KEYS.signed(entry.envelope)
 
 
-def test_fewer_keys_say_nothing() -> None:
+def test_fewer_keys_than_the_threshold_make_no_statement() -> None:
     with pytest.raises(Refused) as refused:
         signer_with(1).sign(SAID)
     assert refused.value.code == "NOT-A-SIGNER"
 
 
-def test_the_next_signer_sees_what_is_asked_for_and_completes_it() -> None:
+def test_the_next_signer_sees_the_request_and_completes_it() -> None:
     charter = found((node(seat("CH")), node(SEAT))).body
     carried = signer_with(1).begin_ceremony(SAID, charter.data)
     assert not carried.complete

@@ -60,7 +60,7 @@ async def some(coming: Coming, pools: Pools, count: int) -> bytes:
     return got
 
 
-async def test_slices_are_read_as_they_come_and_the_last_one_when_the_whole_is_right(
+async def test_slices_are_read_as_they_arrive_and_the_last_one_after_the_whole_is_verified(
     tmp_path: Path, pools: Pools
 ) -> None:
     coming = Coming(tmp_path / "file")
@@ -76,7 +76,7 @@ async def test_slices_are_read_as_they_come_and_the_last_one_when_the_whole_is_r
 
 
 @pytest.mark.parametrize("size", [1, SLICE, 2 * SLICE])
-async def test_the_end_stays_here_whatever_the_size(tmp_path: Path, pools: Pools, size: int) -> None:
+async def test_the_last_slice_is_held_back_at_any_size(tmp_path: Path, pools: Pools, size: int) -> None:
     coming = Coming(tmp_path / "file", size)
     coming.come(size)
     got: list[bytes] = []
@@ -149,7 +149,7 @@ async def test_bytes_that_changed_on_the_disk_are_not_sent(tmp_path: Path, pools
     assert refused.value.code == "BLOB-CHANGED"
 
 
-async def test_a_reader_goes_on_in_the_store_once_the_import_has_ended(tmp_path: Path, pools: Pools) -> None:
+async def test_a_reader_continues_in_the_store_once_the_import_has_ended(tmp_path: Path, pools: Pools) -> None:
     coming = Coming(tmp_path / "file")
     coming.come(2 * SLICE)
     reading = asyncio.create_task(coming.read(pools))

@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_file_and_each_piece_hashes_to_what_is_written(folder: Path) -> None:
+def test_each_file_and_each_piece_has_the_right_hash(folder: Path) -> None:
     found = take_in(folder)
     assert [entry.path for entry in found.manifest.files] == [
         "1_Pooling/config.json",
@@ -70,7 +70,7 @@ def test_each_file_and_each_piece_hashes_to_what_is_written(folder: Path) -> Non
         assert at == len(data)
 
 
-def test_a_file_hash_that_falls_behind_still_sees_every_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slower_file_hash_still_includes_every_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def __init__(self, data: bytes = b"") -> None:
             self._hasher = hashlib.sha256(data)
@@ -97,7 +97,7 @@ def test_the_index_names_layout_count_and_root_in_the_manifests_order(folder: Pa
         assert layout.root == records_root(found.records[path])
 
 
-def test_files_lead_back_to_where_they_lie(folder: Path) -> None:
+def test_entries_lead_to_the_paths_of_their_files(folder: Path) -> None:
     found = take_in(folder)
     assert found.files["1_Pooling/config.json"] == folder / "1_Pooling" / "config.json"
     assert found.files.keys() == {entry.path for entry in found.manifest.files}
@@ -109,7 +109,7 @@ def test_progress_adds_up_to_every_byte(folder: Path) -> None:
     assert sum(told) == found.manifest.size
 
 
-def test_progress_is_told_by_one_thread_at_a_time(folder: Path) -> None:
+def test_progress_is_reported_by_one_thread_at_a_time(folder: Path) -> None:
     inside = threading.Lock()
 
     def on_progress(_count: int) -> None:
@@ -228,7 +228,7 @@ def test_one_bad_file_stops_the_others(tmp_path: Path) -> None:
     assert sum(done) == 64 * MIB
 
 
-def test_the_error_of_the_bad_file_is_told_also_where_another_one_ends_before_it(
+def test_the_error_of_the_bad_file_is_raised_also_if_another_worker_ends_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("bad", "good"):

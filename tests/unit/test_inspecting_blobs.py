@@ -22,7 +22,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_blob_is_what_its_file_is(tmp_path: Path, name: str) -> None:
+def test_a_blob_is_inspected_like_its_file(tmp_path: Path, name: str) -> None:
     store, data = FolderStore(tmp_path), SAMPLES[name]
     store.put(sha256(data), data)
     found = inspect_blob(store, sha256(data), name, len(data))
@@ -30,10 +30,10 @@ def test_a_blob_is_what_its_file_is(tmp_path: Path, name: str) -> None:
     assert found.format != "unknown"
 
 
-def test_an_empty_file_is_no_blob_and_can_be_looked_into(tmp_path: Path) -> None:
+def test_an_empty_file_is_inspected_without_a_blob(tmp_path: Path) -> None:
     assert inspect_blob(FolderStore(tmp_path), sha256(b""), "empty", 0).format == "empty"
 
 
-def test_a_blob_that_is_not_here_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_blob_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         inspect_blob(FolderStore(tmp_path), sha256(b"x"), "x", 1)

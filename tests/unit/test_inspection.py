@@ -168,7 +168,7 @@ def test_a_malicious_pickle_is_named_and_never_run(protocol: int, tmp_path: Path
         "a model's mark",
     ],
 )
-def test_a_call_is_found_behind_whatever_is_harmless(before: bytes) -> None:
+def test_a_call_is_found_after_harmless_opcodes(before: bytes) -> None:
     assert "pickle" in kinds(look(before + pickle.dumps(Writes(Path("x")), 0)))
 
 
@@ -182,7 +182,7 @@ def test_a_pickle_that_is_read_to_the_bound_counts_as_one_and_is_named() -> None
 @pytest.mark.parametrize(
     "text", [b"cat\ndog\nRun\n", b"config here\nmore\n", b"N.B. this\n", b"(((\n", b"i\nos\nsystem\n", b"csv\n(t\nR\n"]
 )
-def test_prose_and_word_lists_are_no_pickles(text: bytes) -> None:
+def test_texts_and_word_lists_are_no_pickles(text: bytes) -> None:
     assert look(text, "vocab.txt") == Inspection("text")
 
 
@@ -203,12 +203,12 @@ def test_a_configuration_that_asks_for_code_is_named(key: str) -> None:
     assert look(text, "config.json").active == ("remote-code: auto_map imports them/repo--modeling.Evil",)
 
 
-def test_a_configuration_behind_white_space_is_looked_through() -> None:
+def test_a_configuration_after_white_space_is_searched() -> None:
     data = b" " * 5_000 + b'{"auto_map": {"AutoModel": "a.B"}}'
     assert kinds(look(data, "config.json")) == {"remote-code"}
 
 
-def test_texts_that_are_too_large_to_look_through_are_a_finding() -> None:
+def test_texts_that_are_too_large_to_search_are_a_finding() -> None:
     data = b"a: b\n" * 900_000
     assert look(data, "x.yaml").malformed and look(data, "t.jinja").malformed
     assert look(data, "merges.txt").malformed == ()
@@ -233,7 +233,7 @@ def test_a_key_that_is_given_twice_hides_nothing() -> None:
     ],
     ids=["too deep", "not closed", "too many values", "too large"],
 )
-def test_a_configuration_that_cannot_be_looked_through_is_a_finding(data: bytes) -> None:
+def test_a_configuration_that_cannot_be_searched_is_a_finding(data: bytes) -> None:
     assert look(b'{"a":1}' + data, "config.json").malformed
     assert look(b'{"a":1}' + data, "other.json").malformed == ()
 
@@ -282,7 +282,7 @@ def test_archives_within_archives_are_stated_and_not_followed() -> None:
     assert look(inner).active == ("archive: inner.zip is a nested archive",)
 
 
-def test_members_that_are_not_looked_at_are_counted() -> None:
+def test_members_that_are_not_inspected_are_counted() -> None:
     found = look(zipped({f"{n}.txt": b"x" for n in range(520)}))
     assert found.active == ("archive: 8 of 520 members were not inspected",)
 
@@ -293,20 +293,20 @@ def test_an_archive_that_would_write_outside_is_stated() -> None:
     )
 
 
-def test_an_archive_is_found_behind_another_beginning() -> None:
+def test_an_archive_is_found_after_other_bytes() -> None:
     other = weights.gguf({"a": b"A" * 64})
     found = look(zipped(TORCH, before=other), "model.gguf")
     assert (found.format, found.malformed) == ("gguf", ("it is also a zip archive",))
 
 
-def test_a_member_called_otherwise_where_its_bytes_are_is_stated() -> None:
+def test_a_member_with_two_different_names_is_a_finding() -> None:
     data = zipped({"a.txt": b"x"})
     found = look(data.replace(b"a.txt", b"b.txt", 1))
     assert found.malformed == ("zip: a.txt has another name in its local header",)
     assert kinds(found) == {"archive"}
 
 
-def test_a_name_tells_what_there_is_before_there_are_bytes() -> None:
+def test_a_files_name_gives_findings_before_its_bytes_are_here() -> None:
     assert inspect_name("src/modeling.PY").active == ("python",)
     assert inspect_name("chat_template.jinja").active == ("chat-template",)
     assert inspect_name("model.safetensors").active == ()
@@ -324,7 +324,7 @@ class Counting(io.BytesIO):
 
 
 @pytest.mark.parametrize("claimed", [0, 1, 2**31, 2**40, 2**63])
-def test_no_more_is_read_than_agreed_whatever_a_header_claims(claimed: int) -> None:
+def test_no_more_bytes_are_read_than_the_limit_for_any_header(claimed: int) -> None:
     header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 8, claimed)
     data = header + struct.pack("<Q", 1_000_000) * 6_000_000
     file = Counting(data)

@@ -108,7 +108,7 @@ def test_a_statement_signed_by_its_author_is_proven_and_found(logs: Logs) -> Non
     assert proven.inception(OWNER.id) == OWNER.entry.line
 
 
-def test_a_step_tells_which_statements_it_proved(logs: Logs) -> None:
+def test_a_step_reports_which_statements_it_proved(logs: Logs) -> None:
     """Only the parts of a node that read such statements are woken."""
     logs.say(FAR, published())
     assert logs.prover.step(FAR.vkey).predicates == frozenset()
@@ -212,7 +212,9 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
     assert names(logs) == [(FAR.origin, 1)]
 
 
-def test_the_entries_of_a_log_do_not_wait_for_what_others_let_wait(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_entries_of_a_log_do_not_wait_for_parked_lines_of_others(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Anyone can log lines that name an author and have invalid signatures: they are read again whenever the author has
     more keys, and at each start.
     """
@@ -265,7 +267,7 @@ def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
     assert [line.index for line in logs.ledger.proven.about(OWNER.id).found] == [0]
 
 
-def test_an_exact_question_does_not_depend_on_how_many_claim_something(logs: Logs) -> None:
+def test_an_exact_query_does_not_depend_on_the_number_of_other_claims(logs: Logs) -> None:
     """In an earlier version, 1,000 lines of one name@version hid it, and 257 claims made a name ambiguous."""
     flooder = identity("Flooder", algs=CLASSICAL)
     logs.say(FAR, flooder.entry, *(published(flooder, artifact=number) for number in range(1, 400)))
@@ -290,7 +292,7 @@ def test_a_limited_answer_takes_from_every_log_and_says_so(logs: Logs) -> None:
     assert answer.limited and {line.origin for line in answer.found} == {FAR.origin, OTHER.origin}
 
 
-def test_a_node_speaks_once_its_record_is_proven(logs: Logs) -> None:
+def test_statements_of_a_node_count_once_its_record_is_proven(logs: Logs) -> None:
     mine = node(OWNER, "far.example", CLASSICAL)
     artifact = SideObject(sha256(b"artifact 0"), 100)
     hold = sign_hold(mine.record, artifact.digest, artifact, PIECES, mine.online)
@@ -305,7 +307,7 @@ def test_a_node_speaks_once_its_record_is_proven(logs: Logs) -> None:
     assert [line.line for line in logs.ledger.proven.about(artifact.digest).found] == [hold.line]
 
 
-def test_the_intake_goes_on_where_it_stood(tmp_path: Path) -> None:
+def test_the_intake_continues_where_it_was(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     logs = Logs(ledger)
     logs.say(FAR, OWNER.entry, *(published(artifact=number) for number in range(400)))
@@ -330,7 +332,7 @@ def test_a_long_step_proves_what_short_ones_prove(logs: Logs) -> None:
     assert sorted(item.index for item in found if item.vkey == FAR.vkey) == list(range(300))
 
 
-def test_a_seat_proves_what_its_member_said(logs: Logs) -> None:
+def test_a_seat_proves_the_statements_of_its_member(logs: Logs) -> None:
     logs.say(FAR, published())
     logs.prove()
     state = of(OWNER).state

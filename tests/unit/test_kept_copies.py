@@ -172,7 +172,9 @@ async def test_withdrawn_copies_are_read_from_the_ledger_until_the_operator_undo
     assert await copies.withdrawn(EVERY) == {artifact(1)}, "it was held and withdrawn again since"
 
 
-async def test_each_withdrawal_is_told_once_unless_the_artifact_is_held_again(ledger: Ledger, tmp_path: Path) -> None:
+async def test_each_withdrawal_is_reported_once_unless_the_artifact_is_held_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     copies = held_copies(ledger, tmp_path)
     ledger.logs.append(OWN.vkey, [claim(number, 0) for number in range(3)])
     await copies.open()
@@ -204,7 +206,7 @@ async def test_a_round_finds_a_row_that_is_missing_and_one_that_is_older_than_it
         assert state(ledger) == {artifact(0): (True, 0), artifact(1): (True, 3)}
 
 
-async def test_a_start_looks_at_no_file_and_a_round_at_each(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_start_checks_no_file_and_a_round_checks_each(ledger: Ledger, tmp_path: Path) -> None:
     ledger.logs.append(OWN.vkey, [claim(number, 0) for number in range(200)])
     copies = held_copies(ledger, tmp_path)
     await copies.open()
@@ -271,7 +273,7 @@ def publish(ledger: Ledger, count: int) -> None:
         ledger.intake.commit(batch, IntakeResult(OTHER.vkey, tuple(item for item in facts if item is not None)))
 
 
-async def test_a_restart_queues_what_is_lacking_and_reads_no_other_publication(
+async def test_a_restart_queues_lacking_copies_and_reads_no_other_publication(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(ledger, 5)

@@ -232,7 +232,7 @@ def test_new_keys_need_no_cut() -> None:
     assert outcome(newest) == ("pass", 0)
 
 
-def test_each_retired_key_is_held_to_the_rotation_that_retired_it() -> None:
+def test_each_retired_key_is_judged_by_the_rotation_that_retired_it() -> None:
     _, again = SECOND.to("Swiss AI third", cut=[cut(LOG, 10)])
     number_two = parse_rotation(again)[0].digest
     good = under(OLD, ROTATED, again, proofs=[PROOFS[8]])
@@ -252,7 +252,7 @@ def test_a_pinned_rotation_that_is_not_here_is_missing_evidence() -> None:
     assert "missing" in verdict.row("signatures").summary
 
 
-def test_a_pin_leaves_the_other_branches_of_a_dispute_behind() -> None:
+def test_a_pin_decides_between_the_branches_of_a_dispute() -> None:
     thief, alternate = FIRST.to("thief")
     forged = under(case(publisher=replace(SWISS_AI, signer=thief.keys[0])), ROTATED, alternate)
     assert outcome(forged) == ("pass", 0)
@@ -260,7 +260,7 @@ def test_a_pin_leaves_the_other_branches_of_a_dispute_behind() -> None:
     assert outcome(pinning(forged, parse_rotation(alternate)[0].digest)) == ("pass", 0)
 
 
-def test_conflicting_rotations_are_shown_in_their_own_row_and_turn_no_other() -> None:
+def test_conflicting_rotations_are_shown_in_their_own_row_and_change_no_other() -> None:
     _, alternate = FIRST.to("thief")
     disputed, before = under(OLD, ROTATED, alternate).verdict(), under(OLD, ROTATED).verdict()
     row = disputed.row("disputes and advisories")
@@ -271,19 +271,19 @@ def test_conflicting_rotations_are_shown_in_their_own_row_and_turn_no_other() ->
     assert [disputed.row(name).state for name in names] == [before.row(name).state for name in names]
 
 
-def test_a_strangers_quarrel_is_not_shown() -> None:
+def test_a_strangers_disputed_rotation_is_not_shown() -> None:
     somebody = of(identity("Somebody"))
     lines = (somebody.to("one")[1].line, somebody.to("other")[1].line, identity("Somebody").entry.line)
     assert OLD.saying(*lines).verdict() == OLD.verdict()
 
 
-def test_a_rotation_that_leads_on_from_nothing_is_noted() -> None:
+def test_a_rotation_without_a_known_predecessor_is_a_note() -> None:
     assert SECOND.to("Swiss AI third")[1].line not in OLD.claims
     verdict = OLD.saying(SECOND.to("Swiss AI third")[1].line).verdict()
     assert "starts from no known keys" in verdict.row("notes").summary
 
 
-def test_crypto_health_looks_at_the_keys_that_signed_and_at_those_that_led_to_them() -> None:
+def test_crypto_health_judges_the_signing_keys_and_those_of_their_rotations() -> None:
     classical = identity("Classical", "CH", algs=("ed25519",))
     weak = replace(classical, signer=of(classical).to("still classical")[0].keys[0])
     good = case(publisher=weak).saying(of(classical).to("still classical")[1].line)

@@ -47,7 +47,7 @@ def test_the_identity_of_a_keyless_signature_is_returned(tmp_path: Path) -> None
     "identity",
     [KeylessIdentity("other@lab.example", LAB.issuer), KeylessIdentity(LAB.identity, "https://other.example")],
 )
-def test_another_person_or_another_issuer_is_not_whom_the_policy_lists(identity: KeylessIdentity) -> None:
+def test_another_person_or_another_issuer_does_not_match_the_policy(identity: KeylessIdentity) -> None:
     with pytest.raises(Untrusted, match="the signer is not listed by the policy"):
         verify_keyless(SIGNED, (identity,), SITE.trusted_root)
 
@@ -86,12 +86,12 @@ def test_a_bundle_that_does_not_hold_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("root", [b"", b"{}", b"junk"])
-def test_a_trusted_root_that_is_none_tells_nothing(root: bytes) -> None:
+def test_an_invalid_trusted_root_gives_no_result(root: bytes) -> None:
     with pytest.raises(Unavailable, match="the Sigstore trusted root cannot be used"):
         verify_keyless(SIGNED, (LAB,), root)
 
 
-def test_a_folder_is_verified_by_who_signed_it(tmp_path: Path) -> None:
+def test_a_folder_is_verified_by_the_identity_of_its_signer(tmp_path: Path) -> None:
     place = folder(tmp_path / "m", signature=SIGNED)
     verdict = Client(Home(tmp_path / "home")).verify(place, policy=POLICY)
     assert verdict.accepted
@@ -100,7 +100,7 @@ def test_a_folder_is_verified_by_who_signed_it(tmp_path: Path) -> None:
     assert Client(Home(tmp_path / "home")).verify(place, policy=POLICY).exit_status == 3
 
 
-def test_without_the_package_it_is_not_checked_and_never_passes(
+def test_without_the_package_a_keyless_signature_is_not_checked_and_never_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
@@ -112,7 +112,9 @@ def test_without_the_package_it_is_not_checked_and_never_passes(
     assert (verdict.row("signatures").state, verdict.exit_status) == ("not-checked", 5)
 
 
-def test_the_verifier_alone_says_what_it_would_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verifier_alone_names_the_package_that_it_would_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "trusted_root.json").write_bytes(SITE.trusted_root)
     (tmp_path / "policy.toml").write_text(
         'schema = "comity/policy/v1"\n[model_signing]\nsigstore_root = "trusted_root.json"\n'
@@ -124,12 +126,12 @@ def test_the_verifier_alone_says_what_it_would_need(tmp_path: Path, capsys: pyte
     assert "needs the extra [sigstore], which is not available here" in capsys.readouterr().out
 
 
-def test_the_package_is_asked_only_where_the_policy_names_somebody() -> None:
+def test_the_package_is_loaded_only_if_the_policy_names_an_identity() -> None:
     assert keyless_for(Policy()) is None
     assert keyless_for(POLICY) is verify_keyless
 
 
-def test_files_are_compared_with_what_was_signed_all_the_same(tmp_path: Path) -> None:
+def test_files_are_compared_with_the_signed_list_in_any_case(tmp_path: Path) -> None:
     place = folder(tmp_path / "m", {**FILES, ".gitattributes": b""}, signature=SIGNED)
     verdict = verify(collect_evidence(place), POLICY, keyless=verify_keyless)
     assert ".gitattributes: not signed" in verdict.row("bytes").summary

@@ -54,7 +54,7 @@ def test_plain_multi_head_models_are_read_by_their_own_names() -> None:
     assert cache.bytes(1024, 1, 2) == 2 * 12 * 768 * 1024 * 2
 
 
-def test_latent_attention_keeps_one_compressed_vector_and_every_accelerator_all_of_it() -> None:
+def test_latent_attention_keeps_one_compressed_vector_on_every_accelerator() -> None:
     cache = known(KIMI_K2)
     assert (cache.bytes(1, 1, 2), cache.heads) == (61 * 576 * 2, 1)
 
@@ -70,7 +70,7 @@ def test_a_mistral_that_windows_every_layer_keeps_the_window() -> None:
     assert known(MISTRAL).tokens(32_768) == 32 * 32_768
 
 
-def test_the_text_part_of_a_model_that_sees_is_what_counts() -> None:
+def test_only_the_text_part_of_a_vision_model_counts() -> None:
     assert cache_of({"model_type": "llava", "text_config": LLAMA_7B}) == cache_of(LLAMA_7B)
 
 

@@ -63,7 +63,7 @@ def test_a_block_that_fills_the_list_loses_its_oldest_request(ledger: Ledger) ->
     assert ledger.join_requests.count() == MAX_ASKS == len(ledger.join_requests.waiting())
 
 
-def test_of_many_blocks_the_one_with_most_gives_way(ledger: Ledger) -> None:
+def test_the_block_with_most_requests_loses_one(ledger: Ledger) -> None:
     for block in range(10):
         fill(ledger, f"203.0.{block}.0/24", 3)
     fill(ledger, STRANGERS, MAX_ASKS - 10 * 3)
@@ -71,7 +71,7 @@ def test_of_many_blocks_the_one_with_most_gives_way(ledger: Ledger) -> None:
     assert gone is not None and gone.block == STRANGERS
 
 
-def test_nobody_draws_a_request_into_a_crowd(ledger: Ledger) -> None:
+def test_a_repeated_request_stays_charged_to_the_smaller_block(ledger: Ledger) -> None:
     ledger.join_requests.put(who("honest"), (b"card",), ELSEWHERE)
     fill(ledger, STRANGERS, 5)
     kept, _ = ledger.join_requests.put(who("honest"), (b"card",), STRANGERS)
@@ -98,7 +98,7 @@ def test_a_request_kept_by_an_operator_stays(ledger: Ledger, monkeypatch: pytest
             decide(who("honest"))
 
 
-def test_a_request_that_nobody_makes_again_goes(ledger: Ledger, now: list[float]) -> None:
+def test_a_request_that_is_not_repeated_expires(ledger: Ledger, now: list[float]) -> None:
     ledger.join_requests.put(who("gone"), (b"card",), ELSEWHERE)
     ledger.join_requests.put(who("patient"), (b"card",), ELSEWHERE)
     now[0] += EXPIRY - 1

@@ -82,7 +82,7 @@ def copied(tmp_path: Path, one_inode: None) -> Path:
     return tmp_path
 
 
-def test_a_hundred_bit_flips_of_a_hundred_are_found_and_named(sound: Path, copied: Path) -> None:
+def test_all_of_a_hundred_bit_flips_are_found_and_named(sound: Path, copied: Path) -> None:
     pages = (sound / DATABASE_FILE).stat().st_size // PAGE
     choose = random.Random(20261127)
     found = Counter[str]()

@@ -59,7 +59,7 @@ def tampered(sound: bytes, folder: Path, change: str) -> Iterator[Ledger]:
         yield ledger
 
 
-def test_a_sound_log_passes(sound: bytes, tmp_path: Path) -> None:
+def test_an_undamaged_log_passes(sound: bytes, tmp_path: Path) -> None:
     with tampered(sound, tmp_path, "UPDATE logs SET root = root") as ledger:
         ledger.history.verify_right_edge(LOG.origin)
         ledger.history.verify_all(LOG.origin)
@@ -79,7 +79,7 @@ def test_damage_anywhere_is_found_by_the_whole_check(sound: bytes, tmp_path: Pat
     assert refusal.value.code == "LEDGER-CORRUPT"
 
 
-def test_nothing_is_written_to_a_damaged_log_though_nobody_asked_for_the_check(sound: bytes, tmp_path: Path) -> None:
+def test_nothing_is_written_to_a_damaged_log_even_without_a_requested_check(sound: bytes, tmp_path: Path) -> None:
     with tampered(sound, tmp_path, AT_THE_EDGE[0]) as ledger:
         for write in (
             lambda: ledger.logs.append(LOG.origin, [statement_line(600)]),

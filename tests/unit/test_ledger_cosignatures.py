@@ -62,7 +62,7 @@ def size_of(note: SignedNote) -> int:
     return Checkpoint.parse(note.text).size
 
 
-def test_cosignatures_come_back_on_the_note_and_verify(ledger: Ledger) -> None:
+def test_the_note_has_the_cosignatures_and_they_verify(ledger: Ledger) -> None:
     checkpoint = Checkpoint(LOG.origin, SIZES, ledger.history.root(LOG.origin, SIZES))
     made = [cosign(checkpoint, "b.example/cosigner", key, 1_000) for key in (COSIGNER, QUANTUM)]
     assert add(ledger, SIZES, *made) == 2
@@ -71,7 +71,7 @@ def test_cosignatures_come_back_on_the_note_and_verify(ledger: Ledger) -> None:
     assert set(verified_cosigners(note, keys, checkpoint)) == set(keys)
 
 
-def test_the_logs_own_signature_comes_first(ledger: Ledger) -> None:
+def test_the_logs_own_signature_is_the_first(ledger: Ledger) -> None:
     add(ledger, SIZES, line("a"))
     assert ledger.cosignatures.cosigned(LOG.origin).signatures[0].name == LOG.origin
 
@@ -138,7 +138,7 @@ def test_no_note_covers_an_entry_beyond_the_newest_checkpoint(ledger: Ledger) ->
     assert refusal.value.code == "NO-CHECKPOINT"
 
 
-def test_a_size_gives_way_to_a_larger_one_that_has_all_its_cosigners(ledger: Ledger) -> None:
+def test_a_size_is_dropped_for_a_larger_one_with_all_its_cosigners(ledger: Ledger) -> None:
     add(ledger, 10, line("a"), line("b"))
     add(ledger, 20, line("a"), line("b"), line("c"))
     assert names(ledger.cosignatures.cosigned(LOG.origin, 10)) == set()
@@ -172,7 +172,7 @@ def test_every_member_of_the_largest_charter_can_cosign_a_log(ledger: Ledger) ->
     assert names(ledger.cosignatures.cosigned(LOG.origin)) < names(ledger.cosignatures.all(LOG.origin))
 
 
-def test_beyond_the_quota_the_least_cosigned_sizes_give_way_and_never_the_newest(ledger: Ledger) -> None:
+def test_beyond_the_quota_the_least_cosigned_sizes_are_dropped_and_never_the_newest(ledger: Ledger) -> None:
     with_checkpoints(ledger, range(1, SIZES))
     add(ledger, 1, line("x"), line("y"))
     for size in range(2, SIZES + 1):
@@ -220,7 +220,7 @@ def test_one_member_with_many_cosigners_does_not_choose_the_checkpoint(ledger: L
     assert (size_of(best), names(best)) == (20, set(HONEST))
 
 
-def test_nobody_takes_the_name_of_another_members_cosigner(ledger: Ledger) -> None:
+def test_no_member_takes_the_name_of_another_members_cosigner(ledger: Ledger) -> None:
     places = {("honest", key.to_bytes(4, "big")): place for key, place in ((0, 1), (1, 0), (2, 0))}
     ledger.cosignatures.place_by(lambda log: places)
     add(ledger, SIZES, line("honest", key=1), line("honest", key=2))

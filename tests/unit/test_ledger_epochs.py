@@ -25,7 +25,7 @@ def epoch(number: int, body: bytes, prev: Digest | None = None) -> StoredEpoch:
     return StoredEpoch(FEDERATION, number, sha256(body), prev, body, (b"one line", b"another"))
 
 
-def test_an_epoch_comes_back_as_it_was_kept(ledger: Ledger) -> None:
+def test_an_epoch_reads_back_unchanged(ledger: Ledger) -> None:
     kept = epoch(1, b"{}", FEDERATION)
     assert ledger.epochs.add(kept)
     assert ledger.epochs.get(FEDERATION, kept.digest) == kept
@@ -42,7 +42,7 @@ def test_an_epoch_is_kept_once_and_never_changed(ledger: Ledger) -> None:
     assert ledger.epochs.get(FEDERATION, kept.digest).certificate == kept.certificate
 
 
-def test_rivals_stand_side_by_side_in_the_order_of_their_finding(ledger: Ledger) -> None:
+def test_rival_epochs_are_listed_in_the_order_in_which_they_were_found(ledger: Ledger) -> None:
     for body in (b"second in order", b"first in order"):
         ledger.epochs.add(epoch(1, body, FEDERATION))
     found = [name.digest for name in ledger.epochs.all(FEDERATION)]

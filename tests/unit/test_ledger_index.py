@@ -145,7 +145,7 @@ def test_refused_entries_leave_nothing_for_the_intake(ledger: Ledger) -> None:
     assert ledger.intake.next_batch(FAR.vkey).lines == ()
 
 
-def test_a_line_is_found_by_its_digest_wherever_it_was_logged(ledger: Ledger) -> None:
+def test_a_line_is_found_by_its_digest_in_any_log(ledger: Ledger) -> None:
     assert ledger.index.positions(sha256(OWN_LINES[0])) == [
         EntryPosition(OWN.origin, OWN.vkey, 0),
         EntryPosition(FAR.origin, FAR.vkey, 2),

@@ -105,7 +105,7 @@ def test_another_key_under_an_origin_is_another_log(ledger: Ledger) -> None:
     assert (place.origin, place.vkey, place.index) == (FAR.origin, rival.vkey, 0)
 
 
-def test_an_origin_alone_means_the_log_that_was_first_under_it(ledger: Ledger) -> None:
+def test_an_origin_alone_names_its_first_log(ledger: Ledger) -> None:
     ledger.logs.create(FAR.origin, LogKeys.generate(FAR.origin).vkey)
     assert ledger.logs.get(FAR.origin).vkey == FAR.vkey
 
@@ -166,7 +166,7 @@ def test_an_own_log_is_never_mirrored(ledger: Ledger) -> None:
         ledger.logs.advance(OWN.origin, 0, lines, OWN.note_over(lines))
 
 
-def test_a_mirror_follows_what_the_log_has_signed(ledger: Ledger) -> None:
+def test_a_mirror_follows_the_signed_log(ledger: Ledger) -> None:
     lines = statement_lines(0, 600)
     ledger.logs.advance(FAR.origin, 0, lines[:200], FAR.note_over(lines[:200]))
     ledger.logs.advance(FAR.origin, 200, lines[200:], FAR.note_over(lines))
@@ -220,7 +220,7 @@ def test_a_mirror_never_goes_backwards(ledger: Ledger) -> None:
     assert ledger.logs.get(FAR.origin).size == 5
 
 
-def test_of_two_that_advance_from_one_size_the_second_is_told_that_the_log_moved(ledger: Ledger) -> None:
+def test_the_second_of_two_advances_from_one_size_is_refused(ledger: Ledger) -> None:
     lines = statement_lines(0, 5)
     ledger.logs.advance(FAR.origin, 0, lines[:3], FAR.note_over(lines[:3]))
     with pytest.raises(Conflict):
@@ -233,7 +233,7 @@ def test_lines_that_end_before_the_note_are_refused(ledger: Ledger) -> None:
         ledger.logs.advance(FAR.origin, 0, lines[:3], FAR.note_over(lines))
 
 
-def test_staged_entries_are_invisible_until_the_signed_root_comes_out(ledger: Ledger) -> None:
+def test_staged_entries_are_invisible_until_they_give_the_signed_root(ledger: Ledger) -> None:
     lines = statement_lines(0, 700)
     assert ledger.logs.stage(FAR.origin, 0, lines[:300]) == root_over(lines[:300])
     assert ledger.logs.stage(FAR.origin, 300, lines[300:600]) == root_over(lines[:600])
@@ -247,7 +247,7 @@ def test_staged_entries_are_invisible_until_the_signed_root_comes_out(ledger: Le
     ledger.history.verify_all(FAR.origin)
 
 
-def test_staging_a_step_again_replaces_it_and_what_came_after(ledger: Ledger) -> None:
+def test_staging_a_step_again_replaces_it_and_later_ones(ledger: Ledger) -> None:
     lines = statement_lines(0, 600)
     ledger.logs.stage(FAR.origin, 0, [b"bad"] * 600)
     assert ledger.logs.stage(FAR.origin, 0, lines[:100]) == root_over(lines[:100])
@@ -256,7 +256,7 @@ def test_staging_a_step_again_replaces_it_and_what_came_after(ledger: Ledger) ->
     ledger.history.verify_all(FAR.origin)
 
 
-def test_a_bad_staged_step_is_dropped_when_the_root_does_not_come_out(ledger: Ledger) -> None:
+def test_a_bad_staged_step_is_dropped_when_it_does_not_give_the_root(ledger: Ledger) -> None:
     lines = statement_lines(0, 300)
     ledger.logs.stage(FAR.origin, 0, [b"bad", *lines[1:280]])
     with pytest.raises(Untrusted):
@@ -327,7 +327,7 @@ def test_proofs_verify_against_the_roots(ledger: Ledger) -> None:
         verify_consistency(size, there, 520, root_over(lines), growth)
 
 
-def test_a_node_reader_outlives_the_call_that_made_it(ledger: Ledger) -> None:
+def test_a_hash_reader_can_be_used_after_the_call_that_made_it(ledger: Ledger) -> None:
     lines = statement_lines(0, 300)
     ledger.logs.append(OWN.origin, lines)
     node = ledger.history.node_reader(OWN.origin, 300)
@@ -368,7 +368,7 @@ def test_a_tile_that_the_log_has_not_reached_is_not_found(ledger: Ledger) -> Non
             ledger.history.tile(OWN.origin, tile)
 
 
-def test_a_long_answer_ends_early_and_goes_on_from_there(ledger: Ledger) -> None:
+def test_a_long_answer_ends_early_and_is_continued_from_there(ledger: Ledger) -> None:
     lines = [bytes([number % 251]) * 65_535 for number in range(600)]
     ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
     first = ledger.history.entries(FAR.origin, 0, 600)
@@ -376,7 +376,7 @@ def test_a_long_answer_ends_early_and_goes_on_from_there(ledger: Ledger) -> None
     assert first + ledger.history.entries(FAR.origin, len(first), 600) == lines
 
 
-def test_entries_of_several_logs_are_read_in_one_look_and_in_the_order_asked(ledger: Ledger) -> None:
+def test_entries_of_several_logs_are_read_in_one_query_in_the_requested_order(ledger: Ledger) -> None:
     lines = statement_lines(0, 5)
     ledger.logs.append(OWN.origin, lines)
     assert ledger.history.entries_at([(OWN.vkey, 4), (OWN.origin, 0), (OWN.vkey, 4)]) == [lines[4], lines[0], lines[4]]
@@ -392,7 +392,7 @@ def _copies(count: int) -> list[bytes]:
     return [sign_statement(said, signer("somebody")).line for _ in range(count)]
 
 
-def test_a_statement_that_stands_is_not_added_again_in_another_envelope(ledger: Ledger) -> None:
+def test_a_logged_statement_is_not_added_again_in_another_envelope(ledger: Ledger) -> None:
     """All envelopes of one payload are one statement."""
     first, second, third = _copies(3)
     assert len({first, second, third}) == 3

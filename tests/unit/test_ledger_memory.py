@@ -29,7 +29,7 @@ def record(length: int, seed: int) -> PieceRecord:
     return PieceRecord(length, bytes([seed]) * 32)
 
 
-def test_records_come_back_as_they_were_given(ledger: Ledger) -> None:
+def test_records_read_back(ledger: Ledger) -> None:
     records = encode_records([record(PIECE_SIZE, 1), record(10, 2)])
     ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, "fixed-4MiB/1", records)
     assert ledger.pieces.records(BLOB, "fixed-4MiB/1") == records
@@ -65,7 +65,7 @@ def test_records_that_do_not_tile_the_file_are_refused(ledger: Ledger) -> None:
         ledger.pieces.store_records(BLOB, 6, "fixed-4MiB/1", encode_records([record(5, 1)]))
 
 
-def test_a_forgotten_blob_is_found_no_more(ledger: Ledger) -> None:
+def test_a_deleted_blob_is_no_longer_found(ledger: Ledger) -> None:
     ledger.pieces.store_records(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
     ledger.pieces.store_records(OTHER, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
     ledger.pieces.delete_records(BLOB)
@@ -85,12 +85,12 @@ def test_misbehaviour_is_kept_with_the_time_it_was_seen(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("kind", [ROOTS, LEAVES, HISTORY])
-def test_every_kind_of_proof_that_convicts_is_kept(ledger: Ledger, kind: str) -> None:
+def test_every_kind_of_valid_proof_is_kept(ledger: Ledger, kind: str) -> None:
     assert ledger.misbehaviour.add(kind, LOG.origin, LOG.vkey, (note(1), note(2)))
     assert [proof.kind for proof in ledger.misbehaviour.all()] == [kind]
 
 
-def test_the_same_proof_is_kept_once_in_whatever_order_its_parts_come(ledger: Ledger) -> None:
+def test_the_same_proof_is_kept_once_with_its_parts_in_any_order(ledger: Ledger) -> None:
     assert ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(1), note(2)))
     assert not ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(2), note(1)))
     assert len(ledger.misbehaviour.all()) == 1

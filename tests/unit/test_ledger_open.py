@@ -58,7 +58,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database._lock.release()
 
 
-def test_a_second_opener_is_told_that_the_ledger_is_locked(ledger: Ledger, tmp_path: Path) -> None:
+def test_opening_a_locked_ledger_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(Conflict) as refusal:
         opened(tmp_path)
     assert refusal.value.code == "LEDGER-LOCKED"
@@ -77,7 +77,7 @@ def test_a_closed_ledger_opens_again_and_has_everything(tmp_path: Path) -> None:
     second.close()
 
 
-def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
+def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     )
@@ -183,7 +183,7 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
     assert ProvenTables(database).last_number() == 0
 
 
-def test_lines_that_an_earlier_version_stored_come_back_as_they_were(database: Database) -> None:
+def test_lines_that_an_earlier_version_stored_read_back(database: Database) -> None:
     """Also those of a mirrored log that look as if they were compressed: more than one page of them."""
     migrate(database, "0017")
     row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged, weight) VALUES (1, :o, :v, 0, :n, :root, :n, 0)"
@@ -260,7 +260,7 @@ def test_each_connection_keeps_few_pages_in_memory(database: Database) -> None:
         assert connection.scalar(text("PRAGMA cache_size")) == -CACHED_KIB
 
 
-def test_a_reader_sees_one_moment_while_a_writer_goes_on(database: Database) -> None:
+def test_a_reader_sees_one_state_while_a_writer_continues(database: Database) -> None:
     with database.writing("test") as connection:
         connection.execute(text("CREATE TABLE seen (number INTEGER)"))
     count = text("SELECT count(*) FROM seen")
@@ -283,7 +283,7 @@ def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
         assert connection.scalar(text("SELECT count(*) FROM seen")) == 0
 
 
-def test_a_full_disk_refuses_the_write_and_the_ledger_goes_on(ledger: Ledger) -> None:
+def test_a_full_disk_refuses_the_write_and_the_ledger_continues(ledger: Ledger) -> None:
     ledger.logs.append(LOG.origin, statement_lines(0, 1))
     with full_disk(ledger), pytest.raises(OutOfSpace):
         ledger.logs.append(LOG.origin, statement_lines(1, 400))

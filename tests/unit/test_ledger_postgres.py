@@ -83,9 +83,7 @@ def refusal_of(work: Callable[[], object], kind: type[ComityError]) -> ComityErr
     return refusal.value
 
 
-def test_a_second_opener_is_told_that_the_ledger_is_locked(
-    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_opening_a_locked_ledger_is_refused(postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path) -> None:
     assert refusal_of(lambda: opened(postgres, name, tmp_path / "other"), Conflict).code == "LEDGER-LOCKED"
     ledger.close()
     opened(postgres, name, tmp_path / "other").close()
@@ -98,7 +96,9 @@ def wait_for_the_end(ledger: Ledger) -> None:
     assert watched.poll(20_000)
 
 
-def test_without_its_lock_a_ledger_takes_no_write_and_says_why(postgres: Postgres, name: str, ledger: Ledger) -> None:
+def test_without_its_lock_a_ledger_refuses_writes_with_the_reason(
+    postgres: Postgres, name: str, ledger: Ledger
+) -> None:
     ledger.logs.append(LOG.origin, [statement_line(0)])
     assert postgres.end(name, "pg_try_advisory_lock") == 1
     wait_for_the_end(ledger)
@@ -109,7 +109,7 @@ def test_without_its_lock_a_ledger_takes_no_write_and_says_why(postgres: Postgre
     assert ledger.logs.get(LOG.origin).size == 1
 
 
-def test_a_lock_that_goes_during_a_write_takes_the_write_along(postgres: Postgres, name: str, ledger: Ledger) -> None:
+def test_a_lock_lost_during_a_write_undoes_the_write(postgres: Postgres, name: str, ledger: Ledger) -> None:
     def lines(_: object) -> list[bytes]:
         postgres.end(name, "pg_try_advisory_lock")
         wait_for_the_end(ledger)
@@ -119,7 +119,7 @@ def test_a_lock_that_goes_during_a_write_takes_the_write_along(postgres: Postgre
     assert ledger.logs.get(LOG.origin).size == 0
 
 
-def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
+def test_a_writer_that_lost_its_lock_unnoticed_is_excluded(
     postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(ledger._lock), "_check_connection", lambda self: None)
@@ -174,7 +174,7 @@ def configured(postgres: Postgres, empty: str) -> str:
 
 
 @pytest.mark.parametrize("given", ["off", "local", "remote_write", "on", "remote_apply"])
-def test_commits_are_durable_whatever_the_servers_default(postgres: Postgres, configured: str, given: str) -> None:
+def test_commits_are_durable_with_any_default_of_the_server(postgres: Postgres, configured: str, given: str) -> None:
     name = configured
     postgres.admin(f"ALTER DATABASE {name} SET synchronous_commit = {given}")
     with database(postgres.url(name)) as made, made.writing("test") as connection:
@@ -199,7 +199,7 @@ def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres,
     assert (refusal.code, "fsync is off" in refusal.why) == ("LEDGER-FAILED", True)
 
 
-def test_a_pooler_in_between_is_refused(postgres: Postgres, empty: str, tmp_path: Path) -> None:
+def test_a_connection_pooler_is_refused(postgres: Postgres, empty: str, tmp_path: Path) -> None:
     with another_process_named(postgres.folder / SOCKET, tmp_path / SOCKET):
         url = Postgres(tmp_path).url(empty)
         refusal = refusal_of(PostgresDatabase(url, None).lock, Unavailable)
@@ -301,7 +301,7 @@ def locked(database: PostgresDatabase) -> AdvisoryLock:
     return database.lock()
 
 
-def test_a_password_comes_from_its_file_and_from_nowhere_else(
+def test_a_password_is_read_from_its_file_only(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgres.url(postgres.database(owner=KEYED), KEYED)

@@ -169,7 +169,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert "[storage] database" in refusal.hint
 
 
-def test_tables_that_are_migrated_under_a_reader_end_it(postgres: Postgres, name: str, reading: Reading) -> None:
+def test_a_reader_ends_when_its_tables_are_migrated(postgres: Postgres, name: str, reading: Reading) -> None:
     reading.follower.look()
     postgres.admin("UPDATE alembic_version SET version_num = '9999'", name)
     try:
@@ -178,7 +178,7 @@ def test_tables_that_are_migrated_under_a_reader_end_it(postgres: Postgres, name
         postgres.admin(f"UPDATE alembic_version SET version_num = '{NEWEST}'", name)
 
 
-def test_a_ledger_that_went_back_under_a_reader_ends_it(postgres: Postgres, writer: Ledger, reading: Reading) -> None:
+def test_a_reader_ends_when_its_ledger_was_rolled_back(postgres: Postgres, writer: Ledger, reading: Reading) -> None:
     append(writer, 0, 3)
     reading.follower.look()
     append(writer, 3, 4)
@@ -188,16 +188,14 @@ def test_a_ledger_that_went_back_under_a_reader_ends_it(postgres: Postgres, writ
     assert (refusal.code, LOG.origin in refusal.why) == ("LEDGER-REPLACED", True)
 
 
-def test_a_log_with_another_history_under_a_reader_ends_it(
-    postgres: Postgres, writer: Ledger, reading: Reading
-) -> None:
+def test_a_reader_ends_when_a_log_has_another_history(postgres: Postgres, writer: Ledger, reading: Reading) -> None:
     append(writer, 0, 3)
     reading.follower.look()
     postgres.admin("UPDATE logs SET root = decode(repeat('00', 32), 'hex')", SHARED)
     assert refusal_of(reading.follower.look, Unavailable).code == "LEDGER-REPLACED"
 
 
-def test_a_restored_database_under_a_reader_ends_it(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_reader_ends_when_its_database_was_restored(postgres: Postgres, tmp_path: Path) -> None:
     template = postgres.database()
     with closing(Ledger.open(tmp_path, lambda: 1_000, backing=PostgresDatabase(postgres.url(template), None))) as made:
         made.logs.create(LOG.origin, LOG.vkey, own=True)
@@ -215,7 +213,7 @@ def test_a_restored_database_under_a_reader_ends_it(postgres: Postgres, tmp_path
         assert refusal_of(lambda: ledger.logs.get(LOG.origin), Unavailable).code == "LEDGER-REPLACED"
 
 
-def test_a_reader_goes_on_when_the_server_ended_its_connections(
+def test_a_reader_continues_when_the_server_ended_its_connections(
     postgres: Postgres, writer: Ledger, reading: Reading
 ) -> None:
     reading.follower.look()

@@ -60,7 +60,7 @@ def damaged_parts(ledger: Ledger) -> list[DamagedPart]:
 
 
 @pytest.mark.parametrize("change", DAMAGED_LINES)
-def test_damaged_entries_are_mended_with_the_entries_of_a_peer(sound: bytes, tmp_path: Path, change: str) -> None:
+def test_damaged_entries_are_repaired_with_the_entries_of_a_peer(sound: bytes, tmp_path: Path, change: str) -> None:
     part = DAMAGED_LINES[change]
     with tampered(sound, tmp_path, change) as ledger:
         assert damaged_parts(ledger) == [part]
@@ -72,7 +72,7 @@ def test_damaged_entries_are_mended_with_the_entries_of_a_peer(sound: bytes, tmp
 
 
 @pytest.mark.parametrize("change", DAMAGED_HASHES)
-def test_damaged_hashes_are_mended_from_the_entries_that_are_here(sound: bytes, tmp_path: Path, change: str) -> None:
+def test_damaged_hashes_are_repaired_from_the_entries_that_are_here(sound: bytes, tmp_path: Path, change: str) -> None:
     part = DAMAGED_HASHES[change]
     with tampered(sound, tmp_path, change) as ledger:
         assert damaged_parts(ledger) == [part]
@@ -100,7 +100,7 @@ def test_damage_above_the_entries_is_named(sound: bytes, tmp_path: Path, change:
         assert refusal.value.code == "LEDGER-CORRUPT"
 
 
-def test_entries_that_no_checkpoint_covers_are_not_mended(sound: bytes, tmp_path: Path) -> None:
+def test_entries_that_no_checkpoint_covers_are_not_repaired(sound: bytes, tmp_path: Path) -> None:
     with tampered(sound, tmp_path, "DELETE FROM checkpoints") as ledger, pytest.raises(ComityError) as refusal:
         ledger.repair.mend(LAST, LINES[LAST.start : LAST.end])
     assert refusal.value.code == "LEDGER-CORRUPT"

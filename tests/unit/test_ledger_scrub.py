@@ -93,7 +93,7 @@ def flip(folder: Path, text: bytes, at: int = 0) -> None:
         opened_file.write(data)
 
 
-async def test_a_sound_ledger_has_no_damage_and_is_read_once_a_day(folder: Path) -> None:
+async def test_an_undamaged_ledger_has_no_findings_and_is_read_once_a_day(folder: Path) -> None:
     with closing(opened(folder)) as ledger:
         parts = Scrubbed(ledger, folder)
         scrub = parts.scrub()
@@ -135,7 +135,7 @@ async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder:
         assert all(error.hint for error in scrub.damage)
 
 
-async def test_a_part_that_nobody_could_repair_is_repaired_when_a_peer_answers(folder: Path) -> None:
+async def test_an_unrepaired_part_is_repaired_when_a_peer_answers(folder: Path) -> None:
     flip(folder, STORED)
     peers = list[PeerWithLines]()
     with closing(opened(folder)) as ledger:
@@ -160,7 +160,7 @@ async def test_damage_of_a_table_that_no_tree_covers_is_named_with_the_next_step
         assert "comity backup restore" in error.hint
 
 
-async def test_a_pass_goes_on_where_its_budget_ended(folder: Path) -> None:
+async def test_a_pass_continues_where_its_budget_ended(folder: Path) -> None:
     flip(folder, STORED)
     with closing(opened(folder)) as ledger:
         scrub = Scrubbed(ledger, folder).scrub(PeerWithLines(LINES))

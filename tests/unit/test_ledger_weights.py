@@ -59,7 +59,7 @@ def weight(*lines: bytes) -> int:
     return sum(len(line) + LINE_OVERHEAD for line in lines)
 
 
-def test_a_log_of_short_lines_is_charged_for_what_it_takes_on_the_disk(tmp_path: Path) -> None:
+def test_a_log_of_short_lines_is_charged_for_its_size_on_the_disk(tmp_path: Path) -> None:
     who, release = Identity.made("a flood"), Release(b"short\n")
     lines = [who.publish(f"a/b{number}@v1", release) for number in range(500)]
     ledger = Ledger.open(tmp_path, lambda: 1_000)
@@ -114,7 +114,7 @@ def test_the_weight_is_known_after_a_restart_without_reading_the_log(
     again.close()
 
 
-def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> None:
+def test_a_share_is_charged_whole_or_not_at_all_and_permanently(ledger: Ledger) -> None:
     lines = statement_lines(0, 3)
     size = weight(*lines)
     everybody = OutsideQuota(ALL, "", OutsideAmount(100, 10 * size))
@@ -193,7 +193,7 @@ def test_a_short_line_is_parsed_once_and_a_long_line_is_not_kept(monkeypatch: py
     assert parsed == [short, long, long]
 
 
-def test_objects_are_found_however_a_payload_spells_their_name() -> None:
+def test_objects_are_found_with_any_spelling_of_the_payload() -> None:
     usual = parse_entry(naming(1, LARGE)).envelope.payload
     spellings = {
         usual: (LARGE,),

@@ -66,7 +66,7 @@ def test_an_update_from_an_old_state_changes_nothing(ledger: Ledger) -> None:
     assert ledger.witnessed.latest(LOG.verifier) == seen(9)
 
 
-def test_of_many_that_race_from_one_state_exactly_one_moves_it(ledger: Ledger) -> None:
+def test_of_concurrent_updates_from_one_state_exactly_one_succeeds(ledger: Ledger) -> None:
     ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
     together, moved = threading.Barrier(8), []
 
@@ -87,7 +87,7 @@ def test_of_many_that_race_from_one_state_exactly_one_moves_it(ledger: Ledger) -
     assert ledger.witnessed.latest(LOG.verifier) == seen(moved[0])
 
 
-def test_a_log_that_is_held_counts_with_what_is_held(ledger: Ledger) -> None:
+def test_a_mirrored_log_counts_with_its_mirrored_size(ledger: Ledger) -> None:
     lines = statement_lines(0, 4)
     ledger.logs.create(LOG.origin, LOG.vkey)
     ledger.logs.advance(LOG.vkey, 0, lines, LOG.note_over(lines))
@@ -99,7 +99,7 @@ def test_a_log_that_is_held_counts_with_what_is_held(ledger: Ledger) -> None:
     assert ledger.witnessed.latest(LOG.verifier) == held
 
 
-def test_a_log_that_is_held_otherwise_than_it_was_submitted_has_no_state(ledger: Ledger) -> None:
+def test_a_log_mirrored_with_another_history_than_submitted_has_no_state(ledger: Ledger) -> None:
     lines = statement_lines(0, 6)
     ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(4))
     ledger.logs.create(LOG.origin, LOG.vkey)

@@ -36,7 +36,7 @@ from hypothesis import strategies as st
         ("", "", "unknown"),
     ],
 )
-def test_the_answer_is_the_tables(child: str, parent: str, answer: str) -> None:
+def test_every_answer_is_that_of_the_table(child: str, parent: str, answer: str) -> None:
     found = licence_fit(child, parent)
     assert found.answer == answer
     assert found.why
@@ -71,7 +71,7 @@ def test_a_licence_outside_of_the_table_is_never_compatible(listed: str, strange
 
 
 @given(*[st.sampled_from(sorted(FAMILY))] * 2)
-def test_every_pair_has_an_answer_whatever_its_case(child: str, parent: str) -> None:
+def test_every_pair_has_an_answer_in_upper_and_lower_case(child: str, parent: str) -> None:
     assert licence_fit(child, parent).answer == licence_fit(child.upper(), parent.upper()).answer
     if FAMILY[parent] == "permissive":
         assert licence_fit(child, parent).answer == "fits"

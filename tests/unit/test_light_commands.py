@@ -83,7 +83,7 @@ def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> Non
     assert not found
 
 
-def test_a_command_seldom_searches_for_cycles_while_it_loads() -> None:
+def test_a_command_seldom_collects_garbage_while_it_loads() -> None:
     script = (
         "import atexit, gc\nfrom comity_cli.start import start\n"
         "atexit.register(lambda: print(gc.get_threshold()[0]))\nstart()"
@@ -92,7 +92,7 @@ def test_a_command_seldom_searches_for_cycles_while_it_loads() -> None:
     assert ran.stdout.split()[-1] == str(COLLECT_AFTER)
 
 
-def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_collects_garbage_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "node.toml").touch()
     before, frozen, found = gc.get_threshold(), list[str](), list[tuple[int, ...]]()
     monkeypatch.setattr(front_end, "run", lambda *given: found.append(gc.get_threshold()))
@@ -106,7 +106,7 @@ def test_a_node_searches_for_cycles_as_python_does(tmp_path: Path, monkeypatch: 
     assert frozen
 
 
-def test_a_command_that_ends_does_not_search_what_it_loaded_for_cycles() -> None:
+def test_a_command_that_ends_runs_no_garbage_collection() -> None:
     """The memory ends with the process; the garbage collection takes up to 0.1 s."""
     script = (
         "import atexit, gc\nfrom comity_cli.main import main\n"

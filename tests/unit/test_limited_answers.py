@@ -70,7 +70,7 @@ async def test_a_namespace_is_resolved(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("call", ["Resolve", "GetClaims"])
-async def test_an_answer_from_which_a_limit_left_something_out_is_logged_and_counted(
+async def test_an_answer_cut_by_a_limit_is_logged_and_counted(
     bench: Bench, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RESOLVED", 20)

@@ -69,7 +69,7 @@ def test_the_graph_follows_parents_by_digest() -> None:
     assert not found.truncation
 
 
-def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
+def test_a_parent_without_a_publication_is_shown_as_missing() -> None:
     found = graph("c", c=ArtifactClaims((claim("c", "b"),)))
     (missing,) = found.missing
     assert (missing.title, missing.digest, missing.licence) == ("lab/b@v1", digest("b"), None)
@@ -110,7 +110,7 @@ def test_a_parent_that_only_a_derivation_names_is_an_edge_without_claimant() -> 
     assert (edge.claimed_by, edge.relations) == ((), ("quantized",))
 
 
-def test_a_circle_ends_where_it_closes() -> None:
+def test_a_cycle_ends_where_it_closes() -> None:
     found = graph(
         "c",
         c=ArtifactClaims((claim("c", "b"),)),
@@ -130,7 +130,7 @@ def test_two_parents_without_a_digest_are_two_artifacts() -> None:
     assert [node.key for node in found.nodes[1:]] == ["name:lab/a@v1", "name:lab/b@v1"]
 
 
-def test_only_the_edge_that_leads_back_closes_a_circle() -> None:
+def test_only_the_edge_that_leads_back_closes_a_cycle() -> None:
     found = graph(
         "c",
         c=ArtifactClaims((claim("c", "x", "y"),)),
@@ -162,7 +162,7 @@ def test_many_ways_to_one_ancestor_cost_no_more_than_their_edges() -> None:
     assert not [edge for edge in found.edges if edge.closes_cycle]
 
 
-def test_at_the_last_generation_edges_to_what_is_known_are_still_read() -> None:
+def test_at_the_last_generation_edges_to_known_artifacts_are_still_read() -> None:
     known = {digest(f"n{i}"): ArtifactClaims((claim(f"n{i}", f"n{i + 1}", "n0"),)) for i in range(MAX_DEPTH + 1)}
     found = build_graph(digest("n0"), lambda artifact: known.get(artifact, ArtifactClaims()))
     last = digest(f"n{MAX_DEPTH}")
@@ -183,7 +183,7 @@ def test_a_diamond_has_each_artifact_once() -> None:
     assert not [edge for edge in found.edges if edge.closes_cycle]
 
 
-def test_hostile_sizes_are_cut_and_it_says_so() -> None:
+def test_a_graph_of_hostile_size_is_cut_and_the_cut_is_reported() -> None:
     deep: dict[Digest, ArtifactClaims] = {
         digest(f"n{i}"): ArtifactClaims((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)
     }
@@ -218,7 +218,7 @@ def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> Non
     assert {edge.licence.answer for edge in found.edges} == {"unknown"}
 
 
-def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
+def test_different_licences_of_several_publishers_make_it_unknown() -> None:
     two = (claim("a", licence="CC-BY-NC-4.0"), claim("a", licence="MIT", by="Other"))
     unknown = LicenceFit("unknown", "publishers claim different licences")
     found = graph("b", b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims(two))
@@ -230,7 +230,7 @@ def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
     assert edge.licence == unknown
 
 
-def test_the_licence_of_an_artifact_that_nobody_describes_is_missing() -> None:
+def test_the_licence_of_an_artifact_without_a_publication_is_missing() -> None:
     missing = LicenceFit("unknown", "the licence of one artifact is missing")
     (upward,) = graph("b", b=ArtifactClaims((claim("b", "a", licence="MIT"),))).edges
     (downward,) = graph("b", b=ArtifactClaims((), (word("b", "a"),)), a=ArtifactClaims((claim("a"),))).edges
@@ -276,13 +276,13 @@ def test_the_row_passes_where_every_parent_is_described() -> None:
     assert {fact.basis for fact in whole.facts} == {"claimed"}
 
 
-def test_no_parent_is_the_publishers_word() -> None:
+def test_no_parent_is_the_publishers_claim() -> None:
     alone = row(case())
     assert (alone.state, alone.summary) == ("pass", "the publisher names no parent")
     assert [fact.basis for fact in alone.facts] == ["claimed"]
 
 
-def test_a_derivation_is_its_signers_word() -> None:
+def test_a_derivation_is_its_signers_claim() -> None:
     checker = identity("Checking lab", "ES")
     line = derived_line(CHILD.artifact, BASE)
     told = CHILD.saying(BASE_LINE, checker.entry.line, line)
@@ -293,7 +293,7 @@ def test_a_derivation_is_its_signers_word() -> None:
     assert "101 tensors reproduced bit for bit (62 copy, 39 q8_0)" in fact.text
 
 
-def test_of_many_who_derived_it_one_is_named_and_the_others_are_counted() -> None:
+def test_of_many_deriving_parties_one_is_named_and_the_others_are_counted() -> None:
     for count, more in ((1, ""), (2, " and 1 more"), (3, " and 2 more")):
         checkers = [identity(f"Checking lab {number}", "ES") for number in range(count)]
         lines = [checker.entry.line for checker in checkers]
@@ -334,13 +334,13 @@ def test_a_lineage_that_was_not_read_to_its_end_is_unknown_and_says_so() -> None
     assert [f.basis for f in long.facts if f.text == f"more is claimed than was read: {limit}"] == ["stale or absent"]
 
 
-def test_a_derivation_that_nobody_proves_is_a_note_and_no_fact() -> None:
+def test_an_unproven_derivation_is_a_note_and_no_fact() -> None:
     told = CHILD.saying(BASE_LINE, derived_line(CHILD.artifact, BASE))
     assert row(told) == row(CHILD.saying(BASE_LINE))
     assert "derived" in told.verdict().row("notes").summary
 
 
-def test_a_node_may_say_that_it_derived_it() -> None:
+def test_a_node_may_claim_a_derivation() -> None:
     _, node, *_ = nodes(4)
     said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
     good = sign_derived(replace(said, by=node.record.node), node.online).line
@@ -349,7 +349,7 @@ def test_a_node_may_say_that_it_derived_it() -> None:
     assert row(CHILD.saying(BASE_LINE, forged)) == row(CHILD.saying(BASE_LINE))
 
 
-def test_a_parent_that_its_publisher_does_not_name_is_said_to_be_so() -> None:
+def test_a_parent_that_the_publisher_does_not_name_is_reported_as_such() -> None:
     checker = identity("Checking lab", "ES")
     plain = case()
     told = plain.saying(BASE_LINE, checker.entry.line, derived_line(plain.artifact, BASE))
@@ -453,7 +453,7 @@ def test_two_artifacts_that_are_claimed_to_be_made_from_one_another_are_named() 
 
 
 @pytest.mark.parametrize("name", ["swiss-ai/base@v1", "elsewhere/base@v1"])
-def test_a_stranger_who_publishes_the_parents_bytes_under_other_terms_changes_nothing(name: str) -> None:
+def test_a_strangers_publication_of_the_parents_bytes_under_other_terms_changes_nothing(name: str) -> None:
     _, theirs = parent("CC-BY-NC-4.0", STRANGER, name)
     flooded = demanding(CHILD.saying(BASE_LINE, STRANGER.entry.line, theirs), "refuse_licence_conflicts")
     assert row(flooded).state == "pass"
@@ -549,7 +549,7 @@ def test_statements_without_an_author_or_without_its_keys_describe_nothing() -> 
     assert not parent_node((theirs, nobody, STRANGER.entry.line)).missing
 
 
-def test_the_root_is_what_the_chosen_publication_says_of_it() -> None:
+def test_the_root_is_described_by_the_chosen_publication() -> None:
     again = release(PARENT_FILES, by=STRANGER, name="elsewhere/base@v1", spdx="CC-BY-NC-4.0")[1].line
     readings = read_claims([BASE_LINE, again, OWNER.entry.line, STRANGER.entry.line], BASE)
     assert len(readings.publications) == 2
@@ -571,7 +571,7 @@ def test_the_order_of_claims_changes_no_row() -> None:
     assert row(replace(CHILD, claims=tuple(mixed))) == expected
 
 
-def test_lineage_never_turns_the_rows_that_more_evidence_cannot_turn() -> None:
+def test_lineage_never_changes_the_rows_that_more_evidence_cannot_change() -> None:
     before = CHILD.verdict()
     checker = identity("Checking lab", "ES")
     after = CHILD.saying(BASE_LINE, checker.entry.line, derived_line(CHILD.artifact, BASE, exact=False)).verdict()

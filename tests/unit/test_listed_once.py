@@ -41,7 +41,7 @@ def test_a_search_shows_the_same_bytes_under_one_name_once(monkeypatch: pytest.M
     assert rows[0].endswith("verified here")
 
 
-def test_statements_of_one_kind_and_author_are_one_row_with_all_places() -> None:
+def test_statements_of_one_kind_and_author_are_one_row_with_all_indexes() -> None:
     said = (
         ArtifactStatement("published", "Inst", (("node-ch/log", 3),)),
         ArtifactStatement("hold", "node-ch", (("node-ch/log", 4),)),

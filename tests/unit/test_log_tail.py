@@ -54,7 +54,7 @@ def test_the_newest_entries_are_shown_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert indexes(tail(monkeypatch, GrowingLog(0))) == []
 
 
-def test_entries_that_come_are_shown_and_a_node_that_is_down_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_entries_are_shown_and_a_node_that_is_down_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = tail(monkeypatch, GrowingLog(2, 2, None, 5, most=2), "--follow", "1")
     assert indexes(ran) == [0, 1, 2, 3, 4]
     assert "no node answers" in ran.output

@@ -59,7 +59,7 @@ def test_a_slow_member_gives_way_to_an_untried_one_and_then_to_a_faster_one() ->
     turns.finish(quick, TURN_SECONDS + 61)
 
 
-def test_nobody_keeps_a_log_for_ever_whatever_rate_it_shows() -> None:
+def test_no_member_keeps_a_log_forever_at_any_rate() -> None:
     turns = LogTurns(5)
     for member, at in ((A, 0.0), (B, 1.0)):
         turn = turns.begin(LOG, member, at)
@@ -123,7 +123,7 @@ def link(member: Digest) -> Any:
 HEAD: Any = SimpleNamespace(log=LOG, key=None, origin="", checkpoint=SimpleNamespace(size=1))
 
 
-async def test_two_peers_that_show_a_log_at_once_never_both_bring_it_on() -> None:
+async def test_two_peers_never_advance_one_log_at_the_same_time() -> None:
     quotas, at_once = _Waiting(), list[int]()
     followed = mirror(quotas)
     under_way = 0
@@ -157,7 +157,7 @@ async def test_a_failure_of_this_machine_counts_against_no_peer(error: ComityErr
             return
 
 
-async def test_a_turn_that_is_put_off_ends_and_is_no_failure() -> None:
+async def test_an_interrupted_turn_ends_and_is_no_failure() -> None:
     quotas = _Waiting()
     followed = mirror(quotas)
     task = asyncio.create_task(followed._catch_up(link(A), HEAD, 1))

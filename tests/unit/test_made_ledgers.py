@@ -33,7 +33,7 @@ def test_a_repeated_ledger_has_the_tables_indices_and_rows_of_a_migrated_one(tmp
     assert made(tmp_path / "repeated", repeat) == made(tmp_path / "migrated", migrate)
 
 
-def test_a_ledger_that_exists_is_left_to_the_migrations(tmp_path: Path) -> None:
+def test_an_existing_ledger_runs_the_migrations(tmp_path: Path) -> None:
     Ledger.open(tmp_path, lambda: 0).close()
     Ledger.open(tmp_path, lambda: 0).close()
     with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as it:

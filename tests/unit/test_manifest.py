@@ -44,7 +44,7 @@ def test_an_artifact_without_files_is_an_artifact() -> None:
     assert Manifest.parse(Manifest(()).encode()) == Manifest(())
 
 
-def test_files_stand_in_the_order_of_their_utf8_bytes() -> None:
+def test_files_are_in_the_order_of_their_utf8_bytes() -> None:
     # In UTF-16 order, which RFC 8785 uses for members, U+1F600 would come first.
     paths = ["B", "a-b", "a.b", "a/b", "a0", "\ufb33", "\U0001f600"]
     assert [entry.path for entry in Manifest.of(listing(*reversed(paths))).files] == paths

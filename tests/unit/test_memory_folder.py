@@ -28,16 +28,16 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
-def test_a_folder_with_room_is_taken(tmp_path: Path, memory: Path) -> None:
+def test_a_folder_with_space_is_used(tmp_path: Path, memory: Path) -> None:
     assert memory_folder({}, tmp_path, memory) == tmp_path
 
 
-def test_a_folder_that_somebody_chose_is_kept(tmp_path: Path, memory: Path) -> None:
+def test_a_folder_that_the_user_chose_is_kept(tmp_path: Path, memory: Path) -> None:
     assert memory_folder({"TMPDIR": "/elsewhere"}, tmp_path, memory) is None
 
 
 @pytest.mark.parametrize("lacks", [{"f_bavail": (ROOM >> 12) - 1}, {"f_flag": os.ST_NOEXEC}], ids=["room", "programs"])
-def test_a_folder_without_room_or_programs_is_not_taken(
+def test_a_folder_without_space_or_execution_is_not_used(
     tmp_path: Path, memory: Path, disk: SimpleNamespace, lacks: dict[str, int]
 ) -> None:
     vars(disk).update(lacks)
@@ -51,7 +51,7 @@ def test_too_little_memory_is_left_to_the_tests(tmp_path: Path, text: str) -> No
     assert memory_folder({}, tmp_path, memory) is None
 
 
-def test_where_memory_is_not_told_the_disk_is_used(tmp_path: Path) -> None:
+def test_if_the_memory_is_unknown_the_disk_is_used(tmp_path: Path) -> None:
     assert memory_folder({}, tmp_path, tmp_path / "nothing") is None
 
 

@@ -72,7 +72,7 @@ def test_a_rule_fits_where_each_of_its_conditions_does(fitting: str, other: str)
             assert fits(f"{fitting}\n{also}") and not fits(f"{other}\n{also}")
 
 
-def test_nobody_published_what_was_mirrored_and_what_was_published_has_no_upstream() -> None:
+def test_a_mirrored_artifact_has_no_publisher_and_a_published_one_no_upstream() -> None:
     mirrored = replace(OBSERVED, conditions=Conditions(licence="Gemma"))
     assert MirrorClaim.of(mirrored) == MirrorClaim("hf:org/tiny", COMMIT, None, "Gemma", "org")
     assert MirrorClaim.of(OBSERVED).licence == ""
@@ -134,7 +134,7 @@ def test_conditions_that_contradict_one_another_are_refused_and_a_single_value_i
 
 
 @pytest.mark.parametrize("key", ["repositories", "versions", "publishers", "organisations", "licences", "formats"])
-def test_an_empty_list_is_no_condition_that_everything_fits(key: str) -> None:
+def test_an_empty_list_as_a_condition_is_refused(key: str) -> None:
     assert why(f'do = "copy"\n{key} = []').startswith(f"rule '0': {key} must be a list")
 
 
@@ -166,7 +166,7 @@ def test_quotas_are_those_of_rules_and_of_all_together() -> None:
     assert (bool(MirrorQuotas(found.quotas)), bool(MirrorQuotas({}))) == (True, False)
 
 
-def test_a_rule_may_copy_what_is_left_of_its_own_quota_and_of_that_of_all() -> None:
+def test_a_rule_may_copy_up_to_the_rest_of_its_own_quota_and_of_the_common_one() -> None:
     quotas = MirrorQuotas({ALL: 10, "a": 6})
     assert [quotas.room(rule) for rule in ("a", "b", ALL)] == [6, 10, 10]
     quotas.charge("b", 5)
@@ -180,7 +180,7 @@ def test_a_rule_may_copy_what_is_left_of_its_own_quota_and_of_that_of_all() -> N
     assert quotas.room("a") == 5
 
 
-def test_quotas_that_were_made_smaller_leave_no_room_and_refuse_only_what_needs_some() -> None:
+def test_reduced_quotas_refuse_only_artifacts_that_need_space() -> None:
     quotas = MirrorQuotas({"a": 3, "b": 5})
     quotas.load({"a": 4, "gone": 100})
     assert (quotas.room("a"), quotas.room("b"), quotas.room("gone"), quotas.room(ALL)) == (0, 5, None, None)

@@ -126,7 +126,7 @@ def test_the_name_alone_tells_whether_a_rule_may_copy() -> None:
         "default = 'skip'\n# \xff",
     ],
 )
-def test_rules_that_are_none_are_refused(text: str) -> None:
+def test_invalid_rules_are_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         rules(text.encode("latin-1"))
     assert refused.value.code == "MIRROR-RULES"
@@ -211,7 +211,7 @@ def test_a_pattern_without_wildcards_fits_itself_alone(pattern: str, name: str) 
         assert decision.copy == (name == pattern)
 
 
-async def test_a_node_copies_what_its_rules_say_and_reads_a_manifest_only_for_that(tmp_path: Path) -> None:
+async def test_a_node_copies_by_its_rules_and_reads_a_manifest_only_if_they_need_it(tmp_path: Path) -> None:
     file = tmp_path / "mirror.toml"
 
     def wanted(text: str) -> WantedArtifacts:

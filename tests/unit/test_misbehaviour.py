@@ -44,59 +44,59 @@ def history(of: MemoryTree, old: int, new: int) -> bytes:
     return history_part(of.root(old), consistency_proof(old, new, of.node), LOG.note(new, of.root(new)))
 
 
-def test_two_roots_for_one_size_convict() -> None:
+def test_two_roots_for_one_size_are_a_proof() -> None:
     verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5)), LOG.verifier)
     verify_misbehaviour(ROOTS, (note(OTHER, 5), note(ONE, 5)), LOG.verifier)
 
 
-def test_one_root_or_two_sizes_do_not() -> None:
+def test_one_root_or_two_sizes_are_no_proof() -> None:
     for parts in ((note(ONE, 5), note(ONE, 5)), (note(ONE, 5), note(OTHER, 6)), (note(ONE, 2), note(OTHER, 2))):
         with pytest.raises(Untrusted):
             verify_misbehaviour(ROOTS, parts, LOG.verifier)
 
 
-def test_notes_of_another_log_convict_nobody() -> None:
+def test_notes_of_another_log_prove_nothing() -> None:
     other = LogKeys.generate(LOG.origin)
     with pytest.raises(Untrusted):
         verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5, other)), LOG.verifier)
 
 
-def test_two_leaves_at_one_place_convict() -> None:
+def test_two_leaves_at_one_index_are_a_proof() -> None:
     verify_misbehaviour(LEAVES, (leaf(ONE, 2, 7), leaf(OTHER, 2, 8)), LOG.verifier)
 
 
-def test_one_leaf_or_two_places_do_not() -> None:
+def test_one_leaf_or_two_indexes_are_no_proof() -> None:
     for parts in ((leaf(ONE, 1, 7), leaf(OTHER, 1, 8)), (leaf(ONE, 2, 7), leaf(OTHER, 3, 8))):
         with pytest.raises(Untrusted):
             verify_misbehaviour(LEAVES, parts, LOG.verifier)
 
 
 @pytest.mark.parametrize("old", range(3, 8))
-def test_a_tree_that_began_otherwise_convicts(old: int) -> None:
+def test_a_tree_with_another_beginning_is_a_proof(old: int) -> None:
     verify_misbehaviour(HISTORY, (note(ONE, old), history(OTHER, old, 8)), LOG.verifier)
     verify_misbehaviour(HISTORY, (history(OTHER, old, 8), note(ONE, old)), LOG.verifier)
 
 
 @pytest.mark.parametrize("old", range(1, 8))
-def test_a_tree_that_grew_does_not(old: int) -> None:
+def test_a_tree_that_grew_is_no_proof(old: int) -> None:
     with pytest.raises(Untrusted):
         verify_misbehaviour(HISTORY, (note(OTHER, old), history(OTHER, old, 8)), LOG.verifier)
 
 
-def test_a_forged_beginning_does_not_convict() -> None:
+def test_a_forged_beginning_is_no_proof() -> None:
     forged = history_part(ONE.root(5), consistency_proof(5, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
     with pytest.raises(Untrusted):
         verify_misbehaviour(HISTORY, (note(OTHER, 5), forged), LOG.verifier)
 
 
 @pytest.mark.parametrize("part", (b"", b"\x00" * 32, b"\x00" * 32 + b"\xff", b"\x00" * 33, note(ONE, 5)))
-def test_rubbish_convicts_nobody(part: bytes) -> None:
+def test_arbitrary_bytes_prove_nothing(part: bytes) -> None:
     for kind in (ROOTS, LEAVES, HISTORY, "rumour"):
         with pytest.raises(ComityError):
             verify_misbehaviour(kind, (part, note(ONE, 5)), LOG.verifier)
 
 
-def test_a_leaf_that_its_tree_does_not_hold_convicts_nobody() -> None:
+def test_a_leaf_that_its_tree_does_not_have_proves_nothing() -> None:
     """The note is signed, but its tree has another leaf at that index."""
     proof = TlogProof(2, inclusion_proof(2, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
     invented = leaf_part(leaf_hash(b"invented"), proof)
@@ -132,14 +132,14 @@ def padded_history(of: MemoryTree, old: int, new: int) -> bytes:
     ],
     ids=["roots", "leaves", "history", "history the other way"],
 )
-def test_a_proof_is_kept_without_what_makes_it_large(
+def test_a_proof_is_kept_in_its_minimal_form(
     kind: str, padded_parts: tuple[bytes, bytes], parts: tuple[bytes, bytes]
 ) -> None:
     assert sum(map(len, padded_parts)) > 1_000_000
     assert minimal_misbehaviour(kind, padded_parts, LOG.verifier) == parts
 
 
-def test_signatures_of_others_are_left_out_wherever_they_stand() -> None:
+def test_signatures_of_others_are_left_out_at_any_position() -> None:
     other = LogKeys.generate("log.example/log")
     parts = []
     for data in (note(ONE, 5), note(OTHER, 5)):
@@ -172,7 +172,7 @@ def test_a_proof_has_a_known_kind_and_two_parts() -> None:
         verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5), note(OTHER, 5)), LOG.verifier)
 
 
-def test_a_history_has_as_many_hashes_as_it_says() -> None:
+def test_a_history_has_the_stated_number_of_hashes() -> None:
     """It is truncated, or counts more hashes than a proof may have, or counts one hash more than there are."""
     whole = history(OTHER, 5, 8)
     smaller, count = note(ONE, 5), whole[32]

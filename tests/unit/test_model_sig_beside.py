@@ -17,7 +17,7 @@ SIGNATURE = b'{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}'
 GOOD = case()
 
 
-def test_a_signature_beside_the_artifact_fails_no_row_and_is_said_in_a_fact(tmp_path: Path) -> None:
+def test_a_signature_beside_the_artifact_fails_no_row_and_is_named_in_a_fact(tmp_path: Path) -> None:
     folder = GOOD.write(tmp_path)
     (folder / MODEL_SIG).write_bytes(SIGNATURE)
     evidence = collect_evidence(folder)

@@ -113,14 +113,14 @@ def test_the_policy_table_is_read_whole() -> None:
         ('key = ["lab.pub"]', "did you mean 'keys'?"),
     ],
 )
-def test_a_policy_table_that_could_not_mean_what_it_says_is_refused(text: str, why: str) -> None:
+def test_an_invalid_policy_table_is_refused(text: str, why: str) -> None:
     with pytest.raises(Malformed) as caught:
         read(text)
     assert why in str(caught.value)
 
 
 @pytest.mark.parametrize("moment", ["1970-01-02 00:00:00", "2040-01-02 00:00:00"])
-def test_no_clock_has_a_say_in_how_a_certificate_is_judged(tmp_path: Path, moment: str) -> None:
+def test_no_clock_decides_about_a_certificate(tmp_path: Path, moment: str) -> None:
     faketime = needs("faketime", unlock="apt-get install faketime")
     root = Authority.root()
     place = folder(tmp_path / "m", signature=root.below().leaf(years=(2024, 2027)).sign())

@@ -79,7 +79,7 @@ def test_a_folder_that_was_changed_after_signing_fails_bytes(
     assert verdict.row("signatures").state == "fail"
 
 
-def test_a_list_that_nobody_the_owner_knows_has_signed_says_nothing() -> None:
+def test_a_list_signed_by_unknown_keys_proves_nothing() -> None:
     verdict = alone(policy=NOBODY)
     assert states(verdict) == ("pass", "unknown", "unknown")
     assert verdict.exit_status == 5
@@ -148,7 +148,7 @@ def published(policy: Policy, signature: bytes | None = None) -> Verdict:
     return verify(replace(PUBLISHED.evidence, model_sig=data), policy)
 
 
-def test_beside_a_publication_that_stands_it_is_one_more_fact() -> None:
+def test_beside_a_valid_publication_a_model_sig_is_one_more_fact() -> None:
     both = replace(PUBLISHED.policy, model_signing=ALONE.model_signing)
     row = published(both).row("signatures")
     assert row.state == "pass"
@@ -166,7 +166,7 @@ def test_a_model_sig_that_the_manifest_lists_is_one_of_its_files() -> None:
     assert not [fact for fact in row.facts if "beside" in fact.text]
 
 
-def test_one_that_fails_takes_nothing_from_a_publication_unless_the_owner_requires_one() -> None:
+def test_a_failed_model_sig_does_not_fail_a_publication_unless_the_owner_requires_one() -> None:
     both = replace(PUBLISHED.policy, model_signing=ALONE.model_signing)
     bad = flipped(PUBLISHED.files[MODEL_SIG])
     assert published(both, bad).row("signatures").state == "pass"
@@ -186,7 +186,7 @@ def test_a_listed_key_signs_where_the_publisher_is_not_the_one_that_the_policy_n
     assert states(verdict, "signatures", "key policy", "transparency") == ("pass", "fail", "unknown")
 
 
-def test_beside_a_publication_that_is_lacking_both_are_told() -> None:
+def test_beside_a_missing_publication_both_findings_are_shown() -> None:
     unproven = replace(PUBLISHED.evidence, claims=(), model_sig=PUBLISHED.files[MODEL_SIG])
     row = verify(unproven, PUBLISHED.policy).row("signatures")
     assert row.summary == f"no published statement about it; model.sig by an unlisted key, {PUBLIC.hint[:16]}"
@@ -215,7 +215,7 @@ def expired(**policy: Any) -> tuple[Evidence, Policy]:
     return evidence, replace(made.policy, model_signing=rule, **policy)
 
 
-def test_a_certificate_that_has_run_out_passes_by_when_cosigners_had_seen_its_signature() -> None:
+def test_an_expired_certificate_passes_by_the_time_at_which_cosigners_saw_its_signature() -> None:
     evidence, policy = expired()
     row = verify(evidence, policy).row("signatures")
     assert row.state == "pass"
@@ -227,12 +227,12 @@ def test_a_certificate_that_has_run_out_passes_by_when_cosigners_had_seen_its_si
 @pytest.mark.parametrize(
     "policy", [{"cosigners": CosignerRule(4)}, {"pins": ()}, {"freshness": None, "pins": ()}], ids=str
 )
-def test_too_few_cosigners_tell_no_time(policy: dict[str, object]) -> None:
+def test_too_few_cosigners_give_no_time(policy: dict[str, object]) -> None:
     evidence, asked = expired(**policy)
     assert verify(evidence, asked).row("signatures").state in ("fail", "not-checked")
 
 
-def test_cosigners_of_an_artifact_without_this_signature_say_nothing_about_it() -> None:
+def test_cosigners_of_an_artifact_without_this_signature_do_not_date_it() -> None:
     evidence, policy = expired()
     other = case(time=posix(2021))
     beside = replace(other.evidence, model_sig=evidence.model_sig)
@@ -242,7 +242,7 @@ def test_cosigners_of_an_artifact_without_this_signature_say_nothing_about_it() 
     assert verify(swapped, replace(policy, pins=listed.policy.pins)).row("signatures").state == "fail"
 
 
-def test_time_of_the_policy_judges_certificates_too() -> None:
+def test_the_policys_time_decides_about_certificates_too() -> None:
     root = Authority.root()
     data = root.below().leaf(years=(2024, 2027)).sign()
     rule = ModelSigningRule(roots=parse_roots(root.pem))

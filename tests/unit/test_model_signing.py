@@ -77,7 +77,7 @@ def test_a_key_that_the_policy_does_not_list_is_unknown_and_never_passes(rule: M
     [{}, {"hint": None}, {"rawBytes": "PEM", "keyDetails": "PKIX_ECDSA_P256_SHA_256"}],
     ids=["no hint", "null", "the key itself, as before version 1.1"],
 )
-def test_a_listed_key_is_found_however_the_bundle_names_it(given: dict[str, Any]) -> None:
+def test_a_listed_key_is_found_by_every_kind_of_hint(given: dict[str, Any]) -> None:
     pem = {**given, "rawBytes": base64.b64encode(PUBLIC.pem).decode()} if given.get("rawBytes") else given
     data = changed(GOOD, lambda document: document["verificationMaterial"].update(publicKey=pem))
     assert outcome(data).startswith("pass/")
@@ -141,7 +141,7 @@ def first_resource(**members: Any) -> Callable[[Any], None]:
         (first_resource(digest="00"), "a sha256 digest has 64 lower-case hex digits"),
     ],
 )
-def test_a_list_that_its_signer_got_wrong_fails(change: Callable[[Any], None], why: str) -> None:
+def test_a_list_with_a_signers_mistake_fails(change: Callable[[Any], None], why: str) -> None:
     text = outcome(resigned(change))
     assert text.startswith("fail/false: ")
     assert why in text
@@ -163,7 +163,7 @@ def test_a_member_of_a_resource_that_the_format_allows_is_passed_over() -> None:
         ({"deep/model.sig": b""}, "deep/model.sig: not signed (1 in all)"),
     ],
 )
-def test_a_folder_that_is_not_what_was_signed_fails(change: dict[str, bytes | None], what: str) -> None:
+def test_a_folder_with_other_files_than_signed_fails(change: dict[str, bytes | None], what: str) -> None:
     text = outcome(GOOD, of_files(change))
     assert text.startswith("fail/false: ")
     assert what in text
@@ -182,7 +182,7 @@ def test_links_and_devices_are_not_the_signed_files(kind: Any) -> None:
     assert "config.json" in outcome(GOOD, files)
 
 
-def test_the_owner_alone_can_let_unsigned_files_be() -> None:
+def test_only_the_owner_can_allow_unsigned_files() -> None:
     files = of_files({".gitattributes": b"a", "logs/1.txt": b"b"})
     rule = replace(RULE, unsigned=(".gitattributes", "logs/"))
     judged = judge(GOOD, files, rule)
@@ -219,7 +219,7 @@ def test_files_left_out_on_request_are_partial_and_nothing_else() -> None:
     assert outcome(GOOD, of_files({"config.json": None, "x": b""}), partial=True).startswith("fail/")
 
 
-def test_nobody_looked_at_the_files() -> None:
+def test_without_hashed_files_the_check_is_incomplete() -> None:
     assert judge(GOOD, None, RULE).state == "not-checked"
     assert judge(flipped(GOOD), None, RULE).state == "fail"
 

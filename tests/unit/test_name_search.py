@@ -66,7 +66,7 @@ def every(ledger: Ledger, words: Sequence[str]) -> list[ListedPublication]:
     return [item for item in ledger.proven.listed(None, 1_000) if all(word in item.name for word in words)]
 
 
-def test_pages_have_each_publication_with_the_words_once_in_the_order_of_the_list(ledger: Ledger) -> None:
+def test_pages_list_each_matching_publication_once_in_order(ledger: Ledger) -> None:
     for words, limit in itertools.product(WORDS, (1, 5, 50)):
         found, after = list[ListedPublication](), None
         while True:
@@ -79,7 +79,7 @@ def test_pages_have_each_publication_with_the_words_once_in_the_order_of_the_lis
         assert found == every(ledger, words), (words, limit)
 
 
-def test_names_with_words_are_listed_in_order_or_said_to_be_many(ledger: Ledger) -> None:
+def test_matching_names_are_listed_in_order_or_reported_as_too_many(ledger: Ledger) -> None:
     for words in WORDS:
         names = sorted({item.name.rpartition("@")[0] for item in every(ledger, words)})
         found = ledger.proven.names_with(words, 1_000)
@@ -90,7 +90,7 @@ def test_names_with_words_are_listed_in_order_or_said_to_be_many(ledger: Ledger)
     assert ledger.proven.names_with(("apertus",), 3) is None
 
 
-def test_an_absent_word_reads_no_name(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_that_no_name_has_reads_no_name(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: object) -> object:
         raise AssertionError("names were read")
 
@@ -99,7 +99,7 @@ def test_an_absent_word_reads_no_name(ledger: Ledger, monkeypatch: pytest.Monkey
     assert len(ledger.proven.named(("apertus-7",), None, 50).found) == 1
 
 
-def test_a_search_that_looks_at_too_many_names_goes_on_in_the_next_page(
+def test_a_search_that_reads_too_many_names_continues_in_the_next_page(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proven_module, "MAX_CANDIDATES", 5)

@@ -18,7 +18,7 @@ def test_the_default_home_log_is_of_a_member_in_the_publishers_jurisdiction() ->
         assert default_home_log([PIN], node.seat.inception.jurisdiction) == str(node.record.log)
 
 
-def test_without_such_a_member_it_is_one_of_the_federation_and_without_a_federation_none() -> None:
+def test_the_default_home_log_is_of_any_member_if_none_is_in_the_jurisdiction() -> None:
     assert default_home_log([PIN], "ZZ") in {str(node.record.log) for node in nodes(3)}
     assert default_home_log([], "CH") == ""
 

@@ -141,12 +141,12 @@ def by_both(name: str, more: int) -> Case:
     return replace(GOOD.demanding(f'accept = ["{OWNER.id}"]', "accept = []"), claims=claims, proofs=tuple(proofs))
 
 
-def test_of_two_publishers_whom_nobody_names_the_one_with_more_cosigners_counts() -> None:
+def test_of_two_unnamed_publishers_the_one_with_more_cosigners_counts() -> None:
     for more, spdx in enumerate(("MIT", "ISC")):
         assert licence(replace(by_both(V1, more), federation=found(nodes())).verdict()) == spdx
 
 
-def test_of_two_publishers_whom_nobody_names_the_one_whose_name_was_resolved_counts() -> None:
+def test_of_two_unnamed_publishers_the_one_whose_name_was_resolved_counts() -> None:
     for more in range(2):
         told = replace(by_both("rival/tiny@v1", more), federation=found(nodes()))
         for publisher, name, spdx in ((OWNER, V1, "MIT"), (identity("Rival", "SG"), "rival/tiny@v1", "ISC")):
@@ -162,7 +162,7 @@ def test_a_resolved_name_does_not_make_up_for_a_step_that_its_publisher_does_not
     assert verify(unlogged.evidence, unlogged.policy, publisher=OWNER.id).name == "rival/tiny@v1"
 
 
-def test_a_publisher_whom_the_charter_names_counts_before_one_whom_nobody_names() -> None:
+def test_a_publisher_that_the_charter_names_counts_before_an_unnamed_one() -> None:
     for more in range(2):
         assert licence(by_both("rival/tiny@v1", more).verdict()) == "MIT"
 

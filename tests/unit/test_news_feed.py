@@ -97,7 +97,7 @@ async def test_each_change_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
         assert (await next_news(pages)).logs == (LogNews(LOGS[0].vkey, b"", 5, (later,)),)
 
 
-async def test_an_answer_goes_on_from_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_continues_from_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with feeding(tmp_path, monkeypatch) as (feed, tables):
         async with aclosing(feed.read(b"", 60, ())) as pages:
             for log in LOGS:
@@ -212,7 +212,7 @@ async def test_only_cosignatures_that_the_caller_lacks_are_answered(
         assert await feed.cosignatures(KnownCosignatures(LOGS[1].vkey, 4, ())) is None
 
 
-async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_to_tell_them(
+async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_assigned_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with feeding(tmp_path, monkeypatch) as (feed, tables), aclosing(feed.read(b"", 60, ())) as pages:

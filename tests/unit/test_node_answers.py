@@ -20,7 +20,7 @@ def answers(errors: Mapping[str, ComityError]) -> Answers[None]:
     return Answers({}, failed)
 
 
-def test_a_reason_that_many_nodes_give_is_told_once() -> None:
+def test_a_reason_that_many_nodes_give_is_named_once() -> None:
     unknown = {f"node-{number}": NotFound("no claim to a/b is known") for number in (2, 1)}
     failure = answers(unknown).failure("a/b is not known", otherwise="comity search b")
     assert isinstance(failure, NotFound)

@@ -79,7 +79,9 @@ async def test_the_share_is_counted_by_the_log_after_a_start(bench: Bench, monke
     assert await refused(open_admission(bench), drafting(bench, liar, 2)) == "CHARTER-QUOTA"
 
 
-async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_members_statements_are_always_accepted_at_its_own_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(admission_module, "MAX_NEWEST", 0)
     monkeypatch.setattr(admission_module, "MAX_OF_A_KIND", 0)
     own = bench.assembly.seats[0]
@@ -87,9 +89,7 @@ async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatc
     assert len(await open_admission(bench).granted(said)) == 11
 
 
-async def test_a_submission_is_counted_as_one_with_what_it_brings(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_submission_with_its_objects_is_counted_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "MAX_NEWEST", 2)
     who = bench.assembly.seats[2]
     said = drafting(bench, who, 1)

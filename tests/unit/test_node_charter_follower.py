@@ -52,13 +52,13 @@ async def test_a_certified_body_is_followed_and_announced_once(bench: Bench) -> 
     assert [entry.statement.subject for entry in bench.said("adopted")] == [body.digest]
 
 
-async def test_a_genesis_needs_no_word_of_the_node(bench: Bench) -> None:
+async def test_a_genesis_needs_no_statement_of_the_node(bench: Bench) -> None:
     await bench.settle()
     assert bench.said("adopted") == []
     assert bench.follower.findings.tally is not None
 
 
-async def test_two_epochs_at_once_are_taken_up_one_after_the_other(bench: Bench) -> None:
+async def test_two_epochs_that_arrive_together_are_followed_one_after_the_other(bench: Bench) -> None:
     assembly = bench.assembly
     first = change(assembly.body, 1)
     lines = certified(assembly, first, assembly.seats[:3])
@@ -69,7 +69,7 @@ async def test_two_epochs_at_once_are_taken_up_one_after_the_other(bench: Bench)
     assert list(bench.follower.epoch_store.digests)[1:] == [first.digest, second.digest]
 
 
-async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
+async def test_after_a_restart_nothing_is_logged_twice(tmp_path: Path) -> None:
     assembly = Assembly.of(4)
     body = change(assembly.body)
     before = Bench(tmp_path, assembly)
@@ -83,7 +83,7 @@ async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
     after.close()
 
 
-async def test_a_lie_is_told_once_with_both_lines(bench: Bench) -> None:
+async def test_an_equivocation_is_logged_once_with_both_lines(bench: Bench) -> None:
     assembly = bench.assembly
     liar = assembly.seats[3]
     bench.log(liar, [assembly.intent(liar, change(assembly.body, number)) for number in (1, 2)])
@@ -106,7 +106,7 @@ async def both(bench: Bench) -> tuple[Body, Body]:
     return one, other
 
 
-async def test_a_fork_that_is_seen_at_once_lets_nothing_be_taken_up(bench: Bench) -> None:
+async def test_a_fork_that_is_seen_from_the_start_adopts_neither_branch(bench: Bench) -> None:
     await both(bench)
     await bench.settle()
     assert bench.follower.findings.stopped
@@ -115,7 +115,7 @@ async def test_a_fork_that_is_seen_at_once_lets_nothing_be_taken_up(bench: Bench
     assert bench.said("adopted") == []
 
 
-async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path: Path) -> None:
+async def test_the_operators_branch_decides_a_fork_that_is_seen_from_the_start(tmp_path: Path) -> None:
     assembly = Assembly.of(4)
     other = change(assembly.body, 2)
     bench = Bench(tmp_path, assembly, other.digest)
@@ -126,7 +126,7 @@ async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path
     bench.close()
 
 
-async def test_a_rival_that_turns_up_later_stops_what_follows(bench: Bench) -> None:
+async def test_a_rival_that_appears_later_stops_the_next_epochs(bench: Bench) -> None:
     assembly = bench.assembly
     one, other = change(assembly.body, 1), change(assembly.body, 2)
     first, second, third, fourth = assembly.seats
@@ -184,7 +184,7 @@ def _rekeyed(who: Identity, new: HybridSigner) -> Member:
     return replace(who.member, keys=KeySet((new.public,), 1), recovery=())
 
 
-async def test_a_newcomers_words_are_weighed_when_they_come(bench: Bench) -> None:
+async def test_a_newcomers_statements_are_evaluated_when_they_arrive(bench: Bench) -> None:
     assembly = bench.assembly
     newcomer = seat(NEWCOMER, CLASSICAL)
     body = assembly.put(reseated(assembly.body, [*assembly.body.members, newcomer.member]))
@@ -276,7 +276,7 @@ async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Benc
     assert bench.follower.epoch_store.newest == one
 
 
-def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_is_read_once_for_all_evaluations(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     body, asked = bench.assembly.put(change(bench.assembly.body)), list[bytes]()
     read = Body.parse
 

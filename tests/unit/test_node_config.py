@@ -58,7 +58,7 @@ def test_lists_in_the_environment_have_commas(tmp_path: Path) -> None:
     ("mirror", "wanted"),
     (('"all"', True), ('"none"', False), ('["swiss-ai/*"]', True), ('["swiss-ai/other"]', False), ('["x/*"]', False)),
 )
-def test_patterns_say_what_is_copied(tmp_path: Path, mirror: str, wanted: bool) -> None:
+def test_patterns_decide_what_is_copied(tmp_path: Path, mirror: str, wanted: bool) -> None:
     config = load(tmp_path, LEAST + f"[replication]\nmirror = {mirror}\n")
     assert config.replication.wants("swiss-ai/apertus-8b") is wanted
 
@@ -71,7 +71,7 @@ def test_patterns_say_what_is_copied(tmp_path: Path, mirror: str, wanted: bool) 
         ("[storage.s3]\nbuckett = 'x'\n", "storage.s3.bucket"),
     ),
 )
-def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, more: str, meant: str) -> None:
+def test_an_unknown_key_is_an_error_with_a_guess(tmp_path: Path, more: str, meant: str) -> None:
     with pytest.raises(Malformed) as refused:
         load(tmp_path, LEAST + more)
     assert refused.value.code == "CONFIG-UNKNOWN-KEY"
@@ -87,7 +87,7 @@ def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, 
         ("COMITY_NODE_TEMPERATURE", "docs/operations.md"),
     ),
 )
-def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+def test_an_unknown_variable_is_an_error_with_a_guess(tmp_path: Path, name: str, meant: str) -> None:
     with pytest.raises(Malformed) as refused:
         load(tmp_path, environ={name: "1"})
     assert refused.value.code == "CONFIG-UNKNOWN-KEY"
@@ -129,7 +129,7 @@ def test_variables_that_are_no_settings_are_ignored(tmp_path: Path, name: str) -
         (LEAST + "[gateway]\ncold = 'hub'\n", "gateway.cold"),
     ),
 )
-def test_a_value_that_cannot_be_is_named(tmp_path: Path, text: str, where: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(Malformed) as refused:
         load(tmp_path, text)
     assert refused.value.code == "CONFIG"
@@ -158,13 +158,13 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     ],
     ids=["loopback", "an address", "no gateway", "as written"],
 )
-def test_a_node_tells_of_its_gateway_what_its_operator_wrote(tmp_path: Path, gateway: str, told: str | None) -> None:
+def test_a_node_gives_the_gateway_url_that_its_operator_wrote(tmp_path: Path, gateway: str, told: str | None) -> None:
     url = load(tmp_path, f"{LEAST}[gateway]\n{gateway}\n").gateway.advertised_url()
     assert (url and str(url)) == told
 
 
 @pytest.mark.parametrize("url", ["models.example.org", "https://me:secret@models.example.org", "https://a.example/?x"])
-def test_a_gateway_url_that_no_node_may_tell_is_refused_at_start(tmp_path: Path, url: str) -> None:
+def test_an_invalid_gateway_url_is_refused_at_start(tmp_path: Path, url: str) -> None:
     with pytest.raises(Malformed) as refused:
         load(tmp_path, f'{LEAST}[gateway]\nurl = "{url}"\n')
     assert "gateway.url" in refused.value.what
@@ -197,7 +197,7 @@ GATEWAY = '[gateway]\nhttp = "127.0.0.1:8080"\n'
 NO_OPEN_PORT = 'open = ""'
 
 
-def test_a_front_end_opens_what_strangers_reach_and_nothing_else(tmp_path: Path) -> None:
+def test_a_front_end_opens_the_ports_for_strangers_and_no_others(tmp_path: Path) -> None:
     more = GATEWAY + 'files = "127.0.0.1:8081"\nranges = "127.0.0.1:8082"\n'
     config = load(tmp_path, FRONT_END + DATABASE + more)
     assert config.is_front_end
@@ -214,7 +214,7 @@ def test_a_front_end_opens_what_strangers_reach_and_nothing_else(tmp_path: Path)
         (LEAST.replace("[listen]", 'role = "reader"\n[listen]'), "front-end"),
     ],
 )
-def test_a_role_that_cannot_be_is_refused(tmp_path: Path, text: str, why: str) -> None:
+def test_an_invalid_role_is_refused(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(Malformed) as caught:
         load(tmp_path, text)
     assert why in caught.value.why

@@ -35,7 +35,7 @@ def decided(number: int) -> tuple[Assembly, Certificate]:
     return assembly, assembly.decide(change(assembly.body, number))
 
 
-def test_the_file_is_where_a_node_starts_and_the_ledger_where_it_goes_on(ledger: Ledger) -> None:
+def test_a_node_starts_from_the_file_and_continues_from_the_ledger(ledger: Ledger) -> None:
     assembly, certificate = decided(1)
     epoch_store = EpochStore(ledger.epochs, file_of(assembly))
     assert (epoch_store.newest, epoch_store.digests) == (assembly.body, [assembly.body.digest])
@@ -80,7 +80,7 @@ def test_a_branch_that_is_not_known_yet_decides_nothing(ledger: Ledger) -> None:
     assert not epoch_store.decided(1)
 
 
-def test_a_branch_far_up_names_all_that_leads_to_it(ledger: Ledger) -> None:
+def test_a_later_epoch_as_branch_names_all_epochs_that_lead_to_it(ledger: Ledger) -> None:
     (assembly, first), (_, second) = decided(1), decided(2)
     later = Assembly(assembly.seats)
     later.body = second.body
@@ -93,7 +93,7 @@ def test_a_branch_far_up_names_all_that_leads_to_it(ledger: Ledger) -> None:
     assert list(chosen.digests) == [assembly.body.digest, second.body.digest, third.body.digest]
 
 
-def test_another_federation_begins_anew(ledger: Ledger) -> None:
+def test_another_federation_begins_from_its_genesis(ledger: Ledger) -> None:
     assembly, first = decided(1)
     EpochStore(ledger.epochs, file_of(assembly)).keep(first)
     other = Assembly.of(3)
@@ -112,7 +112,7 @@ def test_a_process_that_does_not_write_stores_no_epoch_of_its_file(ledger: Ledge
         EpochStore(ledger.epochs, file_of(assembly, certificate), writes=False)
 
 
-def test_epochs_that_another_process_stores_are_taken_up_once(ledger: Ledger) -> None:
+def test_epochs_that_another_process_stores_are_followed_once(ledger: Ledger) -> None:
     assembly, certificate = decided(1)
     writing = EpochStore(ledger.epochs, file_of(assembly))
     reading = EpochStore(ledger.epochs, file_of(assembly), writes=False)

@@ -43,7 +43,7 @@ def lines(*entries: Entry) -> list[bytes]:
 CARD = lines(BR.entry, at(BR).entry, addresses(at(BR)))
 
 
-def test_a_card_says_whose_it_is() -> None:
+def test_a_card_names_its_member() -> None:
     assert check_card(CARD) == BR.id
     assert check_card([*reversed(CARD), CARD[0]]) == BR.id
     assert check_card(lines(BR.entry, at(BR).entry)) == BR.id
@@ -97,7 +97,7 @@ def asks(ledger: AsyncLedger) -> JoinRequests:
     return JoinRequests(ledger, Pools(), members, lambda: 0.0)
 
 
-async def test_a_request_waits_once_however_often_it_is_made(asks: JoinRequests) -> None:
+async def test_a_repeated_request_waits_once(asks: JoinRequests) -> None:
     for _ in range(2):
         receipt = await asks.put(Caller("192.0.2.1"), CARD)
         assert (receipt.member, receipt.since, receipt.waiting) == (BR.id, 1000, 1)
@@ -121,7 +121,7 @@ async def test_a_member_cannot_ask_to_join(asks: JoinRequests) -> None:
     assert caught.value.code == "MEMBER-ALREADY"
 
 
-async def test_requests_are_counted_by_who_brings_them(asks: JoinRequests, ledger: AsyncLedger) -> None:
+async def test_requests_are_counted_for_the_caller_that_brings_them(asks: JoinRequests, ledger: AsyncLedger) -> None:
     for caller, block in (
         (Caller("198.51.100.7"), "198.51.100.0/24"),
         (Caller("operator", operator=True), "operator"),
@@ -132,7 +132,7 @@ async def test_requests_are_counted_by_who_brings_them(asks: JoinRequests, ledge
         ledger.tables.join_requests.drop(BR.id)
 
 
-async def test_an_operator_keeps_a_request_or_lets_it_go(asks: JoinRequests, ledger: AsyncLedger) -> None:
+async def test_an_operator_keeps_or_deletes_a_request(asks: JoinRequests, ledger: AsyncLedger) -> None:
     await asks.put(Caller("192.0.2.1"), CARD)
     await asks.decide(BR.id, keep=True)
     kept = ledger.tables.join_requests.get(BR.id)

@@ -26,7 +26,7 @@ def write(ledger: AsyncLedger) -> None:
     ledger.tables.logs.append(LOG.vkey, [statement_line(ledger.version)])
 
 
-async def test_an_answer_stands_until_something_is_written(ledger: AsyncLedger) -> None:
+async def test_an_answer_is_kept_until_a_write(ledger: AsyncLedger) -> None:
     reads: list[int] = []
 
     def read() -> int:

@@ -103,7 +103,7 @@ def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
     assert {key for key, _ in members.cosigners.values()} == set(node(CH).record.cosigners)
 
 
-def test_a_node_moves_where_it_says() -> None:
+def test_a_node_moves_to_the_address_that_it_states() -> None:
     members = start()
     members.relocate(PeerKey.of(node(SG).record), ("new.example:1",), ())
     members.relocate(PeerKey(SG.id, "nobody/log"), ("x.example:1",), ())
@@ -137,14 +137,14 @@ def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
     assert all(members.cosigner_key(key.name, key.key_id) == key for key in node(KR).record.cosigners)
 
 
-def test_a_removed_member_itself_knows_that_it_has_no_seat() -> None:
+def test_a_removed_members_own_node_knows_that_it_has_no_seat() -> None:
     members = start()
     next_epoch(members, *(who.member for who in (SG, ES, KR)))
     assert not members.seated
     assert len(members.peers) == 3
 
 
-def test_rotated_keys_bind_a_node_and_retired_ones_do_not_take_it_back() -> None:
+def test_rotated_keys_bind_a_node_and_retired_ones_do_not_bind_it_again() -> None:
     members = start()
     new, _, rotation = rotated(SG, "SG")
     later, stolen = renewed(node(SG), new, "later"), renewed(node(SG), SG.signer, "stolen")
@@ -156,7 +156,7 @@ def test_rotated_keys_bind_a_node_and_retired_ones_do_not_take_it_back() -> None
     assert [_key(der) for der in shown(members, node(SG))] == [certificate("later"), _key(node(SG).record.tls)]
 
 
-def test_the_keys_of_an_epoch_count_without_the_rotation_at_hand() -> None:
+def test_the_keys_of_an_epoch_count_without_their_rotation() -> None:
     members = start()
     new, after, _ = rotated(SG, "SG")
     rekeyed = replace(SG.member, keys=after.keys, recovery=after.recovery)
@@ -166,7 +166,7 @@ def test_the_keys_of_an_epoch_count_without_the_rotation_at_hand() -> None:
     assert members.keys(SG.id) == (SG.inception.keys, after.keys)
 
 
-def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
+def test_a_former_certificate_is_accepted_until_the_new_one_was_used() -> None:
     members = start()
     members.learn([FoundRecord(renewed(node(SG), SG.signer, "later"), 7)])
     new, old = shown(members, node(SG))
@@ -179,7 +179,7 @@ def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
     assert CertificatePin.of(old) not in members.pins()
 
 
-def test_a_lost_certificate_is_replaced_by_what_stands_elsewhere() -> None:
+def test_a_lost_certificate_is_replaced_from_another_log() -> None:
     members = start()
     members.learn([FoundRecord(node(SG).entry, 1)])
     unannounced = renewed(node(SG), SG.signer, "unannounced")
@@ -208,7 +208,7 @@ def test_a_record_under_disputed_keys_takes_nothing_over() -> None:
     assert one.public in {key for keys in members.reached(SG.id) for key in keys.keys}
 
 
-def test_nobody_takes_over_the_node_of_another_member() -> None:
+def test_no_member_takes_over_the_node_of_another() -> None:
     members = start()
     key = private_key("thief", "ecdsa-p256")
     record = replace(node(SG).record, member=KR.id, name="thief", tls=make_certificate(key))
@@ -218,7 +218,7 @@ def test_nobody_takes_over_the_node_of_another_member() -> None:
     assert peer is not None and peer.member.id == SG.id and peer.record == node(SG).record
 
 
-def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_told_apart() -> None:
+def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_distinguished() -> None:
     members = start()
     namesake = called_like(node(KR), node(SG))
     record = parse_node_record(namesake)
@@ -285,7 +285,7 @@ def test_the_writers_of_a_log_are_known_as_soon_as_its_node_is() -> None:
     assert members.records_of(log) == (node(SG).record,)
 
 
-def test_an_origin_is_of_the_member_whose_inception_names_it_whatever_others_bind() -> None:
+def test_an_origin_belongs_to_the_member_whose_inception_names_it_despite_other_bindings() -> None:
     members = start()
     assert members.origins.owners[node(SG).origin] == SG.id
     members.learn([FoundRecord(called_like(node(KR), node(SG)), 99)])
@@ -327,7 +327,7 @@ def test_a_member_has_a_bounded_number_of_logs(monkeypatch: pytest.MonkeyPatch) 
     assert members.home_logs([NamedLog(node(SG).origin)]).logs == (str(node(SG).record.log),)
 
 
-def test_a_log_is_found_without_a_look_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_found_without_a_search_of_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of millions of statements about copies needs this lookup, in a federation of up to 200 members."""
     members, log, spelled = start(), str(node(SG).record.log), list[VerifierKey]()
     assert members.owner(log) == SG.id

@@ -40,7 +40,7 @@ def rotation(who: Identity) -> Entry:
     return rotate(state, change, [signer(f"{who.inception.label} recovery", CLASSICAL)], [new])
 
 
-def test_junk_in_one_log_hides_nothing_that_stands_in_another(bench: Bench) -> None:
+def test_junk_in_one_log_hides_no_statement_of_another(bench: Bench) -> None:
     liar, honest = bench.assembly.seats[2:]
     body = reseated(bench.assembly.body, [*bench.assembly.body.members, WHO.member])
     said = [WHO.entry.line, rotation(WHO).line, consent(body, WHO.id, WHO.signer).line]
@@ -54,7 +54,7 @@ def test_junk_in_one_log_hides_nothing_that_stands_in_another(bench: Bench) -> N
     assert lines == said
 
 
-def test_of_each_log_only_a_few_lines_are_looked_at(bench: Bench) -> None:
+def test_only_a_few_lines_of_each_log_are_read(bench: Bench) -> None:
     liar, honest = bench.assembly.seats[2:]
     line = rotation(WHO).line
     recovery = RawKey.of_seed(f"{WHO.inception.label} recovery ed25519")

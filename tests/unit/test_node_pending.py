@@ -45,7 +45,7 @@ def test_a_submission_is_named_by_its_lines() -> None:
     assert submission_id([b"a", b"b"]) == sha256(b"a\nb\n") != submission_id([b"b", b"a"])
 
 
-def test_an_upload_has_to_be_for_something() -> None:
+def test_an_upload_needs_a_submission() -> None:
     pending, made = PendingSubmissions(100), submission(1)
     pending.put(made)
     assert waits(pending, made)
@@ -69,7 +69,7 @@ def test_one_caller_does_not_push_out_the_others() -> None:
     assert waits(pending, crowd[-1])
 
 
-def test_the_oldest_gives_way_when_there_are_too_many() -> None:
+def test_the_oldest_submission_is_dropped_when_there_are_too_many() -> None:
     pending = PendingSubmissions(1 << 30)
     made = [submission(number, caller=f"caller {number}") for number in range(MAX_PENDING + 1)]
     for one in made:
@@ -109,7 +109,7 @@ def test_the_block_with_most_loses_one_to_a_smaller_submission() -> None:
     assert [waits(pending, made) for made in (*large, small)] == [False, True, True, True]
 
 
-def test_an_idle_submission_gives_way_to_any_other_and_one_with_a_running_upload_does_not() -> None:
+def test_an_idle_submission_is_dropped_for_another_and_one_with_a_running_upload_is_not() -> None:
     now = 0.0
     pending = PendingSubmissions(10, lambda: now)
     pending.put(submission(1, size=3, caller="a"))
@@ -133,7 +133,7 @@ def test_where_a_manifest_lists_a_blob_is_found() -> None:
     ("accept", "code"),
     (("none", "PUBLISHING-CLOSED"), ("any", ""), ((AUTHOR.id,), ""), ((Digest("0" * 64),), "NOT-ACCEPTED")),
 )
-def test_the_operator_says_who_may_publish(accept: object, code: str) -> None:
+def test_the_operator_decides_who_may_publish(accept: object, code: str) -> None:
     rule, entries = Publishing.model_validate({"accept": accept}), [parse_entry(statement_line(1))]
     require_permitted(rule, Caller("operator", operator=True), entries)
     if code:

@@ -60,7 +60,7 @@ def test_a_node_record_reads_back() -> None:
     assert check_node_record(parse_entry(NODE.entry.line), KEYS) == RECORD
 
 
-def test_a_record_counts_by_its_signatures_whatever_the_order() -> None:
+def test_a_record_counts_by_its_signatures_in_any_order() -> None:
     entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[::-1])
     assert check_node_record(parse_entry(entry.line), KEYS) == WITH_OPERATOR
 
@@ -91,14 +91,14 @@ def test_every_bound_key_countersigns(missing: int) -> None:
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_the_member_signs_with_both_halves(half: int) -> None:
+def test_the_member_signs_with_both_halves_of_its_key(half: int) -> None:
     for governance in ([], [signer("a stranger")], [OTHER.seat.signer], [HybridSigner((NODE.seat.signer.keys[half],))]):
         with pytest.raises(Untrusted, match="governance") as refusal:
             check_node_record(sign_node_record(RECORD, governance, BOUND), KEYS)
         assert refusal.value.code == "NODE-RECORD"
 
 
-def test_nobody_claims_a_key_that_they_do_not_hold() -> None:
+def test_no_member_binds_a_key_that_it_does_not_hold() -> None:
     stolen = replace(RECORD, log=OTHER.record.log)
     with pytest.raises(Untrusted):
         check_node_record(sign_node_record(stolen, [NODE.seat.signer], BOUND), KEYS)
@@ -152,7 +152,7 @@ ED, DSA = RECORD.cosigners
         ({"operators": (RECORD.tls,)}, "one key has two roles"),
     ],
 )
-def test_a_record_cannot_be_made_wrong(change: dict[str, Any], why: str) -> None:
+def test_an_invalid_record_cannot_be_made(change: dict[str, Any], why: str) -> None:
     with pytest.raises(Malformed) as refused:
         replace(RECORD, **change)
     assert why in refused.value.why

@@ -70,7 +70,7 @@ def kept(parts: Parts) -> ScrubProgress:
     return ScrubProgress.load(parts.settings.ledger.with_name("scrub.json"), -1.0)
 
 
-def test_a_blob_that_rotted_is_put_aside_and_the_others_stay(parts: Parts) -> None:
+def test_a_damaged_blob_is_moved_aside_and_the_others_stay(parts: Parts) -> None:
     digests = add(parts, MIB, 2 * MIB, 3)
     rot(parts, digests[1])
     parts.scrub().read(100 * MIB)
@@ -79,7 +79,7 @@ def test_a_blob_that_rotted_is_put_aside_and_the_others_stay(parts: Parts) -> No
     assert parts.failures("blob") == 1
 
 
-def test_a_step_reads_about_its_budget_and_the_next_one_goes_on(parts: Parts) -> None:
+def test_a_step_reads_about_its_budget_and_the_next_one_continues(parts: Parts) -> None:
     digests = add(parts, *(MIB + n for n in range(6)))
     rot(parts, digests[-1])
     scrub = parts.scrub()
@@ -91,7 +91,7 @@ def test_a_step_reads_about_its_budget_and_the_next_one_goes_on(parts: Parts) ->
     assert not parts.store.has(digests[-1])
 
 
-def test_a_restart_goes_on_behind_the_last_blob_that_was_read(parts: Parts) -> None:
+def test_a_restart_continues_after_the_last_blob_that_was_read(parts: Parts) -> None:
     digests = add(parts, *(MIB + n for n in range(4)))
     parts.scrub().read(2 * MIB + 10)
     after = kept(parts).after
@@ -117,7 +117,7 @@ def test_rounds_are_a_day_apart_at_least(parts: Parts) -> None:
     assert kept(parts).whole == parts.now
 
 
-def test_a_clock_that_was_ahead_stops_no_scrub_and_makes_none_younger(parts: Parts) -> None:
+def test_a_clock_that_was_ahead_stops_no_scrub_and_falsifies_no_age(parts: Parts) -> None:
     (digest,) = add(parts, MIB)
     right, parts.now = parts.now, parts.now + 1000 * PASS_SECONDS
     parts.scrub().read(10 * MIB)
@@ -144,13 +144,13 @@ def test_a_blob_that_is_removed_meanwhile_is_no_damage(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"begun": "x"}', b'{"begun": 1}', b"\xff"])
-def test_unusable_progress_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+def test_invalid_progress_starts_a_new_pass(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "scrub.json"
     file.write_bytes(content)
     assert ScrubProgress.load(file, 7.0) == ScrubProgress(7.0)
 
 
-def test_progress_is_kept_as_it_was(tmp_path: Path) -> None:
+def test_progress_reads_back(tmp_path: Path) -> None:
     progress = ScrubProgress(1.5, over=True, after="ab", whole=0.5)
     progress.save(tmp_path / "scrub.json")
     assert ScrubProgress.load(tmp_path / "scrub.json", 0.0) == progress
@@ -168,12 +168,12 @@ async def test_nothing_is_read_outside_of_the_hours(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("hours", ["22", "22-24", "6-6", "-1-3", "a-b", "1-2-3"])
-def test_hours_that_are_none_are_refused(hours: str) -> None:
+def test_invalid_hours_are_refused(hours: str) -> None:
     with pytest.raises(ValueError, match="two hours"):
         Storage(scrub_hours=hours)
 
 
-def test_the_status_says_how_far_the_pass_is_and_when_the_last_one_was_whole(parts: Parts) -> None:
+def test_the_status_shows_the_progress_and_the_time_of_the_last_complete_pass(parts: Parts) -> None:
     digests = add(parts, *range(1000, 1040))
     scrub = parts.scrub()
     assert (scrub.status().per_mille, scrub.status().whole) == (0, None)
@@ -184,7 +184,7 @@ def test_the_status_says_how_far_the_pass_is_and_when_the_last_one_was_whole(par
     assert (scrub.status().per_mille, scrub.status().whole) == (1000, 1000)
 
 
-def test_the_states_of_right_blobs_of_several_pieces_are_handed_on(parts: Parts) -> None:
+def test_the_states_of_undamaged_blobs_of_several_pieces_are_passed_on(parts: Parts) -> None:
     if ENGINE is None:
         pytest.skip("needs libcrypto.so.3 (OpenSSL 3)")
     small, large, bad = add(parts, MIB), add(parts, 9 * MIB + 1), add(parts, 10 * MIB)

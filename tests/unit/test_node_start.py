@@ -43,7 +43,7 @@ async def test_every_peer_is_asked_and_one_has_to_answer() -> None:
     assert not start.no_peer_answered
 
 
-async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() -> None:
+async def test_failures_alone_do_not_end_the_wait_until_a_peer_answers() -> None:
     start = StartBarrier((A, B), 3600)
     for peer in (A, B):
         start.attempted(peer, answered=False)
@@ -52,13 +52,13 @@ async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() ->
     assert await settles(start)
 
 
-async def test_after_its_patience_a_node_goes_on_alone_and_says_so() -> None:
+async def test_after_its_patience_a_node_continues_without_peers_and_says_so() -> None:
     start = StartBarrier((A,), 0)
     await start.wait()
     assert start.settled and start.no_peer_answered
 
 
-async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
+async def test_a_copied_ledger_waits_without_a_time_limit() -> None:
     assert not await settles(StartBarrier((A,), None))
 
 
@@ -112,7 +112,7 @@ def mark(folder: Path) -> LedgerMark:
         return LedgerMark(folder / LEDGER_MARK, ledger.identity)
 
 
-def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:
+def test_a_copied_ledger_is_recognised(tmp_path: Path) -> None:
     here = mark(tmp_path / "here")
     assert not here.mismatches(begun=False)
     here.write()
@@ -128,7 +128,7 @@ def test_a_log_that_was_begun_and_has_no_mark_is_a_copy(tmp_path: Path) -> None:
     assert mark(tmp_path / "restored").mismatches(begun=True)
 
 
-def test_an_operator_can_vouch_for_a_copy(tmp_path: Path) -> None:
+def test_an_operator_can_confirm_a_copied_ledger(tmp_path: Path) -> None:
     copy = mark(tmp_path / "a folder")
     subprocess.run(["sh", "-c", copy.reset_command()], check=True)
     assert not copy.mismatches(begun=True)

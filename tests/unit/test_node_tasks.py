@@ -23,7 +23,7 @@ async def supervisor() -> AsyncIterator[Supervisor]:
 
 
 @pytest.mark.parametrize("failure", (Unavailable("not now"), ZeroDivisionError("a fault of ours"), TimeoutError()))
-async def test_a_loop_goes_on_after_any_failure(supervisor: Supervisor, failure: Exception) -> None:
+async def test_a_loop_continues_after_any_failure(supervisor: Supervisor, failure: Exception) -> None:
     steps = 0
     done = asyncio.Event()
 
@@ -39,7 +39,7 @@ async def test_a_loop_goes_on_after_any_failure(supervisor: Supervisor, failure:
         await done.wait()
 
 
-async def test_a_loop_goes_on_after_something_else_cancelled_what_it_waited_for(supervisor: Supervisor) -> None:
+async def test_a_loop_continues_after_a_cancellation_of_what_it_awaited(supervisor: Supervisor) -> None:
     steps = 0
     done = asyncio.Event()
 
@@ -71,7 +71,7 @@ async def test_a_step_that_takes_too_long_is_ended(supervisor: Supervisor) -> No
         await ended.wait()
 
 
-async def test_a_bell_has_a_loop_step_at_once(supervisor: Supervisor) -> None:
+async def test_a_wake_up_starts_the_next_step_immediately(supervisor: Supervisor) -> None:
     steps: asyncio.Queue[None] = asyncio.Queue()
     supervisor.loop("patient", lambda: steps.put(None), NEVER)
     async with asyncio.timeout(10):
@@ -98,7 +98,7 @@ async def test_stopping_leaves_no_task() -> None:
     assert asyncio.all_tasks() == before
 
 
-def test_rests_grow_up_to_a_bound() -> None:
+def test_pauses_grow_up_to_a_bound() -> None:
     timing = LoopTiming(interval=1, deadline=1, max_delay=10)
     assert [timing.delay(failures) for failures in (0, 1, 2, 3, 4, 100)] == [1, 2, 4, 8, 10, 10]
     assert LoopTiming(interval=30, deadline=1, max_delay=10).delay(5) == 30

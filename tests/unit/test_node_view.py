@@ -31,7 +31,7 @@ def test_a_peer_is_up_or_down_or_not_asked_yet(reachable: bool, last_seen: int, 
         (True, True, False, "FROZEN"),
     ],
 )
-def test_a_log_that_lied_is_frozen_whatever_else_it_is(own: bool, frozen: bool, full: bool, state: str) -> None:
+def test_a_log_with_proven_misbehaviour_is_frozen_in_any_state(own: bool, frozen: bool, full: bool, state: str) -> None:
     assert log_state(LogStatus("node-es/log", 1, own, 0, (), frozen, full)) == state
 
 

@@ -48,7 +48,7 @@ def padded(entry: Entry, number: int) -> Entry:
     return parse_entry(replace(entry.envelope, signatures=tuple(signatures)).encode())
 
 
-def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_floods_its_log_takes_no_quota_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 10)
     assembly, kept = assembled(), VoteInbox()
     liar, honest, *_ = assembly.seats
@@ -59,7 +59,7 @@ def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: p
     assert hears(kept, "a log", assembly.intent(honest, body, 99))
 
 
-def test_copies_of_a_statement_cost_nothing_however_they_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padded_copies_of_a_statement_use_no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 2)
     assembly, kept = assembled(), VoteInbox()
     body = assembly.put(change(assembly.body))
@@ -72,7 +72,7 @@ def test_copies_of_a_statement_cost_nothing_however_they_are_padded(monkeypatch:
     assert kept.full() == ()
 
 
-def test_a_member_has_more_room_in_its_own_log_than_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_has_a_larger_quota_in_its_own_log_than_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 8, elsewhere=2)
     assembly, kept = assembled(), VoteInbox()
     who = assembly.seats[0]
@@ -93,7 +93,7 @@ def test_conflicting_votes_count_where_they_are_logged_again(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("read_first", (True, False))
-def test_a_reading_on_which_another_rests_is_kept_beyond_the_share(
+def test_a_vote_on_which_another_depends_is_kept_beyond_the_quota(
     monkeypatch: pytest.MonkeyPatch, read_first: bool
 ) -> None:
     bounded(monkeypatch, 3)
@@ -116,7 +116,7 @@ def test_a_reading_on_which_another_rests_is_kept_beyond_the_share(
     assert not hears(kept, "the liar's log", assembly.intent(liar, body, 8), home=True)
 
 
-def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_drafts_are_bounded_and_keep_no_vote_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assembly, kept = assembled(), VoteInbox()
     body = assembly.put(change(assembly.body))
     monkeypatch.setattr(inbox_module, "OTHER_LOG", replace(inbox_module.OTHER_LOG, drafted=len(body.data) + 1))
@@ -126,7 +126,7 @@ def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.Mo
     assert hears(kept, "a log", assembly.intent(assembly.seats[0], body))
 
 
-def test_a_statement_that_stands_twice_is_charged_to_both_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_in_two_logs_is_charged_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 1)
     assembly, kept = assembled(), VoteInbox()
     said = [assembly.intent(assembly.seats[0], change(assembly.body), at) for at in (1, 2)]
@@ -197,7 +197,7 @@ async def test_lines_of_strangers_and_thieves_are_not_kept(ledger: Ledger, tmp_p
     assert read.inbox(assembly.body.digest).entries == {}
 
 
-async def test_readings_under_rotated_keys_count_once_the_rotation_is_known(ledger: Ledger, tmp_path: Path) -> None:
+async def test_votes_under_rotated_keys_count_once_the_rotation_is_known(ledger: Ledger, tmp_path: Path) -> None:
     assembly = assembled()
     who = assembly.seats[1]
     state, new = who.member.key_state, signer("after", CLASSICAL)
@@ -215,7 +215,7 @@ async def test_readings_under_rotated_keys_count_once_the_rotation_is_known(ledg
     assert (await read.read()).updated == {assembly.body.digest}
 
 
-async def test_an_accusation_brings_both_lines(ledger: Ledger, tmp_path: Path) -> None:
+async def test_an_accusation_has_both_lines(ledger: Ledger, tmp_path: Path) -> None:
     assembly = assembled()
     reporter, liar, *_ = assembly.seats
     pair = [assembly.intent(liar, change(assembly.body, number)) for number in (1, 2)]
@@ -232,7 +232,7 @@ async def test_an_accusation_brings_both_lines(ledger: Ledger, tmp_path: Path) -
     assert {entry.statement_digest for entry in pair} == set(read.inbox(assembly.body.digest).entries)
 
 
-async def test_of_a_decided_epoch_only_readings_for_a_rival_are_kept(ledger: Ledger, tmp_path: Path) -> None:
+async def test_of_a_decided_epoch_only_votes_for_a_rival_are_kept(ledger: Ledger, tmp_path: Path) -> None:
     assembly = assembled()
     who, other, *_ = assembly.seats
     taken, rival = change(assembly.body, 1), change(assembly.body, 2)

@@ -67,7 +67,7 @@ def test_a_note_is_split_at_its_last_empty_line() -> None:
         pytest.param(lambda data: b"a" * 1_000_001, id="too large"),
     ],
 )
-def test_a_note_spelled_otherwise_is_refused(mutate: Callable[[bytes], bytes]) -> None:
+def test_a_note_in_another_spelling_is_refused(mutate: Callable[[bytes], bytes]) -> None:
     data = mutate(NOTE.encode())
     assert data != NOTE.encode()
     with pytest.raises(Malformed):
@@ -141,7 +141,7 @@ def test_a_key_whose_base64_holds_a_plus_is_parsed() -> None:
         f"{NAME}+{VKEY.key_id.hex()}+",
     ],
 )
-def test_a_verifier_key_spelled_otherwise_is_refused(text: str) -> None:
+def test_a_verifier_key_in_another_spelling_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         VerifierKey.parse(text)
 

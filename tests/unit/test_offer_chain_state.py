@@ -75,7 +75,7 @@ def test_a_grant_reserves_nodes_at_every_instant_and_its_amount() -> None:
     assert log.chain(chain).fault is None
 
 
-def test_nodes_are_given_out_one_after_another_and_never_twice() -> None:
+def test_nodes_are_granted_one_after_another_and_never_twice() -> None:
     log = Written()
     chain = log.post()
     log.grant(chain, hours(0, 10, nodes=4))
@@ -85,7 +85,7 @@ def test_nodes_are_given_out_one_after_another_and_never_twice() -> None:
     assert refused.value.code == "OFFER-CAPACITY"
 
 
-def test_an_amount_is_given_out_once_in_all() -> None:
+def test_an_amount_is_granted_once_in_all() -> None:
     log = Written()
     chain = log.post(an_offer(slices=(a_slice(amount=20),)))
     log.grant(chain, hours(0, 10, amount=12))
@@ -181,7 +181,7 @@ def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off() -> None:
 
 
 @pytest.mark.parametrize("by", [PROVIDER, sha256(b"another member")])
-def test_nobody_else_declares_a_cut_off(by: Digest) -> None:
+def test_only_the_beneficiary_declares_a_cut_off(by: Digest) -> None:
     log = Written()
     chain = log.post()
     pact = log.grant(chain, hours(0, 10, amount=10), pact=True)
@@ -202,7 +202,7 @@ def test_a_drill_opens_no_pact() -> None:
     assert log.chain(chain).fault is not None
 
 
-def test_a_superseding_offer_goes_on_with_seq_and_what_is_left() -> None:
+def test_a_superseding_offer_continues_the_sequence_and_the_remaining_amount() -> None:
     log = Written()
     chain = log.post()
     log.grant(chain, hours(0, 10, nodes=2, amount=100))
@@ -216,7 +216,7 @@ def test_a_superseding_offer_goes_on_with_seq_and_what_is_left() -> None:
 
 
 @pytest.mark.parametrize("less", [{"nodes": 1}, {"amount": 99}, {"accelerator": "A100"}])
-def test_a_superseding_offer_keeps_what_was_given_out(less: dict[str, object]) -> None:
+def test_a_superseding_offer_keeps_granted_amounts(less: dict[str, object]) -> None:
     log = Written()
     chain = log.post()
     log.grant(chain, hours(0, 10, nodes=2, amount=100))
@@ -293,7 +293,7 @@ def overbooked() -> tuple[Written, Digest]:
     return log, chain
 
 
-def test_i11_a_log_that_grants_more_than_there_is_has_published_the_proof() -> None:
+def test_i11_a_log_that_grants_more_than_the_offer_has_published_the_proof() -> None:
     log, chain = overbooked()
     fault = log.chain(chain).fault
     assert fault is not None
@@ -344,12 +344,12 @@ def test_an_offer_that_names_another_log_is_no_offer_here() -> None:
         {"log": "node-ch/log"},
     ],
 )
-def test_an_offer_that_cannot_be_kept_cannot_be_made(wrong: dict[str, object]) -> None:
+def test_an_impossible_offer_cannot_be_made(wrong: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         an_offer(**wrong)
 
 
-def test_an_offer_has_no_time_that_no_calendar_can_show() -> None:
+def test_an_offer_has_no_time_outside_of_the_calendar() -> None:
     """Every list of offers shows their windows as dates."""
     assert datetime.fromtimestamp(Window(START, MAX_TIME).end, UTC).year == 9999
     with pytest.raises(Malformed):
@@ -390,7 +390,7 @@ def test_after_a_fault_a_chain_counts_no_further() -> None:
     assert log.chain(chain).state.seq == seq
 
 
-def test_a_grant_that_answers_no_request_convicts_its_provider() -> None:
+def test_a_grant_that_answers_no_request_is_a_fault_of_its_provider() -> None:
     log = Written()
     chain = log.post()
     grant = Grant(to(chain), sha256(b"nobody asked"), GRANTEE, (hours(0, 10),), START + DAY)
@@ -400,7 +400,7 @@ def test_a_grant_that_answers_no_request_convicts_its_provider() -> None:
     assert fault.kind == "unanswered"
 
 
-def test_a_grant_to_another_than_who_asked_convicts_its_provider() -> None:
+def test_a_grant_to_another_identity_is_a_fault_of_its_provider() -> None:
     log = Written()
     chain = log.post()
     asked = log.request(chain, hours(0, 10), by=sha256(b"who asked"))
@@ -408,7 +408,7 @@ def test_a_grant_to_another_than_who_asked_convicts_its_provider() -> None:
     assert log.chain(chain).fault is not None
 
 
-def test_records_by_a_key_that_is_not_known_stop_a_chain_and_accuse_nobody() -> None:
+def test_records_by_an_unknown_key_stop_a_chain_and_prove_no_fault() -> None:
     log = Written()
     chain = log.post()
     first, second = log.request(chain, hours(0, 10)), log.request(chain, hours(10, 20))

@@ -81,14 +81,14 @@ def test_a_grant_is_read_again_until_its_acceptance_is_recorded(stall: Stall, mo
     assert refused.value.code == "NOT-RECORDED"
 
 
-def test_the_order_in_which_lines_come_says_nothing(stall: Stall) -> None:
+def test_the_order_of_lines_changes_nothing(stall: Stall) -> None:
     chain = stall.post()
     stall.accept(chain, stall.grant(chain))
     bundle = stall.bundle()
     assert seen(stall, chain, replace(bundle, lines=bundle.lines[::-1])).state.grants == seen(stall, chain).state.grants
 
 
-def test_a_chain_that_nobody_proves_is_claimed(stall: Stall) -> None:
+def test_an_unproven_chain_is_claimed(stall: Stall) -> None:
     chain = stall.post()
     found = seen(stall, chain, stall.bundle(proven=False))
     assert (found.status, found.as_of) == ("claimed", None)
@@ -113,7 +113,7 @@ def test_records_withheld_at_the_end_of_a_chain_are_not_detected(stall: Stall) -
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, (1, 2), (2, 3)])
-def test_lines_that_somebody_holds_back_convict_nobody(stall: Stall, missing: int | tuple[int, ...]) -> None:
+def test_withheld_lines_prove_no_fault(stall: Stall, missing: int | tuple[int, ...]) -> None:
     chain = stall.post()
     stall.accept(chain, stall.grant(chain))
     bundle, gone = stall.bundle(), (missing,) if isinstance(missing, int) else missing
@@ -128,14 +128,14 @@ def test_a_log_that_no_pinned_charter_binds_is_only_claimed(stall: Stall) -> Non
     assert (found.status, found.why) == ("claimed", "no pinned charter binds its log to a member")
 
 
-def test_an_offer_in_another_members_name_convicts_its_log(stall: Stall) -> None:
+def test_an_offer_in_another_members_name_is_a_fault_of_its_log(stall: Stall) -> None:
     chain = stall.post(provider=seat("ES").id)
     found = seen(stall, chain)
     assert found.status == "convicted"
     assert "in the name of another member" in found.why
 
 
-def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
+def test_signed_overbooking_is_a_fault_of_the_node(stall: Stall) -> None:
     chain = stall.post()
     stall.grant(chain, nodes=3)
     asked = stall.ask(chain, nodes=3)
@@ -146,7 +146,7 @@ def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
     assert (found.status, found.why.split()[0]) == ("convicted", "overbooked")
 
 
-def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
+def test_two_chains_under_one_key_are_a_fault(stall: Stall) -> None:
     chain = stall.post()
     other = stall.second()
     stall.grant(chain, amount=8)
@@ -166,13 +166,13 @@ def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> No
     assert (found.status, found.state.grants) == ("proven", {})
 
 
-def test_lines_without_an_offer_are_none(stall: Stall) -> None:
+def test_lines_without_an_offer_give_no_chain(stall: Stall) -> None:
     with pytest.raises(NotFound) as refused:
         seen(stall, sha256(b"nothing"), OfferBundle())
     assert refused.value.code == "NO-OFFER"
 
 
-def test_a_parcel_brings_the_only_grant_it_holds_without_its_name(stall: Stall) -> None:
+def test_a_bundle_with_one_grant_gives_it_without_its_id(stall: Stall) -> None:
     chain = stall.post()
     grant = stall.grant(chain)
     held = market(stall, stall.bundle()).grant("")
@@ -183,7 +183,7 @@ def test_a_parcel_brings_the_only_grant_it_holds_without_its_name(stall: Stall) 
     assert refused.value.code == "NO-GRANT"
 
 
-def test_a_redemption_in_no_log_yet_is_found_in_its_parcel(stall: Stall) -> None:
+def test_an_unlogged_redemption_is_found_in_its_bundle(stall: Stall) -> None:
     chain = stall.post()
     grant = stall.grant(chain)
     newest = stall.accept(chain, grant).digest
@@ -196,7 +196,7 @@ def test_a_redemption_in_no_log_yet_is_found_in_its_parcel(stall: Stall) -> None
         market(stall, stall.bundle(), unlogged([forged.line])).statement("", Redemption)
 
 
-def test_short_names_name_nothing(stall: Stall) -> None:
+def test_ids_that_are_too_short_name_nothing(stall: Stall) -> None:
     chain = stall.post()
     assert market(stall, stall.bundle()).offer(chain[:8]).view.state.chain == chain
     with pytest.raises(Malformed):
@@ -225,7 +225,7 @@ def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
     assert (kept.claimed, abs(kept.net), kept.unit.accelerator) == (0, 6, "H100")
 
 
-def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> None:
+def test_an_offer_bundle_reads_back(stall: Stall, tmp_path: Path) -> None:
     chain = stall.post()
     bundle = stall.bundle() | unlogged([stall.say(_redemption(stall, chain), logged=False).line])
     bundle.write(tmp_path / "x", "comity offer ls")
@@ -247,7 +247,7 @@ MEMBERS = st.fixed_dictionaries(
 
 
 @given(st.lists(MEMBERS, max_size=3) | MEMBERS)
-def test_no_document_breaks_the_reader_of_parcels(value: Any) -> None:
+def test_no_document_breaks_the_reader_of_offer_bundles(value: Any) -> None:
     document = {"schema": "comity/parcel/v1", "next": "", "lines": value, "proofs": []}
     try:
         OfferBundle.parse(json.dumps(document).encode())

@@ -106,7 +106,7 @@ def test_an_unknown_cache_gives_no_yes() -> None:
     assert found.because == "the weights fit with 1 L4; the KV-cache is unknown: nobody knows"
 
 
-def test_weights_that_do_not_fit_are_a_no_whatever_the_cache_is() -> None:
+def test_weights_that_do_not_fit_are_a_no_with_any_cache() -> None:
     model = Model("a large state-space model", ONE_T.weights, UnknownCache("nobody knows"))
     assert fit(model, AcceleratorGroup("L4", 8, 24, 1), Workload(4096)).fits is False
 
@@ -159,7 +159,7 @@ def test_several_quantizations_in_one_artifact_have_to_be_chosen_from() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "*.gguf"])
-def test_an_artifact_without_weights_fits_nowhere(pattern: str) -> None:
+def test_an_artifact_without_weights_fits_no_machine(pattern: str) -> None:
     with pytest.raises(NotFound):
         weight_files(files(("README.md", 3)), pattern)
 

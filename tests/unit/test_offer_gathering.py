@@ -119,7 +119,7 @@ async def test_the_node_that_knows_most_is_followed(stall: Stall) -> None:
     assert (found.view.status, found.view.state.seq, found.nodes) == ("proven", 2, ("ahead", "behind"))
 
 
-async def test_a_node_that_lies_about_places_spoils_nobody_elses_answer(stall: Stall) -> None:
+async def test_false_indexes_of_one_node_change_no_other_answer(stall: Stall) -> None:
     chain = stall.post()
     stall.accept(chain, stall.grant(chain))
     good = stall.bundle()
@@ -127,20 +127,20 @@ async def test_a_node_that_lies_about_places_spoils_nobody_elses_answer(stall: S
     assert (found.view.status, found.view.state.seq) == ("proven", 2)
 
 
-async def test_a_node_that_lies_convicts_nobody(stall: Stall) -> None:
+async def test_false_answers_of_a_node_prove_no_fault(stall: Stall) -> None:
     chain = stall.post()
     stall.accept(chain, stall.grant(chain))
     assert (await seen(stall, chain, liar=shuffled(stall.bundle()))).view.status != "convicted"
 
 
-async def test_one_node_proves_what_another_gives(stall: Stall) -> None:
+async def test_one_node_proves_lines_of_another(stall: Stall) -> None:
     chain = stall.post()
     whole = stall.bundle()
     found = await seen(stall, chain, lines=replace(whole, proofs=()), proofs=replace(whole, lines=whole.lines[:1]))
     assert found.view.status == "proven"
 
 
-async def test_two_books_that_two_nodes_got_convict_their_writer(stall: Stall) -> None:
+async def test_two_chains_at_two_nodes_are_a_fault_of_their_writer(stall: Stall) -> None:
     chain = stall.post()
     other = stall.second()
     stall.grant(chain, amount=8)
@@ -149,7 +149,7 @@ async def test_two_books_that_two_nodes_got_convict_their_writer(stall: Stall) -
     assert (found.view.status, found.view.why.split()[0]) == ("convicted", "forked")
 
 
-async def test_an_offer_that_nobody_knows_is_not_found(stall: Stall) -> None:
+async def test_an_unknown_offer_is_not_found(stall: Stall) -> None:
     with pytest.raises(NotFound):
         await seen(stall, stall.post(), empty=OfferBundle())
 
@@ -217,7 +217,7 @@ def test_a_log_with_many_offers_hides_none_of_another_log_that_all_nodes_have() 
     assert stated in most_named([also_asked_for])[:2]
 
 
-def test_a_node_that_says_a_grant_is_of_another_offer_hides_it_from_nobody(stall: Stall) -> None:
+def test_a_node_that_assigns_a_grant_to_another_offer_does_not_hide_it(stall: Stall) -> None:
     chain = stall.post()
     grant = stall.grant(chain)
     asked = stall.entries[-2]

@@ -185,7 +185,7 @@ def test_fit_says_that_figures_are_declared_and_trusts_no_larger_memory() -> Non
     )
 
 
-def test_the_command_writes_figures_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_of_the_command_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_backend", lambda name: FakeBackend())
     file = tmp_path / "measured.json"
     ran = CliRunner().invoke(command, ["offer", "measure", "--out", str(file)], standalone_mode=False)

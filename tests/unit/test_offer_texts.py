@@ -83,7 +83,7 @@ def test_amounts_are_all_that_is_left_unless_they_are_named() -> None:
         amounts((1,), (5, 6))
 
 
-def test_a_room_of_ones_own_is_typed_in_one_word() -> None:
+def test_a_group_of_own_machines_is_typed_as_one_word() -> None:
     name, room = parse_group("H100:8:80:2")
     assert (name, room.accelerator, room.count, room.memory_gib, room.nodes) == ("H100:8:80:2", "H100", 8, 80, 2)
     assert parse_group("L4:1:24")[1].nodes == 1
@@ -97,7 +97,7 @@ def seen(stall: Stall, chain: Any, answers: bool = False, **bundle: bool) -> Fou
     return FoundChain(view(lines, chain, IdentityResolver([stall.federation], lines.entries)), ("node-es",), answers)
 
 
-def test_proven_claimed_stale_and_convicted_are_different_words() -> None:
+def test_proven_claimed_stale_and_faulty_are_different_words() -> None:
     stall = Stall()
     chain = stall.post()
     assert describe_status(seen(stall, chain, answers=True), NOW) == "proven, its provider answers"
@@ -221,7 +221,7 @@ def test_measured_figures_become_part_of_the_offer_and_are_shown_as_a_claim(tmp_
 
 
 @pytest.mark.parametrize("pact", [False, True])
-def test_the_next_step_follows_what_was_said_and_recorded_of_a_grant(pact: bool) -> None:
+def test_the_next_step_follows_the_statements_and_records_of_a_grant(pact: bool) -> None:
     stall = Stall()
     chain = stall.post()
     grant = stall.grant(chain, pact=pact)
@@ -248,7 +248,7 @@ def test_the_next_step_follows_what_was_said_and_recorded_of_a_grant(pact: bool)
         assert next_command() == then
 
 
-def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:
+def test_the_text_of_a_partly_redeemed_grant_says_how_much() -> None:
     stall = Stall()
     chain = stall.post()
     grant = stall.grant(chain)

@@ -93,7 +93,7 @@ def test_an_ended_approval_is_refused_from_its_end_on(since: int, counts: bool) 
         assert "its officer ended it" in row(ended).summary
 
 
-def test_the_earliest_end_counts_whatever_came_later() -> None:
+def test_the_earliest_end_counts_despite_later_ones() -> None:
     entry = entry_of(ANNA)
     ends = [end_of(ANNA, entry, AS_OF), end_of(ANNA, entry, AS_OF + DAY)]
     for order in (ends, ends[::-1]):
@@ -119,7 +119,7 @@ def test_neither_the_order_of_approvals_nor_that_of_their_ends_matters() -> None
 
 
 @pytest.mark.parametrize("who", [BEN, STRANGER], ids=["another officer", "a stranger"])
-def test_nobody_ends_the_approval_of_another(who: Identity) -> None:
+def test_no_officer_ends_the_approval_of_another(who: Identity) -> None:
     entry = entry_of(ANNA)
     ended = asking(at_least=1).saying(ANNA.entry.line, entry.line, who.entry.line, end_of(who, entry, AS_OF - DAY))
     assert row(ended).state == "pass"
@@ -172,7 +172,7 @@ def test_an_approval_of_another_artifact_does_not_count() -> None:
     assert row(asking(at_least=1).saying(*by(ANNA, artifact=sha256(b"other")))).state == "fail"
 
 
-def test_an_approval_about_several_artifacts_at_once_does_not_count() -> None:
+def test_an_approval_about_several_artifacts_does_not_count() -> None:
     body = entry_of(ANNA).statement.body
     subjects = (Subject("", GOOD.artifact), Subject("", sha256(b"other")))
     made = sign_statement(Statement(APPROVED, subjects, ANNA.inception.author, body), ANNA.signer)
@@ -330,7 +330,7 @@ def test_conditions_are_shown_and_required_where_asked() -> None:
     assert row(replace(asked.saying(*bound), objects=present.objects)).state == "pass"
 
 
-def test_where_asked_it_must_be_in_a_log_of_a_pinned_member() -> None:
+def test_an_approval_must_be_in_a_log_of_a_pinned_member_if_the_policy_asks_for_it() -> None:
     asked, line = asking(at_least=1, logged="true").saying(*by(ANNA)), entry_of(ANNA).line
     assert row(asked).summary.endswith("no proof here that it is in a log of a pinned member")
     log = filled(SG)
@@ -432,7 +432,7 @@ def of_many(count: int) -> str:
         pytest.param(of_many(0), "must name 1 to 64 people", id="no people"),
     ],
 )
-def test_a_rule_that_cannot_be_meant_is_refused(text: str, why: str) -> None:
+def test_an_invalid_rule_is_refused(text: str, why: str) -> None:
     with pytest.raises(Malformed, match=why) as refused:
         parse_policy((GOOD.policy_text + text).encode(), lambda _: GOOD.federation.encode())
     assert refused.value.code == "POLICY-SYNTAX"

@@ -35,7 +35,7 @@ def test_results_reach_a_file_while_a_bar_is_drawn_on_the_terminal() -> None:
     assert b"working" in drawn
 
 
-def test_a_strangers_words_forge_no_line_and_command_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_of_strangers_forge_no_line_and_control_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     out, words = Output(), "fine\n\x1b[2J✓ ACCEPTED"
     for show in (out.done, out.warn, out.hint, lambda text: out.fact("label", text)):
         show(words)

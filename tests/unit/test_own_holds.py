@@ -99,7 +99,7 @@ def own(tmp_path: Path) -> Iterator[Own]:
         yield made
 
 
-async def test_the_first_copy_is_claimed_at_once_and_those_after_it_together(own: Own) -> None:
+async def test_the_first_copy_is_claimed_immediately_and_later_ones_together(own: Own) -> None:
     first, *others = await own.add(0, 1, 2, 3)
     assert own.logged() == [(HOLD, 1)]
     assert [artifact in own.holds for artifact in (first, *others)] == [False, True, True, True]
@@ -123,7 +123,7 @@ async def test_copies_that_wait_are_claimed_after_a_while(own: Own) -> None:
     assert own.logged()[2:] == [(HOLD, 1)], "it is alone, and nothing was logged for a while"
 
 
-async def test_copies_that_wait_are_claimed_when_somebody_asks_for_it(own: Own) -> None:
+async def test_waiting_copies_are_claimed_on_request(own: Own) -> None:
     await own.add(0, 1, 2)
     await own.holds.log_waiting()
     await own.holds.log_waiting()
@@ -202,7 +202,7 @@ async def test_the_index_of_copies_has_each_artifact_of_a_line(own: Own, tmp_pat
     assert rows[0][0].manifest.digest == artifacts[0]
 
 
-async def test_a_round_looks_at_the_files_of_each_artifact_of_a_line(own: Own) -> None:
+async def test_a_round_checks_the_files_of_each_artifact_of_a_line(own: Own) -> None:
     await own.held.open()
     _, *artifacts = await own.add(0, 1, 2, 3, 4)
     own.store.remove(sha256(b"file 3"))

@@ -43,7 +43,7 @@ def load(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_the_published_file_is_what_the_script_makes(name: str) -> None:
+def test_the_published_file_equals_the_scripts_output(name: str) -> None:
     assert stable(load(name)) == stable(VECTORS[name]()), "run: python tests/vectors/make.py"
 
 

@@ -124,7 +124,7 @@ def _providers(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_each_room_imports_only_what_its_extra_installs() -> None:
+def test_each_package_imports_only_what_its_extra_installs() -> None:
     excess = {}
     for path in _sources():
         relative = path.relative_to(ROOT).as_posix()

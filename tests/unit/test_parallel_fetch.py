@@ -53,9 +53,7 @@ async def shared(count: int, workers: Sequence[Worker], others: list[Worker]) ->
     st.integers(0, 60),
     st.lists(st.tuples(st.none() | st.integers(0, 9), st.sampled_from(FAILURES)), max_size=4),
 )
-def test_each_item_is_done_once_whatever_other_connections_do(
-    count: int, plans: list[tuple[int | None, Exception]]
-) -> None:
+def test_each_item_is_done_once(count: int, plans: list[tuple[int | None, Exception]]) -> None:
     workers = [Worker(), *(Worker(*plan) for plan in plans)]
     others = workers[1:]
     _, done = asyncio.run(shared(count, workers, others))
@@ -89,7 +87,7 @@ async def test_a_connection_that_fails_is_not_used_again() -> None:
         pytest.param(None, Malformed("not a message"), Malformed, id="another one talks nonsense"),
     ],
 )
-async def test_the_failure_of_the_first_connection_and_lies_of_any_are_raised(
+async def test_a_failure_of_the_first_connection_and_wrong_data_of_any_are_raised(
     first: ComityError | None, other: ComityError | None, raised: type[ComityError]
 ) -> None:
     workers = [Worker(0 if failure else None, failure or FAILURES[0]) for failure in (first, other)]

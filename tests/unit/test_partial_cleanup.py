@@ -18,7 +18,7 @@ def aged(folder: Path, time: float) -> None:
         os.utime(path, (time, time))
 
 
-def test_an_import_that_nobody_went_on_with_is_forgotten_and_others_are_not(tmp_path: Path) -> None:
+def test_an_abandoned_import_is_deleted_and_others_are_not(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     remove_stale(store, 1000)  # there may be none
     old, fresh = import_folder(store, COMMIT), import_folder(store, OTHER)

@@ -48,13 +48,13 @@ def test_every_single_party_is_removed_once_and_the_kinds_are_in_order() -> None
     assert {party.name for party in parties if party.kind == "publisher"} == {*SCENE.publishers}
 
 
-def test_the_loss_of_a_member_leaves_what_others_hold() -> None:
+def test_the_loss_of_a_member_leaves_copies_of_others() -> None:
     found = outcome("member", A)
     assert (found.nodes, found.pulls, found.verifies, found.enough) == (("node-a",), 2, 2, 1)
     assert found.survived
 
 
-def test_the_loss_of_a_cloud_takes_what_only_that_cloud_has() -> None:
+def test_the_loss_of_a_cloud_removes_artifacts_that_only_it_has() -> None:
     for kind, name in (("cloud", "Example Cloud"), ("reach", "US")):
         found = outcome(kind, name)
         assert (found.pulls, found.survived) == (1, False)
@@ -62,7 +62,7 @@ def test_the_loss_of_a_cloud_takes_what_only_that_cloud_has() -> None:
         assert (item.name, item.before.copies, item.after.copies) == ("lab/cloudy@v1", 2, 0)
 
 
-def test_a_copy_is_lost_with_its_cloud_though_its_member_has_a_node_elsewhere() -> None:
+def test_a_copy_is_lost_with_its_cloud_though_its_member_has_another_node() -> None:
     elsewhere = replace(NODES[0], name="node-a2", reach=("CH",), cloud="")
     found = outcome("cloud", "Example Cloud", replace(SCENE, nodes=(*NODES, elsewhere)))
     assert (found.nodes, found.pulls) == (("node-a", "node-b"), 1)
@@ -79,7 +79,7 @@ def test_artifacts_that_pull_from_a_tested_copy_are_counted() -> None:
         assert (found.pulls, found.tested) == (6, tested)
 
 
-def test_a_party_that_nobody_depends_on_here_has_no_reason_of_its_kind() -> None:
+def test_a_party_without_dependents_has_no_reason_of_its_kind() -> None:
     for kind in ("jurisdiction", "reach", "cloud"):
         found = outcome(kind, "FR")
         assert (found.survived, found.nodes, found.why) == (True, (), "")
@@ -111,7 +111,7 @@ def test_a_copy_of_a_node_that_does_not_answer_is_not_counted_on() -> None:
     assert (found.pulls, [item.name for item in found.fallen]) == (1, ["lab/cloudy@v1"])
 
 
-def test_entries_that_only_the_lost_node_has_make_it_unknown_whether_anything_verifies() -> None:
+def test_entries_that_only_the_lost_node_has_make_the_verdict_unknown() -> None:
     ahead = replace(NODES[0], entries=LOGS | {"node-a/log": 12})
     scene = replace(SCENE, nodes=(ahead, *NODES[1:]), read=LOGS | {"node-a/log": 12})
     found = outcome("member", A, scene)
@@ -124,7 +124,7 @@ def test_entries_that_only_the_lost_node_has_make_it_unknown_whether_anything_ve
     assert outcome("member", B, scene).survived
 
 
-def test_entries_that_nobody_read_are_not_about_the_artifacts() -> None:
+def test_unread_entries_are_not_about_the_artifacts() -> None:
     ahead = replace(NODES[0], entries=LOGS | {"node-a/log": 10**6, "node-a/another": 1})
     scene = replace(SCENE, nodes=(ahead, *NODES[1:]))
     assert outcome("member", A, scene).survived
@@ -145,7 +145,7 @@ def test_entries_are_on_their_way_exactly_if_a_loss_takes_them_and_leaves_a_node
     assert bool(scene.on_their_way()) == bool(leaves)
 
 
-def test_logs_of_which_entries_are_lost_are_in_order_and_those_without_entries_are_none() -> None:
+def test_logs_with_lost_entries_are_listed_in_order_and_empty_ones_are_not() -> None:
     logs = {"node-z/log": 3, "node-a/log": 12, "node-b/log": 4, "node-empty/log": 0, "node-y/log": 1}
     found = outcome("member", A, replace(SCENE, nodes=(replace(NODES[0], entries=logs), *NODES[1:]), read=logs))
     assert [(item.origin, item.first, item.count) for item in found.remainders] == [
@@ -168,7 +168,7 @@ def test_a_log_that_no_other_node_has_is_lost_and_an_empty_log_is_not() -> None:
     assert lost.origin == "node-y/log"
 
 
-def test_many_fallen_artifacts_are_counted_and_the_first_are_named() -> None:
+def test_many_lost_artifacts_are_counted_and_the_first_are_named() -> None:
     many = tuple(DrillArtifact(sha256(b"%d" % at), "", HOLDERS[:1]) for at in range(MAX_FALLEN + 5))
     found = outcome("member", A, replace(SCENE, artifacts=many))
     assert (found.pulls, found.artifacts, len(found.fallen)) == (0, MAX_FALLEN + 5, MAX_FALLEN)

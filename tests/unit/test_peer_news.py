@@ -73,7 +73,7 @@ def test_the_peers_own_log_is_processed_first() -> None:
     assert [item.log for item in kept.due(0.0, TWO)] == [TWO, ONE]
 
 
-def test_a_peer_that_told_what_a_log_did_not_sign_is_not_heard_about_it_for_a_time() -> None:
+def test_false_news_of_a_peer_about_a_log_stop_its_news_about_it_for_a_time() -> None:
     """Otherwise each of its messages would cost a parsed note and a line in this node's log."""
     kept = taken(told(LogNews(ONE, b"a"), LogNews(TWO, b"a")))
     item = kept.get(ONE)
@@ -158,7 +158,7 @@ def test_a_peer_that_sends_without_end_is_read_at_a_steady_rate(size: int, most:
     assert count == pytest.approx(most * (600 + BURST_SECONDS), rel=0.02)
 
 
-def test_a_peer_that_sends_little_is_read_at_once() -> None:
+def test_a_peer_that_sends_little_is_read_without_delay() -> None:
     now = 1000.0
     rate = ReadingRate(lambda: now)
     for _ in range(100):

@@ -109,12 +109,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 @pytest.mark.parametrize(
     "bad", [b"no index at all", canonical({"files": [], "schema": "x"}), PieceIndex(()).encode(), OTHER]
 )
-async def test_an_index_of_no_use_does_not_keep_an_artifact_from_being_copied(scene: Scene, bad: bytes) -> None:
+async def test_a_useless_index_does_not_stop_a_copy(scene: Scene, bad: bytes) -> None:
     await scene.copier.complete(scene.copy(bad, GOOD))
     assert scene.claimed == [SideObject.of(GOOD)]
 
 
-async def test_an_index_that_nobody_has_does_not_either(scene: Scene) -> None:
+async def test_an_index_without_available_records_does_not_stop_a_copy_either(scene: Scene) -> None:
     await scene.copier.complete(scene.copy(OTHER, GOOD, missing=[OTHER]))
     assert scene.claimed == [SideObject.of(GOOD)]
 

@@ -36,32 +36,32 @@ def test_a_piece_is_found_where_it_was_placed(placed: PlacedPieces, file: Path) 
     assert placed.find(record(b"unknown")) == []
 
 
-def test_a_file_that_changed_is_forgotten(placed: PlacedPieces, file: Path) -> None:
+def test_a_changed_file_is_dropped_from_the_record(placed: PlacedPieces, file: Path) -> None:
     file.write_bytes(b"something else")
     assert placed.find(record(PARTS[0])) == []
 
 
-def test_a_file_that_is_gone_is_forgotten(placed: PlacedPieces, file: Path) -> None:
+def test_a_missing_file_is_dropped_from_the_record(placed: PlacedPieces, file: Path) -> None:
     file.unlink()
     assert placed.find(record(PARTS[0])) == []
     file.write_bytes(b"".join(PARTS))
     assert placed.find(record(PARTS[0])) == []
 
 
-def test_a_file_that_was_removed_after_it_was_placed_is_not_remembered(placed: PlacedPieces, file: Path) -> None:
+def test_a_file_removed_after_it_was_placed_is_not_recorded(placed: PlacedPieces, file: Path) -> None:
     file.unlink()
     with pytest.raises(Unavailable):
         placed.remember(file, map(record, PARTS))
 
 
-def test_placing_a_file_again_replaces_what_was_known(placed: PlacedPieces, file: Path) -> None:
+def test_placing_a_file_again_replaces_its_record(placed: PlacedPieces, file: Path) -> None:
     file.write_bytes(PARTS[1])
     placed.remember(file, [record(PARTS[1])])
     assert placed.find(record(PARTS[1])) == [(file, 0)]
     assert placed.find(record(PARTS[0])) == []
 
 
-def test_a_broken_index_says_how_to_be_rid_of_it(tmp_path: Path) -> None:
+def test_a_broken_index_says_how_to_remove_it(tmp_path: Path) -> None:
     (tmp_path / "pieces.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(Unavailable) as caught:
         PlacedPieces(tmp_path).find(record(PARTS[0]))

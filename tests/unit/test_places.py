@@ -33,7 +33,7 @@ REACHES = st.lists(
 )
 
 
-def test_a_node_record_with_a_place_reads_back_and_one_without_is_as_it_was() -> None:
+def test_a_node_record_reads_back_with_a_place_and_without() -> None:
     record = replace(NODE.record, place=CLOUD)
     entry = parse_entry(sign_node_record(record, [NODE.seat.signer], NODE.bound).line)
     assert check_node_record(entry, NODE.seat.inception.keys) == record
@@ -74,7 +74,7 @@ def test_a_place_has_one_reach_at_least_and_so_many_at_most() -> None:
 
 
 @pytest.mark.parametrize("code", ["CH", "GB", "US", "schengen-area", "place-01"])
-def test_a_new_member_is_in_a_country_or_in_a_jurisdiction_that_is_none(code: str) -> None:
+def test_a_new_member_is_in_a_country_or_in_a_jurisdiction_that_is_no_country(code: str) -> None:
     assert check_new_jurisdiction(code) == code
 
 
@@ -89,7 +89,7 @@ def test_a_refused_jurisdiction_is_answered_with_the_probable_one(code: str, mea
     assert f'"{meant or "CH"}"' in refused.value.hint
 
 
-def test_the_closest_name_is_suggested_where_no_country_is_meant() -> None:
+def test_the_closest_name_is_suggested_for_an_unknown_jurisdiction() -> None:
     names = ("nordic-council", "andean-community", "andean-communities")
     assert suggest_jurisdiction("Andean Communitys", names) == "andean-community"
     assert suggest_jurisdiction("U.K.", names) == suggest_jurisdiction(" united_kingdom ") == "GB"

@@ -65,7 +65,7 @@ def pinning(text: str) -> Policy:
     return parse(text, **{"federation.json": FEDERATION.encode()})
 
 
-def test_all_that_a_policy_says() -> None:
+def test_every_field_of_a_policy_is_read() -> None:
     assert pinning(FULL) == Policy(
         pins=(FEDERATION.body,),
         publishers=frozenset({SWISS_AI, OTHER}),
@@ -80,7 +80,7 @@ def test_all_that_a_policy_says() -> None:
     )
 
 
-def test_an_empty_policy_pins_nobody_and_demands_the_usual_rows() -> None:
+def test_an_empty_policy_pins_nothing_and_requires_the_default_rows() -> None:
     assert parse("") == Policy(digest=sha256(b""))
     assert parse("").require == DEFAULT_REQUIRED
     assert parse("").cosigners == CosignerRule(2, 0, (PUBLISHER,), False)
@@ -172,7 +172,7 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("# " + "x" * 2**20, id="too large"),
     ],
 )
-def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
+def test_an_invalid_policy_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refusal:
         pinning(text)
     assert refusal.value.code == "POLICY-SYNTAX"
@@ -212,20 +212,20 @@ def test_a_pin_that_does_not_hold_is_refused() -> None:
         parse("[[pin]]\nfile = 'federation.json'", **{"federation.json": FEDERATION.encode()[:-100]})
 
 
-def test_the_owners_binding_comes_before_the_charters() -> None:
+def test_the_owners_binding_has_priority_over_the_charters() -> None:
     assert pinning("[[pin]]\nfile = 'federation.json'").bound_publisher("swiss-ai") == SWISS_AI
     bound = pinning(f"[[pin]]\nfile = 'federation.json'\n[publishers]\nnames = {{ swiss-ai = '{OTHER}' }}")
     assert bound.bound_publisher("swiss-ai") == OTHER
     assert bound.bound_publisher("elsewhere") is None
 
 
-def test_a_namespace_that_pinned_bodies_give_to_two_publishers_is_bound_to_nobody() -> None:
+def test_a_namespace_that_two_pinned_bodies_bind_differently_is_unbound() -> None:
     rival = found(nodes(3), {"swiss-ai": OTHER})
     text = "[[pin]]\nfile = 'one'\n[[pin]]\nfile = 'two'"
     assert parse(text, one=FEDERATION.encode(), two=rival.encode()).bound_publisher("swiss-ai") is None
 
 
-def test_a_namespace_is_bound_however_it_is_spelled() -> None:
+def test_a_namespace_is_bound_in_every_spelling() -> None:
     policy = pinning(f"[[pin]]\nfile = 'federation.json'\n[publishers]\nnames = {{ Other = '{OTHER}' }}")
     assert policy.bound_publisher("Swiss-AI") == SWISS_AI
     assert policy.bound_publisher("OTHER") == OTHER
@@ -243,7 +243,7 @@ def test_every_row_that_can_pass_can_be_required() -> None:
     ("code", "fix"),
     [("UK", "GB"), ("usa", "US"), ("us", "US"), ("Ch", "CH"), ("switzerland", "CH"), ("publsher", "publisher")],
 )
-def test_a_jurisdiction_that_nobody_could_have_is_refused_with_its_line_and_the_fix(code: str, fix: str) -> None:
+def test_an_impossible_jurisdiction_is_refused_with_its_line_and_the_fix(code: str, fix: str) -> None:
     with pytest.raises(Malformed) as refused:
         pinning(f'[[pin]]\nfile = "federation.json"\n[cosigners]\nat_least = 1\noutside = [\n  "SG",\n  "{code}",\n]\n')
     assert refused.value.code == "POLICY-SYNTAX"
@@ -310,14 +310,14 @@ def test_corroboration_by_more_members_than_there_are_is_refused() -> None:
     pinning('[[pin]]\nfile = "federation.json"\n[upstream]\ncorroborated = 3\n')
 
 
-def test_a_format_that_no_file_has_is_refused() -> None:
+def test_an_unknown_file_format_is_refused() -> None:
     with pytest.raises(Malformed) as refused:
         parse('[safety]\nformats = ["gguf", "safetensor"]\n')
     assert refused.value.why.startswith("line 2: ")
     assert refused.value.hint == 'write "safetensors"'
 
 
-def test_a_key_policy_cannot_be_required_where_nobody_is_named() -> None:
+def test_a_key_policy_cannot_be_required_without_a_named_publisher() -> None:
     text = '[[pin]]\nfile = "federation.json"\n[rows]\nrequire = ["signatures", "key policy"]\n'
     with pytest.raises(Malformed) as refused:
         parse(text, **{"federation.json": found(nodes(3)).encode()})
@@ -367,7 +367,7 @@ def test_the_line_of_a_value_is_behind_its_key_and_in_its_table() -> None:
     assert lines.find("c", "x", "w") == 9
 
 
-def test_cosigners_that_could_never_count_are_told_with_the_most_there_are() -> None:
+def test_impossible_numbers_of_cosigners_are_refused_with_the_possible_maximum() -> None:
     again = node(identity("Institute again", "CH", kind="member"), "again.example")
     pins = (found([*nodes(2), again]).body,)
     codes = [member.jurisdiction for member in pins[0].members]
@@ -409,7 +409,7 @@ def test_the_required_cosigners_are_written_out() -> None:
     assert pinning(kept).cosigners.at_least == 9, "nobody requires the row"
 
 
-def test_rows_that_cannot_pass_are_told_with_the_reason() -> None:
+def test_rows_that_cannot_pass_are_reported_with_the_reason() -> None:
     full = pinning(FULL)
     always = {"disputes and advisories", "approvals"}
     assert set(impossible_rows(full)) == always | {"documents"}
@@ -455,12 +455,12 @@ def test_content_is_allowed_by_kind_path_digest_and_format() -> None:
         ('unsigned = ["/a"]', "not a path"),
     ],
 )
-def test_a_table_of_model_signing_that_cannot_be_meant_is_refused(table: str, why: str) -> None:
+def test_an_invalid_table_of_model_signing_is_refused(table: str, why: str) -> None:
     with pytest.raises(Malformed, match=why):
         parse(f"[model_signing]\n{table}\n", root=b"{}")
 
 
-def test_a_table_of_model_signing_says_who_signs_and_what_need_not_be_signed() -> None:
+def test_a_table_of_model_signing_names_signers_and_unsigned_files() -> None:
     table = 'sigstore_root = "root"\nrequire = true\nunsigned = ["a/b/", "c"]\n'
     signers = 'identity = [{ identity = "a", issuer = "b" }]\n'
     rule = parse(f"[model_signing]\n{table}{signers}", root=b"{}").model_signing
@@ -475,7 +475,7 @@ def test_documents_are_required_each_once() -> None:
     assert parse("[lineage]\nrefuse_licence_conflicts = true\n").lineage.no_conflicts
 
 
-def test_the_word_for_the_publisher_excludes_no_member_whose_jurisdiction_has_that_name() -> None:
+def test_the_keyword_for_the_publisher_excludes_no_jurisdiction_of_that_name() -> None:
     odd = [node(identity(f"Odd {at}", PUBLISHER, kind="member"), f"odd-{at}.example") for at in range(2)]
     pins = (found([*nodes(1), *odd]).body,)
     assert most_cosigners(CosignerRule(2, 1, (PUBLISHER,)), pins) is None, "in the log of the member in CH"
@@ -496,7 +496,7 @@ def test_an_error_without_a_line_names_none() -> None:
         PolicyTable({"x": [5]}, "policy.b").strings("x")
 
 
-def test_a_kind_or_format_that_is_near_none_is_told_with_all_there_are() -> None:
+def test_an_unknown_kind_or_format_is_refused_with_all_known_ones() -> None:
     for text, told in (
         ('[safety]\nallow = ["pickel"]\n', "did you mean 'pickle'?"),
         ('[safety]\nallow = ["zzzz"]\n', "kinds are pickle, "),

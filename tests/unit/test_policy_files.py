@@ -186,7 +186,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     return Client(Home.default())
 
 
-def test_a_new_policy_pins_what_is_pinned_and_can_be_met(home: Client, tmp_path: Path) -> None:
+def test_a_new_policy_has_the_users_pins_and_can_be_met(home: Client, tmp_path: Path) -> None:
     home.pin(GOOD.federation.encode())
     file = tmp_path / "carried" / "ministry.toml"
     file.parent.mkdir()
@@ -215,7 +215,7 @@ def test_a_second_policy_beside_the_first_shares_its_federation_file(home: Clien
     assert not (tmp_path / "third.toml").exists()
 
 
-def test_a_new_policy_of_a_charter_that_names_no_publisher_says_what_to_add(home: Client, tmp_path: Path) -> None:
+def test_a_new_policy_under_a_charter_without_publishers_says_what_to_add(home: Client, tmp_path: Path) -> None:
     home.pin(found(nodes(3), {}).encode())
     made = comity("policy", "new", "--out", tmp_path / "p.toml")
     assert "list a publisher in [publishers] accept" in made.output

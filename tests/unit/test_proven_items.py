@@ -241,7 +241,7 @@ async def test_many_names_are_read_in_steps_and_names_with_too_many_statements_a
     assert sorted(await node.made("a/m0")) == ["a/m0"]
 
 
-async def test_names_of_an_author_begin_after_the_cursor_wherever_it_is(node: JudgedRepositories) -> None:
+async def test_names_of_an_author_begin_after_any_cursor(node: JudgedRepositories) -> None:
     for name in ("a/one", "b/one", "b/two", "bb/one", "c/one"):
         node.publish(ANNA, f"{name}@v1")
     names = node.ledger.proven.repositories

@@ -55,12 +55,12 @@ async def test_a_claimed_index_that_is_not_the_proven_one_decides_nothing(monkey
     assert sorted(proofs.asked) == [A, B], "each is asked for once"
 
 
-async def test_an_index_that_nobody_proves_does_not_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unproven_index_does_not_order(monkeypatch: pytest.MonkeyPatch) -> None:
     Proofs(monkeypatch, b=7, c=1)
     assert await choose(candidate("v1", A, 9), candidate("v2", B, 7), candidate("v3", C, 8)) == (B, 7)
 
 
-async def test_where_nobody_proves_anything_the_claims_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_any_proof_the_claimed_indexes_order(monkeypatch: pytest.MonkeyPatch) -> None:
     Proofs(monkeypatch)
     assert await choose(candidate("v1", A, 9), candidate("v2", B, 7)) == (A, 9)
 

@@ -48,7 +48,7 @@ def test_a_publication_reads_back() -> None:
     assert entry.statement.subjects == (Subject("swiss-ai/tiny@v1", MANIFEST.digest),)
 
 
-def test_the_least_that_can_be_published_reads_back() -> None:
+def test_a_minimal_publication_reads_back() -> None:
     bare = replace(PUBLISHED, licence=Licence("LicenseRef-none"), lineage=(), documents={})
     assert check_published(sign_published(bare, SWISS_AI.signer), SWISS_AI.inception) == bare
     assert bare.statement().objects == (MANIFEST, PIECES)
@@ -151,7 +151,7 @@ def test_a_publication_is_its_publishers_own() -> None:
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_half_a_signature_is_none(half: int) -> None:
+def test_one_half_of_a_hybrid_signature_is_no_signature(half: int) -> None:
     entry = sign_published(PUBLISHED, SWISS_AI.signer)
     envelope = replace(entry.envelope, signatures=entry.envelope.signatures[half : half + 1])
     with pytest.raises(ComityError):

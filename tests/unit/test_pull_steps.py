@@ -18,7 +18,7 @@ from comity_client.pull.pull import _in_place
 SIGNATURE = b"a signature"
 
 
-def test_a_model_sig_that_another_pull_placed_first_is_read_where_it_is(tmp_path: Path) -> None:
+def test_a_model_sig_that_another_pull_placed_first_is_read_there(tmp_path: Path) -> None:
     entry = FileEntry(MODEL_SIG, len(SIGNATURE), sha256(SIGNATURE))
     destination = FolderDestination(tmp_path / "model", Manifest.of([entry]))
     destination.prepare()
@@ -28,7 +28,7 @@ def test_a_model_sig_that_another_pull_placed_first_is_read_where_it_is(tmp_path
     assert fetched_model_sig(destination, [entry], [entry]) == SIGNATURE
 
 
-async def test_a_pull_that_is_interrupted_stops_to_hash_what_is_here(tmp_path: Path) -> None:
+async def test_an_interrupted_pull_stops_hashing_local_files(tmp_path: Path) -> None:
     """Otherwise its thread would delay the end of the program for minutes."""
     manifest = Manifest.of(FileEntry(name, 1, sha256(b"?")) for name in "abc")
     for name in "abc":

@@ -84,7 +84,7 @@ def test_a_pull_request_that_another_program_placed_hides_nothing(cache: Path) -
     assert run("rm", "inst/model@v1", "--hub-cache", cache, "--yes").exit_code == 0
 
 
-def test_removing_one_version_keeps_what_the_other_one_shares(cache: Path) -> None:
+def test_removing_one_version_keeps_files_shared_with_another(cache: Path) -> None:
     blobs = cache / "models--inst--model" / "blobs"
     ran = run("rm", "inst/model@v1", "--hub-cache", cache, "--yes", "--json")
     assert json.loads(ran.stdout)["freed"] == len(b"only in v1")

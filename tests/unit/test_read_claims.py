@@ -196,7 +196,7 @@ def test_an_author_is_known_by_a_seat_an_inception_or_a_node() -> None:
         assert found == KnownAuthor(ES.seat.id, "Institute ES (ES)", seat)
 
 
-def test_vouches_that_are_not_proven_or_not_about_this_artifact_do_not_count() -> None:
+def test_unproven_vouched_statements_and_those_about_other_artifacts_do_not_count() -> None:
     good = vouched(STRANGER.inception.author, STRANGER.signer)
     bad = vouched(CH.record.node, SG.online)
     odd = sign_statement(replace(good.statement, body={}), STRANGER.signer)
@@ -253,7 +253,7 @@ def test_observations_of_an_upstream_count_where_their_node_signed_them() -> Non
     assert (nothing.corroborated, nothing.upstream) == (0, None)
 
 
-def test_the_upstream_of_an_artifact_is_that_of_a_node_that_fetched_it() -> None:
+def test_the_upstream_of_an_artifact_is_taken_from_a_node_that_fetched_it() -> None:
     carried = observation(SG, ARTIFACT, how="carried", commit="2e" * 20)
     fetched = [observation(CH, ARTIFACT), observation(ES, ARTIFACT, commit="3f" * 20)]
     for entries in ((carried, *fetched), (fetched[0], carried, fetched[1])):

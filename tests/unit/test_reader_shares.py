@@ -106,7 +106,7 @@ def cold_reads(
     return fetch, fetcher, read
 
 
-async def test_files_that_one_block_asks_for_leave_room_for_another_block(tmp_path: Path) -> None:
+async def test_files_of_one_block_leave_slots_for_another_block(tmp_path: Path) -> None:
     fetch, fetcher, read = cold_reads(tmp_path)
     many = on_demand.MAX_WAITING + on_demand.MAX_CONCURRENT + 10
     greedy = [as_block("192.0.2.0/24", partial(read, f"g{number}")) for number in range(many)]
@@ -237,7 +237,7 @@ def reading_through() -> tuple[ReadThroughImports, EndlessImporter]:
     return ReadThroughImports(settings, cast(Any, importer), enabled=True), importer
 
 
-async def test_revisions_that_one_block_asks_for_leave_room_for_another_block() -> None:
+async def test_revisions_of_one_block_leave_slots_for_another_block() -> None:
     imports, importer = reading_through()
     greedy = [
         as_block("192.0.2.0/24", partial(imports.pin, "org/model", f"r{number}"))
@@ -253,7 +253,7 @@ async def test_revisions_that_one_block_asks_for_leave_room_for_another_block() 
     await imports.close()
 
 
-async def test_a_revision_that_gave_way_is_an_error_that_asks_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_displaced_revision_is_an_error_that_asks_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_through, "MAX_PINS", 3)
     imports, importer = reading_through()
     readers: dict[str, asyncio.Task[Any]] = {}
@@ -269,7 +269,7 @@ async def test_a_revision_that_gave_way_is_an_error_that_asks_to_retry(monkeypat
     await imports.close()
 
 
-async def test_many_revisions_whose_commit_is_cached_refuse_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_cached_revisions_refuse_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_through, "MAX_PINS", 3)
     imports, importer = reading_through()
 
@@ -290,7 +290,7 @@ def revision(repository: str) -> Any:
     return SimpleNamespace(upstream=upstream)
 
 
-async def test_repositories_that_one_block_has_imported_leave_room_for_another_block() -> None:
+async def test_imports_of_one_block_leave_slots_for_another_block() -> None:
     imports, importer = reading_through()
 
     async def described(name: str) -> object:
@@ -329,7 +329,7 @@ def test_no_holder_of_the_own_block_loses_its_slot() -> None:
     assert [shares.block_size(block) for block in "abc"] == [1, 1, 1]
 
 
-async def test_sign_ins_that_one_block_begins_leave_room_for_another_block(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sign_ins_of_one_block_leave_slots_for_another_block(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = OpenIdProvider(cast(Any, None), cast(Any, None), cast(Any, None), lambda: 0.0, lambda: 0.0)
     asked: list[str] = []
 

@@ -125,7 +125,7 @@ async def test_a_node_whose_event_loop_does_not_answer_is_not_ready(
     await asyncio.sleep(0)
 
 
-async def test_an_age_is_that_of_the_moment_in_which_it_is_read() -> None:
+async def test_an_age_is_computed_when_it_is_read() -> None:
     metrics, now = Metrics(), 1_000.0
     metrics.checkpoint_age.set_function(lambda: now)
     listener = MetricsListener(metrics, "127.0.0.1:0", lambda: NOT_STARTED)

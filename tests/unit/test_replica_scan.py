@@ -158,7 +158,7 @@ async def test_a_flood_of_publications_does_not_delay_the_first_copy_from_anothe
     assert bench.read == PAGES * PAGE + 1, "each is read once"
 
 
-async def test_a_held_artifact_that_many_claim_is_neither_looked_at_nor_queued(bench: Bench) -> None:
+async def test_a_held_artifact_that_many_claim_is_neither_looked_up_nor_queued(bench: Bench) -> None:
     release = Release(b"held\n")
     lines = [FLOOD.publish(f"a/b{number}@v1", release) for number in range(50)]
     bench.prove(FLOODED, lines)

@@ -172,7 +172,7 @@ def test_facts_and_texts_over_the_limit_are_counted_and_cut(extra: int) -> None:
     assert kept.summary == "s" * MAX_TEXT + "…" * bool(extra)
 
 
-def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+def test_the_same_evidence_and_policy_give_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
     written = GOOD.write(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "elsewhere" / "two")
     claims = tmp_path / "elsewhere" / "two" / "model" / ".comity" / "statements.jsonl"
@@ -199,14 +199,14 @@ def test_a_report_has_all_rows_and_the_inputs_that_they_rest_on() -> None:
     assert set(document["inputs"]) <= named
 
 
-def test_a_file_name_that_no_encoding_knows_is_spelled_out() -> None:
+def test_a_file_name_without_a_valid_encoding_is_escaped() -> None:
     odd = FoundFile("evil\udcff\x1b[2J.py", 1, sha256(b"x"))
     verdict = verify(replace(GOOD.evidence, files=(*(GOOD.evidence.files or ()), odd)), GOOD.policy)
     row = VerdictReport.parse(VerdictReport.of(verdict, "1.0").encode()).verdict.row("bytes")
     assert row.summary.startswith(r"evil\udcff" + "\x1b[2J.py: not in the manifest")
 
 
-def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
+def test_no_flood_of_statements_makes_a_report_too_large_to_write() -> None:
     facts = tuple(RowFact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MAX_FACTS_PER_ROW + 7))
     rows = tuple(replace(row, summary="x" * 5000, facts=facts) for row in GOOD.verdict().rows)
     report = VerdictReport.of(replace(GOOD.verdict(), rows=rows), "1.0")
@@ -298,7 +298,7 @@ def without(summary: Verified) -> list[Verified]:
 
 
 @pytest.mark.parametrize("other", without(SUMMARY), ids=range(7))
-def test_a_summary_that_says_more_than_its_report_is_refused(other: Verified) -> None:
+def test_a_summary_with_more_facts_than_its_report_is_refused(other: Verified) -> None:
     with pytest.raises(Untrusted, match="the signed summary differs"):
         check_report(sign_verified(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
 
@@ -354,7 +354,7 @@ def test_a_version_has_at_most_64_characters_and_a_longer_one_is_not_signed() ->
         sign_verified(replace(SUMMARY, version="1" * 65), OFFICER.signer)
 
 
-def test_a_node_cannot_say_that_it_verified() -> None:
+def test_a_node_cannot_sign_a_verification() -> None:
     spoken = replace(SUMMARY.statement(), by=Author("node", OFFICER.id))
     with pytest.raises(Malformed):
         Verified.parse(parse_entry(sign_statement(spoken, OFFICER.signer).line).statement)
@@ -389,7 +389,7 @@ def test_a_verification_by_others_says_how_many_rows_passed(levels: tuple[str, .
     assert said.endswith(f", {rows}")
 
 
-def test_a_member_who_verified_has_its_name_in_the_newest_charter_that_is_pinned() -> None:
+def test_a_verifying_member_has_its_name_of_the_newest_pinned_charter() -> None:
     member, older = seat("SG"), GOOD.policy.pins[0]
     renamed = [replace(each, name=f"New {each.name}") for each in older.members]
     policy = replace(GOOD.policy, pins=(older, draft(renamed)))

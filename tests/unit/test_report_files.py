@@ -53,7 +53,7 @@ def report(api: Client, folder: Path) -> Path:
     return file
 
 
-def test_a_signed_report_goes_round(api: Client, report: Path) -> None:
+def test_a_report_is_signed_and_checked_by_others(api: Client, report: Path) -> None:
     checked = api.check_report(report)
     assert checked.known_as == f"your own identity {LABEL}"
     assert checked.signed.verified.passed
@@ -62,7 +62,7 @@ def test_a_signed_report_goes_round(api: Client, report: Path) -> None:
     assert signature_path(report).name == "r.json.intoto.jsonl"
 
 
-def test_the_report_alone_bears_no_time_and_both_programs_write_it_alike(report: Path, folder: Path) -> None:
+def test_a_report_has_no_time_and_both_programs_write_the_same_bytes(report: Path, folder: Path) -> None:
     again, other = folder.parent / "again.json", folder.parent / "other.json"
     run(folder, "--report", again)
     verifier([str(folder), "--policy", str(folder.parent / "policy.toml"), "--report", str(other)])
@@ -86,7 +86,7 @@ def test_a_report_that_was_changed_is_refused(
     assert caught.value.exit_status == 3
 
 
-def test_a_signature_of_somebody_unknown_counts_for_nothing(api: Client, report: Path, tmp_path: Path) -> None:
+def test_a_signature_of_an_unknown_identity_does_not_count(api: Client, report: Path, tmp_path: Path) -> None:
     elsewhere = Client(Home(tmp_path / "other"))
     signer = api.publisher(LABEL)
     with pytest.raises(PolicyNotMet) as caught:
@@ -156,7 +156,7 @@ def test_options_that_cannot_work_are_refused_before_anything_is_hashed(
     assert not list(folder.rglob("r.*"))
 
 
-def test_json_says_where_everything_is(api: Client, folder: Path) -> None:
+def test_json_has_all_paths(api: Client, folder: Path) -> None:
     file = folder.parent / "r.json"
     ran = run(folder, "--report", file, "--sign-as", LABEL, "--json")
     document = json.loads(ran.stdout)
@@ -169,14 +169,14 @@ def test_json_says_where_everything_is(api: Client, folder: Path) -> None:
     assert (checked["result"], checked["exit_status"]) == ("PASSED", 0)
 
 
-def test_a_report_can_be_read_again_and_says_that_it_was_not_checked(report: Path) -> None:
+def test_a_report_reads_back_with_a_note_that_it_was_not_checked(report: Path) -> None:
     ran = comity("report", "show", report, "--html", report.parent / "again.html")
     assert "ACCEPTED" in ran.output
     assert "not checked" in ran.output
     assert (report.parent / "again.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_a_verdict_fits_a_page_in_words(api: Client, folder: Path) -> None:
+def test_a_verdict_can_be_shown_as_text_on_a_page(api: Client, folder: Path) -> None:
     accepted = run(folder).output
     (folder / "config.json").write_bytes(b"{}")
     refused = run(folder).output

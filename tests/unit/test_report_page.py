@@ -68,7 +68,7 @@ def said_everywhere(text: str) -> VerdictReport:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_strangers_words_are_words(text: str) -> None:
+def test_texts_of_strangers_stay_plain_text(text: str) -> None:
     document = render_page(said_everywhere(text))
     reader = Reader(document)
     assert {tag for tag, _ in reader.elements} <= ALLOWED
@@ -94,7 +94,7 @@ def test_the_page_fetches_and_runs_nothing() -> None:
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def test_all_rows_their_states_and_bases_are_there_as_words() -> None:
+def test_all_rows_states_and_bases_are_on_the_page_as_text() -> None:
     text = Reader(render_page(GOOD)).text
     for word in (*ROWS, *QUESTIONS.values(), *STATE_MEANS.values(), *BASIS_MEANS.values()):
         assert word in text
@@ -112,7 +112,7 @@ def test_tables_have_captions_and_headers_with_a_scope() -> None:
     assert elements[0] == ("html", {"lang": "en"})
 
 
-def test_the_same_report_is_the_same_page_without_a_moment() -> None:
+def test_the_same_report_gives_the_same_page_without_a_time() -> None:
     assert render_page(GOOD) == render_page(VerdictReport.parse(GOOD.encode()))
     assert not re.search(r"20\d\d-\d\d-\d\dT", render_page(GOOD))
 
@@ -126,14 +126,14 @@ def test_each_exit_status_means_something_else(status: int, words: str) -> None:
     assert what.headline.startswith(f"NOT ACCEPTED (exit {status})")
 
 
-def test_rows_that_nobody_required_are_said_to_be_worth_a_look() -> None:
+def test_rows_that_are_not_required_and_failed_are_marked() -> None:
     rows = tuple(replace(row, state="fail") if row.name in ("licence", "bytes") else row for row in GOOD.verdict.rows)
     what = meaning(replace(GOOD.verdict, rows=rows, exit_status=3))
     assert [row.name for row in what.deciding] == ["bytes"]
     assert [row.name for row in what.notable] == ["licence"]
 
 
-def test_after_a_failed_check_the_next_step_is_to_pull_it_again_and_not_to_trust_its_publisher() -> None:
+def test_after_a_failed_check_the_next_step_is_another_pull_and_not_to_trust_the_publisher() -> None:
     rows = tuple(
         replace(row, state="unknown", hint=f"{COMPARE} X") if row.name == "key policy" else row
         for row in GOOD.verdict.rows
@@ -143,7 +143,7 @@ def test_after_a_failed_check_the_next_step_is_to_pull_it_again_and_not_to_trust
     assert meaning(replace(accepted, exit_status=3)).steps == (f"comity pull {accepted.name} --out ELSEWHERE",)
 
 
-def test_a_folder_without_a_manifest_is_said_to_be_one() -> None:
+def test_a_folder_without_a_manifest_is_reported_as_such() -> None:
     what = meaning(verify(Evidence(None, None), Policy()))
     assert [row.name for row in what.deciding] == ["artifact"]
     assert "no manifest beside these files" in what.advice

@@ -113,7 +113,7 @@ def test_a_version_published_only_by_others_is_refused_with_the_owner_of_the_nam
         assert (found.why, found.hint) == ("", "comity search WORD")
 
 
-def test_an_unknown_version_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_version_is_refused_with_the_known_ones() -> None:
     several = [candidate(f"v{n}", A, n, withdrawn=n == 3) for n in (1, 2, 3)]
     for preferences in (bound(OURS), []):
         found = refused("swiss-ai/tiny@v9", several, preferences)
@@ -156,7 +156,7 @@ def test_every_two_names_of_versions_have_an_order(names: list[str]) -> None:
     assert sorted(dict.fromkeys(reversed(names)), key=version_order) == ordered
 
 
-def test_statements_in_the_home_log_are_ordered_by_it_and_the_others_behind_them_by_their_versions() -> None:
+def test_statements_are_ordered_by_the_home_log_and_the_others_after_them_by_version() -> None:
     for _ in range(8):
         first, second = candidate("v1", A, 0), candidate("v1", B, 1)
         older, newer = candidate("v9", A, None), candidate("v10", B, None)
@@ -164,7 +164,7 @@ def test_statements_in_the_home_log_are_ordered_by_it_and_the_others_behind_them
             assert newest_first(order) == [second, first, newer, older]
 
 
-def test_a_word_in_a_version_is_older_than_any_number() -> None:
+def test_a_text_in_a_version_is_older_than_any_number() -> None:
     assert sorted(["1", "0.1", "rc", "0"], key=version_order) == ["rc", "0", "0.1", "1"]
 
 

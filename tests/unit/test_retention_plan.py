@@ -75,7 +75,7 @@ def node(tmp_path: Path) -> Iterator[Planning]:
     made.close()
 
 
-async def test_old_versions_go_and_each_other_copy_says_why_it_stays(node: Planning) -> None:
+async def test_old_versions_are_removed_and_each_other_copy_has_a_reason_to_stay(node: Planning) -> None:
     versions = [node.version(f"lab/x@v{number}") for number in range(4)]
     node.version("lab/base@v1")
     node.version("other/x@v1")
@@ -130,7 +130,7 @@ async def test_a_copy_that_the_node_pinned_stays_against_the_rules(node: Plannin
     assert (await node.said())["lab/x@v0"] == "stays: your node has it pinned: comity pin ls"
 
 
-async def test_a_round_of_the_node_removes_what_goes_and_asks_the_others_first(node: Planning) -> None:
+async def test_a_round_removes_planned_copies_after_asking_other_holders(node: Planning) -> None:
     node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
     versions = [node.version(f"lab/x@v{number}") for number in range(4)]
     rounds = RetentionRounds(node.plan, node.withdrawals)
@@ -186,7 +186,7 @@ async def test_without_rules_nothing_is_planned(node: Planning, tmp_path: Path) 
         assert missing.value.code == "NO-RETENTION-RULES"
 
 
-def test_gc_says_what_goes_and_what_the_node_kept_although_it_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_lists_removals_and_copies_that_the_node_kept_nevertheless(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = (sha256(b"%d" % number) for number in range(3))
     copies = [
         RetainedCopy(first, "lab/x@v1", True, "beyond the rule 'nightly'", "nightly", 4096, 100),

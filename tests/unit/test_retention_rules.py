@@ -43,7 +43,7 @@ def why(rules: RetentionRules, *names: str, days: int = 1_000, newest: bool = Fa
     return decision.why
 
 
-def test_a_copy_goes_when_every_limit_of_its_rule_is_passed() -> None:
+def test_a_copy_is_removed_when_every_limit_of_its_rule_is_passed() -> None:
     rules = parse_retention_rules(RULES.encode())
     assert rules.decide([named("lab/x-nightly@v1")], 90, lambda *_: False).goes
     assert why(rules, "lab/x-nightly@v1", days=89) == "held for 89 of 90 days"
@@ -53,7 +53,7 @@ def test_a_copy_goes_when_every_limit_of_its_rule_is_passed() -> None:
     )
 
 
-def test_a_rule_that_keeps_versions_alone_looks_at_no_days() -> None:
+def test_a_rule_that_keeps_versions_only_ignores_ages() -> None:
     rules = parse_retention_rules(b'[[rule]]\nname = "a"\nrepositories = ["lab/*"]\nkeep_versions = 2')
     asked = list[tuple[NamedArtifact, int]]()
 
@@ -66,7 +66,7 @@ def test_a_rule_that_keeps_versions_alone_looks_at_no_days() -> None:
     assert asked == [(named("lab/x@v1"), 2), (named("lab/x@v2"), 2)]
 
 
-def test_a_copy_stays_if_one_of_its_names_keeps_it_wherever_that_stands() -> None:
+def test_a_copy_stays_if_any_of_its_names_keeps_it() -> None:
     rules = parse_retention_rules(RULES.encode())
     for keeping in ("lab/base@v1", "other/x@v1", "lab/x-nightly@v1"):
         for names in itertools.permutations(("lab/x@v1", "lab/y@v1", keeping)):
@@ -83,7 +83,7 @@ def test_limits_are_read_at_their_bounds() -> None:
             assert {rule.keep_versions, rule.keep_days} == {number, None}
 
 
-def test_a_pin_and_a_name_without_a_rule_keep_a_copy_whatever_its_other_names_say() -> None:
+def test_a_pin_or_a_name_without_a_rule_keeps_a_copy() -> None:
     rules = parse_retention_rules(RULES.encode())
     assert why(rules, "lab/x@v1", "lab/base@v7") == "lab/base@v7 is to be kept"
     assert why(rules, "lab/old-nightly@v1.2") == "lab/old-nightly@v1.2 is to be kept"
@@ -91,7 +91,7 @@ def test_a_pin_and_a_name_without_a_rule_keep_a_copy_whatever_its_other_names_sa
     assert why(rules) == "nobody published it under a name"
 
 
-def test_without_rules_nothing_goes() -> None:
+def test_without_rules_nothing_is_removed() -> None:
     assert not parse_retention_rules(b"").decide([named("lab/x@v1")], 1_000, lambda *_: False).goes
 
 
@@ -116,7 +116,7 @@ def test_without_rules_nothing_goes() -> None:
         ("\udcff", "utf-8"),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(toml: str, why: str) -> None:
+def test_invalid_rules_are_refused(toml: str, why: str) -> None:
     with pytest.raises(Malformed) as refused:
         parse_retention_rules(toml.encode("utf-8", "surrogateescape"))
     assert refused.value.code == "RETENTION-RULES"

@@ -27,7 +27,7 @@ def disputes(what: Case) -> Row:
     return what.verdict().row("disputes and advisories")
 
 
-def test_where_the_owner_decided_another_claimant_is_told_and_turns_nothing() -> None:
+def test_another_claimant_of_a_decided_name_is_shown_and_changes_no_row() -> None:
     row = disputes(GOOD.saying(RIVAL.entry.line, claimed(RIVAL)))
     assert row.state == disputes(GOOD).state == "unknown"
     (fact,) = row.facts
@@ -35,7 +35,7 @@ def test_where_the_owner_decided_another_claimant_is_told_and_turns_nothing() ->
     assert fact.text.startswith("Rival [") and "also claims swiss-ai/tiny@v1, for sha256:" in fact.text
 
 
-def test_where_nobody_decided_it_is_a_dispute() -> None:
+def test_several_claimants_of_an_undecided_name_are_a_dispute() -> None:
     row = disputes(unbound(GOOD.saying(RIVAL.entry.line, claimed(RIVAL))))
     assert (row.state, row.cause) == ("fail", "short")
 
@@ -51,16 +51,16 @@ def test_a_publisher_that_gives_one_version_to_two_artifacts_is_in_dispute_with_
     assert row.facts[0].text.startswith("its publisher also gave swiss-ai/tiny@v1 to other bytes")
 
 
-def test_a_claim_that_nobody_signed_is_no_rival() -> None:
+def test_an_unsigned_claim_is_no_rival() -> None:
     assert disputes(GOOD.saying(claimed(RIVAL))).facts == ()
     forged = sign_published(release(OTHER_FILES, by=RIVAL)[0], OWNER.signer).line
     assert disputes(GOOD.saying(RIVAL.entry.line, forged)).facts == ()
 
 
-def test_others_who_published_the_same_bytes_under_the_name_are_told() -> None:
+def test_other_publishers_of_the_same_bytes_under_the_name_are_shown() -> None:
     assert len(disputes(GOOD.saying(RIVAL.entry.line, claimed(RIVAL, same_bytes=True))).facts) == 1
 
 
-def test_one_claimant_is_told_once() -> None:
+def test_one_claimant_is_shown_once() -> None:
     twice = GOOD.saying(RIVAL.entry.line, claimed(RIVAL), claimed(RIVAL))
     assert len(disputes(twice).facts) == 1

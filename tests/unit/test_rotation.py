@@ -109,7 +109,7 @@ def test_every_recovery_key_that_is_named_signs() -> None:
     assert "recovery key" in refusal(signed_by(FIRST.recovery[0], FIRST.recovery[2], *SECOND.keys))
 
 
-def test_a_recovery_key_of_another_state_is_worth_nothing() -> None:
+def test_a_recovery_key_of_another_state_does_not_count() -> None:
     assert "not a recovery key" in refusal(
         signed_by(*SECOND.recovery, *SECOND.keys, used=[key.public for key in SECOND.recovery])
     )
@@ -121,7 +121,7 @@ def test_every_new_key_signs() -> None:
         assert "new key" in refusal(signed_by(*FIRST.recovery[:2], *present))
 
 
-def test_half_of_a_hybrid_key_is_no_signature() -> None:
+def test_one_half_of_a_hybrid_key_is_no_signature() -> None:
     first = begun("hybrid", algs=("ed25519", "ml-dsa-65"))
     _, entry = first.to("hybrid second")
     for missing in range(len(entry.envelope.signatures)):
@@ -216,7 +216,7 @@ def test_a_statement_that_is_no_rotation_counts_for_nothing(change: dict[str, An
     assert follow(FIRST.state, [entry, ENTRY]).states == (FIRST.state, SECOND.state)
 
 
-def test_cuts_are_part_of_what_is_signed() -> None:
+def test_cuts_are_part_of_the_signed_payload() -> None:
     _, entry = FIRST.to("cut", cut=(CUT,))
     rotation, _ = parse_rotation(entry)
     assert rotation.cut_of("node.example/log") == CUT
@@ -232,7 +232,7 @@ def test_a_chain_follows_rotations_in_any_order() -> None:
         assert chain.disputes == ()
 
 
-def test_a_rotation_whose_predecessor_is_not_here_leads_nowhere() -> None:
+def test_a_rotation_without_its_predecessor_reaches_no_state() -> None:
     assert follow(FIRST.state, [NEXT]).states == (FIRST.state,)
 
 
@@ -402,7 +402,7 @@ def test_a_rotation_may_have_as_much_as_the_limits_allow() -> None:
         parse_rotation(sign_statement(replace(statement, body={**statement.body, "home": "h" * 256}), *SECOND.keys))
 
 
-def test_only_rotations_that_start_from_no_known_state_are_remarked_on() -> None:
+def test_only_rotations_from_unknown_states_are_noted() -> None:
     more = sign_statement(replace(ENTRY.statement, predicate="advisory", body={}), *FIRST.keys)
     lost = THIRD.to("fourth")[1]
     chains = RotationChains([ENTRY, more, lost, of(identity("Somebody")).to("more")[1]])
@@ -411,12 +411,12 @@ def test_only_rotations_that_start_from_no_known_state_are_remarked_on() -> None
     assert [remark.evidence for remark in chains.remarks()] == [lost.digest]
 
 
-def test_somebody_elses_rotations_are_passed_over() -> None:
+def test_rotations_of_other_identities_are_skipped() -> None:
     other = of(identity("Somebody"))
     assert follow(FIRST.state, [other.to("more")[1], ENTRY]).current == SECOND.state
 
 
-def test_signatures_may_be_judged_otherwise_where_there_are_many() -> None:
+def test_the_caller_may_verify_signatures_in_its_own_way() -> None:
     unsigned = signed_by(STRANGER)
     assert follow(FIRST.state, [unsigned], signed=lambda keys, envelope, beside=(): True).current == SECOND.state
     assert follow(FIRST.state, [unsigned]).current == FIRST.state
@@ -444,7 +444,7 @@ def test_copies_of_a_rotation_are_judged_until_one_holds() -> None:
     assert again.asked == 2
 
 
-def test_of_what_leaves_no_state_that_was_reached_nothing_is_judged() -> None:
+def test_rotations_from_unreached_states_are_not_judged() -> None:
     count = Judging()
     elsewhere = RawKey.of_seed("recovery")
     flood = [parse_entry(line) for line in branches(FIRST.state.identity, sha256(b"no state"), elsewhere, 40)]

@@ -19,7 +19,7 @@ USER = User("THEACCESSKEY", "the-secret-key")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o611])
-def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = write_credentials(tmp_path / "s3.toml", USER, mode)
     with pytest.raises(Refused) as caught:
         read_secret(path)
@@ -32,7 +32,7 @@ def test_a_private_secret_is_read(tmp_path: Path, mode: int) -> None:
     assert b"THEACCESSKEY" in read_secret(write_credentials(tmp_path / "s3.toml", USER, mode))
 
 
-def test_a_secret_without_end_is_refused(tmp_path: Path) -> None:
+def test_an_endless_secret_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.touch(mode=0o600)
     path.write_bytes(bytes(MAX_SECRET + 1))

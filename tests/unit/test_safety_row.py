@@ -29,12 +29,12 @@ def row(verdict: Verdict) -> tuple[str, str, int]:
     return found.state, found.cause, verdict.exit_status
 
 
-def test_without_a_word_of_the_owner_the_row_is_required() -> None:
+def test_the_row_is_required_by_default() -> None:
     assert "file safety" in DEFAULT_REQUIRED
     assert row(with_files().verdict()) == ("pass", "", 0)
 
 
-def test_a_pickle_is_authentic_and_short_of_the_default_policy() -> None:
+def test_a_pickle_is_authentic_and_does_not_meet_the_default_policy() -> None:
     verdict = with_files(weights_dot_bin=PICKLE).verdict()
     assert row(verdict) == ("fail", "short", 4)
     assert verdict.row("bytes").state == "pass"
@@ -43,7 +43,7 @@ def test_a_pickle_is_authentic_and_short_of_the_default_policy() -> None:
     assert (fact.basis, fact.evidence) == ("verified here", sha256(PICKLE))
 
 
-def test_where_the_owner_leaves_the_row_out_it_fails_and_refuses_nothing() -> None:
+def test_if_the_owner_does_not_require_the_row_it_fails_and_refuses_nothing() -> None:
     files = with_files(weights_dot_bin=PICKLE)
     lax = files.demanding("[time]", '[rows]\nrequire = ["bytes", "signatures"]\n[time]')
     assert row(lax.verdict()) == ("fail", "short", 0)
@@ -104,7 +104,7 @@ def test_files_that_were_not_inspected_are_missing_evidence() -> None:
     assert row(verdict) == ("unknown", "missing", 5)
 
 
-def test_a_partial_copy_is_judged_as_far_as_it_goes() -> None:
+def test_a_partial_copy_is_judged_by_its_files() -> None:
     good = with_files(weights_dot_bin=PICKLE)
     here = {name: data for name, data in good.files.items() if name != "weights.bin"}
     assert row(replace(good, files=here, partial=True).verdict()) == ("unknown", "partial", 8)

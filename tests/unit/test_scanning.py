@@ -50,7 +50,7 @@ def run(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_census_names_every_file_and_what_is_refused(model: Path) -> None:
+def test_a_scan_lists_every_file_and_the_refused_ones(model: Path) -> None:
     census = scan_folder(model, SafetyRule(), workers=2)
     assert census.formats == {"json": 1, "link": 1, "pickle": 1, "safetensors": 1, "text": 1}
     assert {each.file.path for each in census.refused} == {"out", "pytorch_model.bin", "src/modeling.py"}
@@ -63,7 +63,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> Non
         scan_folder(tmp_path / "none", SafetyRule(), workers=1)
 
 
-def test_the_command_tells_in_words_and_in_json_and_exits_4(
+def test_the_command_prints_text_or_json_and_exits_with_4(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
@@ -90,7 +90,7 @@ def test_the_command_tells_in_words_and_in_json_and_exits_4(
     assert not (tmp_path / "ran").exists()
 
 
-def test_picklescan_names_what_a_pickle_imports_and_runs_nothing(model: Path, tmp_path: Path) -> None:
+def test_picklescan_names_the_imports_of_a_pickle_and_runs_nothing(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("picklescan", reason="unlock: pip install 'comity[scan]'")
     (model / "benign.pkl").write_bytes(pickle.dumps({"a": 1}))
     (model / "numbers.npy").write_bytes(b"\x93NUMPY broken")
@@ -107,16 +107,14 @@ def test_picklescan_names_what_a_pickle_imports_and_runs_nothing(model: Path, tm
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pickles, "TOOL", "no-such-distribution")
     with pytest.raises(NotFound) as refused:
         scan_pickles(tmp_path, [])
     assert (refused.value.code, refused.value.hint) == ("SCAN-EXTRA", "pip install 'comity[scan]'")
 
 
-def test_a_tool_that_does_not_come_to_an_end_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path
-) -> None:
+def test_a_tool_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
     pytest.importorskip("picklescan", reason="unlock: pip install 'comity[scan]'")
     monkeypatch.setattr(pickles, "SECONDS", 0.001)
     with pytest.raises(Unavailable) as failed:
@@ -129,7 +127,7 @@ def test_a_tool_that_does_not_come_to_an_end_is_given_up(
 
 
 @pytest.mark.slow
-def test_real_weights_are_known_for_what_they_are(tmp_path: Path) -> None:
+def test_the_formats_of_real_weights_are_recognised(tmp_path: Path) -> None:
     smol = {
         each.file.path: each for each in scan_folder(weights.packaged(weights.SMOLLM2), SafetyRule(), workers=2).files
     }

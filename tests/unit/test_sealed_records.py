@@ -66,7 +66,7 @@ def record(length: int, seed: int) -> PieceRecord:
         "blob",
     ],
 )
-def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp_path: Path, damage: str) -> None:
+def test_damaged_records_are_ignored_and_replaced_by_valid_ones(ledger: Ledger, tmp_path: Path, damage: str) -> None:
     records = encode_records([record(PIECE_SIZE, 1), record(10, 2)])
     foreign = encode_records([record(PIECE_SIZE, 3), record(10, 4)])
     ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, FIXED_LAYOUT, records)
@@ -89,7 +89,7 @@ def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp
     assert ledger.pieces.records(BLOB, TENSOR_LAYOUT) is None
 
 
-def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
+def test_the_ledger_lists_the_blobs_with_records(ledger: Ledger) -> None:
     assert set(ledger.pieces.ordered_blobs()) == set()
     for layout in (FIXED_LAYOUT, TENSOR_LAYOUT):
         ledger.pieces.store_records(BLOB, 5, layout, encode_records([record(5, 1)]))
@@ -97,7 +97,7 @@ def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
     assert set(ledger.pieces.ordered_blobs()) == {BLOB, OTHER}
 
 
-def test_the_gateway_keeps_what_it_hashed_where_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_gateway_stores_computed_records_if_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:
     store, data = FolderStore(tmp_path / "store"), bytes(PIECE_SIZE + 10)
     store.put(sha256(data), data)
     verified = VerifiedBlobs(store, LedgerRecords(ledger.pieces))

@@ -73,7 +73,7 @@ async def test_a_writer_gets_the_index_of_its_entry_once_it_is_committed(ledger:
             assert ledger.history.entry(LOG.origin, number) == line
 
 
-async def test_every_writer_of_a_crowd_gets_the_index_of_its_own_entry(ledger: Ledger, batches: list[int]) -> None:
+async def test_each_of_many_writers_gets_the_index_of_its_own_entry(ledger: Ledger, batches: list[int]) -> None:
     lines = statement_lines(0, 2 * BATCH + 10)
     async with running(ledger) as sequencer:
         indexes = await asyncio.gather(*map(sequencer.append, lines))
@@ -175,7 +175,7 @@ async def test_a_full_disk_or_a_busy_database_delays_a_checkpoint_and_ends_nothi
     assert tried >= 3
 
 
-async def test_a_failed_commit_ends_the_sequencer_and_everybody_is_told(
+async def test_a_failed_commit_ends_the_sequencer_and_fails_all_writers(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
@@ -206,7 +206,7 @@ async def test_a_damaged_log_is_never_signed(ledger: Ledger, tmp_path: Path) -> 
         reopened.close()
 
 
-async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
+async def test_a_stop_completes_the_running_commit_and_answers_its_writers(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
@@ -224,7 +224,7 @@ async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
         await task
 
 
-async def test_when_stopped_those_who_wait_in_line_are_told(ledger: Ledger) -> None:
+async def test_a_stop_fails_the_waiting_writers(ledger: Ledger) -> None:
     sequencer = Sequencer(ledger, LOG.verifier, sign, linger=3_600)
     task = asyncio.create_task(sequencer.run())
     writers = [asyncio.create_task(sequencer.append(statement_line(0)))]
@@ -238,7 +238,7 @@ async def test_when_stopped_those_who_wait_in_line_are_told(ledger: Ledger) -> N
     assert ledger.logs.get(LOG.origin).size == 0
 
 
-async def test_lines_brought_together_stand_in_a_row_or_not_at_all(ledger: Ledger) -> None:
+async def test_lines_submitted_together_are_logged_in_a_row_or_not_at_all(ledger: Ledger) -> None:
     async with running(ledger) as sequencer:
         together = [sequencer.append_all(statement_lines(start, start + 64)) for start in range(0, 512, 64)]
         alone = [sequencer.append(statement_line(number)) for number in range(512, 520)]
@@ -296,7 +296,7 @@ async def test_an_entry_that_cannot_be_made_fails_its_writer_only(ledger: Ledger
         assert await sequencer.append(statement_line(1)) == 1
 
 
-async def test_nothing_made_is_nothing_logged(ledger: Ledger) -> None:
+async def test_an_empty_result_logs_nothing(ledger: Ledger) -> None:
     async with running(ledger) as sequencer:
         assert await sequencer.compose(lambda standing: []) == (0, ())
         with pytest.raises(Malformed):

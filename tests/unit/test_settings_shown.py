@@ -34,7 +34,7 @@ def origins(file: Path, environ: dict[str, str]) -> dict[str, str]:
     return {setting.name: str(setting.origin) for setting in shown_settings(file, environ)}
 
 
-def test_every_value_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_every_value_has_its_source(tmp_path: Path) -> None:
     file = home(tmp_path, "[limits]\nupload_bytes = 5\n")
     found = origins(file, {"COMITY_REPLICATION_MIRROR": "none"})
     assert found["node.name"] == f"{file}:3"
@@ -65,7 +65,7 @@ def test_a_statement_without_an_end_in_sight_costs_no_more_than_its_bound(monkey
     assert setting_lines(text) == {"a": 1}
 
 
-def test_all_problems_are_told_at_once_each_with_its_place(tmp_path: Path) -> None:
+def test_all_problems_are_listed_each_with_its_line(tmp_path: Path) -> None:
     file = home(tmp_path, "[limits]\nupload_bytes = 0\n[audits]\npieces = 0\n")
     problems = setting_problems(file, {"COMITY_GATEWAY_COLD": "hot"})
     assert [str(problem).partition(" is not usable")[0] for problem in problems] == [
@@ -82,7 +82,7 @@ def test_a_refused_start_names_the_variable_that_is_wrong_not_the_file(tmp_path:
     assert "node.toml" not in refused.value.why
 
 
-def test_unknown_settings_are_all_told(tmp_path: Path) -> None:
+def test_all_unknown_settings_are_listed(tmp_path: Path) -> None:
     file = home(tmp_path, "[limits]\nuploadbytes = 0\n[audit]\npieces = 1\n")
     assert [problem.why for problem in setting_problems(file, {})] == [f"in {file}:9", f"in {file}:11"]
 
@@ -96,7 +96,7 @@ def test_files_that_settings_name_are_read(tmp_path: Path) -> None:
     assert not any("tiger" in str(problem) for problem in setting_problems(file, {}))
 
 
-def test_rules_that_are_none_or_missing_are_told(tmp_path: Path) -> None:
+def test_invalid_and_missing_rule_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "retention.toml").write_text("keep = 7\n")
     file = home(tmp_path, '[replication]\nrules = "mirror.toml"\n[retention]\nrules = "retention.toml"\n')
     assert {problem.code for problem in setting_problems(file, {})} == {"NOT-FOUND", "RETENTION-RULES"}
@@ -135,7 +135,7 @@ def test_a_secret_is_shown_as_the_file_that_has_it(tmp_path: Path) -> None:
         assert f"set, from {tmp_path / 'pgpass'}" in ran.output
 
 
-def test_the_check_ends_with_2_where_something_is_wrong(tmp_path: Path) -> None:
+def test_the_check_exits_with_2_if_there_is_a_problem(tmp_path: Path) -> None:
     home(tmp_path, "[limits]\nupload_bytes = 0\n")
     ran = CliRunner().invoke(command, ["config", "check", "--node", str(tmp_path), "--json"], standalone_mode=False)
     assert ran.return_value == 2

@@ -48,7 +48,7 @@ class Bench:
         await self.repair._step()
 
 
-async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_checks_new_entries_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an earlier version a start read every line of every log again."""
     first = Bench(tmp_path, monkeypatch)
     first.store.put(sha256(BODY), BODY)
@@ -75,7 +75,9 @@ async def test_missing_objects_are_looked_for_after_a_start_too(
         bench.ledger.close()
 
 
-async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_copied_ledger_and_a_lost_blob_start_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = Bench(tmp_path, monkeypatch)
     bench.store.put(sha256(BODY), BODY)
     bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
@@ -92,9 +94,7 @@ async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, mon
     copy.ledger.close()
 
 
-async def test_a_log_whose_objects_nobody_shows_delays_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_log_with_unavailable_objects_delays_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path, monkeypatch)
     ours, theirs = (SideObject.of(b"ours"), [SideObject.of(b"withheld %d" % number) for number in range(300)])
     far = LogKeys.generate("far.example/log")

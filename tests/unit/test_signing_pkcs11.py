@@ -32,7 +32,7 @@ def describe(folder: Path, hsm: Token, key: str, *, pin: str | None = None, **mo
 
 
 @pytest.mark.parametrize("alg", CURVES)
-def test_a_token_signs_with_whatever_curve_its_key_has(tmp_path: Path, hsm: Token, alg: str) -> None:
+def test_a_token_signs_with_each_curve_of_its_keys(tmp_path: Path, hsm: Token, alg: str) -> None:
     hsm.make(f"curve-{alg}", CURVES[alg])
     signer, votes = open_token_key(describe(tmp_path, hsm, f"curve-{alg}"))
     assert [half.alg for half in signer.public.halves] == [alg]
@@ -41,7 +41,7 @@ def test_a_token_signs_with_whatever_curve_its_key_has(tmp_path: Path, hsm: Toke
     assert votes == tmp_path / "governance.votes"
 
 
-def test_the_post_quantum_half_lies_in_a_file_and_both_must_sign(tmp_path: Path, hsm: Token) -> None:
+def test_the_post_quantum_half_is_in_a_file_and_both_halves_must_sign(tmp_path: Path, hsm: Token) -> None:
     hsm.make("hybrid", CURVES["ecdsa-p384"])
     write_keys(tmp_path / "pq.pem", [PrivateKey.generate("ml-dsa-65")])
     signer, _ = open_token_key(describe(tmp_path, hsm, "hybrid", second="pq.pem"))
@@ -57,7 +57,7 @@ def test_two_sessions_one_after_the_other_find_the_same_key(tmp_path: Path, hsm:
     assert open_token_key(path)[0].public == open_token_key(path)[0].public
 
 
-def test_a_wrong_pin_is_refused_and_said_to_lock(tmp_path: Path, hsm: Token) -> None:
+def test_a_wrong_pin_is_refused_with_a_warning_about_the_lock(tmp_path: Path, hsm: Token) -> None:
     with pytest.raises(Refused, match="may lock") as refused:
         open_token_key(describe(tmp_path, hsm, "any", pin="111111"))
     assert refused.value.code == "TOKEN-PIN"

@@ -30,7 +30,7 @@ def _key(tmp_path: Path) -> GovernanceKey:
     return new_key(tmp_path / "governance.pem")
 
 
-def test_a_reading_is_in_the_file_before_it_may_be_signed(key: GovernanceKey) -> None:
+def test_a_vote_is_in_the_file_before_it_may_be_signed(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     assert stat.S_IMODE(key.votes.path.stat().st_mode) == 0o600
     again = open_key(key.path).votes.load(PREV).state(PREV)
@@ -38,7 +38,7 @@ def test_a_reading_is_in_the_file_before_it_may_be_signed(key: GovernanceKey) ->
     assert not again.lost
 
 
-def test_the_same_reading_may_be_signed_again_and_no_other_in_its_place(key: GovernanceKey) -> None:
+def test_the_same_vote_may_be_signed_again_and_no_other_in_its_place(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(intent(A))
     with pytest.raises(Untrusted) as refused:
@@ -49,7 +49,7 @@ def test_the_same_reading_may_be_signed_again_and_no_other_in_its_place(key: Gov
         key.votes.permit(ratify(B))
 
 
-def test_rounds_never_go_back_and_a_ratify_is_owned_up_to(key: GovernanceKey) -> None:
+def test_rounds_never_decrease_and_a_ratify_is_declared(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(ratify(A))
     with pytest.raises(Untrusted) as hidden:
@@ -61,13 +61,13 @@ def test_rounds_never_go_back_and_a_ratify_is_owned_up_to(key: GovernanceKey) ->
     assert back.value.code == "VOTE-BACK"
 
 
-def test_another_epoch_starts_with_a_clean_slate(key: GovernanceKey) -> None:
+def test_another_epoch_starts_without_votes(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(intent(B, prev=NEXT))
     assert key.votes.load(NEXT).state(NEXT).intents == (intent(B, prev=NEXT),)
 
 
-def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(key: GovernanceKey) -> None:
+def test_a_key_without_its_vote_file_does_not_vote_in_this_epoch_and_votes_in_the_next(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.path.unlink()
     for _ in range(2):
@@ -78,14 +78,14 @@ def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(ke
     key.votes.permit(intent(A, prev=NEXT))
 
 
-def test_looking_at_lost_votes_writes_the_loss_down_so_that_the_next_epoch_is_open(key: GovernanceKey) -> None:
+def test_reading_lost_votes_records_the_loss_so_that_the_key_votes_in_the_next_epoch(key: GovernanceKey) -> None:
     key.votes.path.unlink()
     assert key.votes.load(PREV).lost(PREV)
     assert key.votes.load(NEXT).lost(NEXT) is None
     key.votes.permit(intent(B, prev=NEXT))
 
 
-def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: GovernanceKey) -> None:
+def test_an_old_copy_of_the_file_is_detected_by_votes_that_others_hold(key: GovernanceKey) -> None:
     backup = key.votes.path.read_bytes()
     key.votes.permit(intent(A))
     key.votes.path.write_bytes(backup)
@@ -113,7 +113,7 @@ def test_votes_by_another_key_of_the_member_bind_this_key(key: GovernanceKey) ->
     assert twice.value.code == "VOTE-TWICE"
 
 
-def test_a_damaged_file_is_refused_and_never_taken_for_an_empty_one(key: GovernanceKey) -> None:
+def test_a_damaged_file_is_refused_and_not_read_as_empty(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     whole = key.votes.path.read_bytes()
     for broken in (whole.replace(A.encode(), B.encode()), whole[:-20], b"", b"\xff" + whole):

@@ -29,7 +29,7 @@ from support.examples import examples
         ("Other", "other"),
     ],
 )
-def test_a_licence_is_written_as_spdx_spells_it(typed: str, written: str) -> None:
+def test_a_licence_is_written_in_its_spdx_spelling(typed: str, written: str) -> None:
     assert canonical_licence(typed) == written
     assert canonical_licence(written) == written
 
@@ -42,7 +42,7 @@ def test_a_licence_is_written_as_spdx_spells_it(typed: str, written: str) -> Non
         "(" * 99 + "x" + ")" * 99,
     ],
 )
-def test_text_that_is_no_expression_is_refused_unless_it_is_marked(typed: str) -> None:
+def test_an_invalid_expression_is_refused_unless_it_is_marked(typed: str) -> None:
     with pytest.raises(Malformed) as caught:
         canonical_licence(typed)
     assert caught.value.code == "BAD-LICENCE"
@@ -82,7 +82,7 @@ TOKENS = [
 
 @settings(max_examples=examples(200))
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map(" ".join) | st.text(max_size=60))
-def test_any_text_is_spelled_or_refused(text: str) -> None:
+def test_any_text_is_converted_or_refused(text: str) -> None:
     try:
         written = canonical_licence(text)
     except Malformed as error:

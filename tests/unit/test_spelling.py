@@ -31,7 +31,7 @@ def test_one_wrong_digit_changes_the_checksum(at: int) -> None:
     assert format_id(other)[-4:] != format_id(ID)[-4:]
 
 
-def test_syllables_are_four_words_that_can_be_read_out() -> None:
+def test_syllables_are_four_pronounceable_words() -> None:
     assert re.fullmatch(r"([bdfghjklmnprstvz][aiou]){2}[bdfghjklmnprstvz](-\w{5}){3}", syllables(ID))
 
 
@@ -40,7 +40,7 @@ def test_plain_text_is_one_printable_line() -> None:
     assert printable("Institute 日本 …") == "Institute 日本 …"
 
 
-def test_syllables_spell_the_first_bits_and_only_those() -> None:
+def test_syllables_encode_the_first_bits_only() -> None:
     assert syllables(Digest(ID[: SYLLABLE_BITS // 4] + "0" * 48)) == syllables(ID)
     assert syllables(Digest("0" * 64)) == "-".join(["babab"] * 4)
     assert syllables(Digest("f" * 64)) == "-".join(["zuzuz"] * 4)

@@ -34,7 +34,7 @@ def _file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_file_that_is_no_such_cache_is_made_again(file: Path) -> None:
+def test_an_invalid_cache_file_is_made_again(file: Path) -> None:
     assert opened(file) == ["kept"]
     assert opened(file, version=2) == []
     file.write_bytes(b"no database" * 1000)
@@ -55,7 +55,7 @@ def test_a_disk_that_cannot_be_written_loses_no_file(file: Path, code: int, kind
     assert opened(file) == ["kept"]
 
 
-def test_a_damaged_file_of_what_cannot_be_computed_again_is_kept_under_another_name(file: Path) -> None:
+def test_a_damaged_file_that_cannot_be_computed_again_is_kept_under_another_name(file: Path) -> None:
     told: list[Path] = []
 
     def on_kept(kept: Path, why: str) -> None:

@@ -35,7 +35,7 @@ def test_a_cosigner_whose_clock_is_wrong_hides_no_copy(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(("since", "shown"), [(1_800_000_000, "2027-01-15"), (INTEGER, f"day {INTEGER // 86_400}")])
-def test_a_request_to_join_is_listed_whenever_a_node_says_it_came(
+def test_a_request_to_join_with_any_stated_time_is_listed(
     monkeypatch: pytest.MonkeyPatch, since: int, shown: str
 ) -> None:
     inception = SimpleNamespace(label="Example Centre", jurisdiction="ES", id=sha256(b"a newcomer"))

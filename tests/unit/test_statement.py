@@ -36,7 +36,7 @@ def predicate(**change: Any) -> bytes:
     return document(predicate={**json.loads(SIMPLE.encode())["predicate"], **change})
 
 
-def test_a_statement_reads_back_as_it_was_written() -> None:
+def test_a_statement_reads_back() -> None:
     assert Statement.parse(SIMPLE.encode()) == SIMPLE
 
 
@@ -170,7 +170,7 @@ def test_a_malformed_statement_is_refused(payload: bytes) -> None:
         Statement.parse(payload)
 
 
-def test_the_body_cannot_speak_for_somebody_else() -> None:
+def test_the_body_cannot_name_another_author() -> None:
     forged = Statement("vouched", (ABOUT,), BY, {"by": {"identity": sha256(b"another")}})
     assert Statement.parse(forged.encode()).by == BY
 

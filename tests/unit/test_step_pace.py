@@ -73,7 +73,7 @@ def test_quick_steps_lead_to_larger_ones_up_to_the_limit_and_slow_ones_back() ->
         pytest.param([], 9950, 10_000, 0, id="the head is close"),
     ],
 )
-async def test_a_step_goes_to_the_nearest_checkpoints_that_the_peer_has(
+async def test_a_step_ends_at_the_nearest_checkpoints_of_the_peer(
     sizes: range | list[int], start: int, expected: int, questions: int
 ) -> None:
     source = Source(*sizes)

@@ -37,7 +37,7 @@ lines = st.one_of(
 @example(b"\x01")
 @example(LINE.replace(b"a", b"A"))
 @example(LINE + LINE)
-def test_every_line_comes_back_as_it_was_and_costs_one_byte_more_at_most(line: bytes) -> None:
+def test_every_line_reads_back_and_costs_at_most_one_byte_more(line: bytes) -> None:
     stored = pack_line(line)
     assert unpack_line(stored) == line
     assert len(stored) <= len(line) + 1
@@ -58,12 +58,12 @@ def test_a_signed_statement_is_stored_in_three_quarters_of_its_bytes() -> None:
         LINE[:-1],
     ],
 )
-def test_another_spelling_of_an_envelope_is_stored_as_it_is(line: bytes) -> None:
+def test_another_spelling_of_an_envelope_is_stored_unchanged(line: bytes) -> None:
     assert pack_line(line) == line
 
 
 @given(st.binary(max_size=120))
-def test_stored_bytes_are_refused_or_are_a_line(stored: bytes) -> None:
+def test_stored_bytes_are_a_line_or_are_refused(stored: bytes) -> None:
     try:
         unpack_line(stored)
     except Malformed:

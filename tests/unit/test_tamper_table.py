@@ -284,12 +284,12 @@ def test_tampering_is_found_and_named(
     assert err.startswith("error: ") if said.startswith(("error", "why")) else out.endswith(f"\n{verdict}")
 
 
-def test_a_folder_that_nobody_touched_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unchanged_folder_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(GOOD.write(tmp_path)), "--policy", str(tmp_path / "policy.toml")]) == 0
     assert "FAIL" not in capsys.readouterr().out
 
 
-def test_a_partial_copy_is_said_to_be_partial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_partial_copy_is_reported_as_partial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Folder(replace(GOOD, partial=True).write(tmp_path), GOOD)
     arguments = [str(folder.path), "--policy", str(tmp_path / "policy.toml")]
     assert main(arguments) == 0

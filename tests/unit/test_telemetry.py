@@ -59,14 +59,14 @@ def test_a_share_of_zero_makes_no_spans() -> None:
     assert found(telemetry, exporter) == []
 
 
-def test_a_node_that_shall_trace_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(Unavailable) as refused:
         Telemetry(Tracing(otlp="http://127.0.0.1:1"), "node-ch")
     assert refused.value.code == "NO-OTEL"
 
 
-async def test_a_call_and_a_transfer_have_spans_that_name_nobody(tmp_path: Path) -> None:
+async def test_spans_of_calls_and_transfers_name_no_person(tmp_path: Path) -> None:
     telemetry, exporter = exported()
     want = WantedFile(sha256(b""), 0, ())
     with traced(telemetry.start):

@@ -53,9 +53,7 @@ def test_tensors_come_in_the_order_of_their_bytes_with_type_and_shape() -> None:
         ({"a": tensor("F32", [2], 8, 0)}, "which does not match its shape"),
     ],
 )
-def test_a_header_that_does_not_say_which_bytes_are_which_element_is_refused(
-    header: Mapping[str, Any], why: str
-) -> None:
+def test_a_header_without_a_clear_layout_is_refused(header: Mapping[str, Any], why: str) -> None:
     with pytest.raises(Malformed, match=why) as caught:
         of_header(header, bytes(8))
     assert caught.value.code == "TENSORS"

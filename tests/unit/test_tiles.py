@@ -132,7 +132,7 @@ def store() -> dict[Tile, bytes]:
     return {tile: encode_tile(tile, tree().node) for tile in tiles_between(0, SIZE)}
 
 
-def test_tiles_hold_what_proofs_need(store: dict[Tile, bytes]) -> None:
+def test_tiles_hold_the_hashes_that_proofs_need(store: dict[Tile, bytes]) -> None:
     node = tile_node_reader(SIZE, store.__getitem__)
     for index in (0, 1, 255, 256, 65_535, 65_536, SIZE - 113, SIZE - 1):
         assert inclusion_proof(index, SIZE, node) == inclusion_proof(index, SIZE, tree().node)
@@ -184,7 +184,7 @@ def test_entries_that_do_not_fit_in_an_entry_bundle_are_refused(entries: list[by
 
 
 @pytest.mark.parametrize("data", [b"\x00", b"\x00\x01", b"\x00\x03ab", b"\x00\x00\x00", b"\x00\x00" * 257])
-def test_a_bundle_that_ends_early_or_late_is_refused(data: bytes) -> None:
+def test_an_entry_bundle_that_ends_early_or_late_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed) as refusal:
         decode_entries(data)
     assert refusal.value.code == "ENTRIES"

@@ -28,12 +28,12 @@ def test_packages_end_at_multiples_of_256(start: int, end: int, expected: list[t
     assert packages == [Package(*bounds) for bounds in expected]
 
 
-def test_the_head_is_spelled_as_the_specification_says() -> None:
+def test_the_head_is_encoded_as_the_specification_says() -> None:
     head = MirrorUpload("a/b", 258, 513, b"t").encode()
     assert head == b"\x00\x03a/b" + (258).to_bytes(8, "big") + (513).to_bytes(8, "big") + b"\x00\x01t"
 
 
-def test_a_package_is_spelled_as_the_specification_says() -> None:
+def test_a_package_is_encoded_as_the_specification_says() -> None:
     assert Package(0, 0, 2).encode([b"x", b""], [bytes(32)]) == b"\x00\x01x\x00\x00\x01" + bytes(32)
 
 

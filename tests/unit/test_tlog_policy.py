@@ -89,19 +89,19 @@ def test_a_forged_line_of_a_listed_cosigner_rejects_the_note() -> None:
         TlogPolicy.parse(POLICY).satisfied(cosigned(*KEYS).with_signatures(forged))
 
 
-def test_a_checkpoint_without_its_logs_signature_is_untrusted_whoever_cosigned() -> None:
+def test_a_checkpoint_without_its_logs_signature_is_untrusted_with_any_cosigners() -> None:
     note = SignedNote(NOTE.text, cosigned(*KEYS).signatures[1:])
     with pytest.raises(Untrusted):
         TlogPolicy.parse(POLICY).satisfied(note)
 
 
-def test_a_listed_log_does_not_speak_for_another() -> None:
+def test_a_listed_log_does_not_sign_for_another() -> None:
     text = Checkpoint("node-b.example/log", 1, CHECKPOINT.root).text
     with pytest.raises(Untrusted):
         TlogPolicy.parse(f"log {LOG}\nquorum none\n").satisfied(SignedNote(text, (sign_note(text, ORIGIN, LOG_KEY),)))
 
 
-def test_quorum_none_asks_for_a_log_only_and_the_log_may_be_known_otherwise() -> None:
+def test_quorum_none_requires_a_log_only_which_the_caller_may_name() -> None:
     policy = TlogPolicy.parse("quorum none\n")
     assert policy.satisfied(NOTE, [LOG]).cosigned == {}
     with pytest.raises(Untrusted):
@@ -206,7 +206,7 @@ def test_of_two_keys_of_a_log_the_first_that_signed_is_named() -> None:
 
 
 @pytest.mark.parametrize("word", ["", "a b", "a\nquorum none", "\ud800"])
-def test_a_word_that_could_not_be_parsed_back_is_refused(word: str) -> None:
+def test_a_name_that_could_not_be_parsed_back_is_refused(word: str) -> None:
     key = WITNESSES["x1"]
     for logs, parties in (
         ((), (WitnessKeyName(word, key),)),

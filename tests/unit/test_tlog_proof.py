@@ -78,7 +78,7 @@ def test_a_checkpoint_changed_after_signing_is_refused() -> None:
         (b"\n\nnode-a", b"\n\n\nnode-a"),
     ],
 )
-def test_a_proof_spelled_otherwise_is_refused(old: bytes, new: bytes) -> None:
+def test_a_proof_in_another_spelling_is_refused(old: bytes, new: bytes) -> None:
     data = proof(3).encode()
     assert old in data
     with pytest.raises(ComityError):

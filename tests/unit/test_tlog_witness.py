@@ -17,13 +17,13 @@ HASH = leaf_hash(b"hash")
 
 
 @pytest.mark.parametrize("hashes", [0, 1, 63])
-def test_a_request_is_read_as_it_was_written(hashes: int) -> None:
+def test_a_request_reads_back(hashes: int) -> None:
     request = AddCheckpoint(2, (HASH,) * hashes, NOTE)
     assert AddCheckpoint.parse(request.encode()) == request
     assert request.origin == ORIGIN
 
 
-def test_a_request_is_spelled_as_the_specification_shows() -> None:
+def test_a_request_is_encoded_as_the_specification_shows() -> None:
     empty = Checkpoint(ORIGIN, 0, EMPTY_ROOT).signed(KEY)
     expected = f"old 0\n{b64encode(HASH)}\n\n{ORIGIN}\n0\n{b64encode(EMPTY_ROOT)}\n\n{empty.signatures[0]}\n"
     assert AddCheckpoint(0, (HASH,), empty).encode().decode() == expected
@@ -60,7 +60,7 @@ def test_a_request_without_a_checkpoint_is_refused() -> None:
             AddCheckpoint.parse(body)
 
 
-def test_an_answer_is_read_as_it_was_written() -> None:
+def test_an_answer_reads_back() -> None:
     lines = [
         cosign(Checkpoint(ORIGIN, 3, leaf_hash(b"")), "w.example", seeded_key("ed25519", str(i)), i) for i in (1, 2)
     ]

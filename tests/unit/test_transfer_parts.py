@@ -243,7 +243,7 @@ async def test_a_file_written_past_the_page_cache_is_hashed_from_its_aligned_buf
     assert len(asked) == len(want.records)
 
 
-def test_a_direct_write_to_a_full_disk_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_direct_write_to_a_full_disk_is_reported_as_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: memoryview, at: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -281,7 +281,7 @@ def test_bytes_beyond_the_file_are_neither_claimed_nor_kept(tmp_path: Path) -> N
     assert (tmp_path / "p").read_bytes() == data
 
 
-def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_instead_of_the_partial_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"mine")
     (tmp_path / "p").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unavailable) as failure:
@@ -326,13 +326,13 @@ def test_a_full_disk_is_named_as_such(tmp_path: Path) -> None:
         partial.write_piece(1, piece(data, 1))
 
 
-def test_the_partial_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
+def test_the_partial_file_is_readable_for_its_owner_only(tmp_path: Path) -> None:
     PartialFile(tmp_path / "p", wanted(weights(1))).candidate_pieces()
     assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 0, 4, 3, 2]])
-async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_path: Path, order: list[int]) -> None:
+async def test_the_trailing_hash_is_in_file_order_for_any_order_of_arrival(tmp_path: Path, order: list[int]) -> None:
     data = weights(5)
     want = wanted(data)
     partial, buffers = PartialFile(tmp_path / "p", want), PieceBuffers(3, PIECE_SIZE)
@@ -368,7 +368,7 @@ async def test_a_piece_that_is_gone_from_the_partial_file_is_a_fault_of_the_disk
     assert failure.value.code == "DISK"
 
 
-def test_local_copies_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
+def test_local_copies_that_cannot_be_read_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"..abcd..")
     (tmp_path / "cut").write_bytes(b"..ab")
     places = [(tmp_path / "gone", 0), (tmp_path / "cut", 2), (tmp_path, 0), (tmp_path / "good", 2)]
@@ -393,7 +393,7 @@ def test_the_disk_that_vanished_is_named(tmp_path: Path) -> None:
         PartialFile(tmp_path / "no" / "p", wanted(weights(1))).candidate_pieces()
 
 
-async def test_a_request_cancelled_while_an_earlier_piece_is_checked_gives_its_buffer_back(tmp_path: Path) -> None:
+async def test_a_request_cancelled_while_an_earlier_piece_is_checked_releases_its_buffer(tmp_path: Path) -> None:
     """Otherwise a transfer with many preempted requests would run out of buffers."""
     data = weights(3)
     want, limits = wanted(data), TransferLimits(streams=1, buffers=2)

@@ -57,7 +57,7 @@ def test_an_unknown_source_is_asked_for_one_piece_first() -> None:
     assert (second.first, second.stop) == (1, 2), "its last piece is under way: the next request follows at once"
 
 
-def test_a_known_source_is_asked_for_some_seconds_worth_of_its_rate() -> None:
+def test_a_known_source_is_asked_for_some_seconds_at_its_rate() -> None:
     [request] = schedule(100, TransferLimits(run_seconds=2.0), a=20.0 * MIB).assign(0.0)
     assert (request.first, request.stop) == (0, 40)
 
@@ -72,7 +72,7 @@ def test_the_rest_is_shared_where_several_sources_are_up() -> None:
     assert [(r.source.value, r.first, r.stop) for r in requests] == [("a", 0, 4), ("b", 4, 7)]
 
 
-def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
+def test_the_second_request_is_made_at_the_last_piece_of_the_first() -> None:
     plan = schedule(100, TransferLimits(run_seconds=1.0), a=3.0 * MIB)
     [request] = plan.assign(0.0)
     plan.begin(request, 1, 0.0)
@@ -91,7 +91,7 @@ def test_a_source_faster_than_a_thread_has_two_requests_at_any_time() -> None:
     assert [r.first for r in plan.assign(0.0)] == [0]
 
 
-def test_two_requests_of_a_fast_source_share_what_is_left() -> None:
+def test_two_requests_of_a_fast_source_share_the_remaining_pieces() -> None:
     requests = schedule(16, TransferLimits(fast=FAST), a=FAST + 1).assign(0.0)
     assert [(r.first, r.stop) for r in requests] == [(0, 8), (8, 12)]
 
@@ -118,7 +118,7 @@ def test_pieces_that_a_failed_request_did_not_bring_are_wanted_again() -> None:
     assert again.first == 1
 
 
-def test_a_source_that_failed_rests_longer_each_time_and_is_never_dropped() -> None:
+def test_a_source_that_failed_pauses_longer_each_time_and_is_never_dropped() -> None:
     plan = schedule(1, a=None)
     now, pauses = 0.0, []
     for _ in range(9):
@@ -133,7 +133,7 @@ def test_a_source_that_failed_rests_longer_each_time_and_is_never_dropped() -> N
     assert not plan.dropped and not plan.exhausted
 
 
-def test_jitter_shortens_a_rest_by_up_to_half() -> None:
+def test_jitter_shortens_a_pause_by_up_to_half() -> None:
     plan = schedule(1, a=None)
     [request] = plan.assign(0.0)
     plan.failed(request, SILENT, 0.0, jitter=0.0)
@@ -148,7 +148,7 @@ def test_a_source_that_failed_is_tried_with_one_piece() -> None:
     assert (again.first, again.stop) == (0, 1)
 
 
-def test_a_source_that_was_never_asked_comes_before_one_that_failed() -> None:
+def test_a_source_that_was_never_asked_has_priority_over_one_that_failed() -> None:
     plan = schedule(1, a=None, b=None)
     [a] = plan.assign(0.0)
     plan.failed(a, SILENT, 3.0, 0.0)
@@ -165,7 +165,7 @@ def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
     assert asked[:2] == ["a", "b"]
 
 
-def test_a_failure_halves_what_is_expected_of_a_source() -> None:
+def test_a_failure_halves_the_expected_rate_of_a_source() -> None:
     assert SourceHealth(rate=8.0, failures=2).expected == 2.0
 
 
@@ -220,7 +220,7 @@ def test_requests_from_before_the_last_source_was_forgiven_do_not_count_against_
     assert not plan.dropped
 
 
-def test_the_same_wrong_bytes_twice_cast_doubt_on_the_index() -> None:
+def test_the_same_wrong_bytes_twice_make_the_index_doubtful() -> None:
     plan = schedule(1, a=None, b=None)
     [a] = plan.assign(0.0)
     plan.bad(a, 0, b"other", 0.0, 0.0)
@@ -230,7 +230,7 @@ def test_the_same_wrong_bytes_twice_cast_doubt_on_the_index() -> None:
     assert plan.index_suspect
 
 
-def test_an_idle_source_takes_over_what_a_slower_one_has_not_begun() -> None:
+def test_an_idle_source_takes_over_pieces_that_a_slower_one_has_not_begun() -> None:
     plan = schedule(12, slow=FAST, fast=FAST)
     plan._sources[key("fast")].backoff_until = 1.0
     [slow] = plan.assign(0.0)
@@ -254,7 +254,7 @@ def test_a_slow_last_piece_is_doubled_once_and_the_first_copy_wins() -> None:
     assert not plan.verified(a, 0, 2.0), "the second copy does not count"
 
 
-def test_of_two_holders_that_drip_one_gives_way_to_a_third() -> None:
+def test_one_of_two_very_slow_holders_gives_way_to_a_third() -> None:
     plan = schedule(1, a=None, b=None, c=FAST)
     plan._sources[key("c")].backoff_until = 10.0
     [a] = plan.assign(0.0)
@@ -328,7 +328,7 @@ def test_a_request_that_fails_without_a_piece_after_its_grace_period_has_used_a_
     assert plan._sources[key("a")].turns == used
 
 
-def test_failures_halve_what_is_expected_and_turns_and_pauses_double_up_to_a_limit() -> None:
+def test_failures_halve_the_expected_rate_and_double_turns_and_pauses_up_to_a_limit() -> None:
     limits = TransferLimits(max_delay=1e9)
     for count, factor in ((0, 1), (3, 8), (16, 2**16), (17, 2**16), (400, 2**16)):
         health = SourceHealth(rate=1e9, failures=count, turns=count)
@@ -354,7 +354,7 @@ def test_a_verified_piece_leaves_a_source_the_turn_that_it_needs() -> None:
     deliver(plan, second, 10.0)
 
 
-def test_bytes_that_are_not_verified_do_not_make_a_source_look_fast() -> None:
+def test_unverified_bytes_do_not_raise_the_rate_of_a_source() -> None:
     plan = schedule(2, a=10.0, b=FAST)
     a, _ = plan.assign(0.0)[::-1]
     a.received = MIB - 1
@@ -362,7 +362,7 @@ def test_bytes_that_are_not_verified_do_not_make_a_source_look_fast() -> None:
     assert plan._sources[key("a")].rate == 10.0
 
 
-def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
+def test_a_source_that_sent_wrong_bytes_in_an_earlier_transfer_is_not_asked() -> None:
     offsets = [0, MIB]
     plan = Schedule(
         offsets,
@@ -430,13 +430,13 @@ def test_the_other_way_is_tried_again_now_and_then_for_links_change() -> None:
     assert "grpc" not in asked(plan, 61.0, rates)
 
 
-def test_a_host_is_asked_no_more_at_once_for_having_two_ways() -> None:
+def test_a_host_with_two_ways_gets_no_more_requests() -> None:
     plan = two_ways(100, grpc=FAST, https=FAST)
     assert len(plan.assign(0.0)) == 1
     assert plan.assign(1.0) == []
 
 
-def test_a_way_that_rests_leaves_the_host_to_the_other() -> None:
+def test_a_pausing_way_leaves_the_host_to_the_other() -> None:
     plan = two_ways(100, grpc=10.0 * MIB, https=FAST)
     [request] = plan.assign(0.0)
     plan.failed(request, SILENT, 3.0, 1.0)
@@ -444,7 +444,7 @@ def test_a_way_that_rests_leaves_the_host_to_the_other() -> None:
     assert {request.source.value, again.source.value} == {"grpc", "https"}
 
 
-def test_a_lie_on_one_way_drops_that_way_and_not_the_host() -> None:
+def test_wrong_bytes_on_one_way_drop_that_way_and_not_the_host() -> None:
     plan = two_ways(100, grpc=FAST, https=FAST)
     [request] = plan.assign(0.0)
     plan.bad(request, request.first, b"wrong", 1.0, 0.0)
@@ -479,7 +479,7 @@ def test_while_a_reader_waits_a_slow_source_loses_its_piece_to_one_that_got_far_
     assert max(begun) * MIB <= WINDOW
 
 
-def test_without_a_reader_the_front_waits_for_nobody() -> None:
+def test_without_a_reader_no_request_is_displaced_for_the_first_pieces() -> None:
     assert max(request.first for request in _beside_a_slow_one([])) * MIB > WINDOW
 
 
@@ -581,7 +581,7 @@ def test_only_a_transfer_without_sources_and_requests_is_exhausted() -> None:
     assert not done.exhausted, "nothing is missing"
 
 
-def test_different_wrong_bytes_beside_the_same_ones_still_cast_doubt_on_the_index() -> None:
+def test_different_wrong_bytes_beside_the_same_ones_still_make_the_index_doubtful() -> None:
     plan = schedule(1, a=None, b=None, c=None)
     for got in (b"one", b"other", b"other"):
         [request] = plan.assign(0.0)
@@ -590,7 +590,7 @@ def test_different_wrong_bytes_beside_the_same_ones_still_cast_doubt_on_the_inde
     assert plan.index_suspect
 
 
-def test_the_next_wake_is_that_of_the_source_that_rests_least() -> None:
+def test_the_next_wake_is_that_of_the_source_with_the_shortest_pause() -> None:
     plan = schedule(4, a=None, b=None, c=None)
     for name, until in (("a", 5.0), ("b", 3.0), ("c", 1.0)):
         plan._sources[key(name)].backoff_until = until
@@ -599,7 +599,7 @@ def test_the_next_wake_is_that_of_the_source_that_rests_least() -> None:
     assert plan.next_wake(5.0) is None
 
 
-def test_a_request_that_was_ended_for_others_goes_on_with_no_piece() -> None:
+def test_a_request_that_was_ended_for_others_gets_no_further_piece() -> None:
     plan = schedule(12, a=FAST)
     [request] = plan.assign(0.0)
     assert plan.begin(request, 0, 0.0) and request.stop == 12
@@ -630,7 +630,7 @@ def test_errors_of_a_source_are_kept_each_once_and_not_without_end() -> None:
     assert "piece 0 does not match its hash" in lying.faults[key("a")][0]
 
 
-def test_a_failure_teaches_the_rate_of_what_arrived_before() -> None:
+def test_a_failed_request_counts_for_the_rate_by_its_received_bytes() -> None:
     plan = schedule(8, a=FAST)
     request = plan.assign(0.0)[0]
     request.received = 8 * MIB
@@ -674,7 +674,7 @@ def test_the_rate_of_a_source_is_that_of_all_its_requests_together() -> None:
     assert plan._sources[key("a")].rate == 2.0 * MIB
 
 
-def test_a_copy_that_loses_teaches_its_rate_too() -> None:
+def test_a_duplicate_request_that_loses_counts_for_the_rate_too() -> None:
     plan = schedule(1, a=None, b=FAST)
     plan._sources[key("b")].backoff_until = 1.0
     [a] = plan.assign(0.0)
@@ -701,7 +701,7 @@ def test_a_second_request_leaves_a_stream_to_each_host_that_has_none() -> None:
     assert tight.assign(0.5) == []
 
 
-def test_a_displaced_source_rests_for_two_timeouts() -> None:
+def test_a_displaced_source_pauses_for_two_timeouts() -> None:
     limits = TransferLimits(streams=1, buffers=2, read_timeout=3.0)
     plan = schedule(4, limits, slow=None, fast=FAST)
     [slow] = plan.assign(0.0)

@@ -27,7 +27,7 @@ def file() -> bytes:
     return found(nodes(), {"swiss-ai": PUBLISHER}).encode()
 
 
-def test_a_new_store_trusts_nobody(store: TrustStore) -> None:
+def test_a_new_store_has_no_pins(store: TrustStore) -> None:
     assert store.pins() == ()
     assert not store.bindings().publishers
     assert not store.bindings().artifacts
@@ -39,7 +39,7 @@ def test_a_pinned_federation_reads_back_proven(store: TrustStore, tmp_path: Path
     assert stat.S_IMODE((tmp_path / "trust.toml").stat().st_mode) == 0o600
 
 
-def test_a_pinned_file_that_somebody_exchanged_is_refused(store: TrustStore, file: bytes) -> None:
+def test_a_pinned_file_that_was_replaced_is_refused(store: TrustStore, file: bytes) -> None:
     pin = store.pin(file)
     pin.file.write_bytes(found(nodes(3), {"swiss-ai": PUBLISHER}).encode())
     with pytest.raises(Untrusted) as caught:
@@ -73,7 +73,7 @@ def test_bindings_of_namespaces_and_names_read_back(store: TrustStore, tmp_path:
     assert store.bindings().artifacts == {"swiss-ai/tiny": ARTIFACT}
 
 
-def test_a_pinned_rotation_goes_into_the_policy_until_it_is_forgotten(store: TrustStore, tmp_path: Path) -> None:
+def test_a_pinned_rotation_is_in_the_policy_until_it_is_unpinned(store: TrustStore, tmp_path: Path) -> None:
     store.pin_rotation(PUBLISHER, ARTIFACT)
     assert default_policy((), TrustStore(tmp_path).bindings()).rotations == {PUBLISHER: ARTIFACT}
     store.unbind(PUBLISHER)
@@ -102,14 +102,14 @@ def test_an_invalid_name_is_not_bound(store: TrustStore, name: str) -> None:
         'schema = "comity/trust/v1"\n[publishers]\n"a/b" = "' + "00" * 32 + '"',
     ],
 )
-def test_a_trust_file_that_an_edit_broke_is_refused(store: TrustStore, tmp_path: Path, text: str) -> None:
+def test_an_invalid_trust_file_is_refused(store: TrustStore, tmp_path: Path, text: str) -> None:
     (tmp_path / "trust.toml").write_text(text)
     with pytest.raises(Malformed) as caught:
         store.pins()
     assert (caught.value.what, caught.value.code) == ("trust.toml is malformed", "TRUST-SYNTAX")
 
 
-def test_a_diff_names_what_comes_goes_and_changes(store: TrustStore, file: bytes) -> None:
+def test_a_diff_names_additions_removals_and_changes(store: TrustStore, file: bytes) -> None:
     first = store.diff(file)
     assert first.old is None
     assert {change.what for change in first.changes} == {"member", "namespace", "policy", "node"}
@@ -118,7 +118,7 @@ def test_a_diff_names_what_comes_goes_and_changes(store: TrustStore, file: bytes
     assert store.diff(file).changes == ()
 
 
-def test_the_default_policy_asks_for_what_the_charter_promises(file: bytes, store: TrustStore) -> None:
+def test_the_default_policy_requires_the_cosigners_of_the_charter(file: bytes, store: TrustStore) -> None:
     store.bind_publisher("swiss-ai", PUBLISHER)
     pins = [store.pin(file).federation]
     policy = default_policy(pins, store.bindings())

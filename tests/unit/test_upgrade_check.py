@@ -64,7 +64,7 @@ def test_a_ledger_of_this_version_changes_nothing_while_its_node_runs(file: Path
     assert finding.level == "ok"
 
 
-def test_a_ledger_that_would_not_open_is_told(file: Path) -> None:
+def test_a_ledger_that_would_not_open_is_reported(file: Path) -> None:
     ledger = older_ledger(file, "head")
     with closing(sqlite3.connect(ledger)) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -73,12 +73,12 @@ def test_a_ledger_that_would_not_open_is_told(file: Path) -> None:
     assert (finding.level, finding.fix) == ("fail", "comity explain LEDGER-NEWER")
 
 
-def test_a_home_without_ledger_is_not_called_well(file: Path) -> None:
+def test_a_home_without_a_ledger_is_not_reported_as_ok(file: Path) -> None:
     (finding,) = ledger_findings(file)
     assert finding.level == "unknown"
 
 
-def test_every_migration_says_what_it_does() -> None:
+def test_every_migration_has_a_description() -> None:
     found = list(migrations())
     assert found[-1][0] == NEWEST
     assert all(len(about) > 10 for _, about in found)
@@ -98,7 +98,7 @@ def test_neighbouring_releases_interoperate(one: str, other: str, meet: bool) ->
     assert releases_interoperate(one, other) is meet is releases_interoperate(other, one)
 
 
-def test_the_command_ends_by_what_it_found(file: Path) -> None:
+def test_the_exit_status_of_the_command_follows_its_findings(file: Path) -> None:
     older_ledger(file, "0009")
     line = ["upgrade", "check", "--no-peers", "--node", str(file.parent)]
     ran = CliRunner().invoke(command, line, catch_exceptions=False, standalone_mode=False)

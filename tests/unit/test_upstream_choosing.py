@@ -43,13 +43,13 @@ def test_a_member_that_observed_both_counts_for_neither() -> None:
     assert preferred_artifact(observed([HONEST[0], LIAR], [LIAR]), COMMIT, {}) == TRUE
 
 
-def test_of_equally_many_what_most_members_saw_first() -> None:
+def test_if_equally_many_members_fetched_them_the_bytes_that_most_saw_first_count() -> None:
     split = observed([HONEST[0]], [LIAR])
     assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, HONEST[1].id: TRUE, LIAR.id: FALSE}) == TRUE
     assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, LIAR.id: FALSE}) is None
 
 
-def test_of_several_artifacts_that_most_members_fetched_all_are_told() -> None:
+def test_several_artifacts_that_equally_many_members_fetched_are_all_named() -> None:
     third = sha256(b"third")
     found = {**observed(HONEST[:2], [LIAR]), third: cast(MirrorEvidence, FetchResult((HONEST[2], seat("FR").member)))}
     assert most_corroborated(found, COMMIT) == (TRUE, third)

@@ -55,7 +55,7 @@ def taken(folder: Path, named: UpstreamRequest | None, into: Path) -> MirrorResu
 
 
 @pytest.mark.parametrize("of", ["the snapshot", "the repository"])
-def test_a_cache_tells_repository_commit_branch_and_hashes(tmp_path: Path, of: str) -> None:
+def test_a_cache_gives_repository_commit_branch_and_hashes(tmp_path: Path, of: str) -> None:
     snapshot = cache(tmp_path)
     folder = snapshot if of == "the snapshot" else snapshot.parent.parent
     found = recognise_folder(folder, None)
@@ -71,7 +71,7 @@ def test_a_cache_tells_repository_commit_branch_and_hashes(tmp_path: Path, of: s
     assert not any(path.is_symlink() for path in done.paths)
 
 
-def test_a_cache_whose_bytes_are_not_what_it_calls_them_is_damaged(tmp_path: Path) -> None:
+def test_a_cache_with_bytes_that_do_not_match_their_names_is_damaged(tmp_path: Path) -> None:
     snapshot = cache(tmp_path, card=git_blob(b"another card\n"))
     with pytest.raises(Untrusted) as damaged:
         taken(snapshot, None, tmp_path / "into")
@@ -79,7 +79,7 @@ def test_a_cache_whose_bytes_are_not_what_it_calls_them_is_damaged(tmp_path: Pat
     assert damaged.value.hint
 
 
-def test_an_operator_who_says_something_else_than_the_cache_is_contradicted(tmp_path: Path) -> None:
+def test_an_operators_statement_that_contradicts_the_cache_is_refused(tmp_path: Path) -> None:
     snapshot = cache(tmp_path)
     assert recognise_folder(snapshot, NAMED).how == "cache"
     for other in (UpstreamRequest("org/name", OTHER), UpstreamRequest("org/other", COMMIT)):
@@ -88,7 +88,7 @@ def test_an_operator_who_says_something_else_than_the_cache_is_contradicted(tmp_
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside", "../../refs/main", "../../blobs/link"])
-def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target: str) -> None:
+def test_a_link_of_a_cache_leads_to_its_blobs_or_is_refused(tmp_path: Path, target: str) -> None:
     snapshot = cache(tmp_path)
     (tmp_path / "outside").write_text("somebody else's")
     (snapshot.parent.parent / "blobs" / "link").symlink_to("/etc/hostname")
@@ -116,7 +116,7 @@ def noted(folder: Path, commit: str) -> Path:
     return folder
 
 
-def test_notes_of_two_commits_or_of_some_files_only_are_not_believed(tmp_path: Path) -> None:
+def test_metadata_of_two_commits_or_of_some_files_only_are_not_used(tmp_path: Path) -> None:
     folder = noted(tmp_path / "folder", COMMIT)
     (folder / "later.bin").write_bytes(b"later")
     with pytest.raises(Malformed) as unclear:
@@ -128,7 +128,7 @@ def test_notes_of_two_commits_or_of_some_files_only_are_not_believed(tmp_path: P
     assert recognise_folder(folder, NAMED).how == "carried"
 
 
-def test_any_other_folder_is_what_its_operator_says(tmp_path: Path) -> None:
+def test_any_other_folder_has_the_origin_that_its_operator_states(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
     with pytest.raises(Malformed) as nameless:
@@ -160,7 +160,7 @@ def test_names_that_meet_on_another_file_system_are_refused(tmp_path: Path) -> N
     assert refused.value.code == "BAD-PATH"
 
 
-def test_a_file_that_changes_while_it_is_copied_is_noticed(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_copied_is_detected(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
     found = recognise_folder(tmp_path / "folder", NAMED)
@@ -182,7 +182,7 @@ def test_where_there_are_no_files_nothing_is_imported(tmp_path: Path, made: str)
         recognise_folder(folder, NAMED)
 
 
-def test_a_repository_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_repository_is_refused(tmp_path: Path) -> None:
     snapshot = cache(tmp_path)
     snapshot.parent.parent.rename(tmp_path / "models--name")
     with pytest.raises(ComityError):

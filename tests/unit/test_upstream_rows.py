@@ -59,7 +59,7 @@ def test_an_observation_is_shown_as_its_nodes_claim_and_never_as_a_publication()
     assert "published" not in " ".join(texts(row))
 
 
-def test_an_observation_that_checked_all_lists_nothing_that_it_did_not_check() -> None:
+def test_an_observation_that_checked_all_files_lists_none_as_unchecked() -> None:
     known = replace(Observed.parse(observation(CH).statement), unchecked=())
     row = GOOD.saying(sign_observed(known, CH.online).line).verdict().row("artifact")
     (said,) = (text for text in texts(row) if text.startswith("mirrored from"))
@@ -82,7 +82,7 @@ def test_an_observation_of_a_carried_folder_corroborates_nothing() -> None:
     assert "0/4" not in carried
 
 
-def test_other_bytes_under_one_commit_are_a_dispute_and_turn_no_other_row() -> None:
+def test_other_bytes_under_one_commit_are_a_dispute_and_change_no_other_row() -> None:
     mirrored = GOOD.saying(observation(CH).line)
     disputed = mirrored.saying(observation(SG, sha256(b"other manifest")).line)
     row = disputed.verdict().row("disputes and advisories")
@@ -114,7 +114,7 @@ def test_a_stranger_that_no_pinned_member_answers_for_counts_for_nothing() -> No
 
 
 @pytest.mark.parametrize(("asked", "state"), [(0, "pass"), (1, "pass"), (2, "pass"), (3, "unknown")])
-def test_a_policy_may_ask_how_many_members_mirrored_it(asked: int, state: str) -> None:
+def test_a_policy_may_require_a_number_of_mirroring_members(asked: int, state: str) -> None:
     said = UNPUBLISHED.saying(observation(CH).line, observation(SG).line)
     verdict = judged(said, asked)
     assert verdict.row("artifact").state == state
@@ -122,7 +122,7 @@ def test_a_policy_may_ask_how_many_members_mirrored_it(asked: int, state: str) -
     assert verdict.exit_status == (0 if state == "pass" else 4)
 
 
-def test_nobody_is_asked_to_mirror_what_a_named_publisher_published() -> None:
+def test_a_named_publishers_artifact_needs_no_mirroring_members() -> None:
     assert judged(GOOD, 4).row("artifact").state == "pass"
 
 
@@ -154,7 +154,7 @@ LINES = [
 
 @settings(max_examples=examples(20))
 @given(st.sets(st.sampled_from(LINES)), st.sets(st.sampled_from(LINES)), st.integers(0, 4), st.booleans())
-def test_i4_more_observations_never_turn_what_passes(
+def test_i4_more_observations_never_fail_a_passed_row(
     some: set[bytes], more: set[bytes], asked: int, signed: bool
 ) -> None:
     base = GOOD if signed else UNPUBLISHED
@@ -177,7 +177,7 @@ def test_corroboration_is_counted_for_one_commit_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("text", ["corroborated = true", "corroborated = -1", "corroborated = 1000", "coroborated = 1"])
-def test_a_policy_that_asks_for_nonsense_is_refused(text: str) -> None:
+def test_an_invalid_upstream_table_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         parse_policy(f"[upstream]\n{text}\n".encode(), lambda _: b"")
 

@@ -58,17 +58,17 @@ def test_the_worst_row_decides() -> None:
         assert exit_status(rows(signatures=second, cosigners=first), ORDER) == status
 
 
-def test_a_row_that_nobody_requires_decides_nothing() -> None:
+def test_a_row_that_is_not_required_decides_nothing() -> None:
     for cause in ("false", "short", "missing", ""):
         assert exit_status(rows(cosigners=cause), ("artifact", "signatures")) == 0
 
 
-def test_bytes_that_differ_are_fatal_even_if_nobody_requires_them() -> None:
+def test_bytes_that_differ_are_fatal_even_if_not_required() -> None:
     assert exit_status(rows(bytes="false"), ("artifact",)) == 3
     assert exit_status(rows(bytes="false", signatures="short"), ("artifact", "signatures")) == 3
 
 
-def test_partial_is_said_even_if_nobody_requires_the_bytes() -> None:
+def test_a_partial_copy_is_reported_even_if_bytes_are_not_required() -> None:
     assert exit_status(rows(bytes="partial"), ("artifact",)) == 8
 
 
@@ -91,7 +91,7 @@ def row(name: str, outcome: tuple[State, Cause]) -> Row:
 
 @given(verdicts, st.lists(st.sampled_from(ROWS[:-1]), unique=True), st.sampled_from(ROWS[:-1]))
 @settings(max_examples=examples(200))
-def test_a_row_that_passes_instead_makes_no_exit_status_graver(
+def test_a_row_that_passes_instead_does_not_worsen_the_exit_status(
     outcomes: dict[str, tuple[State, Cause]], required: list[str], mended: str
 ) -> None:
     before = exit_status(tuple(row(*each) for each in outcomes.items()), tuple(required))

@@ -11,7 +11,7 @@ TABLE = json.loads(PATH.read_text("utf-8"))
 REWRITE = "if it is meant, run: PYTHONPATH=tests python -m support.verdict_rows"
 
 
-def test_a_good_artifact_has_every_row_as_it_is_written() -> None:
+def test_a_good_artifact_has_the_written_rows() -> None:
     assert read(GOOD.verdict()) == TABLE["good"], REWRITE
 
 
@@ -20,5 +20,5 @@ def test_each_fault_changes_exactly_the_written_rows(name: str) -> None:
     assert differing(read(VERDICTS[name]()), TABLE["good"]) == TABLE[name], REWRITE
 
 
-def test_the_file_has_no_verdict_that_nothing_makes() -> None:
+def test_every_verdict_of_the_file_is_made_by_a_case() -> None:
     assert set(TABLE) == set(VERDICTS)

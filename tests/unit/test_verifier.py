@@ -44,7 +44,7 @@ def test_a_written_pack_reads_back(folder: Folder) -> None:
     assert set(read.proofs) == set(GOOD.proofs)
 
 
-def test_hashing_is_told_byte_by_byte(folder: Folder) -> None:
+def test_the_progress_of_hashing_is_reported_in_bytes(folder: Folder) -> None:
     told: list[int] = []
     collect_evidence(folder.path, workers=3, on_hashed=told.append)
     assert sum(told) == sum(map(len, FILES.values()))
@@ -175,7 +175,7 @@ def test_a_pipe_in_the_packs_place_does_not_block(folder: Folder) -> None:
     ("limit", "most", "where"),
     [("MAX_PACK_NAMES", 1, "proofs"), ("MAX_READ", 1, "statements.jsonl"), ("MAX_READ", 200_000, "proofs")],
 )
-def test_more_than_anybody_reads_is_missing_evidence_and_no_failure(
+def test_evidence_beyond_the_reading_limits_is_missing_and_no_failure(
     folder: Folder,
     monkeypatch: pytest.MonkeyPatch,
     limit: str,
@@ -281,7 +281,7 @@ def test_a_tree_deeper_than_the_stack_is_walked(folder: Folder) -> None:
         subprocess.run(["rm", "-rf", folder.path / "d"], check=True)  # shutil would overrun the stack
 
 
-def test_a_file_that_cannot_be_read_is_said_to_be_missing_evidence(
+def test_an_unreadable_file_is_missing_evidence(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: Path, name: str, on_hashed: object) -> object:
@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_missing_evidence(
     assert "cannot read" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_not_skipped(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.scandir
 
     def refuse(path: Path) -> Iterator[os.DirEntry[str]]:
@@ -311,7 +311,7 @@ def test_more_files_than_a_manifest_lists_are_refused(folder: Folder, monkeypatc
         collect_evidence(folder.path)
 
 
-def test_a_file_name_cannot_speak_to_the_terminal(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_name_cannot_control_the_terminal(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     (folder.path / "x\n  PASS   2 bytes\x1b[2J\u202e").touch()
     (folder.path / os.fsdecode(b"\xff")).touch()
     assert judged(folder) == 3
@@ -343,7 +343,7 @@ def test_a_terminal_without_unicode_is_served(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "--policy"], ["--help"]])
-def test_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_usage_error_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == (0 if "--help" in arguments else 2)

@@ -61,13 +61,13 @@ def states(verdict: Verdict) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", TURNS)
-def test_one_change_turns_one_row_and_those_that_rest_on_it(name: str) -> None:
+def test_one_change_changes_one_row_and_those_that_depend_on_it(name: str) -> None:
     changed, turned = TURNS[name]
     before, after = states(GOOD.verdict()), states(changed.verdict())
     assert {row for row in ROWS if before[row] != after[row]} == turned
 
 
-def test_there_is_no_row_that_nothing_turns() -> None:
+def test_every_row_is_changed_by_some_case() -> None:
     assert set(ROWS) == set(TURNS)
     assert [row for row, state in states(GOOD.verdict()).items() if state == "not-checked"] == ["approvals"]
 
@@ -99,7 +99,7 @@ def test_the_claims_that_facts_refer_to_are_listed_in_order_each_once() -> None:
     assert sha256(GOOD.publication.line) in warned.inputs and sha256(b"junk") not in warned.inputs
 
 
-def test_every_fact_that_was_computed_says_so() -> None:
+def test_every_computed_fact_is_marked_as_verified_here() -> None:
     for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
         assert {fact.basis for fact in GOOD.verdict().row(name).facts} == {"verified here"}
     assert {fact.basis for fact in GOOD.verdict().row("replicas").facts} == {"claimed"}
@@ -142,7 +142,7 @@ def test_ids_are_given_with_all_digits_where_a_policy_needs_them() -> None:
     assert any(SWISS_AI.id in fact.text for fact in verdict.row("key policy").facts)
 
 
-def test_a_signer_that_nobody_named_comes_with_the_line_to_paste() -> None:
+def test_an_unnamed_signer_is_shown_with_the_policy_line_to_paste() -> None:
     row = unbound().verdict().row("key policy")
     assert (row.state, row.hint.rpartition("then: ")[2]) == ("unknown", f"comity trust bind swiss-ai {SWISS_AI.id}")
 
@@ -173,7 +173,7 @@ def test_a_refusal_is_4_unless_the_bytes_are_wrong() -> None:
         assert verify(changed.evidence, listed(GOOD, issuer.id)).exit_status == status
 
 
-def test_an_advisory_that_is_not_proven_is_said_to_be_there() -> None:
+def test_an_unproven_advisory_is_noted() -> None:
     _, line = advisory(GOOD)
     verdict = GOOD.saying(line).verdict()
     assert verdict.row("disputes and advisories").state == "unknown"
@@ -196,7 +196,7 @@ def test_a_forged_hold_is_a_note() -> None:
     assert verdict.row("replicas") == GOOD.verdict().row("replicas")
 
 
-def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
+def test_verify_raises_nothing_for_any_evidence() -> None:
     unknown_curve = CH.record.tls.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f"))
     body = {**CH.entry.statement.body, "tls": b64encode(unknown_curve)}
     strange = sign_statement(replace(CH.entry.statement, body=body), CH.seat.signer, *CH.bound).line

@@ -114,7 +114,7 @@ async def test_held_artifacts_are_not_looked_up_and_unavailable_ones_not_in_ever
     assert bench.considered == [MODELS[1]] * 2
 
 
-async def test_copies_that_a_liar_claims_delay_no_answer_for_ever(bench: Bench) -> None:
+async def test_falsely_claimed_copies_do_not_delay_an_answer_forever(bench: Bench) -> None:
     side = SideObject(MODELS[0], 1)
     bench.index.add([HoldFact(MODELS[0], "stranger/log+3+key", sha256(b"node"), 1, side, side)])
     bench.index.add([wanted("friend/log+2+key", MODELS[0], copies=1)])
@@ -125,7 +125,7 @@ async def test_copies_that_a_liar_claims_delay_no_answer_for_ever(bench: Bench) 
     assert set(bench.asked) == {MODELS[0]}
 
 
-async def test_a_node_that_begins_another_log_in_a_round_keeps_no_other_from_being_answered(bench: Bench) -> None:
+async def test_a_node_that_begins_another_log_in_a_round_stops_no_answers_to_others(bench: Bench) -> None:
     bench.wanted.answered = frozenset({FRIEND, OTHER})
     bench.index.add([wanted("friend/log+2+key", MODELS[0]), wanted("other/log+4+key", MODELS[1])])
     await bench.answers.step()

@@ -32,7 +32,7 @@ def showing(certificate: bytes) -> Connected:
     return Connected(shown={"x509_pem_cert": [to_pem(certificate)]})
 
 
-def test_the_mutual_door_tells_peers_from_operators() -> None:
+def test_the_mutual_port_distinguishes_peers_and_operators() -> None:
     door = MutualAccess(SERVER, lambda: [pin(PEER)], lambda: [pin(OPERATOR)])
     peer, operator = door.caller(showing(PEER.certificate)), door.caller(showing(OPERATOR.certificate))
     assert (peer.certificate, peer.operator) == (PEER.certificate, False)
@@ -40,12 +40,12 @@ def test_the_mutual_door_tells_peers_from_operators() -> None:
 
 
 @pytest.mark.parametrize("certificate", [SERVER.certificate, PEER.certificate + b"\x00", PEER.certificate[:-1]])
-def test_the_mutual_door_wants_equal_bytes(certificate: bytes) -> None:
+def test_the_mutual_port_requires_equal_bytes_of_a_certificate(certificate: bytes) -> None:
     with pytest.raises(Refused):
         MutualAccess(SERVER, lambda: [pin(PEER)]).caller(showing(certificate))
 
 
-def test_the_mutual_door_refuses_a_call_without_a_certificate() -> None:
+def test_the_mutual_port_refuses_a_call_without_a_certificate() -> None:
     with pytest.raises(Refused):
         MutualAccess(SERVER, lambda: [pin(PEER)]).caller(Connected())
     with pytest.raises(Malformed):
@@ -64,10 +64,10 @@ def test_the_mutual_door_refuses_a_call_without_a_certificate() -> None:
         ("", "elsewhere"),
     ],
 )
-def test_the_open_door_counts_by_network(address: str, name: str) -> None:
+def test_the_open_port_counts_by_address_block(address: str, name: str) -> None:
     caller = OpenAccess(SERVER).caller(Connected(address))
     assert (caller.name, caller.certificate, caller.operator) == (name, None, False)
 
 
-def test_the_operators_door_knows_only_operators() -> None:
+def test_every_caller_at_the_operator_socket_is_an_operator() -> None:
     assert OperatorAccess().caller(Connected("unix:")).operator

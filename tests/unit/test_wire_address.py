@@ -16,7 +16,7 @@ from comity.wire.addresses import Address
         ("[2001:db8::1]:7443", "2001:db8::1", 7443, "ipv6:[2001:db8::1]:7443"),
     ],
 )
-def test_an_address_is_parsed_and_spelled_back(text: str, host: str, port: int, target: str) -> None:
+def test_an_address_is_parsed_and_printed_back(text: str, host: str, port: int, target: str) -> None:
     address = Address.parse(text)
     assert (address.host, address.port, address.target, str(address)) == (host, port, target, text)
 

@@ -57,7 +57,7 @@ def test_keys_of_other_kinds_get_no_certificate(alg: str) -> None:
         make_certificate(PrivateKey.generate(alg))
 
 
-def test_the_certificate_of_a_key_is_the_same_for_ever() -> None:
+def test_the_certificate_of_a_key_never_changes() -> None:
     """A certificate made by the first version: another encoding of the fields would lock its node out."""
     pin = CertificatePin.of(from_pem(FIRST_VERSION))
     assert pin.server_name == "n-998a12d6c543131de2fe36c7bd0a0741.comity.invalid"
@@ -67,7 +67,7 @@ def test_the_certificate_of_a_key_is_the_same_for_ever() -> None:
 @pytest.mark.parametrize("may_sign", [True, False, None])
 @pytest.mark.parametrize("critical", [True, False])
 @pytest.mark.parametrize("san", [True, False])
-def test_certificates_of_another_make_are_not_pinned(
+def test_certificates_of_another_form_are_not_pinned(
     ca: bool, may_sign: bool | None, critical: bool, san: bool
 ) -> None:
     with pytest.raises(Malformed):
@@ -95,7 +95,7 @@ def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.integers(0, len(CERTIFICATE) - 1), st.integers(1, 255))
 @example(12, 0x20)  # the version
-def test_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:
+def test_every_changed_byte_of_a_certificate_is_detected(at: int, change: int) -> None:
     """A certificate that BoringSSL reads otherwise than `cryptography` cannot be pinned; this matters most
     for issuers.
     """

@@ -62,7 +62,7 @@ def test_i7_no_call_deletes_hides_or_overwrites(call: MethodDescriptor) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.full_name)
-def test_i7_no_request_has_a_field_that_asks_for_it(call: MethodDescriptor) -> None:
+def test_i7_no_request_has_a_field_to_delete_hide_or_overwrite(call: MethodDescriptor) -> None:
     pending, seen = [call.input_type], set()
     while pending:
         message = pending.pop()

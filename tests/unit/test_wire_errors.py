@@ -33,7 +33,7 @@ def test_every_error_class_has_a_status_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Equivocation])
-def test_an_error_survives_the_way_there_and_back(kind: type[ComityError]) -> None:
+def test_an_error_survives_the_round_trip(kind: type[ComityError]) -> None:
     for error in (kind("what"), kind("what", why="why", hint="hint", code="A-REASON-2")):
         got = arriving(to_status(error))
         assert type(got) is kind
@@ -62,7 +62,7 @@ def test_an_error_without_a_line_of_its_own_travels_as_its_parent() -> None:
 
 
 @pytest.mark.parametrize("reason", ["", "lower", "A B", "A_B", "-A", "A-", "A" * 65, "A\n", "\x1b[2J"])
-def test_a_reason_that_is_no_code_is_not_taken_over(reason: str) -> None:
+def test_a_reason_that_is_no_code_is_ignored(reason: str) -> None:
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="comity"))
     assert arriving(_status(grpc.StatusCode.NOT_FOUND, [detail])).code == "NOT-FOUND"
@@ -81,7 +81,7 @@ def test_a_reason_that_is_no_code_is_not_taken_over(reason: str) -> None:
         (grpc.StatusCode.DATA_LOSS, Unavailable, "PEER-FAULT"),
     ],
 )
-def test_a_status_of_strangers_becomes_what_it_means(code: Any, kind: type[ComityError], reason: str) -> None:
+def test_a_foreign_status_becomes_the_matching_error(code: Any, kind: type[ComityError], reason: str) -> None:
     got = bare(code, "some details")
     assert (type(got), got.code, got.why) == (kind, reason, "some details")
 

@@ -23,6 +23,6 @@ def test_generating_again_changes_nothing(tmp_path: Path) -> None:
     assert [name for name in made if made[name] != committed[name]] == []
 
 
-def test_nothing_else_lives_there() -> None:
+def test_the_folder_has_no_other_files() -> None:
     others = {path.name for path in COMMITTED.iterdir() if "_pb2" not in path.name} - {"__pycache__"}
     assert others == {"__init__.py"}

@@ -54,7 +54,7 @@ def test_one_caller_does_not_use_up_anothers_allowance() -> None:
         pass
 
 
-def test_calls_at_once_are_bounded_for_each_and_for_all() -> None:
+def test_concurrent_calls_are_bounded_for_each_caller_and_for_all() -> None:
     throttle, _ = made(Allowance(at_once=2, all_at_once=3))
     with ExitStack() as calls:
         calls.enter_context(throttle.call("a"))
@@ -66,7 +66,7 @@ def test_calls_at_once_are_bounded_for_each_and_for_all() -> None:
         pass
 
 
-def test_the_block_with_the_most_calls_gives_one_up_for_a_newcomer() -> None:
+def test_the_block_with_the_most_calls_loses_one_to_a_newcomer() -> None:
     throttle, _ = made(Allowance(at_once=9, all_at_once=4))
     ended: list[str] = []
     with ExitStack() as calls:
@@ -78,7 +78,7 @@ def test_the_block_with_the_most_calls_gives_one_up_for_a_newcomer() -> None:
         assert ended == ["a"]
 
 
-def test_a_call_that_makes_progress_gives_way_after_one_that_stands_still() -> None:
+def test_a_call_without_progress_is_ended_before_one_with_progress() -> None:
     throttle, _ = made(Allowance(at_once=9, all_at_once=2))
     ended: list[str] = []
     with (
@@ -90,7 +90,7 @@ def test_a_call_that_makes_progress_gives_way_after_one_that_stands_still() -> N
             assert ended == ["b"]
 
 
-def test_calls_at_once_are_bounded_for_a_block() -> None:
+def test_concurrent_calls_are_bounded_for_a_block() -> None:
     throttle, _ = made(Allowance(at_once=2, block_at_once=3))
     with throttle.call("a", "A"), throttle.call("b", "A"), throttle.call("c", "A"):
         assert refused_in(throttle, "d", "A") == "TOO-MANY-CALLS"
@@ -108,7 +108,7 @@ def test_many_callers_of_one_block_have_the_rate_of_four() -> None:
         pass
 
 
-def test_a_call_that_fails_makes_room_too() -> None:
+def test_a_failed_call_frees_its_slot_too() -> None:
     throttle, _ = made(Allowance(at_once=1))
     with pytest.raises(KeyError), throttle.call("a"):
         raise KeyError
@@ -131,7 +131,7 @@ def test_bytes_without_a_bound_never_wait() -> None:
     assert throttle.sent("a", 10**12) == 0
 
 
-def test_strangers_without_number_never_refuse_a_known_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_strangers_never_refuses_a_known_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "MAX_ACCOUNTS", 2)
     throttle_, _ = made(Allowance(calls_per_second=1, burst=1))
     for number in range(100):

@@ -50,5 +50,5 @@ def test_withdrawals_are_counted_by_jurisdiction_and_reason(monkeypatch: pytest.
     assert "LEGAL-ORDER" in text
 
 
-def test_no_withdrawal_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_report_says_that_nothing_was_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0 withdrawn copies" in run(monkeypatch, listed((copy("a", "CH"),)))

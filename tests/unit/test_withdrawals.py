@@ -41,7 +41,7 @@ def withheld(node: WithdrawingNode) -> list[Digest]:
     return node.store.withheld().artifacts()
 
 
-async def test_files_that_another_held_artifact_has_stay_until_it_goes_too(node: WithdrawingNode) -> None:
+async def test_files_shared_with_another_held_artifact_stay_until_it_is_removed_too(node: WithdrawingNode) -> None:
     first, second = node.hold([SHARED, FIRST]), node.hold([SHARED, SECOND])
     gone = await node.withdrawals.decide(HoldOrder(first, "space"))
     assert gone.bytes == len(FIRST)
@@ -75,7 +75,7 @@ async def test_a_claim_that_cannot_be_logged_stops_a_removal_but_not_an_order(no
     assert not node.store.has(sha256(FIRST))
 
 
-async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None:
+async def test_too_few_proofs_restore_all_files(node: WithdrawingNode) -> None:
     node.outcome = MISSED
     held = node.hold([FIRST])
     with pytest.raises(PolicyNotMet) as short:
@@ -85,7 +85,7 @@ async def test_too_few_proofs_put_everything_back(node: WithdrawingNode) -> None
     assert (withheld(node), node.withdrawn) == ([], set())
 
 
-async def test_a_pinned_artifact_is_not_removed_to_have_room_but_by_an_order(node: WithdrawingNode) -> None:
+async def test_a_pinned_artifact_is_removed_by_an_order_only(node: WithdrawingNode) -> None:
     held = node.hold([FIRST])
     node.ledger.pins.put(Pin(held, "", CopyPolicy(2, 1)))
     for reason in ("space", "retention"):
@@ -127,7 +127,7 @@ async def test_no_manifest_is_read_twice(node: WithdrawingNode, monkeypatch: pyt
     assert sorted(read) == sorted(held)
 
 
-async def test_a_full_disk_at_the_log_gives_the_files_back(node: WithdrawingNode) -> None:
+async def test_a_full_disk_at_the_log_restores_the_files(node: WithdrawingNode) -> None:
     held = node.hold([FIRST])
     node.refuse_log = OutOfSpace("the log was not written", why="the disk is full")
     with pytest.raises(OutOfSpace):
@@ -153,7 +153,7 @@ def no_space(monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2, 3])
-async def test_a_full_disk_in_the_middle_loses_nothing_and_the_node_goes_on_by_itself(
+async def test_a_full_disk_in_the_middle_loses_nothing_and_the_node_recovers_by_itself(
     node: WithdrawingNode, moves: int
 ) -> None:
     """The disk is full while the files are moved aside, and still full when they should be moved back: a later step
@@ -232,7 +232,9 @@ async def test_if_too_few_answer_in_time_the_copy_stays(node: WithdrawingNode, m
     assert node.store.has(sha256(FIRST))
 
 
-async def test_those_are_asked_first_that_passed_before(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_holders_that_passed_before_are_asked_first(
+    node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise holders that never answer could use all places of those that are asked at a time."""
     monkeypatch.setattr(withdrawal, "AT_ONCE", 2)
     monkeypatch.setattr(withdrawal, "SPARE_SECONDS", 0.01)

@@ -29,7 +29,7 @@ def test_a_cosigner_in_the_publishers_jurisdiction_does_not_count() -> None:
     assert len(counted(swiss_publisher_in_singapore.demanding('outside = ["publisher"]', "outside = []"))) == 3
 
 
-def test_a_member_that_publishes_is_in_the_jurisdiction_of_its_seat_whatever_it_claims() -> None:
+def test_a_publishing_member_is_in_the_jurisdiction_of_its_seat() -> None:
     claims_nothing = identity("Institute without a country")
     member = replace(claims_nothing.member, jurisdiction="ES")
     good = case(publisher=claims_nothing)
@@ -95,7 +95,7 @@ def test_more_jurisdictions_than_cosigners_may_be_asked_for() -> None:
     assert verify(two.evidence, replace(two.policy, cosigners=rule)).row("cosigners").state == "fail"
 
 
-def test_a_policy_that_asks_for_no_cosigner_needs_none() -> None:
+def test_a_policy_without_required_cosigners_needs_none() -> None:
     alone = case(members=(CH,), cosigners=()).demanding("at_least = 2", "at_least = 0")
     assert alone.demanding("jurisdictions = 2", "jurisdictions = 0").verdict().exit_status == 0
 
@@ -110,7 +110,7 @@ def test_a_policy_may_ask_for_post_quantum_cosigners() -> None:
     assert good.demanding("at_least = 2", "at_least = 3").verdict().exit_status == 4
 
 
-def test_a_post_quantum_key_bound_by_classical_keys_is_worth_no_more() -> None:
+def test_a_post_quantum_key_bound_by_classical_keys_counts_as_classical() -> None:
     weak = node(seat("SG", ("ed25519",)), "weak-sg.example")
     good = case(members=(CH, weak, ES, KR))
     assert len(counted(good)) == 3
@@ -136,7 +136,7 @@ def test_the_time_is_that_of_as_many_cosigners_as_the_policy_asks_for_and_of_one
     ]
 
 
-def test_crypto_health_asks_whether_enough_would_be_left() -> None:
+def test_crypto_health_counts_the_cosigners_that_would_remain() -> None:
     classical = [node(seat(code), f"classical-{code.lower()}.example", ("ed25519",)) for code in ("SG", "ES")]
     one_left = case(members=(CH, *classical, KR))
     assert one_left.verdict().row("crypto health").summary == "classical only: 2 of 3 cosigners"
