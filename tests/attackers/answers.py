@@ -73,7 +73,7 @@ def endless_claims(target: Target) -> None:
     lying_about(target, "GetClaims", lie)
 
 
-@attacker("claims and proofs that stall half way", "own", by="member")
+@attacker("claims and proofs that stall in the middle", "own", by="member")
 def stalled_claims(target: Target) -> None:
     def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
         yield located(node.log.origin, 0, node.inception)
@@ -84,7 +84,7 @@ def stalled_claims(target: Target) -> None:
     lying_about(target, "GetClaims", lie)
 
 
-@attacker("rivals in answer to every name", "N1", by="member")
+@attacker("rival claims in answer to every name", "N1", by="member")
 def rivals_in_answers(target: Target) -> None:
     """Three hundred valid claimants of any name that is asked for, with their inceptions in the own log."""
     people = [Identity.made(f"rival {number}") for number in range(300)]
@@ -99,14 +99,14 @@ def rivals_in_answers(target: Target) -> None:
     lying_about(target, "Resolve", lie)
 
 
-@attacker("nothing, in answer to every question about artifacts", "own", by="member")
+@attacker("empty answers to every question about artifacts", "own", by="member")
 def withheld_answers(target: Target) -> None:
     for call in ("GetClaims", "Resolve", "Search", "GetProof", "GetProceedings"):
         target.member.lies[call] = lambda node, question: []
     target.hold()
 
 
-@attacker("a piece each fifteen seconds", "H2", by="member")
+@attacker("one piece in fifteen seconds", "H2", by="member")
 def slow_pieces(target: Target) -> None:
     having(target)
 
@@ -146,14 +146,14 @@ def endless_pieces(target: Target) -> None:
     lying_about(target, "Read", lie)
 
 
-@attacker("every blob is held, and none is given", "own", by="member")
+@attacker("claims to hold every blob, without serving any", "own", by="member")
 def empty_promises(target: Target) -> None:
     having(target)
     target.member.lies["GetObject"] = HostileNode.silent
     lying_about(target, "Read", HostileNode.silent)
 
 
-@attacker("sizes that are not those of the blobs", "own", by="member")
+@attacker("false sizes of blobs", "own", by="member")
 def wrong_sizes(target: Target) -> None:
     turn = itertools.count()
 
@@ -167,7 +167,7 @@ def wrong_sizes(target: Target) -> None:
     lying_about(target, "Stat", lie)
 
 
-@attacker("locations that lead nowhere", "own", by="member")
+@attacker("locations without a server", "own", by="member")
 def junk_locations(target: Target) -> None:
     """URLs of the own machine's closed ports, of a victim's own ports, and of what is no URL."""
     having(target)
@@ -200,7 +200,7 @@ def junk_answers(target: Target) -> None:
     target.hold()
 
 
-@attacker("another node's face", "own", by="member")
+@attacker("the record and origin of another node", "own", by="member")
 def other_face(target: Target) -> None:
     """Claim to be the first victim: its record and origin, and a gateway address of the attacker's choice."""
     victim = target.victims[0]
@@ -212,7 +212,7 @@ def other_face(target: Target) -> None:
     target.hold()
 
 
-@attacker("lines of charters that nobody decided", "own", by="member")
+@attacker("lines of charters that were never certified", "own", by="member")
 def junk_statement_sets(target: Target) -> None:
     """Sixty thousand lines about the next epoch, and an invalid epoch."""
     lines = [WHO.say("draft", ("charter", f"{number:064x}"), {"text": "why not"}) for number in range(60)]

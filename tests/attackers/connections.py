@@ -171,14 +171,14 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-@attacker("a thousand connections in passing", "K1", by="stranger", emits=lambda: (client_hello(),))
+@attacker("a thousand connections that are closed immediately", "K1", by="stranger", emits=lambda: (client_hello(),))
 def passers(target: Target) -> None:
     for victim in target.victims:
         for address in (victim.mutual, victim.open):
             target.sent[victim.name] += 100 * passing(*_split(address), 1_000)
 
 
-@attacker("silent connections and half handshakes", "H6", by="stranger")
+@attacker("silent connections and incomplete handshakes", "H6", by="stranger")
 def held_connections(target: Target) -> None:
     with contextlib.ExitStack() as held:
         for victim in target.victims:
@@ -187,7 +187,7 @@ def held_connections(target: Target) -> None:
         target.hold()
 
 
-@attacker("answers of the open port that nobody reads", "H5", by="addresses")
+@attacker("answers of the open port that are never read", "H5", by="addresses")
 def untaken_answers(target: Target) -> None:
     """As many streams and single answers as each of four addresses may have, with an HTTP/2 window of 0."""
     claims = message((1, bytes.fromhex(target.known.artifacts[0])))

@@ -56,7 +56,7 @@ def missed(author: Author, artifacts: Sequence[str], nodes: Sequence[str], day: 
 
 
 @attacker(
-    "copies of every artifact are asked for, and of a thousand that do not exist",
+    "wanted statements about every artifact, and about a thousand that do not exist",
     by="member",
     emits=lambda: [wanted(NOBODY, "0" * 64), wanted(NOBODY, "0" * 64, copies=1 << 40)],
 )
@@ -69,7 +69,7 @@ def endless_wishes(target: Target) -> None:
 
 
 @attacker(
-    "copies of many artifacts that its node does not have, under one signature",
+    "one claim of many copies that its node does not have",
     by="member",
     emits=lambda: [holds(NOBODY, INVENTED[:64]), holds(NOBODY, INVENTED[:2], records=1)],
 )
@@ -85,7 +85,7 @@ def false_claims_of_many(target: Target) -> None:
 
 
 @attacker(
-    "every copy of the others failed its audit, for weeks and from tomorrow",
+    "failed audits of all copies of the others, for past weeks and from tomorrow",
     by="member",
     emits=lambda: [failed(NOBODY, "0" * 64, "1" * 64, 1, answer="{}"), missed(NOBODY, ["0" * 64], ["1" * 64], 1)],
 )

@@ -48,7 +48,7 @@ def _is_vote(line: bytes) -> bool:
     return opened(line)["predicateType"].split(":")[2] in ("intent", "ratified", "consented", "draft")
 
 
-@attacker("votes that contradict one another", "own", by="member", emits=lambda: _votes(WHO, "0" * 64))
+@attacker("conflicting votes", "own", by="member", emits=lambda: _votes(WHO, "0" * 64))
 def contradictory_votes(target: Target) -> None:
     bodies = (sha256(target.known.body), *BODIES)
     target.member.say(
@@ -66,7 +66,7 @@ def _epoch(target: Target) -> int:
     return epoch
 
 
-@attacker("votes for rounds that nobody is in", "own", by="member")
+@attacker("votes in rounds that no other member is in", "own", by="member")
 def late_rounds(target: Target) -> None:
     target.member.say(
         *charter.contradictions(
@@ -89,7 +89,7 @@ def many_drafts(target: Target) -> None:
     target.member.say(*lines, objects=bodies)
 
 
-@attacker("consents and leavings of members that nobody seated", "own", by="stranger")
+@attacker("consents and requests to leave of identities without a seat", "own", by="stranger")
 def made_up_consents(target: Target) -> None:
     lines = []
     for who in charter.made_up_members(64):

@@ -97,7 +97,7 @@ def small_publications(target: Target) -> None:
     target.member.have(*RELEASE.objects)
 
 
-@attacker("another account of what a mirrored repository held", "H3", by="member")
+@attacker("an observation of other bytes in a mirrored repository", "H3", by="member")
 def other_observation(target: Target) -> None:
     """The node's own `observed` statement, about the same commit and about others, with other bytes."""
     release = Release(b"this is what I saw there\n")
@@ -109,7 +109,7 @@ def other_observation(target: Target) -> None:
     target.member.say(*lines, objects=[*objects, observations(release), release.data])
 
 
-@attacker("a mirrored repository is gone and changed, says one node", "H3", by="member")
+@attacker("false news that a mirrored repository is deleted and changed", "H3", by="member")
 def upstream_news(target: Target) -> None:
     known = target.known
     name = f"hf:{known.mirrored}@{known.commit}"
@@ -118,7 +118,7 @@ def upstream_news(target: Target) -> None:
         target.member.say(target.member.node.say(predicate, (name, artifact), body))
 
 
-@attacker("rivals for every name, by the member itself", "N1", by="member")
+@attacker("rival claims of every name, by the member itself", "N1", by="member")
 def member_rivals(target: Target) -> None:
     release = Release(b"mine is older\n")
     names = (target.known.unbound, target.known.bound, f"{target.known.mirrored}@v1", f"{target.known.mirrored}@main")
@@ -134,7 +134,7 @@ def name_of_another(target: Target) -> None:
         target.member.say(node.record(target.member.member), node.addresses(["127.0.0.1:9"], ["127.0.0.1:9"]))
 
 
-@attacker("nodes on paper, by the hundred", "own", by="member")
+@attacker("hundreds of bound nodes that do not run", "own", by="member")
 def paper_nodes(target: Target) -> None:
     for number in range(100):
         node = RawNode(f"paper-{number}", f"paper-{number}.example")
@@ -142,7 +142,7 @@ def paper_nodes(target: Target) -> None:
         target.member.say(node.record(target.member.member), node.addresses(where, where))
 
 
-@attacker("the same line again and again, under new envelopes", "own", by="member")
+@attacker("one statement in many new envelopes", "own", by="member")
 def repeated_statement(target: Target) -> None:
     who = Identity.made("says it again")
     line = who.advise(target.known.artifacts[0], "once more")
@@ -156,7 +156,7 @@ def objects_again(target: Target) -> None:
     target.member.say(who.inception, *lines, objects=[data])
 
 
-@attacker("objects that nobody ever shows", "own", by="member")
+@attacker("objects that no node ever serves", "own", by="member")
 def withheld_objects(target: Target) -> None:
     """Lines of the own log that name objects which its node does not serve."""
     lines = [
@@ -193,7 +193,7 @@ def _no_statements() -> Iterator[bytes]:
 NO_STATEMENTS: tuple[bytes, ...] = tuple(_no_statements())
 
 
-@attacker("holds of what its node does not have", "own", by="member")
+@attacker("holds of artifacts that its node does not have", "own", by="member")
 def false_holds(target: Target) -> None:
     """The node claims to hold every artifact, and answers that it has every file."""
     for artifact in target.known.artifacts:
@@ -222,7 +222,7 @@ def foreign_grants(target: Target) -> None:
             target.member.say(target.member.node.say(predicate, ("", sha256(line)), body))
 
 
-@attacker("the publishers' keys are lost, says the member", "own", by="member")
+@attacker("false statements that the publishers' keys are compromised", "own", by="member")
 def lost_keys(target: Target) -> None:
     for publisher, _ in target.known.publishers:
         since = {"index": 0, "origin": target.victims[0].origin}

@@ -48,7 +48,7 @@ def invented_logs(target: Target) -> None:
     target.hold()
 
 
-@attacker("heads of others' logs, larger than they are", "own", by="member")
+@attacker("heads of others' logs with false larger sizes", "own", by="member")
 def wrong_heads(target: Target) -> None:
     """Notes over a million entries, under the others' origins and its own key."""
     forged = []
@@ -66,7 +66,7 @@ def wrong_heads(target: Target) -> None:
     target.hold()
 
 
-@attacker("two histories, turn by turn", "own", by="member")
+@attacker("two histories of its log in turn", "own", by="member")
 def split_view(target: Target) -> None:
     """Show one history to one call and another history to the next."""
     node = target.member
@@ -121,7 +121,7 @@ def slow_entries(target: Target) -> None:
     target.hold()
 
 
-@attacker("entries out of order, twice, and others than were signed", "own", by="member")
+@attacker("entries out of order, repeated, and different from the signed ones", "own", by="member")
 def wrong_entries(target: Target) -> None:
     target.member.say(*lines(50))
     turn = itertools.count()
@@ -184,7 +184,7 @@ def junk_accusations(target: Target) -> None:
     target.hold()
 
 
-@attacker("one line logged twice, and two valid proofs by turns", "A2", by="member")
+@attacker("one line logged twice, and two valid proofs in turn", "A2", by="member")
 def alternate_proofs(target: Target) -> None:
     """The node copies all entries of the others' logs into its own, twice each, and shows the two proofs in turn."""
     node = target.member

@@ -26,7 +26,7 @@ def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each
         target.hold()
 
 
-@attacker("a flood of names, and reads of it that are given up", "M2", by="identity")
+@attacker("a flood of names, and reads of it that are cancelled", "M2", by="identity")
 def flooded_names(target: Target) -> None:
     """Three hundred versions of one name by one identity; then lookups, each cancelled immediately."""
     publish(target, ONE, [ONE.publish("flood/name@v0", RELEASE)])
@@ -59,7 +59,7 @@ def _begin_and_cancel(channel: grpc.Channel, call: str, request: bytes) -> None:
         many(request, timeout=5).cancel()
 
 
-@attacker("calls at the open port as fast as they go", "own", by="addresses")
+@attacker("calls at the open port at the highest rate", "own", by="addresses")
 def open_port_flood(target: Target) -> None:
     everywhere(target, _ask_on)
 
@@ -113,13 +113,13 @@ REQUESTS = (
 )
 
 
-@attacker("requests at the gateway that are none", "own", by="stranger", emits=lambda: REQUESTS)
+@attacker("invalid requests at the gateway", "own", by="stranger", emits=lambda: REQUESTS)
 def junk_requests(target: Target) -> None:
     for victim, request in itertools.product(target.victims, REQUESTS):
         http(target, victim, request, patience=2)
 
 
-@attacker("pages of the gateway as fast as they come", "own", by="addresses")
+@attacker("pages of the gateway at the highest rate", "own", by="addresses")
 def gateway_flood(target: Target) -> None:
     everywhere(target, _browse_on)
 
@@ -133,7 +133,7 @@ def _browse_on(target: Target, victim: Victim, number: int) -> None:
             return
 
 
-@attacker("ranges by the thousand in one request", "own", by="stranger")
+@attacker("thousands of ranges in one request", "own", by="stranger")
 def many_ranges(target: Target) -> None:
     name = target.known.bound.partition("@")[0]
     ranges = ",".join(f"{at}-{at}" for at in range(1_000))
@@ -142,7 +142,7 @@ def many_ranges(target: Target) -> None:
         http(target, victim, (request + "Connection: close\r\n\r\n").encode(), patience=3)
 
 
-@attacker("answers of the gateway that nobody reads", "H5", by="addresses")
+@attacker("answers of the gateway that are never read", "H5", by="addresses")
 def unread_answers(target: Target) -> None:
     """Forty sockets at each gateway ask for a file repeatedly, and read nothing."""
     name = target.known.bound.partition("@")[0]
@@ -153,7 +153,7 @@ def unread_answers(target: Target) -> None:
         target.hold()
 
 
-@attacker("sockets that say nothing", "H6", by="addresses")
+@attacker("silent sockets", "H6", by="addresses")
 def idle_sockets(target: Target) -> None:
     with Sockets() as held:
         for victim, number in itertools.product(target.victims, range(64)):
@@ -162,7 +162,7 @@ def idle_sockets(target: Target) -> None:
         target.hold()
 
 
-@attacker("requests whose heads come in drops", "H6", by="addresses")
+@attacker("request heads of one byte at a time", "H6", by="addresses")
 def dribbled_heads(target: Target) -> None:
     with Sockets() as held:
         for victim, number in itertools.product(target.victims, range(32)):

@@ -35,7 +35,10 @@ def ports(victim: Victim) -> tuple[str, str, str]:
 
 
 @attacker(
-    "handshakes at the mutual port, closed in passing", "K1", by="stranger", emits=lambda: [connections.client_hello()]
+    "handshakes at the mutual port that are closed immediately",
+    "K1",
+    by="stranger",
+    emits=lambda: [connections.client_hello()],
 )
 def passing_handshakes(target: Target) -> None:
     """A thousand at each victim, as fast as possible, while a vote of the others changes the pins."""
@@ -53,7 +56,7 @@ def endless_handshakes(target: Target) -> None:
                 connections.passing(host, port, 80)
 
 
-@attacker("connections that are held without a word, or with half a handshake", "H6", by="addresses")
+@attacker("connections that stay silent, or stop within the handshake", "H6", by="addresses")
 def silent_connections(target: Target) -> None:
     """A hundred and twenty at each port, from four addresses."""
     with ExitStack() as stack:
@@ -112,7 +115,7 @@ FRAMES = (
 """Floods of settings, pings and resets, a header without an end, frames in places where none are allowed."""
 
 
-@attacker("frames of HTTP/2 that nobody asked for", "own", by="stranger", emits=lambda: FRAMES)
+@attacker("unsolicited frames of HTTP/2", "own", by="stranger", emits=lambda: FRAMES)
 def junk_frames(target: Target) -> None:
     for victim, sent in itertools.product(target.victims, FRAMES):
         with suppress(OSError), connected(victim.open, tls=True, patience=2) as link:
@@ -122,7 +125,7 @@ def junk_frames(target: Target) -> None:
                 pass
 
 
-@attacker("posts to the cosigner that come in drops", "M1", by="addresses")
+@attacker("posts to the cosigner of one byte at a time", "M1", by="addresses")
 def dribbled_posts(target: Target) -> None:
     """Twenty at each gateway, with an announced length of half a gigabyte each."""
     head = (

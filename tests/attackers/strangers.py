@@ -123,7 +123,7 @@ def repeated_objects(target: Target) -> None:
             [OBJECT], each=1)  # fmt: skip
 
 
-@attacker("a rival under an unbound name", "N1", by="identity", emits=lambda: [ONE.publish("acme/tiny@v9", RELEASE)])
+@attacker("a rival claim of an unbound name", "N1", by="identity", emits=lambda: [ONE.publish("acme/tiny@v9", RELEASE)])
 def rival_name(target: Target) -> None:
     """Valid claims of the name that is bound to no publisher: the existing version, and a newer one."""
     repository = target.known.unbound.partition("@")[0]
@@ -169,7 +169,7 @@ def pending_submissions(target: Target) -> None:
                 caller.submit([ONE.inception, ONE.publish(f"junk/pending-{number}@v1", release)], release.objects)
 
 
-@attacker("uploads that are broken off, again and again", "M5", by="identity")
+@attacker("uploads that are cut off repeatedly", "M5", by="identity")
 def abandoned_uploads(target: Target) -> None:
     release = Release(b"all but the end of this comes, and then once more\n" * 20_000)
     for victim in target.victims:
@@ -181,7 +181,7 @@ def abandoned_uploads(target: Target) -> None:
                 caller.upload(bytes(answered[1][0]), release.data, [release.data[:600_000]])
 
 
-@attacker("uploads that come in drops", "M5", by="addresses")
+@attacker("uploads of one byte at a time", "M5", by="addresses")
 def dribbled_uploads(target: Target) -> None:
     """Eight uploads at each victim, a byte at a time, for as long as the others work."""
     release = Release(b"this comes one byte at a time\n" * 20_000)
@@ -244,7 +244,7 @@ def join_requests(target: Target) -> None:
                 caller.ask("Ask", *((1, line) for line in lines))
 
 
-@attacker("public lines of others, handed in again elsewhere", "own", by="stranger")
+@attacker("public lines of others, submitted again to other nodes", "own", by="stranger")
 def replayed_lines(target: Target) -> None:
     """All lines of one victim's log are sent to the others, in reverse order."""
     for victim in target.victims:

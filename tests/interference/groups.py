@@ -7,8 +7,8 @@ from attackers import ATTACKERS
 FAST = (
     "strangers and identities at the ports",
     "junk in one member's log",
-    "whoever holds connections",
-    "lies of one member's node, 1",
+    "held connections",
+    "false answers of one member's node, 1",
 )
 """Groups of the fast form."""
 
@@ -16,7 +16,7 @@ APART = frozenset(
     {
         "four hundred wide publications of unknown identities",
         "lines that are no statements",
-        "objects that nobody ever shows",
+        "objects that no node ever serves",
         "one object named in many lines of the own log",
     }
 )
@@ -28,24 +28,24 @@ LIES: tuple[tuple[str, ...], ...] = (
     (
         "five thousand logs that do not exist",
         "ten thousand junk node-records for each artifact",
-        "rivals in answer to every name",
+        "rival claims in answer to every name",
         "ten thousand accusations that prove nothing",
-        "sizes that are not those of the blobs",
-        "lines of charters that nobody decided",
+        "false sizes of blobs",
+        "lines of charters that were never certified",
         "false offers and grants, in answers",
         "entries that come one by one, slowly",
     ),
     (
         "a list of logs that does not end",
         "claims of ten thousand authors for each artifact",
-        "every blob is held, and none is given",
-        "another node's face",
+        "claims to hold every blob, without serving any",
+        "the record and origin of another node",
     ),
-    ("heads of others' logs, larger than they are", "claims that never end", "pieces of other bytes"),
-    ("two histories, turn by turn", "claims and proofs that stall half way", "pieces that never end"),
-    ("a log that shrinks", "nothing, in answer to every question about artifacts", "a piece each fifteen seconds"),
-    ("a note of half a megabyte of junk cosignatures", "one line logged twice, and two valid proofs by turns"),
-    ("entries out of order, twice, and others than were signed", "locations that lead nowhere"),
+    ("heads of others' logs with false larger sizes", "claims that never end", "pieces of other bytes"),
+    ("two histories of its log in turn", "claims and proofs that stall in the middle", "pieces that never end"),
+    ("a log that shrinks", "empty answers to every question about artifacts", "one piece in fifteen seconds"),
+    ("a note of half a megabyte of junk cosignatures", "one line logged twice, and two valid proofs in turn"),
+    ("entries out of order, repeated, and different from the signed ones", "locations without a server"),
 )
 """False answers of the hostile node that can run together: no two answer the same call."""
 
@@ -55,13 +55,13 @@ def together() -> dict[str, tuple[str, ...]]:
     groups = {
         "strangers and identities at the ports": _by("strangers"),
         "junk in one member's log": (*_by("junk_lines"), *_by("copy_claims")),
-        "whoever would steer the members' decision": _by("governance"),
-        "whoever asks too much": _by("readers"),
-        "whoever holds connections": _by("sockets"),
+        "attacks on the members' decision": _by("governance"),
+        "too many requests": _by("readers"),
+        "held connections": _by("sockets"),
         "connections to the gRPC ports": _by("connections"),
     }
     for number, names in enumerate(LIES, 1):
-        groups[f"lies of one member's node, {number}"] = names
+        groups[f"false answers of one member's node, {number}"] = names
     return groups
 
 
