@@ -201,7 +201,7 @@ def junk_answers(target: Target) -> None:
 
 
 @attacker("the record and origin of another node", "own", by="member")
-def other_face(target: Target) -> None:
+def record_of_another_node(target: Target) -> None:
     """Claim to be the first victim: its record and origin, and a gateway address of the attacker's choice."""
     victim = target.victims[0]
     with calling(target, victim) as caller:

@@ -33,7 +33,7 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-def passing(host: str, port: int, count: int, *, threads: int = 8) -> int:
+def brief_connections(host: str, port: int, count: int, *, threads: int = 8) -> int:
     """Make `count` connections, send all or a part of a ClientHello, or nothing, and close. Returns how many
     were made.
     """
@@ -172,10 +172,10 @@ def _context() -> ssl.SSLContext:
 
 
 @attacker("a thousand connections that are closed immediately", "K1", by="stranger", emits=lambda: (client_hello(),))
-def passers(target: Target) -> None:
+def closed_connections(target: Target) -> None:
     for victim in target.victims:
         for address in (victim.mutual, victim.open):
-            target.sent[victim.name] += 100 * passing(*_split(address), 1_000)
+            target.sent[victim.name] += 100 * brief_connections(*_split(address), 1_000)
 
 
 @attacker("silent connections and incomplete handshakes", "H6", by="stranger")

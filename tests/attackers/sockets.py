@@ -40,11 +40,11 @@ def ports(victim: Victim) -> tuple[str, str, str]:
     by="stranger",
     emits=lambda: [connections.client_hello()],
 )
-def passing_handshakes(target: Target) -> None:
+def closed_handshakes(target: Target) -> None:
     """A thousand at each victim, as fast as possible, while a vote of the others changes the pins."""
     for victim in target.victims:
         with from_elsewhere(victim.mutual) as (host, port):
-            connections.passing(host, port, 1_000)
+            connections.brief_connections(host, port, 1_000)
 
 
 @attacker("handshakes at every port, for as long as the others work", "K1", by="addresses", dear=True)
@@ -53,7 +53,7 @@ def endless_handshakes(target: Target) -> None:
     for number in target.going_on(120):
         for victim, which in itertools.product(target.victims, range(3)):
             with from_elsewhere(ports(victim)[which], SOURCES[number % len(SOURCES)]) as (host, port):
-                connections.passing(host, port, 80)
+                connections.brief_connections(host, port, 80)
 
 
 @attacker("connections that stay silent, or stop within the handshake", "H6", by="addresses")

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from attackers.connections import passing, silent
+from attackers.connections import brief_connections, silent
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, NodeProcess, introduced, make_home, until
 from support.waiting import PATIENCE
@@ -29,7 +29,7 @@ def ports(home: NodeHome) -> tuple[int, ...]:
     return tuple(int(address.rpartition(":")[2]) for address in (home.card.mutual[0], home.card.open[0]))
 
 
-async def attacked(home: NodeHome, *, passers: int, seconds: float) -> None:
+async def attacked(home: NodeHome, *, brief: int, seconds: float) -> None:
     """Both ports held by a thousand connections each, while the operator and an honest caller ask."""
     with ExitStack() as held:
         for port in ports(home):
@@ -41,10 +41,10 @@ async def attacked(home: NodeHome, *, passers: int, seconds: float) -> None:
             async with home.operator() as operator:
                 await asyncio.wait_for(operator.status(), PATIENCE)
             await until(lambda: answered(home), what="an honest caller to be answered")
-            if passers:
+            if brief:
                 for port in ports(home):
-                    await asyncio.to_thread(passing, "127.0.0.1", port, min(passers, 5_000))
-                passers -= min(passers, 5_000)
+                    await asyncio.to_thread(brief_connections, "127.0.0.1", port, min(brief, 5_000))
+                brief -= min(brief, 5_000)
             elif asyncio.get_running_loop().time() > ending:
                 return
             await asyncio.sleep(0.2)
@@ -58,20 +58,20 @@ async def answered(home: NodeHome) -> bool:
             return False
 
 
-async def survives(tmp_path: Path, *, passers: int, seconds: float) -> None:
+async def survives(tmp_path: Path, *, brief: int, seconds: float) -> None:
     home = make_home(tmp_path / "home", 0)
     with contextlib.closing(NodeProcess(home, main=MAIN, fresh=True)) as node:
         await node.ready()
         await introduced(home)
-        await attacked(home, passers=passers, seconds=seconds)
+        await attacked(home, brief=brief, seconds=seconds)
         assert node.alive
         assert node.stop() == 0
 
 
 async def test_a_node_with_few_descriptors_answers_while_strangers_hold_a_thousand_connections(tmp_path: Path) -> None:
-    await survives(tmp_path, passers=2_000, seconds=0)
+    await survives(tmp_path, brief=2_000, seconds=0)
 
 
 @pytest.mark.long
 async def test_a_node_serves_after_five_minutes_and_a_hundred_thousand_short_connections(tmp_path: Path) -> None:
-    await survives(tmp_path, passers=100_000, seconds=300)
+    await survives(tmp_path, brief=100_000, seconds=300)

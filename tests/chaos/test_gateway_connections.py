@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from attackers.connections import passing
+from attackers.connections import brief_connections
 from support.gateway import Shop, shop
 from support.ports import free_port
 from support.waiting import PATIENCE
@@ -50,7 +50,9 @@ async def survived(folder: Path, connections: int) -> None:
             port = int(str(address).rpartition(":")[2])
             made = 0
             while made < connections:
-                made += await asyncio.to_thread(passing, "127.0.0.1", port, min(2_000, connections), threads=4)
+                made += await asyncio.to_thread(
+                    brief_connections, "127.0.0.1", port, min(2_000, connections), threads=4
+                )
             await answers(served)
 
 

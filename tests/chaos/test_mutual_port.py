@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from attackers.connections import passing
+from attackers.connections import brief_connections
 
 ROOT = Path(__file__).parents[2]
 CHILD = ROOT / "tests" / "support" / "mutual_child.py"
@@ -36,7 +36,9 @@ async def survived(connections: int, changes: int) -> bytes:
         while made < connections or not ending.done():
             if child.returncode is not None:
                 break
-            made += await asyncio.to_thread(passing, "127.0.0.1", port, min(2_000, max(400, connections // 20)))
+            made += await asyncio.to_thread(
+                brief_connections, "127.0.0.1", port, min(2_000, max(400, connections // 20))
+            )
             if made >= connections:
                 break
         last = await ending

@@ -31,7 +31,7 @@ NAMES = tuple(name for _, _, name in SEATS)
 
 
 @dataclass
-class Commons:
+class LiveFederation:
     """Four founders, their running nodes, and the members that joined since."""
 
     folder: Path
@@ -60,12 +60,12 @@ class Commons:
 
 
 @pytest.fixture(scope="module")
-def commons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commons]:
-    folder = tmp_path_factory.mktemp("commons")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFederation]:
+    folder = tmp_path_factory.mktemp("live")
     anybody = Officer(folder, folder / "pins")
     nodes = anybody.comity("lab", "up", folder / "lab")["nodes"]
     homes = [folder / "lab" / node["node"] for node in nodes]
-    made = Commons(folder, tuple(Officer(home, folder / f"at-{home.name}") for home in homes))
+    made = LiveFederation(folder, tuple(Officer(home, folder / f"at-{home.name}") for home in homes))
     try:
         together(lambda one: one.comity("trust", "pin", made.federation, "--yes"), made.founders)
         with made.running:
@@ -75,50 +75,50 @@ def commons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commons]:
 
 
 @pytest.fixture(scope="module")
-def fifth(commons: Commons) -> Officer:
+def fifth(live: LiveFederation) -> Officer:
     """A newcomer with keys, a mirroring node, and a request; that took `commands` after the installation."""
-    home = commons.folder / "node-br"
-    newcomer = Officer(home, commons.folder / "at-node-br")
+    home = live.folder / "node-br"
+    newcomer = Officer(home, live.folder / "at-node-br")
     ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     made = newcomer.comity("init", "--jurisdiction", "BR", "--org", NEWCOMER, "--name", "node-br", "--dir", home,
                            "--mutual", ports[0], "--open", ports[1], "--http", "127.0.0.1:0")  # fmt: skip
-    asked = newcomer.comity("join", commons.federation, "--dir", home, "--yes")
+    asked = newcomer.comity("join", live.federation, "--dir", home, "--yes")
     assert (asked["state"], asked["member"]) == ("asked", made["id"])
     wait_for(lambda: len(newcomer.comity("join", "--dir", home, "--yes")["waiting_at"]) == 4, "each node to have it")
     change(home, interval_seconds=0.5, accept="any")
-    commons.running.enter_context(serving(home))
+    live.running.enter_context(serving(home))
     return newcomer
 
 
 @pytest.fixture(scope="module")
-def admitted(commons: Commons, fifth: Officer) -> Officer:
+def admitted(live: LiveFederation, fifth: Officer) -> Officer:
     """The newcomer with a seat."""
-    (asking,) = commons.founders[1].comity("member", "asks")["asks"]
-    drafted = commons.founders[0].act("proposal", "new", "admit", asking["id"][:16], "--text", "they mirror us")
+    (asking,) = live.founders[1].comity("member", "asks")["asks"]
+    drafted = live.founders[0].act("proposal", "new", "admit", asking["id"][:16], "--text", "they mirror us")
     draft = drafted["subject"]
-    known_by(commons.founders, draft)
+    known_by(live.founders, draft)
     assert ("consented", asking["id"]) in {(turn["action"], turn["member"]) for turn in drafted["next"]}
     seen = fifth.comity("join", "--dir", fifth.home, "--yes")
     assert [(each["body"], each["consented"]) for each in seen["drafts"]] == [(draft, False)]
     fifth.act("proposal", "consent", draft[:12], "--to", "node-es")
-    epoch = decide(commons.founders[:3], draft)
-    commons.taken_up(epoch)
+    epoch = decide(live.founders[:3], draft)
+    live.taken_up(epoch)
     return fifth
 
 
-def test_a_fifth_member_joins_a_federation_of_four(commons: Commons, admitted: Officer) -> None:
+def test_a_fifth_member_joins_a_federation_of_four(live: LiveFederation, admitted: Officer) -> None:
     """Two commands from the installation to the request (`init`, `join`), one for a vote: see the fixtures."""
     joined = admitted.comity("join", "--dir", admitted.home)
     assert (joined["state"], joined["epoch"]) == ("member", 1)
-    listed = commons.founders[2].comity("member", "ls")["members"]
+    listed = live.founders[2].comity("member", "ls")["members"]
     assert {seat["name"] for seat in listed} == {*NAMES, NEWCOMER}
     wait_for(lambda: admitted.governance["epoch"] == 1, "the newcomer's own node to follow")
-    wait_for(lambda: commons.founders[0].comity("member", "asks")["asks"] == [], "the request to be let go")
+    wait_for(lambda: live.founders[0].comity("member", "asks")["asks"] == [], "the request to be let go")
 
 
 @pytest.mark.long
-def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> None:
-    changing = commons.founders[0]
+def test_a_member_rotates_its_key_and_the_charter_lists_it(live: LiveFederation) -> None:
+    changing = live.founders[0]
     before = changing.comity("keys", "show", "--dir", changing.home)
     rotated = changing.act("keys", "rotate")
     after = changing.comity("keys", "show", "--dir", changing.home)
@@ -127,31 +127,29 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     assert {key["id"] for key in after["keys"]}.isdisjoint(key["id"] for key in before["keys"])
     assert rotated["complete"]
 
-    draft = drafted(commons.founders[1], "rekey", NAMES[0])
-    commons.taken_up(
-        decide(commons.voters(), draft)
-    )  # the new key may vote immediately, for the seat that lists the old one
-    seat = commons.founders[1].comity("member", "show", NAMES[0])
+    draft = drafted(live.founders[1], "rekey", NAMES[0])
+    live.taken_up(decide(live.voters(), draft))  # the new key may vote immediately, for the seat that lists the old one
+    seat = live.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
     wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
     wait_for(lambda: {peer["state"] for peer in changing.state["peers"]} == {"up"}, "its peers to answer")
 
 
 @pytest.mark.long
-def test_the_policy_changes_by_a_quorum(commons: Commons) -> None:
-    draft = commons.founders[2].act("proposal", "new", "policy", "min_copies=4", "--text", "more copies")["subject"]
-    known_by(commons.founders, draft)
-    shown = commons.founders[3].comity("proposal", "show", draft[:12])
+def test_the_policy_changes_by_a_quorum(live: LiveFederation) -> None:
+    draft = live.founders[2].act("proposal", "new", "policy", "min_copies=4", "--text", "more copies")["subject"]
+    known_by(live.founders, draft)
+    shown = live.founders[3].comity("proposal", "show", draft[:12])
     assert [(each["name"], each["before"], each["after"]) for each in shown["changes"]] == [("min_copies", "3", "4")]
-    commons.taken_up(decide(commons.voters(), draft))
-    assert commons.founders[3].comity("trust", "diff")["relation"] == "forward"
+    live.taken_up(decide(live.voters(), draft))
+    assert live.founders[3].comity("trust", "diff")["relation"] == "forward"
 
 
 def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
-    commons: Commons, admitted: Officer, tmp_path: Path
+    live: LiveFederation, admitted: Officer, tmp_path: Path
 ) -> None:
     """I10, with processes."""
-    as_before, as_after = commons.reader("pins the old charter"), commons.reader("pins the new charter")
+    as_before, as_after = live.reader("pins the old charter"), live.reader("pins the new charter")
     invitation, old = tmp_path / "old.json", tmp_path / "first"
     admitted.comity("trust", "pin", "--yes")  # the charter that names its own node
     admitted.comity("invite", "--out", invitation)
@@ -159,12 +157,12 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     publish(admitted, tmp_path / "model", "lab-br/first@v1", "node-br")
     wait_for(lambda: pulled(as_before, "lab-br/first@v1", old), "enough cosigners of its log")
 
-    draft = commons.founders[0].act("proposal", "new", "remove", NEWCOMER, "--text", "by agreement")["subject"]
-    commons.taken_up(decide(commons.voters(), draft))
-    assert NEWCOMER not in {seat["name"] for seat in commons.founders[1].comity("member", "ls")["members"]}
+    draft = live.founders[0].act("proposal", "new", "remove", NEWCOMER, "--text", "by agreement")["subject"]
+    live.taken_up(decide(live.voters(), draft))
+    assert NEWCOMER not in {seat["name"] for seat in live.founders[1].comity("member", "ls")["members"]}
     assert admitted.refused("proposal", "new", "policy", "min_copies=2")["code"] == "NO-SEAT"
 
-    as_after.comity("trust", "pin", commons.federation, "--yes")
+    as_after.comity("trust", "pin", live.federation, "--yes")
     as_after.comity("trust", "pin", "--yes")
     assert as_before.comity("verify", old)["accepted"]
     judged = json.loads(as_after.run("verify", old, "--json").stdout)
@@ -176,63 +174,63 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     publish(admitted, tmp_path / "model", "lab-br/second@v1", "node-br")
     wait_for(lambda: len(own_log(admitted)["cosigners"]) >= 3, "its log to be mirrored on")
     size = own_log(admitted)["size"]
-    wait_for(lambda: mirrored(commons.founders[0], "node-br/log") >= size, "a copy of all its entries")
+    wait_for(lambda: mirrored(live.founders[0], "node-br/log") >= size, "a copy of all its entries")
     wait_for(lambda: pulled(as_before, "lab-br/second@v1", tmp_path / "second"), "enough cosigners of what came later")
     assert pulled(admitted, "lab-br/first@v1", tmp_path / "again")
     assert admitted.comity("verify", tmp_path / "again")["accepted"]
 
 
 @pytest.mark.long
-def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> None:
-    proposers = commons.founders[0], commons.founders[2]
+def test_a_split_stalls_and_is_decided_in_the_second_round(live: LiveFederation) -> None:
+    proposers = live.founders[0], live.founders[2]
     drafts = [
         one.act("proposal", "new", "namespace", f"{name}={'5' * 64}")["subject"]
         for one, name in zip(proposers, ("ours", "theirs"), strict=True)
     ]
-    known_by(commons.founders, *drafts)
-    halves = dict(zip(commons.founders, (drafts[0], drafts[0], drafts[1], drafts[1]), strict=True))
-    together(lambda one: one.act("proposal", "approve", halves[one][:12]), commons.founders)
-    known_by(commons.founders, *drafts, intents=2)
-    split = commons.proposals
+    known_by(live.founders, *drafts)
+    halves = dict(zip(live.founders, (drafts[0], drafts[0], drafts[1], drafts[1]), strict=True))
+    together(lambda one: one.act("proposal", "approve", halves[one][:12]), live.founders)
+    known_by(live.founders, *drafts, intents=2)
+    split = live.proposals
     assert sorted(len(each["intents"]["1"]) for each in split["drafts"]) == [2, 2]
     (leading,) = {turn["body"] for turn in split["next"] if turn["round"] == 2}
-    epoch = decide(commons.voters(), leading, options=["--stalled"])
+    epoch = decide(live.voters(), leading, options=["--stalled"])
     assert epoch == split["epoch"] + 1
-    commons.taken_up(epoch)
+    live.taken_up(epoch)
 
 
 @pytest.mark.long
-def test_of_two_drafts_one_wins_and_the_other_is_rebased_on_it(commons: Commons) -> None:
-    first, second = commons.founders[1], commons.founders[3]
+def test_of_two_drafts_one_wins_and_the_other_is_rebased_on_it(live: LiveFederation) -> None:
+    first, second = live.founders[1], live.founders[3]
     winning = first.act("proposal", "new", "namespace", f"first={'1' * 64}")["subject"]
     losing = second.act("proposal", "new", "namespace", f"second={'2' * 64}")["subject"]
-    known_by(commons.founders, winning, losing)
-    epoch = decide(commons.voters(), winning)
-    commons.taken_up(epoch)
+    known_by(live.founders, winning, losing)
+    epoch = decide(live.voters(), winning)
+    live.taken_up(epoch)
     assert second.refused("proposal", "approve", losing[:12])["code"] == "NO-DRAFT"
     again = second.act("proposal", "rebase", losing[:12])["subject"]
-    assert decide(commons.voters(), again) == epoch + 1
+    assert decide(live.voters(), again) == epoch + 1
     wanted = {change["name"] for change in second.comity("trust", "diff")["changes"] if change["what"] == "namespace"}
     assert {"first", "second"} <= wanted
 
 
-def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(commons: Commons) -> None:
-    leaving = commons.founders[3]
+def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(live: LiveFederation) -> None:
+    leaving = live.founders[3]
     leaving.act("leave", "--text", "our mandate ends")
 
     def asks_to_leave() -> list[str]:
-        return [seat["name"] for seat in commons.founders[0].comity("member", "ls")["members"] if seat["asks_to_leave"]]
+        return [seat["name"] for seat in live.founders[0].comity("member", "ls")["members"] if seat["asks_to_leave"]]
 
     wait_for(asks_to_leave, "the others to know")
     assert asks_to_leave() == [NAMES[3]]
-    wait_for(lambda: "asks to leave" in words(commons.founders[1].run("member", "ls").stdout), "people to be told")
+    wait_for(lambda: "asks to leave" in words(live.founders[1].run("member", "ls").stdout), "people to be told")
 
 
-def test_every_honest_node_detects_two_votes_by_a_copied_key(commons: Commons, tmp_path: Path) -> None:
-    honest, liar = commons.founders[:3], commons.founders[3]
+def test_every_honest_node_detects_two_votes_by_a_copied_key(live: LiveFederation, tmp_path: Path) -> None:
+    honest, liar = live.founders[:3], live.founders[3]
     one = honest[0].act("proposal", "new", "policy", "min_jurisdictions=2")["subject"]
     other = honest[1].act("proposal", "new", "policy", "min_jurisdictions=1")["subject"]
-    known_by(commons.founders, one, other)
+    known_by(live.founders, one, other)
     stick, lie = tmp_path / "stick", tmp_path / "lie"
     liar.comity("proposal", "export", stick)
     liar.act("proposal", "approve", one[:12])
@@ -252,12 +250,12 @@ def test_every_honest_node_detects_two_votes_by_a_copied_key(commons: Commons, t
     for command in (("proposal", "ls"), ("member", "ls")):
         assert [each["member"] for each in honest[1].comity(*command)["lies"]] == [seat_of(honest[1], NAMES[3])]
         assert "signed conflicting votes" in words(honest[1].run(*command).stderr)
-    assert decide(honest, one) == commons.proposals["epoch"]  # three of four are a quorum
+    assert decide(honest, one) == live.proposals["epoch"]  # three of four are a quorum
 
 
-def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None:
-    first = commons.founders[0]
-    others = Lab.open(commons.folder / "lab").nodes[1:]
+def test_a_frozen_view_shows_its_age_and_fails_nothing(live: LiveFederation) -> None:
+    first = live.founders[0]
+    others = Lab.open(live.folder / "lab").nodes[1:]
     shown: list[Document] = []
 
     def settled() -> bool:
@@ -283,14 +281,14 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
 
 @pytest.mark.long
 def test_after_the_loss_of_the_quorum_a_federation_is_founded_again_and_nothing_else_changes(
-    commons: Commons, tmp_path: Path
+    live: LiveFederation, tmp_path: Path
 ) -> None:
-    left, owner = commons.founders[:2], commons.reader("an owner")
-    owner.comity("trust", "pin", commons.federation, "--yes")
+    left, owner = live.founders[:2], live.reader("an owner")
+    owner.comity("trust", "pin", live.federation, "--yes")
     kept = tmp_path / "kept"
     publish(owner, tmp_path / "model", "owner/model@v1", "node-ch")
     wait_for(lambda: pulled(owner, "owner/model@v1", kept), "enough cosigners")
-    lab = Lab.open(commons.folder / "lab")
+    lab = Lab.open(live.folder / "lab")
     for node in lab.nodes[2:]:
         lab.destroy(node)
 
@@ -307,7 +305,7 @@ def test_after_the_loss_of_the_quorum_a_federation_is_founded_again_and_nothing_
     lab.down()
     for one in left:
         shutil.copyfile(successor, one.home / "federation.json")
-    left[0].comity("lab", "up", commons.folder / "lab")
+    left[0].comity("lab", "up", live.folder / "lab")
     assert owner.comity("verify", kept)["accepted"]  # by the pin of the former federation
     pinned = owner.comity("trust", "pin", successor, "--yes")
     assert {pin["federation"] for pin in owner.comity("trust", "show")["pins"]} == {old_id, pinned["federation"]}

@@ -35,7 +35,7 @@ MODEL = sha256(b"a model that lies there")
 
 
 @dataclass
-class Fair:
+class OfferFederation:
     """Four nodes, and one offer; Zurich lends and Barcelona borrows."""
 
     folder: Path
@@ -166,13 +166,13 @@ def fill(file: Path, **values: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
-    folder = tmp_path_factory.mktemp("fair")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferFederation]:
+    folder = tmp_path_factory.mktemp("shared")
     anybody = Officer(folder, folder / "pins")
     anybody.comity("lab", "up", folder / "lab")
     lab = Lab.open(folder / "lab")
     officers = [Officer(lab.directory / node.name, folder / f"at-{node.name}") for node in lab.nodes[:2]]
-    made = Fair(folder, lab, officers[0], officers[1], anybody)
+    made = OfferFederation(folder, lab, officers[0], officers[1], anybody)
     try:
         together(lambda one: one.comity("trust", "pin", lab.federation, "--yes"), [*officers, anybody])
         yield made
@@ -180,49 +180,49 @@ def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
         lab.down()
 
 
-def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offline(fair: Fair) -> None:
-    chain = fair.chain
-    for node in fair.lab.nodes:
-        fair.hears(fair.posted, node.home)
+def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offline(shared: OfferFederation) -> None:
+    chain = shared.chain
+    for node in shared.lab.nodes:
+        shared.hears(shared.posted, node.home)
 
     def online() -> tuple[str, bool, int]:
-        seen = fair.seen
+        seen = shared.seen
         return seen["state"], seen["provider_answers"], len(seen["nodes"])
 
-    fair.shows(online, ("proven", True, 4))
-    zurich = fair.lab.nodes[0]
+    shared.shows(online, ("proven", True, 4))
+    zurich = shared.lab.nodes[0]
     pid = zurich.pid
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: zurich.pid is None, "Zurich's node to end")
     try:
         wanted = ("--accelerator", "H100", "--min-hours", "500", "--engine", "slurm", "--without-legal-reach", "US")
-        fair.shows(lambda: chains(fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")), [chain])
-        assert fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "EU")["offers"] == []
-        fair.shows(online, ("proven", False, 3))
-        bundle = fair.folder / "offer.parcel"
-        found = fair.reader.comity("offer", "show", chain[:12], "--out", bundle)
+        shared.shows(lambda: chains(shared.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")), [chain])
+        assert shared.reader.comity("offer", "ls", *wanted, "--jurisdiction", "EU")["offers"] == []
+        shared.shows(online, ("proven", False, 3))
+        bundle = shared.folder / "offer.parcel"
+        found = shared.reader.comity("offer", "show", chain[:12], "--out", bundle)
         assert (found["state"], found["provider_answers"], len(found["nodes"])) == ("proven", False, 3)
         assert found["cosigners"] >= 2
-        carried = fair.borrower.comity("offer", "show", bundle, "--offline")
+        carried = shared.borrower.comity("offer", "show", bundle, "--offline")
         assert (carried["state"], carried["document"]) == ("proven", found["document"])
-        asked = fair.borrower.act("offer", "request", chain[:12], "--want", "big:4", "--text", "while you were away")
+        asked = shared.borrower.act("offer", "request", chain[:12], "--want", "big:4", "--text", "while you were away")
     finally:
-        fair.lab.up()
-    fair.hears(asked["line"], fair.lender.home)
+        shared.lab.up()
+    shared.hears(asked["line"], shared.lender.home)
 
     def requests() -> list[tuple[str, str]]:
-        listed = fair.lender.comity("grant", "ls", "--offer", chain)["grants"]
+        listed = shared.lender.comity("grant", "ls", "--offer", chain)["grants"]
         return [(row["state"], row["request"]) for row in listed]
 
-    fair.shows(requests, [("requested", asked["line"])])
+    shared.shows(requests, [("requested", asked["line"])])
 
 
-def test_a_grant_is_made_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
+def test_a_grant_is_made_by_carried_files_alone_and_is_redeemed_once(shared: OfferFederation) -> None:
     """Barcelona's officer asks no node, and Barcelona's node is not asked either."""
-    lender, borrower, stick = fair.lender, fair.borrower, fair.folder / "stick"
+    lender, borrower, stick = shared.lender, shared.borrower, shared.folder / "stick"
     stick.mkdir()
-    lender.comity("offer", "show", fair.chain[:12], "--out", stick / "offer")
+    lender.comity("offer", "show", shared.chain[:12], "--out", stick / "offer")
     asked = borrower.act("offer", "request", stick / "offer", "--offline", "--want", "big:1:300",
                          "--out", stick / "request")  # fmt: skip
     assert "grant approve" in asked["next"]
@@ -230,8 +230,8 @@ def test_a_grant_is_made_by_carried_files_alone_and_is_redeemed_once(fair: Fair)
     accepted = borrower.act("grant", "accept", stick / "grant", "--offline", "--out", stick / "accept")
     assert "grant load" in accepted["next"]
     lender.comity("grant", "load", stick / "accept", "--dir", lender.home)
-    fair.reaches(granted, "accepted")
-    lender.comity("offer", "show", fair.chain[:12], "--out", stick / "chain")
+    shared.reaches(granted, "accepted")
+    lender.comity("offer", "show", shared.chain[:12], "--out", stick / "chain")
 
     def redeem(amount: int, name: str, exits: int = 0) -> Document:
         return borrower.act("grant", "redeem", granted[:12], "--from", stick / "chain", "--offline", "--amount",
@@ -241,125 +241,125 @@ def test_a_grant_is_made_by_carried_files_alone_and_is_redeemed_once(fair: Fair)
     redeem(200, "first")
     redeem(200, "again")  # the same statement, signed once more
     redeem(100, "second")  # another one on the same evidence: it cannot know of the first
-    into = fair.folder / "hand-off"
+    into = shared.folder / "hand-off"
     first = borrower.comity("grant", "show", granted[:12], "--from", stick / "first", "--offline")
     line = next(each["line"] for each in first["said"] if each["kind"] == "redemption")
     handed = lender.act("grant", "hand-over", line[:12], "--from", stick / "first", "--user", "guest1", "--into", into)
     assert set(handed["files"]) == {"reserve.sh", "accounting.sh", "job-big.sbatch"}
     script = (into / "job-big.sbatch").read_text()
     assert f"export COMITY_ARTIFACT=sha256:{MODEL}" in script
-    assert f"export HF_ENDPOINT={fair.lab.nodes[0].endpoint}" in script
-    again, more = stick / "again", fair.folder / "more"
+    assert f"export HF_ENDPOINT={shared.lab.nodes[0].endpoint}" in script
+    again, more = stick / "again", shared.folder / "more"
     repeated = lender.act("grant", "hand-over", again, "--from", again, "--into", more)
     assert repeated["line"] == handed["line"]
     refused = lender.refused("grant", "hand-over", stick / "second", "--into", into)
     assert refused["code"] == "OFFER-STATE", refused
-    fair.shows(lambda: picked(fair.held(granted), "redeemed", "left"), [[200], [100]])
+    shared.shows(lambda: picked(shared.held(granted), "redeemed", "left"), [[200], [100]])
 
 
-def test_a_pact_counts_only_after_its_beneficiary_declares_the_cut_off(fair: Fair) -> None:
-    lender, borrower = fair.lender, fair.borrower
-    pact = fair.granted("big:1:50", "pact", "new")
+def test_a_pact_counts_only_after_its_beneficiary_declares_the_cut_off(shared: OfferFederation) -> None:
+    lender, borrower = shared.lender, shared.borrower
+    pact = shared.granted("big:1:50", "pact", "new")
     drill = borrower.act("pact", "drill", pact[:12])
     assert (drill["well"], drill["logged"]) == (True, False), drill
-    borrower.act("grant", "redeem", pact[:12], "--out", fair.folder / "early")
-    early = lender.refused("grant", "hand-over", fair.folder / "early", "--into", fair.folder / "help")
+    borrower.act("grant", "redeem", pact[:12], "--out", shared.folder / "early")
+    early = lender.refused("grant", "hand-over", shared.folder / "early", "--into", shared.folder / "help")
     assert early["code"] == "OFFER-STATE", early
     declared = borrower.act("pact", "declare", pact[:12], "--text", "our cloud closed us out")
-    fair.hears(declared["line"], lender.home)
-    fair.shows(lambda: [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact], [True])
+    shared.hears(declared["line"], lender.home)
+    shared.shows(lambda: [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact], [True])
     now = borrower.act("grant", "redeem", pact[:12])["line"]
-    fair.hears(now, lender.home)
-    lender.act("grant", "hand-over", now[:12], "--engine", "skypilot", "--into", fair.folder / "help")
-    fair.shows(lambda: picked(fair.held(pact), "pact", "redeemed"), [True, [50]])
+    shared.hears(now, lender.home)
+    lender.act("grant", "hand-over", now[:12], "--engine", "skypilot", "--into", shared.folder / "help")
+    shared.shows(lambda: picked(shared.held(pact), "pact", "redeemed"), [True, [50]])
 
 
-def test_more_than_the_offer_has_is_not_granted(fair: Fair) -> None:
-    assert fair.loan
-    free = 4 - sum(part["nodes"] for each in fair.seen["grants"] for part in each["allocations"])
-    asked = fair.request(f"big:{free + 1}:10")
-    assert fair.lender.refused("grant", "approve", asked[:12])["code"] == "OFFER-CAPACITY"
-    assert fair.lender.act("grant", "reject", asked[:12], "--text", "in use")["schema"] == "comity.dev/rejected/v1"
+def test_more_than_the_offer_has_is_not_granted(shared: OfferFederation) -> None:
+    assert shared.loan
+    free = 4 - sum(part["nodes"] for each in shared.seen["grants"] for part in each["allocations"])
+    asked = shared.request(f"big:{free + 1}:10")
+    assert shared.lender.refused("grant", "approve", asked[:12])["code"] == "OFFER-CAPACITY"
+    assert shared.lender.act("grant", "reject", asked[:12], "--text", "in use")["schema"] == "comity.dev/rejected/v1"
 
 
-def test_usage_that_both_signed_is_a_balance(fair: Fair) -> None:
-    redeemed = fair.borrower.act("grant", "redeem", fair.loan[:12], "--amount", "280")["line"]
-    fair.hears(redeemed, fair.lender.home)
-    fair.lender.act("grant", "hand-over", redeemed[:12], "--engine", "ssh", "--into", fair.folder / "note")
+def test_usage_that_both_signed_is_a_balance(shared: OfferFederation) -> None:
+    redeemed = shared.borrower.act("grant", "redeem", shared.loan[:12], "--amount", "280")["line"]
+    shared.hears(redeemed, shared.lender.home)
+    shared.lender.act("grant", "hand-over", redeemed[:12], "--engine", "ssh", "--into", shared.folder / "note")
     begin = datetime.fromtimestamp(int(time.time()) // 3600 * 3600, UTC)
-    used = fair.lender.act("grant", "report", fair.loan[:12], "--amount", "270", "--since", begin.isoformat(),
+    used = shared.lender.act("grant", "report", shared.loan[:12], "--amount", "270", "--since", begin.isoformat(),
                            "--until", (begin + timedelta(days=1)).isoformat())["line"]  # fmt: skip
 
     def balances() -> list[tuple[str, int, int]]:
-        found = fair.reader.comity("offer", "balance")["balances"]
+        found = shared.reader.comity("offer", "balance")["balances"]
         return [(each["accelerator"], each["claimed"], abs(each["net"])) for each in found]
 
-    fair.hears(used, fair.borrower.home)
-    fair.shows(balances, [("H100", 270, 0)])
-    agreed = fair.borrower.act("grant", "agree", used[:12])["line"]
-    fair.hears(agreed, fair.third)
-    fair.shows(balances, [("H100", 0, 270)])
+    shared.hears(used, shared.borrower.home)
+    shared.shows(balances, [("H100", 270, 0)])
+    agreed = shared.borrower.act("grant", "agree", used[:12])["line"]
+    shared.hears(agreed, shared.third)
+    shared.shows(balances, [("H100", 0, 270)])
 
 
-def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
-    said = fair.borrower.act("grant", "default", fair.loan[:12], "--text", "nobody opened the door")["line"]
-    fair.hears(said, fair.lender.home)
-    answer = fair.lender.act("grant", "answer", said[:12], "--text", "the power failed")["line"]
-    fair.hears(answer, fair.third)
+def test_a_default_is_public_with_both_sides(shared: OfferFederation) -> None:
+    said = shared.borrower.act("grant", "default", shared.loan[:12], "--text", "no machine could be reached")["line"]
+    shared.hears(said, shared.lender.home)
+    answer = shared.lender.act("grant", "answer", said[:12], "--text", "the power failed")["line"]
+    shared.hears(answer, shared.third)
 
     def words() -> list[str]:
-        shown = fair.reader.comity("grant", "show", fair.loan[:12])["said"]
+        shown = shared.reader.comity("grant", "show", shared.loan[:12])["said"]
         return [next((each["text"] for each in shown if each["kind"] == kind), "") for kind in ("default", "answer")]
 
-    fair.shows(words, ["nobody opened the door", "the power failed"])
+    shared.shows(words, ["no machine could be reached", "the power failed"])
 
 
-def test_a_released_grant_returns_to_the_offer(fair: Fair) -> None:
-    (before,), left = fair.seen["remaining"], sum(fair.held(fair.loan)["left"])
-    fair.borrower.act("grant", "release", fair.loan[:12], "--text", "done early")
-    fair.reaches(fair.loan, "released")
+def test_a_released_grant_returns_to_the_offer(shared: OfferFederation) -> None:
+    (before,), left = shared.seen["remaining"], sum(shared.held(shared.loan)["left"])
+    shared.borrower.act("grant", "release", shared.loan[:12], "--text", "done early")
+    shared.reaches(shared.loan, "released")
     assert left > 0
-    fair.shows(lambda: fair.seen["remaining"], [before + left])
+    shared.shows(lambda: shared.seen["remaining"], [before + left])
 
 
-def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(fair: Fair) -> None:
+def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(shared: OfferFederation) -> None:
     """Four GPUs of one offer; then one of them in a second offer. The reader asks a federation in which it has no
     seat, and pins the vendor's root by itself."""
     maker = hardware.vendor()
     gpus = [hardware.issue(f"GPU {number}", maker, ca=False) for number in range(4)]
 
     def attest(chain: str, leaves: list[hardware.Issuer]) -> Document:
-        challenge, evidence = fair.folder / "challenge.json", fair.folder / "gpus.json"
-        made = fair.lender.comity("offer", "challenge", chain[:12], "--dir", fair.lender.home, "--out", challenge)
+        challenge, evidence = shared.folder / "challenge.json", shared.folder / "gpus.json"
+        made = shared.lender.comity("offer", "challenge", chain[:12], "--dir", shared.lender.home, "--out", challenge)
         nonce = bytes.fromhex(made["nonce"])
         evidence.write_bytes(hardware.gpu_list(*(hardware.gpu(maker, nonce, leaf=leaf) for leaf in leaves)))
-        return fair.lender.act("offer", "attest", "--challenge", challenge, "--evidence", evidence)
+        return shared.lender.act("offer", "attest", "--challenge", challenge, "--evidence", evidence)
 
     def seen(chain: str, wanted: str) -> Document:
         shown: list[Document] = []
 
         def there() -> bool:
-            shown[:] = fair.reader.comity("offer", "show", chain[:12])["hardware"][:1]
+            shown[:] = shared.reader.comity("offer", "show", chain[:12])["hardware"][:1]
             return [each["state"] for each in shown] == [wanted]
 
         wait_for(there, f"the evidence to be {wanted}")
         return shown[0]
 
-    attested = attest(fair.chain, gpus)
-    unpinned = seen(fair.chain, "claimed")
+    attested = attest(shared.chain, gpus)
+    unpinned = seen(shared.chain, "claimed")
     assert (unpinned["line"], len(unpinned["devices"])) == (attested["line"], 4)
-    root = fair.folder / "root.pem"
+    root = shared.folder / "root.pem"
     root.write_bytes(maker.above[0].certificate.public_bytes(Encoding.PEM))
-    fair.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
-    verified = seen(fair.chain, "verified")
+    shared.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
+    verified = seen(shared.chain, "verified")
     assert verified["order"]["state"] == "pass"
-    fair.shows(lambda: chains(fair.reader.comity("offer", "ls", "--attested")), [fair.chain])
+    shared.shows(lambda: chains(shared.reader.comity("offer", "ls", "--attested")), [shared.chain])
 
-    second = fair.another_offer()
+    second = shared.another_offer()
     attest(second, gpus[:1])
-    assert seen(second, "failed")["also_in"] == [fair.chain]
-    assert seen(fair.chain, "failed")["also_in"] == [second]
-    old = fair.lender.refused(
-        "offer", "attest", "--challenge", fair.folder / "challenge.json", "--tdx", fair.folder / "gpus.json"
+    assert seen(second, "failed")["also_in"] == [shared.chain]
+    assert seen(shared.chain, "failed")["also_in"] == [second]
+    old = shared.lender.refused(
+        "offer", "attest", "--challenge", shared.folder / "challenge.json", "--tdx", shared.folder / "gpus.json"
     )
     assert old["code"] == "HARDWARE-UNTRUSTED", old

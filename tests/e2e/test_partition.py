@@ -26,7 +26,7 @@ SIDE = dict(zip(CODES, (0, 0, 0, 1, 1), strict=True))
 
 
 @dataclass(frozen=True)
-class Parted:
+class PartitionedFederation:
     """Five members with their nodes, three on one side of the partition and two on the other."""
 
     divide: Divide
@@ -36,8 +36,8 @@ class Parted:
         return [one for one in self.officers if SIDE[one.home.name] == side]
 
 
-@pytest.fixture(name="parted")
-def _parted(tmp_path: Path) -> Iterator[Parted]:
+@pytest.fixture(name="divided")
+def _parted(tmp_path: Path) -> Iterator[PartitionedFederation]:
     with divide() as made, ExitStack() as running:
         cards = []
         for number, (code, side) in enumerate(SIDE.items()):
@@ -58,20 +58,22 @@ def _parted(tmp_path: Path) -> Iterator[Parted]:
         for side in (0, 1):
             homes = [tmp_path / code for code in CODES if SIDE[code] == side]
             running.enter_context(serving(*homes, network=made.network(side)))
-        yield Parted(made, tuple(officers))
+        yield PartitionedFederation(made, tuple(officers))
 
 
-def test_during_a_partition_nothing_is_decided_and_every_reader_keeps_access(parted: Parted, tmp_path: Path) -> None:
-    first, second = parted.on(0)[0], parted.on(1)[0]
+def test_during_a_partition_nothing_is_decided_and_every_reader_keeps_access(
+    divided: PartitionedFederation, tmp_path: Path
+) -> None:
+    first, second = divided.on(0)[0], divided.on(1)[0]
     draft = first.act("proposal", "new", "policy", "min_copies=3", "--text", "one more copy")["subject"]
-    known_by(parted.officers, draft)
+    known_by(divided.officers, draft)
 
-    parted.divide.close()
-    together(lambda one: one.act("proposal", "approve", draft[:12]), parted.officers)
+    divided.divide.close()
+    together(lambda one: one.act("proposal", "approve", draft[:12]), divided.officers)
     waiting = together(lambda one: one.act("proposal", "approve", draft[:12]), [first, second])
     assert [each["complete"] for each in waiting] == [False, False]
     for side, intents in ((0, 3), (1, 2)):
-        known_by(parted.on(side), draft, intents=intents)
+        known_by(divided.on(side), draft, intents=intents)
     seen = together(lambda one: one.comity("proposal", "ls"), [first, second])
     assert [(each["epoch"], len(each["drafts"][0]["intents"]["1"])) for each in seen] == [(0, 3), (0, 2)]
 
@@ -79,12 +81,12 @@ def test_during_a_partition_nothing_is_decided_and_every_reader_keeps_access(par
     for one in (first, second):
         wait_for(partial(pulled, one, one, tmp_path), "a cosigner on the same side")
 
-    parted.divide.open()
+    divided.divide.open()
     wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to meet again")
-    known_by(parted.officers, draft, intents=5)
-    voters = [*parted.on(0)[:2], *parted.on(1)]  # all have said INTENT; a quorum of both sides ratifies
+    known_by(divided.officers, draft, intents=5)
+    voters = [*divided.on(0)[:2], *divided.on(1)]  # all have said INTENT; a quorum of both sides ratifies
     together(lambda one: one.act("proposal", "approve", draft[:12]), voters)
-    wait_for(lambda: all(one.governance["epoch"] == 1 for one in parted.officers), "epoch 1 at every node")
+    wait_for(lambda: all(one.governance["epoch"] == 1 for one in divided.officers), "epoch 1 at every node")
     for one, other in ((first, second), (second, first)):
         wait_for(partial(pulled, one, other, tmp_path), "what the other side published")
 

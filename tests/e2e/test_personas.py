@@ -29,7 +29,7 @@ _STANDS_FOR = re.compile(r"[A-Z][A-Z-]+\Z|.*…")
 
 
 @dataclass(frozen=True)
-class Town:
+class PublishedLab:
     """A running lab in which `demo/tiny` has two versions, and the client of its publisher."""
 
     lab: Lab
@@ -44,15 +44,15 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    root = tmp_path_factory.mktemp("town")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishedLab]:
+    root = tmp_path_factory.mktemp("published")
     with lab(root) as (running, client):
         for version, text in (("v1", "one"), ("v2", "two")):
             small_model(running.directory / text, text)
             maker = Person(running.directory, root / "maker", more={"COMITY_HOME": str(client.home.root)})
             maker.does(f"comity publish {text} --as demo/tiny@{version} --licence apache-2.0 --publisher 'Demo lab'")
         spread(client, root / "pulled", "demo/tiny@v1", "demo/tiny@v2")
-        yield Town(running, client, root)
+        yield PublishedLab(running, client, root)
 
 
 def mistaken(person: Person, line: str, *, said: str) -> Ran:
@@ -78,8 +78,8 @@ def on_a_terminal(person: Person, line: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").splitlines()
 
 
-def test_an_ml_engineer(town: Town) -> None:
-    person = town.person("ml-engineer", pinned=False)
+def test_an_ml_engineer(published: PublishedLab) -> None:
+    person = published.person("ml-engineer", pinned=False)
     mistaken(person, "comity pull demo/tiny@v1", said="pin")
     person.does("comity trust pin federation.json")
     assert "demo/tiny" in person.does("comity search tiny")
@@ -89,8 +89,8 @@ def test_an_ml_engineer(town: Town) -> None:
     assert "did you mean" in person.types("comity donwload demo/tiny").said.lower()
 
 
-def test_a_security_officer(town: Town) -> None:
-    person = town.person("security-officer")
+def test_a_security_officer(published: PublishedLab) -> None:
+    person = published.person("security-officer")
     person.does("comity pull demo/tiny@v2 --out checked\ncomity policy new --out ministry.toml")
     person.does("comity policy check ministry.toml\ncomity verify checked --policy ministry.toml")
     (person.folder / "checked" / "config.json").write_text("{}")
@@ -98,17 +98,17 @@ def test_a_security_officer(town: Town) -> None:
     assert refused.status == 3
 
 
-def test_an_operator(town: Town) -> None:
-    person = town.person("operator")
+def test_an_operator(published: PublishedLab) -> None:
+    person = published.person("operator")
     shown = on_a_terminal(person, "comity status")
     assert max(map(len, shown)) <= 80, shown
-    assert all(any(line.startswith(node.name) for line in shown) for node in town.lab.nodes), shown
+    assert all(any(line.startswith(node.name) for line in shown) for node in published.lab.nodes), shown
     mistaken(person, "comity status --node ./nowhere", said="nowhere")
     mistaken(person, "comity serve --dir ./node-ch", said="in use")
 
 
-def test_a_joining_member(town: Town) -> None:
-    person = town.person("joining")
+def test_a_joining_member(published: PublishedLab) -> None:
+    person = published.person("joining")
     person.does("comity init --jurisdiction JP --org 'Example Institute Tokyo' --name node-jp --mutual 127.0.0.1:7461 "
                 "--open 127.0.0.1:7471")  # fmt: skip
     mistaken(person, "comity init --jurisdiction UK --org 'Example' --name node-uk", said="GB")
@@ -117,8 +117,8 @@ def test_a_joining_member(town: Town) -> None:
     person.does("comity member ls\ncomity proposal ls")
 
 
-def test_a_publisher(town: Town) -> None:
-    person = town.person("publisher")
+def test_a_publisher(published: PublishedLab) -> None:
+    person = published.person("publisher")
     small_model(person.folder / "mine", "mine")
     made = json.loads(person.does("comity publisher new 'Example lab' --jurisdiction ES --json"))
     assert made
@@ -127,17 +127,17 @@ def test_a_publisher(town: Town) -> None:
     assert "example/mine" in person.does_at_last("comity search mine | grep -F example/mine")
 
 
-def test_a_borrower(town: Town) -> None:
-    person = town.person("borrower")
+def test_a_borrower(published: PublishedLab) -> None:
+    person = published.person("borrower")
     person.does("comity offer ls")
     mistaken(person, "comity offer show 00000000", said="no offer")
     assert max(map(len, on_a_terminal(person, "comity offer ls"))) <= 80
 
 
-def test_an_official(town: Town) -> None:
-    person = town.person("official")
+def test_an_official(published: PublishedLab) -> None:
+    person = published.person("official")
     curl = needs("curl", unlock="apt-get install curl")
-    page = person.does(f"{curl} -sf -H 'Accept: text/html' {town.lab.nodes[0].endpoint}/")
+    page = person.does(f"{curl} -sf -H 'Accept: text/html' {published.lab.nodes[0].endpoint}/")
     assert "<h1" in page
     person.does("comity proposal ls\ncomity member ls")
     whole = person.does("comity impact --all")

@@ -74,7 +74,7 @@ CODES = ("CH", "ES", "KR", "SG", "BR")
 
 
 @dataclass
-class Office:
+class MemberOffice:
     """A member's people: a home, the federation file that they pinned, and a folder for the lines that others carry to
     them.
     """
@@ -131,16 +131,16 @@ class Office:
         write_folder(self.folder, sign_plan_with_all(shown, self.keys).material)
 
 
-def office(root: Path, code: str, shape: SeatShape | None = None) -> Office:
+def office(root: Path, code: str, shape: SeatShape | None = None) -> MemberOffice:
     name = f"node-{code.lower()}.example"
     where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     home = root / code
-    return Office(
+    return MemberOffice(
         home, init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **where, seat=shape)
     )
 
 
-def carry(offices: Iterable[Office]) -> None:
+def carry(offices: Iterable[MemberOffice]) -> None:
     """Every member gets the lines of all others, as on a stick that is carried to each twice."""
     offices = list(offices)
     for source in offices:
@@ -149,7 +149,7 @@ def carry(offices: Iterable[Office]) -> None:
                 shutil.copytree(source.folder, target.folder, dirs_exist_ok=True)
 
 
-def decide(offices: Sequence[Office], body: Body) -> None:
+def decide(offices: Sequence[MemberOffice], body: Body) -> None:
     """All of `offices` sign both votes, and carry lines in between."""
     carry(offices)
     assert {each.read(body.digest) for each in offices} == {"intent 1"}
@@ -160,7 +160,7 @@ def decide(offices: Sequence[Office], body: Body) -> None:
 
 
 @pytest.fixture(scope="module", name="founders")
-def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
+def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[MemberOffice]:
     """Four members that have founded a federation; the second has three governance keys, two of which sign."""
     root = tmp_path_factory.mktemp("founders")
     offices = [office(root, code, SeatShape(3) if code == "ES" else None) for code in CODES[:4]]
@@ -171,20 +171,20 @@ def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
 
 
 @pytest.fixture(name="four")
-def _four(tmp_path: Path, founders: list[Office]) -> list[Office]:
+def _four(tmp_path: Path, founders: list[MemberOffice]) -> list[MemberOffice]:
     """The founders, with homes of this test only."""
     for each in founders:
         shutil.copytree(each.home, tmp_path / each.home.name)
     return [dataclasses.replace(each, home=tmp_path / each.home.name) for each in founders]
 
 
-def newcomer(tmp_path: Path, offices: Sequence[Office]) -> Office:
+def newcomer(tmp_path: Path, offices: Sequence[MemberOffice]) -> MemberOffice:
     fifth = office(tmp_path, "BR")
     fifth.pinned = offices[0].federation
     return fifth
 
 
-def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
+def test_a_fifth_member_joins(tmp_path: Path, four: list[MemberOffice]) -> None:
     fifth = newcomer(tmp_path, four)
     body = draft_admission(four[0].current, fifth.card.member)
     assert body.quorum == quorum(5)
@@ -203,7 +203,7 @@ def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
 
 
 def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certificates(
-    tmp_path: Path, four: list[Office]
+    tmp_path: Path, four: list[MemberOffice]
 ) -> None:
     fifth = newcomer(tmp_path, four)
     store = TrustStore(tmp_path)
@@ -230,7 +230,7 @@ def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certifi
     assert back.value.code == "PIN-BACK"
 
 
-def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, four: list[Office]) -> None:
+def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, four: list[MemberOffice]) -> None:
     branches = []
     for name in ("one", "two"):
         for each in four:
@@ -259,7 +259,7 @@ def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, 
         propose_plan(both, four[0].keys[0].public, draft_namespaces(both.current, {}), "x")
 
 
-def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, four: list[Office]) -> None:
+def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, four: list[MemberOffice]) -> None:
     fifth = newcomer(tmp_path, four)
     body = draft_admission(four[0].current, fifth.card.member)
     four[0].propose(body)
@@ -271,7 +271,7 @@ def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, f
     assert four[0].current.epoch == 0
 
 
-def test_a_member_is_removed_and_keeps_its_files(four: list[Office]) -> None:
+def test_a_member_is_removed_and_keeps_its_files(four: list[MemberOffice]) -> None:
     gone = four[3]
     body = draft_removal(four[0].current, gone.id)
     four[0].propose(body, "it asked us to")
@@ -283,7 +283,7 @@ def test_a_member_is_removed_and_keeps_its_files(four: list[Office]) -> None:
     assert refused.value.code == "NO-SEAT"
 
 
-def test_policy_and_namespaces_change_by_quorum(four: list[Office]) -> None:
+def test_policy_and_namespaces_change_by_quorum(four: list[MemberOffice]) -> None:
     policy = dataclasses.replace(four[0].current.policy, min_copies=4)
     first = draft_policy_change(four[0].current, policy)
     four[1].propose(first)
@@ -299,7 +299,7 @@ def test_policy_and_namespaces_change_by_quorum(four: list[Office]) -> None:
     assert four[0].current.policy == policy
 
 
-def test_a_member_changes_its_keys_and_the_charter_follows(four: list[Office]) -> None:
+def test_a_member_changes_its_keys_and_the_charter_follows(four: list[MemberOffice]) -> None:
     me = four[0]
     used = [open_key(me.home / "offline" / "recovery.pem")]
     prepared = prepare_rotation(
@@ -324,7 +324,7 @@ def test_a_member_changes_its_keys_and_the_charter_follows(four: list[Office]) -
         me.charter_state().seat_of(old.public)
 
 
-def prepared_keys(me: Office, prepared: PreparedRotation) -> list[GovernanceKey]:
+def prepared_keys(me: MemberOffice, prepared: PreparedRotation) -> list[GovernanceKey]:
     return find_keys(me.home / "offline", prepared.keys.keys)
 
 
@@ -354,7 +354,7 @@ def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path
     assert own_chain(me.charter_state(), me.home).current.seq == 1
 
 
-def test_votes_of_the_old_keys_in_this_epoch_bind_the_new_keys(four: list[Office]) -> None:
+def test_votes_of_the_old_keys_in_this_epoch_bind_the_new_keys(four: list[MemberOffice]) -> None:
     me = four[0]
     one, two = (draft_namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
     me.propose(one)
@@ -371,7 +371,7 @@ def test_votes_of_the_old_keys_in_this_epoch_bind_the_new_keys(four: list[Office
     assert twice.value.code == "VOTE-TWICE"
 
 
-def test_new_keys_do_not_vote_in_this_epoch_if_the_old_votes_are_lost(four: list[Office]) -> None:
+def test_new_keys_do_not_vote_in_this_epoch_if_the_old_votes_are_lost(four: list[MemberOffice]) -> None:
     me = four[0]
     (me.home / "offline" / "governance.votes").unlink()
     used = [open_key(me.home / "offline" / "recovery.pem")]
@@ -381,7 +381,7 @@ def test_new_keys_do_not_vote_in_this_epoch_if_the_old_votes_are_lost(four: list
     assert key.votes.load(me.current.digest).lost(me.current.digest)
 
 
-def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four: list[Office]) -> None:
+def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four: list[MemberOffice]) -> None:
     spain = four[1]
     one, two, three = spain.keys
     elsewhere = tmp_path / "ministry"
@@ -417,7 +417,7 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
     assert three.votes.load(spain.current.digest).votes == ()
 
 
-def test_two_copies_signed_in_two_places_are_merged(four: list[Office]) -> None:
+def test_two_copies_signed_in_two_places_are_merged(four: list[MemberOffice]) -> None:
     spain = four[1]
     one, two, _ = spain.keys
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
@@ -430,7 +430,7 @@ def test_two_copies_signed_in_two_places_are_merged(four: list[Office]) -> None:
         here.joined(other)
 
 
-def test_a_key_votes_for_its_own_member_only(four: list[Office]) -> None:
+def test_a_key_votes_for_its_own_member_only(four: list[MemberOffice]) -> None:
     spain, korea = four[1], four[2]
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
@@ -445,7 +445,7 @@ def test_a_key_votes_for_its_own_member_only(four: list[Office]) -> None:
     assert korea.keys[0].votes.load(korea.current.digest).votes == ()
 
 
-def test_a_vote_that_another_officer_drew_up_without_a_quorums_intent_is_not_signed(four: list[Office]) -> None:
+def test_a_vote_that_another_officer_drew_up_without_a_quorums_intent_is_not_signed(four: list[MemberOffice]) -> None:
     spain = four[1]
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
@@ -486,7 +486,7 @@ def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None
     assert len(key.votes.load(change.prev).votes) == 2
 
 
-def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> None:
+def test_text_beside_the_payload_never_reaches_the_plan(four: list[MemberOffice]) -> None:
     spain = four[1]
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     shown = sign_plan(propose_plan(spain.charter_state(), spain.keys[0].public, body, "x"), spain.keys[0])
@@ -497,7 +497,7 @@ def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> N
     assert "harmless" not in str(plan_carried(lying, spain.charter_state()).title)
 
 
-def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -> None:
+def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[MemberOffice]) -> None:
     ours, theirs = (draft_namespaces(four[0].current, {name: Digest("5" * 64)}) for name in ("ours", "theirs"))
     four[0].propose(ours)
     four[2].propose(theirs)
@@ -519,7 +519,7 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -
     assert set(again.namespaces) == {"ours", "theirs"}
 
 
-def test_a_vote_that_was_lost_in_transit_is_signed_again_and_is_the_same(four: list[Office]) -> None:
+def test_a_vote_that_was_lost_in_transit_is_signed_again_and_is_the_same(four: list[MemberOffice]) -> None:
     body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     carry(four)
@@ -534,7 +534,7 @@ def test_a_vote_that_was_lost_in_transit_is_signed_again_and_is_the_same(four: l
 
 
 def test_a_restored_backup_of_the_vote_file_is_detected_and_the_key_does_not_vote_in_this_epoch(
-    four: list[Office],
+    four: list[MemberOffice],
 ) -> None:
     me = four[0]
     backup = (me.home / "offline" / "governance.votes").read_bytes()
@@ -546,7 +546,7 @@ def test_a_restored_backup_of_the_vote_file_is_detected_and_the_key_does_not_vot
     assert "must not vote in this epoch" in me.read(body.digest)
 
 
-def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_again(four: list[Office]) -> None:
+def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_again(four: list[MemberOffice]) -> None:
     me, others = four[0], four[1:]
     body = draft_namespaces(me.current, {"one": Digest("5" * 64)})
     me.propose(body)
@@ -569,7 +569,7 @@ def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_agai
     assert me.read(body.digest) == "ratify 1"
 
 
-def test_a_draft_that_would_make_the_quorum_unreachable_is_refused_with_names(four: list[Office]) -> None:
+def test_a_draft_that_would_make_the_quorum_unreachable_is_refused_with_names(four: list[MemberOffice]) -> None:
     one = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(one)
     decide(four[:3], one)
@@ -580,7 +580,7 @@ def test_a_draft_that_would_make_the_quorum_unreachable_is_refused_with_names(fo
     assert propose_plan(four[0].charter_state(), four[0].keys[0].public, shrunk, "we know", despite_quorum=True)
 
 
-def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(four: list[Office]) -> None:
+def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(four: list[MemberOffice]) -> None:
     going = four[3]
     going.put(leave_plan(going.charter_state(), going.keys[0].public, "our mandate ends"))
     carry(four)
@@ -591,7 +591,7 @@ def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(four: list[O
     decide(four[:3], body)
 
 
-def test_a_federation_without_a_quorum_is_founded_again_and_names_the_old_one(four: list[Office]) -> None:
+def test_a_federation_without_a_quorum_is_founded_again_and_names_the_old_one(four: list[MemberOffice]) -> None:
     two = four[:2]
     cards = [each.card for each in two]
     body = draft_genesis(cards, predecessor=four[0].current)
@@ -600,7 +600,7 @@ def test_a_federation_without_a_quorum_is_founded_again_and_names_the_old_one(fo
     assert federation.id != four[0].federation.id
 
 
-def test_a_certified_draft_cannot_be_rebased_on_a_conflicting_change(four: list[Office]) -> None:
+def test_a_certified_draft_cannot_be_rebased_on_a_conflicting_change(four: list[MemberOffice]) -> None:
     before = four[0].current
     mine = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=4))
     theirs = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=2))
@@ -609,7 +609,7 @@ def test_a_certified_draft_cannot_be_rebased_on_a_conflicting_change(four: list[
     assert conflict.value.code == "REBASE"
 
 
-def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refused(four: list[Office]) -> None:
+def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refused(four: list[MemberOffice]) -> None:
     spain = four[1]
     body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     half = sign_plan(propose_plan(spain.charter_state(), spain.keys[0].public, body, "x"), spain.keys[0]).ceremony
@@ -619,7 +619,7 @@ def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refuse
         Ceremony.parse(mixed.encode())
 
 
-def test_duplicate_and_junk_files_do_not_disturb_carried_ones(tmp_path: Path, four: list[Office]) -> None:
+def test_duplicate_and_junk_files_do_not_disturb_carried_ones(tmp_path: Path, four: list[MemberOffice]) -> None:
     body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     material = federation_material(four[0].federation) | read_folder(four[0].folder)
@@ -631,7 +631,7 @@ def test_duplicate_and_junk_files_do_not_disturb_carried_ones(tmp_path: Path, fo
     assert federation_charter_state(four[0].federation, read_folder(folder)).draft(body.digest).body == body
 
 
-def test_the_online_key_of_a_node_has_no_seat(four: list[Office]) -> None:
+def test_the_online_key_of_a_node_has_no_seat(four: list[MemberOffice]) -> None:
     me = four[0]
     online = open_key(me.home / "keys" / "online.pem")
     with pytest.raises(Refused) as refused:

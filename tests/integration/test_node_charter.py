@@ -87,18 +87,18 @@ async def test_statements_about_the_charter_need_no_approval_of_an_operator(tmp_
     body = reseated(founded.federation.body, [*founded.federation.body.members, newcomer.seat])
     prev = founded.federation.body.digest
     intent = Intent(first.id, prev, 1, 1, body.digest)
-    async with serving(*founded.homes), first.home.client() as door, second.home.client() as elsewhere:
+    async with serving(*founded.homes), first.home.client() as opened, second.home.client() as elsewhere:
         publishing = stranger.card[0]
-        assert await refused(door.submit([publishing])) == "PUBLISHING-CLOSED"
-        assert await refused(door.submit([newcomer.consenting(body).line])) == "PUBLISHING-CLOSED"
-        await first.say(first.drafting(body), bodies=[body], at=door)
+        assert await refused(opened.submit([publishing])) == "PUBLISHING-CLOSED"
+        assert await refused(opened.submit([newcomer.consenting(body).line])) == "PUBLISHING-CLOSED"
+        await first.say(first.drafting(body), bodies=[body], at=opened)
         assert await refused(elsewhere.submit([first.signing(intent).line])) == "NOT-HOME"
-        await first.say(first.signing(intent), at=door)
+        await first.say(first.signing(intent), at=opened)
         await until(lambda: _tally_has(second, body))
         await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), bodies=[body], at=elsewhere)
         await until(lambda: _consented(second, body))
-        assert await refused(door.submit([stranger.consenting(body).line])) == "PUBLISHING-CLOSED"
-        assert await refused(door.submit([first.drafting(body).line, publishing])) == "PUBLISHING-CLOSED"
+        assert await refused(opened.submit([stranger.consenting(body).line])) == "PUBLISHING-CLOSED"
+        assert await refused(opened.submit([first.drafting(body).line, publishing])) == "PUBLISHING-CLOSED"
 
 
 async def test_the_online_key_decides_nothing(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ async def test_operators_see_which_member_has_to_act(tmp_path: Path) -> None:
     first, second = (Person(home) for home in founded)
     newcomer = Person(make_home(tmp_path / "newcomer", 5))
     body = reseated(founded.federation.body, [*founded.federation.body.members, newcomer.seat])
-    async with serving(*founded.homes), first.home.client() as door:
-        await door.ask(newcomer.card)
+    async with serving(*founded.homes), first.home.client() as opened:
+        await opened.ask(newcomer.card)
         await first.say(first.drafting(body, "they are\nreliable"), bodies=[body])
         await until(lambda: _sees_draft(first))
         seen = (await first.status()).governance
@@ -138,7 +138,7 @@ async def test_operators_see_which_member_has_to_act(tmp_path: Path) -> None:
         assert (draft.intents, draft.quorum, draft.missing) == (0, 2, (newcomer.seat.name,))
         assert "inception" in draft.objection and seen.duties == ()
         assert [(member.name, member.epoch) for member in seen.members] == [(second.seat.name, None)]
-        await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), at=door)
+        await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), at=opened)
         await until(lambda: _is_asked(first))
 
 
@@ -155,15 +155,15 @@ async def test_an_operator_keeps_or_deletes_a_request(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, newcomer = Person(founded.homes[0]), Person(make_home(tmp_path / "newcomer", 5))
     home, pins = first.home.directory, tmp_path / "pins"
-    async with serving(first.home), first.home.client() as door:
-        await door.ask(newcomer.card)
-        assert await refused(door.decide_ask(newcomer.id, keep=False)) == "UNIMPLEMENTED"
+    async with serving(first.home), first.home.client() as opened:
+        await opened.ask(newcomer.card)
+        assert await refused(opened.decide_ask(newcomer.id, keep=False)) == "UNIMPLEMENTED"
 
         async def decide(verb: str, who: str, exits: int = 0) -> Document:
             return await asyncio.to_thread(Officer(home, pins).comity, "member", verb, who, "--dir", home, exits=exits)
 
         assert (await decide("keep", newcomer.id[:12])).items() >= {"id": newcomer.id, "kept": True}.items()
         assert (await decide("keep", "00000000", exits=5))["error"]["code"] == "NO-ASK"
-        assert [ask.member for ask in await door.asks()] == [newcomer.id]
+        assert [ask.member for ask in await opened.asks()] == [newcomer.id]
         assert (await decide("dismiss", newcomer.id[:12])).items() >= {"id": newcomer.id, "kept": False}.items()
-        assert await door.asks() == ()
+        assert await opened.asks() == ()

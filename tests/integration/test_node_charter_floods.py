@@ -41,9 +41,9 @@ async def test_copies_of_a_public_draft_stop_no_member(tmp_path: Path) -> None:
     async with serving(*founded.homes):
         await everybody[0].say(drafting, bodies=[body])
         for person in everybody:
-            async with person.home.client() as door:
+            async with person.home.client() as opened:
                 await until(partial(_has_draft, person, 1))
-                await pour(door, copies(drafting.line, 80))
+                await pour(opened, copies(drafting.line, 80))
         await decide(body, everybody)
         assert len({await digest_of(person, 1) for person in everybody}) == 1
 
@@ -57,8 +57,8 @@ async def test_copies_of_a_public_inception_stop_no_members_statements(tmp_path:
     first, second = everybody = people(founded)
     body = changed(founded.federation.body, 1)
     async with serving(*founded.homes), second.home.client() as home, first.home.client() as elsewhere:
-        for door in (home, elsewhere):
-            await pour(door, copies(second.home.card.inception_line, 256))
+        for opened in (home, elsewhere):
+            await pour(opened, copies(second.home.card.inception_line, 256))
         await second.say(second.drafting(body), bodies=[body], at=elsewhere)
         await second.say(second.drafting(body, "again"), bodies=[body], at=home)
         await decide(body, everybody)
@@ -79,8 +79,8 @@ async def test_a_member_that_signs_everything_it_can_stops_no_other(tmp_path: Pa
         for start in range(0, len(flood), 64):
             await liar.say(*flood[start : start + 64])
         for person in honest:
-            async with person.home.client() as door:
-                await pour(door, [entry.line for entry in flood[::29]])
+            async with person.home.client() as opened:
+                await pour(opened, [entry.line for entry in flood[::29]])
         await decide(bodies[1], honest)
         assert {await digest_of(person, 1) for person in honest} == {bodies[1].digest}
         status = await honest[0].status()

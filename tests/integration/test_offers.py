@@ -242,7 +242,7 @@ async def test_a_default_is_public_with_both_sides(lender: Lender) -> None:
         granted = await lender.approve(asked.digest)
         await borrower.submit(lender.home, borrower.accept(granted))
         await reaches(lender.home, asked, "accepted")
-        complaint = borrower.default(granted, "the door stayed shut")
+        complaint = borrower.default(granted, "no machine could be reached")
         await borrower.submit(lender.home, complaint)
         answer = (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1]
         assert (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1] == answer

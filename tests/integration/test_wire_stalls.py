@@ -30,9 +30,9 @@ ELSEWHERE = "127.0.9.1"
 
 @asynccontextmanager
 async def serving(allowance: Allowance, shares: PortShares | None = None) -> AsyncIterator[Address]:
-    door, watched = OpenAccess(SERVER), shares or PortShares(1_000)
-    server = make_server(door, NODE.services(), Throttle(allowance), admitted=watched.admitted)
-    port = server.add_secure_port("127.0.0.1:0", door.credentials())
+    rule, watched = OpenAccess(SERVER), shares or PortShares(1_000)
+    server = make_server(rule, NODE.services(), Throttle(allowance), admitted=watched.admitted)
+    port = server.add_secure_port("127.0.0.1:0", rule.credentials())
     await server.start()
     guard = ConnectionGuard({port: watched})
     guard.start()

@@ -38,7 +38,7 @@ def raw_key(who: Identity, name: str = "first") -> RawKey:
 
 
 @dataclass(frozen=True)
-class Story:
+class FloodedVotes:
     """All lines of one example: honest lines by the member that logs them, in order; the vote that is needed; and the
     flood.
     """
@@ -55,7 +55,7 @@ class Story:
 
 
 @cache
-def story() -> Story:
+def flooded() -> FloodedVotes:
     assembly = Assembly.of(4)
     first, second, third, hostile = assembly.seats
     body, rival = change(assembly.body, 1), change(assembly.body, 2)
@@ -75,7 +75,7 @@ def story() -> Story:
     for who in (first, second, third):
         said[who].append(assembly.ratify(who, body, 8))
     honest = {who: tuple(entry.line for entry in entries) for who, entries in said.items()}
-    return Story(assembly, body, honest, needed.line, tuple(_flood(assembly, hostile, [body, rival], said)))
+    return FloodedVotes(assembly, body, honest, needed.line, tuple(_flood(assembly, hostile, [body, rival], said)))
 
 
 def _flood(
@@ -93,7 +93,7 @@ def _flood(
     return [*lines, b"no statement at all", b"{}"]
 
 
-def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[bytes]]]:
+def grow(drawn: Random, told: FloodedVotes, me: Identity) -> list[tuple[Identity, list[bytes]]]:
     """The logs of all members, each cut into a few segments, which arrive in any order; segments of one log in their
     own order.
     """
@@ -117,7 +117,9 @@ def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[
     return [(who, queues[who].pop(0)) for who in order]
 
 
-async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple[Identity, list[bytes]]]) -> Bench:
+async def follows(
+    folder: Path, told: FloodedVotes, me: Identity, steps: Sequence[tuple[Identity, list[bytes]]]
+) -> Bench:
     bench = Bench(folder, told.assembly, me=me, nodes=True)
     for body in told.assembly.bodies.values():
         bench.store.put(Body.parse(body).digest, body)
@@ -135,7 +137,7 @@ async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple
 @settings(max_examples=4, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> None:
-    told = story()
+    told = flooded()
     small = {name: replace(getattr(inbox_module, name), statements=most) for name, most in SMALL.items()}
     with (
         TemporaryDirectory() as folder,
