@@ -133,7 +133,9 @@ async def test_every_sync_and_rename_follows_its_fault_point(tmp_path: Path) -> 
     missed = Counter(found for calls in trace.threads() for found in unaccounted(calls))
     made = Counter(call for calls in trace.threads() for call, _ in calls)
     print(*(f"{count:6d}  {call}" for call, count in (made + missed).items()), sep="\n")
-    assert {what for calls in trace.threads() for call, what in calls if call == "point"} <= ALL, "never killed there"
+    assert {what for calls in trace.threads() for call, what in calls if call == "point"} <= ALL, (
+        "no process was killed there"
+    )
     assert missed.pop(OPENED, 0) <= 13 * trace.programs
     assert not missed
     assert made["fsync"] > 50 and made["rename"] > 20 and made["link"] >= 1, "less was done than was to be watched"

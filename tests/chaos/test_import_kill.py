@@ -45,7 +45,7 @@ class Arriving:
         """Return once so many more bytes have arrived."""
         with self._more:
             wanted = self._came + count
-            assert self._more.wait_for(lambda: self._came >= wanted, PATIENCE), "nothing comes any more"
+            assert self._more.wait_for(lambda: self._came >= wanted, PATIENCE), "no further bytes arrive"
 
 
 def breaking_off(asked: Asked) -> Answer | None:

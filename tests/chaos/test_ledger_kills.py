@@ -137,7 +137,7 @@ class Victim:
         lost = [
             index for index, digest in self.entries.items() if index >= state.size or sha256(lines[index]) != digest
         ]
-        assert lost == [], "acknowledged entries are gone"
+        assert lost == [], "acknowledged entries are lost"
         for size, root in self.signed.items():
             assert size <= state.size and tree.root(size) == root, "a root was signed that is not the log's"
         if state.note is not None:

@@ -293,7 +293,7 @@ def test_a_fork_is_detected_in_one_round_and_proven_to_every_node(
         scene.noticed("log has shown two histories", origin=liar.log.origin)
         first, second = sorted(_rounds_to_detection(scene))
         assert first <= 2, "more than one round of gossip"
-        assert second <= first + 4, "told in more than the round after"
+        assert second <= first + 4, "detected later than in the next round"
         scene.publish()
         scene.go_on()
         frozen = [asyncio.run(shown_by(home, liar.log.origin)) for home in scene.homes]

@@ -37,4 +37,4 @@ async def test_a_killed_node_continues_the_import_where_it_was(tmp_path: Path) -
             await node.ready()
             assert await taken(url) == WEIGHTS
     (again,) = [asked for asked in hub.asked[killed:] if asked.cdn]
-    assert again.offset >= MIB, "what had come is not fetched again"
+    assert again.offset >= MIB, "received bytes are not fetched again"

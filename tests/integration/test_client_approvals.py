@@ -86,7 +86,7 @@ def test_one_of_two_is_refused_before_a_byte_and_two_of_two_at_two_nodes_are_pul
     approve(client, officers["Ben"], tmp_path)
     pulled = client.pull(NAME, to=tmp_path / "model", policy=policy)
     assert pulled.verdict.row("approvals").summary.startswith(f"2 of 2 required for {SCOPE}: Anna, Ben; until ")
-    assert (tmp_path / "model/.comity/objects" / sha256(WARD)).read_bytes() == WARD, "the conditions travel along"
+    assert (tmp_path / "model/.comity/objects" / sha256(WARD)).read_bytes() == WARD, "the conditions are in the pack"
     assert client.verify(tmp_path / "model", policy=policy).exit_status == 0, "offline, from the pack"
     with pytest.raises(SystemExit):
         main(["approvals", "ls", "--policy", str(tmp_path / "policy.toml"), "--at", "2026-12-24", "--json"])

@@ -88,7 +88,7 @@ def test_a_draft_gets_both_votes_and_becomes_the_charter(
         for machine in machines
         if governance.charter_state().current.epoch == 0
     ]
-    assert said == ["intent"] * 3 + ["ratified"] * 3, "who comes fourth finds a quorum that intends it"
+    assert said == ["intent"] * 3 + ["ratified"] * 3, "the fourth member finds a quorum that intends it"
     newest = governance.newest_federation()
     assert newest.body.digest == body.digest
     assert newest.certificates[1]

@@ -129,7 +129,7 @@ def test_a_namespace_is_bound_to_a_publisher_in_every_form(client: Client, publi
 def test_a_publisher_that_only_nodes_know_by_these_digits_is_asked_about(
     client: Client, published: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ends("trust", "bind", "swiss-ai", OWNER.id[:12], "--json") == 2, "there is no question with --json"
+    assert ends("trust", "bind", "swiss-ai", OWNER.id[:12], "--json") == 2, "no question is asked with --json"
     assert client.bindings().publishers == {}
     assert ends("trust", "bind", "swiss-ai", OWNER.id[:12], "--yes") == 0
     assert client.bindings().publishers == {"swiss-ai": OWNER.id}

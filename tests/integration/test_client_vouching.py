@@ -179,7 +179,7 @@ def test_rival_claimants_are_listed(
     rival = client.new_publisher("Rival", "SG", "node-sg.example/log")
     other = write(tmp_path / "other", {"README.md": b"# Better\n"})
     client.publish(other, NAME, publisher=rival, licence="MIT", nodes=["node-sg.example"])
-    assert run("show", NAME) == 0, "a later claim takes no name away"
+    assert run("show", NAME) == 0, "a later claim changes no name"
     client.bind("lab", publisher.id)
     capsys.readouterr()
     assert run("show", NAME) == 0

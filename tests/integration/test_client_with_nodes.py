@@ -234,7 +234,7 @@ def test_approvals_of_officers_are_mirrored_and_an_end_counts_at_the_node_that_i
         assert eventually(lambda: pull("two")) == 0
         asyncio.run(converged(running.founded.homes, running.founded.homes[1], least=logged.index + 1))
         running.nodes[1].kill()
-        assert eventually(lambda: pull("three")) == 0, "what the second node logged is mirrored"
+        assert eventually(lambda: pull("three")) == 0, "the entries of the second node are mirrored"
         approvals.end(subject, scope, since + 1, "a new version", by=officers[1], nodes=[running.founded.homes[0].name])
         eventually(refusal, lambda said: "its officer ended it" in said)
         approvals.approve(subject, terms, by=officers[2], nodes=[running.founded.homes[0].name])

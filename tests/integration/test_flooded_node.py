@@ -66,7 +66,7 @@ async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch
         assert sum(reads.values()) <= CALLS, "at most the step of each that was running"
         reads.clear()
         assert len(await client.resolve("flood/")) == NAMES + 1
-        assert len(reads) == NAMES, "a call that nobody gives up makes as many steps as there are names"
+        assert len(reads) == NAMES, "a call that is not cancelled makes as many steps as there are names"
 
 
 async def test_junk_in_a_mirrored_log_is_verified_once_and_stops_no_copy(

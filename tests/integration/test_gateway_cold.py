@@ -45,7 +45,7 @@ async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Pat
         digest, weights = weights_of(await both.publish(data, "tests/model@v1"))
         head = await http.head(FILE)
         assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
-        assert digest not in road.passed, "HEAD asks nobody"
+        assert digest not in road.passed, "HEAD asks no peer"
         assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE], "the rest cannot have come"
         road.opened.set()
         for path in data.iterdir():
@@ -168,7 +168,7 @@ async def test_if_all_peers_lie_no_wrong_byte_is_sent_or_kept(tmp_path: Path, ro
         reader = asyncio.create_task(taken(both.url + FILE))
         assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
         road.opened.set()
-        assert weights[: 2 * PIECE_SIZE].startswith(await reader), "cut off where it turned out wrong"
+        assert weights[: 2 * PIECE_SIZE].startswith(await reader), "cut off at the wrong piece"
         assert not both.blob(digest).exists()
         assert both.partial(digest).stat().st_size <= 2 * PIECE_SIZE
 
@@ -185,7 +185,7 @@ async def test_pieces_that_do_not_form_the_file_never_give_a_complete_answer(
         digest, _ = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
         road.liars = {both.full[0].name}
         monkeypatch.setattr(FileFetcher, "_records", others)
-        assert len(await taken(both.url + FILE)) <= 2 * PIECE_SIZE, "the last piece stays here"
+        assert len(await taken(both.url + FILE)) <= 2 * PIECE_SIZE, "the last piece is held back"
         assert not both.blob(digest).exists()
         assert not both.partial(digest).exists()
 
@@ -229,4 +229,4 @@ async def test_a_file_that_cannot_be_fetched_now_is_a_503_with_reason_and_retry_
             hasty.setattr(streams, "FIRST", 0.2)
             assert await refused() == (503, "ON-ITS-WAY")
         road.opened.set()
-        assert await taken(both.url + FILE) == weights, "the fetch has gone on"
+        assert await taken(both.url + FILE) == weights, "the fetch has continued"

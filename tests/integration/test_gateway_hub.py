@@ -190,7 +190,9 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
         assert "stranger" in warning and "claimed, not bound" in warning
         for revision in (f"sha256:{rival.artifact}", commit_id(rival.ingested.manifest)):
             exact = await http.get(f"/api/models/free/model/revision/{revision}")
-            assert exact.json()["sha"] == commit_id(rival.ingested.manifest), "what is exact depends on no claimant"
+            assert exact.json()["sha"] == commit_id(rival.ingested.manifest), (
+                "an exact reference depends on no claimant"
+            )
         listed = (await http.get("/api/models")).json()
         assert [item["id"] for item in listed] == ["free/model", "tests/model"]
 

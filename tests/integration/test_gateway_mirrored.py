@@ -155,9 +155,11 @@ async def test_a_node_keeps_serving_its_mirrored_bytes_though_another_observed_d
     assert served(true, lie).selected(commit) == true
     assert served(true, lie).notices(commit, true.observed.artifact)[0][0] == "upstream"
     chosen = served(replace(true, here=False), lie).selected(commit)
-    assert chosen == lie, "where it fetched none, what most members did"
+    assert chosen == lie, "if it fetched none, the artifact that most members fetched"
     equal = replace(lie, members=frozenset({sha256(b"SG")}))
-    assert served(replace(true, here=False), equal).selected(commit).observed == true.observed, "what was proven first"
+    assert served(replace(true, here=False), equal).selected(commit).observed == true.observed, (
+        "the artifact that was proven first"
+    )
     later = MirroredRepository(NAME, {commit: {true.observed.artifact: true}, "f" * 40: {other.artifact: equal}}, {})
     assert later.commit("main") == commit
 

@@ -160,7 +160,7 @@ async def test_a_repository_that_the_hub_does_not_give_to_all_is_refused(
         assert await said(f"/api/models/org/there/revision/{'7' * 40}") == (404, "RevisionNotFound")
         before = len(hub.asked)
         assert await said("/api/models/org/nothing") == (404, "RepoNotFound")
-        assert len(hub.asked) == before, "it was asked a moment ago"
+        assert len(hub.asked) == before, "the Hub was asked a moment ago"
     assert not fetched(hub)
 
 
@@ -210,7 +210,9 @@ async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_p
         path = f"/{NAME}/resolve/{later}/weights.bin"
         assert (await http.get(path)).content == WEIGHTS
         resumed = await http.get(path, headers={"Range": f"bytes={len(got)}-"})
-        assert (resumed.status_code, resumed.content) == (200, WEIGHTS), "who has a wrong beginning gets no end to it"
+        assert (resumed.status_code, resumed.content) == (200, WEIGHTS), (
+            "a reader with wrong bytes gets no further bytes"
+        )
 
 
 async def test_a_reader_with_wrong_bytes_gets_no_further_bytes_from_the_file_server(

@@ -438,7 +438,7 @@ def test_after_joining_the_pin_moves_where_certificates_lead_to_the_new_charter(
     ran = comity("join", "--node", machine.home)
     assert pinned_epoch(machine) == 1
     assert "pinned charter of epoch 1" in ran.out
-    assert "min_copies" in ran.out, "what changed is shown"
+    assert "min_copies" in ran.out, "the changes are shown"
     assert "trust pin" not in ran.err
     federation.federation = Client(Home(machine.root / "pins")).pins()[0].federation
     told = comity("join", "--node", machine.home, "--json").document

@@ -90,7 +90,7 @@ def test_an_observation_says_what_was_mirrored_and_what_matched(running: Importe
 def test_importing_again_fetches_nothing_and_logs_nothing(running: Importers, hub: HubLike) -> None:
     furnish(hub, "org/again", licence="Ask first, v2")
     first = running.mirror(hub, source="hf:org/again")
-    assert first.observed.conditions.licence == "Ask first, v2", "what the card claims is kept, whatever it is"
+    assert first.observed.conditions.licence == "Ask first, v2", "any licence that the card claims is kept"
     hub.asked.clear()
     again = running.mirror(hub, source="hf:org/again")
     assert (again.before, again.logged.index) == (True, first.logged.index)

@@ -86,7 +86,7 @@ async def test_a_file_gets_its_name_where_its_piece_records_are_kept_already(
     def watched(store: FolderStore, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         with contextlib.closing(sqlite3.connect(store.root.with_name("ledger.sqlite"))) as ledger:
             records = ledger.execute("SELECT blob FROM piece_records WHERE blob = ?", (bytes.fromhex(digest),))
-            assert records.fetchone(), "a node that dies now has a file and cannot tell its pieces"
+            assert records.fetchone(), "a node that is killed now has a file without its piece records"
         came.setdefault(store.root, []).append(digest)
         admit(store, path, digest, size, link=link)
 

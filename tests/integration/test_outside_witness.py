@@ -122,7 +122,7 @@ async def test_a_submission_continues_from_the_size_that_the_witness_names(home:
         lambda request: (500, b""),
         lambda request: (422, b""),
     ],
-    ids=["another's", "nonsense", "nothing", "ahead", "no size", "broken", "unprocessable"],
+    ids=["another's", "arbitrary bytes", "nothing", "ahead", "no size", "broken", "unprocessable"],
 )
 async def test_a_witness_that_does_not_sign_costs_the_log_nothing(
     home: NodeHome, answer: Callable[[AddCheckpoint], tuple[int, bytes]]

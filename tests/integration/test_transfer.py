@@ -97,7 +97,7 @@ async def test_a_lying_source_is_dropped_at_its_first_bad_piece_and_named(into: 
 
 async def test_one_bad_piece_among_good_ones_is_detected(into: Path) -> None:
     fetched = await fetch([Liar("liar", DATA, pieces=range(10, 40)), MemorySource("honest", DATA, pause=0.001)], into)
-    assert named(fetched.bytes_by_source)["liar"] >= PIECE_SIZE, "what it gave rightly counts"
+    assert named(fetched.bytes_by_source)["liar"] >= PIECE_SIZE, "its correct pieces count"
     assert named(fetched.dropped)["liar"].startswith("wrong bytes: piece ")
 
 
@@ -198,7 +198,7 @@ async def test_the_same_bad_piece_from_all_sources_makes_the_index_doubtful(into
         await fetch_file(want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, limits=QUICK)
     assert refusal.value.code == "PIECE-INDEX"
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.resumed >= 7 * PIECE_SIZE, "what was verified under the wrong index serves under the right one"
+    assert fetched.resumed >= 7 * PIECE_SIZE, "pieces verified under the wrong index are used under the right one"
 
 
 async def test_pieces_that_do_not_form_the_file_leave_nothing_and_name_their_sources(into: Path) -> None:
@@ -251,7 +251,7 @@ async def test_a_cancelled_transfer_continues_where_it_was(into: Path) -> None:
     first, second = MemorySource("a", DATA), MemorySource("a", DATA)
     await interrupted(first, into, len(DATA) // 2)
     fetched = await fetch([second], into)
-    assert first.served + second.served <= len(DATA) + 4 * PIECE_SIZE, "no more than what was in flight comes twice"
+    assert first.served + second.served <= len(DATA) + 4 * PIECE_SIZE, "only bytes in flight are fetched twice"
     assert fetched.resumed > 0
 
 

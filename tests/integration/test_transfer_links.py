@@ -86,7 +86,7 @@ def test_no_number_of_very_slow_sources_keeps_an_honest_one_out(tmp_path: Path, 
     want = WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE))
     fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
     assert named(fetched.bytes_by_source) == {"a": len(data)}
-    assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each drip delays it by less than one"
+    assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each slow source delays it by less than one"
 
 
 def ways_to_one_host(*ways: MemorySource) -> list[MemorySource]:

@@ -81,7 +81,9 @@ def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
     for number in range(4):
         assert queue.put(("log", "flooder"), f"flood {number}") is None
     assert queue.put(("log", "flooder"), "flood 4") == (("log", "flooder"), "flood 4")
-    assert queue.put(("log", "honest"), "honest") == (("log", "flooder"), "flood 3"), "the newest of who has most goes"
+    assert queue.put(("log", "honest"), "honest") == (("log", "flooder"), "flood 3"), (
+        "the newest item of the largest key is removed"
+    )
     assert queue.put(("other", "honest"), "other") is None, "another source is not concerned"
     assert queue.left_out == 2
 

@@ -160,7 +160,9 @@ def test_no_number_of_very_slow_sources_starves_a_good_one(good: str, drips: int
     world = World([MIB] * 20, kinds, dict.fromkeys(kinds, 1e7))
     world.run(most=STEPS)
     assert world.plan.finished
-    assert world.now < 3.0 * (drips + 10), "each drip delays it by the silence at most, on the clock of this world"
+    assert world.now < 3.0 * (drips + 10), (
+        "each slow source delays it by at most the silence timeout, in simulated time"
+    )
 
 
 @given(sources=st.lists(st.sampled_from(("liar", "absent")), min_size=1, max_size=6), lengths=lengths)

@@ -151,15 +151,15 @@ SAID = Observed(
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(_with("upstream.commit", "main"), id="a commit that is none"),
+        pytest.param(_with("upstream.commit", "main"), id="an invalid commit"),
         pytest.param(_with("upstream.repository", "../x"), id="a repository that is a path"),
         pytest.param(_with("upstream.endpoint", "https://user:secret@hub.example"), id="an endpoint with credentials"),
-        pytest.param(_with("upstream.endpoint", ""), id="fetched from nowhere"),
+        pytest.param(_with("upstream.endpoint", ""), id="fetched without an endpoint"),
         pytest.param(_with("upstream.requested", "2e" * 20), id="another commit asked for"),
         pytest.param(_with("obtained.how", "carried"), id="carried, and yet from an endpoint"),
         pytest.param(_with("obtained.ended", 0), id="an end before its beginning"),
         pytest.param(_with("matched.sha256", 3), id="more matches than files"),
-        pytest.param(_with("unchecked", ["commit", "commit"]), id="a word twice"),
+        pytest.param(_with("unchecked", ["commit", "commit"]), id="a repeated word"),
         pytest.param(_with("unchecked", ["upstream"]), id="fetched without asking"),
         pytest.param(_with("conditions.gated", "always"), id="an unknown gate"),
         pytest.param(lambda said: replace(said, by=seat("CH").inception.author), id="by an identity"),

@@ -133,7 +133,7 @@ class World:
         for home in self.homes:
             outsider.log_check(home.origin)
         lines = {item.index: sha256(item.line) for item in outsider.log_entries(first.origin, 0, 4096)}
-        assert {index: lines.get(index) for index in self.promised} == self.promised, "acknowledged entries are gone"
+        assert {index: lines.get(index) for index in self.promised} == self.promised, "acknowledged entries are lost"
         assert not outsider.misbehaviour()
         assert [state.misbehaviour for state in outsider.status()] == [0, 0]
         for home in self.homes:
@@ -154,7 +154,7 @@ def made(folder: Path, weights: int = WEIGHTS) -> Iterator[World]:
         yield world
         print(world.victims.histogram())
         print(f"{len(world.promised)} publications acknowledged, {sum(world.victims.killed.values())} deaths")
-        assert set(world.victims.hits()) - ALL == set(), "points that nobody is killed at"
+        assert set(world.victims.hits()) - ALL == set(), "points at which no process is killed"
     finally:
         world.close()
 

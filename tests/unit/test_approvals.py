@@ -66,7 +66,7 @@ def test_the_end_of_an_approval_reads_back() -> None:
         pytest.param({"body": {**BODY, "scope": "hospital-b\u0435rn"}}, id="a scope with a letter that looks alike"),
         pytest.param({"body": {**BODY, "from": "2026-11-18"}}, id="a day instead of a time"),
         pytest.param({"body": {**BODY, "until": TIMES["from"]}}, id="no time between its ends"),
-        pytest.param({"body": {**BODY, "unheard-of": 1}}, id="a rider"),
+        pytest.param({"body": {**BODY, "unheard-of": 1}}, id="an additional member"),
         pytest.param({"body": {name: value for name, value in BODY.items() if name != "time"}}, id="no time"),
         pytest.param({"objects": (TEXT,), "body": BODY}, id="a text without conditions"),
     ],
@@ -123,9 +123,11 @@ def test_conditions_have_no_more_than_a_name_and_a_text() -> None:
     [
         pytest.param({"by": Author("identity", BEN.id)}, id="under the name of another officer"),
         pytest.param({"by": Author("node", ANNA.id)}, id="of a node"),
-        pytest.param({"by": None}, id="of nobody"),
+        pytest.param({"by": None}, id="without an author"),
         pytest.param({"predicate": "approved"}, id="another predicate"),
-        pytest.param({"body": {**sign_approval_ended(ENDED, ANNA.signer).statement.body, "more": 1}}, id="a rider"),
+        pytest.param(
+            {"body": {**sign_approval_ended(ENDED, ANNA.signer).statement.body, "more": 1}}, id="an additional member"
+        ),
     ],
 )
 def test_an_invalid_end_of_an_approval_is_refused(change: dict[str, Any]) -> None:

@@ -206,7 +206,7 @@ IDENTITY = Author("identity", PROVER.record.node.id)
     "changed",
     [
         pytest.param(statement(ANSWER, predicate=AUDITED), id="another predicate"),
-        pytest.param(statement(ANSWER, by=None), id="of nobody"),
+        pytest.param(statement(ANSWER, by=None), id="without an author"),
         pytest.param(statement(ANSWER, by=IDENTITY), id="of an identity"),
         pytest.param(statement(ANSWER, subjects=(Subject("", NONCE), Subject("", PIECES))), id="two artifacts"),
         pytest.param(body(ANSWER, more=1), id="an unknown member"),
@@ -255,7 +255,7 @@ def test_an_answer_that_cannot_be_read_fails_the_audit_as_such() -> None:
     "changed",
     [
         pytest.param(statement(FAILURE, predicate=AUDIT_ANSWER), id="another predicate"),
-        pytest.param(statement(FAILURE, by=None), id="of nobody"),
+        pytest.param(statement(FAILURE, by=None), id="without an author"),
         pytest.param(statement(FAILURE, by=IDENTITY), id="of an identity"),
         pytest.param(body(FAILURE, more=1), id="an unknown member"),
         pytest.param(failed(more=1), id="an unknown member of the failure"),

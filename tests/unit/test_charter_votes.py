@@ -67,10 +67,10 @@ def test_m_of_k_sign_identical_bytes(signer: int) -> None:
         pytest.param({"round": True}, id="a round that is no number"),
         pytest.param({"epoch": 0}, id="epoch zero"),
         pytest.param({"unlock": 0}, id="unlock zero"),
-        pytest.param({"unlock": "1"}, id="unlock in words"),
+        pytest.param({"unlock": "1"}, id="unlock as text"),
         pytest.param({"last_ratified": {"round": 0, "body": H}}, id="ratified in round zero"),
         pytest.param({"last_ratified": {"round": 1}}, id="ratified no body"),
-        pytest.param({"last_ratified": {"round": 1, "body": H, "unless": 1}}, id="a rider"),
+        pytest.param({"last_ratified": {"round": 1, "body": H, "unless": 1}}, id="an additional member"),
         pytest.param({"prev": None}, id="no body before"),
         pytest.param({"body": "b"}, id="no digest"),
         pytest.param({"unless": "paid"}, id="a condition"),
@@ -98,7 +98,9 @@ def test_an_intent_leaves_nothing_out(missing: str) -> None:
         pytest.param(replace(RATIFY.statement(), subjects=(Subject("charter", H),)), id="another subject"),
         pytest.param(replace(RATIFY.statement(), subjects=(Subject("my charter", B),)), id="another name"),
         pytest.param(replace(RATIFY.statement(), objects=(SideObject(B, 1),)), id="a side object"),
-        pytest.param(replace(RATIFY.statement(), body={**RATIFY.statement().body, "unlock": None}), id="a rider"),
+        pytest.param(
+            replace(RATIFY.statement(), body={**RATIFY.statement().body, "unlock": None}), id="an additional member"
+        ),
     ],
 )
 def test_a_second_spelling_of_a_vote_is_refused(statement: Statement) -> None:

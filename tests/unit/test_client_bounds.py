@@ -39,7 +39,7 @@ class Client:
 
     def _turn(self) -> int:
         self.turns += 1
-        assert self.turns < ENDLESS, "it goes on and on"
+        assert self.turns < ENDLESS, "the answer does not end"
         return self.turns
 
     async def submit(self, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:

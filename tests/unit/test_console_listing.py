@@ -399,7 +399,7 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
         indexed.copies.add([ResultFact(known, "log member 1", AuditResult(MEMBERS[2].id, indexed.day, "passed", 1))], 7)
         assert await follow(index) == [known]
         indexed.day += FRESH_DAYS - 1
-        assert await follow(index) == [], "no date has changed anything yet"
+        assert await follow(index) == [], "no change of the date has an effect yet"
         indexed.day += 1
         assert await follow(index) == [known]
     indexed.copies.add([], 9)

@@ -79,7 +79,7 @@ def test_between_the_days_of_change_each_state_is_the_same() -> None:
             states.add(assess(copy(), results, day).state)
         assert len(states) == 1
         changed += due is not None and assess(copy(), results, due).state not in states
-    assert changed > 50, "many of these days bring a change"
+    assert changed > 50, "states change on many of these days"
 
 
 def test_the_next_change_is_after_today() -> None:
@@ -307,11 +307,11 @@ def test_a_basis_may_be_empty_and_as_long_as_its_limit() -> None:
     "change",
     [
         pytest.param({"predicate": "hold"}, id="another predicate"),
-        pytest.param({"by": None}, id="of nobody"),
+        pytest.param({"by": None}, id="without an author"),
         pytest.param({"by": Author("identity", A)}, id="of an identity"),
         pytest.param({"subjects": (Subject("", A), Subject("", B))}, id="of two artifacts"),
-        pytest.param({"body": {**said().body, "kept": 1}}, id="kept that is no truth"),
-        pytest.param({"body": {**said().body, "forced": None}}, id="forced that is no truth"),
+        pytest.param({"body": {**said().body, "kept": 1}}, id="kept that is no boolean"),
+        pytest.param({"body": {**said().body, "forced": None}}, id="forced that is no boolean"),
         pytest.param({"body": {**said().body, "hold": -1}}, id="an entry before the first"),
         pytest.param({"body": {**said().body, "more": 1}}, id="another member"),
     ],

@@ -56,7 +56,7 @@ def test_the_unit_waits_for_a_database_for_a_quarter_of_an_hour(unit: Path) -> N
     seconds = re.compile(r"(RestartSec|StartLimitBurst|StartLimitIntervalSec)=(\d+)")
     found = {match[1]: int(match[2]) for line in unit.read_text().splitlines() if (match := seconds.fullmatch(line))}
     assert found["RestartSec"] * found["StartLimitBurst"] >= 900
-    assert found["StartLimitIntervalSec"] > found["RestartSec"] * found["StartLimitBurst"], "else it never gives up"
+    assert found["StartLimitIntervalSec"] > found["RestartSec"] * found["StartLimitBurst"], "otherwise it never stops"
 
 
 def test_hadolint_has_no_finding_for_the_image() -> None:

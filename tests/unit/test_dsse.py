@@ -148,7 +148,7 @@ def test_a_key_signs_once() -> None:
         ),
         pytest.param(signature(sig=b64encode(bytes(63))), id="a signature of a length that no algorithm has"),
         pytest.param(signature(sig=b64encode(bytes(64)).rstrip("=")), id="base64 without its padding"),
-        pytest.param(SEALED.encode() + b"\0", id="a byte behind"),
+        pytest.param(SEALED.encode() + b"\0", id="an additional byte"),
         pytest.param(document(extra=1), id="an unknown member"),
         pytest.param(document(payload="QR=="), id="a second spelling of the payload"),
         pytest.param(document(payload=None), id="no payload"),

@@ -107,7 +107,7 @@ def test_a_member_may_run_several_nodes_or_none() -> None:
         pytest.param(first_epoch(certificate=lines_of(found(nodes(4)))), id="other consents"),
         pytest.param(first_epoch(certificate=[5]), id="a consent that is no text"),
         pytest.param(first_epoch(round=1), id="an unknown member of an epoch"),
-        pytest.param(listed(record=OUTSIDER.entry.line.decode()), id="a node of somebody who is not a member"),
+        pytest.param(listed(record=OUTSIDER.entry.line.decode()), id="a node of an identity without a seat"),
         pytest.param(
             listed(record=sign_node_record(NODES[0].record, [NODES[1].seat.signer], NODES[0].bound).line.decode()),
             id="a record by another member",

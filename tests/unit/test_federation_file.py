@@ -181,7 +181,7 @@ def test_members_of_the_document_may_come_in_any_order() -> None:
         pytest.param("MAX_LINES", 5, "0 to 5 items", id="lines"),
         pytest.param("MAX_NODES", 2, "more than 2 items", id="nodes"),
         pytest.param("MAX_NODE", 1000, "more than 1000 bytes", id="a node"),
-        pytest.param("MAX_KEPT", 12_000, "bytes together", id="what is kept"),
+        pytest.param("MAX_KEPT", 12_000, "bytes together", id="the kept bytes"),
     ],
 )
 def test_a_file_above_a_limit_is_refused(limit: str, value: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,9 @@ async def test_main_of_each_is_imported_and_a_failure_stops_no_other_and_shows()
     importer.gone, importer.renamed = {"org/gone"}, {"org/moved": "other/place"}
     found = followed(importer)
     await found.step()
-    assert importer.imported == ["org/one"], "what was renamed is not imported under a name that nobody gave"
+    assert importer.imported == ["org/one"], (
+        "a renamed repository is not imported under a name that is not in the settings"
+    )
     assert {(order.wanted.revision, order.max_bytes) for order in importer.orders} == {("main", 7)}
     assert [warning.partition(" ")[0] for warning in found.warnings()] == ["hf:org/gone", "hf:org/moved"]
     importer.gone, importer.renamed = set(), {}

@@ -242,7 +242,7 @@ def test_a_blob_that_loses_another_name_while_it_is_read_is_read_to_its_end(site
         name.unlink()
         got += b"".join(chunk for part in parts for chunk in chunks(part))
     assert got == data
-    assert site.hashed == {"piece": SIZE}, "what was sent before is verified again"
+    assert site.hashed == {"piece": SIZE}, "pieces that were sent before are verified again"
 
 
 @pytest.mark.parametrize("proven", [True, False])
@@ -345,7 +345,7 @@ def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
         with verified.blob(digest, another) as blob, pytest.raises(Unavailable) as refused:
             next(blob.parts(0, 1))
         assert refused.value.code == "BUSY"
-        assert left(verified.read(digest, 0, SIZE)) == (data, ""), "a thread of the gateway waits for nobody"
+        assert left(verified.read(digest, 0, SIZE)) == (data, ""), "no thread of the gateway waits"
         held.pop().close()  # type: ignore[attr-defined]  # a generator
         with verified.blob(digest, another) as blob:
             assert b"".join(chunks(next(blob.parts(0, 1)))) == data[:1]

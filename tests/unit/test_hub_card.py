@@ -54,7 +54,7 @@ def entry_of(path: str, data: bytes) -> FileEntry:
 def test_a_card_is_read_from_a_stored_file_with_its_hash(tmp_path: Path) -> None:
     store, entry = FolderStore(tmp_path), entry_of("README.md", CARD)
     manifest = Manifest.of([entry, entry_of("model.safetensors", b"weights")])
-    assert read_card(manifest, store) == Card("", "", ("safetensors",)), "it is not here"
+    assert read_card(manifest, store) == Card("", "", ("safetensors",)), "the file is missing"
     store.put(entry.sha256, CARD)
     assert read_card(manifest, store) == Card(
         "fill-mask", "transformers", ("transformers", "safetensors", "bert", "de")

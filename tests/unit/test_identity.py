@@ -60,7 +60,7 @@ def test_an_inception_is_about_the_record_in_it() -> None:
     "change",
     [
         pytest.param({"predicate": "vouched"}, id="another predicate"),
-        pytest.param({"body": {"record": RECORD.to_json(), "more": 1}}, id="a rider"),
+        pytest.param({"body": {"record": RECORD.to_json(), "more": 1}}, id="an additional member"),
         pytest.param({"body": {}}, id="no record"),
         pytest.param({"subjects": (Subject("", RECORD.id), Subject("", A.public.id))}, id="two subjects"),
     ],

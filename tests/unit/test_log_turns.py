@@ -50,7 +50,9 @@ def test_a_slow_member_gives_way_to_an_untried_one_and_then_to_a_faster_one() ->
     assert not ended(turns, B, TURN_SECONDS - 1)
     assert ended(turns, B, TURN_SECONDS) and told == ["ended"]
     turns.finish(slow, TURN_SECONDS)
-    assert turns.begin(LOG, A, TURN_SECONDS + 1) is None, "who was put off rests, so that the other one gets in"
+    assert turns.begin(LOG, A, TURN_SECONDS + 1) is None, (
+        "an interrupted member pauses, so that the other one has a turn"
+    )
     quick = turns.begin(LOG, B, TURN_SECONDS + 1)
     assert quick is not None
     quick.received = 1_000_000

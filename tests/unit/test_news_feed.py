@@ -226,7 +226,7 @@ async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_assigned_t
             found.extend((await next_news(pages)).logs)
         assert not any(item.cosignatures for item in found)
         lacking = await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 5, ()))
-        assert lacking is not None and lacking.cosignatures == (first,), "whoever asks gets them"
+        assert lacking is not None and lacking.cosignatures == (first,), "every caller gets them"
         UNTOLD.clear()
         vars(feed)["look_again"]()
         page = await next_news(pages)

@@ -196,7 +196,7 @@ def test_a_submission_of_anothers_lines_does_not_end_the_others_upload() -> None
     pending.put(copied)
     for number in range(1, MAX_PER_CALLER + 1):
         pending.put(submission(number, caller="copies"))
-    assert len(pending) == MAX_PER_CALLER + 1, "its own one was dropped, and only that"
+    assert len(pending) == MAX_PER_CALLER + 1, "its own submission was dropped, and no other"
     assert waits(pending, of_owner)
     pending.put(copied)
     pending.done(of_owner.id)

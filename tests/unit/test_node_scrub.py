@@ -124,7 +124,7 @@ def test_a_clock_that_was_ahead_stops_no_scrub_and_falsifies_no_age(parts: Parts
     rot(parts, digest)
     parts.now = right
     scrub = parts.scrub()
-    assert (scrub.age(), scrub.status().whole) == (0, None), "nobody knows when that pass began"
+    assert (scrub.age(), scrub.status().whole) == (0, None), "the start of that pass is unknown"
     scrub.read(10 * MIB)
     parts.now += PASS_SECONDS
     assert scrub.age() == PASS_SECONDS

@@ -402,7 +402,9 @@ def of_many(count: int) -> str:
         pytest.param(table(2, of='["Anna", "lead"]', roles='lead = ["Anna"]'), "must be 1 to 1", id="one for two"),
         pytest.param(table(1, of='["Dora"]'), "'Dora' is neither", id="an unknown name"),
         pytest.param(table(1, of='["Anna", "Anna"]'), "names somebody twice", id="a name twice"),
-        pytest.param(table(1, roles='x = ["Dora"]'), "role 'x' must be a list of names", id="a role of nobody known"),
+        pytest.param(
+            table(1, roles='x = ["Dora"]'), "role 'x' must be a list of names", id="a role of unknown officers"
+        ),
         pytest.param(table(1, roles='Anna = ["Ben"]'), "'Anna' is an officer and a role", id="a role like a person"),
         pytest.param(table(1, scope='"a b"'), "is not a scope", id="no scope"),
         pytest.param(table(1, max_days="-1"), "'max_days' must be", id="negative days"),
@@ -411,7 +413,7 @@ def of_many(count: int) -> str:
         pytest.param(table(1).replace(BEN.id, "51aa"), "'officers'", id="no id"),
         pytest.param(table(1).replace(f'"{BEN.id}"', "5"), "'officers'", id="an id that is no text"),
         pytest.param(table(1, max_days="36501"), "'max_days' must be", id="more days than a century has"),
-        pytest.param(table(1, roles="x = []"), "role 'x' must be a list of names", id="a role of nobody"),
+        pytest.param(table(1, roles="x = []"), "role 'x' must be a list of names", id="a role without officers"),
         pytest.param(table(1, roles='x = "Anna"'), "role 'x' must be a list of names", id="a role that is no list"),
         pytest.param(table(1, roles="x = 5"), "role 'x' must be a list of names", id="a role that is a number"),
         pytest.param(table(1, roles="x = { Anna = 1 }"), "role 'x' must be a list", id="a role that is a table"),
@@ -426,7 +428,7 @@ def of_many(count: int) -> str:
         pytest.param(table(1, roles='" x" = ["Anna"]'), "1 to 64 printable", id="a role with a space before it"),
         pytest.param(named("x" * 65), "1 to 64 printable", id="a long name"),
         pytest.param(named(""), "1 to 64 printable", id="an empty name"),
-        pytest.param(named("Ben "), "1 to 64 printable", id="a name with a space behind it"),
+        pytest.param(named("Ben "), "1 to 64 printable", id="a name with a trailing space"),
         pytest.param(named("B\\u0007n"), "1 to 64 printable", id="a name that cannot be printed"),
         pytest.param(of_many(65), "must name 1 to 64 people", id="too many people"),
         pytest.param(of_many(0), "must name 1 to 64 people", id="no people"),

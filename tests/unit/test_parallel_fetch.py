@@ -82,9 +82,9 @@ async def test_a_connection_that_fails_is_not_used_again() -> None:
 @pytest.mark.parametrize(
     ("first", "other", "raised"),
     [
-        pytest.param(Unavailable("gone"), None, Unavailable, id="the first connection is gone"),
-        pytest.param(None, Untrusted("not the requested object"), Untrusted, id="another one lies"),
-        pytest.param(None, Malformed("not a message"), Malformed, id="another one talks nonsense"),
+        pytest.param(Unavailable("gone"), None, Unavailable, id="the first connection fails"),
+        pytest.param(None, Untrusted("not the requested object"), Untrusted, id="another one sends wrong data"),
+        pytest.param(None, Malformed("not a message"), Malformed, id="another one sends malformed data"),
     ],
 )
 async def test_a_failure_of_the_first_connection_and_wrong_data_of_any_are_raised(

@@ -132,38 +132,38 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("[publishers]\naccept = 'me'", id="accept that is no list"),
         pytest.param("[publishers]\naccept = [5]", id="a publisher that is no text"),
         pytest.param("[publishers]\naccept = ['Swiss AI']", id="a publisher that is no id"),
-        pytest.param("[publishers]\nnames = { 'a b' = '" + SWISS_AI + "' }", id="a name that is none"),
+        pytest.param("[publishers]\nnames = { 'a b' = '" + SWISS_AI + "' }", id="an invalid name"),
         pytest.param("[publishers]\nnames = { a = 5 }", id="a binding that is no id"),
         pytest.param("[cosigners]\nat_least = -1", id="a negative count"),
         pytest.param("[cosigners]\nat_least = true", id="a count that is no number"),
-        pytest.param("[cosigners]\nat_least = 2.5", id="half a cosigner"),
+        pytest.param("[cosigners]\nat_least = 2.5", id="a fraction of a cosigner"),
         pytest.param("[cosigners]\njurisdictions = -1", id="negative jurisdictions"),
         pytest.param("[cosigners]\noutside = ['Switzerland']", id="no jurisdiction"),
-        pytest.param("[cosigners]\npost_quantum = 1", id="a switch that is no truth"),
-        pytest.param("[time]\nas_of = 2026-11-24T00:00:00", id="a moment without offset"),
+        pytest.param("[cosigners]\npost_quantum = 1", id="a switch that is no boolean"),
+        pytest.param("[time]\nas_of = 2026-11-24T00:00:00", id="a time without offset"),
         pytest.param("[time]\nas_of = 2026-11-24", id="a day"),
-        pytest.param("[time]\nas_of = '2026-11-24T00:00:00Z'", id="a moment in quotes"),
+        pytest.param("[time]\nas_of = '2026-11-24T00:00:00Z'", id="a time in quotes"),
         pytest.param("[time]\nas_of = 2026-11-24T00:00:00Z\nmax_age_days = -1", id="a negative age"),
-        pytest.param("[time]\nmax_age_days = 7", id="an age without a moment"),
+        pytest.param("[time]\nmax_age_days = 7", id="an age without a time"),
         pytest.param("[rows]\nrequire = ['policy']", id="the policy row requires itself"),
         pytest.param("[rows]\nrequire = ['disputes and advisories']", id="a row that cannot pass"),
         pytest.param("[rows]\nrequire = ['artifact', 'licence']", id="a licence row without licences"),
-        pytest.param("[rows]\nrequire = ['artifact', 'time']", id="a time row without a moment"),
+        pytest.param("[rows]\nrequire = ['artifact', 'time']", id="a time row without a time"),
         pytest.param("[rows]\nrequire = ['artifact', 'documents']", id="a documents row without documents"),
-        pytest.param("[safety]\nallow = ['pickel']", id="a kind that is none"),
-        pytest.param("[safety]\nallow = ['sha256:12']", id="half a digest"),
-        pytest.param("[safety]\nalow = ['pickle']", id="a safety key that is none"),
-        pytest.param("[documents]\nrequire = ['diploma']", id="a document that is none"),
+        pytest.param("[safety]\nallow = ['pickel']", id="an unknown kind"),
+        pytest.param("[safety]\nallow = ['sha256:12']", id="a truncated digest"),
+        pytest.param("[safety]\nalow = ['pickle']", id="an unknown safety key"),
+        pytest.param("[documents]\nrequire = ['diploma']", id="an unknown document"),
         pytest.param("[licences]\naccept = [5]", id="a licence that is no text"),
-        pytest.param("[licences]\naccepts = []", id="a licence key that is none"),
-        pytest.param("[lineage]\nparents = true", id="a lineage key that is none"),
-        pytest.param("[documents]\nrequired = []", id="a documents key that is none"),
-        pytest.param("[model_signing]\nkey = []", id="a signing key that is none"),
+        pytest.param("[licences]\naccepts = []", id="an unknown licence key"),
+        pytest.param("[lineage]\nparents = true", id="an unknown lineage key"),
+        pytest.param("[documents]\nrequired = []", id="an unknown documents key"),
+        pytest.param("[model_signing]\nkey = []", id="an unknown signing key"),
         pytest.param(
             "[model_signing]\nsigstore_root = 'federation.json'\nidentity = [{ identity = 'a', issuer = 'b', x = 1 }]",
-            id="an identity key that is none",
+            id="an unknown identity key",
         ),
-        pytest.param("[upstream]\ncorroborate = 1", id="an upstream key that is none"),
+        pytest.param("[upstream]\ncorroborate = 1", id="an unknown upstream key"),
         pytest.param("[upstream]\ncorroborated = 2\n[rows]\nrequire = ['bytes']", id="corroborated, and no artifact"),
         pytest.param("a = [", id="no TOML"),
         pytest.param("a = " + "9" * 5000, id="a number beyond the library's limit"),
@@ -361,7 +361,7 @@ def test_the_line_of_a_value_is_behind_its_key_and_in_its_table() -> None:
     lines = PolicyLines('y = ["v"]\n[b]\ny = ["v"]\nx = [\n  "u",\n  "v",\n]\n[c]\nx = ["w"]\n')
     assert lines.find("b", "x", "v") == 6
     assert lines.find("b", "x", "u") == 5
-    assert lines.find("b", "x", "w") == 4, "it is not there: the line of the key"
+    assert lines.find("b", "x", "w") == 4, "the value is missing: the line of the key"
     assert lines.find("", "y", "v") == 1
     assert lines.find("", "y", "u") == 1
     assert lines.find("c", "x", "w") == 9
@@ -404,9 +404,9 @@ def test_the_required_cosigners_are_written_out() -> None:
         assert f"{wanted} are required, and the pinned charters have at most 2 in 2" in refused.value.why
         assert refused.value.hint.startswith(hint)
     unpinned = "[cosigners]\nat_least = 99\n"
-    assert parse(unpinned).cosigners.at_least == 99, "without a pinned charter nobody can tell"
+    assert parse(unpinned).cosigners.at_least == 99, "without a pinned charter the answer is unknown"
     kept = '[[pin]]\nfile = "federation.json"\n[cosigners]\nat_least = 9\n[rows]\nrequire = ["signatures"]\n'
-    assert pinning(kept).cosigners.at_least == 9, "nobody requires the row"
+    assert pinning(kept).cosigners.at_least == 9, "the row is not required"
 
 
 def test_rows_that_cannot_pass_are_reported_with_the_reason() -> None:

@@ -110,7 +110,7 @@ def test_a_parent_may_be_known_by_name_only() -> None:
         pytest.param(said(manifest={"digest": MANIFEST.digest}), id="a manifest without size"),
         pytest.param(said(licence={"spdx": "", "text": None}), id="no licence"),
         pytest.param(said(licence={"spdx": "MIT\n  PASS  everything", "text": None}), id="a licence of two lines"),
-        pytest.param(said(licence={"spdx": "MIT"}), id="a licence that does not say whether its text is there"),
+        pytest.param(said(licence={"spdx": "MIT"}), id="a licence without the member for its text"),
         pytest.param(said(lineage=[PARENT] * (MAX_PARENTS + 1)), id="too many parents"),
         pytest.param(said(lineage=[{**PARENT, "relation": "cousin"}]), id="an unknown relation"),
         pytest.param(said(lineage=[{**PARENT, "digest": ""}]), id="an empty digest of a parent"),

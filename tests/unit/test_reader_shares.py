@@ -209,7 +209,7 @@ async def test_a_piece_index_is_read_once_for_all_its_files_and_few_are_kept(
     assert len(read) == 1
     for index in (b"two", b"three", b"one"):
         await fetch._layout(published_with(index), every[0])
-    assert len(read) == 4, "the one that was not used for longest had given way"
+    assert len(read) == 4, "the least recently used one was dropped"
     with pytest.raises(NotFound):
         await fetch._layout(published_with(b"one"), FileEntry("other", 5, sha256(b"other")))
     await fetch.close()
@@ -248,7 +248,7 @@ async def test_revisions_of_one_block_leave_slots_for_another_block() -> None:
     other = as_block("198.51.100.0/24", partial(imports.pin, "org/model", "honest"))
     await settle()
     assert importer.pinned == ["r0", "honest"]
-    assert sum(task.done() for task in greedy) == 10, "the slot was free, so nobody lost anything"
+    assert sum(task.done() for task in greedy) == 10, "the slot was free, so no holder lost one"
     await stop(other, *greedy)
     await imports.close()
 

@@ -36,7 +36,9 @@ BARE, EXACT = "swiss-ai/tiny", "swiss-ai/tiny@v1"
         pytest.param(EXACT, [candidate("v1", A, 3, withdrawn=True)], OURS, A, id="exact is had although withdrawn"),
         pytest.param(EXACT, [V1, candidate("v1", B, 1, by=RIVAL)], OURS, A, id="the binding decides between claimants"),
         pytest.param(EXACT, [V1, candidate("v1", B, 1, by=RIVAL)], RIVAL, B, id="for the rival as well"),
-        pytest.param(BARE, [V1, candidate("v9", B, None)], OURS, A, id="what is not in the home log is not newest"),
+        pytest.param(
+            BARE, [V1, candidate("v9", B, None)], OURS, A, id="versions outside of the home log are not newest"
+        ),
         pytest.param(BARE, [candidate("v1", A, None)], OURS, A, id="one version needs no order"),
         pytest.param(
             BARE, [candidate("v9", A, None), candidate("v10", B, None)], OURS, B, id="without a home log by name"

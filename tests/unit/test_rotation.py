@@ -196,7 +196,7 @@ def test_a_malformed_rotation_is_refused(change: dict[str, Any]) -> None:
         pytest.param({"predicate": "rotates"}, id="another predicate"),
         pytest.param({"subjects": (Subject("", SECOND.state.digest),)}, id="another subject"),
         pytest.param({"subjects": (Subject("", FIRST.state.identity),) * 2}, id="two subjects"),
-        pytest.param({"body": {**ENTRY.statement.body, "note": ""}}, id="a rider"),
+        pytest.param({"body": {**ENTRY.statement.body, "note": ""}}, id="an additional member"),
         pytest.param({"body": {**ENTRY.statement.body, "used": []}}, id="no recovery key"),
         pytest.param({"body": {**ENTRY.statement.body, "threshold": 1}}, id="a threshold that is not more than half"),
         pytest.param({"body": {**ENTRY.statement.body, "keys": [], "threshold": 1}}, id="no keys"),

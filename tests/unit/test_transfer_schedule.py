@@ -54,7 +54,7 @@ def deliver(plan: Schedule, request: RangeRequest, now: float) -> None:
 def test_an_unknown_source_is_asked_for_one_piece_first() -> None:
     [first, second] = schedule(10, a=None).assign(0.0)
     assert (first.first, first.stop) == (0, 1)
-    assert (second.first, second.stop) == (1, 2), "its last piece is under way: the next request follows at once"
+    assert (second.first, second.stop) == (1, 2), "its last piece is in flight: the next request follows immediately"
 
 
 def test_a_known_source_is_asked_for_some_seconds_at_its_rate() -> None:
@@ -288,7 +288,7 @@ def test_a_source_that_holds_back_the_last_bytes_does_not_keep_the_piece() -> No
     plan = schedule(1, a=FAST, b=FAST)
     [a] = plan.assign(0.0)
     a.received = MIB - 600
-    assert plan.assign(1.0) == [], "it is expected at once"
+    assert plan.assign(1.0) == [], "it is expected immediately"
     a.received += 2
     [b] = plan.assign(3.0)
     assert plan.holders(0) == (a, b)
@@ -710,7 +710,7 @@ def test_a_displaced_source_pauses_for_two_timeouts() -> None:
         assert plan.assign(now) == []
         assert slow.active != displaced
     assert plan._sources[key("slow")].backoff_until == 9.0
-    assert plan._sources[key("slow")].rate == UNPROVEN_RATE, "what is not verified never raises it"
+    assert plan._sources[key("slow")].rate == UNPROVEN_RATE, "unverified bytes never raise it"
 
 
 @pytest.mark.parametrize(

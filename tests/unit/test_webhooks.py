@@ -262,7 +262,7 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
         for number in range(2):
             ledger.tables.logs.append(log.vkey, [publisher.publish(f"a/b@v{number}", Release(b"%d\n" % number))])
             await node.collect()
-        assert queue.waiting() == {"ops": 1}, "what was there at the first look is history"
+        assert queue.waiting() == {"ops": 1}, "statements from before the first look cause no events"
     finally:
         node.close()
         pools.close()
@@ -370,7 +370,7 @@ def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: P
     damaged = b"\0" * 100 + file.read_bytes()[100:]
     file.write_bytes(damaged)
     queue = EventQueue(tmp_path)
-    assert queue.position() is None, "it begins with what comes next"
+    assert queue.position() is None, "it begins with the next statement"
     assert file.with_name("webhooks.sqlite.damaged").read_bytes() == damaged
 
 
