@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """ASGI servers for the gateway, in a loop of ours: what a request and a byte cost each of them, plain and over TLS.
 
-Two shared cores tell little about requests a second; the server's own CPU time tells what a request takes, also
-beside other work. Answers are the gateway's: a small JSON document, and a long body in parts of 256 KiB. Needs
+On two shared cores the number of requests a second says little. The server's own CPU time says what a request costs,
+with any other load on the machine. Answers are the gateway's: a small JSON document, and a long body in parts of
+256 KiB. Needs
 `pip install uvicorn hypercorn granian httptools`.
 """
 

@@ -2,7 +2,7 @@
 
     python bench/gateway.py [--rounds 5] [--mib 1024]
 
-    whole           curl, the file from its first byte to its last, to nowhere
+    whole           curl, the file from its first byte to its last; the bytes are discarded
     ranges          one connection, 4 MiB at a time, from the end of the file to its beginning
     four at once    four curls, a quarter of the bytes each
     unproven        whole, after the file's times have changed: the gateway hashes each piece before it leaves

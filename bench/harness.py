@@ -73,8 +73,6 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each peer in each round: A B C A B C …, after one round that is not counted. The writes of each peer
     are synced before the next one starts, so that no peer waits for another's writes.
-
-    What a peer left unwritten is on the disk before the next one starts: nobody pays for another's writes.
     """
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for counted in (False, *([True] * rounds)):

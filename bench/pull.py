@@ -2,7 +2,7 @@
 
     python bench/pull.py [--rounds 5] [--mib 1024] [--only PEER]…
 
-    curl | sha256sum    from nginx over TLS; the hash is printed, the bytes go nowhere
+    curl | sha256sum    from nginx over TLS; the hash is printed, the bytes are discarded
     curl to disk, sha   the same to a file, then sha256sum of the file
     …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
     least work          two threads that receive, hash and write, and compare nothing (least_work.py); no sync

@@ -6,7 +6,7 @@
 A federation of three. One node's home is filled through the library: `published` statements in its own log, claims of a
 copy of each artifact by each of the three nodes (or fewer) in that node's log, as many in one line as nodes claim by
 default, and the manifests and piece indexes. The intake of the library verifies each line. Then the node runs as a
-process with its gateway; the two others do not run. `FOLDER` keeps the homes, and a later run goes on with them: so a
+process with its gateway; the two others do not run. `FOLDER` keeps the homes, and a later run continues with them: so a
 large one is filled (`--only grow`), run for the first time (`--only first`) and measured (`--only measure`) one by one.
 After a first run, in which it reads all of this for the first time, the node is started again and measured:
 
@@ -139,7 +139,7 @@ def homes_in(folder: Path) -> tuple[NodeHome, ...]:
 
 
 def client_of(home: NodeHome) -> NodeClient:
-    """As anybody, at the port at which it listens now."""
+    """A client at the open port at which the node listens now."""
     return NodeClient.connect(Address.parse(home.config().listen.open), CertificatePin.of(home.record.tls))
 
 

@@ -94,9 +94,6 @@ class Attacker:
     """One attack. `attack` returns when it is done; an attack that holds resources calls `Target.hold` first. `lines`
     are the lines of the table of known attacks that it covers (`own` if none); `dear` marks attacks that take more than
     a few seconds.
-
-    `lines` are those of the table of known attacks that it is (`own` where it is in none); `dear` marks what costs more
-    than a few seconds.
     """
 
     name: str

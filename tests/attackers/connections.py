@@ -59,8 +59,6 @@ def brief_connections(host: str, port: int, count: int, *, threads: int = 8) -> 
 def silent(host: str, port: int, count: int, *, begun: bool = False, source: str = "") -> Iterator[list[socket.socket]]:
     """Hold `count` open connections that send nothing, or, with `begun`, half of a ClientHello. `source` is the address
     to connect from: on loopback, each 127.x.y.z can be used.
-
-    `source` is the address to connect from: on loopback, every 127.x.y.z is one's own.
     """
     hello = client_hello() if begun else b""
     held = []

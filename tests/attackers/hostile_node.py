@@ -1,4 +1,4 @@
-"""The node of a hostile member: it answers with bytes built here, from a log that it writes as it likes.
+"""The node of a hostile member: it answers with bytes built here, from a log with arbitrary lines.
 
 Based on `support.lying_node`, which uses gRPC as a transport only. The hostile node has all keys of its member.
 """

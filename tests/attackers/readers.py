@@ -1,6 +1,4 @@
-"""Attacks by too many requests: floods of calls at the ports, and requests at the gateway whose answers
-nobody needs.
-"""
+"""Attacks by too many requests: floods of calls at the ports, and of requests at the gateway."""
 
 from __future__ import annotations
 

@@ -36,9 +36,6 @@ def padded(line: bytes, number: int, *, wide: bool = False) -> bytes:
     """The same statement in another envelope, with signatures of keys that do not exist: in turn as many as an earlier
     version read (32), and as many as are read now (14), each as long as an Ed25519 signature; `wide` ones fill the
     line.
-
-    By turns as many as were once read (32), and as many as are read now (14), each as long as an Ed25519 signature is;
-    `wide` ones fill the line.
     """
     envelope: dict[str, Any] = json.loads(line)
     room = (14 if number % 2 else 28) - len(envelope["signatures"])

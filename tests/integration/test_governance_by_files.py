@@ -345,7 +345,7 @@ def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path
         prepare_rotation(me.charter_state(), me.home, SeatShape(), public).begin().ceremony.encode("new-keys.json")
     )
     for safe in safes:
-        shown = plan_carried(carried)  # a machine in a safe room, with nothing but this key
+        shown = plan_carried(carried)  # an offline machine, with this key only
         assert shown.title == "NEW KEYS: Institute KE (KE) changes its keys, for the first time"
         carried = sign_plan(shown, open_key(safe)).ceremony.encode()
     rotated = plan_carried(carried, me.charter_state())

@@ -21,7 +21,7 @@ APART = frozenset(
     }
 )
 """Attackers that run alone: no node mirrors the log beyond them, so other attacks in the same log would reach
-nobody.
+no node.
 """
 
 LIES: tuple[tuple[str, ...], ...] = (

@@ -177,8 +177,8 @@ def test_a_tally_takes_any_statements(
 @given(st.sampled_from([4, 5, 7, 10]), st.data())
 @settings(max_examples=examples(25), deadline=None)
 def test_honest_members_decide_though_some_are_silent_and_lines_are_late(count: int, data: st.DataObject) -> None:
-    """Members whose draft lost a split give way when the tool tells them to; then one body is decided, in few
-    rounds.
+    """Members whose draft lost a split support the other draft when the tool tells them to; then one body is decided,
+    in few rounds.
     """
     people = PEOPLE[:count]
     start = founded(people)

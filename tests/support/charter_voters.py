@@ -97,9 +97,6 @@ class Parliament:
         """Whether honest members that receive one another's lines decide; lying members stay silent. People approve the
         leading draft, and declare that they do not wait for silent members where all wait. Members that were
         partitioned catch up round by round, with at most two votes in each.
-
-        People approve what leads, and say that the silent are not waited for where everybody waits. Who was away
-        catches up round by round, with at most two readings in each.
         """
         voters, waited = self.honest, False
         for _ in range(12 + 3 * max(voter.votes.round for voter in voters)):

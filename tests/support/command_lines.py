@@ -41,8 +41,6 @@ def advised(hint: str) -> Iterator[list[str]]:
 def parse(arguments: list[str]) -> None:
     """Have Click parse `arguments`, and run nothing. Raises click.UsageError for what it would refuse. Files need not
     exist: the caller replaces `click.Path`.
-
-    Files need not exist: the caller stands in for `click.Path`.
     """
     command: click.Command = root
     context: click.Context | None = None

@@ -298,9 +298,6 @@ async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int
     """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them. A
     node that was just started may not listen yet; this is waited for, too. A connection is kept while it works, since a
     new one costs more than the question.
-
-    A node that was just started may not listen yet, which is waited for like a checkpoint. A connection is kept while
-    it works: a new one costs more than what is asked on it.
     """
     others = [home for home in homes if home is not origin]
     seen: list[SignedNote] = []

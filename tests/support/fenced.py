@@ -16,8 +16,6 @@ _BLOCK = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 class Block:
     """The `number`-th block of commands of a page, from 1. In a transcript, commands begin with `$ ` and the other
     lines are their output. Otherwise every line is a command.
-
-    In a transcript, commands begin with `$ ` and the other lines are what they print. Else every line is a command.
     """
 
     page: str

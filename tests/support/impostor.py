@@ -91,8 +91,6 @@ class Shown:
 async def impostor(founded: Founded, home: NodeHome, news: NewsReads | None = None) -> AsyncIterator[Shown]:
     """Serve the given `Shown` and `news` at the mutual port of `home`, one of `founded`. Without news it is a node of
     an older version.
-
-    Without news it is a node of an older version.
     """
     keys = NodeKeys.load(home.config().keys, home.record)
     shown = Shown(keys, [home.card.inception_line, home.card.record_line])

@@ -22,7 +22,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Publisher:
-    """Somebody with a key."""
+    """A publisher with its key."""
 
     signer: HybridSigner
     inception: Inception

@@ -137,8 +137,6 @@ class RawLog:
 def statement(key: Ed25519PrivateKey, about: bytes, *, objects: Mapping[bytes, int] | None = None) -> bytes:
     """A DSSE line like a statement of a node, about `about`, which names side objects as (digest, size). It is of an
     unknown type or, since those have no side objects, of the type `vouched`.
-
-    It is of a type that nobody knows, or, since those have no side objects, one that reads as `vouched`.
     """
     predicate = "vouched" if objects else "noted"
     named = [{"digest": digest.hex(), "size": size} for digest, size in (objects or {}).items()]

@@ -35,7 +35,7 @@ class S3Account:
         return open_client(endpoint or self.endpoint, "default", self.credentials)
 
     def store(self, local: Path, *, prefix: str | None = None, endpoint: str | None = None) -> S3Store:
-        """A store below a prefix that nobody else uses, unless one is given."""
+        """A store below a prefix of its own, unless a prefix is given."""
         return S3Store(self.bucket, self.client(endpoint), local, prefix or f"{uuid.uuid4()}/")
 
 

@@ -24,8 +24,6 @@ SCRIPT = Path(__file__).with_name("stock_hub_client.py")
 class Stock:
     """A user of an unmodified client: its endpoint and its files on the disk (below `folder`). `ca` is a certificate
     file that its HTTP client trusts. Without an endpoint it reads its cache only.
-
-    `ca` is a certificate file that its HTTP client shall trust. Without an endpoint it reads its cache and asks nobody.
     """
 
     endpoint: str

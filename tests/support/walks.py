@@ -56,7 +56,7 @@ class Person:
 
     Attributes:
         instead: what they type for a word of a page that stands for something, such as an id.
-        installed: whether `comity` is the installed program, started anew each time.
+        installed: whether `comity` is the installed program, started again each time.
     """
 
     folder: Path

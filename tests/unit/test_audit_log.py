@@ -192,7 +192,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 def test_actions_refused_by_a_full_disk_are_no_sign_of_a_changed_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is room for a line at the end of a block, and none for another file."""
+    """There is space for a line at the end of a block, and none for another file."""
 
     def full(*_: object, **__: object) -> None:
         raise OutOfSpace("audit.head was not written")

@@ -348,7 +348,7 @@ async def test_copies_are_counted_as_the_index_of_copies_assesses_them(indexed: 
         return held_by, tested_by
 
     copies = indexed.copies
-    copies.add([hold("log member 1", 5)])  # before anybody gave the artifact a name
+    copies.add([hold("log member 1", 5)])  # before the artifact had a name
     with closing(indexed.index()) as index:
         index.listing.add([replace(claim(1, "tests/m"), artifact=artifact)], ReadPosition())
         assert await seen() == (0b010, 0)

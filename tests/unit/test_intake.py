@@ -364,8 +364,6 @@ def unknown(number: int, size: int = 60_000) -> bytes:
 def test_a_flood_of_unknown_authors_is_kept_on_the_disk_alone(tmp_path: Path, megabytes: int) -> None:
     """In an earlier version, 244 MB of them took 250 MB of memory permanently, and 636 MB after a restart. The whole
     gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m long`.
-
-    The whole gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m long`.
     """
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     logs = Logs(ledger)
