@@ -113,7 +113,7 @@ def test_a_fifth_member_joins_a_federation_of_four(live: LiveFederation, admitte
     listed = live.founders[2].comity("member", "ls")["members"]
     assert {seat["name"] for seat in listed} == {*NAMES, NEWCOMER}
     wait_for(lambda: admitted.governance["epoch"] == 1, "the newcomer's own node to follow")
-    wait_for(lambda: live.founders[0].comity("member", "asks")["asks"] == [], "the request to be let go")
+    wait_for(lambda: live.founders[0].comity("member", "asks")["asks"] == [], "the request to be deleted")
 
 
 @pytest.mark.long
@@ -131,7 +131,7 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(live: LiveFederation)
     live.taken_up(decide(live.voters(), draft))  # the new key may vote immediately, for the seat that lists the old one
     seat = live.founders[1].comity("member", "show", NAMES[0])
     assert seat["keys"] == [key["id"] for key in after["keys"]]
-    wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
+    wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its longer log")
     wait_for(lambda: {peer["state"] for peer in changing.state["peers"]} == {"up"}, "its peers to answer")
 
 
@@ -172,7 +172,7 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     assert not judged["accepted"]
 
     publish(admitted, tmp_path / "model", "lab-br/second@v1", "node-br")
-    wait_for(lambda: len(own_log(admitted)["cosigners"]) >= 3, "its log to be mirrored on")
+    wait_for(lambda: len(own_log(admitted)["cosigners"]) >= 3, "its longer log to be mirrored")
     size = own_log(admitted)["size"]
     wait_for(lambda: mirrored(live.founders[0], "node-br/log") >= size, "a copy of all its entries")
     wait_for(lambda: pulled(as_before, "lab-br/second@v1", tmp_path / "second"), "enough cosigners of what came later")
@@ -221,9 +221,9 @@ def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(live: LiveFe
     def asks_to_leave() -> list[str]:
         return [seat["name"] for seat in live.founders[0].comity("member", "ls")["members"] if seat["asks_to_leave"]]
 
-    wait_for(asks_to_leave, "the others to know")
+    wait_for(asks_to_leave, "the other nodes to know it")
     assert asks_to_leave() == [NAMES[3]]
-    wait_for(lambda: "asks to leave" in words(live.founders[1].run("member", "ls").stdout), "people to be told")
+    wait_for(lambda: "asks to leave" in words(live.founders[1].run("member", "ls").stdout), "the request to leave to be shown")
 
 
 def test_every_honest_node_detects_two_votes_by_a_copied_key(live: LiveFederation, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(live: LiveFederation) -> 
     before = shown[-1]
     try:
         signal_all(others, signal.SIGSTOP)  # connections stay open, and no node answers
-        wait_for(lambda: down(first) >= {node.name for node in others}, "the node to miss them")
+        wait_for(lambda: down(first) >= {node.name for node in others}, "the node to report them as unreachable")
         frozen = first.comity("member", "ls")
         assert (frozen["epoch"], frozen["body"]) == (before["epoch"], before["body"])
         assert 0 < before["confirmation"]["seen"] <= frozen["confirmation"]["seen"]

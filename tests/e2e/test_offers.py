@@ -200,7 +200,7 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
         shared.shows(lambda: chains(shared.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")), [chain])
         assert shared.reader.comity("offer", "ls", *wanted, "--jurisdiction", "EU")["offers"] == []
         shared.shows(online, ("proven", False, 3))
-        bundle = shared.folder / "offer.parcel"
+        bundle = shared.folder / "offer.bundle"
         found = shared.reader.comity("offer", "show", chain[:12], "--out", bundle)
         assert (found["state"], found["provider_answers"], len(found["nodes"])) == ("proven", False, 3)
         assert found["cosigners"] >= 2

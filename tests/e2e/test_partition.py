@@ -82,13 +82,13 @@ def test_during_a_partition_nothing_is_decided_and_every_reader_keeps_access(
         wait_for(partial(pulled, one, one, tmp_path), "a cosigner on the same side")
 
     divided.divide.open()
-    wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to meet again")
+    wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to reach one another again")
     known_by(divided.officers, draft, intents=5)
     voters = [*divided.on(0)[:2], *divided.on(1)]  # all have said INTENT; a quorum of both sides ratifies
     together(lambda one: one.act("proposal", "approve", draft[:12]), voters)
     wait_for(lambda: all(one.governance["epoch"] == 1 for one in divided.officers), "epoch 1 at every node")
     for one, other in ((first, second), (second, first)):
-        wait_for(partial(pulled, one, other, tmp_path), "what the other side published")
+        wait_for(partial(pulled, one, other, tmp_path), "the publication of the other side")
 
 
 def publish(officer: Officer, folder: Path) -> None:

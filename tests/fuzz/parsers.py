@@ -578,7 +578,7 @@ PARSERS: Final[dict[str, Target]] = {
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
     "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
-    "offer-dossier": Target(FaultProof.parse, (_FAULT_PROOF.encode(),), FaultProof.encode),
+    "offer-fault-proof": Target(FaultProof.parse, (_FAULT_PROOF.encode(),), FaultProof.encode),
     "offer-statement": Target(_of_statement(read_offer_statement), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),

@@ -44,7 +44,7 @@ async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path:
             async def answered() -> bool:
                 return await first.asks() == ()
 
-            await until(answered, what="the request to be let go")
+            await until(answered, what="the request to be deleted")
         assert not any("does not list" in warning for warning in (await fifth.status()).warnings)
     async with serving(fifth.home):
         assert await fifth.epoch() == 1

@@ -97,7 +97,7 @@ async def test_a_client_gets_the_published_bytes(
         write(name, row)
     loose = client.distribution and os.environ.get(REQUIRE_ALL) != "1"
     seen, listed = (without_version(each) if loose else each for each in (row, rows().get(name, "")))
-    assert seen == listed, f"to write the table anew: {WRITE}=1 pytest -m slow {Path(__file__).name}"
+    assert seen == listed, f"to write the table again: {WRITE}=1 pytest -m slow {Path(__file__).name}"
 
 
 def test_the_table_lists_the_clients_that_are_tried_here() -> None:

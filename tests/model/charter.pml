@@ -1,13 +1,13 @@
 /*
  * How members decide one epoch by INTENT and RATIFY (protocol, sections 7.2 to 7.4), small enough to try every order.
  *
- * HONEST members may at any moment sign any reading that the rules allow, for either of two rival drafts. FAULTY
- * members have signed every reading there is, in every round; so they need no process, and whatever needs a quorum
- * needs that many honest members less. Messages need no channel either: each rule asks whether enough readings exist
- * and none asks whether one is missing, so a message that is lost, late or out of order is a member that does not act
- * on it yet, and that is one of the runs below. Waiting before one enters a round (7.4) only makes for fewer runs.
+ * HONEST members may at any time sign any vote that the rules allow, for either of two rival drafts. FAULTY members
+ * have signed every possible vote, in every round; so they need no process, and each quorum needs that many honest
+ * members less. Messages need no channel either: each rule asks whether enough votes exist, and none asks whether one
+ * is missing, so a message that is lost, late or out of order is a member that does not act on it yet, and that is one
+ * of the runs below. The wait before a member enters a round (7.4) only makes fewer runs.
  *
- * Asserted: never are two drafts certified. WITHOUT_... takes one clause out; README.md lists them.
+ * Asserted: two drafts are never certified. WITHOUT_... removes one clause; README.md lists them.
  */
 
 #ifndef HONEST
@@ -27,7 +27,7 @@
 
 byte intents[10];      /* for each round and draft the honest members that signed an INTENT, a bit each */
 byte ratified[10];     /* likewise RATIFY */
-byte latest[HONEST];   /* the highest round of any reading by this member */
+byte latest[HONEST];   /* the highest round of any vote by this member */
 byte locked[HONEST];   /* the round of its last RATIFY, 0 before the first */
 bit held[HONEST];      /* the draft of that RATIFY */
 

@@ -137,13 +137,13 @@ def test_a_carried_offer_is_shown_with_no_node_at_all(tmp_path: Path) -> None:
     stall = Stall()
     stall.post(title="Spare \u202enodes")
     TrustStore(Home(tmp_path).ensure(tmp_path / "trust")).pin(stall.federation.encode())
-    stall.bundle().write(tmp_path / "offer.parcel")
-    shown = run(tmp_path, "offer", "show", tmp_path / "offer.parcel", "--offline")
+    stall.bundle().write(tmp_path / "offer.bundle")
+    shown = run(tmp_path, "offer", "show", tmp_path / "offer.bundle", "--offline")
     assert shown.exit_code == 0, shown.output
     for words in ("Spare \\u202enodes", "4 nodes of 8 NVIDIA H100 80 GiB", "Institute CH (CH)", "by 2 members"):
         assert words in shown.output
     assert "\u202e" not in shown.output
-    listed = run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.parcel")
+    listed = run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.bundle")
     assert "4 x 8 H100 80 GiB" in listed.output
 
 
@@ -171,8 +171,8 @@ def test_the_need_of_a_model_is_shown_once_also_if_the_first_machines_are_not_ch
     stall = Stall()
     stall.post(slices=(a_slice(name="unstated", memory_gib=0), a_slice()))
     TrustStore(Home(tmp_path).ensure(tmp_path / "trust")).pin(stall.federation.encode())
-    stall.bundle().write(tmp_path / "offer.parcel")
-    shown = run(tmp_path, *fit_of_a_model(tmp_path), "--from", tmp_path / "offer.parcel")
+    stall.bundle().write(tmp_path / "offer.bundle")
+    shown = run(tmp_path, *fit_of_a_model(tmp_path), "--from", tmp_path / "offer.bundle")
     assert shown.exit_code == 0, shown.output
     assert "unstated: not checked, it has no accelerators" in shown.output
     assert [shown.output.count(name) for name in ("weights   ", "KV-cache   ", "together   ")] == [1, 1, 1]
