@@ -304,7 +304,7 @@ def test_a_fork_is_detected_in_one_round_and_proven_to_every_node(
             assert not any(convicts(kind, (parts[0], parts[0]), key) for kind, _, parts in proofs)
             asyncio.run(warned(home, f"{liar.log.origin} has shown two histories", "frozen"))
         for face in scene.faces:
-            face.log.lines.append(statement(liar.online, b"as if nothing had been"))
+            face.log.lines.append(statement(liar.online, b"continued as before"))
         scene.go_on()
         assert [asyncio.run(shown_by(home, liar.log.origin)) for home in scene.homes] == frozen
         user = scene.newcomer()

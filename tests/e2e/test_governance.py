@@ -223,7 +223,10 @@ def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(live: LiveFe
 
     wait_for(asks_to_leave, "the other nodes to know it")
     assert asks_to_leave() == [NAMES[3]]
-    wait_for(lambda: "asks to leave" in words(live.founders[1].run("member", "ls").stdout), "the request to leave to be shown")
+    wait_for(
+        lambda: "asks to leave" in words(live.founders[1].run("member", "ls").stdout),
+        "the request to leave to be shown",
+    )
 
 
 def test_every_honest_node_detects_two_votes_by_a_copied_key(live: LiveFederation, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names of the product: no retired word stands in one, a module has a readable size, a class name has one meaning."""
+"""Names and prose have no retired word, a module has a readable size, and a class name has one meaning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("registry/comity", "clients/comity_client", "clients/comity_cli")
 RETIRED = frozenset(
@@ -20,18 +22,43 @@ RETIRED = frozenset(
 )
 """CONTRIBUTING.md lists what to write instead."""
 OF_ATTACKERS = frozenset({"liar", "liars", "lie", "lies"})
-"""Tests tell of nodes that lie, and do it themselves."""
+"""Tests have nodes and members that lie."""
 OUTSIDE = frozenset({"schema_floor", "heard", "liars", "GetProceedings"})
 """Names that others rely on: a setting of the charter, keys of `comity status --json`, a call of the protocol."""
+RETIRED_IN_PROSE = (
+    ("whoever", "the caller, the reader, the member: the noun"),
+    ("whomever", "the noun"),
+    ("whosoever", "the noun"),
+    ("anew", "again"),
+    ("in passing", "closed immediately"),
+    ("thinking half", "service"),
+    ("thinking halves", "services"),
+    ("owns up", "declares"),
+    ("own up", "declare"),
+    ("put upon", "rebased on"),
+    ("as it likes", "arbitrary"),
+    ("as they like", "arbitrary"),
+    ("nobody's", "the noun and what it lacks"),
+    ("made by hand", "built here"),
+    ("comes of it", "the result"),
+    ("comes of what", "the result of"),
+    ("half way", "in the middle"),
+)
+"""Words of the old prose, and what to write instead: in comments, docstrings, texts and pages."""
+PROSE = ("tests", "bench")
+"""The folders whose prose has none of them."""
+WRITTEN = frozenset({".py", ".md", ".toml", ".json", ".pml", ".cpp"})
 MOST_LINES = 900
 LEAST_MEDIAN = 200
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NAME = re.compile(r"\w+")
+_SPACES = re.compile(r"[\s#*]+")
+_RETIRED_PROSE = re.compile(rf"\b(?:{'|'.join(old.replace(' ', _SPACES.pattern) for old, _ in RETIRED_IN_PROSE)})\b")
 _CLASS = re.compile(r"^class\s+(\w+)", re.MULTILINE)
 
 
 def modules(*folders: str) -> Iterator[Path]:
-    """Every module with code of its own; what is generated and the steps of the ledger's schema are no topics."""
+    """Every module with code of its own: not generated ones, nor the migrations of the ledger."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             relative = path.relative_to(ROOT / folder).parts
@@ -63,9 +90,9 @@ def text_of(path: Path) -> str:
 
 
 def retired_in(path: Path, retired: frozenset[str], *, sentences: bool = False) -> list[str]:
-    """The places in a module where a retired word is a part of a name. `sentences`: names of tests may have one.
+    """The lines of a module on which a retired word is a part of a name. `sentences`: names of tests may have one.
 
-    A module is parsed only if a word of its text is such a name: perhaps it is one, perhaps it stands in a comment.
+    A module is parsed only if a word of its text is such a name: the word may be a name, or in a comment.
     """
 
     def refused(name: str) -> bool:
@@ -75,6 +102,15 @@ def retired_in(path: Path, retired: frozenset[str], *, sentences: bool = False) 
     if any(map(refused, set(_NAME.findall(text)))):
         found += [f"{line}: {name}" for line, name in names(ast.parse(text)) if refused(name)]
     return [f"{path.relative_to(ROOT)}: {place}" for place in found]
+
+
+def retired_prose(text: str) -> list[tuple[int, str]]:
+    """Line numbers and retired expressions of a text. An expression may continue on the next line of a comment."""
+    lower = text.lower()
+    return [
+        (lower.count("\n", 0, found.start()) + 1, _SPACES.sub(" ", found[0]))
+        for found in _RETIRED_PROSE.finditer(lower)
+    ]
 
 
 def classes(path: Path) -> list[str]:
@@ -92,6 +128,29 @@ def test_none_stands_in_a_name_of_the_tests() -> None:
     paths = list(modules("tests"))
     assert len(paths) > 100
     assert [place for path in paths for place in retired_in(path, RETIRED - OF_ATTACKERS, sentences=True)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a client of whoever asks", [(1, "whoever")]),
+        ("# one\n# Whoever asks\n", [(2, "whoever")]),
+        ("    # closed in\n    # passing\n", [(1, "in passing")]),
+        ("It is made anew, for whoever asks.", [(1, "anew"), (1, "whoever")]),
+        ("the caller asks again, with a renewed key", []),
+        ("test_a_key_is_made_anew", []),
+    ],
+)
+def test_a_retired_expression_is_found_with_its_line(text: str, found: list[tuple[int, str]]) -> None:
+    assert retired_prose(text) == found
+
+
+def test_no_retired_expression_stands_in_the_prose() -> None:
+    paths = [path for folder in PROSE for path in sorted((ROOT / folder).rglob("*")) if path.suffix in WRITTEN]
+    assert len(paths) > 100
+    found = [(path, place) for path in paths if path != Path(__file__) for place in retired_prose(text_of(path))]
+    instead = dict(RETIRED_IN_PROSE)
+    assert [f"{path.relative_to(ROOT)}:{line}: {old}: {instead[old]}" for path, (line, old) in found] == []
 
 
 def test_a_module_is_a_topic_of_readable_size() -> None:
