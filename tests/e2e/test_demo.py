@@ -138,7 +138,7 @@ def reachable(status: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_lab_goes_up_shows_its_nodes_and_goes_down(tmp_path: Path) -> None:
+def test_a_lab_starts_shows_its_nodes_and_stops(tmp_path: Path) -> None:
     lab = tmp_path / "a lab"
     environment = {**os.environ, "COMITY_HOME": str(tmp_path / "home")}
 

@@ -190,7 +190,7 @@ def test_scratch_is_one_place_that_can_be_written_resumed_and_admitted(store: Bl
     assert not store.partial_path(DIGEST).exists()
 
 
-def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> None:
+def test_a_quarantined_blob_is_absent_until_it_is_stored_again(store: BlobStore) -> None:
     store.put(DIGEST, DATA)
     store.quarantine(DIGEST, "scrub: bytes differ")
     assert not store.has(DIGEST)
@@ -262,7 +262,7 @@ def test_writers_of_one_blob_do_not_disturb_each_other_or_a_reader(store: BlobSt
     assert store.verify(DIGEST)
 
 
-def test_a_file_of_many_parts_survives_the_way_in_and_out(store: BlobStore, tmp_path: Path) -> None:
+def test_a_file_of_many_parts_survives_the_round_trip(store: BlobStore, tmp_path: Path) -> None:
     path, hasher = tmp_path / "big", hashlib.sha256()
     with path.open("wb") as file:
         for _ in range(41):

@@ -196,7 +196,7 @@ KILLS = (
 """In the order in which a continued load reads them: side objects, the log, files."""
 
 
-async def test_a_load_continues_wherever_the_node_was_killed(tmp_path: Path) -> None:
+async def test_a_load_continues_after_a_kill_of_the_node_at_any_point(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, inside = founded.homes
     one = release(Publisher.generate(), model(tmp_path / "one", weights=30_000_000), "tests/one@v1")

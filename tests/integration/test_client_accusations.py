@@ -80,7 +80,7 @@ def test_only_the_named_node_is_asked(federation: FakeFederation, client: Client
         client.accusations(["nobody"])
 
 
-def test_the_command_line_says_what_is_proven_and_what_is_claimed(
+def test_the_command_line_marks_proofs_and_claims(
     federation: FakeFederation, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slanderer, victim, liar, _ = federation.nodes

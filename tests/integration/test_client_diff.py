@@ -163,11 +163,11 @@ def test_two_gguf_files_are_compared_by_their_metadata(tmp_path: Path, client: C
     assert found.tensors.same == 1
 
 
-def test_the_same_files_are_said_to_be_the_same(client: Client, one: Path) -> None:
+def test_equal_files_are_reported_as_equal(client: Client, one: Path) -> None:
     assert "the same files, byte for byte" in run(one, one)
 
 
-def test_weights_whose_header_is_damaged_are_said_to_be_not_compared(client: Client, one: Path, two: Path) -> None:
+def test_weights_with_a_damaged_header_are_reported_as_not_compared(client: Client, one: Path, two: Path) -> None:
     (two / "model.safetensors").write_bytes(b"\xff" * 4096)
     found = client.compare(one, two)
     assert isinstance(found.tensors, Shared)

@@ -86,7 +86,7 @@ def test_a_stranger_who_publishes_the_same_bytes_changes_no_answer(pulled: Pulle
     assert found.cache is not None and found.verdict.name == "swiss-ai/tiny@v1"
 
 
-def test_the_command_says_what_the_answer_rests_on(pulled: Pulled, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_the_source_of_the_answer(pulled: Pulled, capsys: pytest.CaptureFixture[str]) -> None:
     pulled.close()
     assert ends("pull", "swiss-ai/tiny@v1") == 0
     said = capsys.readouterr()

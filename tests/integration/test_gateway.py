@@ -42,7 +42,7 @@ async def test_a_node_whose_settings_name_no_address_has_no_gateway(home: NodeHo
         assert listening.http == ""
 
 
-async def test_an_address_that_is_taken_is_named(home: NodeHome) -> None:
+async def test_an_address_that_is_in_use_is_named(home: NodeHome) -> None:
     port = free_port()
     home.set("gateway", http=f"127.0.0.1:{port}")
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)

@@ -267,7 +267,7 @@ def test_closing_ends_every_connection_and_thread(site: BlobSite) -> None:
     client.close()
 
 
-def test_an_address_that_is_taken_is_a_clear_error(site: BlobSite, port: int) -> None:
+def test_an_address_that_is_in_use_is_a_clear_error(site: BlobSite, port: int) -> None:
     with pytest.raises(Unavailable) as refused, site.serving():
         BlobServer(None, ("127.0.0.1", port))  # type: ignore[arg-type]  # nothing is served
     assert refused.value.code == "LISTEN"

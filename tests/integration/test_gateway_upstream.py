@@ -185,7 +185,7 @@ async def test_an_unreachable_hub_is_reported_with_the_next_step(
             assert answer.json()["hint"]
 
 
-async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_hub_with_a_false_hash_is_cut_off_and_nothing_is_kept(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     false = WEIGHTS[:HEAD] + bytes(len(WEIGHTS) - HEAD)
     async with reading_through(tmp_path, hub) as node, reader(node) as http:

@@ -226,7 +226,7 @@ def test_terms_that_were_accepted_are_kept_and_the_token_is_not(running: Importe
     assert kept.stdout == ""
 
 
-def test_a_hub_that_lies_is_named_to_the_operator_and_nothing_is_logged(running: Importers, hub: HubLike) -> None:
+def test_a_hub_with_false_data_is_named_to_the_operator_and_nothing_is_logged(running: Importers, hub: HubLike) -> None:
     furnish(hub, "org/lying")
     hub.interfere = lambda asked: Answer(200, b"x" * len(WEIGHTS)) if asked.cdn else None
     with pytest.raises(Untrusted) as lie:

@@ -186,7 +186,7 @@ def test_a_sweep_aborts_unfinished_uploads_but_not_running_ones(s3: S3Account, t
     assert [upload["Key"][-64:] for upload in left] == [busy]
 
 
-def test_damage_in_the_bucket_is_noticed_and_put_aside_with_its_reason(s3: S3Account, tmp_path: Path) -> None:
+def test_damage_in_the_bucket_is_detected_and_moved_aside_with_its_reason(s3: S3Account, tmp_path: Path) -> None:
     store, client = s3.store(tmp_path, prefix="p/"), s3.client()
     store.put(DIGEST, DATA)
     client.put_object(Bucket=s3.bucket, Key=KEY, Body=b"rot")

@@ -145,7 +145,7 @@ async def test_when_all_sources_are_down_for_a_while_the_transfer_waits(into: Pa
     assert named(fetched.faults) == {"a": ("restarting",), "b": ("restarting",)}
 
 
-async def test_the_last_source_is_never_given_up_for_silence(into: Path) -> None:
+async def test_the_last_source_is_never_dropped_for_silence(into: Path) -> None:
     class Hiccup(MemorySource):
         async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
             if len(self.asked) % 2 == 0:

@@ -72,7 +72,7 @@ def test_the_last_per_cent_does_not_wait_for_a_source_that_becomes_silent(tmp_pa
     assert len(whole()) * 8 / 1e6 / mbit < alone + 1.0
 
 
-def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
+def test_a_source_that_recovers_is_used_again(tmp_path: Path) -> None:
     back = Failing("back", whole(), lambda: Unavailable("restarting"), times=3)
     fetched, _ = fetch([back, Link("a", whole(), 20)], tmp_path)
     assert named(fetched.faults) == {"back": ("restarting",)}

@@ -310,7 +310,7 @@ OTHER = "0" * 64
         pytest.param(lambda entries: [], "EMPTY", id="nothing"),
     ],
 )
-def test_a_hub_that_lies_about_its_files_is_named_and_nothing_is_kept(
+def test_a_hub_with_false_file_data_is_named_and_nothing_is_kept(
     hub: HubLike, tmp_path: Path, said: Any, code: str
 ) -> None:
     hub.tree_said = said
@@ -451,7 +451,7 @@ def test_a_compressed_answer_is_refused_unread(hub: HubLike, tmp_path: Path) -> 
         run(order(hub), tmp_path / "work")
 
 
-def test_a_silent_hub_is_given_up_after_some_tries(hub: HubLike, tmp_path: Path) -> None:
+def test_a_silent_hub_times_out_after_some_tries(hub: HubLike, tmp_path: Path) -> None:
     hub.interfere = lambda asked: Answer(200, b"{}", {"Content-Length": "2"}, cut=0, stall=True)
     work = Waits()
     with pytest.raises(Unavailable) as silent:

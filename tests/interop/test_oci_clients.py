@@ -95,7 +95,7 @@ async def test_oras_pulls_the_files_under_their_names_and_discovers_statements(
 
 
 @pytest.mark.parametrize("client", ["skopeo", "oras"])
-async def test_a_blob_that_was_changed_on_its_way_is_refused_because_of_its_digest(
+async def test_a_blob_changed_in_transit_is_refused_by_its_digest(
     node: Shop, ready: Release, tmp_path: Path, client: str
 ) -> None:
     program = needs(client, unlock=f"apt-get install {client}")

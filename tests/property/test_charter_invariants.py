@@ -257,7 +257,7 @@ def test_i2_more_lying_members_fork_and_the_two_certificates_prove_their_names(
 
 @given(st.data())
 @settings(max_examples=examples(30))
-def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> None:
+def test_i4_more_lines_remove_no_epoch_and_no_proof(data: st.DataObject) -> None:
     room = Parliament(PEOPLE[:4], 1)
     said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]
     said += votes(PEOPLE[:3], room.start, room.drafts[0], data.draw(st.integers(1, 3)))

@@ -106,7 +106,7 @@ def test_a_certificate_is_what_the_text_of_the_protocol_says(said: list[Vote]) -
 
 @given(readings, readings)
 @settings(max_examples=examples(100))
-def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> None:
+def test_more_lines_remove_nothing(said: list[Vote], more: list[Vote]) -> None:
     before, after = tally(signed(said)), tally(signed([*said, *more]))
     assert {lie.member for lie in before.equivocations} <= {lie.member for lie in after.equivocations}
     assert len(before.forks) <= len(after.forks)

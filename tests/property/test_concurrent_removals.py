@@ -146,7 +146,7 @@ TestConcurrentRemovals = ConcurrentRemovals.TestCase
 TestConcurrentRemovals.settings = settings(max_examples=examples(300), stateful_step_count=60, deadline=None)
 
 
-def test_three_droppers_that_count_only_on_one_another_all_fail() -> None:
+def test_three_nodes_that_rely_on_one_another_all_fail_to_withdraw() -> None:
     leases = [Leases(-MAX_LEASE) for _ in DROPPERS]
     removals = [RemovalCount(POLICY, sha256(b"%d" % number), 0.0, LEASE) for number in DROPPERS]
     for own in leases:
@@ -211,7 +211,7 @@ def test_a_node_that_has_just_started_may_have_promised_something() -> None:
     leases.begin(MODEL, 100.0 + MAX_LEASE)
 
 
-def test_answers_are_good_for_the_first_half_of_the_lease() -> None:
+def test_answers_count_in_the_first_half_of_the_lease() -> None:
     removal = RemovalCount(CopyPolicy(1, 1), sha256(b"own"), 0.0, LEASE)
     removal.add(sha256(b"own"), "CH")
     with pytest.raises(PolicyNotMet):

@@ -58,7 +58,7 @@ def test_bf16_is_the_nearest_with_ties_to_even(word: int) -> None:
 
 
 @given(words)
-def test_bf16_towards_zero_is_the_upper_half(word: int) -> None:
+def test_bf16_towards_zero_is_the_upper_sixteen_bits(word: int) -> None:
     if not math.isnan(number(word)):
         assert cast(word, "BF16", casts.TOWARD_ZERO) == word >> 16
 

@@ -173,7 +173,7 @@ async def test_publications_that_no_node_serves_use_no_quota_and_delay_no_others
         assert bench.quotas.waiting == 0
 
 
-def test_a_warning_comes_at_four_fifths_of_a_quota(tmp_path: Path) -> None:
+def test_a_warning_is_given_at_four_fifths_of_a_quota(tmp_path: Path) -> None:
     quotas = MirrorQuotas({"a": 100})
     quotas.charge("a", 79)
     (use,) = quotas.uses()

@@ -113,7 +113,7 @@ CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callab
 
 @pytest.mark.parametrize("name", CODECS)
 @given(st.data())
-def test_a_value_survives_the_way_there_and_back(name: str, drawn: st.DataObject) -> None:
+def test_a_value_survives_the_round_trip(name: str, drawn: st.DataObject) -> None:
     values, encode, decode, message = CODECS[name]
     value = drawn.draw(values)
     assert decode(message.FromString(encode(value).SerializeToString())) == value

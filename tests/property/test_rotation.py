@@ -60,7 +60,7 @@ def test_more_rotations_reach_more_states_and_never_fewer(entries: list[Entry], 
 
 @given(STEPS)
 @settings(max_examples=examples(60))
-def test_a_chain_is_the_longest_way_without_a_fork(entries: list[Entry]) -> None:
+def test_a_chain_is_the_longest_path_without_a_fork(entries: list[Entry]) -> None:
     chain = follow(FIRST.state, entries)
     have = {entry.digest for entry in entries}
     path, way = "", [FIRST.state]

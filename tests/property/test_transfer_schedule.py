@@ -175,9 +175,7 @@ def test_a_transfer_with_lying_sources_only_ends(sources: list[str], lengths: li
 
 
 @given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=60))
-def test_runs_are_a_set_of_which_neighbours_are_taken_together(
-    start: set[int], actions: list[tuple[bool, int]]
-) -> None:
+def test_runs_are_sets_of_neighbouring_pieces(start: set[int], actions: list[tuple[bool, int]]) -> None:
     runs, model = PieceRuns(sorted(start)), set(start)
     for take, piece in actions:
         if not take:

@@ -60,21 +60,21 @@ checks = st.builds(UpstreamCheck, st.sampled_from(STATES), st.just(b"") | lines,
 
 
 @given(orders)
-def test_an_order_survives_the_way_there_and_back(order: ImportOrder) -> None:
+def test_an_import_request_survives_the_round_trip(order: ImportOrder) -> None:
     assert decode_order(encode_order(order)) == order
 
 
-def test_an_order_does_not_show_its_token() -> None:
+def test_an_import_request_does_not_show_its_token() -> None:
     assert "hf_secret" not in repr(ImportOrder("hf:a/b", token="hf_secret"))
 
 
 @given(events)
-def test_an_event_survives_the_way_there_and_back(event: ImportEvent) -> None:
+def test_an_event_survives_the_round_trip(event: ImportEvent) -> None:
     assert decode_event(encode_event(event)) == event
 
 
 @given(checks)
-def test_an_answer_about_an_upstream_survives_the_way_there_and_back(check: UpstreamCheck) -> None:
+def test_an_answer_about_an_upstream_survives_the_round_trip(check: UpstreamCheck) -> None:
     assert decode_check(encode_check(check)) == check
 
 
@@ -102,7 +102,7 @@ def test_any_message_becomes_a_value_or_malformed(sent: bytes) -> None:
         pytest.param(ImportOrder("hf:a/b", token="a\nb"), id="a token of two lines"),
     ],
 )
-def test_an_order_that_breaks_a_bound_is_malformed(order: ImportOrder) -> None:
+def test_an_import_request_beyond_a_bound_is_malformed(order: ImportOrder) -> None:
     with pytest.raises(Malformed):
         decode_order(encode_order(order))
 

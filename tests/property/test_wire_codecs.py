@@ -289,7 +289,7 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
 
 @pytest.mark.parametrize("name", PAIRS)
 @given(st.data())
-def test_a_value_survives_the_way_there_and_back(name: str, drawn: st.DataObject) -> None:
+def test_a_value_survives_the_round_trip(name: str, drawn: st.DataObject) -> None:
     values, encode, decode, message = PAIRS[name]
     value = drawn.draw(values)
     assert decode(message.FromString(encode(value).SerializeToString())) == value
@@ -349,7 +349,7 @@ def test_a_value_beyond_a_bound_is_malformed(decode: Callable[[Any], Any], messa
         decode(message)
 
 
-def test_a_sentence_in_a_status_is_cleaned_on_its_way_out() -> None:
+def test_a_text_in_a_status_is_cleaned_before_it_is_sent() -> None:
     status = NodeStatus("s", "o", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ("two\nlines \x1b" + "x" * 5_000,))
     (warning,) = decode_status(encode_status(status)).warnings
     assert warning.startswith("two lines \N{REPLACEMENT CHARACTER}x")

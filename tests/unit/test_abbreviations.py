@@ -16,7 +16,7 @@ KNOWN = {ID: "Lab", NEAR: "Rival", OTHER: ""}
 
 
 @given(st.binary(min_size=32, max_size=32))
-def test_the_spelled_form_reads_back(raw: bytes) -> None:
+def test_the_grouped_form_reads_back(raw: bytes) -> None:
     digest = Digest(raw.hex())
     for text in (format_id(digest), format_id(digest).lower(), format_id(digest).replace("-", ""), f" {digest} "):
         assert parse_id(text) == digest
@@ -24,7 +24,7 @@ def test_the_spelled_form_reads_back(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 8, 30, 54, 61])
-def test_a_wrong_digit_of_the_spelled_form_is_refused(at: int) -> None:
+def test_a_wrong_digit_of_the_grouped_form_is_refused(at: int) -> None:
     text = format_id(ID)
     wrong = "A" if text[at] != "A" else "B"
     with pytest.raises(Malformed, match="check digits") as caught:

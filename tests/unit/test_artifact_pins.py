@@ -54,7 +54,7 @@ def test_only_an_own_audit_that_passed_makes_a_copy_of_another_verified() -> Non
     assert judged(AuditResult(TWO, TODAY, PASSED, 3), AuditResult(THREE, TODAY, PASSED, 3)) == CLAIMED
 
 
-def test_lying_auditors_take_no_verified_copy_away() -> None:
+def test_lying_auditors_remove_no_verified_copy() -> None:
     lies = [AuditResult(liar, TODAY, "digest", 3, proven=True) for liar in (TWO, THREE)]
     assert judged(AuditResult(OWN, TODAY - 3, PASSED, 3), *lies) == VERIFIED
 

@@ -214,7 +214,7 @@ def test_a_missing_key_id_and_url_safe_base64_are_read() -> None:
     assert judged(encoded(made), PINNED)[0] == "verified"
 
 
-def test_the_digest_says_what_an_attestation_is_about() -> None:
+def test_the_digest_identifies_the_subject_of_an_attestation() -> None:
     path = MANIFEST.files[0]
     root = statement_of_files("m", MANIFEST.files).root
     about = {

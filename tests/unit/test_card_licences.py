@@ -34,5 +34,5 @@ def test_any_other_text_of_a_card_is_recorded_and_marked(licence: str, capsys: p
     assert (document["licence"], document["licence_is_listed"]) == (licence, False)
 
 
-def test_a_card_that_claims_no_licence_is_not_said_to_have_an_unlisted_one() -> None:
+def test_a_card_without_a_licence_is_not_reported_as_unlisted() -> None:
     assert card_licence(Conditions()) == ""

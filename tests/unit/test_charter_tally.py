@@ -512,7 +512,7 @@ def votes_for(room: Assembly, body: Body) -> list[Entry]:
     return [entry for who in SEATS[:3] for entry in (apart.intent(who, body), apart.ratify(who, body))]
 
 
-def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> None:
+def test_keys_rotated_after_the_newest_body_are_current(room: Assembly) -> None:
     """Members that decide an epoch, rotate, and then decide another one in its place are named as current members that
     equivocated.
     """

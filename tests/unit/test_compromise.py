@@ -95,7 +95,7 @@ def test_without_a_proof_in_that_log_the_result_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("lies", [0, 1], ids=["alone", "beside a log of another member under its origin"])
-def test_an_entry_of_a_log_that_is_not_the_home_log_is_looked_for_in_the_log_of_its_owner(lies: int) -> None:
+def test_an_entry_outside_of_the_home_log_is_searched_in_the_log_of_its_owner(lies: int) -> None:
     ch, sg, es, kr = nodes()
     log = filled(sg)
     index = log.append(GOOD.publication.line)

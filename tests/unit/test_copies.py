@@ -353,7 +353,7 @@ def test_copies_of_one_member_on_one_cloud_are_on_that_cloud() -> None:
     assert [each.reach for each in holders([assess(other, [], TODAY)])] == [("CH", "DE", "FR", "US")]
 
 
-def test_a_copy_on_no_cloud_is_taken_by_the_loss_of_none() -> None:
+def test_a_copy_on_no_cloud_survives_the_loss_of_any_cloud() -> None:
     assert [each.kind for each in parties_of(Holder(A, "CH", True, ("CH", "US")))] == [
         "member",
         "publisher",

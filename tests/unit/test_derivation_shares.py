@@ -58,7 +58,7 @@ def test_weights_in_formats_that_are_not_read_are_named_and_nothing_is_exact(tmp
     assert not found.exact
 
 
-def test_another_shape_or_type_is_said_to_be_so(tmp_path: Path, parent: Path) -> None:
+def test_another_shape_or_type_is_reported(tmp_path: Path, parent: Path) -> None:
     name, _, _, data = LLAMA[0]
     first: Named = (name, "F32", (WIDE, 96), data)
     second: Named = (LLAMA[1][0], "I32", LLAMA[1][2], LLAMA[1][3])

@@ -119,7 +119,7 @@ def remote(name: str, member: Digest, keys: LogKeys) -> Remote:
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-async def test_entries_on_their_way_to_the_other_nodes_are_waited_for(
+async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
     monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
     keys = LogKeys.generate("node-a/log")

@@ -96,7 +96,7 @@ def test_a_linked_file_is_shared_and_turns_read_only(store: FolderStore, tmp_pat
     assert remaining_files(store) == []
 
 
-def test_damage_in_place_is_noticed_and_put_aside_with_its_reason(store: FolderStore) -> None:
+def test_damage_in_place_is_detected_and_moved_aside_with_its_reason(store: FolderStore) -> None:
     store.put(DIGEST, DATA)
     blob = store.path(DIGEST)
     blob.chmod(0o644)
@@ -222,7 +222,7 @@ def test_a_sweep_removes_remains_of_a_crashed_writer(store: FolderStore) -> None
     assert remaining_files(store) == []
 
 
-def test_a_sweep_leaves_a_copy_under_way_alone(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_leaves_a_running_copy_alone(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     swept_at: list[list[str]] = []
 
     def sweeping(name: str) -> None:

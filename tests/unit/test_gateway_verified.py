@@ -210,7 +210,7 @@ def test_a_proof_is_forgotten_after_a_day(site: BlobSite) -> None:
     assert not verified.proofs.of(digest, _identity(site, digest)).whole
 
 
-def test_a_blob_put_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
+def test_a_blob_moved_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
     with site.verified.blob(digest, BlobReader()) as blob:
         parts = blob.parts(0, SIZE)

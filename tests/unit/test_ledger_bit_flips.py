@@ -147,7 +147,7 @@ def test_a_flip_in_a_page_that_is_written_again_stays_known(sound: Path, copied:
         assert damage(ledger) == ()
 
 
-def test_pages_are_sound_while_transactions_run_and_after_a_crash(tmp_path: Path, one_inode: None) -> None:
+def test_pages_are_undamaged_during_transactions_and_after_a_crash(tmp_path: Path, one_inode: None) -> None:
     """A large write-ahead log is moved to the file repeatedly; the crash leaves the last one."""
     first = opened_with_small_checkpoints(tmp_path)
     first.logs.create(OWN.origin, OWN.vkey, own=True)

@@ -32,7 +32,7 @@ def test_every_command_has_a_page_with_its_options_and_examples(man: ModuleType)
 
 
 @pytest.mark.parametrize(("text", "shown"), [(".so /etc/passwd", r"\&.so"), ("'x", r"\&'x"), (r"a\fB", r"a\efB")])
-def test_no_text_is_taken_for_a_request(man: ModuleType, text: str, shown: str) -> None:
+def test_no_text_is_read_as_a_formatting_request(man: ModuleType, text: str, shown: str) -> None:
     assert man.escaped(text).startswith(shown)
 
 

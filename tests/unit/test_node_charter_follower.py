@@ -251,7 +251,7 @@ class Peering:
         return SimpleNamespace(epoch=certificate.body.epoch, body=certificate.body.data, certificate=certificate.lines)
 
 
-async def test_epochs_are_taken_over_from_a_peer_that_proves_them(bench: Bench) -> None:
+async def test_epochs_are_accepted_from_a_peer_that_proves_them(bench: Bench) -> None:
     assembly = bench.assembly
     certificate = assembly.decide(change(assembly.body))
     peer: Any = SimpleNamespace(record=at(assembly.seats[1]).record)

@@ -300,7 +300,7 @@ def test_i11_a_log_that_grants_more_than_the_offer_has_published_the_proof() -> 
     assert (fault.kind, fault.index) == ("overbooked", len(log.entries) - 1)
 
 
-def test_two_records_of_one_number_are_a_fault_and_a_copy_is_none() -> None:
+def test_two_records_of_one_number_are_a_fault_and_a_copy_is_not() -> None:
     log = Written()
     chain = log.post()
     first = log.request(chain, hours(0, 10))

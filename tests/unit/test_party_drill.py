@@ -132,7 +132,7 @@ def test_unread_entries_are_not_about_the_artifacts() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(8, 11), st.booleans()), min_size=3, max_size=3))
-def test_entries_are_on_their_way_exactly_if_a_loss_takes_them_and_leaves_a_node(
+def test_entries_are_in_transit_exactly_if_a_loss_removes_them_and_leaves_a_node(
     told: list[tuple[bool, int, bool]],
 ) -> None:
     nodes = tuple(

@@ -123,7 +123,7 @@ def test_no_retired_word_stands_in_a_name() -> None:
     assert [place for path in paths for place in retired_in(path, RETIRED)] == []
 
 
-def test_none_stands_in_a_name_of_the_tests() -> None:
+def test_no_retired_word_stands_in_a_name_of_the_tests() -> None:
     """A test's own name is a sentence, in which a word may have its everyday meaning."""
     paths = list(modules("tests"))
     assert len(paths) > 100

@@ -58,7 +58,7 @@ def test_a_scan_lists_every_file_and_the_refused_ones(model: Path) -> None:
     assert {each.file.path for each in allowed.refused} == {"out"}
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         scan_folder(tmp_path / "none", SafetyRule(), workers=1)
 

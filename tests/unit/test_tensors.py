@@ -59,7 +59,7 @@ def test_a_header_without_a_clear_layout_is_refused(header: Mapping[str, Any], w
     assert caught.value.code == "TENSORS"
 
 
-def test_a_gguf_file_lists_its_dimensions_the_other_way_round() -> None:
+def test_a_gguf_file_lists_its_dimensions_in_reverse_order() -> None:
     made = gguf({"one": bytes(5), "two": bytes(40)})
     table = read_gguf(io.BytesIO(made), len(made))
     assert [(t.name, t.dtype, t.shape, t.length) for t in table.tensors] == [

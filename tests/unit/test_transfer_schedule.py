@@ -422,7 +422,7 @@ def test_a_cheaper_way_that_is_limited_by_this_machine_is_the_only_one() -> None
     assert {name for now in range(0, 100, 10) for name in asked(plan, float(now), rates)} == {"https"}
 
 
-def test_the_other_way_is_tried_again_now_and_then_for_links_change() -> None:
+def test_the_other_way_is_tried_again_now_and_then_since_links_change() -> None:
     plan, rates = two_ways(100_000, grpc=None, https=None), {"grpc": 10.0 * MIB, "https": 30.0 * MIB}
     for now in range(10):
         asked(plan, float(now), rates)
