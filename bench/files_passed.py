@@ -40,7 +40,7 @@ from support.publisher import model  # noqa: E402
 
 @dataclass
 class Passed:
-    """What a block of code went through."""
+    """The modules, signatures and statements that a block of code used."""
 
     files: set[str] = field(default_factory=set)
     checked: Counter[tuple[bytes, bytes, bytes]] = field(default_factory=Counter)
@@ -89,7 +89,7 @@ IN_ROUND: ContextVar[bool] = ContextVar("in_round", default=False)
 
 
 async def cosigned(writer: NodeHome, cosigner: NodeHome) -> Passed:
-    """What the rounds of `cosigner`, which runs here, pass until it has cosigned the log of `writer`."""
+    """The modules that the rounds of `cosigner`, which runs here, use until it has cosigned the log of `writer`."""
     real = PeerRounds.run
 
     async def watched(peer_rounds: PeerRounds, link: PeerLink, links: Collection[PeerLink]) -> None:

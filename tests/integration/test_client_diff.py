@@ -122,7 +122,7 @@ def test_a_file_that_became_empty_at_nodes_is_compared(client: Client, lab: Publ
     assert not found.unread
 
 
-def test_what_was_pulled_is_compared_by_its_tensors(client: Client, lab: Publisher, one: Path, two: Path) -> None:
+def test_pulled_artifacts_are_compared_by_their_tensors(client: Client, lab: Publisher, one: Path, two: Path) -> None:
     for number, folder in enumerate((one, two), 1):
         client.publish(folder, f"lab/tiny@v{number}", publisher=lab, licence="MIT")
         client.pull(f"lab/tiny@v{number}")
@@ -139,7 +139,7 @@ def test_a_folder_against_a_reference_shares_pieces(client: Client, lab: Publish
     assert found.tensors.shared >= len(LARGE)
 
 
-def test_who_stands_behind_each_is_a_difference(client: Client, lab: Publisher, one: Path) -> None:
+def test_different_publishers_are_a_difference(client: Client, lab: Publisher, one: Path) -> None:
     other = client.new_publisher("Lab Two", "ES", "node-es.example/log")
     (one / "more.txt").write_text("x")
     client.publish(one, "lab/tiny@v1", publisher=lab, licence="MIT")

@@ -94,7 +94,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-async def test_front_ends_serve_what_the_writer_publishes_and_go_on_without_it(tmp_path: Path, scene: Scene) -> None:
+async def test_front_ends_serve_the_writers_publications_and_continue_without_it(tmp_path: Path, scene: Scene) -> None:
     first, second = scene.fronts
     with closing(NodeProcess(scene.writer)) as writer, closing(NodeProcess(scene.peer)) as peer:
         await writer.ready()
@@ -206,7 +206,7 @@ async def test_a_second_front_end_in_one_home_is_refused(scene: Scene) -> None:
                 assert "another front end uses this home" in other.words
 
 
-async def test_without_a_ledger_to_read_it_says_what_to_do_first(scene: Scene) -> None:
+async def test_a_front_end_without_a_ledger_says_what_to_do_first(scene: Scene) -> None:
     with closing(FrontEndProcess(scene.fronts[0])) as front:
         assert front.ended() != 0
         assert "it has no tables yet" in front.words
@@ -252,7 +252,7 @@ async def test_a_front_end_whose_blobs_vanish_is_not_ready(scene: Scene) -> None
             await until(not_ready, what="the front end to miss its blobs")
 
 
-async def test_a_front_end_goes_on_after_its_database_was_away_and_ends_if_it_went_back(
+async def test_a_front_end_continues_after_an_outage_of_its_database_and_ends_after_a_rollback(
     tmp_path: Path, scene: Scene, postgres: Postgres
 ) -> None:
     home, _ = scene.fronts

@@ -7,7 +7,7 @@ from typing import Final
 from hypothesis import settings
 
 ALL: Final = 100
-"""Examples of a property that says no number, under the profile `whole`."""
+"""Examples of a property without a number of its own, under the profile `whole`."""
 FIFTH: Final = 20
 
 

@@ -135,7 +135,7 @@ async def test_a_node_fed_by_disks_is_tested_like_any_other_with_the_day_of_the_
 
 
 @pytest.mark.parametrize("part", ["add", "add_own"])
-async def test_an_answer_that_could_not_be_recorded_is_recorded_once_when_there_is_room(
+async def test_an_answer_that_could_not_be_recorded_is_recorded_once_when_there_is_space(
     both: tuple[Carrying, Carrying], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     auditor, prover = both
@@ -169,7 +169,7 @@ async def test_a_node_without_the_pieces_signs_nothing_and_nothing_is_recorded(b
     assert auditor.results(artifact, prover) == []
 
 
-async def test_a_prover_that_signs_a_wrong_answer_convicts_itself_by_file_too(
+async def test_a_signed_wrong_answer_proves_a_fault_by_file_too(
     both: tuple[Carrying, Carrying], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auditor, prover = both
@@ -244,7 +244,7 @@ async def test_an_auditor_whose_own_copy_is_damaged_takes_the_damaged_file_out_o
     assert [auditor.store.has(sha256(data)) for data in FILES].count(False) == 1
 
 
-async def test_an_answer_that_comes_too_late_counts_for_nothing(both: tuple[Carrying, Carrying]) -> None:
+async def test_a_late_answer_does_not_count(both: tuple[Carrying, Carrying]) -> None:
     auditor, prover = both
     auditor.hold(FILES)
     prover.hold(FILES)
@@ -281,11 +281,11 @@ async def test_a_node_answers_nodes_of_other_members_only_and_grants_no_lease(bo
         b'{"answers":[{"line":"x","paths":[],"more":1}],"refused":[],"schema":"comity/audit-answers/v1"}',
     ],
 )
-def test_files_that_are_no_answers_are_refused(data: bytes) -> None:
+def test_invalid_answers_are_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         CarriedAnswers.parse(data)
 
 
-def test_refused_challenges_are_read_as_they_were_written() -> None:
+def test_refused_challenges_read_back() -> None:
     answers = CarriedAnswers((AuditReply(b"line", ((b"x" * 32,), ())),), (RefusedChallenge(sha256(b""), "none here"),))
     assert CarriedAnswers.parse(answers.encode()) == answers

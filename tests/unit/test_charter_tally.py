@@ -59,14 +59,14 @@ def decided(room: Assembly, body: Body, who: tuple[Identity, ...] = SEATS[:3], a
     return certify(room.body, body, [entry.line for entry in said])
 
 
-def test_nothing_is_nothing(room: Assembly) -> None:
+def test_no_lines_give_an_empty_tally(room: Assembly) -> None:
     tally = room.tally
     assert (tally.epochs, tally.drafts, tally.duties, tally.forks, tally.notes) == ((), (), (), (), ())
     assert (tally.current, tally.round) == (room.body, 1)
     assert tally.leading(1) is None
 
 
-def test_a_draft_is_shown_with_its_words_and_everybodys_duty(room: Assembly) -> None:
+def test_a_draft_is_shown_with_its_text_and_the_duty_of_each_member(room: Assembly) -> None:
     body = room.put(change(room.body), B, "The floor must rise.")
     (draft,) = room.tally.drafts
     assert (draft.body, draft.by, draft.text, draft.objection) == (body, B.id, "The floor must rise.", None)
@@ -97,7 +97,7 @@ def test_after_a_split_the_duty_is_to_unite(room: Assembly) -> None:
     assert {duty.body for duty in room.tally.duties} == {leading.digest}
 
 
-def test_a_newcomer_is_told_to_agree(room: Assembly) -> None:
+def test_a_newcomer_is_asked_for_its_consent(room: Assembly) -> None:
     body = room.put(reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member]))
     assert "inception" in str(room.tally.drafts[0].objection)
     assert room.tally.duties == ()
@@ -107,7 +107,7 @@ def test_a_newcomer_is_told_to_agree(room: Assembly) -> None:
     assert "consented 1" not in actions(room.tally)
 
 
-def test_a_draft_that_all_its_proposers_withdrew_asks_nobody_for_a_vote(room: Assembly) -> None:
+def test_a_draft_that_all_its_proposers_withdrew_asks_no_member_for_a_vote(room: Assembly) -> None:
     body = change(room.body)
     room.bodies[body.digest] = body.data
     for who in (A, B):
@@ -142,7 +142,7 @@ def test_a_withdrawn_draft_on_which_members_may_be_locked_still_asks_for_votes(r
     assert set(actions(room.tally)) == {"ratified 1"}
 
 
-def test_a_draft_that_changes_nothing_asks_nobody_for_a_vote_and_another_one_does(room: Assembly) -> None:
+def test_an_empty_draft_asks_no_member_for_a_vote_and_another_one_does(room: Assembly) -> None:
     empty, other = draft_body(room.body), change(room.body)
     for body, who in ((empty, A), (other, B)):
         room.bodies[body.digest] = body.data
@@ -201,7 +201,7 @@ def test_a_vote_for_a_body_that_follows_another_charter_makes_no_draft(room: Ass
     assert room.tally.voters_by_round == {1: frozenset({A.id})}
 
 
-def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) -> None:
+def test_of_one_member_few_bodies_are_read_and_they_hide_no_others(room: Assembly) -> None:
     mine = room.put(change(room.body, 99), B)
     bodies = [room.put(change(room.body, number), A) for number in range(4 * MAX_BODIES)]
     room.ratify(A, bodies[-1])
@@ -210,7 +210,9 @@ def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) 
     assert {mine.digest, bodies[-1].digest} <= read
 
 
-def test_one_member_has_little_read_and_two_bodies_always(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_one_member_few_bytes_and_at_least_two_bodies_are_read(
+    room: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bodies = [room.put(change(room.body, number), A) for number in range(6)]
     theirs = room.put(change(room.body, 9), B)
     size = len(bodies[0].data)
@@ -241,7 +243,7 @@ def test_bodies_up_to_exactly_the_limit_are_read(room: Assembly, monkeypatch: py
         assert len(room.tally.drafts) == count
 
 
-def test_a_consent_of_a_member_puts_nothing_forward(room: Assembly) -> None:
+def test_a_consent_of_a_member_proposes_nothing(room: Assembly) -> None:
     body = change(room.body)
     room.bodies[body.digest] = body.data
     room.lines += [consent(body, who.id, who.signer) for who in SEATS]
@@ -251,7 +253,7 @@ def test_a_consent_of_a_member_puts_nothing_forward(room: Assembly) -> None:
     assert (draft.by, draft.text) == (C.id, "because")
 
 
-def test_of_members_that_put_one_body_forward_the_first_by_id_is_named(room: Assembly) -> None:
+def test_of_several_proposers_of_one_body_the_first_by_id_is_named(room: Assembly) -> None:
     body = change(room.body)
     for who in (D, C, B):
         for text in ("z", "a"):
@@ -299,7 +301,7 @@ def test_a_draft_that_no_honest_member_signs_does_not_lead(room: Assembly) -> No
     assert lead is not None and lead.body == body
 
 
-def test_duties_say_what_has_been_signed_and_what_else_is_open(room: Assembly) -> None:
+def test_duties_name_the_signed_and_the_open_votes(room: Assembly) -> None:
     body = room.put(change(room.body))
 
     def said() -> dict[str, str]:
@@ -368,7 +370,7 @@ def test_a_member_asks_to_leave_the_current_body_and_no_other_one(room: Assembly
     assert room.tally.left == frozenset()
 
 
-def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -> None:
+def test_epochs_follow_one_another_in_any_order_of_lines(room: Assembly) -> None:
     chain, now = [room.body], room
     for number in range(3):
         body = now.put(change(now.body, number))
@@ -490,7 +492,7 @@ def test_a_rival_that_one_current_key_ratified_is_a_fork(room: Assembly) -> None
     assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).stopped
 
 
-def test_a_rival_that_retired_keys_ratified_is_an_alert_whoever_intended_it(room: Assembly) -> None:
+def test_a_rival_ratified_by_retired_keys_is_an_alert_with_any_intents(room: Assembly) -> None:
     mine, new = rotated(room)
     other = change(room.body, 2)
     room.bodies[other.digest] = other.data
@@ -501,7 +503,7 @@ def test_a_rival_that_retired_keys_ratified_is_an_alert_whoever_intended_it(room
     assert fork.retired
 
 
-def test_a_draft_that_is_not_decided_hides_none_that_is(room: Assembly) -> None:
+def test_an_undecided_draft_hides_no_decided_one(room: Assembly) -> None:
     bodies = [room.put(change(room.body, number)) for number in range(6)]
     for body in bodies:
         assert compute_tally(room.body, [*room.lines, *votes_for(room, body)], room.bodies).current == body

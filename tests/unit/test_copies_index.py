@@ -73,7 +73,7 @@ def test_entries_that_an_older_version_read_are_read_again(index: CopiesIndex, t
     third.close()
 
 
-def test_a_damaged_file_is_made_again_and_kept_for_what_only_this_node_knew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_made_again_and_kept_for_this_nodes_own_results(tmp_path: Path) -> None:
     damaged = b"no database at all, but as long as a header of one would be" * 10
     (tmp_path / "copies.sqlite").write_bytes(damaged)
     opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
@@ -119,7 +119,7 @@ def test_an_index_that_cannot_be_read_says_so(index: CopiesIndex, tmp_path: Path
         assert failed.value.code == "INDEX"
 
 
-def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index: CopiesIndex) -> None:
+def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_counts_again(index: CopiesIndex) -> None:
     index.add([hold(FAR, at=4), WithdrawalFact(MODEL, FAR, 7, "space")])
     assert [row.withdrawn for row in index.copies(MODEL)] == ["space"]
     index.add([hold(FAR, at=9)])
@@ -128,7 +128,7 @@ def test_a_withdrawal_ends_the_hold_before_it_and_a_later_hold_begins_anew(index
     assert [row.withdrawn for row in index.copies(MODEL)] == [""]
 
 
-def test_only_copies_of_what_is_here_are_audited_each_in_its_turn(index: CopiesIndex) -> None:
+def test_only_copies_of_artifacts_held_here_are_audited_in_turn(index: CopiesIndex) -> None:
     index.add([hold(FAR), hold(THIRD), hold(FAR, OTHER), hold(OWN)])
     assert {(row.artifact, row.log) for row in index.next_copies(0, 0, 10)} == {(MODEL, FAR), (MODEL, THIRD)}
     seen = []
@@ -150,7 +150,7 @@ def test_a_copy_that_was_tried_lately_is_left_alone(index: CopiesIndex) -> None:
     assert waiting == {99: [THIRD, FAR], 100: [THIRD], 159: [THIRD], 160: [THIRD, FAR]}
 
 
-def test_the_newest_result_of_an_auditor_is_kept_whatever_the_order(index: CopiesIndex) -> None:
+def test_the_newest_result_of_an_auditor_is_kept_in_any_order(index: CopiesIndex) -> None:
     index.add([hold(FAR)])
     for order in itertools.permutations([result("digest", 5), result(PASSED, 5), result(PASSED, 4), result(MISSED, 6)]):
         index.add(order)
@@ -167,7 +167,7 @@ def test_no_later_claim_of_a_day_takes_the_place_of_a_failure_that_was_proven(in
         assert index.copies(MODEL)[0].results == (proven.result,)
 
 
-def test_a_result_about_a_copy_that_nobody_claims_takes_no_room(index: CopiesIndex) -> None:
+def test_a_result_about_an_unclaimed_copy_is_not_stored(index: CopiesIndex) -> None:
     index.add([result(PASSED, 1), hold(FAR)])
     assert index.copies(MODEL)[0].results == ()
 
@@ -228,7 +228,7 @@ def test_a_wanted_statement_counts_until_the_same_log_withdraws_it(index: Copies
     assert index.wanted_in(FAR) == index.wanted_in("unknown/log+4+key") == []
 
 
-def test_a_log_that_asks_for_too_much_is_heard_up_to_the_bound(
+def test_wanted_artifacts_of_a_log_are_kept_up_to_the_bound(
     index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "MAX_WANTED", 2)
@@ -277,7 +277,7 @@ def test_facts_of_a_failed_addition_are_read_again_and_added_once(
     assert [row.withdrawn for row in index.copies(OTHER)] == ["space"]
 
 
-def test_a_full_disk_is_named_and_the_same_facts_are_added_when_there_is_room(index: CopiesIndex) -> None:
+def test_a_full_disk_is_named_and_the_same_facts_are_added_when_there_is_space(index: CopiesIndex) -> None:
     facts = [hold(FAR, sha256(b"%d" % number)) for number in range(2_000)]
     (pages,) = index._database.execute("PRAGMA page_count").fetchone()
     index._database.execute(f"PRAGMA max_page_count = {pages + 20}")

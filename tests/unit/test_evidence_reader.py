@@ -178,7 +178,7 @@ def test_a_line_that_two_threads_parse_at_once_is_one_object(monkeypatch: pytest
     assert reader.entry(b"line") is faster[1]
 
 
-def test_what_is_malformed_is_refused_each_time() -> None:
+def test_malformed_bytes_are_refused_each_time() -> None:
     reader = EvidenceReader()
     for _ in range(2):
         with pytest.raises(Malformed):
@@ -188,7 +188,7 @@ def test_what_is_malformed_is_refused_each_time() -> None:
             reader.proof(b"no proof")
 
 
-def test_what_was_not_used_lately_is_forgotten_at_the_limit(parsed: Counter[bytes]) -> None:
+def test_the_least_recently_used_documents_are_dropped_at_the_limit(parsed: Counter[bytes]) -> None:
     first, second, third = GOOD.claims[:3]
     reader = EvidenceReader(2 * max(map(len, (first, second, third))))
     for line in (first, second, second, third, third, first):
@@ -196,7 +196,7 @@ def test_what_was_not_used_lately_is_forgotten_at_the_limit(parsed: Counter[byte
     assert parsed == {first: 2, second: 1, third: 1}
 
 
-def test_what_is_used_again_is_kept(parsed: Counter[bytes]) -> None:
+def test_documents_that_are_used_again_are_kept(parsed: Counter[bytes]) -> None:
     first, second, third = GOOD.claims[:3]
     reader = EvidenceReader(2 * max(map(len, (first, second, third))))
     for line in (first, second, first, third, first):

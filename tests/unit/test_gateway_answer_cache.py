@@ -50,7 +50,7 @@ def counting() -> Counting:
     return Counting()
 
 
-async def test_an_answer_is_made_once_for_all_who_wait_and_survives_the_first_of_them(counting: Counting) -> None:
+async def test_an_answer_is_made_once_for_all_waiting_requests_and_survives_the_first_one(counting: Counting) -> None:
     cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     waiting = [asyncio.create_task(cache.get("a", lambda: counting.make("a"))) for _ in range(20)]
     await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_the_least_recently_used_answers_are_dropped_at_the_size_limit(cou
     assert counting.made == ["aa", "bb", "cc", "bb"]
 
 
-async def test_an_answer_is_weighed_once_however_many_follow(counting: Counting) -> None:
+async def test_the_size_of_an_answer_is_computed_once(counting: Counting) -> None:
     counting.gate.set()
     weighed: list[str] = []
 
@@ -113,7 +113,7 @@ async def test_an_answer_is_weighed_once_however_many_follow(counting: Counting)
     assert counting.made == ["a", "b", "c", "d", "e", "b"]
 
 
-async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None:
+async def test_closing_cancels_running_computations(counting: Counting) -> None:
     cache: AnswerCache[str, str] = AnswerCache(counting.now, 5)
     waiting = asyncio.create_task(cache.get("a", lambda: counting.make("a")))
     await asyncio.sleep(0)
@@ -123,7 +123,7 @@ async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None
         await waiting
 
 
-async def test_a_statement_that_is_proven_after_its_log_was_mirrored_makes_answers_anew(
+async def test_a_statement_proven_after_its_log_was_mirrored_makes_answers_outdated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge, "CHECK_INTERVAL", 0)
@@ -209,7 +209,7 @@ async def test_what_a_member_logs_about_itself_changes_no_answer_about_an_artifa
     assert changing.changes.changed(before, [node.record.node.id])
 
 
-async def test_an_answer_outlives_its_generation_until_a_statement_concerns_it(
+async def test_an_answer_stays_valid_until_a_statement_is_about_its_subject(
     changing: Changing, counting: Counting
 ) -> None:
     counting.gate.set()
@@ -235,7 +235,7 @@ class Large:
     """The data that a computation has read."""
 
 
-async def test_a_failure_that_is_kept_keeps_nothing_that_led_to_it(counting: Counting) -> None:
+async def test_a_kept_failure_keeps_no_traceback_or_cause(counting: Counting) -> None:
     cache: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     seen: list[weakref.ref[Large]] = []
 

@@ -134,7 +134,7 @@ async def test_the_files_are_those_of_the_manifest(listed: Listed) -> None:
     items.close()
 
 
-async def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listed: Listed) -> None:
+async def test_an_unreadable_file_is_an_error_that_the_loop_handles(listed: Listed) -> None:
     """Any other exception would end the loop that makes items ahead for good, without a message."""
     items = listed.list_items()
     await listed.ids(items, "a/one")
@@ -143,7 +143,7 @@ async def test_a_file_that_cannot_be_read_is_an_error_that_the_loop_knows(listed
         await items._pass()
 
 
-async def test_a_statement_about_a_name_makes_its_item_anew_and_no_other_of_its_publisher(listed: Listed) -> None:
+async def test_a_statement_about_a_name_makes_its_item_again_and_no_other_of_its_publisher(listed: Listed) -> None:
     items = listed.list_items()
     await listed.ids(items, "a/one", "a/two")
     listed.say(PUBLISHER.publish("A/One@v2", Release(b"3")))
@@ -155,7 +155,7 @@ async def test_a_statement_about_a_name_makes_its_item_anew_and_no_other_of_its_
     items.close()
 
 
-async def test_a_statement_about_an_artifact_and_a_change_of_keys_make_items_anew(listed: Listed) -> None:
+async def test_a_statement_about_an_artifact_and_a_change_of_keys_make_items_again(listed: Listed) -> None:
     items = listed.list_items()
     await listed.ids(items, "a/one", "a/two")
     artifact = (await listed._snapshot("a/two", "main")).artifact
@@ -183,7 +183,9 @@ async def test_what_a_member_logs_about_itself_removes_no_item_until_a_followed_
     items.close()
 
 
-async def test_new_members_and_another_ledger_and_a_damaged_file_begin_anew(listed: Listed, tmp_path: Path) -> None:
+async def test_new_members_another_ledger_and_a_damaged_file_make_all_items_again(
+    listed: Listed, tmp_path: Path
+) -> None:
     items = listed.list_items()
     await listed.ids(items, "a/one")
     listed.membership.node_ids = (PUBLISHER.id,)
@@ -259,7 +261,7 @@ async def test_many_new_statements_are_followed_in_steps_and_nothing_old_is_show
     items.close()
 
 
-async def test_the_background_task_makes_what_was_never_made(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_background_task_makes_missing_items(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_items, "NAMES", 1)
     items = listed.list_items()
     await listed.ids(items, "a/two")
@@ -340,7 +342,7 @@ async def test_an_item_that_takes_long_to_make_is_not_kept_either(
     items.close()
 
 
-async def test_a_new_list_goes_on_from_the_newest_statement(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_list_continues_from_the_newest_statement(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier version read every statement since the beginning, although the list had no item to remove."""
     monkeypatch.setattr(list_items, "STEP", 2)
     listed.say(*(PUBLISHER.publish(f"b/{number}@v1", Release(b"%d" % number)) for number in range(10, 15)))

@@ -98,7 +98,7 @@ def test_a_generated_key_is_a_new_one(alg: str) -> None:
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-def test_a_private_key_does_not_show_itself(alg: str) -> None:
+def test_a_private_key_is_not_in_its_repr(alg: str) -> None:
     key = private_key("a", alg)
     assert repr(key) == f"<PrivateKey {alg} {key.public.id[:16]}>"
 
@@ -155,7 +155,7 @@ def test_a_pem_of_another_algorithm_is_refused(made: Callable[[], bytes]) -> Non
         PrivateKey.from_pem(data)
 
 
-def test_a_key_of_an_algorithm_that_nobody_knows_is_refused() -> None:
+def test_a_key_of_an_unknown_algorithm_is_refused() -> None:
     der = serialization.load_pem_private_key(pem(x25519.X25519PrivateKey.generate()), None).private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -179,7 +179,7 @@ def test_a_composite_key_is_post_quantum_if_one_half_is() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, [], None, "ed25519", {"ed25519": 5}, {"ed25519": "AA=="}])
-def test_a_composite_key_that_is_none_is_refused(value: Any) -> None:
+def test_an_invalid_composite_key_is_refused(value: Any) -> None:
     with pytest.raises(Malformed):
         VerifyingKey.from_json(value)
 
@@ -193,7 +193,7 @@ def test_a_composite_key_has_at_most_two_halves_each_of_its_own_algorithm() -> N
         VerifyingKey.from_json(VerifyingKey((ed, pq)).to_json() | VerifyingKey((ec256,)).to_json())
 
 
-def test_a_signer_leaves_one_signature_a_half() -> None:
+def test_a_signer_makes_one_signature_for_each_half() -> None:
     made = HybridSigner.generate(("ml-dsa-65", "ed25519"))
     signatures = made.sign(MESSAGE)
     assert [keyid for keyid, _ in signatures] == [half.id for half in made.public.halves]

@@ -515,7 +515,7 @@ def test_a_stranger_with_a_permissive_licence_hides_no_licence_conflict() -> Non
         assert row(demanding(each, "refuse_licence_conflicts")).state == "fail"
 
 
-def test_a_publisher_whom_the_policy_accepts_describes_an_ancestor_under_any_name() -> None:
+def test_a_publisher_that_the_policy_accepts_describes_an_ancestor_under_any_name() -> None:
     _, theirs = parent("CC-BY-NC-4.0", STRANGER, "elsewhere/base@v1")
     other = identity("Another", "BR")
     _, others = parent("MIT", other, "swiss-ai/base@v1")

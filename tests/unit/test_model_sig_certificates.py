@@ -45,7 +45,7 @@ def by_leaf(rule: ModelSigningRule = BY_ROOT, at: TrustedTime = AT, **leaf: Any)
 
 
 @pytest.mark.parametrize("leaf", [{}, {"curve": ec.SECP521R1()}, {"usage": None, "extensions": [CODE_SIGNING]}])
-def test_a_certificate_that_leads_to_a_listed_authority_passes_at_the_moment_that_is_given(
+def test_a_certificate_under_a_listed_authority_passes_at_the_given_time(
     leaf: dict[str, Any],
 ) -> None:
     assert by_leaf(**leaf).startswith("pass/: model.sig by CN=Model Lab (ecdsa-p")
@@ -125,13 +125,13 @@ def test_another_authority_of_the_same_name_is_not_the_listed_one() -> None:
     assert by_leaf(rule).startswith("fail/false: model.sig does not verify: the certificate does not verify")
 
 
-def test_a_certificate_without_a_listed_authority_or_without_a_moment_is_not_believed() -> None:
+def test_a_certificate_without_a_listed_authority_or_a_time_is_not_accepted() -> None:
     data = LAB.leaf().sign()
     assert outcome(data, rule=RULE, times=[AT]).startswith("unknown/missing: ")
     assert outcome(data, rule=BY_ROOT).startswith("not-checked/missing: ")
 
 
-def test_any_moment_at_which_the_signature_was_there_will_do() -> None:
+def test_any_proven_time_of_the_signature_is_enough() -> None:
     expired, late = LAB.leaf(years=(2020, 2022)).sign(), TrustedTime(posix(2026), "as_of")
     times = [late, *(TrustedTime(posix(year), "cosigned") for year in (2019, 2021))]
     assert outcome(expired, rule=BY_ROOT, times=times).startswith("pass/")
@@ -144,7 +144,7 @@ def test_a_signature_by_another_key_than_the_certificates_fails() -> None:
     assert "bad signature" in outcome(swapped, rule=BY_ROOT, times=[AT])
 
 
-def test_a_certificate_that_is_none_fails() -> None:
+def test_an_invalid_certificate_fails() -> None:
     with pytest.raises(Untrusted):
         CertificateChain.parse([b"junk"])
     with pytest.raises(Malformed, match="certificates in PEM"):
@@ -187,7 +187,7 @@ def test_a_trusted_root_is_named_by_its_hash() -> None:
     assert ModelSigningRule().root_name() == "no trusted root"
 
 
-def test_a_keyless_bundle_is_checked_by_whoever_can() -> None:
+def test_a_keyless_bundle_is_checked_by_the_callers_verifier() -> None:
     data = changed(GOOD, without_key)
     assert Bundle.parse(data).material == KeylessMaterial(b"\0\0\0", 1)
     assert outcome(data) == "unknown/missing: model.sig without a key, and the policy lists no identity"

@@ -53,7 +53,7 @@ class Parts:
         return digest
 
     def look(self, listing: StoreListing, after: float = 0.0) -> set[Digest]:
-        """The blobs of which there are still records after another look."""
+        """The blobs that still have records after one more pass."""
         self.now += after
         listing.step()
         return set(self.ledger.pieces.ordered_blobs())
@@ -86,7 +86,7 @@ def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> House
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])
-def test_records_go_a_day_after_their_blob(parts: Parts, listing: StoreListing, how: str) -> None:
+def test_records_are_deleted_a_day_after_their_blob(parts: Parts, listing: StoreListing, how: str) -> None:
     here, there = parts.add(HERE), parts.add(THERE)
     assert parts.look(listing, RECORD_RETENTION) == {here, there}
     if how == "removed":
@@ -99,7 +99,7 @@ def test_records_go_a_day_after_their_blob(parts: Parts, listing: StoreListing, 
     assert parts.ledger.pieces.find_piece(bytes.fromhex(there)) == []
 
 
-def test_a_blob_that_came_back_is_given_another_day(parts: Parts, listing: StoreListing) -> None:
+def test_a_restored_blob_keeps_its_records_for_another_day(parts: Parts, listing: StoreListing) -> None:
     there = parts.add(THERE)
     parts.store.remove(there)
     parts.look(listing)
@@ -114,7 +114,7 @@ def test_a_blob_that_came_back_is_given_another_day(parts: Parts, listing: Store
 def test_records_of_many_blobs_go_pass_by_pass(
     parts: Parts, listing: StoreListing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each costs a commit, and who asks for the counts waits for the pass."""
+    """Each costs a commit, and a caller that asks for the counts waits for the pass."""
     monkeypatch.setattr(housekeeping_module, "FORGOTTEN_AT_A_TIME", 2)
     for number in range(5):
         parts.store.remove(parts.add(b"%d" % number))
@@ -122,7 +122,7 @@ def test_records_of_many_blobs_go_pass_by_pass(
     assert [len(parts.look(listing, after)) for after in (RECORD_RETENTION, 0, 0)] == [3, 1, 0]
 
 
-def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, listing: StoreListing) -> None:
+def test_records_of_an_arriving_blob_stay(parts: Parts, listing: StoreListing) -> None:
     there = parts.add(THERE)
     parts.store.remove(there)
     parts.look(listing)
@@ -177,8 +177,8 @@ def test_a_small_store_is_counted_when_it_is_asked(parts: Parts, listing: StoreL
     assert listing.count() == StoreCount(1, len(HERE))
 
 
-async def test_a_copy_that_nobody_went_on_with_leaves_the_disk(parts: Parts, housekeeping: Housekeeping) -> None:
-    """A restart has forgotten it, and what it is part of may be wanted no longer."""
+async def test_an_abandoned_copy_is_removed_from_the_disk(parts: Parts, housekeeping: Housekeeping) -> None:
+    """A restart has forgotten it, and its artifact may no longer be wanted."""
     old, new, running = (parts.store.partial_path(sha256(name)) for name in (b"old", b"new", b"running"))
     before = time.time() - PARTIAL_SECONDS - 1
     for path in (old, new, running):

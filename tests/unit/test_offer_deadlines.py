@@ -64,7 +64,7 @@ def test_an_acceptance_by_another_than_the_grantee_is_refused() -> None:
         accepted_in_time(entry, grant, other, proven(log, len(log.entries) - 1, {}), LOG, {})
 
 
-def test_nobody_counts_who_did_not_cosign() -> None:
+def test_members_that_did_not_cosign_do_not_count() -> None:
     log, entry, grant, acceptance = granted()
     proof = proven(log, len(log.entries) - 1, {})
     assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == frozenset()  # type: ignore[arg-type]  # names in place of digests

@@ -62,13 +62,13 @@ def two_books() -> tuple[Written, Written]:
     return first, second
 
 
-def test_i11_whoever_overbooks_is_convicted_by_the_chain_alone() -> None:
+def test_i11_the_chain_alone_proves_overbooking() -> None:
     log = overbooked()
     fault_proof = FaultProof.parse(shown(log.entries, by_node(log)).encode())
     assert verify_fault_proof(fault_proof, LOG, ONLINE.public) == "overbooked"
 
 
-def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand() -> None:
+def test_i11_two_records_of_one_number_are_a_fault_in_any_branches() -> None:
     first, second = two_books()
     proofs = []
     for fault_proof in (shown(first.entries, [2]), shown(second.entries, [2])):
@@ -79,7 +79,7 @@ def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand(
     assert verify_fault_proof(FaultProof.parse(both.encode()), LOG, ONLINE.public) == "forked"
 
 
-def test_an_honest_chain_convicts_nobody_however_it_is_cut() -> None:
+def test_an_honest_chain_proves_no_fault_at_any_cut() -> None:
     log = Written()
     chain = log.post()
     for hour in (0, 10, 20):
@@ -100,7 +100,7 @@ def refused(log: Written, kept: list[int], why: str) -> None:
     assert caught.value.code == "NO-MISBEHAVIOUR"
 
 
-def test_a_chain_cut_short_does_not_convict() -> None:
+def test_a_truncated_chain_proves_no_fault() -> None:
     log = overbooked()
     refused(log, by_node(log)[1:2], "records before the last one are missing")
     refused(log, by_node(log)[::2], "records before the last one are missing")
@@ -201,7 +201,7 @@ def test_a_fault_that_nobody_could_read_is_not_stated() -> None:
             offer_fault_statement(replace(FAULT, **change), NODE)
 
 
-def test_a_record_that_does_not_stand_in_the_log_convicts_nobody() -> None:
+def test_a_record_outside_of_the_log_proves_no_fault() -> None:
     log = overbooked()
     stranger = PrivateKey.generate("ed25519")
     with pytest.raises(ComityError):

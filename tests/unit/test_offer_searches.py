@@ -132,7 +132,7 @@ async def found(index: OfferIndex, after: Digest | None, most: int) -> list[tupl
     return [(log, chain.state.chain) for log, chain in await first_of(matching, most)]
 
 
-async def test_logs_take_turns_in_a_search_and_pages_go_on_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_logs_take_turns_in_a_search_and_pages_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "_matches", lambda chain, query: True)
     index = index_of(*["flooded"] * 6, "quiet", *["flooded"] * 6, "quiet", "other")
     every = await found(index, None, 99)

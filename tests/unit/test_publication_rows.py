@@ -53,7 +53,7 @@ def row(what: Case, name: str) -> Row:
     return what.verdict().row(name)
 
 
-def test_cosigners_are_forged_only_where_none_is_left_and_else_too_few() -> None:
+def test_cosigners_are_reported_as_forged_only_if_no_valid_one_is_left() -> None:
     none, one = (
         row(proven(changed(forged_but_for(1))), "cosigners"),
         row(proven(changed(forged_but_for(3))), "cosigners"),
@@ -153,7 +153,7 @@ def test_an_old_proof_beside_a_new_one_makes_nothing_older() -> None:
     assert row(replace(both, proofs=tuple(each for each in both.proofs if each != proof)), "time").state == "fail"
 
 
-def test_a_cosigner_may_state_any_time_and_none_is_later_than_dates_are() -> None:
+def test_a_cosigner_may_state_any_time_and_the_shown_one_is_a_date() -> None:
     evaluation = choose_publication(beside(SG, ES, KR, time=MAX_TIMESTAMP).evidence, GOOD.policy, EvidenceReader())
     assert evaluation is not None
     newest = evaluation.newest_cosigned(GOOD.policy)
@@ -161,7 +161,7 @@ def test_a_cosigner_may_state_any_time_and_none_is_later_than_dates_are() -> Non
     assert {at for seen in evaluation.witnessed for each in seen.cosigners for at, _ in each.lines} == {NOW, newest[0]}
 
 
-def test_a_proof_with_classical_cosignatures_only_hides_none_with_others() -> None:
+def test_a_proof_with_classical_cosignatures_only_hides_no_better_one() -> None:
     (proof,) = GOOD.proofs_of(GOOD.publication.line)
     both = beside(*(node(each.seat, "", ("ed25519",)) for each in (SG, ES, KR)))
     assert row(both, "crypto health").state == "pass"

@@ -52,7 +52,7 @@ def test_a_token_has_the_shape_that_hub_clients_send_and_only_its_hash_is_kept(f
         ("swiss-ai/*", "gpt2", False),
     ),
 )
-def test_a_token_opens_what_its_reach_says(file: TokenFile, reach: str, repository: str, opens: bool) -> None:
+def test_a_token_gives_access_to_its_reach(file: TokenFile, reach: str, repository: str, opens: bool) -> None:
     _, token = file.add("ci", (reach,), 0)
     assert token.allows(repository) is opens
 
@@ -66,7 +66,7 @@ def test_a_reach_that_means_nothing_is_refused(file: TokenFile, reach: str) -> N
     assert file.read() == ()
 
 
-def test_a_token_is_revoked_by_its_id_or_by_a_name_that_is_its_alone(file: TokenFile) -> None:
+def test_a_token_is_revoked_by_its_id_or_by_a_unique_name(file: TokenFile) -> None:
     tokens = [file.add(name, ("*",), 0)[1] for name in ("a", "b", "b", "c")]
     file.revoke("a")
     file.revoke(tokens[3].id)
@@ -77,7 +77,7 @@ def test_a_token_is_revoked_by_its_id_or_by_a_name_that_is_its_alone(file: Token
     assert file.read() == tuple(tokens[1:3])
 
 
-def test_a_file_that_others_can_read_or_that_is_damaged_opens_nothing(file: TokenFile, tmp_path: Path) -> None:
+def test_a_file_that_others_can_read_or_that_is_damaged_gives_no_access(file: TokenFile, tmp_path: Path) -> None:
     file.add("ci", ("*",), 0)
     path = tmp_path / "tokens.json"
     path.chmod(0o644)
@@ -131,7 +131,7 @@ def test_quiet_prints_the_token_and_nothing_else(
     assert [token.hash for token in file.read()] == [token_hash(secret)]
 
 
-def test_a_token_ends_when_it_was_told_to(file: TokenFile) -> None:
+def test_a_token_expires_at_its_time(file: TokenFile) -> None:
     _, token = file.add("ci", ("*",), 1_000, 2_000)
     assert [token.expired(now) for now in (1_999, 2_000)] == [False, True]
     assert not file.add("always", ("*",), 1_000)[1].expired(10**12)
@@ -161,7 +161,7 @@ def test_rotation_makes_a_successor_and_ends_the_old_token_later(file: TokenFile
     assert at_once.expired(1_400)
 
 
-def test_a_token_that_ended_long_ago_makes_room(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_expired_long_ago_is_removed(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("comity.content.gateway_tokens.MAX_TOKENS", 2)
     file.add("a", ("*",), 1_000, 2_000)
     file.add("b", ("*",), 1_000)

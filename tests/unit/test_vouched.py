@@ -33,7 +33,7 @@ def vouches(what: Case) -> list[RowFact]:
 
 @pytest.mark.parametrize("document", [None, RESULTS], ids=["alone", "with a document"])
 @pytest.mark.parametrize("statement", VOUCH_KINDS)
-def test_what_was_said_reads_back(statement: str, document: SideObject | None) -> None:
+def test_a_vouched_statement_reads_back(statement: str, document: SideObject | None) -> None:
     said = replace(SAID, statement=statement, document=document)
     entry = parse_entry(sign_vouched(said, LAB.signer).line)
     assert parse_vouched(entry.statement) == said
@@ -54,7 +54,7 @@ def test_what_was_said_reads_back(statement: str, document: SideObject | None) -
         pytest.param({"body": {**BODY, "document": RESULTS.to_json()}}, "exactly its document", id="no object"),
     ],
 )
-def test_what_is_no_vouch_is_refused(change: dict[str, Any], why: str) -> None:
+def test_an_invalid_vouched_statement_is_refused(change: dict[str, Any], why: str) -> None:
     made = sign_vouched(replace(SAID, statement="rehashed", text="", document=None), LAB.signer).statement
     assert made.body == BODY
     with pytest.raises(Malformed, match=why):
@@ -71,7 +71,7 @@ def test_the_text_of_a_vouch_may_have_lines(text: str) -> None:
     assert parse_vouched(sign_vouched(replace(SAID, text=text), LAB.signer).statement).text == text
 
 
-def test_a_vouch_is_shown_as_the_claim_of_whoever_signed_it() -> None:
+def test_a_vouched_statement_is_shown_as_its_signers_claim() -> None:
     said = GOOD.saying(LAB.entry.line, sign_vouched(SAID, LAB.signer).line)
     (fact,) = vouches(said)
     assert (fact.basis, fact.by[:14]) == ("claimed", "Evaluation lab")
@@ -81,7 +81,7 @@ def test_a_vouch_is_shown_as_the_claim_of_whoever_signed_it() -> None:
     assert said.verdict().exit_status == 0
 
 
-def test_members_are_counted_once_however_they_speak() -> None:
+def test_members_are_counted_once_with_seat_and_node() -> None:
     lines = [
         sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line,
         sign_vouched(Vouched(ES.seat.inception.author, GOOD.artifact, "rehashed"), ES.seat.signer).line,
@@ -95,7 +95,7 @@ def test_members_are_counted_once_however_they_speak() -> None:
     assert said.verdict().row("documents").summary == "present: card; rehashed, by 2 members"
 
 
-def test_members_come_first_and_each_party_in_turn() -> None:
+def test_members_are_first_and_parties_take_turns() -> None:
     heir = KnownAuthor(sha256(b"heir"), "heir", replace(ES.seat.member, id=sha256(b"heir"), successor_of=ES.seat.id))
     seats = {each: KnownAuthor(each.seat.id, "a seat", each.seat.member) for each in (ES, KR)}
     by_node = KnownAuthor(sha256(b"its node"), "a node", ES.seat.member)
@@ -105,7 +105,7 @@ def test_members_come_first_and_each_party_in_turn() -> None:
     assert in_turn(()) == []
 
 
-def test_no_number_of_vouches_moves_those_of_a_member_away_from_the_start() -> None:
+def test_no_number_of_statements_moves_those_of_a_member_from_the_start() -> None:
     many = [sign_vouched(replace(SAID, text=str(number)), LAB.signer).line for number in range(9)]
     own = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line
     for lines in ((*many, own), (own, *many)):
@@ -131,14 +131,14 @@ def test_a_member_and_its_successor_are_counted_once_and_an_observer_not_at_all(
 
 
 @pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])
-def test_a_forged_vouch_is_a_note_and_counts_for_nothing(forger: Signer) -> None:
+def test_a_forged_vouched_statement_is_a_note_and_does_not_count(forger: Signer) -> None:
     forged = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)
     verdict = GOOD.saying(forged.line).verdict()
     assert "vouched" in verdict.row("notes").summary
     assert vouches(GOOD.saying(forged.line)) == []
 
 
-def test_what_cannot_be_read_or_is_about_another_artifact_counts_for_nothing() -> None:
+def test_an_unreadable_vouched_statement_or_one_about_another_artifact_counts_for_nothing() -> None:
     odd = Statement("vouched", sign_vouched(SAID, LAB.signer).statement.subjects, LAB.inception.author, {})
     verdict = GOOD.saying(LAB.entry.line, sign_statement(odd, LAB.signer).line).verdict()
     assert "could not be read" in verdict.row("notes").summary
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_or_is_about_another_artifact_counts_for_nothing() -
     assert vouches(GOOD.saying(LAB.entry.line, sign_vouched(elsewhere, LAB.signer).line)) == []
 
 
-def test_a_stranger_with_a_seat_somewhere_else_is_no_member_here() -> None:
+def test_a_member_of_another_federation_is_no_member_here() -> None:
     other = seat("IN")
     said = GOOD.saying(
         other.entry.line, sign_vouched(Vouched(other.inception.author, GOOD.artifact, "rehashed"), other.signer).line
@@ -155,7 +155,7 @@ def test_a_stranger_with_a_seat_somewhere_else_is_no_member_here() -> None:
     assert said.verdict().row("documents").summary == "present: card"
 
 
-def test_documents_are_told_apart_by_whether_they_are_named_and_here() -> None:
+def test_documents_are_shown_as_named_missing_or_here() -> None:
     facts = {fact.text: fact.basis for fact in GOOD.verdict().row("documents").facts}
     assert [basis for text, basis in facts.items() if text.startswith("card")] == ["claimed", "verified here"]
     assert facts["no evaluation is named"] == "stale or absent"

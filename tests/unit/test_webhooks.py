@@ -121,7 +121,7 @@ def test_a_receiver_that_fails_first_gets_the_event_later_with_the_same_id_also_
     assert node.queue.waiting() == {}
 
 
-def test_a_receiver_that_is_gone_for_days_loses_the_event_and_it_is_counted(tmp_path: Path) -> None:
+def test_an_event_for_a_receiver_that_is_down_for_days_is_dropped_and_counted(tmp_path: Path) -> None:
     node = Node(tmp_path, hook("http://127.0.0.1:1/"))
     node.tell(event())
     for _ in range(60):
@@ -211,7 +211,7 @@ def test_a_node_that_stops_does_not_wait_for_the_end_of_an_answer(
             connection.close()
 
 
-def test_many_versions_push_out_no_alert_and_alerts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_versions_drop_no_alert_and_alerts_are_sent_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 10)
     with receiving() as receiver:
         node = Node(tmp_path, hook(receiver.url))
@@ -222,7 +222,7 @@ def test_many_versions_push_out_no_alert_and_alerts_go_first(tmp_path: Path, mon
     assert kinds == ["dev.comity.alert.v1", *["dev.comity.version.v1"] * 10]
 
 
-def test_a_webhook_gets_the_kinds_that_it_asks_for_and_another_one_does_not_wait_for_it(tmp_path: Path) -> None:
+def test_a_webhook_gets_its_kinds_of_events_without_delaying_another(tmp_path: Path) -> None:
     with receiving() as receiver:
         dead = hook("http://127.0.0.1:1/", "alert", name="dead")
         node = Node(tmp_path, dead, hook(receiver.url, "version"))
@@ -236,7 +236,7 @@ def test_a_webhook_gets_the_kinds_that_it_asks_for_and_another_one_does_not_wait
     assert node.queue.waiting() == {}
 
 
-def test_a_condition_is_told_when_it_begins_and_again_only_if_it_ended(tmp_path: Path) -> None:
+def test_a_condition_is_sent_when_it_begins_and_again_only_after_it_ended(tmp_path: Path) -> None:
     node = Node(tmp_path, hook("http://127.0.0.1:1/"))
 
     def waiting(*keys: str, unknown: str = "") -> int:
@@ -282,7 +282,7 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     assert node.queue.waiting() == {"ops": 1}
 
 
-def test_a_publication_makes_an_event_that_says_whose_word_it_is() -> None:
+def test_a_publications_event_names_its_author() -> None:
     line = ProvenLine("node.example/log", "key", 4, case().publication.line, 9)
     made = statement_event(line)
     assert made is not None
@@ -326,7 +326,7 @@ def test_a_file_that_is_not_understood_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"whsec_", b"whsec_AAAA", b"secret", b"\xff" * 50, b"whsec_" + b"A" * 4000])
-def test_a_secret_that_is_none_is_refused_without_being_shown(data: bytes) -> None:
+def test_an_invalid_secret_is_refused_without_being_shown(data: bytes) -> None:
     with pytest.raises(Malformed) as refused:
         parse_secret(data)
     assert "AAAA" not in f"{refused.value} {refused.value.why}"
@@ -374,7 +374,7 @@ def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: P
     assert file.with_name("webhooks.sqlite.damaged").read_bytes() == damaged
 
 
-def test_a_log_with_many_statements_pushes_out_its_own_and_none_of_another_log(
+def test_a_log_with_many_statements_drops_its_own_events_and_none_of_another_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 10)
@@ -388,7 +388,7 @@ def test_a_log_with_many_statements_pushes_out_its_own_and_none_of_another_log(
     assert sorted(subjects) == ["flood"] * 7 + ["subject"] * 3
 
 
-def test_a_queue_of_an_older_version_is_used_further(tmp_path: Path) -> None:
+def test_a_queue_of_an_older_version_is_still_used(tmp_path: Path) -> None:
     EventQueue(tmp_path)
     with closing(sqlite3.connect(tmp_path / "webhooks.sqlite")) as database, database:
         database.execute("ALTER TABLE event DROP COLUMN log")
