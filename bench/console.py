@@ -34,7 +34,7 @@ from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Published, sign_published
 from harness import write
 from support.federation import NodeHome, found, serving
-from support.gateway import Shop
+from support.gateway import GatewayNode
 from support.publisher import Publisher, model
 
 BATCH = 50
@@ -70,7 +70,7 @@ def fill(home: NodeHome, publisher: Publisher, count: int) -> None:
         ledger.close()
 
 
-async def measure(node: Shop, paths: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
+async def measure(node: GatewayNode, paths: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
     table = {}
     async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}) as http:
         for name, path in paths.items():
@@ -91,7 +91,7 @@ async def measure(node: Shop, paths: dict[str, str], rounds: int) -> dict[str, d
     return table
 
 
-async def measure_list(node: Shop, count: int) -> dict[str, dict[str, float]]:
+async def measure_list(node: GatewayNode, count: int) -> dict[str, dict[str, float]]:
     """A page of a hundred repositories that were never judged, the same page again, and searches for one name."""
     table = {}
     async with httpx2.AsyncClient(base_url=node.url, timeout=120) as http:
@@ -135,7 +135,7 @@ async def main(count: int, rounds: int) -> None:
         home.set("replication", mirror="none")
         fill(home, publisher, count)
         async with serving(home, companion=serve_gateway) as (listening,):
-            node = Shop(listening.http, home, publisher)
+            node = GatewayNode(listening.http, home, publisher)
             await node.publish(model(Path(folder) / "model", weights=1_000), "tests/whole@v1")
             async with httpx2.AsyncClient(base_url=node.url, headers={"Accept": "text/html"}) as http:
                 while f"model-{count - 1:06}" not in (await http.get(f"/-/catalogue?q=model-{count - 1:06}")).text:

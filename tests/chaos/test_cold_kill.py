@@ -14,7 +14,7 @@ from comity_client.founding import consent_to, seal_federation
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, serving, until
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send
-from support.slow_links import Narrows
+from support.slow_links import SlowRelay
 from support.waiting import PATIENCE
 
 SIZE = 30_000_000
@@ -32,7 +32,7 @@ async def test_a_killed_node_continues_with_the_pieces_that_had_arrived(tmp_path
     ready = release(Publisher.generate(), folder, "tests/model@v1")
     (digest,) = [digest for digest, path in ready.blobs.items() if path.name == "weights.bin"]
     partial = cold.config().storage.blobs / "partial" / digest
-    with contextlib.closing(Narrows(full.card.open[0])) as narrow:
+    with contextlib.closing(SlowRelay(full.card.open[0])) as narrow:
         _lead_through(narrow, full, cold, founded.federation.body)
         async with serving(full):
             async with full.client() as client:
@@ -56,7 +56,7 @@ async def test_a_killed_node_continues_with_the_pieces_that_had_arrived(tmp_path
                 assert int(str(fetched["resumed"])) >= 2 * PIECE_SIZE
 
 
-def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -> None:
+def _lead_through(narrow: SlowRelay, full: NodeHome, cold: NodeHome, body: Body) -> None:
     """The node knows the other one by the address of the slow link only."""
     consents = [consent_to(body, home.directory) for home in (full, cold)]
     card = replace(full.card, mutual=(), open=(narrow.address,))

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from attackers.connections import brief_connections
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.ports import free_port
 from support.waiting import PATIENCE
 
@@ -35,7 +35,7 @@ def settings() -> dict[str, Any]:
     return {name: f"127.0.0.1:{free_port()}" for name in ("http", "files", "ranges")}
 
 
-async def answers(served: Shop) -> None:
+async def answers(served: GatewayNode) -> None:
     """The gateway, and the operator's socket."""
     async with httpx2.AsyncClient(base_url=served.url, timeout=PATIENCE) as client:
         assert (await client.get("/healthz")).status_code == 200
@@ -45,7 +45,7 @@ async def answers(served: Shop) -> None:
 
 async def survived(folder: Path, connections: int) -> None:
     addresses = settings()
-    async with shop(folder, **addresses) as served:
+    async with gateway_node(folder, **addresses) as served:
         for address in addresses.values():
             port = int(str(address).rpartition(":")[2])
             made = 0
@@ -77,7 +77,7 @@ def silent_elsewhere(port: int, count: int) -> Iterator[None]:
 
 async def test_more_silent_connections_than_slots_keep_no_client_out(tmp_path: Path) -> None:
     addresses = settings()
-    async with shop(tmp_path, **addresses) as served:
+    async with gateway_node(tmp_path, **addresses) as served:
         for address in addresses.values():
             port = int(str(address).rpartition(":")[2])
             with silent_elsewhere(port, 80):

@@ -145,7 +145,7 @@ def no_entries(liar: Liar, question: Question) -> Iterable[bytes]:
 
 
 def other_entries(liar: Liar, question: Question) -> Iterable[bytes]:
-    log = question.face.log
+    log = question.history.log
     forged = RawLog(log.origin, log.key, [b"not what was signed"] * len(log.lines))
     return batches(forged, question.number(2), question.number(3))
 
@@ -202,14 +202,14 @@ def test_an_old_checkpoint_takes_nothing_back(scene: Scene) -> None:
     old = len(liar.log.lines)
     liar.log.lines.append(statement(liar.online, b"newer"))
     scene.followed()
-    before = [face.asked["ListLogs"] for face in scene.faces]
+    before = [history.asked["ListLogs"] for history in scene.histories]
 
     def replayed(liar: Liar, question: Question) -> Iterable[bytes]:
         return [head(liar.log, liar.log.note(old))]
 
     with liar.lying("ListLogs", replayed):
         until_true(
-            lambda: all(f.asked["ListLogs"] > b + 3 for f, b in zip(scene.faces, before, strict=True)), "the replay"
+            lambda: all(f.asked["ListLogs"] > b + 3 for f, b in zip(scene.histories, before, strict=True)), "the replay"
         )
         for home in scene.homes:
             shown = asyncio.run(shown_by(home, liar.log.origin))
@@ -287,8 +287,8 @@ def test_a_fork_is_detected_in_one_round_and_proven_to_every_node(
 ) -> None:
     with staged(tmp_path, interval=1.0) as scene:
         scene.followed()
-        for face, log in zip(scene.faces, fork(scene.liar.log), strict=True):
-            face.log = log
+        for history, log in zip(scene.histories, fork(scene.liar.log), strict=True):
+            history.log = log
         liar, key = scene.liar, scene.liar.log.vkey
         scene.noticed("log has shown two histories", origin=liar.log.origin)
         first, second = sorted(_rounds_to_detection(scene))
@@ -303,8 +303,8 @@ def test_a_fork_is_detected_in_one_round_and_proven_to_every_node(
             assert all(convicts(kind, parts, key) for kind, _, parts in proofs)
             assert not any(convicts(kind, (parts[0], parts[0]), key) for kind, _, parts in proofs)
             asyncio.run(warned(home, f"{liar.log.origin} has shown two histories", "frozen"))
-        for face in scene.faces:
-            face.log.lines.append(statement(liar.online, b"continued as before"))
+        for history in scene.histories:
+            history.log.lines.append(statement(liar.online, b"continued as before"))
         scene.go_on()
         assert [asyncio.run(shown_by(home, liar.log.origin)) for home in scene.homes] == frozen
         user = scene.newcomer()
@@ -319,10 +319,10 @@ def _rounds_to_detection(scene: Scene) -> list[int]:
     """How many rounds with the lying node each node needed, after both had stored a history, until it detected the
     fork. Its rounds with the other honest node have the same period, within a fifth.
     """
-    both = tuple(zip(scene.nodes, scene.faces, strict=True))
+    both = tuple(zip(scene.nodes, scene.histories, strict=True))
     held = max(_when(node, "mirrored", origin=f.log.origin, size=str(len(f.log.lines))) for node, f in both)
     found = [_when(node, "log has shown two histories", origin=f.log.origin) for node, f in both]
-    return [sum(held < at < end for at in face.rounds) for face, end in zip(scene.faces, found, strict=True)]
+    return [sum(held < at < end for at in history.rounds) for history, end in zip(scene.histories, found, strict=True)]
 
 
 def _when(node: NodeProcess, event: str, **named: str) -> float:

@@ -12,7 +12,7 @@ from support.hub_like import hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
 from support.read_through_nodes import taken
-from support.reading_through import sluice
+from support.reading_through import held_back
 
 MIB = 1024 * 1024
 
@@ -26,7 +26,7 @@ async def test_a_killed_node_continues_the_import_where_it_was(tmp_path: Path) -
     with hub_like() as hub:
         home.set("upstream", allow=[NAME], endpoint=hub.url, hosts=[hub.cdn.removeprefix("http://")])
         hub.repository(NAME).commit(FILES)
-        with sluice(hub, 2 * MIB), contextlib.closing(NodeProcess(home, main=WITH_GATEWAY)) as node:
+        with held_back(hub, 2 * MIB), contextlib.closing(NodeProcess(home, main=WITH_GATEWAY)) as node:
             await node.ready()
             reader = asyncio.create_task(taken(url))
             assert await taken(url, most=MIB) == WEIGHTS[:MIB]

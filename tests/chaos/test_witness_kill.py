@@ -11,7 +11,7 @@ import pytest
 from comity.content.secrets import write_keys
 from comity.trust.keys import PrivateKey
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, make_home, until
-from support.outside import Faces, OutsideLog, read_log, vkeys
+from support.outside import OutsideLog, TlogRoutes, read_log, vkeys
 from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -29,12 +29,12 @@ def home(tmp_path: Path) -> NodeHome:
 
 
 @contextlib.asynccontextmanager
-async def started(home: NodeHome, fault: str) -> AsyncIterator[tuple[NodeProcess, Faces]]:
+async def started(home: NodeHome, fault: str) -> AsyncIterator[tuple[NodeProcess, TlogRoutes]]:
     with contextlib.closing(NodeProcess(home, {"COMITY_FAULT": fault}, main=WITH_GATEWAY)) as node:
         await node.ready()
         url = next(str(event["http"]) for event in node.events if event.get("event") == "listening")
         async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-            yield node, Faces(client)
+            yield node, TlogRoutes(client)
 
 
 @pytest.mark.parametrize(("point", "size"), [("before-commit", 8), ("after-commit", 12)])

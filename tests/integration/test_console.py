@@ -19,7 +19,7 @@ from comity.trust.errors import Unavailable
 from comity.trust.statements import Advisory, sign_advisory
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model, release, send
 from support.waiting import PATIENCE
 
@@ -34,7 +34,7 @@ HUB_CLIENTS: tuple[dict[str, str], ...] = (
 )
 
 
-def browser(node: Shop, **more: Any) -> httpx2.AsyncClient:
+def browser(node: GatewayNode, **more: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         base_url=node.url, headers={**BROWSER, **more.pop("headers", {})}, timeout=PATIENCE, **more
     )
@@ -57,40 +57,40 @@ async def listed(http: httpx2.AsyncClient, name: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
     """Publishes the artifacts of `ready`; tests must not change it."""
-    async with shop(tmp_path_factory.mktemp("node")) as running:
+    async with gateway_node(tmp_path_factory.mktemp("node")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+async def ready(node: GatewayNode, tmp_path_factory: pytest.TempPathFactory) -> Release:
     return await published(node, tmp_path_factory.mktemp("ready"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def without_console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def without_console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
     """As `node` and `ready`, with the console turned off in the settings."""
     folder = tmp_path_factory.mktemp("without-console")
-    async with shop(folder, console=False) as running:
+    async with gateway_node(folder, console=False) as running:
         await published(running, folder)
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+async def own(tmp_path: Path) -> AsyncIterator[GatewayNode]:
     """A node that the test may change."""
-    async with shop(tmp_path) as running:
+    async with gateway_node(tmp_path) as running:
         yield running
 
 
-async def published(node: Shop, folder: Path) -> Release:
+async def published(node: GatewayNode, folder: Path) -> Release:
     made = model(folder / "model")
     (made / "README.md").write_text("# A small model\n\nIt *does* little.\n")
     return await node.publish(made, "tests/model@v1")
 
 
-async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: Shop, ready: Release) -> None:
+async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         for path in ("/api/models", "/api/datasets"):
             answer = await http.get(path)
@@ -98,7 +98,7 @@ async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: Shop, ready: 
             assert [item["id"] for item in answer.json()] == ["tests/model"]
 
 
-async def test_an_index_that_is_none_is_in_no_log(node: Shop, ready: Release) -> None:
+async def test_an_index_that_is_none_is_in_no_log(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         log = (await page(http, "/-/logs")).found("a")
         (link,) = [found["href"] for found in log if found.get("href", "").startswith("/-/logs/")]
@@ -107,7 +107,7 @@ async def test_an_index_that_is_none_is_in_no_log(node: Shop, ready: Release) ->
             assert (await http.get(f"{link}/{index}.proof")).status_code == 404
 
 
-async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Release) -> None:
+async def test_every_page_is_sound_and_has_its_headers(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         await listed(http, "tests/model")
         log = (await page(http, "/-/logs")).found("a")
@@ -125,7 +125,7 @@ async def test_every_page_is_sound_and_has_its_headers(node: Shop, ready: Releas
             assert "Set-Cookie" not in answer.headers
 
 
-async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Release) -> None:
+async def test_the_page_of_an_artifact_says_who_says_so(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         await page(http, "/tests/model")
         shown = await page(http, "/tests/model/tree/v1")
@@ -141,7 +141,7 @@ async def test_the_page_of_an_artifact_says_who_says_so(node: Shop, ready: Relea
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
-async def test_what_was_not_checked_has_no_mark_of_a_check(node: Shop, ready: Release) -> None:
+async def test_what_was_not_checked_has_no_mark_of_a_check(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         text = (await http.get("/tests/model/tree/v1")).text
     undecided = re.compile(r"(Unknown|Not checked)</span></td>")
@@ -151,7 +151,7 @@ async def test_what_was_not_checked_has_no_mark_of_a_check(node: Shop, ready: Re
         assert "Verified here" not in re.sub(r"<details>.*?</details>", "", row, flags=re.DOTALL)
 
 
-async def test_the_name_of_a_publisher_is_not_shown_as_verified(node: Shop, ready: Release) -> None:
+async def test_the_name_of_a_publisher_is_not_shown_as_verified(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         text = (await http.get("/tests/model/tree/v1")).text
     (publisher,) = re.findall(r"<dt>Publisher</dt><dd>(.*?)</dd>", text, re.DOTALL)
@@ -161,7 +161,7 @@ async def test_the_name_of_a_publisher_is_not_shown_as_verified(node: Shop, read
 
 
 async def test_a_name_of_which_all_versions_are_withdrawn_leads_to_the_newest_with_its_warning(
-    own: Shop, tmp_path: Path
+    own: GatewayNode, tmp_path: Path
 ) -> None:
     ready = await published(own, tmp_path)
     author = own.publisher.inception.author
@@ -179,7 +179,7 @@ async def test_a_name_of_which_all_versions_are_withdrawn_leads_to_the_newest_wi
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
-async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Shop, tmp_path: Path) -> None:
+async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: GatewayNode, tmp_path: Path) -> None:
     node, ready = own, await published(own, tmp_path)
     author = node.publisher.inception.author
     warning = Advisory(author, ready.artifact, "vulnerability", "high", "<b>see</b> the notes")
@@ -199,7 +199,7 @@ async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Shop, 
         assert (await http.get("/-/feeds/nothing.atom")).status_code == 404
 
 
-async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Release) -> None:
+async def test_an_entry_and_its_proof_can_be_taken_away(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         shown = await page(http, "/tests/model")
         entries = [found["href"] for found in shown.found("a") if "/-/logs/" in found.get("href", "")]
@@ -221,7 +221,7 @@ async def test_an_entry_and_its_proof_can_be_taken_away(node: Shop, ready: Relea
 @pytest.mark.parametrize("headers", HUB_CLIENTS, ids=lambda headers: headers["User-Agent"][:9])
 @pytest.mark.parametrize("console", [True, False])
 async def test_hub_clients_see_what_they_saw_before(
-    node: Shop, ready: Release, without_console: Shop, headers: dict[str, str], console: bool
+    node: GatewayNode, ready: Release, without_console: GatewayNode, headers: dict[str, str], console: bool
 ) -> None:
     url = (node if console else without_console).url
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE) as http:
@@ -235,7 +235,7 @@ async def test_hub_clients_see_what_they_saw_before(
         assert (await http.get("/")).status_code == 200
 
 
-async def test_an_operator_can_turn_the_console_off(without_console: Shop) -> None:
+async def test_an_operator_can_turn_the_console_off(without_console: GatewayNode) -> None:
     name = without_console.home.name
     async with browser(without_console) as http:
         assert (await http.get("/")).json() == {"node": name, "console": False, "status": "ok"}
@@ -244,7 +244,7 @@ async def test_an_operator_can_turn_the_console_off(without_console: Shop) -> No
 
 
 async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         tokens = TokenFile(node.home.config().path(TOKENS_FILE))
         secret, _ = tokens.add("reader", ("tests/*",), 0)
@@ -267,7 +267,7 @@ async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path
 
 
 async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         await node.publish(model(tmp_path / "other", weights=1_000, seed=2), "tests/other@v1")
         secret, _ = TokenFile(node.home.config().path(TOKENS_FILE)).add("reader", ("tests/model",), 0)
@@ -280,7 +280,7 @@ async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
 async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
     """Labels, cards, file names and advisories; every page that could show them. Each stranger has one of the labels,
     and its card is several of the cards, which `tests/unit/test_console.py` tries one by one."""
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         labels = [text[:100] for text in HOSTILE if text.isprintable()]
         names = []
         async with node.home.client() as client:
@@ -328,12 +328,12 @@ async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
         ("/?" + "a" * 9_000, 400),
     ],
 )
-async def test_what_a_reader_asks_is_bounded(node: Shop, path: str, status: int) -> None:
+async def test_what_a_reader_asks_is_bounded(node: GatewayNode, path: str, status: int) -> None:
     async with browser(node) as http:
         assert (await http.get(path)).status_code == status
 
 
-async def test_the_numbers_of_a_log_are_bounded(node: Shop, ready: Release) -> None:
+async def test_the_numbers_of_a_log_are_bounded(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         (log,) = [found["href"] for found in (await page(http, "/-/logs")).found("a") if "/-/logs/" in found["href"]]
         for number, status in (("0", 200), ("99999999999999", 200), ("-1", 400), ("1e9", 400), ("9" * 16, 400)):
@@ -342,7 +342,9 @@ async def test_the_numbers_of_a_log_are_bounded(node: Shop, ready: Release) -> N
             assert (await http.get(f"{log}/{index}")).status_code == status
 
 
-async def test_the_catalogue_is_read_page_by_page(own: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_catalogue_is_read_page_by_page(
+    own: GatewayNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = own
     monkeypatch.setattr(console_routes, "CATALOGUE_PAGE", 2)
     names = [f"tests/model-{number}" for number in range(5)]
@@ -365,7 +367,7 @@ async def test_the_catalogue_is_read_page_by_page(own: Shop, tmp_path: Path, mon
         assert ("model-1" in gguf.text, "model-2" in gguf.text) == (True, False)
 
 
-async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: Shop, tmp_path: Path) -> None:
+async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path)
     home = node.home.directory
@@ -384,7 +386,7 @@ async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
     publisher = Publisher.generate()
     first, second = found(tmp_path, 2, namespaces={"tests": publisher.id})
     async with serving(second), serving(first, companion=serve_gateway) as (listening,):
-        node = Shop(listening.http, first, publisher)
+        node = GatewayNode(listening.http, first, publisher)
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         async with browser(node) as http:
 
@@ -406,7 +408,7 @@ async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
             assert "Verified here" in artifact.text
 
 
-async def sign_in(node: Shop, http: httpx2.AsyncClient) -> None:
+async def sign_in(node: GatewayNode, http: httpx2.AsyncClient) -> None:
     """Sign in with a link from the operator socket."""
     async with node.home.operator() as operator:
         link = (await operator.sign_in_link()).link
@@ -427,7 +429,7 @@ NODE_PAGES = (
 
 
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node, browser(node) as http, browser(node) as other:
+    async with gateway_node(tmp_path, public=False) as node, browser(node) as http, browser(node) as other:
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
         assert (await http.get("/")).status_code == 401
         for path in NODE_PAGES:
@@ -462,7 +464,7 @@ async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_t
         assert (await http.get("/tests/model")).status_code == 401
 
 
-async def tokens_are_made_and_rotated(node: Shop, http: httpx2.AsyncClient, key: str) -> None:
+async def tokens_are_made_and_rotated(node: GatewayNode, http: httpx2.AsyncClient, key: str) -> None:
     own, where = {"Origin": node.url}, "/-/node/tokens"
     order = {"form": key, "name": "ci", "reach": "tests/*", "days": "1"}
     assert (await http.post(where, data=order | {"form": "wrong"}, headers=own)).status_code == 403

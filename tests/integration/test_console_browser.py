@@ -27,7 +27,7 @@ from comity.trust.statements import Advisory, sign_advisory
 from support.command_server import command_server
 from support.environments import kept, python_with
 from support.federation import found, serving, until
-from support.gateway import Shop
+from support.gateway import GatewayNode
 from support.glewlwyd import PASSWORD, glewlwyd
 from support.openid_provider import CLIENT, SECRET
 from support.publisher import Publisher, model
@@ -55,7 +55,7 @@ def axe_library() -> Path:
 
 
 @asynccontextmanager
-async def lab(folder: Path, issuer: str) -> AsyncIterator[Shop]:
+async def lab(folder: Path, issuer: str) -> AsyncIterator[GatewayNode]:
     """Five members, of which one does not run; a rule of five copies, so that some artifacts have too few."""
     publisher = Publisher.generate(label="Swiss AI Initiative")
     homes = found(folder, 5, namespaces={"swiss-ai": publisher.id}).homes
@@ -65,7 +65,7 @@ async def lab(folder: Path, issuer: str) -> AsyncIterator[Shop]:
     homes[0].set("oidc", issuer=issuer, client_id=CLIENT, secret_file="oidc-secret", scopes=[])
     homes[0].set("oidc", operators=["comity-operators"])
     async with serving(*homes[1:4]), serving(homes[0], companion=serve_gateway) as (listening,):
-        node = Shop(listening.http, homes[0], publisher)
+        node = GatewayNode(listening.http, homes[0], publisher)
         weights = model(folder / "model", weights=100_000)
         (weights / "README.md").write_text(CARD)
         ready = await node.publish(weights, "swiss-ai/apertus@v1")
@@ -75,7 +75,7 @@ async def lab(folder: Path, issuer: str) -> AsyncIterator[Shop]:
         yield node
 
 
-async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
+async def walk(node: GatewayNode, pages: dict[str, str], shots: Path) -> Any:
     chromium = needs("chromium", unlock="apt-get install chromium")
     python = await asyncio.to_thread(python_with, PLAYWRIGHT)
     axe = await asyncio.to_thread(axe_library)
@@ -91,7 +91,7 @@ async def walk(node: Shop, pages: dict[str, str], shots: Path) -> Any:
     return await run(command, {**wanted, "jurisdiction": "ES"})
 
 
-async def ask(node: Shop, order: dict[str, object], shots: Path) -> Any:
+async def ask(node: GatewayNode, order: dict[str, object], shots: Path) -> Any:
     """The answers to an official's four questions, and a sign-in through the provider."""
     chromium = needs("chromium", unlock="apt-get install chromium")
     python = await asyncio.to_thread(python_with, PLAYWRIGHT)

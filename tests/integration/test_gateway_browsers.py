@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from comity.trust.errors import Malformed
 from support.federation import make_home
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.publisher import model
 from support.tools import needs
 from support.waiting import PATIENCE
@@ -23,7 +23,7 @@ ALLOWED = "Access-Control-Allow-Origin"
 
 
 async def test_no_page_may_read_the_gateway_by_default(tmp_path: Path) -> None:
-    async with shop(tmp_path) as node, httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
+    async with gateway_node(tmp_path) as node, httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         preflight = await http.options("/api/models", headers={"Origin": ORIGIN, **PREFLIGHT})
         assert preflight.status_code == 405
         plain = await http.get("/api/models", headers={"Origin": ORIGIN})
@@ -32,7 +32,7 @@ async def test_no_page_may_read_the_gateway_by_default(tmp_path: Path) -> None:
 
 async def test_a_page_of_an_origin_in_the_settings_may_read_and_no_other(tmp_path: Path) -> None:
     async with (
-        shop(tmp_path, cors_origins=[ORIGIN], files="127.0.0.1:0") as node,
+        gateway_node(tmp_path, cors_origins=[ORIGIN], files="127.0.0.1:0") as node,
         httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http,
     ):
         await node.publish(model(tmp_path / "model", weights=400_000), "tests/model@v1")
@@ -68,7 +68,7 @@ def test_an_origin_in_the_settings_is_exact(tmp_path: Path, origin: str) -> None
 @pytest.mark.parametrize("name", ["tests/model", "tests/model.git", "nobody/nothing"])
 async def test_git_gets_an_explanation_in_one_sentence(tmp_path: Path, name: str) -> None:
     git = needs("git", unlock="apt-get install git")
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         command = (git, "clone", f"{node.url}/{name}", str(tmp_path / "clone"))
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode

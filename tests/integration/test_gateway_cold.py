@@ -19,7 +19,7 @@ from comity.trust.artifact import PieceRecord
 from comity.wire.throttle import FairShares
 from support.federation import serving, until
 from support.publisher import model
-from support.read_through_nodes import Road, shops, stalling, taken, weights_of
+from support.read_through_nodes import PeerRelay, read_through_nodes, stalling, taken, weights_of
 from support.sources import cut
 from support.waiting import PATIENCE
 
@@ -31,43 +31,45 @@ FILE = "/tests/model/resolve/main/weights.bin"
 
 
 @pytest.fixture
-def road(monkeypatch: pytest.MonkeyPatch) -> Road:
-    return Road(monkeypatch)
+def relay(monkeypatch: pytest.MonkeyPatch) -> PeerRelay:
+    return PeerRelay(monkeypatch)
 
 
-async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path, road: Road) -> None:
+async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path, relay: PeerRelay) -> None:
     data = model(tmp_path / "model", weights=SIZE)
-    road.open_until = PIECE_SIZE
+    relay.open_until = PIECE_SIZE
     async with (
-        shops(tmp_path) as both,
+        read_through_nodes(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
     ):
         digest, weights = weights_of(await both.publish(data, "tests/model@v1"))
         head = await http.head(FILE)
         assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
-        assert digest not in road.passed, "HEAD asks no peer"
+        assert digest not in relay.passed, "HEAD asks no peer"
         assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE], "the rest cannot have come"
-        road.opened.set()
+        relay.opened.set()
         for path in data.iterdir():
             assert (await http.get(f"/tests/model/resolve/main/{path.name}")).content == path.read_bytes(), path.name
         assert both.blob(digest).read_bytes() == weights
-        assert road.passed[digest] == SIZE
+        assert relay.passed[digest] == SIZE
 
 
-async def test_without_the_setting_a_missing_file_is_refused(tmp_path: Path, road: Road) -> None:
+async def test_without_the_setting_a_missing_file_is_refused(tmp_path: Path, relay: PeerRelay) -> None:
     async with (
-        shops(tmp_path, cold="off") as both,
+        read_through_nodes(tmp_path, cold="off") as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
     ):
         await both.publish(model(tmp_path / "model", weights=1000), "tests/model@v1")
         answer = await http.get(FILE)
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "NOT-HERE")
-        assert not road.passed
+        assert not relay.passed
 
 
-async def test_64_readers_of_4_files_cause_one_fetch_a_file_and_get_the_same_bytes(tmp_path: Path, road: Road) -> None:
+async def test_64_readers_of_4_files_cause_one_fetch_a_file_and_get_the_same_bytes(
+    tmp_path: Path, relay: PeerRelay
+) -> None:
     async with (
-        shops(tmp_path) as both,
+        read_through_nodes(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, timeout=60, follow_redirects=True) as http,
     ):
         made = {}
@@ -80,23 +82,23 @@ async def test_64_readers_of_4_files_cause_one_fetch_a_file_and_get_the_same_byt
             return answer.content == made[number][1]
 
         assert all(await asyncio.gather(*(same(reader % 4) for reader in range(64))))
-        assert {digest: road.passed[digest] for digest, _ in made.values()} == dict.fromkeys(
+        assert {digest: relay.passed[digest] for digest, _ in made.values()} == dict.fromkeys(
             (digest for digest, _ in made.values()), 5_000_000
         )
 
 
-async def test_clients_that_stall_or_leave_cost_the_others_nothing(tmp_path: Path, road: Road) -> None:
-    road.open_until = PIECE_SIZE
-    async with shops(tmp_path) as both:
+async def test_clients_that_stall_or_leave_cost_the_others_nothing(tmp_path: Path, relay: PeerRelay) -> None:
+    relay.open_until = PIECE_SIZE
+    async with read_through_nodes(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         async with contextlib.AsyncExitStack() as stalled:
             for _ in range(8):
                 stalled.push_async_callback(_closed, await stalling(both.url, FILE))
             reader = asyncio.create_task(taken(both.url + FILE))
             assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
-            road.opened.set()
+            relay.opened.set()
             assert await reader == weights
-        assert road.passed[digest] == len(weights)
+        assert relay.passed[digest] == len(weights)
 
 
 async def _closed(client: socket.socket) -> None:
@@ -104,95 +106,95 @@ async def _closed(client: socket.socket) -> None:
 
 
 async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_continues_it(
-    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, relay: PeerRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cold, "LINGER", 0.2)
-    road.open_until = 2 * PIECE_SIZE
-    async with shops(tmp_path) as both:
+    relay.open_until = 2 * PIECE_SIZE
+    async with read_through_nodes(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         assert await taken(both.url + FILE, most=PIECE_SIZE)
-        await until(lambda: not road.streams, what="the fetch to end")
+        await until(lambda: not relay.streams, what="the fetch to end")
         assert not both.blob(digest).exists()
         assert both.partial(digest).stat().st_size >= PIECE_SIZE
-        road.opened.set()
+        relay.opened.set()
         assert await taken(both.url + FILE) == weights
-        assert road.passed[digest] < len(weights) + PIECE_SIZE, "no piece that had come is asked for again"
+        assert relay.passed[digest] < len(weights) + PIECE_SIZE, "no piece that had come is asked for again"
 
 
-async def test_pieces_that_arrived_before_a_restart_are_not_fetched_again(tmp_path: Path, road: Road) -> None:
-    road.open_until = 2 * PIECE_SIZE
-    async with shops(tmp_path) as both:
+async def test_pieces_that_arrived_before_a_restart_are_not_fetched_again(tmp_path: Path, relay: PeerRelay) -> None:
+    relay.open_until = 2 * PIECE_SIZE
+    async with read_through_nodes(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         reader = asyncio.create_task(taken(both.url + FILE))
-        await until(lambda: road.passed.get(digest, 0) >= 2 * PIECE_SIZE, what="two pieces")
+        await until(lambda: relay.passed.get(digest, 0) >= 2 * PIECE_SIZE, what="two pieces")
     assert weights.startswith(await reader)
-    road.opened.set()
-    before = road.passed[digest]
+    relay.opened.set()
+    before = relay.passed[digest]
     async with serving(*both.full), serving(both.cold, companion=serve_gateway) as (listening,):
         assert await taken(listening.http + FILE) == weights
-    assert road.passed[digest] - before <= len(weights) - PIECE_SIZE
+    assert relay.passed[digest] - before <= len(weights) - PIECE_SIZE
 
 
-async def test_readers_join_the_fetch_of_a_node_that_copies_the_file_anyway(tmp_path: Path, road: Road) -> None:
-    road.open_until = PIECE_SIZE
-    async with shops(tmp_path, mirror="all") as both:
+async def test_readers_join_the_fetch_of_a_node_that_copies_the_file_anyway(tmp_path: Path, relay: PeerRelay) -> None:
+    relay.open_until = PIECE_SIZE
+    async with read_through_nodes(tmp_path, mirror="all") as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
-        await until(lambda: road.streams, what="the node to begin")
+        await until(lambda: relay.streams, what="the node to begin")
         assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
         reader = asyncio.create_task(taken(both.url + FILE))
         await asyncio.sleep(0)
-        road.opened.set()
+        relay.opened.set()
         assert await reader == weights
-        assert road.passed[digest] == SIZE
+        assert relay.passed[digest] == SIZE
 
 
-async def test_a_lying_peer_is_replaced_by_an_honest_one(tmp_path: Path, road: Road) -> None:
-    async with shops(tmp_path, full=2) as both:
+async def test_a_lying_peer_is_replaced_by_an_honest_one(tmp_path: Path, relay: PeerRelay) -> None:
+    async with read_through_nodes(tmp_path, full=2) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
-        road.liars = {both.full[0].name}
+        relay.liars = {both.full[0].name}
         assert await taken(both.url + FILE) == weights
         assert both.blob(digest).read_bytes() == weights
 
 
-async def test_if_all_peers_lie_no_wrong_byte_is_sent_or_kept(tmp_path: Path, road: Road) -> None:
+async def test_if_all_peers_lie_no_wrong_byte_is_sent_or_kept(tmp_path: Path, relay: PeerRelay) -> None:
     async with (
-        shops(tmp_path) as both,
+        read_through_nodes(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
     ):
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
-        road.liars = {both.full[0].name}
+        relay.liars = {both.full[0].name}
         answer = await http.get(FILE)
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "NOT-HERE")
         assert answer.headers["Retry-After"]
-        road.forged_from = road.open_until = 2 * PIECE_SIZE
+        relay.forged_from = relay.open_until = 2 * PIECE_SIZE
         reader = asyncio.create_task(taken(both.url + FILE))
         assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
-        road.opened.set()
+        relay.opened.set()
         assert weights[: 2 * PIECE_SIZE].startswith(await reader), "cut off at the wrong piece"
         assert not both.blob(digest).exists()
         assert both.partial(digest).stat().st_size <= 2 * PIECE_SIZE
 
 
 async def test_pieces_that_do_not_form_the_file_never_give_a_complete_answer(
-    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, relay: PeerRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hash of the whole file decides: a publisher's piece index may belong to other bytes than its manifest."""
 
     async def others(*_: object) -> list[PieceRecord]:
         return cut(bytes(SIZE), PIECE_SIZE)
 
-    async with shops(tmp_path) as both:
+    async with read_through_nodes(tmp_path) as both:
         digest, _ = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
-        road.liars = {both.full[0].name}
+        relay.liars = {both.full[0].name}
         monkeypatch.setattr(FileFetcher, "_records", others)
         assert len(await taken(both.url + FILE)) <= 2 * PIECE_SIZE, "the last piece is held back"
         assert not both.blob(digest).exists()
         assert not both.partial(digest).exists()
 
 
-async def test_ranges_of_an_arriving_file_are_fetched_first(tmp_path: Path, road: Road) -> None:
+async def test_ranges_of_an_arriving_file_are_fetched_first(tmp_path: Path, relay: PeerRelay) -> None:
     async with (
-        shops(tmp_path) as both,
+        read_through_nodes(tmp_path) as both,
         httpx2.AsyncClient(base_url=both.url, follow_redirects=True, timeout=PATIENCE) as http,
     ):
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
@@ -207,9 +209,9 @@ async def test_ranges_of_an_arriving_file_are_fetched_first(tmp_path: Path, road
 
 
 async def test_a_file_that_cannot_be_fetched_now_is_a_503_with_reason_and_retry_time(
-    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, relay: PeerRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, timeout=PATIENCE) as http:
+    async with read_through_nodes(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, timeout=PATIENCE) as http:
         _, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
 
         async def refused() -> tuple[int, str]:
@@ -223,10 +225,10 @@ async def test_a_file_that_cannot_be_fetched_now_is_a_503_with_reason_and_retry_
         with monkeypatch.context() as scarce:
             scarce.setattr(cold, "SPARE_FACTOR", 1 << 40)
             assert await refused() == (503, "NOT-HERE")
-            assert not road.passed
-        road.open_until = 0
+            assert not relay.passed
+        relay.open_until = 0
         with monkeypatch.context() as hasty:
             hasty.setattr(streams, "FIRST", 0.2)
             assert await refused() == (503, "ON-ITS-WAY")
-        road.opened.set()
+        relay.opened.set()
         assert await taken(both.url + FILE) == weights, "the fetch has continued"

@@ -32,7 +32,7 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from comity.wire.publish import InlineObject
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
 
@@ -43,7 +43,7 @@ FRESH = 1.1
 """Seconds after which the gateway has noticed what was logged."""
 
 
-def client(node: Shop, **more: Any) -> httpx2.AsyncClient:
+def client(node: GatewayNode, **more: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE, **more)
 
 
@@ -52,21 +52,21 @@ def said(answer: httpx2.Response) -> tuple[int, str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
     """Publishes the artifacts of `ready`; tests must not change it."""
-    async with shop(tmp_path_factory.mktemp("node")) as running:
+    async with gateway_node(tmp_path_factory.mktemp("node")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+async def ready(node: GatewayNode, tmp_path_factory: pytest.TempPathFactory) -> Release:
     return await node.publish(model(tmp_path_factory.mktemp("ready") / "model"), "tests/model@v1")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+async def own(tmp_path: Path) -> AsyncIterator[GatewayNode]:
     """A node that the test may change."""
-    async with shop(tmp_path) as running:
+    async with gateway_node(tmp_path) as running:
         yield running
 
 
@@ -75,7 +75,7 @@ def small(folder: Path, *, seed: int = 1) -> Path:
     return model(folder, weights=1_000, seed=seed)
 
 
-async def test_every_revision_that_names_it_leads_to_one_commit(node: Shop, ready: Release) -> None:
+async def test_every_revision_that_names_it_leads_to_one_commit(node: GatewayNode, ready: Release) -> None:
     commit = commit_id(ready.ingested.manifest)
     async with client(node) as http:
         for revision in ("main", "v1", commit, f"sha256:{ready.artifact}", "refs%2Fheads%2Fmain", "refs%2Ftags%2Fv1"):
@@ -83,7 +83,7 @@ async def test_every_revision_that_names_it_leads_to_one_commit(node: Shop, read
             assert answer.json()["sha"] == answer.headers["X-Repo-Commit"] == commit, revision
 
 
-async def test_javascript_clients_find_files_revisions_and_counts(node: Shop, ready: Release) -> None:
+async def test_javascript_clients_find_files_revisions_and_counts(node: GatewayNode, ready: Release) -> None:
     """`fileExists` asks for `raw`, `modelInfo` for HEAD, and `countCommits` reads a header."""
     async with client(node) as http:
         assert (await http.head("/tests/model/raw/main/config.json")).status_code == 200
@@ -95,7 +95,7 @@ async def test_javascript_clients_find_files_revisions_and_counts(node: Shop, re
         assert commits.headers["X-Total-Count"] == str(len(commits.json())) == "1"
 
 
-async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(own: Shop, tmp_path: Path) -> None:
+async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(own: GatewayNode, tmp_path: Path) -> None:
     node, folder = own, small(tmp_path / "many")
     for number in range(25):
         (folder / f"part-{number:02}").mkdir()
@@ -125,7 +125,7 @@ def _path(entry: object) -> str:
 async def test_ranges_tags_and_conditions_are_honoured(tmp_path: Path, files: str) -> None:
     folder = model(tmp_path / "model")
     weights, path = (folder / "weights.bin").read_bytes(), "/tests/model/resolve/main/weights.bin"
-    async with shop(tmp_path, files=files) as node, client(node, follow_redirects=True) as http:
+    async with gateway_node(tmp_path, files=files) as node, client(node, follow_redirects=True) as http:
         await node.publish(folder, "tests/model@v1")
         head = await http.head(path)
         assert int(head.headers["Content-Length"]) == int(head.headers["X-Linked-Size"]) == len(weights)
@@ -145,7 +145,7 @@ async def test_ranges_tags_and_conditions_are_honoured(tmp_path: Path, files: st
         assert (other.status_code, len(other.content)) == (200, len(weights))
 
 
-async def test_nothing_is_compressed_and_nothing_is_said_of_xet(node: Shop, ready: Release) -> None:
+async def test_nothing_is_compressed_and_nothing_is_said_of_xet(node: GatewayNode, ready: Release) -> None:
     async with client(node, headers={"Accept-Encoding": "gzip, deflate, br"}) as http:
         for url in (
             f"{PATH}?blobs=true",
@@ -158,7 +158,7 @@ async def test_nothing_is_compressed_and_nothing_is_said_of_xet(node: Shop, read
 
 
 async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) -> None:
-    async with shop(tmp_path, aliases=["old-model=tests/model", "gone/model=tests/model"]) as node:
+    async with gateway_node(tmp_path, aliases=["old-model=tests/model", "gone/model=tests/model"]) as node:
         ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         async with client(node) as http:
             for name in ("old-model", "gone/model", "Tests/MODEL"):
@@ -171,7 +171,7 @@ async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) ->
 
 
 async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_nothing(
-    own: Shop, tmp_path: Path
+    own: GatewayNode, tmp_path: Path
 ) -> None:
     node = own
     stranger = Publisher.generate("stranger", "KR")
@@ -197,7 +197,9 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
         assert [item["id"] for item in listed] == ["free/model", "tests/model"]
 
 
-async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(own: Shop, tmp_path: Path) -> None:
+async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(
+    own: GatewayNode, tmp_path: Path
+) -> None:
     node = own
     stranger = Publisher.generate("stranger", "KR")
     ready = await node.publish(small(tmp_path / "model"), "free/model@v1")
@@ -219,7 +221,7 @@ def claimed(by: Publisher, name: str, of: Release) -> bytes:
 
 
 async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(
-    own: Shop, tmp_path: Path
+    own: GatewayNode, tmp_path: Path
 ) -> None:
     node = own
     first = await node.publish(small(tmp_path / "one"), "tests/model@v1")
@@ -239,7 +241,7 @@ async def test_what_the_owners_policy_refuses_is_a_403_and_no_bytes(tmp_path: Pa
     (tmp_path / "policy.toml").write_text(
         '[publishers]\naccept = ["' + "0" * 64 + '"]\n[rows]\nrequire = ["key policy"]\n'
     )
-    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
+    async with gateway_node(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
         await node.publish(small(tmp_path / "model"), "tests/model@v1")
         async with client(node) as http:
             for url in (PATH, f"{PATH}/tree/main", "/tests/model/resolve/main/config.json"):
@@ -255,7 +257,7 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
     (tmp_path / "policy.toml").write_text(
         f'[advisories]\nrefuse_from = ["{issuer.id}"]\n[rows]\nrequire = ["artifact", "signatures"]\n'
     )
-    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+    async with gateway_node(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
         ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         assert (await http.get(PATH)).status_code == 200
         warning = Advisory(issuer.inception.author, ready.artifact, "malware", "critical", "it phones home")
@@ -274,7 +276,7 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
         f'[approvals.officers]\nAnna = "{anna.id}"\nBen = "{ben.id}"\n'
         '[rows]\nrequire = ["artifact", "signatures"]\n'
     )
-    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+    async with gateway_node(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
         ready = await node.publish(small(tmp_path / "model"), "tests/model@v1")
         file = "/tests/model/resolve/main/config.json"
         conditions = ApprovalConditions("ward.txt", SideObject.of(b"only in the ward"))
@@ -307,7 +309,7 @@ async def test_an_owner_who_asks_for_file_safety_has_files_looked_into(tmp_path:
     (tmp_path / "policy.toml").write_text(f"[safety]\nallow = {allow}\n[rows]\n{rows}\n")
     folder = small(tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
-    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+    async with gateway_node(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
         await node.publish(folder, "tests/model@v1")
         answer = await http.get(PATH)
         if allow == "[]":
@@ -318,7 +320,7 @@ async def test_an_owner_who_asks_for_file_safety_has_files_looked_into(tmp_path:
 
 
 async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_its_reach(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         await node.publish(small(tmp_path / "model"), "tests/model@v1")
         tokens = TokenFile(node.home.directory / "tokens.json")
         everything, _ = tokens.add("all", ("*",), 0)
@@ -340,7 +342,7 @@ async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_i
 
 
 async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_its_reader(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         for name in ("tests/a-secret", "tests/b-open", "tests/c-secret", "tests/d-open"):
             await node.publish(small(tmp_path / name), f"{name}@v1")
         tokens = TokenFile(node.home.directory / "tokens.json")
@@ -364,7 +366,7 @@ async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
 ) -> None:
     monkeypatch.setattr(catalogue_module, "PAGE", 1)
     monkeypatch.setattr(catalogue_module, "SCANNED", 2)
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         names = [f"tests/{letter}-model" for letter in "abcde"]
         for name in names:
             await node.publish(small(tmp_path / name), f"{name}@v1")
@@ -385,7 +387,7 @@ async def test_a_list_has_the_models_that_match_its_filters(tmp_path: Path) -> N
         "tests/other": "",
     }
     chat, words, _ = cards
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         for name, card in cards.items():
             folder = small(tmp_path / name)
             (folder / "README.md").write_text(f"---\n{card}---\n")
@@ -427,7 +429,7 @@ async def test_a_list_has_the_models_that_match_its_filters(tmp_path: Path) -> N
             assert {"transformers", "conversational", "safetensors", "license:mit"} <= set(page["tags"])
 
 
-async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop, ready: Release) -> None:
+async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: GatewayNode, ready: Release) -> None:
     async with client(node, headers={"Authorization": "Bearer hf_" + "z" * 34}) as http:
         assert (await http.get(PATH)).status_code == 200
         assert said(await http.get("/api/whoami-v2")) == (401, "BAD-TOKEN")
@@ -444,7 +446,7 @@ async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypat
     handler.setStream(lines)
     handler.addFilter(lambda record: not record.name.startswith("http"))  # this test's own client, in this process
     try:
-        async with shop(tmp_path, public=False) as node:
+        async with gateway_node(tmp_path, public=False) as node:
             await node.publish(small(tmp_path / "model"), "tests/model@v1")
             secret, _ = TokenFile(node.home.directory / "tokens.json").add("all", ("*",), 0)
             stranger = "hf_" + "S" * 40

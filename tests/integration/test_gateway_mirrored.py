@@ -20,7 +20,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.upstream import Observed
 from comity.wire.upstream import ImportDone, ImportOrder
 from support.federation import until
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.publisher import model
@@ -39,7 +39,7 @@ def hub() -> Iterator[HubLike]:
         yield made
 
 
-async def mirror(node: Shop, hub: HubLike, revision: str = "main", name: str = NAME) -> ImportDone:
+async def mirror(node: GatewayNode, hub: HubLike, revision: str = "main", name: str = NAME) -> ImportDone:
     order = ImportOrder(f"hf:{name}@{revision}", hub.url, hosts=(hub.cdn.removeprefix("http://"),))
     async with node.home.operator() as client, aclosing(client.with_timeout(60).upstream.run(order)) as events:
         found = [event async for event in events]
@@ -51,7 +51,7 @@ async def test_a_stock_client_gets_a_mirrored_repository_under_its_own_name_and_
     tmp_path: Path, hub: HubLike
 ) -> None:
     commit = hub.repository(NAME).commit(FILES, tag="v1").sha
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         await mirror(node, hub)
         await mirror(node, hub, "v1")
         steps = ["info", "refs", "snapshot", "cache_verify", "search", "exists"]
@@ -73,7 +73,7 @@ async def test_the_warning_names_the_repository_that_was_asked_for_and_no_other_
 ) -> None:
     others = ("aaa/copy", "org/copy", "zzz/copy")
     commits = {name: hub.repository(name).commit(FILES).sha for name in (NAME, *others)}
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         for name in commits:
             await mirror(node, hub, name=name)
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
@@ -87,7 +87,7 @@ async def test_main_is_the_commit_that_this_node_mirrored_last_and_old_commits_s
     tmp_path: Path, hub: HubLike
 ) -> None:
     first = hub.repository(NAME).commit(FILES).sha
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         await mirror(node, hub)
         second = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
         await mirror(node, hub)
@@ -107,7 +107,7 @@ async def test_main_is_the_commit_that_this_node_mirrored_last_and_old_commits_s
 
 async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_path: Path, hub: HubLike) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         await mirror(node, hub)
         release = await node.publish(model(tmp_path / "other", weights=1_000), f"{NAME}@v1")
         await asyncio.sleep(FRESH)
@@ -126,7 +126,7 @@ async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_pa
 
 async def test_a_publisher_with_a_bound_namespace_has_priority_over_the_mirror(tmp_path: Path, hub: HubLike) -> None:
     commit = hub.repository("tests/tiny").commit(FILES).sha
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         await mirror(node, hub, name="tests/tiny")
         release = await node.publish(model(tmp_path / "other", weights=1_000), "tests/tiny@v1")
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
@@ -143,7 +143,7 @@ async def test_a_node_keeps_serving_its_mirrored_bytes_though_another_observed_d
     tmp_path: Path, hub: HubLike
 ) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         done = await mirror(node, hub)
     true = seen(done, {"CH"}, here=True)
     other = replace(true.observed, artifact=sha256(b"other bytes"))
@@ -174,7 +174,7 @@ def seen(done: ImportDone, members: set[str], *, here: bool) -> ObservedArtifact
 async def test_a_policy_of_the_owner_decides_for_mirrored_repositories_too(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 2\n[rows]\nrequire = ["artifact"]\n')
-    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
+    async with gateway_node(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
         await mirror(node, hub)
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             refused = await client.get(f"/api/models/{NAME}")

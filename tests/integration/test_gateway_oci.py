@@ -20,7 +20,7 @@ from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
 
@@ -36,25 +36,25 @@ SIGSTORE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
     """Publishes the artifacts of `ready`; tests must not change it."""
-    async with shop(tmp_path_factory.mktemp("node")) as running:
+    async with gateway_node(tmp_path_factory.mktemp("node")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+async def ready(node: GatewayNode, tmp_path_factory: pytest.TempPathFactory) -> Release:
     return await published(node, tmp_path_factory.mktemp("ready"))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def own(tmp_path: Path) -> AsyncIterator[Shop]:
+async def own(tmp_path: Path) -> AsyncIterator[GatewayNode]:
     """A node that the test may change."""
-    async with shop(tmp_path) as running:
+    async with gateway_node(tmp_path) as running:
         yield running
 
 
-async def published(node: Shop, tmp_path: Path, version: str = "v1", weights: int = 400_000) -> Release:
+async def published(node: GatewayNode, tmp_path: Path, version: str = "v1", weights: int = 400_000) -> Release:
     folder = model(tmp_path / version, weights=weights)
     (folder / "README.md").write_text(f"Version {version}\n")
     (folder / "model.sig").write_text("{}")
@@ -62,7 +62,7 @@ async def published(node: Shop, tmp_path: Path, version: str = "v1", weights: in
     return await node.publish(folder, f"{REPOSITORY}@{version}")
 
 
-def client(node: Shop) -> httpx2.AsyncClient:
+def client(node: GatewayNode) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=node.url, follow_redirects=True, timeout=PATIENCE)
 
 
@@ -106,7 +106,7 @@ async def referrers(http: httpx2.AsyncClient, subject: str, kind: str = "") -> l
     return found
 
 
-async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, ready: Release) -> None:
+async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: GatewayNode, ready: Release) -> None:
     release = ready
     async with client(node) as http:
         ping = await http.get("/v2/")
@@ -133,7 +133,7 @@ async def test_a_model_is_a_modelpack_whose_layers_are_its_files(node: Shop, rea
         assert config.json()["modelfs"]["diff_ids"] == [layer["digest"] for layer in document["layers"]]
 
 
-async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, ready: Release) -> None:
+async def test_a_range_of_a_blob_resumes_a_pull(node: GatewayNode, ready: Release) -> None:
     release = ready
     entry = max(release.ingested.manifest.files, key=lambda each: each.size)
     async with client(node) as http:
@@ -144,7 +144,7 @@ async def test_a_range_of_a_blob_resumes_a_pull(node: Shop, ready: Release) -> N
         assert part.content == release.ingested.files[entry.path].read_bytes()[300_000:]
 
 
-async def test_tags_are_the_versions_in_pages(own: Shop, tmp_path: Path) -> None:
+async def test_tags_are_the_versions_in_pages(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     for version in ("v1", "v2", "v3"):
         await published(node, tmp_path, version, weights=100)
@@ -163,7 +163,7 @@ async def test_tags_are_the_versions_in_pages(own: Shop, tmp_path: Path) -> None
         assert (await http.get("/v2/_catalog")).json() == {"repositories": [LOWER]}
 
 
-async def test_a_manifest_of_an_older_version_is_found_by_its_digest(own: Shop, tmp_path: Path) -> None:
+async def test_a_manifest_of_an_older_version_is_found_by_its_digest(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path, "v1", weights=100)
     async with client(node) as http:
@@ -177,7 +177,9 @@ async def test_a_manifest_of_an_older_version_is_found_by_its_digest(own: Shop, 
         assert (await http.get(f"/v2/{LOWER}/blobs/sha256:{entry.sha256}")).text == "Version v2\n"
 
 
-async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_model(node: Shop, ready: Release) -> None:
+async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_model(
+    node: GatewayNode, ready: Release
+) -> None:
     release = ready
     async with client(node) as http:
         subject = (await image(http))[1]
@@ -207,7 +209,7 @@ async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_mo
         assert await referrers(http, f"sha256:{sha256(b'unknown')}") == []
 
 
-async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: Shop, tmp_path: Path) -> None:
+async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path, "v1", weights=100)
     async with client(node) as http:
@@ -222,7 +224,7 @@ async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: Sh
 
 
 async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whenever_a_log_grows(
-    own: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: GatewayNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, made, with_proofs = own, list[str](), list[str]()
 
@@ -264,7 +266,7 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
     ],
 )
 async def test_a_missing_object_has_the_error_of_the_specification(
-    node: Shop, ready: Release, path: str, status: int, code: str
+    node: GatewayNode, ready: Release, path: str, status: int, code: str
 ) -> None:
     async with client(node) as http:
         answer = await http.get(f"/v2/{path}", headers=ACCEPT)
@@ -272,7 +274,7 @@ async def test_a_missing_object_has_the_error_of_the_specification(
         assert answer.json()["errors"][0]["message"]
 
 
-async def test_nothing_can_be_pushed_or_deleted(node: Shop, ready: Release) -> None:
+async def test_nothing_can_be_pushed_or_deleted(node: GatewayNode, ready: Release) -> None:
     async with client(node) as http:
         for method, path in (
             ("POST", f"/v2/{LOWER}/blobs/uploads/"),
@@ -285,7 +287,7 @@ async def test_nothing_can_be_pushed_or_deleted(node: Shop, ready: Release) -> N
 
 
 async def test_a_private_registry_asks_for_a_token_as_password(tmp_path: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         await published(node, tmp_path, weights=100)
         tokens = TokenFile(node.home.directory / TOKENS_FILE)
         good, other = (tokens.add(name, (reach,), 0)[0] for name, reach in (("a", "tests/*"), ("b", "else/*")))
@@ -303,7 +305,7 @@ async def test_a_private_registry_asks_for_a_token_as_password(tmp_path: Path) -
             assert (await http.get("/v2/_catalog", auth=("anybody", other))).json() == {"repositories": []}
 
 
-async def test_a_digest_of_another_repository_is_not_served_under_this_name(own: Shop, tmp_path: Path) -> None:
+async def test_a_digest_of_another_repository_is_not_served_under_this_name(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path, weights=100)
     folder = model(tmp_path / "other", weights=50)

@@ -49,7 +49,7 @@ class Reader:
 
 
 @dataclass
-class Shop:
+class GatewayNode:
     """A stopped node, to which `tests/model` was published."""
 
     home: NodeHome
@@ -82,7 +82,7 @@ class Shop:
 
 
 @pytest.fixture(params=["", "127.0.0.1:0"], ids=["streamed", "from the file server"])
-async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
+async def gateway_node(tmp_path: Path, request: pytest.FixtureRequest) -> GatewayNode:
     publisher = Publisher.generate()
     (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes
     home.set("gateway", files=request.param)
@@ -93,43 +93,45 @@ async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
             await send(client, ready)
         await until(lambda: _held(home), what="the node to hold it")
     (weights,) = [digest for digest, path in ready.blobs.items() if path.name == "weights.bin"]
-    return Shop(home, weights, (folder / "weights.bin").read_bytes())
+    return GatewayNode(home, weights, (folder / "weights.bin").read_bytes())
 
 
-async def test_a_restart_costs_the_first_reader_one_piece(shop: Shop) -> None:
-    async with shop.started() as reader:
-        assert await reader.get(first=True) == (206, shop.data[:100])
+async def test_a_restart_costs_the_first_reader_one_piece(gateway_node: GatewayNode) -> None:
+    async with gateway_node.started() as reader:
+        assert await reader.get(first=True) == (206, gateway_node.data[:100])
         assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE_SIZE, 0)
-        assert await reader.get() == (200, shop.data)
+        assert await reader.get() == (200, gateway_node.data)
         assert reader.hashed("whole") == 0
 
 
-async def test_a_file_whose_records_are_lost_is_hashed_once_and_not_at_every_restart(shop: Shop) -> None:
-    shop.ledger("DELETE FROM piece_records WHERE blob = :blob")
-    async with shop.started() as reader:
-        assert await reader.get(first=True) == (206, shop.data[:100])
+async def test_a_file_whose_records_are_lost_is_hashed_once_and_not_at_every_restart(gateway_node: GatewayNode) -> None:
+    gateway_node.ledger("DELETE FROM piece_records WHERE blob = :blob")
+    async with gateway_node.started() as reader:
+        assert await reader.get(first=True) == (206, gateway_node.data[:100])
         assert reader.hashed("whole") == SIZE
-    async with shop.started() as reader:
-        assert await reader.get(first=True) == (206, shop.data[:100])
+    async with gateway_node.started() as reader:
+        assert await reader.get(first=True) == (206, gateway_node.data[:100])
         assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE_SIZE, 0)
 
 
-async def test_a_file_whose_records_are_damaged_is_served_correctly(shop: Shop) -> None:
-    shop.ledger("UPDATE piece_records SET records = CAST(substr(records, 1, 71) || x'00' AS BLOB) WHERE blob = :blob")
-    async with shop.started() as reader:
-        assert await reader.get() == (200, shop.data)
+async def test_a_file_whose_records_are_damaged_is_served_correctly(gateway_node: GatewayNode) -> None:
+    gateway_node.ledger(
+        "UPDATE piece_records SET records = CAST(substr(records, 1, 71) || x'00' AS BLOB) WHERE blob = :blob"
+    )
+    async with gateway_node.started() as reader:
+        assert await reader.get() == (200, gateway_node.data)
         assert reader.node.store.quarantined() == 0
-    async with shop.started() as reader:
-        assert await reader.get() == (200, shop.data)
+    async with gateway_node.started() as reader:
+        assert await reader.get() == (200, gateway_node.data)
         assert reader.hashed("whole") == 0
 
 
-async def test_a_byte_that_changed_while_the_node_was_down_is_not_sent(shop: Shop) -> None:
-    shop.flip(PIECE_SIZE + 77)
-    async with shop.started() as reader:
+async def test_a_byte_that_changed_while_the_node_was_down_is_not_sent(gateway_node: GatewayNode) -> None:
+    gateway_node.flip(PIECE_SIZE + 77)
+    async with gateway_node.started() as reader:
         status, got = await reader.get()
         assert status == 200
-        assert shop.data.startswith(got) and len(got) <= PIECE_SIZE
+        assert gateway_node.data.startswith(got) and len(got) <= PIECE_SIZE
         assert reader.node.store.quarantined() == 1
         assert (await reader.get())[0] == 503
 

@@ -22,12 +22,12 @@ from comity.trust.encoding import sha256
 from comity.upstream.download import Timeouts
 from comity.wire.upstream import ImportOrder
 from support.federation import found, serving, until
-from support.gateway import Shop
+from support.gateway import GatewayNode
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
 from support.read_through_nodes import taken
-from support.reading_through import fetched, reading_through, sluice
+from support.reading_through import fetched, held_back, reading_through
 from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -44,11 +44,11 @@ def hub() -> Iterator[HubLike]:
         yield made
 
 
-def reader(node: Shop) -> httpx2.AsyncClient:
+def reader(node: GatewayNode) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=node.url, timeout=60, follow_redirects=True)
 
 
-async def whole(node: Shop, path: str = FILE) -> httpx2.Response:
+async def whole(node: GatewayNode, path: str = FILE) -> httpx2.Response:
     """The final answer for a reader that retries when it is told to."""
     async with reader(node) as http:
         while True:
@@ -58,13 +58,13 @@ async def whole(node: Shop, path: str = FILE) -> httpx2.Response:
             await asyncio.sleep(0.05)
 
 
-async def logged(node: Shop) -> bool:
+async def logged(node: GatewayNode) -> bool:
     """Whether the node's log has an observation."""
     async with node.home.client() as client:
         return bool((await client.search(NAME)).found)
 
 
-def left(node: Shop) -> list[Path]:
+def left(node: GatewayNode) -> list[Path]:
     """Files of imports on the disk that are not in the store."""
     return [path for path in (node.home.config().storage.blobs / "partial" / "imports").glob("*/*") if path.is_file()]
 
@@ -74,7 +74,7 @@ async def test_a_repository_of_the_hub_is_listed_within_seconds_and_sent_while_i
 ) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
-        with sluice(hub, HEAD) as opened:
+        with held_back(hub, HEAD) as opened:
             shown = (await http.get(f"/api/models/{NAME}?blobs=true")).json()
             assert (shown["id"], shown["sha"], shown["cardData"]) == (NAME, commit, {"license": "mit"})
             assert {item["rfilename"]: item["lfs"]["sha256"] for item in shown["siblings"]} == HASHES
@@ -189,7 +189,7 @@ async def test_a_hub_with_a_false_hash_is_cut_off_and_nothing_is_kept(tmp_path: 
     hub.repository(NAME).commit(FILES)
     false = WEIGHTS[:HEAD] + bytes(len(WEIGHTS) - HEAD)
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
-        with sluice(hub, HEAD, lambda data: false if data == WEIGHTS else data) as opened:
+        with held_back(hub, HEAD, lambda data: false if data == WEIGHTS else data) as opened:
             got = b""
             with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
                 async with http.stream("GET", FILE) as answer:
@@ -220,7 +220,7 @@ async def test_a_reader_with_wrong_bytes_gets_no_further_bytes_from_the_file_ser
 ) -> None:
     hub.repository(NAME).commit(FILES)
     async with reading_through(tmp_path, hub, files="127.0.0.1:0") as node, reader(node) as http:
-        with sluice(hub, HEAD, lambda data: bytes(len(data)) if data == WEIGHTS else data) as opened:
+        with held_back(hub, HEAD, lambda data: bytes(len(data)) if data == WEIGHTS else data) as opened:
             wrong = await taken(node.url + FILE, most=HEAD // 2)
             assert wrong == bytes(HEAD // 2)
             opened.set()
@@ -242,7 +242,7 @@ async def test_a_range_that_would_be_a_whole_answer_waits_for_the_hash(
     hub.repository(NAME).commit(FILES)
     first, rest = {"Range": "bytes=0-99"}, {"Range": f"bytes=100-{len(WEIGHTS) - 1}"}
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
-        with sluice(hub, HEAD) as opened:
+        with held_back(hub, HEAD) as opened:
             assert await taken(node.url + FILE, most=HEAD // 2) == WEIGHTS[: HEAD // 2], "they have come"
             with monkeypatch.context() as hasty:
                 hasty.setattr(streams, "FIRST", 0.2)
@@ -259,7 +259,7 @@ async def test_the_owners_policy_judges_the_complete_artifact(tmp_path: Path, hu
     hub.repository(NAME).commit(FILES)
     (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 1\n[rows]\nrequire = ["artifact", "bytes"]\n')
     async with reading_through(tmp_path, hub, policy=str(tmp_path / "policy.toml")) as node, reader(node) as http:
-        with sluice(hub, HEAD) as opened:
+        with held_back(hub, HEAD) as opened:
             early = await http.head(FILE)
             assert (early.status_code, early.headers["X-Error-Code"]) == (503, "ON-ITS-WAY")
             opened.set()
@@ -295,7 +295,7 @@ async def test_a_hub_that_lists_private_blobs_of_this_node_gives_no_access_to_th
             base_url=node.url, headers=shown, follow_redirects=True, timeout=PATIENCE
         ) as http:
             assert (await http.head("/tests/kept/resolve/main/weights.bin")).status_code == 403
-            with sluice(hub, HEAD) as opened:
+            with held_back(hub, HEAD) as opened:
                 async with http.stream("GET", FILE) as answer:
                     got = await anext(answer.aiter_raw())
                 opened.set()
@@ -314,7 +314,7 @@ async def test_an_import_that_has_ended_leaves_the_memory(
         return any(passage.revision.upstream.endpoint == hub.url for passage in made)
 
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
-        with sluice(hub, HEAD) as opened:
+        with held_back(hub, HEAD) as opened:
             assert (await http.head(FILE)).status_code == 200
             assert alive()
             opened.set()

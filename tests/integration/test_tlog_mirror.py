@@ -19,7 +19,7 @@ from comity.trust.tlog.note import SignedNote, verify_cosignature
 from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, MirrorUpload, parse_signatures
 from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
-from support.outside import Faces, OutsideLog, read_log, vkeys
+from support.outside import OutsideLog, TlogRoutes, read_log, vkeys
 from support.waiting import PATIENCE
 
 LOG = OutsideLog("outside.example/log").grow(700)
@@ -35,16 +35,16 @@ def home(tmp_path: Path) -> NodeHome:
 
 
 @pytest.fixture
-async def faces(home: NodeHome) -> AsyncIterator[Faces]:
+async def routes(home: NodeHome) -> AsyncIterator[TlogRoutes]:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        yield Faces(client)
+        yield TlogRoutes(client)
 
 
-async def submit(faces: Faces, old: int, size: int, log: OutsideLog = LOG) -> None:
-    answer = await faces.add_checkpoint(log.submission(old, size))
+async def submit(routes: TlogRoutes, old: int, size: int, log: OutsideLog = LOG) -> None:
+    answer = await routes.add_checkpoint(log.submission(old, size))
     assert (answer.status_code, answer.content) == (200, b""), answer.text  # the mirror's key signs what it holds only
 
 
@@ -63,81 +63,85 @@ def stands(answer: httpx2.Response, status: int, pending: int, next_entry: int) 
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_a_log_is_pushed_signed_and_served(faces: Faces, home: NodeHome, packed: bool) -> None:
-    await submit(faces, 0, 600)
-    assert (await faces.get(f"{LOG.prefix}/checkpoint")).status_code == 404
-    answer = await faces.add_entries(LOG.upload(0, 600), packed=packed)
+async def test_a_log_is_pushed_signed_and_served(routes: TlogRoutes, home: NodeHome, packed: bool) -> None:
+    await submit(routes, 0, 600)
+    assert (await routes.get(f"{LOG.prefix}/checkpoint")).status_code == 404
+    answer = await routes.add_entries(LOG.upload(0, 600), packed=packed)
     assert answer.headers["Accept-Encoding"] == "gzip"
     cosigned(home, answer, 600)
-    checkpoint, entries = await read_log(faces, LOG.prefix, LOG.verifier)
+    checkpoint, entries = await read_log(routes, LOG.prefix, LOG.verifier)
     assert (checkpoint.size, entries) == (600, LOG.entries[:600])
 
 
-async def test_a_mirror_grows_from_any_size_to_any_larger_one(faces: Faces, home: NodeHome) -> None:
+async def test_a_mirror_grows_from_any_size_to_any_larger_one(routes: TlogRoutes, home: NodeHome) -> None:
     sizes = [0, 1, 2, 255, 256, 257, 512, 700]
     for old, size in itertools.pairwise(sizes):
-        await submit(faces, old, size)
-        cosigned(home, await faces.add_entries(LOG.upload(old, size)), size)
-    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
+        await submit(routes, old, size)
+        cosigned(home, await routes.add_entries(LOG.upload(old, size)), size)
+    assert (await read_log(routes, LOG.prefix, LOG.verifier))[1] == LOG.entries
 
 
-async def test_entries_that_are_here_already_may_be_uploaded_again(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 300)
-    cosigned(home, await faces.add_entries(LOG.upload(0, 300)), 300)
-    await submit(faces, 300, 310)
-    cosigned(home, await faces.add_entries(LOG.upload(290, 310)), 310)
-    cosigned(home, await faces.add_entries(LOG.upload(310, 310)), 310)
-    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries[:310]
+async def test_entries_that_are_here_already_may_be_uploaded_again(routes: TlogRoutes, home: NodeHome) -> None:
+    await submit(routes, 0, 300)
+    cosigned(home, await routes.add_entries(LOG.upload(0, 300)), 300)
+    await submit(routes, 300, 310)
+    cosigned(home, await routes.add_entries(LOG.upload(290, 310)), 310)
+    cosigned(home, await routes.add_entries(LOG.upload(310, 310)), 310)
+    assert (await read_log(routes, LOG.prefix, LOG.verifier))[1] == LOG.entries[:310]
 
 
-async def test_a_body_that_ends_early_continues_where_it_ended(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 700)
-    stands(await faces.add_entries(LOG.upload(0, 700, packages=1)), 202, 700, 256)
-    stands(await faces.add_entries(LOG.upload(256, 700)[:-1]), 202, 700, 512)
-    cosigned(home, await faces.add_entries(LOG.upload(512, 700)), 700)
+async def test_a_body_that_ends_early_continues_where_it_ended(routes: TlogRoutes, home: NodeHome) -> None:
+    await submit(routes, 0, 700)
+    stands(await routes.add_entries(LOG.upload(0, 700, packages=1)), 202, 700, 256)
+    stands(await routes.add_entries(LOG.upload(256, 700)[:-1]), 202, 700, 512)
+    cosigned(home, await routes.add_entries(LOG.upload(512, 700)), 700)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 40, 45, 300, 2_000])
-async def test_a_body_without_one_whole_package_is_a_bad_request(faces: Faces, cut: int) -> None:
-    await submit(faces, 0, 700)
-    assert (await faces.add_entries(LOG.upload(0, 700)[:cut])).status_code == 400
+async def test_a_body_without_one_whole_package_is_a_bad_request(routes: TlogRoutes, cut: int) -> None:
+    await submit(routes, 0, 700)
+    assert (await routes.add_entries(LOG.upload(0, 700)[:cut])).status_code == 400
 
 
-async def test_an_upload_outlives_a_log_that_grows(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 300)
-    stands(await faces.add_entries(LOG.upload(0, 300, packages=1)), 202, 300, 256)
-    await submit(faces, 300, 600)
-    cosigned(home, await faces.add_entries(LOG.upload(256, 300)), 300)
-    cosigned(home, await faces.add_entries(LOG.upload(300, 600)), 600)
+async def test_an_upload_outlives_a_log_that_grows(routes: TlogRoutes, home: NodeHome) -> None:
+    await submit(routes, 0, 300)
+    stands(await routes.add_entries(LOG.upload(0, 300, packages=1)), 202, 300, 256)
+    await submit(routes, 300, 600)
+    cosigned(home, await routes.add_entries(LOG.upload(256, 300)), 300)
+    cosigned(home, await routes.add_entries(LOG.upload(300, 600)), 600)
 
 
-async def test_an_upload_at_another_position_is_answered_with_the_pending_one(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 600)
+async def test_an_upload_at_another_position_is_answered_with_the_pending_one(
+    routes: TlogRoutes, home: NodeHome
+) -> None:
+    await submit(routes, 0, 600)
     for start, end in ((0, 0), (0, 599), (1, 600), (257, 700)):
-        stands(await faces.add_entries(LOG.upload(start, end)), 409, 600, 0)
-    cosigned(home, await faces.add_entries(LOG.upload(0, 600)), 600)
-    stands(await faces.add_entries(LOG.upload(0, 0)), 409, 600, 600)
+        stands(await routes.add_entries(LOG.upload(start, end)), 409, 600, 0)
+    cosigned(home, await routes.add_entries(LOG.upload(0, 600)), 600)
+    stands(await routes.add_entries(LOG.upload(0, 0)), 409, 600, 600)
 
 
-async def test_entries_that_are_not_in_the_checkpoint_are_unprocessable(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 600)
+async def test_entries_that_are_not_in_the_checkpoint_are_unprocessable(routes: TlogRoutes, home: NodeHome) -> None:
+    await submit(routes, 0, 600)
     other = OutsideLog(LOG.origin).grow(600, b"another")
-    assert (await faces.add_entries(other.upload(0, 600))).status_code == 422
+    assert (await routes.add_entries(other.upload(0, 600))).status_code == 422
     half = LOG.upload(0, 600, packages=1) + FORK.upload(256, 600)[len(MirrorUpload(LOG.origin, 256, 600).encode()) :]
-    assert (await faces.add_entries(half)).status_code == 422
-    stands(await faces.add_entries(LOG.upload(0, 0)), 409, 600, 256)
-    cosigned(home, await faces.add_entries(LOG.upload(256, 600)), 600)
+    assert (await routes.add_entries(half)).status_code == 422
+    stands(await routes.add_entries(LOG.upload(0, 0)), 409, 600, 256)
+    cosigned(home, await routes.add_entries(LOG.upload(256, 600)), 600)
 
 
-async def test_entries_before_any_checkpoint_and_of_other_logs_are_refused(faces: Faces, home: NodeHome) -> None:
-    assert (await faces.add_entries(LOG.upload(0, 10))).status_code == 422
-    assert (await faces.add_entries(OutsideLog("stranger.example/log").grow(3).upload(0, 3))).status_code == 404
+async def test_entries_before_any_checkpoint_and_of_other_logs_are_refused(routes: TlogRoutes, home: NodeHome) -> None:
+    assert (await routes.add_entries(LOG.upload(0, 10))).status_code == 422
+    assert (await routes.add_entries(OutsideLog("stranger.example/log").grow(3).upload(0, 3))).status_code == 404
     own = MirrorUpload(home.origin, 0, 0).encode()
-    assert (await faces.add_entries(own)).status_code == 404
+    assert (await routes.add_entries(own)).status_code == 404
 
 
-async def test_many_callers_may_push_one_log_and_a_stalled_one_delays_no_other(faces: Faces, home: NodeHome) -> None:
-    await submit(faces, 0, 700)
+async def test_many_callers_may_push_one_log_and_a_stalled_one_delays_no_other(
+    routes: TlogRoutes, home: NodeHome
+) -> None:
+    await submit(routes, 0, 700)
     body, go = LOG.upload(0, 700), asyncio.Event()
 
     async def stalling() -> AsyncIterator[bytes]:
@@ -145,12 +149,12 @@ async def test_many_callers_may_push_one_log_and_a_stalled_one_delays_no_other(f
         await go.wait()
         yield body[4_000:]
 
-    stalled = asyncio.create_task(faces.http.post("/tlog/add-entries", content=stalling()))
-    for answer in await asyncio.gather(*(faces.add_entries(LOG.upload(0, 700)) for _ in range(4))):
+    stalled = asyncio.create_task(routes.http.post("/tlog/add-entries", content=stalling()))
+    for answer in await asyncio.gather(*(routes.add_entries(LOG.upload(0, 700)) for _ in range(4))):
         cosigned(home, answer, 700)
     go.set()
     cosigned(home, await stalled, 700)
-    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
+    assert (await read_log(routes, LOG.prefix, LOG.verifier))[1] == LOG.entries
 
 
 async def test_uploaded_entries_survive_a_restart_of_the_node(home: NodeHome) -> None:
@@ -158,13 +162,13 @@ async def test_uploaded_entries_survive_a_restart_of_the_node(home: NodeHome) ->
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        await submit(Faces(client), 0, 600)
-        stands(await Faces(client).add_entries(LOG.upload(0, 600, packages=1)), 202, 600, 256)
+        await submit(TlogRoutes(client), 0, 600)
+        stands(await TlogRoutes(client).add_entries(LOG.upload(0, 600, packages=1)), 202, 600, 256)
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        cosigned(home, await Faces(client).add_entries(LOG.upload(256, 600)), 600)
+        cosigned(home, await TlogRoutes(client).add_entries(LOG.upload(256, 600)), 600)
 
 
 async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome) -> None:
@@ -177,10 +181,10 @@ async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        await submit(Faces(client), 0, 1, log)
-        answer = await Faces(client).add_entries(log.upload(0, 1))
+        await submit(TlogRoutes(client), 0, 1, log)
+        answer = await TlogRoutes(client).add_entries(log.upload(0, 1))
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "SIDE-OBJECT")
-        assert (await Faces(client).get(f"{log.prefix}/checkpoint")).status_code == 404
+        assert (await TlogRoutes(client).get(f"{log.prefix}/checkpoint")).status_code == 404
 
 
 async def test_beyond_its_quota_a_log_is_not_mirrored(home: NodeHome) -> None:
@@ -189,23 +193,23 @@ async def test_beyond_its_quota_a_log_is_not_mirrored(home: NodeHome) -> None:
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        await submit(Faces(client), 0, 600)
-        answer = await Faces(client).add_entries(LOG.upload(0, 600))
+        await submit(TlogRoutes(client), 0, 600)
+        answer = await TlogRoutes(client).add_entries(LOG.upload(0, 600))
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (507, "QUOTA")
 
 
-async def test_a_packing_that_is_unknown_or_broken_is_refused(faces: Faces) -> None:
-    await submit(faces, 0, 300)
+async def test_a_packing_that_is_unknown_or_broken_is_refused(routes: TlogRoutes) -> None:
+    await submit(routes, 0, 300)
     for coding, body in (("br", b"x"), ("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08\x00" + b"\xff" * 40)):
         headers = {"Content-Encoding": coding}
-        assert (await faces.http.post("/tlog/add-entries", content=body, headers=headers)).status_code == 400
+        assert (await routes.http.post("/tlog/add-entries", content=body, headers=headers)).status_code == 400
 
 
-async def test_an_upload_that_claims_more_than_there_can_be_is_refused(faces: Faces) -> None:
+async def test_an_upload_that_claims_more_than_there_can_be_is_refused(routes: TlogRoutes) -> None:
     name = LOG.origin.encode()
     head = struct.pack(">H", len(name)) + name
     for start, end in ((2**64 - 1, 2**64 - 1), (0, 2**63), (5, 4)):
-        assert (await faces.add_entries(head + struct.pack(">QQH", start, end, 0))).status_code == 400
+        assert (await routes.add_entries(head + struct.pack(">QQH", start, end, 0))).status_code == 400
 
 
 async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
@@ -216,12 +220,12 @@ async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for log, size in ((LOG, 10), (rival, 20)):
-            await submit(Faces(client), 0, size, log)
-            cosigned(home, await Faces(client).add_entries(log.upload(0, size)), size, log)
-        assert (await read_log(Faces(client), LOG.prefix, LOG.verifier))[1] == LOG.entries[:10]
+            await submit(TlogRoutes(client), 0, size, log)
+            cosigned(home, await TlogRoutes(client).add_entries(log.upload(0, size)), size, log)
+        assert (await read_log(TlogRoutes(client), LOG.prefix, LOG.verifier))[1] == LOG.entries[:10]
         for log, size in ((LOG, 10), (rival, 20)):
             prefix = sha256(str(log.verifier).encode())
-            assert (await read_log(Faces(client), prefix, log.verifier))[1] == log.entries[:size]
+            assert (await read_log(TlogRoutes(client), prefix, log.verifier))[1] == log.entries[:size]
         listed = {log["vkey"]: log["prefix"] for log in (await client.get("/tlog")).json()["logs"]}
     assert listed[str(LOG.verifier)] == f"/tlog/{LOG.prefix}"
     assert listed[str(rival.verifier)] == f"/tlog/{sha256(str(rival.verifier).encode())}"
@@ -236,8 +240,8 @@ async def test_anyone_may_push_a_members_log_to_a_node_that_cannot_reach_it(tmp_
     ):
         await introduced(first)
         log = OutsideLog(first.origin)
-        checkpoint, entries = await read_log(Faces(client), log.prefix, first.record.log)
-        note = SignedNote.parse((await Faces(client).get(f"{log.prefix}/checkpoint")).content)
+        checkpoint, entries = await read_log(TlogRoutes(client), log.prefix, first.record.log)
+        note = SignedNote.parse((await TlogRoutes(client).get(f"{log.prefix}/checkpoint")).content)
     for entry in entries:
         log.append(entry)
     async with (
@@ -245,8 +249,8 @@ async def test_anyone_may_push_a_members_log_to_a_node_that_cannot_reach_it(tmp_
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         submission = AddCheckpoint(0, (), note).encode()
-        assert (await Faces(client).add_checkpoint(submission)).status_code == 200
-        answer = await signed(Faces(client), log.upload(0, checkpoint.size))
+        assert (await TlogRoutes(client).add_checkpoint(submission)).status_code == 200
+        answer = await signed(TlogRoutes(client), log.upload(0, checkpoint.size))
         lines = parse_signatures(answer.content)
         assert {key for key in second.record.cosigners for line in lines if line.by(key)} == set(
             second.record.cosigners
@@ -256,12 +260,12 @@ async def test_anyone_may_push_a_members_log_to_a_node_that_cannot_reach_it(tmp_
     assert carried is not None and set(lines) <= set(carried.signatures)
 
 
-async def signed(faces: Faces, body: bytes) -> httpx2.Response:
+async def signed(routes: TlogRoutes, body: bytes) -> httpx2.Response:
     """The answer to an upload, once peers have signed."""
     answers: list[httpx2.Response] = []
 
     async def done() -> bool:
-        answers.append(await faces.add_entries(body))
+        answers.append(await routes.add_entries(body))
         return answers[-1].status_code == 200
 
     await until(done, what="the node to sign")

@@ -23,7 +23,7 @@ from comity.trust.tlog.merkle import consistency_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, cosigner_key, verify_cosignature
 from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
 from support.federation import NodeHome, make_home, serving
-from support.outside import Faces, OutsideLog, vkeys
+from support.outside import OutsideLog, TlogRoutes, vkeys
 from support.shared import shared
 from support.waiting import PATIENCE
 
@@ -43,12 +43,12 @@ def home(tmp_path: Path) -> NodeHome:
 
 
 @pytest.fixture
-async def faces(home: NodeHome) -> AsyncIterator[Faces]:
+async def routes(home: NodeHome) -> AsyncIterator[TlogRoutes]:
     async with (
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        yield Faces(client)
+        yield TlogRoutes(client)
 
 
 def signed_by_both(answer: httpx2.Response, checkpoint: Checkpoint) -> None:
@@ -59,21 +59,21 @@ def signed_by_both(answer: httpx2.Response, checkpoint: Checkpoint) -> None:
         assert verify_cosignature(line, cosigner_key(NAME, key.public), checkpoint) > 0
 
 
-async def test_a_witness_signs_a_growing_log_and_an_unchanged_checkpoint_again(faces: Faces) -> None:
+async def test_a_witness_signs_a_growing_log_and_an_unchanged_checkpoint_again(routes: TlogRoutes) -> None:
     for old, size in ((0, 1), (1, 2), (2, 2), (2, 5), (5, 33)):
-        signed_by_both(await faces.add_checkpoint(LOG.submission(old, size)), LOG.checkpoint(size))
+        signed_by_both(await routes.add_checkpoint(LOG.submission(old, size)), LOG.checkpoint(size))
 
 
-async def test_a_stale_old_size_is_answered_with_the_right_one(faces: Faces) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+async def test_a_stale_old_size_is_answered_with_the_right_one(routes: TlogRoutes) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
     for old, size in ((0, 40), (8, 40), (0, 33), (34, 40), (0, 1)):
-        answer = await faces.add_checkpoint(LOG.submission(old, size))
+        answer = await routes.add_checkpoint(LOG.submission(old, size))
         assert (answer.status_code, answer.text) == (409, "33\n")
         assert answer.headers["Content-Type"] == "text/x.tlog.size"
 
 
-async def test_a_checkpoint_that_does_not_continue_the_last_one_is_unprocessable(faces: Faces) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+async def test_a_checkpoint_that_does_not_continue_the_last_one_is_unprocessable(routes: TlogRoutes) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     wrong = [
         AddCheckpoint(8, (), LOG.note(12)),
         AddCheckpoint(8, (leaf_hash(b""),) * 3, LOG.note(12)),
@@ -81,73 +81,75 @@ async def test_a_checkpoint_that_does_not_continue_the_last_one_is_unprocessable
         AddCheckpoint(8, (leaf_hash(b""),), LOG.note(8)),
     ]
     for body in wrong:
-        assert (await faces.add_checkpoint(body.encode())).status_code == 422
-    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 12)), LOG.checkpoint(12))
+        assert (await routes.add_checkpoint(body.encode())).status_code == 422
+    signed_by_both(await routes.add_checkpoint(LOG.submission(8, 12)), LOG.checkpoint(12))
 
 
-async def test_a_first_checkpoint_needs_no_proof(faces: Faces) -> None:
-    assert (await faces.add_checkpoint(AddCheckpoint(0, (leaf_hash(b""),), LOG.note(3)).encode())).status_code == 422
+async def test_a_first_checkpoint_needs_no_proof(routes: TlogRoutes) -> None:
+    assert (await routes.add_checkpoint(AddCheckpoint(0, (leaf_hash(b""),), LOG.note(3)).encode())).status_code == 422
 
 
-async def test_an_empty_log_has_the_root_of_the_empty_tree(faces: Faces) -> None:
+async def test_an_empty_log_has_the_root_of_the_empty_tree(routes: TlogRoutes) -> None:
     wrong = OutsideLog(LOG.origin, LOG.key)
     text = f"{LOG.origin}\n0\n{b64encode(leaf_hash(b''))}\n"
     signature = LOG.key.sign(text.encode())
     line = f"— {LOG.origin} {b64encode(LOG.verifier.key_id + signature)}"
-    answer = await faces.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
+    answer = await routes.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
     assert answer.status_code == 422
-    signed_by_both(await faces.add_checkpoint(wrong.submission(0, 0)), wrong.checkpoint(0))
+    signed_by_both(await routes.add_checkpoint(wrong.submission(0, 0)), wrong.checkpoint(0))
 
 
-async def test_two_histories_prove_misbehaviour_and_the_log_is_signed_no_more(faces: Faces, home: NodeHome) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
-    assert (await faces.add_checkpoint(AddCheckpoint(33, (), FORK.note(33)).encode())).status_code == 422
-    frozen = await faces.add_checkpoint(LOG.submission(33, 40))
+async def test_two_histories_prove_misbehaviour_and_the_log_is_signed_no_more(
+    routes: TlogRoutes, home: NodeHome
+) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+    assert (await routes.add_checkpoint(AddCheckpoint(33, (), FORK.note(33)).encode())).status_code == 422
+    frozen = await routes.add_checkpoint(LOG.submission(33, 40))
     assert (frozen.status_code, frozen.headers["X-Error-Code"]) == (403, "SPLIT-VIEW")
     async with home.client() as client:
         (proof,) = await client.misbehaviour()
     assert (proof.kind, proof.origin) == ("roots", LOG.origin)
 
 
-async def test_an_old_size_beyond_the_checkpoint_is_a_bad_request(faces: Faces) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
-    assert (await faces.add_checkpoint(LOG.submission(33, 8))).status_code == 400
+async def test_an_old_size_beyond_the_checkpoint_is_a_bad_request(routes: TlogRoutes) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+    assert (await routes.add_checkpoint(LOG.submission(33, 8))).status_code == 400
 
 
-async def test_other_logs_and_other_keys_are_refused(faces: Faces) -> None:
+async def test_other_logs_and_other_keys_are_refused(routes: TlogRoutes) -> None:
     stranger = OutsideLog("stranger.example/log").grow(3)
-    assert (await faces.add_checkpoint(stranger.submission(0, 3))).status_code == 404
+    assert (await routes.add_checkpoint(stranger.submission(0, 3))).status_code == 404
     impostor = OutsideLog(LOG.origin).grow(3)
-    assert (await faces.add_checkpoint(impostor.submission(0, 3))).status_code == 403
+    assert (await routes.add_checkpoint(impostor.submission(0, 3))).status_code == 403
     forged = SignedNote(LOG.note(4).text, LOG.note(3).signatures)
-    assert (await faces.add_checkpoint(AddCheckpoint(0, (), forged).encode())).status_code == 403
+    assert (await routes.add_checkpoint(AddCheckpoint(0, (), forged).encode())).status_code == 403
 
 
 @pytest.mark.parametrize(
     "body",
     [b"", b"old 0\n", b"\xff" * 40, b"old 00\n\n" + LOG.note(1).encode(), LOG.note(1).encode(), b"x" * 140_000],
 )
-async def test_an_invalid_request_is_refused(faces: Faces, body: bytes) -> None:
-    assert (await faces.add_checkpoint(body)).status_code in (400, 413)
+async def test_an_invalid_request_is_refused(routes: TlogRoutes, body: bytes) -> None:
+    assert (await routes.add_checkpoint(body)).status_code in (400, 413)
 
 
-async def test_an_extension_line_is_refused(faces: Faces) -> None:
+async def test_an_extension_line_is_refused(routes: TlogRoutes) -> None:
     text = LOG.note(3).text + "extension\n"
     line = f"— {LOG.origin} {b64encode(LOG.verifier.key_id + LOG.key.sign(text.encode()))}"
-    answer = await faces.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
+    answer = await routes.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
     assert (answer.status_code, answer.headers["X-Error-Code"]) == (400, "CHECKPOINT-EXTENSION")
 
 
-async def test_monitors_read_the_newest_checkpoint_that_the_witness_signed(faces: Faces) -> None:
+async def test_monitors_read_the_newest_checkpoint_that_the_witness_signed(routes: TlogRoutes) -> None:
     path = f"witness/{LOG.prefix}/checkpoint"
-    assert (await faces.get(path)).status_code == 404
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
-    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
-    answer = await faces.get(path)
+    assert (await routes.get(path)).status_code == 404
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    signed_by_both(await routes.add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
+    answer = await routes.get(path)
     note = SignedNote.parse(answer.content)
     assert note.text == LOG.checkpoint(9).text
     assert {line.name for line in note.signatures} == {LOG.origin, NAME}
-    assert (await faces.get(f"witness/{'0' * 64}/checkpoint")).status_code == 404
+    assert (await routes.get(f"witness/{'0' * 64}/checkpoint")).status_code == 404
 
 
 async def test_the_state_of_a_witness_survives_a_restart(home: NodeHome) -> None:
@@ -156,7 +158,7 @@ async def test_the_state_of_a_witness_survives_a_restart(home: NodeHome) -> None
             serving(home, companion=serve_gateway) as (listening,),
             httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
         ):
-            assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
+            assert (await TlogRoutes(client).add_checkpoint(LOG.submission(old, size))).status_code == status
 
 
 async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: NodeHome) -> None:
@@ -165,7 +167,7 @@ async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: 
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+        signed_by_both(await TlogRoutes(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     backup = ledger.with_name("backup")
     shutil.copy(ledger, backup)
     backup.replace(ledger)
@@ -174,7 +176,7 @@ async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: 
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for _ in range(2):
-            answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
+            answer = await TlogRoutes(client).add_checkpoint(LOG.submission(8, 9))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
     mark = LedgerMark(ledger.with_name(OUTSIDE_MARK), str(ledger.stat().st_ino))
     subprocess.run(mark.reset_command(), shell=True, check=True)
@@ -182,7 +184,7 @@ async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: 
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
+        signed_by_both(await TlogRoutes(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 
 
 async def test_a_mirrored_history_and_a_different_submitted_one_prove_misbehaviour(home: NodeHome) -> None:
@@ -190,7 +192,7 @@ async def test_a_mirrored_history_and_a_different_submitted_one_prove_misbehavio
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+        signed_by_both(await TlogRoutes(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
     ledger.logs.create(LOG.origin, str(LOG.verifier))
     ledger.logs.advance(str(LOG.verifier), 0, FORK.entries[:12], FORK.note(12))
@@ -200,7 +202,7 @@ async def test_a_mirrored_history_and_a_different_submitted_one_prove_misbehavio
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for log, old in ((LOG, 8), (FORK, 12)):
-            answer = await Faces(client).add_checkpoint(log.submission(old, 20))
+            answer = await TlogRoutes(client).add_checkpoint(log.submission(old, 20))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (403, "SPLIT-VIEW")
         async with home.client() as node:
             (proof,) = await node.misbehaviour()
@@ -214,25 +216,25 @@ async def test_a_log_may_be_both_witnessed_and_mirrored(home: NodeHome) -> None:
         serving(home, companion=serve_gateway) as (listening,),
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
-        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
-        assert (await Faces(client).add_entries(LOG.upload(0, 8))).status_code == 200
-        mirrored = (await Faces(client).get(f"{LOG.prefix}/checkpoint")).text
-        witnessed = (await Faces(client).get(f"witness/{LOG.prefix}/checkpoint")).text
+        signed_by_both(await TlogRoutes(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+        assert (await TlogRoutes(client).add_entries(LOG.upload(0, 8))).status_code == 200
+        mirrored = (await TlogRoutes(client).get(f"{LOG.prefix}/checkpoint")).text
+        witnessed = (await TlogRoutes(client).get(f"witness/{LOG.prefix}/checkpoint")).text
     assert home.record.cosigners[0].name in mirrored and NAME not in mirrored
     assert NAME in witnessed and home.record.cosigners[0].name not in witnessed
 
 
-async def test_of_racing_requests_from_one_old_size_exactly_one_is_signed(faces: Faces) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
-    answers = await asyncio.gather(*(faces.add_checkpoint(LOG.submission(8, size)) for size in range(9, 25)))
+async def test_of_racing_requests_from_one_old_size_exactly_one_is_signed(routes: TlogRoutes) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    answers = await asyncio.gather(*(routes.add_checkpoint(LOG.submission(8, size)) for size in range(9, 25)))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 15
     (winner,) = (answer for answer in answers if answer.status_code == 200)
     size = 9 + answers.index(winner)
     assert {answer.text for answer in answers if answer is not winner} == {f"{size}\n"}
 
 
-async def test_a_stalled_request_from_an_outdated_size_is_not_signed(faces: Faces) -> None:
-    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+async def test_a_stalled_request_from_an_outdated_size_is_not_signed(routes: TlogRoutes) -> None:
+    signed_by_both(await routes.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     body, others_are_done = LOG.submission(8, 12), asyncio.Event()
 
     async def stalling() -> AsyncIterator[bytes]:
@@ -240,8 +242,8 @@ async def test_a_stalled_request_from_an_outdated_size_is_not_signed(faces: Face
         await others_are_done.wait()
         yield body[-20:]
 
-    slow = asyncio.create_task(faces.http.post("/tlog/add-checkpoint", content=stalling()))
-    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 20)), LOG.checkpoint(20))
+    slow = asyncio.create_task(routes.http.post("/tlog/add-checkpoint", content=stalling()))
+    signed_by_both(await routes.add_checkpoint(LOG.submission(8, 20)), LOG.checkpoint(20))
     others_are_done.set()
     answer = await slow
     assert (answer.status_code, answer.text) == (409, "20\n")
@@ -281,7 +283,7 @@ async def test_a_witness_answers_the_table_of_litewitness_as_the_present_specifi
         httpx2.AsyncClient(base_url=listening.http, timeout=PATIENCE) as client,
     ):
         for body, status, words in litewitness_table:
-            answer = await Faces(client).add_checkpoint(body)
+            answer = await TlogRoutes(client).add_checkpoint(body)
             if words == "unknown log":
                 assert answer.status_code == 404  # 403 in litewitness; tlog-witness says 404 now
             elif words == "invalid signature":

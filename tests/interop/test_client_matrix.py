@@ -21,10 +21,10 @@ from comity_client.home import Home
 from support.certificates import crafted
 from support.environments import python_with
 from support.federation import converged
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.ports import free_port
 from support.publisher import Release, model
-from support.slow_links import Narrows
+from support.slow_links import SlowRelay
 from support.stock import Stock
 from support.weights import safetensors
 
@@ -52,12 +52,12 @@ def full(requirement: str, tls: bool) -> object:
 class Scene:
     """A node that requires a token, behind a relay that cuts the first large download in its middle."""
 
-    node: Shop
+    node: GatewayNode
     ready: Release
     endpoint: str
     token: str
     ca: Path | None
-    relay: Narrows
+    relay: SlowRelay
 
     def stock(self, folder: Path, python: str, *, token: bool = True) -> Stock:
         return Stock(self.endpoint, folder, token=self.token if token else "", python=python, ca=self.ca)
@@ -75,11 +75,11 @@ async def staged(tmp_path: Path, *, tls: bool, public: bool = False) -> AsyncIte
     (folder / "sub" / "note.txt").write_text("Nobody can take it away.\n")
     (folder / "model.safetensors").write_bytes(safetensors({"embedding": bytes(900), "head": bytes(100)}))
     files = f"127.0.0.1:{free_port()}"
-    relay = Narrows(files)
+    relay = SlowRelay(files)
     host = relay.address.replace("127.0.0.1", "localhost")
     settings: dict[str, Any] = {"files": files, "files_url": f"{'https' if tls else 'http'}://{host}"}
     ca = certified(tmp_path, settings) if tls else None
-    async with shop(tmp_path, public=public, **settings) as node:
+    async with gateway_node(tmp_path, public=public, **settings) as node:
         token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("matrix", (ALL_REPOSITORIES,), 0)
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         try:

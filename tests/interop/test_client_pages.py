@@ -11,7 +11,7 @@ import pytest
 from support.certificates import crafted
 from support.federation import converged
 from support.fenced import Block, blocks
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.ports import free_port
 from support.publisher import model
 from support.walks import Person
@@ -44,7 +44,7 @@ async def test_commands_of_the_pages_for_users_run_as_shown(tmp_path: Path, page
     quantised.mkdir()
     (quantised / "tiny-Q4_K_M.gguf").write_bytes(gguf({"embedding": bytes(4096)}))
     http = f"127.0.0.1:{free_port()}"
-    async with shop(tmp_path, http=http, url=f"http://{http}", files="127.0.0.1:0") as node:
+    async with gateway_node(tmp_path, http=http, url=f"http://{http}", files="127.0.0.1:0") as node:
         user = person(tmp_path / "user", node.url)
         await node.publish(model(tmp_path / "tiny", weights=2_000_000), "swiss-ai/tiny@v1")
         await node.publish(quantised, "swiss-ai/tiny-GGUF@v1")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 import pytest_asyncio
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.publisher import Release
 from support.waiting import PATIENCE
 
@@ -38,15 +38,15 @@ def gguf(path: Path, size: int) -> None:
 
 
 @pytest_asyncio.fixture(params=("inline", "files"), scope="module", loop_scope="module")
-async def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
     """What it has is `ready`, and no test changes it."""
     files = "127.0.0.1:0" if request.param == "files" else ""
-    async with shop(tmp_path_factory.mktemp("node"), files=files) as running:
+    async with gateway_node(tmp_path_factory.mktemp("node"), files=files) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready(node: Shop, tmp_path_factory: pytest.TempPathFactory) -> Release:
+async def ready(node: GatewayNode, tmp_path_factory: pytest.TempPathFactory) -> Release:
     folder = tmp_path_factory.mktemp("tiny")
     for name, size in (("tiny-Q8_0.gguf", 3_000_000), ("tiny-Q4_K_M.gguf", 2_500_000), ("mmproj-F16.gguf", 1000)):
         gguf(folder / name, size)
@@ -116,7 +116,7 @@ async def _direct(http: httpx2.AsyncClient, url: str) -> str:
 
 
 @pytest.mark.parametrize("wanted", ("Q4_K_M", "Q8_0"))
-async def test_llama_cpp_fetches_and_resumes(node: Shop, ready: Release, wanted: str) -> None:
+async def test_llama_cpp_fetches_and_resumes(node: GatewayNode, ready: Release, wanted: str) -> None:
     found = await llama_cpp(node.url, REPOSITORY, wanted)
     assert found == ready.ingested.files[f"tiny-{wanted}.gguf"].read_bytes()
 
@@ -124,7 +124,7 @@ async def test_llama_cpp_fetches_and_resumes(node: Shop, ready: Release, wanted:
 @pytest.mark.parametrize(
     ("tag", "file"), (("latest", "Q4_K_M"), ("q8_0", "Q8_0"), ("v1", "Q4_K_M"), ("Q4_K_M", "Q4_K_M"))
 )
-async def test_ollama_pulls_the_file_of_its_tag(node: Shop, ready: Release, tag: str, file: str) -> None:
+async def test_ollama_pulls_the_file_of_its_tag(node: GatewayNode, ready: Release, tag: str, file: str) -> None:
     layers = await ollama(node.url, REPOSITORY, tag)
     assert layers["application/vnd.ollama.image.model"] == ready.ingested.files[f"tiny-{file}.gguf"].read_bytes()
     assert layers["application/vnd.ollama.image.projector"] == ready.ingested.files["mmproj-F16.gguf"].read_bytes()
@@ -132,14 +132,14 @@ async def test_ollama_pulls_the_file_of_its_tag(node: Shop, ready: Release, tag:
     assert (config["model_format"], config["file_type"]) == ("gguf", file)
 
 
-async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(node: Shop, ready: Release) -> None:
+async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(node: GatewayNode, ready: Release) -> None:
     async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         manifest = (await http.get(f"/v2/{REPOSITORY}/manifests/latest")).json()
     assert manifest["ggufFile"]["rfilename"] == "tiny-Q4_K_M.gguf"
     assert manifest["mmprojFile"]["rfilename"] == "mmproj-F16.gguf"
 
 
-async def test_missing_tags_and_parts_of_a_split_model_are_not_found(node: Shop, ready: Release) -> None:
+async def test_missing_tags_and_parts_of_a_split_model_are_not_found(node: GatewayNode, ready: Release) -> None:
     async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
         for url in (
             f"/v2/{REPOSITORY}/manifests/Q6_K",

@@ -15,9 +15,9 @@ from comity.trust.artifact import commit_id
 from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.publisher import Release, model
-from support.slow_links import Narrows
+from support.slow_links import SlowRelay
 from support.stock import Stock
 from support.waiting import PATIENCE
 
@@ -41,7 +41,7 @@ def request(ready: Release, **more: Any) -> dict[str, Any]:
 
 
 async def test_a_stock_client_reads_all_metadata_of_a_hub(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         steps = ["info", "dataset_info", "files", "tree", "folder", "paths_info", "refs", "commits", "search", "exists"]
         said = request(ready, folder="sub", paths=["weights.bin", "sub"], search="MODEL")
@@ -63,7 +63,7 @@ async def test_a_stock_client_reads_all_metadata_of_a_hub(tmp_path: Path, folder
 
 
 async def test_a_stock_client_downloads_bit_for_bit(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path, files="") as node:
+    async with gateway_node(tmp_path, files="") as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         steps = ["download", "snapshot", "local_dir", "command", "filesystem", "snapshot_offline", "cache_verify"]
         found = await Stock(node.url, tmp_path / "hf").run(steps, **request(ready))
@@ -82,7 +82,7 @@ async def test_a_stock_client_downloads_bit_for_bit(tmp_path: Path, folder: Path
 
 
 async def test_large_files_come_from_the_blob_server_where_there_is_one(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path, files="127.0.0.1:0") as node:
+    async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         with structlog.testing.capture_logs() as events:
             found = await Stock(node.url, tmp_path / "hf").run(["snapshot", "filesystem"], **request(ready))
@@ -97,7 +97,7 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
     (tmp_path / "gateway.key").write_bytes(key)
     (tmp_path / "gateway.crt").write_bytes(certificate)
     settings: dict[str, Any] = {"certificate": str(tmp_path / "gateway.crt"), "key": str(tmp_path / "gateway.key")}
-    async with shop(tmp_path, **settings) as node:
+    async with gateway_node(tmp_path, **settings) as node:
         assert node.url.startswith("https://")
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         endpoint = node.url.replace("127.0.0.1", "localhost")
@@ -110,7 +110,7 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
 
 
 async def test_a_stock_client_sends_the_nodes_token_and_gets_an_error_without_one(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path, public=False) as node:
+    async with gateway_node(tmp_path, public=False) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         secret, _ = TokenFile(node.home.directory / "tokens.json").add("ci", ("tests/*",), 0)
         known = await Stock(node.url, tmp_path / "known", token=secret).run(["whoami", "snapshot"], **request(ready))
@@ -123,9 +123,9 @@ async def test_a_stock_client_sends_the_nodes_token_and_gets_an_error_without_on
 
 
 async def test_a_cut_download_is_resumed_where_it_broke(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path, files="") as node:
+    async with gateway_node(tmp_path, files="") as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
-        relay = Narrows(node.url.removeprefix("http://"))
+        relay = SlowRelay(node.url.removeprefix("http://"))
         relay.cut_after = 6_000_000
         try:
             found = await Stock(f"http://{relay.address}", tmp_path / "hf").run(["download"], **request(ready))
@@ -136,7 +136,7 @@ async def test_a_cut_download_is_resumed_where_it_broke(tmp_path: Path, folder: 
 
 
 async def test_missing_things_raise_the_clients_own_errors(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         steps = ["no_repository", "no_revision", "no_file", "whoami"]
         found = await Stock(node.url, tmp_path / "hf").run(steps, **request(ready))
@@ -147,7 +147,7 @@ async def test_missing_things_raise_the_clients_own_errors(tmp_path: Path, folde
 
 
 async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Path, folder: Path) -> None:
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         author = node.publisher.inception.author
         said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
@@ -165,7 +165,7 @@ async def test_a_flipped_bit_of_a_careless_server_is_accepted_and_ours_is_never_
 ) -> None:
     """The reason for this gateway: the stock client compares nothing but lengths."""
     folder = model(tmp_path / "model", weights=9_000_000)
-    async with shop(tmp_path, files=files) as node:
+    async with gateway_node(tmp_path, files=files) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         right = hashes(ready)["weights.bin"]
         with careless_hub(REPOSITORY, folder) as endpoint:

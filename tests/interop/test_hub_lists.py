@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.publisher import model
 
 
@@ -18,7 +18,7 @@ async def test_hf_lists_the_models_that_it_was_asked_for(tmp_path: Path) -> None
     hf = Path(sys.executable).with_name("hf")
     if not hf.exists():
         pytest.fail("huggingface_hub is in the environment of the tests, and its command is missing")
-    async with shop(tmp_path) as node:
+    async with gateway_node(tmp_path) as node:
         for name in ("Tiny-Chat", "tiny-words", "other"):
             folder = model(tmp_path / name)
             (folder / "README.md").write_text("---\npipeline_tag: fill-mask\n---\n" if name == "tiny-words" else "")

@@ -14,10 +14,10 @@ import pytest
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
 from comity.trust.artifact import commit_id
 from comity_client.hub_environment import hub_environment
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.llama_cpp import llama_fetch
 from support.ports import free_port
-from support.slow_links import Narrows
+from support.slow_links import SlowRelay
 from support.weights import gguf
 
 REPOSITORY = "tests/tiny-GGUF"
@@ -48,12 +48,12 @@ async def test_llama_cpp_fetches_into_the_hubs_own_cache_over_a_line_that_breaks
     relay = None
     if files:
         settings["files"] = f"127.0.0.1:{free_port()}"
-        relay = Narrows(settings["files"])
+        relay = SlowRelay(settings["files"])
         settings["files_url"] = f"http://{relay.address}"
-    async with shop(tmp_path, public=False, **settings) as node:
+    async with gateway_node(tmp_path, public=False, **settings) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("llama", (ALL_REPOSITORIES,), 0)
-        relay = relay or Narrows(node.url.removeprefix("http://"))
+        relay = relay or SlowRelay(node.url.removeprefix("http://"))
         endpoint = node.url if files else f"http://{relay.address}"
         relay.cut_after = 4_000_000
         status, said = await fetch(program, endpoint, tmp_path / "hf", "Q8_0", token)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from comity.verifier import hash_file
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.lying_proxy import Answer, lying_proxy
 from support.publisher import Release, model
 from support.tools import needs
@@ -24,13 +24,13 @@ NAME = "tests/tiny"
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Shop]:
-    async with shop(tmp_path) as running:
+async def node(tmp_path: Path) -> AsyncIterator[GatewayNode]:
+    async with gateway_node(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-async def ready(node: Shop, tmp_path: Path) -> Release:
+async def ready(node: GatewayNode, tmp_path: Path) -> Release:
     folder = model(tmp_path / "model", weights=3_000_000)
     (folder / "nested").mkdir()
     (folder / "nested" / "config.json").write_text("{}\n")
@@ -56,7 +56,7 @@ def files_of(release: Release) -> set[str]:
     return {str(entry.sha256) for entry in release.ingested.manifest.files}
 
 
-async def test_skopeo_inspects_lists_and_copies(node: Shop, ready: Release, tmp_path: Path) -> None:
+async def test_skopeo_inspects_lists_and_copies(node: GatewayNode, ready: Release, tmp_path: Path) -> None:
     skopeo, source = needs("skopeo", unlock="apt-get install skopeo"), f"docker://{host(node.url)}/{NAME}"
     tags = await run(skopeo, "list-tags", "--tls-verify=false", source)
     assert json.loads(tags)["Tags"] == ["latest", "v1"]
@@ -74,7 +74,7 @@ async def test_skopeo_inspects_lists_and_copies(node: Shop, ready: Release, tmp_
 
 
 async def test_oras_pulls_the_files_under_their_names_and_discovers_statements(
-    node: Shop, ready: Release, tmp_path: Path
+    node: GatewayNode, ready: Release, tmp_path: Path
 ) -> None:
     oras, source, into = (
         needs("oras", unlock="apt-get install oras"),
@@ -96,7 +96,7 @@ async def test_oras_pulls_the_files_under_their_names_and_discovers_statements(
 
 @pytest.mark.parametrize("client", ["skopeo", "oras"])
 async def test_a_blob_changed_in_transit_is_refused_by_its_digest(
-    node: Shop, ready: Release, tmp_path: Path, client: str
+    node: GatewayNode, ready: Release, tmp_path: Path, client: str
 ) -> None:
     program = needs(client, unlock=f"apt-get install {client}")
     changed: list[str] = []

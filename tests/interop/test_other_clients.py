@@ -18,7 +18,7 @@ import pytest_asyncio
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
 from support.fenced import ROOT
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.other_clients import (
     DIFFUSION,
     LINES,
@@ -76,7 +76,7 @@ async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
         LINES: write_lines(folder / "lines"),
         DIFFUSION: write_pipeline(folder / "ddim"),
     }
-    async with shop(folder, http=f"127.0.0.1:{free_port()}") as node:
+    async with gateway_node(folder, http=f"127.0.0.1:{free_port()}") as node:
         for name, source in sources.items():
             await node.publish(source, f"{name}@v1")
         yield node.url, sources

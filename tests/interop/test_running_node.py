@@ -12,7 +12,7 @@ from comity.gateway.app import serve_gateway
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
 from support.federation import introduced, make_home, serving, until
-from support.outside import Faces, read_log
+from support.outside import TlogRoutes, read_log
 from support.sigsum import ORIGIN, sigsum_witness
 from support.tools import needs
 from support.waiting import PATIENCE
@@ -34,7 +34,7 @@ async def test_sigsum_witness_cosigns_the_growing_log_of_a_running_node(tmp_path
             await introduced(home)
 
             async def cosigned() -> bool:
-                note = SignedNote.parse((await Faces(client).get(f"{prefix}/checkpoint")).content)
+                note = SignedNote.parse((await TlogRoutes(client).get(f"{prefix}/checkpoint")).content)
                 checkpoint = open_checkpoint(note, home.record.log)
                 return checkpoint.size >= 2 and key in verified_cosigners(note, [key], checkpoint)
 
@@ -51,7 +51,7 @@ async def test_spicy_litetlog_verifies_entries_of_a_running_node(tmp_path: Path)
         await introduced(home)
         index = (await http.get("/tlog")).json()
         (log,) = index["logs"]
-        _, entries = await read_log(Faces(http), log["prefix"].removeprefix("/tlog/"), home.record.log)
+        _, entries = await read_log(TlogRoutes(http), log["prefix"].removeprefix("/tlog/"), home.record.log)
         async with home.client() as client:
             for number, entry in enumerate(entries):
                 (located,) = await client.proofs(sha256(entry))

@@ -11,7 +11,7 @@ import pytest
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
 from support.environments import python_with
-from support.gateway import shop
+from support.gateway import gateway_node
 from support.stock import Stock
 from support.tools import missing
 
@@ -40,7 +40,7 @@ async def loaded(stock: Stock, *more: str) -> dict[str, Any]:
 
 async def test_transformers_loads_a_real_models_configuration_and_tokenizer(tmp_path: Path, weights: Path) -> None:
     python = await asyncio.to_thread(python_with, TRANSFORMERS)
-    async with shop(tmp_path, files="127.0.0.1:0") as node:
+    async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
         await node.publish(weights, f"{REPOSITORY}@v1")
         online = await loaded(Stock(node.url, tmp_path / "hf", python=python))
     offline = await loaded(Stock("", tmp_path / "hf", python=python))
@@ -53,7 +53,7 @@ async def test_a_forward_pass_on_real_weights_is_the_same_from_a_node_and_from_t
     tmp_path: Path, weights: Path
 ) -> None:
     python = await asyncio.to_thread(python_with, TRANSFORMERS, "torch")
-    async with shop(tmp_path, files="127.0.0.1:0") as node:
+    async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
         await node.publish(weights, f"{REPOSITORY}@v1")
         by_name = await loaded(Stock(node.url, tmp_path / "hf", python=python), "--forward")
     out = await Stock("", tmp_path / "none", python=python).execute(str(SCRIPT), str(weights), "main", "--forward")

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support import second_checker
-from support.charter_voters import Parliament, Voter
+from support.charter_voters import Voter, VotingMembers
 from support.charters import (
     CheapSigner,
     cheaply_verifies,
@@ -45,7 +45,7 @@ class Bounded(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.room = Parliament(PEOPLE[: self.n], self.f)
+        self.room = VotingMembers(PEOPLE[: self.n], self.f)
         self.epochs: dict[Digest, Digest] = {}
         self.sizes: dict[Digest, int] = {}
 
@@ -126,7 +126,7 @@ class Bounded(RuleBasedStateMachine):
         all_is_well(self.room)
 
 
-def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int) -> None:
+def sits_apart(room: VotingMembers, group: Sequence[Voter], want: Body, steps: int) -> None:
     """Members that hear only one another try to decide a draft that all of them want."""
     for _ in range(steps if group else 0):
         for voter in group:
@@ -134,7 +134,7 @@ def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int)
         room.heals(group)
 
 
-def all_is_well(room: Parliament) -> None:
+def all_is_well(room: VotingMembers) -> None:
     """No statement makes a fork or proves an equivocation of an honest member; and once the network heals, all decide
     the same.
     """
@@ -180,7 +180,7 @@ def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]
     """Two thirds of the honest members, then others, are partitioned; lying members support their drafts, and show it
     to them or not.
     """
-    room = Parliament(PEOPLE[:n], f)
+    room = VotingMembers(PEOPLE[:n], f)
     for thirds, want, steps, shown in told:
         group = [voter for at, voter in enumerate(room.honest) if at % 3 in thirds]
         for liar in room.liars:
@@ -213,7 +213,7 @@ def test_i1_i2_lying_members_that_help_each_part_in_turn_never_fork_it_in_a_long
 @settings(max_examples=examples(40))
 def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
     n = data.draw(st.sampled_from((4, 7, 10)))
-    room = Parliament(PEOPLE[:n], 0)
+    room = VotingMembers(PEOPLE[:n], 0)
     few = data.draw(st.permutations(PEOPLE[:n]))[: room.start.quorum - 1]
     strangers = [seated(f"Stranger {number}") for number in range(3)]
     body = data.draw(st.sampled_from(room.drafts))
@@ -235,7 +235,7 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
 def test_i2_more_lying_members_fork_and_the_two_certificates_prove_their_names(
     n: int, f: int, data: st.DataObject
 ) -> None:
-    room = Parliament(PEOPLE[:n], f)
+    room = VotingMembers(PEOPLE[:n], f)
     groups = room.honest[: (n - f) // 2], room.honest[(n - f) // 2 :]
     for group, body in zip(groups, room.drafts, strict=True):
         last = data.draw(st.integers(1, 3), label="the round in which the liars come to agree")
@@ -258,7 +258,7 @@ def test_i2_more_lying_members_fork_and_the_two_certificates_prove_their_names(
 @given(st.data())
 @settings(max_examples=examples(30))
 def test_i4_more_lines_remove_no_epoch_and_no_proof(data: st.DataObject) -> None:
-    room = Parliament(PEOPLE[:4], 1)
+    room = VotingMembers(PEOPLE[:4], 1)
     said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]
     said += votes(PEOPLE[:3], room.start, room.drafts[0], data.draw(st.integers(1, 3)))
     some = data.draw(st.lists(st.sampled_from(said)))
@@ -272,7 +272,7 @@ def test_i4_more_lines_remove_no_epoch_and_no_proof(data: st.DataObject) -> None
 
 def test_members_with_hybrid_keys_decide_and_detect_the_lying_one() -> None:
     people = [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
-    room = Parliament(people, 1, signed=KeySet.signed)
+    room = VotingMembers(people, 1, signed=KeySet.signed)
     (liar,) = room.liars
     for body, group in zip(room.drafts, (room.honest[:1], room.honest[1:]), strict=True):
         room.supports(liar, body, 1, group)

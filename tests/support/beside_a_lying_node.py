@@ -19,10 +19,10 @@ from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
 from support.forked import run_comity
-from support.lying_node import Face, Liar
+from support.lying_node import Liar, ShownHistory
 from support.ports import free_port
 from support.publisher import model
-from support.slow_links import Narrows
+from support.slow_links import SlowRelay
 from support.waiting import PATIENCE
 
 WEIGHTS = 13_000_000
@@ -41,9 +41,9 @@ class Scene:
     homes: tuple[NodeHome, NodeHome]
     nodes: tuple[NodeProcess, NodeProcess]
     liar: Liar
-    faces: tuple[Face, Face]
+    histories: tuple[ShownHistory, ShownHistory]
     federation: bytes
-    narrows: tuple[Narrows, Narrows]
+    slow_relay: tuple[SlowRelay, SlowRelay]
     client: Client
     publisher: Publisher
     numbers: Iterator[int]
@@ -84,10 +84,10 @@ class Scene:
         """Slow the honest nodes down: else they may have sent all pieces, also those of the lying node, before its
         false answer arrives.
         """
-        for narrow in self.narrows:
+        for narrow in self.slow_relay:
             narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6, "drops": 8e6}.get(what, 30e6)
         yield
-        for narrow in self.narrows:
+        for narrow in self.slow_relay:
             narrow.rate = None
 
     def go_on(self) -> None:
@@ -106,8 +106,8 @@ class Scene:
 
     def followed(self) -> None:
         """Wait until both honest nodes hold and cosign the whole log of the lying node."""
-        for node, face in zip(self.nodes, self.faces, strict=True):
-            self.noticed("cosigned", at=[node], origin=face.log.origin, size=str(len(face.log.lines)))
+        for node, history in zip(self.nodes, self.histories, strict=True):
+            self.noticed("cosigned", at=[node], origin=history.log.origin, size=str(len(history.log.lines)))
 
 
 def says(said: dict[str, object], event: str, words: Sequence[str], named: Mapping[str, str]) -> bool:
@@ -135,19 +135,19 @@ def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
     )
     consents = [consent_to(body, home.directory) for home in homes]
     liar = Liar(third.directory)
-    narrows = (Narrows(first.card.open[0]), Narrows(second.card.open[0]))
+    slow_relay = (SlowRelay(first.card.open[0]), SlowRelay(second.card.open[0]))
     honest = [
         replace(home.card, mutual=(), open=(narrow.address,))
-        for home, narrow in zip((first, second), narrows, strict=True)
+        for home, narrow in zip((first, second), slow_relay, strict=True)
     ]
-    faces = []
+    histories = []
     for home in (first, second):
-        face = liar.listen(f"127.0.0.1:{free_port()}")
-        faces.append(face)
-        card = replace(third.card, mutual=(face.address,), open=(face.address,))
+        history = liar.listen(f"127.0.0.1:{free_port()}")
+        histories.append(history)
+        card = replace(third.card, mutual=(history.address,), open=(history.address,))
         federation = seal_federation(body, consents, [card, *honest]).encode()
         (home.directory / "federation.json").write_bytes(federation)
-        home.set("advertise", mutual=[], open=[narrows[len(faces) - 1].address])
+        home.set("advertise", mutual=[], open=[slow_relay[len(histories) - 1].address])
         home.set("limits", entries_per_origin=ENTRIES, bytes_per_origin=BYTES)
     client = Client(Home(folder / "publisher"), limits=HASTY)
     client.pin(federation)
@@ -161,9 +161,9 @@ def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
                 (first, second),
                 (one, two),
                 liar,
-                (faces[0], faces[1]),
+                (histories[0], histories[1]),
                 federation,
-                narrows,
+                slow_relay,
                 client,
                 publisher,
                 count(1),
@@ -171,7 +171,7 @@ def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
             yield scene
     finally:
         liar.close()
-        for narrow in narrows:
+        for narrow in slow_relay:
             narrow.close()
 
 

@@ -21,7 +21,7 @@ from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, sign_statement
 from support import second_checker
-from support.charter_voters import Parliament
+from support.charter_voters import VotingMembers
 from support.charters import CheapSigner, Seated, cheaply_signed, drafts, founded, intent, ratify, seated, votes
 
 ANN, BEN, CLO, DAN = PEOPLE = [seated(f"Institute {name}") for name in ("Ann", "Ben", "Clo", "Dan")]
@@ -315,7 +315,7 @@ def follows_another_federation() -> bool:
 
 
 def enters_a_round_alone() -> bool:
-    room = Parliament(PEOPLE, 1)
+    room = VotingMembers(PEOPLE, 1)
     ann = room.honest[0]
     room.acts(ann, room.drafts[0], stalled=True)
     tally = room.tally(ann.held.values())

@@ -36,7 +36,7 @@ class Voter:
         self.held |= {entry.line: entry for entry in entries}
 
 
-class Parliament:
+class VotingMembers:
     """`people`, of whom the last `liars` lie, choose between `count` drafts for the epoch after their genesis."""
 
     def __init__(

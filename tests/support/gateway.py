@@ -13,7 +13,7 @@ from support.publisher import Publisher, Release, release, send
 
 
 @dataclass(frozen=True)
-class Shop:
+class GatewayNode:
     """A running node; `url` is that of its gateway."""
 
     url: str
@@ -42,7 +42,9 @@ class Shop:
 
 
 @contextlib.asynccontextmanager
-async def shop(folder: Path, upstream: Mapping[str, object] | None = None, **gateway: object) -> AsyncIterator[Shop]:
+async def gateway_node(
+    folder: Path, upstream: Mapping[str, object] | None = None, **gateway: object
+) -> AsyncIterator[GatewayNode]:
     """One member's node whose charter binds the namespace `tests`; `gateway` and `upstream` are settings of those
     sections."""
     publisher = Publisher.generate()
@@ -52,4 +54,4 @@ async def shop(folder: Path, upstream: Mapping[str, object] | None = None, **gat
     if upstream:
         home.set("upstream", **upstream)
     async with serving(home, companion=serve_gateway) as (listening,):
-        yield Shop(listening.http, home, publisher)
+        yield GatewayNode(listening.http, home, publisher)

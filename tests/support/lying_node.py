@@ -35,7 +35,7 @@ Fields: TypeAlias = "dict[int, list[int | bytes]]"
 class Question:
     """One call: the address that was asked, and the fields of the request."""
 
-    face: Face
+    history: ShownHistory
     fields: Fields
     alive: Callable[[], bool]
 
@@ -63,7 +63,7 @@ class NoSuchCall(Exception):
 
 
 @dataclass
-class Face:
+class ShownHistory:
     """An address, the log that is shown there, and how often each call was made there; `rounds` has the times at which
     its logs were asked for, in POSIX seconds.
     """
@@ -94,15 +94,15 @@ class Liar:
     def have(self, *data: bytes) -> None:
         self.blobs |= {sha256(item).digest(): item for item in data}
 
-    def listen(self, address: str) -> Face:
+    def listen(self, address: str) -> ShownHistory:
         """Show at `address` the log that all addresses share, until it is given another."""
-        face = Face(self.log, address)
+        history = ShownHistory(self.log, address)
         server = grpc.server(ThreadPoolExecutor(64))
-        server.add_generic_rpc_handlers([_Handler(self, face)])
+        server.add_generic_rpc_handlers([_Handler(self, history)])
         server.add_secure_port(address, grpc.ssl_server_credentials([self._identity]))
         server.start()
         self._servers.append(server)
-        return face
+        return history
 
     @contextmanager
     def lying(self, call: str, lie: Lie) -> Iterator[None]:
@@ -124,14 +124,14 @@ class Liar:
         yield from ()
 
     def answer(self, call: str, question: Question) -> Iterable[bytes]:
-        question.face.asked[call] += 1
+        question.history.asked[call] += 1
         if call == "ListLogs":
-            question.face.rounds.append(time.time())
+            question.history.rounds.append(time.time())
         lie = self.lies.get(call)
         return lie(self, question) if lie else self.truth(call, question)
 
     def truth(self, call: str, question: Question) -> Iterable[bytes]:
-        log = question.face.log
+        log = question.history.log
         match call:
             case "GetNode":
                 record, inception = self._lines[1], self._lines[0]
@@ -193,14 +193,14 @@ def batches(log: RawLog, start: int, end: int) -> Iterator[bytes]:
 @dataclass(frozen=True)
 class _Handler(grpc.GenericRpcHandler):
     liar: Liar
-    face: Face
+    history: ShownHistory
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         call = handler_call_details.method.rpartition("/")[2]
 
         def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             try:
-                yield from self.liar.answer(call, Question(self.face, parsed(request), context.is_active))
+                yield from self.liar.answer(call, Question(self.history, parsed(request), context.is_active))
             except NotHere:
                 context.abort(grpc.StatusCode.NOT_FOUND, "not here")
             except NoSuchCall:

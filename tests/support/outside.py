@@ -69,7 +69,7 @@ class OutsideLog:
 
 
 @dataclass(frozen=True)
-class Faces:
+class TlogRoutes:
     """The C2SP routes of one node."""
 
     http: httpx2.AsyncClient
@@ -93,16 +93,16 @@ def vkeys(logs: Iterable[OutsideLog]) -> Sequence[str]:
     return [str(log.verifier) for log in logs]
 
 
-async def read_log(faces: Faces, prefix: str, key: VerifierKey) -> tuple[Checkpoint, list[bytes]]:
+async def read_log(routes: TlogRoutes, prefix: str, key: VerifierKey) -> tuple[Checkpoint, list[bytes]]:
     """Every entry, by tiles alone; the hashes of the entries give the signed root."""
-    note = SignedNote.parse((await faces.get(f"{prefix}/checkpoint")).content)
+    note = SignedNote.parse((await routes.get(f"{prefix}/checkpoint")).content)
     checkpoint = open_checkpoint(note, key)
     entries: list[bytes] = []
     for number in range(-(-checkpoint.size // WIDTH)):
         width = min(WIDTH, checkpoint.size - number * WIDTH)
         name = f"{number:03}" + ("" if width == WIDTH else f".p/{width}")
-        bundle = decode_entries((await faces.get(f"{prefix}/tile/entries/{name}")).content)
-        hashes = (await faces.get(f"{prefix}/tile/0/{name}")).content
+        bundle = decode_entries((await routes.get(f"{prefix}/tile/entries/{name}")).content)
+        hashes = (await routes.get(f"{prefix}/tile/0/{name}")).content
         assert hashes == b"".join(map(leaf_hash, bundle))
         entries += bundle
     assert root([leaf_hash(entry) for entry in entries]) == checkpoint.root

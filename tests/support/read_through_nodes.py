@@ -24,7 +24,7 @@ from support.publisher import Publisher, Release, release, send
 from support.waiting import PATIENCE
 
 
-class Road:
+class PeerRelay:
     """The link from the peers to the node that fetches: it may be blocked, may forge the bytes, and counts them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Road:
 
 
 @dataclass(frozen=True)
-class Shops:
+class ReadThroughNodes:
     """Nodes that have all artifacts and one that fetches what it is asked for; `url` is the gateway of the latter."""
 
     full: tuple[NodeHome, ...]
@@ -92,13 +92,15 @@ class Shops:
 
 
 @contextlib.asynccontextmanager
-async def shops(folder: Path, full: int = 1, mirror: str = "none", **gateway: object) -> AsyncIterator[Shops]:
+async def read_through_nodes(
+    folder: Path, full: int = 1, mirror: str = "none", **gateway: object
+) -> AsyncIterator[ReadThroughNodes]:
     publisher = Publisher.generate()
     *others, last = found(folder, full + 1, namespaces={"tests": publisher.id}).homes
     last.set("replication", mirror=mirror)
     last.set("gateway", **{"cold": "peers", **gateway})
     async with serving(*others), serving(last, companion=serve_gateway) as (listening,):
-        yield Shops(tuple(others), last, listening.http, publisher)
+        yield ReadThroughNodes(tuple(others), last, listening.http, publisher)
 
 
 async def taken(url: str, most: int = 1 << 60) -> bytes:

@@ -9,22 +9,24 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
-from support.gateway import Shop, shop
+from support.gateway import GatewayNode, gateway_node
 from support.hub_like import Answer, Asked, HubLike
 
 
 @contextlib.asynccontextmanager
 async def reading_through(
     folder: Path, hub: HubLike, allow: Sequence[str] = ("org/*",), *, most: int = 1 << 40, **gateway: object
-) -> AsyncIterator[Shop]:
+) -> AsyncIterator[GatewayNode]:
     hosts = [hub.cdn.removeprefix("http://")]
     upstream = {"allow": list(allow), "endpoint": hub.url, "hosts": hosts, "largest_bytes": most}
-    async with shop(folder, upstream, **{"cold": "upstream", **gateway}) as node:
+    async with gateway_node(folder, upstream, **{"cold": "upstream", **gateway}) as node:
         yield node
 
 
 @contextlib.contextmanager
-def sluice(hub: HubLike, until: int, forge: Callable[[bytes], bytes] = lambda data: data) -> Iterator[threading.Event]:
+def held_back(
+    hub: HubLike, until: int, forge: Callable[[bytes], bytes] = lambda data: data
+) -> Iterator[threading.Event]:
     """The first `until` bytes of each file of the content server pass, the rest once the event is set. `forge` changes
     the file before it passes, and keeps its length.
     """

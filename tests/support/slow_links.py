@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 
-class Narrows:
+class SlowRelay:
     """Forwards bytes between each client at `address` and `target`; back at `rate` bytes a second, if set. The first
     connection that has received `cut_after` bytes, if set, is cut; `cuts` counts the cuts.
     """
