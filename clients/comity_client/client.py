@@ -218,7 +218,7 @@ class Client(ArtifactClient):
         `log_keys`.
 
         Args:
-            home_log: names its home log anew, as `new_publisher` does; empty to keep what it names.
+            home_log: names its home log again, as `new_publisher` does; empty to keep what it names.
 
         Raises as `publishers.change_keys` and `publish.publish_folder` do.
         """

@@ -65,7 +65,7 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
     "--home",
     metavar="LOG",
     default="",
-    help="Name its home log anew, by origin or verifier key. Nodes of older versions do not read such a rotation.",
+    help="Name its home log again, by origin or verifier key. Nodes of older versions do not read such a rotation.",
 )
 @nodes_option("Log it there. Default: at its home log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -522,7 +522,7 @@ class IntakeStore:
     def unparked(self, log: str) -> int:
         """Returns how many parked lines about offers of a log (its verifier key) were verified since the ledger was
         opened. A reader that reads these in order must restart when the number changes; lines of other predicates
-        count nothing, because whoever may log any line could make it restart for ever."""
+        count nothing, because a caller that may log any line could make it restart for ever."""
         return self._unparked[log]
 
     def revisit(self, log: str, authors: Sequence[Digest]) -> None:

@@ -183,7 +183,7 @@ class PendingSubmissions:
                 self._used[key] = self._clock()
 
     def done(self, submission: Digest) -> None:
-        """The lines are logged: nobody's submission of them waits any longer."""
+        """The lines are logged: no submission of them waits any longer."""
         for key in tuple(self._callers.get(submission, ())):
             self._drop(key)
 

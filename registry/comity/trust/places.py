@@ -3,7 +3,7 @@
     {"cloud":"Example Cloud Inc.","operator":"Example Hosting AG","reach":["CH","US"]}
 
 A declaration is a claim: nobody verifies it. It is used in one direction only. A member that declares that the law of
-US reaches its machines is counted as within reach of US; a member that declares nothing is within nobody's known reach,
+US reaches its machines is counted as within reach of US; a member that declares nothing is within no known reach,
 and what asks for copies *outside* a jurisdiction does not count it.
 
 The number of *reaches* of some copies is the smallest number of jurisdictions that together reach every one of them: 1

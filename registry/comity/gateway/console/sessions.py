@@ -105,7 +105,7 @@ class BrowserSessions:
         return session, secret
 
     def of(self, request: Request) -> BrowserSession | None:
-        """The session of a request; its idle time starts anew."""
+        """The session of a request; its idle time starts again."""
         key = self._key(request)
         if key is None:
             return None

@@ -3,7 +3,7 @@
 An item is what a list shows of a repository, with the subjects on which it depends: the name, the artifact and the
 author. The file keeps the number and the digest of the last statement that was followed: every item in it includes all
 statements up to there. A start goes on from there; a file of another ledger, or made on another basis (charter, nodes,
-policy), is begun anew. It can be deleted.
+policy), is begun again. It can be deleted.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class AssignedCosigners:
         return {name: place[member] for name, (_, member) in known if member in place}
 
     def update(self, heads: Iterable[NewestHead]) -> Mapping[str, bool]:
-        """Decide anew. `heads` are the newest checkpoints of the mirrored logs, with the cosignatures that are kept.
+        """Decide again. `heads` are the newest checkpoints of the mirrored logs, with the cosignatures that are kept.
 
         Returns, by log, whether too few members have freshly cosigned its checkpoint: only for logs of known members in
         a federation in which not all cosign for everybody.
@@ -307,7 +307,7 @@ class CheckpointCosigner:
                         _log.warning("ledger is older than this node's cosignature", origin=checkpoint.origin)
 
     def look_around(self) -> list[KnownCosignatures]:
-        """Decide anew for which logs this node tells its cosignatures. Returns, for each log whose newest checkpoint
+        """Decide again for which logs this node tells its cosignatures. Returns, for each log whose newest checkpoint
         lacks a fresh cosignature of a member that is to tell it: those that it has. Blocking."""
         peers = [peer for peer in self._membership.peers if self._membership.member(peer.member.id)]
         expected = {key.key_id for peer in peers for key in peer.record.cosigners}

@@ -147,7 +147,7 @@ _log: Final = structlog.get_logger("comity.node")
 
 class MissingCosignatures:
     """Asks peers for cosignatures that their signers have not told this node: a signer may be unreachable from here.
-    Asks one peer at a time, in turn, and less often while nothing comes of it."""
+    Asks one peer at a time, in turn, and less often while it finds nothing."""
 
     def __init__(self, ledger: AsyncLedger, cosigner: CheckpointCosigner, links: Mapping[PeerKey, PeerLink]) -> None:
         self._ledger = ledger

@@ -1,4 +1,4 @@
-"""Tables of what is proven, in place of an index of what lines claim: every log goes through the intake anew."""
+"""Tables of what is proven, in place of an index of what lines claim: every log goes through the intake again."""
 
 from __future__ import annotations
 
