@@ -12,12 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
-from comity.trust.charter import certificate
+from comity.trust.charter import certificate, tally, votes
 from comity.trust.charter import certificate as certificate_module
 from comity.trust.charter import document as succession
 from comity.trust.charter import equivocation as equivocation_module
-from comity.trust.charter import tally as voting
-from comity.trust.charter import votes as readings
 from comity.trust.charter.certificate import ValidVotes
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import Intent, Ratify
@@ -93,7 +91,7 @@ def of_the_round_itself(said: Intent, voted: Ratify) -> bool:
 class Clause:
     """A clause: the function that implements it, its replacement, and the attack that it prevents."""
 
-    room: object
+    module: object
     function: str
     without: Callable[..., object]
     attack: Callable[[], bool]
@@ -104,15 +102,15 @@ class Clause:
 
 
 CLAUSES = [
-    Clause(voting, "_rounds_never_decrease", always, attacks.steps_back),
-    Clause(voting, "_one_intent_a_round", always, attacks.intends_twice),
-    Clause(voting, "_one_ratify_a_round", always, attacks.ratifies_twice),
-    Clause(voting, "_declares_last_ratify", always, attacks.hides_its_lock),
-    Clause(voting, "_enough_votes", always, attacks.enters_a_round_alone),
-    Clause(readings, "_unlock_covers_lock", always, attacks.breaks_its_lock),
-    Clause(readings, "_unlock_covers_lock", without_order, attacks.unlocks_with_the_past),
-    Clause(readings, "_unlock_covers_lock", without_strict_order, attacks.unlocks_with_the_round_of_its_lock),
-    Clause(readings, "_unlock_is_earlier", always, attacks.unlocks_with_its_own_round),
+    Clause(votes, "_rounds_never_decrease", always, attacks.steps_back),
+    Clause(votes, "_one_intent_a_round", always, attacks.intends_twice),
+    Clause(votes, "_one_ratify_a_round", always, attacks.ratifies_twice),
+    Clause(votes, "_declares_last_ratify", always, attacks.hides_its_lock),
+    Clause(tally, "_enough_votes", always, attacks.enters_a_round_alone),
+    Clause(votes, "_unlock_covers_lock", always, attacks.breaks_its_lock),
+    Clause(votes, "_unlock_covers_lock", without_order, attacks.unlocks_with_the_past),
+    Clause(votes, "_unlock_covers_lock", without_strict_order, attacks.unlocks_with_the_round_of_its_lock),
+    Clause(votes, "_unlock_is_earlier", always, attacks.unlocks_with_its_own_round),
     Clause(certificate_module, "_unlock_is_certified", always, attacks.unlocks_with_anothers_certificate),
     Clause(certificate_module, "_intents_are_a_quorum", one_less, attacks.counts_too_few_intents),
     Clause(certificate_module, "_is_of_a_voter", of_anybody, attacks.an_observer_votes),
@@ -150,14 +148,14 @@ def test_with_the_clause_the_attack_fails(clause: Clause) -> None:
 
 @pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)
 def test_without_the_clause_the_attack_succeeds(clause: Clause, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clause.room, clause.function, clause.without)
+    monkeypatch.setattr(clause.module, clause.function, clause.without)
     assert clause.attack()
 
 
 def test_every_clause_in_the_code_has_its_attack() -> None:
     quoted = set()
-    for room in (voting, readings, certificate_module, certificate, equivocation_module, succession, ValidVotes):
-        for name, function in inspect.getmembers(room, inspect.isfunction):
+    for module in (tally, votes, certificate_module, certificate, equivocation_module, succession, ValidVotes):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
             if (function.__doc__ or "").startswith(("7.1", "7.2", "7.3", "7.4", "5:")):
                 quoted.add(name)
     assert quoted - ECHOES.keys() <= {clause.function for clause in CLAUSES}
@@ -166,5 +164,5 @@ def test_every_clause_in_the_code_has_its_attack() -> None:
 
 def test_an_intent_after_a_ratify_of_its_round_is_refused_by_other_clauses_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not attacks.intends_after_it_ratified()
-    monkeypatch.setattr(voting, "_no_intent_after_ratify", always)
+    monkeypatch.setattr(votes, "_no_intent_after_ratify", always)
     assert not attacks.intends_after_it_ratified()

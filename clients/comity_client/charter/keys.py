@@ -92,7 +92,7 @@ def prepare_rotation(
     before = chain.current
     own = [key for key in used if key.id in before.recovery]
     if 2 * len(own) <= len(before.recovery):
-        why = f"{len(own)} of the {len(before.recovery)} recovery keys of now were given, more than half must sign"
+        why = f"{len(own)} of {len(before.recovery)} recovery keys that count now were given; more than half must sign"
         if retired := [key for key in used if key not in own]:
             why += (
                 f"; {len(retired)} of the keys that were given cannot sign: a rotation ends the recovery keys before it"
