@@ -16,6 +16,7 @@ from comity.gateway.hub import judge
 from comity.gateway.oci import registry
 from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.trust.artifact import Manifest
+from comity.trust.copies import HOLD, HOLDS
 from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.proof import TlogProof
@@ -243,6 +244,14 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
     monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
     versions = [await published(node, tmp_path, f"v{number}", weights=100 + number) for number in range(3)]
     other = Publisher.generate()
+
+    async def claimed() -> bool:
+        """Whether the node's own claims of its copies are proven: they are statements about the versions, too."""
+        async with node.home.client() as reader:
+            lines = [located.line for version in versions for located in await reader.claims(version.artifact)]
+        return sum(parse_entry(line).statement.predicate in (HOLD, HOLDS) for line in lines) == len(versions)
+
+    await until(claimed, what="claims of all copies")
     async with client(node) as http:
         for number in range(4):
             answer = await http.get(f"/v2/{LOWER}/blobs/{digest(bytes([number]))}")
