@@ -38,7 +38,7 @@ from support.weights import SMOLLM2, packaged
 
 PAGE = ROOT / "docs" / "clients" / "README.md"
 WRITE = "COMITY_TESTS_WRITE"
-HEAD = "| client | version | what it does in the test | what came of it |\n|---|---|---|---|\n"
+HEAD = "| client | version | what it does in the test | result |\n|---|---|---|---|\n"
 BLOCK = re.compile(r"(<!-- made by tests/interop/test_other_clients\.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
