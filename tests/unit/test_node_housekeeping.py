@@ -203,3 +203,24 @@ async def test_a_store_that_cannot_be_swept_keeps_nothing_else_on_the_disk(
     with pytest.raises(Unavailable):
         await housekeeping._step()
     assert not upload.exists()
+
+
+def test_the_size_of_a_log_is_shown_under_its_newest_title_and_is_never_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape runs in a thread of its own: it may read the gauge between any two steps."""
+    metrics = Metrics()
+
+    def shown() -> set[str]:
+        family = next(family for family in metrics.registry.collect() if family.name == "comity_log_entries")
+        return {sample.labels["origin"] for sample in family.samples}
+
+    metrics.set_log_sizes({"a/log": 1, "b/log": 2})
+    labels, seen = metrics.log_size.labels, list[set[str]]()
+
+    def watched(title: str) -> object:
+        seen.append(shown())
+        return labels(title)
+
+    monkeypatch.setattr(metrics.log_size, "labels", watched)
+    metrics.set_log_sizes({"a/log": 3, "b/log+00c0ffee": 2})
+    assert all("a/log" in titles for titles in seen) and len(seen) == 2
+    assert shown() == {"a/log", "b/log+00c0ffee"}

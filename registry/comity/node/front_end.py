@@ -77,6 +77,18 @@ from comity.wire.tls import TlsIdentity
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+FOLDER: Final = "front-end"
+LOCK_FILE: Final = "front-end.lock"
+TRIED: Final = 8
+"""Artifacts whose manifests are looked for at a start."""
+LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks: the gateway keeps its answers for as long."""
+ENDING: Final = frozenset({"LEDGER-REPLACED", "LEDGER-OLDER", "LEDGER-NEWER", "CHARTER-BRANCH"})
+"""Codes of errors after which only another start helps."""
+MEMBERS: Final = "members"
+MEMBERS_TIMING: Final = LoopTiming(interval=60.0, deadline=1800.0)
+SILENT_SECONDS: Final = 10.0
+"""Seconds without a look after which readers are told that they see old things."""
 MEMORY: Final = "memory"
 
 _log: Final = structlog.get_logger("comity.node.front_end")
@@ -128,12 +140,6 @@ class CharterEpochs:
     async def asks(self) -> AsyncGenerator[JoinRequest, None]:
         raise self._writer.refusal()
         yield
-
-
-FOLDER: Final = "front-end"
-LOCK_FILE: Final = "front-end.lock"
-TRIED: Final = 8
-"""Artifacts whose manifests are looked for at a start."""
 
 
 def front_end_settings(config: NodeConfig) -> NodeConfig:
@@ -216,16 +222,6 @@ def _check_blobs(config: NodeConfig, ledger: Ledger, store: BlobStore) -> None:
     held = ledger.replicas.standing(None, TRIED)
     if held and not any(store.has(artifact) for artifact in held):
         raise blobs_not_here(config, f"no manifest of {len(held)} artifacts that the node holds is there")
-
-
-LOOK_SECONDS: Final = 1.0
-"""Seconds between two looks: the gateway keeps its answers for as long."""
-ENDING: Final = frozenset({"LEDGER-REPLACED", "LEDGER-OLDER", "LEDGER-NEWER", "CHARTER-BRANCH"})
-"""Codes of errors after which only another start helps."""
-MEMBERS: Final = "members"
-MEMBERS_TIMING: Final = LoopTiming(interval=60.0, deadline=1800.0)
-SILENT_SECONDS: Final = 10.0
-"""Seconds without a look after which readers are told that they see old things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,9 +328,7 @@ class FollowedNode:
             times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
             self._checkpoint = corroborated_time(times.values(), self._clock()) or 0
             heads = await self._ledger.run(self._ledger.tables.logs.heads)
-            self._metrics.log_size.clear()  # a title changes where another member binds the origin
-            for log, (size, _) in heads.items():
-                self._metrics.log_size.labels(self._membership.log_title(log)).set(size)
+            self._metrics.set_log_sizes({self._membership.log_title(log): size for log, (size, _) in heads.items()})
             self._due = False
             self._wake()
         self._looked_at = began

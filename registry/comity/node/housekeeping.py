@@ -207,9 +207,7 @@ class Housekeeping:
 
     async def _measure_logs(self) -> None:
         logs = await self._ledger.read(self._ledger.tables.logs.all)
-        self._metrics.log_size.clear()  # a title changes where another member binds the origin
-        for log in logs:
-            self._metrics.log_size.labels(self._membership.log_title(log.vkey)).set(log.size)
+        self._metrics.set_log_sizes({self._membership.log_title(log.vkey): log.size for log in logs})
         times = await self._ledger.run(cosigned_times, self._ledger.tables, self._membership, self._own_log)
         cosigned = corroborated_time(times.values(), self._clock())
         if cosigned is not None and self._cosigned_at is None:

@@ -64,6 +64,8 @@ class Metrics:
             "ledger_look_age_seconds", "Seconds since a front end last looked at the ledger"
         )
         self.log_size = self._gauge("log_entries", "Entries stored of a log", "origin")
+        self._logs: frozenset[str] = frozenset()
+        """The titles of the logs of `log_size`."""
         self.misbehaviour = self._gauge(
             "misbehaviour_proofs", "Stored proofs that a log showed two histories", "origin"
         )
@@ -96,6 +98,15 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"comity_{name}", text, labels, registry=self.registry)
+
+    def set_log_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Set `log_size` of each log by its title. A title that is not in `sizes` is removed: a log gets another one
+        where another member binds its origin. What stays is shown at each moment, also to a scrape that runs now."""
+        for title, size in sizes.items():
+            self.log_size.labels(title).set(size)
+        for title in self._logs - sizes.keys():
+            self.log_size.remove(title)
+        self._logs = frozenset(sizes)
 
 
 CHECK_SECONDS: Final = 2.0
