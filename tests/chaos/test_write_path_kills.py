@@ -331,7 +331,7 @@ def test_a_client_is_killed_while_it_pulls(world: World) -> None:
     assert not scan_cache_dir(cache).warnings
 
 
-def test_a_pull_killed_between_pieces_fetches_only_those_that_were_in_flight(world: World) -> None:
+def test_a_pull_killed_between_pieces_fetches_only_unfinished_pieces(world: World) -> None:
     first, second = world.homes
     world.weights = WEIGHTS
     world.start(first)

@@ -58,7 +58,7 @@ async def met_without(left: list[NodeHome], lost: tuple[NodeHome, ...]) -> bool:
 
 
 @pytest.mark.slow
-async def test_pinned_artifacts_survive_any_two_nodes_and_meet_their_policies_again(tmp_path: Path) -> None:
+async def test_pinned_artifacts_survive_any_two_nodes_and_have_enough_copies_again(tmp_path: Path) -> None:
     founded = federation(tmp_path)
     homes, publisher = founded.homes, Publisher.generate()
     triples = list(itertools.combinations(homes, 3))  # every way in which the killed ones can be among the holders

@@ -45,31 +45,31 @@ class Bounded(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.room = VotingMembers(PEOPLE[: self.n], self.f)
+        self.assembly = VotingMembers(PEOPLE[: self.n], self.f)
         self.epochs: dict[Digest, Digest] = {}
         self.sizes: dict[Digest, int] = {}
 
     def honest(self, number: int) -> Voter:
-        return self.room.honest[number % len(self.room.honest)]
+        return self.assembly.honest[number % len(self.assembly.honest)]
 
     def liar(self, number: int) -> Voter:
-        return self.room.liars[number % len(self.room.liars)]
+        return self.assembly.liars[number % len(self.assembly.liars)]
 
     def some(self, mask: int) -> list[Voter]:
-        return [voter for at, voter in enumerate(self.room.honest) if mask >> at & 1]
+        return [voter for at, voter in enumerate(self.assembly.honest) if mask >> at & 1]
 
     @rule(who=WHO, want=WHICH, stalled=st.booleans())
     def an_honest_member_acts(self, who: int, want: int, stalled: bool) -> None:
-        self.room.acts(self.honest(who), self.room.drafts[want], stalled=stalled)
+        self.assembly.acts(self.honest(who), self.assembly.drafts[want], stalled=stalled)
 
     @rule(mask=st.integers(1, 1023), want=WHICH, steps=st.integers(1, 3))
     def a_group_sits_apart(self, mask: int, want: int, steps: int) -> None:
-        sits_apart(self.room, self.some(mask), self.room.drafts[want], steps)
+        sits_apart(self.assembly, self.some(mask), self.assembly.drafts[want], steps)
 
     @rule(mask=st.integers(1, 1023))
     def a_group_meets(self, mask: int) -> None:
         if group := self.some(mask):
-            self.room.heals(group)
+            self.assembly.heals(group)
 
     @rule(who=WHO, which=st.lists(st.integers(0, 40), max_size=6), again=st.booleans())
     def some_messages_arrive(self, who: int, which: list[int], again: bool) -> None:
@@ -85,7 +85,7 @@ class Bounded(RuleBasedStateMachine):
 
     @rule(who=WHO, want=WHICH, round_=st.integers(1, ROUNDS), mask=st.integers(0, 1023))
     def a_liar_supports(self, who: int, want: int, round_: int, mask: int) -> None:
-        self.room.supports(self.liar(who), self.room.drafts[want], round_, self.some(mask))
+        self.assembly.supports(self.liar(who), self.assembly.drafts[want], round_, self.some(mask))
 
     @rule(
         who=WHO,
@@ -98,51 +98,55 @@ class Bounded(RuleBasedStateMachine):
     def a_liar_signs_anything(
         self, who: int, want: int, round_: int, locked: tuple[int, int] | None, unlock: int | None, mask: int
     ) -> None:
-        liar, bodies = self.liar(who), [*(body.digest for body in self.room.drafts), STRANGE]
+        liar, bodies = self.liar(who), [*(body.digest for body in self.assembly.drafts), STRANGE]
         last = RoundBody(locked[0], bodies[locked[1]]) if locked else None
-        said = intent(self.room.start, liar.id, round_, bodies[want], last_ratified=last, unlock=unlock)
-        self.room.lies(liar, said, self.some(mask))
+        said = intent(self.assembly.start, liar.id, round_, bodies[want], last_ratified=last, unlock=unlock)
+        self.assembly.lies(liar, said, self.some(mask))
 
     @rule(who=WHO, want=WHICH, round_=st.integers(1, ROUNDS), mask=st.integers(0, 1023))
     def a_liar_ratifies_anything(self, who: int, want: int, round_: int, mask: int) -> None:
         liar = self.liar(who)
-        self.room.lies(liar, ratify(self.room.start, liar.id, round_, self.room.drafts[want]), self.some(mask))
+        self.assembly.lies(
+            liar, ratify(self.assembly.start, liar.id, round_, self.assembly.drafts[want]), self.some(mask)
+        )
 
     @invariant()
     def an_epoch_that_was_taken_up_is_kept(self) -> None:
-        for voter in self.room.honest:
+        for voter in self.assembly.honest:
             if len(voter.held) == self.sizes.get(voter.id, 0):
                 continue
             self.sizes[voter.id] = len(voter.held)
-            epochs = [each.body.digest for each in self.room.tally(voter.held.values()).epochs]
+            epochs = [each.body.digest for each in self.assembly.tally(voter.held.values()).epochs]
             if voter.id in self.epochs:
                 assert epochs == [self.epochs[voter.id]]
             elif epochs:
                 (self.epochs[voter.id],) = epochs
 
     def teardown(self) -> None:
-        everything = self.room.tally()
+        everything = self.assembly.tally()
         assert len({*self.epochs.values(), *(each.body.digest for each in everything.epochs)}) <= 1
-        all_is_well(self.room)
+        all_is_well(self.assembly)
 
 
-def sits_apart(room: VotingMembers, group: Sequence[Voter], want: Body, steps: int) -> None:
+def sits_apart(assembly: VotingMembers, group: Sequence[Voter], want: Body, steps: int) -> None:
     """Members that hear only one another try to decide a draft that all of them want."""
     for _ in range(steps if group else 0):
         for voter in group:
-            room.acts(voter, want, stalled=True)
-        room.heals(group)
+            assembly.acts(voter, want, stalled=True)
+        assembly.heals(group)
 
 
-def all_is_well(room: VotingMembers) -> None:
+def all_is_well(assembly: VotingMembers) -> None:
     """No statement makes a fork or proves an equivocation of an honest member; and once the network heals, all decide
     the same.
     """
-    everything = room.tally()
+    everything = assembly.tally()
     assert not everything.forks
-    assert {lie.member for lie in everything.equivocations} <= {liar.id for liar in room.liars}
-    assert room.settles()
-    assert len({each.body.digest for voter in room.honest for each in room.tally(voter.held.values()).epochs}) == 1
+    assert {lie.member for lie in everything.equivocations} <= {liar.id for liar in assembly.liars}
+    assert assembly.settles()
+    assert (
+        len({each.body.digest for voter in assembly.honest for each in assembly.tally(voter.held.values()).epochs}) == 1
+    )
 
 
 SIZES = [(4, 1), (7, 2), (10, 3)]
@@ -180,14 +184,14 @@ def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]
     """Two thirds of the honest members, then others, are partitioned; lying members support their drafts, and show it
     to them or not.
     """
-    room = VotingMembers(PEOPLE[:n], f)
+    assembly = VotingMembers(PEOPLE[:n], f)
     for thirds, want, steps, shown in told:
-        group = [voter for at, voter in enumerate(room.honest) if at % 3 in thirds]
-        for liar in room.liars:
+        group = [voter for at, voter in enumerate(assembly.honest) if at % 3 in thirds]
+        for liar in assembly.liars:
             for round_ in range(1, ROUNDS):
-                room.supports(liar, room.drafts[want], round_, group if shown else ())
-        sits_apart(room, group, room.drafts[want], steps)
-    all_is_well(room)
+                assembly.supports(liar, assembly.drafts[want], round_, group if shown else ())
+        sits_apart(assembly, group, assembly.drafts[want], steps)
+    all_is_well(assembly)
 
 
 @pytest.mark.parametrize(("n", "f"), SIZES)
@@ -213,20 +217,20 @@ def test_i1_i2_lying_members_that_help_each_part_in_turn_never_fork_it_in_a_long
 @settings(max_examples=examples(40))
 def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
     n = data.draw(st.sampled_from((4, 7, 10)))
-    room = VotingMembers(PEOPLE[:n], 0)
-    few = data.draw(st.permutations(PEOPLE[:n]))[: room.start.quorum - 1]
+    assembly = VotingMembers(PEOPLE[:n], 0)
+    few = data.draw(st.permutations(PEOPLE[:n]))[: assembly.start.quorum - 1]
     strangers = [seated(f"Stranger {number}") for number in range(3)]
-    body = data.draw(st.sampled_from(room.drafts))
-    said = [entry for round_ in (1, 2) for entry in votes([*few, *strangers], room.start, body, round_)]
+    body = data.draw(st.sampled_from(assembly.drafts))
+    said = [entry for round_ in (1, 2) for entry in votes([*few, *strangers], assembly.start, body, round_)]
     for stranger in strangers:  # in the name of members that did not sign
         silent = data.draw(st.sampled_from(PEOPLE[:n]))
-        statement = ratify(room.start, silent.id, 1, body).statement()
+        statement = ratify(assembly.start, silent.id, 1, body).statement()
         said.append(sign_statement(statement, stranger.signer))
     rotated = [each.rotated(each.seat, CheapSigner.named(f"{each.id} later"), each.signer) for each in few]
-    said += [entry for later, line in rotated for entry in (line, *votes([later], room.start, body, 1))]
-    tally = room.tally(data.draw(st.permutations(said)))
+    said += [entry for later, line in rotated for entry in (line, *votes([later], assembly.start, body, 1))]
+    tally = assembly.tally(data.draw(st.permutations(said)))
     assert not tally.epochs
-    assert tally.current == room.start
+    assert tally.current == assembly.start
 
 
 @pytest.mark.parametrize(("n", "f"), [(4, 2), (4, 3), (7, 3), (7, 4), (10, 4), (10, 6)])
@@ -235,51 +239,51 @@ def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
 def test_i2_more_lying_members_fork_and_the_two_certificates_prove_their_names(
     n: int, f: int, data: st.DataObject
 ) -> None:
-    room = VotingMembers(PEOPLE[:n], f)
-    groups = room.honest[: (n - f) // 2], room.honest[(n - f) // 2 :]
-    for group, body in zip(groups, room.drafts, strict=True):
+    assembly = VotingMembers(PEOPLE[:n], f)
+    groups = assembly.honest[: (n - f) // 2], assembly.honest[(n - f) // 2 :]
+    for group, body in zip(groups, assembly.drafts, strict=True):
         last = data.draw(st.integers(1, 3), label="the round in which the liars come to agree")
-        for liar in room.liars:
+        for liar in assembly.liars:
             for round_ in range(1, last):
-                room.lies(liar, intent(room.start, liar.id, round_, STRANGE), group)
-            room.supports(liar, body, last, group)
+                assembly.lies(liar, intent(assembly.start, liar.id, round_, STRANGE), group)
+            assembly.supports(liar, body, last, group)
         for _ in range(2 * last):
-            room.heals(group)
+            assembly.heals(group)
             for voter in group:
-                room.acts(voter, body, stalled=True)
-    tally = room.tally()
+                assembly.acts(voter, body, stalled=True)
+    tally = assembly.tally()
     (fork,) = tally.forks
     assert tally.stopped and not tally.duties
-    judged = second_checker.liars(room.start.data, fork.first.lines, fork.second.lines, cheaply_verifies)
-    assert second_checker.fewest(room.start.data) <= len(judged)
-    assert judged.keys() <= {lie.member for lie in tally.equivocations} <= {liar.id for liar in room.liars}
+    judged = second_checker.liars(assembly.start.data, fork.first.lines, fork.second.lines, cheaply_verifies)
+    assert second_checker.fewest(assembly.start.data) <= len(judged)
+    assert judged.keys() <= {lie.member for lie in tally.equivocations} <= {liar.id for liar in assembly.liars}
 
 
 @given(st.data())
 @settings(max_examples=examples(30))
 def test_i4_more_lines_remove_no_epoch_and_no_proof(data: st.DataObject) -> None:
-    room = VotingMembers(PEOPLE[:4], 1)
-    said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]
-    said += votes(PEOPLE[:3], room.start, room.drafts[0], data.draw(st.integers(1, 3)))
+    assembly = VotingMembers(PEOPLE[:4], 1)
+    said = [entry for body in assembly.drafts for entry in votes(PEOPLE[3:4], assembly.start, body)]
+    said += votes(PEOPLE[:3], assembly.start, assembly.drafts[0], data.draw(st.integers(1, 3)))
     some = data.draw(st.lists(st.sampled_from(said)))
-    fewer, more = room.tally(some), room.tally(data.draw(st.permutations([*some, *said])))
+    fewer, more = assembly.tally(some), assembly.tally(data.draw(st.permutations([*some, *said])))
     assert fewer.epochs == () or [each.body for each in fewer.epochs] == [each.body for each in more.epochs]
     assert {(lie.kind, lie.member) for lie in fewer.equivocations} <= {
         (lie.kind, lie.member) for lie in more.equivocations
     }
-    assert room.tally([*some, *some[::-1]]) == fewer
+    assert assembly.tally([*some, *some[::-1]]) == fewer
 
 
 def test_members_with_hybrid_keys_decide_and_detect_the_lying_one() -> None:
     people = [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
-    room = VotingMembers(people, 1, signed=KeySet.signed)
-    (liar,) = room.liars
-    for body, group in zip(room.drafts, (room.honest[:1], room.honest[1:]), strict=True):
-        room.supports(liar, body, 1, group)
-    room.acts(room.honest[0], room.drafts[0], stalled=False)
-    assert room.settles()
-    tally = room.tally()
+    assembly = VotingMembers(people, 1, signed=KeySet.signed)
+    (liar,) = assembly.liars
+    for body, group in zip(assembly.drafts, (assembly.honest[:1], assembly.honest[1:]), strict=True):
+        assembly.supports(liar, body, 1, group)
+    assembly.acts(assembly.honest[0], assembly.drafts[0], stalled=False)
+    assert assembly.settles()
+    tally = assembly.tally()
     assert len(tally.epochs) == 1 and not tally.forks
     assert {lie.member for lie in tally.equivocations} == {liar.id}
     (epoch,) = tally.epochs
-    assert certify(room.start, epoch.body, epoch.lines) == epoch
+    assert certify(assembly.start, epoch.body, epoch.lines) == epoch

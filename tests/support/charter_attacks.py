@@ -315,8 +315,8 @@ def follows_another_federation() -> bool:
 
 
 def enters_a_round_alone() -> bool:
-    room = VotingMembers(PEOPLE, 1)
-    ann = room.honest[0]
-    room.acts(ann, room.drafts[0], stalled=True)
-    tally = room.tally(ann.held.values())
-    return not isinstance(next_vote(ann.votes, tally, ann.id, room.drafts[0], stalled=True), NothingToVote)
+    assembly = VotingMembers(PEOPLE, 1)
+    ann = assembly.honest[0]
+    assembly.acts(ann, assembly.drafts[0], stalled=True)
+    tally = assembly.tally(ann.held.values())
+    return not isinstance(next_vote(ann.votes, tally, ann.id, assembly.drafts[0], stalled=True), NothingToVote)

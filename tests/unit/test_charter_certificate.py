@@ -34,41 +34,41 @@ NEWCOMER = seat("ZZ", CLASSICAL)
 
 
 @pytest.fixture
-def room() -> Assembly:
+def assembly() -> Assembly:
     return Assembly(SEATS)
 
 
 @pytest.fixture
-def body(room: Assembly) -> Body:
-    return room.put(change(room.body))
+def body(assembly: Assembly) -> Body:
+    return assembly.put(change(assembly.body))
 
 
-def lines(room: Assembly) -> list[bytes]:
-    return [entry.line for entry in room.lines]
+def lines(assembly: Assembly) -> list[bytes]:
+    return [entry.line for entry in assembly.lines]
 
 
-def refusal(room: Assembly, body: Body, *, code: str = "CHARTER-QUORUM") -> str:
+def refusal(assembly: Assembly, body: Body, *, code: str = "CHARTER-QUORUM") -> str:
     """The reason why the statements of the assembly are no certificate, the same from `certify` and from `assemble`."""
-    assert assemble(room.body, body, room.lines) is None
+    assert assemble(assembly.body, body, assembly.lines) is None
     with pytest.raises(Untrusted) as caught:
-        certify(room.body, body, lines(room))
+        certify(assembly.body, body, lines(assembly))
     assert caught.value.code == code
     return caught.value.why
 
 
-def certified(room: Assembly, body: Body) -> Certificate:
+def certified(assembly: Assembly, body: Body) -> Certificate:
     """The certificate that the statements of the assembly make."""
-    made = assemble(room.body, body, reversed(room.lines))
+    made = assemble(assembly.body, body, reversed(assembly.lines))
     assert made is not None
-    assert certify(room.body, body, reversed(made.lines)).body == body
-    assert certify(room.body, body, lines(room)).body == body
+    assert certify(assembly.body, body, reversed(made.lines)).body == body
+    assert certify(assembly.body, body, lines(assembly)).body == body
     return made
 
 
-def vote(room: Assembly, body: Body, *who: Identity, at: int = 1) -> None:
+def vote(assembly: Assembly, body: Body, *who: Identity, at: int = 1) -> None:
     for member in who:
-        room.intent(member, body, at)
-        room.ratify(member, body, at)
+        assembly.intent(member, body, at)
+        assembly.ratify(member, body, at)
 
 
 def spoken(made: Certificate, predicate: str) -> list[Entry]:
@@ -76,395 +76,405 @@ def spoken(made: Certificate, predicate: str) -> list[Entry]:
     return [entry for entry in entries if entry.statement.predicate == predicate]
 
 
-def test_a_quorum_that_intends_and_ratifies_makes_an_epoch(room: Assembly, body: Body) -> None:
-    vote(room, body, A, B, C)
-    assert len(certified(room, body).lines) == 6
+def test_a_quorum_that_intends_and_ratifies_makes_an_epoch(assembly: Assembly, body: Body) -> None:
+    vote(assembly, body, A, B, C)
+    assert len(certified(assembly, body).lines) == 6
 
 
-def test_fewer_members_make_no_epoch_by_signing_often(room: Assembly, body: Body) -> None:
+def test_fewer_members_make_no_epoch_by_signing_often(assembly: Assembly, body: Body) -> None:
     for _ in range(3):
-        vote(room, body, A, B)
-    assert refusal(room, body).startswith(f"2 of 3 members (not {C.inception.label}, {D.inception.label})")
+        vote(assembly, body, A, B)
+    assert refusal(assembly, body).startswith(f"2 of 3 members (not {C.inception.label}, {D.inception.label})")
 
 
-def test_ratifys_of_different_rounds_do_not_add_up(room: Assembly, body: Body) -> None:
+def test_ratifys_of_different_rounds_do_not_add_up(assembly: Assembly, body: Body) -> None:
     for at in (1, 2):
         for who in SEATS:
-            room.intent(who, body, at)
-    room.ratify(A, body, 1)
-    room.ratify(B, body, 1)
-    room.ratify(C, body, 2)
-    room.ratify(D, body, 2)
-    refusal(room, body)
+            assembly.intent(who, body, at)
+    assembly.ratify(A, body, 1)
+    assembly.ratify(B, body, 1)
+    assembly.ratify(C, body, 2)
+    assembly.ratify(D, body, 2)
+    refusal(assembly, body)
 
 
-def test_ratifys_of_different_bodies_do_not_add_up(room: Assembly, body: Body) -> None:
-    other = change(room.body, 2)
+def test_ratifys_of_different_bodies_do_not_add_up(assembly: Assembly, body: Body) -> None:
+    other = change(assembly.body, 2)
     for who in SEATS:
-        room.intent(who, body)
-        room.intent(who, other)
+        assembly.intent(who, body)
+        assembly.intent(who, other)
     for who, what in zip(SEATS, (body, body, other, other), strict=True):
-        room.ratify(who, what)
-    refusal(room, body)
-    refusal(room, other)
+        assembly.ratify(who, what)
+    refusal(assembly, body)
+    refusal(assembly, other)
 
 
-def test_a_ratify_counts_only_with_its_intent_certificate(room: Assembly, body: Body) -> None:
+def test_a_ratify_counts_only_with_its_intent_certificate(assembly: Assembly, body: Body) -> None:
     for who in SEATS:
-        room.ratify(who, body)
-    room.intent(A, body)
-    room.intent(B, body)
-    refusal(room, body, code="CHARTER-INTENT")
-    room.intent(C, body, 2)
-    refusal(room, body, code="CHARTER-INTENT")
-    room.intent(D, change(room.body, 2))
-    refusal(room, body, code="CHARTER-INTENT")
-    room.intent(D, body)
-    certified(room, body)
+        assembly.ratify(who, body)
+    assembly.intent(A, body)
+    assembly.intent(B, body)
+    refusal(assembly, body, code="CHARTER-INTENT")
+    assembly.intent(C, body, 2)
+    refusal(assembly, body, code="CHARTER-INTENT")
+    assembly.intent(D, change(assembly.body, 2))
+    refusal(assembly, body, code="CHARTER-INTENT")
+    assembly.intent(D, body)
+    certified(assembly, body)
 
 
-def test_an_intent_counts_only_with_the_certificate_that_it_names(room: Assembly, body: Body) -> None:
-    other = change(room.body, 2)
-    room.intent(A, body, 3, last=(1, other), unlock=2)
-    room.intent(B, body, 3)
-    room.intent(C, body, 3)
+def test_an_intent_counts_only_with_the_certificate_that_it_names(assembly: Assembly, body: Body) -> None:
+    other = change(assembly.body, 2)
+    assembly.intent(A, body, 3, last=(1, other), unlock=2)
+    assembly.intent(B, body, 3)
+    assembly.intent(C, body, 3)
     for who in (A, B, C):
-        room.ratify(who, body, 3)
-    refusal(room, body, code="CHARTER-INTENT")
+        assembly.ratify(who, body, 3)
+    refusal(assembly, body, code="CHARTER-INTENT")
     for who in (B, C, D):
-        room.intent(who, other, 2)
-    refusal(room, body, code="CHARTER-INTENT")
+        assembly.intent(who, other, 2)
+    refusal(assembly, body, code="CHARTER-INTENT")
     for who in (B, C, D):
-        room.intent(who, body, 2)
-    assert len(certified(room, body).lines) == 9
+        assembly.intent(who, body, 2)
+    assert len(certified(assembly, body).lines) == 9
 
 
-def test_certificates_are_carried_for_every_round_that_is_named(room: Assembly, body: Body) -> None:
-    other = change(room.body, 2)
+def test_certificates_are_carried_for_every_round_that_is_named(assembly: Assembly, body: Body) -> None:
+    other = change(assembly.body, 2)
     for who in (B, C, D):
-        room.intent(who, body, 2)
+        assembly.intent(who, body, 2)
     for who in SEATS:
-        room.intent(who, body, 4, last=(1, other), unlock=2)
+        assembly.intent(who, body, 4, last=(1, other), unlock=2)
     for who in SEATS:
-        room.intent(who, body, 6, last=(3, other), unlock=4)
-        room.ratify(who, body, 6)
-    made = certified(room, body)
+        assembly.intent(who, body, 6, last=(3, other), unlock=4)
+        assembly.ratify(who, body, 6)
+    made = certified(assembly, body)
     assert len(made.lines) == 4 * 3
     for line in made.lines:
         without = [other_line for other_line in made.lines if other_line != line]
         with pytest.raises(Untrusted):
-            certify(room.body, body, without)
+            certify(assembly.body, body, without)
 
 
 @pytest.mark.parametrize(("last", "unlock"), [((1, 0), None), ((1, 0), 1), (None, 1), ((3, 0), 2), ((2, 1), 1)])
 def test_a_void_intent_counts_for_nothing(
-    room: Assembly, body: Body, last: tuple[int, int] | None, unlock: int | None
+    assembly: Assembly, body: Body, last: tuple[int, int] | None, unlock: int | None
 ) -> None:
-    other = change(room.body, 2)
+    other = change(assembly.body, 2)
     for at in (1, 2):
         for who in SEATS:
-            room.intent(who, body, at)
+            assembly.intent(who, body, at)
     for who in (A, B, C):
-        room.intent(who, body, 3, last=(last[0], (other, body)[last[1]]) if last else None, unlock=unlock)
-        room.ratify(who, body, 3)
-    refusal(room, body, code="CHARTER-INTENT")
+        assembly.intent(who, body, 3, last=(last[0], (other, body)[last[1]]) if last else None, unlock=unlock)
+        assembly.ratify(who, body, 3)
+    refusal(assembly, body, code="CHARTER-INTENT")
 
 
-def test_a_member_that_equivocates_counts_once_and_invalidates_nothing(room: Assembly, body: Body) -> None:
-    other = change(room.body, 2)
-    vote(room, other, A)
+def test_a_member_that_equivocates_counts_once_and_invalidates_nothing(assembly: Assembly, body: Body) -> None:
+    other = change(assembly.body, 2)
+    vote(assembly, other, A)
     for who in (A, B, C):
-        room.intent(who, body)
-    room.ratify(A, body)
-    room.ratify(A, body)
-    room.ratify(B, body)
-    refusal(room, body)
-    room.ratify(C, body)
-    certified(room, body)
+        assembly.intent(who, body)
+    assembly.ratify(A, body)
+    assembly.ratify(A, body)
+    assembly.ratify(B, body)
+    refusal(assembly, body)
+    assembly.ratify(C, body)
+    certified(assembly, body)
 
 
-def test_unrelated_lines_change_nothing(room: Assembly, body: Body) -> None:
-    vote(room, body, A, B, C)
-    certify(room.body, body, [b"", b"{}", b"junk\n", *lines(room), A.entry.line])
-    assert len(certified(room, body).lines) == 6
+def test_unrelated_lines_change_nothing(assembly: Assembly, body: Body) -> None:
+    vote(assembly, body, A, B, C)
+    certify(assembly.body, body, [b"", b"{}", b"junk\n", *lines(assembly), A.entry.line])
+    assert len(certified(assembly, body).lines) == 6
 
 
-def test_no_member_votes_for_another_or_without_a_vote(room: Assembly, body: Body) -> None:
-    vote(room, body, A, B)
+def test_no_member_votes_for_another_or_without_a_vote(assembly: Assembly, body: Body) -> None:
+    vote(assembly, body, A, B)
     stranger = replace_signer(C, signer("a thief", CLASSICAL))
-    vote(room, body, stranger, NEWCOMER)
-    refusal(room, body)
+    vote(assembly, body, stranger, NEWCOMER)
+    refusal(assembly, body)
 
 
 def test_an_observer_has_no_vote() -> None:
     before = members(5)
     start = reseated(found(before), [replace(before[0].member, status="observer"), *(w.member for w in before[1:])])
-    room = Assembly(before)
-    room.body = start
+    assembly = Assembly(before)
+    assembly.body = start
     body = change(start)
-    vote(room, body, before[0], before[1], before[2])
-    refusal(room, body)
-    vote(room, body, before[3])
-    certified(room, body)
+    vote(assembly, body, before[0], before[1], before[2])
+    refusal(assembly, body)
+    vote(assembly, body, before[3])
+    certified(assembly, body)
 
 
 @pytest.mark.parametrize("wrong", [{"epoch": 2}, {"prev": change(found(SEATS), 9).digest}])
-def test_votes_about_another_charter_do_not_count(room: Assembly, body: Body, wrong: dict[str, Any]) -> None:
-    vote(room, body, A, B)
-    for make in (room.intent, room.ratify):
+def test_votes_about_another_charter_do_not_count(assembly: Assembly, body: Body, wrong: dict[str, Any]) -> None:
+    vote(assembly, body, A, B)
+    for make in (assembly.intent, assembly.ratify):
         right = make(C, body)
-        room.lines.remove(right)
-        room.say(C, replace(parse_vote(right), **wrong))
-    refusal(room, body)
+        assembly.lines.remove(right)
+        assembly.say(C, replace(parse_vote(right), **wrong))
+    refusal(assembly, body)
 
 
-def test_a_newcomer_agrees_with_all_its_keys(room: Assembly) -> None:
+def test_a_newcomer_agrees_with_all_its_keys(assembly: Assembly) -> None:
     keys = [signer(f"new {at}", CLASSICAL) for at in range(3)]
     record = Inception("member", KeySet(tuple(key.public for key in keys), 2), (), "", "ZZ", "Newcomer")
     member = replace(NEWCOMER.member, id=record.id, name="Newcomer", keys=record.keys, recovery=())
-    body = reseated(room.body, [*(who.member for who in SEATS), member])
-    room.lines.append(sign_inception(record, *keys))
-    vote(room, body, *SEATS)
-    assert "Newcomer" in refusal(room, body, code="CHARTER-CONSENT")
-    room.lines.append(consent(body, record.id, *keys[:2]))
-    refusal(room, body, code="CHARTER-CONSENT")
-    room.lines.append(consent(change(room.body), record.id, *keys))
-    refusal(room, body, code="CHARTER-CONSENT")
-    room.lines.append(consent(body, record.id, *keys))
-    made = certified(room, body)
+    body = reseated(assembly.body, [*(who.member for who in SEATS), member])
+    assembly.lines.append(sign_inception(record, *keys))
+    vote(assembly, body, *SEATS)
+    assert "Newcomer" in refusal(assembly, body, code="CHARTER-CONSENT")
+    assembly.lines.append(consent(body, record.id, *keys[:2]))
+    refusal(assembly, body, code="CHARTER-CONSENT")
+    assembly.lines.append(consent(change(assembly.body), record.id, *keys))
+    refusal(assembly, body, code="CHARTER-CONSENT")
+    assembly.lines.append(consent(body, record.id, *keys))
+    made = certified(assembly, body)
     assert (len(spoken(made, "inception")), len(spoken(made, "consented"))) == (1, 1)
 
 
-def test_a_newcomer_without_a_vote_agrees_too(room: Assembly) -> None:
-    body = reseated(room.body, [*(who.member for who in SEATS), replace(NEWCOMER.member, status="observer")])
-    vote(room, body, *SEATS)
-    refusal(room, body, code="CHARTER-INCEPTION")
-    room.lines.append(NEWCOMER.entry)
-    refusal(room, body, code="CHARTER-CONSENT")
-    room.consent(NEWCOMER, body)
-    certified(room, body)
+def test_a_newcomer_without_a_vote_agrees_too(assembly: Assembly) -> None:
+    body = reseated(assembly.body, [*(who.member for who in SEATS), replace(NEWCOMER.member, status="observer")])
+    vote(assembly, body, *SEATS)
+    refusal(assembly, body, code="CHARTER-INCEPTION")
+    assembly.lines.append(NEWCOMER.entry)
+    refusal(assembly, body, code="CHARTER-CONSENT")
+    assembly.consent(NEWCOMER, body)
+    certified(assembly, body)
 
 
-def test_a_new_set_accepts_by_its_own_quorum(room: Assembly) -> None:
+def test_a_new_set_accepts_by_its_own_quorum(assembly: Assembly) -> None:
     """A draft that requires all four members from now on needs all four, though three may change the charter today."""
-    body = draft(room.body, policy=CharterPolicy(4, 1, 1, 0))
-    vote(room, body, A, B, C)
-    assert refusal(room, body) == "3 of its own members accepted it, not 4"
-    vote(room, body, D)
-    assert len(spoken(certified(room, body), "ratified")) == 4
+    body = draft(assembly.body, policy=CharterPolicy(4, 1, 1, 0))
+    vote(assembly, body, A, B, C)
+    assert refusal(assembly, body) == "3 of its own members accepted it, not 4"
+    vote(assembly, body, D)
+    assert len(spoken(certified(assembly, body), "ratified")) == 4
 
 
 def test_members_that_leave_do_not_accept_for_those_who_stay() -> None:
-    room = Assembly.of(7)
-    body = reseated(room.body, [who.member for who in room.seats[2:]])
-    vote(room, body, *room.seats[:5])
+    assembly = Assembly.of(7)
+    body = reseated(assembly.body, [who.member for who in assembly.seats[2:]])
+    vote(assembly, body, *assembly.seats[:5])
     assert body.quorum == 4
-    refusal(room, body)
-    vote(room, body, room.seats[5])
-    assert len(spoken(certified(room, body), "ratified")) == 5
+    refusal(assembly, body)
+    vote(assembly, body, assembly.seats[5])
+    assert len(spoken(certified(assembly, body), "ratified")) == 5
 
 
 def test_the_members_before_decide_by_their_own_quorum() -> None:
     """Neither the number of newcomers nor a new policy lowers the quorum for this change."""
-    room = Assembly(members(4))
-    room.body = found(SEATS, quorum_change=4)
-    body = reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member])
-    room.consent(NEWCOMER, body)
-    vote(room, body, A, B, C)
-    refusal(room, body)
-    vote(room, body, D)
-    certified(room, body)
+    assembly = Assembly(members(4))
+    assembly.body = found(SEATS, quorum_change=4)
+    body = reseated(assembly.body, [*(who.member for who in SEATS), NEWCOMER.member])
+    assembly.consent(NEWCOMER, body)
+    vote(assembly, body, A, B, C)
+    refusal(assembly, body)
+    vote(assembly, body, D)
+    certified(assembly, body)
 
 
 def test_an_observer_that_gets_a_vote_accepts_by_consent() -> None:
-    room = Assembly.of(5)
-    watched = [replace(who.member, status="observer") if who in room.seats[:2] else who.member for who in room.seats]
-    room.body = reseated(found(room.seats), watched)
-    body = reseated(room.body, [who.member for who in room.seats])
-    vote(room, body, *room.seats[2:])
-    refusal(room, body)
-    room.consent(room.seats[0], body)
-    certified(room, body)
+    assembly = Assembly.of(5)
+    watched = [
+        replace(who.member, status="observer") if who in assembly.seats[:2] else who.member for who in assembly.seats
+    ]
+    assembly.body = reseated(found(assembly.seats), watched)
+    body = reseated(assembly.body, [who.member for who in assembly.seats])
+    vote(assembly, body, *assembly.seats[2:])
+    refusal(assembly, body)
+    assembly.consent(assembly.seats[0], body)
+    certified(assembly, body)
 
 
-def test_readings_count_under_keys_that_rotations_inside_reach(room: Assembly, body: Body) -> None:
+def test_readings_count_under_keys_that_rotations_inside_reach(assembly: Assembly, body: Body) -> None:
     begun = seated(C.member, of(C))
     second, rotation = begun.to("second")
-    vote(room, body, A, B, replace_signer(C, second.keys[0]))
-    refusal(room, body)
-    room.lines.append(rotation)
-    made = certified(room, body)
+    vote(assembly, body, A, B, replace_signer(C, second.keys[0]))
+    refusal(assembly, body)
+    assembly.lines.append(rotation)
+    made = certified(assembly, body)
     assert rotation.line in made.lines
     with pytest.raises(Untrusted):
-        certify(room.body, body, [line for line in made.lines if line != rotation.line])
+        certify(assembly.body, body, [line for line in made.lines if line != rotation.line])
 
 
-def test_readings_under_keys_of_the_body_before_count_though_they_were_rotated_away(room: Assembly, body: Body) -> None:
+def test_readings_under_keys_of_the_body_before_count_though_they_were_rotated_away(
+    assembly: Assembly, body: Body
+) -> None:
     rotation = seated(C.member, of(C)).to("second")[1]
-    room.lines.append(rotation)
-    vote(room, body, A, B, C)
-    assert rotation.line not in certified(room, body).lines
+    assembly.lines.append(rotation)
+    vote(assembly, body, A, B, C)
+    assert rotation.line not in certified(assembly, body).lines
 
 
-def test_a_rotated_seat_carries_its_rotation_and_a_dispute_un_counts_nothing(room: Assembly) -> None:
+def test_a_rotated_seat_carries_its_rotation_and_a_dispute_un_counts_nothing(assembly: Assembly) -> None:
     begun = seated(C.member, of(C))
     second, rotation = begun.to("second")
     moved = replace(C.member, keys=second.state.keys, recovery=second.state.recovery)
-    body = reseated(room.body, [moved if who is C else who.member for who in SEATS])
-    vote(room, body, A, B, D)
-    refusal(room, body, code="CHARTER-REKEYED")
-    room.lines.append(rotation)
-    assert rotation.line in certified(room, body).lines
-    room.lines.append(begun.to("elsewhere")[1])
-    assert rotation.line in certified(room, body).lines
+    body = reseated(assembly.body, [moved if who is C else who.member for who in SEATS])
+    vote(assembly, body, A, B, D)
+    refusal(assembly, body, code="CHARTER-REKEYED")
+    assembly.lines.append(rotation)
+    assert rotation.line in certified(assembly, body).lines
+    assembly.lines.append(begun.to("elsewhere")[1])
+    assert rotation.line in certified(assembly, body).lines
 
 
 def test_as_few_lines_as_are_enough_make_a_certificate() -> None:
-    room = Assembly.of(10)
-    room.decide(change(room.body))
-    body = reseated(room.body, [who.member for who in room.seats[1:]])
+    assembly = Assembly.of(10)
+    assembly.decide(change(assembly.body))
+    body = reseated(assembly.body, [who.member for who in assembly.seats[1:]])
     for at in (1, 2, 3):
-        vote(room, body, *room.seats, at=at)
-    made = certified(room, body)
+        vote(assembly, body, *assembly.seats, at=at)
+    made = certified(assembly, body)
     assert (len(spoken(made, "intent")), len(spoken(made, "ratified"))) == (7, 7)
-    again = assemble(room.body, body, [*room.lines, *room.lines])
+    again = assemble(assembly.body, body, [*assembly.lines, *assembly.lines])
     assert again == made
 
 
-def test_a_certificate_is_bounded(room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
-    vote(room, body, A, B, C)
+def test_a_certificate_is_bounded(assembly: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    vote(assembly, body, A, B, C)
     with pytest.raises(Malformed, match="too large"):
-        certify(room.body, body, [*lines(room), *([b"x"] * MAX_LINES)])
+        certify(assembly.body, body, [*lines(assembly), *([b"x"] * MAX_LINES)])
     monkeypatch.setattr("comity.trust.charter.certificate.MAX_CERTIFICATE", 100)
     with pytest.raises(Malformed, match="too large"):
-        certify(room.body, body, lines(room))
-    assert assemble(room.body, body, room.lines) is None
+        certify(assembly.body, body, lines(assembly))
+    assert assemble(assembly.body, body, assembly.lines) is None
 
 
 def test_a_certificate_may_be_as_large_as_the_limit(
-    room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch
+    assembly: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room.lines.clear()
-    vote(room, body, A, B, C)
-    size = sum(map(len, lines(room)))
+    assembly.lines.clear()
+    vote(assembly, body, A, B, C)
+    size = sum(map(len, lines(assembly)))
     for lines_, bytes_, fits in ((6, size, True), (5, size, False), (6, size - 1, False)):
         monkeypatch.setattr("comity.trust.charter.certificate.MAX_LINES", lines_)
         monkeypatch.setattr("comity.trust.charter.certificate.MAX_CERTIFICATE", bytes_)
-        assert (assemble(room.body, body, room.lines) is not None) == fits
+        assert (assemble(assembly.body, body, assembly.lines) is not None) == fits
         if fits:
-            certify(room.body, body, lines(room))
+            certify(assembly.body, body, lines(assembly))
         else:
             with pytest.raises(Malformed, match="too large"):
-                certify(room.body, body, lines(room))
+                certify(assembly.body, body, lines(assembly))
 
 
-def test_the_earliest_round_that_is_decided_decides(room: Assembly, body: Body) -> None:
+def test_the_earliest_round_that_is_decided_decides(assembly: Assembly, body: Body) -> None:
     for at in (10, 2, 11, 3):
-        vote(room, body, A, B, C, at=at)
-    vote(room, body, D, at=1)
-    decision = decide(ValidVotes(room.body, StatementSet.sort(room.lines)), body)
+        vote(assembly, body, A, B, C, at=at)
+    vote(assembly, body, D, at=1)
+    decision = decide(ValidVotes(assembly.body, StatementSet.sort(assembly.lines)), body)
     assert (decision.round, set(decision.ratified)) == (2, {A.id, B.id, C.id})
 
 
-def test_of_rounds_without_a_quorum_the_fullest_is_named(room: Assembly, body: Body) -> None:
-    vote(room, body, A, at=1)
-    vote(room, body, A, B, at=2)
-    vote(room, body, C, at=3)
-    assert refusal(room, body).startswith("2 of 3 members")
+def test_of_rounds_without_a_quorum_the_fullest_is_named(assembly: Assembly, body: Body) -> None:
+    vote(assembly, body, A, at=1)
+    vote(assembly, body, A, B, at=2)
+    vote(assembly, body, C, at=3)
+    assert refusal(assembly, body).startswith("2 of 3 members")
 
 
-def test_the_lines_of_a_certificate_are_in_the_order_of_members_and_name_no_more(room: Assembly, body: Body) -> None:
-    room.lines += [who.entry for who in SEATS]
-    vote(room, body, C, B, A)
-    made = certified(room, body)
+def test_the_lines_of_a_certificate_are_in_the_order_of_members_and_name_no_more(
+    assembly: Assembly, body: Body
+) -> None:
+    assembly.lines += [who.entry for who in SEATS]
+    vote(assembly, body, C, B, A)
+    made = certified(assembly, body)
     voters = [parse_vote(parse_entry(line)).member for line in made.lines]
     assert voters == sorted(voters) and len(made.lines) == 6, "members before need no inception"
 
 
-def test_a_vote_with_the_shortest_path_of_rotations_is_proven_by_it(room: Assembly, body: Body) -> None:
+def test_a_vote_with_the_shortest_path_of_rotations_is_proven_by_it(assembly: Assembly, body: Body) -> None:
     """Each rotation may keep a key, so one signature verifies in several states."""
     begun = seated(C.member, of(C))
     second, rotation = begun.to("second")
     back = Rotation(C.id, 2, second.state.digest, begun.state.keys, ())
     again = rotate(second.state, back, second.recovery, begun.keys)
-    room.lines += [rotation, again]
-    vote(room, body, A, B, C)
-    assert len(certified(room, body).lines) == 6
+    assembly.lines += [rotation, again]
+    vote(assembly, body, A, B, C)
+    assert len(certified(assembly, body).lines) == 6
 
 
-def test_states_that_a_vote_does_not_name_cost_it_nothing(room: Assembly, body: Body) -> None:
+def test_states_that_a_vote_does_not_name_cost_it_nothing(assembly: Assembly, body: Body) -> None:
     """A member may rotate one state in as many ways as others log, and vote with the keys of each."""
     begun, checked = seated(C.member, of(C)), list[bytes]()
     for number in range(1, 9):
         after, rotation = begun.to(f"branch {number}")
-        room.lines.append(rotation)
-        room.intent(replace_signer(C, after.keys[0]), body, number)
+        assembly.lines.append(rotation)
+        assembly.intent(replace_signer(C, after.keys[0]), body, number)
 
     def signed(keys: KeySet, envelope: Envelope, more: Collection[PublicKey] = (), /) -> bool:
         checked.append(envelope.payload)
         return keys.signed(envelope, more)
 
-    assert len(ValidVotes(room.body, StatementSet.sort(room.lines), signed).votes) == 8
+    assert len(ValidVotes(assembly.body, StatementSet.sort(assembly.lines), signed).votes) == 8
     assert len(checked) == len(set(checked)) == 16
 
 
-def test_rotations_count_up_to_a_limit(room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotations_count_up_to_a_limit(assembly: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = seated(C.member, of(C))
     second, first_rotation = begun.to("second")
     third, second_rotation = second.to("third")
-    room.lines += [first_rotation, second_rotation, third.to("fourth")[1]]
-    vote(room, body, A, B, replace_signer(C, third.keys[0]))
-    assert len(certified(room, body).lines) == 8
+    assembly.lines += [first_rotation, second_rotation, third.to("fourth")[1]]
+    vote(assembly, body, A, B, replace_signer(C, third.keys[0]))
+    assert len(certified(assembly, body).lines) == 8
     monkeypatch.setattr("comity.trust.charter.certificate.MAX_ROTATIONS_COUNTED", 1)
-    refusal(room, body)
-    vote(room, body, replace_signer(C, second.keys[0]))
-    assert len(certified(room, body).lines) == 7
+    refusal(assembly, body)
+    vote(assembly, body, replace_signer(C, second.keys[0]))
+    assert len(certified(assembly, body).lines) == 7
 
 
-def test_a_member_with_a_vote_accepts_by_ratify_and_not_by_consent(room: Assembly) -> None:
-    body = reseated(room.body, [A.member, D.member, NEWCOMER.member])
-    body = draft(body.__class__.parse(room.body.data), members=body.members, policy=CharterPolicy(3, 1, 1, 0))
-    room.consent(NEWCOMER, body)
-    room.consent(D, body)
-    vote(room, body, A, B, C)
-    assert refusal(room, body) == "2 of its own members accepted it, not 3"
-    vote(room, body, D)
-    certified(room, body)
+def test_a_member_with_a_vote_accepts_by_ratify_and_not_by_consent(assembly: Assembly) -> None:
+    body = reseated(assembly.body, [A.member, D.member, NEWCOMER.member])
+    body = draft(body.__class__.parse(assembly.body.data), members=body.members, policy=CharterPolicy(3, 1, 1, 0))
+    assembly.consent(NEWCOMER, body)
+    assembly.consent(D, body)
+    vote(assembly, body, A, B, C)
+    assert refusal(assembly, body) == "2 of its own members accepted it, not 3"
+    vote(assembly, body, D)
+    certified(assembly, body)
 
 
-def test_consents_of_others_are_passed_over(room: Assembly, body: Body) -> None:
-    vote(room, body, A, B, C)
-    room.consent(NEWCOMER, body)
-    assert NEWCOMER.id not in str(certified(room, body).lines)
+def test_consents_of_others_are_passed_over(assembly: Assembly, body: Body) -> None:
+    vote(assembly, body, A, B, C)
+    assembly.consent(NEWCOMER, body)
+    assert NEWCOMER.id not in str(certified(assembly, body).lines)
     genesis = found(SEATS)
     assert consenting(genesis, StatementSet.read([consent(genesis, NEWCOMER.id, NEWCOMER.signer).line])) == frozenset()
 
 
-def test_an_observer_consents_with_keys_that_its_seat_lists(room: Assembly) -> None:
+def test_an_observer_consents_with_keys_that_its_seat_lists(assembly: Assembly) -> None:
     """Its inception does not make keys valid again that it rotated away before the charter."""
     begun = of(D)
     second, rotation = begun.to("second")
     seat_ = replace(D.member, keys=second.state.keys, recovery=second.state.recovery)
     seats = [seat_ if who is D else who.member for who in SEATS]
-    room.body = reseated(room.body, [replace(each, status="observer") if each is seat_ else each for each in seats])
-    body = draft(room.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
-    room.lines += [D.entry, rotation]
-    vote(room, body, A, B, C)
+    assembly.body = reseated(
+        assembly.body, [replace(each, status="observer") if each is seat_ else each for each in seats]
+    )
+    body = draft(assembly.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
+    assembly.lines += [D.entry, rotation]
+    vote(assembly, body, A, B, C)
     for key, accepts in ((D.signer, False), (second.keys[0], True)):
-        room.lines.append(consent(body, D.id, key))
-        assert (assemble(room.body, body, room.lines) is not None) == accepts
+        assembly.lines.append(consent(body, D.id, key))
+        assert (assemble(assembly.body, body, assembly.lines) is not None) == accepts
 
 
-def test_an_observer_of_several_keys_consents_with_its_threshold(room: Assembly) -> None:
+def test_an_observer_of_several_keys_consents_with_its_threshold(assembly: Assembly) -> None:
     keys = [signer(f"observer {number}", CLASSICAL) for number in range(3)]
     seat_ = replace(D.member, keys=KeySet(tuple(key.public for key in keys), 2))
     seats = [seat_ if who is D else who.member for who in SEATS]
-    room.body = reseated(room.body, [replace(each, status="observer") if each is seat_ else each for each in seats])
-    body = draft(room.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
-    vote(room, body, A, B, C)
+    assembly.body = reseated(
+        assembly.body, [replace(each, status="observer") if each is seat_ else each for each in seats]
+    )
+    body = draft(assembly.body, members=seats, policy=CharterPolicy(4, 1, 1, 0))
+    vote(assembly, body, A, B, C)
     for count in (1, 2):
-        room.lines.append(consent(body, D.id, *keys[:count]))
-        assert (assemble(room.body, body, room.lines) is not None) == (count == 2)
+        assembly.lines.append(consent(body, D.id, *keys[:count]))
+        assert (assemble(assembly.body, body, assembly.lines) is not None) == (count == 2)
 
 
 def test_anything_may_be_sorted_and_nothing_else_is_a_rotation() -> None:
@@ -494,14 +504,14 @@ def test_a_foreign_type_of_the_same_name_counts_for_nothing(predicate: str) -> N
 
 
 def test_hybrid_keys_certify_and_half_a_signature_does_not() -> None:
-    room = Assembly(members(4, ("ed25519", "ml-dsa-65")))
-    body = change(room.body)
-    vote(room, body, *room.seats[:2])
-    half = replace_signer(room.seats[2], signer(f"{room.seats[2].inception.label} first", CLASSICAL))
-    vote(room, body, half)
-    refusal(room, body)
-    vote(room, body, room.seats[2])
-    certified(room, body)
+    assembly = Assembly(members(4, ("ed25519", "ml-dsa-65")))
+    body = change(assembly.body)
+    vote(assembly, body, *assembly.seats[:2])
+    half = replace_signer(assembly.seats[2], signer(f"{assembly.seats[2].inception.label} first", CLASSICAL))
+    vote(assembly, body, half)
+    refusal(assembly, body)
+    vote(assembly, body, assembly.seats[2])
+    certified(assembly, body)
 
 
 def replace_signer(who: Identity, key: Any) -> Identity:

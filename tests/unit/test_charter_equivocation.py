@@ -32,54 +32,54 @@ A, B, C, D = SEATS
 
 
 @pytest.fixture
-def room() -> Assembly:
+def assembly() -> Assembly:
     return Assembly(SEATS)
 
 
-def votes_read(room: Assembly) -> dict[Vote, Entry]:
-    return {parse_vote(entry): entry for entry in room.lines}
+def votes_read(assembly: Assembly) -> dict[Vote, Entry]:
+    return {parse_vote(entry): entry for entry in assembly.lines}
 
 
-def lies(room: Assembly) -> tuple[EquivocationProof, ...]:
+def lies(assembly: Assembly) -> tuple[EquivocationProof, ...]:
     """The equivocations that the votes show; each proof is valid by itself, with its two lines in either order."""
-    found = find_equivocations(votes_read(room))
+    found = find_equivocations(votes_read(assembly))
     for lie in found:
         owner = next(who for who in SEATS if who.id == lie.member)
         assert check_equivocation(lie.kind, lie.first, lie.second, owner.member.keys) == lie
         accused = parse_misbehaviour(sign_statement(misbehaviour_statement(lie, B.inception.author), B.signer))
         lines = {sha256(line): line for line in (lie.first, lie.second)}
         assert check_misbehaviour(accused, lines, owner.member.keys) == lie
-    shown = compute_tally(room.body, reversed(room.lines), {}).equivocations
+    shown = compute_tally(assembly.body, reversed(assembly.lines), {}).equivocations
     assert {(lie.kind, lie.member) for lie in shown} == {(lie.kind, lie.member) for lie in found}
     return found
 
 
-def kinds(room: Assembly) -> list[str]:
-    return [lie.kind for lie in lies(room)]
+def kinds(assembly: Assembly) -> list[str]:
+    return [lie.kind for lie in lies(assembly)]
 
 
-def test_two_intents_of_one_round_are_an_equivocation(room: Assembly) -> None:
-    room.intent(A, change(room.body, 1))
-    assert kinds(room) == []
-    room.intent(A, change(room.body, 1))
-    assert kinds(room) == []
-    room.intent(A, change(room.body, 2))
-    assert kinds(room) == ["intents"]
+def test_two_intents_of_one_round_are_an_equivocation(assembly: Assembly) -> None:
+    assembly.intent(A, change(assembly.body, 1))
+    assert kinds(assembly) == []
+    assembly.intent(A, change(assembly.body, 1))
+    assert kinds(assembly) == []
+    assembly.intent(A, change(assembly.body, 2))
+    assert kinds(assembly) == ["intents"]
 
 
-def test_two_intents_for_one_body_with_different_pasts_are_an_equivocation(room: Assembly) -> None:
-    body, other = change(room.body, 1), change(room.body, 2)
-    room.intent(A, body, 3, last=(1, other), unlock=2)
-    room.intent(A, body, 3, last=(1, body), unlock=2)
-    assert kinds(room) == ["intents"]
+def test_two_intents_for_one_body_with_different_pasts_are_an_equivocation(assembly: Assembly) -> None:
+    body, other = change(assembly.body, 1), change(assembly.body, 2)
+    assembly.intent(A, body, 3, last=(1, other), unlock=2)
+    assembly.intent(A, body, 3, last=(1, body), unlock=2)
+    assert kinds(assembly) == ["intents"]
 
 
-def test_two_ratifys_of_one_round_are_an_equivocation(room: Assembly) -> None:
-    room.ratify(A, change(room.body, 1))
-    room.ratify(A, change(room.body, 2), 2)
-    assert kinds(room) == []
-    room.ratify(A, change(room.body, 2))
-    assert kinds(room) == ["ratified"]
+def test_two_ratifys_of_one_round_are_an_equivocation(assembly: Assembly) -> None:
+    assembly.ratify(A, change(assembly.body, 1))
+    assembly.ratify(A, change(assembly.body, 2), 2)
+    assert kinds(assembly) == []
+    assembly.ratify(A, change(assembly.body, 2))
+    assert kinds(assembly) == ["ratified"]
 
 
 @pytest.mark.parametrize(
@@ -93,76 +93,76 @@ def test_two_ratifys_of_one_round_are_an_equivocation(room: Assembly) -> None:
         ((3, 2), False),
     ],
 )
-def test_an_intent_declares_the_earlier_ratify(room: Assembly, last: tuple[int, int] | None, lied: bool) -> None:
+def test_an_intent_declares_the_earlier_ratify(assembly: Assembly, last: tuple[int, int] | None, lied: bool) -> None:
     """RATIFY (2, body 1), then an INTENT of round 4."""
-    room.ratify(A, change(room.body, 1), 2)
-    said = (last[0], change(room.body, last[1])) if last else None
-    room.intent(A, change(room.body, 1), 4, last=said, unlock=3 if last else None)
-    assert kinds(room) == (["lock"] if lied else [])
+    assembly.ratify(A, change(assembly.body, 1), 2)
+    said = (last[0], change(assembly.body, last[1])) if last else None
+    assembly.intent(A, change(assembly.body, 1), 4, last=said, unlock=3 if last else None)
+    assert kinds(assembly) == (["lock"] if lied else [])
 
 
-def test_the_newest_ratify_before_an_intent_is_the_one_that_it_must_declare(room: Assembly) -> None:
+def test_the_newest_ratify_before_an_intent_is_the_one_that_it_must_declare(assembly: Assembly) -> None:
     for at in (1, 2, 3, 6):
-        room.ratify(A, change(room.body, at), at)
-    room.intent(A, change(room.body, 3), 5, last=(2, change(room.body, 2)), unlock=4)
-    (proof,) = lies(room)
+        assembly.ratify(A, change(assembly.body, at), at)
+    assembly.intent(A, change(assembly.body, 3), 5, last=(2, change(assembly.body, 2)), unlock=4)
+    (proof,) = lies(assembly)
     assert parse_vote(parse_entry(proof.second)).round == 3
-    room.intent(A, change(room.body, 3), 4, last=(3, change(room.body, 3)))
-    room.intent(A, change(room.body, 1), 1)
-    assert len(lies(room)) == 1, "the intent of round 4 declares it, and before round 1 there is none"
+    assembly.intent(A, change(assembly.body, 3), 4, last=(3, change(assembly.body, 3)))
+    assembly.intent(A, change(assembly.body, 1), 1)
+    assert len(lies(assembly)) == 1, "the intent of round 4 declares it, and before round 1 there is none"
 
 
-def test_of_two_ratifys_in_one_round_an_intent_declares_one_at_most(room: Assembly) -> None:
+def test_of_two_ratifys_in_one_round_an_intent_declares_one_at_most(assembly: Assembly) -> None:
     for number in (1, 2):
-        room.ratify(A, change(room.body, number), 2)
-        room.intent(A, change(room.body, number), 2)
+        assembly.ratify(A, change(assembly.body, number), 2)
+        assembly.intent(A, change(assembly.body, number), 2)
     for number in (1, 2):
-        room.intent(A, change(room.body, number), 3 + number, last=(2, change(room.body, number)))
-    assert sorted(kinds(room)) == ["intents", "lock", "lock", "ratified"]
+        assembly.intent(A, change(assembly.body, number), 3 + number, last=(2, change(assembly.body, number)))
+    assert sorted(kinds(assembly)) == ["intents", "lock", "lock", "ratified"]
 
 
-def test_three_votes_of_one_round_are_one_equivocation(room: Assembly) -> None:
+def test_three_votes_of_one_round_are_one_equivocation(assembly: Assembly) -> None:
     for number in (1, 2, 3):
-        room.intent(A, change(room.body, number), 2)
-        room.ratify(A, change(room.body, number), 3)
-    assert kinds(room) == ["intents", "ratified"]
+        assembly.intent(A, change(assembly.body, number), 2)
+        assembly.ratify(A, change(assembly.body, number), 3)
+    assert kinds(assembly) == ["intents", "ratified"]
 
 
-def test_votes_of_other_kinds_and_rounds_hide_no_equivocation(room: Assembly) -> None:
-    body = change(room.body, 9)
-    room.ratify(A, body, 1)
-    room.intent(A, body, 2, last=(1, body))
-    room.intent(A, body, 3, last=(1, body))
+def test_votes_of_other_kinds_and_rounds_hide_no_equivocation(assembly: Assembly) -> None:
+    body = change(assembly.body, 9)
+    assembly.ratify(A, body, 1)
+    assembly.intent(A, body, 2, last=(1, body))
+    assembly.intent(A, body, 3, last=(1, body))
     for number in (1, 2):
-        room.ratify(A, change(room.body, number), 2)
-        room.intent(A, change(room.body, number), 4, last=(2, change(room.body, 2)))
-    assert {"intents", "ratified"} <= set(kinds(room))
+        assembly.ratify(A, change(assembly.body, number), 2)
+        assembly.intent(A, change(assembly.body, number), 4, last=(2, change(assembly.body, 2)))
+    assert {"intents", "ratified"} <= set(kinds(assembly))
 
 
-def test_the_members_and_rounds_of_the_proofs_ascend(room: Assembly) -> None:
+def test_the_members_and_rounds_of_the_proofs_ascend(assembly: Assembly) -> None:
     for who in reversed(SEATS):
         for at in (3, 1, 2):
             for number in (1, 2):
-                room.ratify(who, change(room.body, number), at)
-    found = [(lie.member, parse_vote(parse_entry(lie.first)).round) for lie in lies(room)]
+                assembly.ratify(who, change(assembly.body, number), at)
+    found = [(lie.member, parse_vote(parse_entry(lie.first)).round) for lie in lies(assembly)]
     assert found == [(who.id, at) for who in SEATS for at in (1, 2, 3)]
 
 
 VOTES: dict[str, Callable[[Assembly], Entry]] = {
-    "INTENT 1 a": lambda room: room.intent(A, change(room.body, 1)),
-    "INTENT 1 b": lambda room: room.intent(A, change(room.body, 2)),
-    "INTENT 2 a": lambda room: room.intent(A, change(room.body, 1), 2),
-    "RATIFY 1 a": lambda room: room.ratify(A, change(room.body, 1)),
-    "RATIFY 1 b": lambda room: room.ratify(A, change(room.body, 2)),
-    "RATIFY 2 a": lambda room: room.ratify(A, change(room.body, 1), 2),
+    "INTENT 1 a": lambda assembly: assembly.intent(A, change(assembly.body, 1)),
+    "INTENT 1 b": lambda assembly: assembly.intent(A, change(assembly.body, 2)),
+    "INTENT 2 a": lambda assembly: assembly.intent(A, change(assembly.body, 1), 2),
+    "RATIFY 1 a": lambda assembly: assembly.ratify(A, change(assembly.body, 1)),
+    "RATIFY 1 b": lambda assembly: assembly.ratify(A, change(assembly.body, 2)),
+    "RATIFY 2 a": lambda assembly: assembly.ratify(A, change(assembly.body, 1), 2),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("second", VOTES)
 @pytest.mark.parametrize("first", VOTES)
-def test_two_lines_prove_one_kind_in_one_order(room: Assembly, first: str, second: str, kind: str) -> None:
-    one, other = VOTES[first](room).line, VOTES[second](room).line
+def test_two_lines_prove_one_kind_in_one_order(assembly: Assembly, first: str, second: str, kind: str) -> None:
+    one, other = VOTES[first](assembly).line, VOTES[second](assembly).line
     (predicate, at, body), (predicate_, at_, body_) = first.split(), second.split()
     twice = predicate == predicate_ and at == at_ and body != body_
     proven = {
@@ -177,39 +177,39 @@ def test_two_lines_prove_one_kind_in_one_order(room: Assembly, first: str, secon
             check_equivocation(kind, one, other, A.member.keys)
 
 
-def test_an_honest_member_may_intend_one_body_and_ratify_another_in_one_round(room: Assembly) -> None:
-    room.intent(A, change(room.body, 1), 2)
-    room.ratify(A, change(room.body, 2), 2)
-    assert kinds(room) == []
+def test_an_honest_member_may_intend_one_body_and_ratify_another_in_one_round(assembly: Assembly) -> None:
+    assembly.intent(A, change(assembly.body, 1), 2)
+    assembly.ratify(A, change(assembly.body, 2), 2)
+    assert kinds(assembly) == []
 
 
-def test_votes_of_two_members_are_no_equivocation_of_either(room: Assembly) -> None:
-    room.intent(A, change(room.body, 1))
-    room.intent(B, change(room.body, 2))
-    assert kinds(room) == []
+def test_votes_of_two_members_are_no_equivocation_of_either(assembly: Assembly) -> None:
+    assembly.intent(A, change(assembly.body, 1))
+    assembly.intent(B, change(assembly.body, 2))
+    assert kinds(assembly) == []
 
 
-def test_votes_about_two_charters_are_no_equivocation(room: Assembly) -> None:
-    first = change(room.body, 1)
-    entries = [room.ratify(A, first), room.ratify(A, change(first, 2))]
+def test_votes_about_two_charters_are_no_equivocation(assembly: Assembly) -> None:
+    first = change(assembly.body, 1)
+    entries = [assembly.ratify(A, first), assembly.ratify(A, change(first, 2))]
     with pytest.raises(Untrusted):
         check_equivocation("ratified", entries[0].line, entries[1].line, A.member.keys)
 
 
-def test_only_a_few_equivocations_of_a_member_are_shown(room: Assembly) -> None:
+def test_only_a_few_equivocations_of_a_member_are_shown(assembly: Assembly) -> None:
     for at in range(1, 4 * MAX_PROOFS):
         for number in (1, 2, 3):
-            room.ratify(A, change(room.body, number), at)
-    assert kinds(room) == ["ratified"] * MAX_PROOFS
+            assembly.ratify(A, change(assembly.body, number), at)
+    assert kinds(assembly) == ["ratified"] * MAX_PROOFS
 
 
-def test_a_rotation_does_not_undo_an_equivocation(room: Assembly) -> None:
+def test_a_rotation_does_not_undo_an_equivocation(assembly: Assembly) -> None:
     begun = seated(A.member, of(A))
     second, rotation = begun.to("second")
-    one = room.ratify(A, change(room.body, 1))
-    other = room.ratify(Identity(A.inception, second.keys[0], A.entry), change(room.body, 2))
-    room.lines.append(rotation)
-    (lie,) = room.tally.equivocations
+    one = assembly.ratify(A, change(assembly.body, 1))
+    other = assembly.ratify(Identity(A.inception, second.keys[0], A.entry), change(assembly.body, 2))
+    assembly.lines.append(rotation)
+    (lie,) = assembly.tally.equivocations
     chain = follow(begun.state, [rotation])
     assert {lie.first, lie.second} == {one.line, other.line}
     assert check_equivocation(lie.kind, lie.first, lie.second, chain) == lie
@@ -227,8 +227,8 @@ def test_a_rotation_does_not_undo_an_equivocation(room: Assembly) -> None:
         pytest.param({"first": 1, "second": 1}, id="with one line twice"),
     ],
 )
-def test_an_invalid_proof_of_equivocation_accuses_no_member(room: Assembly, change_: dict[str, Any]) -> None:
-    one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
+def test_an_invalid_proof_of_equivocation_accuses_no_member(assembly: Assembly, change_: dict[str, Any]) -> None:
+    one, other = (assembly.ratify(A, change(assembly.body, number)).line for number in (1, 2))
     proof: dict[str, Any] = {"kind": "ratified", "first": one, "second": other}
     check_equivocation(**proof, keys=A.member.keys)
     wrong = {name: one if value == 1 else value for name, value in change_.items()}
@@ -236,16 +236,16 @@ def test_an_invalid_proof_of_equivocation_accuses_no_member(room: Assembly, chan
         check_equivocation(**{**proof, **wrong}, keys=A.member.keys)
 
 
-def test_no_member_is_accused_of_anothers_signature(room: Assembly) -> None:
+def test_no_member_is_accused_of_anothers_signature(assembly: Assembly) -> None:
     mask = Identity(A.inception, B.signer, A.entry)
-    one, other = (room.ratify(mask, change(room.body, number)).line for number in (1, 2))
+    one, other = (assembly.ratify(mask, change(assembly.body, number)).line for number in (1, 2))
     with pytest.raises(Untrusted, match="not signed"):
         check_equivocation("ratified", one, other, A.member.keys)
-    assert room.tally.equivocations == ()
+    assert assembly.tally.equivocations == ()
 
 
-def test_an_accusation_has_both_lines_and_names_the_member(room: Assembly) -> None:
-    one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
+def test_an_accusation_has_both_lines_and_names_the_member(assembly: Assembly) -> None:
+    one, other = (assembly.ratify(A, change(assembly.body, number)).line for number in (1, 2))
     lie = check_equivocation("ratified", one, other, A.member.keys)
     statement = misbehaviour_statement(lie, B.inception.author)
     assert (statement.predicate, statement.subject) == ("misbehaviour", A.id)

@@ -112,7 +112,7 @@ def test_a_state_is_about_one_charter() -> None:
 
 
 @pytest.fixture
-def room() -> Assembly:
+def assembly() -> Assembly:
     return Assembly(SEATS)
 
 
@@ -131,184 +131,186 @@ def is_ratify(answer: object, at: int) -> Ratify:
     return answer
 
 
-def two(room: Assembly) -> tuple[Body, Body]:
+def two(assembly: Assembly) -> tuple[Body, Body]:
     """Two drafts; the one that leads a tie is first."""
     for number in (1, 2):
-        room.put(change(room.body, number), SEATS[number])
-    first, second = (draft.body for draft in room.tally.drafts)
+        assembly.put(change(assembly.body, number), SEATS[number])
+    first, second = (draft.body for draft in assembly.tally.drafts)
     return first, second
 
 
-def test_a_quorum_decides_in_one_round(room: Assembly) -> None:
-    body = room.put(change(room.body))
-    is_intent(room.vote(A, body), 1)
-    assert "wait for" in waits(room.vote(A, body))
-    is_intent(room.vote(B, body), 1)
-    waits(room.vote(B, body))
-    is_intent(room.vote(C, body), 1)
+def test_a_quorum_decides_in_one_round(assembly: Assembly) -> None:
+    body = assembly.put(change(assembly.body))
+    is_intent(assembly.vote(A, body), 1)
+    assert "wait for" in waits(assembly.vote(A, body))
+    is_intent(assembly.vote(B, body), 1)
+    waits(assembly.vote(B, body))
+    is_intent(assembly.vote(C, body), 1)
     for who in (A, B, C):
-        assert room.tally.current == room.body
-        is_ratify(room.vote(who, body), 1)
-    assert room.tally.current == body
-    assert waits(next_vote(VoteState(body.digest), room.tally, D.id, body)) == "this is already the current charter"
+        assert assembly.tally.current == assembly.body
+        is_ratify(assembly.vote(who, body), 1)
+    assert assembly.tally.current == body
+    assert waits(next_vote(VoteState(body.digest), assembly.tally, D.id, body)) == "this is already the current charter"
 
 
-def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
-    body = room.put(change(room.body))
+def test_a_late_member_ratifies_without_having_intended(assembly: Assembly) -> None:
+    body = assembly.put(change(assembly.body))
     for who in (A, B, C):
-        room.vote(who, body)
-    is_ratify(room.vote(D, body), 1)
+        assembly.vote(who, body)
+    is_ratify(assembly.vote(D, body), 1)
 
 
-def test_a_member_that_ratified_ratifies_again_in_a_later_round_with_fewer_ratify_votes(room: Assembly) -> None:
-    body = room.put(change(room.body))
+def test_a_member_that_ratified_ratifies_again_in_a_later_round_with_fewer_ratify_votes(assembly: Assembly) -> None:
+    body = assembly.put(change(assembly.body))
     for who in (A, B, C):
-        room.vote(who, body)
-    is_ratify(room.vote(A, body), 1)
-    is_ratify(room.vote(B, body), 1)
-    room.intent(B, body, 2, last=(1, body), unlock=1)
-    room.intent(C, body, 2)
-    room.intent(D, body, 2)
-    room.ratify(C, body, 2)
-    is_ratify(room.vote(A, body), 2)
+        assembly.vote(who, body)
+    is_ratify(assembly.vote(A, body), 1)
+    is_ratify(assembly.vote(B, body), 1)
+    assembly.intent(B, body, 2, last=(1, body), unlock=1)
+    assembly.intent(C, body, 2)
+    assembly.intent(D, body, 2)
+    assembly.ratify(C, body, 2)
+    is_ratify(assembly.vote(A, body), 2)
 
 
-def test_no_member_leaves_a_round_that_can_still_decide(room: Assembly) -> None:
-    first, second = two(room)
+def test_no_member_leaves_a_round_that_can_still_decide(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who, body in zip(SEATS, (first, first, second), strict=False):
-        is_intent(room.vote(who, body), 1)
-    assert D.inception.label in waits(room.vote(A, first))
-    assert D.inception.label in waits(room.vote(C, second))
+        is_intent(assembly.vote(who, body), 1)
+    assert D.inception.label in waits(assembly.vote(A, first))
+    assert D.inception.label in waits(assembly.vote(C, second))
 
 
-def test_two_against_two_finishes_in_round_two(room: Assembly) -> None:
-    first, second = two(room)
+def test_two_against_two_finishes_in_round_two(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who, body in zip(SEATS, (first, first, second, second), strict=True):
-        is_intent(room.vote(who, body), 1)
-    assert "leads" in waits(room.vote(C, second))
-    is_intent(room.vote(A, first), 2)
-    is_intent(room.vote(B, first), 2)
-    assert "leads" in waits(room.vote(D, second))
-    is_intent(room.vote(C, first), 2)
+        is_intent(assembly.vote(who, body), 1)
+    assert "leads" in waits(assembly.vote(C, second))
+    is_intent(assembly.vote(A, first), 2)
+    is_intent(assembly.vote(B, first), 2)
+    assert "leads" in waits(assembly.vote(D, second))
+    is_intent(assembly.vote(C, first), 2)
     for who in (A, B, C):
-        is_ratify(room.vote(who, first), 2)
-    assert room.tally.current == first
+        is_ratify(assembly.vote(who, first), 2)
+    assert assembly.tally.current == first
 
 
-def test_a_member_that_gives_way_lets_the_others_decide_though_one_is_silent(room: Assembly) -> None:
-    first, second = two(room)
+def test_a_member_that_gives_way_lets_the_others_decide_though_one_is_silent(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who, body in zip(SEATS, (first, first, second), strict=False):
-        room.vote(who, body)
-    is_intent(room.vote(C, first), 2)
-    is_intent(room.vote(A, first), 2)
-    is_intent(room.vote(B, first), 2)
+        assembly.vote(who, body)
+    is_intent(assembly.vote(C, first), 2)
+    is_intent(assembly.vote(A, first), 2)
+    is_intent(assembly.vote(B, first), 2)
     for who in (A, B, C):
-        is_ratify(room.vote(who, first), 2)
-    assert room.tally.current == first
+        is_ratify(assembly.vote(who, first), 2)
+    assert assembly.tally.current == first
 
 
-def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
-    first, second = two(room)
+def test_a_person_may_bring_a_new_draft_after_a_split(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who, body in zip(SEATS, (first, first, second, second), strict=True):
-        room.vote(who, body)
-    third = room.put(change(room.body, 3))
+        assembly.vote(who, body)
+    third = assembly.put(change(assembly.body, 3))
     for who in (A, B, C):
-        is_intent(room.vote(who, third), 2)
+        is_intent(assembly.vote(who, third), 2)
     for who in (A, B, C):
-        is_ratify(room.vote(who, third), 2)
-    assert room.tally.current == third
+        is_ratify(assembly.vote(who, third), 2)
+    assert assembly.tally.current == third
 
 
-def test_a_person_may_stop_waiting_for_silent_members(room: Assembly) -> None:
-    body = room.put(change(room.body))
-    room.vote(A, body)
-    assert "is open" in waits(room.vote(A, body, stalled=True))
-    room.vote(B, body)
-    waits(room.vote(A, body))
-    is_intent(room.vote(A, body, stalled=True), 2)
+def test_a_person_may_stop_waiting_for_silent_members(assembly: Assembly) -> None:
+    body = assembly.put(change(assembly.body))
+    assembly.vote(A, body)
+    assert "is open" in waits(assembly.vote(A, body, stalled=True))
+    assembly.vote(B, body)
+    waits(assembly.vote(A, body))
+    is_intent(assembly.vote(A, body, stalled=True), 2)
 
 
-def test_a_locked_member_stays_with_its_body_until_a_quorum_intends_another(room: Assembly) -> None:
-    first, second = two(room)
+def test_a_locked_member_stays_with_its_body_until_a_quorum_intends_another(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who in (A, B, C):
-        room.vote(who, first)
-    is_ratify(room.vote(A, first), 1)
+        assembly.vote(who, first)
+    is_ratify(assembly.vote(A, first), 1)
     for who in (B, C, D):
-        room.intent(who, second, 2)
-    before = room.lines.copy()
-    room.lines = [entry for entry in before if entry is not before[-1]]
-    assert "it must not vote for" in waits(room.vote(A, second))
-    room.lines = before
-    is_ratify(room.vote(A, second), 2)
+        assembly.intent(who, second, 2)
+    before = assembly.lines.copy()
+    assembly.lines = [entry for entry in before if entry is not before[-1]]
+    assert "it must not vote for" in waits(assembly.vote(A, second))
+    assembly.lines = before
+    is_ratify(assembly.vote(A, second), 2)
 
 
-def test_an_intent_declares_the_lock_and_the_certificate_that_opens_it(room: Assembly) -> None:
-    first, second = two(room)
+def test_an_intent_declares_the_lock_and_the_certificate_that_opens_it(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for who in (A, B, C):
-        room.vote(who, first)
-    room.vote(A, first)
-    room.intent(B, second, 2)
-    again = is_intent(room.vote(A, first, stalled=True), 2)
+        assembly.vote(who, first)
+    assembly.vote(A, first)
+    assembly.intent(B, second, 2)
+    again = is_intent(assembly.vote(A, first, stalled=True), 2)
     assert (again.last_ratified, again.unlock) == (RoundBody(1, first.digest), 1)
 
 
-def test_no_member_ratifies_before_the_consent_of_every_newcomer(room: Assembly) -> None:
+def test_no_member_ratifies_before_the_consent_of_every_newcomer(assembly: Assembly) -> None:
     """Otherwise a quorum would be locked on a body that only the newcomer's consent can certify."""
     newcomer = seat("ZZ", CLASSICAL)
-    body = room.put(reseated(room.body, [*(who.member for who in SEATS), newcomer.member]))
-    assert "inception" in waits(room.vote(A, body))
-    room.lines.append(newcomer.entry)
+    body = assembly.put(reseated(assembly.body, [*(who.member for who in SEATS), newcomer.member]))
+    assert "inception" in waits(assembly.vote(A, body))
+    assembly.lines.append(newcomer.entry)
     for who in SEATS:
-        is_intent(room.vote(who, body), 1)
-    assert waits(room.vote(A, body)) == f"wait for the consent of {newcomer.inception.label}"
-    room.consent(newcomer, body)
+        is_intent(assembly.vote(who, body), 1)
+    assert waits(assembly.vote(A, body)) == f"wait for the consent of {newcomer.inception.label}"
+    assembly.consent(newcomer, body)
     for who in (A, B, C):
-        is_ratify(room.vote(who, body), 1)
-    assert room.tally.current == body
+        is_ratify(assembly.vote(who, body), 1)
+    assert assembly.tally.current == body
 
 
-def test_no_member_ratifies_a_body_with_too_few_intents_of_the_new_members(room: Assembly) -> None:
-    policy = replace(room.body.policy, quorum_change=4)
-    body = room.put(draft(room.body, policy=policy))
+def test_no_member_ratifies_a_body_with_too_few_intents_of_the_new_members(assembly: Assembly) -> None:
+    policy = replace(assembly.body.policy, quorum_change=4)
+    body = assembly.put(draft(assembly.body, policy=policy))
     for who in (A, B, C):
-        room.vote(who, body)
-    waits(room.vote(A, body))
-    room.vote(D, body)
-    is_ratify(room.vote(A, body), 1)
+        assembly.vote(who, body)
+    waits(assembly.vote(A, body))
+    assembly.vote(D, body)
+    is_ratify(assembly.vote(A, body), 1)
 
 
-def test_no_member_signs_an_invalid_body_or_one_of_two_rivals(room: Assembly) -> None:
-    stolen = room.put(reseated(room.body, [replace(A.member, jurisdiction="YY"), *(w.member for w in SEATS[1:])]))
-    assert "move to YY" in waits(room.vote(B, stolen))
+def test_no_member_signs_an_invalid_body_or_one_of_two_rivals(assembly: Assembly) -> None:
+    stolen = assembly.put(
+        reseated(assembly.body, [replace(A.member, jurisdiction="YY"), *(w.member for w in SEATS[1:])])
+    )
+    assert "move to YY" in waits(assembly.vote(B, stolen))
     begun = seated(C.member, of(C))
     second, rotation = begun.to("second")
     moved = replace(C.member, keys=second.state.keys, recovery=second.state.recovery)
-    body = room.put(reseated(room.body, [moved if who is C else who.member for who in SEATS]))
-    assert "own rotations" in waits(room.vote(B, body))
-    room.lines.append(rotation)
-    is_intent(room.vote(B, body), 1)
-    room.lines.append(begun.to("elsewhere")[1])
-    assert "dispute" in waits(room.vote(A, body))
+    body = assembly.put(reseated(assembly.body, [moved if who is C else who.member for who in SEATS]))
+    assert "own rotations" in waits(assembly.vote(B, body))
+    assembly.lines.append(rotation)
+    is_intent(assembly.vote(B, body), 1)
+    assembly.lines.append(begun.to("elsewhere")[1])
+    assert "dispute" in waits(assembly.vote(A, body))
 
 
-def test_a_member_without_a_vote_waits(room: Assembly) -> None:
-    body = room.put(change(room.body))
-    state, tally = VoteState(room.body.digest), room.tally
+def test_a_member_without_a_vote_waits(assembly: Assembly) -> None:
+    body = assembly.put(change(assembly.body))
+    state, tally = VoteState(assembly.body.digest), assembly.tally
     for answer in (
         next_vote(state, tally, seat("ZZ", CLASSICAL).id, body),
         next_vote(replace(state, lost=True), tally, A.id, body),
         next_vote(VoteState(ONE), tally, A.id, body),
-        next_vote(state, tally, A.id, change(room.body, 2)),
+        next_vote(state, tally, A.id, change(assembly.body, 2)),
     ):
         waits(answer)
 
 
-def test_the_guard_never_refuses_an_advised_vote(room: Assembly) -> None:
-    first, second = two(room)
+def test_the_guard_never_refuses_an_advised_vote(assembly: Assembly) -> None:
+    first, second = two(assembly)
     for _ in range(6):
         for who, body in zip(SEATS, (first, second, first, second), strict=True):
-            room.vote(who, body, stalled=True)
-    assert room.tally.equivocations == ()
+            assembly.vote(who, body, stalled=True)
+    assert assembly.tally.equivocations == ()
 
 
 def round_of(tally: Tally, at: int, *voters: Identity, **latest: int) -> Tally:
@@ -332,28 +334,28 @@ def with_votes(tally: Tally, body: Body, at: int, *, intents: str = "", ratified
     return replace(tally, drafts=tuple(drafts))
 
 
-def intending(room: Assembly, body: Body, at: int = 1) -> VoteState:
-    return VoteState(room.body.digest, (Intent(A.id, room.body.digest, 1, at, body.digest),))
+def intending(assembly: Assembly, body: Body, at: int = 1) -> VoteState:
+    return VoteState(assembly.body.digest, (Intent(A.id, assembly.body.digest, 1, at, body.digest),))
 
 
-def test_a_member_goes_to_the_next_round_if_a_quorum_voted_and_another_member_did(room: Assembly) -> None:
-    first, _ = two(room)
-    state = intending(room, first, 2)
+def test_a_member_goes_to_the_next_round_if_a_quorum_voted_and_another_member_did(assembly: Assembly) -> None:
+    first, _ = two(assembly)
+    state = intending(assembly, first, 2)
     for tally, goes_on in (
-        (round_of(room.tally, 2, A, B, C), False),
-        (round_of(room.tally, 2, A, B, C, C=3), True),
-        (round_of(room.tally, 2, A, B, C=3), False),
-        (round_of(room.tally, 2, A, B, B=3), False),
-        (round_of(room.tally, 2, A, B, C, D=3), False),
+        (round_of(assembly.tally, 2, A, B, C), False),
+        (round_of(assembly.tally, 2, A, B, C, C=3), True),
+        (round_of(assembly.tally, 2, A, B, C=3), False),
+        (round_of(assembly.tally, 2, A, B, B=3), False),
+        (round_of(assembly.tally, 2, A, B, C, D=3), False),
     ):
         answer = next_vote(state, with_votes(tally, first, 2, intents="AB"), A.id, first)
         assert isinstance(answer, Intent) == goes_on
 
 
-def test_a_member_goes_to_the_next_round_if_this_one_can_decide_nothing(room: Assembly) -> None:
+def test_a_member_goes_to_the_next_round_if_this_one_can_decide_nothing(assembly: Assembly) -> None:
     """Three votes decide. A member that went on to a later round, or ratified, signs no INTENT in this one."""
-    first, second = two(room)
-    state = intending(room, first)
+    first, second = two(assembly)
+    state = intending(assembly, first)
     for ahead, mine, others, goes_on in (
         ({}, "AB", {}, False),
         ({}, "AB", {"intents": "C"}, False),
@@ -366,26 +368,26 @@ def test_a_member_goes_to_the_next_round_if_this_one_can_decide_nothing(room: As
         ({}, "A", {"intents": "BC"}, False),
         ({}, "A", {"intents": "BC", "objection": "no"}, True),
     ):
-        tally = with_votes(round_of(room.tally, 1, A, B, **ahead), first, 1, intents=mine)
+        tally = with_votes(round_of(assembly.tally, 1, A, B, **ahead), first, 1, intents=mine)
         tally = with_votes(tally, second, 1, **others)
         answer = next_vote(state, tally, A.id, first)
         assert (isinstance(answer, Intent) or "was split" in waits(answer)) == goes_on, (ahead, mine, others, answer)
 
 
-def test_a_waiting_member_is_told_for_which_members_it_waits(room: Assembly) -> None:
-    first, _ = two(room)
+def test_a_waiting_member_is_told_for_which_members_it_waits(assembly: Assembly) -> None:
+    first, _ = two(assembly)
     names = {who: who.inception.label for who in SEATS}
-    state = intending(room, first)
+    state = intending(assembly, first)
 
     def told(tally: Tally, *readings: Ratify, **change: Any) -> str:
         tally = with_votes(tally, first, 1, intents="AB", **change)
         return waits(next_vote(replace(state, ratified=readings), tally, A.id, first))
 
-    alone = round_of(room.tally, 1, A)
+    alone = round_of(assembly.tally, 1, A)
     assert told(alone) == f"round 1 is open: wait for {names[B]}, {names[C]}, {names[D]}"
-    tally = round_of(room.tally, 1, A, B, C)
+    tally = round_of(assembly.tally, 1, A, B, C)
     assert told(tally) == f"round 1 is open: wait for {names[D]}, or decide not to wait for them"
-    everybody = round_of(room.tally, 1, *SEATS)
+    everybody = round_of(assembly.tally, 1, *SEATS)
     assert told(everybody) == "round 1 is open: wait for the others, or decide not to wait for them"
     newcomer = seat("ZZ", CLASSICAL)
     missing = {"missing": (newcomer.member,)}
@@ -393,50 +395,52 @@ def test_a_waiting_member_is_told_for_which_members_it_waits(room: Assembly) -> 
     assert told(tally, **missing).startswith("round 1 is open")
     assert told(tally, certified_rounds=(1,)).startswith("round 1 is open")
     ready = {"certified_rounds": (1,), "ready_rounds": (1,), "ratified": "AB"}
-    mine = Ratify(A.id, room.body.digest, 1, 1, first.digest)
+    mine = Ratify(A.id, assembly.body.digest, 1, 1, first.digest)
     assert told(tally, mine, **ready) == f"ratified in round 1: wait for {names[C]}, {names[D]}"
 
 
-def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(room: Assembly) -> None:
-    first, _ = two(room)
-    (lead, *others) = room.tally.drafts
+def test_a_member_ratifies_in_no_round_before_its_own_and_where_most_others_did(assembly: Assembly) -> None:
+    first, _ = two(assembly)
+    (lead, *others) = assembly.tally.drafts
     ratified = {2: frozenset({B.id}), 3: frozenset({B.id, C.id}), 4: frozenset({B.id})}
     lead = replace(lead, certified_rounds=(2, 3, 4), ready_rounds=(2, 3, 4), ratified=ratified)
-    tally = replace(room.tally, drafts=(lead, *others))
-    is_ratify(next_vote(intending(room, first, 1), tally, A.id, first), 3)
-    is_ratify(next_vote(intending(room, first, 3), tally, A.id, first), 3)
-    is_ratify(next_vote(intending(room, first, 4), tally, A.id, first), 4)
-    answer = next_vote(intending(room, first, 5), tally, A.id, first)
+    tally = replace(assembly.tally, drafts=(lead, *others))
+    is_ratify(next_vote(intending(assembly, first, 1), tally, A.id, first), 3)
+    is_ratify(next_vote(intending(assembly, first, 3), tally, A.id, first), 3)
+    is_ratify(next_vote(intending(assembly, first, 4), tally, A.id, first), 4)
+    answer = next_vote(intending(assembly, first, 5), tally, A.id, first)
     assert not isinstance(answer, Ratify)
 
 
-def test_a_lock_opens_with_a_certificate_that_unlocks_and_no_earlier_one(room: Assembly) -> None:
-    first, second = two(room)
-    ratified = (Ratify(A.id, room.body.digest, 1, 2, first.digest),)
-    drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in room.tally.drafts)
-    tally = replace(room.tally, drafts=drafts)
-    state = VoteState(room.body.digest, (), ratified)
+def test_a_lock_opens_with_a_certificate_that_unlocks_and_no_earlier_one(assembly: Assembly) -> None:
+    first, second = two(assembly)
+    ratified = (Ratify(A.id, assembly.body.digest, 1, 2, first.digest),)
+    drafts = tuple(replace(each, certified_rounds=(1, 2, 4)) for each in assembly.tally.drafts)
+    tally = replace(assembly.tally, drafts=drafts)
+    state = VoteState(assembly.body.digest, (), ratified)
     for body, unlock in ((first, 2), (second, 4)):
-        voted = replace(state, intents=(Intent(A.id, room.body.digest, 1, 5, body.digest),))
+        voted = replace(state, intents=(Intent(A.id, assembly.body.digest, 1, 5, body.digest),))
         answer = next_vote(voted, round_of(tally, 5, A, B), A.id, body, stalled=True)
         assert is_intent(answer, 6).unlock == unlock
 
 
-def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(room: Assembly) -> None:
-    first, second = two(room)
-    before, now = (Intent(A.id, room.body.digest, 1, at, body.digest) for at, body in ((1, first), (2, second)))
-    state = VoteState(room.body.digest, (before, now))
-    tally = round_of(room.tally, 2, A, B)
+def test_a_person_may_approve_another_body_than_in_the_round_that_is_open(assembly: Assembly) -> None:
+    first, second = two(assembly)
+    before, now = (Intent(A.id, assembly.body.digest, 1, at, body.digest) for at, body in ((1, first), (2, second)))
+    state = VoteState(assembly.body.digest, (before, now))
+    tally = round_of(assembly.tally, 2, A, B)
     is_intent(next_vote(state, tally, A.id, first), 3)
     waits(next_vote(state, tally, A.id, second))
 
 
-def test_no_vote_is_advised_for_a_decided_or_disputed_body(room: Assembly) -> None:
-    body, rival = change(room.body), change(room.body, 2)
-    assert waits(next_vote(VoteState(room.body.digest), room.tally, A.id, body)).startswith("no member has proposed")
-    certificate = room.decide(body)
-    current = room.tally
+def test_no_vote_is_advised_for_a_decided_or_disputed_body(assembly: Assembly) -> None:
+    body, rival = change(assembly.body), change(assembly.body, 2)
+    assert waits(next_vote(VoteState(assembly.body.digest), assembly.tally, A.id, body)).startswith(
+        "no member has proposed"
+    )
+    certificate = assembly.decide(body)
+    current = assembly.tally
     assert waits(next_vote(VoteState(body.digest), current, A.id, body)) == "this is already the current charter"
-    open_ = room.put(change(body))
-    tally = replace(room.tally, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
+    open_ = assembly.put(change(body))
+    tally = replace(assembly.tally, forks=(Fork(certificate, replace(certificate, body=rival), retired=False),))
     assert "two certificates" in waits(next_vote(VoteState(body.digest), tally, A.id, open_))

@@ -95,9 +95,7 @@ def test_only_the_text_part_of_a_vision_model_counts() -> None:
         ({**KIMI_K2, "kv_lora_rank": None}, "kv_lora_rank"),
     ],
 )
-def test_a_cache_size_that_the_configuration_leaves_open_is_unknown_with_the_reason(
-    config: dict[str, Any], reason: str
-) -> None:
+def test_a_cache_size_that_the_configuration_does_not_determine_is_unknown(config: dict[str, Any], reason: str) -> None:
     assert reason in why(config)
 
 
@@ -123,7 +121,7 @@ def test_a_gguf_header_says_the_same_as_the_configuration() -> None:
         ({**GGUF, "llama.block_count": "many"}, "block_count is many"),
     ],
 )
-def test_a_cache_size_that_a_gguf_header_leaves_open_is_unknown(facts: dict[str, Any], reason: str) -> None:
+def test_a_cache_size_that_a_gguf_header_does_not_determine_is_unknown(facts: dict[str, Any], reason: str) -> None:
     cache = cache_of_gguf(facts)
     assert isinstance(cache, UnknownCache)
     assert reason in cache.why

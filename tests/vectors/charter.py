@@ -63,40 +63,40 @@ def certificates() -> dict[str, Any]:
 
 
 def _plain() -> dict[str, Any]:
-    room = Assembly(SEATS)
-    _vote(room, *SEATS[:3])
-    return _case("three of four, in one round", ONE.data, room)
+    assembly = Assembly(SEATS)
+    _vote(assembly, *SEATS[:3])
+    return _case("three of four, in one round", ONE.data, assembly)
 
 
 def _unlocked() -> dict[str, Any]:
-    room = Assembly(SEATS)
+    assembly = Assembly(SEATS)
     for who in SEATS[1:]:
-        room.intent(who, ONE, 2)
+        assembly.intent(who, ONE, 2)
     for who in SEATS[:3]:
-        room.intent(who, ONE, 3, last=(1, OTHER) if who is FIRST else None, unlock=2 if who is FIRST else None)
-        room.ratify(who, ONE, 3)
-    return _case("round 3, one INTENT of which names the intent-certificate of round 2", ONE.data, room)
+        assembly.intent(who, ONE, 3, last=(1, OTHER) if who is FIRST else None, unlock=2 if who is FIRST else None)
+        assembly.ratify(who, ONE, 3)
+    return _case("round 3, one INTENT of which names the intent-certificate of round 2", ONE.data, assembly)
 
 
 def _joined() -> dict[str, Any]:
     newcomer = seat("ZZ", CLASSICAL)
-    room, body = Assembly(SEATS), reseated(GENESIS, [*(who.member for who in SEATS), newcomer.member])
+    assembly, body = Assembly(SEATS), reseated(GENESIS, [*(who.member for who in SEATS), newcomer.member])
     for who in SEATS[:3]:
-        room.intent(who, body)
-        room.ratify(who, body)
-    room.consent(newcomer, body)
-    return _case("a fifth member, with its inception and its consent", body.data, room)
+        assembly.intent(who, body)
+        assembly.ratify(who, body)
+    assembly.consent(newcomer, body)
+    return _case("a fifth member, with its inception and its consent", body.data, assembly)
 
 
 def _rotated() -> dict[str, Any]:
     second, rotation = seated(FIRST.member, of(FIRST)).to("second", recovery=1)
     moved = replace(FIRST.member, keys=second.state.keys, recovery=second.state.recovery)
-    room, body = Assembly(SEATS), reseated(GENESIS, [moved, *(who.member for who in SEATS[1:])])
-    room.lines.append(rotation)
+    assembly, body = Assembly(SEATS), reseated(GENESIS, [moved, *(who.member for who in SEATS[1:])])
+    assembly.lines.append(rotation)
     for who in (Identity(FIRST.inception, second.keys[0], FIRST.entry), *SEATS[1:3]):
-        room.intent(who, body)
-        room.ratify(who, body)
-    return _case("a member that rotated, voting under its new key", body.data, room)
+        assembly.intent(who, body)
+        assembly.ratify(who, body)
+    return _case("a member that rotated, voting under its new key", body.data, assembly)
 
 
 def _refused() -> list[dict[str, Any]]:
@@ -119,11 +119,11 @@ def _refused() -> list[dict[str, Any]]:
         ("a seat under a stranger's key", stolen, "CHARTER-REKEYED"),
         ("a seat in another jurisdiction", relabelled, "CHARTER-JURISDICTION"),
     ):
-        room = Assembly(SEATS)
+        assembly = Assembly(SEATS)
         for who in SEATS:
-            room.intent(who, body)
-            room.ratify(who, body)
-        cases.append(_case(why, body.data, room, code))
+            assembly.intent(who, body)
+            assembly.ratify(who, body)
+        cases.append(_case(why, body.data, assembly, code))
     return cases
 
 
@@ -141,15 +141,15 @@ def _lies() -> list[dict[str, str]]:
     ]
 
 
-def _case(what: str, body: bytes, room: Assembly, code: str | None = None) -> dict[str, Any]:
-    lines = [entry.line.decode() for entry in room.lines]
+def _case(what: str, body: bytes, assembly: Assembly, code: str | None = None) -> dict[str, Any]:
+    lines = [entry.line.decode() for entry in assembly.lines]
     return {"what": what, "body": body.decode(), "lines": lines, **({"code": code} if code else {})}
 
 
-def _vote(room: Assembly, *who: Identity) -> None:
+def _vote(assembly: Assembly, *who: Identity) -> None:
     for member in who:
-        room.intent(member, ONE)
-        room.ratify(member, ONE)
+        assembly.intent(member, ONE)
+        assembly.ratify(member, ONE)
 
 
 def _others() -> list[Any]:

@@ -62,7 +62,7 @@ class ReaderParts:
 
 
 @asynccontextmanager
-async def open_reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> AsyncIterator[ReaderParts]:
+async def reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> AsyncIterator[ReaderParts]:
     """What answers readers, while the block lasts. Without `imports` nothing is mirrored for them.
 
     Raises NotFound, Malformed and Untrusted for the policy file, and as `ListItems` does.
@@ -215,7 +215,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             yield ""
             return
         async with (
-            open_reader_parts(home, imports) as parts,
+            reader_parts(home, imports) as parts,
             open_console(node, parts.catalogue, parts.uses) as console,
         ):
             cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comity.gateway.app import file_responses, make_app, open_reader_parts, serve_gateway
+from comity.gateway.app import file_responses, make_app, reader_parts, serve_gateway
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
 from comity.gateway.tlog.logs import KnownLogs
@@ -60,7 +60,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     if not settings.http:
         yield ""
         return
-    async with open_reader_parts(home, None) as parts:
+    async with reader_parts(home, None) as parts:
         app = make_app(
             parts,
             file_responses(home, read_files(home), None),

@@ -91,7 +91,7 @@ class PartialFile:
         """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
         self._make_writable()
         offsets, claimed = self._want.offsets, list[int]()
-        with self._open(os.O_RDWR | os.O_CREAT) as fd:
+        with self._descriptor(os.O_RDWR | os.O_CREAT) as fd:
             for start, stop in _extents(fd):
                 first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
                 claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
@@ -100,14 +100,14 @@ class PartialFile:
     def _make_writable(self) -> None:
         """Undo what a crash left that came after the file was made read-only and before it got its final name."""
         if self._path.exists():
-            with self._open(os.O_RDONLY) as fd:
+            with self._descriptor(os.O_RDONLY) as fd:
                 mode = os.fstat(fd).st_mode
                 if not mode & stat.S_IWUSR:
                     os.fchmod(fd, stat.S_IMODE(mode) | stat.S_IWUSR)
 
     def require_space(self, missing: int) -> None:
         """Raise OutOfSpace if the disk has less than `missing` bytes free."""
-        with self._open(os.O_RDONLY) as fd:
+        with self._descriptor(os.O_RDONLY) as fd:
             disk = os.fstatvfs(fd)
         free = disk.f_bavail * disk.f_frsize
         if disk.f_blocks and free < missing:
@@ -134,7 +134,7 @@ class PartialFile:
             direct = self._direct and self._past_cache()
             for start, stop in self._write_direct(view, at) if direct else ((0, len(view)),):
                 if start < stop:
-                    with self._open(os.O_WRONLY) as fd:
+                    with self._descriptor(os.O_WRONLY) as fd:
                         _write(fd, view[start:stop], at + start)
             fault.point("partial.piece")
 
@@ -146,7 +146,7 @@ class PartialFile:
         if stop <= start:
             return ((0, len(view)),)
         try:
-            with self._open(os.O_WRONLY | _DIRECT) as fd:
+            with self._descriptor(os.O_WRONLY | _DIRECT) as fd:
                 _write(fd, view[start:stop], at + start)
         except Unavailable as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EINVAL:
@@ -157,12 +157,12 @@ class PartialFile:
 
     def read(self, piece: int, view: memoryview) -> bool:
         """Read a piece into `view`. Returns False if the file ends inside the piece."""
-        with self._open(os.O_RDONLY) as fd:
+        with self._descriptor(os.O_RDONLY) as fd:
             return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
 
     def seal(self) -> None:
         """Truncate the file to its size and sync it. Creates the file if missing, for an empty file."""
-        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
+        with self._descriptor(os.O_WRONLY | os.O_CREAT) as fd:
             os.ftruncate(fd, self._want.size)
             durable.fsync(fd, point="partial.fsync")
 
@@ -170,7 +170,7 @@ class PartialFile:
         self._path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _open(self, flags: int) -> Iterator[int]:
+    def _descriptor(self, flags: int) -> Iterator[int]:
         try:
             fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
