@@ -324,12 +324,13 @@ class Membership:
         with the id of its key, unless no other known log has this origin, or it is the newest log of the origin's
         owner."""
         origin, _, key = log.partition("+")
+        if {str(record.log) for record in self._logs_named(origin)} <= {log}:
+            return origin
         owner = self.origins.owners.get(origin)
         peers = (peer.record for peer in self.peers if peer.origin == origin)
         newest = {str(record.log) for record in (self.seat.record, *peers)}
         is_owners = any(self.origins.seat(record.member) == owner for record in self.records_of(log))
-        is_only = {str(record.log) for record in self._logs_named(origin)} <= {log}
-        return origin if is_only or (is_owners and log in newest) else f"{origin}+{key.partition('+')[0]}"
+        return origin if is_owners and log in newest else f"{origin}+{key.partition('+')[0]}"
 
     def writers(self, log: str) -> frozenset[Author]:
         """The writers of a log, named by its verifier key: one node, under each online key that it had."""
