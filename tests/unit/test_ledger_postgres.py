@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -83,10 +84,36 @@ def refusal_of(work: Callable[[], object], kind: type[ComityError]) -> ComityErr
     return refusal.value
 
 
-def test_opening_a_locked_ledger_is_refused(postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path) -> None:
+def test_opening_a_locked_ledger_is_refused(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.ledger.postgres.LOCK_SECONDS", 1)
     assert refusal_of(lambda: opened(postgres, name, tmp_path / "other"), Conflict).code == "LEDGER-LOCKED"
     ledger.close()
     opened(postgres, name, tmp_path / "other").close()
+
+
+def test_a_new_writer_waits_for_a_lock_that_is_released_soon(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = 'advisory'"
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(opened, postgres, name, tmp_path / "other")
+        while postgres.admin(waiting) != [(1,)]:
+            assert not second.done(), second.result()
+        ledger.close()
+        second.result().close()
+
+
+def test_a_closed_ledger_is_free_before_its_server_sees_the_end_of_the_connection(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.ledger.postgres.LOCK_SECONDS", 1)
+    connection = ledger._lock._connection  # type: ignore[attr-defined]
+    with closing(connection), monkeypatch.context() as context:
+        context.setattr(connection, "close", lambda: None)
+        ledger.close()
+        opened(postgres, name, tmp_path / "other").close()
 
 
 def wait_for_the_end(ledger: Ledger) -> None:

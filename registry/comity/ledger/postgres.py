@@ -1,10 +1,11 @@
 """A ledger in PostgreSQL: its connections, its lock, and the requirements on the server.
 
 The writer lock is an advisory lock, held by a connection that does nothing else. The server gives the lock to one
-connection of a database at a time, and releases it when that connection ends for any reason: end of the process,
-network failure, or an administrator. The node checks its end of the connection before each write and each commit, and
-every second in between. Between the check and the commit another process may still get the lock; the fencing token
-(`database.raise_fence`) covers this case.
+connection of a database at a time, and releases it when the node says so, or when that connection ends for any reason:
+end of the process, network failure, or an administrator. The server may notice that end late, so a node that finds the
+lock taken waits for it, up to `LOCK_SECONDS`. The node checks its end of the connection before each write and each
+commit, and every second in between. Between the check and the commit another process may still get the lock; the
+fencing token (`database.raise_fence`) covers this case.
 
 `PostgresReader` is for a process that only reads a ledger which another process writes: its transactions are read-only,
 and a database role that may only SELECT is enough. Whether somebody holds the lock is in `pg_locks`, which every role
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any, Final
 
 import psycopg
+import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
@@ -32,9 +35,18 @@ from comity.trust.errors import Malformed, Refused, Unavailable
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
 
+LOCK_SECONDS: Final = 10
+"""Seconds for which a new writer waits for the lock. The server needs milliseconds to see that a process has ended,
+seconds under load."""
+
+_log: Final = structlog.get_logger("comity.ledger")
+
 
 class AdvisoryLock:
-    """Holds the lock with `connection`, and owns that connection. Raises Conflict(code="LEDGER-LOCKED")."""
+    """Holds the lock with `connection`, and owns that connection.
+
+    Raises Conflict(code="LEDGER-LOCKED") if another connection still has the lock after `LOCK_SECONDS`.
+    """
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -45,8 +57,17 @@ class AdvisoryLock:
         self._poll.register(connection.fileno(), POLLIN)
         connection.add_notice_handler(self._store_notice)
         if not connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchall()[0][0]:
-            connection.close()
-            raise ledger_locked("stop the node that uses this database, or wait until that node ends")
+            self._wait()
+
+    def _wait(self) -> None:
+        """The server may still end the connection of a writer that has just stopped."""
+        _log.warning("waiting for the lock of the ledger: another process has it", seconds=LOCK_SECONDS)
+        try:
+            self._connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_SECONDS}s",))
+            self._connection.execute("SELECT pg_advisory_lock(%s)", (KEY,))
+        except psycopg.errors.LockNotAvailable as error:
+            self._connection.close()
+            raise ledger_locked("stop the node that uses this database, or wait until that node ends") from error
 
     def require(self) -> None:
         with self._check_lock:
@@ -56,8 +77,13 @@ class AdvisoryLock:
                 raise lock_lost(f"the connection that held the lock has ended: {self._end_reason}")
 
     def release(self) -> None:
+        """Tell the server, which otherwise releases the lock only when it notices the end of the connection."""
         with self._check_lock:
+            held = not self._end_reason
             self._end_reason = self._end_reason or "the lock was released"
+            if held:
+                with suppress(psycopg.Error):  # the connection has ended, and the lock with it
+                    self._connection.execute("SELECT pg_advisory_unlock(%s)", (KEY,))
             self._connection.close()
 
     def _check_connection(self) -> None:
