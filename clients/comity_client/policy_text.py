@@ -105,6 +105,7 @@ _REST: Final = """
 [publishers]
 # accept = ["51aa…"]
 # names = { swiss-ai = "51aa…" }
+# lost_keys = "report"           # show what was signed after a publisher lost its key, and do not refuse it
 
 # How many other members must have cosigned, and where. "publisher" excludes its jurisdiction and that of its log.
 [cosigners]
@@ -234,6 +235,10 @@ def _publishers(policy: Policy) -> tuple[str, ...]:
         "were logged before it."
         for who, rotation in sorted(policy.rotations.items())
     ]
+    if policy.refuse_lost_keys:
+        sentences.append("What a publisher signed after its key was lost, as it says itself, is refused.")
+    else:
+        sentences.append("What a publisher signed after its key was lost, as it says itself, is shown and not refused.")
     return tuple(sentences)
 
 

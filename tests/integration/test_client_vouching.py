@@ -152,9 +152,12 @@ def test_a_compromised_key_is_shown_by_every_command(
     client.report_lost_key(publisher, 0, "the laptop is gone")
     (notice,) = client.show(NAME).lost_keys
     assert (notice.key, notice.origin, notice.index) == (publisher.signer().public.id, "node-ch.example/log", 0)
-    assert run("pull", NAME, "--to", str(tmp_path / "after")) == 0
-    assert "key-compromise (critical): the laptop is gone" in capsys.readouterr().err
-    assert run("verify", str(tmp_path / "after"), "--json") == 0
+    assert run("pull", NAME, "--to", str(tmp_path / "after")) == 4
+    refused = capsys.readouterr().err
+    assert "signed after the publisher says its key was stolen" in refused and "wait for more" not in refused
+    lax = replace(client.policy(), refuse_lost_keys=False)
+    client.pull(NAME, to=tmp_path / "after", policy=lax)
+    assert run("verify", str(tmp_path / "after"), "--json") == 4
     rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert rows["key policy"]["state"] == "fail"
     assert rows["signatures"]["state"] == "pass"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,8 +15,9 @@ from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
 from comity.trust.tlog.note import log_verifier_key
-from support.case import Case, case, filled, nodes
-from support.world import Identity, Log, identity, node
+from support.case import Case, case, filled, nodes, read_policy, release
+from support.observations import observation
+from support.world import Identity, Log, found, identity, node
 
 GOOD = case()
 OWNER = identity("Swiss AI", "CH")
@@ -92,6 +94,7 @@ def test_without_a_proof_in_that_log_the_result_is_unknown() -> None:
     elsewhere = GOOD.saying(notice(PLACE, origin="node-sg.example/log"))
     row = key_policy(elsewhere)
     assert (row.state, row.cause) == ("unknown", "missing")
+    assert elsewhere.verdict().exit_status == 5, "a thief logs where nobody looked"
 
 
 @pytest.mark.parametrize("lies", [0, 1], ids=["alone", "beside a log of another member under its origin"])
@@ -119,9 +122,54 @@ def test_the_rows_of_signatures_logs_and_cosigners_are_unchanged() -> None:
     before, after = GOOD.verdict(), GOOD.saying(notice(0)).verdict()
     for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
         assert before.row(name) == after.row(name)
-    assert after.exit_status == 0
-    asked = GOOD.saying(notice(0)).demanding('"signatures", "tr', '"signatures", "key policy", "tr')
-    assert asked.verdict().exit_status == 4
+
+
+def test_what_was_signed_after_the_loss_is_refused_by_a_policy_that_does_not_list_key_policy() -> None:
+    refused = GOOD.saying(notice(0)).verdict()
+    assert "key policy" not in GOOD.policy.require
+    assert (refused.exit_status, "key policy" in refused.required) == (4, True)
+    assert refused.row("key policy").summary.endswith("signed after the publisher says its key was stolen")
+    assert refused.row("policy").summary == "not met: key policy"
+    older = GOOD.saying(notice(PLACE + 1)).verdict()
+    assert (older.exit_status, older.required) == (0, GOOD.policy.require)
+
+
+def test_it_is_refused_where_nobody_names_the_publisher() -> None:
+    nobody = f"accept = {json.dumps([OWNER.id])}"
+    unnamed = replace(GOOD.demanding(nobody, "accept = []"), federation=found(nodes()))
+    assert unnamed.verdict().exit_status == 0
+    assert unnamed.saying(notice(0)).verdict().exit_status == 4
+
+
+def test_a_policy_relaxes_it_by_name() -> None:
+    lax = GOOD.saying(notice(0)).demanding("[cosigners]", 'lost_keys = "report"\n[cosigners]')
+    verdict = lax.verdict()
+    assert (verdict.exit_status, verdict.row("key policy").state) == (0, "pass")
+    assert "at that entry or above it" in verdict.row("key policy").facts[-1].text
+    assert verdict.row("disputes and advisories").state == "fail"
+    with pytest.raises(Malformed, match="lost_keys"):
+        read_policy(lax.policy_text.replace('"report"', '"ignore"'), lax.federation.encode())
+
+
+def test_a_notice_refuses_nothing_where_no_row_rests_on_a_publication() -> None:
+    rows = 'require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]'
+    mirrored = GOOD.saying(notice(0), *(observation(each, GOOD.artifact).line for each in nodes(2)))
+    mirrored = mirrored.demanding(rows, 'require = ["artifact"]').demanding(
+        "[rows]", "[upstream]\ncorroborated = 2\n[rows]"
+    )
+    assert mirrored.verdict().exit_status == 0
+
+
+def test_a_statement_of_a_lost_key_corrects_no_older_one() -> None:
+    later = release(spdx="MIT")[1]
+    log = filled(nodes()[0])
+    log.append(GOOD.publication.line)
+    log.append(later.line)
+    proofs = tuple(log.proof(line, nodes()[1:]) for line in (GOOD.publication.line, later.line))
+    both = replace(GOOD.saying(later.line), proofs=(*GOOD.proofs, *proofs))
+    assert both.verdict().row("licence").state == "fail", "its publisher corrected the licence"
+    stolen = both.saying(notice(PLACE + 1)).verdict()
+    assert (stolen.exit_status, stolen.row("licence").state) == (0, "pass")
 
 
 def test_no_other_identity_can_declare_a_publishers_keys_compromised() -> None:

@@ -60,6 +60,7 @@ Accepted publishers  [publishers]
   The names do not affect acceptance while accept lists publishers.
   For publisher {SWISS_AI[:16]} rotation {sha256(b"rotation")[:16]} is pinned: signatures of older keys count only if \
 they were logged before it.
+  What a publisher signed after its key was lost, as it says itself, is refused.
 Required cosigners  [cosigners]
   At least 3 members other than the operator of the log must have cosigned the log with the statement.
   They must be in at least 2 jurisdictions.

@@ -153,12 +153,36 @@ def test_an_old_proof_beside_a_new_one_makes_nothing_older() -> None:
     assert row(replace(both, proofs=tuple(each for each in both.proofs if each != proof)), "time").state == "fail"
 
 
+def test_the_clock_of_one_member_alone_passes_no_time() -> None:
+    late = GOOD.demanding("at_least = 2", "at_least = 1").demanding("jurisdictions = 2", "jurisdictions = 1")
+    late = late.demanding("as_of = 2026-11-24T00:00:00Z", "as_of = 2035-11-24T00:00:00Z")
+    ahead = NOW + 9 * 365 * DAY + 3 * DAY
+    log = filled(CH)
+    log.append(GOOD.publication.line)
+    (proof,) = GOOD.proofs_of(GOOD.publication.line)
+    without = replace(late, proofs=tuple(each for each in late.proofs if each != proof))
+    alone = replace(without, proofs=(*without.proofs, log.proof(GOOD.publication.line, (SG,), ahead)))
+    assert row(alone, "time").state == "pass", "one member is what this policy asks for"
+    both = replace(alone, proofs=(*alone.proofs, log.proof(GOOD.publication.line, (ES,), NOW)))
+    assert row(both, "time").state == "fail"
+    assert row(both, "time").summary.startswith("2 cosigners saw it at most 32")
+
+
+def test_a_time_after_the_time_of_the_policy_is_shown_as_that() -> None:
+    early = GOOD.demanding("as_of = 2026-11-24T00:00:00Z", "as_of = 2026-11-01T00:00:00Z")
+    shown = row(early, "time")
+    assert (shown.state, shown.summary) == ("pass", "2 cosigners saw it after as_of, by their clocks on 2026-11-18")
+
+
 def test_a_cosigner_may_state_any_time_and_the_shown_one_is_a_date() -> None:
     evaluation = choose_publication(beside(SG, ES, KR, time=MAX_TIMESTAMP).evidence, GOOD.policy, EvidenceReader())
     assert evaluation is not None
     newest = evaluation.newest_cosigned(GOOD.policy)
-    assert newest is not None and datetime.fromtimestamp(newest[0], UTC).year == 9999
-    assert {at for seen in evaluation.witnessed for each in seen.cosigners for at, _ in each.lines} == {NOW, newest[0]}
+    assert newest is not None and datetime.fromtimestamp(newest.time, UTC).year == 9999
+    assert {at for seen in evaluation.witnessed for each in seen.cosigners for at, _ in each.lines} == {
+        NOW,
+        newest.time,
+    }
 
 
 def test_a_proof_with_classical_cosignatures_only_hides_no_better_one() -> None:

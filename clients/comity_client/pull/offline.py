@@ -102,7 +102,7 @@ def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None
         return None
     newest = chosen.newest_cosigned(policy)
     if newest is not None:
-        return min(newest[0], LAST_TIME) or None
+        return min(newest.time, LAST_TIME) or None
     cosigners = (cosigner for seen in chosen.witnessed for cosigner in seen.cosigners)
     times = newest_of_each((cosigner.member.id, at) for cosigner in cosigners for at, _ in cosigner.lines)
     found = corroborated_time(filter(None, times.values()), time.time())

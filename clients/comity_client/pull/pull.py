@@ -26,10 +26,11 @@ from comity.formats.inspect import inspect, inspect_name
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
-from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, FoundFile, Row, Verdict
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
+from comity.trust.evidence import Evidence, FoundFile, Row, Verdict
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
+from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
 from comity.verifier import read_pack
@@ -361,7 +362,7 @@ def _judge(
         publisher=resolution.publication.publisher.id if resolution.publication else None,
     )
     context.on_event(PolicyJudged(verdict, final))
-    if (refused := _verdict_error(verdict, resolution.title)) is not None:
+    if (refused := refusal(verdict, resolution.title, "the policy", _next_step)) is not None:
         raise alarms[0] if alarms else refused
     return verdict
 
@@ -449,24 +450,16 @@ def _next_step(failing: Sequence[Row], title: str) -> str:
     if any(row.name == "file safety" and row.state == "fail" for row in failing):
         accept = f"accept them in a policy: comity pull {title} --policy FILE"
         return f"leave these files out: comity pull {title} --exclude PATTERN   or {accept}"
+    if any(row.name == APPROVALS_ROW for row in failing):
+        return f"comity approvals ls {title} --policy FILE"
+    for row in failing:
+        if row.name == "key policy" and row.hint:
+            return row.hint.replace("REF", title)
     if any(row.name == "time" for row in failing):
         return "get newer evidence with the next pull, or review as_of and max_age_days: comity policy explain FILE"
-    return f"wait for more cosignatures, or name a policy: comity pull {title} --policy FILE"
-
-
-def _verdict_error(verdict: Verdict, title: str) -> ComityError | None:
-    """Return the error that prevents placing the files; None if they may be placed."""
-    if verdict.exit_status in (OK, PARTIAL):
-        return None
-    failing = [row for row in verdict.rows if row.name in verdict.required and row.state != "pass"]
-    why = "; ".join(f"{row.name}: {row.summary}" for row in failing) or verdict.row("policy").summary
-    if verdict.exit_status == VERIFICATION_FAILED:
-        return Untrusted(f"{title} does not verify", why=why, hint="comity status", code="VERIFICATION-FAILED")
-    if verdict.exit_status == POLICY_NOT_MET:
-        if any(row.name == APPROVALS_ROW for row in failing):
-            hint = f"comity approvals ls {title} --policy FILE"
-            return PolicyNotMet(f"{title} is not approved", why=why, hint=hint, code="NOT-APPROVED")
-        hint = _next_step(failing, title)
-        return PolicyNotMet(f"{title} is authentic, but the policy is not met", why=why, hint=hint)
-    hint = f"try again in a minute: comity pull {title}"
-    return Unavailable(f"evidence about {title} is missing", why=why, hint=hint, code="EVIDENCE-MISSING")
+    if any(row.cause == "false" for row in failing):
+        return "comity status"
+    if all(row.cause == "missing" for row in failing):
+        return f"try again in a minute: comity pull {title}"
+    wait = "wait for more cosignatures, or " if any(row.name == "cosigners" for row in failing) else ""
+    return f"{wait}name a policy: comity pull {title} --policy FILE"

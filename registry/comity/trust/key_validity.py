@@ -205,12 +205,31 @@ def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntr
 
 
 @dataclass(frozen=True, slots=True)
+class CosignedTime:
+    """The time since when `cosigners` members have seen a statement, in POSIX seconds by their clocks, and a proof with
+    the cosignature of that time."""
+
+    time: int
+    proof: Digest | None
+    cosigners: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedNotice:
+    """A compromise notice about a key that signed a statement. `before`: whether the statement is proven to be in the
+    home log below the entry of the notice; None without a proof of its position there."""
+
+    notice: CompromiseNotice
+    before: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedPublication:
     """One publication, judged: key policy, proofs in logs, cosigners.
 
     `named` is True if the owner or a pinned charter names the publisher, False if they name another one, None if they
     name none. `jurisdictions` are the publisher's: its own claim, and those of members with its id in pinned bodies.
-    `home` are the publisher's home logs.
+    `home` are the publisher's home logs, `notices` what it says about lost keys that signed the statement.
     """
 
     publication: Publication
@@ -221,11 +240,19 @@ class JudgedPublication:
     broken: tuple[Remark, ...]
     unbound: tuple[Remark, ...]
     home: HomeLogs
+    notices: tuple[JudgedNotice, ...] = ()
 
     @property
     def accepted(self) -> bool | None:
         """`named`, but False if the policy pins a rotation and the keys are not proven to count under it."""
         return self.named if self.key_validity.accepted else False
+
+    @property
+    def before_loss(self) -> bool | None:
+        """Whether the statement is older than every loss of its keys that the publisher reports: True if it reports
+        none, False if it is proven to be as new as one, None if no proof here says."""
+        found = {each.before for each in self.notices}
+        return False if False in found else None if None in found else True
 
     @property
     def home_position(self) -> HomePosition | None:
@@ -239,16 +266,19 @@ class JudgedPublication:
 
         return max(self.witnessed, key=rank, default=None)
 
-    def newest_cosigned(self, policy: Policy) -> tuple[int, Digest | None] | None:
-        """The newest time since when as many counted cosigners as the policy requires, at least one, have seen it, and
-        the proof of that; None if too few have. An old proof beside a new one makes nothing older."""
-        needed, found = max(policy.cosigners.at_least, 1), list[tuple[int, Digest | None]]()
+    def newest_cosigned(self, policy: Policy) -> CosignedTime | None:
+        """The newest time since when as many counted cosigners as the policy requires have seen it, and at least two
+        where two have: the clock of one member may say anything. None if too few have. Each member counts with its
+        newest time in any proof, so an old proof beside a new one makes nothing older."""
+        newest: dict[Digest, tuple[int, Digest | None]] = {}
         for seen in self.witnessed:
-            counted = seen.counted(policy.cosigners, self.jurisdictions)
-            times = sorted((cosigner.timestamp for cosigner in counted), reverse=True)
-            if len(times) >= needed:
-                found.append((times[needed - 1], seen.proof))
-        return max(found, key=lambda each: each[0], default=None)
+            for cosigner in seen.counted(policy.cosigners, self.jurisdictions):
+                known = newest.get(cosigner.member.lineage)
+                if known is None or cosigner.timestamp > known[0]:
+                    newest[cosigner.member.lineage] = cosigner.timestamp, seen.proof
+        needed = max(policy.cosigners.at_least, min(2, len(newest)), 1)
+        times = sorted(newest.values(), key=lambda each: each[0], reverse=True)
+        return CosignedTime(*times[needed - 1], needed) if len(times) >= needed else None
 
     def rank(self, policy: Policy) -> tuple[bool, bool, bool, bool, int]:
         """The sort key by which the best publication is chosen. More evidence can only raise the highest (I4)."""
@@ -262,22 +292,28 @@ def choose(
     judged: Sequence[JudgedPublication], policy: Policy, publisher: Digest | None = None
 ) -> JudgedPublication | None:
     """Return the publication that the rows follow: the best one, or a newer statement of the same publisher that passes
-    the same steps, which corrects it. None if there is none.
+    the same steps, which corrects it, unless only the newer one may be signed by a lost key. None if there is none.
 
     Args:
         publisher: of those that pass the same steps, the statements of this identity are the best.
     """
 
-    def order(each: JudgedPublication) -> tuple[tuple[bool, bool, bool, bool], bool, int]:
+    def order(each: JudgedPublication) -> tuple[tuple[bool, bool, bool, bool], bool, int, int]:
         rank = each.rank(policy)
-        return rank[:-1], each.publication.publisher.id == publisher, rank[-1]
+        return rank[:-1], each.publication.publisher.id == publisher, _loss_rank(each), rank[-1]
 
     best = max(judged, key=order, default=None)
     if best is None:
         return None
     passed = best.rank(policy)[:-1]
     own = [each for each in own_statements(judged, best) if each.rank(policy)[:-1] == passed]
-    return own[0]
+    kept = max(map(_loss_rank, own))
+    return next(each for each in own if _loss_rank(each) == kept)
+
+
+def _loss_rank(judged: JudgedPublication) -> int:
+    """The higher, the better: what a lost key may have signed corrects no statement that it did not sign."""
+    return (False, None, True).index(judged.before_loss)
 
 
 def own_statements(judged: Iterable[JudgedPublication], chosen: JudgedPublication) -> list[JudgedPublication]:
@@ -293,6 +329,7 @@ def own_statements(judged: Iterable[JudgedPublication], chosen: JudgedPublicatio
 
 def judge_publication(
     publication: Publication,
+    claims: ParsedClaims,
     proofs: tuple[InclusionEvidence, ...],
     growth_proofs: Growths,
     bound: tuple[BoundNode, ...],
@@ -307,7 +344,22 @@ def judge_publication(
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
     named = _is_named_publisher(publication, policy)
     home = home_logs(named_homes(publication.chain), (node.record for node in bound), policy.origins)
-    return JudgedPublication(publication, named, validity, jurisdictions, seen, broken, unbound, home)
+    notices = compromise_notices(claims, publisher.id, publication.chain, entry.envelope)
+    return JudgedPublication(
+        publication, named, validity, jurisdictions, seen, broken, unbound, home,
+        tuple(judge_notice(each, publication.chain, seen, bound, policy) for each in notices),
+    )  # fmt: skip
+
+
+def judge_notice(
+    notice: CompromiseNotice,
+    chain: RotationChain,
+    seen: Iterable[WitnessedEntry],
+    bound: tuple[BoundNode, ...],
+    policy: Policy,
+) -> JudgedNotice:
+    """Judge a notice of the identity with this chain, for a statement that is proven to be in these logs."""
+    return JudgedNotice(notice, is_logged_before(notice, seen, logs_of_notice(notice, chain, bound, policy)))
 
 
 def prove_entry(

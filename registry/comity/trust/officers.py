@@ -33,9 +33,8 @@ from comity.trust.key_validity import (
     UNKNOWN,
     Growths,
     compromise_notices,
-    is_logged_before,
     judge_keys,
-    logs_of_notice,
+    judge_notice,
     prove_entry,
 )
 from comity.trust.policy import ApprovalRule, Policy
@@ -197,7 +196,7 @@ def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequen
     if not validity.accepted or validity.text.startswith(UNKNOWN):
         return validity.text
     for notice in compromise_notices(given.claims, officer, chain, entry.envelope):
-        if not is_logged_before(notice, seen, logs_of_notice(notice, chain, given.bound, given.policy)):
+        if not judge_notice(notice, chain, seen, given.bound, given.policy).before:
             return f"its officer reports that the key was compromised from entry {notice.index} of {notice.origin} on"
     return ""
 

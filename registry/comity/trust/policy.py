@@ -91,6 +91,10 @@ ROWS: Final = (
     "policy",
 )
 """Row names, in the order of a verdict."""
+SIGNED_ROWS: Final = frozenset(
+    {"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time", "approvals"}
+)
+"""Rows that pass only with a signature."""
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")
 
 
@@ -154,7 +158,7 @@ class ApprovalRule:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The parsed policy. `digest` is the SHA-256 of its text, for the report; `origins` is read from the pinned
-    charters."""
+    charters. `refuse_lost_keys`: what a publisher signed after its key was lost, as it says itself, is refused."""
 
     pins: tuple[Body, ...] = ()
     publishers: frozenset[Digest] = frozenset()
@@ -163,6 +167,7 @@ class Policy:
     cosigners: CosignerRule = field(default_factory=CosignerRule)
     licences: frozenset[str] = frozenset()
     refuse_from: frozenset[Digest] = frozenset()
+    refuse_lost_keys: bool = True
     freshness: Freshness | None = None
     lineage: LineageRule = field(default_factory=LineageRule)
     model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)

@@ -10,6 +10,7 @@ body = "9f2c…"                   # one of its bodies; default: the newest
 [publishers]
 accept = ["51aa…"]               # accept only these identities; empty or absent: any, shown by name. An id has 64
                                  # hex digits or is spelled; 8 or more digits are enough for one that a pin names
+lost_keys = "refuse"             # refuse what a publisher signed after its key was lost, as it says; "report": show it
 [publishers.rotations]           # keys retired up to this rotation of an identity count only below its cut
 "51aa…" = "77c0…"
 [cosigners]
@@ -87,6 +88,7 @@ from comity.trust.policy import (
     DEFAULT_REQUIRED,
     PUBLISHER,
     ROWS,
+    SIGNED_ROWS,
     ApprovalRule,
     CosignerRule,
     Freshness,
@@ -103,14 +105,11 @@ from comity.trust.statements import DOCUMENTS
 SCHEMA: Final = "comity/policy/v1"
 MAX_POLICY_BYTES: Final = 1024 * 1024
 DEFAULT_MAX_AGE_DAYS: Final = 30
+LOST_KEYS: Final = ("refuse", "report")
 MAX_CORROBORATED: Final = 100
 MAX_OFFICERS: Final = 64
 MAX_APPROVAL_DAYS: Final = 36_500
 _DIGEST_PREFIX: Final = "sha256:"
-_SIGNED_ROWS: Final = frozenset(
-    {"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time", "approvals"}
-)
-"""Rows that pass only with a signature."""
 _HEADER: Final = re.compile(r"\s*\[\[?\s*([A-Za-z0-9_.\"-]+)\s*\]\]?\s*(?:#.*)?\Z")
 T = TypeVar("T")
 
@@ -142,7 +141,7 @@ def parse_policy(
     found = [read_pin(PolicyTable(item, "policy.pin", document.lines), chunks_of) for item in pinned]
     pins = tuple(body for body, _ in found)
     read_id = id_reader(pins)
-    publishers, bindings, rotations = read_publishers(document.table("publishers"), read_id)
+    publishers, bindings, rotations, refuse_lost = read_publishers(document.table("publishers"), read_id)
     cosigners, rows = document.table("cosigners"), document.table("rows")
     freshness = read_freshness(document.table("time"))
     approvals = read_approvals(document.table("approvals"), read_id, freshness)
@@ -154,6 +153,7 @@ def parse_policy(
         rotations=rotations,
         cosigners=read_cosigners(cosigners, pins),
         licences=frozenset(document.list_in("licences", "accept", str.lower)),
+        refuse_lost_keys=refuse_lost,
         refuse_from=frozenset(document.list_in("advisories", "refuse_from", read_id)),
         freshness=freshness,
         lineage=read_lineage(document.table("lineage")),
@@ -211,12 +211,17 @@ def id_reader(pins: Sequence[Body]) -> ReadId:
 
 def read_publishers(
     table: PolicyTable, read_id: ReadId
-) -> tuple[frozenset[Digest], dict[str, Digest], dict[Digest, Digest]]:
-    """The accepted identities (none: any), the publishers of namespaces, and the pinned rotations by identity."""
+) -> tuple[frozenset[Digest], dict[str, Digest], dict[Digest, Digest], bool]:
+    """The accepted identities (none: any), the publishers of namespaces, the pinned rotations by identity, and whether
+    statements are refused that a lost key may have signed."""
     accepted = frozenset(table.parse_each("accept", read_id))
     bindings, rotations = _bindings(table, read_id), _rotations(table, read_id)
+    lost_keys = table.take("lost_keys", str, LOST_KEYS[0])
+    if lost_keys not in LOST_KEYS:
+        known = " or ".join(f'"{each}"' for each in LOST_KEYS)
+        raise table.error("lost_keys", f"'lost_keys' must be {known}", value=lost_keys)
     table.done()
-    return accepted, bindings, rotations
+    return accepted, bindings, rotations, lost_keys == LOST_KEYS[0]
 
 
 def _bindings(table: PolicyTable, read_id: ReadId) -> dict[str, Digest]:
@@ -482,7 +487,7 @@ def check_required(policy: Policy, table: PolicyTable) -> None:
             why = f"did you mean {close[0]!r}?" if close else f"rows are {', '.join(ROWS[:-1])}"
             why = f"{_line_prefix(table, row)}{why}"
             raise Malformed(f"policy requires an unknown row {row!r}", why=why, code="POLICY-SYNTAX")
-    if not (set(policy.require) & _SIGNED_ROWS or ("artifact" in policy.require and policy.upstream.corroborated)):
+    if not (set(policy.require) & SIGNED_ROWS or ("artifact" in policy.require and policy.upstream.corroborated)):
         raise table.error(
             "require",
             "no required row proves a signature, so an unsigned model would be accepted",

@@ -17,7 +17,8 @@
     (14) time          the newest cosignature is fresh enough at the time that the policy names
     (15) crypto health  the links that depend on classical cryptography only
     (16) approvals     enough of the officers whom the policy names approve it for the policy's scope, at its time
-    (17) policy        every required row passes, and no issuer in `refuse_from` advises against it
+    (17) policy        every required row passes, and no issuer in `refuse_from` advises against it; *key policy* is
+                       required too where the publisher reports that the key was lost that signed the publication
 
 Steps (3) to (6) judge each publication separately and use the best one, so that no row combines two publishers, and
 more evidence never makes the verdict worse (I4). A newer statement of the same publisher that passes the same steps is
@@ -35,7 +36,6 @@ from comity.trust.artifact import Manifest
 from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.claims import (
     KnownAuthors,
-    ParsedClaims,
     Publication,
     collect_mirror_evidence,
     member_label,
@@ -63,10 +63,8 @@ from comity.trust.evidence import (
     exit_status,
 )
 from comity.trust.key_validity import (
-    CompromiseNotice,
     JudgedPublication,
     choose,
-    compromise_notices,
     judge_publication,
     prove_entry,
 )
@@ -74,7 +72,7 @@ from comity.trust.lineage import claimed_lineage, lineage_of
 from comity.trust.model_signing.certificates import TrustedTime
 from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
 from comity.trust.officers import ApprovalCircumstances, judge_approval, prove_approvals
-from comity.trust.policy import ROWS, Policy
+from comity.trust.policy import ROWS, SIGNED_ROWS, Policy
 from comity.trust.rows.approvals import approvals_row
 from comity.trust.rows.content import (
     artifact_row,
@@ -128,7 +126,8 @@ def verify(
     rows = tuple(row(found) for row in _ROWS)
     refusals = tuple(advisory for _, advisory in found.advisories if advisory.by.id in policy.refuse_from)
     corroboration = check_facts(found.checks, found.claims, policy.pins)
-    verdict = _conclude(manifest.digest, found.chosen, rows, policy, refusals, corroboration)
+    required = _required(policy, found.chosen)
+    verdict = _conclude(manifest.digest, found.chosen, rows, policy, refusals, corroboration, required=required)
     return replace(verdict, inputs=_inputs(verdict.rows, found.claims.entries))
 
 
@@ -151,7 +150,9 @@ def choose_publication(
     claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
-    judged = [judge_publication(p, evidence.proofs, growths, bound, policy, reader) for p in claims.publications]
+    judged = [
+        judge_publication(p, claims, evidence.proofs, growths, bound, policy, reader) for p in claims.publications
+    ]
     return choose(judged, policy, publisher)
 
 
@@ -174,7 +175,7 @@ def _find(
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
     growths = growth_proofs(evidence.objects.values())
     judged = tuple(
-        judge_publication(each, evidence.proofs, growths, bound, policy, reader) for each in claims.publications
+        judge_publication(each, claims, evidence.proofs, growths, bound, policy, reader) for each in claims.publications
     )
     chosen = choose(judged, policy, publisher)
     publication = chosen.publication if chosen else None
@@ -200,7 +201,6 @@ def _find(
         judged=judged,
         chosen=chosen,
         best=chosen.best(policy) if chosen else None,
-        compromised=_compromised(claims, publication),
         model_sig=_judge_model_sig(evidence, manifest, policy, judged, keyless),
         mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
         lineage=lineage,
@@ -226,12 +226,6 @@ def _find(
             *unproven_approvals,
         ),
     )
-
-
-def _compromised(claims: ParsedClaims, publication: Publication | None) -> tuple[CompromiseNotice, ...]:
-    if publication is None:
-        return ()
-    return compromise_notices(claims, publication.publisher.id, publication.chain, publication.entry.envelope)
 
 
 def _holders(
@@ -315,6 +309,15 @@ _ROWS: Final[tuple[Callable[[Findings], Row], ...]] = (
 _POLICY_STEP: Final = len(ROWS)
 
 
+def _required(policy: Policy, chosen: JudgedPublication | None) -> tuple[str, ...]:
+    """The rows that must pass: those that the policy lists, and *key policy* where the publisher says that the key was
+    lost with which it signed what the listed rows rest on."""
+    asked = policy.refuse_lost_keys and not SIGNED_ROWS.isdisjoint(policy.require)
+    if not asked or "key policy" in policy.require or chosen is None or chosen.accepted is False:
+        return policy.require
+    return policy.require if chosen.before_loss else (*policy.require, "key policy")
+
+
 def _conclude(
     artifact: Digest | None,
     chosen: JudgedPublication | None,
@@ -323,28 +326,33 @@ def _conclude(
     refusals: tuple[Advisory, ...] = (),
     corroboration: tuple[RowFact, ...] = (),
     otherwise: str = "not checked in this version",
+    required: tuple[str, ...] | None = None,
 ) -> Verdict:
-    """Return all rows in order, with (17), and the exit status; `otherwise` is the summary of rows not in `judged`."""
+    """Return all rows in order, with (17), and the exit status; `otherwise` is the summary of rows not in `judged`.
+    `required`: the rows that must pass; default: those that the policy lists."""
+    required = policy.require if required is None else required
     by_name = {row.name: row for row in judged}
     rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, at)) for at, name in enumerate(ROWS[:-1], 1))
-    status = exit_status(rows, policy.require)
+    status = exit_status(rows, required)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET
-    rows = (*rows, _policy_row(rows, policy, refusals).with_facts(corroboration))
+    rows = (*rows, _policy_row(rows, policy, required, refusals).with_facts(corroboration))
     name = str(chosen.publication.published.name) if chosen and chosen.accepted is not False else ""
-    return Verdict(artifact, name, rows, status, policy.digest, policy.require)
+    return Verdict(artifact, name, rows, status, policy.digest, required)
 
 
-def _policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
-    required = [row for row in rows if row.name in ("artifact", *policy.require)]
-    facts = tuple(verified_fact(f"required: {row.name}: {row.state}", policy.digest) for row in required)
-    short_of = [row.name for row in required if row.state != "pass"]
+def _policy_row(
+    rows: tuple[Row, ...], policy: Policy, required: tuple[str, ...], refusals: tuple[Advisory, ...]
+) -> Row:
+    asked = [row for row in rows if row.name in ("artifact", *required)]
+    facts = tuple(verified_fact(f"required: {row.name}: {row.state}", policy.digest) for row in asked)
+    short_of = [row.name for row in asked if row.state != "pass"]
     if refusals:
         text = f"an issuer in refuse_from advises against it: {refusals[0].kind}"
         return Row("policy", "fail", text, _POLICY_STEP, "short", facts)
     if short_of:
         return Row("policy", "fail", f"not met: {', '.join(short_of)}", _POLICY_STEP, "short", facts)
-    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", _POLICY_STEP, facts=facts)
+    return Row("policy", "pass", f"required and passed: {', '.join(required)}", _POLICY_STEP, facts=facts)
 
 
 def _inputs(rows: tuple[Row, ...], entries: tuple[Entry, ...]) -> tuple[Digest, ...]:

@@ -22,11 +22,12 @@ from comity.node.threads import AsyncLedger, Clock
 from comity.trust.audit import AUDITED
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
-from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Evidence, EvidenceReader, Verdict
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Evidence, EvidenceReader, Row, Verdict
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
+from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
@@ -215,18 +216,13 @@ class PolicyJudge:
 
 
 def _refusal(verdict: Verdict, title: str) -> ComityError | None:
-    if verdict.exit_status in (OK, PARTIAL):
-        return None
-    failing = [row for row in verdict.rows if row.name in verdict.required and row.state != "pass"]
-    why = "; ".join(f"{row.name}: {row.summary}" for row in failing) or verdict.row("policy").summary
-    if verdict.exit_status == VERIFICATION_FAILED:
-        return Untrusted(f"{title} does not verify", why=why, code="VERIFICATION-FAILED")
-    if verdict.exit_status == POLICY_NOT_MET:
-        if any(row.name == APPROVALS_ROW for row in failing):
-            hint = "ask the officers of this node: comity approve REF --scope SITE --until DATE"
-            return PolicyNotMet(f"{title} is not approved here", why=why, hint=hint, code="NOT-APPROVED")
-        return PolicyNotMet(f"{title} is authentic, but the policy of this node is not met", why=why)
-    return Unavailable(f"evidence about {title} is missing here", why=why, code="EVIDENCE-MISSING")
+    return refusal(verdict, title, "the policy of this node", _next_step)
+
+
+def _next_step(failing: Sequence[Row], title: str) -> str:
+    if any(row.name == APPROVALS_ROW for row in failing):
+        return "ask the officers of this node: comity approve REF --scope SITE --until DATE"
+    return next((row.hint.replace("REF", title) for row in failing if row.name == "key policy"), "")
 
 
 def _advisories(verdict: Verdict) -> list[tuple[str, str]]:

@@ -36,14 +36,13 @@ from comity.trust.upstream import Changed, Observed
 class Findings:
     """The evidence, the policy, and the results of steps (1) to (6).
 
-    `chosen` is the best publication and `best` its best proof of logging, None if there is none. `compromised` are the
-    compromise notices for keys that signed `chosen`. `bound` are the nodes that a pinned body proves, `unlisted_nodes`
-    the names of nodes whose member no pinned body lists. `checks` are proven `verified` statements, `vouches` proven
-    `vouched` statements, `announced` the evaluations among them whose results are at hand, `approvals` approvals of the
-    officers whom the policy names. `holders` are the members whose nodes hold a copy, by their own logs, each with the
-    digest of the line. `lineage` has what publishers and others say, `claimed` only what publishers do. `model_sig` is
-    None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that did
-    not verify, apart from those in `claims` and `judged`.
+    `chosen` is the best publication and `best` its best proof of logging, None if there is none. `bound` are the nodes
+    that a pinned body proves, `unlisted_nodes` the names of nodes whose member no pinned body lists. `checks` are
+    proven `verified` statements, `vouches` proven `vouched` statements, `announced` the evaluations among them whose
+    results are at hand, `approvals` approvals of the officers whom the policy names. `holders` are the members whose
+    nodes hold a copy, by their own logs, each with the digest of the line. `lineage` has what publishers and others
+    say, `claimed` only what publishers do. `model_sig` is None if there is no `model.sig`; `without_manifest`: it
+    alone lists the files. `remarks` describe material that did not verify, apart from those in `claims` and `judged`.
     """
 
     evidence: Evidence
@@ -54,7 +53,6 @@ class Findings:
     judged: tuple[JudgedPublication, ...]
     chosen: JudgedPublication | None
     best: WitnessedEntry | None
-    compromised: tuple[CompromiseNotice, ...]
     model_sig: ModelSignatureResult | None
     mirroring: MirrorEvidence
     lineage: LineageGraph
@@ -68,6 +66,11 @@ class Findings:
     announced: tuple[JudgedEvaluation, ...]
     unlisted_nodes: tuple[str, ...]
     remarks: tuple[Remark, ...]
+
+    @property
+    def compromised(self) -> tuple[CompromiseNotice, ...]:
+        """The compromise notices for keys that signed `chosen`."""
+        return tuple(each.notice for each in self.chosen.notices) if self.chosen else ()
 
     @property
     def without_manifest(self) -> bool:

@@ -16,13 +16,13 @@ from typing import Final
 
 from comity.trust.bound_nodes import ProvenCosigner
 from comity.trust.claims import RivalPublication, member_label, rivals
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_moment, short
 from comity.trust.evidence import Basis, Row, RowFact
 from comity.trust.key_validity import (
     CompromiseNotice,
+    CosignedTime,
+    JudgedNotice,
     JudgedPublication,
-    is_logged_before,
-    logs_of_notice,
     own_statements,
 )
 from comity.trust.model_signing.judging import ModelSignatureResult
@@ -40,6 +40,8 @@ from comity.trust.statement import Entry
 from comity.trust.statements import INFO, KEY_COMPROMISE, SEVERITIES, Advisory
 
 ITS_PUBLISHER: Final = "its publisher"
+AFTER_LOSS: Final = "signed after the publisher says its key was stolen"
+SIGNED_AGAIN: Final = "take a version that the publisher signed with its new keys, or an older one: comity show REF"
 COMPARE: Final = "compare the id with its publisher"
 """The first step before a publisher is bound by an id that came with the artifact."""
 
@@ -132,13 +134,14 @@ def _signer_facts(result: ModelSignatureResult) -> tuple[RowFact, ...]:
 
 
 def key_policy_row(found: Findings) -> Row:
-    """Row (4). With compromise notices it does not pass unless the statement is proven to be older."""
+    """Row (4). With compromise notices it does not pass unless the statement is proven to be older, or the policy only
+    reports lost keys."""
     chosen = found.chosen
     if chosen is None:
         return Row("key policy", "unknown", "no publisher to judge", 4, "missing")
     publisher = identity_label(chosen.publication.publisher)
     keys = verified_fact(chosen.key_validity.text, chosen.publication.entry.digest)
-    notices = tuple(fact for notice in found.compromised for fact in _notice_facts(found, notice, chosen))
+    notices = tuple(fact for notice in chosen.notices for fact in _notice_facts(notice, chosen))
     notices = (_id_fact(chosen), *notices)
     if chosen.named is False:
         text = f"{publisher} is not the publisher that the policy names"
@@ -148,20 +151,19 @@ def key_policy_row(found: Findings) -> Row:
         if chosen.key_validity.accepted is None:
             return Row("key policy", "unknown", text, 4, "missing", (keys, *notices))
         return Row("key policy", "fail", text, 4, "short", (keys, *notices))
+    text = f"{publisher} is the publisher that the policy names"
+    facts = (*((verified_fact(text, found.policy.digest),) if chosen.accepted else ()), keys, *notices)
+    before = chosen.before_loss if found.policy.refuse_lost_keys else True
+    if before is False:
+        return Row("key policy", "fail", f"{publisher}: {AFTER_LOSS}", 4, "short", facts, SIGNED_AGAIN)
+    if before is None:
+        unproven = f"{publisher} says that its key was stolen; no proof here that this statement is older"
+        return Row("key policy", "unknown", unproven, 4, "missing", facts, "comity pull REF")
     if chosen.accepted is None:
         namespace = chosen.publication.published.name.namespace
         text = f"no publisher is pinned for namespace {namespace!r}; the signer is {publisher}"
         hint = f"{COMPARE}, then: comity trust bind {namespace} {chosen.publication.publisher.id}"
-        return Row("key policy", "unknown", text, 4, "short", (keys, *notices), hint)
-    text = f"{publisher} is the publisher that the policy names"
-    facts = (verified_fact(text, found.policy.digest), keys, *notices)
-    before = [_is_before(found, notice, chosen) for notice in found.compromised]
-    if False in before:
-        text = f"{publisher} reports that its key was compromised before this statement"
-        return Row("key policy", "fail", text, 4, "short", facts)
-    if None in before:
-        text = f"{publisher} reports that its key was compromised; no proof here that this statement is older"
-        return Row("key policy", "unknown", text, 4, "missing", facts, hint="comity pull REF")
+        return Row("key policy", "unknown", text, 4, "short", facts, hint)
     return Row("key policy", "pass", text, 4, facts=facts)
 
 
@@ -170,20 +172,13 @@ def _id_fact(chosen: JudgedPublication) -> RowFact:
     return verified_fact(f"the publisher's id is {chosen.publication.publisher.id}", chosen.publication.entry.digest)
 
 
-def _is_before(found: Findings, notice: CompromiseNotice, chosen: JudgedPublication) -> bool | None:
-    home = logs_of_notice(notice, chosen.publication.chain, found.bound, found.policy)
-    return is_logged_before(notice, chosen.witnessed, home)
-
-
-def _notice_facts(found: Findings, notice: CompromiseNotice, chosen: JudgedPublication) -> tuple[RowFact, RowFact]:
-    line = chosen.publication.entry.digest
-    before = _is_before(found, notice, chosen)
-    if before is None:
-        return _compromise_fact(notice), RowFact(
-            f"no proof of the index of this statement in {notice.origin}", "stale or absent"
-        )
-    where = "below that entry" if before else "at that entry or above it"
-    return _compromise_fact(notice), verified_fact(f"this statement is in {notice.origin} {where}", line)
+def _notice_facts(judged: JudgedNotice, chosen: JudgedPublication) -> tuple[RowFact, RowFact]:
+    line, origin = chosen.publication.entry.digest, judged.notice.origin
+    if judged.before is None:
+        absent = f"no proof of the index of this statement in {origin}"
+        return _compromise_fact(judged.notice), RowFact(absent, "stale or absent")
+    where = "below that entry" if judged.before else "at that entry or above it"
+    return _compromise_fact(judged.notice), verified_fact(f"this statement is in {origin} {where}", line)
 
 
 def _compromise_fact(notice: CompromiseNotice) -> RowFact:
@@ -344,19 +339,26 @@ def _dispute(first: Entry, second: Entry) -> str:
 def time_row(found: Findings) -> Row:
     """Row (14); compromise notices add facts, and do not change its state, which is about freshness."""
     notices = tuple(map(_compromise_fact, found.compromised))
-    policy, needed = found.policy, max(found.policy.cosigners.at_least, 1)
+    policy = found.policy
     if policy.freshness is None:
         return Row("time", "not-checked", "the policy sets no time.as_of", 14, facts=notices)
     newest = found.chosen.newest_cosigned(policy) if found.chosen else None
     if newest is None:
         return Row("time", "unknown", "too few cosignatures with a time", 14, "missing", notices)
-    age = policy.freshness.as_of - newest[0]
-    text = f"{needed} cosigners saw it at most {max(age, 0) // 86_400} days before as_of"
+    age = policy.freshness.as_of - newest.time
     basis: Basis = "claimed" if age <= policy.freshness.max_age else "stale or absent"
-    facts = (RowFact(text, basis, "its cosigners' clocks", newest[1]), *notices)
+    text = _time_text(newest, age)
+    facts = (RowFact(text, basis, "its cosigners' clocks", newest.proof), *notices)
     if age <= policy.freshness.max_age:
         return Row("time", "pass", text, 14, facts=facts)
     return Row("time", "fail", text, 14, "short", facts, hint="comity pull REF")
+
+
+def _time_text(newest: CosignedTime, age: int) -> str:
+    who = f"{newest.cosigners} cosigner{'s' * (newest.cosigners != 1)} saw it"
+    if age >= 0:
+        return f"{who} at most {age // 86_400} days before as_of"
+    return f"{who} after as_of, by their clocks on {format_moment(newest.time, '%Y-%m-%d')}"
 
 
 def crypto_health_row(found: Findings) -> Row:
