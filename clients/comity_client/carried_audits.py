@@ -1,6 +1,7 @@
 """Audits by file: challenges are carried to a node that no network reaches, and its answers back.
 
-    challenges   {"schema":"comity/audit-challenges/v1","challenges":[{artifact, auditor, index, nonce, numbers}, …]}
+    challenges   {"schema":"comity/audit-challenges/v2","challenges":[{artifact, auditor, federation, index, nonce,
+                 numbers, prover}, …]}
     answers      {"schema":"comity/audit-answers/v1","answers":[{line, paths}, …],"refused":[{artifact, why}, …]}
 
 Both are canonical JSON. Neither file is secret, and neither is believed: the other node decides which challenges it
@@ -18,22 +19,22 @@ from comity.trust.audit import MAX_CHALLENGED, AuditChallenge
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, canonical, parse_canonical
 from comity.trust.errors import ComityError
 from comity.trust.statement import MAX_LINE
-from comity.wire.audit import AuditReply, ChallengeRequest
+from comity.wire.audit import AuditOrder, AuditReply, ChallengeRequest
 from comity.wire.client import NodeClient
 from comity_client.own_node import AUDIT_TIMEOUT, ask_own_node
 
 if TYPE_CHECKING:
     from comity.wire.audit import CheckedCopy
 
-CHALLENGES: Final = "comity/audit-challenges/v1"
+CHALLENGES: Final = "comity/audit-challenges/v2"
 ANSWERS: Final = "comity/audit-answers/v1"
 MAX_CHALLENGES: Final = 256
 MAX_FILE: Final = 32 * 1024**2
 MAX_PATH: Final = 64
 """Hashes of one Merkle path."""
 MAX_WHY: Final = 1_000
-_NOT_ANSWERED: Final = frozenset({"AUDITORS-ONLY", "NOT-HELD", "WITHDRAWING"})
-_NOT_RECORDED: Final = frozenset({"NO-CHALLENGE", "AUDIT-FAILED", "NOT-COMPARED"})
+_NOT_ANSWERED: Final = frozenset({"AUDITORS-ONLY", "AUDIT-PARTIES", "NOT-HELD", "WITHDRAWING"})
+_NOT_RECORDED: Final = frozenset({"NO-CHALLENGE", "AUDIT-FAILED", "AUDIT-OLD-FORM", "NOT-COMPARED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +72,23 @@ class CarriedAnswers:
         return canonical({"answers": answers, "refused": refused, "schema": ANSWERS})
 
 
-def encode_challenges(challenges: Sequence[AuditChallenge]) -> bytes:
+def encode_challenges(orders: Sequence[AuditOrder]) -> bytes:
     listed: list[Json] = [
         {
-            "artifact": challenge.artifact,
-            "auditor": challenge.auditor,
-            "index": challenge.pieces,
-            "nonce": challenge.nonce,
-            "numbers": list(challenge.numbers),
+            "artifact": order.challenge.artifact,
+            "auditor": order.challenge.auditor,
+            "federation": order.federation,
+            "index": order.challenge.pieces,
+            "nonce": order.challenge.nonce,
+            "numbers": list(order.challenge.numbers),
+            "prover": order.challenge.prover,
         }
-        for challenge in challenges
+        for order in orders
     ]
     return canonical({"challenges": listed, "schema": CHALLENGES})
 
 
-def parse_challenges(data: bytes) -> tuple[AuditChallenge, ...]:
+def parse_challenges(data: bytes) -> tuple[AuditOrder, ...]:
     """Inverse of `encode_challenges`. Raises Malformed."""
     fields = Fields(parse_canonical(data, limit=MAX_FILE, what="audit challenges"), "audit challenges")
     fields.constant("schema", CHALLENGES)
@@ -94,24 +97,24 @@ def parse_challenges(data: bytes) -> tuple[AuditChallenge, ...]:
     return found
 
 
-def ask_challenges(socket: Path, request: ChallengeRequest) -> list[AuditChallenge]:
+def ask_challenges(socket: Path, request: ChallengeRequest) -> list[AuditOrder]:
     """Have the node of this machine draw challenges. Raises NotFound (NO-SUCH-NODE, NOT-HELD)."""
     return ask_own_node(socket, lambda node: node.audits.challenges(request), timeout=AUDIT_TIMEOUT)
 
 
-def answer_challenges(socket: Path, challenges: Sequence[AuditChallenge]) -> CarriedAnswers:
+def answer_challenges(socket: Path, orders: Sequence[AuditOrder]) -> CarriedAnswers:
     """Have the node of this machine answer each challenge, one after the other."""
 
     async def answer(node: NodeClient) -> CarriedAnswers:
         answers: list[AuditReply] = []
         refused: list[RefusedChallenge] = []
-        for challenge in challenges:
+        for order in orders:
             try:
-                answers.append(await node.audits.answer_carried(challenge))
+                answers.append(await node.audits.answer_carried(order))
             except ComityError as error:
                 if error.code not in _NOT_ANSWERED:
                     raise
-                refused.append(RefusedChallenge(challenge.artifact, f"{error.what}: {error.why}"[:MAX_WHY]))
+                refused.append(RefusedChallenge(order.challenge.artifact, f"{error.what}: {error.why}"[:MAX_WHY]))
         return CarriedAnswers(tuple(answers), tuple(refused))
 
     return ask_own_node(socket, answer, timeout=AUDIT_TIMEOUT)
@@ -136,17 +139,23 @@ def check_answers(socket: Path, answers: CarriedAnswers) -> tuple[list[CheckedCo
     return ask_own_node(socket, check, timeout=AUDIT_TIMEOUT)
 
 
-def _challenge(item: Json) -> AuditChallenge:
+def _challenge(item: Json) -> AuditOrder:
     fields = Fields(item, "audit challenge")
     numbers = tuple(
         Fields({"number": number}, "audit challenge").integer("number")
         for number in fields.items("numbers", least=1, most=MAX_CHALLENGED)
     )
     challenge = AuditChallenge(
-        fields.digest("auditor"), fields.digest("artifact"), fields.digest("index"), fields.digest("nonce"), numbers
+        fields.digest("auditor"),
+        fields.digest("prover"),
+        fields.digest("artifact"),
+        fields.digest("index"),
+        fields.digest("nonce"),
+        numbers,
     )
+    order = AuditOrder(fields.digest("federation"), challenge)
     fields.done()
-    return challenge
+    return order
 
 
 def _answer(item: Json) -> AuditReply:

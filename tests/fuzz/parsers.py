@@ -126,7 +126,7 @@ from comity.trust.upstream import (
 )
 from comity.trust.verify import verify
 from comity.wire.addresses import GatewayUrl, RangeUrl
-from comity.wire.audit import AuditReply
+from comity.wire.audit import AuditOrder, AuditReply
 from comity_client.bundles.contents import (
     BundleIndex,
     CarriedFile,
@@ -224,7 +224,7 @@ _NODE: Final = nodes(1)[0]
 _PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
 _PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
 _ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
-_CARRIED_CHALLENGES = encode_challenges([audits.CHALLENGE])
+_CARRIED_CHALLENGES = encode_challenges([AuditOrder(audits.FEDERATION, audits.CHALLENGE)])
 _CARRIED_ANSWERS = CarriedAnswers(
     (AuditReply(audits.ANSWER, ((b"x" * 32,),)),), (RefusedChallenge(audits.CHALLENGE.artifact, "none here"),)
 ).encode()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.trust.audit import DAY, AuditFailure, AuditSummary, is_evidence, parse_audited
+from comity.trust.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
 from comity.trust.copies import (
     CLAIMED,
     FAILED,
@@ -190,7 +191,9 @@ async def test_strangers_and_greedy_members_are_refused(tmp_path: Path) -> None:
         await send(client, what)
         await all_hold(founded, what.artifact)
         index = what.ingested.index.digest
-        order = AuditOrder(what.artifact, index, sha256(b"nonce"), (0, 1, 2))
+        parties = first.record.node.id, second.record.node.id
+        challenge = AuditChallenge(*parties, what.artifact, index, sha256(b"nonce"), (0, 1, 2))
+        order = AuditOrder(founded.federation.id, challenge)
         async with second.client() as stranger:
             with pytest.raises(Refused) as refused:
                 await stranger.audits.audit(order)
@@ -199,8 +202,13 @@ async def test_strangers_and_greedy_members_are_refused(tmp_path: Path) -> None:
                 _ = [result async for result in stranger.audits.check(what.artifact)]
         async with as_node(first, second) as greedy:
             with pytest.raises(NotFound) as unknown:
-                await greedy.audits.audit(AuditOrder(sha256(b"other"), index, sha256(b"nonce"), (0,)))
+                await greedy.audits.audit(replace(order, challenge=replace(challenge, artifact=sha256(b"other"))))
             assert unknown.value.code == "NOT-HELD"
+            relayed = replace(order, challenge=replace(challenge, auditor=third.record.node.id))
+            for wrong in (relayed, replace(order, federation=sha256(b"another federation"))):
+                with pytest.raises(Refused) as not_answered:
+                    await greedy.audits.audit(wrong)
+                assert not_answered.value.code == "AUDIT-PARTIES"
             await greedy.audits.audit(order)
             with pytest.raises(OutOfSpace) as budget:
                 for _ in range(3):

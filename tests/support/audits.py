@@ -36,6 +36,7 @@ from comity.trust.statement import SideObject
 from support.case import nodes
 
 PROVER, OTHER, AUDITOR, THIRD = nodes(4)
+FEDERATION = sha256(b"the federation")
 PIECES = sha256(b"the piece index")
 
 
@@ -80,13 +81,13 @@ def artifact(*files: tuple[bytes, tuple[int, ...]]) -> tuple[PieceNumbers, Copy]
 
 _NUMBERS, _COPY = artifact((b"bytes", (2, 3)))
 _CHANCE = random.Random(1)
-CHALLENGE = draw_challenge(AUDITOR.record.node.id, _NUMBERS, PIECES, 2, _CHANCE)
+CHALLENGE = draw_challenge(AUDITOR.record.node.id, PROVER.record.node.id, _NUMBERS, PIECES, 2, _CHANCE)
 _NONCE = draw_nonce(_CHANCE)
-_READ = read_pieces(CHALLENGE, _NONCE, _NUMBERS, _COPY)
-ANSWER = sign_answer(PROVER.record, CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
+_READ = read_pieces(FEDERATION, CHALLENGE, _NONCE, _NUMBERS, _COPY)
+ANSWER = sign_answer(PROVER.record, FEDERATION, CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
 FAILURE = sign_failure(
     AUDITOR.record,
-    AuditFailure(AUDITOR.record.node, PROVER.record.node.id, CHALLENGE, 1, "digest", ANSWER, 1),
+    AuditFailure(AUDITOR.record.node, CHALLENGE, 1, "digest", ANSWER, 1),
     AUDITOR.online,
 ).line
 SUMMARY = sign_summary(

@@ -78,6 +78,7 @@ class WithdrawingNode:
         self.membership = cast(
             Membership,
             SimpleNamespace(
+                federation_id=sha256(b"the federation"),
                 seat=SimpleNamespace(log=self.log, record=own.record, inception=own.seat.inception),
                 body=SimpleNamespace(policy=CharterPolicy(3, 2, 2, 0), members=list(members.values())),
                 peers=list(self.peers.values()),

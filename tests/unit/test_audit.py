@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -27,6 +27,7 @@ from comity.trust.audit import (
     AuditFailure,
     AuditRow,
     AuditSummary,
+    OlderAnswer,
     PieceNumbers,
     ReadPiece,
     answers_root,
@@ -46,8 +47,9 @@ from comity.trust.audit import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.statement import Entry
-from support.audits import AUDITOR, OTHER, PIECES, PROVER, THIRD, Copy, artifact
+from comity.trust.statement import Entry, sign_statement
+from support.audits import AUDITOR, FEDERATION, OTHER, PIECES, PROVER, THIRD, Copy, artifact
+from support.world import Node
 
 CHANCE = random.Random(14)
 
@@ -58,13 +60,13 @@ def big(count: int = 200) -> tuple[PieceNumbers, Copy]:
 
 
 def challenge_of(numbers: PieceNumbers, count: int = 10, auditor: Digest | None = None) -> AuditChallenge:
-    return draw_challenge(auditor or AUDITOR.record.node.id, numbers, PIECES, count, CHANCE)
+    return draw_challenge(auditor or AUDITOR.record.node.id, PROVER.record.node.id, numbers, PIECES, count, CHANCE)
 
 
 def answered(challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy) -> tuple[bytes, list[tuple[bytes, ...]]]:
     nonce = draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
-    entry = sign_answer(PROVER.record, challenge, nonce, 1000, read, PROVER.online)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
+    entry = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1000, read, PROVER.online)
     return entry.line, [piece.path for piece in read]
 
 
@@ -72,10 +74,10 @@ def check(
     challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy, line: bytes, paths: Sequence[Sequence[bytes]]
 ) -> None:
     def expected(number: int, nonce: Digest) -> Digest:
-        (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, copy)
+        (read,) = read_pieces(FEDERATION, replace(challenge, numbers=(number,)), nonce, numbers, copy)
         return read.digest
 
-    check_answer(challenge, numbers, PROVER.record, line, paths, expected)
+    check_answer(FEDERATION, challenge, numbers, PROVER.record, line, paths, expected)
 
 
 def test_a_copy_passes() -> None:
@@ -143,11 +145,13 @@ def test_a_copy_with_lost_pieces_fails_exactly_when_one_of_them_is_drawn() -> No
         read = [
             replace(
                 piece,
-                digest=possession_hash(challenge, nonce, piece.number, damaged_copy.bytes_of(numbers, piece.number)),
+                digest=possession_hash(
+                    FEDERATION, challenge, nonce, piece.number, damaged_copy.bytes_of(numbers, piece.number)
+                ),
             )
-            for piece in read_pieces(challenge, nonce, numbers, copy)
+            for piece in read_pieces(FEDERATION, challenge, nonce, numbers, copy)
         ]
-        line = sign_answer(PROVER.record, challenge, nonce, 1, read, PROVER.online).line
+        line = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, read, PROVER.online).line
         return line, [piece.path for piece in read]
 
     outcomes = set()
@@ -161,7 +165,7 @@ def test_a_copy_with_lost_pieces_fails_exactly_when_one_of_them_is_drawn() -> No
             failed = True
         with pytest.raises(Untrusted, match="damaged") if failed else contextlib.nullcontext():
             read_pieces(
-                challenge, draw_nonce(CHANCE), numbers, damaged_copy
+                FEDERATION, challenge, draw_nonce(CHANCE), numbers, damaged_copy
             )  # an honest node signs no incorrect answer
         assert failed == bool(lost.intersection(challenge.numbers))
         outcomes.add(failed)
@@ -188,21 +192,100 @@ def test_an_answer_that_another_node_signed_is_refused() -> None:
     numbers, copy = big()
     challenge = challenge_of(numbers)
     nonce = draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
-    stolen = sign_answer(OTHER.record, challenge, nonce, 1, read, OTHER.online)
-    forged = sign_answer(PROVER.record, challenge, nonce, 1, read, OTHER.online)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
+    stolen = sign_answer(OTHER.record, FEDERATION, challenge, nonce, 1, read, OTHER.online)
+    forged = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, read, OTHER.online)
     for entry in (stolen, forged):
         with pytest.raises(AuditFailed) as failed:
             check(challenge, numbers, copy, entry.line, [piece.path for piece in read])
         assert failed.value.reason == "signature"
 
 
+def relayed(challenge: AuditChallenge, holder: Node, numbers: PieceNumbers, copy: Copy) -> list[ReadPiece]:
+    """What an honest holder answers to a challenge that another node passes on as one of its own."""
+    own = replace(challenge, auditor=challenge.prover, prover=holder.record.node.id)
+    return read_pieces(FEDERATION, own, draw_nonce(CHANCE), numbers, copy)
+
+
+def test_what_another_holder_answers_is_of_no_use_to_a_node_without_a_copy() -> None:
+    """Also if the holder, or the one who passes the challenge on, chooses the nonce of the other."""
+    numbers, copy = big()
+    challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
+    of_the_holder = replace(challenge, auditor=challenge.prover, prover=OTHER.record.node.id)
+    swapped = replace(challenge, auditor=challenge.prover, prover=challenge.auditor)
+    of_another = replace(challenge, prover=OTHER.record.node.id)
+    for asked in (of_the_holder, swapped, of_another):
+        read = read_pieces(FEDERATION, asked, nonce, numbers, copy)
+        entry = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, read, PROVER.online)
+        with pytest.raises(AuditFailed) as failed:
+            check(challenge, numbers, copy, entry.line, [piece.path for piece in read])
+        assert failed.value.reason == "digest"
+    read = read_pieces(sha256(b"another federation"), challenge, nonce, numbers, copy)
+    entry = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, read, PROVER.online)
+    with pytest.raises(AuditFailed, match="hash of piece"):
+        check(challenge, numbers, copy, entry.line, [piece.path for piece in read])
+
+
+def test_a_node_without_a_copy_passes_only_with_the_bytes_of_the_challenged_pieces() -> None:
+    """It gets all else from others: records, paths, hashes of other holders. Each byte of the pieces is counted that
+    another holder had to send it."""
+    numbers, copy = big()
+    challenge, nonce, sent = challenge_of(numbers, MAX_CHALLENGED), draw_nonce(CHANCE), 0
+
+    class Remote(Copy):
+        """The copy of another holder, which sends what is asked of it."""
+
+        def read(self, blob: Digest, offset: int, length: int) -> Iterable[bytes]:
+            nonlocal sent
+            for part in copy.read(blob, offset, length):
+                sent += len(part)
+                yield part
+
+    told = relayed(challenge, OTHER, numbers, copy)
+    without = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, told, PROVER.online).line
+    with pytest.raises(AuditFailed, match="hash of piece"):
+        check(challenge, numbers, copy, without, [piece.path for piece in told])
+    fetched = read_pieces(FEDERATION, challenge, nonce, numbers, Remote(copy.files, copy.cut))
+    passing = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, fetched, PROVER.online).line
+    check(challenge, numbers, copy, passing, [piece.path for piece in fetched])
+    assert sent == sum(piece.record.length for piece in fetched) > 0
+
+
+def older(challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    """What a node of an older version answers: its hashes bind no node, and it names no federation."""
+    nonce = draw_nonce(CHANCE)
+    read = [
+        replace(piece, digest=older_hash(challenge, nonce, piece.number, copy.bytes_of(numbers, piece.number)))
+        for piece in read_pieces(FEDERATION, challenge, nonce, numbers, copy)
+    ]
+    said = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, read, PROVER.online).statement
+    body = {name: value for name, value in said.body.items() if name != "federation"}
+    return sign_statement(replace(said, body=body), PROVER.online).line, [piece.path for piece in read]
+
+
+def older_hash(challenge: AuditChallenge, nonce: Digest, number: int, data: Iterable[bytes]) -> Digest:
+    named = b"".join(map(bytes.fromhex, (challenge.nonce, nonce, challenge.artifact)))
+    return sha256(b"comity/audit/v1\n" + named + number.to_bytes(8, "big") + b"".join(data))
+
+
+def test_an_answer_of_an_older_version_counts_neither_for_nor_against_its_node() -> None:
+    numbers, copy = big()
+    challenge = challenge_of(numbers)
+    line, paths = older(challenge, numbers, copy)
+    with pytest.raises(OlderAnswer) as refused:
+        check(challenge, numbers, copy, line, paths)
+    assert (refused.value.code, refused.value.hint) == ("AUDIT-OLD-FORM", "have its operator update")
+    accused = AuditFailure(AUDITOR.record.node, challenge, 5, "digest", line, challenge.numbers[0])
+    assert not is_evidence(accused, PROVER.record)
+    assert check_failure(accused, PROVER.record, numbers, copy) is None
+
+
 def test_hashes_for_another_nonce_of_the_prover_do_not_pass() -> None:
     """The hashes of an earlier challenge cannot be used under a nonce of the prover's choice."""
     numbers, copy = big()
     challenge = challenge_of(numbers)
-    read = read_pieces(challenge, draw_nonce(CHANCE), numbers, copy)
-    entry = sign_answer(PROVER.record, challenge, draw_nonce(CHANCE), 1, read, PROVER.online)
+    read = read_pieces(FEDERATION, challenge, draw_nonce(CHANCE), numbers, copy)
+    entry = sign_answer(PROVER.record, FEDERATION, challenge, draw_nonce(CHANCE), 1, read, PROVER.online)
     with pytest.raises(AuditFailed, match="hash of piece"):
         check(challenge, numbers, copy, entry.line, [piece.path for piece in read])
 
@@ -211,10 +294,10 @@ def test_a_record_that_is_not_in_the_index_is_refused() -> None:
     numbers, copy = big()
     challenge = challenge_of(numbers)
     nonce = draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
     made_up = PieceRecord(8, b"\1" * 32)
     wrong = [replace(read[0], record=made_up), *read[1:]]
-    entry = sign_answer(PROVER.record, challenge, nonce, 1, wrong, PROVER.online)
+    entry = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, wrong, PROVER.online)
     with pytest.raises(AuditFailed) as failed:
         check(challenge, numbers, copy, entry.line, [piece.path for piece in read])
     assert (failed.value.reason, failed.value.piece) == ("record", challenge.numbers[0])
@@ -223,48 +306,51 @@ def test_a_record_that_is_not_in_the_index_is_refused() -> None:
 def test_the_hash_depends_on_every_part_of_the_challenge() -> None:
     numbers, _ = big()
     challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
-    base = possession_hash(challenge, nonce, 3, [b"bytes"])
-    assert base == possession_hash(challenge, nonce, 3, [b"by", b"tes"])
+    base = possession_hash(FEDERATION, challenge, nonce, 3, [b"bytes"])
+    assert base == possession_hash(FEDERATION, challenge, nonce, 3, [b"by", b"tes"])
     assert base not in {
-        possession_hash(replace(challenge, nonce=nonce), nonce, 3, [b"bytes"]),
-        possession_hash(challenge, challenge.nonce, 3, [b"bytes"]),
-        possession_hash(replace(challenge, artifact=nonce), nonce, 3, [b"bytes"]),
-        possession_hash(challenge, nonce, 4, [b"bytes"]),
-        possession_hash(challenge, nonce, 3, [b"bytez"]),
+        possession_hash(sha256(b"another"), challenge, nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, replace(challenge, auditor=nonce), nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, replace(challenge, prover=nonce), nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, replace(challenge, nonce=nonce), nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, challenge, challenge.nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, replace(challenge, artifact=nonce), nonce, 3, [b"bytes"]),
+        possession_hash(FEDERATION, challenge, nonce, 4, [b"bytes"]),
+        possession_hash(FEDERATION, challenge, nonce, 3, [b"bytez"]),
     }
 
 
 @pytest.mark.parametrize("numbers", [(), (2, 1), (1, 1), tuple(range(MAX_CHALLENGED + 1)), (-1,)])
 def test_a_challenge_is_bounded_and_ascending(numbers: tuple[int, ...]) -> None:
     with pytest.raises(Malformed):
-        AuditChallenge(AUDITOR.record.node.id, sha256(b"a"), PIECES, sha256(b"n"), numbers)
+        AuditChallenge(AUDITOR.record.node.id, PROVER.record.node.id, sha256(b"a"), PIECES, sha256(b"n"), numbers)
 
 
 def test_the_largest_failure_fits_into_a_line() -> None:
     numbers, copy = big()
     challenge = challenge_of(numbers, MAX_CHALLENGED)
     line, _ = answered(challenge, numbers, copy)
-    failure = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, challenge, 5, "digest", line, 7)
+    failure = AuditFailure(AUDITOR.record.node, challenge, 5, "digest", line, 7)
     assert parse_audited(sign_failure(AUDITOR.record, failure, AUDITOR.online).statement) == failure
 
 
 def wrong_answer() -> tuple[AuditChallenge, PieceNumbers, Copy, Entry, int]:
     numbers, copy = big()
     challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
     wrong: list[ReadPiece] = [replace(read[0], digest=sha256(b"invented")), *read[1:]]
     return (
         challenge,
         numbers,
         copy,
-        sign_answer(PROVER.record, challenge, nonce, 1, wrong, PROVER.online),
+        sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, wrong, PROVER.online),
         wrong[0].number,
     )
 
 
 def test_a_wrong_answer_proves_a_fault_to_every_reader_that_has_the_piece() -> None:
     challenge, numbers, copy, entry, piece = wrong_answer()
-    failure = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, challenge, 5, "digest", entry.line, piece)
+    failure = AuditFailure(AUDITOR.record.node, challenge, 5, "digest", entry.line, piece)
     assert is_evidence(failure, PROVER.record)
     assert check_failure(failure, PROVER.record, numbers, copy) == "digest"
 
@@ -276,16 +362,14 @@ def test_a_lying_auditor_has_no_evidence_against_an_honest_node() -> None:
     numbers, copy = big()
     challenge = challenge_of(numbers)
     line, _ = answered(challenge, numbers, copy)
-    honest = AuditFailure(
-        AUDITOR.record.node, PROVER.record.node.id, challenge, 5, "digest", line, challenge.numbers[0]
-    )
+    honest = AuditFailure(AUDITOR.record.node, challenge, 5, "digest", line, challenge.numbers[0])
     assert check_failure(honest, PROVER.record, numbers, copy) is None
     for claimed in (
         replace(honest, answer=None),
         replace(honest, piece=None),
         replace(honest, piece=numbers.count),
         replace(honest, answer=b"{}"),
-        replace(honest, prover=OTHER.record.node.id),
+        replace(honest, challenge=replace(challenge, prover=OTHER.record.node.id)),
         replace(honest, challenge=challenge_of(numbers)),  # an answer to another challenge proves no fault
         replace(honest, challenge=replace(challenge, auditor=THIRD.record.node.id)),
     ):
@@ -298,10 +382,10 @@ def test_a_lying_auditor_has_no_evidence_against_an_honest_node() -> None:
 def test_an_invented_record_proves_a_fault_of_the_prover() -> None:
     numbers, copy = big()
     challenge, nonce = challenge_of(numbers), draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
     wrong = [replace(read[0], record=PieceRecord(8, b"\1" * 32)), *read[1:]]
-    line = sign_answer(PROVER.record, challenge, nonce, 1, wrong, PROVER.online).line
-    failure = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, challenge, 5, "record", line, read[0].number)
+    line = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, wrong, PROVER.online).line
+    failure = AuditFailure(AUDITOR.record.node, challenge, 5, "record", line, read[0].number)
     assert check_failure(failure, PROVER.record, numbers, copy) == "record"
 
 
@@ -354,8 +438,8 @@ def test_a_copy_is_listed_once_in_a_summary() -> None:
 def test_an_answer_reads_back() -> None:
     numbers, copy = big()
     challenge, nonce = replace(challenge_of(numbers), lease=60), draw_nonce(CHANCE)
-    read = read_pieces(challenge, nonce, numbers, copy)
-    answer = parse_answer(sign_answer(PROVER.record, challenge, nonce, 77, read, PROVER.online).statement)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
+    answer = parse_answer(sign_answer(PROVER.record, FEDERATION, challenge, nonce, 77, read, PROVER.online).statement)
     assert (answer.challenge, answer.nonce, answer.time, answer.by) == (challenge, nonce, 77, PROVER.record.node)
     assert answer.pieces == {piece.number: (piece.record, piece.digest) for piece in read}
 

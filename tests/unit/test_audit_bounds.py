@@ -48,11 +48,23 @@ from comity.trust.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import MAX_LINE, MAX_SUBJECTS, Author, Statement, Subject, parse_entry
 from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
-from support.audits import ANSWER, AUDITOR, CHALLENGE, FAILURE, OTHER, PIECES, PROVER, SUMMARY, Copy, artifact
+from support.audits import (
+    ANSWER,
+    AUDITOR,
+    CHALLENGE,
+    FAILURE,
+    FEDERATION,
+    OTHER,
+    PIECES,
+    PROVER,
+    SUMMARY,
+    Copy,
+    artifact,
+)
 
 NUMBERS, COPY = artifact((b"bytes", (2, 3)), (b"the end", (3, 4)))
 NONCE = sha256(b"the prover's nonce")
@@ -83,7 +95,9 @@ def index_of(*counts: int, layout: str = FIXED_LAYOUT) -> PieceIndex:
 
 
 def challenge_of(*numbers: int, lease: int = 0) -> AuditChallenge:
-    return AuditChallenge(AUDITOR.record.node.id, NUMBERS.artifact, PIECES, sha256(b"n"), numbers, lease)
+    return AuditChallenge(
+        AUDITOR.record.node.id, PROVER.record.node.id, NUMBERS.artifact, PIECES, sha256(b"n"), numbers, lease
+    )
 
 
 def test_the_piece_index_must_list_the_files_of_the_manifest_and_no_others() -> None:
@@ -136,12 +150,13 @@ def test_a_challenge_asks_for_one_to_thirty_pieces_and_for_ten_minutes_at_most()
 
 
 def test_a_drawn_challenge_is_ascending_and_asks_for_no_more_than_there_is() -> None:
-    auditor = AUDITOR.record.node.id
-    drawn = draw_challenge(auditor, NUMBERS, PIECES, 3, Loaded(), lease=7)
-    assert (drawn.numbers, drawn.lease, drawn.auditor, drawn.pieces) == ((1, 2, 3), 7, auditor, PIECES)
-    assert draw_challenge(auditor, NUMBERS, PIECES, 99, Loaded()).numbers == (0, 1, 2, 3)
+    auditor, prover = AUDITOR.record.node.id, PROVER.record.node.id
+    drawn = draw_challenge(auditor, prover, NUMBERS, PIECES, 3, Loaded(), lease=7)
+    assert (drawn.numbers, drawn.lease, drawn.pieces) == ((1, 2, 3), 7, PIECES)
+    assert (drawn.auditor, drawn.prover) == (auditor, prover)
+    assert draw_challenge(auditor, prover, NUMBERS, PIECES, 99, Loaded()).numbers == (0, 1, 2, 3)
     many = PieceNumbers(manifest_of(8), index_of(99))
-    assert len(draw_challenge(auditor, many, PIECES, 99, Loaded()).numbers) == MAX_CHALLENGED
+    assert len(draw_challenge(auditor, prover, many, PIECES, 99, Loaded()).numbers) == MAX_CHALLENGED
 
 
 def test_a_nonce_has_256_bits_and_keeps_those_that_are_0() -> None:
@@ -151,18 +166,20 @@ def test_a_nonce_has_256_bits_and_keeps_those_that_are_0() -> None:
 
 def test_the_hash_of_a_piece_is_the_one_of_the_protocol() -> None:
     challenge = challenge_of(3)
-    parts = [bytes.fromhex(digest) for digest in (challenge.nonce, NONCE, challenge.artifact)]
-    expected = hashlib.sha256(b"comity/audit/v1\n" + b"".join(parts) + struct.pack(">Q", 3) + b"bytes")
-    assert possession_hash(challenge, NONCE, 3, [b"by", b"tes"]) == expected.hexdigest()
+    named = (FEDERATION, AUDITOR.record.node.id, PROVER.record.node.id, challenge.nonce, NONCE, challenge.artifact)
+    before = b"comity/audit/v2\n" + b"".join(map(bytes.fromhex, named)) + struct.pack(">Q", 3)
+    assert len(before) == 216
+    expected = hashlib.sha256(before + b"bytes")
+    assert possession_hash(FEDERATION, challenge, NONCE, 3, [b"by", b"tes"]) == expected.hexdigest()
 
 
 def test_each_piece_is_read_where_it_begins_with_its_path_to_the_root() -> None:
     challenge = challenge_of(0, 1, 2, 3)
-    read = read_pieces(challenge, NONCE, NUMBERS, COPY)
+    read = read_pieces(FEDERATION, challenge, NONCE, NUMBERS, COPY)
     assert [piece.number for piece in read] == [0, 1, 2, 3]
     for piece, data in zip(read, (b"by", b"tes", b"the", b" end"), strict=True):
         found = NUMBERS.find(piece.number)
-        assert piece.digest == possession_hash(challenge, NONCE, piece.number, [data])
+        assert piece.digest == possession_hash(FEDERATION, challenge, NONCE, piece.number, [data])
         root = bytes.fromhex(found.layout.root)
         verify_inclusion(leaf_hash(piece.record.encode()), found.index, found.layout.count, piece.path, root)
 
@@ -170,7 +187,7 @@ def test_each_piece_is_read_where_it_begins_with_its_path_to_the_root() -> None:
 def test_a_damaged_own_copy_is_detected_before_anything_is_signed() -> None:
     fewer = replace(COPY, cut={digest: cut[:1] for digest, cut in COPY.cut.items()})
     with pytest.raises(Malformed, match="not those of the piece index"):
-        read_pieces(challenge_of(0), NONCE, NUMBERS, fewer)
+        read_pieces(FEDERATION, challenge_of(0), NONCE, NUMBERS, fewer)
     blob = sha256(b"the end")
 
     class Damaged(Copy):
@@ -178,9 +195,9 @@ def test_a_damaged_own_copy_is_detected_before_anything_is_signed() -> None:
             return COPY.records(file, layout)
 
     damaged = Damaged({**COPY.files, blob: b"the EnD"}, COPY.cut)
-    assert len(read_pieces(challenge_of(0, 1, 2), NONCE, NUMBERS, damaged)) == 3
+    assert len(read_pieces(FEDERATION, challenge_of(0, 1, 2), NONCE, NUMBERS, damaged)) == 3
     with pytest.raises(DamagedPiece, match="damaged") as found:
-        read_pieces(challenge_of(0, 3), NONCE, NUMBERS, damaged)
+        read_pieces(FEDERATION, challenge_of(0, 3), NONCE, NUMBERS, damaged)
     assert (found.value.blob, found.value.why) == (blob, "piece 1 of file-1 differs from its record")
 
 
@@ -236,18 +253,18 @@ def test_an_answer_may_promise_the_longest_lease_and_have_the_most_pieces() -> N
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_an_answer_has_one_path_for_each_piece(count: int) -> None:
     challenge = challenge_of(0, 1)
-    read = read_pieces(challenge, NONCE, NUMBERS, COPY)
-    line = sign_answer(PROVER.record, challenge, NONCE, 1, read, PROVER.online).line
+    read = read_pieces(FEDERATION, challenge, NONCE, NUMBERS, COPY)
+    line = sign_answer(PROVER.record, FEDERATION, challenge, NONCE, 1, read, PROVER.online).line
     paths = [piece.path for piece in (*read, *read)][:count]
     with pytest.raises(AuditFailed, match="audit failed") as refused:
-        check_answer(challenge, NUMBERS, PROVER.record, line, paths, lambda number, _: read[number].digest)
+        check_answer(FEDERATION, challenge, NUMBERS, PROVER.record, line, paths, lambda number, _: read[number].digest)
     assert (refused.value.reason, refused.value.code) == ("malformed", "AUDIT-FAILED")
     assert refused.value.why == f"{count} Merkle paths instead of 2"
 
 
 def test_an_answer_that_cannot_be_read_fails_the_audit_as_such() -> None:
     with pytest.raises(AuditFailed) as refused:
-        check_answer(CHALLENGE, NUMBERS, PROVER.record, b"{}", (), lambda *_: NONCE)
+        check_answer(FEDERATION, CHALLENGE, NUMBERS, PROVER.record, b"{}", (), lambda *_: NONCE)
     assert refused.value.reason == "malformed"
 
 
@@ -287,14 +304,14 @@ def test_an_invalid_audited_statement_is_refused(changed: Statement) -> None:
 
 
 def test_a_failure_for_no_reason_that_is_known_is_not_signed() -> None:
-    said = AuditFailure(AUDITOR.record.node, PROVER.record.node.id, CHALLENGE, 5, "bored")
+    said = AuditFailure(AUDITOR.record.node, CHALLENGE, 5, "bored")
     with pytest.raises(Malformed):
         sign_failure(AUDITOR.record, said, AUDITOR.online)
 
 
 def test_an_answer_about_no_piece_is_not_signed() -> None:
     with pytest.raises(Malformed):
-        sign_answer(PROVER.record, challenge_of(0), NONCE, 1, [], PROVER.online)
+        sign_answer(PROVER.record, FEDERATION, challenge_of(0), NONCE, 1, [], PROVER.online)
 
 
 def test_the_records_of_a_file_are_read_once_for_all_its_pieces() -> None:
@@ -305,23 +322,23 @@ def test_the_records_of_a_file_are_read_once_for_all_its_pieces() -> None:
             asked.append(file.path)
             return COPY.records(file, layout)
 
-    read_pieces(challenge_of(0, 1, 2, 3), NONCE, NUMBERS, Counted(COPY.files, COPY.cut))
+    read_pieces(FEDERATION, challenge_of(0, 1, 2, 3), NONCE, NUMBERS, Counted(COPY.files, COPY.cut))
     assert asked == ["file-0", "file-1"]
 
 
 def test_an_answer_in_the_name_of_another_node_is_refused() -> None:
     challenge = challenge_of(0)
-    read = read_pieces(challenge, NONCE, NUMBERS, COPY)
-    line = sign_answer(OTHER.record, challenge, NONCE, 1, read, PROVER.online).line
+    read = read_pieces(FEDERATION, challenge, NONCE, NUMBERS, COPY)
+    line = sign_answer(OTHER.record, FEDERATION, challenge, NONCE, 1, read, PROVER.online).line
     with pytest.raises(AuditFailed) as refused:
-        check_answer(challenge, NUMBERS, PROVER.record, line, [read[0].path], lambda *_: read[0].digest)
+        check_answer(FEDERATION, challenge, NUMBERS, PROVER.record, line, [read[0].path], lambda *_: read[0].digest)
     assert refused.value.reason == "signature"
 
 
 def test_a_failure_may_rest_on_the_auditors_claim_only() -> None:
     node = AUDITOR.record.node
     assert isinstance(one := parse_audited(failed(numbers=[1])), AuditFailure) and one.challenge.numbers == (1,)
-    said = AuditFailure(node, PROVER.record.node.id, CHALLENGE, 5, "not-held")
+    said = AuditFailure(node, CHALLENGE, 5, "not-held")
     assert parse_audited(sign_failure(AUDITOR.record, said, AUDITOR.online).statement) == said
     read = parse_audited(failed(answer="x" * MAX_LINE, piece=0, numbers=list(range(MAX_CHALLENGED))))
     assert isinstance(read, AuditFailure)
@@ -358,12 +375,12 @@ def test_a_failure_with_an_answer_of_another_signer_than_it_names_is_no_evidence
     assert isinstance(failure, AuditFailure)
     assert is_evidence(failure, PROVER.record)
     assert not is_evidence(failure, OTHER.record)
-    assert not is_evidence(replace(failure, prover=Digest(OTHER.record.node.id)), OTHER.record)
-    read = read_pieces(challenge_of(0), NONCE, NUMBERS, COPY)
-    forged = sign_answer(PROVER.record, challenge_of(0), NONCE, 1, read, OTHER.online).line
+    assert not is_evidence(replace(failure, challenge=replace(CHALLENGE, prover=OTHER.record.node.id)), OTHER.record)
+    read = read_pieces(FEDERATION, challenge_of(0), NONCE, NUMBERS, COPY)
+    forged = sign_answer(PROVER.record, FEDERATION, challenge_of(0), NONCE, 1, read, OTHER.online).line
     made_up = replace(failure, challenge=challenge_of(0), answer=forged, piece=0)
     assert not is_evidence(made_up, PROVER.record)
-    honest = sign_answer(PROVER.record, challenge_of(0), NONCE, 1, read, PROVER.online).line
+    honest = sign_answer(PROVER.record, FEDERATION, challenge_of(0), NONCE, 1, read, PROVER.online).line
     assert is_evidence(replace(made_up, answer=honest), PROVER.record)
 
 

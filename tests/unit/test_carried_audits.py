@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from comity.content.blobs import FolderStore
@@ -20,11 +20,12 @@ from comity.node.copies.responder import AuditResponder
 from comity.node.metrics import Metrics
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
-from comity.trust.audit import DAY, AuditChallenge, ReadPiece, read_pieces
+from comity.trust.audit import DAY, ReadPiece, read_pieces
 from comity.trust.copies import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace
-from comity.wire.audit import AuditReply
+from comity.v1 import audit_pb2
+from comity.wire.audit import AuditOrder, AuditReply, decode_audit
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from support.withdrawals import WithdrawingNode
 
@@ -73,7 +74,6 @@ class Carrying(WithdrawingNode):
             self.membership,
             self.signer,
             self.clock,
-            settings.pieces,
             self.index,
             pieces,
             self.auditor,
@@ -86,8 +86,8 @@ class Carrying(WithdrawingNode):
     def _found_damage(self) -> None:
         self.damaged += 1
 
-    async def challenged(self, prover: WithdrawingNode) -> list[AuditChallenge]:
-        return [challenge async for challenge in self.carried.draw(prover.signer.record.name, None, 10)]
+    async def challenged(self, prover: WithdrawingNode) -> list[AuditOrder]:
+        return [order async for order in self.carried.draw(prover.signer.record.name, None, 10)]
 
     def results(self, artifact: Digest, of: WithdrawingNode) -> list[tuple[int, str]]:
         """Day and outcome of the results about a node's copy, at this node."""
@@ -103,8 +103,12 @@ def both(tmp_path: Path) -> Iterator[tuple[Carrying, Carrying]]:
     second.close()
 
 
-def carried(challenges: list[AuditChallenge]) -> list[AuditChallenge]:
-    return list(parse_challenges(encode_challenges(challenges)))
+def carried(orders: list[AuditOrder]) -> list[AuditOrder]:
+    return list(parse_challenges(encode_challenges(orders)))
+
+
+def other(order: AuditOrder, **changed: Any) -> AuditOrder:
+    return replace(order, challenge=replace(order.challenge, **changed))
 
 
 def brought_back(reply: AuditReply) -> AuditReply:
@@ -123,10 +127,10 @@ async def test_a_node_fed_by_disks_is_tested_like_any_other_with_the_day_of_the_
     auditor, prover = both
     artifact = auditor.hold(FILES)
     assert prover.hold(FILES) == artifact
-    (challenge,) = carried(await auditor.challenged(prover))
+    (order,) = carried(await auditor.challenged(prover))
     drawn = auditor.today
     prover.today = auditor.today = drawn + 20
-    reply = brought_back(await prover.carried.answer(challenge))
+    reply = brought_back(await prover.carried.answer(order))
     assert (await auditor.carried.check(reply)).outcome == PASSED
     assert auditor.results(artifact, prover) == [(drawn, PASSED)]
     assert await code(reply, auditor) == "NO-CHALLENGE"  # it is valid for one answer
@@ -141,8 +145,8 @@ async def test_an_answer_that_could_not_be_recorded_is_recorded_once_when_there_
     auditor, prover = both
     artifact = auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = carried(await auditor.challenged(prover))
-    reply = brought_back(await prover.carried.answer(challenge))
+    (order,) = carried(await auditor.challenged(prover))
+    reply = brought_back(await prover.carried.answer(order))
 
     def full(*_: object) -> None:
         raise OutOfSpace("the index of copies was not written", why="database or disk is full")
@@ -160,11 +164,11 @@ async def test_a_node_without_the_pieces_signs_nothing_and_nothing_is_recorded(b
     auditor, prover = both
     artifact = auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
+    (order,) = await auditor.challenged(prover)
     for data in FILES:
         prover.store.remove(sha256(data))
     with pytest.raises(ComityError) as lost:
-        await prover.carried.answer(challenge)
+        await prover.carried.answer(order)
     assert lost.value.code == "NOT-HELD"
     assert auditor.results(artifact, prover) == []
 
@@ -175,14 +179,14 @@ async def test_a_signed_wrong_answer_proves_a_fault_by_file_too(
     auditor, prover = both
     artifact = auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
+    (order,) = await auditor.challenged(prover)
 
     def invent(*given: object) -> list[ReadPiece]:
         read = read_pieces(*given)  # type: ignore[arg-type]  # as it was called
         return [replace(piece, digest=sha256(b"invented")) for piece in read]
 
     monkeypatch.setattr(responding, "read_pieces", invent)
-    reply = brought_back(await prover.carried.answer(challenge))
+    reply = brought_back(await prover.carried.answer(order))
     assert (await auditor.carried.check(reply)).outcome == "digest"
     row = next(row for row in auditor.index.copies(artifact) if row.log == prover.log)
     assert [result.proven for result in row.results] == [True]
@@ -194,17 +198,17 @@ async def test_an_answer_changed_by_a_carrier_accuses_no_node_and_the_right_one_
     auditor, prover = both
     artifact = auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
-    reply = await prover.carried.answer(challenge)
-    other = await prover.carried.answer(replace(challenge, nonce=sha256(b"of nobody")))
-    shorter = await prover.carried.answer(replace(challenge, numbers=challenge.numbers[:1]))
+    (order,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(order)
+    unasked = await prover.carried.answer(other(order, nonce=sha256(b"of nobody")))
+    shorter = await prover.carried.answer(other(order, numbers=order.challenge.numbers[:1]))
     turned = reply.line.replace(b'"sig":"', b'"sig":"AAAA', 1)
     assert await code(AuditReply(b"no line", ()), auditor) == "AUDIT-FAILED"
     assert await code(AuditReply(turned, reply.paths), auditor) == "AUDIT-FAILED"
     assert await code(AuditReply(reply.line, ()), auditor) == "AUDIT-FAILED"
     assert await code(AuditReply(reply.line, ((b"x" * 32,),) * 2), auditor) == "AUDIT-FAILED"
     assert await code(shorter, auditor) == "AUDIT-FAILED"
-    assert await code(other, auditor) == "NO-CHALLENGE"
+    assert await code(unasked, auditor) == "NO-CHALLENGE"
     assert auditor.results(artifact, prover) == []
     assert (await auditor.carried.check(reply)).outcome == PASSED
 
@@ -215,8 +219,8 @@ async def test_an_auditor_that_lost_its_copy_records_nothing_and_can_check_again
     auditor, prover = both
     artifact = auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
-    reply = await prover.carried.answer(challenge)
+    (order,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(order)
     for data in FILES:
         auditor.store.remove(sha256(data))
     assert await code(reply, auditor) == "NOT-COMPARED"
@@ -233,8 +237,8 @@ async def test_an_auditor_whose_own_copy_is_damaged_takes_the_damaged_file_out_o
     auditor, prover = both
     auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
-    reply = await prover.carried.answer(challenge)
+    (order,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(order)
     for data in FILES:
         path = cast(FolderStore, auditor.store).path(sha256(data))
         path.chmod(0o600)
@@ -248,8 +252,8 @@ async def test_a_late_answer_does_not_count(both: tuple[Carrying, Carrying]) -> 
     auditor, prover = both
     auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
-    reply = await prover.carried.answer(challenge)
+    (order,) = await auditor.challenged(prover)
+    reply = await prover.carried.answer(order)
     auditor.today += OPEN_DAYS + 1
     assert await code(reply, auditor) == "NO-CHALLENGE"
 
@@ -258,11 +262,11 @@ async def test_a_node_answers_nodes_of_other_members_only_and_grants_no_lease(bo
     auditor, prover = both
     auditor.hold(FILES)
     prover.hold(FILES)
-    (challenge,) = await auditor.challenged(prover)
+    (order,) = await auditor.challenged(prover)
     for wrong in (
-        replace(challenge, auditor=sha256(b"a stranger")),
-        replace(challenge, auditor=prover.signer.record.node.id),
-        replace(challenge, lease=300),
+        other(order, auditor=sha256(b"a stranger")),
+        other(order, auditor=prover.signer.record.node.id),
+        other(order, lease=300),
     ):
         with pytest.raises(ComityError) as refused:
             await prover.carried.answer(wrong)
@@ -270,6 +274,32 @@ async def test_a_node_answers_nodes_of_other_members_only_and_grants_no_lease(bo
     with pytest.raises(ComityError) as unknown:
         [each async for each in auditor.carried.draw("nobody.example", None, 1)]
     assert unknown.value.code == "NO-SUCH-NODE"
+
+
+async def test_a_challenge_for_another_node_or_of_another_federation_is_not_answered(
+    both: tuple[Carrying, Carrying],
+) -> None:
+    """A node without a copy cannot have a holder answer in its place, and an honest node signs no answer that its
+    auditor would find wrong."""
+    auditor, prover = both
+    auditor.hold(FILES)
+    prover.hold(FILES)
+    (order,) = await auditor.challenged(prover)
+    elsewhere = other(order, prover=prover.peers[auditor.log].record.node.id)
+    for wrong in (elsewhere, replace(order, federation=sha256(b"another federation"))):
+        with pytest.raises(ComityError) as refused:
+            await prover.carried.answer(wrong)
+        assert refused.value.code == "AUDIT-PARTIES"
+
+
+def test_a_challenge_of_an_older_version_is_refused_with_words() -> None:
+    """Its auditor then logs no failure: it got no answer."""
+    asked = audit_pb2.AuditRequest(artifact=bytes(32), index=bytes(32), nonce=bytes(32), numbers=[0])
+    with pytest.raises(ComityError) as refused:
+        decode_audit(asked)
+    assert refused.value.code == "AUDIT-OLD-FORM"
+    with pytest.raises(Malformed):
+        parse_challenges(b'{"challenges":[],"schema":"comity/audit-challenges/v1"}')
 
 
 @pytest.mark.parametrize(

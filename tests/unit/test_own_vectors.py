@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from comity.trust.audit import AuditChallenge, possession_hash
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
 from comity.trust.charter.equivocation import check_equivocation
@@ -45,6 +46,24 @@ def load(name: str) -> Any:
 @pytest.mark.parametrize("name", VECTORS)
 def test_the_published_file_equals_the_scripts_output(name: str) -> None:
     assert stable(load(name)) == stable(VECTORS[name]()), "run: python tests/vectors/make.py"
+
+
+def test_hashes_of_audited_pieces() -> None:
+    cases = load("audit.json")["cases"]
+    for case in cases:
+        challenge = AuditChallenge(
+            case["auditor"],
+            case["prover"],
+            case["artifact"],
+            case["artifact"],
+            case["auditor_nonce"],
+            (case["number"],),
+        )
+        data = [bytes.fromhex(case["bytes_hex"])]
+        found = possession_hash(case["federation"], challenge, case["prover_nonce"], case["number"], data)
+        assert found == case["hash"]
+        assert len(bytes.fromhex(case["before_hex"])) == 216
+    assert len({case["hash"] for case in cases}) == len(cases)
 
 
 def test_trees() -> None:

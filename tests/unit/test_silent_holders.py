@@ -15,8 +15,12 @@ from comity.trust.audit import AuditChallenge
 from comity.trust.copies import CLAIMED, AuditResult
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
+from comity.wire.audit import AuditOrder
 
-CHALLENGE = AuditChallenge(sha256(b"auditor"), sha256(b"artifact"), sha256(b"pieces"), sha256(b"nonce"), (0,))
+CHALLENGE = AuditChallenge(
+    sha256(b"auditor"), sha256(b"prover"), sha256(b"artifact"), sha256(b"pieces"), sha256(b"nonce"), (0,)
+)
+ORDER = AuditOrder(sha256(b"federation"), CHALLENGE)
 
 
 async def test_a_node_with_many_addresses_takes_no_more_time_than_one_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +42,7 @@ async def test_a_node_with_many_addresses_takes_no_more_time_than_one_with_one(m
     link = SimpleNamespace(authenticated=lambda: [address() for _ in range(16)])
     auditor = SimpleNamespace(_links={"key": link})
     with pytest.raises(Unavailable):
-        await Auditor._ask(cast(Auditor, auditor), CHALLENGE, cast(Any, SimpleNamespace(key="key", name="silent")))
+        await Auditor._ask(cast(Auditor, auditor), ORDER, cast(Any, SimpleNamespace(key="key", name="silent")))
     assert sum(asked) < 0.1
 
 

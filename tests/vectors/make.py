@@ -17,9 +17,10 @@ from typing import Any, Final
 HERE: Final = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vectors import charter, model_signing, rotation, transparency_log  # noqa: E402
+from vectors import audit, charter, model_signing, rotation, transparency_log  # noqa: E402
 
 VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "audit.json": audit.hashes,
     "charter-certificate.json": charter.certificates,
     "charter-reading.json": charter.readings,
     "checkpoint.json": transparency_log.checkpoints,

@@ -21,7 +21,7 @@ from typing import Final, Self
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256, short
-from comity.trust.errors import ComityError, Untrusted
+from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
@@ -173,6 +173,13 @@ class Membership:
         for node in federation.nodes if federation else ():
             self.learn((FoundRecord(parse_entry(node.line)),))
             self.relocate(PeerKey.of(node.record), node.mutual, node.open)
+
+    @property
+    def federation_id(self) -> Digest:
+        """Raises NotFound (NO-CHARTER) for a node that belongs to no federation yet."""
+        if self.federation is None:
+            raise NotFound("no federation", why="this node belongs to no federation yet", code="NO-CHARTER")
+        return self.federation.id
 
     @property
     def peers(self) -> tuple[Peer, ...]:

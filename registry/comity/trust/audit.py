@@ -3,14 +3,22 @@
 A node that logged a `hold` is asked for random pieces of the artifact. Both sides choose a nonce, and the answer has,
 for each piece, its record, the record's Merkle path to the root in the piece index that the `hold` names, and
 
-    SHA-256("comity/audit/v1\\n" || auditor's nonce || prover's nonce || artifact || piece number, u64 || bytes)
+    SHA-256("comity/audit/v2\\n" || federation || auditor's node || prover's node
+            || auditor's nonce || prover's nonce || artifact || piece number, u64 || bytes of the piece)
 
-The nonces come first, so nothing about the piece can be computed before the challenge, and every byte is read for it.
-The prover signs the answer with its online key, over both nonces, the auditor, the artifact, the piece index, and the
-record and hash of each piece. So an answer is good for one challenge of one auditor, and a wrong answer is evidence
-against the node that signed it: each holder of that one piece can compute the hash again. The paths are not signed:
-they prove themselves. Hashes are sent instead of bytes because the auditor has a copy: an audit costs reading on both
-disks, and a few kilobytes on the wire.
+where the federation, the nodes and the artifact are their ids, of 32 bytes each as the nonces are: all that stands
+before the bytes has one length. The nonces come before the bytes, so nothing about the piece can be computed before the
+challenge, and every byte is read for it. The two nodes stand there too: what one holder answers is of no use to another
+one, so that a node without a copy needs the bytes of the pieces, and not the hashes of somebody who has them.
+
+The prover signs the answer with its online key, over the federation, both nonces, the auditor, the artifact, the piece
+index, and the record and hash of each piece. So an answer is good for one challenge of one auditor, and a wrong answer
+is evidence against the node that signed it: each holder of that one piece can compute the hash again. The paths are not
+signed: they prove themselves. Hashes are sent instead of bytes because the auditor has a copy: an audit costs reading
+on both disks, and a few kilobytes on the wire.
+
+Older versions hashed neither the nodes nor the federation ("comity/audit/v1"). Their answers name no federation. Such
+an answer counts neither for nor against its signer (`OlderAnswer`).
 
 A prover that lost a share d of the pieces passes an audit of c pieces with probability (1-d)^c, and audits add up.
 What an audit does not prove: a prover that fetches the pieces from another holder when it is asked passes (it has
@@ -74,7 +82,7 @@ MAX_LEASE: Final = 600
 AUDITABLE: Final = frozenset({FIXED_LAYOUT, TENSOR_LAYOUT})
 """Layouts whose root is the RFC 6962 root over the piece records."""
 DAY: Final = 86_400
-_DOMAIN: Final = b"comity/audit/v1\n"
+_DOMAIN: Final = b"comity/audit/v2\n"
 
 NOT_HELD: Final = "not-held"
 REASONS: Final = (NOT_HELD, "malformed", "signature", "challenge", "record", "digest")
@@ -89,6 +97,15 @@ class AuditFailed(Untrusted):
         super().__init__("audit failed", why=why, code="AUDIT-FAILED")
         self.reason = reason
         self.piece = piece
+
+
+class OlderAnswer(Untrusted):
+    """An answer in the form of an older version, which binds no prover: it may be another node's. It says nothing about
+    the copy."""
+
+    def __init__(self) -> None:
+        why = "its node runs an older version, whose answer is not bound to the node that gives it"
+        super().__init__("this answer is not counted", why=why, hint="have its operator update", code="AUDIT-OLD-FORM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +151,15 @@ class PieceNumbers:
 
 @dataclass(frozen=True, slots=True)
 class AuditChallenge:
-    """What the node `auditor` asks for: pieces of `artifact` by their `numbers` in the piece index `pieces`.
+    """What the node `auditor` asks the node `prover` for: pieces of `artifact` by their `numbers` in the piece index
+    `pieces`.
 
     `nonce` is 32 random bytes in hex. `lease` is the time in seconds for which the prover is asked to keep the copy,
     0 for none.
     """
 
     auditor: Digest
+    prover: Digest
     artifact: Digest
     pieces: Digest
     nonce: Digest
@@ -164,24 +183,34 @@ class Chance(Protocol):
 
 
 def draw_challenge(
-    auditor: Digest, numbers: PieceNumbers, pieces: Digest, count: int, chance: Chance, *, lease: int = 0
+    auditor: Digest,
+    prover: Digest,
+    numbers: PieceNumbers,
+    pieces: Digest,
+    count: int,
+    chance: Chance,
+    *,
+    lease: int = 0,
 ) -> AuditChallenge:
     """A challenge for `count` random pieces, or all if there are fewer. `chance` must be unpredictable: the system's.
 
     Raises Malformed for an artifact without bytes, which has no pieces.
     """
     drawn = tuple(sorted(chance.sample(range(numbers.count), min(count, MAX_CHALLENGED, numbers.count))))
-    return AuditChallenge(auditor, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
+    return AuditChallenge(auditor, prover, numbers.artifact, pieces, draw_nonce(chance), drawn, lease)
 
 
 def draw_nonce(chance: Chance) -> Digest:
     return Digest(chance.getrandbits(256).to_bytes(32, "big").hex())
 
 
-def possession_hash(challenge: AuditChallenge, nonce: Digest, number: int, data: Iterable[bytes]) -> Digest:
+def possession_hash(
+    federation: Digest, challenge: AuditChallenge, nonce: Digest, number: int, data: Iterable[bytes]
+) -> Digest:
     """The hash that proves possession of a piece; `nonce` is the prover's, `data` the bytes of the piece."""
     hasher = hashlib.sha256(_DOMAIN)
-    for digest in (challenge.nonce, nonce, challenge.artifact):
+    nodes = challenge.auditor, challenge.prover
+    for digest in (federation, *nodes, challenge.nonce, nonce, challenge.artifact):
         hasher.update(bytes.fromhex(digest))
     hasher.update(struct.pack(">Q", number))
     for chunk in data:
@@ -218,7 +247,7 @@ class ReadPiece:
 
 
 def read_pieces(
-    challenge: AuditChallenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource
+    federation: Digest, challenge: AuditChallenge, nonce: Digest, numbers: PieceNumbers, source: PieceSource
 ) -> list[ReadPiece]:
     """Read the challenged pieces from a copy. Blocking.
 
@@ -240,7 +269,7 @@ def read_pieces(
         record = records[piece.index]
         hasher = hashlib.sha256()
         data = _hashed(source.read(piece.file.sha256, starts[piece.index], record.length), hasher)
-        digest = possession_hash(challenge, nonce, number, data)
+        digest = possession_hash(federation, challenge, nonce, number, data)
         if hasher.digest() != record.sha256:
             why = f"piece {piece.index} of {piece.file.path[:200]} differs from its record"
             raise DamagedPiece(piece.file.sha256, why)
@@ -259,6 +288,7 @@ class Answer:
     """A signed answer: the prover's nonce and time, and {number: (record, hash)} of the challenged pieces."""
 
     by: Author
+    federation: Digest
     challenge: AuditChallenge
     nonce: Digest
     time: int
@@ -266,11 +296,18 @@ class Answer:
 
 
 def sign_answer(
-    record: NodeRecord, challenge: AuditChallenge, nonce: Digest, time: int, read: Sequence[ReadPiece], online: Signer
+    record: NodeRecord,
+    federation: Digest,
+    challenge: AuditChallenge,
+    nonce: Digest,
+    time: int,
+    read: Sequence[ReadPiece],
+    online: Signer,
 ) -> Entry:
     body: dict[str, Json] = {
         "auditor": challenge.auditor,
         "challenge": challenge.nonce,
+        "federation": federation,
         "lease": challenge.lease,
         "nonce": nonce,
         "index": challenge.pieces,
@@ -283,13 +320,17 @@ def sign_answer(
 
 
 def parse_answer(statement: Statement) -> Answer:
-    """Raises Malformed."""
+    """Raises Malformed, and OlderAnswer."""
     if statement.predicate != AUDIT_ANSWER or statement.by is None or statement.by.kind != "node":
         raise Malformed("audit answer is malformed", why="not an audit-answer of a node")
     fields = statement.fields()
+    if not fields.has("federation"):
+        raise OlderAnswer
+    federation = fields.digest("federation")
     pieces = [_answered(item) for item in fields.items("pieces", least=1, most=MAX_CHALLENGED)]
     challenge = AuditChallenge(
         fields.digest("auditor"),
+        statement.by.id,
         statement.sole_subject(),
         fields.digest("index"),
         fields.digest("challenge"),
@@ -298,7 +339,8 @@ def parse_answer(statement: Statement) -> Answer:
     )
     nonce, time = fields.digest("nonce"), fields.integer("time")
     fields.done()
-    return Answer(statement.by, challenge, nonce, time, {number: (record, hash_) for number, record, hash_ in pieces})
+    found = {number: (record, hash_) for number, record, hash_ in pieces}
+    return Answer(statement.by, federation, challenge, nonce, time, found)
 
 
 def _answered(item: Json) -> tuple[int, PieceRecord, Digest]:
@@ -319,6 +361,7 @@ ExpectedHash = Callable[[int, Digest], Digest]
 
 
 def check_answer(
+    federation: Digest,
     challenge: AuditChallenge,
     numbers: PieceNumbers,
     prover: NodeRecord,
@@ -326,7 +369,7 @@ def check_answer(
     paths: Sequence[Sequence[bytes]],
     expected: ExpectedHash,
 ) -> Answer:
-    """Verify an answer. Blocking if `expected` is. Raises AuditFailed, and what `expected` raises.
+    """Verify an answer. Blocking if `expected` is. Raises AuditFailed, OlderAnswer, and what `expected` raises.
 
     Args:
         line: the signed answer. paths: the Merkle path of each challenged piece, in order.
@@ -334,11 +377,13 @@ def check_answer(
     try:
         entry = parse_entry(line)
         answer = parse_answer(entry.statement)
+    except OlderAnswer:
+        raise
     except ComityError as error:
         raise AuditFailed("malformed", error.why) from error
     if answer.by != prover.node or not entry.envelope.verified_by(prover.online):
         raise AuditFailed("signature", f"not signed by {prover.name}")
-    if answer.challenge != challenge:
+    if (answer.federation, answer.challenge) != (federation, challenge):
         raise AuditFailed("challenge", "it answers another challenge: it is stale, swapped or replayed")
     if len(paths) != len(challenge.numbers):
         raise AuditFailed("malformed", f"{len(paths)} Merkle paths instead of {len(challenge.numbers)}")
@@ -361,7 +406,7 @@ def check_record(piece: NumberedPiece, number: int, record: PieceRecord, path: S
 
 @dataclass(frozen=True, slots=True)
 class AuditFailure:
-    """A failed audit of the node `prover`, as the node `by` logged it.
+    """A failed audit of a node, as the node `by` logged it.
 
     Attributes:
         time: POSIX seconds by the auditor's clock.
@@ -370,12 +415,15 @@ class AuditFailure:
     """
 
     by: Author
-    prover: Digest
     challenge: AuditChallenge
     time: int
     reason: str
     answer: bytes | None = None
     piece: int | None = None
+
+    @property
+    def prover(self) -> Digest:
+        return self.challenge.prover
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,14 +508,19 @@ def parse_audited(statement: Statement) -> AuditFailure | AuditSummary:
 def _failure(by: Author, artifact: Digest, fields: Fields) -> AuditFailure:
     numbers = tuple(_number(item) for item in fields.items("numbers", least=1, most=MAX_CHALLENGED))
     challenge = AuditChallenge(
-        by.id, artifact, fields.digest("index"), fields.digest("nonce"), numbers, fields.integer("lease")
+        by.id,
+        fields.digest("node"),
+        artifact,
+        fields.digest("index"),
+        fields.digest("nonce"),
+        numbers,
+        fields.integer("lease"),
     )
     answer, piece = fields.take("answer"), fields.take("piece")
     if answer is not None and not (isinstance(answer, str) and answer.isascii() and len(answer) <= MAX_LINE):
         raise fields.error("'answer' must be null or a line")
     failure = AuditFailure(
         by,
-        fields.digest("node"),
         challenge,
         fields.integer("time"),
         fields.choice("reason", REASONS),
@@ -540,7 +593,7 @@ def check_failure(failure: AuditFailure, prover: NodeRecord, numbers: PieceNumbe
     assert failure.answer is not None and failure.piece is not None
     answer = parse_answer(parse_entry(failure.answer).statement)
     challenge = replace(failure.challenge, numbers=(failure.piece,))
-    (true,) = read_pieces(challenge, answer.nonce, numbers, copy)
+    (true,) = read_pieces(answer.federation, challenge, answer.nonce, numbers, copy)
     record, digest = answer.pieces[failure.piece]
     if record != true.record:
         return "record"

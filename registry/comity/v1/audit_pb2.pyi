@@ -55,12 +55,17 @@ class AuditChallengeCarried(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     NUMBERS_FIELD_NUMBER: _builtins.int
+    PROVER_FIELD_NUMBER: _builtins.int
+    FEDERATION_FIELD_NUMBER: _builtins.int
     auditor: _builtins.bytes
     """The id of the node that asks."""
     artifact: _builtins.bytes
     index: _builtins.bytes
     """SHA-256 of the piece index that the node's `hold` names."""
     nonce: _builtins.bytes
+    prover: _builtins.bytes
+    """The id of the node that is asked, and of the federation. An older version leaves them out: refused (AUDIT-OLD-FORM)."""
+    federation: _builtins.bytes
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of pieces, ascending, 1 to 30."""
@@ -73,10 +78,12 @@ class AuditChallengeCarried(_message.Message):
         index: _builtins.bytes = ...,
         nonce: _builtins.bytes = ...,
         numbers: _abc.Iterable[_builtins.int] | None = ...,
+        prover: _builtins.bytes = ...,
+        federation: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "auditor", b"auditor", "index", b"index", "nonce", b"nonce", "numbers", b"numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "auditor", b"auditor", "federation", b"federation", "index", b"index", "nonce", b"nonce", "numbers", b"numbers", "prover", b"prover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,6 +268,9 @@ class AuditRequest(_message.Message):
     NONCE_FIELD_NUMBER: _builtins.int
     NUMBERS_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    AUDITOR_FIELD_NUMBER: _builtins.int
+    PROVER_FIELD_NUMBER: _builtins.int
+    FEDERATION_FIELD_NUMBER: _builtins.int
     artifact: _builtins.bytes
     index: _builtins.bytes
     """SHA-256 of the piece index that the node's `hold` names."""
@@ -268,6 +278,12 @@ class AuditRequest(_message.Message):
     """The auditor's nonce: 32 random bytes."""
     lease: _builtins.int
     """Seconds for which the node is asked to keep this copy whatever its operator asks, at most 600; 0 for none."""
+    auditor: _builtins.bytes
+    """The ids of the node that asks, of the node that is asked, and of the federation. An older version leaves them out:
+    refused (AUDIT-OLD-FORM).
+    """
+    prover: _builtins.bytes
+    federation: _builtins.bytes
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of pieces, ascending, 1 to 30. Pieces are numbered through the files in the order of the manifest."""
@@ -280,10 +296,13 @@ class AuditRequest(_message.Message):
         nonce: _builtins.bytes = ...,
         numbers: _abc.Iterable[_builtins.int] | None = ...,
         lease: _builtins.int = ...,
+        auditor: _builtins.bytes = ...,
+        prover: _builtins.bytes = ...,
+        federation: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "index", b"index", "lease", b"lease", "nonce", b"nonce", "numbers", b"numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "auditor", b"auditor", "federation", b"federation", "index", b"index", "lease", b"lease", "nonce", b"nonce", "numbers", b"numbers", "prover", b"prover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

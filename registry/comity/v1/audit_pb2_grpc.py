@@ -87,9 +87,11 @@ class AuditServiceServicer(object):
 
     def Audit(self, request, context):
         """Answer a challenge about the copy of an artifact that this node claims to hold. The auditor is the node whose
-        certificate the caller shows; the signed answer names it. The node reads at most a fixed number of bytes an hour for
-        each member.
-        Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY); RESOURCE_EXHAUSTED where
+        certificate the caller shows; the signed answer names it, and each hash in it binds federation, auditor and prover.
+        The node reads at most a fixed number of bytes an hour for each member.
+        Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY), where the challenge names
+        another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
+        versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
         the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
         INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
         withdraw its own copy (WITHDRAWING).
@@ -153,8 +155,8 @@ class AuditServiceServicer(object):
 
     def AuditCarried(self, request, context):
         """Answer a challenge that was carried here. No member's budget is charged.
-        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
-        holds no such copy (NOT-HELD).
+        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY), or as for Audit
+        (AUDIT-PARTIES, AUDIT-OLD-FORM); NOT_FOUND where this node holds no such copy (NOT-HELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

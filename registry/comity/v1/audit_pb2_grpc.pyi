@@ -34,9 +34,11 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     Audit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AuditRequest, _audit_pb2.AuditResponse]
     """Answer a challenge about the copy of an artifact that this node claims to hold. The auditor is the node whose
-    certificate the caller shows; the signed answer names it. The node reads at most a fixed number of bytes an hour for
-    each member.
-    Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY); RESOURCE_EXHAUSTED where
+    certificate the caller shows; the signed answer names it, and each hash in it binds federation, auditor and prover.
+    The node reads at most a fixed number of bytes an hour for each member.
+    Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY), where the challenge names
+    another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
+    versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
     the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
     INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
     withdraw its own copy (WITHDRAWING).
@@ -71,8 +73,8 @@ class AuditServiceStub:
     """
     AuditCarried: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AuditChallengeCarried, _audit_pb2.AuditResponse]
     """Answer a challenge that was carried here. No member's budget is charged.
-    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
-    holds no such copy (NOT-HELD).
+    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY), or as for Audit
+    (AUDIT-PARTIES, AUDIT-OLD-FORM); NOT_FOUND where this node holds no such copy (NOT-HELD).
     """
     CheckAnswer: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AuditResponse, _audit_pb2.CheckCopiesResponse]
     """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
@@ -85,9 +87,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Audit: _aio.UnaryUnaryMultiCallable[_audit_pb2.AuditRequest, _audit_pb2.AuditResponse]  # type: ignore[assignment]
     """Answer a challenge about the copy of an artifact that this node claims to hold. The auditor is the node whose
-    certificate the caller shows; the signed answer names it. The node reads at most a fixed number of bytes an hour for
-    each member.
-    Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY); RESOURCE_EXHAUSTED where
+    certificate the caller shows; the signed answer names it, and each hash in it binds federation, auditor and prover.
+    The node reads at most a fixed number of bytes an hour for each member.
+    Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY), where the challenge names
+    another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
+    versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
     the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
     INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
     withdraw its own copy (WITHDRAWING).
@@ -122,8 +126,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     AuditCarried: _aio.UnaryUnaryMultiCallable[_audit_pb2.AuditChallengeCarried, _audit_pb2.AuditResponse]  # type: ignore[assignment]
     """Answer a challenge that was carried here. No member's budget is charged.
-    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
-    holds no such copy (NOT-HELD).
+    Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY), or as for Audit
+    (AUDIT-PARTIES, AUDIT-OLD-FORM); NOT_FOUND where this node holds no such copy (NOT-HELD).
     """
     CheckAnswer: _aio.UnaryUnaryMultiCallable[_audit_pb2.AuditResponse, _audit_pb2.CheckCopiesResponse]  # type: ignore[assignment]
     """Check an answer that was carried back, and log what it proves. The result is dated by the day of the challenge.
@@ -139,9 +143,11 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.AuditResponse, _abc.Awaitable[_audit_pb2.AuditResponse]]:
         """Answer a challenge about the copy of an artifact that this node claims to hold. The auditor is the node whose
-        certificate the caller shows; the signed answer names it. The node reads at most a fixed number of bytes an hour for
-        each member.
-        Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY); RESOURCE_EXHAUSTED where
+        certificate the caller shows; the signed answer names it, and each hash in it binds federation, auditor and prover.
+        The node reads at most a fixed number of bytes an hour for each member.
+        Errors: PERMISSION_DENIED where the caller is no node of the federation (AUDITORS-ONLY), where the challenge names
+        another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
+        versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
         the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
         INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
         withdraw its own copy (WITHDRAWING).
@@ -218,8 +224,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.AuditResponse, _abc.Awaitable[_audit_pb2.AuditResponse]]:
         """Answer a challenge that was carried here. No member's budget is charged.
-        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY); NOT_FOUND where this node
-        holds no such copy (NOT-HELD).
+        Errors: PERMISSION_DENIED where the auditor is no node of another member (AUDITORS-ONLY), or as for Audit
+        (AUDIT-PARTIES, AUDIT-OLD-FORM); NOT_FOUND where this node holds no such copy (NOT-HELD).
         """
 
     @_abc_1.abstractmethod

@@ -20,7 +20,7 @@ from comity.trust.copies import (
     CopyPolicy,
 )
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed
+from comity.trust.errors import Malformed, Refused
 from comity.trust.identity import check_jurisdiction
 from comity.trust.places import MAX_REACH, MOST_REACHES
 from comity.v1 import audit_pb2, types_pb2
@@ -52,13 +52,11 @@ OUTCOMES = frozenset({PASSED, MISSED, *REASONS})
 
 @dataclass(frozen=True, slots=True)
 class AuditOrder:
-    """A challenge as it is sent: without the auditor, whom the certificate names."""
+    """A challenge as it is sent, or carried in a file: in the federation of this id. What it says about who asks whom
+    is unverified."""
 
-    artifact: Digest
-    index: Digest
-    nonce: Digest
-    numbers: tuple[int, ...]
-    lease: int = 0
+    federation: Digest
+    challenge: AuditChallenge
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,24 +157,39 @@ class ChallengeRequest:
     most: int = limits.CARRIED_CHALLENGES
 
 
-def encode_carried(challenge: AuditChallenge) -> audit_pb2.AuditChallengeCarried:
+def encode_carried(order: AuditOrder) -> audit_pb2.AuditChallengeCarried:
+    challenge = order.challenge
     return audit_pb2.AuditChallengeCarried(
         auditor=encode_digest(challenge.auditor),
         artifact=encode_digest(challenge.artifact),
         index=encode_digest(challenge.pieces),
         nonce=encode_digest(challenge.nonce),
         numbers=challenge.numbers,
+        prover=encode_digest(challenge.prover),
+        federation=encode_digest(order.federation),
     )
 
 
-def decode_carried(message: audit_pb2.AuditChallengeCarried) -> AuditChallenge:
-    return AuditChallenge(
+def decode_carried(message: audit_pb2.AuditChallengeCarried) -> AuditOrder:
+    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
+    return _order(message, lease=0)
+
+
+def _order(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried, *, lease: int) -> AuditOrder:
+    if not (message.federation and message.prover and message.auditor):
+        why = "it does not name the federation and the node that is asked, as older versions do not"
+        hint = "update the node that asks"
+        raise Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-OLD-FORM")
+    challenge = AuditChallenge(
         read_digest(message.auditor),
+        read_digest(message.prover),
         read_digest(message.artifact),
         read_digest(message.index),
         read_digest(message.nonce),
         read_many(message.numbers, "pieces", MAX_CHALLENGED, lambda number: read_integer(number, "piece")),
+        lease,
     )
+    return AuditOrder(read_digest(message.federation), challenge)
 
 
 def decode_challenge_request(message: audit_pb2.AskChallengesRequest) -> ChallengeRequest:
@@ -268,23 +281,22 @@ def decode_decision(message: audit_pb2.DecideHoldResponse) -> HoldDecision:
 
 
 def encode_audit(order: AuditOrder) -> audit_pb2.AuditRequest:
+    challenge = order.challenge
     return audit_pb2.AuditRequest(
-        artifact=encode_digest(order.artifact),
-        index=encode_digest(order.index),
-        nonce=encode_digest(order.nonce),
-        numbers=order.numbers,
-        lease=order.lease,
+        artifact=encode_digest(challenge.artifact),
+        index=encode_digest(challenge.pieces),
+        nonce=encode_digest(challenge.nonce),
+        numbers=challenge.numbers,
+        lease=challenge.lease,
+        auditor=encode_digest(challenge.auditor),
+        prover=encode_digest(challenge.prover),
+        federation=encode_digest(order.federation),
     )
 
 
 def decode_audit(message: audit_pb2.AuditRequest) -> AuditOrder:
-    return AuditOrder(
-        artifact=read_digest(message.artifact),
-        index=read_digest(message.index),
-        nonce=read_digest(message.nonce),
-        numbers=read_many(message.numbers, "pieces", MAX_CHALLENGED, lambda number: read_integer(number, "piece")),
-        lease=read_integer(message.lease, "lease", most=MAX_LEASE),
-    )
+    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
+    return _order(message, lease=read_integer(message.lease, "lease", most=MAX_LEASE))
 
 
 def encode_reply(reply: AuditReply) -> audit_pb2.AuditResponse:
@@ -488,7 +500,7 @@ class AuditCalls(ServiceCalls):
                 return
             after = page.copies[-1].artifact
 
-    async def challenges(self, request: ChallengeRequest) -> list[AuditChallenge]:
+    async def challenges(self, request: ChallengeRequest) -> list[AuditOrder]:
         """Have the node draw challenges, to be carried in a file. Only over its Unix socket. Raises NotFound."""
         message = audit_pb2.AskChallengesRequest(
             node=request.node, artifact=encode_digest(request.artifact) if request.artifact else b"", most=request.most
@@ -496,10 +508,10 @@ class AuditCalls(ServiceCalls):
         most = limits.CARRIED_CHALLENGES
         return list(await self._calls.all(self._audits.AskChallenges, message, decode_carried, most))
 
-    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
+    async def answer_carried(self, order: AuditOrder) -> AuditReply:
         """Have the node answer a challenge that was carried here. Only over its Unix socket. Raises NotFound
-        (NOT-HELD), Refused (AUDITORS-ONLY)."""
-        return decode_reply(await self._calls.unary(self._audits.AuditCarried, encode_carried(challenge)))
+        (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES)."""
+        return decode_reply(await self._calls.unary(self._audits.AuditCarried, encode_carried(order)))
 
     async def check_answer(self, reply: AuditReply) -> CheckedCopy:
         """Have the node check an answer that was carried back, and log the result. Only over its Unix socket. Raises
@@ -509,7 +521,8 @@ class AuditCalls(ServiceCalls):
 
 class AuditReads(Protocol):
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
-        """Answer a challenge. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET)."""
+        """Answer a challenge. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES), OutOfSpace
+        (AUDIT-BUDGET)."""
 
     async def copies(self, artifact: Digest | None, after: Digest | None) -> CopiesPage: ...
 
@@ -523,9 +536,9 @@ class AuditReads(Protocol):
 
     async def retention(self, after: Digest | None) -> RetentionPage: ...
 
-    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditChallenge, None]: ...
+    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditOrder, None]: ...
 
-    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply: ...
+    async def answer_carried(self, order: AuditOrder) -> AuditReply: ...
 
     async def check_answer(self, reply: AuditReply) -> CheckedCopy: ...
 
@@ -572,8 +585,8 @@ class AuditServicer(AuditServiceServicer):
         require_socket()
         drawn = self._audits.challenges(decode_challenge_request(request))
         async with aclosing(at_most(limits.CARRIED_CHALLENGES, drawn)) as challenges:
-            async for challenge in challenges:
-                yield encode_carried(challenge)
+            async for order in challenges:
+                yield encode_carried(order)
 
     async def AuditCarried(self, request: audit_pb2.AuditChallengeCarried, context: Context) -> audit_pb2.AuditResponse:
         require_socket()

@@ -52,6 +52,7 @@ from comity.trust.audit import (
     AuditSummary,
     DamagedPiece,
     ExpectedHash,
+    OlderAnswer,
     PieceNumbers,
     PieceSource,
     answers_root,
@@ -282,8 +283,7 @@ class Auditor:
             await self._ledger.run(self._index.tried, row.artifact, row.log, now)
             try:
                 numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
-                node, count = self._signer.record.node.id, self._settings.pieces
-                challenge = draw_challenge(node, numbers, row.pieces.digest, count, self._chance, lease=lease)
+                challenge = self.draw(numbers, row, peer, lease=lease)
                 self._left -= numbers.cost(challenge.numbers)
                 outcome, line, why, piece = await self._challenge(challenge, numbers, peer)
             except ComityError as error:
@@ -292,6 +292,11 @@ class Auditor:
         audited = AuditedCopy(peer, outcome, len(challenge.numbers) if outcome == PASSED else 0, why)
         await self.record(audited, challenge, line, piece, now)
         return audited
+
+    def draw(self, numbers: PieceNumbers, row: CopyRow, peer: Peer, *, lease: int = 0) -> AuditChallenge:
+        """A challenge of this node for the copy of a row, which is the peer's. Raises Malformed."""
+        auditor, prover, count = self._signer.record.node.id, peer.record.node.id, self._settings.pieces
+        return draw_challenge(auditor, prover, numbers, row.pieces.digest, count, self._chance, lease=lease)
 
     async def log_days(self) -> None:
         """Log the results of the days that are over."""
@@ -321,26 +326,29 @@ class Auditor:
         self, challenge: AuditChallenge, numbers: PieceNumbers, peer: Peer
     ) -> tuple[str, bytes, str, int | None]:
         """The outcome, the answer, the reason in words, and the first wrong piece. Raises if the own copy is bad."""
-
-        expected = expected_hashes(challenge, numbers, self._pieces)
+        federation = self._membership.federation_id
+        expected = expected_hashes(federation, challenge, numbers, self._pieces)
         line = b""
         try:
-            reply = await self._ask(challenge, peer)
+            reply = await self._ask(AuditOrder(federation, challenge), peer)
             line = reply.line
         except NotFound as error:
             return (NOT_HELD if error.code == "NOT-HELD" else MISSED), b"", str(error), None
         except ComityError as error:
             return MISSED, b"", str(error), None
         try:
-            await self._pools.hashing(check_answer, challenge, numbers, peer.record, line, reply.paths, expected)
+            await self._pools.hashing(
+                check_answer, federation, challenge, numbers, peer.record, line, reply.paths, expected
+            )
         except AuditFailed as error:
             return error.reason, line, error.why, error.piece
+        except OlderAnswer as error:
+            return MISSED, b"", str(error), None
         return PASSED, line, "", None
 
-    async def _ask(self, challenge: AuditChallenge, peer: Peer) -> AuditReply:
+    async def _ask(self, order: AuditOrder, peer: Peer) -> AuditReply:
         """Send a challenge to the first address that answers, for `ANSWER_SECONDS` in all. Raises what the last one
         raised."""
-        order = AuditOrder(challenge.artifact, challenge.pieces, challenge.nonce, challenge.numbers, challenge.lease)
         link = self._links.get(peer.key)
         failure = Unavailable(f"no address of {peer.name}", why="none is known", code="NO-ADDRESS")
         ends = asyncio.get_running_loop().time() + ANSWER_SECONDS
@@ -379,7 +387,7 @@ class Auditor:
         self, prover: NodeRecord, challenge: AuditChallenge, reason: str, line: bytes, piece: int | None, now: int
     ) -> tuple[Entry, bool]:
         """The statement of a failure, and whether it has an answer that the prover signed. Blocking."""
-        claimed = AuditFailure(self._signer.record.node, prover.node.id, challenge, now, reason)
+        claimed = AuditFailure(self._signer.record.node, challenge, now, reason)
         evident = replace(claimed, answer=line, piece=piece)
         failure = evident if is_evidence(evident, prover) else claimed
         return sign_failure(self._signer.record, failure, self._signer.online), failure is evident
@@ -409,11 +417,13 @@ class Auditor:
         return self._left
 
 
-def expected_hashes(challenge: AuditChallenge, numbers: PieceNumbers, copy: PieceSource) -> ExpectedHash:
+def expected_hashes(
+    federation: Digest, challenge: AuditChallenge, numbers: PieceNumbers, copy: PieceSource
+) -> ExpectedHash:
     """The possession hashes of challenged pieces, from an own copy."""
 
     def expected(number: int, nonce: Digest) -> Digest:
-        (read,) = read_pieces(replace(challenge, numbers=(number,)), nonce, numbers, copy)
+        (read,) = read_pieces(federation, replace(challenge, numbers=(number,)), nonce, numbers, copy)
         return read.digest
 
     return expected

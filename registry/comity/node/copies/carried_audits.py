@@ -18,7 +18,6 @@ decides what it answers, so nothing is charged to a budget.
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -34,27 +33,23 @@ from comity.trust.audit import (
     AuditChallenge,
     AuditFailed,
     AuditFailure,
+    OlderAnswer,
     check_answer,
     check_failure,
-    draw_challenge,
     parse_answer,
 )
 from comity.trust.copies import FRESH_DAYS, PASSED
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Untrusted
 from comity.trust.statement import Author, parse_entry
-from comity.wire.audit import AuditReply
+from comity.wire.audit import AuditOrder, AuditReply
 
 OPEN_DAYS: Final = FRESH_DAYS
 """Days for which an answer is accepted: after that, its result would be stale at once."""
 
 
 class CarriedAudits:
-    """Not thread-safe: call from the event loop.
-
-    Args:
-        count: pieces of one challenge.
-    """
+    """Not thread-safe: call from the event loop."""
 
     def __init__(
         self,
@@ -63,7 +58,6 @@ class CarriedAudits:
         membership: Membership,
         signer: NodeSigner,
         clock: Clock,
-        count: int,
         index: CopiesIndex,
         pieces: OwnPieces,
         auditor: Auditor,
@@ -74,16 +68,14 @@ class CarriedAudits:
         self._membership = membership
         self._signer = signer
         self._clock = clock
-        self._count = count
         self._index = index
         self._pieces = pieces
         self._auditor = auditor
         self._responder = responder
-        self._chance = random.SystemRandom()
         self._locks = NameLocks()
         """By nonces: of two answers to one challenge, the second finds no challenge."""
 
-    async def draw(self, node: str, artifact: Digest | None, most: int) -> AsyncGenerator[AuditChallenge, None]:
+    async def draw(self, node: str, artifact: Digest | None, most: int) -> AsyncGenerator[AuditOrder, None]:
         """Draw challenges for at most `most` copies of the node of that name, or for its copy of one artifact: those
         first that were not tried for the longest time. Copies that this node cannot compare are left out. Raises
         NotFound (NO-SUCH-NODE, NOT-HELD)."""
@@ -97,26 +89,29 @@ class CarriedAudits:
             now = int(self._clock())
             await self._ledger.run(self._index.tried, row.artifact, row.log, now)
             try:
-                challenge = await self._draw(row)
+                numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
+                challenge = self._auditor.draw(numbers, row, peer)
             except ComityError:
                 continue
             carried = CarriedChallenge(challenge, row.log, now)
             await self._ledger.run(self._index.carry, carried)
-            yield challenge
+            yield AuditOrder(self._membership.federation_id, challenge)
 
-    async def answer(self, challenge: AuditChallenge) -> AuditReply:
-        """Answer a challenge that the operator brought. Raises Refused (AUDITORS-ONLY), NotFound (NOT-HELD)."""
+    async def answer(self, order: AuditOrder) -> AuditReply:
+        """Answer a challenge that the operator brought. Raises Refused (AUDITORS-ONLY, AUDIT-PARTIES), NotFound
+        (NOT-HELD)."""
+        challenge = order.challenge
         auditor = self._membership.node(Author("node", challenge.auditor))
         if auditor is None or auditor.member == self._signer.record.member or challenge.lease:
             why = "the challenge is of no node of another member, or asks for a lease"
             raise Refused("this challenge is not answered", why=why, code="AUDITORS-ONLY")
-        return await self._responder.answer_carried(challenge)
+        return await self._responder.answer_carried(order)
 
     async def check(self, reply: AuditReply) -> AuditedCopy:
         """Check an answer to a challenge of this node, and record the result. Raises NotFound (NO-CHALLENGE), Untrusted
-        (AUDIT-FAILED) for an answer that proves nothing about the node that was asked, Conflict (NOT-COMPARED) where
-        this node has no copy of its own to compare with, OutOfSpace and Unavailable where it cannot be recorded. The
-        challenge is kept until the result is recorded."""
+        (AUDIT-FAILED, AUDIT-OLD-FORM) for an answer that proves nothing about the node that was asked, Conflict
+        (NOT-COMPARED) where this node has no copy of its own to compare with, OutOfSpace and Unavailable where it
+        cannot be recorded. The challenge is kept until the result is recorded."""
         nonce = _nonce(reply.line)
         async with self._locks.acquire([nonce]):
             carried = await self._kept_challenge(nonce)
@@ -141,10 +136,6 @@ class CarriedAudits:
             why = f"its own copy cannot be read: {error.what}: {error.why}"
             raise Conflict("this node cannot compare the answer", why=why, code="NOT-COMPARED") from error
 
-    async def _draw(self, row: CopyRow) -> AuditChallenge:
-        numbers = await self._pools.files(self._pieces.numbers, row.manifest, row.pieces)
-        return draw_challenge(self._signer.record.node.id, numbers, row.pieces.digest, self._count, self._chance)
-
     async def _kept_challenge(self, nonce: Digest) -> CarriedChallenge:
         carried = await self._ledger.run(self._index.carried, nonce)
         if carried is None or int(self._clock()) - carried.drawn > OPEN_DAYS * DAY:
@@ -158,13 +149,13 @@ class CarriedAudits:
     ) -> tuple[AuditedCopy, int | None]:
         """The result, and the first wrong piece. Raises AuditFailed for what the prover did not sign. Blocking."""
         numbers = self._pieces.numbers(row.manifest, row.pieces)
-        expected = expected_hashes(challenge, numbers, self._pieces)
+        federation = self._membership.federation_id
+        expected = expected_hashes(federation, challenge, numbers, self._pieces)
         try:
-            check_answer(challenge, numbers, peer.record, reply.line, reply.paths, expected)
+            check_answer(federation, challenge, numbers, peer.record, reply.line, reply.paths, expected)
         except AuditFailed as error:
             failure = AuditFailure(
                 self._signer.record.node,
-                peer.record.node.id,
                 challenge,
                 int(self._clock()),
                 error.reason,
@@ -189,5 +180,7 @@ class CarriedAudits:
 def _nonce(line: bytes) -> Digest:
     try:
         return parse_answer(parse_entry(line).statement).challenge.nonce
+    except OlderAnswer:
+        raise
     except ComityError as error:
         raise Untrusted("this is no answer", why=error.why, code="AUDIT-FAILED") from error

@@ -97,7 +97,6 @@ class CopiesController:
             home.membership,
             home.keys.signer,
             home.clock,
-            settings.pieces,
             self.index,
             pieces,
             self.auditor,

@@ -70,10 +70,11 @@ CREATE INDEX IF NOT EXISTS result_day ON result (day);
 CREATE TABLE IF NOT EXISTS own_audit (
     id INTEGER PRIMARY KEY, day INTEGER NOT NULL, artifact BLOB NOT NULL, node BLOB NOT NULL,
     passed INTEGER NOT NULL, pieces INTEGER NOT NULL, line BLOB NOT NULL, logged INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS carried (
-    nonce BLOB PRIMARY KEY, auditor BLOB NOT NULL, artifact BLOB NOT NULL, pieces BLOB NOT NULL,
+DROP TABLE IF EXISTS carried;
+CREATE TABLE IF NOT EXISTS open_challenge (
+    nonce BLOB PRIMARY KEY, auditor BLOB NOT NULL, prover BLOB NOT NULL, artifact BLOB NOT NULL, pieces BLOB NOT NULL,
     numbers TEXT NOT NULL, log TEXT NOT NULL, drawn INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS carried_drawn ON carried (drawn);
+CREATE INDEX IF NOT EXISTS open_challenge_drawn ON open_challenge (drawn);
 CREATE INDEX IF NOT EXISTS copy_next_of ON copy (log, tried, draw) WHERE here = 1 AND withdrawn < held;
 CREATE INDEX IF NOT EXISTS own_audit_day ON own_audit (logged, day);
 """
@@ -299,31 +300,34 @@ class CopiesIndex:
     def carry(self, carried: CarriedChallenge) -> None:
         """Keep a challenge until it is answered."""
         challenge = carried.challenge
-        named = (_blob(challenge.nonce), _blob(challenge.auditor), _blob(challenge.artifact), _blob(challenge.pieces))
+        parties = challenge.nonce, challenge.auditor, challenge.prover
+        named = tuple(map(_blob, (*parties, challenge.artifact, challenge.pieces)))
         with self._writing() as database:
             numbers = ",".join(map(str, challenge.numbers))
             database.execute(
-                "INSERT OR REPLACE INTO carried VALUES (?,?,?,?,?,?,?)", (*named, numbers, carried.log, carried.drawn)
+                "INSERT OR REPLACE INTO open_challenge VALUES (?,?,?,?,?,?,?,?)",
+                (*named, numbers, carried.log, carried.drawn),
             )
             database.execute(
-                "DELETE FROM carried WHERE nonce IN (SELECT nonce FROM carried ORDER BY drawn DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM open_challenge"
+                " WHERE nonce IN (SELECT nonce FROM open_challenge ORDER BY drawn DESC LIMIT -1 OFFSET ?)",
                 (MAX_CARRIED,),
             )
 
     def carried(self, nonce: Digest) -> CarriedChallenge | None:
         """The open challenge with this nonce."""
-        wanted = "SELECT auditor, artifact, pieces, numbers, log, drawn FROM carried WHERE nonce = ?"
+        wanted = "SELECT auditor, prover, artifact, pieces, numbers, log, drawn FROM open_challenge WHERE nonce = ?"
         with self._reading():
             row = self._database.execute(wanted, (_blob(nonce),)).fetchone()
         if row is None:
             return None
-        auditor, artifact, pieces, numbers, log, drawn = row
-        named = _digest(auditor), _digest(artifact), _digest(pieces), nonce
+        auditor, prover, artifact, pieces, numbers, log, drawn = row
+        named = _digest(auditor), _digest(prover), _digest(artifact), _digest(pieces), nonce
         return CarriedChallenge(AuditChallenge(*named, tuple(map(int, numbers.split(",")))), log, drawn)
 
     def answered(self, nonce: Digest) -> None:
         with self._writing() as database:
-            database.execute("DELETE FROM carried WHERE nonce = ?", (_blob(nonce),))
+            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (_blob(nonce),))
 
     def tried(self, artifact: Digest, log: str, at: int) -> None:
         """This node audited the copy at `at`, or could not. Every copy is tried again before this one is."""
@@ -339,7 +343,7 @@ class CopiesIndex:
                 "INSERT INTO own_audit (day, artifact, node, passed, pieces, line, logged) VALUES (?,?,?,?,?,?,0)",
                 values,
             )
-            database.execute("DELETE FROM carried WHERE nonce = ?", (_blob(nonce),))
+            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (_blob(nonce),))
 
     def unlogged_days(self, today: int) -> list[int]:
         with self._reading():

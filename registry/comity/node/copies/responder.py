@@ -21,13 +21,14 @@ import structlog
 from comity.node.copies.leases import Leases
 from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
-from comity.node.members import Membership
+from comity.node.members import Membership, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.audit import AuditChallenge, DamagedPiece, draw_nonce, read_pieces, sign_answer
+from comity.trust.audit import DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Refused
+from comity.trust.statement import Author
 from comity.wire.access import Caller
 from comity.wire.audit import AuditOrder, AuditReply
 
@@ -142,32 +143,37 @@ class AuditResponder:
         self._turns = FairSlots(AT_ONCE, per_key=1, max_per_key=MAX_WAITING)
 
     async def answer(self, caller: Caller, order: AuditOrder) -> AuditReply:
-        """Raises Refused (AUDITORS-ONLY), OutOfSpace (AUDIT-BUDGET), NotFound (NOT-HELD), Malformed, and Unavailable
-        (BUSY) if too many challenges of the member wait."""
+        """Raises Refused (AUDITORS-ONLY, AUDIT-PARTIES), OutOfSpace (AUDIT-BUDGET), NotFound (NOT-HELD), Malformed, and
+        Unavailable (BUSY) if too many challenges of the member wait."""
         peer = self._membership.by_certificate(caller.certificate) if caller.certificate else None
         if peer is None:
             why = "only nodes of the federation may audit"
             raise Refused("this caller may not audit", why=why, code="AUDITORS-ONLY")
-        challenge = AuditChallenge(
-            peer.record.node.id, order.artifact, order.index, order.nonce, order.numbers, order.lease
-        )
+        asks = self._membership.node(Author("node", order.challenge.auditor))
+        if asks is None or PeerKey.of(asks) != peer.key:
+            raise _other_parties("it names another auditor than the node that brings it")
         try:
-            reply = await self._answer(challenge, peer.member.id)
+            reply = await self._answer(order, peer.member.id)
         except ComityError as error:
             self._metrics.audit_answers.labels("refused" if isinstance(error, OutOfSpace) else "failed").inc()
             raise
         self._metrics.audit_answers.labels("answered").inc()
         return reply
 
-    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
+    async def answer_carried(self, order: AuditOrder) -> AuditReply:
         """Answer a challenge that this node's operator brought in a file; nobody is charged. Raises as `answer`."""
-        return await self._answer(challenge, None)
+        return await self._answer(order, None)
 
     def _charge(self, member: Digest | None, size: int) -> None:
         if member is not None:
             self._budget.charge(member, size, self._monotonic(), max(1, len(self._membership.others)))
 
-    async def _answer(self, challenge: AuditChallenge, member: Digest | None) -> AuditReply:
+    async def _answer(self, order: AuditOrder, member: Digest | None) -> AuditReply:
+        federation, challenge, own = order.federation, order.challenge, self._signer.record.node.id
+        if federation != self._membership.federation_id:
+            raise _other_parties(f"it is of the federation {short(federation)}, and this node of another one")
+        if challenge.prover != own:
+            raise _other_parties(f"it is for the node {short(challenge.prover)}, and this one is {short(own)}")
         hold = await self._ledger.run(self._claims.hold, challenge.artifact, challenge.pieces)
         if hold is None:
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
@@ -185,7 +191,7 @@ class AuditResponder:
                 self._leases.grant(challenge.artifact, member, challenge.lease, self._monotonic())
             nonce = draw_nonce(self._chance)
             try:
-                read = await self._pools.hashing(read_pieces, challenge, nonce, numbers, self._pieces)
+                read = await self._pools.hashing(read_pieces, federation, challenge, nonce, numbers, self._pieces)
             except NotFound as error:
                 raise _not_held(challenge.artifact, error.why) from error
             except DamagedPiece as error:
@@ -193,8 +199,13 @@ class AuditResponder:
                 self._on_damaged()
                 raise _not_held(challenge.artifact, error.why) from error
         record, online = self._signer.record, self._signer.online
-        entry = sign_answer(record, challenge, nonce, int(self._clock()), read, online)
+        entry = sign_answer(record, federation, challenge, nonce, int(self._clock()), read, online)
         return AuditReply(entry.line, tuple(piece.path for piece in read))
+
+
+def _other_parties(why: str) -> Refused:
+    hint = "draw the challenge again, after both nodes have one another's newest node-record"
+    return Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-PARTIES")
 
 
 def _not_held(artifact: Digest, why: str) -> NotFound:

@@ -12,7 +12,7 @@ from comity.node.copies.index import CopyRow
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import AUDITED, DAY, AuditChallenge
+from comity.trust.audit import AUDITED, DAY
 from comity.trust.copies import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.wire import limits
@@ -88,11 +88,11 @@ class AuditService:
     async def retention(self, after: Digest | None) -> RetentionPage:
         return await self._copies.retention.page(after, limits.COPIES_PAGE)
 
-    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditChallenge, None]:
+    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditOrder, None]:
         return self._copies.carried.draw(request.node, request.artifact, request.most)
 
-    async def answer_carried(self, challenge: AuditChallenge) -> AuditReply:
-        return await self._copies.carried.answer(challenge)
+    async def answer_carried(self, order: AuditOrder) -> AuditReply:
+        return await self._copies.carried.answer(order)
 
     async def check_answer(self, reply: AuditReply) -> CheckedCopy:
         return self._shown_result(await self._copies.carried.check(reply))
