@@ -41,7 +41,7 @@ def main() -> None:
     rounds = arguments.parse_args().rounds
     authority = hardware.vendor()
     root = authority.above[0]
-    lists = (hardware.revocation_list(authority), hardware.revocation_list(root))
+    lists = hardware.whole_revocation_data(authority)
     pins = HardwarePins(roots=dict.fromkeys(KINDS, (root.der,)), revocations=lists)
     samples = {
         "nvidia-gpu": HardwareEvidence((hardware.gpu(authority, NONCE),)),

@@ -38,8 +38,9 @@ def hardware() -> None:
 @click.argument("file", type=FILE)
 @click.option("--yes", is_flag=True, help="Pin without asking.")
 def pin(kind: str, file: Path, yes: bool) -> None:
-    """Pin the root certificate in FILE (PEM) for one kind of evidence. Compare its digest with one that you got from
-    the vendor another way."""
+    """Pin the root certificate in FILE (PEM) for one kind of evidence. FILE may be a vendor's chain of authorities,
+    such as AMD's ASK and ARK: the root is pinned. Compare its digest with one that you got from the vendor another
+    way."""
     out, pins = output(), client().hardware_pins()
     shown = pins.read_root(kind, file)
     out.fact("subject", shown.subject)

@@ -20,7 +20,7 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound
+from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.hardware.appraisal import HardwarePins
 from comity.trust.hardware.certificates import (
     MAX_REVOCATION,
@@ -56,15 +56,16 @@ class HardwarePinStore:
         self._folder = folder
 
     def read_root(self, kind: str, file: Path) -> PinnedRoot:
-        """What `pin` would pin: the only certificate of a PEM file. Raises Malformed (HARDWARE-EVIDENCE)."""
-        return self._root(kind, _only_certificate(file))
+        """What `pin` would pin: the root in a PEM file. Raises Malformed (HARDWARE-EVIDENCE)."""
+        return self._root(kind, _root_of(file))
 
     def pin(self, kind: str, file: Path) -> PinnedRoot:
-        """Pin the only certificate of a PEM file as a root. Raises Malformed (HARDWARE-EVIDENCE)."""
+        """Pin the root in a PEM file: its only certificate, or the one above all others of a vendor's chain file.
+        Raises Malformed (HARDWARE-EVIDENCE)."""
         if len(self.roots(kind)) >= MAX_ROOTS:
             why = f"{MAX_ROOTS} roots of {kind} are pinned"
             raise Malformed(f"{file} cannot be pinned", why=why, hint="comity trust hardware ls")
-        chain = _only_certificate(file)
+        chain = _root_of(file)
         root = self._root(kind, chain)
         self._write(root.file, chain.leaf_pem)
         return root
@@ -132,7 +133,7 @@ class HardwarePinStore:
 
     def load(self) -> HardwarePins:
         """All pins. Raises Malformed."""
-        roots = {kind: tuple(_only_certificate(root.file).to_der()[0] for root in self.roots(kind)) for kind in KINDS}
+        roots = {kind: tuple(_root_of(root.file).to_der()[0] for root in self.roots(kind)) for kind in KINDS}
         files = self._files("revocations", "*.der")[:MAX_REVOCATIONS]
         return HardwarePins(roots, self._reference(), tuple(read_bounded(file, MAX_REVOCATION) for file in files))
 
@@ -167,12 +168,12 @@ class HardwarePinStore:
         durable.write_file(file, data, mode=0o600, point="trust")
 
 
-def _only_certificate(file: Path) -> VendorChain:
-    certificates = load_pem(read_bounded(file, MAX_PEM))
-    if len(certificates) != 1:
-        why = f"expected one root certificate, found {len(certificates)}"
-        raise Malformed(f"{file} cannot be pinned", why=why, code="HARDWARE-EVIDENCE")
-    return VendorChain(certificates)
+def _root_of(file: Path) -> VendorChain:
+    try:
+        return VendorChain(load_pem(read_bounded(file, MAX_PEM))).root()
+    except Untrusted as error:
+        raise Malformed(f"{file} cannot be pinned", why=error.why, hint="comity trust hardware pin --help",
+                        code="HARDWARE-EVIDENCE") from error  # fmt: skip
 
 
 def _bad_reference(file: Path, why: str) -> Malformed:

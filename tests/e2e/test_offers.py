@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
+from comity.trust.hardware.evidence import Device, HardwareEvidence
 from comity.wire.client import NodeClient
-from comity.wire.offer import GrantQuery
+from comity.wire.offer import Attest, GrantQuery
 from comity_cli.lab.lab import Lab
 from comity_client.own_node import operator_socket
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -322,44 +323,128 @@ def test_a_released_grant_returns_to_the_offer(shared: OfferFederation) -> None:
     shared.shows(lambda: shared.seen["remaining"], [before + left])
 
 
-def test_attested_machines_are_verified_by_a_reader_and_no_gpu_is_offered_twice(shared: OfferFederation) -> None:
-    """Four GPUs of one offer; then one of them in a second offer. The reader asks a federation in which it has no
-    seat, and pins the vendor's root by itself."""
-    maker = hardware.vendor()
-    gpus = [hardware.issue(f"GPU {number}", maker, ca=False) for number in range(4)]
+@dataclass
+class Evidence:
+    """Hardware evidence of the offer, made by devices of an invented vendor."""
 
-    def attest(chain: str, leaves: list[hardware.Issuer]) -> Document:
-        challenge, evidence = shared.folder / "challenge.json", shared.folder / "gpus.json"
-        made = shared.lender.comity("offer", "challenge", chain[:12], "--dir", shared.lender.home, "--out", challenge)
-        nonce = bytes.fromhex(made["nonce"])
-        evidence.write_bytes(hardware.gpu_list(*(hardware.gpu(maker, nonce, leaf=leaf) for leaf in leaves)))
-        return shared.lender.act("offer", "attest", "--challenge", challenge, "--evidence", evidence)
+    shared: OfferFederation
+    maker: hardware.Issuer
+    gpus: list[hardware.Issuer]
 
-    def seen(chain: str, wanted: str) -> Document:
+    def challenge(self, chain: str) -> Document:
+        file = self.shared.folder / "challenge.json"
+        lender = self.shared.lender
+        return lender.comity("offer", "challenge", chain[:12], "--dir", lender.home, "--out", file)
+
+    def write(self, *devices: Device) -> tuple[str, ...]:
+        """The arguments that log these devices for the newest challenge."""
+        file = self.shared.folder / "gpus.json"
+        file.write_bytes(hardware.gpu_list(*devices))
+        challenge = self.shared.folder / "challenge.json"
+        return "offer", "attest", "--challenge", str(challenge), "--evidence", str(file)
+
+    def attest(self, chain: str, leaves: list[hardware.Issuer]) -> Document:
+        nonce = bytes.fromhex(self.challenge(chain)["nonce"])
+        devices = [hardware.gpu(self.maker, nonce, leaf=leaf) for leaf in leaves]
+        return self.shared.lender.act(*self.write(*devices))
+
+    def refused(self, *devices: Device) -> str:
+        """Why the provider's own command does not log this."""
+        error = self.shared.lender.refused(*self.write(*devices))
+        assert error["code"] == "HARDWARE-UNTRUSTED", error
+        return str(error["why"])
+
+    def seen(self, chain: str, wanted: str, attested: int) -> Document:
+        """The newest evidence, once a reader sees the offer in a state."""
         shown: list[Document] = []
 
         def there() -> bool:
-            shown[:] = shared.reader.comity("offer", "show", chain[:12])["hardware"][:1]
-            return [each["state"] for each in shown] == [wanted]
+            shown[:] = [self.shared.reader.comity("offer", "show", chain[:12])]
+            found = shown[0]["attested"]
+            return (found["state"], found["attested"]) == (wanted, attested)
 
         wait_for(there, f"the evidence to be {wanted}")
-        return shown[0]
+        return dict(shown[0]["hardware"][0])
 
-    attested = attest(shared.chain, gpus)
-    unpinned = seen(shared.chain, "claimed")
+    def listed(self, option: str) -> list[tuple[str, int, int]]:
+        found = self.shared.reader.comity("offer", "ls", option)["offers"]
+        return [(each["chain"], each["attested"]["attested"], each["attested"]["offered"]) for each in found]
+
+
+def failed_rows(attestation: Document) -> list[str]:
+    rows = [row for device in attestation["devices"] for row in device["rows"]]
+    return [f"{row['name']}: {row['text']}" for row in rows if row["state"] == "fail"]
+
+
+def test_attested_machines_are_counted_and_no_gpu_is_offered_twice(shared: OfferFederation) -> None:
+    """Four GPUs of an offer of 32, then all; then one of them in a second offer. The reader asks a federation in which
+    it has no seat, and pins the vendor's root by itself, from the vendor's chain file."""
+    maker = hardware.vendor()
+    made = Evidence(shared, maker, [hardware.gpu_leaf(maker) for _ in range(32)])
+    attested = made.attest(shared.chain, made.gpus[:4])
+    unpinned = made.seen(shared.chain, "claimed", 0)
     assert (unpinned["line"], len(unpinned["devices"])) == (attested["line"], 4)
     root = shared.folder / "root.pem"
-    root.write_bytes(maker.above[0].certificate.public_bytes(Encoding.PEM))
+    root.write_bytes(b"".join(each.certificate.public_bytes(Encoding.PEM) for each in (maker, maker.above[0])))
     shared.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
-    verified = seen(shared.chain, "verified")
-    assert verified["order"]["state"] == "pass"
-    shared.shows(lambda: chains(shared.reader.comity("offer", "ls", "--attested")), [shared.chain])
+    partly = made.seen(shared.chain, "partly verified", 4)
+    assert (partly["state"], partly["order"]["state"]) == ("verified", "pass")
+    assert made.listed("--attested") == []
+    assert made.listed("--partly-attested") == [(shared.chain, 4, 32)]
+    assert "4 of 32 accelerators" in shared.reader.run("offer", "ls", "--partly-attested").stdout
+    shown = shared.reader.run("offer", "show", shared.chain)
+    assert "partly verified here, 4 of 32 accelerators attested" in shown.stdout + shown.stderr
+
+    made.attest(shared.chain, made.gpus)
+    made.seen(shared.chain, "verified", 32)
+    assert made.listed("--attested") == [(shared.chain, 32, 32)]
 
     second = shared.another_offer()
-    attest(second, gpus[:1])
-    assert seen(second, "failed")["also_in"] == [shared.chain]
-    assert seen(shared.chain, "failed")["also_in"] == [second]
-    old = shared.lender.refused(
-        "offer", "attest", "--challenge", shared.folder / "challenge.json", "--tdx", shared.folder / "gpus.json"
-    )
-    assert old["code"] == "HARDWARE-UNTRUSTED", old
+    made.attest(second, made.gpus[:1])
+    assert made.seen(second, "failed", 0)["also_in"] == [shared.chain]
+    first = made.seen(shared.chain, "failed", 31)
+    assert first["also_in"] == [second]
+    assert failed_rows(first) == [f"device: also in offer {second}: it is offered twice"]
+    assert made.listed("--partly-attested") == []
+    assert made.refused(*(hardware.gpu(maker, bytes(32), leaf=leaf) for leaf in made.gpus[:1])).startswith("challenge")
+
+
+def test_false_evidence_is_refused_with_its_reason(shared: OfferFederation) -> None:
+    """By the provider's own command; and by a reader, where a provider without that check logged it."""
+    maker = hardware.vendor()
+    made = Evidence(shared, maker, [hardware.gpu_leaf(maker) for _ in range(2)])
+    challenge = made.challenge(shared.chain)
+    nonce = bytes.fromhex(challenge["nonce"])
+    one, other = (hardware.gpu(maker, nonce, leaf=leaf) for leaf in made.gpus)
+    switches = hardware.issue("NVIDIA LS_10 Provisioner ICA 1", maker.above[0])
+    switch = hardware.gpu(switches, nonce, leaf=hardware.gpu_leaf(switches, "LS_10"))
+    twin = replace(one, certificates=(hardware.twin(one.certificates[0]), *one.certificates[1:]))
+    expected = {
+        "kind: the certificates are of an NVLink switch (LS_10), not of a GPU": (switch,),
+        "signature: GPU report refused: its signature does not verify: it was changed, or another device signed it": (
+            replace(one, certificates=other.certificates),
+        ),
+        "device: the same device is stated twice": (one, twin),
+        f"evidence: GPU report is malformed: 1 surplus byte follows its end at byte {len(one.report)}": (
+            replace(one, report=one.report + b"\n"),
+        ),
+    }
+    for why, devices in expected.items():
+        assert made.refused(*devices) == why
+    root = shared.folder / "second-root.pem"
+    root.write_bytes(maker.above[0].certificate.public_bytes(Encoding.PEM))
+    shared.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
+    for why, devices in expected.items():
+        evidence = HardwareEvidence(devices)
+        action = Attest(Digest(challenge["subject"]), challenge["size"], Digest(challenge["root"]), evidence.encode())
+        (located,) = shared.ask(shared.lender.home, lambda node, action=action: node.offers.allocate(action))  # type: ignore[misc]
+        line = sha256(located.line)
+
+        def newest(line: str = line) -> bool:
+            shown = shared.reader.comity("offer", "show", shared.chain[:12])["hardware"]
+            return bool(shown) and shown[0]["line"] == line
+
+        wait_for(newest, f"evidence to be shown: {why}")
+        shown = shared.reader.comity("offer", "show", shared.chain[:12])
+        assert (shown["attested"]["state"], failed_rows(shown["hardware"][0])) == ("failed", [why])
+    assert made.listed("--partly-attested") == []

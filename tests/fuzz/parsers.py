@@ -379,7 +379,9 @@ _ATTESTED: Final = Attested(
 
 _REVOCATIONS: Final = (
     hardware.revocation_list(_VENDOR),
-    hardware.ocsp_response(_VENDOR, hardware.leaf_of(_HARDWARE.devices[0]), responder=hardware.ocsp_responder(_VENDOR)),
+    hardware.ocsp_response(
+        _VENDOR, hardware.revocable(_HARDWARE.devices[0]), responder=hardware.ocsp_responder(_VENDOR)
+    ),
 )
 
 

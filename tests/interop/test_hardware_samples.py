@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
 from comity.trust.hardware.certificates import load_pem
 from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
+from comity_client.hardware_pins import HardwarePinStore
 from cryptography.hazmat.primitives.serialization import Encoding
-from support.hardware import AT, flipped
+from support.hardware import AT, flipped, twin
 from support.shared import shared
 
 
@@ -82,7 +84,7 @@ def failed(result: DeviceResult) -> set[str]:
 def test_a_sample_verifies_under_its_vendors_root(of: Sample) -> None:
     device = of.device()
     result = appraised(device, device.report[of.challenge])
-    assert {f.name for f in result.findings if f.state == "pass"} == {"chain", "signature", "challenge"}
+    assert {f.name for f in result.findings if f.state == "pass"} == {"chain", "kind", "signature", "challenge"}
     assert failed(result) == set()
     assert all(value for _, value in result.facts)
 
@@ -120,6 +122,26 @@ def test_a_leaf_of_another_gpu_is_refused() -> None:
     hopper, blackwell = gpu("hopper"), gpu("blackwell")
     mixed = replace(hopper, certificates=blackwell.certificates)
     assert failed(appraised(mixed, hopper.report[4:36])) == {"signature"}
+
+
+def test_every_name_in_a_samples_certificates_is_that_of_its_kind() -> None:
+    models = {name: appraised(of.device(), bytes(32)).model for name, of in SAMPLES.items()}
+    assert models == {"SEV-SNP": "Milan", "TDX 4": "TDX", "TDX 5": "TDX", "Hopper": "GH100", "Blackwell": "GB100"}
+
+
+def test_the_other_form_of_a_certificates_signature_is_the_same_gpu() -> None:
+    device = gpu("hopper")
+    twins = [replace(device, certificates=(twin(device.certificates[0]), *device.certificates[1:])), device]
+    first, second = appraise(HardwareEvidence(tuple(twins)), device.report[4:36], pins(), AT)
+    assert (first.state, second.state, first.device) == ("verified", "failed", second.device)
+
+
+def test_the_vendors_chain_file_with_ask_and_ark_is_pinned(tmp_path: Path) -> None:
+    file = tmp_path / "cert_chain"
+    file.write_bytes(sample("amd-milan-ask-ark.pem"))
+    store = HardwarePinStore(tmp_path)
+    assert "ARK-Milan" in store.pin(SEV_SNP, file).subject
+    assert store.load().roots[SEV_SNP] == pins().roots[SEV_SNP]
 
 
 def test_the_facts_are_those_that_the_vendors_tools_print() -> None:

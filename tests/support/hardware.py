@@ -14,11 +14,12 @@ from typing import Final
 import pytest
 from comity.trust.encoding import b64encode
 from comity.trust.hardware import certificates
-from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device
+from comity.trust.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
+from comity.trust.hardware.reports import TdxQuote
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -27,7 +28,10 @@ AT: Final = 1_795_000_000
 """November 2026."""
 NOW: Final = datetime.datetime.fromtimestamp(AT, datetime.UTC)
 DAY: Final = datetime.timedelta(days=1)
+_AUTHORITIES: Final = {SEV_SNP: "SEV-Milan", TDX: "Intel SGX PCK Platform CA"}
 CHIP_ID: Final = bytes(range(64))
+TD_QUOTING_ENCLAVE: Final = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
+"""Who signed Intel's quoting enclave for trust domains."""
 TCB: Final = bytes([2, 0, 0, 0, 0, 0, 5, 200])
 _SNP_EXTENSIONS: Final = {"4": CHIP_ID} | {
     oid: bytes([2, 1, value]) if value < 128 else bytes([2, 2, 0, value])
@@ -63,7 +67,7 @@ class Issuer:
 
 
 def issue(
-    name: str,
+    name: str | x509.Name,
     above: Issuer | None = None,
     *,
     ca: bool = True,
@@ -74,7 +78,7 @@ def issue(
 ) -> Issuer:
     """A certificate with a new key; a root if no issuer is given."""
     key = ec.generate_private_key(curve or ec.SECP384R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if isinstance(name, str) else name
     builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
     builder = builder.issuer_name(above.certificate.subject if above else subject)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(valid[0]).not_valid_after(valid[1])
@@ -86,9 +90,34 @@ def issue(
     return Issuer(made, key, (above, *above.above) if above else ())
 
 
-def vendor(name: str = "Vendor") -> Issuer:
-    """An authority for devices, under a root."""
-    return issue(f"{name} CA", issue(f"{name} root"))
+def vendor(name: str = "Vendor", chip: str = "GH100") -> Issuer:
+    """An authority for GPUs with a chip, under a root; named as NVIDIA's."""
+    return issue(f"NVIDIA {chip} Provisioner ICA 1", issue(f"{name} root"))
+
+
+def chip_authority(above: Issuer, chip: str = "GH100") -> Issuer:
+    """The authority that a GPU is by itself, for the keys that it derives from its firmware."""
+    return issue(f"{chip} A01 GSP BROM", above)
+
+
+def gpu_leaf(above: Issuer, chip: str = "GH100", *, curve: ec.EllipticCurve | None = None) -> Issuer:
+    """The key with which a new GPU signs, under an authority for GPUs, or the key of a GPU with other firmware, under
+    that GPU's own authority."""
+    own = above if above.certificate.subject.rfc4514_string().endswith("BROM") else chip_authority(above, chip)
+    return issue(f"{chip} A01 GSP FMC LF", own, ca=False, curve=curve)
+
+
+@functools.cache
+def authority(above: Issuer, kind: str) -> Issuer:
+    """Who issues the certificates of devices of a kind that revocation data can name: `above` for GPUs, an authority
+    under it for processors."""
+    return above if kind == NVIDIA else issue(_AUTHORITIES[kind], above)
+
+
+def whole_revocation_data(above: Issuer) -> tuple[bytes, ...]:
+    """Revocation data that cover every certificate of devices of every kind under `above`, and revoke none."""
+    issuers = dict.fromkeys((*(authority(above, kind) for kind in KINDS), above.above[0]))
+    return tuple(revocation_list(issuer) for issuer in issuers)
 
 
 def _signed(key: ec.EllipticCurvePrivateKey, message: bytes, algorithm: hashes.HashAlgorithm) -> tuple[int, int]:
@@ -97,7 +126,7 @@ def _signed(key: ec.EllipticCurvePrivateKey, message: bytes, algorithm: hashes.H
 
 def gpu(above: Issuer, nonce: bytes, *, driver: str = "550.90.07", leaf: Issuer | None = None) -> Device:
     """A GPU with three measurements."""
-    leaf = leaf or issue("GPU", above, ca=False)
+    leaf = leaf or gpu_leaf(above)
     record = b"".join(
         bytes([i, 1]) + (51).to_bytes(2, "little") + bytes([1, 48, 0]) + bytes([i] * 48) for i in (1, 2, 3)
     )
@@ -127,28 +156,56 @@ def _item(kind: int, value: bytes) -> bytes:
     return kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
 
 
-def snp(above: Issuer, nonce: bytes, *, policy: int = 0x30000) -> Device:
-    """A machine with SEV-SNP, whose VCEK is for the chip `CHIP_ID` and the TCB `TCB`."""
+def vcek(above: Issuer, chip_id: bytes = CHIP_ID) -> Issuer:
+    """A new key of the chip with this id, for the TCB `TCB`."""
     extensions = [
         (x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.3.6.1.4.1.3704.1.{oid}"), value), False)
-        for oid, value in _SNP_EXTENSIONS.items()
+        for oid, value in (_SNP_EXTENSIONS | {"4": chip_id}).items()
     ]
-    leaf = issue("VCEK", above, ca=False, extensions=extensions)
+    return issue("SEV-VCEK", authority(above, SEV_SNP), ca=False, extensions=extensions)
+
+
+def snp(
+    above: Issuer, nonce: bytes, *, policy: int = 0x30000, chip_id: bytes = CHIP_ID, leaf: Issuer | None = None
+) -> Device:
+    """A machine with SEV-SNP, with a new VCEK for its chip and the TCB `TCB`."""
+    leaf = leaf or vcek(above, chip_id)
     message = bytearray(0x2A0)
     message[0:16] = (2).to_bytes(4, "little") + bytes(4) + policy.to_bytes(8, "little")
     message[0x34] = 1
     message[0x50:0x90] = nonce + bytes(32)
     message[0x90:0xC0] = b"m" * 48
     message[0x180:0x188] = TCB
-    message[0x1A0:0x1E0] = CHIP_ID
+    message[0x1A0:0x1E0] = chip_id
     r, s = _signed(leaf.key, bytes(message), hashes.SHA384())
     report = bytes(message) + r.to_bytes(72, "little") + s.to_bytes(72, "little")
     return Device(SEV_SNP, report + bytes(1184 - len(report)), leaf.chain)
 
 
-def tdx(above: Issuer, nonce: bytes, *, version: int = 4, attributes: int = 0) -> Device:
-    """A trust domain; its PCK is a leaf of `above`."""
-    pck, attestation = issue("PCK", above, ca=False, curve=ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+def _pck(above: Issuer, ppid: bytes) -> Issuer:
+    platform = bytes.fromhex("3022301e060a2a864886f84d010d0101") + bytes([4, len(ppid)]) + ppid
+    platform = bytes([0x30, len(platform) - 2]) + platform[2:]
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113741.1.13.1"), platform)
+    return issue(
+        "Intel SGX PCK Certificate",
+        authority(above, TDX),
+        ca=False,
+        curve=ec.SECP256R1(),
+        extensions=[(extension, False)],
+    )
+
+
+def tdx(
+    above: Issuer,
+    nonce: bytes,
+    *,
+    version: int = 4,
+    attributes: int = 0,
+    ppid: bytes = bytes(16),
+    enclave: bytes = TD_QUOTING_ENCLAVE,
+) -> Device:
+    """A trust domain on the platform with this id; its PCK is a new one, under `above`."""
+    pck, attestation = _pck(above, ppid), ec.generate_private_key(ec.SECP256R1())
     body = bytearray(584 if version == 4 else 648)
     body[120:128] = attributes.to_bytes(8, "little")
     body[136:184] = b"t" * 48
@@ -158,7 +215,15 @@ def tdx(above: Issuer, nonce: bytes, *, version: int = 4, attributes: int = 0) -
     message = header + typed + bytes(body)
     point = attestation.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
     auth = b"auth"
-    qe_report = bytes(320) + hashlib.sha256(point + auth).digest() + bytes(32)
+    qe_report = (
+        bytes(128)
+        + enclave
+        + bytes(96)
+        + (2).to_bytes(2, "little")
+        + bytes(62)
+        + hashlib.sha256(point + auth).digest()
+        + bytes(32)
+    )
     pem = b"".join(each.certificate.public_bytes(Encoding.PEM) for each in (pck, *pck.above))
     chain = (5).to_bytes(2, "little") + len(pem).to_bytes(4, "little") + pem
     certified = qe_report + _raw(pck.key, qe_report) + len(auth).to_bytes(2, "little") + auth + chain
@@ -236,8 +301,30 @@ def ocsp_responder(issuer: Issuer) -> Issuer:
     return issue("responder", issuer, ca=False, extensions=[(usage, False)])
 
 
-def leaf_of(device: Device) -> x509.Certificate:
-    return x509.load_der_x509_certificate(device.certificates[0])
+def revocable(device: Device) -> x509.Certificate:
+    """The certificate of a device that revocation data can name: of a GPU, its own authority's."""
+    if device.kind == TDX:
+        return TdxQuote.parse(device.report).chain.leaf
+    return x509.load_der_x509_certificate(device.certificates[1 if device.kind == NVIDIA else 0])
+
+
+def twin(der: bytes) -> bytes:
+    """The same certificate with the other valid form (r, n-s) of its ECDSA signature over P-384."""
+    signature = x509.load_der_x509_certificate(der).signature
+    r, s = decode_dss_signature(signature)
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
+    other = encode_dss_signature(r, order - s)
+    head, tbs = _der_split(der)
+    rest = tbs[: len(tbs) - len(signature) - 3]
+    body = rest + b"\x03" + bytes([len(other) + 1]) + b"\0" + other
+    assert head == 0x30
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+def _der_split(der: bytes) -> tuple[int, bytes]:
+    """Tag and content of one long element."""
+    octets = der[1] - 0x80
+    return der[0], der[2 + octets :]
 
 
 def flipped(device: Device, offset: int, bit: int = 0) -> Device:

@@ -10,17 +10,19 @@ from comity.trust.encoding import sha256
 from comity.trust.hardware.appraisal import AppraisalRow, HardwarePins, appraise
 from comity.trust.hardware.evidence import KINDS, Attested, Challenge, HardwareEvidence
 from comity.trust.statement import SideObject
-from comity_cli.offers.evidence import attestation_json, show_attestations
+from comity_cli.offers.evidence import attestation_json, show_hardware
 from comity_cli.output import Output
-from comity_client.offers.attestation import OfferAttestation, attestation_rows, render_attestations
+from comity_client.offers.attestation import OfferAttestation, OfferHardware, attestation_rows, render_attestations
 from support.case import nodes
 from support.hardware import AT, gpu, snp, tdx, vendor
+from support.offers import a_slice, an_offer
 
 NODE = nodes(1)[0]
 CA = vendor()
 PINS = HardwarePins(roots=dict.fromkeys(KINDS, (CA.above[0].der,)))
 OFFER = sha256(b"offer")
 CHALLENGE = Challenge(OFFER, NODE.record.origin, 7, sha256(b"root"), NODE.record.node.id)
+DOCUMENT = an_offer(slices=(a_slice(count=1, nodes=1, amount=10),))
 EVIDENCE = HardwareEvidence(tuple(make(CA, CHALLENGE.nonce) for make in (gpu, snp, tdx)))
 ATTESTED = Attested(NODE.record.node, CHALLENGE, SideObject.of(EVIDENCE.encode()))
 LINE = sha256(b"line")
@@ -36,46 +38,59 @@ def test_each_row_has_a_basis_and_the_digest_of_its_document() -> None:
     rows = attestation_rows(found)
     assert found.state == "verified"
     assert rows[0].fact.evidence == LINE
-    assert {row.fact.evidence for row in rows[1:]} == {
-        ATTESTED.evidence.digest,
-        *(device.device for device in found.devices),
-    }
+    assert {row.fact.evidence for row in rows[1:]} == {ATTESTED.evidence.digest}
+    identifiers = [row.fact.text for row in rows if row.name == "identifier"]
+    assert identifiers == [f"sha256:{device.device}" for device in found.devices]
     assert all((row.fact.basis == "stale or absent") == (row.state == "unknown") for row in rows)
     assert {row.fact.basis for row in rows if row.name == "driver"} == {"verified here"}
 
 
 def test_statements_of_an_unverified_device_are_only_claimed() -> None:
     rows = attestation_rows(attestation(HardwarePins()))
-    stated = {(row.fact.basis, row.fact.by) for row in rows if row.state == "" and row.name != "certificate"}
+    stated = {(row.fact.basis, row.fact.by) for row in rows if row.state == ""}
     assert stated == {("claimed", "the provider")}
 
 
-def test_missing_evidence_and_a_device_of_two_offers_are_reported() -> None:
+def test_missing_evidence_is_reported() -> None:
     missing = replace(attestation(), devices=(), missing="no node gives the evidence")
     assert [(row.state, row.fact.basis) for row in attestation_rows(missing)][1:] == [("unknown", "stale or absent")]
-    twice = attestation_rows(replace(attestation(), also_in=(sha256(b"other"),)))[-1]
-    assert (twice.state, sha256(b"other") in twice.fact.text) == ("fail", True)
 
 
 @pytest.mark.parametrize("pins", [PINS, HardwarePins()], ids=["verified", "claimed"])
 def test_the_page_has_the_texts_of_the_rows_escaped(pins: HardwarePins) -> None:
     hostile = gpu(CA, CHALLENGE.nonce, driver="<script>alert(1)</script>")
     found = attestation(pins, HardwareEvidence((*EVIDENCE.devices, hostile)))
-    page = render_attestations(OFFER, "Institute <b>CH</b>", (found,), AT)
+    hardware = OfferHardware.of(DOCUMENT, (found,))
+    page = render_attestations(OFFER, "Institute <b>CH</b>", hardware, AT)
     assert "<script" not in page and "<b>CH" not in page and "&lt;script&gt;" in page
     for row in attestation_rows(found):
         assert row.fact.evidence is None or row.fact.evidence in page
     assert ("VERIFIED HERE" in page) == (pins is PINS)
     assert "claimed by the provider" in page or pins is PINS
-    assert page == render_attestations(OFFER, "Institute <b>CH</b>", (found,), AT)
+    assert page == render_attestations(OFFER, "Institute <b>CH</b>", hardware, AT)
 
 
 def test_a_page_without_evidence_says_so() -> None:
-    assert "No evidence is logged for this offer" in render_attestations(OFFER, "Institute", (), AT)
+    none = OfferHardware.of(DOCUMENT, ())
+    assert "No evidence is logged for this offer" in render_attestations(OFFER, "Institute", none, AT)
+
+
+def test_the_page_and_the_terminal_say_how_much_is_attested(capsys: pytest.CaptureFixture[str]) -> None:
+    for document, state, words in (
+        (DOCUMENT, "VERIFIED HERE", "1 of 1 accelerator"),
+        (an_offer(), "PARTLY VERIFIED HERE", "1 of 32 accelerators"),
+    ):
+        hardware = OfferHardware.of(document, (attestation(),))
+        page = render_attestations(OFFER, "Institute", hardware, AT)
+        assert f"<strong>{state}" in page and words in page
+        assert ('class="verdict accepted"' in page) == (document is DOCUMENT)
+        show_hardware(Output(), hardware)
+        shown = capsys.readouterr()
+        assert f"{words} attested" in shown.out + shown.err
 
 
 def test_the_terminal_and_the_document_name_the_digests(capsys: pytest.CaptureFixture[str]) -> None:
-    show_attestations(Output(), (attestation(),))
+    show_hardware(Output(), OfferHardware.of(DOCUMENT, (attestation(),)))
     shown = capsys.readouterr()
     assert f"sha256:{LINE}" in shown.out + shown.err
     assert f"sha256:{ATTESTED.evidence.digest}" in shown.out + shown.err

@@ -12,6 +12,7 @@ from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
 from comity.trust.hardware.certificates import VendorChain, check_revocation
 from comity.trust.hardware.evidence import (
     KINDS,
+    SEV_SNP,
     Attested,
     Challenge,
     Device,
@@ -30,13 +31,15 @@ from support.hardware import (
     DAY,
     NOW,
     Issuer,
+    authority,
     certificates_checked_once,
     flipped,
     gpu,
+    gpu_leaf,
     issue,
-    leaf_of,
     ocsp_responder,
     ocsp_response,
+    revocable,
     revocation_list,
     snp,
     tdx,
@@ -130,11 +133,10 @@ def test_a_leaf_of_another_device_is_refused(device: Device) -> None:
 
 def test_a_chip_or_a_tcb_that_the_certificate_does_not_name_is_refused() -> None:
     """A report that is signed under a certificate without these names proves nothing about the chip."""
-    leaf = issue("VCEK", CA, ca=False)
-    made = gpu(CA, NONCE, leaf=leaf)
-    assert appraised(made).state == "verified"
-    bare = replace(SNP, certificates=made.certificates)
+    leaf = issue("SEV-VCEK", authority(CA, SEV_SNP), ca=False)
+    bare = snp(CA, NONCE, leaf=leaf)
     assert failed(appraised(bare)) == ["signature"]
+    assert "its chip is not the certificate's" in text_of(appraised(bare), "signature")
 
 
 @pytest.mark.parametrize("device", [snp(CA, NONCE, policy=0x80000), tdx(CA, NONCE, attributes=1)], ids=["snp", "tdx"])
@@ -169,9 +171,9 @@ def test_one_malformed_device_does_not_change_the_others() -> None:
 
 def test_a_device_counts_as_offered_twice_only_if_it_signed_both_challenges() -> None:
     mine = HardwareEvidence((GPU, QUOTE))
-    assert signed_devices(mine, NONCE) == {appraised(GPU).device, appraised(QUOTE).device}
-    assert signed_devices(mine, bytes(32)) == frozenset()  # copied from another offer
-    assert signed_devices(HardwareEvidence((replace(QUOTE, report=b"x"),)), NONCE) == frozenset()
+    assert signed_devices(appraise(mine, NONCE, PINS, AT)) == {appraised(GPU).device, appraised(QUOTE).device}
+    assert signed_devices(appraise(mine, bytes(32), PINS, AT)) == frozenset()  # copied from another offer
+    assert signed_devices([appraised(replace(QUOTE, report=b"x"))]) == frozenset()
 
 
 def chain(*above: Issuer) -> VendorChain:
@@ -200,7 +202,7 @@ def test_of_several_pinned_roots_of_one_name_the_one_that_signed_counts() -> Non
         (lambda: under(issue("b", issue("a", ROOT, path_length=0))), "allows 0 authorities below it"),
         (lambda: under(issue("a", ROOT, extensions=[(UNKNOWN, True)])), "critical extension 1.2.3.4"),
         (lambda: under(issue("old", ROOT, valid=(NOW - 9 * DAY, NOW - DAY))), "is valid from"),
-        (lambda: chain(issue("x", CA, ca=False), issue("Vendor CA", ROOT)), "is not signed by"),
+        (lambda: chain(issue("x", CA, ca=False), issue("NVIDIA GH100 Provisioner ICA 1", ROOT)), "is not signed by"),
         (lambda: under(issue("a", ROOT, extensions=[(NO_SIGNING, True)])), "may not sign certificates"),
     ],
     ids=["other issuer", "not a CA", "path length", "critical", "expired", "same name", "usage"],
@@ -224,12 +226,12 @@ def under(issuer: Issuer) -> VendorChain:
 
 
 def test_a_key_on_another_curve_is_refused() -> None:
-    leaf = issue("GPU", CA, ca=False, curve=ec.SECP256R1())
+    leaf = gpu_leaf(CA, curve=ec.SECP256R1())
     assert failed(appraised(gpu(CA, NONCE, leaf=leaf))) == ["signature"]
 
 
 def revocation(device: Device, data: Sequence[bytes], at: int = AT) -> str:
-    path = VendorChain.parse_der(device.certificates).check([ROOT.der], at)
+    path = VendorChain.parse_der(device.certificates[1:]).check([ROOT.der], at)
     return check_revocation(path, data, at).state
 
 
@@ -247,7 +249,7 @@ def test_a_partial_list_revokes_its_certificates_and_covers_no_others() -> None:
     for part in (delta, authorities):
         of_leaf = revocation_list(CA, extensions=[(x509.CRLNumber(8), False), part])
         assert revocation(GPU, [of_leaf, revocation_list(ROOT)]) == "unknown"
-        listing = revocation_list(CA, [leaf_of(GPU)], extensions=[part])
+        listing = revocation_list(CA, [revocable(GPU)], extensions=[part])
         assert failed(appraised(GPU, replace(PINS, revocations=(listing,)))) == ["revocation"]
     whole = revocation_list(CA, extensions=[(x509.CRLNumber(8), False)])
     assert revocation(GPU, [whole, revocation_list(ROOT)]) == "good"
@@ -255,9 +257,9 @@ def test_a_partial_list_revokes_its_certificates_and_covers_no_others() -> None:
 
 def test_a_certificate_on_hold_is_refused_by_a_list_and_by_a_response() -> None:
     for data in (
-        revocation_list(CA, [leaf_of(GPU)]),
-        ocsp_response(CA, leaf_of(GPU), ocsp.OCSPCertStatus.REVOKED),
-        ocsp_response(CA, leaf_of(GPU), ocsp.OCSPCertStatus.REVOKED, responder=ocsp_responder(CA)),
+        revocation_list(CA, [revocable(GPU)]),
+        ocsp_response(CA, revocable(GPU), ocsp.OCSPCertStatus.REVOKED),
+        ocsp_response(CA, revocable(GPU), ocsp.OCSPCertStatus.REVOKED, responder=ocsp_responder(CA)),
     ):
         result = appraised(GPU, replace(PINS, revocations=(data,)))
         assert failed(result) == ["revocation"]
@@ -272,21 +274,21 @@ def test_a_revoked_authority_is_refused() -> None:
 
 @pytest.mark.parametrize("responder", [None, ocsp_responder(CA)], ids=["issuer", "responder"])
 def test_a_response_counts_as_a_list_does(responder: Issuer | None) -> None:
-    assert revocation(GPU, [ocsp_response(CA, leaf_of(GPU), responder=responder), revocation_list(ROOT)]) == "good"
+    assert revocation(GPU, [ocsp_response(CA, revocable(GPU), responder=responder), revocation_list(ROOT)]) == "good"
 
 
 def test_revocation_data_of_strangers_and_of_the_future_count_as_absent() -> None:
     stranger = vendor()
-    held = [leaf_of(GPU)]
+    held = [revocable(GPU)]
     useless = (
         b"",
         b"x" * 100,
         revocation_list(CA, held, signer=stranger),
         revocation_list(CA, held, made=NOW + DAY),
-        ocsp_response(CA, leaf_of(GPU), ocsp.OCSPCertStatus.UNKNOWN),
-        ocsp_response(CA, leaf_of(GPU), ocsp.OCSPCertStatus.REVOKED, responder=issue("no OCSP", CA, ca=False)),
-        ocsp_response(CA, leaf_of(GPU), ocsp.OCSPCertStatus.REVOKED, responder=ocsp_responder(stranger)),
-        ocsp_response(CA, leaf_of(gpu(CA, NONCE)), ocsp.OCSPCertStatus.REVOKED),
+        ocsp_response(CA, revocable(GPU), ocsp.OCSPCertStatus.UNKNOWN),
+        ocsp_response(CA, revocable(GPU), ocsp.OCSPCertStatus.REVOKED, responder=issue("no OCSP", CA, ca=False)),
+        ocsp_response(CA, revocable(GPU), ocsp.OCSPCertStatus.REVOKED, responder=ocsp_responder(stranger)),
+        ocsp_response(CA, revocable(gpu(CA, NONCE)), ocsp.OCSPCertStatus.REVOKED),
     )
     assert revocation(GPU, useless) == "unknown"
     assert appraised(GPU, replace(PINS, revocations=useless)).state == "verified"
@@ -295,7 +297,7 @@ def test_revocation_data_of_strangers_and_of_the_future_count_as_absent() -> Non
 def test_old_data_still_revoke_and_no_longer_confirm() -> None:
     old = revocation_list(CA, made=NOW - 9 * DAY, due=NOW - DAY)
     assert revocation(GPU, [old, revocation_list(ROOT)]) == "stale"
-    held = revocation_list(CA, [leaf_of(GPU)], made=NOW - 9 * DAY, due=NOW - DAY)
+    held = revocation_list(CA, [revocable(GPU)], made=NOW - 9 * DAY, due=NOW - DAY)
     assert failed(appraised(GPU, replace(PINS, revocations=(held,)))) == ["revocation"]
     assert revocation(GPU, [old, revocation_list(CA), revocation_list(ROOT)]) == "good"
 

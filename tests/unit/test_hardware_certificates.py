@@ -157,7 +157,7 @@ def test_the_oldest_data_and_what_is_not_covered_are_named() -> None:
     old = revocation_list(ROOT, made=NOW - 5 * DAY)
     assert said(revocation_list(CA), old) == ("good", "no certificate is revoked by data of 2026-11-13 and later")
     assert said(old) == ("unknown", "no revocation data at hand for CN=GPU")
-    assert said() == ("unknown", "no revocation data at hand for CN=GPU, CN=Vendor CA")
+    assert said() == ("unknown", "no revocation data at hand for CN=GPU, CN=NVIDIA GH100 Provisioner ICA 1")
     alone = chain(ROOT).check([ROOT.der], AT)
     assert check_revocation(alone, [old], AT).text == "no revocation data at hand for the chain"
 
@@ -174,7 +174,9 @@ def test_the_number_and_the_size_of_revocation_data_are_bounded(monkeypatch: pyt
 
 def test_what_a_file_of_revocation_data_is_can_be_read_without_its_chain() -> None:
     made, due = AT - 86_400, AT + 30 * 86_400
-    assert RevocationData.parse(revocation_list(CA)) == RevocationData("list", "CN=Vendor CA", made, due)
+    assert RevocationData.parse(revocation_list(CA)) == RevocationData(
+        "list", "CN=NVIDIA GH100 Provisioner ICA 1", made, due
+    )
     response = ocsp_response(CA, LEAF.certificate)
     assert RevocationData.parse(response) == RevocationData("response", "an OCSP responder", made, AT + 86_400)
     undated = ocsp_response(CA, LEAF.certificate, due=None)

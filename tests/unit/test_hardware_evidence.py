@@ -180,7 +180,10 @@ def test_what_is_no_list_of_gpus_is_refused_as_evidence(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("states", "state", "signed"),
     [
-        ({"chain": "pass", "signature": "pass", "challenge": "pass"}, "verified", True),
+        ({"chain": "pass", "kind": "pass", "signature": "pass", "challenge": "pass"}, "verified", True),
+        ({"chain": "pass", "signature": "pass", "challenge": "pass"}, "claimed", True),
+        ({"chain": "pass", "kind": "unknown", "signature": "pass", "challenge": "pass"}, "claimed", True),
+        ({"chain": "pass", "kind": "fail", "signature": "pass", "challenge": "pass"}, "failed", True),
         ({"chain": "unknown", "signature": "pass", "challenge": "pass"}, "claimed", True),
         ({"chain": "pass", "signature": "pass", "challenge": "fail"}, "failed", False),
         ({"chain": "pass", "signature": "fail", "challenge": "pass"}, "failed", False),
@@ -190,7 +193,7 @@ def test_what_is_no_list_of_gpus_is_refused_as_evidence(data: bytes) -> None:
     ],
 )
 def test_the_state_of_a_device_follows_from_its_rows(states: dict[str, Any], state: str, signed: bool) -> None:
-    result = DeviceResult("x", None, (), tuple(AppraisalRow(name, found, "") for name, found in states.items()))
+    result = DeviceResult("x", None, "", (), tuple(AppraisalRow(name, found, "") for name, found in states.items()))
     assert (result.state, result.signed_challenge) == (state, signed)
 
 
@@ -204,7 +207,7 @@ def test_a_part_of_what_was_signed_is_another_challenge(made: Device) -> None:
 def test_a_chain_names_its_root_and_its_length() -> None:
     (result,) = appraise(HardwareEvidence((GPU,)), NONCE, PINS, AT)
     rows = {row.name: row for row in result.findings}
-    assert rows["chain"] == AppraisalRow("chain", "pass", "3 certificates, up to the pinned CN=Vendor root")
+    assert rows["chain"] == AppraisalRow("chain", "pass", "4 certificates, up to the pinned CN=Vendor root")
 
 
 def test_revocation_data_pass_grow_stale_or_are_absent() -> None:
@@ -213,7 +216,7 @@ def test_revocation_data_pass_grow_stale_or_are_absent() -> None:
     for revocations, at, state, text in (
         (data, AT, "pass", "no certificate is revoked"),
         (data, at_due + 1, "unknown", "; newer data are due"),
-        ((of_root,), AT, "unknown", "no revocation data at hand for CN=GPU"),
+        ((of_root,), AT, "unknown", "no revocation data at hand for CN=GH100 A01 GSP BROM"),
     ):
         (result,) = appraise(HardwareEvidence((GPU,)), NONCE, replace(PINS, revocations=revocations), at)
         (row,) = (row for row in result.findings if row.name == "revocation")

@@ -66,6 +66,41 @@ def test_a_file_without_exactly_one_certificate_is_not_pinned(pins: HardwarePinS
     assert pins.roots("nvidia-gpu") == ()
 
 
+def pem(*issuers: hardware.Issuer) -> bytes:
+    return b"".join(each.certificate.public_bytes(Encoding.PEM) for each in issuers)
+
+
+@pytest.mark.parametrize("order", [(CA, ROOT), (ROOT, CA), (hardware.issue("lower", CA), CA, ROOT)])
+def test_the_root_of_a_vendors_chain_file_is_pinned(
+    pins: HardwarePinStore, root: Path, order: tuple[hardware.Issuer, ...]
+) -> None:
+    """AMD gives its ASK and its ARK in one file."""
+    alone = pins.pin("nvidia-gpu", root)
+    root.write_bytes(pem(*order))
+    assert pins.read_root("nvidia-gpu", root) == pins.pin("nvidia-gpu", root) == alone
+    assert pins.roots("nvidia-gpu") == (alone,)
+
+
+@pytest.mark.parametrize(
+    ("issuers", "why"),
+    [
+        ((CA, hardware.issue("lower", CA)), "of which 0 are roots"),
+        ((ROOT, hardware.vendor().above[0]), "of which 2 are roots"),
+        ((ROOT, hardware.vendor()), "NVIDIA GH100 Provisioner ICA 1 does not lead up to CN=Vendor root"),
+        ((hardware.gpu_leaf(CA), CA, ROOT), "GH100 A01 GSP FMC LF may not sign certificates"),
+        ((hardware.issue("lower", CA), ROOT), "lower does not lead up to CN=Vendor root"),
+    ],
+)
+def test_a_file_that_is_no_vendors_chain_is_not_pinned(
+    pins: HardwarePinStore, root: Path, issuers: tuple[hardware.Issuer, ...], why: str
+) -> None:
+    """A root is not taken from the evidence of a device that it is to judge."""
+    root.write_bytes(pem(*issuers))
+    with pytest.raises(Malformed) as refused:
+        pins.pin("nvidia-gpu", root)
+    assert why in str(refused.value) and pins.roots("nvidia-gpu") == ()
+
+
 def test_a_root_that_no_digest_names_stays(pins: HardwarePinStore, root: Path) -> None:
     pinned = pins.pin("nvidia-gpu", root)
     another = "1" if pinned.digest.startswith("0") else "0"
@@ -79,8 +114,8 @@ def test_reference_values_and_revocation_data_are_read(pins: HardwarePinStore, r
     pins.pin("nvidia-gpu", root)
     (tmp_path / "reference.toml").write_text('[nvidia-gpu]\ndriver = ["1", "2"]\n')
     crl = tmp_path / "held.crl"
-    crl.write_bytes(hardware.revocation_list(CA, [hardware.leaf_of(GPU)]))
-    assert pins.add_revocation(crl).issuer == "CN=Vendor CA"
+    crl.write_bytes(hardware.revocation_list(CA, [hardware.revocable(GPU)]))
+    assert pins.add_revocation(crl).issuer == "CN=NVIDIA GH100 Provisioner ICA 1"
     (result,) = appraise(HardwareEvidence((GPU,)), NONCE, pins.load(), hardware.AT)
     assert [row.name for row in result.findings if row.state == "fail"] == ["revocation", "reference driver"]
 
@@ -117,7 +152,7 @@ def test_a_folder_of_mirrored_revocation_data_is_kept_with_its_age(
 
 def test_an_ocsp_response_has_an_age_too(pins: HardwarePinStore, tmp_path: Path) -> None:
     response = tmp_path / "response.der"
-    response.write_bytes(hardware.ocsp_response(CA, hardware.leaf_of(GPU)))
+    response.write_bytes(hardware.ocsp_response(CA, hardware.revocable(GPU)))
     assert age(pins.add_revocation(response), hardware.AT) == "made 1 day ago; newer data are due in 1 day"
     (tmp_path / "revocations" / f"{sha256(response.read_bytes())}.der").write_bytes(b"changed")
     assert pins.revocations() == ()

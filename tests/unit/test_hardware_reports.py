@@ -12,7 +12,7 @@ from comity.trust.hardware.certificates import VendorChain
 from comity.trust.hardware.evidence import Device, HardwareEvidence
 from comity.trust.hardware.reports import MAX_REPORT, BinaryReader, GpuReport, SnpReport, TdxQuote, nist_point
 from cryptography.hazmat.primitives.asymmetric import ec
-from support.hardware import AT, CHIP_ID, gpu, issue, snp, tdx, vendor
+from support.hardware import AT, CHIP_ID, TD_QUOTING_ENCLAVE, gpu, issue, snp, tdx, vendor
 
 NONCE = bytes(range(32))
 CA = vendor()
@@ -50,7 +50,7 @@ def test_integers_are_little_endian_and_every_byte_is_read_once() -> None:
         reader.take(1)
     reader = BinaryReader(b"ab", "structure")
     reader.take(1)
-    with pytest.raises(Malformed, match="structure is malformed: 1 bytes follow its end"):
+    with pytest.raises(Malformed, match="structure is malformed: 1 surplus byte follows its end at byte 1"):
         reader.done()
 
 
@@ -108,12 +108,17 @@ def test_items_that_are_not_known_may_occur_several_times() -> None:
 
 def test_the_facts_of_each_kind_are_those_of_its_report() -> None:
     measured = b"".join(bytes([index]) + bytes([index] * 48) for index in (1, 2, 3))
-    assert facts(GPU) == {"driver": "550.90.07", "VBIOS": "96.00.9F.00.01", "measurements": sha256(measured)}
+    assert facts(GPU) == {
+        "model": "GH100",
+        "driver": "550.90.07",
+        "VBIOS": "96.00.9F.00.01",
+        "measurements": sha256(measured),
+    }
     versions = {"boot loader version": "2", "TEE version": "0", "SNP version": "5", "microcode version": "200"}
-    assert facts(SNP) == {"measurement": "6d" * 48, "chip": CHIP_ID[:16].hex(), **versions}
+    assert facts(SNP) == {"model": "Milan", "measurement": "6d" * 48, "chip": CHIP_ID[:16].hex(), **versions}
     registers = {f"RTMR{number}": "00" * 48 for number in range(4)}
-    enclave = {"TDX module version": "00" * 16, "QE signer": "00" * 32, "QE version": "0"}
-    assert facts(QUOTE) == {"MRTD": "74" * 48, **registers, **enclave}
+    enclave = {"TDX module version": "00" * 16, "QE signer": TD_QUOTING_ENCLAVE.hex(), "QE version": "0"}
+    assert facts(QUOTE) == {"model": "TDX", "MRTD": "74" * 48, **registers, **enclave}
 
 
 def test_the_digest_of_measurements_does_not_depend_on_their_order() -> None:

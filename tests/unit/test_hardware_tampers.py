@@ -22,22 +22,25 @@ from support.hardware import (
     AT,
     DAY,
     NOW,
+    authority,
     certificates_checked_once,
     flipped,
     gpu,
     issue,
     ocsp_response,
+    revocable,
     revocation_list,
     snp,
     tdx,
     vendor,
+    whole_revocation_data,
 )
 
 NONCE: Final = bytes(range(32))
 CA: Final = vendor()
 ROOT: Final = CA.above[0]
 PINS: Final = HardwarePins(roots=dict.fromkeys(KINDS, (ROOT.der,)))
-DATA: Final = (revocation_list(CA), revocation_list(ROOT))
+DATA: Final = whole_revocation_data(CA)
 """Revocation data that cover every certificate and revoke none."""
 SAMPLES: Final[dict[str, Device]] = {
     "gpu": gpu(CA, NONCE),
@@ -133,7 +136,11 @@ def _quote(version: int) -> tuple[Field, ...]:
         field("attestation key", data + 68, 64),
         field("certification's type", certified, 2, "evidence"),
         field("certification's size", certified + 2, 4, "evidence"),
-        field("QE report", certified + 6, 384),
+        field("QE report", certified + 6, 128),
+        field("signer of the QE", certified + 134, 32, "signature kind"),
+        field("QE report", certified + 166, 96),
+        field("product of the QE", certified + 262, 2, "signature kind"),
+        field("QE report", certified + 264, 126),
         field("QE signature", certified + 390, 64),
         field("size of QE authentication data", certified + 454, 2, "evidence"),
         field("QE authentication data", certified + 456, 4),
@@ -195,9 +202,8 @@ def test_each_sample_verifies_and_passes_every_row(sample: str) -> None:
     result = appraised(SAMPLES[sample], replace(PINS, revocations=DATA))
     assert result.state == "verified"
     states = {finding.name: finding.state for finding in result.findings}
-    assert states == {"chain": "pass", "signature": "pass", "revocation": "pass", "challenge": "pass"} | {
-        "reference values": "unknown"
-    }
+    passed = ("chain", "kind", "signature", "revocation", "challenge")
+    assert states == dict.fromkeys(passed, "pass") | {"reference values": "unknown"}
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -255,19 +261,21 @@ def _signature_data(device: Device) -> int:
 
 
 def held_list(device: Device) -> HardwarePins:
-    return replace(PINS, revocations=(revocation_list(CA, [leaf(device)]), revocation_list(ROOT)))
+    return replace(PINS, revocations=(revocation_list(authority(CA, device.kind), [revocable(device)]), *DATA))
 
 
 def held_response(device: Device) -> HardwarePins:
-    return replace(PINS, revocations=(ocsp_response(CA, leaf(device), ocsp.OCSPCertStatus.REVOKED), DATA[1]))
+    issuer = authority(CA, device.kind)
+    return replace(PINS, revocations=(ocsp_response(issuer, revocable(device), ocsp.OCSPCertStatus.REVOKED), *DATA))
 
 
 def held_authority(device: Device) -> HardwarePins:
-    return replace(PINS, revocations=(DATA[0], revocation_list(ROOT, [CA.certificate])))
+    return replace(PINS, revocations=(*DATA, revocation_list(ROOT, [CA.certificate])))
 
 
 def held_by_old_data(device: Device) -> HardwarePins:
-    old = revocation_list(CA, [leaf(device)], made=NOW - 9 * DAY, due=NOW - DAY)
+    issuer = authority(CA, device.kind)
+    old = revocation_list(issuer, [revocable(device)], made=NOW - 9 * DAY, due=NOW - DAY)
     return replace(PINS, revocations=(old, *DATA))
 
 

@@ -34,6 +34,7 @@ from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
+    from comity_client.offers.attestation import OfferHardware
     from comity_client.offers.fit import AcceleratorGroup, Workload
     from comity_client.offers.model_memory import Model
     from comity_client.offers.offer_client import FoundChain
@@ -210,6 +211,7 @@ def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> No
     "comity offer ls",
     "comity offer ls --accelerator H100 --min-hours 500 --jurisdiction EU --without-legal-reach US",
     "comity offer ls --artifact sha256:9f2c… --engine slurm --json",
+    "comity offer ls --accelerator H100 --attested",
 )
 @command.command("ls", short_help="List offers.")
 @click.option("--accelerator", default="", metavar="NAME", help="By SkyPilot's name, such as H100.")
@@ -228,18 +230,24 @@ def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> No
     type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
     help="Only for this engine.",
 )
-@click.option("--attested", is_flag=True, help="Only with hardware evidence that is verified here.")
+@click.option("--attested", is_flag=True, help="Only if every accelerator has evidence that is verified here.")
+@click.option("--partly-attested", is_flag=True, help="Also if only some accelerators have; shows how many.")
 @click.option("--closed", is_flag=True, help="Include offers that are over, withdrawn or faulty.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number.")
 @reading_options
-def ls(closed: bool, limit: int, attested: bool, **options: Any) -> None:
+def ls(closed: bool, limit: int, attested: bool, partly_attested: bool, **options: Any) -> None:
     """List offers from all reachable nodes, also if their provider does not answer. Each chain is computed again here:
-    *proven* means that its newest record is proven to be in the provider's log, *claimed* that there is no proof."""
+    *proven* means that its newest record is proven to be in the provider's log, *claimed* that there is no proof.
+
+    Of an offer without accelerators, --attested and --partly-attested count its nodes."""
     out, context = output(), OfferContext(bundles=options.pop("bundles"), offline=options.pop("offline"))
     found, more = context.offer_client.offers(offer_query(closed=closed, **options), limit)
-    if attested:
-        hardware = context.offer_client.attestations(found, now())
-        found = [seen for seen in found if [each.state for each in hardware[seen.view.state.chain][:1]] == ["verified"]]
+    hardware: dict[str, OfferHardware] = {}
+    if attested or partly_attested:
+        wanted = ("verified", "partly verified") if partly_attested else ("verified",)
+        appraised = zip(found, context.attestations(found), strict=True)
+        hardware = {seen.view.state.chain: shown for seen, shown in appraised if shown.state in wanted}
+        found = [seen for seen in found if seen.view.state.chain in hardware]
     rows = [
         (
             seen.view.state.chain[:12],
@@ -248,16 +256,21 @@ def ls(closed: bool, limit: int, attested: bool, **options: Any) -> None:
             rendering.left(seen.view),
             rendering.when(seen.view.offer.window.end),
             rendering.describe_status(seen, now()),
+            *([str(hardware[seen.view.state.chain].coverage)] if hardware else []),
         )
         for seen in found
     ]
     if rows:
-        out.table(("offer", "lent by", "machines", "left", "until", "known how"), rows)
+        columns = ("offer", "lent by", "machines", "left", "until", "known how", *(["attested"] if hardware else []))
+        out.table(columns, rows)
     else:
         out.say("No reachable node knows a matching offer.")
     if more:
         out.warn(f"{more} more match; raise --limit")
-    out.document("offers", {"offers": [rendering.offer_json(seen) for seen in found], "more": more})
+    listed = [rendering.offer_json(seen) for seen in found]
+    for each in listed if hardware else ():
+        each["attested"] = evidence.hardware_json(hardware[each["chain"]])
+    out.document("offers", {"offers": listed, "more": more})
     if found:
         out.hint(f"comity offer show {found[0].view.state.chain[:12]}")
 
@@ -278,8 +291,8 @@ def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path
     printed, context = output(), OfferContext(bundles=bundles, offline=offline)
     seen = context.offer(offer)
     rendering.show_offer(printed, seen, now())
-    attestations = context.attestations(seen)
-    evidence.show_attestations(printed, attestations)
+    (hardware,) = context.attestations([seen])
+    evidence.show_hardware(printed, hardware)
     for digest, grant_state in seen.view.state.grants.items():
         printed.say(f"  {'pact' if grant_state.grant.pact else 'grant'} {digest[:12]}  {grant_state.state}, to "
                     f"{seen.view.identities.name(grant_state.grant.grantee)}")  # fmt: skip
@@ -290,13 +303,14 @@ def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path
         seen.view.bundle.write(out, f"comity offer show {out.name} --offline")
         printed.done(f"{out}: its lines and proofs")
     if page is not None:
-        evidence.write_page(page, seen.view, attestations, now())
+        evidence.write_page(page, seen.view, hardware, now())
         printed.done(f"{page}: the appraisal, with the basis and the digest of each row")
     grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
-    hardware = [evidence.attestation_json(each) for each in attestations]
-    printed.document(
-        "offer", {**rendering.offer_json(seen), "hardware": hardware, "grants": grants, "next": next_command}
-    )
+    appraised = {
+        "attested": evidence.hardware_json(hardware),
+        "hardware": [evidence.attestation_json(each) for each in hardware.attestations],
+    }
+    printed.document("offer", {**rendering.offer_json(seen), **appraised, "grants": grants, "next": next_command})
     printed.hint(next_command)
 
 

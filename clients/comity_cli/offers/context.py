@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.wire.offer import OfferAction
     from comity_client.identity_signer import IdentitySigner
-    from comity_client.offers.attestation import OfferAttestation
+    from comity_client.offers.attestation import OfferHardware
     from comity_client.offers.bundle import OfferBundle
     from comity_client.offers.offer_client import FoundChain, FoundGrant, OfferClient, ProviderRecord, SentStatement
     from comity_client.session import Target
@@ -100,15 +100,18 @@ class OfferContext:
         offer_client, digits = self._resolve(name)
         return offer_client.offer(digits)
 
-    def attestations(self, seen: FoundChain) -> tuple[OfferAttestation, ...]:
-        """The hardware evidence of an offer, compared with that of other offers."""
+    def attestations(self, found: Sequence[FoundChain]) -> list[OfferHardware]:
+        """What hardware evidence shows of each of these offers, whose devices are compared with those of all others."""
         from comity.wire.offer import OfferQuery
 
-        compared = [seen]
-        if not self.offline:
-            others, _ = self.offer_client.offers(OfferQuery(), MAX_COMPARED)
-            compared += [other for other in others if other.view.state.chain != seen.view.state.chain]
-        return self.offer_client.attestations(compared, now())[seen.view.state.chain]
+        chains, compared = [seen.view.state.chain for seen in found], list(found)
+        if not self.offline and found:
+            others, more = self.offer_client.offers(OfferQuery(ends_after=now()), MAX_COMPARED)
+            compared += [other for other in others if other.view.state.chain not in chains]
+            if more:
+                output().warn(f"devices are not compared with those of {more} further offers")
+        appraised = self.offer_client.attestations(compared, now())
+        return [appraised[chain] for chain in chains]
 
     def grant(self, name: str) -> FoundGrant:
         """The grant that `name` selects, as for `offer`. Raises NotFound."""

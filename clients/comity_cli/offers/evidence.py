@@ -23,7 +23,7 @@ from comity.trust.hardware.evidence import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from comity_client.offers.attestation import OfferAttestation
+    from comity_client.offers.attestation import OfferAttestation, OfferHardware
     from comity_client.offers.views import ChainView
 
     from comity_cli.output import Output
@@ -60,14 +60,16 @@ def read_evidence(lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], tdx: 
     return HardwareEvidence.parse(HardwareEvidence(tuple(devices)).encode())
 
 
-def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
-    """Print the newest attestation row by row, and how many older ones there are."""
-    if not found:
-        out.fact("hardware", "no evidence")
+def show_hardware(out: Output, hardware: OfferHardware) -> None:
+    """Print how much of the offer is attested, the newest attestation row by row, and how many older ones there are."""
+    from comity_client.offers.attestation import STATES
+
+    if not hardware.attestations:
+        out.fact("hardware", STATES[hardware.state])
         return
-    newest = found[0]
-    state = {"verified": "verified here", "claimed": "claimed by the provider", "failed": "FAILED"}[newest.state]
-    out.fact("hardware", f"{state}, entry {newest.index} of {newest.attested.challenge.origin}")
+    newest = hardware.attestations[0]
+    where = f"entry {newest.index} of {newest.attested.challenge.origin}"
+    out.fact("hardware", f"{STATES[hardware.state]}, {hardware.coverage} attested, {where}")
     out.fact("statement", f"sha256:{newest.line}")
     out.fact("evidence", f"sha256:{newest.attested.evidence.digest}, {newest.attested.evidence.size} bytes")
     out.say(f"  {SIGNS[newest.order.state]}  {newest.order.name:14}{newest.order.text}")
@@ -79,20 +81,24 @@ def show_attestations(out: Output, found: Sequence[OfferAttestation]) -> None:
         out.say(f"  {device.kind} {name}" + (f": {facts}" if facts else ""))
         for row in device.findings:
             out.say(f"    {SIGNS[row.state]}  {row.name:14}{row.text}")
-    for chain in newest.also_in:
-        out.say(f"  FAIL  device        also in offer {chain[:12]}: one device is offered twice")
-    if len(found) > 1:
-        out.say(f"  {len(found) - 1} older evidence is logged")
+    if len(hardware.attestations) > 1:
+        out.say(f"  {len(hardware.attestations) - 1} older evidence is logged")
 
 
-def write_page(path: Path, view: ChainView, found: Sequence[OfferAttestation], at: int) -> None:
+def write_page(path: Path, view: ChainView, hardware: OfferHardware, at: int) -> None:
     """Write the appraisal of an offer's evidence, made at `at`, as a page. Raises OutOfSpace, Unavailable."""
     from comity.content import durable
     from comity_client.offers.attestation import render_attestations
 
     provider = view.identities.name(view.offer.provider) if view.provider else "none"
-    text = render_attestations(view.state.offer.id, provider, found, at)
+    text = render_attestations(view.state.offer.id, provider, hardware, at)
     durable.write_file(path, text.encode(), mode=0o644, point="page")
+
+
+def hardware_json(hardware: OfferHardware) -> dict[str, Any]:
+    """How much of the offer is attested, as documents have it."""
+    found = hardware.coverage
+    return {"state": hardware.state, "attested": found.attested, "offered": found.offered, "unit": found.unit}
 
 
 def attestation_json(found: OfferAttestation) -> dict[str, Any]:
@@ -113,6 +119,7 @@ def attestation_json(found: OfferAttestation) -> dict[str, Any]:
             {
                 "kind": device.kind,
                 "device": device.device,
+                "model": device.model,
                 "state": device.state,
                 "facts": dict(device.facts),
                 "rows": [{"name": r.name, "state": r.state, "text": r.text} for r in device.findings],

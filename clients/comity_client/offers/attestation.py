@@ -1,7 +1,9 @@
 """Hardware evidence of offers: the challenge for an offer, and the appraisal of what its provider logged.
 
 An attestation counts only if the provider's own node signed it, its log holds it, and its challenge names an earlier
-checkpoint of the same log. Then the evidence is appraised by the owner's pins (`comity.trust.hardware.appraisal`).
+checkpoint of the same log. Then the evidence is appraised by the owner's pins (`comity.trust.hardware.appraisal`), each
+device is compared with what the offer names and with the devices of other offers, and the devices are counted
+(`comity_client.offers.coverage`).
 
 For people it is shown as rows with basis and digest, and as a page of HTML to file. A row that passes or fails was
 computed here from the evidence; an unknown one lacks a pin, data or a proof. What a report states about its machine is
@@ -12,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
 
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
@@ -22,17 +24,20 @@ from comity.trust.evidence import Basis, RowFact
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
 from comity.trust.hardware.evidence import ATTESTED, Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.node_records import signed_by_node
+from comity.trust.offers.offer import Offer
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
+from comity_client.offers.coverage import HardwareCoverage, coverage, judge_offered
 from comity_client.offers.views import ChainView
 from comity_client.session import Session
 
 MAX_ATTESTATIONS: Final = 8
 """The newest attestations of one offer that are appraised."""
 MAX_CONCURRENT: Final = 16
+HardwareState: TypeAlias = Literal["verified", "partly verified", "claimed", "failed", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class OfferAttestation:
         index: of the statement in the provider's log.
         order: whether its log holds it after the checkpoint of its challenge: the proof that the evidence is not old.
         devices: one result a device; empty if the evidence is not at hand, then `missing` says why.
-        also_in: other offers whose evidence names one of these devices.
+        also_in: other offers whose evidence names one of these devices; the device has a row that fails.
     """
 
     attested: Attested
@@ -58,9 +63,43 @@ class OfferAttestation:
     def state(self) -> Literal["verified", "claimed", "failed"]:
         """`verified` here if every device is and the order is proven; `failed` if anything fails."""
         states = {device.state for device in self.devices}
-        if "failed" in states or self.order.state == "fail" or self.also_in:
+        if "failed" in states or self.order.state == "fail":
             return "failed"
         return "verified" if states == {"verified"} and self.order.state == "pass" else "claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class OfferHardware:
+    """What hardware evidence shows of one offer.
+
+    Attributes:
+        attestations: the newest first.
+        coverage: the devices of all of them that are verified here, each counted once, by its newest report.
+    """
+
+    attestations: tuple[OfferAttestation, ...]
+    coverage: HardwareCoverage
+
+    @classmethod
+    def of(cls, offer: Offer, attestations: Sequence[OfferAttestation]) -> OfferHardware:
+        newest: dict[Digest, bool] = {}
+        devices = [(each, device) for each in attestations for device in each.devices if device.device is not None]
+        for each, device in devices:
+            assert device.device is not None
+            newest.setdefault(device.device, device.state == "verified" and each.order.state == "pass")
+        verified = [device for _, device in devices if device.device is not None and newest[device.device]]
+        return cls(tuple(attestations), coverage(offer, verified))
+
+    @property
+    def state(self) -> HardwareState:
+        """The state of the newest attestation. If it is verified, `partly verified` where not all that is offered has
+        evidence, and `claimed` where nothing of it has."""
+        if not self.attestations:
+            return "none"
+        state = self.attestations[0].state
+        if state != "verified" or self.coverage.complete:
+            return state
+        return "partly verified" if self.coverage.attested else "claimed"
 
 
 async def make_challenge(node: NodeClient, offer: Digest, provider: BoundNode) -> Challenge:
@@ -72,80 +111,85 @@ async def make_challenge(node: NodeClient, offer: Digest, provider: BoundNode) -
 
 
 @dataclass(frozen=True, slots=True)
-class _Logged:
-    """An attestation as nodes give it: the evidence, or why it is not at hand."""
+class _Appraised:
+    """An attestation as nodes give it, with the appraisal of its evidence, or why the evidence is not at hand."""
 
     entry: Entry
     index: int
     attested: Attested
-    evidence: HardwareEvidence | None
+    devices: tuple[DeviceResult, ...]
     missing: str
-
-    @property
-    def devices(self) -> frozenset[Digest]:
-        """The devices that signed the challenge of this attestation."""
-        return signed_devices(self.evidence, self.attested.challenge.nonce) if self.evidence else frozenset()
 
 
 async def fetch_attestations(
     session: Session, views: Sequence[ChainView], pins: HardwarePins, at: int
-) -> dict[Digest, tuple[OfferAttestation, ...]]:
-    """The newest attestations of the offers in force, the newest first, by chain.
+) -> dict[Digest, OfferHardware]:
+    """What hardware evidence shows of the offers in force, by chain.
 
     Args:
-        views: a device that signed for two of these offers is reported in both.
+        views: a device that signed for two of these offers is reported in both, and counted in none.
         at: the time at which certificates and revocation data are judged, POSIX seconds.
     """
     limit = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def logged(view: ChainView) -> list[_Logged]:
+    async def appraised(view: ChainView) -> list[_Appraised]:
         async with limit:
-            return [] if view.provider is None else await _logged(session, view.state.offer.id, view.provider)
+            return [] if view.provider is None else await _appraised(session, view, view.provider, pins, at)
 
     chains = [view.state.chain for view in views]
-    found = dict(zip(chains, await asyncio.gather(*map(logged, views)), strict=True))
-    named = {chain: frozenset[Digest]().union(*(item.devices for item in found[chain])) for chain in chains}
+    found = dict(zip(chains, await asyncio.gather(*map(appraised, views)), strict=True))
+    offers = _offers_by_device(found)
     return {
-        view.state.chain: tuple(
-            [
-                await _appraised(session, item, view, pins, at, _others(named, view.state.chain))
-                for item in found[view.state.chain]
-            ]
+        view.state.chain: OfferHardware.of(
+            view.offer, [await _judged_offer(session, item, view, offers) for item in found[view.state.chain]]
         )
         for view in views
     }
 
 
-def _others(named: Mapping[Digest, frozenset[Digest]], chain: Digest) -> dict[Digest, frozenset[Digest]]:
-    return {other: devices for other, devices in named.items() if other != chain}
-
-
-async def _logged(session: Session, offer: Digest, provider: BoundNode) -> list[_Logged]:
-    """The newest attestations of an offer, with their evidence. Nodes that do not answer leave it empty."""
-    found = []
-    for line, index in await _attested_lines(session, offer, provider):
-        entry = parse_entry(line)
-        attested = parse_attested(entry.statement)
-        try:
-            found.append(_Logged(entry, index, attested, await _fetch_evidence(session, attested), ""))
-        except ComityError as error:
-            found.append(_Logged(entry, index, attested, None, str(error)))
-    return found
+def _offers_by_device(found: Mapping[Digest, Sequence[_Appraised]]) -> dict[Digest, list[Digest]]:
+    """The chains for whose offers each device signed."""
+    offers: dict[Digest, list[Digest]] = {}
+    for chain, items in found.items():
+        for device in frozenset[Digest]().union(*(signed_devices(item.devices) for item in items)):
+            offers.setdefault(device, []).append(chain)
+    return offers
 
 
 async def _appraised(
-    session: Session,
-    item: _Logged,
-    view: ChainView,
-    pins: HardwarePins,
-    at: int,
-    others: Mapping[Digest, frozenset[Digest]],
+    session: Session, view: ChainView, provider: BoundNode, pins: HardwarePins, at: int
+) -> list[_Appraised]:
+    """The newest attestations of an offer. Nodes that do not answer leave them without evidence."""
+    found = []
+    for line, index in await _attested_lines(session, view.state.offer.id, provider):
+        entry = parse_entry(line)
+        attested = parse_attested(entry.statement)
+        try:
+            evidence = await _fetch_evidence(session, attested)
+        except ComityError as error:
+            found.append(_Appraised(entry, index, attested, (), str(error)))
+        else:
+            found.append(_Appraised(entry, index, attested, appraise(evidence, attested.challenge.nonce, pins, at), ""))
+    return found
+
+
+async def _judged_offer(
+    session: Session, item: _Appraised, view: ChainView, offers: Mapping[Digest, Sequence[Digest]]
 ) -> OfferAttestation:
+    """The attestation with its order in the log, and each device compared with this offer and with the others."""
     assert view.provider is not None  # a chain without a provider has no attestation
     order = await _check_order(session, item.entry, item.attested.challenge, view.provider)
-    devices = appraise(item.evidence, item.attested.challenge.nonce, pins, at) if item.evidence else ()
-    also_in = tuple(chain for chain, known in others.items() if item.devices & known)
-    return OfferAttestation(item.attested, item.entry.digest, item.index, order, devices, item.missing, also_in)
+    devices, also_in = [], dict[Digest, None]()
+    for device in item.devices:
+        elsewhere = [chain for chain in offers.get(device.device or Digest(""), ()) if chain != view.state.chain]
+        rows = [AppraisalRow("device", "fail", f"also in offer {chain}: it is offered twice") for chain in elsewhere]
+        if (offered := judge_offered(device, view.offer)) is not None:
+            rows.insert(0, offered)
+        devices.append(replace(device, findings=(*device.findings, *rows)))
+        also_in |= dict.fromkeys(elsewhere)
+    return OfferAttestation(
+        item.attested, item.entry.digest, item.index, order, tuple(devices), item.missing, tuple(also_in)
+    )
 
 
 async def _attested_lines(session: Session, offer: Digest, provider: BoundNode) -> list[tuple[bytes, int]]:
@@ -207,12 +251,19 @@ async def _prove_order(node: NodeClient, entry: Entry, challenge: Challenge, pro
 
 THE_PROVIDER: Final = "the provider"
 HEADLINES: Final = {
-    "verified": "VERIFIED HERE: the newest evidence passes every row that it needs",
-    "claimed": "CLAIMED: nothing fails, but a pin or a proof is missing",
+    "verified": "VERIFIED HERE: the newest evidence passes every row that it needs; all that is offered has some",
+    "partly verified": "PARTLY VERIFIED HERE: the newest evidence passes every row; not all that is offered has some",
+    "claimed": "CLAIMED: nothing fails, but a pin, a proof or evidence of what is offered is missing",
     "failed": "FAILED: something in the newest evidence is wrong",
     "none": "No evidence",
 }
-STATES: Final = {"verified": "verified here", "claimed": "claimed by the provider", "failed": "FAILED"}
+STATES: Final = {
+    "verified": "verified here",
+    "partly verified": "partly verified here",
+    "claimed": "claimed by the provider",
+    "failed": "FAILED",
+    "none": "no evidence",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,18 +292,17 @@ def _rows(found: OfferAttestation) -> Iterator[AttestationRow]:
         yield AttestationRow(statement, "evidence", "unknown", absent)
     for device in found.devices:
         yield from _device_rows(device, document)
-    for chain in found.also_in:
-        text = f"also in offer {chain}: one device is offered twice"
-        yield AttestationRow(statement, "device", "fail", RowFact(text, "verified here", evidence=document))
 
 
 def _device_rows(device: DeviceResult, document: Digest) -> Iterator[AttestationRow]:
     subject = f"{device.kind} {short(device.device)}" if device.device else device.kind
     for finding in device.findings:
         yield _judged(subject, finding, document)
-    if device.device is not None:
-        yield AttestationRow(subject, "certificate", "", RowFact("of the device", "verified here", "", device.device))
     verified = device.state == "verified"
+    if device.device is not None:
+        certified: Basis = "verified here" if device.certified else "claimed"
+        by = "" if device.certified else THE_PROVIDER
+        yield AttestationRow(subject, "identifier", "", RowFact(f"sha256:{device.device}", certified, by, document))
     for name, value in device.facts:
         basis: Basis = "verified here" if verified else "claimed"
         yield AttestationRow(subject, name, "", RowFact(value, basis, "" if verified else THE_PROVIDER, document))
@@ -263,8 +313,8 @@ def _judged(subject: str, finding: AppraisalRow, evidence: Digest) -> Attestatio
     return AttestationRow(subject, finding.name, finding.state, RowFact(finding.text, basis, "", evidence))
 
 
-def render_attestations(offer: Digest, provider: str, found: Sequence[OfferAttestation], at: int) -> str:
-    """Return the page about the attestations of an offer, the newest first, appraised at `at` (POSIX seconds).
+def render_attestations(offer: Digest, provider: str, found: OfferHardware, at: int) -> str:
+    """Return the page about the hardware evidence of an offer, appraised at `at` (POSIX seconds).
 
     It has no script and fetches nothing, as that of a verdict.
     """
@@ -273,8 +323,9 @@ def render_attestations(offer: Digest, provider: str, found: Sequence[OfferAttes
     return page_template("attestation.html").render(
         offer=offer,
         provider=provider,
-        attestations=found,
-        newest=found[0].state if found else "none",
+        attestations=found.attestations,
+        coverage=found.coverage,
+        state=found.state,
         headlines=HEADLINES,
         states=STATES,
         rows=attestation_rows,

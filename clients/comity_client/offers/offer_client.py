@@ -46,7 +46,7 @@ from comity.wire.offer import (
     Reject,
 )
 from comity_client.events import ignore_event
-from comity_client.offers.attestation import OfferAttestation, fetch_attestations, make_challenge
+from comity_client.offers.attestation import OfferHardware, fetch_attestations, make_challenge
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.offers.views import (
     CLAIMED,
@@ -405,11 +405,11 @@ class OfferClient:
 
         return self.run(work)
 
-    def attestations(self, found: Sequence[FoundChain], at: int) -> dict[Digest, tuple[OfferAttestation, ...]]:
-        """The newest hardware evidence of these offers, by chain, appraised by the owner's pins as of `at`, POSIX
+    def attestations(self, found: Sequence[FoundChain], at: int) -> dict[Digest, OfferHardware]:
+        """What hardware evidence shows of these offers, by chain, appraised by the owner's pins as of `at`, POSIX
         seconds. A device that is in two of these offers fails in both."""
         if self.offline:
-            return {seen.view.state.chain: () for seen in found}
+            return {seen.view.state.chain: OfferHardware.of(seen.view.offer, ()) for seen in found}
         pins = self.hardware()
         return self.run(lambda session: fetch_attestations(session, [seen.view for seen in found], pins, at))
 

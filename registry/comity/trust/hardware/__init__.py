@@ -6,6 +6,7 @@ roots is not accepted. Nothing here does I/O or reads a clock.
 
     certificates  vendor chains up to a pinned root, at a given time, with revocation data at hand
     reports       what machines sign: AMD SEV-SNP, Intel TDX, NVIDIA GPUs
+    devices       which device: its kind, its model, and one identifier, by its vendor's certificates
     evidence      the document that carries evidence, its kinds, its challenge, and the `attested` statement
     appraisal     what an owner's pins, reference values and revocation data say about evidence
 """

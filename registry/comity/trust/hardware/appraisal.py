@@ -1,26 +1,28 @@
 """Appraisal of hardware evidence: what the owner's pins, reference values and revocation data say about it.
 
 An appraisal is a list of findings for each device. Each finding passes, fails or is unknown; a device is *verified* if
-its chain, its signature and its challenge pass and nothing fails, *failed* if something fails, and *claimed* otherwise:
-without a pinned root nothing can be said. What an attester leaves out is unknown and fails nothing. The appraisal does
-not say where a machine is, or that the attester did not relay the challenge to another machine. Source: RFC 9334.
+its chain, its kind, its signature and its challenge pass and nothing fails, *failed* if something fails, and *claimed*
+otherwise: without a pinned root nothing can be said. What an attester leaves out is unknown and fails nothing. The
+appraisal does not say where a machine is, or that the attester did not relay the challenge to another machine. Source:
+RFC 9334.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.hardware.certificates import VendorChain, check_revocation
-from comity.trust.hardware.evidence import KINDS, SEV_SNP, TDX, Device, HardwareEvidence
+from comity.trust.hardware.devices import DeviceKind, Report, device_id, judge_kind
+from comity.trust.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence
 from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 
 State: TypeAlias = Literal["pass", "fail", "unknown"]
 DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]
-_REQUIRED: Final = ("chain", "signature", "challenge")
+_REQUIRED: Final = ("chain", "kind", "signature", "challenge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,14 @@ class DeviceResult:
     """The appraisal of one device.
 
     Attributes:
-        device: SHA-256 of the leaf certificate; empty if the evidence has none that can be read.
+        device: the identifier of the device, as `device_id` says; empty if the evidence has none that can be read.
+        model: the chip or product that its certificates name; empty if they name none.
         facts: what the report states, by name; verified only as far as `state` says.
     """
 
     kind: str
     device: Digest | None
+    model: str
     facts: tuple[tuple[str, str], ...]
     findings: tuple[AppraisalRow, ...]
 
@@ -66,6 +70,11 @@ class DeviceResult:
         if any(finding.state == "fail" for finding in self.findings):
             return "failed"
         return "verified" if self._passed.issuperset(_REQUIRED) else "claimed"
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificates lead to a pinned root: what they say is the vendor's word."""
+        return "chain" in self._passed
 
     @property
     def signed_challenge(self) -> bool:
@@ -81,7 +90,7 @@ class DeviceResult:
 class _Parsed:
     """A parsed report in the terms that all kinds share."""
 
-    report: SnpReport | TdxQuote | GpuReport
+    report: Report
     chain: VendorChain
     challenge: bytes
     facts: tuple[tuple[str, str], ...]
@@ -110,29 +119,42 @@ def appraise(evidence: HardwareEvidence, nonce: bytes, pins: HardwarePins, at: i
 def _appraise_device(device: Device, nonce: bytes, pins: HardwarePins, at: int) -> DeviceResult:
     try:
         parsed = _parse(device)
+        path, chain = _judge_chain(device.kind, parsed.chain, pins, at)
+        known = path or parsed.chain
+        digest = device_id(parsed.report, known, certified=path is not None)
     except ComityError as error:
-        return DeviceResult(device.kind, None, (), (AppraisalRow("evidence", "fail", str(error)),))
-    findings = [*_chain_findings(device.kind, parsed, pins, at), _challenge_finding(parsed, nonce)]
+        return DeviceResult(device.kind, None, "", (), (AppraisalRow("evidence", "fail", str(error)),))
+    kind = judge_kind(parsed.report, known)
+    findings = [chain, _kind_finding(kind, certified=path is not None), _signature_finding(parsed, known)]
+    if path is not None:
+        findings.append(_revocation_finding(device.kind, path, pins.revocations, at))
+    findings.append(_challenge_finding(parsed, nonce))
     if parsed.debuggable:
         findings.append(
             AppraisalRow("isolation", "fail", "the host may debug the machine, so nothing in it is confidential")
         )
-    findings += _reference_findings(parsed.facts, pins.reference.get(device.kind, {}))
-    return DeviceResult(device.kind, parsed.chain.leaf_digest, parsed.facts, tuple(findings))
+    facts = (("model", kind.model), *parsed.facts) if kind.model else parsed.facts
+    findings += _reference_findings(facts, pins.reference.get(device.kind, {}))
+    return DeviceResult(device.kind, digest, kind.model, facts, tuple(findings))
 
 
-def _chain_findings(kind: str, parsed: _Parsed, pins: HardwarePins, at: int) -> list[AppraisalRow]:
+def _judge_chain(kind: str, chain: VendorChain, pins: HardwarePins, at: int) -> tuple[VendorChain | None, AppraisalRow]:
+    """The chain up to a pinned root, if there is one, and the finding."""
     roots = pins.roots.get(kind, ())
     if not roots:
-        unpinned = AppraisalRow("chain", "unknown", f"no root for {kind} is pinned")
-        return [unpinned, _signature_finding(parsed, parsed.chain)]
+        return None, AppraisalRow("chain", "unknown", f"no root for {kind} is pinned")
     try:
-        path = parsed.chain.check(roots, at)
+        path = chain.check(roots, at)
     except ComityError as error:
-        return [AppraisalRow("chain", "fail", str(error)), _signature_finding(parsed, parsed.chain)]
+        return None, AppraisalRow("chain", "fail", str(error))
     root = path.certificates[-1].subject.rfc4514_string()[:100]
-    chain = AppraisalRow("chain", "pass", f"{len(path.certificates)} certificates, up to the pinned {root}")
-    return [chain, _signature_finding(parsed, path), _revocation_finding(path, pins.revocations, at)]
+    return path, AppraisalRow("chain", "pass", f"{len(path.certificates)} certificates, up to the pinned {root}")
+
+
+def _kind_finding(kind: DeviceKind, *, certified: bool) -> AppraisalRow:
+    if kind.state == "pass" and not certified:
+        return AppraisalRow("kind", "unknown", f"{kind.text}, by certificates under no pinned root")
+    return AppraisalRow("kind", kind.state, kind.text)
 
 
 def _signature_finding(parsed: _Parsed, path: VendorChain) -> AppraisalRow:
@@ -143,9 +165,12 @@ def _signature_finding(parsed: _Parsed, path: VendorChain) -> AppraisalRow:
     return AppraisalRow("signature", "pass", "the report is signed by the key of the leaf certificate")
 
 
-def _revocation_finding(path: VendorChain, data: Sequence[bytes], at: int) -> AppraisalRow:
+def _revocation_finding(kind: str, path: VendorChain, data: Sequence[bytes], at: int) -> AppraisalRow:
+    """The leaf of a GPU is issued by the chip itself, which signs no revocation data: what can be revoked is the
+    chip's own authority."""
+    revocable = VendorChain(path.certificates[1:]) if kind == NVIDIA and len(path.certificates) > 1 else path
     try:
-        found = check_revocation(path, data, at)
+        found = check_revocation(revocable, data, at)
     except ComityError as error:
         return AppraisalRow("revocation", "fail", str(error))
     if found.state == "stale":
@@ -185,20 +210,19 @@ def _mark_repeated(results: tuple[DeviceResult, ...]) -> tuple[DeviceResult, ...
     for result in results:
         if result.device in seen:
             twice = AppraisalRow("device", "fail", "the same device is stated twice")
-            result = DeviceResult(result.kind, result.device, result.facts, (*result.findings, twice))
+            result = replace(result, findings=(*result.findings, twice))
         elif result.device is not None:
             seen.add(result.device)
         marked.append(result)
     return tuple(marked)
 
 
-def signed_devices(evidence: HardwareEvidence, nonce: bytes) -> frozenset[Digest]:
-    """The devices that signed this challenge, by SHA-256 of their leaf certificates, under any root.
+def signed_devices(results: Sequence[DeviceResult]) -> frozenset[Digest]:
+    """The devices that signed the challenge of the evidence that was appraised.
 
     Two offers that name one device offer it twice. Evidence that somebody copied from another offer counts for nothing,
     since its devices signed the other challenge.
     """
-    results = appraise(evidence, nonce, HardwarePins(), 0)
     return frozenset(result.device for result in results if result.device is not None and result.signed_challenge)
 
 

@@ -90,7 +90,7 @@ class VendorChain:
 
     @property
     def leaf_digest(self) -> Digest:
-        """SHA-256 of the leaf certificate: the same in two offers means one device."""
+        """SHA-256 of the first certificate. It names these bytes, and no device: see `devices.device_id`."""
         return sha256(self.leaf.public_bytes(Encoding.DER))
 
     @property
@@ -120,6 +120,31 @@ class VendorChain:
             _check_valid(certificate, at)
             _check_critical(certificate)
         return path
+
+    def root(self) -> VendorChain:
+        """The root of a vendor's chain file, alone: the only certificate, or the one that the others lead up to, such
+        as an ASK with its ARK. Dates are not judged: `check` does.
+
+        Raises Untrusted (HARDWARE-UNTRUSTED) if there is no such root, or a certificate is a device's.
+        """
+        if len(self.certificates) == 1:
+            return self
+        roots = [each for each in self.certificates if each.subject == each.issuer and _is_issued(each, each)]
+        if len(roots) != 1:
+            raise _untrusted(f"it has {len(self.certificates)} certificates, of which {len(roots)} are roots")
+        for each in self.certificates:
+            _check_authority(each, 0)
+            self._check_leads_up(each, roots[0])
+        return VendorChain((roots[0],))
+
+    def _check_leads_up(self, lower: x509.Certificate, root: x509.Certificate) -> None:
+        """Raise Untrusted unless certificates of this file lead from `lower` up to `root`."""
+        at = lower
+        for _ in self.certificates:
+            if at == root:
+                return
+            at = next((each for each in self.certificates if each.subject == at.issuer and _is_issued(at, each)), at)
+        raise _untrusted(f"{_name(lower)} does not lead up to {_name(root)}")
 
     def _up_to_root(self, roots: list[x509.Certificate]) -> Iterator[x509.Certificate]:
         for certificate in self.certificates:

@@ -68,8 +68,9 @@ class BinaryReader:
 
     def done(self) -> None:
         """Raise Malformed if bytes are left."""
-        if self.offset != len(self._data):
-            raise self.error(f"{len(self._data) - self.offset} bytes follow its end")
+        if surplus := len(self._data) - self.offset:
+            what = "1 surplus byte follows" if surplus == 1 else f"{surplus} surplus bytes follow"
+            raise self.error(f"{what} its end at byte {self.offset}")
 
     def error(self, why: str) -> Malformed:
         return Malformed(f"{self._what} is malformed", why=why, code="HARDWARE-EVIDENCE")
@@ -82,7 +83,8 @@ def check_ecdsa(
     try:
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(algorithm))
     except InvalidSignature as error:
-        raise Untrusted(f"{what} refused", why="its signature does not verify", code="HARDWARE-UNTRUSTED") from error
+        why = "its signature does not verify: it was changed, or another device signed it"
+        raise Untrusted(f"{what} refused", why=why, code="HARDWARE-UNTRUSTED") from error
 
 
 def nist_point(curve: ec.EllipticCurve, raw: bytes, what: str) -> ec.EllipticCurvePublicKey:
@@ -227,7 +229,7 @@ class TdxQuote:
         mr_td: SHA-384 of the trust domain at its start.
         rtmr: four SHA-384 registers that the trust domain extends.
         report_data: 64 bytes of the attester's choice: the challenge.
-        qe_signer: SHA-256 of the key that signed the quoting enclave.
+        qe_signer: SHA-256 of the key that signed the quoting enclave; `qe_product` is the number of this product of it.
     """
 
     version: int
@@ -237,6 +239,7 @@ class TdxQuote:
     rtmr: tuple[bytes, ...]
     report_data: bytes
     qe_signer: bytes
+    qe_product: int
     qe_svn: int
     chain: VendorChain
     _signed: bytes
@@ -268,8 +271,8 @@ class TdxQuote:
         report_data = body.take(64)
         end = reader.offset
         signature_data = BinaryReader(reader.take(reader.integer(4)), "TDX quote's signature data")
-        if any(reader.rest()):
-            raise reader.error("the bytes after its signature data are not zero")
+        if data[reader.offset :].strip(b"\0"):
+            reader.done()
         signature, key = signature_data.take(64), signature_data.take(64)
         certification = BinaryReader(_certified(signature_data, _QE_CERTIFICATION), "QE's certification data")
         signature_data.done()
@@ -285,6 +288,7 @@ class TdxQuote:
             rtmr=rtmr,
             report_data=report_data,
             qe_signer=qe_report[128:160],
+            qe_product=int.from_bytes(qe_report[256:258], "little"),
             qe_svn=int.from_bytes(qe_report[258:260], "little"),
             chain=chain,
             _signed=data[:end],
