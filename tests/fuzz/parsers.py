@@ -396,7 +396,10 @@ def _appraise(data: bytes) -> Any:
 
 
 def _vendor_chain(data: bytes) -> Any:
-    """A leaf with arbitrary content, under valid certificates."""
+    """A leaf with arbitrary content, under valid certificates. An appraisal of a device with it raises nothing."""
+    for device in _HARDWARE.devices[:2]:
+        changed = replace(device, certificates=(data, *device.certificates[1:]))
+        appraise(HardwareEvidence((changed,)), bytes(32), _PINS, hardware.AT)
     return VendorChain.parse_der((data, _VENDOR.der)).check([_VENDOR.above[0].der], hardware.AT)
 
 
@@ -541,7 +544,7 @@ PARSERS: Final[dict[str, Target]] = {
     "holds": Target(_of_statement(parse_holds), (_payload(audits.HELD_TOGETHER),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "gpu-list": Target(read_gpu_list, (hardware.gpu_list(_HARDWARE.devices[0]),)),
-    "hardware-chain": Target(_vendor_chain, (_HARDWARE.devices[0].certificates[0],)),
+    "hardware-chain": Target(_vendor_chain, (_HARDWARE.devices[0].certificates[1],)),
     "hardware-evidence": Target(_appraise, (_HARDWARE.encode(),), HardwareEvidence.encode),
     "hardware-gpu": Target(GpuReport.parse, (_HARDWARE.devices[0].report,)),
     "hardware-snp": Target(SnpReport.parse, (_HARDWARE.devices[1].report,)),
