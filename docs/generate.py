@@ -14,6 +14,8 @@ from typing import Final
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
+from comity.v1 import access_pb2
+from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -48,8 +50,9 @@ code is never given another meaning. The exit status says whose turn it is:
 
 def rendered() -> Mapping[Path, str]:
     """The generated files, and the files with a generated part, as they should be."""
-    operations = DOCS / "operations.md"
+    operations, security = DOCS / "operations.md", DOCS / "security.md"
     return {
+        security: _between(security.read_text(encoding="utf-8"), "calls", calls_table()),
         DOCS / "errors.md": _ERRORS
         + "".join(f"| `{code}` | {entry.means} | {entry.do} |\n" for code, entry in explanations().items()),
         operations: _between(
@@ -67,6 +70,21 @@ def configuration_table() -> str:
         for path, field in _settings()
     ]
     return "| setting | value | default | environment |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def calls_table() -> str:
+    """Who may make each call, as the contract declares it."""
+    who = {
+        access_pb2.WHO_ANYONE: "everybody",
+        access_pb2.WHO_MEMBER: "nodes of the federation",
+        access_pb2.WHO_OPERATOR: "operators",
+        access_pb2.WHO_SOCKET: "operators, over the Unix socket",
+    }
+    rows = [
+        f"| `{path.rpartition('.')[2]}` | {who[rule.who]} | {rule.cost} | {rule.request_bytes // 1024} KiB |\n"
+        for path, rule in CALL_RULES.items()
+    ]
+    return "| call | for | counts as calls | largest request |\n|---|---|---|---|\n" + "".join(rows)
 
 
 def metrics_table() -> str:

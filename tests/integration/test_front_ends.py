@@ -15,9 +15,12 @@ from botocore.exceptions import ClientError
 from comity.content.s3 import open_client
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Refused
+from comity.wire.access import Caller
 from comity.wire.messages import LocatedEntry
+from comity.wire.services import CALL_RULES
 from comity_client.client import Client
 from comity_client.home import Home
+from support.callers import ConnectedCaller, refusal
 from support.ceph import Ceph
 from support.federation import Founded, NodeHome, NodeProcess, converged, found, introduced, until
 from support.front_ends import FrontEndProcess, behind_an_address, make_front_end
@@ -308,3 +311,23 @@ async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_
     for forbidden in (keys.put_object, keys.delete_object):
         with pytest.raises(ClientError, match="AccessDenied"):
             forbidden(Bucket=s3.bucket, Key=bucket.key(next(iter(what.blobs))))
+
+
+async def test_a_front_end_applies_the_rule_of_each_call_and_refuses_what_only_the_writer_does(scene: Scene) -> None:
+    writer, front = scene.writer, scene.fronts[0]
+    front.set("limits", open_calls_per_second=1000.0)
+    with closing(NodeProcess(writer)) as process:
+        await process.ready()
+        with closing(FrontEndProcess(front)) as reader:
+            await reader.ready()
+            async with front.client() as client:
+                await each_call(ConnectedCaller(client, Caller("127.0.0.1")))
+
+
+async def each_call(stranger: ConnectedCaller) -> None:
+    announced = await stranger.services()
+    for path in CALL_RULES:
+        code, wanted = await stranger.code(path), refusal(path, stranger.caller)
+        if not wanted and path.split("/")[1] not in announced and not path.startswith("/grpc."):
+            wanted = "FRONT-END"
+        assert code == wanted if wanted else code not in ("ACCESS-UNDECLARED", "PEER-FAULT"), (path, code)

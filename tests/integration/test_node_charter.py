@@ -157,7 +157,7 @@ async def test_an_operator_keeps_or_deletes_a_request(tmp_path: Path) -> None:
     home, pins = first.home.directory, tmp_path / "pins"
     async with serving(first.home), first.home.client() as opened:
         await opened.ask(newcomer.card)
-        assert await refused(opened.decide_ask(newcomer.id, keep=False)) == "UNIMPLEMENTED"
+        assert await refused(opened.decide_ask(newcomer.id, keep=False)) == "OPERATORS-ONLY"
 
         async def decide(verb: str, who: str, exits: int = 0) -> Document:
             return await asyncio.to_thread(Officer(home, pins).comity, "member", verb, who, "--dir", home, exits=exits)

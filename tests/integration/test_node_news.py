@@ -18,7 +18,7 @@ from comity.trust.tlog.note import NoteSignature
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.news import KnownCosignatures, LogNews, News
-from comity.wire.server import Services
+from comity.wire.services import Services
 from comity.wire.tls import TlsIdentity
 from support.federation import Founded, converged, found, serving
 from support.impostor import Shown, impostor

@@ -32,6 +32,7 @@ from comity.wire.client import NodeClient
 from comity.wire.errors import from_rpc
 from comity.wire.node import NodeFacts
 from comity.wire.server import make_server
+from comity.wire.services import CALL_RULES
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import to_pem
 from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited
@@ -391,10 +392,20 @@ async def test_a_request_beyond_the_limit_is_refused_and_the_node_continues() ->
         assert node_pb2.GetNodeResponse.FromString(await get_node(b"", timeout=5)).software == "comity/test"
 
 
-async def test_two_million_items_in_one_message_are_refused() -> None:
+async def test_too_many_items_in_one_message_are_refused() -> None:
     async with raw(MemoryNode()) as channel:
         stat = single(channel, "BlobService/Stat")
-        assert "too many digests" in str(await failure(stat(b"\x0a\x00" * 2_000_000, timeout=20)))
+        assert "too many digests" in str(await failure(stat(b"\x0a\x00" * 20_000, timeout=20)))
+
+
+async def test_a_request_above_the_declared_size_is_refused_before_it_is_parsed() -> None:
+    async with raw(MemoryNode()) as channel:
+        for call in ("BlobService/Stat", "NodeService/GetNode"):
+            most = CALL_RULES[f"/comity.v1.{call}"].request_bytes
+            refused = await failure(single(channel, call)(b"\xff" * (most + 1), timeout=20))
+            assert refused.code == "BODY-TOO-LARGE"
+            parsed = await failure(single(channel, call)(b"\xff" * most, timeout=20))
+            assert "not a valid message" in str(parsed)
 
 
 async def test_a_request_that_never_arrives_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

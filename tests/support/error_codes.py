@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.trust import errors
+from comity.wire.services import CALL_RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = frozenset(
@@ -32,6 +33,7 @@ class Source:
 def source() -> Source:
     """Read once: a quarter of a million syntax nodes, which are not kept."""
     raised: dict[str, str] = {getattr(errors, name).code: "registry/comity/trust/errors.py" for name in CLASSES}
+    raised |= {rule.reason: "proto/comity/v1" for rule in CALL_RULES.values() if rule.reason}
     computed, hints = set[str](), set[str]()
     for path, tree in _modules():
         for node in ast.walk(tree):
@@ -90,6 +92,8 @@ def _codes(node: ast.AST) -> list[str]:
 def _constants(value: ast.expr) -> list[str]:
     if isinstance(value, ast.IfExp):
         return _constants(value.body) + _constants(value.orelse)
+    if isinstance(value, ast.BoolOp):
+        return [code for each in value.values for code in _constants(each)]
     return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
 
 

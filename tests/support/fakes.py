@@ -39,7 +39,8 @@ from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 from comity.wire.node_status import NodeStatus, StoreStatus
 from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
-from comity.wire.server import Services, make_server
+from comity.wire.server import make_server
+from comity.wire.services import Services
 from comity.wire.throttle import Throttle
 from comity.wire.tls import TlsIdentity
 from support.wired import GENEROUS

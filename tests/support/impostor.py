@@ -16,7 +16,8 @@ from comity.wire.access import MutualAccess
 from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.news import NewsReads
-from comity.wire.server import Services, make_server
+from comity.wire.server import make_server
+from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome

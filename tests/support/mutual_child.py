@@ -18,7 +18,8 @@ from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.connections import MutualPort
 from comity.wire.node import NodeFacts
-from comity.wire.server import Services, make_server
+from comity.wire.server import make_server
+from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 

@@ -24,7 +24,8 @@ from comity.wire.node import Charter, NodeFacts
 from comity.wire.node_status import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, StoreStatus
 from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
-from comity.wire.server import Services, make_server
+from comity.wire.server import make_server
+from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate
 

@@ -25,7 +25,6 @@ from comity.node.front_end import (
     front_end_settings,
 )
 from comity.node.home import OpenedHome
-from comity.node.listeners import SERVICES
 from comity.node.members import Membership, PeerKey, Seat
 from comity.node.metrics import Metrics
 from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
@@ -37,7 +36,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
-from comity.wire.server import RefusedServices
+from comity.wire.services import SERVICES, RefusedServices
 from support.world import Identity, found, node, seat, signer
 
 CH, SG, ES, BR = (seat(code, ("ed25519",)) for code in ("CH", "SG", "ES", "BR"))

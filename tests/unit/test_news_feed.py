@@ -19,8 +19,9 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, cosigner_key
-from comity.wire.access import CALLER, Caller
+from comity.wire.access import CALLER, Caller, require_allowed
 from comity.wire.news import KnownCosignatures, LogNews, News
+from comity.wire.services import CALL_RULES
 from support.logs import LogKeys, statement_lines
 
 COSIGNER, OTHER = PrivateKey.generate("ed25519"), PrivateKey.generate("ed25519")
@@ -188,8 +189,9 @@ async def test_a_caller_without_a_certificate_asks_for_single_pages(
     async with feeding(tmp_path, monkeypatch) as (feed, _):
         CALLER.set(Caller("192.0.2.1"))
         with pytest.raises(Refused) as caught:
-            await anext(feed.read(b"", 60, ()))
+            require_allowed(CALL_RULES["/comity.v1.NewsService/ReadNews"], CALLER.get())
         assert caught.value.code == "NEWS-PEERS-ONLY"
+        require_allowed(CALL_RULES["/comity.v1.NewsService/GetNews"], CALLER.get())
         assert (await feed.page(b"", ())).charter == sha256(b"body")
 
 

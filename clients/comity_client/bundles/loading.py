@@ -31,7 +31,8 @@ from comity.wire.client import NodeClient
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry, read_line
 from comity.wire.node import Charter
-from comity.wire.server import Services, make_server
+from comity.wire.server import make_server
+from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
 from comity_client.bundles.contents import CarriedLog, parse_misbehaviour_proof
 from comity_client.bundles.folder import BundleFolder

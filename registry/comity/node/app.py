@@ -61,7 +61,7 @@ from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
-from comity.wire.server import Services
+from comity.wire.services import Services
 
 Ready = Callable[[ListenAddresses], None]
 

@@ -71,7 +71,7 @@ from comity.wire.access import Caller
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter
-from comity.wire.server import Services
+from comity.wire.services import Services
 from comity.wire.tls import TlsIdentity
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """The node's three listeners: the mutual and the open gRPC ports, and the operator's Unix socket; which services each
-offers; and how many connections each may have.
+announces; and how many connections each may have.
+
+All ports have all services: who may make a call is declared with the call (`wire.access`), and not here.
 
 Every connection uses an open file, as do blobs being read, files of the ledger and connections to peers; a process
 without free descriptors cannot even answer its operator. So the node keeps `RESERVED_FILES` for itself and divides the
@@ -17,7 +19,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,24 +31,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from comity.node.members import Membership
 from comity.node.settings import Limits, Listen
 from comity.trust.errors import ComityError, Malformed
-from comity.v1 import (
-    artifact_pb2,
-    audit_pb2,
-    blob_pb2,
-    bundle_pb2,
-    charter_pb2,
-    log_pb2,
-    news_pb2,
-    node_pb2,
-    offer_pb2,
-    operator_pb2,
-    pin_pb2,
-    publish_pb2,
-    upstream_pb2,
-)
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
-from comity.wire.server import AdmitHook, RefusedServices, Services, ignore_admitted, make_server
+from comity.wire.server import AdmitHook, ignore_admitted, make_server
+from comity.wire.services import SERVICES, RefusedServices, Services, announced
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import TlsIdentity
 
@@ -104,29 +92,6 @@ OPERATOR_CONNECTIONS: Final = 32
 
 _PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
 _OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
-_READS: Final = {
-    attribute: module.DESCRIPTOR.services_by_name[name].full_name
-    for attribute, module, name in (
-        ("node", node_pb2, "NodeService"),
-        ("logs", log_pb2, "LogService"),
-        ("news", news_pb2, "NewsService"),
-        ("artifacts", artifact_pb2, "ArtifactService"),
-        ("blobs", blob_pb2, "BlobService"),
-        ("governance", charter_pb2, "CharterService"),
-        ("offers", offer_pb2, "OfferService"),
-        ("audits", audit_pb2, "AuditService"),
-    )
-}
-"""Services that every port of a node has, by their field of `Services`."""
-_PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
-_OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
-_LOAD: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
-_PIN: Final = pin_pb2.DESCRIPTOR.services_by_name["PinService"].full_name
-_IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
-
-
-SERVICES: Final = frozenset({*_READS.values(), _PUBLISH, _OPERATE, _LOAD, _PIN, _IMPORT})
-"""All services of `comity.v1`, by their full names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +118,7 @@ class Listeners:
         self._guard: ConnectionGuard | None = None
         self._servers: list[grpc.aio.Server] = []
         self._health: dict[str, health.aio.HealthServicer] = {}
-        self._all = services
-        self._public = replace(services, operating=None, importing=None, loading=None, pinning=None)
+        self._services = services
 
     async def open(self) -> ListenAddresses:
         """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
@@ -163,7 +127,7 @@ class Listeners:
         peers, others = _port_shares(limits.mutual), _port_shares(limits.open)
         mutual = await self._serve_peers(listen.mutual, limits.mutual, peers)
         access = OpenAccess(self._tls)
-        open_ = await self._serve(access, self._public, allowance, listen.open, limits.open, others.admitted)
+        open_ = await self._serve(access, allowance, listen.open, limits.open, others.admitted)
         await self._serve_operators(listen)
         self._guard = ConnectionGuard({mutual: peers, open_: others})
         self._guard.start()
@@ -176,7 +140,7 @@ class Listeners:
         allowance, shares = _open_allowance(self._limits), _port_shares(most)
         refused = RefusedServices(SERVICES, refusal)
         access = OpenAccess(self._tls)
-        port = await self._serve(access, self._public, allowance, listen.open, most, shares.admitted, refused)
+        port = await self._serve(access, allowance, listen.open, most, shares.admitted, refused)
         self._guard = ConnectionGuard({port: shares})
         self._guard.start()
         return _with_port(listen.open, port)
@@ -192,14 +156,13 @@ class Listeners:
     async def _serve_peers(self, address: str, connections: int, shares: PortShares) -> int:
         members = self._membership
         access = MutualAccess(self._tls, members.pins, members.operators)
-        services = self._all if self._membership.seat.record.operators else self._public
         throttle = Throttle(_PEER)
 
         async def make() -> grpc.aio.Server:
             server = make_server(
-                access, services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
+                access, self._services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
             )
-            await self._report_health("mutual", server, services)
+            await self._report_health("mutual", server, access)
             return server
 
         self._mutual = MutualPort(access, make)
@@ -209,17 +172,16 @@ class Listeners:
     async def _serve(
         self,
         access: Access,
-        services: Services,
         allowance: Allowance,
         address: str,
         connections: int,
         admitted: AdmitHook = ignore_admitted,
         refused: RefusedServices | None = None,
     ) -> int:
-        server = make_server(access, services, Throttle(allowance), connections=connections, admitted=admitted)
+        server = make_server(access, self._services, Throttle(allowance), connections=connections, admitted=admitted)
         if refused is not None:
             server.add_generic_rpc_handlers((refused,))  # asked after the services that are given
-        await self._report_health(address, server, services)
+        await self._report_health(address, server, access)
         try:
             port = server.add_secure_port(address, access.credentials())
         except RuntimeError as error:
@@ -236,26 +198,19 @@ class Listeners:
         path.unlink(missing_ok=True)  # left by a dead process: the ledger's lock excludes another running node
         before = os.umask(0o177)  # the socket is created private
         try:
-            await self._serve(OperatorAccess(), self._all, _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)
+            await self._serve(OperatorAccess(), _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)
         finally:
             os.umask(before)
 
-    async def _report_health(self, port: str, server: grpc.aio.Server, services: Services) -> None:
+    async def _report_health(self, port: str, server: grpc.aio.Server, access: Access) -> None:
+        """Report the services that callers of this port may use, to health checks and to reflection."""
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        names = (*_service_names(services), health.SERVICE_NAME)
+        names = (*announced(self._services, access.callers()), health.SERVICE_NAME)
         add_reflection(names, server)
         for name in ("", *names):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._health[port] = servicer
-
-
-def _service_names(services: Services) -> tuple[str, ...]:
-    publish = (_PUBLISH,) if services.publishing else ()
-    importing = (_IMPORT,) if services.importing else ()
-    loading = (*((_LOAD,) if services.loading else ()), *((_PIN,) if services.pinning else ()))
-    reads = (name for attribute, name in _READS.items() if getattr(services, attribute) is not None)
-    return (*reads, *publish, *((_OPERATE,) if services.operating else ()), *importing, *loading)
 
 
 def _port_shares(connections: int) -> PortShares:

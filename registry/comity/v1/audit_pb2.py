@@ -22,54 +22,73 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/audit.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"D\n\x14\x41skChallengesRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\x12\x0c\n\x04most\x18\x03 \x01(\r\"\x8d\x01\n\x15\x41uditChallengeCarried\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x0f\n\x07numbers\x18\x05 \x03(\x04\x12\x0e\n\x06prover\x18\x06 \x01(\x0c\x12\x12\n\nfederation\x18\x07 \x01(\x0c\"%\n\x14ListRetentionRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x0c\"N\n\x15ListRetentionResponse\x12\'\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x17.comity.v1.RetainedCopy\x12\x0c\n\x04more\x18\x02 \x01(\x08\"t\n\x0cRetainedCopy\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04goes\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0c\n\x04\x64\x61ys\x18\x07 \x01(\x04\"\x8e\x01\n\x11\x44\x65\x63ideHoldRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x03 \x01(\t\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\r\n\x05typed\x18\x06 \x01(\t\x12\r\n\x05trial\x18\x07 \x01(\x08\x12\r\n\x05\x61gain\x18\x08 \x01(\x08\"b\n\x12\x44\x65\x63ideHoldResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06proven\x18\x03 \x03(\t\x12\x10\n\x08unproven\x18\x04 \x03(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"\x93\x01\n\x0c\x41uditRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x03(\x04\x12\r\n\x05lease\x18\x05 \x01(\r\x12\x0f\n\x07\x61uditor\x18\x06 \x01(\x0c\x12\x0e\n\x06prover\x18\x07 \x01(\x0c\x12\x12\n\nfederation\x18\x08 \x01(\x0c\"C\n\rAuditResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12$\n\x05paths\x18\x02 \x03(\x0b\x32\x15.comity.v1.MerklePath\"\x1c\n\nMerklePath\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"4\n\x11ListCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\"\xd6\x01\n\x12ListCopiesResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.comity.v1.ArtifactCopies\x12#\n\x05names\x18\x02 \x03(\x0b\x32\x14.comity.v1.PartyName\x12\x12\n\nmin_copies\x18\x03 \x01(\r\x12\x19\n\x11min_jurisdictions\x18\x04 \x01(\r\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\x04\x12\x0e\n\x06member\x18\x06 \x01(\x0c\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12\x13\n\x0bmin_reaches\x18\x08 \x01(\r\"V\n\x0e\x41rtifactCopies\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63opies\x18\x03 \x03(\x0b\x32\x14.comity.v1.CopyState\"\xa9\x01\n\tCopyState\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\x0c\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\twithdrawn\x18\x05 \x01(\t\x12(\n\x07results\x18\x06 \x03(\x0b\x32\x17.comity.v1.AuditOutcome\x12\r\n\x05reach\x18\x07 \x03(\t\x12\r\n\x05\x63loud\x18\x08 \x01(\t\"]\n\x0c\x41uditOutcome\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x04\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06pieces\x18\x04 \x01(\r\x12\x0e\n\x06proven\x18\x05 \x01(\x08\"%\n\tPartyName\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"%\n\x11ListAuditsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"&\n\x12\x43heckCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"w\n\x13\x43heckCopiesResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0e\n\x06pieces\x18\x06 \x01(\r2\xb1\x05\n\x0c\x41uditService\x12:\n\x05\x41udit\x12\x17.comity.v1.AuditRequest\x1a\x18.comity.v1.AuditResponse\x12I\n\nListCopies\x12\x1c.comity.v1.ListCopiesRequest\x1a\x1d.comity.v1.ListCopiesResponse\x12@\n\nListAudits\x12\x1c.comity.v1.ListAuditsRequest\x1a\x12.comity.v1.Located0\x01\x12N\n\x0b\x43heckCopies\x12\x1d.comity.v1.CheckCopiesRequest\x1a\x1e.comity.v1.CheckCopiesResponse0\x01\x12I\n\nDecideHold\x12\x1c.comity.v1.DecideHoldRequest\x1a\x1d.comity.v1.DecideHoldResponse\x12R\n\rListRetention\x12\x1f.comity.v1.ListRetentionRequest\x1a .comity.v1.ListRetentionResponse\x12T\n\rAskChallenges\x12\x1f.comity.v1.AskChallengesRequest\x1a .comity.v1.AuditChallengeCarried0\x01\x12J\n\x0c\x41uditCarried\x12 .comity.v1.AuditChallengeCarried\x1a\x18.comity.v1.AuditResponse\x12G\n\x0b\x43heckAnswer\x12\x18.comity.v1.AuditResponse\x1a\x1e.comity.v1.CheckCopiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/audit.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\"D\n\x14\x41skChallengesRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\x12\x0c\n\x04most\x18\x03 \x01(\r\"\x8d\x01\n\x15\x41uditChallengeCarried\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x0f\n\x07numbers\x18\x05 \x03(\x04\x12\x0e\n\x06prover\x18\x06 \x01(\x0c\x12\x12\n\nfederation\x18\x07 \x01(\x0c\"%\n\x14ListRetentionRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x0c\"N\n\x15ListRetentionResponse\x12\'\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x17.comity.v1.RetainedCopy\x12\x0c\n\x04more\x18\x02 \x01(\x08\"t\n\x0cRetainedCopy\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04goes\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0c\n\x04\x64\x61ys\x18\x07 \x01(\x04\"\x8e\x01\n\x11\x44\x65\x63ideHoldRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x03 \x01(\t\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\r\n\x05typed\x18\x06 \x01(\t\x12\r\n\x05trial\x18\x07 \x01(\x08\x12\r\n\x05\x61gain\x18\x08 \x01(\x08\"b\n\x12\x44\x65\x63ideHoldResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06proven\x18\x03 \x03(\t\x12\x10\n\x08unproven\x18\x04 \x03(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"\x93\x01\n\x0c\x41uditRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x03(\x04\x12\r\n\x05lease\x18\x05 \x01(\r\x12\x0f\n\x07\x61uditor\x18\x06 \x01(\x0c\x12\x0e\n\x06prover\x18\x07 \x01(\x0c\x12\x12\n\nfederation\x18\x08 \x01(\x0c\"C\n\rAuditResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12$\n\x05paths\x18\x02 \x03(\x0b\x32\x15.comity.v1.MerklePath\"\x1c\n\nMerklePath\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"4\n\x11ListCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\"\xd6\x01\n\x12ListCopiesResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.comity.v1.ArtifactCopies\x12#\n\x05names\x18\x02 \x03(\x0b\x32\x14.comity.v1.PartyName\x12\x12\n\nmin_copies\x18\x03 \x01(\r\x12\x19\n\x11min_jurisdictions\x18\x04 \x01(\r\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\x04\x12\x0e\n\x06member\x18\x06 \x01(\x0c\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12\x13\n\x0bmin_reaches\x18\x08 \x01(\r\"V\n\x0e\x41rtifactCopies\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63opies\x18\x03 \x03(\x0b\x32\x14.comity.v1.CopyState\"\xa9\x01\n\tCopyState\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\x0c\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\twithdrawn\x18\x05 \x01(\t\x12(\n\x07results\x18\x06 \x03(\x0b\x32\x17.comity.v1.AuditOutcome\x12\r\n\x05reach\x18\x07 \x03(\t\x12\r\n\x05\x63loud\x18\x08 \x01(\t\"]\n\x0c\x41uditOutcome\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x04\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06pieces\x18\x04 \x01(\r\x12\x0e\n\x06proven\x18\x05 \x01(\x08\"%\n\tPartyName\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"%\n\x11ListAuditsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"&\n\x12\x43heckCopiesRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"w\n\x13\x43heckCopiesResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0e\n\x06pieces\x18\x06 \x01(\r2\xb7\x06\n\x0c\x41uditService\x12V\n\x05\x41udit\x12\x17.comity.v1.AuditRequest\x1a\x18.comity.v1.AuditResponse\"\x1a\xea\xdd\x19\x16\x08\x02\x10\x01\x18\x80 \"\rAUDITORS-ONLY\x12V\n\nListCopies\x12\x1c.comity.v1.ListCopiesRequest\x1a\x1d.comity.v1.ListCopiesResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12M\n\nListAudits\x12\x1c.comity.v1.ListAuditsRequest\x1a\x12.comity.v1.Located\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12[\n\x0b\x43heckCopies\x12\x1d.comity.v1.CheckCopiesRequest\x1a\x1e.comity.v1.CheckCopiesResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 0\x01\x12W\n\nDecideHold\x12\x1c.comity.v1.DecideHoldRequest\x1a\x1d.comity.v1.DecideHoldResponse\"\x0c\xea\xdd\x19\x08\x08\x04\x10\x01\x18\x80\x80\x01\x12_\n\rListRetention\x12\x1f.comity.v1.ListRetentionRequest\x1a .comity.v1.ListRetentionResponse\"\x0b\xea\xdd\x19\x07\x08\x04\x10\x01\x18\x80 \x12\x61\n\rAskChallenges\x12\x1f.comity.v1.AskChallengesRequest\x1a .comity.v1.AuditChallengeCarried\"\x0b\xea\xdd\x19\x07\x08\x04\x10\x01\x18\x80 0\x01\x12W\n\x0c\x41uditCarried\x12 .comity.v1.AuditChallengeCarried\x1a\x18.comity.v1.AuditResponse\"\x0b\xea\xdd\x19\x07\x08\x04\x10\x01\x18\x80 \x12U\n\x0b\x43heckAnswer\x12\x18.comity.v1.AuditResponse\x1a\x1e.comity.v1.CheckCopiesResponse\"\x0c\xea\xdd\x19\x08\x08\x04\x10\x01\x18\x80\x80\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASKCHALLENGESREQUEST']._serialized_start=59
-  _globals['_ASKCHALLENGESREQUEST']._serialized_end=127
-  _globals['_AUDITCHALLENGECARRIED']._serialized_start=130
-  _globals['_AUDITCHALLENGECARRIED']._serialized_end=271
-  _globals['_LISTRETENTIONREQUEST']._serialized_start=273
-  _globals['_LISTRETENTIONREQUEST']._serialized_end=310
-  _globals['_LISTRETENTIONRESPONSE']._serialized_start=312
-  _globals['_LISTRETENTIONRESPONSE']._serialized_end=390
-  _globals['_RETAINEDCOPY']._serialized_start=392
-  _globals['_RETAINEDCOPY']._serialized_end=508
-  _globals['_DECIDEHOLDREQUEST']._serialized_start=511
-  _globals['_DECIDEHOLDREQUEST']._serialized_end=653
-  _globals['_DECIDEHOLDRESPONSE']._serialized_start=655
-  _globals['_DECIDEHOLDRESPONSE']._serialized_end=753
-  _globals['_AUDITREQUEST']._serialized_start=756
-  _globals['_AUDITREQUEST']._serialized_end=903
-  _globals['_AUDITRESPONSE']._serialized_start=905
-  _globals['_AUDITRESPONSE']._serialized_end=972
-  _globals['_MERKLEPATH']._serialized_start=974
-  _globals['_MERKLEPATH']._serialized_end=1002
-  _globals['_LISTCOPIESREQUEST']._serialized_start=1004
-  _globals['_LISTCOPIESREQUEST']._serialized_end=1056
-  _globals['_LISTCOPIESRESPONSE']._serialized_start=1059
-  _globals['_LISTCOPIESRESPONSE']._serialized_end=1273
-  _globals['_ARTIFACTCOPIES']._serialized_start=1275
-  _globals['_ARTIFACTCOPIES']._serialized_end=1361
-  _globals['_COPYSTATE']._serialized_start=1364
-  _globals['_COPYSTATE']._serialized_end=1533
-  _globals['_AUDITOUTCOME']._serialized_start=1535
-  _globals['_AUDITOUTCOME']._serialized_end=1628
-  _globals['_PARTYNAME']._serialized_start=1630
-  _globals['_PARTYNAME']._serialized_end=1667
-  _globals['_LISTAUDITSREQUEST']._serialized_start=1669
-  _globals['_LISTAUDITSREQUEST']._serialized_end=1706
-  _globals['_CHECKCOPIESREQUEST']._serialized_start=1708
-  _globals['_CHECKCOPIESREQUEST']._serialized_end=1746
-  _globals['_CHECKCOPIESRESPONSE']._serialized_start=1748
-  _globals['_CHECKCOPIESRESPONSE']._serialized_end=1867
-  _globals['_AUDITSERVICE']._serialized_start=1870
-  _globals['_AUDITSERVICE']._serialized_end=2559
+  _globals['_AUDITSERVICE'].methods_by_name['Audit']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['Audit']._serialized_options = b'\352\335\031\026\010\002\020\001\030\200 \"\rAUDITORS-ONLY'
+  _globals['_AUDITSERVICE'].methods_by_name['ListCopies']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListCopies']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['ListAudits']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListAudits']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['CheckCopies']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['CheckCopies']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['DecideHold']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['DecideHold']._serialized_options = b'\352\335\031\010\010\004\020\001\030\200\200\001'
+  _globals['_AUDITSERVICE'].methods_by_name['ListRetention']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListRetention']._serialized_options = b'\352\335\031\007\010\004\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['AskChallenges']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['AskChallenges']._serialized_options = b'\352\335\031\007\010\004\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['AuditCarried']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['AuditCarried']._serialized_options = b'\352\335\031\007\010\004\020\001\030\200 '
+  _globals['_AUDITSERVICE'].methods_by_name['CheckAnswer']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['CheckAnswer']._serialized_options = b'\352\335\031\010\010\004\020\001\030\200\200\020'
+  _globals['_ASKCHALLENGESREQUEST']._serialized_start=83
+  _globals['_ASKCHALLENGESREQUEST']._serialized_end=151
+  _globals['_AUDITCHALLENGECARRIED']._serialized_start=154
+  _globals['_AUDITCHALLENGECARRIED']._serialized_end=295
+  _globals['_LISTRETENTIONREQUEST']._serialized_start=297
+  _globals['_LISTRETENTIONREQUEST']._serialized_end=334
+  _globals['_LISTRETENTIONRESPONSE']._serialized_start=336
+  _globals['_LISTRETENTIONRESPONSE']._serialized_end=414
+  _globals['_RETAINEDCOPY']._serialized_start=416
+  _globals['_RETAINEDCOPY']._serialized_end=532
+  _globals['_DECIDEHOLDREQUEST']._serialized_start=535
+  _globals['_DECIDEHOLDREQUEST']._serialized_end=677
+  _globals['_DECIDEHOLDRESPONSE']._serialized_start=679
+  _globals['_DECIDEHOLDRESPONSE']._serialized_end=777
+  _globals['_AUDITREQUEST']._serialized_start=780
+  _globals['_AUDITREQUEST']._serialized_end=927
+  _globals['_AUDITRESPONSE']._serialized_start=929
+  _globals['_AUDITRESPONSE']._serialized_end=996
+  _globals['_MERKLEPATH']._serialized_start=998
+  _globals['_MERKLEPATH']._serialized_end=1026
+  _globals['_LISTCOPIESREQUEST']._serialized_start=1028
+  _globals['_LISTCOPIESREQUEST']._serialized_end=1080
+  _globals['_LISTCOPIESRESPONSE']._serialized_start=1083
+  _globals['_LISTCOPIESRESPONSE']._serialized_end=1297
+  _globals['_ARTIFACTCOPIES']._serialized_start=1299
+  _globals['_ARTIFACTCOPIES']._serialized_end=1385
+  _globals['_COPYSTATE']._serialized_start=1388
+  _globals['_COPYSTATE']._serialized_end=1557
+  _globals['_AUDITOUTCOME']._serialized_start=1559
+  _globals['_AUDITOUTCOME']._serialized_end=1652
+  _globals['_PARTYNAME']._serialized_start=1654
+  _globals['_PARTYNAME']._serialized_end=1691
+  _globals['_LISTAUDITSREQUEST']._serialized_start=1693
+  _globals['_LISTAUDITSREQUEST']._serialized_end=1730
+  _globals['_CHECKCOPIESREQUEST']._serialized_start=1732
+  _globals['_CHECKCOPIESREQUEST']._serialized_end=1770
+  _globals['_CHECKCOPIESRESPONSE']._serialized_start=1772
+  _globals['_CHECKCOPIESRESPONSE']._serialized_end=1891
+  _globals['_AUDITSERVICE']._serialized_start=1894
+  _globals['_AUDITSERVICE']._serialized_end=2717
 # @@protoc_insertion_point(module_scope)

@@ -22,29 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63omity/v1/bundle.proto\x12\tcomity.v1\"#\n\x11LoadBundleRequest\x12\x0e\n\x06socket\x18\x01 \x01(\t\"\xf0\x01\n\x12LoadBundleResponse\x12+\n\x07\x63harter\x18\x01 \x01(\x0b\x32\x18.comity.v1.LoadedCharterH\x00\x12#\n\x03log\x18\x02 \x01(\x0b\x32\x14.comity.v1.LoadedLogH\x00\x12-\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x19.comity.v1.LoadedArtifactH\x00\x12)\n\x07waiting\x18\x04 \x01(\x0b\x32\x16.comity.v1.LoadWaitingH\x00\x12%\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x14.comity.v1.LoadEndedH\x00\x42\x07\n\x05\x65vent\"G\n\rLoadedCharter\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\x04\x12\x0b\n\x03now\x18\x02 \x01(\x04\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\"a\n\tLoadedLog\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\x0b\n\x03now\x18\x03 \x01(\x04\x12\x0f\n\x07\x63\x61rried\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\"K\n\x0eLoadedArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\"\r\n\x0bLoadWaiting\"1\n\tLoadEnded\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x12\n\nnot_listed\x18\x02 \x01(\x04\x32\\\n\rBundleService\x12K\n\nLoadBundle\x12\x1c.comity.v1.LoadBundleRequest\x1a\x1d.comity.v1.LoadBundleResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63omity/v1/bundle.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"#\n\x11LoadBundleRequest\x12\x0e\n\x06socket\x18\x01 \x01(\t\"\xf0\x01\n\x12LoadBundleResponse\x12+\n\x07\x63harter\x18\x01 \x01(\x0b\x32\x18.comity.v1.LoadedCharterH\x00\x12#\n\x03log\x18\x02 \x01(\x0b\x32\x14.comity.v1.LoadedLogH\x00\x12-\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x19.comity.v1.LoadedArtifactH\x00\x12)\n\x07waiting\x18\x04 \x01(\x0b\x32\x16.comity.v1.LoadWaitingH\x00\x12%\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x14.comity.v1.LoadEndedH\x00\x42\x07\n\x05\x65vent\"G\n\rLoadedCharter\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\x04\x12\x0b\n\x03now\x18\x02 \x01(\x04\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\"a\n\tLoadedLog\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\x0b\n\x03now\x18\x03 \x01(\x04\x12\x0f\n\x07\x63\x61rried\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\"K\n\x0eLoadedArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\"\r\n\x0bLoadWaiting\"1\n\tLoadEnded\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x12\n\nnot_listed\x18\x02 \x01(\x04\x32j\n\rBundleService\x12Y\n\nLoadBundle\x12\x1c.comity.v1.LoadBundleRequest\x1a\x1d.comity.v1.LoadBundleResponse\"\x0c\xea\xdd\x19\x08\x08\x04\x10\x01\x18\x80\x80\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.bundle_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOADBUNDLEREQUEST']._serialized_start=37
-  _globals['_LOADBUNDLEREQUEST']._serialized_end=72
-  _globals['_LOADBUNDLERESPONSE']._serialized_start=75
-  _globals['_LOADBUNDLERESPONSE']._serialized_end=315
-  _globals['_LOADEDCHARTER']._serialized_start=317
-  _globals['_LOADEDCHARTER']._serialized_end=388
-  _globals['_LOADEDLOG']._serialized_start=390
-  _globals['_LOADEDLOG']._serialized_end=487
-  _globals['_LOADEDARTIFACT']._serialized_start=489
-  _globals['_LOADEDARTIFACT']._serialized_end=564
-  _globals['_LOADWAITING']._serialized_start=566
-  _globals['_LOADWAITING']._serialized_end=579
-  _globals['_LOADENDED']._serialized_start=581
-  _globals['_LOADENDED']._serialized_end=630
-  _globals['_BUNDLESERVICE']._serialized_start=632
-  _globals['_BUNDLESERVICE']._serialized_end=724
+  _globals['_BUNDLESERVICE'].methods_by_name['LoadBundle']._loaded_options = None
+  _globals['_BUNDLESERVICE'].methods_by_name['LoadBundle']._serialized_options = b'\352\335\031\010\010\004\020\001\030\200\200\001'
+  _globals['_LOADBUNDLEREQUEST']._serialized_start=61
+  _globals['_LOADBUNDLEREQUEST']._serialized_end=96
+  _globals['_LOADBUNDLERESPONSE']._serialized_start=99
+  _globals['_LOADBUNDLERESPONSE']._serialized_end=339
+  _globals['_LOADEDCHARTER']._serialized_start=341
+  _globals['_LOADEDCHARTER']._serialized_end=412
+  _globals['_LOADEDLOG']._serialized_start=414
+  _globals['_LOADEDLOG']._serialized_end=511
+  _globals['_LOADEDARTIFACT']._serialized_start=513
+  _globals['_LOADEDARTIFACT']._serialized_end=588
+  _globals['_LOADWAITING']._serialized_start=590
+  _globals['_LOADWAITING']._serialized_end=603
+  _globals['_LOADENDED']._serialized_start=605
+  _globals['_LOADENDED']._serialized_end=654
+  _globals['_BUNDLESERVICE']._serialized_start=656
+  _globals['_BUNDLESERVICE']._serialized_end=762
 # @@protoc_insertion_point(module_scope)

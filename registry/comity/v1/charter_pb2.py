@@ -22,29 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import node_pb2 as comity_dot_v1_dot_node__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/charter.proto\x12\tcomity.v1\x1a\x14\x63omity/v1/node.proto\x1a\x15\x63omity/v1/types.proto\"&\n\x10GetEpochsRequest\x12\x12\n\nfrom_epoch\x18\x01 \x01(\x04\"3\n\x15GetProceedingsRequest\x12\x11\n\x04prev\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_prev\"\x1b\n\nAskRequest\x12\r\n\x05lines\x18\x01 \x03(\x0c\"=\n\x0b\x41skResponse\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05since\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\"\x11\n\x0fListAsksRequest\";\n\x0bJoinRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05since\x18\x02 \x01(\x04\x12\r\n\x05lines\x18\x03 \x03(\x0c\x32\x9d\x02\n\x0e\x43harterService\x12I\n\tGetEpochs\x12\x1b.comity.v1.GetEpochsRequest\x1a\x1d.comity.v1.GetCharterResponse0\x01\x12H\n\x0eGetProceedings\x12 .comity.v1.GetProceedingsRequest\x1a\x12.comity.v1.Located0\x01\x12\x34\n\x03\x41sk\x12\x15.comity.v1.AskRequest\x1a\x16.comity.v1.AskResponse\x12@\n\x08ListAsks\x12\x1a.comity.v1.ListAsksRequest\x1a\x16.comity.v1.JoinRequest0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/charter.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x14\x63omity/v1/node.proto\x1a\x15\x63omity/v1/types.proto\"&\n\x10GetEpochsRequest\x12\x12\n\nfrom_epoch\x18\x01 \x01(\x04\"3\n\x15GetProceedingsRequest\x12\x11\n\x04prev\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_prev\"\x1b\n\nAskRequest\x12\r\n\x05lines\x18\x01 \x03(\x0c\"=\n\x0b\x41skResponse\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05since\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\"\x11\n\x0fListAsksRequest\";\n\x0bJoinRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05since\x18\x02 \x01(\x04\x12\r\n\x05lines\x18\x03 \x03(\x0c\x32\xd2\x02\n\x0e\x43harterService\x12V\n\tGetEpochs\x12\x1b.comity.v1.GetEpochsRequest\x1a\x1d.comity.v1.GetCharterResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12U\n\x0eGetProceedings\x12 .comity.v1.GetProceedingsRequest\x1a\x12.comity.v1.Located\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12\x42\n\x03\x41sk\x12\x15.comity.v1.AskRequest\x1a\x16.comity.v1.AskResponse\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80 \x12M\n\x08ListAsks\x12\x1a.comity.v1.ListAsksRequest\x1a\x16.comity.v1.JoinRequest\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.charter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETEPOCHSREQUEST']._serialized_start=83
-  _globals['_GETEPOCHSREQUEST']._serialized_end=121
-  _globals['_GETPROCEEDINGSREQUEST']._serialized_start=123
-  _globals['_GETPROCEEDINGSREQUEST']._serialized_end=174
-  _globals['_ASKREQUEST']._serialized_start=176
-  _globals['_ASKREQUEST']._serialized_end=203
-  _globals['_ASKRESPONSE']._serialized_start=205
-  _globals['_ASKRESPONSE']._serialized_end=266
-  _globals['_LISTASKSREQUEST']._serialized_start=268
-  _globals['_LISTASKSREQUEST']._serialized_end=285
-  _globals['_JOINREQUEST']._serialized_start=287
-  _globals['_JOINREQUEST']._serialized_end=346
-  _globals['_CHARTERSERVICE']._serialized_start=349
-  _globals['_CHARTERSERVICE']._serialized_end=634
+  _globals['_CHARTERSERVICE'].methods_by_name['GetEpochs']._loaded_options = None
+  _globals['_CHARTERSERVICE'].methods_by_name['GetEpochs']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_CHARTERSERVICE'].methods_by_name['GetProceedings']._loaded_options = None
+  _globals['_CHARTERSERVICE'].methods_by_name['GetProceedings']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_CHARTERSERVICE'].methods_by_name['Ask']._loaded_options = None
+  _globals['_CHARTERSERVICE'].methods_by_name['Ask']._serialized_options = b'\352\335\031\010\010\001\020\001\030\200\200 '
+  _globals['_CHARTERSERVICE'].methods_by_name['ListAsks']._loaded_options = None
+  _globals['_CHARTERSERVICE'].methods_by_name['ListAsks']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_GETEPOCHSREQUEST']._serialized_start=107
+  _globals['_GETEPOCHSREQUEST']._serialized_end=145
+  _globals['_GETPROCEEDINGSREQUEST']._serialized_start=147
+  _globals['_GETPROCEEDINGSREQUEST']._serialized_end=198
+  _globals['_ASKREQUEST']._serialized_start=200
+  _globals['_ASKREQUEST']._serialized_end=227
+  _globals['_ASKRESPONSE']._serialized_start=229
+  _globals['_ASKRESPONSE']._serialized_end=290
+  _globals['_LISTASKSREQUEST']._serialized_start=292
+  _globals['_LISTASKSREQUEST']._serialized_end=309
+  _globals['_JOINREQUEST']._serialized_start=311
+  _globals['_JOINREQUEST']._serialized_end=370
+  _globals['_CHARTERSERVICE']._serialized_start=373
+  _globals['_CHARTERSERVICE']._serialized_end=711
 # @@protoc_insertion_point(module_scope)

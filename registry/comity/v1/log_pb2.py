@@ -22,42 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/log.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"\x11\n\x0fListLogsRequest\"b\n\x14GetCheckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05up_to\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_indexB\x08\n\x06_up_to\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"S\n\x11GetEntriesRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x12\n\ncompressed\x18\x04 \x01(\x08\"*\n\nEntryBatch\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05lines\x18\x02 \x03(\x0c\"B\n\x13GetInclusionRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14GetInclusionResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"K\n\x15GetConsistencyRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x10\n\x08new_size\x18\x03 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"F\n\x0fGetProofRequest\x12\x13\n\x0bline_digest\x18\x01 \x01(\x0c\x12\x13\n\x06origin\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_origin\"-\n\x0cLocatedProof\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x19\n\x17ListMisbehaviourRequest\";\n\x0cMisbehaviour\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x32\xa1\x04\n\nLogService\x12<\n\x08ListLogs\x12\x1a.comity.v1.ListLogsRequest\x1a\x12.comity.v1.LogHead0\x01\x12R\n\rGetCheckpoint\x12\x1f.comity.v1.GetCheckpointRequest\x1a .comity.v1.GetCheckpointResponse\x12\x43\n\nGetEntries\x12\x1c.comity.v1.GetEntriesRequest\x1a\x15.comity.v1.EntryBatch0\x01\x12O\n\x0cGetInclusion\x12\x1e.comity.v1.GetInclusionRequest\x1a\x1f.comity.v1.GetInclusionResponse\x12U\n\x0eGetConsistency\x12 .comity.v1.GetConsistencyRequest\x1a!.comity.v1.GetConsistencyResponse\x12\x41\n\x08GetProof\x12\x1a.comity.v1.GetProofRequest\x1a\x17.comity.v1.LocatedProof0\x01\x12Q\n\x10ListMisbehaviour\x12\".comity.v1.ListMisbehaviourRequest\x1a\x17.comity.v1.Misbehaviour0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/log.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\"\x11\n\x0fListLogsRequest\"b\n\x14GetCheckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05up_to\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_indexB\x08\n\x06_up_to\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"S\n\x11GetEntriesRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x12\n\ncompressed\x18\x04 \x01(\x08\"*\n\nEntryBatch\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05lines\x18\x02 \x03(\x0c\"B\n\x13GetInclusionRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14GetInclusionResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"K\n\x15GetConsistencyRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x10\n\x08new_size\x18\x03 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"F\n\x0fGetProofRequest\x12\x13\n\x0bline_digest\x18\x01 \x01(\x0c\x12\x13\n\x06origin\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_origin\"-\n\x0cLocatedProof\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x19\n\x17ListMisbehaviourRequest\";\n\x0cMisbehaviour\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x32\xfc\x04\n\nLogService\x12I\n\x08ListLogs\x12\x1a.comity.v1.ListLogsRequest\x1a\x12.comity.v1.LogHead\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12_\n\rGetCheckpoint\x12\x1f.comity.v1.GetCheckpointRequest\x1a .comity.v1.GetCheckpointResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12P\n\nGetEntries\x12\x1c.comity.v1.GetEntriesRequest\x1a\x15.comity.v1.EntryBatch\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12\\\n\x0cGetInclusion\x12\x1e.comity.v1.GetInclusionRequest\x1a\x1f.comity.v1.GetInclusionResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12\x62\n\x0eGetConsistency\x12 .comity.v1.GetConsistencyRequest\x1a!.comity.v1.GetConsistencyResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12N\n\x08GetProof\x12\x1a.comity.v1.GetProofRequest\x1a\x17.comity.v1.LocatedProof\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12^\n\x10ListMisbehaviour\x12\".comity.v1.ListMisbehaviourRequest\x1a\x17.comity.v1.Misbehaviour\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTLOGSREQUEST']._serialized_start=57
-  _globals['_LISTLOGSREQUEST']._serialized_end=74
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=76
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=174
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=176
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=213
-  _globals['_GETENTRIESREQUEST']._serialized_start=215
-  _globals['_GETENTRIESREQUEST']._serialized_end=298
-  _globals['_ENTRYBATCH']._serialized_start=300
-  _globals['_ENTRYBATCH']._serialized_end=342
-  _globals['_GETINCLUSIONREQUEST']._serialized_start=344
-  _globals['_GETINCLUSIONREQUEST']._serialized_end=410
-  _globals['_GETINCLUSIONRESPONSE']._serialized_start=412
-  _globals['_GETINCLUSIONRESPONSE']._serialized_end=450
-  _globals['_GETCONSISTENCYREQUEST']._serialized_start=452
-  _globals['_GETCONSISTENCYREQUEST']._serialized_end=527
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=529
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=569
-  _globals['_GETPROOFREQUEST']._serialized_start=571
-  _globals['_GETPROOFREQUEST']._serialized_end=641
-  _globals['_LOCATEDPROOF']._serialized_start=643
-  _globals['_LOCATEDPROOF']._serialized_end=688
-  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_start=690
-  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_end=715
-  _globals['_MISBEHAVIOUR']._serialized_start=717
-  _globals['_MISBEHAVIOUR']._serialized_end=776
-  _globals['_LOGSERVICE']._serialized_start=779
-  _globals['_LOGSERVICE']._serialized_end=1324
+  _globals['_LOGSERVICE'].methods_by_name['ListLogs']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['ListLogs']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['GetCheckpoint']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['GetCheckpoint']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['GetEntries']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['GetEntries']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['GetInclusion']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['GetInclusion']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['GetConsistency']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['GetConsistency']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['GetProof']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['GetProof']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LOGSERVICE'].methods_by_name['ListMisbehaviour']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['ListMisbehaviour']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_LISTLOGSREQUEST']._serialized_start=81
+  _globals['_LISTLOGSREQUEST']._serialized_end=98
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=100
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=198
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=200
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=237
+  _globals['_GETENTRIESREQUEST']._serialized_start=239
+  _globals['_GETENTRIESREQUEST']._serialized_end=322
+  _globals['_ENTRYBATCH']._serialized_start=324
+  _globals['_ENTRYBATCH']._serialized_end=366
+  _globals['_GETINCLUSIONREQUEST']._serialized_start=368
+  _globals['_GETINCLUSIONREQUEST']._serialized_end=434
+  _globals['_GETINCLUSIONRESPONSE']._serialized_start=436
+  _globals['_GETINCLUSIONRESPONSE']._serialized_end=474
+  _globals['_GETCONSISTENCYREQUEST']._serialized_start=476
+  _globals['_GETCONSISTENCYREQUEST']._serialized_end=551
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=553
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=593
+  _globals['_GETPROOFREQUEST']._serialized_start=595
+  _globals['_GETPROOFREQUEST']._serialized_end=665
+  _globals['_LOCATEDPROOF']._serialized_start=667
+  _globals['_LOCATEDPROOF']._serialized_end=712
+  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_start=714
+  _globals['_LISTMISBEHAVIOURREQUEST']._serialized_end=739
+  _globals['_MISBEHAVIOUR']._serialized_start=741
+  _globals['_MISBEHAVIOUR']._serialized_end=800
+  _globals['_LOGSERVICE']._serialized_start=803
+  _globals['_LOGSERVICE']._serialized_end=1439
 # @@protoc_insertion_point(module_scope)

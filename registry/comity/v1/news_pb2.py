@@ -22,31 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/news.proto\x12\tcomity.v1\"P\n\x0fReadNewsRequest\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x10\n\x08own_keys\x18\x03 \x03(\x0c\"4\n\x0eGetNewsRequest\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x10\n\x08own_keys\x18\x02 \x03(\x0c\"o\n\x04News\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12 \n\x04logs\x18\x03 \x03(\x0b\x32\x12.comity.v1.LogNews\x12\x14\n\x0cmisbehaviour\x18\x04 \x01(\x04\x12\x0f\n\x07\x63harter\x18\x05 \x01(\x0c\"`\n\x07LogNews\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12,\n\x0c\x63osignatures\x18\x04 \x03(\x0b\x32\x16.comity.v1.Cosignature\">\n\x0b\x43osignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"D\n\x16GetCosignaturesRequest\x12*\n\x04logs\x18\x01 \x03(\x0b\x32\x1c.comity.v1.KnownCosignatures\"Y\n\x11KnownCosignatures\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12)\n\x05known\x18\x03 \x03(\x0b\x32\x1a.comity.v1.CosignatureTime\"/\n\x0f\x43osignatureTime\x12\x0e\n\x06key_id\x18\x01 \x01(\x07\x12\x0c\n\x04time\x18\x02 \x01(\x04\x32\xcb\x01\n\x0bNewsService\x12\x39\n\x08ReadNews\x12\x1a.comity.v1.ReadNewsRequest\x1a\x0f.comity.v1.News0\x01\x12\x35\n\x07GetNews\x12\x19.comity.v1.GetNewsRequest\x1a\x0f.comity.v1.News\x12J\n\x0fGetCosignatures\x12!.comity.v1.GetCosignaturesRequest\x1a\x12.comity.v1.LogNews0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/news.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"P\n\x0fReadNewsRequest\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x10\n\x08own_keys\x18\x03 \x03(\x0c\"4\n\x0eGetNewsRequest\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x10\n\x08own_keys\x18\x02 \x03(\x0c\"o\n\x04News\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12 \n\x04logs\x18\x03 \x03(\x0b\x32\x12.comity.v1.LogNews\x12\x14\n\x0cmisbehaviour\x18\x04 \x01(\x04\x12\x0f\n\x07\x63harter\x18\x05 \x01(\x0c\"`\n\x07LogNews\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12,\n\x0c\x63osignatures\x18\x04 \x03(\x0b\x32\x16.comity.v1.Cosignature\">\n\x0b\x43osignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"D\n\x16GetCosignaturesRequest\x12*\n\x04logs\x18\x01 \x03(\x0b\x32\x1c.comity.v1.KnownCosignatures\"Y\n\x11KnownCosignatures\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12)\n\x05known\x18\x03 \x03(\x0b\x32\x1a.comity.v1.CosignatureTime\"/\n\x0f\x43osignatureTime\x12\x0e\n\x06key_id\x18\x01 \x01(\x07\x12\x0c\n\x04time\x18\x02 \x01(\x04\x32\x85\x02\n\x0bNewsService\x12W\n\x08ReadNews\x12\x1a.comity.v1.ReadNewsRequest\x1a\x0f.comity.v1.News\"\x1c\xea\xdd\x19\x18\x08\x02\x10\x01\x18\x80 \"\x0fNEWS-PEERS-ONLY0\x01\x12\x42\n\x07GetNews\x12\x19.comity.v1.GetNewsRequest\x1a\x0f.comity.v1.News\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12Y\n\x0fGetCosignatures\x12!.comity.v1.GetCosignaturesRequest\x1a\x12.comity.v1.LogNews\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.news_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_READNEWSREQUEST']._serialized_start=35
-  _globals['_READNEWSREQUEST']._serialized_end=115
-  _globals['_GETNEWSREQUEST']._serialized_start=117
-  _globals['_GETNEWSREQUEST']._serialized_end=169
-  _globals['_NEWS']._serialized_start=171
-  _globals['_NEWS']._serialized_end=282
-  _globals['_LOGNEWS']._serialized_start=284
-  _globals['_LOGNEWS']._serialized_end=380
-  _globals['_COSIGNATURE']._serialized_start=382
-  _globals['_COSIGNATURE']._serialized_end=444
-  _globals['_GETCOSIGNATURESREQUEST']._serialized_start=446
-  _globals['_GETCOSIGNATURESREQUEST']._serialized_end=514
-  _globals['_KNOWNCOSIGNATURES']._serialized_start=516
-  _globals['_KNOWNCOSIGNATURES']._serialized_end=605
-  _globals['_COSIGNATURETIME']._serialized_start=607
-  _globals['_COSIGNATURETIME']._serialized_end=654
-  _globals['_NEWSSERVICE']._serialized_start=657
-  _globals['_NEWSSERVICE']._serialized_end=860
+  _globals['_NEWSSERVICE'].methods_by_name['ReadNews']._loaded_options = None
+  _globals['_NEWSSERVICE'].methods_by_name['ReadNews']._serialized_options = b'\352\335\031\030\010\002\020\001\030\200 \"\017NEWS-PEERS-ONLY'
+  _globals['_NEWSSERVICE'].methods_by_name['GetNews']._loaded_options = None
+  _globals['_NEWSSERVICE'].methods_by_name['GetNews']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_NEWSSERVICE'].methods_by_name['GetCosignatures']._loaded_options = None
+  _globals['_NEWSSERVICE'].methods_by_name['GetCosignatures']._serialized_options = b'\352\335\031\t\010\001\020\001\030\200\200\200\002'
+  _globals['_READNEWSREQUEST']._serialized_start=59
+  _globals['_READNEWSREQUEST']._serialized_end=139
+  _globals['_GETNEWSREQUEST']._serialized_start=141
+  _globals['_GETNEWSREQUEST']._serialized_end=193
+  _globals['_NEWS']._serialized_start=195
+  _globals['_NEWS']._serialized_end=306
+  _globals['_LOGNEWS']._serialized_start=308
+  _globals['_LOGNEWS']._serialized_end=404
+  _globals['_COSIGNATURE']._serialized_start=406
+  _globals['_COSIGNATURE']._serialized_end=468
+  _globals['_GETCOSIGNATURESREQUEST']._serialized_start=470
+  _globals['_GETCOSIGNATURESREQUEST']._serialized_end=538
+  _globals['_KNOWNCOSIGNATURES']._serialized_start=540
+  _globals['_KNOWNCOSIGNATURES']._serialized_end=629
+  _globals['_COSIGNATURETIME']._serialized_start=631
+  _globals['_COSIGNATURETIME']._serialized_end=678
+  _globals['_NEWSSERVICE']._serialized_start=681
+  _globals['_NEWSSERVICE']._serialized_end=942
 # @@protoc_insertion_point(module_scope)

@@ -22,25 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/node.proto\x12\tcomity.v1\"\x10\n\x0eGetNodeRequest\"\xf6\x01\n\x0fGetNodeResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x13\n\x0bnode_record\x18\x03 \x01(\x0c\x12\x10\n\x08identity\x18\x04 \x03(\x0c\x12\x16\n\taddresses\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\t\x12\x14\n\x07gateway\x18\x07 \x01(\tH\x01\x88\x01\x01\x12/\n\x08replicas\x18\x08 \x01(\x0b\x32\x18.comity.v1.ReplicaCountsH\x02\x88\x01\x01\x42\x0c\n\n_addressesB\n\n\x08_gatewayB\x0b\n\t_replicas\"b\n\rReplicaCounts\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x0f\n\x07lacking\x18\x02 \x01(\x04\x12\x12\n\nmin_copies\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ounted\x18\x04 \x01(\x04\x12\r\n\x05short\x18\x05 \x01(\x04\"1\n\x11GetCharterRequest\x12\x12\n\x05\x65poch\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_epoch\"F\n\x12GetCharterResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x03(\x0c\x32\x9c\x01\n\x0bNodeService\x12@\n\x07GetNode\x12\x19.comity.v1.GetNodeRequest\x1a\x1a.comity.v1.GetNodeResponse\x12K\n\nGetCharter\x12\x1c.comity.v1.GetCharterRequest\x1a\x1d.comity.v1.GetCharterResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/node.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"\x10\n\x0eGetNodeRequest\"\xf6\x01\n\x0fGetNodeResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x13\n\x0bnode_record\x18\x03 \x01(\x0c\x12\x10\n\x08identity\x18\x04 \x03(\x0c\x12\x16\n\taddresses\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\t\x12\x14\n\x07gateway\x18\x07 \x01(\tH\x01\x88\x01\x01\x12/\n\x08replicas\x18\x08 \x01(\x0b\x32\x18.comity.v1.ReplicaCountsH\x02\x88\x01\x01\x42\x0c\n\n_addressesB\n\n\x08_gatewayB\x0b\n\t_replicas\"b\n\rReplicaCounts\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x0f\n\x07lacking\x18\x02 \x01(\x04\x12\x12\n\nmin_copies\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ounted\x18\x04 \x01(\x04\x12\r\n\x05short\x18\x05 \x01(\x04\"1\n\x11GetCharterRequest\x12\x12\n\x05\x65poch\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_epoch\"F\n\x12GetCharterResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x03(\x0c\x32\xb6\x01\n\x0bNodeService\x12M\n\x07GetNode\x12\x19.comity.v1.GetNodeRequest\x1a\x1a.comity.v1.GetNodeResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12X\n\nGetCharter\x12\x1c.comity.v1.GetCharterRequest\x1a\x1d.comity.v1.GetCharterResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETNODEREQUEST']._serialized_start=35
-  _globals['_GETNODEREQUEST']._serialized_end=51
-  _globals['_GETNODERESPONSE']._serialized_start=54
-  _globals['_GETNODERESPONSE']._serialized_end=300
-  _globals['_REPLICACOUNTS']._serialized_start=302
-  _globals['_REPLICACOUNTS']._serialized_end=400
-  _globals['_GETCHARTERREQUEST']._serialized_start=402
-  _globals['_GETCHARTERREQUEST']._serialized_end=451
-  _globals['_GETCHARTERRESPONSE']._serialized_start=453
-  _globals['_GETCHARTERRESPONSE']._serialized_end=523
-  _globals['_NODESERVICE']._serialized_start=526
-  _globals['_NODESERVICE']._serialized_end=682
+  _globals['_NODESERVICE'].methods_by_name['GetNode']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['GetNode']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_NODESERVICE'].methods_by_name['GetCharter']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['GetCharter']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_GETNODEREQUEST']._serialized_start=59
+  _globals['_GETNODEREQUEST']._serialized_end=75
+  _globals['_GETNODERESPONSE']._serialized_start=78
+  _globals['_GETNODERESPONSE']._serialized_end=324
+  _globals['_REPLICACOUNTS']._serialized_start=326
+  _globals['_REPLICACOUNTS']._serialized_end=424
+  _globals['_GETCHARTERREQUEST']._serialized_start=426
+  _globals['_GETCHARTERREQUEST']._serialized_end=475
+  _globals['_GETCHARTERRESPONSE']._serialized_start=477
+  _globals['_GETCHARTERRESPONSE']._serialized_end=547
+  _globals['_NODESERVICE']._serialized_start=550
+  _globals['_NODESERVICE']._serialized_end=732
 # @@protoc_insertion_point(module_scope)

@@ -22,44 +22,53 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/offer.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"\xbe\x02\n\x13SearchOffersRequest\x12\x13\n\x0b\x61\x63\x63\x65lerator\x18\x01 \x01(\t\x12\x14\n\x0cleast_amount\x18\x02 \x01(\x04\x12\x15\n\rjurisdictions\x18\x03 \x03(\t\x12\x17\n\x0f\x62\x65yond_reach_of\x18\x04 \x03(\t\x12\x15\n\x08\x61rtifact\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0f\n\x07measure\x18\x07 \x01(\t\x12\x15\n\x08provider\x18\x08 \x01(\x0cH\x01\x88\x01\x01\x12\x17\n\nends_after\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x0e\n\x06\x63losed\x18\n \x01(\x08\x12\x12\n\x05\x61\x66ter\x18\x0b \x01(\x0cH\x03\x88\x01\x01\x12\r\n\x05limit\x18\x0c \x01(\rB\x0b\n\t_artifactB\x0b\n\t_providerB\r\n\x0b_ends_afterB\x08\n\x06_after\"\x9a\x01\n\nOfferState\x12!\n\x05offer\x18\x01 \x01(\x0b\x32\x12.comity.v1.Located\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x11\n\tremaining\x18\x04 \x03(\x04\x12\x0b\n\x03seq\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x04\x12\x11\n\twithdrawn\x18\x07 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x08 \x01(\t\" \n\x0fGetOfferRequest\x12\r\n\x05offer\x18\x01 \x01(\x0c\"\x8f\x01\n\x11ListGrantsRequest\x12\x12\n\x05offer\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x07grantee\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\r\n\x05limit\x18\x05 \x01(\rB\x08\n\x06_offerB\n\n\x08_granteeB\x08\n\x06_after\"\xc3\x01\n\nGrantState\x12#\n\x07request\x18\x01 \x01(\x0b\x32\x12.comity.v1.Located\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\r\n\x05state\x18\x03 \x01(\t\x12\'\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x12.comity.v1.LocatedH\x00\x88\x01\x01\x12\x10\n\x08redeemed\x18\x05 \x03(\x04\x12\x13\n\x06newest\x18\x06 \x01(\x0cH\x01\x88\x01\x01\x12\x0c\n\x04said\x18\x07 \x03(\x0c\x42\t\n\x07_answerB\t\n\x07_newest\"\xb1\x02\n\x0f\x41llocateRequest\x12\x0e\n\x04post\x18\x01 \x01(\x0cH\x00\x12\'\n\x08withdraw\x18\x02 \x01(\x0b\x32\x13.comity.v1.WithdrawH\x00\x12%\n\x07\x61pprove\x18\x03 \x01(\x0b\x32\x12.comity.v1.ApproveH\x00\x12#\n\x06reject\x18\x04 \x01(\x0b\x32\x11.comity.v1.RejectH\x00\x12\x10\n\x06redeem\x18\x05 \x01(\x0cH\x00\x12\x11\n\x07release\x18\x06 \x01(\x0cH\x00\x12#\n\x06\x61nswer\x18\x07 \x01(\x0b\x32\x11.comity.v1.AnswerH\x00\x12#\n\x06report\x18\x08 \x01(\x0b\x32\x11.comity.v1.ReportH\x00\x12#\n\x06\x61ttest\x18\t \x01(\x0b\x32\x11.comity.v1.AttestH\x00\x42\x05\n\x03\x61\x63t\"\'\n\x08Withdraw\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\"F\n\x07\x41pprove\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12*\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x15.comity.v1.Allocation\"\'\n\x06Reject\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\",\n\x06\x41nswer\x12\x14\n\x0c\x64\x65\x66\x61ult_line\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\"R\n\x06Report\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61mounts\x18\x02 \x03(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"E\n\x06\x41ttest\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\"V\n\nAllocation\x12\r\n\x05slice\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x04\"5\n\x10\x41llocateResponse\x12!\n\x05lines\x18\x01 \x03(\x0b\x32\x12.comity.v1.Located2\x9f\x02\n\x0cOfferService\x12G\n\x0cSearchOffers\x12\x1e.comity.v1.SearchOffersRequest\x1a\x15.comity.v1.OfferState0\x01\x12<\n\x08GetOffer\x12\x1a.comity.v1.GetOfferRequest\x1a\x12.comity.v1.Located0\x01\x12\x43\n\nListGrants\x12\x1c.comity.v1.ListGrantsRequest\x1a\x15.comity.v1.GrantState0\x01\x12\x43\n\x08\x41llocate\x12\x1a.comity.v1.AllocateRequest\x1a\x1b.comity.v1.AllocateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/offer.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\"\xbe\x02\n\x13SearchOffersRequest\x12\x13\n\x0b\x61\x63\x63\x65lerator\x18\x01 \x01(\t\x12\x14\n\x0cleast_amount\x18\x02 \x01(\x04\x12\x15\n\rjurisdictions\x18\x03 \x03(\t\x12\x17\n\x0f\x62\x65yond_reach_of\x18\x04 \x03(\t\x12\x15\n\x08\x61rtifact\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0f\n\x07measure\x18\x07 \x01(\t\x12\x15\n\x08provider\x18\x08 \x01(\x0cH\x01\x88\x01\x01\x12\x17\n\nends_after\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x0e\n\x06\x63losed\x18\n \x01(\x08\x12\x12\n\x05\x61\x66ter\x18\x0b \x01(\x0cH\x03\x88\x01\x01\x12\r\n\x05limit\x18\x0c \x01(\rB\x0b\n\t_artifactB\x0b\n\t_providerB\r\n\x0b_ends_afterB\x08\n\x06_after\"\x9a\x01\n\nOfferState\x12!\n\x05offer\x18\x01 \x01(\x0b\x32\x12.comity.v1.Located\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x11\n\tremaining\x18\x04 \x03(\x04\x12\x0b\n\x03seq\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x04\x12\x11\n\twithdrawn\x18\x07 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x08 \x01(\t\" \n\x0fGetOfferRequest\x12\r\n\x05offer\x18\x01 \x01(\x0c\"\x8f\x01\n\x11ListGrantsRequest\x12\x12\n\x05offer\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x07grantee\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\r\n\x05limit\x18\x05 \x01(\rB\x08\n\x06_offerB\n\n\x08_granteeB\x08\n\x06_after\"\xc3\x01\n\nGrantState\x12#\n\x07request\x18\x01 \x01(\x0b\x32\x12.comity.v1.Located\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\r\n\x05state\x18\x03 \x01(\t\x12\'\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x12.comity.v1.LocatedH\x00\x88\x01\x01\x12\x10\n\x08redeemed\x18\x05 \x03(\x04\x12\x13\n\x06newest\x18\x06 \x01(\x0cH\x01\x88\x01\x01\x12\x0c\n\x04said\x18\x07 \x03(\x0c\x42\t\n\x07_answerB\t\n\x07_newest\"\xb1\x02\n\x0f\x41llocateRequest\x12\x0e\n\x04post\x18\x01 \x01(\x0cH\x00\x12\'\n\x08withdraw\x18\x02 \x01(\x0b\x32\x13.comity.v1.WithdrawH\x00\x12%\n\x07\x61pprove\x18\x03 \x01(\x0b\x32\x12.comity.v1.ApproveH\x00\x12#\n\x06reject\x18\x04 \x01(\x0b\x32\x11.comity.v1.RejectH\x00\x12\x10\n\x06redeem\x18\x05 \x01(\x0cH\x00\x12\x11\n\x07release\x18\x06 \x01(\x0cH\x00\x12#\n\x06\x61nswer\x18\x07 \x01(\x0b\x32\x11.comity.v1.AnswerH\x00\x12#\n\x06report\x18\x08 \x01(\x0b\x32\x11.comity.v1.ReportH\x00\x12#\n\x06\x61ttest\x18\t \x01(\x0b\x32\x11.comity.v1.AttestH\x00\x42\x05\n\x03\x61\x63t\"\'\n\x08Withdraw\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\"F\n\x07\x41pprove\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12*\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x15.comity.v1.Allocation\"\'\n\x06Reject\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\",\n\x06\x41nswer\x12\x14\n\x0c\x64\x65\x66\x61ult_line\x18\x01 \x01(\x0c\x12\x0c\n\x04text\x18\x02 \x01(\t\"R\n\x06Report\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61mounts\x18\x02 \x03(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"E\n\x06\x41ttest\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\"V\n\nAllocation\x12\r\n\x05slice\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x04\"5\n\x10\x41llocateResponse\x12!\n\x05lines\x18\x01 \x03(\x0b\x32\x12.comity.v1.Located2\xd6\x02\n\x0cOfferService\x12U\n\x0cSearchOffers\x12\x1e.comity.v1.SearchOffersRequest\x1a\x15.comity.v1.OfferState\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x02\x18\x80\x80\x04\x30\x01\x12I\n\x08GetOffer\x12\x1a.comity.v1.GetOfferRequest\x1a\x12.comity.v1.Located\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12P\n\nListGrants\x12\x1c.comity.v1.ListGrantsRequest\x1a\x15.comity.v1.GrantState\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12R\n\x08\x41llocate\x12\x1a.comity.v1.AllocateRequest\x1a\x1b.comity.v1.AllocateResponse\"\r\xea\xdd\x19\t\x08\x03\x10\x01\x18\x80\x80\x80\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.offer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHOFFERSREQUEST']._serialized_start=60
-  _globals['_SEARCHOFFERSREQUEST']._serialized_end=378
-  _globals['_OFFERSTATE']._serialized_start=381
-  _globals['_OFFERSTATE']._serialized_end=535
-  _globals['_GETOFFERREQUEST']._serialized_start=537
-  _globals['_GETOFFERREQUEST']._serialized_end=569
-  _globals['_LISTGRANTSREQUEST']._serialized_start=572
-  _globals['_LISTGRANTSREQUEST']._serialized_end=715
-  _globals['_GRANTSTATE']._serialized_start=718
-  _globals['_GRANTSTATE']._serialized_end=913
-  _globals['_ALLOCATEREQUEST']._serialized_start=916
-  _globals['_ALLOCATEREQUEST']._serialized_end=1221
-  _globals['_WITHDRAW']._serialized_start=1223
-  _globals['_WITHDRAW']._serialized_end=1262
-  _globals['_APPROVE']._serialized_start=1264
-  _globals['_APPROVE']._serialized_end=1334
-  _globals['_REJECT']._serialized_start=1336
-  _globals['_REJECT']._serialized_end=1375
-  _globals['_ANSWER']._serialized_start=1377
-  _globals['_ANSWER']._serialized_end=1421
-  _globals['_REPORT']._serialized_start=1423
-  _globals['_REPORT']._serialized_end=1505
-  _globals['_ATTEST']._serialized_start=1507
-  _globals['_ATTEST']._serialized_end=1576
-  _globals['_ALLOCATION']._serialized_start=1578
-  _globals['_ALLOCATION']._serialized_end=1664
-  _globals['_ALLOCATERESPONSE']._serialized_start=1666
-  _globals['_ALLOCATERESPONSE']._serialized_end=1719
-  _globals['_OFFERSERVICE']._serialized_start=1722
-  _globals['_OFFERSERVICE']._serialized_end=2009
+  _globals['_OFFERSERVICE'].methods_by_name['SearchOffers']._loaded_options = None
+  _globals['_OFFERSERVICE'].methods_by_name['SearchOffers']._serialized_options = b'\352\335\031\010\010\001\020\002\030\200\200\004'
+  _globals['_OFFERSERVICE'].methods_by_name['GetOffer']._loaded_options = None
+  _globals['_OFFERSERVICE'].methods_by_name['GetOffer']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_OFFERSERVICE'].methods_by_name['ListGrants']._loaded_options = None
+  _globals['_OFFERSERVICE'].methods_by_name['ListGrants']._serialized_options = b'\352\335\031\007\010\001\020\001\030\200 '
+  _globals['_OFFERSERVICE'].methods_by_name['Allocate']._loaded_options = None
+  _globals['_OFFERSERVICE'].methods_by_name['Allocate']._serialized_options = b'\352\335\031\t\010\003\020\001\030\200\200\200\002'
+  _globals['_SEARCHOFFERSREQUEST']._serialized_start=84
+  _globals['_SEARCHOFFERSREQUEST']._serialized_end=402
+  _globals['_OFFERSTATE']._serialized_start=405
+  _globals['_OFFERSTATE']._serialized_end=559
+  _globals['_GETOFFERREQUEST']._serialized_start=561
+  _globals['_GETOFFERREQUEST']._serialized_end=593
+  _globals['_LISTGRANTSREQUEST']._serialized_start=596
+  _globals['_LISTGRANTSREQUEST']._serialized_end=739
+  _globals['_GRANTSTATE']._serialized_start=742
+  _globals['_GRANTSTATE']._serialized_end=937
+  _globals['_ALLOCATEREQUEST']._serialized_start=940
+  _globals['_ALLOCATEREQUEST']._serialized_end=1245
+  _globals['_WITHDRAW']._serialized_start=1247
+  _globals['_WITHDRAW']._serialized_end=1286
+  _globals['_APPROVE']._serialized_start=1288
+  _globals['_APPROVE']._serialized_end=1358
+  _globals['_REJECT']._serialized_start=1360
+  _globals['_REJECT']._serialized_end=1399
+  _globals['_ANSWER']._serialized_start=1401
+  _globals['_ANSWER']._serialized_end=1445
+  _globals['_REPORT']._serialized_start=1447
+  _globals['_REPORT']._serialized_end=1529
+  _globals['_ATTEST']._serialized_start=1531
+  _globals['_ATTEST']._serialized_end=1600
+  _globals['_ALLOCATION']._serialized_start=1602
+  _globals['_ALLOCATION']._serialized_end=1688
+  _globals['_ALLOCATERESPONSE']._serialized_start=1690
+  _globals['_ALLOCATERESPONSE']._serialized_end=1743
+  _globals['_OFFERSERVICE']._serialized_start=1746
+  _globals['_OFFERSERVICE']._serialized_end=2088
 # @@protoc_insertion_point(module_scope)

@@ -22,61 +22,70 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import node_pb2 as comity_dot_v1_dot_node__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x14\x63omity/v1/node.proto\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"0\n\x10\x44\x65\x63ideAskRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04keep\x18\x02 \x01(\x08\"\x13\n\x11\x44\x65\x63ideAskResponse\"\x17\n\x15\x41llocateSignInRequest\"7\n\x16\x41llocateSignInResponse\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"\x12\n\x10GetStatusRequest\"\xc0\x03\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\x12!\n\x06served\x18\x0b \x03(\x0b\x32\x11.comity.v1.Served\x12\x34\n\ngovernance\x18\x0c \x01(\x0b\x32\x1b.comity.v1.GovernanceStatusH\x00\x88\x01\x01\x12\x36\n\x0breplication\x18\r \x01(\x0b\x32\x1c.comity.v1.ReplicationStatusH\x01\x88\x01\x01\x42\r\n\x0b_governanceB\x0e\n\x0c_replication\"\xa7\x01\n\x11ReplicationStatus\x12(\n\x06\x63ounts\x18\x01 \x01(\x0b\x32\x18.comity.v1.ReplicaCounts\x12\x12\n\nnot_listed\x18\x02 \x01(\x04\x12+\n\x07lacking\x18\x03 \x03(\x0b\x32\x1a.comity.v1.LackingArtifact\x12\'\n\x05short\x18\x04 \x03(\x0b\x32\x18.comity.v1.ShortArtifact\"r\n\x0fLackingArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x15\n\rretry_seconds\x18\x06 \x01(\x04\"g\n\rShortArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\x12\x15\n\rjurisdictions\x18\x04 \x01(\r\x12\x0f\n\x07reaches\x18\x05 \x01(\r\"\xb0\x02\n\x10GovernanceStatus\x12\x12\n\nfederation\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07stopped\x18\x04 \x01(\x08\x12\r\n\x05round\x18\x05 \x01(\x04\x12&\n\x06\x64rafts\x18\x06 \x03(\x0b\x32\x16.comity.v1.DraftStatus\x12%\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x15.comity.v1.DutyStatus\x12$\n\x05\x66orks\x18\x08 \x03(\x0b\x32\x15.comity.v1.ForkStatus\x12\r\n\x05liars\x18\t \x03(\t\x12\x0c\n\x04\x61sks\x18\n \x01(\x04\x12(\n\x07members\x18\x0b \x03(\x0b\x32\x17.comity.v1.MemberStatus\x12\x0f\n\x07\x63rowded\x18\x0c \x03(\t\"\x8c\x01\n\x0b\x44raftStatus\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07intents\x18\x04 \x01(\x04\x12\x10\n\x08ratified\x18\x05 \x01(\x04\x12\x0e\n\x06quorum\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x03(\t\x12\x11\n\tobjection\x18\x08 \x01(\t\"c\n\nDutyStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0b\n\x03own\x18\x06 \x01(\x08\"K\n\nForkStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x0c\x12\x0e\n\x06second\x18\x03 \x01(\x0c\x12\x0f\n\x07retired\x18\x04 \x01(\x08\"I\n\x0cMemberStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05heard\x18\x03 \x01(\x04\x42\x08\n\x06_epoch\"5\n\x06Served\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x98\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x0e\n\x06\x66ormer\x18\x08 \x01(\x08\"\x80\x01\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\x12\x0e\n\x06\x66rozen\x18\x06 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x07 \x01(\x08\"\x8f\x01\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x12%\n\x05scrub\x18\x05 \x01(\x0b\x32\x16.comity.v1.ScrubStatusB\r\n\x0b_free_bytes\"j\n\x0bScrubStatus\x12\x0c\n\x04rate\x18\x01 \x01(\x04\x12\r\n\x05hours\x18\x02 \x01(\t\x12\r\n\x05\x62\x65gun\x18\x03 \x01(\x04\x12\x11\n\tper_mille\x18\x04 \x01(\r\x12\x12\n\x05whole\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_whole\"A\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x01(\x08\x32\xb4\x02\n\x0fOperatorService\x12:\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\x12\x46\n\tDecideAsk\x12\x1b.comity.v1.DecideAskRequest\x1a\x1c.comity.v1.DecideAskResponse\x12U\n\x0e\x41llocateSignIn\x12 .comity.v1.AllocateSignInRequest\x1a!.comity.v1.AllocateSignInResponse\x12\x46\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x14\x63omity/v1/node.proto\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"0\n\x10\x44\x65\x63ideAskRequest\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04keep\x18\x02 \x01(\x08\"\x13\n\x11\x44\x65\x63ideAskResponse\"\x17\n\x15\x41llocateSignInRequest\"7\n\x16\x41llocateSignInResponse\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"\x12\n\x10GetStatusRequest\"\xc0\x03\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\x12!\n\x06served\x18\x0b \x03(\x0b\x32\x11.comity.v1.Served\x12\x34\n\ngovernance\x18\x0c \x01(\x0b\x32\x1b.comity.v1.GovernanceStatusH\x00\x88\x01\x01\x12\x36\n\x0breplication\x18\r \x01(\x0b\x32\x1c.comity.v1.ReplicationStatusH\x01\x88\x01\x01\x42\r\n\x0b_governanceB\x0e\n\x0c_replication\"\xa7\x01\n\x11ReplicationStatus\x12(\n\x06\x63ounts\x18\x01 \x01(\x0b\x32\x18.comity.v1.ReplicaCounts\x12\x12\n\nnot_listed\x18\x02 \x01(\x04\x12+\n\x07lacking\x18\x03 \x03(\x0b\x32\x1a.comity.v1.LackingArtifact\x12\'\n\x05short\x18\x04 \x03(\x0b\x32\x18.comity.v1.ShortArtifact\"r\n\x0fLackingArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x15\n\rretry_seconds\x18\x06 \x01(\x04\"g\n\rShortArtifact\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\x12\x15\n\rjurisdictions\x18\x04 \x01(\r\x12\x0f\n\x07reaches\x18\x05 \x01(\r\"\xb0\x02\n\x10GovernanceStatus\x12\x12\n\nfederation\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07stopped\x18\x04 \x01(\x08\x12\r\n\x05round\x18\x05 \x01(\x04\x12&\n\x06\x64rafts\x18\x06 \x03(\x0b\x32\x16.comity.v1.DraftStatus\x12%\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x15.comity.v1.DutyStatus\x12$\n\x05\x66orks\x18\x08 \x03(\x0b\x32\x15.comity.v1.ForkStatus\x12\r\n\x05liars\x18\t \x03(\t\x12\x0c\n\x04\x61sks\x18\n \x01(\x04\x12(\n\x07members\x18\x0b \x03(\x0b\x32\x17.comity.v1.MemberStatus\x12\x0f\n\x07\x63rowded\x18\x0c \x03(\t\"\x8c\x01\n\x0b\x44raftStatus\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07intents\x18\x04 \x01(\x04\x12\x10\n\x08ratified\x18\x05 \x01(\x04\x12\x0e\n\x06quorum\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x03(\t\x12\x11\n\tobjection\x18\x08 \x01(\t\"c\n\nDutyStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0b\n\x03own\x18\x06 \x01(\x08\"K\n\nForkStatus\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x0c\x12\x0e\n\x06second\x18\x03 \x01(\x0c\x12\x0f\n\x07retired\x18\x04 \x01(\x08\"I\n\x0cMemberStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05heard\x18\x03 \x01(\x04\x42\x08\n\x06_epoch\"5\n\x06Served\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x98\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x0e\n\x06\x66ormer\x18\x08 \x01(\x08\"\x80\x01\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\x12\x0e\n\x06\x66rozen\x18\x06 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x07 \x01(\x08\"\x8f\x01\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x12%\n\x05scrub\x18\x05 \x01(\x0b\x32\x16.comity.v1.ScrubStatusB\r\n\x0b_free_bytes\"j\n\x0bScrubStatus\x12\x0c\n\x04rate\x18\x01 \x01(\x04\x12\r\n\x05hours\x18\x02 \x01(\t\x12\r\n\x05\x62\x65gun\x18\x03 \x01(\x04\x12\x11\n\tper_mille\x18\x04 \x01(\r\x12\x12\n\x05whole\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_whole\"A\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x01(\x08\x32\xe9\x02\n\x0fOperatorService\x12H\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\"\x0c\xea\xdd\x19\x08\x08\x03\x10\x01\x18\x80\x80\x01\x12S\n\tDecideAsk\x12\x1b.comity.v1.DecideAskRequest\x1a\x1c.comity.v1.DecideAskResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 \x12\x62\n\x0e\x41llocateSignIn\x12 .comity.v1.AllocateSignInRequest\x1a!.comity.v1.AllocateSignInResponse\"\x0b\xea\xdd\x19\x07\x08\x04\x10\x01\x18\x80 \x12S\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.operator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADOPTREQUEST']._serialized_start=84
-  _globals['_ADOPTREQUEST']._serialized_end=151
-  _globals['_ADOPTRESPONSE']._serialized_start=153
-  _globals['_ADOPTRESPONSE']._serialized_end=190
-  _globals['_DECIDEASKREQUEST']._serialized_start=192
-  _globals['_DECIDEASKREQUEST']._serialized_end=240
-  _globals['_DECIDEASKRESPONSE']._serialized_start=242
-  _globals['_DECIDEASKRESPONSE']._serialized_end=261
-  _globals['_ALLOCATESIGNINREQUEST']._serialized_start=263
-  _globals['_ALLOCATESIGNINREQUEST']._serialized_end=286
-  _globals['_ALLOCATESIGNINRESPONSE']._serialized_start=288
-  _globals['_ALLOCATESIGNINRESPONSE']._serialized_end=343
-  _globals['_GETSTATUSREQUEST']._serialized_start=345
-  _globals['_GETSTATUSREQUEST']._serialized_end=363
-  _globals['_GETSTATUSRESPONSE']._serialized_start=366
-  _globals['_GETSTATUSRESPONSE']._serialized_end=814
-  _globals['_REPLICATIONSTATUS']._serialized_start=817
-  _globals['_REPLICATIONSTATUS']._serialized_end=984
-  _globals['_LACKINGARTIFACT']._serialized_start=986
-  _globals['_LACKINGARTIFACT']._serialized_end=1100
-  _globals['_SHORTARTIFACT']._serialized_start=1102
-  _globals['_SHORTARTIFACT']._serialized_end=1205
-  _globals['_GOVERNANCESTATUS']._serialized_start=1208
-  _globals['_GOVERNANCESTATUS']._serialized_end=1512
-  _globals['_DRAFTSTATUS']._serialized_start=1515
-  _globals['_DRAFTSTATUS']._serialized_end=1655
-  _globals['_DUTYSTATUS']._serialized_start=1657
-  _globals['_DUTYSTATUS']._serialized_end=1756
-  _globals['_FORKSTATUS']._serialized_start=1758
-  _globals['_FORKSTATUS']._serialized_end=1833
-  _globals['_MEMBERSTATUS']._serialized_start=1835
-  _globals['_MEMBERSTATUS']._serialized_end=1908
-  _globals['_SERVED']._serialized_start=1910
-  _globals['_SERVED']._serialized_end=1963
-  _globals['_PEERSTATUS']._serialized_start=1966
-  _globals['_PEERSTATUS']._serialized_end=2118
-  _globals['_LOGSTATUS']._serialized_start=2121
-  _globals['_LOGSTATUS']._serialized_end=2249
-  _globals['_STORESTATUS']._serialized_start=2252
-  _globals['_STORESTATUS']._serialized_end=2395
-  _globals['_SCRUBSTATUS']._serialized_start=2397
-  _globals['_SCRUBSTATUS']._serialized_end=2503
-  _globals['_QUOTA']._serialized_start=2505
-  _globals['_QUOTA']._serialized_end=2570
-  _globals['_OPERATORSERVICE']._serialized_start=2573
-  _globals['_OPERATORSERVICE']._serialized_end=2881
+  _globals['_OPERATORSERVICE'].methods_by_name['Adopt']._loaded_options = None
+  _globals['_OPERATORSERVICE'].methods_by_name['Adopt']._serialized_options = b'\352\335\031\010\010\003\020\001\030\200\200\001'
+  _globals['_OPERATORSERVICE'].methods_by_name['DecideAsk']._loaded_options = None
+  _globals['_OPERATORSERVICE'].methods_by_name['DecideAsk']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_OPERATORSERVICE'].methods_by_name['AllocateSignIn']._loaded_options = None
+  _globals['_OPERATORSERVICE'].methods_by_name['AllocateSignIn']._serialized_options = b'\352\335\031\007\010\004\020\001\030\200 '
+  _globals['_OPERATORSERVICE'].methods_by_name['GetStatus']._loaded_options = None
+  _globals['_OPERATORSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_ADOPTREQUEST']._serialized_start=108
+  _globals['_ADOPTREQUEST']._serialized_end=175
+  _globals['_ADOPTRESPONSE']._serialized_start=177
+  _globals['_ADOPTRESPONSE']._serialized_end=214
+  _globals['_DECIDEASKREQUEST']._serialized_start=216
+  _globals['_DECIDEASKREQUEST']._serialized_end=264
+  _globals['_DECIDEASKRESPONSE']._serialized_start=266
+  _globals['_DECIDEASKRESPONSE']._serialized_end=285
+  _globals['_ALLOCATESIGNINREQUEST']._serialized_start=287
+  _globals['_ALLOCATESIGNINREQUEST']._serialized_end=310
+  _globals['_ALLOCATESIGNINRESPONSE']._serialized_start=312
+  _globals['_ALLOCATESIGNINRESPONSE']._serialized_end=367
+  _globals['_GETSTATUSREQUEST']._serialized_start=369
+  _globals['_GETSTATUSREQUEST']._serialized_end=387
+  _globals['_GETSTATUSRESPONSE']._serialized_start=390
+  _globals['_GETSTATUSRESPONSE']._serialized_end=838
+  _globals['_REPLICATIONSTATUS']._serialized_start=841
+  _globals['_REPLICATIONSTATUS']._serialized_end=1008
+  _globals['_LACKINGARTIFACT']._serialized_start=1010
+  _globals['_LACKINGARTIFACT']._serialized_end=1124
+  _globals['_SHORTARTIFACT']._serialized_start=1126
+  _globals['_SHORTARTIFACT']._serialized_end=1229
+  _globals['_GOVERNANCESTATUS']._serialized_start=1232
+  _globals['_GOVERNANCESTATUS']._serialized_end=1536
+  _globals['_DRAFTSTATUS']._serialized_start=1539
+  _globals['_DRAFTSTATUS']._serialized_end=1679
+  _globals['_DUTYSTATUS']._serialized_start=1681
+  _globals['_DUTYSTATUS']._serialized_end=1780
+  _globals['_FORKSTATUS']._serialized_start=1782
+  _globals['_FORKSTATUS']._serialized_end=1857
+  _globals['_MEMBERSTATUS']._serialized_start=1859
+  _globals['_MEMBERSTATUS']._serialized_end=1932
+  _globals['_SERVED']._serialized_start=1934
+  _globals['_SERVED']._serialized_end=1987
+  _globals['_PEERSTATUS']._serialized_start=1990
+  _globals['_PEERSTATUS']._serialized_end=2142
+  _globals['_LOGSTATUS']._serialized_start=2145
+  _globals['_LOGSTATUS']._serialized_end=2273
+  _globals['_STORESTATUS']._serialized_start=2276
+  _globals['_STORESTATUS']._serialized_end=2419
+  _globals['_SCRUBSTATUS']._serialized_start=2421
+  _globals['_SCRUBSTATUS']._serialized_end=2527
+  _globals['_QUOTA']._serialized_start=2529
+  _globals['_QUOTA']._serialized_end=2594
+  _globals['_OPERATORSERVICE']._serialized_start=2597
+  _globals['_OPERATORSERVICE']._serialized_end=2958
 # @@protoc_insertion_point(module_scope)

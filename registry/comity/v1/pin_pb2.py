@@ -22,27 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/pin.proto\x12\tcomity.v1\"f\n\x10\x44\x65\x63idePinRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12\x0c\n\x04keep\x18\x04 \x01(\x08\"\x13\n\x11\x44\x65\x63idePinResponse\"C\n\tPinPolicy\x12\x0e\n\x06\x63opies\x18\x01 \x01(\r\x12\x15\n\rjurisdictions\x18\x02 \x01(\r\x12\x0f\n\x07reaches\x18\x03 \x01(\r\"#\n\x0fListPinsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"\xe8\x01\n\x10ListPinsResponse\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12&\n\x08verified\x18\x04 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12#\n\x05hoped\x18\x05 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12\x0b\n\x03met\x18\x06 \x01(\x08\x12\r\n\x05\x61sked\x18\x07 \x01(\x08\x12%\n\x06\x63opies\x18\x08 \x03(\x0b\x32\x15.comity.v1.PinnedCopy\"?\n\nPinnedCopy\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t2\x9b\x01\n\nPinService\x12\x46\n\tDecidePin\x12\x1b.comity.v1.DecidePinRequest\x1a\x1c.comity.v1.DecidePinResponse\x12\x45\n\x08ListPins\x12\x1a.comity.v1.ListPinsRequest\x1a\x1b.comity.v1.ListPinsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63omity/v1/pin.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"f\n\x10\x44\x65\x63idePinRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12\x0c\n\x04keep\x18\x04 \x01(\x08\"\x13\n\x11\x44\x65\x63idePinResponse\"C\n\tPinPolicy\x12\x0e\n\x06\x63opies\x18\x01 \x01(\r\x12\x15\n\rjurisdictions\x18\x02 \x01(\r\x12\x0f\n\x07reaches\x18\x03 \x01(\r\"#\n\x0fListPinsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\"\xe8\x01\n\x10ListPinsResponse\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12&\n\x08verified\x18\x04 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12#\n\x05hoped\x18\x05 \x01(\x0b\x32\x14.comity.v1.PinPolicy\x12\x0b\n\x03met\x18\x06 \x01(\x08\x12\r\n\x05\x61sked\x18\x07 \x01(\x08\x12%\n\x06\x63opies\x18\x08 \x03(\x0b\x32\x15.comity.v1.PinnedCopy\"?\n\nPinnedCopy\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t2\xb6\x01\n\nPinService\x12T\n\tDecidePin\x12\x1b.comity.v1.DecidePinRequest\x1a\x1c.comity.v1.DecidePinResponse\"\x0c\xea\xdd\x19\x08\x08\x04\x10\x01\x18\x80\x80\x01\x12R\n\x08ListPins\x12\x1a.comity.v1.ListPinsRequest\x1a\x1b.comity.v1.ListPinsResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.pin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECIDEPINREQUEST']._serialized_start=34
-  _globals['_DECIDEPINREQUEST']._serialized_end=136
-  _globals['_DECIDEPINRESPONSE']._serialized_start=138
-  _globals['_DECIDEPINRESPONSE']._serialized_end=157
-  _globals['_PINPOLICY']._serialized_start=159
-  _globals['_PINPOLICY']._serialized_end=226
-  _globals['_LISTPINSREQUEST']._serialized_start=228
-  _globals['_LISTPINSREQUEST']._serialized_end=263
-  _globals['_LISTPINSRESPONSE']._serialized_start=266
-  _globals['_LISTPINSRESPONSE']._serialized_end=498
-  _globals['_PINNEDCOPY']._serialized_start=500
-  _globals['_PINNEDCOPY']._serialized_end=563
-  _globals['_PINSERVICE']._serialized_start=566
-  _globals['_PINSERVICE']._serialized_end=721
+  _globals['_PINSERVICE'].methods_by_name['DecidePin']._loaded_options = None
+  _globals['_PINSERVICE'].methods_by_name['DecidePin']._serialized_options = b'\352\335\031\010\010\004\020\001\030\200\200\001'
+  _globals['_PINSERVICE'].methods_by_name['ListPins']._loaded_options = None
+  _globals['_PINSERVICE'].methods_by_name['ListPins']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_DECIDEPINREQUEST']._serialized_start=58
+  _globals['_DECIDEPINREQUEST']._serialized_end=160
+  _globals['_DECIDEPINRESPONSE']._serialized_start=162
+  _globals['_DECIDEPINRESPONSE']._serialized_end=181
+  _globals['_PINPOLICY']._serialized_start=183
+  _globals['_PINPOLICY']._serialized_end=250
+  _globals['_LISTPINSREQUEST']._serialized_start=252
+  _globals['_LISTPINSREQUEST']._serialized_end=287
+  _globals['_LISTPINSRESPONSE']._serialized_start=290
+  _globals['_LISTPINSRESPONSE']._serialized_end=522
+  _globals['_PINNEDCOPY']._serialized_start=524
+  _globals['_PINNEDCOPY']._serialized_end=587
+  _globals['_PINSERVICE']._serialized_start=590
+  _globals['_PINSERVICE']._serialized_end=772
 # @@protoc_insertion_point(module_scope)

@@ -22,31 +22,36 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/upstream.proto\x12\tcomity.v1\"v\n\x17ImportRepositoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\x12\r\n\x05hosts\x18\x04 \x03(\t\x12\r\n\x05terms\x18\x05 \x01(\x0c\x12\r\n\x05token\x18\x06 \x01(\t\"\xd3\x01\n\x18ImportRepositoryResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.comity.v1.ImportStartedH\x00\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.comity.v1.ImportProgressH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.comity.v1.ImportWaitingH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.comity.v1.ImportDoneH\x00\x42\x07\n\x05\x65vent\";\n\rImportStarted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"-\n\x0eImportProgress\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x12\"-\n\rImportWaiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"I\n\nImportDone\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\x08\"3\n\x14\x43heckUpstreamRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"C\n\x15\x43heckUpstreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\x32\xc4\x01\n\x0fUpstreamService\x12]\n\x10ImportRepository\x12\".comity.v1.ImportRepositoryRequest\x1a#.comity.v1.ImportRepositoryResponse0\x01\x12R\n\rCheckUpstream\x12\x1f.comity.v1.CheckUpstreamRequest\x1a .comity.v1.CheckUpstreamResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/upstream.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"v\n\x17ImportRepositoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\x12\r\n\x05hosts\x18\x04 \x03(\t\x12\r\n\x05terms\x18\x05 \x01(\x0c\x12\r\n\x05token\x18\x06 \x01(\t\"\xd3\x01\n\x18ImportRepositoryResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.comity.v1.ImportStartedH\x00\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.comity.v1.ImportProgressH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.comity.v1.ImportWaitingH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.comity.v1.ImportDoneH\x00\x42\x07\n\x05\x65vent\";\n\rImportStarted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"-\n\x0eImportProgress\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x12\"-\n\rImportWaiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"I\n\nImportDone\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\x08\"3\n\x14\x43heckUpstreamRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"C\n\x15\x43heckUpstreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\x32\xe0\x01\n\x0fUpstreamService\x12l\n\x10ImportRepository\x12\".comity.v1.ImportRepositoryRequest\x1a#.comity.v1.ImportRepositoryResponse\"\r\xea\xdd\x19\t\x08\x03\x10\x01\x18\x80\x80\x80\x01\x30\x01\x12_\n\rCheckUpstream\x12\x1f.comity.v1.CheckUpstreamRequest\x1a .comity.v1.CheckUpstreamResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.upstream_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMPORTREPOSITORYREQUEST']._serialized_start=39
-  _globals['_IMPORTREPOSITORYREQUEST']._serialized_end=157
-  _globals['_IMPORTREPOSITORYRESPONSE']._serialized_start=160
-  _globals['_IMPORTREPOSITORYRESPONSE']._serialized_end=371
-  _globals['_IMPORTSTARTED']._serialized_start=373
-  _globals['_IMPORTSTARTED']._serialized_end=432
-  _globals['_IMPORTPROGRESS']._serialized_start=434
-  _globals['_IMPORTPROGRESS']._serialized_end=479
-  _globals['_IMPORTWAITING']._serialized_start=481
-  _globals['_IMPORTWAITING']._serialized_end=526
-  _globals['_IMPORTDONE']._serialized_start=528
-  _globals['_IMPORTDONE']._serialized_end=601
-  _globals['_CHECKUPSTREAMREQUEST']._serialized_start=603
-  _globals['_CHECKUPSTREAMREQUEST']._serialized_end=654
-  _globals['_CHECKUPSTREAMRESPONSE']._serialized_start=656
-  _globals['_CHECKUPSTREAMRESPONSE']._serialized_end=723
-  _globals['_UPSTREAMSERVICE']._serialized_start=726
-  _globals['_UPSTREAMSERVICE']._serialized_end=922
+  _globals['_UPSTREAMSERVICE'].methods_by_name['ImportRepository']._loaded_options = None
+  _globals['_UPSTREAMSERVICE'].methods_by_name['ImportRepository']._serialized_options = b'\352\335\031\t\010\003\020\001\030\200\200\200\001'
+  _globals['_UPSTREAMSERVICE'].methods_by_name['CheckUpstream']._loaded_options = None
+  _globals['_UPSTREAMSERVICE'].methods_by_name['CheckUpstream']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_IMPORTREPOSITORYREQUEST']._serialized_start=63
+  _globals['_IMPORTREPOSITORYREQUEST']._serialized_end=181
+  _globals['_IMPORTREPOSITORYRESPONSE']._serialized_start=184
+  _globals['_IMPORTREPOSITORYRESPONSE']._serialized_end=395
+  _globals['_IMPORTSTARTED']._serialized_start=397
+  _globals['_IMPORTSTARTED']._serialized_end=456
+  _globals['_IMPORTPROGRESS']._serialized_start=458
+  _globals['_IMPORTPROGRESS']._serialized_end=503
+  _globals['_IMPORTWAITING']._serialized_start=505
+  _globals['_IMPORTWAITING']._serialized_end=550
+  _globals['_IMPORTDONE']._serialized_start=552
+  _globals['_IMPORTDONE']._serialized_end=625
+  _globals['_CHECKUPSTREAMREQUEST']._serialized_start=627
+  _globals['_CHECKUPSTREAMREQUEST']._serialized_end=678
+  _globals['_CHECKUPSTREAMRESPONSE']._serialized_start=680
+  _globals['_CHECKUPSTREAMRESPONSE']._serialized_end=747
+  _globals['_UPSTREAMSERVICE']._serialized_start=750
+  _globals['_UPSTREAMSERVICE']._serialized_end=974
 # @@protoc_insertion_point(module_scope)

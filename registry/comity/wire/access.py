@@ -1,8 +1,12 @@
-"""Access control of a node's ports: the credentials of each port, and the identity of each caller.
+"""Access control of a node's ports: the credentials of each port, the identity of each caller, and who may make a call.
 
 *Mutual*: each side shows a certificate that the other has pinned. *Open*: only the node shows a certificate.
 *Operator*: a Unix socket, protected by its file permissions. The handshake is TLS 1.3 with a hybrid post-quantum key
 exchange, which gRPC negotiates. The pins come from node-records.
+
+Who may make a call is declared with the call, as the option `access` in proto/comity/v1; `server.Guard` asks
+`require_allowed` before the handler runs. A call without a declaration is refused, so a new call is closed until
+somebody writes down for whom it is.
 """
 
 from __future__ import annotations
@@ -10,16 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 from urllib.parse import unquote
 
 import grpc
 
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
+from comity.v1 import access_pb2
 from comity.wire.addresses import address_block, caller_name
 from comity.wire.tls import CertificatePin, TlsIdentity, from_pem, to_pem
 
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+
+Who: TypeAlias = "access_pb2.Who.ValueType"
 Pins = Callable[[], Iterable[CertificatePin]]
 
 
@@ -59,6 +68,9 @@ class Access(Protocol):
     def caller(self, context: CallContext) -> Caller:
         """Returns the caller. Raises Refused."""
 
+    def callers(self) -> frozenset[Who]:
+        """Returns for whom calls can be made at this port: the services with such calls are announced there."""
+
 
 @dataclass(frozen=True, slots=True)
 class MutualAccess:
@@ -78,6 +90,10 @@ class MutualAccess:
         pinned = dict.fromkeys(pin.certificate for pin in (*self.peers(), *self.operators()))
         roots = b"".join(to_pem(certificate) for certificate in pinned or (self.identity.certificate,))
         return grpc.ssl_server_credentials([self.identity.pem()], roots, require_client_auth=True)
+
+    def callers(self) -> frozenset[Who]:
+        operators = (access_pb2.WHO_OPERATOR,) if any(True for _ in self.operators()) else ()
+        return frozenset((access_pb2.WHO_ANYONE, access_pb2.WHO_MEMBER, *operators))
 
     def certificates(self) -> frozenset[bytes]:
         """Returns the certificates (DER) that are pinned now."""
@@ -109,6 +125,9 @@ class OpenAccess:
     def caller(self, context: CallContext) -> Caller:
         return Caller(_network(context.peer()))
 
+    def callers(self) -> frozenset[Who]:
+        return frozenset((access_pb2.WHO_ANYONE,))
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorAccess:
@@ -120,26 +139,86 @@ class OperatorAccess:
     def caller(self, context: CallContext) -> Caller:
         return Caller("operator", operator=True)
 
+    def callers(self) -> frozenset[Who]:
+        return frozenset((access_pb2.WHO_ANYONE, access_pb2.WHO_OPERATOR, access_pb2.WHO_SOCKET))
 
-def require_operator() -> None:
-    """Raises Refused (OPERATORS-ONLY) if the caller of the current call is not an operator of this node."""
-    if not CALLER.get().operator:
+
+@dataclass(frozen=True, slots=True)
+class CallRule:
+    """Who may make a call, and what it may cost.
+
+    Attributes:
+        cost: how many calls of the caller's allowance it spends.
+        request_bytes: the maximum size of the request, or of each message of a stream of requests.
+        reason: the code with which others are refused; empty for that of `who`.
+        needs_deadline: whether the caller must set a deadline.
+    """
+
+    who: Who
+    cost: int = 1
+    request_bytes: int = 64 * 1024
+    reason: str = ""
+    needs_deadline: bool = True
+
+    @classmethod
+    def declared(cls, method: MethodDescriptor) -> Self | None:
+        """Returns the rule that the call declares; None if it declares none."""
+        return cls.of(method.GetOptions().Extensions[access_pb2.access])
+
+    @classmethod
+    def of(cls, said: access_pb2.CallAccess) -> Self | None:
+        """None if the declaration leaves out who may call, the cost, or the size."""
+        cost = _COSTS.get(said.cost)
+        if said.who not in _KNOWN or cost is None or not said.request_bytes:
+            return None
+        return cls(said.who, cost, said.request_bytes, said.reason)
+
+    def allows(self, caller: Caller) -> bool:
+        match self.who:
+            case access_pb2.WHO_ANYONE:
+                return True
+            case access_pb2.WHO_MEMBER:
+                return caller.certificate is not None
+            case access_pb2.WHO_OPERATOR:
+                return caller.operator
+            case access_pb2.WHO_SOCKET:
+                return caller.operator and caller.certificate is None
+            case _:
+                return False
+
+
+_COSTS: Final[Mapping[access_pb2.Cost.ValueType, int]] = {access_pb2.COST_LOOKUP: 1, access_pb2.COST_SEARCH: 2}
+_KNOWN: Final = frozenset(
+    (access_pb2.WHO_ANYONE, access_pb2.WHO_MEMBER, access_pb2.WHO_OPERATOR, access_pb2.WHO_SOCKET)
+)
+
+
+def require_allowed(rule: CallRule | None, caller: Caller) -> None:
+    """Raises Refused unless the rule allows the caller: with the reason of the rule; ACCESS-UNDECLARED without one."""
+    if rule is None:
         raise Refused(
-            "only operators of the node may make this call",
-            hint="use the node's Unix socket, or an operator certificate from its node-record",
-            code="OPERATORS-ONLY",
+            "nobody may make this call",
+            why="the node does not declare who may",
+            hint="report this to those who make the software",
+            code="ACCESS-UNDECLARED",
         )
+    if not rule.allows(caller):
+        raise _refusal(rule)
 
 
-def require_socket() -> None:
-    """Raises Refused (SOCKET-ONLY) unless the caller of the current call uses the node's Unix socket."""
-    caller = CALLER.get()
-    if not caller.operator or caller.certificate is not None:
-        raise Refused(
-            "only operators on the node's own machine may make this call",
-            hint="use the node's Unix socket",
-            code="SOCKET-ONLY",
-        )
+def _refusal(rule: CallRule) -> Refused:
+    match rule.who:
+        case access_pb2.WHO_MEMBER:
+            what = "only nodes of the federation may make this call"
+            hint = "call the node's mutual port, with the certificate of your node-record"
+            return Refused(what, hint=hint, code=rule.reason or "MEMBERS-ONLY")
+        case access_pb2.WHO_OPERATOR:
+            what = "only operators of the node may make this call"
+            hint = "use the node's Unix socket, or an operator certificate from its node-record"
+            return Refused(what, hint=hint, code=rule.reason or "OPERATORS-ONLY")
+        case _:
+            what = "only operators on the node's own machine may make this call"
+            return Refused(what, hint="use the node's Unix socket", code=rule.reason or "SOCKET-ONLY")
 
 
 def _network(peer: str) -> str:

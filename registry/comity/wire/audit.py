@@ -26,7 +26,7 @@ from comity.trust.places import MAX_REACH, MOST_REACHES
 from comity.v1 import audit_pb2, types_pb2
 from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from comity.wire import limits
-from comity.wire.access import CALLER, Caller, require_operator, require_socket
+from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.messages import (
@@ -564,34 +564,28 @@ class AuditServicer(AuditServiceServicer):
     async def CheckCopies(
         self, request: audit_pb2.CheckCopiesRequest, context: Context
     ) -> AsyncIterator[audit_pb2.CheckCopiesResponse]:
-        require_operator()
         async with aclosing(at_most(limits.COPIES, self._audits.check(read_digest(request.artifact)))) as results:
             async for result in results:
                 yield encode_checked(result)
 
     async def DecideHold(self, request: audit_pb2.DecideHoldRequest, context: Context) -> audit_pb2.DecideHoldResponse:
-        require_socket()
         return encode_decision(await self._audits.decide(decode_order(request)))
 
     async def ListRetention(
         self, request: audit_pb2.ListRetentionRequest, context: Context
     ) -> audit_pb2.ListRetentionResponse:
-        require_socket()
         return encode_retention(await self._audits.retention(read_digest(request.after) if request.after else None))
 
     async def AskChallenges(
         self, request: audit_pb2.AskChallengesRequest, context: Context
     ) -> AsyncIterator[audit_pb2.AuditChallengeCarried]:
-        require_socket()
         drawn = self._audits.challenges(decode_challenge_request(request))
         async with aclosing(at_most(limits.CARRIED_CHALLENGES, drawn)) as challenges:
             async for order in challenges:
                 yield encode_carried(order)
 
     async def AuditCarried(self, request: audit_pb2.AuditChallengeCarried, context: Context) -> audit_pb2.AuditResponse:
-        require_socket()
         return encode_reply(await self._audits.answer_carried(decode_carried(request)))
 
     async def CheckAnswer(self, request: audit_pb2.AuditResponse, context: Context) -> audit_pb2.CheckCopiesResponse:
-        require_socket()
         return encode_checked(await self._audits.check_answer(decode_reply(request)))

@@ -14,7 +14,6 @@ from comity.trust.errors import Malformed
 from comity.v1 import bundle_pb2
 from comity.v1.bundle_pb2_grpc import BundleServiceServicer, BundleServiceStub
 from comity.wire import limits
-from comity.wire.access import require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_log, read_text
@@ -176,7 +175,6 @@ class BundleServicer(BundleServiceServicer):
     async def LoadBundle(
         self, request: bundle_pb2.LoadBundleRequest, context: Context
     ) -> AsyncIterator[bundle_pb2.LoadBundleResponse]:
-        require_socket()
         socket = Path(read_text(request.socket, "path", limits.PATH))
         if not socket.is_absolute():
             raise Malformed("not an absolute path", why="the node has another working directory")

@@ -21,7 +21,6 @@ from comity.trust.offers.records import MAX_TEXT
 from comity.v1 import offer_pb2, types_pb2
 from comity.v1.offer_pb2_grpc import OfferServiceServicer, OfferServiceStub
 from comity.wire import limits
-from comity.wire.access import require_operator
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.messages import (
@@ -512,5 +511,4 @@ class OfferServicer(OfferServiceServicer):
                     return
 
     async def Allocate(self, request: offer_pb2.AllocateRequest, context: Context) -> offer_pb2.AllocateResponse:
-        require_operator()
         return encode_allocated(await self._service.allocate(decode_action(request)))

@@ -13,7 +13,6 @@ from comity.trust.errors import Malformed
 from comity.v1 import operator_pb2, types_pb2
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
-from comity.wire.access import require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_text
 
@@ -78,7 +77,6 @@ class OperatorServicer(OperatorServiceServicer):
         self._operating = operating
 
     async def Adopt(self, request: operator_pb2.AdoptRequest, context: Context) -> operator_pb2.AdoptResponse:
-        require_operator()
         path = Path(read_text(request.path, "path", limits.PATH))
         if not path.is_absolute():
             raise Malformed("not an absolute path", why="the node has another working directory")
@@ -88,21 +86,18 @@ class OperatorServicer(OperatorServiceServicer):
     async def DecideAsk(
         self, request: operator_pb2.DecideAskRequest, context: Context
     ) -> operator_pb2.DecideAskResponse:
-        require_operator()
         await self._operating.decide_ask(read_digest(request.member), keep=request.keep)
         return operator_pb2.DecideAskResponse()
 
     async def AllocateSignIn(
         self, request: operator_pb2.AllocateSignInRequest, context: Context
     ) -> operator_pb2.AllocateSignInResponse:
-        require_socket()
         made = await self._operating.sign_in_link()
         return operator_pb2.AllocateSignInResponse(link=made.link, seconds=made.seconds)
 
     async def GetStatus(
         self, request: operator_pb2.GetStatusRequest, context: Context
     ) -> operator_pb2.GetStatusResponse:
-        require_operator()
         from comity.wire.node_status import encode_status
 
         return encode_status(await self._operating.status())

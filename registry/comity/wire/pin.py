@@ -15,7 +15,6 @@ from comity.trust.errors import Malformed
 from comity.v1 import pin_pb2
 from comity.v1.pin_pb2_grpc import PinServiceServicer, PinServiceStub
 from comity.wire import limits
-from comity.wire.access import require_operator, require_socket
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_many, read_text
@@ -139,7 +138,6 @@ class PinServicer(PinServiceServicer):
         self._pins = pins
 
     async def DecidePin(self, request: pin_pb2.DecidePinRequest, context: Context) -> pin_pb2.DecidePinResponse:
-        require_socket()
         artifact = read_digest(request.artifact)
         if request.keep:
             name = read_text(request.name, "name", limits.NAME)
@@ -151,7 +149,6 @@ class PinServicer(PinServiceServicer):
     async def ListPins(
         self, request: pin_pb2.ListPinsRequest, context: Context
     ) -> AsyncIterator[pin_pb2.ListPinsResponse]:
-        require_operator()
         artifact = read_digest(request.artifact) if request.artifact else None
         async with aclosing(self._pins.listed(artifact)) as pins:
             async for listed in pins:

@@ -3,13 +3,14 @@
 The order of the checks:
 
 (1) errors from here on become a status of the table in `errors`; an internal error is logged, and its text not sent;
-(2) a deadline is required, of at most one hour; health and reflection, which stock tools call without one, get
+(2) a deadline is required, of at most one hour; calls of gRPC's own services, which stock tools make without one, get
     `limits.DEFAULT_DEADLINE`;
 (3) the port's `Access` identifies or refuses the caller;
-(4) the call is counted for this caller;
-(5) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
-    because gRPC buffers them;
-(6) the caller must receive each sent message within a time limit, and bytes are rate-limited.
+(4) the call is counted for this caller, by its declared cost;
+(5) the declared rule of the call admits or refuses the caller; a call without a rule is refused;
+(6) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
+    because gRPC buffers them; it may be as long as the call declares;
+(7) the caller must receive each sent message within a time limit, and bytes are rate-limited.
 
 gRPC itself would read a single request before the handler runs, without a time limit, and send a single answer after
 the handler has ended, when the call is no longer counted. On the wire a single message is a stream of one message, so
@@ -24,52 +25,21 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
-from comity.v1 import blob_pb2
-from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
-from comity.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
-from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
-from comity.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
-from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
-from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
-from comity.v1.news_pb2_grpc import add_NewsServiceServicer_to_server
-from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
-from comity.v1.offer_pb2_grpc import add_OfferServiceServicer_to_server
-from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
-from comity.v1.pin_pb2_grpc import add_PinServiceServicer_to_server
-from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
-from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits
-from comity.wire.access import CALL, CALLER, Access, Caller
-from comity.wire.artifact import ArtifactReads, ArtifactServicer
-from comity.wire.audit import AuditReads, AuditServicer
-from comity.wire.blob import BlobReads, BlobServicer
-from comity.wire.bundle import BundleLoads, BundleServicer
+from comity.wire.access import CALL, CALLER, Access, Caller, CallRule, require_allowed
 from comity.wire.calls import span
-from comity.wire.charter import CharterReads, CharterServicer
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
-from comity.wire.log import LogReads, LogServicer
-from comity.wire.news import NewsReads, NewsServicer
-from comity.wire.node import NodeReads, NodeServicer
-from comity.wire.offer import OfferService, OfferServicer
-from comity.wire.operator import OperateService, OperatorServicer
-from comity.wire.pin import PinOrders, PinServicer
-from comity.wire.publish import PublishService, PublishServicer
+from comity.wire.services import CALL_RULES, Context, Handler, Services, register
 from comity.wire.throttle import AdmittedCall, Throttle
-from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)
-
-# The four kinds of handlers have different types, which gRPC's types cannot express.
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 AdmitHook: TypeAlias = Callable[[str, str], None]
@@ -98,10 +68,11 @@ class Guard(grpc.aio.ServerInterceptor):
         return handler and self._guarded(handler, handler_call_details.method)
 
     def _guarded(self, handler: Handler, method: str) -> Handler:
+        rule = CALL_RULES.get(method)
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> None:
-            async with self._call(method, context) as call:
+            async with self._call(method, rule, context) as call:
                 received = call.requests_with_timeout(requests)
                 answered = behaviour(
                     received if handler.request_streaming else await _single_request(received), context
@@ -115,16 +86,18 @@ class Guard(grpc.aio.ServerInterceptor):
                 else:
                     await answered  # the handler writes itself, like the health service of grpcio
 
-        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        read = _bounded(handler.request_deserializer, rule.request_bytes) if rule else handler.request_deserializer
+        return grpc.stream_stream_rpc_method_handler(answer, read, handler.response_serializer)
 
     @asynccontextmanager
-    async def _call(self, method: str, context: Context) -> AsyncIterator[_Call]:
+    async def _call(self, method: str, rule: CallRule | None, context: Context) -> AsyncIterator[_Call]:
         CALL.set(secrets.token_hex(8))
         async with _errors_to_status(method, context):
-            bound = _bound(method, context.time_remaining())
+            bound = _bound(rule, context.time_remaining())
             caller = self._access.caller(context)
             call = _Call(context, caller, self._throttle, bound)
-            with self._throttle.call(caller.name, caller.block, call.end) as call.running:
+            with self._throttle.call(caller.name, caller.block, call.end, rule.cost if rule else 1) as call.running:
+                require_allowed(rule, caller)
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
                 with span(method.lstrip("/"), rpc_system="grpc", comity_caller=_kind(caller)):
@@ -218,15 +191,17 @@ async def _errors_to_status(method: str, context: Context) -> AsyncIterator[None
         late = Unavailable("the call timed out", why=f"no progress in {limits.CALL_TIMEOUT:g} s", code="DEADLINE")
         with contextlib.suppress(grpc.aio.InternalError):  # the connection may be closed already
             await context.abort_with_status(to_status(late))
+    except NotImplementedError:  # by a servicer of grpcio, for a call that is newer than it
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this node does not have this call")
     except Exception:
         _log.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error of the node; the reason is in its log")
 
 
-def _bound(method: str, remaining: float | None) -> float | None:
+def _bound(rule: CallRule | None, remaining: float | None) -> float | None:
     """Returns the seconds that a call without a deadline may take; None if it has one. Raises Malformed
     (DEADLINE-REQUIRED)."""
-    if remaining is None and method.startswith(_WITHOUT_DEADLINE):
+    if remaining is None and rule is not None and not rule.needs_deadline:
         return limits.DEFAULT_DEADLINE
     if remaining is None or remaining > limits.DEADLINE:
         raise Malformed(
@@ -236,6 +211,18 @@ def _bound(method: str, remaining: float | None) -> float | None:
             code="DEADLINE-REQUIRED",
         )
     return None
+
+
+def _bounded(deserialize: Callable[[bytes], Any] | None, most: int) -> Callable[[bytes], Any]:
+    """A deserializer that raises Malformed (BODY-TOO-LARGE) for more than `most` bytes, before it parses them."""
+
+    def read(data: bytes) -> Any:
+        if len(data) > most:
+            why = f"it has {len(data)} bytes, and this call takes at most {most}"
+            raise Malformed("the request is too large", why=why, code="BODY-TOO-LARGE")
+        return deserialize(data) if deserialize else data
+
+    return read
 
 
 async def _single_request(requests: AsyncIterator[Any]) -> Any:
@@ -248,9 +235,6 @@ def _size(message: object) -> int:
     return message.ByteSize() if isinstance(message, Message) else len(message)  # type: ignore[arg-type]
 
 
-_BLOBS: Final = "comity.v1.BlobService"
-_WITHOUT_DEADLINE: Final = ("/grpc.health.", "/grpc.reflection.")
-"""Services of gRPC itself, by the prefix of their methods."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", limits.MESSAGE),
     ("grpc.max_send_message_length", limits.MESSAGE),
@@ -263,46 +247,6 @@ _OPTIONS: Final = (
     ("grpc.server_handshake_timeout_ms", int(limits.HANDSHAKE * 1000)),
     ("grpc.max_connection_idle_ms", int(limits.IDLE_CONNECTION * 1000)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The services of a port; None is answered with UNIMPLEMENTED."""
-
-    node: NodeReads | None = None
-    logs: LogReads | None = None
-    artifacts: ArtifactReads | None = None
-    blobs: BlobReads | None = None
-    publishing: PublishService | None = None
-    operating: OperateService | None = None
-    governance: CharterReads | None = None
-    offers: OfferService | None = None
-    importing: ImportService | None = None
-    news: NewsReads | None = None
-    audits: AuditReads | None = None
-    loading: BundleLoads | None = None
-    pinning: PinOrders | None = None
-
-
-class RefusedServices(grpc.GenericRpcHandler):
-    """Answers every call of the named services with an error: of services that another process of the node has.
-
-    Args:
-        names: full names of services.
-        refusal: makes the error.
-    """
-
-    def __init__(self, names: frozenset[str], refusal: Callable[[], ComityError]) -> None:
-        self._names = names
-        self._refusal = refusal
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        service = handler_call_details.method.strip("/").partition("/")[0]
-        return grpc.stream_stream_rpc_method_handler(self._refuse) if service in self._names else None
-
-    async def _refuse(self, requests: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        raise self._refusal()
-        yield b""
 
 
 def make_server(
@@ -331,41 +275,5 @@ def make_server(
         ("grpc.so_reuseport", int(shared_port)),
     )
     server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted),), options=options)
-    if services.node:
-        add_NodeServiceServicer_to_server(NodeServicer(services.node), server)
-    if services.logs:
-        add_LogServiceServicer_to_server(LogServicer(services.logs), server)
-    if services.news:
-        add_NewsServiceServicer_to_server(NewsServicer(services.news), server)
-    if services.artifacts:
-        add_ArtifactServiceServicer_to_server(ArtifactServicer(services.artifacts), server)
-    if services.blobs:
-        _add_blobs(BlobServicer(services.blobs), server)
-    if services.publishing:
-        add_PublishServiceServicer_to_server(PublishServicer(services.publishing), server)
-    if services.operating:
-        add_OperatorServiceServicer_to_server(OperatorServicer(services.operating), server)
-    if services.governance:
-        add_CharterServiceServicer_to_server(CharterServicer(services.governance), server)
-    if services.offers:
-        add_OfferServiceServicer_to_server(OfferServicer(services.offers), server)
-    if services.audits:
-        add_AuditServiceServicer_to_server(AuditServicer(services.audits), server)
-    if services.pinning:
-        add_PinServiceServicer_to_server(PinServicer(services.pinning), server)
-    if services.loading:
-        add_BundleServiceServicer_to_server(BundleServicer(services.loading), server)
-    if services.importing:
-        add_UpstreamServiceServicer_to_server(UpstreamServicer(services.importing), server)
+    register(services, server)
     return server
-
-
-def _add_blobs(blobs: BlobServicer, server: grpc.aio.Server) -> None:
-    """Register BlobService with Read as raw bytes, which generated code cannot do. If a call has two handlers, grpcio
-    1.80 and older use the first generic one, newer versions the last registered one."""
-    read: grpc.RpcMethodHandler[blob_pb2.ReadRequest, Any] = grpc.unary_stream_rpc_method_handler(
-        blobs.Read, request_deserializer=blob_pb2.ReadRequest.FromString
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_BLOBS, {"Read": read}),))
-    add_BlobServiceServicer_to_server(blobs, server)
-    server.add_registered_method_handlers(_BLOBS, {"Read": read})

@@ -152,19 +152,22 @@ class Throttle:
         self._awaited: FairShares[AdmittedCall] = FairShares(AWAITED_REQUESTS, clock)
 
     @contextmanager
-    def call(self, caller: str, block: str = "", end: Callable[[], None] | None = None) -> Iterator[AdmittedCall]:
+    def call(
+        self, caller: str, block: str = "", end: Callable[[], None] | None = None, cost: int = 1
+    ) -> Iterator[AdmittedCall]:
         """A context manager for one call. Raises Refused (RATE, TOO-MANY-CALLS).
 
         Args:
             block: the address block, or another group that shares an allowance; by default the caller itself.
             end: ends this call early, when another call gets its slot.
+            cost: the calls that it counts as in the rate. The last call of an allowance may cost more than is left.
         """
         block = block or caller
         accounts = self._charged(caller, block)
         running = AdmittedCall(block, end)
         self._acquire_slot(running, accounts[0])
         for account in accounts:
-            account.calls -= 1
+            account.calls -= cost
             account.running += 1
         try:
             yield running

@@ -13,7 +13,6 @@ from comity.trust.errors import Malformed
 from comity.v1 import upstream_pb2
 from comity.v1.upstream_pb2_grpc import UpstreamServiceServicer, UpstreamServiceStub
 from comity.wire import limits
-from comity.wire.access import require_operator
 from comity.wire.calls import ServiceCalls
 from comity.wire.errors import clean
 from comity.wire.messages import Context, read_data, read_integer, read_line, read_many, read_origin, read_text
@@ -206,7 +205,6 @@ class UpstreamServicer(UpstreamServiceServicer):
     async def ImportRepository(
         self, request: upstream_pb2.ImportRepositoryRequest, context: Context
     ) -> AsyncIterator[upstream_pb2.ImportRepositoryResponse]:
-        require_operator()
         async with aclosing(self._importing.run(decode_order(request))) as events:
             async for event in events:
                 yield encode_event(event)
@@ -214,6 +212,5 @@ class UpstreamServicer(UpstreamServiceServicer):
     async def CheckUpstream(
         self, request: upstream_pb2.CheckUpstreamRequest, context: Context
     ) -> upstream_pb2.CheckUpstreamResponse:
-        require_operator()
         name, token = read_text(request.name, "name", limits.NAME), read_text(request.token, "token", limits.TOKEN)
         return encode_check(await self._importing.check(name, token))

@@ -25,7 +25,7 @@ from comity.ledger.records import NewestHead
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound, Refused
+from comity.trust.errors import NotFound
 from comity.trust.tlog.note import NoteSignature
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
@@ -122,13 +122,6 @@ class NewsFeed:
     async def read(self, position: bytes, heartbeat: float, own_keys: Sequence[bytes]) -> AsyncGenerator[News, None]:
         """Implements `NewsReads`: pages of changes, and a page without changes after `heartbeat` seconds."""
         caller = CALLER.get(Caller("elsewhere"))
-        if caller.certificate is None:
-            raise Refused(
-                "only nodes can follow the news of this node",
-                why="the caller has shown no certificate",
-                hint="ask for one page at a time, with GetNews",
-                code="NEWS-PEERS-ONLY",
-            )
         await self._ready.wait()
         with self._opened(caller.name) as ended:
             while not ended.is_set():
