@@ -7,13 +7,23 @@ with hedging, so that a slow node does not delay the others. Also here: the clai
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from comity.trust.charter.document import Member
@@ -26,6 +36,7 @@ from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
+from comity.wire.asking import AnswerTimes, everyone, outcomes
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
 
@@ -37,8 +48,6 @@ ANSWER_TIMEOUT: Final = 15.0
 """Seconds that a node may take to answer while no other node has answered."""
 GRACE_PERIOD: Final = 2.0
 """Seconds that other nodes have after the first good answer."""
-HEDGE_DELAY: Final = 1.0
-"""Seconds after which the next node is asked too, when any node can give the answer."""
 FRONT_END: Final = "FRONT-END"
 """The code with which a front end leaves a question to its node's writer."""
 NO_PIN: Final = "comity trust pin FILE"
@@ -160,7 +169,7 @@ class Session:
         self._on_fault = on_fault
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
-        self._slow: set[RemoteNode] = set()
+        self._times = AnswerTimes[RemoteNode](time.monotonic)
 
     def records(self) -> tuple[Entry, ...]:
         """Return the entries of the proven node records."""
@@ -251,31 +260,14 @@ class Session:
         Returns when all have answered, `GRACE_PERIOD` seconds after the first good answer, or after `ANSWER_TIMEOUT`
         seconds. Nodes that were too slow before are called again, but not waited for after the others have answered.
         """
-        clock = asyncio.get_running_loop().time
-        found: dict[RemoteNode, T] = {}
-        failed: dict[RemoteNode, ComityError] = {}
-        async with self._asking(question) as tasks:
-            waiting, ends = set(tasks), clock() + ANSWER_TIMEOUT
-            while waiting and not (found and all(tasks[task] in self._slow for task in waiting)):
-                done, waiting = await asyncio.wait(waiting, timeout=ends - clock(), return_when=asyncio.FIRST_COMPLETED)
-                if not done:
-                    break
-                for task in done:
-                    node, outcome = tasks[task], task.result()
-                    self._slow.discard(node)
-                    if isinstance(outcome, ComityError):
-                        failed[node] = outcome
-                    else:
-                        found[node] = outcome
-                        ends = min(ends, clock() + GRACE_PERIOD)
-            for task in waiting:
-                failed[tasks[task]] = Unavailable("no answer in time", why="other nodes answered earlier", code="SLOW")
-                self._slow.add(tasks[task])
-        return Answers(found, failed)
+        asked = await everyone(
+            self._times, self.nodes, self._asked(question), seconds=ANSWER_TIMEOUT, grace=GRACE_PERIOD
+        )
+        return Answers(asked.found, asked.failed)
 
     async def answers(self, question: Question[T], *, first: Collection[RemoteNode] = ()) -> AsyncGenerator[T, None]:
-        """Yield good answers. The next node is called when those before it failed, did not satisfy the caller, or took
-        `HEDGE_DELAY` seconds. The caller closes the generator when it has enough.
+        """Yield good answers. The next node is called when those before it failed, did not satisfy the caller, or take
+        longer than they usually need. The caller closes the generator when it has enough.
 
         Args:
             first: nodes that are called before others that are as fast.
@@ -296,39 +288,21 @@ class Session:
         none_found: Answers[T] = Answers({}, failed)
         raise none_found.failure(what)
 
-    async def _outcomes(
+    def _outcomes(
         self, question: Question[T], first: Collection[RemoteNode] = ()
     ) -> AsyncGenerator[tuple[RemoteNode, T | ComityError], None]:
-        unasked = sorted(self.nodes, key=lambda node: (node in self._slow, node not in first))
-        tasks: dict[asyncio.Task[T | ComityError], RemoteNode] = {}
-        try:
-            while unasked or tasks:
-                if unasked:
-                    node = unasked.pop(0)
-                    tasks[asyncio.create_task(self._outcome(node, question))] = node
-                patience = HEDGE_DELAY if unasked else None
-                done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield tasks.pop(task), task.result()
-        finally:
-            await _cancel(tasks)
+        nodes = sorted(self.nodes, key=lambda node: (self._times.is_late(node), node not in first))
+        return outcomes(self._times, nodes, self._asked(question), places=1)
 
-    @asynccontextmanager
-    async def _asking(self, question: Question[T]) -> AsyncIterator[dict[asyncio.Task[T | ComityError], RemoteNode]]:
-        """Run one task per node; unfinished tasks are cancelled and awaited at the end of the block."""
-        tasks = {asyncio.create_task(self._outcome(node, question)): node for node in self.nodes}
-        try:
-            yield tasks
-        finally:
-            await _cancel(tasks)
-
-    async def _outcome(self, node: RemoteNode, question: Question[T]) -> T | ComityError:
-        try:
-            return await node.ask(question)
-        except ComityError as error:
-            if isinstance(error, Malformed | Untrusted):
+    def _asked(self, question: Question[T]) -> Callable[[RemoteNode], Coroutine[Any, Any, T]]:
+        async def ask(node: RemoteNode) -> T:
+            try:
+                return await node.ask(question)
+            except (Malformed, Untrusted) as error:
                 self._on_fault(node, error)
-            return error
+                raise
+
+        return ask
 
 
 @asynccontextmanager
@@ -348,13 +322,6 @@ async def open_session(
     finally:
         for node in session.nodes:
             await node.close()
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
-    under_way = tuple(tasks)
-    for task in under_way:
-        task.cancel()
-    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def _nodes(federation: Federation) -> list[RemoteNode]:

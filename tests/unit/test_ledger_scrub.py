@@ -5,18 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.stored_lines import pack_line
+from comity.node.members import PeerKey
 from comity.node.metrics import Metrics
-from comity.node.replication.link import CopySource
+from comity.node.replication.link import CopySource, PeerState
+from comity.node.replication.questions import PeerQuestions
 from comity.node.scrub import PASS_SECONDS, LedgerScrub
 from comity.node.settings import Storage
 from comity.node.threads import AsyncLedger
+from comity.trust.encoding import sha256
 from support.logs import LogKeys, statement_lines
 
 FAR = LogKeys.generate("far.example/log")
@@ -24,6 +27,9 @@ LINES = statement_lines(0, 300)
 STORED = pack_line(LINES[7])
 """An entry as it is in the file."""
 WHOLE_PASS = 1 << 40
+
+
+PEER = PeerKey(sha256(b"member"), "a.example/log")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,11 @@ class PeerWithLines:
     lines: Sequence[bytes]
     name: str = "a peer"
     asked: int = 0
+    address: str = "a.example:1"
+    state: PeerState = field(default_factory=lambda: PeerState(reachable=True))
+    peer_key: PeerKey = PEER
+
+    __hash__ = object.__hash__
 
     @property
     def client(self) -> PeerWithLines:
@@ -60,7 +71,9 @@ class Scrubbed:
         settings = Storage(blobs=self.folder / "blobs", ledger=self.folder / DATABASE_FILE)
         sources = cast(list[CopySource], list(peers) if among is None else among)
         self.metrics = Metrics()
-        return LedgerScrub(settings, AsyncLedger(self.ledger), lambda: self.now, self.metrics, lambda: sources)
+        return LedgerScrub(
+            settings, AsyncLedger(self.ledger), lambda: self.now, self.metrics, PeerQuestions(lambda: sources)
+        )
 
     def damage(self) -> float | None:
         return self.metrics.registry.get_sample_value("comity_ledger_damage")

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.node.replication.mirror import MAX_REMEMBERED, TAKEOVER_TURNS, TURN_SECONDS, LogMirror, LogTurns
+from comity.node.replication.mirror import (
+    MAX_REMEMBERED,
+    STALL_SECONDS,
+    TAKEOVER_TURNS,
+    TURN_SECONDS,
+    LogMirror,
+    LogTurns,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 
@@ -46,7 +53,7 @@ def test_a_slow_member_gives_way_to_an_untried_one_and_then_to_a_faster_one() ->
     slow = turns.begin(LOG, A, 0)
     assert slow is not None
     slow.end = lambda: told.append("ended")
-    slow.received = 1_000
+    slow.received = 1_000_000
     assert not ended(turns, B, TURN_SECONDS - 1)
     assert ended(turns, B, TURN_SECONDS) and told == ["ended"]
     turns.finish(slow, TURN_SECONDS)
@@ -55,7 +62,7 @@ def test_a_slow_member_gives_way_to_an_untried_one_and_then_to_a_faster_one() ->
     )
     quick = turns.begin(LOG, B, TURN_SECONDS + 1)
     assert quick is not None
-    quick.received = 1_000_000
+    quick.received = 100_000_000
     turns.step_stored(quick)
     assert not ended(turns, A, TURN_SECONDS + 61), "known to be slower"
     turns.finish(quick, TURN_SECONDS + 61)
@@ -86,7 +93,23 @@ def test_a_slow_but_honest_member_gets_longer_turns_until_a_step_is_kept() -> No
         lengths.append(now - begun)
         turns.finish(turn, now)
         now += 1
-    assert lengths == [TURN_SECONDS, TAKEOVER_TURNS * 2 * TURN_SECONDS, TAKEOVER_TURNS * 4 * TURN_SECONDS]
+    assert lengths[0] == STALL_SECONDS
+    assert lengths[1] > TAKEOVER_TURNS * 2 * lengths[0] and lengths[2] > 2 * lengths[1]
+
+
+@pytest.mark.parametrize("bytes_a_second", [0, 1, 1_000])
+def test_a_member_that_stalls_gives_way_to_another_within_seconds(bytes_a_second: int) -> None:
+    """In an earlier version it kept the log for 20 s, and then for 40."""
+    turns = LogTurns(5)
+    good = turns.begin(LOG, B, 0)
+    assert good is not None
+    good.add(1_000_000)
+    turns.finish(good, 1)
+    stalled = turns.begin(LOG, A, 10)
+    assert stalled is not None
+    stalled.add(int(bytes_a_second * STALL_SECONDS))
+    assert not ended(turns, B, 10 + STALL_SECONDS - 0.1)
+    assert ended(turns, B, 10 + STALL_SECONDS)
 
 
 def test_the_state_about_members_and_logs_is_bounded() -> None:

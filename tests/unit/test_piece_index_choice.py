@@ -11,15 +11,28 @@ from typing import Any, cast
 import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
+from comity.node.members import PeerKey
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.files import FileFetcher
-from comity.node.replication.link import CopySource
+from comity.node.replication.link import PeerState
+from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want
-from comity.trust.artifact import FIXED_LAYOUT, MAX_PIECES, RECORD_BYTES, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    MAX_PIECES,
+    PIECE_SIZE,
+    RECORD_BYTES,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    records_root,
+)
 from comity.trust.encoding import Digest, canonical, sha256
-from comity.trust.errors import NotFound, OutOfSpace, Unavailable
+from comity.trust.errors import NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject
 from comity.wire import limits
 
@@ -129,6 +142,31 @@ async def test_a_failure_that_is_not_about_the_index_tries_no_other_index(scene:
     assert scene.claimed == []
 
 
+class AnyPeer:
+    """A peer with this client."""
+
+    address = "a.example:1"
+    peer_key = PeerKey(sha256(b"member"), "a.example/log")
+    state = PeerState(reachable=True)
+
+    def __init__(self, client: object) -> None:
+        self.client = client
+
+
+async def test_the_record_of_a_file_of_one_piece_is_derived(scene: Scene) -> None:
+    """A peer that delayed each answer about small files delayed every copy."""
+    fetcher = FileFetcher(cast(Any, AsyncLedger(scene.ledger)), scene.store, Pools(), *cast(Any, (None,) * 4))
+    want, record = Want(sha256(DATA), len(DATA), "w.bin"), PieceRecord(len(DATA), bytes.fromhex(sha256(DATA)))
+    layout = PieceLayout(FIXED_LAYOUT, 1, records_root([record]))
+    assert await fetcher._records(want, layout, []) == [record]
+    for false in (PieceLayout(FIXED_LAYOUT, 1, sha256(b"root")), PieceLayout(FIXED_LAYOUT, 0, sha256(b""))):
+        with pytest.raises(Untrusted):
+            await fetcher._records(want, false, [])
+    large = Want(sha256(DATA), PIECE_SIZE + 1, "w.bin")
+    with pytest.raises(Untrusted):
+        await fetcher._records(large, layout, [])
+
+
 async def test_no_more_records_are_read_than_the_index_names(scene: Scene) -> None:
     """A node that claims to have every file could otherwise answer with 64 MiB for each file that is copied."""
     asked = list[int]()
@@ -138,8 +176,8 @@ async def test_no_more_records_are_read_than_the_index_names(scene: Scene) -> No
         raise NotFound("no piece records here", code="NO-RECORDS")
 
     ledger: Any = AsyncLedger(scene.ledger)
-    fetcher = FileFetcher(ledger, scene.store, Pools(), *cast(Any, (None, None, list, None)))
-    holder = cast(CopySource, SimpleNamespace(client=SimpleNamespace(records=records)))
+    holder: Any = AnyPeer(SimpleNamespace(records=records))
+    fetcher = FileFetcher(ledger, scene.store, Pools(), *cast(Any, (None, None, PeerQuestions(lambda: [holder]), None)))
     for count in (3, MAX_PIECES):
         with pytest.raises(NotFound):
             layout = PieceLayout(FIXED_LAYOUT, count, sha256(b"root"))

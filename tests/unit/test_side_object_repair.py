@@ -15,7 +15,7 @@ from comity.node.replication.side_objects import SideObjectRepair
 from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
-from comity.trust.errors import NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.statement import SideObject
 from support.logs import LogKeys, statement_lines
 
@@ -32,16 +32,16 @@ class Bench:
         self.looked_at: list[tuple[int, int]] = []
         self.asked: list[SideObject] = []
         monkeypatch.setattr(repair_module, "_named", self._named)
-        self.repair = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.require_objects)
+        self.repair = SideObjectRepair(AsyncLedger(self.ledger), self.store, Pools(), 1.0, self.fetch_objects)
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
 
     def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
         self.looked_at.append((start, end))
         return [SideObject.of(BODY)] if start == 0 else []
 
-    async def require_objects(self, items: Sequence[SideObject]) -> None:
+    async def fetch_objects(self, items: Sequence[SideObject]) -> dict[SideObject, ComityError]:
         self.asked += items
-        raise NotFound("nobody has it")
+        return dict.fromkeys(items, NotFound("nobody has it"))
 
     async def turn(self, *, recheck: bool = False) -> None:
         await self.repair.begin(cast(Supervisor, self.loops), recheck=recheck)

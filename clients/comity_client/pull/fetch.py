@@ -38,6 +38,7 @@ from comity.trust.artifact import (
     chained_records,
     check_chained,
     check_records,
+    derived_records,
     encode_records,
 )
 from comity.trust.claims import ParsedClaims
@@ -131,11 +132,8 @@ class Layouts:
         return self._parsed[digest]
 
     async def _records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
-        if layout.count == 1 and entry.size:  # its only piece is the file, whose hash the manifest gives
-            only = PieceRecord(entry.size, bytes.fromhex(entry.sha256))
-            return check_records(only.encode(), size=entry.size, expected=layout)
-        if layout.count == 0:
-            return check_records(b"", size=entry.size, expected=layout)
+        if (derived := derived_records(entry.size, entry.sha256, layout)) is not None:
+            return derived
         refusal: ComityError | None = None
         asked = self._session.answers(lambda node: node.records(entry.sha256, layout.layout), first=self._holders)
         async with aclosing(asked) as offers:

@@ -278,7 +278,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
-    ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.reachable_sources)
+    ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.questions)
     listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,

@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.page_sums import PAGES_READ, damaged_pages
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource, fetch_entries
+from comity.node.replication.questions import PeerQuestions
 from comity.node.settings import Storage, within_hours
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -251,7 +253,7 @@ class LedgerScrub:
     """The passes over one ledger. Not thread-safe: call from the event loop.
 
     Args:
-        sources: from where damaged entries are fetched.
+        peers: from where damaged entries are fetched.
     """
 
     def __init__(
@@ -260,14 +262,14 @@ class LedgerScrub:
         ledger: AsyncLedger,
         clock: Clock,
         metrics: Metrics,
-        sources: Callable[[], Sequence[CopySource]],
+        peers: PeerQuestions,
     ) -> None:
         self._rate = settings.scrub_bytes_per_second
         self._hours = settings.scrub_hours
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
-        self._sources = sources
+        self._peers = peers
         self._started = clock()
         self._begun: float | None = None
         self._over = True
@@ -363,7 +365,7 @@ class LedgerScrub:
         """Try some parts again: a peer may answer now that did not before. When all are repaired, a pass begins that
         looks at the pages once more."""
         waiting = [(parts, number) for parts in self._parts.values() for number in parts]
-        if not waiting or not self._sources() or self._within(REPAIR_SECONDS, self._tried_at):
+        if not waiting or not self._peers.reachable or self._within(REPAIR_SECONDS, self._tried_at):
             return
         self._tried_at = self._clock()
         for parts, number in waiting[:REPAIRS_AT_A_TIME]:
@@ -377,14 +379,16 @@ class LedgerScrub:
         lines = await self._ledger.run(self._ledger.tables.repair.readable, part)
         if lines and await self._mended(part, lines, "this ledger"):
             return True
-        for source in self._sources():
-            try:
-                lines = await _entries(source, part)
-            except (ComityError, TimeoutError) as error:
-                _log.warning("damaged entries not received", origin=part.origin, peer=source.name, why=str(error))
-                continue
-            if await self._mended(part, lines, source.name):
-                return True
+
+        async def entries(source: CopySource) -> list[bytes]:
+            return await _entries(source, part)
+
+        async with aclosing(self._peers.answers(entries, self._peers.reachable)) as answers:
+            async for source, answer in answers:
+                if isinstance(answer, ComityError):
+                    _log.warning("damaged entries not received", origin=part.origin, peer=source.name, why=str(answer))
+                elif await self._mended(part, answer, source.name):
+                    return True
         return False
 
     async def _mended(self, part: DamagedPart, lines: Sequence[bytes], source: str) -> bool:

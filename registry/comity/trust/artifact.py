@@ -281,6 +281,15 @@ def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[Piec
     return records
 
 
+def derived_records(size: int, digest: Digest, layout: PieceLayout) -> list[PieceRecord] | None:
+    """The records of a file of at most one piece: the piece is the file, whose SHA-256 is known. None if it has more.
+    Raises Malformed/Untrusted (PIECE-RECORDS) if `layout` is not that of such a file."""
+    if layout.count > 1:
+        return None
+    only = [PieceRecord(size, bytes.fromhex(digest))] if 0 < size <= PIECE_SIZE else []
+    return check_records(encode_records(only), size=size, expected=layout)
+
+
 @dataclass(frozen=True, slots=True)
 class PieceIndex:
     """Path and layout of each file of one manifest, in manifest order."""

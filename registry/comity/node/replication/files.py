@@ -12,7 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -24,17 +24,26 @@ from comity.content.durable import disk_errors
 from comity.node.metrics import Metrics
 from comity.node.replication.copy_limits import PACED_LIMITS, Pace, PacedSource
 from comity.node.replication.link import CopySource
-from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
+from comity.node.replication.questions import PeerQuestions
+from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects, next_batch
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
-from comity.transfer.range_source import RangeSource, sources_with_blob
+from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
 from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
-from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceLayout, PieceRecord, check_records, encode_records
+from comity.trust.artifact import (
+    PIECE_SIZE,
+    RECORD_BYTES,
+    PieceLayout,
+    PieceRecord,
+    check_records,
+    derived_records,
+    encode_records,
+)
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.statement import SideObject
 from comity.wire.limits import RECORDS, STAT_DIGESTS
 
@@ -263,7 +272,8 @@ _log: Final = structlog.get_logger("comity.node.artifacts")
 class _SourceSet:
     """Shared by the files of one artifact: the health of each source, and the HTTPS sources of the peers."""
 
-    def __init__(self, pace: Pace | None) -> None:
+    def __init__(self, peers: PeerQuestions, pace: Pace | None) -> None:
+        self._peers = peers
         self._pace = pace
         self.health: dict[SourceKey, SourceHealth] = {}
         self.names: dict[SourceKey, str] = {}
@@ -274,12 +284,22 @@ class _SourceSet:
         for link in holders:
             if link.key not in self._over_https and (over_https := link.over_https()) is not None:
                 self._over_https[link.key] = over_https
-        known = [self._over_https[link.key] for link in holders if link.key in self._over_https]
-        https_sources = await sources_with_blob(known, want.digest, want.size)
-        sources: list[BlobSource] = [*holders, *https_sources]
+        sources: list[BlobSource] = [*holders, *await self._found_over_https(holders, want)]
         self.names |= {source.key: source.name for source in sources}
         pace = self._pace
         return sources if pace is None else [PacedSource(source, pace) for source in sources]
+
+    async def _found_over_https(self, holders: Sequence[CopySource], want: Want) -> list[RangeSource]:
+        """The HTTPS sources of the holders that give a location of the blob without delay; none for a small blob."""
+        if want.size < MIN_RANGE_SIZE:
+            return []
+
+        async def find(holder: CopySource) -> bool:
+            return await self._over_https[holder.key].find(want.digest)
+
+        asked = [holder for holder in holders if holder.key in self._over_https]
+        answers = await self._peers.everyone(find, LOCATE_TIMEOUT, among=asked, enough=lambda found: True)
+        return [self._over_https[holder.key] for holder in holders if answers.found.get(holder)]
 
     def close(self) -> None:
         for source in self._over_https.values():
@@ -288,9 +308,6 @@ class _SourceSet:
 
 class FileFetcher:
     """Fetches files into the store. Several calls may run at once.
-
-    Args:
-        links: returns the current peers, and bundles that are being loaded.
 
     Attributes:
         downloads: the current downloads.
@@ -303,7 +320,7 @@ class FileFetcher:
         pools: Pools,
         metrics: Metrics,
         uploads: Uploads,
-        links: Callable[[], Iterable[CopySource]],
+        peers: PeerQuestions,
         side_objects: SideObjectFetcher,
     ) -> None:
         self._ledger = ledger
@@ -312,7 +329,7 @@ class FileFetcher:
         self._metrics = metrics
         self._uploads = uploads
         self._side_objects = side_objects
-        self._links = links
+        self._peers = peers
         self.downloads = FileDownloads()
 
     async def fetch(
@@ -337,7 +354,7 @@ class FileFetcher:
             return
         holders = await self._holders([want.digest for want, _ in files], answer)
         limits = limits if pace is None else PACED_LIMITS
-        with closing(_SourceSet(pace)) as source_set:
+        with closing(_SourceSet(self._peers, pace)) as source_set:
             for want, layout in files:
                 async with self._lock(want.digest):
                     with self.downloads.running((want.digest, layout)) as download:
@@ -348,27 +365,34 @@ class FileFetcher:
                             self._record_transfer(want, fetched, name, source_set.names)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
-        """Fetch missing side objects, each from any peer. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
-        for item in await self._pools.files(missing_side_objects, self._store, objects):
-            await self._require_object(item)
+        """Fetch missing side objects, each from any peer. Raises what a peer failed with, or NotFound (NO-HOLDER)."""
+        for failure in (await self.fetch_objects(objects)).values():
+            raise failure
 
-    async def _require_object(self, item: SideObject) -> None:
-        why = f"no reachable peer has {short(item.digest)}"
-        failure: Exception = NotFound("side object not found", why=why, code="NO-HOLDER")
-        for link in sorted(self._links(), key=lambda link: not link.state.reachable):
-            try:
-                await self._side_objects.fetch_all(link.client, (item,), link.peer_key)
-                return
-            except (ComityError, TimeoutError) as error:
-                failure = error
-        raise failure
+    async def fetch_objects(self, objects: Sequence[SideObject]) -> dict[SideObject, ComityError]:
+        """Fetch missing side objects, each from any peer, many with one call. Returns those that are still missing,
+        each with the reason. Raises OutOfSpace."""
+
+        async def fetch(source: CopySource, batch: Sequence[SideObject]) -> Collection[SideObject]:
+            return await self._side_objects.fetch_some(source.client, batch, source.peer_key)
+
+        missing = await self._pools.files(missing_side_objects, self._store, objects)
+        return await self._peers.share(missing, next_batch, fetch) if missing else {}
 
     async def require_records(self, want: Want, layout: PieceLayout) -> None:
         """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
         blob."""
-        if await self._known(want, layout) is None:
-            await self._pools.whole_files(self._uploads.records, want, layout.layout)
-            await self._known(want, layout)  # compares the root
+        if await self._known(want, layout) is not None:
+            return
+        if (derived := derived_records(want.size, want.digest, layout)) is not None:
+            await self._store_records(want, layout, derived)
+            return
+        await self._pools.whole_files(self._uploads.records, want, layout.layout)
+        await self._known(want, layout)  # compares the root
+
+    async def _store_records(self, want: Want, layout: PieceLayout, records: Sequence[PieceRecord]) -> None:
+        store = self._ledger.tables.pieces.store_records
+        await self._ledger.run(store, want.digest, want.size, layout.layout, encode_records(records))
 
     async def _fetch(
         self,
@@ -398,8 +422,7 @@ class FileFetcher:
             past_cache=lambda: want.size > PIECE_SIZE and not download.readers,  # a reader waits for the next pieces
         )
         # Records first: after a crash in between there may be records without a blob, never a blob without records.
-        remember = self._ledger.tables.pieces.store_records
-        await self._ledger.run(remember, want.digest, want.size, layout.layout, encode_records(records))
+        await self._store_records(want, layout, records)
         if fetched.states:
             await self._ledger.run(self._uploads.remember_states, want.digest, want.size, fetched.states)
         await self._pools.files(self._store.admit, partial, want.digest, want.size)
@@ -426,43 +449,40 @@ class FileFetcher:
         )
 
     async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[CopySource]]:
-        """The peers that have each blob. All are asked at once; a peer that does not answer is left out."""
-        links = [link for link in self._links() if link.address]
-        answers = await asyncio.gather(*(self._present_at(link, digests, answer) for link in links))
-        return {
-            digest: [link for link, present in zip(links, answers, strict=True) if digest in present]
-            for digest in digests
-        }
+        """The peers that have each blob, of those that answer within `answer` seconds. One that takes longer than usual
+        is waited for only while a blob has no other holder."""
+        holders: dict[Digest, list[CopySource]] = {digest: [] for digest in digests}
+        for start in range(0, len(digests), STAT_DIGESTS):
+            asked = digests[start : start + STAT_DIGESTS]
 
-    async def _present_at(self, link: CopySource, digests: Sequence[Digest], answer: float) -> set[Digest]:
-        present: set[Digest] = set()
-        try:
-            async with asyncio.timeout(answer):
-                for start in range(0, len(digests), STAT_DIGESTS):
-                    stats = await link.client.stat(digests[start : start + STAT_DIGESTS])
-                    present.update(stat.digest for stat in stats if stat.have)
-        except (ComityError, TimeoutError) as error:
-            _log.info("peer did not answer", peer=link.name, why=str(error) or f"timed out after {answer:g} s")
-        return present
+            async def present(source: CopySource, asked: Sequence[Digest] = asked) -> frozenset[Digest]:
+                return frozenset(stat.digest for stat in await source.client.stat(asked) if stat.have)
+
+            def all_held(found: Mapping[CopySource, frozenset[Digest]], asked: Sequence[Digest] = asked) -> bool:
+                return frozenset(asked) <= frozenset().union(*found.values())
+
+            answers = await self._peers.everyone(present, answer, enough=all_held)
+            for source, have in answers.found.items():
+                for digest in have:
+                    holders[digest].append(source)
+            for source, error in answers.failed.items():
+                _log.info("peer did not answer", peer=source.name, why=str(error))
+        return holders
 
     async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[CopySource]) -> list[PieceRecord]:
-        """The records that the piece index names: stored ones, or from the first peer that has them."""
-        known = await self._known(want, layout)
+        """The records that the piece index names: derived or stored ones, or from the first holder that has them."""
+        known = derived_records(want.size, want.digest, layout) or await self._known(want, layout)
         if known is not None:
             return known
-        failure: ComityError | None = None
         most = min(RECORDS, layout.count * RECORD_BYTES)
-        for link in holders:
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT):
-                    data = await link.client.records(want.digest, layout.layout, most)
-                return check_records(data, size=want.size, expected=layout)
-            except ComityError as error:
-                failure = failure if isinstance(failure, Untrusted) else error
-            except TimeoutError:
-                slow = Unavailable("no piece records yet", why=f"{link.name} timed out", code="SLOW")
-                failure = failure or slow
-        raise failure or NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
+
+        async def ask(source: CopySource) -> list[PieceRecord]:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                data = await source.client.records(want.digest, layout.layout, most)
+            return check_records(data, size=want.size, expected=layout)
+
+        otherwise = NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
+        return await self._peers.first(ask, otherwise, holders)
 
     async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:
         data = await self._ledger.run(self._ledger.tables.pieces.records, want.digest, layout.layout)

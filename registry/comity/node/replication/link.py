@@ -158,9 +158,10 @@ async def fetch_entries(
     *,
     others: MutableSequence[NodeClient] | None = None,
     seconds: float = STEP_DEADLINE,
+    received: Callable[[int], None] = lambda size: None,
 ) -> list[bytes]:
     """The next entries before `end`, at least one, bounded in number, bytes and time. `others` are further connections
-    to the same peer. Raises Untrusted (WITHHELD)."""
+    to the same peer. `received` is told the bytes of each message. Raises Untrusted (WITHHELD)."""
     clock = asyncio.get_running_loop().time
     end, ends, size = min(end, start + MAX_LINES), clock() + seconds, 0
     length = RANGE_LINES if others else MAX_LINES
@@ -170,14 +171,15 @@ async def fetch_entries(
         nonlocal size
         if first > start and (size >= MAX_BYTES or clock() >= ends):
             return
-        received = list[bytes]()
+        got = list[bytes]()
         async with aclosing(used.entries(log, first, min(end, first + length))) as batches:
             async for batch in batches:
-                received.extend(batch.lines)
-                size += sum(map(len, batch.lines))
+                got.extend(batch.lines)
+                size += (arrived := sum(map(len, batch.lines)))
+                received(arrived)
                 if size >= MAX_BYTES or clock() >= ends:
                     break
-        found[first] = received
+        found[first] = got
 
     await share_out(range(start, end, length), client, others if others is not None else [], fetch)
     lines = list[bytes]()

@@ -96,6 +96,9 @@ _log: Final = structlog.get_logger("comity.node")
 
 TURN_SECONDS: Final = 20.0
 """Seconds of a log's first turn."""
+STALL_SECONDS: Final = 3.0
+"""The same while less than `STALL_RATE` bytes a second arrive: what a peer is waited for anywhere (`wire.asking`)."""
+STALL_RATE: Final = 16 * 1024.0
 MAX_TURN_SECONDS: Final = 1_200.0
 TAKEOVER_TURNS: Final = 4
 """Turn lengths after which any member may take over."""
@@ -114,6 +117,9 @@ class LogTurn:
     received: int = 0
     preempted: bool = False
     end: Callable[[], None] = field(default=lambda: None)
+
+    def add(self, size: int) -> None:
+        self.received += size
 
     def rate(self, now: float) -> float:
         return self.received / max(now - self.since, 1e-6)
@@ -135,6 +141,7 @@ class LogTurns:
         and after four lengths for any other member
     (2) a member whose turn was ended pauses for one turn; a member that failed pauses longer each time
     (3) while no step of the log is stored, its turns grow, so that a slow honest peer can finish a step
+    (4) a turn in which little arrives is shorter in the same proportion
 
     Args:
         interval: seconds of the first pause after a failure.
@@ -187,6 +194,8 @@ class LogTurns:
 
     def _should_yield(self, current: LogTurn, known: _LogProgress | None, now: float) -> bool:
         lasted, length = now - current.since, self._length(current.log)
+        if current.rate(now) < STALL_RATE:
+            length *= STALL_SECONDS / TURN_SECONDS
         if lasted < length:
             return False
         untried = known is None or known.rate is None
@@ -378,11 +387,10 @@ class LogMirror:
         start = state.staged
         if start > head.checkpoint.size:  # staged for a larger head, which no peer shows any more
             start = state.size
-        lines = await self._fetch(client, others, head, start, state)
+        lines = await self._fetch(client, others, head, start, state, turn)
         objects = await self._pools.hashing(_named_in, lines)
-        turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, head.checkpoint.size, lines)
-        turn.received += await self._side_objects.fetch_all(client, objects, link.peer_key, others)
+        turn.add(await self._side_objects.fetch_all(client, objects, link.peer_key, others))
         await self._store(client, head, start, lines)
         self._turns.step_stored(turn)
         self._pace.stored(link.peer_key, clock() - began)
@@ -410,14 +418,22 @@ class LogMirror:
         return ShownHead(head.key, note, checkpoint)
 
     async def _fetch(
-        self, client: NodeClient, others: MutableSequence[NodeClient], head: ShownHead, start: int, state: LogState
+        self,
+        client: NodeClient,
+        others: MutableSequence[NodeClient],
+        head: ShownHead,
+        start: int,
+        state: LogState,
+        turn: LogTurn,
     ) -> list[bytes]:
         """The entries of a step, from `start` on; before the first ones it is proven that `head` continues the log."""
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._verify_continuation(client, head, state.size, state.root)  # (3)
             last = min(head.checkpoint.size, start + STEP_LINES)
-            return await fetch_entries(client, head.log, start, last, others=others, seconds=STEP_SECONDS)
+            return await fetch_entries(
+                client, head.log, start, last, others=others, seconds=STEP_SECONDS, received=turn.add
+            )
 
     async def _store(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
         """Make the entries visible if they reach `head`, else stage them."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -28,10 +28,11 @@ from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, Peer
 from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
 from comity.node.replication.cosigner import CheckpointCosigner
-from comity.node.replication.link import PeerLink, StartBarrier
+from comity.node.replication.link import CopySource, PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, OwnLogRecovery, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.questions import PeerQuestions
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest
@@ -42,6 +43,7 @@ from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient
 from comity.wire.limits import ASKED_LOGS
+from comity.wire.news import LogNews
 
 PAGE: Final = 32
 """Records read at a time: verifying each costs several signatures."""
@@ -147,12 +149,19 @@ _log: Final = structlog.get_logger("comity.node")
 
 class MissingCosignatures:
     """Asks peers for cosignatures that their signers have not told this node: a signer may be unreachable from here.
-    Asks one peer at a time, in turn, and less often while it finds nothing."""
+    Asks two peers at a time, in turn, and less often while it finds nothing."""
 
-    def __init__(self, ledger: AsyncLedger, cosigner: CheckpointCosigner, links: Mapping[PeerKey, PeerLink]) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        cosigner: CheckpointCosigner,
+        links: Mapping[PeerKey, PeerLink],
+        questions: PeerQuestions,
+    ) -> None:
         self._ledger = ledger
         self._cosigner = cosigner
         self._links = links
+        self._questions = questions
         self._lacked: Mapping[str, int] = {}
         """Logs that lacked cosignatures at the last step, with the size of their checkpoint."""
         self._turn = 0
@@ -160,7 +169,7 @@ class MissingCosignatures:
         """Steps to skip before the next question, and those that were skipped."""
 
     async def step(self) -> None:
-        """Ask a peer for what has been missing since the last step. Raises the errors of the call."""
+        """Ask two peers for what has been missing since the last step."""
         lacking = await self._ledger.run(self._cosigner.look_around)
         asked = [item for item in lacking if self._lacked.get(item.log) == item.size]
         self._lacked = {item.log: item.size for item in lacking}
@@ -170,7 +179,13 @@ class MissingCosignatures:
             return
         self._turn, self._skipped = self._turn + 1, 0
         first = (self._turn * ASKED_LOGS) % len(asked)
-        told = await able[self._turn % len(able)].client.news.cosignatures((asked[first:] + asked[:first])[:ASKED_LOGS])
+        some = (asked[first:] + asked[:first])[:ASKED_LOGS]
+
+        async def cosignatures(source: CopySource) -> Sequence[LogNews]:
+            return await source.client.news.cosignatures(some)
+
+        answers = await self._questions.two(cosignatures, ANSWER_TIMEOUT, able)
+        told = [item for answer in answers.found.values() for item in answer]
         for item in told:
             if self._lacked.get(item.log) == item.size:
                 await self._cosigner.collect_told(VerifierKey.parse(item.log), item.size, item.cosignatures)
@@ -381,6 +396,7 @@ class Peers:
         recovery: OwnLogRecovery,
         rounds: PeerRounds,
         cosigner: CheckpointCosigner,
+        questions: PeerQuestions,
     ) -> None:
         self._membership = membership
         self._metrics = metrics
@@ -397,7 +413,7 @@ class Peers:
         )
         self._discovery = PeerDiscovery(ledger, membership)
         self.links: dict[PeerKey, PeerLink] = {}
-        self._missing = MissingCosignatures(ledger, cosigner, self.links)
+        self._missing = MissingCosignatures(ledger, cosigner, self.links, questions)
 
     async def begin(self) -> None:
         """Start the loops for every known peer; more start as logs name new nodes."""

@@ -25,6 +25,7 @@ from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.peers import PeerRounds, Peers
+from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
@@ -60,12 +61,14 @@ class ReplicationTasks:
             hint = f"make the peers reachable; if none is left: {mark.reset_command()}"
             _log.warning("this ledger is a copy: the node signs nothing before enough peers answered", hint=hint)
         self._own = membership.seat.log
+        self._bundles: list[CopySource] = []
         self._interval = interval
         self._supervisor = supervisor
         timeout = None if self._is_copy else settings.first_answer_seconds
         quorum = _answer_quorum(membership) if self._is_copy else None
         self.start = StartBarrier((peer.key for peer in membership.peers), timeout, quorum)
         side_objects = SideObjectFetcher(store, pools)
+        self.questions = PeerQuestions(self._copy_sources)
         self.recovery = OwnLogRecovery(
             ledger, self._own, partial(pools.files, mark.write), interval, self.start, side_objects
         )
@@ -112,10 +115,10 @@ class ReplicationTasks:
             self.recovery,
             rounds,
             self.cosigner,
+            self.questions,
         )
-        self._bundles: list[CopySource] = []
-        files = FileFetcher(ledger, store, pools, metrics, uploads, self._copy_sources, side_objects)
-        self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.require_objects)
+        files = FileFetcher(ledger, store, pools, metrics, uploads, self.questions, side_objects)
+        self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.fetch_objects)
         ages = StatementAges(ledger, home.clock)
         self.wanted = WantedArtifacts(settings, store, pools, ages)
         self.pauses = CopyPauses(settings, store, pools, home.clock)
@@ -148,10 +151,6 @@ class ReplicationTasks:
         )
         reserve, withdrawn = home.config.storage.reserve_bytes, self.replicas.has_withdrawn
         self.on_demand = OnDemandFetch(store, pools, self.wanted.may_want, files, withdrawn, reserve_bytes=reserve)
-
-    def reachable_sources(self) -> list[CopySource]:
-        """The peers that answer."""
-        return [link for link in self.peers.links.values() if link.state.reachable]
 
     def _copy_sources(self) -> list[CopySource]:
         """The peers; while a bundle is loaded, the bundle and the peers that answer: nothing waits for the others."""

@@ -9,7 +9,7 @@ ledger while nothing is missing: a restart checks only new entries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import aclosing
 from functools import partial
 from itertools import zip_longest
@@ -46,6 +46,8 @@ TIMEOUT: Final = 30.0
 
 WITHOUT_SECONDS: Final = 600.0
 """Seconds for which a peer of an older version is asked for one object at a time."""
+AT_A_TIME: Final = 2_048
+"""Missing objects that are asked for together."""
 WINDOW: Final = 256
 """Entries checked at a time."""
 MAX_MISSING: Final = 10_000
@@ -57,8 +59,8 @@ SIDE_OBJECTS: Final = "side objects"
 _log: Final = structlog.get_logger("comity.node")
 
 
-RequireObjects = Callable[[Sequence[SideObject]], Awaitable[None]]
-"""Fetches missing side objects. Raises what `FileFetcher.require_objects` raises."""
+FetchObjects = Callable[[Sequence[SideObject]], Awaitable[Mapping[SideObject, ComityError]]]
+"""Fetches missing side objects from any peer. Returns those that are still missing, each with the reason."""
 
 
 class SideObjectFetcher:
@@ -87,16 +89,48 @@ class SideObjectFetcher:
         """
         missing = await self._pools.files(_missing_and_fitting, self._store, list(dict.fromkeys(objects)))
         received = 0
-        if len(missing) > 1 and self._single_until.get(peer, 0.0) <= asyncio.get_running_loop().time():
+        if len(missing) > 1 and not self._knows_single_only(peer):
             received = await self._fetch_small(client, missing, peer, others)
             missing = await self._pools.files(missing_side_objects, self._store, missing)
         for item in missing:
-            async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
-                data = await client.object(item.digest)
-                _check_size(item, len(data))
-                await self._pools.files(self._store.put, item.digest, data)
-                received += item.size
+            await self._fetch_one(client, item, peer)
+            received += item.size
         return received
+
+    async def fetch_some(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> list[SideObject]:
+        """Fetch those of the objects of one `next_batch` that the peer has. Returns these.
+
+        Raises Untrusted if the bytes of an object that is fetched alone do not match, OutOfSpace, TimeoutError, and
+        Unavailable (BUSY) if too many calls wait for this peer's member.
+        """
+        if len(batch) > 1 and not self._knows_single_only(peer):
+            try:
+                return await self._fetch_batch(client, batch, peer)
+            except Unavailable as error:
+                if error.code != "UNIMPLEMENTED":
+                    raise
+                self._take_for_old(peer)
+        found = list[SideObject]()
+        async with asyncio.timeout(_seconds_for(batch)):
+            for item in batch:
+                try:
+                    await self._fetch_one(client, item, peer)
+                    found.append(item)
+                except NotFound:
+                    continue
+        return found
+
+    def _knows_single_only(self, peer: PeerKey) -> bool:
+        return self._single_until.get(peer, 0.0) > asyncio.get_running_loop().time()
+
+    def _take_for_old(self, peer: PeerKey) -> None:
+        self._single_until[peer] = asyncio.get_running_loop().time() + WITHOUT_SECONDS
+
+    async def _fetch_one(self, client: NodeClient, item: SideObject, peer: PeerKey) -> None:
+        async with self._slots.slot(peer.member), asyncio.timeout(_seconds_for([item])):
+            data = await client.object(item.digest)
+            _check_size(item, len(data))
+            await self._pools.files(self._store.put, item.digest, data)
 
     async def _fetch_small(
         self,
@@ -109,27 +143,32 @@ class SideObjectFetcher:
         received = list[int]()
 
         async def fetch_batch(used: NodeClient, batch: Sequence[SideObject]) -> None:
-            received.append(await self._fetch_batch(used, batch, peer))
+            received.extend(item.size for item in await self._fetch_batch(used, batch, peer))
 
         try:
             await share_out(batches_of_small(missing), client, others if others is not None else [], fetch_batch)
         except Unavailable as error:
             if error.code != "UNIMPLEMENTED":
                 raise
-            self._single_until[peer] = asyncio.get_running_loop().time() + WITHOUT_SECONDS
+            self._take_for_old(peer)
         return sum(received)
 
-    async def _fetch_batch(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> int:
+    async def _fetch_batch(self, client: NodeClient, batch: Sequence[SideObject], peer: PeerKey) -> list[SideObject]:
+        """The small objects of a batch that the peer has, without those whose size is not what their statement says: a
+        false statement about one must not lose the others."""
         by_digest = {item.digest: item for item in batch}
-        size = sum(item.size for item in batch)
         found = dict[Digest, bytes]()
-        async with self._batch_slots.slot(peer.member), asyncio.timeout(TIMEOUT + size / limits.SLOWEST):
+        async with self._batch_slots.slot(peer.member), asyncio.timeout(_seconds_for(batch)):
             async with aclosing(client.objects(list(by_digest))) as objects:
                 async for digest, data in objects:
-                    _check_size(by_digest[digest], len(data))
-                    found[digest] = data
+                    if len(data) == by_digest[digest].size:
+                        found[digest] = data
             await self._pools.files(self._store.put_all, found)
-        return sum(map(len, found.values()))
+        return [by_digest[digest] for digest in found]
+
+
+def _seconds_for(batch: Sequence[SideObject]) -> float:
+    return TIMEOUT + sum(item.size for item in batch) / limits.SLOWEST
 
 
 def _check_size(item: SideObject, size: int) -> None:
@@ -154,6 +193,12 @@ def batches_of_small(objects: Iterable[SideObject]) -> Iterator[list[SideObject]
         yield batch
 
 
+def next_batch(objects: Iterable[SideObject]) -> list[SideObject]:
+    """The objects of the next call: as many small ones as one answer can hold; if there is none, a large one."""
+    waiting = list(objects)
+    return next(batches_of_small(waiting), waiting[:1])
+
+
 def missing_side_objects(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
     """The objects that are not stored. Blocking."""
     return [item for item in items if not store.has(item.digest)]
@@ -174,13 +219,13 @@ class SideObjectRepair:
     """Tracks the missing side objects of logged entries. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, interval: float, require_objects: RequireObjects
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, interval: float, fetch_objects: FetchObjects
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
         self._interval = interval
-        self._require_objects = require_objects
+        self._fetch_objects = fetch_objects
         self._checked: dict[str, int] = {}
         self._saved: dict[str, int] = {}
         self._missing: dict[str, dict[SideObject, None]] = {}
@@ -217,22 +262,22 @@ class SideObjectRepair:
             await self._save()
         await self._check()
         failure = ""
-        for items, item in self._in_turn():
-            try:
-                await self._require_objects((item,))
-            except (ComityError, TimeoutError) as error:
-                failure = str(error)
-                continue
-            del items[item]
-            _log.info("side object fetched", object=item.digest, size=item.size)
+        in_turn = self._in_turn()
+        for items in (in_turn[at : at + AT_A_TIME] for at in range(0, len(in_turn), AT_A_TIME)):
+            left = await self._fetch_objects(items)
+            for missing in self._missing.values():
+                for item in missing.keys() & frozenset(items) - left.keys():
+                    del missing[item]
+            _log.info("side objects fetched", count=len(items) - len(left), missing=len(left))
+            failure = next((str(error) for error in left.values()), failure)
         if self.missing:
             raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing", why=failure)
         await self._save()
 
-    def _in_turn(self) -> list[tuple[dict[SideObject, None], SideObject]]:
-        """The missing objects, one of each log in turn, each with those of its log."""
-        columns = ([(items, item) for item in items] for items in self._missing.values())
-        return [each for row in zip_longest(*columns) for each in row if each is not None]
+    def _in_turn(self) -> list[SideObject]:
+        """The missing objects, each once, one of each log in turn."""
+        rows = zip_longest(*self._missing.values())
+        return list(dict.fromkeys(item for row in rows for item in row if item is not None))
 
     async def _save(self) -> None:
         """Save the position up to which nothing is missing."""
