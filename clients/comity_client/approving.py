@@ -37,7 +37,6 @@ from comity_client.evidence.approvals import (
     CarriedApprovals,
     ListedApproval,
     add_to_pack,
-    gather_all_approvals,
     gather_approvals,
     listed_approvals,
     write_approvals,
@@ -258,8 +257,5 @@ async def _approvals_at_nodes(
 ) -> tuple[ListedApproval, ...]:
     """The proven approvals that reachable nodes have: of an artifact, or of all."""
     asked = replace(policy, approvals=rule)
-    if artifact is None:
-        lines = await gather_all_approvals(session, asked)
-    else:
-        lines = await gather_approvals(session, artifact, asked)
+    lines = await gather_approvals(session, asked, artifact)
     return await asyncio.to_thread(listed_approvals, lines, rule, policy)

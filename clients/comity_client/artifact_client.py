@@ -206,7 +206,7 @@ class ArtifactClient(TrustClient):
 
         async def work(session: Session) -> Lineage:
             policy = self._user.policy(session.pins)
-            return await lineage_of_resolution(session, await self._user.resolve(session, str(what), policy), policy)
+            return lineage_of_resolution(await self._user.resolve(session, str(what), policy), policy)
 
         folder = Path(what) if Path(what).is_dir() else None
         found = lineage_of_folder(folder, self.policy()) if folder else self._user.run(work)

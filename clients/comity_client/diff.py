@@ -30,7 +30,7 @@ from comity.trust.policy import Policy
 from comity.trust.statements import Published
 from comity.trust.verify import verify
 from comity_client.events import OnEvent
-from comity_client.evidence.proofs import collect_proofs, fetch_object
+from comity_client.evidence.proofs import collect_objects, collect_proofs, fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
 from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
@@ -107,8 +107,11 @@ async def compared_resolution(
     NotFound, Unavailable."""
     data = await fetch_object(session, resolution.artifact)
     gathered = resolution.gathered
-    collected = await collect_proofs(session, seen_logs, gathered.readings, policy, (), on_event)
-    evidence = Evidence(data, None, gathered.lines, tuple(kept.proof for kept in collected.proofs))
+    claims = resolution.collector.claims(gathered)
+    collected = await collect_proofs(session, seen_logs, claims, (), on_event)
+    objects = await collect_objects(session, claims.documents(), on_event)
+    proofs = tuple(kept.proof for kept in collected.proofs)
+    evidence = Evidence(data, None, gathered.lines, proofs, objects, unread=gathered.bounds)
     publisher = resolution.publication.publisher.id if resolution.publication else None
     verdict = verify(evidence, policy, reader=session.reader, publisher=publisher)
     folder = (await asyncio.to_thread(load)).folder if load else None

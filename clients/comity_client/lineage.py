@@ -21,10 +21,8 @@ from comity.trust.statements import MAX_STEPS, Derived, Extent, Parent
 from comity.trust.verify import counted_publication
 from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
-from comity_client.evidence.related import gather_ancestors, with_ancestor_lines
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
-from comity_client.session import Session
 
 QUANTISED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 
@@ -104,12 +102,9 @@ class Lineage:
     unchecked: tuple[str, ...] = ()
 
 
-async def lineage_of_resolution(session: Session, resolution: Resolution, policy: Policy) -> Lineage:
+def lineage_of_resolution(resolution: Resolution, policy: Policy) -> Lineage:
     """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
-    lines = resolution.gathered.lines
-    more = await gather_ancestors(session, resolution.artifact, resolution.current, lines, policy)
-    readings = session.read_claims(with_ancestor_lines(lines, more), resolution.artifact)
-    return lineage_of_claims(readings, resolution.artifact, resolution.current, policy)
+    return lineage_of_claims(resolution.gathered.readings, resolution.artifact, resolution.current, policy)
 
 
 def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:

@@ -24,7 +24,7 @@ from comity.trust.policy import Policy
 from comity.trust.statement import Author, SideObject
 from comity.trust.statements import Vouched, sign_vouched
 from comity_client.events import OnEvent, Progress, in_thread
-from comity_client.evidence.gather import gather
+from comity_client.evidence.collect import NodeCollector
 from comity_client.evidence.resolve import Resolution
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import LogTargets, PublishReceipt, publish_statement
@@ -79,7 +79,7 @@ async def _subject(
     useless."""
     if isinstance(what, Path) or Path(what).is_dir():
         here = await _hashed(what, workers, targets.on_event)
-        await gather(targets.session, here.artifact, policy)
+        await NodeCollector(targets.session, here.artifact, policy).run()
         return here.artifact, here.title
     resolution = await resolve(what)
     if statement == REHASHED:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
+from comity.trust.collected import best_proofs
 from comity.trust.evidence import EvidenceReader
 from comity.trust.node_records import sign_node_record
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
-from comity_client.evidence.proofs import _best_proofs
 from comity_client.pull.destinations import EvidencePack
 from support.case import case, nodes
 from support.world import Log, node
@@ -32,7 +32,7 @@ def test_a_log_of_the_same_origin_displaces_no_proof_of_another_log(tmp_path: Pa
     other = log.proof(publication.line, (CH, SG, ES, KR))
     claims = read_claims((*GOOD.claims, bound_by.line), GOOD.artifact)
     bound, _, _ = bind_nodes(GOOD.policy.pins, claims.entries, claims.chains)
-    kept = _best_proofs(publication, (real, other), bound, EvidenceReader())
+    kept = best_proofs(publication, (real, other), bound, EvidenceReader())
     assert {each.proof for each in kept} == {real, other}
     EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, tuple(kept)).write(tmp_path)
     assert set(read_pack(tmp_path, EvidenceReader()).proofs) == {real, other}

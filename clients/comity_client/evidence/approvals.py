@@ -7,7 +7,7 @@ that no number of statements of others displaces them. Whatever arrives is prove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,6 @@ from comity.content import durable
 from comity.trust.approvals import (
     APPROVAL_ENDED,
     APPROVED,
-    MAX_CONDITIONS,
     approval_key,
     officer_key,
     parse_approval_ended,
@@ -25,36 +24,25 @@ from comity.trust.approvals import (
 )
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.evidence import PACK, STATEMENTS
 from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.verifier import read_pack
-from comity_client.events import Note, OnEvent
 from comity_client.evidence.gather import lines_by_log, select_lines
-from comity_client.evidence.proofs import fetch_object
 from comity_client.session import Session
 
-MAX_TEXTS: Final = 64
-"""Texts of conditions that are fetched for one artifact."""
 MAX_LINES: Final = 4_096
 """Lines of a file of approvals."""
 _KEYS: Final = ("inception", "rotated", "advisory")
 
 
-async def gather_approvals(session: Session, artifact: Digest, policy: Policy) -> tuple[bytes, ...]:
-    """Return what the officers of the policy signed about the artifact, and the lines about their keys, as far as
-    reachable nodes have them. Nothing is raised if none has any."""
-    subjects = [
-        key for officer in policy.approvals.officers.values() for key in (approval_key(officer, artifact), officer)
-    ]
-    return await _lines_about(session, subjects, policy)
-
-
-async def gather_all_approvals(session: Session, policy: Policy) -> tuple[bytes, ...]:
-    """Return what the officers of the policy signed about any artifact, as far as reachable nodes have it."""
-    subjects = [key for who in policy.approvals.officers.values() for key in (officer_key(who), who)]
+async def gather_approvals(session: Session, policy: Policy, artifact: Digest | None = None) -> tuple[bytes, ...]:
+    """Return what the officers of the policy signed about one artifact or any, and the lines about their keys, as far
+    as reachable nodes have them. Nothing is raised if none has any."""
+    officers = policy.approvals.officers.values()
+    subjects = [key for who in officers for key in (approval_key(who, artifact) if artifact else officer_key(who), who)]
     return await _lines_about(session, subjects, policy)
 
 
@@ -87,20 +75,6 @@ def officer_entries(entries: Iterable[Entry], rule: ApprovalRule) -> list[Entry]
         and entry.statement.by is not None
         and entry.statement.by.id in officers
     ]
-
-
-async def fetch_conditions(
-    session: Session, entries: Iterable[Entry], rule: ApprovalRule, on_event: OnEvent
-) -> Mapping[Digest, bytes]:
-    """Fetch the texts to which the approvals of the officers are bound, if any node has them."""
-    items = dict.fromkeys(item for entry in officer_entries(entries, rule) for item in entry.statement.objects)
-    found: dict[Digest, bytes] = {}
-    for item in [item for item in items if item.size <= MAX_CONDITIONS][:MAX_TEXTS]:
-        try:
-            found[item.digest] = await fetch_object(session, item.digest)
-        except Unavailable as error:
-            on_event(Note(str(error)))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ from comity.wire.limits import STAT_DIGESTS
 from comity_client.copies import LoggedResult, logged_results
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.proofs import fetch_object
-from comity_client.evidence.related import related_lines
 from comity_client.evidence.resolve import Resolution, versions
 from comity_client.session import RemoteNode, Session
 
@@ -114,8 +113,7 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         publisher = resolution.publication.publisher.id
         others = await versions(session, name.repository, publisher, policy)
     gathered, publication = resolution.gathered, resolution.publication
-    related, _ = await related_lines(session, publication, policy)
-    readings = session.read_claims((*gathered.lines, *related), resolution.artifact)
+    readings = gathered.readings
     nodes = {node.record.node.id: node.record.name for node in session.nodes}
     said = tuple(
         ArtifactStatement(

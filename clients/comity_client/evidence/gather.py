@@ -1,20 +1,21 @@
-"""Gather lines about an artifact or a name from all reachable nodes.
+"""Select proven lines from the answers of nodes, and gather the claims to a name.
 
 The answer of a node is its own selection, so only lines that `prove` verifies are used. The answer about a name begins
-with the oldest claim of each claimant; a member counts once, and not at all if its nodes disagree. `related` gathers
-what a verdict needs besides, `proofs` the proofs that lines are logged.
+with the oldest claim of each claimant; a member counts once, and not at all if its nodes disagree. `collect` gathers
+what a verdict about an artifact needs, `proofs` the proofs that lines are logged.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from comity.trust.charter.document import Body
 from comity.trust.claims import ParsedClaims, Publication
-from comity.trust.encoding import Digest, short
+from comity.trust.collector import preferred_authors
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
@@ -25,34 +26,6 @@ from comity_client.evidence.prove import ProvenStatements, choose, prove_lines
 from comity_client.session import Answers, RemoteNode, Session
 
 _KEYS = ("inception", "rotated")
-
-
-@dataclass(frozen=True, slots=True)
-class GatheredEvidence:
-    """Lines about one artifact, node records of the pinned federations first, and their readings.
-
-    `places` are the claimed positions of a line as (origin, index); not proven. `notes` are about dropped lines.
-    """
-
-    artifact: Digest
-    lines: tuple[bytes, ...]
-    places: Mapping[bytes, frozenset[tuple[str, int]]]
-    readings: ParsedClaims
-    notes: tuple[str, ...] = field(default=())
-
-
-async def gather(session: Session, artifact: Digest, policy: Policy, prefer: Sequence[Digest] = ()) -> GatheredEvidence:
-    """Ask every node about an artifact. Raises NotFound if all know nothing about it, else Unavailable.
-
-    Args:
-        prefer: identities whose statements are kept first if there are too many.
-    """
-    answers = await session.ask(lambda node: node.claims(artifact))
-    if not answers.found:
-        raise answers.failure(f"no statement about sha256:{short(artifact)}")
-    located = [item for found in answers.found.values() for item in found]
-    lines, notes = select_lines(session, lines_by_log(answers.found), policy, prefer, {artifact})
-    return GatheredEvidence(artifact, lines, places_of(located), session.read_claims(lines, artifact), notes)
 
 
 def select_lines(
@@ -73,7 +46,7 @@ def select_lines(
         policy,
         lambda entry: about is None or any(subject.digest in about for subject in entry.statement.subjects),
     )
-    lines, left = choose(proven, session.records(), [*prefer, *trusted(policy)])
+    lines, left = choose(proven, session.records(), [*prefer, *preferred_authors(policy)])
     beyond = (f"{left} proven statements exceed the limit of a verifier and are left out",) if left else ()
     return lines, (*proven.notes(), *beyond)
 
@@ -93,13 +66,6 @@ def bodies_of(session: Session, policy: Policy) -> tuple[Body, ...]:
     later."""
     bodies = (*policy.pins, *(federation.body for federation in session.pins))
     return tuple({body.digest: body for body in bodies}.values())
-
-
-def trusted(policy: Policy) -> tuple[Digest, ...]:
-    """Return the officers and publishers that the owner names, and the publishers that a pinned charter names."""
-    named = [publisher for body in policy.pins for publisher in body.namespaces.values()]
-    officers = policy.approvals.officers.values()
-    return tuple(dict.fromkeys((*officers, *policy.publishers, *policy.bindings.values(), *named)))
 
 
 def lines_by_log(found: Mapping[RemoteNode, Iterable[LocatedEntry]]) -> dict[str, list[bytes]]:

@@ -8,27 +8,19 @@ proofs to the cuts of rotations are collected even if this user pins none, becau
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
 
-from comity.trust.bound_nodes import BoundNode, bind_nodes
-from comity.trust.claims import KnownAuthors, ParsedClaims, Publication, verify_vouches
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.claims import Publication
+from comity.trust.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
 from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
-from comity.trust.evaluation import announcements_of, evaluations_of
-from comity.trust.evidence import EvidenceReader, InclusionEvidence
-from comity.trust.key_validity import prove_entry
-from comity.trust.policy import Policy
-from comity.trust.rotation import LogCut
-from comity.trust.statement import Entry
-from comity.trust.statements import Published
-from comity.trust.tlog.note import Checkpoint
+from comity.trust.evidence import InclusionEvidence
+from comity.trust.statement import Entry, SideObject
 from comity.trust.tlog.proof import GrowthProof
-from comity.trust.upstream import OBSERVED
 from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.seen import (
@@ -39,24 +31,6 @@ from comity_client.seen import (
     reconcile_checkpoint,
 )
 from comity_client.session import Session
-
-MAX_DOCUMENTS: Final = 16
-"""Documents of vouches that are fetched, and evaluations whose proofs are."""
-MAX_ANNOUNCEMENTS: Final = 4
-"""Announcements of one evaluation whose proofs are fetched."""
-MAX_CUTS: Final = 32
-"""Maximum number of cuts checked for one publication."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptProof:
-    """The best proof of one line in one log, for a pack. `log` is the verifier key of the log: several members may have
-    logs of one origin."""
-
-    line: bytes
-    origin: str
-    proof: InclusionEvidence
-    log: str = ""
 
 
 @dataclass(slots=True)
@@ -70,46 +44,31 @@ class CollectedProofs:
 async def collect_proofs(
     session: Session,
     seen_logs: SeenLogs,
-    readings: ParsedClaims,
-    policy: Policy,
+    claims: CollectedClaims,
     known: Iterable[InclusionEvidence],
     on_event: OnEvent,
-    more: Sequence[Entry] = (),
 ) -> CollectedProofs:
-    """Collect proofs of the publications, and of the holds and observations that nodes of pinned members claim.
+    """Collect the proofs on which a verdict depends (`CollectedClaims.entries_to_prove`).
 
     Args:
         known: existing proofs, of any line.
-        more: further entries whose proofs are collected.
 
     Invalid proofs are dropped, not raised.
     """
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    entries = [publication.entry for publication in readings.publications] + _node_entries(readings, bound) + [*more]
-    return await _collect(session, seen_logs, entries, bound, known, on_event)
+    return await _collect(session, seen_logs, claims.entries_to_prove(), claims.bound, known, on_event)
 
 
 async def collect_evaluation_proofs(
     session: Session,
     seen_logs: SeenLogs,
-    readings: ParsedClaims,
-    artifact: Digest,
+    claims: CollectedClaims,
     objects: Mapping[Digest, bytes],
-    policy: Policy,
     known: Iterable[InclusionEvidence],
     on_event: OnEvent,
 ) -> CollectedProofs:
     """Collect proofs of evaluations whose results are in `objects`, and of their announcements, which together show
-    which was logged first. As many as there are documents of vouches, with at most `MAX_ANNOUNCEMENTS` each."""
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    seats = [seat for body in policy.pins for seat in body.members]
-    vouches, _ = verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))
-    entries: dict[Digest, Entry] = {}
-    for vouch, results in itertools.islice(evaluations_of(vouches, objects), MAX_DOCUMENTS):
-        announcements = announcements_of(vouch, results, readings, artifact)[:MAX_ANNOUNCEMENTS]
-        if announcements:
-            entries |= {entry.digest: entry for entry in (vouch.entry, *announcements)}
-    return await _collect(session, seen_logs, list(entries.values()), bound, known, on_event)
+    which was logged first."""
+    return await _collect(session, seen_logs, claims.evaluations_to_prove(objects), claims.bound, known, on_event)
 
 
 async def _collect(
@@ -126,17 +85,15 @@ async def _collect(
     for entry, proofs in zip(entries, offered, strict=True):
         digest = entry.digest
         candidates = (*proofs, *(proof for proof in here if proof.line == digest))
-        for kept in _best_proofs(entry, candidates, bound, session.reader):
+        for kept in best_proofs(entry, candidates, bound, session.reader):
             await _check_against_seen(session, seen_logs, kept, bound, collected, on_event)
     return collected
 
 
-async def collect_objects(session: Session, published: Published, on_event: OnEvent) -> Mapping[Digest, bytes]:
-    """Fetch the licence text and documents that a publication names, if any node has them."""
+async def collect_objects(session: Session, items: Iterable[SideObject], on_event: OnEvent) -> Mapping[Digest, bytes]:
+    """Fetch the documents that statements name, if any node has them."""
     found: dict[Digest, bytes] = {}
-    for item in published.objects():
-        if item in (published.manifest, published.pieces):
-            continue
+    for item in items:
         try:
             found[item.digest] = await fetch_object(session, item.digest)
         except Unavailable as error:
@@ -164,34 +121,13 @@ async def _first_valid_proofs(
     async with aclosing(session.answers(lambda node: node.proofs(entry.digest))) as answers:
         async for located in answers:
             proofs = _proofs_of(entry, located)
-            if _best_proofs(entry, proofs, bound, session.reader):
+            if best_proofs(entry, proofs, bound, session.reader):
                 return proofs
     return ()
 
 
 def _proofs_of(entry: Entry, located: Iterable[LocatedProof]) -> tuple[InclusionEvidence, ...]:
     return tuple(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
-
-
-def _node_entries(readings: ParsedClaims, bound: tuple[BoundNode, ...]) -> list[Entry]:
-    nodes = {node.record.node for node in bound}
-    return [
-        e for e in readings.entries if e.statement.predicate in (*HOLD_PREDICATES, OBSERVED) and e.statement.by in nodes
-    ]
-
-
-def _best_proofs(
-    entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
-) -> list[KeptProof]:
-    """Return for each log the proof with most cosigning members; of equals, the one of the larger tree."""
-    best: dict[str, tuple[tuple[int, int], KeptProof]] = {}
-    for proof in candidates:
-        seen, _, _ = prove_entry(entry, (proof,), bound, reader)
-        for witnessed in seen:
-            priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
-            if witnessed.log not in best or priority > best[witnessed.log][0]:
-                best[witnessed.log] = priority, KeptProof(entry.line, witnessed.origin, proof, witnessed.log)
-    return [kept for _, kept in best.values()]
 
 
 async def _check_against_seen(
@@ -223,38 +159,20 @@ async def collect_growths(
     """Fetch consistency proofs between the kept proofs and the cuts of rotations that retired the keys of
     `publications`, if any node has them. Invalid answers are dropped, not raised."""
     found: dict[Digest, bytes] = {}
-    here, proofs = tuple(kept), consistency_proofs(session)
-    for publication in publications:
-        for cut, checkpoint, log in _missing_growths(publication, here, session.reader):
-            growth = await _growth(cut, checkpoint, log, proofs)
-            if growth is not None:
-                found[sha256(growth.encode())] = growth.encode()
+    proofs = consistency_proofs(session)
+    for missing in missing_growths(publications, kept, session.reader):
+        growth = await _growth(missing, proofs)
+        if growth is not None:
+            found[sha256(growth.encode())] = growth.encode()
     return found
 
 
-def _missing_growths(
-    publication: Publication, kept: Iterable[KeptProof], reader: EvidenceReader
-) -> Iterator[tuple[LogCut, Checkpoint, str]]:
-    """Yield cuts that could prove the publication older than the retirement of its keys, each with a checkpoint of
-    another size and the verifier key of its log."""
-    chain = publication.chain
-    signers = set(chain.signers(publication.entry.envelope))
-    cuts = [cut for step in chain.steps if step.before in signers for cut in step.rotation.cut][:MAX_CUTS]
-    for item in (item for item in kept if item.line == publication.entry.line):
-        proven = reader.proof(item.proof.data)
-        checkpoint = Checkpoint.parse(proven.checkpoint.text)
-        for cut in cuts:
-            if cut.origin == checkpoint.origin and proven.index < cut.size != checkpoint.size:
-                yield cut, checkpoint, item.log
-
-
-async def _growth(cut: LogCut, checkpoint: Checkpoint, log: str, proofs: ConsistencyProofs) -> GrowthProof | None:
-    old, new = sorted([(cut.size, cut.root), (checkpoint.size, checkpoint.root)])
-    async with aclosing(proofs(log, old[0], new[0])) as offered:
+async def _growth(missing: MissingGrowth, proofs: ConsistencyProofs) -> GrowthProof | None:
+    async with aclosing(proofs(missing.log, *missing.sizes)) as offered:
         async for hashes in offered:
             try:
-                growth = GrowthProof(cut.origin, old[0], new[0], hashes)
-                growth.verify(old[1], new[1])
+                growth = GrowthProof(missing.cut.origin, *missing.sizes, hashes)
+                growth.verify(*missing.roots)
             except (Malformed, Untrusted):
                 continue
             return growth

@@ -40,18 +40,10 @@ from comity.trust.statement import Entry
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import (
-    Claims,
-    GatheredEvidence,
-    claims_of,
-    gather,
-    lines_by_log,
-    prove_said,
-    sightings,
-)
+from comity_client.evidence.collect import GatheredEvidence, NodeCollector
+from comity_client.evidence.gather import Claims, claims_of, lines_by_log, prove_said, sightings
 from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.prove import ProvenStatements
-from comity_client.evidence.related import rival_observations
 from comity_client.seen import KnownNames
 from comity_client.session import Answers, Session
 from comity_client.trust_store import Bindings
@@ -64,10 +56,11 @@ MAX_STATEMENTS: Final = 16
 class Resolution:
     """The artifact of a reference, the reason, and the gathered evidence.
 
-    `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there is
-    no proven publication. `basis` describes what decided, `mirroring` who mirrored it, `rivals` the other claimants.
-    `statements` are those of the same publisher about these bytes, the newest first: the first one counts. `versions`:
-    what the same publisher published under the name, if that was asked for; None if one version was.
+    `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there
+    is no proven publication. `basis` describes what decided, `collector` asks on, `mirroring` who mirrored it,
+    `rivals` the other claimants. `statements` are those of the same publisher about these bytes, the newest first:
+    the first one counts. `versions`: what the same publisher published under the name, if that was asked for; None if
+    one version was.
     """
 
     reference: Reference
@@ -75,6 +68,7 @@ class Resolution:
     basis: str
     publication: Publication | None
     gathered: GatheredEvidence
+    collector: NodeCollector
     advisories: tuple[Advisory, ...]
     mirroring: MirrorEvidence
     rivals: tuple[str, ...] = ()
@@ -122,13 +116,15 @@ async def resolve(
     chosen = await _choose_proven(positions, reference, candidates, preference)
     if not preference.decided:
         await asyncio.to_thread(names.remember, repository, preference.claimant)
-    gathered = await _gather_all(session, chosen.artifact, policy, publisher)
+    collector = NodeCollector(session, chosen.artifact, policy, publisher)
+    gathered = await collector.run()
     return Resolution(
         reference,
         chosen.artifact,
         str(preference),
         chosen.publication,
         gathered,
+        collector,
         _advisories(session, gathered),
         _mirror_evidence(gathered, policy),
         _rivals(preference, claims),
@@ -224,7 +220,8 @@ def _name_is_mirrored(reference: Reference, preference: Preference, claims: Clai
 async def _resolve_artifact(
     session: Session, reference: Reference, artifact: Digest, why: str, policy: Policy
 ) -> Resolution:
-    gathered = await _gather_all(session, artifact, policy)
+    collector = NodeCollector(session, artifact, policy)
+    gathered = await collector.run()
     publications = gathered.readings.publications
     named = [p for p in publications if reference.repository in (None, p.published.name.repository)]
 
@@ -242,7 +239,7 @@ async def _resolve_artifact(
         best = next(newest, best)
     advisories = _advisories(session, gathered)
     mirroring = _mirror_evidence(gathered, policy)
-    return Resolution(reference, artifact, why, best, gathered, advisories, mirroring, statements=statements)
+    return Resolution(reference, artifact, why, best, gathered, collector, advisories, mirroring, statements=statements)
 
 
 async def _statements(
@@ -274,20 +271,6 @@ async def _proven(positions: HomePositions, candidates: Sequence[Candidate]) -> 
     """Return the candidates with their proven positions."""
     found = await positions.of_all(candidate.publication for candidate in candidates)
     return [replace(candidate, position=place) for candidate, place in zip(candidates, found, strict=True)]
-
-
-async def _gather_all(
-    session: Session, artifact: Digest, policy: Policy, publisher: Digest | None = None
-) -> GatheredEvidence:
-    """Gather evidence about an artifact, and about other artifacts of the commits that it was mirrored from."""
-    gathered = await gather(session, artifact, policy, (publisher,) if publisher else ())
-    rival_lines, notes = await rival_observations(session, gathered.lines, policy)
-    lines = tuple(dict.fromkeys((*gathered.lines, *rival_lines)))
-    if lines == gathered.lines:
-        return gathered
-    return replace(
-        gathered, lines=lines, readings=session.read_claims(lines, artifact), notes=(*gathered.notes, *notes)
-    )
 
 
 def _mirror_evidence(gathered: GatheredEvidence, policy: Policy) -> MirrorEvidence:

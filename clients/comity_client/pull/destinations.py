@@ -32,13 +32,13 @@ from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
 from comity.trust.claims import ParsedClaims, read_claims
+from comity.trust.collected import KeptProof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.evidence import OLD_STATEMENTS, PACK, STATEMENTS, Evidence, EvidenceReader, FoundFile, proof_name
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 from comity_client.evidence.lookup import reference_of
-from comity_client.evidence.proofs import KeptProof
 
 PARTIAL: Final = "partial"
 INCOMING: Final = "incoming"
@@ -49,7 +49,8 @@ IN_USE: Final = "in-use.lock"
 @dataclass(frozen=True, slots=True)
 class EvidencePack:
     """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
-    the files. `chains`: chained records by file, with which the files are hashed on all cores."""
+    the files. `chains`: chained records by file, with which the files are hashed on all cores. `unread`: what was said
+    and not read now; no pack keeps it."""
 
     manifest: bytes
     pieces: bytes
@@ -59,6 +60,7 @@ class EvidencePack:
     missing: tuple[str, ...] = ()
     model_sig: bytes | None = None
     chains: Mapping[Digest, bytes] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def evidence(self, files: Iterable[FoundFile]) -> Evidence:
         """Return the evidence as a verifier would read it, with `files` as found."""
@@ -72,6 +74,7 @@ class EvidencePack:
             partial=bool(self.missing),
             pieces=self.pieces,
             model_sig=self.model_sig,
+            unread=self.unread,
         )
 
     def write(self, folder: Path) -> None:

@@ -35,8 +35,6 @@ from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
-from comity_client.evidence.approvals import fetch_conditions, gather_approvals, officer_entries
-from comity_client.evidence.gather import select_lines
 from comity_client.evidence.proofs import (
     collect_evaluation_proofs,
     collect_growths,
@@ -44,7 +42,6 @@ from comity_client.evidence.proofs import (
     collect_proofs,
     fetch_object,
 )
-from comity_client.evidence.related import gather_ancestors, related_lines, vouched_documents, with_ancestor_lines
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import (
     Destination,
@@ -293,47 +290,20 @@ async def _evidence(
     context: PullContext, resolution: Resolution, destination: Destination, manifest: bytes, pieces: bytes
 ) -> tuple[EvidencePack, list[ComityError]]:
     """Step (1): evidence of the nodes, and of an earlier pull."""
-    before = _existing_pack(destination.folder, context)
-    lines = (*resolution.gathered.lines, *before.claims)
-    above = await gather_ancestors(context.session, resolution.artifact, resolution.current, lines, context.policy)
-    related, notes = await related_lines(context.session, resolution.publication, context.policy)
-    approvals = await gather_approvals(context.session, resolution.artifact, context.policy)
-    claims = _claims(context, resolution, before.claims, (*related, *approvals), notes)
-    claims = with_ancestor_lines(claims, above)
-    readings = context.session.read_claims(claims, resolution.artifact)
-    rule, on_event = context.policy.approvals, context.on_event
-    approved = officer_entries(readings.entries, rule)
-    collected = await collect_proofs(
-        context.session, context.seen_logs, readings, context.policy, before.proofs, on_event, approved
-    )
-    growths = await collect_growths(context.session, readings.publications, collected.proofs)
-    objects = {**before.objects, **growths, **await fetch_conditions(context.session, approved, rule, on_event)}
-    stated = {each.entry.digest: each for each in (resolution.publication, resolution.current) if each is not None}
-    for statement in stated.values():
-        objects |= await collect_objects(context.session, statement.published, context.on_event)
-    objects |= await vouched_documents(context.session, readings, resolution.artifact, context.policy, context.on_event)
+    before, on_event = _existing_pack(destination.folder, context), context.on_event
+    gathered = await resolution.collector.with_carried(before.claims)
+    for note in gathered.notes:
+        on_event(Note(note))
+    claims = resolution.collector.claims(gathered)
+    collected = await collect_proofs(context.session, context.seen_logs, claims, before.proofs, on_event)
+    growths = await collect_growths(context.session, claims.claims.publications, collected.proofs)
+    objects = {**before.objects, **growths, **await collect_objects(context.session, claims.documents(), on_event)}
     ordered = await collect_evaluation_proofs(
-        context.session, context.seen_logs, readings, resolution.artifact, objects, context.policy, before.proofs,
-        context.on_event,
-    )  # fmt: skip
+        context.session, context.seen_logs, claims, objects, before.proofs, on_event
+    )
     proofs = (*collected.proofs, *ordered.proofs)
-    return EvidencePack(manifest, pieces, claims, proofs, objects), [*collected.alarms, *ordered.alarms]
-
-
-def _claims(
-    context: PullContext,
-    resolution: Resolution,
-    before: Sequence[bytes],
-    related: Sequence[bytes],
-    notes: Sequence[str],
-) -> tuple[bytes, ...]:
-    """Return the proven lines about the artifact: of the nodes, and of an existing pack."""
-    publisher = (resolution.publication.publisher.id,) if resolution.publication else ()
-    sources = {"the nodes": resolution.gathered.lines, "the existing pack": before, "other claimants": related}
-    claims, unproven = select_lines(context.session, sources, context.policy, publisher)
-    for note in (*resolution.gathered.notes, *notes, *unproven):
-        context.on_event(Note(note))
-    return claims
+    pack = EvidencePack(manifest, pieces, gathered.lines, proofs, objects, unread=gathered.bounds)
+    return pack, [*collected.alarms, *ordered.alarms]
 
 
 def _existing_pack(folder: Path, context: PullContext) -> Evidence:

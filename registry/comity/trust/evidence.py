@@ -81,7 +81,8 @@ class Evidence:
     `files` is None if the files were not read (only claims are judged), `pieces` if there is no piece index. `partial`
     is set if only some of the files were requested; a missing file is then *partial*, never *pass*. `model_sig` holds
     the bytes of an OpenSSF signature at the artifact's root. `left_out` describes items that were found but cannot be
-    evidence; they do not count and become notes.
+    evidence; they do not count and become notes. `unread` describes what was said and not read, because a bound was
+    reached: it is unknown.
     """
 
     manifest: bytes | None
@@ -93,6 +94,7 @@ class Evidence:
     pieces: bytes | None = None
     model_sig: bytes | None = None
     left_out: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class EvidenceReader:

@@ -258,18 +258,24 @@ def _judge_model_sig(
 
 def _notes_row(found: Findings) -> Row:
     """Row (12): fails for material that did not verify and did not count. It is unknown if there are only nodes of
-    members that no pinned charter lists (`unlisted_nodes`); they do not count either, but are not a failure."""
+    members that no pinned charter lists (`unlisted_nodes`), which do not count either, but are not a failure; or if
+    more was said than was read."""
     notes = [*found.claims.notes, *found.remarks, *_pieces_notes(found)]
     for judged in found.judged:
         notes += [*judged.broken, *judged.unbound]
         notes += [Remark(text, seen.proof) for seen in judged.witnessed for text in seen.refused]
     notes = list(dict.fromkeys(notes))
-    unknown = tuple(
+    unread = tuple(RowFact(f"not read: {text}", "stale or absent") for text in found.evidence.unread)
+    unlisted = tuple(
         verified_fact(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(found.unlisted_nodes)
     )
-    if not notes and unknown:
-        text = f"{unknown[0].text} ({len(unknown)} in all); such nodes do not count"
-        return Row("notes", "unknown", text, 12, "missing", unknown, "comity trust diff")
+    unknown = (*unread, *unlisted)
+    if not notes and unread:
+        text = f"{unread[0].text} ({len(unread)} in all)"
+        return Row("notes", "unknown", text, 12, "missing", unknown)
+    if not notes and unlisted:
+        text = f"{unlisted[0].text} ({len(unlisted)} in all); such nodes do not count"
+        return Row("notes", "unknown", text, 12, "missing", unlisted, "comity trust diff")
     if not notes:
         return Row("notes", "pass", "all evidence verified", 12)
     text = f"{notes[0].text} ({len(notes)} in all)"

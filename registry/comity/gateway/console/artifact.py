@@ -19,14 +19,14 @@ from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue, Repository
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
-from comity.ledger.intake import PUBLISHED, fold_name
+from comity.ledger.intake import PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.trust.audit import DAY
 from comity.trust.bound_nodes import bind_nodes
-from comity.trust.claims import ParsedClaims, read_claims
+from comity.trust.claims import read_claims
 from comity.trust.copies import FAILED, HOLD_PREDICATES, HOLD_WITHDRAWN, STATES, CopyPolicy
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
@@ -35,7 +35,8 @@ from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
 from comity.trust.statement import parse_entry
-from comity.trust.statements import DERIVED, Published, parse_derived
+from comity.trust.statements import Published, parse_derived
+from comity.trust.verify import counted_publication
 
 MAX_STATEMENTS: Final = 100
 MAX_HOLDS: Final = 1_000
@@ -205,8 +206,7 @@ class ArtifactPages:
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
         mirrored = publisher is None
-        line = await self._ledger.run(self._line, snapshot)
-        evidence = await self._catalogue.local_artifacts.evidence(snapshot.manifest, line)
+        evidence = (await self._catalogue.local_artifacts.evidence(snapshot.manifest, publisher)).evidence
         verdict: Verdict = await self._pools.hashing(
             lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
         )
@@ -224,17 +224,8 @@ class ArtifactPages:
             card=card,
             card_path=path,
             card_cut=cut,
-            lineage=await self._lineage(snapshot, evidence),
+            lineage=await self._pools.hashing(self._lineage, evidence, publisher),
         )
-
-    def _line(self, snapshot: Snapshot) -> Digest | None:
-        """Blocking. The digest of the line by which the artifact is served."""
-        by = getattr(snapshot.claim, "by", None)
-        for found in self._ledger.tables.proven.publications_of(snapshot.artifact).found:
-            repository = found.repository.removeprefix("hf:")
-            if found.publisher == by and fold_name(repository) == fold_name(snapshot.repository):
-                return sha256(found.line)
-        return None
 
     def _statements(self, artifact: Digest) -> tuple[list[RecentEntry], bool]:
         """Blocking."""
@@ -283,40 +274,15 @@ class ArtifactPages:
         """Blocking. A stored file."""
         return b"".join(self._store.iterate(digest, 0, length)) if length else b""
 
-    async def _lineage(self, snapshot: Snapshot, evidence: Evidence) -> LineageGraph | None:
+    def _lineage(self, evidence: Evidence, publisher: Digest | None) -> LineageGraph | None:
         """The graph, if any parent is named."""
-        own = [entry for line in evidence.claims if (entry := parse_entry(line)).statement.subject == snapshot.artifact]
-        named = _parents([entry.line for entry in own if entry.statement.predicate in (PUBLISHED, DERIVED)])
-        if not named and not getattr(snapshot.claim, "lineage", ()):
-            return None
-        above = await self._ledger.run(self._ancestor_lines, named)
-        return await self._pools.hashing(self._graph, snapshot, (*evidence.claims, *above))
-
-    def _graph(self, snapshot: Snapshot, lines: Sequence[bytes]) -> LineageGraph | None:
-        readings: ParsedClaims = read_claims(dict.fromkeys(lines), snapshot.artifact)
-        policy = self._catalogue.judge.policy
+        policy, reader = self._catalogue.judge.policy, self._catalogue.judge.reader
+        chosen = counted_publication(evidence, policy, reader, publisher)
+        artifact = sha256(evidence.manifest or b"")
+        readings = read_claims(evidence.claims, artifact, reader)
         bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-        by = getattr(snapshot.claim, "by", None)
-        chosen = next((found for found in readings.publications if found.publisher.id == by), None)
-        graph, _ = lineage_of(readings, snapshot.artifact, chosen, policy, bound)
+        graph, _ = lineage_of(readings, artifact, chosen, policy, bound)
         return graph if graph.edges else None
-
-    def _ancestor_lines(self, first: Sequence[Digest]) -> list[bytes]:
-        """Blocking. Verified lines about ancestors, the nearest first, and the keys of their authors."""
-        proven = self._ledger.tables.proven
-        waiting, seen, found = list(first), set[Digest](), list[bytes]()
-        while waiting and len(seen) < MAX_ANCESTORS:
-            artifact = waiting.pop(0)
-            if artifact in seen:
-                continue
-            seen.add(artifact)
-            about = [line.line for line in proven.about(artifact, (PUBLISHED, DERIVED), MAX_ANCESTOR_LINES).found]
-            found += about
-            for line in about:
-                by = parse_entry(line).statement.by
-                found += [key.line for key in proven.keys_of(by.id)] if by else []
-            waiting += _parents(about)
-        return found
 
 
 def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyPolicy) -> tuple[int, bool]:

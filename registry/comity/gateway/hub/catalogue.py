@@ -209,7 +209,7 @@ class Catalogue:
             return None
         if not isinstance(snapshot.claim, StatedName):
             return None
-        return changed_name(snapshot.repository), snapshot.artifact, snapshot.claim.by
+        return changed_name(snapshot.repository), snapshot.artifact, snapshot.claim.by, *snapshot.subjects
 
     async def repository(self, name: str) -> Repository:
         """Raises NotFound (NO-SUCH-REPOSITORY)."""
@@ -353,7 +353,7 @@ class Catalogue:
 
     async def _open(self, repository: Repository, candidate: Candidate) -> Snapshot:
         manifest, commit = await self._manifest_of(candidate)
-        judgement = await self._judged(candidate, manifest)
+        judgement, subjects = await self._judged(candidate, manifest)
         if judgement.refusal is not None:
             raise judgement.refusal
         trees = await self._pools.hashing(tree_ids, manifest)
@@ -369,12 +369,15 @@ class Catalogue:
             commit=commit,
             trees=trees,
             notices=(*repository.notices(), *judgement.notices),
+            subjects=subjects,
         )
 
-    async def _judged(self, candidate: Candidate, manifest: Manifest) -> PolicyDecision:
-        evidence = await self.local_artifacts.evidence(manifest, candidate.publication.entry.digest)
+    async def _judged(self, candidate: Candidate, manifest: Manifest) -> tuple[PolicyDecision, frozenset[str]]:
+        """The decision, and the subjects on which it depends."""
+        found = await self.local_artifacts.evidence(manifest, candidate.publisher)
         title = str(candidate.publication.published.name)
-        return await self._pools.hashing(self.judge.judge, evidence, title, candidate.publisher)
+        decision = await self._pools.hashing(self.judge.judge, found.evidence, title, candidate.publisher)
+        return decision, found.subjects
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
         manifest = await self._pools.files(self.local_artifacts.manifest, candidate.publication.published.manifest)

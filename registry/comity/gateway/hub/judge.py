@@ -130,6 +130,7 @@ class PolicyJudge:
 
     Attributes:
         basis: the digest of the policy file; empty if there is none.
+        reader: what it has read and verified is not verified again in a judgement.
 
     The constructor raises NotFound, Malformed and Untrusted for the policy file.
     """
@@ -137,7 +138,7 @@ class PolicyJudge:
     def __init__(self, file: Path | None, membership: Membership, clock: Clock) -> None:
         self._membership = membership
         self._clock = clock
-        self._reader = EvidenceReader(REMEMBERED)
+        self.reader = EvidenceReader(REMEMBERED)
         self._own: Policy | None = None
         self.basis = ""
         if file is not None:
@@ -192,11 +193,11 @@ class PolicyJudge:
 
     def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
         """As `comity.trust.claims.read_claims`; what is read and verified here is not verified again in a judgement."""
-        return read_claims(lines, artifact, self._reader)
+        return read_claims(lines, artifact, self.reader)
 
     def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:
         """Return the advisories about an artifact without a statement yet."""
-        return tuple(_advisories(verify(evidence, self.policy, reader=self._reader))[:MAX_NOTICES])
+        return tuple(_advisories(verify(evidence, self.policy, reader=self.reader))[:MAX_NOTICES])
 
     def judge(self, evidence: Evidence, title: str, publisher: Digest | None = None) -> PolicyDecision:
         """Apply the policy to `evidence`. Invalid evidence is not raised.
@@ -212,7 +213,7 @@ class PolicyJudge:
         policy = self.policy
         if mirrored and self._own is None:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
-        return verify(evidence, policy, reader=self._reader, publisher=publisher)
+        return verify(evidence, policy, reader=self.reader, publisher=publisher)
 
 
 def _refusal(verdict: Verdict, title: str) -> ComityError | None:

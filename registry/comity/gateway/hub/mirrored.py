@@ -12,28 +12,36 @@ observation never replaces an earlier one. Readers get a notice of the others.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.content.blobs import BlobStore, inspect_blob
-from comity.gateway.hub.judge import AnswerCache, PolicyJudge
+from comity.gateway.hub.judge import AnswerCache, PolicyJudge, changed_name
 from comity.gateway.hub.views import MAIN, Snapshot
+from comity.node.evidence import LedgerCollector
 from comity.node.members import Membership
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.approvals import APPROVED, MAX_CONDITIONS
 from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest, tree_ids
+from comity.trust.collector import Question
 from comity.trust.encoding import Digest, sha256, short
-from comity.trust.errors import Malformed, NotFound, Unavailable
-from comity.trust.evidence import Evidence, FoundFile, InclusionEvidence
+from comity.trust.errors import Malformed, Unavailable
+from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, SideObject, parse_entry
 from comity.trust.upstream import Observed, is_commit
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedEvidence:
+    """What a judgement is made from, and the subjects on which it depends (`StatementChanges`)."""
+
+    evidence: Evidence
+    subjects: frozenset[str]
 
 
 class LocalArtifacts:
@@ -50,45 +58,44 @@ class LocalArtifacts:
         self._store = store
         self._pools = pools
         self._artifacts = artifacts
-        self._logs = logs
         self._judge = judge
+        self._collector = LedgerCollector(artifacts, logs, store, pools, judge.reader)
 
-    async def evidence(self, manifest: Manifest, line: Digest | None) -> Evidence:
-        """Return all statements here about an artifact, the proofs of `line` if given, the files that are here, and
-        what the officers of the policy of this node signed about it."""
-        lines = await self.statements(manifest.digest)
-        approvals = await self._approvals(manifest.digest)
-        approved = (entry.digest for entry in approvals if _approves(entry))
-        proven = (*([line] if line is not None else []), *approved)
-        proofs = [InclusionEvidence(each, proof) for each in proven for proof in await self.proofs(each)]
+    async def evidence(self, manifest: Manifest, publisher: Digest | None = None) -> JudgedEvidence:
+        """Return everything here on which a verdict about an artifact depends, and the files that are here. Raises
+        NotFound if nothing is said here about it.
+
+        Args:
+            publisher: the identity to whose name the artifact belongs.
+        """
+        found = await self._collector.collect(manifest.digest, self._judge.policy, publisher)
         files = await self._pools.files(self._stored_files, manifest)
-        objects = await self._pools.files(self._conditions, approvals)
-        said = (*lines, *(entry.line for entry in approvals))
-        return Evidence(manifest.encode(), files, said, tuple(proofs), objects, partial=True)
-
-    async def _approvals(self, artifact: Digest) -> tuple[Entry, ...]:
-        """Return the lines of the officers whom the policy of this node names."""
-        officers = self._judge.policy.approvals.officers.values()
-        found = [await self._artifacts.approvals(officer, artifact) for officer in officers]
-        return tuple(parse_entry(line) for lines in found for line in lines)
-
-    def _conditions(self, approvals: Sequence[Entry]) -> dict[Digest, bytes]:
-        """Return the texts to which the approvals are bound, as far as they are here."""
-        items = {item for entry in approvals if _approves(entry) for item in entry.statement.objects}
-        here = [item for item in items if item.size <= MAX_CONDITIONS and self._store.has(item.digest)]
-        texts = (b"".join(self._store.iterate(item.digest, 0, item.size)) for item in here)
-        return {digest: data for item, data in zip(here, texts, strict=True) if (digest := sha256(data)) == item.digest}
+        evidence = Evidence(
+            manifest.encode(),
+            files,
+            found.lines,
+            found.proofs,
+            found.objects,
+            partial=True,
+            model_sig=await self._pools.files(self._model_sig, manifest),
+            unread=found.bounds,
+        )
+        return JudgedEvidence(evidence, frozenset(map(_subject, found.asked)))
 
     async def statements(self, artifact: Digest) -> tuple[bytes, ...]:
         """Return all proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
         return tuple([located.line async for located in self._artifacts.claims(artifact)])
 
     async def proofs(self, line: Digest) -> tuple[bytes, ...]:
-        """Return the inclusion proofs of a line (`TlogProof`), one for each log; none if no checkpoint covers it yet,
-        which a policy may mind."""
-        with contextlib.suppress(NotFound):
-            return tuple([located.proof async for located in self._logs.proofs(line, None)])
-        return ()
+        """As `LedgerCollector.proofs`."""
+        return await self._collector.proofs(line)
+
+    def _model_sig(self, manifest: Manifest) -> bytes | None:
+        entry = manifest.by_path.get(MODEL_SIG)
+        if entry is None or entry.size > MAX_MODEL_SIG or not self._store.has(entry.sha256):
+            return None
+        data = b"".join(self._store.iterate(entry.sha256, 0, entry.size))
+        return data if sha256(data) == entry.sha256 else None
 
     def manifest(self, item: SideObject) -> Manifest:
         """Raises NotFound, Malformed, and Unavailable (BLOB-DAMAGED) if its hash does not match."""
@@ -113,8 +120,8 @@ class LocalArtifacts:
         return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
 
 
-def _approves(entry: Entry) -> bool:
-    return entry.statement.predicate == APPROVED
+def _subject(question: Question) -> str:
+    return changed_name(question.subject) if question.kind in ("name", "commit") else question.subject
 
 
 MAX_CLAIMS: Final = 1_000
@@ -223,9 +230,9 @@ class MirroredRepositories:
 
     async def _open(self, repository: MirroredRepository, entry: Entry, observed: Observed) -> Snapshot:
         manifest = await self._pools.files(self._local_artifacts.manifest, observed.manifest)
-        evidence = await self._local_artifacts.evidence(manifest, entry.digest)
+        found = await self._local_artifacts.evidence(manifest)
         title = observed.upstream.name
-        judgement = await self._pools.hashing(self._judge.judge_mirrored, evidence, title, entry.digest)
+        judgement = await self._pools.hashing(self._judge.judge_mirrored, found.evidence, title, entry.digest)
         if judgement.refusal is not None:
             raise judgement.refusal
         return Snapshot(
@@ -239,6 +246,7 @@ class MirroredRepositories:
             commit=observed.upstream.commit,
             trees=await self._pools.hashing(tree_ids, manifest),
             notices=(*repository.notices(observed.upstream.commit, observed.artifact), *judgement.notices),
+            subjects=found.subjects,
         )
 
     def _find(self, name: str) -> MirroredRepository | None:

@@ -162,10 +162,10 @@ class ReadThroughRoutes:
     async def _advisories(self, manifest: Manifest) -> tuple[tuple[str, str], ...]:
         """Return the advisories of others about the same bytes."""
         try:
-            evidence = await self.catalogue.local_artifacts.evidence(manifest, None)
+            found = await self.catalogue.local_artifacts.evidence(manifest)
         except NotFound:  # no statements
             return ()
-        return await self._pools.hashing(self.catalogue.judge.advisories, evidence)
+        return await self._pools.hashing(self.catalogue.judge.advisories, found.evidence)
 
 
 def _import_pending(name: str, why: str) -> Unavailable:

@@ -117,7 +117,8 @@ class Snapshot:
     """An artifact under a name that may be served.
 
     `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
-    `author` its author. `trees` are the git tree ids of its folders.
+    `author` its author. `trees` are the git tree ids of its folders. `subjects` are those whose statements decided that
+    it is served (`StatementChanges`).
     """
 
     repository: str
@@ -130,6 +131,7 @@ class Snapshot:
     commit: str
     trees: Mapping[str, str]
     notices: tuple[tuple[str, str], ...]
+    subjects: frozenset[str] = frozenset()
 
 
 Document: TypeAlias = dict[str, Any]

@@ -1,0 +1,181 @@
+"""Which lines are to be proven to be logged, which proofs of them are kept, and which documents are read.
+
+As in `collector`, the rule is here, and drivers fetch: from the nodes of a federation, or from the ledger of a node. Of
+each line the proof with most cosigners is kept for each log, so that everybody who has the same notes judges the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.approvals import APPROVED, MAX_CONDITIONS
+from comity.trust.bound_nodes import BoundNode, bind_nodes
+from comity.trust.claims import KnownAuthors, ParsedClaims, Publication, Vouch, verify_vouches
+from comity.trust.copies import HOLD_PREDICATES
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.evaluation import announcements_of, evaluations_of
+from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.key_validity import prove_entry
+from comity.trust.policy import Policy
+from comity.trust.rotation import LogCut
+from comity.trust.statement import Entry, SideObject
+from comity.trust.tlog.note import Checkpoint
+from comity.trust.upstream import OBSERVED
+
+MAX_DOCUMENTS: Final = 16
+"""Documents of vouches that are read, and evaluations whose proofs are."""
+MAX_ANNOUNCEMENTS: Final = 4
+"""Announcements of one evaluation that are proven."""
+MAX_STATEMENTS: Final = 16
+"""Statements of publishers whose documents are read."""
+MAX_CONDITION_TEXTS: Final = 64
+"""Texts of conditions that are read for one artifact."""
+MAX_DOCUMENT: Final = 4 * 1024 * 1024
+"""Bytes of a document that comes with a vouch."""
+MAX_CUTS: Final = 32
+"""Cuts of rotations that are compared with one publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedClaims:
+    """The statements about one artifact, read and bound to the nodes that the policy's charters prove.
+
+    `publisher` is the identity to whose name the artifact belongs here; None if nobody decided that.
+    """
+
+    artifact: Digest
+    policy: Policy
+    claims: ParsedClaims
+    bound: tuple[BoundNode, ...]
+    publisher: Digest | None = None
+
+    @classmethod
+    def of(
+        cls, artifact: Digest, policy: Policy, claims: ParsedClaims, publisher: Digest | None = None
+    ) -> CollectedClaims:
+        return cls(artifact, policy, claims, bind_nodes(policy.pins, claims.entries, claims.chains)[0], publisher)
+
+    def entries_to_prove(self) -> tuple[Entry, ...]:
+        """The publications, the claims of copies and the observations of nodes that a charter binds, and the approvals
+        of officers."""
+        nodes = {node.record.node for node in self.bound}
+        of_nodes = (*HOLD_PREDICATES, OBSERVED)
+        found = [publication.entry for publication in self.claims.publications]
+        found += [e for e in self.claims.entries if e.statement.predicate in of_nodes and e.statement.by in nodes]
+        return (*found, *self.approvals())
+
+    def approvals(self) -> tuple[Entry, ...]:
+        """The approvals that name an officer of the policy as their author."""
+        officers = frozenset(self.policy.approvals.officers.values())
+        return tuple(
+            entry
+            for entry in self.claims.entries
+            if entry.statement.predicate == APPROVED
+            and entry.statement.by is not None
+            and entry.statement.by.id in officers
+        )
+
+    def vouches(self) -> tuple[Vouch, ...]:
+        """The proven vouches for the artifact."""
+        members = [member for body in self.policy.pins for member in body.members]
+        return verify_vouches(self.claims, self.artifact, KnownAuthors(self.claims, self.bound, members))[0]
+
+    def evaluations_to_prove(self, objects: Mapping[Digest, bytes]) -> tuple[Entry, ...]:
+        """Evaluations whose results are among `objects`, and their announcements, whose order in a log is shown."""
+        found: dict[Digest, Entry] = {}
+        evaluations = evaluations_of(self.vouches(), objects)
+        for vouch, results in itertools.islice(evaluations, MAX_DOCUMENTS):
+            announced = announcements_of(vouch, results, self.claims, self.artifact)[:MAX_ANNOUNCEMENTS]
+            if announced:
+                found |= {entry.digest: entry for entry in (vouch.entry, *announced)}
+        return tuple(found.values())
+
+    def documents(self) -> tuple[SideObject, ...]:
+        """The licence texts and documents that publishers name, the conditions of approvals, and small documents of
+        vouches. Of publishers: the one to whose name the artifact belongs, or all."""
+        published = [p for p in self.claims.publications if p.publisher.id == self.publisher]
+        stated = [publication.published for publication in published or self.claims.publications]
+        found = [
+            item
+            for each in stated[:MAX_STATEMENTS]
+            for item in each.objects()
+            if item not in (each.manifest, each.pieces)
+        ]
+        conditions = dict.fromkeys(item for entry in self.approvals() for item in entry.statement.objects)
+        found += [item for item in conditions if item.size <= MAX_CONDITIONS][:MAX_CONDITION_TEXTS]
+        vouched = dict.fromkeys(item for vouch in self.vouches() if (item := vouch.vouched.document) is not None)
+        found += [item for item in vouched if item.size <= MAX_DOCUMENT][:MAX_DOCUMENTS]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptProof:
+    """The best proof of one line in one log. `log` is the verifier key of the log: several members may have logs of one
+    origin."""
+
+    line: bytes
+    origin: str
+    proof: InclusionEvidence
+    log: str = ""
+
+
+def best_proofs(
+    entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
+) -> list[KeptProof]:
+    """Return for each log the proof with most cosigning members; of equals, the one of the larger tree. Proofs that do
+    not verify are left out."""
+    best: dict[str, tuple[tuple[int, int], KeptProof]] = {}
+    for proof in candidates:
+        seen, _, _ = prove_entry(entry, (proof,), bound, reader)
+        for witnessed in seen:
+            priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
+            if witnessed.log not in best or priority > best[witnessed.log][0]:
+                best[witnessed.log] = priority, KeptProof(entry.line, witnessed.origin, proof, witnessed.log)
+    return [kept for _, kept in best.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class MissingGrowth:
+    """A proof of growth that may show a publication to be older than a rotation: between the cut of the rotation and a
+    checkpoint of the log with this verifier key."""
+
+    cut: LogCut
+    checkpoint: Checkpoint
+    log: str
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The smaller and the larger size."""
+        return min(self.cut.size, self.checkpoint.size), max(self.cut.size, self.checkpoint.size)
+
+    @property
+    def roots(self) -> tuple[bytes, bytes]:
+        """The roots at these sizes."""
+        (_, old), (_, new) = sorted(
+            [(self.cut.size, self.cut.root), (self.checkpoint.size, self.checkpoint.root)], key=lambda each: each[0]
+        )
+        return old, new
+
+
+def missing_growths(
+    publications: Iterable[Publication], kept: Iterable[KeptProof], reader: EvidenceReader
+) -> Iterator[MissingGrowth]:
+    """Yield the proofs of growth that could prove a publication older than the retirement of its keys."""
+    proofs = tuple(kept)
+    for publication in publications:
+        chain = publication.chain
+        signers = set(chain.signers(publication.entry.envelope))
+        cuts = [cut for step in chain.steps if step.before in signers for cut in step.rotation.cut][:MAX_CUTS]
+        for item in (item for item in proofs if item.line == publication.entry.line):
+            try:
+                proven = reader.proof(item.proof.data)
+                checkpoint = Checkpoint.parse(proven.checkpoint.text)
+            except ComityError:
+                continue
+            for cut in cuts:
+                if cut.origin == checkpoint.origin and proven.index < cut.size != checkpoint.size:
+                    yield MissingGrowth(cut, checkpoint, item.log)

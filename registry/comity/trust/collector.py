@@ -1,0 +1,285 @@
+"""Which subjects a verdict about one artifact depends on, and when enough of them were asked about.
+
+The rule is here, once. Who answers is the driver's matter: the nodes of the federations that a user pins, or the ledger
+of a node. A driver asks `questions`, gives each answer to `answered`, and repeats both until nothing is left to ask.
+
+    artifact    what is said about the artifact
+    identity    what an identity says about its own keys (rotations, lost keys): of the publishers of the artifact, and
+                of those of its ancestors
+    name        who else claims a name of the artifact
+    commit      which other bytes nodes observed under an upstream commit of the artifact
+    approvals   what an officer whom the policy names says about the artifact, by a subject that is the officer's alone
+    ancestor    what publishers and others say about an artifact from which it was made
+
+Answers are proven statements: each has a valid signature of its author. A bound that is reached is in `bounds`, because
+what nobody asked about is unknown and not absent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.evidence import MAX_CLAIMS, MAX_READ
+from comity.trust.names import UPSTREAM, Reference
+from comity.trust.policy import Policy
+from comity.trust.statement import Entry
+from comity.trust.statements import DERIVED, Published, parse_derived
+from comity.trust.upstream import OBSERVED
+
+Kind: TypeAlias = Literal["artifact", "identity", "name", "commit", "approvals", "ancestor"]
+
+MAX_NAMES: Final = 8
+"""Names, and upstream commits, of an artifact whose other claimants are asked for."""
+MAX_RIVALS: Final = 32
+"""Other publications of one name that are kept, for display."""
+MAX_IDENTITIES: Final = 64
+"""Publishers, of the artifact and of ancestors, whose keys are asked for."""
+MAX_ANCESTORS: Final = 64
+"""Ancestors that are asked about, the nearest first."""
+MAX_ANCESTOR_LINES: Final = 32
+"""Statements about one ancestor."""
+MAX_ANCESTOR_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of statements about ancestors; with more, no further ancestors are asked about."""
+MAX_KEY_LINES: Final = 512
+"""Statements of one identity about its own keys."""
+KEYS: Final = ("inception", "rotated", "advisory")
+"""What an identity says about its own keys; of the advisories, lost keys."""
+_PROVING: Final = ("inception", "rotated", "node-record")
+_OF_ANCESTORS: Final = ("published", DERIVED, "inception", "rotated")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A subject that is asked about: a digest, or for a name and a commit the repository. `officer`: whose approvals,
+    and whose words about the own keys, are asked for."""
+
+    kind: Kind
+    subject: str
+    version: str = ""
+    officer: Digest | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """The subject of every kind but name and commit."""
+        return Digest(self.subject)
+
+
+def preferred_authors(policy: Policy) -> tuple[Digest, ...]:
+    """Return the officers and publishers that the owner names, and the publishers that a pinned charter names."""
+    named = [publisher for body in policy.pins for publisher in body.namespaces.values()]
+    officers = policy.approvals.officers.values()
+    return tuple(dict.fromkeys((*officers, *policy.publishers, *policy.bindings.values(), *named)))
+
+
+class Collector:
+    """Collects the statements about one artifact. Not thread-safe.
+
+    Args:
+        publisher: the identity to whose name the artifact belongs here; its statements come before those of others.
+
+    Attributes:
+        bounds: what was left out, as text.
+    """
+
+    def __init__(self, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> None:
+        self._artifact = artifact
+        self._publisher = publisher
+        self._preferred = ((publisher,) if publisher else ()) + preferred_authors(policy)
+        self._asked: dict[Question, None] = {}
+        self._waiting: dict[Question, None] = {Question("artifact", artifact): None}
+        self._kept: dict[Kind | Literal["carried"], dict[bytes, None]] = {}
+        self.bounds: dict[str, None] = {}
+        for officer in policy.approvals.officers.values():
+            self._want(Question("approvals", approval_key(officer, artifact), officer=officer))
+            self._want(Question("identity", officer))
+
+    def questions(self) -> tuple[Question, ...]:
+        """Return what is to be asked now; each question is returned once. Nothing is left when it is empty."""
+        now = tuple(self._waiting)
+        self._asked |= self._waiting
+        self._waiting = {}
+        return now
+
+    @property
+    def asked(self) -> tuple[Question, ...]:
+        """Every question so far: on what the result depends."""
+        return tuple(self._asked)
+
+    def answered(self, question: Question, entries: Iterable[Entry], *, more: bool = False) -> None:
+        """Take an answer, the most decisive statements first.
+
+        Args:
+            entries: statements whose authors are proven.
+            more: whether more was said than the answer has.
+        """
+        said = list(entries)
+        if more:
+            self._bound(f"more was said about {_title(question)} than was read")
+        kept = _READERS[question.kind](self, question, said)
+        self._kept.setdefault(question.kind, {}).update(dict.fromkeys(entry.line for entry in kept))
+
+    def carried(self, entries: Iterable[Entry]) -> None:
+        """Take statements that came another way, such as with an earlier copy of the artifact."""
+        said = list(entries)
+        self._kept.setdefault("carried", {}).update(dict.fromkeys(entry.line for entry in said))
+        self._follow_artifact([entry for entry in said if _is_about(entry, self._artifact)])
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """Return the statements, each once, as many as a verifier reads: first those about keys, and those of officers,
+        and last those about ancestors, so that nobody displaces what decides."""
+        order: tuple[Kind | Literal["carried"], ...] = (
+            "identity", "approvals", "artifact", "carried", "name", "commit", "ancestor",
+        )  # fmt: skip
+        every = list(dict.fromkeys(line for kind in order for line in self._kept.get(kind, ())))
+        sizes = itertools.accumulate(len(line) + 1 for line in every[:MAX_CLAIMS])
+        count = sum(size <= MAX_READ for size in sizes)
+        if count < len(every):
+            self._bound(f"{len(every) - count} proven statements exceed the limit of a verifier")
+        return tuple(every[:count])
+
+    def _want(self, question: Question, most: int | None = None, what: str = "") -> None:
+        """Ask a question, unless `most` of its kind were asked."""
+        if question in self._asked or question in self._waiting:
+            return
+        if most is not None and sum(q.kind == question.kind for q in (*self._asked, *self._waiting)) >= most:
+            self._bound(f"{what}: more than {most}")
+            return
+        self._waiting[question] = None
+
+    def _bound(self, text: str) -> None:
+        self.bounds[text] = None
+
+    def _read_artifact(self, question: Question, said: list[Entry]) -> list[Entry]:
+        self._follow_artifact([entry for entry in said if _is_about(entry, self._artifact)])
+        return said
+
+    def _follow_artifact(self, about: Sequence[Entry]) -> None:
+        published = self._preferred_first(entry for entry in about if entry.statement.predicate == "published")
+        for entry in published:
+            self._want_keys(entry)
+        own = [entry for entry in published if _author(entry) == self._publisher] or published
+        for name in dict.fromkeys(entry.statement.subjects[0].name for entry in own):
+            repository, _, version = name.partition("@")
+            self._want(Question("name", repository, version), MAX_NAMES, "names whose other claimants were asked for")
+        for name in sorted({entry.statement.subjects[0].name for entry in about if _is_of(entry, OBSERVED)}):
+            if name.startswith(UPSTREAM) and (commit := _commit(name)) is not None:
+                self._want(commit, MAX_NAMES, "upstream commits that were asked for")
+        self._want_parents([*own, *(entry for entry in about if _is_of(entry, DERIVED))])
+
+    def _read_identity(self, question: Question, said: list[Entry]) -> list[Entry]:
+        own = [e for e in said if _author(e) == question.digest and e.statement.predicate in KEYS]
+        own = [e for e in own if e.statement.predicate != "advisory" or _is_about(e, question.digest)]
+        return self._at_most(own, MAX_KEY_LINES, question)
+
+    def _read_approvals(self, question: Question, said: list[Entry]) -> list[Entry]:
+        wanted = (APPROVED, APPROVAL_ENDED, "inception", "rotated")
+        return [e for e in said if _author(e) == question.officer and e.statement.predicate in wanted]
+
+    def _read_name(self, question: Question, said: list[Entry]) -> list[Entry]:
+        """The oldest publication of each claimant and artifact under the name, with the keys of its publisher."""
+        wanted = f"{question.subject}@{question.version}".lower()
+        first: dict[tuple[Digest | None, Digest], Entry] = {}
+        for entry in said:
+            if _is_of(entry, "published") and entry.statement.subjects[0].name.lower() == wanted:
+                first.setdefault((_author(entry), entry.statement.subject), entry)
+        rivals = [entry for entry in first.values() if not self._is_own(entry)]
+        shown = self._at_most(rivals, MAX_RIVALS, question)
+        signers = {_author(entry) for entry in shown}
+        return [
+            *(e for e in said if _author(e) in signers and e.statement.predicate in ("inception", "rotated")),
+            *shown,
+        ]
+
+    def _is_own(self, entry: Entry) -> bool:
+        return entry.statement.subject == self._artifact and _author(entry) == self._publisher
+
+    def _read_commit(self, question: Question, said: list[Entry]) -> list[Entry]:
+        return [entry for entry in said if entry.statement.predicate in (OBSERVED, *_PROVING)]
+
+    def _read_ancestor(self, question: Question, said: list[Entry]) -> list[Entry]:
+        found = [e for e in said if e.statement.predicate in _OF_ANCESTORS]
+        about = [e for e in found if _is_about(e, question.digest)]
+        kept = self._at_most(self._preferred_first(about), MAX_ANCESTOR_LINES, question)
+        for entry in kept:
+            if _is_of(entry, "published"):
+                self._want_keys(entry)
+        self._want_parents(kept)
+        authors = {_author(entry) for entry in kept}
+        return [*(e for e in found if e not in about and _author(e) in authors), *kept]
+
+    def _want_keys(self, entry: Entry) -> None:
+        if (who := _author(entry)) is not None:
+            self._want(Question("identity", who), MAX_IDENTITIES, "identities whose lost keys were asked for")
+
+    def _want_parents(self, entries: Iterable[Entry]) -> None:
+        enough = sum(map(len, self._kept.get("ancestor", ()))) > MAX_ANCESTOR_BYTES
+        for parent in _parents_of(entries):
+            if enough:
+                self._bound(f"ancestors that were asked about: more than {MAX_ANCESTOR_BYTES} bytes")
+                return
+            if parent != self._artifact:
+                self._want(Question("ancestor", parent), MAX_ANCESTORS, "ancestors that were asked about")
+
+    def _at_most(self, entries: list[Entry], most: int, question: Question) -> list[Entry]:
+        if len(entries) > most:
+            self._bound(f"{len(entries) - most} more statements about {_title(question)} are left out")
+        return entries[:most]
+
+    def _preferred_first(self, entries: Iterable[Entry]) -> list[Entry]:
+        ranks = {who: rank for rank, who in reversed(list(enumerate(self._preferred)))}
+        return sorted(entries, key=lambda entry: ranks.get(_author(entry) or Digest(""), len(ranks)))
+
+
+_READERS: Final[Mapping[Kind, Callable[[Collector, Question, list[Entry]], list[Entry]]]] = {
+    "artifact": Collector._read_artifact,
+    "identity": Collector._read_identity,
+    "name": Collector._read_name,
+    "commit": Collector._read_commit,
+    "approvals": Collector._read_approvals,
+    "ancestor": Collector._read_ancestor,
+}
+
+
+def _title(question: Question) -> str:
+    if question.kind in ("name", "commit"):
+        return f"{question.subject}@{question.version}"
+    return f"the {question.kind} {question.subject[:12]}"
+
+
+def _author(entry: Entry) -> Digest | None:
+    return entry.statement.by.id if entry.statement.by else None
+
+
+def _is_about(entry: Entry, subject: Digest) -> bool:
+    return subject in {each.digest for each in entry.statement.subjects}
+
+
+def _is_of(entry: Entry, predicate: str) -> bool:
+    return entry.statement.predicate == predicate
+
+
+def _commit(name: str) -> Question | None:
+    try:
+        commit = Reference.parse(name)
+    except Malformed:
+        return None
+    return Question("commit", commit.repository or "", commit.version or "")
+
+
+def _parents_of(entries: Iterable[Entry]) -> Iterator[Digest]:
+    """Yield the parents that statements name by digest."""
+    for entry in entries:
+        try:
+            if _is_of(entry, "published"):
+                yield from (parent.digest for parent in Published.parse(entry.statement).lineage if parent.digest)
+            elif _is_of(entry, DERIVED):
+                yield parse_derived(entry.statement).parent
+        except Malformed:
+            continue
