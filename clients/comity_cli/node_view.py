@@ -13,6 +13,7 @@ from comity.wire.node_status import (
     GovernanceStatus,
     LackingArtifact,
     LogStatus,
+    MemberCopies,
     NodeStatus,
     PeerStatus,
     Quota,
@@ -26,6 +27,7 @@ from comity_cli.output import Output, plural, size
 
 MOST_CALLERS: Final = 10
 MOST_LIMITS: Final = 12
+MOST_MEMBERS: Final = 12
 MOST_NOT_LISTED: Final = 10_000
 """A node counts no more of them."""
 
@@ -145,6 +147,31 @@ def _replication(out: Output, status: ReplicationStatus) -> None:
         out.say()
         out.table(("short of copies", "copies"), names, shorten=("short of copies",))
         _and_more(out, counts.short - len(names))
+    _members(out, [item for item in status.members if item.used or item.waiting])
+
+
+def _members(out: Output, members: Sequence[MemberCopies]) -> None:
+    """How the copies of each member use the disk, the largest user first, and how to let the largest copy go."""
+    if not members:
+        return
+    rows = [
+        (
+            item.name,
+            size(item.stored),
+            size(item.promised),
+            "no limit" if item.most is None else size(item.most),
+            str(item.waiting),
+            item.largest or "-",
+        )
+        for item in members[:MOST_MEMBERS]
+    ]
+    out.say()
+    out.table(
+        ("copies for", "stored", "promised", "at most", "waiting", "largest"), rows, shorten=("copies for", "largest")
+    )
+    _and_more(out, len(members) - len(rows))
+    if waiting := next((item for item in members if item.waiting and item.largest), None):
+        out.hint(f"comity rm {waiting.largest} --dry-run --node HOME")
 
 
 def _scrub(scrub: ScrubStatus) -> str:

@@ -189,6 +189,10 @@ stop_free_bytes = 268435456
 resume_free_bytes = 1073741824
 # Hours of the day in UTC with their bytes a second, such as ["6-22 20000000"]; 0 is no copies. Empty: no limit.
 bandwidth = []
+# How much of the space for copies is reserved for the members in equal parts; of the rest a member uses at most as much
+# as it leaves free. "MEMBER PERCENT" in shares sets the most that a member may use: see docs/operations.md.
+reserved_percent = 50
+shares = []
 # How long a starting node waits for a peer to report what this node signed last, before it signs.
 first_answer_seconds = 15.0
 # How many complete copies one statement claims at most. 1 while other nodes have a version that does not know `holds`.

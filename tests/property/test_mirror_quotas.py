@@ -15,21 +15,26 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.copy_tables import MirrorCharge, MirrorCharges
 from comity.ledger.ledger import Ledger
-from comity.node.replication.copy_limits import QUOTA, RuleQuotas
-from comity.node.threads import AsyncLedger, Pools
+from comity.node.replication.copy_charges import QUOTA, ChargedTo, CopyCharges, Received
+from comity.node.threads import Pools
+from comity.node.uploads import missing_files
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 from comity.trust.mirror_rules import ALL, MirrorQuotas
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.copy_charges import made_charges
 from support.examples import examples
+from support.logs import LogKeys
 
 UNIT = 4_096
 """A block of the disk."""
 LIMITS = {ALL: 12 * UNIT, "a": 8 * UNIT}
 RULES = ("a", "b", "")
 ARTIFACTS = 9
+
+OWN, MEMBER, BASIS = LogKeys.generate("own.example/log"), "a member", sha256(b"basis")
 
 Step = tuple[str, int, int]
 STEPS = st.lists(
@@ -54,21 +59,28 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger.open(folder, lambda: 0)
+        if not self.ledger.logs.all():
+            self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
         self.store = FolderStore(folder / "blobs")
         self.pools = Pools()
-        self.running: dict[int, AbstractAsyncContextManager[None]] = {}
+        self.running: dict[int, AbstractAsyncContextManager[Received]] = {}
         self.complete: set[int] = set()
         self.quotas = self._made()
 
-    def _made(self) -> RuleQuotas:
-        return RuleQuotas(MirrorQuotas(LIMITS), AsyncLedger(self.ledger), self.store, self.pools)
+    def _made(self) -> CopyCharges:
+        return made_charges(self.ledger, self.store, self.pools, quotas=MirrorQuotas(LIMITS), own_log=OWN.vkey)
+
+    def admitted(self, number: int, rule: str = "") -> AbstractAsyncContextManager[Received]:
+        what = manifest(number)
+        charge = ChargedTo(rule or RULES[number % 3], (MEMBER,))
+        missing = missing_files(self.store, what)
+        return self.quotas.admitted(what.digest, charge, f"a/{number}@v1", what, missing)
 
     async def begin(self, number: int, units: int) -> None:
         """Charge an artifact, and write units of its file."""
         if number in self.running or number in self.complete:
             return
-        what = manifest(number)
-        copying = self.quotas.charged(what.digest, RULES[number % 3], f"a/{number}@v1", what)
+        what, copying = manifest(number), self.admitted(number)
         try:
             await copying.__aenter__()
         except OutOfSpace as refused:
@@ -103,8 +115,8 @@ class Bench:
     async def restart(self) -> None:
         self.running.clear()
         self.quotas = self._made()
-        self.quotas.counted = True
-        await self.quotas.load()
+        await self.quotas.load(BASIS)
+        await self.quotas.count_done(BASIS)
 
     def on_disk(self, number: int) -> int:
         path = self.store.partial_path(manifest(number).files[0].sha256)
@@ -161,7 +173,7 @@ async def test_publications_that_no_node_serves_use_no_quota_and_delay_no_others
         large = manifest(8)
         waits: list[Digest] = []
         try:
-            async with bench.quotas.charged(large.digest, "a", "a/8@v1", large):
+            async with bench.admitted(8, "a"):
                 raise AssertionError("it does not fit")
         except OutOfSpace as refused:
             assert "'a'" in refused.why
@@ -223,10 +235,10 @@ async def test_a_copy_that_ends_while_it_is_charged_is_charged_in_memory_too(
 
     monkeypatch.setattr(MirrorCharges, "put", slow)
     bench = Bench(tmp_path)
-    await bench.quotas.load()
+    await bench.quotas.load(BASIS)
 
     async def copy() -> None:
-        async with bench.quotas.charged(sha256(b"artifact"), "a", "org/name", manifest(0)):
+        async with bench.admitted(0):
             raise AssertionError("it was ended before")
 
     copying = asyncio.create_task(copy())
@@ -238,6 +250,6 @@ async def test_a_copy_that_ends_while_it_is_charged_is_charged_in_memory_too(
     await asyncio.to_thread(done.wait)
     async with bench.quotas._lock:
         used = {quota.used for quota in bench.quotas.status()}
-    assert used == {sum(bench.ledger.mirror_charges.used().values())} == {UNIT}
+    assert used == {sum(bench.ledger.mirror_charges.used().values())} == {0}
     bench.pools.close()
     bench.ledger.close()

@@ -18,6 +18,7 @@ from comity.wire.node_status import (
     GovernanceStatus,
     LackingArtifact,
     LogStatus,
+    MemberCopies,
     MemberStatus,
     NodeStatus,
     PeerStatus,
@@ -83,7 +84,10 @@ def node_status() -> Any:
             (DutyStatus("Institute", "intent", DIGEST, 1, "", True),), (ForkStatus(1, DIGEST, DIGEST, False),),
             ("Institute",), 1, (MemberStatus("Institute", None, 1),), ("Institute",),
         ),
-        ReplicationStatus(counts, 1, (LackingArtifact(DIGEST, "a/b@v1", "copying"),), (ShortArtifact(DIGEST, "", 1),)),
+        ReplicationStatus(
+            counts, 1, (LackingArtifact(DIGEST, "a/b@v1", "copying"),), (ShortArtifact(DIGEST, "", 1),),
+            (MemberCopies(DIGEST, "Institute", 1, 2, 3),),
+        ),
     )  # fmt: skip
     return json.loads(json.dumps({"schema": "comity.dev/node-status/v1", **node_view.document(made)}))
 

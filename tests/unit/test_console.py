@@ -34,6 +34,7 @@ from comity.trust.statement import SideObject
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (
     LackingArtifact,
+    MemberCopies,
     NodeStatus,
     PeerStatus,
     Quota,
@@ -297,7 +298,9 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
         quotas=(Quota(text, 1, 2),),
         warnings=(text,),
         served=(ServedStatus(text, digest, 5),),
-        replication=ReplicationStatus(ReplicaCounts(1, 3), lacking=lacking),
+        replication=ReplicationStatus(
+            ReplicaCounts(1, 3), lacking=lacking, members=(MemberCopies(digest, text, 1, 2, None, 3, text),)
+        ),
     )
     waiting = WaitingWork((proposal_of(text),), 1, 1, 1)
     sent = sent_by_caller(report)

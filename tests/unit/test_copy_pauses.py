@@ -12,10 +12,8 @@ from comity.content.blobs import FolderStore
 from comity.node.replication.copy_limits import CopyPauses, Pace, PacedSource, Watermarks, rate_at
 from comity.node.settings import Replication
 from comity.node.threads import Pools
-from comity.node.uploads import Want
 from comity.transfer.sources import BlobSource
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import OutOfSpace
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -76,17 +74,6 @@ async def test_a_pause_ends_running_turns(tmp_path: Path) -> None:
                 await bench.at(0)
                 await asyncio.Event().wait()
     assert turn.expired()
-
-
-async def test_space_is_promised_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    want = [Want(sha256(b"x"), 5_000, "x")]
-    async with bench.pauses.space_for(want):
-        with pytest.raises(OutOfSpace):
-            async with bench.pauses.space_for(want):
-                pass
-    async with bench.pauses.space_for(want):
-        pass
 
 
 async def test_the_hours_decide_about_pace_and_pause(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from comity.node.own_log import OwnLog
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication import wanted as wanted_module
 from comity.node.replication.artifacts import Copy, CopyQueue
-from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
+from comity.node.replication.copy_limits import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.replicas import Replicas
@@ -33,11 +33,11 @@ from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
-from comity.trust.mirror_rules import MirrorQuotas
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
+from support.copy_charges import made_charges
 from support.examples import examples
 from support.logs import LogKeys
 
@@ -250,7 +250,7 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         cast(OwnLog, SimpleNamespace(signer=None)),
         cast(FileFetcher, None),
         WantedArtifacts(settings, store, pools, ages),
-        RuleQuotas(MirrorQuotas({}), AsyncLedger(ledger), store, pools),
+        made_charges(ledger, store, pools),
         CopyPauses(settings, store, pools, lambda: 0.0),
         on_lost=lambda: None,
     )

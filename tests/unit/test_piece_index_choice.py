@@ -98,9 +98,10 @@ class Scene:
             cast(FileFetcher, self.files),
             cast(Any, SimpleNamespace(losses=0, set_damaged=no)),
             cast(Any, SimpleNamespace(add=claim)),
-            cast(Any, SimpleNamespace(charged=_nothing, __bool__=lambda: False)),
-            cast(Any, SimpleNamespace(pace=None, space_for=_nothing)),
+            cast(Any, SimpleNamespace(admitted=_nothing)),
+            cast(Any, SimpleNamespace(pace=None)),
             no,
+            lambda artifact: False,
         )
 
     def copy(self, *indexes: bytes, missing: Sequence[bytes] = ()) -> Copy:

@@ -22,7 +22,8 @@ from comity.node.own_log import OwnLog
 from comity.node.replication import replicas as replicas_module
 from comity.node.replication import wanted as wanted_module
 from comity.node.replication.artifacts import FIRST_REST_SECONDS, Copy, CopyQueue, Job
-from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
+from comity.node.replication.copy_charges import CopyCharges
+from comity.node.replication.copy_limits import CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.wanted import PAGE, StatementAges, WantedArtifacts
@@ -31,10 +32,11 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.keys import HybridSigner
-from comity.trust.mirror_rules import MirrorDecision, MirrorQuotas
+from comity.trust.mirror_rules import MirrorDecision
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
+from support.copy_charges import made_charges
 from support.logs import LogKeys
 
 OWN = LogKeys.generate("own.example/log")
@@ -62,7 +64,7 @@ class Bench:
         self.ages = StatementAges(AsyncLedger(self.ledger), lambda: self.now)
         self.folder, self.store = folder, FolderStore(folder / "blobs")
         self.pauses = CopyPauses(Replication(), FolderStore(folder / "blobs"), Pools(), lambda: self.now)
-        self.quotas = RuleQuotas(MirrorQuotas({}), AsyncLedger(self.ledger), FolderStore(folder / "blobs"), Pools())
+        self.charges = made_charges(self.ledger, self.store, Pools(), own_log=OWN.vkey)
         self.make()
         parse = wanted_module._parse_publication
 
@@ -75,7 +77,7 @@ class Bench:
     def make(
         self,
         wanted: WantedArtifacts | None = None,
-        quotas: RuleQuotas | None = None,
+        charges: CopyCharges | None = None,
         files: FileFetcher | None = None,
     ) -> Replicas:
         """The node's copies, made again."""
@@ -89,7 +91,7 @@ class Bench:
             cast(OwnLog, SimpleNamespace(signer=None)),
             cast(FileFetcher, files),
             wanted or self.wanted(Replication(mirror="all")),
-            quotas or self.quotas,
+            charges or self.charges,
             self.pauses,
             on_lost=lambda: None,
         )
@@ -346,7 +348,7 @@ async def test_an_artifact_over_its_quota_leaves_the_queue_and_held_ones_count_f
     file, held, large = bench.folder / "mirror.toml", Release(b"held\n"), Release(b"too large for it\n")
     file.write_text('default = "copy"\nquota_bytes = 20\n')
     wanted = bench.wanted(Replication(rules=file))
-    quotas = RuleQuotas(wanted.quotas, AsyncLedger(bench.ledger), bench.store, Pools())
+    quotas = made_charges(bench.ledger, bench.store, Pools(), quotas=wanted.quotas, own_log=OWN.vkey)
 
     async def all_here(objects: object) -> None:
         """The side objects are stored."""
@@ -358,8 +360,8 @@ async def test_an_artifact_over_its_quota_leaves_the_queue_and_held_ones_count_f
             bench.store.put(sha256(body), body)
     bench.prove(FLOODED, lines)
     await bench.hold(lines[:1])
-    await quotas.load()
-    assert not quotas.counted, "no copy begins before all publications are read"
+    await quotas.load(bench.replicas._publications.basis)
+    assert not quotas.ready, "no copy begins before all publications are read"
     await bench.replicas._work()
     (quota,) = quotas.status()
     assert (quota.used, quota.limit, quotas.waiting, bench.replicas.lacking) == (5, 20, 1, 1)

@@ -14,8 +14,8 @@ else on which the rows depend, such as settings; it is compared too.
 statements were verified then. So an age costs no row for a statement, and nobody can claim another. What was verified
 before the first mark is as old as that mark.
 
-`MirrorCharges` has what each copied artifact is charged to the quotas of mirror rules, and which artifacts wait for
-room.
+`MirrorCharges` has what each copied artifact is charged to the quotas of mirror rules and to the member that publishes
+it, and which artifacts wait for room. The marks of `CHARGES` say that everything held is charged.
 """
 
 from __future__ import annotations
@@ -136,14 +136,25 @@ class PinTable:
 @dataclass(frozen=True, slots=True)
 class MirrorCharge:
     """Bytes charged for an artifact to a rule; `size` is that of all its files. One that waits is charged only what of
-    it is stored."""
+    it is stored.
+
+    `new` bytes of its files were not stored when it was first copied: these are charged to `member`, as far as they are
+    charged to the rule. `member` is empty for what the operator wants.
+    """
 
     artifact: Digest
     rule: str
     name: str
     size: int
     charged: int
-    waits: bool = False
+    waits: bool
+    member: str
+    new: int
+
+    @property
+    def space(self) -> int:
+        """Bytes of the disk that are charged to the member."""
+        return max(0, self.charged - (self.size - self.new))
 
 
 class MirrorCharges:
@@ -157,6 +168,20 @@ class MirrorCharges:
         wanted = select(_CHARGE.rule, func.sum(_CHARGE.charged)).where(_CHARGE.charged > 0).group_by(_CHARGE.rule)
         with self._database.reading() as connection:
             return {rule: int(used) for rule, used in connection.execute(wanted)}
+
+    def spaces(self) -> dict[str, int]:
+        """Returns the bytes of the disk charged to each member. Reads all rows: for the start."""
+        space = _CHARGE.charged - _CHARGE.size + _CHARGE.new
+        wanted = select(_CHARGE.member, func.sum(space)).where(space > 0).group_by(_CHARGE.member)
+        with self._database.reading() as connection:
+            return {member: int(used) for member, used in connection.execute(wanted)}
+
+    def largest(self, member: str) -> MirrorCharge | None:
+        """Returns the artifact for which a member uses most of the disk."""
+        wanted = select(schema.mirror_charges).where(_CHARGE.member == member, ~_CHARGE.waits)
+        with self._database.reading() as connection:
+            row = connection.execute(wanted.order_by(_CHARGE.new.desc()).limit(1)).first()
+        return None if row is None else MirrorCharge(*row)
 
     def find(self, artifacts: Sequence[Digest]) -> dict[Digest, MirrorCharge]:
         """Returns those of these artifacts that are charged or wait."""
@@ -180,18 +205,33 @@ class MirrorCharges:
         with self._database.reading() as connection:
             return [MirrorCharge(*row) for row in connection.execute(wanted)]
 
-    def waiting_counts(self) -> dict[str, int]:
-        """Returns how many artifacts wait, by rule."""
-        wanted = select(_CHARGE.rule, func.count()).where(_CHARGE.waits).group_by(_CHARGE.rule)
+    def waiting_counts(self) -> dict[tuple[str, str], int]:
+        """Returns how many artifacts wait, by rule and member."""
+        wanted = select(_CHARGE.rule, _CHARGE.member, func.count()).where(_CHARGE.waits)
         with self._database.reading() as connection:
-            return {row[0]: row[1] for row in connection.execute(wanted)}
+            rows = connection.execute(wanted.group_by(_CHARGE.rule, _CHARGE.member))
+            return {(rule, member): count for rule, member, count in rows}
 
-    def fitting(self, rule: str, room: int, limit: int) -> list[MirrorCharge]:
-        """Returns waiting artifacts of a rule that fit into so many bytes, the smallest first."""
-        wanted = select(schema.mirror_charges).where(_CHARGE.waits, _CHARGE.rule == rule, _CHARGE.size <= room)
+    def fitting(self, rule: str, member: str, room: int, space: int, limit: int) -> list[MirrorCharge]:
+        """Returns waiting artifacts of a rule and a member that fit into so many bytes of the rule and of the disk, the
+        smallest first."""
+        wanted = select(schema.mirror_charges).where(
+            _CHARGE.waits, _CHARGE.member == member, _CHARGE.new <= space, _CHARGE.rule == rule, _CHARGE.size <= room
+        )
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.order_by(_CHARGE.size).limit(limit))
+            rows = connection.execute(wanted.order_by(_CHARGE.new).limit(limit))
             return [MirrorCharge(*row) for row in rows]
+
+    def counted(self, basis: Digest) -> bool:
+        """Whether everything held was charged under this basis."""
+        wanted = select(_KEPT.basis).where(_KEPT.reader == CHARGES).limit(1)
+        with self._database.reading() as connection:
+            return bool(connection.execute(wanted).scalar() == basis)
+
+    def set_counted(self, log: str, basis: Digest) -> None:
+        """Everything held is charged. `log` is the own log."""
+        with self._database.writing("charges") as connection:
+            write_positions(connection, CHARGES, basis, {log: 0})
 
     def end_waiting(self, artifacts: Collection[Digest]) -> None:
         """These artifacts, at most a few hundred, wait no longer: they are wanted and not complete."""
@@ -240,6 +280,8 @@ def _put(connection: Connection, charge: MirrorCharge) -> None:
         "size": charge.size,
         "charged": charge.charged,
         "waits": charge.waits,
+        "member": charge.member,
+        "new": charge.new,
     }
     connection.execute(insert(schema.mirror_charges).values(values))
 
@@ -247,6 +289,7 @@ def _put(connection: Connection, charge: MirrorCharge) -> None:
 _KEPT, _LOG = schema.kept_positions.c, schema.logs.c
 HOLDS: Final = "holds"
 PUBLICATIONS: Final = "publications"
+CHARGES: Final = "charges"
 """The readers whose positions stand beside the rows."""
 
 _STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
@@ -442,6 +485,7 @@ class ReplicaTable:
             connection.execute(delete(schema.waiting_copies))
             connection.execute(update(schema.mirror_charges).values(waits=False))
             forget_positions(connection, PUBLICATIONS)
+            forget_positions(connection, CHARGES)
 
 
 def _copies(connection: Connection, artifacts: Iterable[Digest]) -> dict[Digest, OwnCopy]:

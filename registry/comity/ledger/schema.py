@@ -353,10 +353,12 @@ mirror_charges = Table(
     Column("size", BigInteger, nullable=False),
     Column("charged", BigInteger, nullable=False),
     Column("waits", Boolean, nullable=False),
-    Index(None, "waits", "rule", "size"),
+    Column("member", bytewise(64), nullable=False, server_default=""),
+    Column("new", BigInteger, nullable=False, server_default="0"),
+    Index(None, "member", "waits", "new"),
     sqlite_with_rowid=False,
 )
-"""Artifacts charged to the quotas of mirror rules, and those that wait for room (`copy_tables`)."""
+"""Artifacts charged to members and to the quotas of mirror rules, and those that wait for room (`copy_tables`)."""
 
 proven_times = Table(
     "proven_times",

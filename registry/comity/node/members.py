@@ -374,6 +374,15 @@ class Membership:
         """Every member that any epoch listed."""
         return tuple(self._seats)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of this node's own member and of every member that any epoch listed, by identity: each name once,
+        with the identity where two have it."""
+        names = {str(seat.id): seat.name for seat in self._seats.values()}
+        names.setdefault(self.seat.inception.id, "")
+        count = Counter(names.values())
+        return {member: name if count[name] == 1 else f"{name} ({member[:8]})" for member, name in names.items()}
+
     def reached(self, identity: Digest) -> tuple[KeySet, ...]:
         """Every key set that the member may have signed with, disputed ones included. Used for verification."""
         return tuple(dict.fromkeys(state.keys for chain in self.chains(identity) for state in chain.reached))

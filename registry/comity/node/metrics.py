@@ -32,6 +32,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.wire.blob import BlobLocation
+from comity.wire.node_status import MemberCopies
 
 
 class Metrics:
@@ -55,6 +56,12 @@ class Metrics:
         self.replica_queue = self._gauge(
             "replica_queue_share", "Largest share that one member uses of its part of the copy queue"
         )
+        self.copy_space = self._gauge(
+            "copy_space_bytes", "Space of the copies of one member: stored, promised, and the most for both",
+            "member", "what",
+        )  # fmt: skip
+        self._copy_space: frozenset[tuple[str, str]] = frozenset()
+        """The labels of `copy_space`."""
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Seconds since the peer's log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
@@ -107,6 +114,19 @@ class Metrics:
         for title in self._logs - sizes.keys():
             self.log_size.remove(title)
         self._logs = frozenset(sizes)
+
+    def set_copy_space(self, spaces: Iterable[MemberCopies]) -> None:
+        """Set `copy_space` of each member that any charter listed, and remove what is no longer known."""
+        found = dict[tuple[str, str], int]()
+        for space in spaces:
+            found[space.name, "stored"], found[space.name, "promised"] = space.stored, space.promised
+            if space.most is not None:
+                found[space.name, "most"] = space.most
+        for labels, value in found.items():
+            self.copy_space.labels(*labels).set(value)
+        for labels in self._copy_space - found.keys():
+            self.copy_space.remove(*labels)
+        self._copy_space = frozenset(found)
 
 
 CHECK_SECONDS: Final = 2.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_type_hints
 from urllib.parse import urlsplit
@@ -141,6 +142,13 @@ def _bandwidth(text: str) -> str:
     return text
 
 
+def _share(text: str) -> str:
+    member, _, percent = text.partition(" ")
+    if not (percent.isdecimal() and len(percent) <= 3 and 0 <= int(percent) <= 100):
+        raise ValueError(f"expected a member and a percentage such as '51aa… 60', got {text[:80]!r}")
+    return f"{_identity(member)} {int(percent)}"
+
+
 def _listed(value: object) -> object:
     """Split a comma-separated value from the environment."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -172,6 +180,9 @@ Hours = Annotated[str, AfterValidator(_hours)]
 
 Bandwidth = Annotated[tuple[Annotated[str, AfterValidator(_bandwidth)], ...], BeforeValidator(_listed)]
 """Each item is "HOURS BYTES-A-SECOND"."""
+
+Shares = Annotated[tuple[Annotated[str, AfterValidator(_share)], ...], BeforeValidator(_listed)]
+"""Each item is "MEMBER PERCENT"."""
 
 LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Witnesses = Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)]
@@ -292,6 +303,10 @@ class Replication(Section):
     Copies stop while the disk has less than `stop_free_bytes` free, and go on when it has `resume_free_bytes`.
     `bandwidth` limits copies in hours of the day in UTC: "6-22 20000000" is at most 20 MB/s, "6-22 0" is no copies. The
     first item whose hours fit decides; without one there is no limit.
+
+    The space for copies is what is free above `stop_free_bytes` and what copies use already. `reserved_percent` of it
+    is reserved for the members in equal parts; of the rest a member uses at most as much as it leaves free. `shares`
+    sets the most that a member may use: "MEMBER PERCENT", with the identity of the member.
     """
 
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
@@ -302,6 +317,14 @@ class Replication(Section):
     stop_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     resume_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
     bandwidth: Bandwidth = ()
+    reserved_percent: Annotated[int, Field(ge=0, le=100)] = 50
+    shares: Shares = ()
+
+    @property
+    def shares_by_member(self) -> Mapping[str, int]:
+        """`shares`: the percent of each member."""
+        items = (item.split(" ") for item in self.shares)
+        return {member: int(percent) for member, percent in items}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -111,7 +111,7 @@ class StatusReport:
             store=store,
             holds=self.replication.replicas.standing,
             misbehaviour=misbehaviour,
-            quotas=(*(limit.quota for limit in limits), *self.replication.rule_quotas.status()),
+            quotas=(*(limit.quota for limit in limits), *self.replication.charges.status()),
             warnings=(
                 *self._warnings(logs, governance),
                 *warnings(limits),
@@ -148,7 +148,7 @@ class StatusReport:
             yield f"{self.membership.log_title(str(log_key))} is above its quota and does not advance: {why}"
         if why := self.replication.pauses.why:
             yield f"no copy begins: {why}"
-        yield from self.replication.rule_quotas.warnings()
+        yield from self.replication.charges.warnings()
         yield from islice(self.followed.warnings(), MAX_CONVICTED)
         for name in sorted(self.offers.over_quota):
             title = self.membership.log_title(name)

@@ -245,6 +245,7 @@ class ReplicationStatus(_message.Message):
     NOT_LISTED_FIELD_NUMBER: _builtins.int
     LACKING_FIELD_NUMBER: _builtins.int
     SHORT_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     not_listed: _builtins.int
     """Artifacts that are published in a log here and that the settings of this node do not name; at most 10,000 are
     counted.
@@ -259,6 +260,10 @@ class ReplicationStatus(_message.Message):
     def short(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShortArtifact]:
         """At most 64: those with the fewest copies first."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberCopies]:
+        """How copies use the disk, by the member that publishes them; the largest user first. Empty in older software."""
+
     def __init__(
         self,
         *,
@@ -266,14 +271,62 @@ class ReplicationStatus(_message.Message):
         not_listed: _builtins.int = ...,
         lacking: _abc.Iterable[Global___LackingArtifact] | None = ...,
         short: _abc.Iterable[Global___ShortArtifact] | None = ...,
+        members: _abc.Iterable[Global___MemberCopies] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "lacking", b"lacking", "not_listed", b"not_listed", "short", b"short"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "lacking", b"lacking", "members", b"members", "not_listed", b"not_listed", "short", b"short"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplicationStatus: _TypeAlias = ReplicationStatus  # noqa: Y015
+
+@_typing.final
+class MemberCopies(_message.Message):
+    """The space of the copies that are charged to one member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    PROMISED_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LARGEST_FIELD_NUMBER: _builtins.int
+    member: _builtins.bytes
+    """Its identity; empty for the logs that no member writes."""
+    name: _builtins.str
+    """Its name, for people."""
+    stored: _builtins.int
+    """Bytes of its copies on the disk, and those that are promised to its running copies."""
+    promised: _builtins.int
+    most: _builtins.int
+    """The most that both may be now; absent where the free space is not known."""
+    waiting: _builtins.int
+    """Artifacts that wait until it has room."""
+    largest: _builtins.str
+    """The name of the artifact for which most of it is used; empty for none."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        stored: _builtins.int = ...,
+        promised: _builtins.int = ...,
+        most: _builtins.int | None = ...,
+        waiting: _builtins.int = ...,
+        largest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_most", b"_most", "most", b"most"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_most", b"_most", "largest", b"largest", "member", b"member", "most", b"most", "name", b"name", "promised", b"promised", "stored", b"stored", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__most: _TypeAlias = _typing.Literal["most"]  # noqa: Y015
+    _WhichOneofArgType__most: _TypeAlias = _typing.Literal["_most", b"_most"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__most) -> _WhichOneofReturnType__most | None: ...
+
+Global___MemberCopies: _TypeAlias = MemberCopies  # noqa: Y015
 
 @_typing.final
 class LackingArtifact(_message.Message):

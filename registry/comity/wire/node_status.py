@@ -200,14 +200,41 @@ class ShortArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberCopies:
+    """How the copies of artifacts that one member publishes use the disk, in bytes.
+
+    Attributes:
+        member: empty for the logs that no member writes.
+        promised: to running copies, beside what is `stored`.
+        most: what both may be now; None if the free space of the store is not known.
+        waiting: artifacts that wait until there is room.
+        largest: the name of the artifact for which most is used; empty for none.
+    """
+
+    member: str
+    name: str
+    stored: int
+    promised: int
+    most: int | None
+    waiting: int = 0
+    largest: str = ""
+
+    @property
+    def used(self) -> int:
+        return self.stored + self.promised
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicationStatus:
     """What a node wants and lacks. `not_listed` counts artifacts that are published and that its settings do not name;
-    `lacking` and `short` list at most `limits.STATUS_EXAMPLES` each."""
+    `lacking` and `short` list at most `limits.STATUS_EXAMPLES` each. `members` are the users of the disk, the largest
+    first; empty in older software."""
 
     counts: ReplicaCounts
     not_listed: int = 0
     lacking: tuple[LackingArtifact, ...] = ()
     short: tuple[ShortArtifact, ...] = ()
+    members: tuple[MemberCopies, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +326,7 @@ def _encode_replication(status: ReplicationStatus) -> operator_pb2.ReplicationSt
             )
             for item in status.short[:most]
         ),
+        members=map(_encode_member_copies, status.members[: limits.STATUS_ITEMS]),
     )
 
 
@@ -309,6 +337,31 @@ def _decode_replication(message: operator_pb2.ReplicationStatus) -> ReplicationS
         not_listed=read_integer(message.not_listed, "artifacts"),
         lacking=read_many(message.lacking, "lacking artifacts", most, _decode_lacking),
         short=read_many(message.short, "short artifacts", most, _decode_short),
+        members=read_many(message.members, "users of the disk", limits.STATUS_ITEMS, _decode_member_copies),
+    )
+
+
+def _encode_member_copies(item: MemberCopies) -> operator_pb2.MemberCopies:
+    return operator_pb2.MemberCopies(
+        member=bytes.fromhex(item.member),
+        name=clean(item.name, limits.NAME),
+        stored=item.stored,
+        promised=item.promised,
+        most=item.most,
+        waiting=item.waiting,
+        largest=clean(item.largest, limits.NAME),
+    )
+
+
+def _decode_member_copies(message: operator_pb2.MemberCopies) -> MemberCopies:
+    return MemberCopies(
+        member=read_digest(message.member) if message.member else "",
+        name=_name(message.name),
+        stored=read_integer(message.stored, "bytes"),
+        promised=read_integer(message.promised, "bytes"),
+        most=read_integer(message.most, "bytes") if message.HasField("most") else None,
+        waiting=read_integer(message.waiting, "artifacts"),
+        largest=_name(message.largest),
     )
 
 

@@ -161,6 +161,7 @@ class CopyCounter:
         """What the node wants and lacks, with examples; all numbers are those of the step in which this returns."""
         worst = self._last.worst
         names = await self._ledger.run(self._names, [item.artifact for item in worst])
+        members = await self._replicas.member_copies()
         lacking = await self._replicas.incomplete_examples(STATUS_EXAMPLES)
         return ReplicationStatus(
             self.counts(),
@@ -172,6 +173,7 @@ class CopyCounter:
                 )
                 for item in worst
             ),
+            tuple(members),
         )
 
     def counts(self) -> ReplicaCounts:

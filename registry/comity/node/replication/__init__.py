@@ -7,7 +7,9 @@ cosigner             cosignatures for mirrored logs, and who is told of them
 misbehaviour         proofs that a log showed two histories, and the logs frozen for it
 replicas             copies of artifacts, one by one, the loops for them, and what is known of them
 wanted               which publications are wanted: they are read, decided and queued
-copy_limits          quotas of mirror rules, pauses and pace of copies
+copy_admission       how much of the disk the copies of each member may use
+copy_charges         what copies are charged to: members, and quotas of mirror rules
+copy_limits          pauses and pace of copies
 files                file transfers
 artifacts, fair_queue       the queue of copies; fair scheduling
 held_copies          what is here and whole; claims of copies

@@ -66,6 +66,11 @@ class Copy:
     queued_under: set[Path] = field(default_factory=set)
 
     @property
+    def members(self) -> Collection[str]:
+        """The members in whose logs it is claimed; a log that no member writes stands for itself."""
+        return {str(path[0]) for path in self.paths}
+
+    @property
     def stands(self) -> bool:
         """Whether this node has logged a hold of it: it lost a file, or its copy is about to leave the queue."""
         return self.own is not None and self.own.stands

@@ -12,7 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -340,12 +340,14 @@ class FileFetcher:
         limits: TransferLimits = REPLICATION_LIMITS,
         answer: float = ANSWER_TIMEOUT,
         pace: Pace | None = None,
+        received: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Fetch every file completely, verified and durable.
 
         Args:
             pace: shares a number of bytes a second; None reads as fast as sources send.
             answer: seconds that a peer has to say which files it has.
+            received: called with the number of newly verified bytes, those of an earlier try first.
 
         Raises Unavailable and NotFound if no peer serves a file, Untrusted if the pieces do not match the file,
         OutOfSpace. Verified pieces are kept for the next try.
@@ -360,7 +362,7 @@ class FileFetcher:
                     with self.downloads.running((want.digest, layout)) as download:
                         if not await self._pools.files(self._store.has, want.digest):
                             fetched = await self._fetch(
-                                want, layout, holders[want.digest], source_set, download, limits
+                                want, layout, holders[want.digest], source_set, download, limits, received
                             )
                             self._record_transfer(want, fetched, name, source_set.names)
 
@@ -402,6 +404,7 @@ class FileFetcher:
         source_set: _SourceSet,
         download: FileDownload,
         limits: TransferLimits,
+        received: Callable[[int], None],
     ) -> FetchResult:
         if not holders:
             why = f"no reachable peer has a complete copy ({short(want.digest)})"
@@ -416,6 +419,7 @@ class FileFetcher:
             partial,
             local=self._local_source(),
             limits=limits,
+            on_progress=received,
             observer=download,
             health=source_set.health,
             executor=self._pools.hashing_threads,

@@ -24,7 +24,8 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
-from comity.node.replication.copy_limits import QUOTA, CopyPauses, RuleQuotas
+from comity.node.replication.copy_charges import PATIENCE, WAITS, ChargedTo, CopyCharges
+from comity.node.replication.copy_limits import PACED_LIMITS, CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.replication.wanted import PublicationReader, WantedArtifacts
@@ -37,7 +38,7 @@ from comity.trust.copies import HOLD_PREDICATES, hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject, parse_entry
-from comity.wire.node_status import LackingArtifact
+from comity.wire.node_status import LackingArtifact, MemberCopies
 
 MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
@@ -61,7 +62,8 @@ class ArtifactCopier:
     """Copies artifacts. Not thread-safe: call from the event loop.
 
     Args:
-        published_here: whether the own log publishes an artifact; such a copy is not charged to a rule.
+        published_here: whether the own log publishes an artifact; such a copy is charged to nobody.
+        pinned: whether the operator pinned an artifact; such a copy is charged to no member.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class ArtifactCopier:
         files: FileFetcher,
         held: HeldCopies,
         own_holds: OwnHolds,
-        quotas: RuleQuotas,
+        charges: CopyCharges,
         pauses: CopyPauses,
         published_here: Callable[[Digest], Awaitable[bool]],
+        pinned: Callable[[Digest], bool],
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -82,9 +85,10 @@ class ArtifactCopier:
         self._files = files
         self._held = held
         self._own_holds = own_holds
-        self._quotas = quotas
+        self._charges = charges
         self._pauses = pauses
         self._published_here = published_here
+        self._pinned = pinned
 
     async def complete(self, wanted: Copy) -> None:
         """Copy an artifact. Repeats it if an object was lost meanwhile: the round that a loss begins leaves out the
@@ -122,12 +126,20 @@ class ArtifactCopier:
         manifest, index = await self._pools.files(read_artifact, self._store, wanted.manifest, pieces)  # (1)
         missing = await self._pools.files(missing_files, self._store, manifest)
         layouts = dict(index.files)
-        rule = None if self._quotas and await self._published_here(wanted.artifact) else wanted.rule
         files, pace = [(want, layouts[want.path]) for want in missing], self._pauses.pace
-        async with self._quotas.charged(wanted.artifact, rule, wanted.name, manifest):
-            async with self._pauses.space_for(missing):
-                await self._files.fetch(files, name=wanted.name, pace=pace)  # (2)
+        patience = PATIENCE if pace is None else PACED_LIMITS.patience
+        charge = await self._charge(wanted)
+        async with self._charges.admitted(
+            wanted.artifact, charge, wanted.name, manifest, missing, patience
+        ) as received:
+            await self._files.fetch(files, name=wanted.name, pace=pace, received=received)  # (2)
             await self._remember_pieces(manifest, index)
+
+    async def _charge(self, wanted: Copy) -> ChargedTo | None:
+        """To what a copy is charged. A copy that is repaired is charged already."""
+        if wanted.stands or wanted.rule is None or await self._published_here(wanted.artifact):
+            return None
+        return ChargedTo(wanted.rule, () if self._pinned(wanted.artifact) else wanted.members)
 
     async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:
         """Store the piece records of every file in this layout, also of files stored before."""
@@ -159,13 +171,13 @@ class Replicas:
         own_log: OwnLog,
         files: FileFetcher,
         wanted: WantedArtifacts,
-        quotas: RuleQuotas,
+        charges: CopyCharges,
         pauses: CopyPauses,
         on_lost: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._ages = wanted.ages
-        self._quotas = quotas
+        self._charges = charges
         self._pauses = pauses
         self._store = store
         self._metrics = metrics
@@ -181,17 +193,26 @@ class Replicas:
         own_holds = OwnHolds(ledger, own_log, self._held, settings.hold_batch, wait, self._now)
         self._own_holds = own_holds
         self._publications = PublicationReader(
-            ledger, membership, wanted, quotas, self._held, self._copies, own_holds, self._now
+            ledger, membership, wanted, charges, self._held, self._copies, own_holds, self._now
         )
         self._copier = ArtifactCopier(
-            ledger, store, pools, files, self._held, own_holds, quotas, pauses, self._publications.published_here
+            ledger,
+            store,
+            pools,
+            files,
+            self._held,
+            own_holds,
+            charges,
+            pauses,
+            self._publications.published_here,
+            lambda artifact: artifact in wanted.pinned,
         )
 
     async def load(self) -> None:
         """Go on from what the ledger keeps."""
         await self._held.open()
         await self._ages.load()
-        await self._quotas.load()
+        await self._charges.load(self._publications.basis)
         await self._publications.load()
 
     async def begin(self, supervisor: Supervisor) -> None:
@@ -244,7 +265,7 @@ class Replicas:
     async def own_claims_logged(self) -> None:
         """A hold of this node, or a withdrawal, was logged."""
         await self._held.read_new()
-        await self._quotas.withdrawn(self._held.take_withdrawn())
+        await self._charges.withdrawn(self._held.take_withdrawn())
 
     async def has_withdrawn(self, artifact: Digest) -> bool:
         """Whether this node withdrew its copy, or is about to: it is not copied again until the operator says so."""
@@ -272,7 +293,7 @@ class Replicas:
     def lacking(self) -> int:
         """Wanted artifacts that are not complete: those without a hold, and those held that lost a file. None of them
         is counted in `held` at the same moment."""
-        return self._copies.without_hold + self._held.damaged + self._quotas.waiting
+        return self._copies.without_hold + self._held.damaged + self._charges.waiting
 
     @property
     def not_listed(self) -> int:
@@ -326,7 +347,7 @@ class Replicas:
 
     async def incomplete_examples(self, most: int) -> list[LackingArtifact]:
         """The same, and those that wait for room in a quota, which are no longer in the queue."""
-        waiting = await self._quotas.examples(most)
+        waiting = await self._charges.examples(most)
         return [*self.incomplete(most), *waiting][:most]
 
     def _lacking(self, copy: Copy) -> LackingArtifact:
@@ -336,6 +357,10 @@ class Replicas:
         if state == "waits" and self._pauses.why:
             why, code = self._pauses.why, ""
         return LackingArtifact(copy.artifact, copy.name, state, why, code, round(rest))
+
+    async def member_copies(self) -> list[MemberCopies]:
+        """How the copies of each member use the disk, the largest user first."""
+        return await self._charges.member_copies()
 
     @property
     def queue_use(self) -> QueueUse:
@@ -362,9 +387,9 @@ class Replicas:
             behind = await self._publications.read_page()
             self._measure()
             if not behind:
-                await self._quotas.count_done()
-            await self._publications.queue(await self._quotas.take_fitting())
-            ready = self._quotas.counted and not self._pauses.why
+                await self._charges.count_done(self._publications.basis)
+            await self._publications.queue(await self._charges.take_fitting())
+            ready = self._charges.ready and not self._pauses.why
             if ready and (job := self._copies.next(self._now())) is not None:
                 await self._run_job(job)
                 self._measure()
@@ -383,7 +408,7 @@ class Replicas:
                 self._copies.preempted(job, self._now())
                 _log.info("copy preempted", name=copy.name, artifact=copy.artifact)
                 return
-            if isinstance(error, ComityError) and error.code == QUOTA:
+            if isinstance(error, ComityError) and error.code in WAITS:
                 self._copies.done(job, self._now())
                 _log.info("copy waits for room", name=copy.name, artifact=copy.artifact, why=error.why)
                 return
@@ -418,7 +443,9 @@ class Replicas:
             timer.cancel()
 
     async def _look_for_pauses(self) -> None:
-        if await self._pauses.look():
+        freed = await self._charges.look()
+        self._metrics.set_copy_space(self._charges.spaces())
+        if await self._pauses.look() or freed:
             full = {copy.artifact for copy in self._copies.incomplete() if isinstance(copy.failure, OutOfSpace)}
             self.retry(full)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -17,7 +18,9 @@ from comity.node.members import Membership
 from comity.node.offers.provider import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
 from comity.node.replication.bundles import BundleLoading
-from comity.node.replication.copy_limits import CopyPauses, RuleQuotas
+from comity.node.replication.copy_admission import AdmissionLimits, CopyAdmission
+from comity.node.replication.copy_charges import CopyCharges
+from comity.node.replication.copy_limits import CopyPauses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
@@ -29,6 +32,7 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.side_objects import SideObjectFetcher, SideObjectRepair
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
+from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
 from comity.trust.offers.log_reader import PREDICATES
@@ -122,7 +126,16 @@ class ReplicationTasks:
         ages = StatementAges(ledger, home.clock)
         self.wanted = WantedArtifacts(settings, store, pools, ages)
         self.pauses = CopyPauses(settings, store, pools, home.clock)
-        self.rule_quotas = RuleQuotas(self.wanted.quotas, ledger, store, pools)
+        self.charges = CopyCharges(
+            self.wanted.quotas,
+            CopyAdmission(admission_limits(settings, membership.seat.inception.id)),
+            ledger,
+            store,
+            pools,
+            self._own,
+            lambda: membership.names,
+            monotonic,
+        )
         self.replicas = Replicas(
             ledger,
             store,
@@ -133,7 +146,7 @@ class ReplicationTasks:
             self.own_log,
             files,
             self.wanted,
-            self.rule_quotas,
+            self.charges,
             self.pauses,
             self._side_objects_lost,
         )
@@ -237,6 +250,12 @@ class ReplicationTasks:
     async def _members_changed(self) -> None:
         await self.intake.members_changed()
         await self.peers.reread_all()
+
+
+def admission_limits(settings: Replication, own_member: str) -> AdmissionLimits:
+    """How the space for copies is divided. What this node's own member publishes elsewhere may use all of it."""
+    shares = {own_member: 1.0} | {member: percent / 100 for member, percent in settings.shares_by_member.items()}
+    return AdmissionLimits(settings.stop_free_bytes, settings.reserved_percent / 100, shares)
 
 
 def _answer_quorum(membership: Membership) -> AnswerQuorum | None:

@@ -29,7 +29,7 @@ from comity.ledger.copy_tables import PUBLICATIONS
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.replication.artifacts import CopyQueue
-from comity.node.replication.copy_limits import RuleQuotas
+from comity.node.replication.copy_charges import ChargedTo, CopyCharges
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -207,7 +207,7 @@ class PublicationReader:
         ledger: AsyncLedger,
         membership: Membership,
         wanted: WantedArtifacts,
-        quotas: RuleQuotas,
+        charges: CopyCharges,
         held: HeldCopies,
         copies: CopyQueue,
         unclaimed: Container[Digest],
@@ -217,7 +217,7 @@ class PublicationReader:
         self._membership = membership
         self._wanted = wanted
         self._ages = wanted.ages
-        self._quotas = quotas
+        self._charges = charges
         self._held = held
         self._copies = copies
         self._unclaimed = unclaimed
@@ -241,7 +241,7 @@ class PublicationReader:
     async def load(self) -> None:
         """Go on from what is kept; without it, read all publications."""
         tables = self._ledger.tables
-        kept = await self._ledger.run(tables.kept.load, PUBLICATIONS, self._basis())
+        kept = await self._ledger.run(tables.kept.load, PUBLICATIONS, self.basis)
         if kept.why:
             _log.warning("all publications are read again", why=kept.why)
         self._read, self._forget = dict(kept.numbers), not kept.numbers
@@ -259,7 +259,7 @@ class PublicationReader:
         async with self._reading:
             if self._forget:
                 self._forget = False
-                self._quotas.recount()
+                self._charges.recount()
                 await self._ledger.run(self._ledger.tables.replicas.forget_publications)
             self._reread_left_out()
             behind = await self._requeue_kept()
@@ -297,7 +297,8 @@ class PublicationReader:
         found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
         return any(line.vkey == self._membership.seat.log for line in found.found)
 
-    def _basis(self) -> Digest:
+    @property
+    def basis(self) -> Digest:
         """On what else it depends which publications are wanted."""
         return sha256(canonical([self._wanted.digest, list[Json](sorted(self._membership.node_ids))]))
 
@@ -306,7 +307,7 @@ class PublicationReader:
         first_left_out = self._copies.left_out.get(self._member_of(log), number + 1)
         numbers = {log: min(number, first_left_out - 1)}
         table = self._ledger.tables.replicas
-        await self._ledger.run(table.publications_read, wanted, unlisted, self._basis(), numbers)
+        await self._ledger.run(table.publications_read, wanted, unlisted, self.basis, numbers)
 
     async def _requeue_kept(self) -> bool:
         """Queue a page of the artifacts that were wanted and incomplete when the node ended. Returns whether there are
@@ -380,13 +381,14 @@ class PublicationReader:
         self, line: ProvenLine, published: Published | Observed, *, ours: bool, held: bool
     ) -> MirrorDecision:
         """(2). What is published here or held is copied; what is held counts for the rule that would copy it."""
-        counts = held and not self._quotas.counted and not await self.published_here(published.artifact)
+        counts = held and self._charges.counting and not await self.published_here(published.artifact)
         if ours or (held and not counts):
             return MirrorDecision(True)
         decision = await self._wanted.decide(published, line.number)
         if counts and decision.copy:
-            name = str(published.name)
-            await self._quotas.charge_held(published.artifact, decision.rule, name, published.manifest)
+            members = () if published.artifact in self._wanted.pinned else (self._member_of(line.vkey),)
+            charge, name = ChargedTo(decision.rule, members), str(published.name)
+            await self._charges.charge_held(published.artifact, charge, name, published.manifest)
         return decision
 
 
