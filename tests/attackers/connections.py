@@ -200,6 +200,48 @@ def untaken_answers(target: Target) -> None:
         target.hold()
 
 
+@attacker("reads of files that are never read", "M1", by="addresses")
+def untaken_reads(target: Target) -> None:
+    """As many reads as each of four addresses may have, with an HTTP/2 window of 0."""
+    _hold_reads(target, window=0)
+
+
+@attacker("reads that stop after the first bytes", "own", by="addresses")
+def begun_reads(target: Target) -> None:
+    """The same, of which each receives 64 KiB, so that the node has made progress and reads ahead."""
+    _hold_reads(target, window=65_535)
+
+
+@attacker("the largest answers of every kind, never read", "own", by="addresses")
+def untaken_kinds(target: Target) -> None:
+    """Entries, records, objects and files in turn."""
+    file, artifact = (bytes.fromhex(each) for each in (target.known.files[0], target.known.artifacts[0]))
+    with contextlib.ExitStack() as held:
+        for victim, source in itertools.product(target.victims, SOURCES):
+            entries = message((1, victim.origin), (2, 0), (3, 65_536))
+            with contextlib.suppress(OSError):
+                stream = Stream.connect(*_split(victim.open), source=source)
+                held.callback(stream.close)
+                for _ in range(8):
+                    stream.call("LogService/GetEntries", entries)
+                    stream.call("BlobService/GetRecords", message((1, file), (2, "fixed-4MiB/1")))
+                    stream.call("BlobService/GetObject", message((1, artifact)))
+                    stream.call("BlobService/Read", message((1, file), (3, 1 << 30)))
+        target.hold()
+
+
+def _hold_reads(target: Target, window: int) -> None:
+    read = message((1, bytes.fromhex(target.known.files[0])), (3, 1 << 30))
+    with contextlib.ExitStack() as held:
+        for victim, source in itertools.product(target.victims, SOURCES):
+            with contextlib.suppress(OSError):
+                stream = Stream.connect(*_split(victim.open), source=source, window=window)
+                held.callback(stream.close)
+                for _ in range(32):
+                    stream.call("BlobService/Read", read)
+        target.hold()
+
+
 @attacker("requests of 4 MiB that never end", "M1", by="addresses")
 def half_requests(target: Target) -> None:
     with contextlib.ExitStack() as held:

@@ -97,6 +97,19 @@ def unread_streams(target: Target) -> None:
         target.hold()
 
 
+@attacker("files that a member reads and does not receive", "own", by="member")
+def unread_files_of_a_member(target: Target) -> None:
+    """As many reads at the mutual port as the member's certificate allows, of which no message is read."""
+    begun: list[Iterator[bytes]] = []
+    read = message((1, bytes.fromhex(target.known.files[0])), (3, 1 << 30))
+    with ExitStack() as stack:
+        for victim in target.victims:
+            for _ in range(4):
+                caller = stack.enter_context(calling(target, victim, identity=target.member.identity))
+                begun += [caller.start("Read", read, 600) for _ in range(16)]
+        target.hold()
+
+
 REQUESTS = (
     b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 2_000 + b"\r\n",
     b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",

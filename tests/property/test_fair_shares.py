@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from comity.node.listeners import BLOB_FILES, RESERVED_FILES, ConnectionLimits
 from comity.wire.addresses import address_block, caller_name
-from comity.wire.throttle import IDLE_LIMIT, FairShares
+from comity.wire.throttle import FairShares
+from comity.wire.unsent import IDLE_LIMIT
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -56,18 +56,18 @@ class History:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def entries(self, name: str, start: int, end: int) -> list[bytes]:
+    def entries(self, name: str, start: int, end: int, most: int = MAX_READ) -> list[bytes]:
         """Returns the entries from `start` to before `end`.
 
-        Up to 256 entries are always complete. A longer result ends at 32 MiB or 8,192 entries; read the rest with
-        another call.
+        Up to 256 entries are always complete, unless `most` is given. A longer result ends with the entry that reaches
+        `most` bytes, by default 32 MiB, or after 8,192 entries; read the rest with another call.
         """
         if not 0 <= start <= end:
             raise Malformed("no such entries", why=f"from {start} to {end}", code="RANGE")
         with self._database.reading() as connection:
             log = _find_log_of_size(connection, name, end)
             lines: list[bytes] = []
-            left = MAX_READ
+            left = most
             for line in islice(read_entries(connection, log, start, end), MAX_LINES):
                 lines.append(line)
                 left -= len(line)

@@ -593,6 +593,12 @@ class PieceRecordTable:
         with self._database.reading() as connection:
             return _sealed(connection, blob, layout)
 
+    def records_size(self, blob: Digest, layout: str) -> int:
+        """Returns the bytes of the records of a blob; 0 if there are none."""
+        size = select(func.length(_RECORDS.records)).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
+        with self._database.reading() as connection:
+            return connection.scalar(size) or 0
+
     def ordered_blobs(self) -> Iterator[Digest]:
         """Yields all blobs that have records, in their order. Raises Untrusted (LEDGER-CORRUPT)."""
         last: Digest | None = None

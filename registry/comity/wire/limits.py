@@ -131,6 +131,8 @@ STREAMS: Final = 128
 HANDSHAKE: Final = 10.0
 # The caller must receive a sent message within this time; then the connection is closed.
 SEND_TIMEOUT: Final = 20.0
+# Bytes of a port that callers have not received. gRPC keeps a copy of those that it is sending.
+UNSENT_BYTES: Final = 24 * MiB
 # Requests that a port reads at the same time: gRPC buffers up to MESSAGE of each.
 AWAITED_REQUESTS: Final = 16
 # A connection without calls is closed after this time. Clients reconnect automatically.

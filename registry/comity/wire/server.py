@@ -10,7 +10,8 @@ The order of the checks:
 (5) the declared rule of the call admits or refuses the caller; a call without a rule is refused;
 (6) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
     because gRPC buffers them; it may be as long as the call declares;
-(7) the caller must receive each sent message within a time limit, and bytes are rate-limited.
+(7) the caller must receive each sent message within a time limit, bytes are rate-limited, and what callers have not
+    received is charged to one budget of the port (`unsent`).
 
 gRPC itself would read a single request before the handler runs, without a time limit, and send a single answer after
 the handler has ended, when the call is no longer counted. On the wire a single message is a stream of one message, so
@@ -37,7 +38,8 @@ from comity.wire.calls import span
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
 from comity.wire.services import CALL_RULES, Context, Handler, Services, register
-from comity.wire.throttle import AdmittedCall, Throttle
+from comity.wire.throttle import Throttle
+from comity.wire.unsent import UNSENT, AdmittedCall
 
 _log: Final = logging.getLogger(__name__)
 
@@ -96,10 +98,14 @@ class Guard(grpc.aio.ServerInterceptor):
             bound = _bound(rule, context.time_remaining())
             caller = self._access.caller(context)
             call = _Call(context, caller, self._throttle, bound)
-            with self._throttle.call(caller.name, caller.block, call.end, rule.cost if rule else 1) as call.running:
+            with (
+                self._throttle.call(caller.name, caller.block, call.end, rule.cost if rule else 1) as call.running,
+                self._throttle.unsent.serving(call.running) as held,
+            ):
                 require_allowed(rule, caller)
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
+                UNSENT.set(held)
                 with span(method.lstrip("/"), rpc_system="grpc", comity_caller=_kind(caller)):
                     async with call.until_ended():
                         yield call
@@ -163,17 +169,20 @@ class _Call:
     async def send(self, message: Any) -> None:
         """Send one message. If the caller does not receive it within `limits.SEND_TIMEOUT` seconds, the connection is
         closed, because nothing else frees the buffers that gRPC holds for it."""
+        size = _size(message)
         self._sending = True
         try:
-            async with asyncio.timeout(limits.SEND_TIMEOUT):
-                await self._context.write(message)
+            with self._throttle.unsent.charged(self.running, size):
+                async with asyncio.timeout(limits.SEND_TIMEOUT):
+                    await self._context.write(message)
         except TimeoutError:
             shut_down(self._context.peer())
             raise
         finally:
             self._sending = False
         self._throttle.progress(self.running)
-        await asyncio.sleep(self._throttle.sent(self._caller.name, _size(message)))
+        self._throttle.unsent.progress(self.running)
+        await asyncio.sleep(self._throttle.sent(self._caller.name, size))
 
 
 @asynccontextmanager

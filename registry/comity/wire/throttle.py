@@ -7,7 +7,8 @@ another block always gets a slot.
 
 `Throttle` limits calls per second, concurrent calls and bytes per second of a caller, an address block, and all callers
 together, with one token bucket per caller and per block, in memory. Calls above the rate are refused; for bytes, the
-sender gets the time to wait. At the limit of concurrent calls, `FairShares` decides which call ends.
+sender gets the time to wait. At the limit of concurrent calls, `FairShares` decides which call ends. What callers have
+not received is charged to `Throttle.unsent`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from comity.trust.errors import Refused
-from comity.wire.limits import AWAITED_REQUESTS
+from comity.wire.limits import AWAITED_REQUESTS, UNSENT_BYTES
+from comity.wire.unsent import IDLE_LIMIT, AdmittedCall, UnsentBytes
 
 K = TypeVar("K", bound=Hashable)
-IDLE_LIMIT: Final = 5.0
-"""Seconds without progress after which a holder loses its slot to a newcomer of its own block."""
 
 
 class FairShares(Generic[K]):
@@ -113,7 +113,8 @@ _RETRY_INTERVAL: Final = 0.02
 class Allowance:
     """The limits of one caller. `bytes_per_second` limits data streams; None means no limit.
 
-    `block_at_once` limits the concurrent calls of one block; None means only `all_at_once` limits them.
+    `block_at_once` limits the concurrent calls of one block; None means only `all_at_once` limits them. `unsent_bytes`
+    is the budget of `unsent.UnsentBytes` for a port.
     """
 
     calls_per_second: float = 50.0
@@ -122,6 +123,7 @@ class Allowance:
     bytes_per_second: int | None = None
     all_at_once: int = 512
     block_at_once: int | None = None
+    unsent_bytes: int = UNSENT_BYTES
 
 
 @dataclass(slots=True)
@@ -132,22 +134,19 @@ class _Account:
     running: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class AdmittedCall:
-    """An admitted call that has not ended. `end` ends it early; None if it cannot be ended."""
-
-    block: str
-    end: Callable[[], None] | None = field(default=None)
-
-
 class Throttle:
-    """Rate limits by caller name and by block. Not thread-safe: call from the event loop."""
+    """Rate limits by caller name and by block. Not thread-safe: call from the event loop.
+
+    Attributes:
+        unsent: the budget of bytes that callers have not received.
+    """
 
     def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowance = allowance
         self._clock = clock
         self._callers: OrderedDict[str, _Account] = OrderedDict()
         self._blocks: OrderedDict[str, _Account] = OrderedDict()
+        self.unsent = UnsentBytes(allowance.unsent_bytes, clock)
         self._running: FairShares[AdmittedCall] = FairShares(allowance.all_at_once, clock)
         self._awaited: FairShares[AdmittedCall] = FairShares(AWAITED_REQUESTS, clock)
 

@@ -15,10 +15,12 @@ from comity.trust.errors import NotFound
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.unsent import unsent
 
 READ_AHEAD: Final = 2 * limits.CHUNK
-"""Bytes that a thread reads at a time while earlier ones are sent: a stalled stream keeps twice this in memory. The
-listeners bound the number of streams."""
+"""Bytes that a thread reads at a time, while earlier ones are sent, where the port has room for them; else fewer, down
+to `limits.MIN_CHUNK`, and only once earlier ones were received."""
+_SIZES: Final = (READ_AHEAD, limits.CHUNK, limits.MIN_CHUNK)
 
 
 class BlobService:
@@ -44,11 +46,13 @@ class BlobService:
         return await self._pools.files(lambda: [self._stat(digest) for digest in digests])
 
     async def records(self, digest: Digest, layout: str) -> bytes:
-        records = await self._ledger.run(self._ledger.tables.pieces.records, digest, layout)
-        if records is None:
-            why = f"{short(digest)} in layout {layout}"
-            raise NotFound("no piece records here", why=why, code="NO-RECORDS")
-        return records
+        pieces = self._ledger.tables.pieces
+        if size := await self._ledger.run(pieces.records_size, digest, layout):
+            await unsent().take(size)  # until the call ends
+            records = await self._ledger.run(pieces.records, digest, layout)
+            if records is not None:
+                return records
+        raise NotFound("no piece records here", why=f"{short(digest)} in layout {layout}", code="NO-RECORDS")
 
     async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         """Other locations of a blob; gRPC always suffices. They are never logged."""
@@ -56,18 +60,25 @@ class BlobService:
         return await self._pools.files(self._locations.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        size, chunks = await self._pools.files(self._begin, digest, offset, length)
-        end = min(offset + length, size)
-        sent, position, ahead = 0, offset + sum(map(len, chunks)), None
+        room, sent, ahead, size = unsent(), 0, None, 0
         try:
+            window = await room.take(*_windows(length))
+            size, chunks = await self._pools.files(self._begin, digest, offset, min(length, window))
+            end = min(offset + length, size)
             while chunks:
                 # A small blob is read whole by then, and costs one thread.
-                ahead = self._window(digest, position, end) if position < end else None
-                for chunk in chunks:
-                    yield chunk
-                    sent += len(chunk)
+                position = offset + sent + sum(map(len, chunks))
+                room.release(window - sum(map(len, chunks)))
+                window = room.try_take(*_windows(end - position)[:-1])
+                ahead = self._window(digest, position, window) if window else None
+                while chunks:
+                    yield chunks[0]
+                    room.release(len(chunks[0]))
+                    sent += len(chunks.pop(0))
+                if ahead is None and position < end:
+                    window = await room.take(*_windows(end - position))
+                    ahead = self._window(digest, position, window)
                 chunks = await ahead if ahead is not None else []
-                position += sum(map(len, chunks))
         finally:
             if ahead is not None:
                 ahead.cancel()
@@ -79,15 +90,14 @@ class BlobService:
     def _begin(self, digest: Digest, offset: int, length: int) -> tuple[int, list[bytes]]:
         """The size of a blob, and the first few chunks of a range. Blocking."""
         size = self._store.size(digest)
-        return size, self._chunks(digest, offset, min(offset + length, size))
+        return size, self._chunks(digest, offset, min(length, size - offset))
 
-    def _window(self, digest: Digest, offset: int, end: int) -> asyncio.Future[list[bytes]]:
+    def _window(self, digest: Digest, offset: int, length: int) -> asyncio.Future[list[bytes]]:
         """The next few chunks, being read."""
-        return asyncio.ensure_future(self._pools.files(self._chunks, digest, offset, end))
+        return asyncio.ensure_future(self._pools.files(self._chunks, digest, offset, length))
 
-    def _chunks(self, digest: Digest, offset: int, end: int) -> list[bytes]:
-        """The next few chunks before `end`; empty at the end. Blocking."""
-        length = min(READ_AHEAD, end - offset)
+    def _chunks(self, digest: Digest, offset: int, length: int) -> list[bytes]:
+        """The next few chunks; empty at the end. Blocking."""
         return list(self._store.iterate(digest, offset, length, limits.CHUNK)) if length > 0 else []
 
     def _stat(self, digest: Digest) -> BlobStat:
@@ -103,3 +113,8 @@ class BlobService:
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
         port = "operator" if caller.operator else "mutual" if caller.certificate else "open"
         self._served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=port)
+
+
+def _windows(left: int) -> tuple[int, ...]:
+    """How many bytes to read at a time, the preferred number first."""
+    return tuple(min(size, left) for size in _SIZES)

@@ -11,6 +11,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
+from comity.wire import limits
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 
 WINDOW: Final = 256
@@ -40,7 +41,7 @@ class LogService:
         if start > size:
             raise NotFound("not in the log", why=f"{origin} has {size} entries here", code="BEYOND-LOG")
         stop = min(end, size, start + WINDOW)
-        return await self._ledger.run(self._ledger.tables.history.entries, origin, start, stop)
+        return await self._ledger.run(self._ledger.tables.history.entries, origin, start, stop, limits.CHUNK)
 
     async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
         return await self._ledger.run(self._ledger.tables.history.inclusion, origin, index, size)
