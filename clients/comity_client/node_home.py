@@ -193,6 +193,9 @@ bandwidth = []
 # as it leaves free. "MEMBER PERCENT" in shares sets the most that a member may use: see docs/operations.md.
 reserved_percent = 50
 shares = []
+# Networks such as "10.20.0.0/16" that are not of the public internet, and in which addresses that other nodes announce
+# are called. Addresses in the federation file always are.
+private_networks = {private_networks}
 # How long a starting node waits for a peer to report what this node signed last, before it signs.
 first_answer_seconds = 15.0
 # How many complete copies one statement claims at most. 1 while other nodes have a version that does not know `holds`.
@@ -354,9 +357,16 @@ def node_toml(directory: Path, card: NodeCard, listeners: ListenSettings) -> str
         "operator": _socket(directory),
         "mutual": list(card.mutual),
         "open": list(card.open),
+        "private_networks": _own_networks(card),
         **{name: taken[name] for name in ("metrics", "http", "files", "ranges")},
     }
     return _TEMPLATE.format_map({key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
+
+
+def _own_networks(card: NodeCard) -> list[str]:
+    """A node that others reach on its own machine only is one of a lab: its peers are on that machine too."""
+    local = (Address.parse(address).is_loopback for address in (*card.mutual, *card.open))
+    return ["127.0.0.0/8", "::1/128"] if all(local) else []
 
 
 def _listen(advertised: str) -> str:

@@ -108,7 +108,7 @@ def test_a_node_moves_to_the_address_that_it_states() -> None:
     members.relocate(PeerKey.of(node(SG).record), ("new.example:1",), ())
     members.relocate(PeerKey(SG.id, "nobody/log"), ("x.example:1",), ())
     peer = members.peer(PeerKey.of(node(SG).record))
-    assert peer is not None and (peer.mutual, peer.open) == (("new.example:1",), ())
+    assert peer is not None and (peer.announced_mutual, peer.announced_open) == (("new.example:1",), ())
 
 
 def test_a_record_of_another_member_is_no_seat() -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from comity.node.members import Membership, Peer, PeerKey
+from comity.node.replication.announced import AnnouncedAddresses
 from comity.node.replication.link import MAX_CLIENTS, PeerLink
 from comity.trust.node_records import MAX_ADDRESSES
 from comity.wire.client import NodeClient
@@ -45,7 +46,9 @@ class Scene:
         self.met: list[bytes] = []
         """Certificates that the peer has presented."""
         membership = SimpleNamespace(peer=lambda key: self.peer, certificate_seen=self._seen)
-        self.link = PeerLink(cast(Membership, membership), cast(TlsIdentity, None), lambda: 0.0, KEY)
+        self.link = PeerLink(
+            cast(Membership, membership), AnnouncedAddresses((), lambda: 0.0), cast(TlsIdentity, None), lambda: 0.0, KEY
+        )
 
         def connect(*_: Any) -> NodeClient:
             self.all.append(Connection(self.opened))

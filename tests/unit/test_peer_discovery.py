@@ -69,4 +69,4 @@ async def test_a_failure_in_between_loses_no_node_and_no_address(ledger: Ledger,
         except Unavailable:
             continue
     assert learned == [OTHER.record.name]
-    assert [peer.mutual for peer in members.peers] == [("sg.example:7443",)]
+    assert [peer.announced_mutual for peer in members.peers] == [("sg.example:7443",)]

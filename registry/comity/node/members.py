@@ -90,7 +90,8 @@ class PeerKey:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another node of the federation, with hints to its addresses.
+    """Another node of the federation. `mutual` and `open` are its addresses in the pinned federation file, for ever;
+    `announced_mutual` and `announced_open` are what it said last about itself: hints.
 
     `rank` orders the records of one node; `alternate` is a second record whose certificate is also accepted for now.
     """
@@ -102,6 +103,8 @@ class Peer:
     open: tuple[str, ...]
     rank: tuple[int, int] = (0, OUTSIDE_LOG)
     alternate: NodeRecord | None = None
+    announced_mutual: tuple[str, ...] = ()
+    announced_open: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -172,7 +175,9 @@ class Membership:
             self.adopt(body)
         for node in federation.nodes if federation else ():
             self.learn((FoundRecord(parse_entry(node.line)),))
-            self.relocate(PeerKey.of(node.record), node.mutual, node.open)
+            key = PeerKey.of(node.record)
+            if key in self._peers:
+                self._peers[key] = replace(self._peers[key], mutual=node.mutual, open=node.open)
 
     @property
     def federation_id(self) -> Digest:
@@ -435,10 +440,10 @@ class Membership:
         return tuple(found)
 
     def relocate(self, key: PeerKey, mutual: tuple[str, ...], open_: tuple[str, ...]) -> None:
-        """Store the addresses that a node announced."""
+        """Store the addresses that a node announced. Those of the pinned file stay."""
         peer = self._peers.get(key)
         if peer is not None:
-            self._peers[key] = replace(peer, mutual=mutual, open=open_)
+            self._peers[key] = replace(peer, announced_mutual=mutual, announced_open=open_)
 
     def certificate_seen(self, key: PeerKey, certificate: bytes) -> None:
         """A node presented a certificate. If it is the newest one, the alternate is no longer accepted."""

@@ -199,7 +199,7 @@ class OwnLog:
         newest = await self._ledger.run(newest_addresses, self._ledger.tables, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _listed_addresses(newest) != wanted):
-            entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self.signer.online)
+            entry = sign_addresses(seat.record, *wanted, self.signer.online, newest or b"")
             await self._sequencer.append_all((entry.line,))
 
 

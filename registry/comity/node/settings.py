@@ -22,7 +22,7 @@ from comity.trust.errors import Malformed
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.trust.upstream import check_endpoint
 from comity.upstream.hub_api import HUB_ENDPOINT, Origin
-from comity.wire.addresses import Address, GatewayUrl
+from comity.wire.addresses import Address, GatewayUrl, Network
 
 MIN_RATE: Final = 100_000
 """Bytes a second below which a copy would look as if its source had failed."""
@@ -60,6 +60,11 @@ def _gateway_url(text: str) -> str:
         return text and str(GatewayUrl.parse(text))
     except Malformed as error:
         raise ValueError(f"expected {error.hint}: {error.why}") from error
+
+
+def _network(text: str) -> str:
+    """The usual spelling of a network such as `10.20.0.0/16`."""
+    return str(ipaddress.ip_network(text))
 
 
 def _issuer(text: str) -> str:
@@ -161,6 +166,9 @@ def _keyword_or_list(value: object) -> object:
 Listening = Annotated[str, AfterValidator(_listening)]
 MaybeListening = Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_listed), Field(max_length=64)
+]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 MaybeName = Annotated[str, AfterValidator(_maybe_name)]
@@ -307,6 +315,9 @@ class Replication(Section):
     The space for copies is what is free above `stop_free_bytes` and what copies use already. `reserved_percent` of it
     is reserved for the members in equal parts; of the rest a member uses at most as much as it leaves free. `shares`
     sets the most that a member may use: "MEMBER PERCENT", with the identity of the member.
+
+    Nodes may announce new addresses of theirs. One that is not of the public internet is called only if it is in one of
+    `private_networks`, such as "10.20.0.0/16"; the addresses in the federation file always are.
     """
 
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
@@ -319,12 +330,17 @@ class Replication(Section):
     bandwidth: Bandwidth = ()
     reserved_percent: Annotated[int, Field(ge=0, le=100)] = 50
     shares: Shares = ()
+    private_networks: Networks = ()
 
     @property
     def shares_by_member(self) -> Mapping[str, int]:
         """`shares`: the percent of each member."""
         items = (item.split(" ") for item in self.shares)
         return {member: int(percent) for member, percent in items}
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return tuple(ipaddress.ip_network(text) for text in self.private_networks)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

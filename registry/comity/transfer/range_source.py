@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from comity.transfer.sources import BlockingStream, SourceKey
 from comity.trust.encoding import Digest, sha256, short
@@ -42,6 +42,16 @@ Locate: TypeAlias = Callable[[Digest], Awaitable[Sequence[BlobLocation]]]
 """Asks the node for the locations of a blob. Raises ComityError."""
 
 
+class Permission(Protocol):
+    """Decides about connections to the addresses that a node names. Thread-safe."""
+
+    def connecting(self, address: Address) -> Address:
+        """Where to connect for an address, before each connection. Blocking. Raises Refused, Unavailable."""
+
+    def served(self) -> None:
+        """The address of the newest connection serves the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Location:
     url: RangeUrl
@@ -54,15 +64,19 @@ class RangeSource:
 
     Args:
         name: the display name of the host.
+        permission: by default every address may be connected to.
     """
 
-    def __init__(self, host: SourceKey, name: str, pin: CertificatePin, locate: Locate) -> None:
+    def __init__(
+        self, host: SourceKey, name: str, pin: CertificatePin, locate: Locate, permission: Permission | None = None
+    ) -> None:
         self.key = SourceKey("https", f"{host.kind} {host.value}")
         self.name = f"{name} over https"
         self.host = host
         self._host_name = name
         self._pin = pin
         self._locate = locate
+        self._permission = permission
         self._unavailable = False
         self._locations: dict[Digest, _Location] = {}
         self._idle: list[RangeClient] = []
@@ -140,7 +154,7 @@ class RangeSource:
             if (client.address, client.pin) == (place.url.address, place.pin):
                 self._idle.remove(client)
                 return client
-        return RangeClient(place.url.address, place.pin)
+        return RangeClient(place.url.address, place.pin, self._permission)
 
 
 async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size: int) -> list[RangeSource]:
@@ -223,12 +237,13 @@ class RangeClient:
     Args:
         pin: the certificate that the server must show; None for a service with a certificate of an authority that this
             machine trusts.
+        permission: by default the address may be connected to.
     """
 
-    def __init__(self, address: Address, pin: CertificatePin | None) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None = None) -> None:
         self.address = address
         self.pin = pin
-        self._connection = _PinnedConnection(address, pin)
+        self._connection = _PinnedConnection(address, pin, permission)
         self._response: http.client.HTTPResponse | None = None
         self._buffered = False
 
@@ -314,18 +329,22 @@ class RangeClient:
             response.close()
             self.close()
             raise
+        self._connection.settle()
         self._response, self._buffered = response, True
 
 
 class _PinnedConnection(http.client.HTTPSConnection):
     """Checks the certificate before it sends the first request."""
 
-    def __init__(self, address: Address, pin: CertificatePin | None) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None) -> None:
         context = ssl.create_default_context() if pin is None else _http_context()
         super().__init__(address.host, address.port, context=context)
         self._address = address
         self._pin = pin
+        self._permission = permission
+        self._unsettled = False
         self._aborted = False
+        self._create_connection = self._permitted
 
     def set_timeout(self, timeout: float) -> None:
         """Seconds without data after which an operation fails."""
@@ -344,6 +363,21 @@ class _PinnedConnection(http.client.HTTPSConnection):
             self.close()
             why = f"it shows certificate {short(sha256(shown))}, the pin is {short(sha256(self._pin.certificate))}"
             raise Refused(f"{self._address} is not the node that was pinned", why=why, code="PIN-MISMATCH")
+        if self._pin is not None:
+            self.settle()
+
+    def settle(self) -> None:
+        """The server is the one that the node named: the connection is not one to a stranger."""
+        if self._unsettled and self._permission is not None:
+            self._permission.served()
+        self._unsettled = False
+
+    def _permitted(self, _: object, *given: Any) -> socket.socket:
+        target = self._address
+        if self._permission is not None:
+            target = self._permission.connecting(self._address)
+            self._unsettled = True
+        return socket.create_connection((target.host, target.port), *given)
 
     def abort(self) -> None:
         self._aborted = True

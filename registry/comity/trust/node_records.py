@@ -199,9 +199,14 @@ class Addresses:
     open: tuple[str, ...]
 
 
-def sign_addresses(record: NodeRecord, mutual: Sequence[str], open_: Sequence[str], online: Signer) -> Entry:
+def sign_addresses(
+    record: NodeRecord, mutual: Sequence[str], open_: Sequence[str], online: Signer, replaced: bytes = b""
+) -> Entry:
+    """`replaced` is the line that it replaces, which its label names: a log has no statement twice, and a node may go
+    back to addresses that it had before."""
     body = {"mutual": list(mutual), "open": list(open_)}
-    statement = Statement("addresses", (Subject(record.origin, record.node.id),), record.node, body)
+    label = f"{record.origin} after {sha256(replaced)[:16]}" if replaced else record.origin
+    statement = Statement("addresses", (Subject(label, record.node.id),), record.node, body)
     parse_addresses(statement)
     return sign_statement(statement, online)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -60,6 +61,28 @@ class Address:
             return self.host.lower() == "localhost"
         mapped = literal.ipv4_mapped if literal.version == 6 else None
         return (mapped or literal).is_loopback
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(host: str) -> bool:
+    """Whether an IP address is one of a host of the public internet: not one of this machine, of a local or private
+    network, of a group, or reserved; nor an IPv6 address that leads to such an IPv4 address. False for a name."""
+    address = _literal(host)
+    if address is None or not address.is_global or address.is_multicast:
+        return False
+    return isinstance(address, ipaddress.IPv4Address) or all(map(is_public, _embedded(address)))
+
+
+def _embedded(address: ipaddress.IPv6Address) -> Iterator[str]:
+    """The IPv4 addresses that an IPv6 address leads to."""
+    for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
+        if found is not None:
+            yield str(found)
+    if address in _NAT64:
+        yield str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
 
 
 def caller_name(host: str) -> str:

@@ -159,9 +159,7 @@ async def explain_failure(address: Address, pin: CertificatePin, identity: TlsId
     """Returns the most likely reason why a channel to `address` fails, or None. Never raises."""
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT):
-            reader, writer = await asyncio.open_connection(
-                address.host, address.port, ssl=_probe_context(), server_hostname=pin.server_name
-            )
+            reader, writer = await _handshake(address, pin.server_name)
             try:
                 shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 if shown != pin.certificate:
@@ -175,6 +173,21 @@ async def explain_failure(address: Address, pin: CertificatePin, identity: TlsId
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
         hint = "check the address, that the node runs, and that its port is open"
         return Unavailable(f"{address} cannot be reached", why=why, hint=hint, code="UNREACHABLE")
+
+
+async def shown_certificate(address: Address, server_name: str) -> bytes:
+    """The certificate (DER) that the server at an IP address and port shows when it is asked for the name, and whose
+    key it has: over one connection, which is closed. Raises OSError, which includes ssl.SSLError."""
+    _, writer = await _handshake(address, server_name)
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+    finally:
+        writer.transport.abort()
+
+
+async def _handshake(address: Address, server_name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = _probe_context()
+    return await asyncio.open_connection(address.host, address.port, ssl=context, server_hostname=server_name)
 
 
 def _probe_context() -> ssl.SSLContext:

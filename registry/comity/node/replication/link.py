@@ -1,6 +1,7 @@
 """A connection to one peer, parts of a log over several connections, and the wait for the peers' first answers.
 
-Addresses are hints: the mutual ones are tried first, then the open ones, in turn. A ledger restored from a backup does
+Addresses are hints: the mutual ones are tried first, then the open ones, in turn; those that the peer announces now, if
+it proved them, before those of the pinned federation file (`announced`). A ledger restored from a backup does
 not know that it is old, but peers do: at start each peer is asked once, and the node signs nothing before one has
 answered, or a timeout has passed. If the ledger is known to be a copy, nodes of so many members must have answered that
 some of them hold whatever a quorum held, even if as many of them lie as the charter tolerates.
@@ -27,6 +28,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from comity.node.members import Membership, Peer, PeerKey
+from comity.node.replication.announced import AnnouncedAddresses, ProvenAddress, ported
 from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, PeerNews
 from comity.node.threads import Clock
 from comity.transfer.range_source import RangeSource
@@ -67,6 +69,12 @@ class AddressTurn:
         """The call that used one of `count` addresses failed. Returns whether the next comes before the first again."""
         self._index = (self._index + 1) % max(1, count)
         self._untried = self._index != 0
+        return self._untried
+
+    def gone(self, count: int) -> bool:
+        """The address that the call used is no more one of those, of which `count` are left. Returns as `failed`."""
+        self._untried = self._index < count
+        self._index = self._index if self._untried else 0
         return self._untried
 
     def answered(self, count: int) -> None:
@@ -230,18 +238,26 @@ class CopySource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """An address, its kind of port, and the certificate expected there."""
+    """An address, its kind of port, and the certificate expected there; `proven` if it is one that was announced."""
 
     address: str
     mutual: bool
     certificate: bytes
+    proven: ProvenAddress | None = None
+
+    @property
+    def target(self) -> Address:
+        return self.proven.target if self.proven else Address.parse(self.address)
 
 
 class PeerLink:
     """Calls to one peer. Used only by that peer's loop, except as a file source."""
 
-    def __init__(self, membership: Membership, tls: TlsIdentity, clock: Clock, peer: PeerKey) -> None:
+    def __init__(
+        self, membership: Membership, announced: AnnouncedAddresses, tls: TlsIdentity, clock: Clock, peer: PeerKey
+    ) -> None:
         self._membership = membership
+        self._announced = announced
         self._tls = tls
         self._clock = clock
         self.peer_key = peer
@@ -249,8 +265,8 @@ class PeerLink:
         self._clients: dict[_Endpoint, NodeClient] = {}
         """In the order of their last use."""
         self._closing: set[asyncio.Task[None]] = set()
-        self._known: tuple[Peer, tuple[_Endpoint, ...]] | None = None
-        """The record for which the endpoints were listed last, and these."""
+        self._known: tuple[Peer, tuple[ProvenAddress, ...], tuple[_Endpoint, ...]] | None = None
+        """The record and the proven addresses for which the endpoints were listed last, and these."""
         self._turn = AddressTurn()
         self.state = PeerState()
         self.news = PeerNews()
@@ -287,7 +303,10 @@ class PeerLink:
         """Of the next call. Raises Unavailable (NO-ADDRESS)."""
         endpoints = self._endpoints()
         if not endpoints:
-            why = "neither the federation file nor its own log names an address"
+            unproven = self._announced.unproven(self.peer)
+            why = "the federation file names none" + (
+                f", and of those that it announced: {unproven}" if unproven else ""
+            )
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
         return endpoints[self._turn.index(len(endpoints))]
 
@@ -305,26 +324,42 @@ class PeerLink:
         client = self._clients.pop(endpoint, None) or self._connect(endpoint).with_timeout(ANSWER_TIMEOUT)
         self._clients[endpoint] = client
         if len(self._clients) > MAX_CLIENTS:
-            unused = self._clients.pop(next(iter(self._clients)))
+            self._close(next(iter(self._clients)))
+        return client
+
+    def _close(self, endpoint: _Endpoint) -> None:
+        """End the connection to an endpoint after the calls that use it."""
+        unused = self._clients.pop(endpoint, None)
+        if unused is not None:
             closing = asyncio.create_task(unused.close(CALL_SECONDS), name="end of an old connection")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
-        return client
 
     def _connect(self, endpoint: _Endpoint) -> NodeClient:
         identity = self._tls if endpoint.mutual else None
         pin = CertificatePin.of(endpoint.certificate)
-        return NodeClient.connect(Address.parse(endpoint.address), pin, identity)
+        return NodeClient.connect(endpoint.target, pin, identity)
 
-    def begin(self) -> None:
-        """Begin a round: return to the first address now and then."""
+    async def begin(self) -> None:
+        """Begin a round: try an announced address that was not proven yet, and return to the first one now and then."""
+        await self._announced.try_next(self.peer)
         self._turn.begin(asyncio.get_running_loop().time())
 
     def failed(self, error: ComityError) -> bool:
         """Use the next address for the next call. Returns whether it is to be tried before the first one is again."""
         self.state.reachable = False
         self.state.last_error = str(error)
-        return self._turn.failed(len(self._endpoints()))
+        return self._next_address()
+
+    def _next_address(self) -> bool:
+        """The call that used the current address failed. Returns whether another one is left before the first one."""
+        endpoints = self._endpoints()
+        used = endpoints[self._turn.index(len(endpoints))] if endpoints else None
+        if used is None or used.proven is None:
+            return self._turn.failed(len(endpoints))
+        self._announced.failed(self.peer, used.proven)
+        self._close(used)
+        return self._turn.gone(len(self._endpoints()))
 
     def seen(self, client: NodeClient) -> None:
         """The peer has answered a call of `client`, with the certificate that it pinned; since that call began the peer
@@ -332,6 +367,8 @@ class PeerLink:
         used = next((endpoint for endpoint, known in self._clients.items() if known is client), None)
         if used is not None:
             self._membership.certificate_seen(self.peer_key, used.certificate)
+            if used.proven is not None:
+                self._announced.answered(self.peer, used.proven)
         self._turn.answered(len(self._endpoints()))
         if not self.state.reachable:
             self.state.last_error = ""
@@ -347,13 +384,14 @@ class PeerLink:
         except NotFound:
             raise
         except Unavailable:
-            self._turn.failed(len(self._endpoints()))
+            self._next_address()
             raise
 
     def over_https(self) -> RangeSource:
         """A source that reads from the same peer over HTTPS. The caller closes it."""
         pin = CertificatePin.of(self.peer.record.tls)
-        return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest))
+        permission = self._announced.permit(self.peer)
+        return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest), permission)
 
     async def close(self) -> None:
         for task in self._closing:
@@ -364,17 +402,23 @@ class PeerLink:
 
     def _endpoints(self) -> tuple[_Endpoint, ...]:
         peer = self.peer
-        if self._known is None or self._known[0] is not peer:
-            self._known = peer, _endpoints_of(peer)
-        return self._known[1]
+        proven = self._announced.proven(peer)
+        if self._known is None or self._known[0] is not peer or self._known[1] != proven:
+            self._known = peer, proven, _endpoints_of(peer, proven)
+        return self._known[2]
 
 
-def _endpoints_of(peer: Peer) -> tuple[_Endpoint, ...]:
-    """Where a peer is called, the best first."""
-    listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
-    usable = [item for item in dict.fromkeys(listed) if _usable(item[0])]
+def _endpoints_of(peer: Peer, proven: Iterable[ProvenAddress]) -> tuple[_Endpoint, ...]:
+    """Where a peer is called, the best first: what it announced and proved, or announced and the pinned file lists, in
+    the order in which it announced that; then what the file lists besides."""
+    of = {(each.announced, each.mutual): each for each in proven}
+    listed = {each: None for each in ported(peer.mutual, peer.open) if _usable(each[0])}
+    order = dict.fromkeys((*ported(peer.announced_mutual, peer.announced_open), *listed))
     return tuple(
-        _Endpoint(address, mutual, certificate) for certificate in peer.certificates for address, mutual in usable
+        _Endpoint(*each, certificate, of.get(each))
+        for certificate in peer.certificates
+        for each in order
+        if each in listed or (each in of and of[each].certificate == certificate)
     )
 
 

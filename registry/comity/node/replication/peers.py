@@ -466,7 +466,7 @@ class Peers:
         """Read news of one peer. After a failure its other addresses are tried at once, and all of them again while the
         node waits for first answers."""
         while True:
-            link.begin()
+            await link.begin()
             try:
                 await self._reader.step(link)
                 return

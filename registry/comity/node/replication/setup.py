@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import partial
 from time import monotonic
@@ -17,6 +18,7 @@ from comity.node.intake import Intake
 from comity.node.members import Membership
 from comity.node.offers.provider import OFFERS
 from comity.node.own_log import LEDGER_MARK, OwnLog
+from comity.node.replication.announced import AnnouncedAddresses
 from comity.node.replication.bundles import BundleLoading
 from comity.node.replication.copy_admission import AdmissionLimits, CopyAdmission
 from comity.node.replication.copy_charges import CopyCharges
@@ -96,6 +98,7 @@ class ReplicationTasks:
         self.intake = Intake(ledger, pools, membership, interval, self.proven)
         self.own_log = OwnLog(ledger, membership.seat, home.keys, home.config.advertise, self._recover)
         self.charter_follower = self._charter_follower(home)
+        self._announced = AnnouncedAddresses(settings.networks, time.monotonic)
         rounds = PeerRounds(
             ledger,
             membership,
@@ -112,7 +115,7 @@ class ReplicationTasks:
             membership,
             metrics,
             interval,
-            partial(PeerLink, membership, home.keys.tls, home.clock),
+            partial(PeerLink, membership, self._announced, home.keys.tls, home.clock),
             supervisor,
             self.start,
             self._mirror,
@@ -207,6 +210,7 @@ class ReplicationTasks:
     async def close(self) -> None:
         await self.on_demand.close()
         await self.peers.close()
+        self._announced.close()
 
     async def advanced(self, log: str) -> None:
         """A log has grown."""
