@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from attackers import answers, connections, copy_claims, governance, junk_lines, log_lies, readers, sockets, strangers
+from attackers import (
+    answers,
+    connections,
+    copy_claims,
+    governance,
+    junk_lines,
+    log_lies,
+    readers,
+    sockets,
+    strangers,
+    words_of_others,
+)
 from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking, emitted
 
 __all__ = [
@@ -22,4 +33,5 @@ __all__ = [
     "readers",
     "sockets",
     "strangers",
+    "words_of_others",
 ]

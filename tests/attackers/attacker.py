@@ -73,6 +73,8 @@ class Target:
     """Bytes sent to each victim, by its name."""
     taken: Counter[str] = field(default_factory=Counter)
     """Submitted lines that each victim logged."""
+    knocks: list[float] = field(default_factory=list)
+    """Monotonic times of connections to machines that the attacker named, and that are not of its node."""
     ended: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)
 

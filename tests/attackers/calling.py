@@ -37,10 +37,11 @@ SERVICES = {
     "ListAsks": "CharterService",
     "Submit": "PublishService",
     "Upload": "PublishService",
+    "Audit": "AuditService",
     "SearchOffers": "OfferService",
     "ListGrants": "OfferService",
 }
-UNARY = {"GetNode", "GetCheckpoint", "GetInclusion", "Search", "Stat", "Ask", "Submit"}
+UNARY = {"Audit", "GetNode", "GetCheckpoint", "GetInclusion", "Search", "Stat", "Ask", "Submit"}
 
 
 @dataclass

@@ -13,6 +13,7 @@ import os
 import shutil
 import ssl
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -176,6 +177,8 @@ class Report:
     mirrored: tuple[int, ...] = ()
     """How much of its log each victim had when the honest script began, and last its size then."""
     failed: tuple[str, ...] = ()
+    knocks: int = 0
+    """The most connections within a minute to machines that the hostile party named, and that are not its own."""
 
 
 class Hostile:
@@ -239,7 +242,10 @@ def run_hostile(home: str, address: str, victims: tuple[Victim, ...], told: Conn
             told.send("ready")
     said = tuple(f"{type(error).__name__}: {error}"[:500] for error in (*failed, *node.errors[:3]))
     answered = sum(node.answered.values())
-    told.send(Report(dict(target.sent), dict(target.taken), answered, len(node.log.lines), failed=said))
+    knocks = sorted(target.knocks)
+    most = max((bisect_left(knocks, first + 60) - at for at, first in enumerate(knocks)), default=0)
+    sent, taken = dict(target.sent), dict(target.taken)
+    told.send(Report(sent, taken, answered, len(node.log.lines), failed=said, knocks=most))
     node.close()
 
 

@@ -49,6 +49,31 @@ LIES: tuple[tuple[str, ...], ...] = (
 )
 """False answers of the hostile node that can run together: no two answer the same call."""
 
+WORDS_OF_OTHERS: tuple[tuple[str, str], ...] = (
+    (
+        "challenges of an audit passed on to another holder",
+        "a line of addresses that lead to machines of others",
+    ),
+    (
+        "the first answer to an audit, repeated for every later one",
+        "names and spellings of this machine as addresses of its node",
+    ),
+    (
+        "answers to audits in the form of an older version",
+        "the addresses of the others' nodes, announced as its own",
+    ),
+    ("correct answers of the others, shown as failed audits", "files of thirty artifacts at machines of others"),
+    (
+        "lines of the others about copies and addresses, logged again",
+        "lines of the others with signatures added, removed and turned",
+    ),
+    (
+        "nodes with the names of the others in other spellings",
+        "claims of others' artifacts in the answers of its node",
+    ),
+)
+"""Attacks with others' words, in pairs that do not disturb one another."""
+
 
 def together() -> dict[str, tuple[str, ...]]:
     """Groups of attackers that do not disturb one another."""
@@ -60,6 +85,8 @@ def together() -> dict[str, tuple[str, ...]]:
         "held connections": _by("sockets"),
         "connections to the gRPC ports": _by("connections"),
     }
+    for number, pair in enumerate(WORDS_OF_OTHERS, 1):
+        groups[f"the words of others, {number}"] = pair
     for number, names in enumerate(LIES, 1):
         groups[f"false answers of one member's node, {number}"] = names
     return groups

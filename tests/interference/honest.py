@@ -27,6 +27,7 @@ from attackers.strangers import ACCEPTED
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import Manifest
 from comity.trust.charter.document import Body
+from comity.trust.copies import PASSED, AssessedCopy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.offers.offer import Window
@@ -243,6 +244,7 @@ class Script:
         self._step("vote", self.vote)
         self._step("grant", self.grant)
         self._step("browse", self.browse)
+        self._step("audited", self.audited)
 
     def publish(self) -> object:
         """The second version of both names, each at its publisher's node."""
@@ -279,6 +281,22 @@ class Script:
             return found
 
         return within(look, lambda found: all(len(each) == len(nodes) for each in found.values()), self.patience)
+
+    def audited(self) -> object:
+        """Audits that the hostile member's copies passed, though it has none, and faults that are proven of others."""
+
+        async def look() -> list[str]:
+            found = []
+            for home in self.members.honest:
+                async with home.client() as client:
+                    for artifact in sorted(set(self.artifacts.values())):
+                        listed = (await client.audits.copies(Digest(artifact))).artifacts
+                        found += [
+                            _false_result(home, each, self.members.hostile) for item in listed for each in item.copies
+                        ]
+            return [result for result in found if result]
+
+        return asyncio.run(look())
 
     def cosigners(self) -> object:
         """Who cosigns the newest checkpoint of each honest log, as its own node shows it."""
@@ -388,6 +406,8 @@ class Script:
         self.outcome.seconds[name] = time.monotonic() - begin
 
 
+MOST_KNOCKS = 10
+"""Connections in a minute and node to machines that one member names, and that are not its own."""
 JUDGED = ("artifact", "bytes", "signatures", "transparency", "cosigners")
 """The rows that no statement of others may change (I4)."""
 
@@ -399,6 +419,13 @@ def _or_code(work: Callable[[], object]) -> object:
         return f"{error.code}: {error} {error.why}"[:300]
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:300]
+
+
+def _false_result(asked: NodeHome, copy: AssessedCopy, hostile: NodeHome) -> str:
+    """A result about a copy that no auditor could honestly come to; empty if there is none."""
+    of_hostile = copy.copy.node == hostile.record.node.id
+    false = [each.outcome for each in copy.results if (each.outcome == PASSED if of_hostile else each.proven)]
+    return f"{asked.name}: {copy.copy.node}: {false}" if false else ""
 
 
 def _resolved(client: Client, name: str) -> object:
@@ -436,6 +463,7 @@ def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patien
                 outcome.cpu[node.home.name] = node.cpu()
             outcome.disk[node.home.name] = node.disk()
         outcome.report = replace(hostile.end(), mirrored=mirrored)
+        outcome.facts["few connections to others"] = outcome.report.knocks <= MOST_KNOCKS * len(nodes)
         assert not outcome.report.failed, outcome.report.failed
     return outcome
 

@@ -26,7 +26,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.raw_bytes import RawLog, consistency, inclusion, message, parsed
 
 CHUNK = 1 << 20
-UNARY = frozenset({"GetNode", "GetNews", "GetCheckpoint", "GetInclusion", "GetConsistency", "Stat", "Search", "Submit"})
+UNARY = frozenset(
+    {"Audit", "GetNode", "GetNews", "GetCheckpoint", "GetInclusion", "GetConsistency", "Stat", "Search", "Submit"}
+)
 
 Fields: TypeAlias = "dict[int, list[int | bytes]]"
 
