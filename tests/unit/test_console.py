@@ -20,8 +20,9 @@ from comity.gateway.console.member_map import PLACES, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
-from comity.gateway.console.state import STATEMENTS, MemberView, NodeView
+from comity.gateway.console.state import LOST_KEY, STATEMENTS, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
+from comity.ledger.intake import KNOWN_PREDICATES
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
@@ -320,3 +321,7 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
 
 class OfState:
     governance, alerts, now = None, (), 0
+
+
+def test_every_kind_of_statement_has_a_label_and_every_label_a_kind() -> None:
+    assert set(STATEMENTS) == KNOWN_PREDICATES | {LOST_KEY}

@@ -41,11 +41,13 @@ from comity.node.webhook_deliveries import (
 )
 from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
 from support.logs import LogKeys
 from support.webhook_receiver import receiving
+from support.world import identity
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -280,6 +282,16 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         node.webhooks.deliver(node.hooks[0])
     assert node.queue.waiting() == {"ops": 1}
+
+
+def test_a_report_of_a_lost_key_is_told_as_one_and_not_as_a_warning_about_an_artifact() -> None:
+    owner = identity("Swiss AI", "CH")
+    lost = Compromise(owner.signer.public.id, "node-ch.example/log", 812)
+    said = Advisory(owner.inception.author, owner.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
+    made = statement_event(ProvenLine("log", "log+key", 3, sign_advisory(said, owner.signer).line, 4))
+    assert made is not None and made.kind == "advisory" and "artifact" not in made.data
+    assert (made.data["identity"], made.data["key"]) == (owner.id, lost.key)
+    assert made.data["since"] == {"origin": lost.origin, "index": 812}
 
 
 def test_a_publications_event_names_its_author() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 from comity.trust.home_logs import home_origin
-from comity.trust.statements import ADVISORIES, SEVERITIES
+from comity.trust.statements import ADVISORIES, SEVERITIES, parse_advisory
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
@@ -72,9 +72,11 @@ def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, 
 @command.command("ls", short_help="List the verified warnings about an artifact.")
 @click.argument("reference", metavar="REF")
 def ls(reference: str) -> None:
-    """List the warnings about REF whose signatures are verified."""
+    """List the warnings about REF whose signatures are verified: about its bytes, and about the key with which its
+    publisher signed it."""
     out = output()
-    advisories = client().resolve(reference).advisories
+    resolution = client().resolve(reference)
+    advisories = [*resolution.advisories, *(parse_advisory(each.entry.statement) for each in resolution.lost_keys)]
     rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", a.text) for a in advisories]
     if rows:
         out.table(("kind", "severity", "by", "text"), rows)

@@ -25,7 +25,7 @@ from comity.trust.claims import (
 from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.evidence import RowFact
-from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.key_validity import CompromiseNotice
 from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
@@ -136,16 +136,10 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         mirroring=resolution.mirroring,
         statements=resolution.statements,
         vouches=vouches_of(gathered.readings, resolution.artifact, policy),
-        lost_keys=_lost_keys(readings, publication),
+        lost_keys=resolution.lost_keys,
         rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
     )
-
-
-def _lost_keys(readings: ParsedClaims, publication: Publication | None) -> tuple[CompromiseNotice, ...]:
-    if publication is None:
-        return ()
-    return compromise_notices(readings, publication.publisher.id, publication.chain, publication.entry.envelope)
 
 
 def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:

@@ -20,6 +20,7 @@ from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -80,6 +81,14 @@ class Resolution:
         """The publisher's newest statement about these bytes, also under another version: its licence, lineage and
         documents count."""
         return self.statements[0].publication if self.statements else self.publication
+
+    @property
+    def lost_keys(self) -> tuple[CompromiseNotice, ...]:
+        """What the publisher says about lost keys that signed the publication."""
+        stated = self.publication
+        if stated is None:
+            return ()
+        return compromise_notices(self.gathered.readings, stated.publisher.id, stated.chain, stated.entry.envelope)
 
     @property
     def title(self) -> str:

@@ -7,6 +7,7 @@ ledger.history                read logs: entries, tiles, roots, proofs, checks
 ledger.cosignatures           cosignatures of checkpoints; the best note for an entry
 ledger.intake                 intake position of each log, and parked lines
 ledger.proven                 verified identities, publications, and statements about a digest
+ledger.key_notices            reports of lost keys
 ledger.listed                 what a list of repositories needs to know of many names
 ledger.side_object_positions  for each log, the position below which all side objects are in the blob store
 ledger.kept                   positions of the rows that readers of the proven tables keep
@@ -49,6 +50,7 @@ from comity.ledger.database import (
 from comity.ledger.entry_index import EntryIndex
 from comity.ledger.history import History, LogRepair
 from comity.ledger.intake import IntakeStore
+from comity.ledger.key_notices import KeyNotices
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_store import LogStore
 from comity.ledger.page_sums import PageSums
@@ -95,6 +97,7 @@ class Ledger:
     intake: IntakeStore
     proven: ProvenTables
     listed: ListedNames
+    key_notices: KeyNotices
     side_object_positions: SideObjectPositions
     kept: KeptState
     replicas: ReplicaTable
@@ -181,6 +184,7 @@ class Ledger:
             IntakeStore(database),
             ProvenTables(database),
             ListedNames(database),
+            KeyNotices(database),
             SideObjectPositions(database),
             KeptState(database),
             ReplicaTable(database),

@@ -45,12 +45,14 @@ class OwnPublication:
 
 @dataclass(frozen=True, slots=True)
 class NamedOwner:
-    """An identity with its verified inception. `rotated`: it has a verified rotation too."""
+    """An identity with its verified inception. `rotated`: it has a verified rotation too; `advised`: there are
+    advisories about it, of anybody."""
 
     identity: Digest
     home: str
     inception: bytes
     rotated: bool
+    advised: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,12 @@ def _publications(connection: Connection, pairs: Sequence[tuple[str, Digest]], l
 
 def _owners(connection: Connection, identities: Collection[Digest]) -> dict[Digest, NamedOwner]:
     rotated = exists().where(_ROTATION.identity == _IDENTITY.id)
+    advised = exists().where(_SUBJECT.digest == _IDENTITY.id, _SUBJECT.kind == ADVISORY)
     wanted = (
-        select(_IDENTITY.id, _IDENTITY.home, _ENTRY.line, rotated)
+        select(_IDENTITY.id, _IDENTITY.home, _ENTRY.line, rotated, advised)
         .join(schema.entries, and_(_ENTRY.log_id == _IDENTITY.log_id, _ENTRY.index == _IDENTITY.index))
         .where(_IDENTITY.id.in_(identities))
     )
-    return {row[0]: NamedOwner(row[0], row[1], row[2], bool(row[3])) for row in connection.execute(wanted)}
+    return {
+        row[0]: NamedOwner(row[0], row[1], row[2], bool(row[3]), bool(row[4])) for row in connection.execute(wanted)
+    }

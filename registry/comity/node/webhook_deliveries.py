@@ -47,6 +47,7 @@ from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.copies.counter import CopyCounter
+from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.replication.setup import ReplicationTasks
@@ -54,7 +55,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.webhooks import Webhook
-from comity.trust.encoding import sha256
+from comity.trust.encoding import sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published, parse_advisory
@@ -428,7 +429,11 @@ def statement_event(line: ProvenLine) -> NodeEvent | None:
         return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact}, line.vkey)
     if statement.predicate == ADVISORY:
         said = parse_advisory(statement)
-        found |= {"artifact": said.artifact, "kind": said.kind, "severity": said.severity, "text": said.text[:MAX_TEXT]}
+        about = "identity" if said.compromise else "artifact"
+        found |= {about: said.artifact, "kind": said.kind, "severity": said.severity, "text": said.text[:MAX_TEXT]}
+        if said.compromise is not None:
+            since = {"origin": said.compromise.origin, "index": said.compromise.index}
+            found |= {"key": said.compromise.key, "since": since}
         return NodeEvent("advisory", digest, said.artifact, found, line.vkey)
     return None
 
@@ -454,6 +459,7 @@ class NodeConditions:
         membership: Membership,
     ) -> None:
         self._ledger = ledger
+        self._lost_keys = LostKeys(ledger)
         self._membership = membership
         self._replication = replication
         self._copies = copies
@@ -464,7 +470,8 @@ class NodeConditions:
         logs = await self._ledger.read(self._ledger.tables.logs.all)
         keys = (VerifierKey.parse(log.vkey) for log in logs)
         frozen = [self._membership.log_title(str(key)) for key in keys if self._replication.misbehaviour.frozen(key)]
-        events = (*self._alerts(frozen), *self._copies_short(), *self._votes())
+        lost = _lost_keys(await self._lost_keys.now())
+        events = (*self._alerts(frozen), *lost, *self._copies_short(), *self._votes())
         return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown()))
 
     def _unknown(self) -> Iterator[str]:
@@ -496,6 +503,14 @@ class NodeConditions:
             if duty.member == self._member:
                 data = {"basis": "here", "draft": duty.body, "action": duty.action, "why": duty.why[:MAX_TEXT]}
                 yield NodeEvent("proposal-waiting", f"{duty.body} {duty.action} {duty.round}", duty.body, data)
+
+
+def _lost_keys(lost: FoundLostKeys) -> Iterator[NodeEvent]:
+    for each in lost.found:
+        since = f"from entry {each.compromise.index} of {each.compromise.origin} on"
+        text = f"{each.label} says that its key {short(each.compromise.key)} was stolen {since}: {each.text}"
+        held = f"; this node holds {each.held} of its artifacts"
+        yield _alert("lost-key", f"{each.publisher} {each.compromise.key}", f"{text[: MAX_TEXT - len(held)]}{held}")
 
 
 def _alert(kind: str, about: str, text: str) -> NodeEvent:

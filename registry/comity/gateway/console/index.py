@@ -31,7 +31,6 @@ from comity.gateway.console.listing_file import (
     CatalogueQuery,
     CopySets,
     ListedArtifact,
-    ListedRepository,
     ListingFile,
     Readable,
     ReadPosition,
@@ -157,10 +156,6 @@ class ArtifactIndex:
     async def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
         """The most frequent values of a facet: value, label, and number of repositories."""
         return await self._pools.files(self.listing.facets, kind, most)
-
-    def repository_of(self, artifact: Digest) -> ListedRepository | None:
-        """Blocking. A repository whose listed version is this artifact."""
-        return self.listing.repository_of(artifact)
 
     def close(self) -> None:
         """Blocking."""

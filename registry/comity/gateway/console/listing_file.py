@@ -294,11 +294,6 @@ class ListingFile:
                 for repository in _rows(database, "WHERE r.artifact = ?", (_blob(found.digest),)):
                     _count(counts, repository, 1)
 
-    def repository_of(self, artifact: Digest) -> ListedRepository | None:
-        """A repository whose listed version is this artifact."""
-        with self._reading() as database:
-            return next(_rows(database, "WHERE r.artifact = ? LIMIT 1", (_blob(artifact),)), None)
-
     def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
         """The most frequent values of `publisher`, `licence`, `format` or `size`: value, label, and number."""
         wanted = (

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from comity.gateway.console.state import StateReader
+from comity.gateway.console.state import StateReader, kind_of
 from comity.ledger.intake import KNOWN_PREDICATES
 from comity.ledger.log_store import LogState
 from comity.node.services.log import LogService
@@ -137,7 +137,7 @@ class LogExplorer:
         if by is not None and by not in names:
             names[by] = self._states.author(by)
         who = names[by] if by is not None else ""
-        return LogLine(index, entry.statement.predicate, subject, page if known else "", who, entry.digest, known)
+        return LogLine(index, kind_of(entry), subject, page if known else "", who, entry.digest, known)
 
     def _text(self, log: LogState, index: int) -> str:
         """Blocking."""

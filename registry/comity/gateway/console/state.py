@@ -7,6 +7,7 @@ no quotas and no paths, which are for operators.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,17 +15,20 @@ from typing import Final, Literal
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.words import marked
-from comity.ledger.intake import ADDRESSES, KNOWN_PREDICATES
+from comity.ledger.intake import ADDRESSES, ADVISORY, KNOWN_PREDICATES
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
+from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
 from comity.trust.copies import HOLD_PREDICATES, CopyPolicy
 from comity.trust.encoding import Digest, short
+from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statements import parse_advisory
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
@@ -34,10 +38,14 @@ RECENT: Final = 12
 LOOKED_AT: Final = 400
 """Statements among which the recent entries are sought."""
 MAX_FAULTS: Final = 20
+MAX_VERSIONS: Final = 16
+"""Names of one artifact among which those of one publisher are shown."""
 
 NodeState = Literal["here", "up", "down", "unknown"]
 Severity = Literal["alarm", "warning", "notice"]
 
+LOST_KEY: Final = "lost-key"
+"""The kind under which an advisory about a key is shown."""
 STATEMENTS: Final[Mapping[str, str]] = {
     "published": marked("Published an artifact"),
     "observed": marked("Mirrored a repository"),
@@ -68,8 +76,22 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "consented": marked("Consented to a seat"),
     "left": marked("Left the federation"),
     "misbehaviour": marked("Proved a misbehaviour"),
-    "changed": marked("The upstream changed"),
-    "gone": marked("The upstream is gone"),
+    "upstream-changed": marked("The upstream changed"),
+    "upstream-gone": marked("The upstream is gone"),
+    "offer-withdrawn": marked("Withdrew an offer"),
+    "offer-fault": marked("Proved a broken offer"),
+    "request": marked("Requested machines"),
+    "pact": marked("Granted a standing pact"),
+    "grant": marked("Granted machines"),
+    "accepted": marked("Accepted a grant"),
+    "rejected": marked("Rejected a request"),
+    "redeemed": marked("Used a part of a grant"),
+    "usage": marked("Stated a use of machines"),
+    "cut-off": marked("Declared to be cut off"),
+    "defaulted": marked("Said that a grant was not honoured"),
+    "released": marked("Gave machines back"),
+    "lapsed": marked("Let a grant lapse"),
+    LOST_KEY: marked("Reported a lost key"),
 }
 """What a statement of each kind does. Other kinds are shown by their own names."""
 
@@ -193,6 +215,7 @@ class StateReader:
         self._replication = replication
         self._offers = offers
         self._index = index
+        self._lost_keys = LostKeys(home.ledger)
         self._log_states = LogStates(home.ledger, home.membership, replication, home.clock)
         self._cached: tuple[float, FederationState] | None = None
         self._lock = asyncio.Lock()
@@ -236,7 +259,7 @@ class StateReader:
             copies=copies,
             copies_now=copies_now,
             copies_tested=copies_tested,
-            alerts=tuple(self._alerts(logs, governance, members, copies)),
+            alerts=tuple(self._alerts(logs, governance, members, copies, await self._lost_keys.now())),
             recent=tuple(await ledger.run(self._recent)),
             indexed=self._index.ready,
         )
@@ -297,6 +320,7 @@ class StateReader:
         governance: GovernanceStatus | None,
         members: Iterable[MemberView],
         copies: CopyCounts,
+        lost: FoundLostKeys,
     ) -> Iterator[Alert]:
         """The most urgent first."""
         titles = {vkey: self._membership.log_title(vkey) for vkey in logs}
@@ -313,6 +337,7 @@ class StateReader:
                 break
             values = {"log": self._membership.log_title(vkey), "offer": chain.state.offer.title}
             yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
+        yield from _lost_key_alerts(lost)
         if copies.none:
             text = marked("Artifacts of which no member claims a complete copy: %(count)s.")
             yield Alert("warning", text, {"count": copies.none}, "/-/catalogue?copies=short")
@@ -346,16 +371,28 @@ class StateReader:
         entry = parse_entry(line.line)
         by = self.author(entry.statement.by)
         subject, page = self.subject(entry)
-        return RecentEntry(entry.statement.predicate, subject, by, line.origin, line.vkey, line.index, page)
+        return RecentEntry(kind_of(entry), subject, by, line.origin, line.vkey, line.index, page)
 
     def subject(self, entry: Entry) -> tuple[str, str]:
-        """What an entry is about, by its name if the index knows the artifact, and the address of a page."""
-        subject, page = subject_of(entry)
+        """Blocking. What an entry is about, by the names that were given to the artifact, and the address of a page."""
         first = entry.statement.subjects[0] if entry.statement.subjects else None
-        repository = self._index.repository_of(first.digest) if first and not first.name else None
-        if repository is not None:
-            return f"{repository.name}@{repository.version}", f"/{repository.name}/tree/{repository.version}"
-        return subject, page
+        if kind_of(entry) == LOST_KEY:
+            return f"a key of {self.author(entry.statement.by)}", ""
+        if first is None or first.name:
+            return subject_of(entry)
+        return self._named(first.digest, entry.statement.by) or subject_of(entry)
+
+    def _named(self, artifact: Digest, by: Author | None) -> tuple[str, str] | None:
+        """The names that one publisher gave to an artifact under one repository: the author of the statement, or else
+        the first one. A statement is about the bytes, so it is about each version that has them."""
+        published = self._ledger.tables.proven.publications_of(artifact, MAX_VERSIONS).found
+        ordered = sorted(published, key=lambda each: (by is None or each.publisher != by.id, each.number))
+        if not ordered:
+            return None
+        repository, publisher = ordered[0].repository.removeprefix("hf:"), ordered[0].publisher
+        same = (each for each in ordered if (each.repository, each.publisher) == (ordered[0].repository, publisher))
+        versions = list(dict.fromkeys(each.version for each in same))
+        return f"{ordered[0].repository}@{', '.join(versions)}", f"/{repository}/tree/{versions[-1]}"
 
     def author(self, by: Author | None) -> str:
         """Blocking. The name of an author: of a node with its member, of a member, or of a publisher with its id."""
@@ -372,6 +409,14 @@ class StateReader:
         return f"{known.display} [{by.id[:12]}]" if known else short(by.id)
 
 
+def kind_of(entry: Entry) -> str:
+    """The kind under which an entry is shown (`STATEMENTS`)."""
+    if entry.statement.predicate == ADVISORY:
+        with contextlib.suppress(Malformed):
+            return LOST_KEY if parse_advisory(entry.statement).compromise is not None else ADVISORY
+    return entry.statement.predicate
+
+
 def subject_of(entry: Entry) -> tuple[str, str]:
     """What an entry is about, and the address of the artifact's page, empty if it has none."""
     statement = entry.statement
@@ -383,6 +428,16 @@ def subject_of(entry: Entry) -> tuple[str, str]:
     if statement.predicate in ("published", "observed") and repository.count("/") == 1 and version:
         return first.name, f"/{repository}/tree/{version}"
     return first.name or f"sha256:{short(first.digest)}", ""
+
+
+def _lost_key_alerts(lost: FoundLostKeys) -> Iterator[Alert]:
+    for each in lost.found[:MAX_FAULTS]:
+        text = marked("%(publisher)s says that a key of its was stolen. This node holds %(count)s of its artifacts.")
+        values = {"publisher": f"{each.label} [{each.publisher[:12]}]", "count": each.held}
+        yield Alert("warning", text, values, f"/-/catalogue?publisher={each.publisher}")
+    if lost.more or len(lost.found) > MAX_FAULTS:
+        text = marked("More lost keys were reported than are shown here. Verdicts take all of them into account.")
+        yield Alert("warning", text, {})
 
 
 def _governance_alerts(governance: GovernanceStatus) -> Iterator[Alert]:

@@ -7,7 +7,7 @@ that signature when it read the line, so it is not verified again for a list. Th
     one that nodes mirrored from an upstream; a version with several artifacts, or with statements that nothing orders
     one with an advisory about any of its artifacts, which may withdraw it
     one whose publisher has several home logs, or logs of which only their writer knows the order
-    one whose publisher has rotated its keys, or has no proven inception
+    one whose publisher has rotated its keys, has an advisory about itself, or has no proven inception
 
 For the others, the item is the same as that of the judge.
 """
@@ -87,7 +87,13 @@ class ProvenItems:
         """The newest publication of each repository that needs no judge, and its publisher."""
         for name, publications in owned.publications.items():
             owner = owned.owners.get(publications[0].publisher)
-            if name in owned.mirrored or owner is None or owner.rotated or any(each.advised for each in publications):
+            if (
+                name in owned.mirrored
+                or owner is None
+                or owner.rotated
+                or owner.advised
+                or any(each.advised for each in publications)
+            ):
                 continue
             named = NamedLog.parse(owner.home)
             newest = _newest(publications, self._judge.home_logs([named] if named else []))
