@@ -38,7 +38,7 @@ RESTORE = """
 import pathlib, sys
 from comity.node.maintenance.backup import restore_backup
 backup, home = map(pathlib.Path, sys.argv[1:])
-restore_backup(backup, home, environ={})
+restore_backup(backup, home, expected=None, environ={})
 """
 
 
@@ -104,7 +104,7 @@ def test_a_restore_killed_at_any_point_is_no_home_and_continues_when_repeated(tm
         new = tmp_path / str(number)
         assert run(RESTORE, backup, new, COMITY_FAULT=hit) == -signal.SIGKILL, hit
         if not (new / "node.toml").exists():
-            restore_backup(backup, new, environ={})
+            restore_backup(backup, new, expected=None, environ={})
         assert contents(new) == whole, hit
 
 
@@ -145,11 +145,11 @@ def test_a_file_that_cannot_grow_leaves_nothing_behind(tmp_path: Path, home: Nod
             verify_backup(folder / "out")
         try:
             with largest_file(size):
-                restore_backup(backup, folder / "new", environ={})
+                restore_backup(backup, folder / "new", expected=None, environ={})
         except ComityError as error:
             assert error.exit_status in (5, 7)
             assert not (folder / "new" / "node.toml").exists()
-            restore_backup(backup, folder / "new", environ={})
+            restore_backup(backup, folder / "new", expected=None, environ={})
     assert failed > 3
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, home: NodeHome, backu
             assert refused.value.exit_status in (5, 7)
             assert list(disk.iterdir()) == []
             with pytest.raises(ComityError) as refused:
-                restore_backup(backup, disk / "new", environ={})
+                restore_backup(backup, disk / "new", expected=None, environ={})
             assert refused.value.exit_status in (5, 7)
             assert not (disk / "new" / "node.toml").exists()
     with small_disk(tmp_path / "disk", 40 * needed) as disk:

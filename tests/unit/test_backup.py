@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from comity.node.maintenance.backup_format import (
     BLOB_LIST,
     LEDGER,
     MANIFEST,
+    BackupFile,
     BackupManifest,
+    measure,
     read_manifest,
     verify_backup,
 )
@@ -34,6 +37,7 @@ from comity_cli.main import command
 from support.federation import NodeHome, found
 
 NOW = 1_800_000_000
+MARKS = {LEDGER_MARK, OUTSIDE_MARK, "audit-log.jsonl"}
 BLOBS = [b"weights" * 1000, b"a licence", b""]
 
 
@@ -71,7 +75,7 @@ def _made(tmp_path: Path, home: NodeHome) -> Path:
 
 def test_a_backup_restores_to_the_same_node(tmp_path: Path, home: NodeHome, made: Path) -> None:
     assert verify_backup(made) == read_manifest(made)
-    restored = restore_backup(made, tmp_path / "new", environ={})
+    restored = restore_backup(made, tmp_path / "new", expected=None, environ={})
     config = NodeConfig.load(tmp_path / "new" / "node.toml", {})
     files = HomeFiles.read(config)
     assert files.seat == HomeFiles.read(home.config()).seat
@@ -87,7 +91,7 @@ def test_a_backup_restores_to_the_same_node(tmp_path: Path, home: NodeHome, made
 
 def test_a_restored_ledger_is_marked_as_a_copy_even_before_its_first_entry(tmp_path: Path, made: Path) -> None:
     """So the node signs nothing for its log before a quorum has answered, and nothing for outside logs."""
-    restore_backup(made, tmp_path / "new", environ={})
+    restore_backup(made, tmp_path / "new", expected=None, environ={})
     folder = tmp_path / "new" / "data"
     with closing(Ledger.open(folder, lambda: NOW)) as ledger:
         for name in (LEDGER_MARK, OUTSIDE_MARK):
@@ -104,7 +108,7 @@ def test_keys_are_left_out_unless_they_are_asked_for(tmp_path: Path, home: NodeH
     for root in (tmp_path / "with", tmp_path / "with" / "home" / "keys"):
         assert stat.S_IMODE(root.stat().st_mode) == 0o700
     assert {stat.S_IMODE((tmp_path / "with" / path).stat().st_mode) for path in secret} == {0o600}
-    restore_backup(tmp_path / "with", tmp_path / "new", environ={})
+    restore_backup(tmp_path / "with", tmp_path / "new", expected=None, environ={})
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "keys").iterdir()} == {0o600}
 
 
@@ -119,7 +123,7 @@ def test_a_backup_and_a_home_are_never_overwritten(tmp_path: Path, home: NodeHom
     assert refused.value.code == "BACKUP-EXISTS"
     for target in (home.directory, made):
         with pytest.raises(Conflict) as refused:
-            restore_backup(made, target, environ={})
+            restore_backup(made, target, expected=None, environ={})
         assert refused.value.code == "HOME-NOT-EMPTY"
 
 
@@ -177,7 +181,7 @@ def test_a_damaged_backup_is_refused_and_restores_nothing(tmp_path: Path, made: 
         verify_backup(made)
     assert refused.value.code == "BACKUP-DAMAGED"
     with pytest.raises(Untrusted):
-        restore_backup(made, tmp_path / "new", environ={})
+        restore_backup(made, tmp_path / "new", expected=None, environ={})
     assert not (tmp_path / "new").exists()
 
 
@@ -200,7 +204,7 @@ def test_a_ledger_of_a_newer_version_is_not_restored(tmp_path: Path, home: NodeH
         database.commit()
     backup(home, tmp_path / "backup")
     with pytest.raises(Refused) as refused:
-        restore_backup(tmp_path / "backup", tmp_path / "new", environ={})
+        restore_backup(tmp_path / "backup", tmp_path / "new", expected=None, environ={})
     assert refused.value.code == "LEDGER-NEWER"
 
 
@@ -222,7 +226,7 @@ def test_the_rules_and_webhooks_that_settings_name_are_in_a_backup(tmp_path: Pat
     secret = "home/keys/webhook-ops.secret"
     assert secret not in [file.path for file in backup(home, tmp_path / "public", with_keys=False).files]
     assert secret in [file.path for file in backup(home, tmp_path / "backup").files if file.secret]
-    restore_backup(tmp_path / "backup", tmp_path / "new", environ={})
+    restore_backup(tmp_path / "backup", tmp_path / "new", expected=None, environ={})
     assert setting_problems(tmp_path / "new" / "node.toml", {}) == ()
     for name in ("mirror.toml", "retention.toml", "webhooks.toml", "keys/webhook-ops.secret"):
         assert (tmp_path / "new" / name).read_bytes() == (home.directory / name).read_bytes()
@@ -236,6 +240,101 @@ def test_a_running_node_is_backed_up_at_one_moment(tmp_path: Path, home: NodeHom
         manifest = backup(home, tmp_path / "backup", with_blobs=False)
     assert manifest.ledger is not None and manifest.ledger.entries == 2
     verify_backup(tmp_path / "backup")
+
+
+def altered(made: Path, *, settings: str = "", files: dict[str, bytes] | None = None, **change: Any) -> BackupManifest:
+    """Write other settings and more files into a backup, none of them secret, and a new manifest that fits, as anybody
+    can who may write to it."""
+    toml = made / "home" / "node.toml"
+    if settings:
+        toml.write_text(settings)
+    for path, data in (files or {}).items():
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).write_bytes(data)
+    old = read_manifest(made)
+    names = {file.path for file in old.files} | set(files or {})
+    found = tuple(BackupFile(name, *measure(made / name), secret=False) for name in sorted(names))
+    manifest = replace(old, files=found, **change)
+    (made / MANIFEST).write_bytes(manifest.encode())
+    return manifest
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'ledger = "{out}/taken.sqlite"',
+        'blobs = "{out}/taken"',
+        'ledger = "../taken.sqlite"',
+        'ledger = "data/../../taken/ledger.sqlite"',
+        'blobs = "../new-blobs"',
+    ],
+)
+def test_an_altered_backup_writes_nothing_outside_of_the_home(tmp_path: Path, made: Path, line: str) -> None:
+    text = (made / "home" / "node.toml").read_text()
+    name = line.partition(" ")[0]
+    kept = [each for each in text.splitlines() if each.partition("=")[0].strip() != name]
+    kept.insert(kept.index("[storage]") + 1, line.format(out=tmp_path / "out"))
+    altered(made, settings="\n".join(kept) + "\n")
+    before = everything(tmp_path)
+    with pytest.raises(Refused) as refused:
+        restore_backup(made, tmp_path / "new", expected=None, environ={})
+    assert refused.value.code == "BACKUP-OUTSIDE-HOME"
+    assert f"storage.{name} = " in refused.value.why and "--outside-home" in refused.value.hint
+    assert everything(tmp_path) == before
+    restore_backup(made, tmp_path / "new", expected=None, outside=True, environ={})
+    written = everything(tmp_path) - before
+    assert [path for path in written if not path.is_relative_to(tmp_path / "new")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "home/data/ledger.sqlite",
+        "home/data/ledger.sqlite-wal",
+        "home/data/ledger.inode",
+        "home/data/blobs/ab/cd",
+        "home/offline/governance.votes",
+        "home/restore.incomplete",
+    ],
+)
+def test_an_altered_backup_brings_no_file_of_a_nodes_own_memory(tmp_path: Path, made: Path, path: str) -> None:
+    """A ledger without the marks of a copy would sign at once; a vote file that is older permits a second vote."""
+    altered(made, files={path: b"x"})
+    with pytest.raises(Untrusted) as refused:
+        restore_backup(made, tmp_path / "new", expected=None, environ={})
+    assert refused.value.code == "BACKUP-DAMAGED" and path in refused.value.why
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_manifest_calls_public_is_restored_for_the_owner_only(tmp_path: Path, made: Path) -> None:
+    altered(made, files={"home/keys/more.pem": b"a key", "home/tls/gateway.key": b"a key"})
+    restore_backup(made, tmp_path / "new", expected=None, environ={})
+    new = tmp_path / "new"
+    readable = {path.name for path in new.rglob("*") if path.is_file() and path.stat().st_mode & 0o077}
+    mine = {path for path in readable if path not in {sha256(data) for data in BLOBS}}
+    assert mine <= {"node.toml", "inception.line", "node-record.line", "node-card.json", "rotations.lines", *MARKS}
+    assert stat.S_IMODE((new / "data" / "ledger.sqlite").stat().st_mode) == 0o600
+
+
+def test_a_restore_asks_for_the_digest(tmp_path: Path, made: Path) -> None:
+    digest = read_manifest(made).digest
+    base = ("backup", "restore", str(made), "--node", str(tmp_path / "new"))
+    refused = CliRunner().invoke(command, base).exception
+    assert isinstance(refused, Refused)
+    assert (refused.code, "--digest DIGEST" in refused.hint) == ("BACKUP-UNPROVEN", True)
+    wrong = CliRunner().invoke(command, [*base, "--digest", sha256(b"another")]).exception
+    assert isinstance(wrong, Untrusted)
+    assert wrong.code == "BACKUP-DAMAGED"
+    assert not (tmp_path / "new").exists()
+    restored = CliRunner().invoke(command, [*base, "--digest", digest])
+    assert restored.exit_code == 0, restored.output
+    assert "nothing proves" not in restored.output
+    again = CliRunner().invoke(command, [*base[:-1], str(tmp_path / "second"), "--unproven"])
+    assert again.exit_code == 0 and "nothing proves that this is the backup that you made" in again.output
 
 
 def _files(files: list[Any]) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from comity.trust.errors import Malformed
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, Refused
 
 from comity_cli.command import Group, examples, output
 from comity_cli.node_home import node_file, node_installed, noted_act, recorded_act
@@ -24,7 +26,7 @@ DIGEST = click.option("--digest", default="", help="The digest that `create` pri
 @examples(
     "comity backup create /backup/node-ch --node /var/lib/comity",
     "comity backup verify /backup/node-ch",
-    "comity backup restore /backup/node-ch --node /var/lib/comity-new",
+    "comity backup restore /backup/node-ch --digest 9f2c… --node /var/lib/comity-new",
 )
 @click.group(cls=Group, name="backup", short_help="Back up your node's home, and restore it.")
 def command() -> None:
@@ -64,6 +66,9 @@ def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
     for path in made.left_out:
         out.warn(f"{path} is outside of the home and was left out")
     out.document("backup", {**_document(made.manifest), "left_out": [str(path) for path in made.left_out]})
+    out.say(
+        "  Keep this digest in another place: who can write to the backup can replace it, and `restore` asks for it."
+    )
     out.hint(f"comity backup verify {backup} --digest {made.manifest.digest}")
 
 
@@ -83,26 +88,41 @@ def verify(backup: Path, digest: str) -> None:
 
 
 @examples(
-    "comity backup restore /backup/node-ch --node /var/lib/comity-new",
-    "comity backup restore /backup/node-ch --node ./new --json",
+    "comity backup restore /backup/node-ch --digest 9f2c… --node /var/lib/comity-new",
+    "comity backup restore /backup/node-ch --unproven --node ./new --json",
 )
 @command.command("restore", short_help="Restore a backup into an empty home.")
 @BACKUP
 @DIGEST
+@click.option("--unproven", is_flag=True, help="Restore without --digest: somebody may have altered the backup.")
+@click.option("--outside-home", "outside", is_flag=True, help="Allow settings that put the ledger or blobs elsewhere.")
 @home_option("The new home: a folder that is missing or empty.", exists=False)
-def restore(backup: Path, digest: str, home: Path) -> None:
+def restore(backup: Path, digest: str, unproven: bool, outside: bool, home: Path) -> None:
     """Check BACKUP, and restore it into a folder that is missing or empty. After an interruption, run the same command
     again. The old machine must be stopped for good.
+
+    Only the digest that `create` printed shows that nobody altered BACKUP, its settings or its keys. Nothing is written
+    outside of the new home.
 
     The restored ledger may be older than what the node signed. So the node signs nothing before nodes of a quorum of
     members have shown the newest checkpoint of its log, and nothing for outside logs before you confirm the ledger.
     """
     with node_installed():
         from comity.node.maintenance.backup import restore_backup
-    restored, out = restore_backup(backup, home, expected=_digest(digest)), output()
+    if not digest and not unproven:
+        raise Refused(
+            "the backup is not proven unaltered",
+            why="who can write to a backup can put another one in its place, with other settings and keys",
+            hint=f"comity backup restore {shlex.quote(str(backup))} --digest DIGEST, or with --unproven",
+            code="BACKUP-UNPROVEN",
+        )
+    expected = Digest(_digest(digest)) if digest else None
+    restored, out = restore_backup(backup, home, expected=expected, outside=outside), output()
     with recorded_act(home, "backup.restore", str(backup), restored.manifest.digest):
         pass  # the home had to be empty before
     out.done(f"{home} is restored")
+    if expected is None:
+        out.warn("nothing proves that this is the backup that you made: compare its digest, settings and keys")
     _show(restored.manifest)
     if restored.manifest.blobs == "copied":
         out.fact("blobs", plural(restored.blobs, "blob"))

@@ -8,6 +8,10 @@ A restored ledger may be older than what its node signed. Therefore both marks b
 signs nothing before enough members have shown the newest checkpoint of its log, and nothing for outside logs before the
 operator agrees (docs/decisions, 23). `node.toml` is restored last: a half restored home is no home, and restoring the
 same backup again goes on.
+
+A backup may have been altered where it was kept. So a restore writes inside of the home only, unless the operator
+allows more, whatever paths the settings in the backup name; it takes no file to a place where a node keeps what it
+signed; and it decides by itself which files others may read.
 """
 
 from __future__ import annotations
@@ -52,11 +56,12 @@ from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.threads import Clock
 from comity.node.webhooks import read_hooks
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 
 PARTIAL: Final = ".partial"
 SETTINGS: Final = "node.toml"
 PUBLIC_FILES: Final = ("inception.line", "node-record.line", "node-card.json", "rotations.lines")
+OFFLINE: Final = "offline"
 RESTORING: Final = "restore.incomplete"
 """A file of a home that is being restored; it has the digest of the backup's manifest."""
 _PUBLIC, _SECRET = 0o644, 0o600
@@ -279,24 +284,35 @@ class RestoredHome:
 
 
 def restore_backup(
-    folder: Path, home: Path, *, expected: str = "", environ: Mapping[str, str] = os.environ
+    folder: Path,
+    home: Path,
+    *,
+    expected: Digest | None,
+    outside: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> RestoredHome:
     """Restore a backup, checked completely before, into `home`: a folder that is missing or empty, or in which the
     restoring of the same backup was interrupted. Blocking.
 
-    Raises Conflict (HOME-NOT-EMPTY), OutOfSpace, Unavailable, and the errors of `verify_backup`. After an error `home`
-    has no node.toml, and the call may be repeated.
+    Args:
+        expected: the digest that the operator kept elsewhere; None if the operator accepts a backup that nothing
+            proves unaltered.
+        outside: write the ledger and the blobs also where the settings name a place outside of the home.
+
+    Raises Conflict (HOME-NOT-EMPTY), Refused (BACKUP-OUTSIDE-HOME), OutOfSpace, Unavailable, and the errors of
+    `verify_backup`. After an error `home` has no node.toml, and the call may be repeated.
     """
-    manifest = verify_backup(folder, expected=expected)
+    manifest = verify_backup(folder, expected=expected or "")
+    settings = next((file for file in manifest.files if file.path == f"{HOME}/{SETTINGS}"), None)
+    if settings is None:
+        raise Untrusted("the backup is damaged", why=f"it has no {SETTINGS}", code="BACKUP-DAMAGED")
+    config = _read_settings(folder, home, environ)
+    _check_places(manifest, config, home.absolute(), outside=outside)
     _claim(home, manifest.digest)
     with disk_errors("the home was not restored"):
-        for file in manifest.files:
-            if file.path.startswith(f"{HOME}/") and file.path != f"{HOME}/{SETTINGS}":
+        for file in _home_files(manifest):
+            if file is not settings:
                 _place(folder, file, home / file.path.removeprefix(f"{HOME}/"))
-        settings = next((file for file in manifest.files if file.path == f"{HOME}/{SETTINGS}"), None)
-        if settings is None:
-            raise Untrusted("the backup is damaged", why=f"it has no {SETTINGS}", code="BACKUP-DAMAGED")
-        config = _read_settings(folder, home, environ)
         if manifest.ledger is not None:
             _place_ledger(folder, manifest, config.storage.ledger)
         count = _place_blobs(folder, config) if manifest.blobs == "copied" else 0
@@ -304,6 +320,38 @@ def restore_backup(
         (home / RESTORING).unlink()
         durable.sync(home, point="restore.done")
     return RestoredHome(home, manifest, manifest.digest, count)
+
+
+def _home_files(manifest: BackupManifest) -> Iterator[BackupFile]:
+    return (file for file in manifest.files if file.path.startswith(f"{HOME}/"))
+
+
+def _check_places(manifest: BackupManifest, config: NodeConfig, home: Path, *, outside: bool) -> None:
+    """Raises Refused (BACKUP-OUTSIDE-HOME), and Untrusted (BACKUP-DAMAGED) for a file in a place that a restore writes
+    itself, such as a ledger without the marks of a copy, or that no backup has, such as a record of votes."""
+    ledger, blobs = config.storage.ledger, config.storage.blobs
+    written = {"storage.ledger": ledger} if manifest.ledger is not None else {}
+    written |= {"storage.blobs": blobs} if manifest.blobs == "copied" else {}
+    beyond = [f"{name} = {path}" for name, path in written.items() if not path.is_relative_to(home)]
+    if beyond and not outside:
+        raise Refused(
+            "the backup would write outside of the new home",
+            why=f"its {SETTINGS} has {', '.join(beyond)[:800]}",
+            hint="if you set this yourself, restore with --outside-home",
+            code="BACKUP-OUTSIDE-HOME",
+        )
+    own = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+    own += [ledger.with_name(name) for name in (LEDGER_MARK, OUTSIDE_MARK)]
+    own += [blobs, home / RESTORING, home / OFFLINE]
+    for file in _home_files(manifest):
+        target = home / file.path.removeprefix(f"{HOME}/")
+        if any(target.is_relative_to(place) for place in own):
+            raise Untrusted(
+                "the backup is damaged",
+                why=f"it has {file.path}, which no backup has",
+                hint="use another backup",
+                code="BACKUP-DAMAGED",
+            )
 
 
 def _claim(home: Path, digest: Digest) -> None:
@@ -326,18 +374,22 @@ def _claim(home: Path, digest: Digest) -> None:
 
 
 def _place(folder: Path, file: BackupFile, target: Path) -> None:
+    """What is not known to be public is for its owner only, whatever the manifest says."""
     durable.make_folders(target.parent, mode=0o700)
-    found = _copy(folder / file.path, target, mode=_SECRET if file.secret else _PUBLIC)
+    public = file.path in {f"{HOME}/{name}" for name in (SETTINGS, *PUBLIC_FILES)}
+    found = _copy(folder / file.path, target, mode=_PUBLIC if public else _SECRET)
     if found != (file.size, file.digest):
         raise Untrusted("the backup is damaged", why=f"{file.path} changed while it was read", code="BACKUP-DAMAGED")
 
 
 def _read_settings(folder: Path, home: Path, environ: Mapping[str, str]) -> NodeConfig:
-    """The settings of the backup, as they will take effect in `home`."""
+    """The settings of the backup, as they will take effect in `home`; a path with `..` is written out."""
     config = NodeConfig.load(folder / HOME / SETTINGS, environ)
+    source = Path(os.path.normpath(config.home))
 
     def moved(path: Path) -> Path:
-        return home.absolute() / path.relative_to(config.home) if path.is_relative_to(config.home) else path
+        path = Path(os.path.normpath(path))
+        return home.absolute() / path.relative_to(source) if path.is_relative_to(source) else path
 
     paths = {"ledger": moved(config.storage.ledger), "blobs": moved(config.storage.blobs)}
     return config.model_copy(update={"storage": config.storage.model_copy(update=paths)})
