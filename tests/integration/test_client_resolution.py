@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ class MadeUp(FakeNode):
     favourite: bytes = b""
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry("node-ch.example/log", 10**9, self.favourite)
 

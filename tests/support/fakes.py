@@ -10,7 +10,7 @@ import asyncio
 import functools
 import io
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,7 +129,7 @@ class FakeNode:
             yield proof
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
         wanted = [*self.junk_claims, *self._named(name, version, publisher)]
@@ -150,11 +150,11 @@ class FakeNode:
         for located, _ in wanted:
             yield located
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
+    async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
         for number, line in enumerate(self.junk):
             yield LocatedEntry(self.node.origin, number, line)
-        about = [item for item in self._entries() if artifact in {s.digest for s in item[1].statement.subjects}]
+        about = [item for item in self._entries() if subject in {s.digest for s in item[1].statement.subjects}]
         if not about:
             raise NotFound("no statement about this artifact")
         authors = {entry.statement.by for _, entry in about}

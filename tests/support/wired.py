@@ -5,7 +5,7 @@ answers a test chooses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -125,11 +125,11 @@ class MemoryNode:
         yield ShownMisbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry(ORIGIN, 7, f"{name}@{version} {publisher or ''}".rstrip().encode())
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
+    async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         for index, line in enumerate(self.lines):
             yield LocatedEntry(ORIGIN, index, line)
 

@@ -73,12 +73,15 @@ def test_what_an_identity_says_about_its_keys_is_kept_and_nothing_that_others_sa
     assert set(collector.lines) == {*GOOD.claims, rotated, notice}
 
 
-def test_the_publisher_of_the_name_comes_before_other_publishers_of_the_same_bytes() -> None:
+def test_the_keys_of_the_publisher_of_the_name_are_asked_for_and_not_those_of_others_who_published_the_bytes() -> None:
+    """Anybody may publish the same bytes, and each question costs. Without a publisher, everybody's keys count."""
     copied = release(by=RIVAL, name="rival/copied@v1")[1].line
     collector = Collector(GOOD.artifact, Policy(), publisher=OWNER.id)
     asked = answered(collector, about(GOOD.artifact, RIVAL.entry.line, copied, *GOOD.claims))
     identities = [question.digest for question in asked if question.kind == "identity"]
-    assert identities == [OWNER.id, RIVAL.id]
+    assert identities == [OWNER.id]
+    anybody = answered(Collector(GOOD.artifact, Policy()), about(GOOD.artifact, RIVAL.entry.line, copied, *GOOD.claims))
+    assert {question.digest for question in anybody if question.kind == "identity"} == {OWNER.id, RIVAL.id}
     assert [question for question in asked if question.kind == "name"] == [NAME]
 
 

@@ -9,12 +9,13 @@ import pytest
 from comity.trust.bound_nodes import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
-from comity.trust.evidence import Row
+from comity.trust.evidence import EVIDENCE_MISSING, OK, Row, Verdict
 from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
 from comity.trust.tlog.note import log_verifier_key
+from comity.trust.verify import verify
 from support.case import Case, case, filled, nodes, read_policy, release
 from support.observations import observation
 from support.world import Identity, Log, found, identity, node
@@ -231,3 +232,22 @@ def test_a_log_of_another_member_under_the_same_origin_makes_no_statement_older(
     unlogged = replace(stolen, proofs=tuple(p for p in stolen.proofs if p not in GOOD.proofs_of(GOOD.publication.line)))
     assert len(unlogged.proofs_of(GOOD.publication.line)) == 1
     assert (key_policy(unlogged).state, key_policy(unlogged).cause) == ("unknown", "missing")
+
+
+def unread(policy: str, required: tuple[str, ...]) -> Verdict:
+    """The verdict if more statements of the publisher were made than were read."""
+    evidence = replace(GOOD.evidence, cut=frozenset({OWNER.id}))
+    return verify(evidence, replace(GOOD.policy, require=required, refuse_lost_keys=policy != "report"))
+
+
+def test_a_notice_that_may_not_have_been_read_leaves_the_key_policy_unknown() -> None:
+    verdict = unread("refuse", GOOD.policy.require)
+    row = verdict.row("key policy")
+    assert (row.state, row.cause, verdict.exit_status) == ("unknown", "missing", EVIDENCE_MISSING)
+    assert "more statements than were read" in row.summary
+
+
+def test_a_notice_that_may_not_have_been_read_counts_without_a_required_key_policy() -> None:
+    required = tuple(name for name in GOOD.policy.require if name != "key policy")
+    assert unread("refuse", required).exit_status == EVIDENCE_MISSING
+    assert unread("report", required).exit_status == OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from comity.gateway.console.feeds import (
     visible,
 )
 from comity.gateway.console.state import RecentEntry
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.precedence import MEMBERS, NAMED
 from support.console import HOSTILE
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -60,6 +62,17 @@ def test_a_log_that_publishes_without_end_does_not_push_out_the_others() -> None
     assert len(kept) == MAX_ENTRIES
     assert [item.number for item in kept[:3]] == [0, 1, 2]
     assert kept[-1].number == 499
+
+
+@pytest.mark.parametrize("authors", [1, 1_000])
+def test_no_number_of_warnings_of_others_pushes_out_those_of_members_and_of_publishers(authors: int) -> None:
+    """Also in the same log, before and after."""
+    junk = [replace(entry(number), author=sha256(b"%d" % (number % authors))) for number in range(1_000)]
+    member = replace(entry(5_000), author=sha256(b"a member"), group=NAMED)
+    publisher = replace(entry(5_001), author=sha256(b"a publisher"), group=MEMBERS)
+    kept = fair([*junk[:500], member, publisher, *(replace(each, number=each.number + 9_000) for each in junk[500:])])
+    assert len(kept) == MAX_ENTRIES
+    assert {member, publisher} < set(kept)
 
 
 def test_a_statement_in_several_logs_is_one_entry_the_first() -> None:

@@ -13,6 +13,7 @@ from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.precedence import Bounds, Precedence
 from comity.trust.statement import Author, parse_entry
 from support.logs import LogKeys, statement_line, statement_lines
 
@@ -76,7 +77,7 @@ def test_the_newest_statements_about_a_digest_come_from_each_log_in_turn(ledger:
     assert ledger.proven.newest_about(MODEL, "audited", 100)[-1].index == 4
     assert len(ledger.proven.newest_about(MODEL, "audited", 100)) == 6
     assert ledger.proven.newest_about(sha256(b"another model"), "audited", 4) == []
-    held = {position.index for position in ledger.proven.positions_about(MODEL, 100).found}
+    held = {position.index for position in ledger.proven.claims_about(MODEL, Precedence(), Bounds()).found}
     assert held.isdisjoint({4, 5, 6, 7, 8})  # audits are no part of the claims about an artifact
 
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 from attackers.forging import Identity, Release
+from comity.ledger import subject_reads
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine, ProvenTables
@@ -20,8 +21,10 @@ from comity.node.services.artifact import ArtifactService
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.node_records import sign_node_record
+from comity.trust.precedence import Precedence
 from comity.trust.statement import parse_entry
 from comity.wire import limits
+from comity.wire.messages import LocatedEntry
 from structlog.testing import capture_logs
 from support.case import nodes
 from support.logs import LogKeys
@@ -42,7 +45,9 @@ class Bench:
         batch = self.ledger.intake.next_batch(LOG.vkey)
         self.ledger.intake.commit(batch, IntakeResult(LOG.vkey, tuple(item for item in facts if item is not None)))
         seat = SimpleNamespace(record_line=WHO.inception)
-        membership = cast(Membership, SimpleNamespace(node_ids=(), known=(), peers=(), seat=seat))
+        membership = cast(
+            Membership, SimpleNamespace(node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence())
+        )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, self.metrics)
 
     async def asked(self, call: str) -> tuple[int, float]:
@@ -89,7 +94,9 @@ class Members:
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
         peers = [SimpleNamespace(line=each.entry.line) for each in (self.first, self.second)]
         known, seat = (self.first.seat.id, self.second.seat.id), SimpleNamespace(record_line=self.first.entry.line)
-        membership = cast(Membership, SimpleNamespace(node_ids=(), known=known, peers=peers, seat=seat))
+        membership = cast(
+            Membership, SimpleNamespace(node_ids=(), known=known, peers=peers, seat=seat, precedence=Precedence())
+        )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, Metrics())
         keys_of = ProvenTables.keys_of
 
@@ -133,3 +140,85 @@ async def test_key_statements_of_others_have_no_lines_of_members_read_again(
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id, second.seat.id]
     scene.ledger.close()
+
+
+class Flooded:
+    """A node whose log has many warnings about a publisher's artifact, before and after those of the publisher."""
+
+    def __init__(self, folder: Path, junk: int) -> None:
+        self.ledger, self.names = Ledger.open(folder, lambda: 1_000), dict[bytes, str]()
+        self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
+        seat = SimpleNamespace(record_line=WHO.inception)
+        known = SimpleNamespace(node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence())
+        self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
+        self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
+        self.strangers(0, junk)
+        self.say("publisher", WHO.advise(ARTIFACT, "withdrawn", "yank"))
+        self.strangers(junk, junk)
+
+    def strangers(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            stranger = Identity.made(f"stranger {number}")
+            self.say("junk", stranger.inception, stranger.advise(ARTIFACT, "beware"))
+
+    def say(self, name: str, *lines: bytes) -> None:
+        self.ledger.logs.append(LOG.vkey, lines)
+        self.names |= dict.fromkeys(lines, name)
+
+    async def claims(self, *named: Digest) -> list[LocatedEntry]:
+        return [located async for located in self.service.claims(ARTIFACT, named)]
+
+    async def resolved(self, *named: Digest) -> list[LocatedEntry]:
+        return [located async for located in self.service.resolve("a/b", None, None, named)]
+
+    def of_publisher(self, found: list[LocatedEntry]) -> int:
+        return len({each.line for each in found if self.names[each.line] == "publisher"})
+
+
+@pytest.fixture
+def flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flooded]:
+    monkeypatch.setattr(subject_reads, "FEW", 20)
+    made = Flooded(tmp_path, 80)
+    yield made
+    made.ledger.close()
+
+
+async def test_warnings_of_strangers_hide_no_statement_of_the_publisher(flooded: Flooded) -> None:
+    claims, resolved = await flooded.claims(), await flooded.resolved()
+    assert flooded.of_publisher(claims) == flooded.of_publisher(resolved) == 3
+    assert [flooded.names[each.line] for each in claims[:2]] == ["publisher", "publisher"]
+    assert len(claims) <= 3 + 2 * 33
+    assert claims[-1].others and not any(each.more for each in claims)
+
+
+async def test_a_stranger_whom_the_asker_names_is_heard(flooded: Flooded) -> None:
+    stranger = Identity.made("stranger 150")
+    wanted = stranger.advise(ARTIFACT, "beware")
+    assert wanted not in {each.line for each in await flooded.claims()}
+    named = await flooded.claims(Digest(stranger.id))
+    assert {wanted, stranger.inception} <= {each.line for each in named}
+    assert wanted in {each.line for each in await flooded.resolved(Digest(stranger.id))}
+
+
+async def test_an_author_with_more_statements_than_an_answer_has_is_marked(flooded: Flooded) -> None:
+    loud = Identity.made("loud")
+    flooded.say("loud", loud.inception, *(loud.advise(ARTIFACT, f"beware {number}") for number in range(140)))
+    found = await flooded.claims(Digest(loud.id))
+    own = [each for each in found if flooded.names[each.line] == "loud" and each.line != loud.inception]
+    assert len(own) == 128
+    assert all(each.more for each in own)
+    assert flooded.of_publisher(found) == 3
+
+
+async def test_a_claim_of_a_name_by_somebody_whom_the_asker_names_is_not_displaced(
+    flooded: Flooded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "CLAIMANTS", 5)
+    claims = [(who, who.publish("a/b@v2", RELEASE)) for who in map(Identity.made, map(str, range(9)))]
+    for who, line in claims:
+        flooded.say("rival", who.inception, line)
+    last, line = claims[-1]
+    assert line not in {each.line for each in await flooded.resolved()}
+    found = await flooded.resolved(Digest(last.id))
+    assert line in {each.line for each in found}
+    assert found[0].line == WHO.publish("a/b@v1", RELEASE), "the first claimant stays the first"

@@ -67,6 +67,15 @@ def test_authors_that_the_owner_trusts_are_first_in_each_turn() -> None:
     assert set(kept([*flood, *HONEST[:2]], most=2, prefer=(OWNER.id,))) == set(HONEST[:2])
 
 
+def test_no_number_of_other_authors_displaces_a_later_statement_of_a_trusted_one() -> None:
+    """One line of each author in turn would put the second statement of a publisher after the first of everybody."""
+    later = release(by=OWNER, name="swiss-ai/apertus@v9")[1].line
+    others = [identity(f"Sybil {number}", "SG") for number in range(6)]
+    flood = [line for other in others for line in (other.entry.line, release(by=other, name="a/b@v1")[1].line)]
+    few = kept([*flood, *HONEST[:2], later], most=5, prefer=(OWNER.id,))
+    assert {*HONEST[:2], later} < set(few)
+
+
 def test_one_statement_in_many_envelopes_is_kept_once() -> None:
     line = HONEST[1]
     envelope = json.loads(line)

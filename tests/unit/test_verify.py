@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.encoding import Digest, b64encode, sha256
-from comity.trust.evidence import Evidence, InclusionEvidence, Verdict
+from comity.trust.evidence import EVIDENCE_MISSING, Evidence, InclusionEvidence, Verdict
 from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.statements import Advisory, Licence, Parent, sign_advisory, sign_published
@@ -239,3 +239,15 @@ def test_an_older_name_of_a_licence_in_a_policy_is_that_licence(claimed: str, ac
         proofs=(log.proof(entry.line, [SG, ES, KR]),),
     )
     assert told.verdict().row("licence").state == state
+
+
+def test_a_listed_issuer_who_said_more_than_was_read_leaves_the_policy_unknown() -> None:
+    """Only then: what others said, and were not read, changes nothing."""
+    good, issuer = case(), identity("Somebody", "SG")
+    policy = replace(good.policy, refuse_from=frozenset({issuer.id}))
+    verdict = verify(replace(good.evidence, cut=frozenset({issuer.id})), policy)
+    assert verdict.exit_status == EVIDENCE_MISSING
+    assert (verdict.row("policy").state, verdict.row("policy").cause) == ("unknown", "missing")
+    other = verify(replace(good.evidence, cut=frozenset({sha256(b"somebody else")})), policy)
+    assert (other.exit_status, other.row("policy").state) == (0, "pass")
+    assert other.row("disputes and advisories").facts[-1].text == "more statements about it than were read"

@@ -26,6 +26,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
+from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.webhook_deliveries import (
@@ -41,6 +42,7 @@ from comity.node.webhook_deliveries import (
 )
 from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -52,6 +54,7 @@ from support.world import identity
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 NOW = 1_800_000_000.0
+GROUPS = cast(StatementGroups, SimpleNamespace(of=lambda statement: OTHERS))
 
 
 class Node:
@@ -64,8 +67,8 @@ class Node:
         self.metrics = Metrics()
         (folder / "secret").write_text(SECRET + "\n")
         (folder / "secret").chmod(0o600)
-        unused = (None, None)
-        self.webhooks = Webhooks(hooks, self.queue, folder, *unused, lambda: self.now, self.metrics, "a/log", None)  # type: ignore[arg-type]
+        parts = (hooks, self.queue, folder, None, None, lambda: self.now, self.metrics, "a/log", None, GROUPS)
+        self.webhooks = Webhooks(*parts)  # type: ignore[arg-type]
 
     def tell(self, *events: NodeEvent) -> int:
         return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now, 1)
@@ -258,7 +261,7 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
     hooks, queue = (hook("http://127.0.0.1:9/", "version"),), EventQueue(tmp_path)
     queue.add(hooks, (), source_of(log.origin), NOW, 1_000_000)
     conditions = cast(NodeConditions, SimpleNamespace(now=nothing_found))
-    node = Webhooks(hooks, queue, tmp_path, ledger, pools, lambda: NOW, Metrics(), log.origin, conditions)
+    node = Webhooks(hooks, queue, tmp_path, ledger, pools, lambda: NOW, Metrics(), log.origin, conditions, GROUPS)
     try:
         ledger.tables.logs.create(log.origin, log.vkey, own=True)
         for number in range(2):
@@ -288,7 +291,7 @@ def test_a_report_of_a_lost_key_is_told_as_one_and_not_as_a_warning_about_an_art
     owner = identity("Swiss AI", "CH")
     lost = Compromise(owner.signer.public.id, "node-ch.example/log", 812)
     said = Advisory(owner.inception.author, owner.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
-    made = statement_event(ProvenLine("log", "log+key", 3, sign_advisory(said, owner.signer).line, 4))
+    made = statement_event(ProvenLine("log", "log+key", 3, sign_advisory(said, owner.signer).line, 4), GROUPS)
     assert made is not None and made.kind == "advisory" and "artifact" not in made.data
     assert (made.data["identity"], made.data["key"]) == (owner.id, lost.key)
     assert made.data["since"] == {"origin": lost.origin, "index": 812}
@@ -296,7 +299,7 @@ def test_a_report_of_a_lost_key_is_told_as_one_and_not_as_a_warning_about_an_art
 
 def test_a_publications_event_names_its_author() -> None:
     line = ProvenLine("node.example/log", "key", 4, case().publication.line, 9)
-    made = statement_event(line)
+    made = statement_event(line, GROUPS)
     assert made is not None
     assert (made.kind, made.data["basis"], made.data["entry"]) == ("version", "claimed", 4)
     assert made.subject == made.data["name"]
@@ -400,10 +403,33 @@ def test_a_log_with_many_statements_drops_its_own_events_and_none_of_another_log
     assert sorted(subjects) == ["flood"] * 7 + ["subject"] * 3
 
 
-def test_a_queue_of_an_older_version_is_still_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("author", ["fresh", "one"])
+def test_many_warnings_of_others_drop_none_of_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, author: str
+) -> None:
+    """Also in the same log."""
+    monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 12)
+    with receiving() as receiver:
+        node = Node(tmp_path, hook(receiver.url))
+        one = replace(event("advisory"), log="open log", group=OTHERS)
+        junk = [
+            replace(one, key=f"junk {number}", subject="junk", author=str(number) if author == "fresh" else "")
+            for number in range(200)
+        ]
+        own = [replace(one, key=f"member {number}", author="member", group=NAMED) for number in range(3)]
+        publisher = replace(one, key="publisher", subject="publisher", author="publisher", group=MEMBERS)
+        for some in ([*own, publisher], junk[:100], junk[100:]):
+            node.tell(*some)
+        node.webhooks.deliver(node.hooks[0])
+    subjects = [json.loads(body)["subject"] for _, body in receiver.got]
+    assert sorted(subjects) == ["junk"] * 8 + ["publisher"] + ["subject"] * 3
+
+
+@pytest.mark.parametrize("column", ["log", "author", "place"])
+def test_a_queue_of_an_older_version_is_still_used(tmp_path: Path, column: str) -> None:
     EventQueue(tmp_path)
     with closing(sqlite3.connect(tmp_path / "webhooks.sqlite")) as database, database:
-        database.execute("ALTER TABLE event DROP COLUMN log")
+        database.execute(f"ALTER TABLE event DROP COLUMN {column}")
     queue = EventQueue(tmp_path)
     queue.add((hook("http://127.0.0.1:1/"),), (event("alert"),), "comity://a", 1.0, None)
     assert queue.waiting() == {"ops": 1}

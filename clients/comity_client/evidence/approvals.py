@@ -50,7 +50,7 @@ async def _lines_about(session: Session, subjects: Sequence[Digest], policy: Pol
     officers = frozenset(policy.approvals.officers.values())
 
     async def lines(subject: Digest) -> tuple[bytes, ...]:
-        answers = await session.ask(lambda node: node.claims(subject))
+        answers = await session.ask(lambda node: node.claims(subject, tuple(officers)))
         found, _ = select_lines(session, lines_by_log(answers.found), policy, tuple(officers))
         return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from comity.trust.claims import ParsedClaims
@@ -19,7 +20,8 @@ from comity.trust.collector import Collector, Question
 from comity.trust.encoding import Digest, short
 from comity.trust.policy import Policy
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import lines_by_log, places_of, select_lines
+from comity_client.evidence.gather import chosen_lines, cut_authors, is_about, lines_by_log, places_of, prove_said
+from comity_client.evidence.prove import ProvenStatements
 from comity_client.session import Answers, Session
 from comity_client.session import Question as Asked
 
@@ -33,7 +35,7 @@ class GatheredEvidence:
     and their readings.
 
     `places` are the claimed positions of a line about the artifact as (origin, index); not proven. `notes` are about
-    dropped lines; `bounds` say what was left out because a bound was reached.
+    dropped lines; `bounds` say what was left out because a bound was reached; `cut` are the authors who said more.
     """
 
     artifact: Digest
@@ -42,6 +44,7 @@ class GatheredEvidence:
     readings: ParsedClaims
     notes: tuple[str, ...] = field(default=())
     bounds: tuple[str, ...] = field(default=())
+    cut: frozenset[Digest] = field(default=frozenset())
 
 
 class NodeCollector:
@@ -73,7 +76,7 @@ class NodeCollector:
     async def with_carried(self, lines: Sequence[bytes]) -> GatheredEvidence:
         """As `run`, with lines of an earlier copy, of which those count that are proven."""
         if lines:
-            kept, notes = self._select({"the existing pack": lines}, None)
+            kept, notes = self._chosen(self._prove({"the existing pack": lines}, None))
             self._notes |= dict.fromkeys(notes)
             self._collector.carried(map(self._session.reader.entry, kept))
         return await self.run()
@@ -84,7 +87,7 @@ class NodeCollector:
 
     async def _ask(self, question: Question, limit: asyncio.Semaphore) -> Answers[tuple[LocatedEntry, ...]]:
         async with limit:
-            return await self._session.ask(_asked(question))
+            return await self._session.ask(_asked(question, self._collector.named))
 
     def _take(self, question: Question, answer: Answers[tuple[LocatedEntry, ...]]) -> None:
         if question.kind == "artifact":
@@ -92,26 +95,30 @@ class NodeCollector:
                 raise answer.failure(f"no statement about sha256:{short(self._artifact)}")
             self._places.update(places_of(item for found in answer.found.values() for item in found))
         about = None if question.kind in ("name", "commit") else frozenset({question.digest})
-        kept, notes = self._select(lines_by_log(answer.found), about)
+        proven = self._prove(lines_by_log(answer.found), about)
+        kept, notes = self._chosen(proven)
         if question.kind == "artifact":
             self._notes |= dict.fromkeys(notes)
-        self._collector.answered(question, map(self._session.reader.entry, kept))
+        more, cut = any(item.others for found in answer.found.values() for item in found), frozenset[Digest]()
+        if any(item.more for found in answer.found.values() for item in found):
+            cut = cut_authors(answer.found, proven)
+        self._collector.answered(question, map(self._session.reader.entry, kept), more=more, cut=cut)
 
-    def _select(
-        self, sources: Mapping[str, Sequence[bytes]], about: frozenset[Digest] | None
-    ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-        prefer = (self._publisher,) if self._publisher else ()
-        return select_lines(self._session, sources, self._policy, prefer, about)
+    def _prove(self, sources: Mapping[str, Sequence[bytes]], about: frozenset[Digest] | None) -> ProvenStatements:
+        wanted = (lambda entry: True) if about is None else partial(is_about, subjects=about)
+        return prove_said(self._session, sources, self._policy, wanted)
+
+    def _chosen(self, proven: ProvenStatements) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+        return chosen_lines(self._session, proven, self._policy, (self._publisher,) if self._publisher else ())
 
     def _gathered(self) -> GatheredEvidence:
         lines = self._collector.lines
         readings = self._session.read_claims(lines, self._artifact)
-        return GatheredEvidence(
-            self._artifact, lines, dict(self._places), readings, tuple(self._notes), tuple(self._collector.bounds)
-        )
+        found = dict(self._places), readings, tuple(self._notes), tuple(self._collector.bounds)
+        return GatheredEvidence(self._artifact, lines, *found, frozenset(self._collector.cut))
 
 
-def _asked(question: Question) -> Asked[tuple[LocatedEntry, ...]]:
+def _asked(question: Question, named: Sequence[Digest]) -> Asked[tuple[LocatedEntry, ...]]:
     if question.kind in ("name", "commit"):
-        return lambda node: node.resolve(question.subject, question.version)
-    return lambda node: node.claims(question.digest)
+        return lambda node: node.resolve(question.subject, question.version, None, named)
+    return lambda node: node.claims(question.digest, named)

@@ -8,13 +8,13 @@ what a verdict about an artifact needs, `proofs` the proofs that lines are logge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
 from comity.trust.charter.document import Body
 from comity.trust.claims import ParsedClaims, Publication
-from comity.trust.collector import preferred_authors
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.policy import Policy
@@ -33,22 +33,30 @@ def select_lines(
     sources: Mapping[str, Iterable[bytes]],
     policy: Policy,
     prefer: Sequence[Digest] = (),
-    about: frozenset[Digest] | set[Digest] | None = None,
+    about: Set[Digest] | None = None,
 ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     """Return the proven lines, as many as a verifier reads, and notes on the others.
 
     Args:
         about: the subjects of wanted statements; None for all.
     """
-    proven = prove_said(
-        session,
-        sources,
-        policy,
-        lambda entry: about is None or any(subject.digest in about for subject in entry.statement.subjects),
-    )
-    lines, left = choose(proven, session.records(), [*prefer, *preferred_authors(policy)])
+    proven = prove_said(session, sources, policy, lambda entry: about is None or is_about(entry, about))
+    return chosen_lines(session, proven, policy, prefer)
+
+
+def chosen_lines(
+    session: Session, proven: ProvenStatements, policy: Policy, prefer: Sequence[Digest]
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Return proven lines, as many as a verifier reads, those of `prefer` and of whom the policy names first, and notes
+    on the others."""
+    lines, left = choose(proven, session.records(), [*prefer, *policy.named])
     beyond = (f"{left} proven statements exceed the limit of a verifier and are left out",) if left else ()
     return lines, (*proven.notes(), *beyond)
+
+
+def is_about(entry: Entry, subjects: Set[Digest]) -> bool:
+    """Whether a statement is about one of these subjects."""
+    return any(subject.digest in subjects for subject in entry.statement.subjects)
 
 
 def prove_said(
@@ -66,6 +74,22 @@ def bodies_of(session: Session, policy: Policy) -> tuple[Body, ...]:
     later."""
     bodies = (*policy.pins, *(federation.body for federation in session.pins))
     return tuple({body.digest: body for body in bodies}.values())
+
+
+def cut_authors(found: Mapping[RemoteNode, Iterable[LocatedEntry]], proven: ProvenStatements) -> frozenset[Digest]:
+    """Return the authors of whom a node says that it has more statements than it gave. A node that says so of everybody
+    makes nothing unknown: another node that gave as many proven statements, and says that these are all, counts."""
+    marked: Counter[Digest] = Counter()
+    whole: Counter[Digest] = Counter()
+    for node, items in found.items():
+        said = proven.sources.get(str(node.record.log), ())
+        more = {item.line for item in items if item.more}
+        numbers = Counter(who for entry in said if (who := author_of(entry)) is not None)
+        cut = {author_of(entry) for entry in said if entry.line in more}
+        for who, number in numbers.items():
+            counted = marked if who in cut else whole
+            counted[who] = max(counted[who], number)
+    return frozenset(who for who, number in marked.items() if whole[who] < number)
 
 
 def lines_by_log(found: Mapping[RemoteNode, Iterable[LocatedEntry]]) -> dict[str, list[bytes]]:
@@ -144,7 +168,7 @@ async def claims_of(
     """Ask every node for the claims to a name; if `publisher` is given, only for its claims, so that the answer does
     not depend on the number of other claimants. Raises NotFound, Unavailable."""
     answers: Answers[tuple[LocatedEntry, ...]] = await session.ask(
-        lambda node: node.resolve(repository, version, publisher)
+        lambda node: node.resolve(repository, version, publisher, policy.named)
     )
     if not answers.found:
         asked = f"{repository}@{version}" if version else repository

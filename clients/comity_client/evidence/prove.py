@@ -4,8 +4,8 @@
 (2) keys             inceptions that hash to their id, rotations that extend a chain, node records of pinned members
 (3) statements       each is verified with the keys of its author
 
-A limit applies only to proven lines: one line of each author in turn, one author of each node in turn. So the lines of
-one node never displace those of another.
+A limit applies only to proven lines, in the order of `comity.trust.precedence`: so the lines of one node never displace
+those of another, and those of others never displace those of a preferred author or a member.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader
 from comity.trust.identity import Inception, check_inception
+from comity.trust.precedence import Bounds, Precedence, Said, select
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 
@@ -122,26 +123,18 @@ def choose(
 
 
 def _in_turn(proven: ProvenStatements, prefer: Sequence[Digest]) -> Iterator[tuple[Entry, ...]]:
-    """Yield one statement of each author of each source in turn, with the keys of its author before it."""
+    """Yield the statements of preferred authors, then those of members, then the others, each with the keys of its
+    author before it. In each group, the authors of each source take turns, the most decisive statements first."""
     nodes = {node.record.node.id: node for node in proven.bound}
-    members = {node.record.member for node in proven.bound}
-    queues = [list(_authors(said).items()) for said in proven.sources.values()]
-
-    def priority(item: tuple[Digest, list[Entry]]) -> tuple[bool, bool, int]:
-        author, said = item
-        return author not in prefer, author not in nodes and author not in members, _rank(said[0])
-
-    ordered = [sorted(queue, key=priority) for queue in queues]
-    turn = 0
-    while any(ordered):
-        longest = max(map(len, ordered))
-        for position in range(longest):
-            for queue in ordered:
-                if position < len(queue) and turn < len(queue[position][1]):
-                    entry = queue[position][1][turn]
-                    yield (*_keys(proven, nodes, entry), entry)
-        turn += 1
-        ordered = [[(author, said) for author, said in queue if turn < len(said)] for queue in ordered]
+    precedence = Precedence(frozenset(prefer), frozenset({*nodes, *(node.record.member for node in proven.bound)}))
+    said = [
+        Said(author, entry.statement_digest, source, entry)
+        for source, entries in proven.sources.items()
+        for author, own in _authors(entries).items()
+        for entry in own
+    ]
+    every = Bounds(len(said), len(said), len(said), len(said))
+    return ((*_keys(proven, nodes, entry), entry) for entry in select(said, precedence, every).found)
 
 
 def _keys(proven: ProvenStatements, nodes: Mapping[Digest, BoundNode], entry: Entry) -> tuple[Entry, ...]:

@@ -194,7 +194,7 @@ async def _judged_offer(
 
 async def _attested_lines(session: Session, offer: Digest, provider: BoundNode) -> list[tuple[bytes, int]]:
     """Attestations of an offer by its provider, with their indexes in its log, from all nodes, the newest first."""
-    answers = await session.ask(lambda node: node.claims(offer))
+    answers = await session.ask(lambda node: node.claims(offer, (provider.record.node.id, provider.record.member)))
     found: dict[bytes, int] = {}
     for located in (item for items in answers.found.values() for item in items):
         if located.origin == provider.record.origin and _is_attestation(located.line, provider):

@@ -50,7 +50,7 @@ IN_USE: Final = "in-use.lock"
 class EvidencePack:
     """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
     the files. `chains`: chained records by file, with which the files are hashed on all cores. `unread`: what was said
-    and not read now; no pack keeps it."""
+    and not read now, and `cut` by whom; no pack keeps it."""
 
     manifest: bytes
     pieces: bytes
@@ -61,6 +61,7 @@ class EvidencePack:
     model_sig: bytes | None = None
     chains: Mapping[Digest, bytes] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    cut: frozenset[Digest] = frozenset()
 
     def evidence(self, files: Iterable[FoundFile]) -> Evidence:
         """Return the evidence as a verifier would read it, with `files` as found."""
@@ -75,6 +76,7 @@ class EvidencePack:
             pieces=self.pieces,
             model_sig=self.model_sig,
             unread=self.unread,
+            cut=self.cut,
         )
 
     def write(self, folder: Path) -> None:

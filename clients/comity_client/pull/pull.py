@@ -302,7 +302,7 @@ async def _evidence(
         context.session, context.seen_logs, claims, objects, before.proofs, on_event
     )
     proofs = (*collected.proofs, *ordered.proofs)
-    pack = EvidencePack(manifest, pieces, gathered.lines, proofs, objects, unread=gathered.bounds)
+    pack = EvidencePack(manifest, pieces, gathered.lines, proofs, objects, unread=gathered.bounds, cut=gathered.cut)
     return pack, [*collected.alarms, *ordered.alarms]
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tu
 from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.name_search import NamedPlace, name_index
+from comity.ledger.subject_reads import next_round
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED
 from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN
 from comity.trust.audit import AUDITED
@@ -257,13 +258,18 @@ def _insert_subjects(connection: Connection, log_id: int, facts: Sequence[Statem
         for kind, digests in about.items()
         for digest, turn in _last_turns(connection, log_id, kind, sorted(digests)).items()
     }
+    known, rounds = frozenset(turns), dict[tuple[Digest, str, Digest], int]()
     rows = []
     for item in facts:
         for digest in item.subjects:
+            of_author = digest, item.kind, item.by
+            if of_author not in rounds:
+                here = (digest, item.kind) in known
+                rounds[of_author] = next_round(connection, digest, item.by, item.kind, log_id) if here else 0
             turn = turns[digest, item.kind] = _next_turn(turns.get((digest, item.kind)))
-            rows.append(
-                {"digest": digest, "kind": item.kind, "log_id": log_id, "turn": turn, "index": item.index},
-            )
+            place = {"digest": digest, "kind": item.kind, "log_id": log_id, "turn": turn, "index": item.index}
+            rows.append(place | {"by": item.by, "round": rounds[of_author]})
+            rounds[of_author] += 1
     if rows:
         connection.execute(insert(schema.subjects), rows)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, exists, select, tuple_
 from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.ledger.intake import ADVISORY, PUBLISHED, fold_name
-from comity.ledger.proven import ProvenPosition
+from comity.ledger.subject_reads import ProvenPosition
 from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 

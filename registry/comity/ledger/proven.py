@@ -1,8 +1,8 @@
 """Searches over verified statements: identities, publications under a name, and statements about a digest.
 
 Unverified lines are never found. The cost of an exact query (a digest, a name with its publisher, an identity) depends
-only on its own result, not on the number of other claims. A result with a limit takes the first statement of each log,
-then the second of each, and so on, and reports whether the limit omitted results.
+only on its own result, not on the number of other claims. A result with a limit reports whether the limit omitted
+results; which statements about a digest it has, `comity.trust.precedence` says.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from comity.ledger.intake import (
     statement_facts,
 )
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
+from comity.ledger.subject_reads import ProvenPosition, first_authors, read_about, read_about_each
 from comity.ledger.tree import corrupt_ledger
 from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
+from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.retention import NamedArtifact
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import OBSERVED
@@ -52,6 +54,10 @@ _LAST_CHARACTER: Final = "\U0010ffff"
 _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
 _PUBLICATION, _CLAIMANT, _IDENTITY = schema.publications.c, schema.claimants.c, schema.identities.c
 _ROTATION, _NODE = schema.rotations.c, schema.nodes.c
+
+ALL_KINDS: Final = (*sorted(KNOWN_PREDICATES), OTHER)
+WITHOUT_AUDITS: Final = (*sorted(KNOWN_PREDICATES - {AUDITED}), OTHER)
+NOBODY: Final = Precedence()
 
 T = TypeVar("T")
 
@@ -73,14 +79,6 @@ class ProvenLine:
     index: int
     line: bytes
     number: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProvenPosition:
-    """The position of a verified line, to read the line later (`ProvenTables.lines`)."""
-
-    log_id: int
-    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +203,13 @@ class ProvenTables:
         with self._database.reading() as connection:
             return connection.execute(select(_CLAIMANT.number).where(*key)).scalar_one_or_none()
 
+    def claims_of(self, name: str, publishers: Collection[Digest]) -> list[NameClaimant]:
+        """Returns those of `publishers` who published or observed under a repository name."""
+        here = select(_CLAIMANT.publisher, _CLAIMANT.number).where(_CLAIMANT.name == fold_name(name))
+        with self._database.reading() as connection:
+            some = (here.where(_CLAIMANT.publisher.in_(each)) for each in _chunks(list(publishers), 200))
+            return [NameClaimant(*row) for wanted in some for row in connection.execute(wanted)]
+
     def publications(
         self, name: str, publisher: Digest, version: str | None = None, limit: int = MAX_ANSWER
     ) -> Page[ProvenPublication]:
@@ -217,13 +222,17 @@ class ProvenTables:
         with self._database.reading() as connection:
             return _publications(connection, wanted, limit)
 
-    def publications_of(self, artifact: Digest, limit: int = MAX_ANSWER) -> Page[ProvenPublication]:
-        """Returns the publications and observations of an artifact, one per log in turn."""
-        _check(limit)
+    def publications_of(
+        self, artifact: Digest, limit: int = MAX_ANSWER, precedence: Precedence = NOBODY
+    ) -> Page[ProvenPublication]:
+        """Returns the publications and observations of an artifact, in the order of `about`."""
+        found = self.about(artifact, (PUBLISHED, OBSERVED), limit, precedence)
+        return Page(tuple(map(_publication, found.found)), found.limited)
+
+    def first_publishers(self, artifact: Digest, most: int) -> tuple[Digest, ...]:
+        """Returns those who published or observed an artifact first, as this node proved it, at most `most`."""
         with self._database.reading() as connection:
-            positions = _about(connection, artifact, (PUBLISHED, OBSERVED), limit)
-            lines = _lines_at(connection, positions.found)
-        return Page(tuple(map(_publication, lines)), positions.limited)
+            return first_authors(connection, artifact, (PUBLISHED, OBSERVED), most)
 
     def names_of(self, artifacts: Sequence[Digest], limit: int) -> dict[Digest, Page[NamedArtifact]]:
         """Returns the names of each of these artifacts, in the order of `publications_of`. Of an artifact with more
@@ -232,7 +241,7 @@ class ProvenTables:
         found: dict[Digest, Page[NamedArtifact]] = {}
         with self._database.reading() as connection:
             for some in _chunks(artifacts, TOGETHER):
-                pages = _about_each(connection, some, (PUBLISHED, OBSERVED), limit)
+                pages = read_about_each(connection, some, (PUBLISHED, OBSERVED), limit)
                 positions = {
                     artifact: page.found[:1] if page.limited else page.found for artifact, page in pages.items()
                 }
@@ -383,20 +392,26 @@ class ProvenTables:
             ]
 
     def about(
-        self, digest: Digest, kinds: Sequence[str] = (*sorted(KNOWN_PREDICATES), OTHER), limit: int = MAX_ANSWER
-    ) -> Page[ProvenLine]:
-        """Returns the statements about a digest, in turn over kinds and logs. A kind is a predicate that this version
-        knows, or OTHER for all other predicates."""
+        self,
+        digest: Digest,
+        kinds: Sequence[str] = ALL_KINDS,
+        limit: int = MAX_ANSWER,
+        precedence: Precedence = NOBODY,
+    ) -> Selection[ProvenLine]:
+        """Returns at most `limit` statements about a digest, in the order of `comity.trust.precedence`. A kind is a
+        predicate that this version knows, or OTHER for all other predicates."""
         _check(limit)
         with self._database.reading() as connection:
-            positions = _about(connection, digest, kinds, limit)
-            return Page(tuple(_lines_at(connection, positions.found)), positions.limited)
+            found = read_about(connection, digest, kinds, precedence, Bounds.within(limit))
+            return _lines_of(connection, found)
 
-    def positions_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
+    def claims_about(
+        self, digest: Digest, precedence: Precedence, bounds: Bounds, kinds: Sequence[str] = WITHOUT_AUDITS
+    ) -> Selection[ProvenPosition]:
         """Returns the positions of statements about a digest, in the order of `about`, to read them in parts. Without
         audits: their number grows with time, and no verdict needs them."""
         with self._database.reading() as connection:
-            return _about(connection, digest, (*sorted(KNOWN_PREDICATES - {AUDITED}), OTHER), limit)
+            return read_about(connection, digest, kinds, precedence, bounds)
 
     def newest_about(self, digest: Digest, kind: str, limit: int) -> list[ProvenLine]:
         """Returns the newest statements of one kind about a digest: the last of each log, then the one before it, and
@@ -499,46 +514,6 @@ def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list
     return [found[place] for place in places if place in found]
 
 
-def _about(connection: Connection, digest: Digest, kinds: Sequence[str], limit: int) -> Page[ProvenPosition]:
-    """Positions of statements about a digest: the first of each log and kind, then the next, doubling the range."""
-    found: list[ProvenPosition] = []
-    start, end = 0, 1
-    here = (_SUBJECT.digest == digest, _SUBJECT.kind.in_(kinds))
-    while len(found) <= limit:
-        turns = (_SUBJECT.log_id == _LOG.id, _SUBJECT.turn >= start, _SUBJECT.turn < end)
-        wanted = (
-            select(_SUBJECT.log_id, _SUBJECT.index).select_from(schema.logs).join(schema.subjects, and_(*here, *turns))
-        )
-        ordered = wanted.order_by(_SUBJECT.turn, _SUBJECT.kind, _SUBJECT.log_id).limit(limit + 1 - len(found))
-        rows = [ProvenPosition(*row) for row in connection.execute(ordered)]
-        found += rows
-        if not rows:  # turns have no gaps
-            break
-        start, end = end, end * 2
-    return Page(tuple(found[:limit]), len(found) > limit)
-
-
-def _about_each(
-    connection: Connection, digests: Sequence[Digest], kinds: Sequence[str], limit: int
-) -> dict[Digest, Page[ProvenPosition]]:
-    """As `_about`, for each of some digests. Reads them together, or one by one if they have too many statements."""
-    columns = (_SUBJECT.digest, _SUBJECT.turn, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.index)
-    most = len(digests) * limit
-    wanted = select(*columns).where(_SUBJECT.digest.in_(digests), _SUBJECT.kind.in_(kinds)).limit(most + 1)
-    rows = list(connection.execute(wanted))
-    if len(rows) > most:
-        return {digest: _about(connection, digest, kinds, limit) for digest in digests}
-    found: dict[Digest, list[tuple[int, str, int, int]]] = {digest: [] for digest in digests}
-    for digest, *place in rows:
-        found[digest].append(tuple(place))
-    return {
-        digest: Page(
-            tuple(ProvenPosition(log, index) for _, _, log, index in sorted(places)[:limit]), len(places) > limit
-        )
-        for digest, places in found.items()
-    }
-
-
 def _names_at(connection: Connection, positions: Sequence[ProvenPosition]) -> dict[ProvenPosition, NamedArtifact]:
     """The names in the publications at these positions. Keeps one part of the lines in memory."""
     found: dict[ProvenPosition, NamedArtifact] = {}
@@ -547,6 +522,11 @@ def _names_at(connection: Connection, positions: Sequence[ProvenPosition]) -> di
             said = _publication(line)
             found[position] = NamedArtifact(said.repository, said.version, said.publisher)
     return found
+
+
+def _lines_of(connection: Connection, positions: Selection[ProvenPosition]) -> Selection[ProvenLine]:
+    lines = _lines_at(connection, positions.first), _lines_at(connection, positions.others)
+    return Selection(tuple(lines[0]), tuple(lines[1]), positions.cut, positions.more_others)
 
 
 def _lines_at(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:

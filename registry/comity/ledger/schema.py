@@ -220,10 +220,14 @@ subjects = Table(
     Column("log_id", Integer, primary_key=True, autoincrement=False),
     Column("turn", BigInteger, primary_key=True, autoincrement=False),
     Column("index", BigInteger, nullable=False),
+    Column("by", DigestBytes, nullable=False),
+    Column("round", BigInteger, nullable=False),
+    Index(None, "digest", "by", "round", "kind", "log_id"),
+    Index(None, "digest", "kind", "log_id", "round", "turn"),
     sqlite_with_rowid=False,
 )
-"""Subjects of verified statements. `turn` counts the rows of one digest, kind and log, so that a limited result can
-take the first of each log, then the second of each."""
+"""Subjects of verified statements. `turn` counts the rows of one digest, kind and log, `round` those of one author,
+`by`, among them: a limited result takes the first of each author, then the second (`subject_reads`)."""
 
 identities = Table(
     "identities",

@@ -51,6 +51,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, SignInLinks
+from comity.node.statement_groups import StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
@@ -59,6 +60,7 @@ from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError
+from comity.verifier import read_policy
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.services import Services
@@ -406,6 +408,7 @@ def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesCon
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
+    named = read_policy(config.gateway.policy)[0].named if config.gateway.policy else ()
     conditions = NodeConditions(home.ledger, replication, copies.counter, replication.charter_follower, home.membership)
     return Webhooks(
         hooks,
@@ -417,6 +420,7 @@ def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesCon
         home.metrics,
         seat.record.origin,
         conditions,
+        StatementGroups(home.ledger.tables.proven, home.membership, lambda: named),
     )
 
 

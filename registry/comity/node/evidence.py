@@ -7,7 +7,7 @@ clients, so a node judges by what it tells others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,7 @@ from comity.trust.evidence import EvidenceReader, InclusionEvidence
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry, SideObject
 from comity.trust.tlog.proof import GrowthProof
+from comity.wire.messages import LocatedEntry
 
 MAX_OBJECTS: Final = 64 * 1024 * 1024
 """Bytes of documents that are read for one artifact."""
@@ -31,13 +32,15 @@ MAX_OBJECTS: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalEvidence:
-    """What the own ledger has. `asked` are the subjects on which it depends; `bounds` say what was left out."""
+    """What the own ledger has. `asked` are the subjects on which it depends; `bounds` say what was left out,
+    and `cut` of whom."""
 
     lines: tuple[bytes, ...]
     proofs: tuple[InclusionEvidence, ...]
     objects: Mapping[Digest, bytes]
     asked: tuple[Question, ...] = field(default=())
     bounds: tuple[str, ...] = field(default=())
+    cut: frozenset[Digest] = field(default=frozenset())
 
 
 class LedgerCollector:
@@ -61,7 +64,7 @@ class LedgerCollector:
         collector = Collector(artifact, policy, publisher)
         while questions := collector.questions():
             for question in questions:
-                answer = await self._ask(question)
+                answer = await self._ask(question, collector.named)
                 await self._pools.hashing(self._take, collector, question, answer)
         lines = collector.lines
         claims = await self._pools.hashing(self._read, artifact, policy, lines, publisher)
@@ -69,22 +72,27 @@ class LedgerCollector:
         proofs = await self._proofs(claims, (*claims.entries_to_prove(), *claims.evaluations_to_prove(objects)))
         growths = await self._growths(missing_growths(claims.claims.publications, proofs, self._reader))
         kept = tuple(each.proof for each in proofs)
-        return LocalEvidence(lines, kept, {**objects, **growths}, collector.asked, tuple(collector.bounds))
+        bounds, cut = tuple(collector.bounds), frozenset(collector.cut)
+        return LocalEvidence(lines, kept, {**objects, **growths}, collector.asked, bounds, cut)
 
-    async def _ask(self, question: Question) -> Sequence[bytes]:
+    async def _ask(self, question: Question, named: Collection[Digest]) -> Sequence[LocatedEntry]:
         if question.kind in ("name", "commit"):
-            answer = self._artifacts.resolve(question.subject, question.version, None)
+            answer = self._artifacts.resolve(question.subject, question.version, None, named)
         else:
-            answer = self._artifacts.claims(question.digest)
+            answer = self._artifacts.claims(question.digest, named)
         try:
-            return [located.line async for located in answer]
+            return [located async for located in answer]
         except NotFound:
             if question.kind == "artifact":
                 raise
             return []
 
-    def _take(self, collector: Collector, question: Question, lines: Iterable[bytes]) -> None:
-        collector.answered(question, [self._reader.entry(line) for line in dict.fromkeys(lines)])
+    def _take(self, collector: Collector, question: Question, answer: Sequence[LocatedEntry]) -> None:
+        entries = {located.line: self._reader.entry(located.line) for located in answer}
+        marked = [entries[located.line].statement.by for located in answer if located.more]
+        cut = [by.id for by in marked if by is not None]
+        more = any(located.others for located in answer)
+        collector.answered(question, entries.values(), more=more, cut=cut)
 
     def _read(
         self, artifact: Digest, policy: Policy, lines: Iterable[bytes], publisher: Digest | None

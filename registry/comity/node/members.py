@@ -26,6 +26,7 @@ from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOw
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
 from comity.trust.places import Reach, declared_reach
+from comity.trust.precedence import Precedence
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote, VerifierKey
@@ -142,6 +143,7 @@ class _Lookups:
     origins: OriginOwners | None = None
     cosigners: Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]] | None = None
     records_digest: Digest | None = None
+    precedence: Precedence | None = None
 
 
 class Membership:
@@ -304,6 +306,16 @@ class Membership:
         return lookups.records_digest
 
     @property
+    def precedence(self) -> Precedence:
+        """Whose statements this node reads first: those of members that any epoch listed, of their nodes, and of
+        publishers to whom the charter binds a namespace."""
+        lookups = self._lookups
+        if lookups.precedence is None:
+            bound = self.body.namespaces.values() if self.body else ()
+            lookups.precedence = Precedence(members=frozenset({*self.known, *self.node_ids, *bound}))
+        return lookups.precedence
+
+    @property
     def origins(self) -> OriginOwners:
         """The owners of the origins of logs, by the followed epochs."""
         lookups = self._lookups
@@ -400,7 +412,6 @@ class Membership:
         """Take up the next epoch. Members that it no longer lists stay known."""
         self.body = body
         self._admitted.add(body)
-        self._lookups = _Lookups()
         for seat in body.members:
             self._seats[seat.id] = seat
             state, known = seat.key_state, self.chains(seat.id)
@@ -408,6 +419,7 @@ class Membership:
                 steps = [step.entry for chain in known for step in chain.steps]
                 self._chains[seat.id] = (*known, follow(state, steps))
         self._peers = {key: replace(peer, member=self._seats[peer.member.id]) for key, peer in self._peers.items()}
+        self._lookups = _Lookups()
 
     def rotate(self, identity: Digest, entries: Iterable[Entry], *, signed: SignatureCheck = KeySet.signed) -> bool:
         """Follow a member's rotations. Returns whether the member has new keys, so that more records may be valid.

@@ -14,7 +14,8 @@ begins, and again if it ended in between. What a statement says stays a claim of
 (`basis`); a condition is what this node found.
 
     grows with                                bound        at the bound
-    events of one kind for one webhook        MAX_WAITING  the oldest of the log with most are dropped, and counted
+    events of one kind for one webhook        MAX_WAITING  old ones are dropped, and counted: the newest of each group,
+                                                           log and author stay (`comity.trust.precedence`)
     the answer of a receiver                  MAX_ANSWER   the rest is not read
     receivers that do not answer              SECONDS      each webhook has a loop of its own; others do not wait
 """
@@ -51,12 +52,14 @@ from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.replication.setup import ReplicationTasks
+from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.webhooks import Webhook
-from comity.trust.encoding import sha256, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
+from comity.trust.precedence import NAMED, Said, newest
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published, parse_advisory
 from comity.trust.tlog.note import VerifierKey
@@ -82,7 +85,8 @@ CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), numb
 CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, hook TEXT NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, message TEXT NOT NULL,
-    body BLOB NOT NULL, made REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL, log TEXT NOT NULL DEFAULT '');
+    body BLOB NOT NULL, made REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL, log TEXT NOT NULL DEFAULT '',
+    author TEXT NOT NULL DEFAULT '', place INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS event_due ON event (hook, due);
 CREATE INDEX IF NOT EXISTS event_kind ON event (hook, kind);
 """
@@ -111,8 +115,11 @@ class EventQueue:
         with kept_file_errors(FAILED):
             make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
         with self._database() as database:
-            if "log" not in {row[1] for row in database.execute("PRAGMA table_info(event)")}:  # of an older version
-                database.execute("ALTER TABLE event ADD COLUMN log TEXT NOT NULL DEFAULT ''")
+            known = {row[1] for row in database.execute("PRAGMA table_info(event)")}
+            for name, kind in (("log", "TEXT"), ("author", "TEXT"), ("place", "INTEGER")):
+                if name not in known:  # of an older version
+                    default = "''" if kind == "TEXT" else "0"
+                    database.execute(f"ALTER TABLE event ADD COLUMN {name} {kind} NOT NULL DEFAULT {default}")
 
     def position(self) -> int | None:
         """The number of the last statement that was read; None before the first one."""
@@ -125,7 +132,7 @@ class EventQueue:
     ) -> int:
         """Queue events, and move the position. Returns how many old ones were dropped."""
         with self._database() as database:
-            dropped = sum(_add(database, hooks, event, source, now) for event in events)
+            dropped = _add(database, hooks, events, source, now)
             if position is not None:
                 database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
         return dropped
@@ -139,7 +146,7 @@ class EventQueue:
             database.executemany("DELETE FROM condition WHERE key = ?", [(key,) for key in ended])
             new = [key for key in keys if key not in known]
             database.executemany("INSERT INTO condition VALUES (?)", [(key,) for key in new])
-            return sum(_add(database, hooks, keys[key], source, now) for key in new)
+            return _add(database, hooks, [keys[key] for key in new], source, now)
 
     def due(self, hook: str, now: float, most: int = AT_ONCE) -> list[QueuedEvent]:
         sql = "SELECT id, kind, message, body, made, attempts FROM event WHERE hook = ? AND due <= ?"
@@ -179,34 +186,37 @@ class EventQueue:
             yield database
 
 
-def _add(database: sqlite3.Connection, hooks: Sequence[Webhook], event: NodeEvent, source: str, now: float) -> int:
+def _add(
+    database: sqlite3.Connection, hooks: Sequence[Webhook], events: Iterable[NodeEvent], source: str, now: float
+) -> int:
     """Returns how many old events were dropped."""
-    body, dropped = event.cloud_event(source, now), 0
-    message = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
-    for hook in hooks:
-        if event.kind in hook.events:
-            values = (hook.name, event.kind, event.urgent, message, body, now, now, event.log)
-            database.execute(
-                "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts, log)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
-                values,
-            )
-            dropped += _drop_beyond(database, hook.name, event.kind)
-    return dropped
+    added: dict[tuple[str, str], None] = {}
+    for event in events:
+        body = event.cloud_event(source, now)
+        message = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
+        for hook in hooks:
+            if event.kind in hook.events:
+                values = (hook.name, event.kind, event.urgent, message, body, now, now)
+                database.execute(
+                    "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts, log, author, place)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                    (*values, event.log, event.author, event.group),
+                )
+                added[hook.name, event.kind] = None
+    return sum(_drop_beyond(database, *each) for each in added)
 
 
 def _drop_beyond(database: sqlite3.Connection, hook: str, kind: str) -> int:
-    """Drop events above `MAX_WAITING`: the oldest of the log with most, so that a log with many pushes out its own.
-    Returns how many."""
-    of_kind = "FROM event WHERE hook = ? AND kind = ?"
-    (count,) = database.execute(f"SELECT count(*) {of_kind}", (hook, kind)).fetchone()
-    beyond = max(0, int(count) - MAX_WAITING)
-    for _ in range(beyond):
-        largest = f"SELECT log {of_kind} GROUP BY log ORDER BY count(*) DESC, min(id) LIMIT 1"
-        (log,) = database.execute(largest, (hook, kind)).fetchone()
-        oldest = f"SELECT min(id) {of_kind} AND log = ?"
-        database.execute(f"DELETE FROM event WHERE id = ({oldest})", (hook, kind, log))
-    return beyond
+    """Drop events above `MAX_WAITING`. Returns how many."""
+    wanted = "SELECT id, log, author, place FROM event WHERE hook = ? AND kind = ? ORDER BY id"
+    rows = database.execute(wanted, (hook, kind)).fetchall()
+    if len(rows) <= MAX_WAITING:
+        return 0
+    said = [Said(Digest(author), number, log, (number, group)) for number, log, author, group in rows]
+    kept = {each.item[0] for each in newest(said, lambda each: each.item[1], MAX_WAITING)}
+    dropped = [(number,) for number, *_ in rows if number not in kept]
+    database.executemany("DELETE FROM event WHERE id = ?", dropped)
+    return len(dropped)
 
 
 def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
@@ -279,6 +289,7 @@ class Webhooks:
         metrics: Metrics,
         origin: str,
         conditions: NodeConditions,
+        groups: StatementGroups,
     ) -> None:
         self._hooks = hooks
         self._queue = queue
@@ -289,6 +300,7 @@ class Webhooks:
         self._metrics = metrics
         self._source = source_of(origin)
         self._conditions = conditions
+        self._groups = groups
         self._poster = Poster()
         self._threads = {hook.name: ThreadPoolExecutor(1, thread_name_prefix=f"webhook {hook.name}") for hook in hooks}
         """A thread for each webhook: a receiver that does not answer delays nothing else of the node. It stays in that
@@ -318,12 +330,16 @@ class Webhooks:
             position = last
             await self._pools.files(self._queue.add, self._hooks, (), self._source, self._clock(), position)
         while lines := await self._ledger.run(self._ledger.tables.proven.since, position, PREDICATES, STEP):
-            events = [event for line in lines if (event := statement_event(line)) is not None]
+            events = await self._ledger.run(self._events, lines)
             position = lines[-1].number
             await self._add(events, position)
         now, found = self._clock(), await self._conditions.now()
         dropped = await self._pools.files(self._queue.begun, self._hooks, found, self._source, now)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
+
+    def _events(self, lines: Iterable[ProvenLine]) -> list[NodeEvent]:
+        """Blocking."""
+        return [event for line in lines if (event := statement_event(line, self._groups)) is not None]
 
     async def _add(self, events: Sequence[NodeEvent], position: int) -> None:
         dropped = await self._pools.files(self._queue.add, self._hooks, events, self._source, self._clock(), position)
@@ -376,13 +392,16 @@ MAX_CONDITIONS: Final = 500
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
     """What happened. `key` is the same for the same event at every attempt and after a restart. `log` is the verifier
-    key of the log that says it, empty for what this node found."""
+    key of the log that says it, `author` whose statement it is, both empty for what this node found; `group` is that of
+    the author (`StatementGroups`)."""
 
     kind: str
     key: str
     subject: str
     data: dict[str, Any]
     log: str = ""
+    author: str = ""
+    group: int = NAMED
 
     @property
     def urgent(self) -> bool:
@@ -414,19 +433,20 @@ def source_of(origin: str) -> str:
     return f"comity://{origin}"
 
 
-def statement_event(line: ProvenLine) -> NodeEvent | None:
-    """The event of a verified statement; None for a kind that nobody is told."""
+def statement_event(line: ProvenLine, groups: StatementGroups) -> NodeEvent | None:
+    """The event of a verified statement; None for a kind that nobody is told. Blocking."""
     entry = parse_entry(line.line)
     statement, digest = entry.statement, entry.statement_digest
     found: dict[str, Any] = {"basis": "claimed", "statement": digest, "log": line.origin, "entry": line.index}
+    whose = line.vkey, statement.by.id if statement.by is not None else "", groups.of(statement)
     if statement.predicate == PUBLISHED:
         published = Published.parse(statement)
         found |= {"name": str(published.name), "artifact": published.artifact, "by": published.by}
-        return NodeEvent("version", digest, str(published.name), found, line.vkey)
+        return NodeEvent("version", digest, str(published.name), found, *whose)
     if statement.predicate == OBSERVED:
         observed = Observed.parse(statement)
         name = str(observed.upstream)
-        return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact}, line.vkey)
+        return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact}, *whose)
     if statement.predicate == ADVISORY:
         said = parse_advisory(statement)
         about = "identity" if said.compromise else "artifact"
@@ -434,7 +454,7 @@ def statement_event(line: ProvenLine) -> NodeEvent | None:
         if said.compromise is not None:
             since = {"origin": said.compromise.origin, "index": said.compromise.index}
             found |= {"key": said.compromise.key, "since": since}
-        return NodeEvent("advisory", digest, said.artifact, found, line.vkey)
+        return NodeEvent("advisory", digest, said.artifact, found, *whose)
     return None
 
 

@@ -11,7 +11,6 @@ observed other bytes contradicts them; which one is wrong is not decided here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
@@ -24,6 +23,7 @@ from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, signed_by_node
+from comity.trust.precedence import in_turns
 from comity.trust.report import VERIFIED, Verified
 from comity.trust.rotation import KeyState, RotationChain, RotationChains
 from comity.trust.statement import Author, Entry, Statement
@@ -295,13 +295,14 @@ def in_turn(said: Iterable[tuple[KnownAuthor, T]]) -> list[T]:
     Args:
         said: each statement with its author; those of one party stay in this order.
     """
-    placed: list[tuple[bool, int, T]] = []
-    turns: Counter[Digest] = Counter()
-    for author, item in said:
-        party = author.member.lineage if author.member else author.id
-        placed.append((author.member is None, turns[party], item))
-        turns[party] += 1
-    return [item for _, _, item in sorted(placed, key=lambda place: place[:2])]
+    groups: tuple[list[tuple[KnownAuthor, T]], list[tuple[KnownAuthor, T]]] = ([], [])
+    for each in said:
+        groups[each[0].member is None].append(each)
+    return [item for group in groups for _, item in in_turns(group, lambda each: _party(each[0]))]
+
+
+def _party(author: KnownAuthor) -> Digest:
+    return author.member.lineage if author.member else author.id
 
 
 def member_label(member: Member) -> str:

@@ -70,13 +70,6 @@ class Question:
         return Digest(self.subject)
 
 
-def preferred_authors(policy: Policy) -> tuple[Digest, ...]:
-    """Return the officers and publishers that the owner names, and the publishers that a pinned charter names."""
-    named = [publisher for body in policy.pins for publisher in body.namespaces.values()]
-    officers = policy.approvals.officers.values()
-    return tuple(dict.fromkeys((*officers, *policy.publishers, *policy.bindings.values(), *named)))
-
-
 class Collector:
     """Collects the statements about one artifact. Not thread-safe.
 
@@ -85,16 +78,18 @@ class Collector:
 
     Attributes:
         bounds: what was left out, as text.
+        cut: the authors of whom something was left out that may decide.
     """
 
     def __init__(self, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> None:
         self._artifact = artifact
         self._publisher = publisher
-        self._preferred = ((publisher,) if publisher else ()) + preferred_authors(policy)
+        self._preferred = ((publisher,) if publisher else ()) + policy.named
         self._asked: dict[Question, None] = {}
         self._waiting: dict[Question, None] = {Question("artifact", artifact): None}
         self._kept: dict[Kind | Literal["carried"], dict[bytes, None]] = {}
         self.bounds: dict[str, None] = {}
+        self.cut: set[Digest] = set()
         for officer in policy.approvals.officers.values():
             self._want(Question("approvals", approval_key(officer, artifact), officer=officer))
             self._want(Question("identity", officer))
@@ -107,18 +102,29 @@ class Collector:
         return now
 
     @property
+    def named(self) -> tuple[Digest, ...]:
+        """The authors whose statements a driver asks for first, whatever others say."""
+        return self._preferred
+
+    @property
     def asked(self) -> tuple[Question, ...]:
         """Every question so far: on what the result depends."""
         return tuple(self._asked)
 
-    def answered(self, question: Question, entries: Iterable[Entry], *, more: bool = False) -> None:
+    def answered(
+        self, question: Question, entries: Iterable[Entry], *, more: bool = False, cut: Iterable[Digest] = ()
+    ) -> None:
         """Take an answer, the most decisive statements first.
 
         Args:
             entries: statements whose authors are proven.
             more: whether more was said than the answer has.
+            cut: named authors, publishers and members who said more than the answer has.
         """
-        said = list(entries)
+        said, of_whom = list(entries), frozenset(cut)
+        self.cut |= of_whom
+        for author in sorted(of_whom):
+            self._bound(f"{author[:12]} said more about {_title(question)} than was read")
         if more:
             self._bound(f"more was said about {_title(question)} than was read")
         kept = _READERS[question.kind](self, question, said)
@@ -162,7 +168,7 @@ class Collector:
 
     def _follow_artifact(self, about: Sequence[Entry]) -> None:
         published = self._preferred_first(entry for entry in about if entry.statement.predicate == "published")
-        for entry in published:
+        for entry in [entry for entry in published if _author(entry) in self._preferred] or published:
             self._want_keys(entry)
         own = [entry for entry in published if _author(entry) == self._publisher] or published
         for name in dict.fromkeys(entry.statement.subjects[0].name for entry in own):

@@ -82,7 +82,7 @@ class Evidence:
     is set if only some of the files were requested; a missing file is then *partial*, never *pass*. `model_sig` holds
     the bytes of an OpenSSF signature at the artifact's root. `left_out` describes items that were found but cannot be
     evidence; they do not count and become notes. `unread` describes what was said and not read, because a bound was
-    reached: it is unknown.
+    reached: it is unknown. `cut` are the authors who said more than was read.
     """
 
     manifest: bytes | None
@@ -95,6 +95,7 @@ class Evidence:
     model_sig: bytes | None = None
     left_out: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    cut: frozenset[Digest] = frozenset()
 
 
 class EvidenceReader:

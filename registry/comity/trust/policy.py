@@ -179,6 +179,14 @@ class Policy:
     digest: Digest | None = None
     origins: OriginOwners = field(default_factory=OriginOwners)
 
+    @property
+    def named(self) -> tuple[Digest, ...]:
+        """The identities and nodes whose statements the policy asks for, the most decisive first."""
+        pinned = [publisher for body in self.pins for publisher in body.namespaces.values()]
+        officers = self.approvals.officers.values()
+        chosen = (*self.publishers, *self.bindings.values(), *self.rotations, *pinned)
+        return tuple(dict.fromkeys((*self.refuse_from, *officers, *chosen)))
+
     def bound_publisher(self, namespace: str) -> Digest | None:
         """Return the publisher to which `namespace` is bound: by the owner, else by the pinned bodies if they agree.
 

@@ -126,8 +126,17 @@ def verify(
     rows = tuple(row(found) for row in _ROWS)
     refusals = tuple(advisory for _, advisory in found.advisories if advisory.by.id in policy.refuse_from)
     corroboration = check_facts(found.checks, found.claims, policy.pins)
-    required = _required(policy, found.chosen)
-    verdict = _conclude(manifest.digest, found.chosen, rows, policy, refusals, corroboration, required=required)
+    required = _required(policy, found)
+    verdict = _conclude(
+        manifest.digest,
+        found.chosen,
+        rows,
+        policy,
+        refusals,
+        corroboration,
+        required=required,
+        unread=policy.refuse_from & evidence.cut,
+    )
     return replace(verdict, inputs=_inputs(verdict.rows, found.claims.entries))
 
 
@@ -315,13 +324,15 @@ _ROWS: Final[tuple[Callable[[Findings], Row], ...]] = (
 _POLICY_STEP: Final = len(ROWS)
 
 
-def _required(policy: Policy, chosen: JudgedPublication | None) -> tuple[str, ...]:
+def _required(policy: Policy, found: Findings) -> tuple[str, ...]:
     """The rows that must pass: those that the policy lists, and *key policy* where the publisher says that the key was
-    lost with which it signed what the listed rows rest on."""
+    lost with which it signed what the listed rows rest on, or said more than was read."""
+    chosen = found.chosen
     asked = policy.refuse_lost_keys and not SIGNED_ROWS.isdisjoint(policy.require)
     if not asked or "key policy" in policy.require or chosen is None or chosen.accepted is False:
         return policy.require
-    return policy.require if chosen.before_loss else (*policy.require, "key policy")
+    known = chosen.before_loss and chosen.publication.publisher.id not in found.evidence.cut
+    return policy.require if known else (*policy.require, "key policy")
 
 
 def _conclude(
@@ -333,22 +344,30 @@ def _conclude(
     corroboration: tuple[RowFact, ...] = (),
     otherwise: str = "not checked in this version",
     required: tuple[str, ...] | None = None,
+    unread: frozenset[Digest] = frozenset(),
 ) -> Verdict:
     """Return all rows in order, with (17), and the exit status; `otherwise` is the summary of rows not in `judged`.
-    `required`: the rows that must pass; default: those that the policy lists."""
+    `required`: the rows that must pass; default: those that the policy lists. `unread`: issuers in `refuse_from` who
+    said more than was read."""
     required = policy.require if required is None else required
     by_name = {row.name: row for row in judged}
     rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, at)) for at, name in enumerate(ROWS[:-1], 1))
     status = exit_status(rows, required)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET
-    rows = (*rows, _policy_row(rows, policy, required, refusals).with_facts(corroboration))
+    elif unread and status in (OK, PARTIAL):
+        status = EVIDENCE_MISSING
+    rows = (*rows, _policy_row(rows, policy, required, refusals, unread).with_facts(corroboration))
     name = str(chosen.publication.published.name) if chosen and chosen.accepted is not False else ""
     return Verdict(artifact, name, rows, status, policy.digest, required)
 
 
 def _policy_row(
-    rows: tuple[Row, ...], policy: Policy, required: tuple[str, ...], refusals: tuple[Advisory, ...]
+    rows: tuple[Row, ...],
+    policy: Policy,
+    required: tuple[str, ...],
+    refusals: tuple[Advisory, ...],
+    unread: frozenset[Digest],
 ) -> Row:
     asked = [row for row in rows if row.name in ("artifact", *required)]
     facts = tuple(verified_fact(f"required: {row.name}: {row.state}", policy.digest) for row in asked)
@@ -358,6 +377,9 @@ def _policy_row(
         return Row("policy", "fail", text, _POLICY_STEP, "short", facts)
     if short_of:
         return Row("policy", "fail", f"not met: {', '.join(short_of)}", _POLICY_STEP, "short", facts)
+    if unread:
+        text = f"more statements of {short(min(unread))}, an issuer in refuse_from, than were read"
+        return Row("policy", "unknown", text, _POLICY_STEP, "missing", facts)
     return Row("policy", "pass", f"required and passed: {', '.join(required)}", _POLICY_STEP, facts=facts)
 
 

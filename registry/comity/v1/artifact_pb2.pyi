@@ -28,21 +28,27 @@ class ResolveRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PUBLISHER_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"namespace/name", a prefix ending in "/", or a name under an upstream origin such as "hf:org/repo"; 512 bytes."""
     version: _builtins.str
     publisher: _builtins.bytes
     """Only what this identity published: however many others claim the name, they take no room in the answer."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identities whose claims and advisories the asker wants, whatever others say; at most 256."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str | None = ...,
         publisher: _builtins.bytes | None = ...,
+        named: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "name", b"name", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
     _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
@@ -60,16 +66,22 @@ class GetClaimsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTIFACT_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
     artifact: _builtins.bytes
     """The artifact digest: SHA-256 of its manifest."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identities and nodes whose statements the asker wants, whatever others say; at most 256."""
+
     def __init__(
         self,
         *,
         artifact: _builtins.bytes = ...,
+        named: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "named", b"named"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

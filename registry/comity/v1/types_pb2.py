@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/types.proto\x12\tcomity.v1\"5\n\x07LogHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\x0c\"6\n\x07Located\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04line\x18\x03 \x01(\x0c\"*\n\nObjectSize\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/types.proto\x12\tcomity.v1\"5\n\x07LogHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\x0c\"T\n\x07Located\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0e\n\x06others\x18\x05 \x01(\x08\"*\n\nObjectSize\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGHEAD']._serialized_start=36
   _globals['_LOGHEAD']._serialized_end=89
   _globals['_LOCATED']._serialized_start=91
-  _globals['_LOCATED']._serialized_end=145
-  _globals['_OBJECTSIZE']._serialized_start=147
-  _globals['_OBJECTSIZE']._serialized_end=189
+  _globals['_LOCATED']._serialized_end=175
+  _globals['_OBJECTSIZE']._serialized_start=177
+  _globals['_OBJECTSIZE']._serialized_end=219
 # @@protoc_insertion_point(module_scope)

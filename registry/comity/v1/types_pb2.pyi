@@ -69,19 +69,27 @@ class Located(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     index: _builtins.int
     line: _builtins.bytes
+    more: _builtins.bool
+    """In an answer that is a selection: the author of this line says more about the subject than the answer has."""
+    others: _builtins.bool
+    """In an answer that is a selection: authors who are neither named, nor members, say more than the answer has."""
     def __init__(
         self,
         *,
         origin: _builtins.str = ...,
         index: _builtins.int = ...,
         line: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+        others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "line", b"line", "origin", b"origin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "line", b"line", "more", b"more", "origin", b"origin", "others", b"others"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -56,30 +57,47 @@ class ArtifactCalls(ServiceCalls):
         return ArtifactServiceStub(self._calls.connection.channel)
 
     async def resolve(
-        self, name: str, version: str | None = None, publisher: Digest | None = None
+        self,
+        name: str,
+        version: str | None = None,
+        publisher: Digest | None = None,
+        named: Collection[Digest] = (),
     ) -> tuple[LocatedEntry, ...]:
         """Returns statements that claim a name, in the order in which the node first saw the claimants; only those of
-        `publisher` if given. Raises NotFound."""
+        `publisher` if given. Claims and advisories of the first 256 of `named` are among them, whatever others say.
+        Raises NotFound."""
         asked = None if publisher is None else encode_digest(publisher)
-        request = artifact_pb2.ResolveRequest(name=name, version=version, publisher=asked)
+        request = artifact_pb2.ResolveRequest(name=name, version=version, publisher=asked, named=_named(named))
         return await self._calls.all(self._artifact.Resolve, request, decode_located, limits.RESOLVED)
 
-    async def claims(self, digest: Digest) -> tuple[LocatedEntry, ...]:
-        """Returns statements about an artifact, and about the authors of those statements. Raises NotFound."""
-        request = artifact_pb2.GetClaimsRequest(artifact=encode_digest(digest))
-        return await self._calls.all(self._artifact.GetClaims, request, decode_located, limits.CLAIMS)
+    async def claims(self, digest: Digest, named: Collection[Digest] = ()) -> tuple[LocatedEntry, ...]:
+        """Returns statements about an artifact, and about the authors of those statements: apart and first, those of
+        `named`, of its publishers, and of members. Raises NotFound."""
+        authors = [encode_digest(author) for author in dict.fromkeys(named)]
+        found: dict[LocatedEntry, None] = {}
+        for start in range(0, max(1, len(authors)), limits.NAMED):
+            some = authors[start : start + limits.NAMED]
+            request = artifact_pb2.GetClaimsRequest(artifact=encode_digest(digest), named=some)
+            found |= dict.fromkeys(
+                await self._calls.all(self._artifact.GetClaims, request, decode_located, limits.CLAIMS)
+            )
+        return tuple(found)
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         request = artifact_pb2.SearchRequest(query=query, cursor=cursor, limit=limit)
         return decode_page(await self._calls.unary(self._artifact.Search, request))
 
 
+def _named(authors: Collection[Digest]) -> list[bytes]:
+    return [encode_digest(author) for author in itertools.islice(authors, limits.NAMED)]
+
+
 class ArtifactReads(Protocol):
     def resolve(
-        self, name: str, version: str | None, publisher: Digest | None
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]: ...
 
-    def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]: ...
+    def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]: ...
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage: ...
 
@@ -92,13 +110,15 @@ class ArtifactServicer(ArtifactServiceServicer):
         name = read_text(request.name, "name", limits.NAME)
         version = read_text(request.version, "version", limits.NAME) if request.HasField("version") else None
         publisher = read_digest(request.publisher) if request.HasField("publisher") else None
-        async for located in at_most(limits.RESOLVED, self._artifacts.resolve(name, version, publisher)):
+        named = read_many(request.named, "authors", limits.NAMED, read_digest)
+        async for located in at_most(limits.RESOLVED, self._artifacts.resolve(name, version, publisher, named)):
             yield encode_located(located)
 
     async def GetClaims(
         self, request: artifact_pb2.GetClaimsRequest, context: Context
     ) -> AsyncIterator[types_pb2.Located]:
-        async for located in at_most(limits.CLAIMS, self._artifacts.claims(read_digest(request.artifact))):
+        named = read_many(request.named, "authors", limits.NAMED, read_digest)
+        async for located in at_most(limits.CLAIMS, self._artifacts.claims(read_digest(request.artifact), named)):
             yield encode_located(located)
 
     async def Search(self, request: artifact_pb2.SearchRequest, context: Context) -> artifact_pb2.SearchResponse:

@@ -38,6 +38,8 @@ CONSISTENCY_HASHES: Final = 128
 LOGS: Final = 10_000
 CLAIMS: Final = 10_000
 RESOLVED: Final = 4_000
+# Authors whose statements an asker wants first: those whom a policy names.
+NAMED: Final = 256
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

@@ -95,19 +95,24 @@ def read_hashes(items: Sequence[bytes], limit: int) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LocatedEntry:
-    """One entry of one log."""
+    """One entry of one log. In an answer that is a selection: `more`: its author says more about the subject than the
+    answer has; `others`: so do authors who are neither named nor members."""
 
     origin: str
     index: int
     line: bytes
+    more: bool = False
+    others: bool = False
 
 
 def encode_located(located: LocatedEntry) -> types_pb2.Located:
-    return types_pb2.Located(origin=located.origin, index=located.index, line=located.line)
+    marks = {"more": located.more, "others": located.others}
+    return types_pb2.Located(origin=located.origin, index=located.index, line=located.line, **marks)
 
 
 def decode_located(message: types_pb2.Located) -> LocatedEntry:
-    return LocatedEntry(read_origin(message.origin), read_integer(message.index, "index"), read_line(message.line))
+    place = read_origin(message.origin), read_integer(message.index, "index"), read_line(message.line)
+    return LocatedEntry(*place, message.more, message.others)
 
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")

@@ -194,7 +194,8 @@ class ArtifactPages:
     def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
         """Blocking. A claim of each member in the log of its own node, if it was not withdrawn there later."""
         last: dict[str, tuple[Digest, str, ProvenLine]] = {}
-        for line in self._ledger.tables.proven.about(artifact, (*HOLD_PREDICATES, HOLD_WITHDRAWN), MAX_HOLDS).found:
+        kinds, precedence = (*HOLD_PREDICATES, HOLD_WITHDRAWN), self._membership.precedence
+        for line in self._ledger.tables.proven.about(artifact, kinds, MAX_HOLDS, precedence).found:
             statement = parse_entry(line.line).statement
             record = self._membership.node(statement.by) if statement.by else None
             known = last.get(line.vkey)
@@ -210,7 +211,7 @@ class ArtifactPages:
         verdict: Verdict = await self._pools.hashing(
             lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
         )
-        statements, more = await self._ledger.run(self._statements, snapshot.artifact)
+        statements, more = await self._ledger.run(self._statements, snapshot.artifact, publisher)
         card, path, cut = await self._card(snapshot)
         return ArtifactPage(
             snapshot=snapshot,
@@ -227,9 +228,11 @@ class ArtifactPages:
             lineage=await self._pools.hashing(self._lineage, evidence, publisher),
         )
 
-    def _statements(self, artifact: Digest) -> tuple[list[RecentEntry], bool]:
-        """Blocking."""
-        page = self._ledger.tables.proven.about(artifact, limit=MAX_STATEMENTS)
+    def _statements(self, artifact: Digest, publisher: Digest | None) -> tuple[list[RecentEntry], bool]:
+        """Blocking. Statements of the publisher and of those whom the policy names first, then of members."""
+        named = (*([publisher] if publisher else []), *self._catalogue.judge.policy.named)
+        precedence = self._membership.precedence.naming(named)
+        page = self._ledger.tables.proven.about(artifact, limit=MAX_STATEMENTS, precedence=precedence)
         return [self._states.entry(line) for line in page.found], page.limited
 
     async def newest_withdrawn(self, name: str) -> str | None:

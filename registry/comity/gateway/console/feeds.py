@@ -3,8 +3,9 @@
 (1) a background task follows the verified `published`, `observed` and `advisory` statements
 (2) an entry's id follows from the statement, so that it is the same at every node and after a restart
 (3) statements have no time; `updated` is when this node first read the statement, and is kept in `feeds.json`
-(4) a feed has at most `MAX_ENTRIES` entries; if there are more, the log with most entries loses its oldest one, so that
-    a member that publishes without end does not push out the others
+(4) a feed has at most `MAX_ENTRIES` entries; if there are more, `comity.trust.precedence.newest` says which: members,
+    and publishers about their own artifacts, have places of their own, and logs and authors take turns, so that nobody
+    who says much pushes out the others
 (5) texts are escaped, without control characters and direction marks; the feed says whose word they are
 
 A reader that sends the ETag back gets 304.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,9 +35,11 @@ from comity.gateway.console.words import shown_text
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
+from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.precedence import OTHERS, Said, newest
 from comity.trust.statement import parse_entry
 from comity.trust.statements import parse_advisory
 from comity.trust.upstream import OBSERVED
@@ -59,13 +61,16 @@ _KINDS: Final[Mapping[str, FeedKind]] = {PUBLISHED: "versions", OBSERVED: "versi
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """An entry: the statement with its digest, and when this node read it first, in POSIX seconds."""
+    """An entry: the statement with its digest, and when this node read it first, in POSIX seconds. `group` is that of
+    its author (`StatementGroups`)."""
 
     statement: Digest
     number: int
     seen: int
     what: RecentEntry
     text: str = ""
+    author: str = ""
+    group: int = OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class FeedMemory:
 class Feeds:
     """Not thread-safe: call from the event loop."""
 
-    def __init__(self, home: ServedHome, states: StateReader, access: GatewayAccess) -> None:
+    def __init__(self, home: ServedHome, states: StateReader, access: GatewayAccess, groups: StatementGroups) -> None:
         self._file = home.config.path(FEEDS_FILE)
         self._node = home.membership.seat.record.name
         self._url = home.config.gateway.url
@@ -103,6 +108,7 @@ class Feeds:
         self._clock = home.clock
         self._states = states
         self._access = access
+        self._groups = groups
         self._entries: dict[FeedKind, list[FeedEntry]] = {"versions": [], "advisories": []}
         self._memory = FeedMemory(0, {})
         self._position = -1
@@ -127,9 +133,9 @@ class Feeds:
             last = await self._ledger.read(self._ledger.tables.proven.last_number)
             self._position = max(0, self._memory.first - 1, last - LOOKED_BACK)
         found = await self._ledger.run(self._read, self._position)
-        for kind, entry in found:
-            self._entries[kind] = fair([*self._entries[kind], entry])
-            self._position = entry.number
+        for kind in TITLES:
+            self._entries[kind] = fair([*self._entries[kind], *(entry for of, entry in found if of == kind)])
+        self._position = max([self._position, *(entry.number for _, entry in found)])
         if found:
             await self._pools.files(self._remember)
         return len(found) == STEP
@@ -162,7 +168,9 @@ class Feeds:
             text = f"{said.severity}, {said.kind}: {said.text}"[:MAX_TEXT]
         statement = entry.statement_digest
         seen = self._memory.seen.get(statement, int(self._clock()))
-        return FeedEntry(statement, line.number, seen, self._states.entry(line), text)
+        by, group = entry.statement.by, self._groups.of(entry.statement)
+        author = by.id if by is not None else ""
+        return FeedEntry(statement, line.number, seen, self._states.entry(line), text, author, group)
 
     def _remember(self) -> None:
         """Blocking. Raises OutOfSpace, Unavailable."""
@@ -181,13 +189,11 @@ def read_memory(file: Path) -> FeedMemory:
 
 
 def fair(entries: list[FeedEntry]) -> list[FeedEntry]:
-    """At most `MAX_ENTRIES`, each statement once: the log with most entries loses its oldest one."""
+    """At most `MAX_ENTRIES`, each statement once, in their order."""
     once = {entry.statement: entry for entry in reversed(entries)}
-    kept = sorted(once.values(), key=lambda entry: entry.number)
-    while len(kept) > MAX_ENTRIES:
-        most = Counter(entry.what.vkey for entry in kept).most_common(1)[0][0]
-        kept.remove(next(entry for entry in kept if entry.what.vkey == most))
-    return kept
+    ordered = sorted(once.values(), key=lambda entry: entry.number)
+    said = [Said(Digest(entry.author), entry.statement, entry.what.vkey, entry) for entry in ordered]
+    return [each.item for each in newest(said, lambda each: each.item.group, MAX_ENTRIES)]
 
 
 def visible(entries: Iterable[FeedEntry], readable: Callable[[str], bool]) -> list[FeedEntry]:

@@ -57,6 +57,7 @@ from comity.node.app import RunningNode
 from comity.node.operator_acts import OperatorActs
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.settings import Gateway
+from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import Supervisor
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
@@ -119,7 +120,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     provider = await provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, origins, acts)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
-    feeds = Feeds(home, states, access)
+    groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
+    feeds = Feeds(home, states, access, groups)
     supervisor = Supervisor(home.metrics)
     index.begin(supervisor)
     feeds.begin(supervisor)

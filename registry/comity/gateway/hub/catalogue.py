@@ -19,7 +19,7 @@ import functools
 import heapq
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq
 from typing import Final
@@ -195,7 +195,7 @@ class Catalogue:
         self._repositories: AnswerCache[str, Repository] = AnswerCache(
             now, 4_096, lambda found: len(found.candidates), changes, lambda found: found.subjects
         )
-        self._proven: AnswerCache[Digest, _Proven] = AnswerCache(
+        self._proven: AnswerCache[tuple[Digest, frozenset[Digest]], _Proven] = AnswerCache(
             now, 4_096, lambda found: 1 + len(found.publications), changes, lambda found: found.subjects
         )
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
@@ -320,7 +320,8 @@ class Catalogue:
                 artifacts.setdefault(entry.statement.subject, set()).add(entry.statement.by.id)
         found: list[Candidate] = []
         for artifact, publishers in artifacts.items():
-            proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
+            key = artifact, frozenset(publishers)
+            proven = await self._proven.get(key, functools.partial(self._prove, *key))
             stated = (p for p in proven.publications if p.published.name.repository.lower() == name.lower())
             for publication in (p for p in stated if p.publisher.id in publishers):
                 home = self._membership.home_logs(named_homes(publication.chain))
@@ -389,8 +390,8 @@ class Catalogue:
             self._commits[candidate.artifact] = commit
         return manifest, commit
 
-    async def _prove(self, artifact: Digest) -> _Proven:
-        lines = [located.line async for located in self._artifacts.claims(artifact)]
+    async def _prove(self, artifact: Digest, publishers: Collection[Digest]) -> _Proven:
+        lines = [located.line async for located in self._artifacts.claims(artifact, publishers)]
         readings = await self._pools.hashing(self.judge.read_claims, lines, artifact)
         setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
         return _Proven(readings.publications, frozenset(setting))
@@ -410,7 +411,7 @@ class Catalogue:
     ) -> Iterator[Published]:
         proven = self._ledger.tables.proven
         if artifact is not None:
-            publications = proven.publications_of(artifact, most).found
+            publications = proven.publications_of(artifact, most, self._membership.precedence).found
             yield from (found for found in publications if fold_name(found.repository) == fold_name(name))
             return
         claimants = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]

@@ -79,6 +79,7 @@ class LocalArtifacts:
             partial=True,
             model_sig=await self._pools.files(self._model_sig, manifest),
             unread=found.bounds,
+            cut=found.cut,
         )
         return JudgedEvidence(evidence, frozenset(map(_subject, found.asked)))
 

@@ -282,7 +282,7 @@ class PublicationReader:
         """Queue artifacts by their publications."""
         about = self._ledger.tables.proven.about
         for artifact in artifacts:
-            found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
+            found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS, self._membership.precedence)
             await self._queue_wanted(found.found)
 
     async def queue_due(self) -> None:
@@ -294,7 +294,7 @@ class PublicationReader:
     async def published_here(self, artifact: Digest) -> bool:
         """Whether the own log publishes an artifact."""
         about = self._ledger.tables.proven.about
-        found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS)
+        found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS, self._membership.precedence)
         return any(line.vkey == self._membership.seat.log for line in found.found)
 
     @property

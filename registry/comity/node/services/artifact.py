@@ -3,22 +3,23 @@
 A name may have several claimants: identities that published under it, or the upstream repository of that name that
 nodes of this federation mirrored. They are listed in the order in which this node proved their first claims; a later
 claimant does not displace an earlier one. Answers are read in bounded steps and end when the caller disconnects. If a
-limit applies, the parts left out are taken evenly: of names from every claimant, of artifacts from every log. It is
-then logged and counted.
+limit applies, it is logged, counted and marked in the answer. Of names, the parts left out are taken evenly from every
+claimant; of the statements about a subject, `comity.trust.precedence` says which ones come first.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from comity.ledger.intake import ADVISORY, INCEPTION, NODE_RECORD, ROTATED, fold_name
-from comity.ledger.proven import MAX_ANSWER, Page, ProvenLine, ProvenPublication, ProvenTables
+from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
+from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
@@ -26,6 +27,7 @@ from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.artifact import SearchPage
@@ -42,19 +44,22 @@ class FirstClaim:
     number: int
 
 
-def first_claimants(proven: ProvenTables, nodes: Iterable[Digest], name: str, most: int) -> list[FirstClaim]:
-    """The first `most` claimants of the repository `name`, which is not an upstream name; `nodes` are the ids of nodes
-    whose observations count. Blocking."""
+def first_claimants(
+    proven: ProvenTables, nodes: Iterable[Digest], name: str, most: int, precedence: Precedence = NOBODY
+) -> list[FirstClaim]:
+    """The first `most` claimants of the repository `name`, which is not an upstream name, and those of `precedence`;
+    `nodes` are the ids of nodes whose observations count. Blocking."""
     upstream = f"{UPSTREAM}{name}"
     first = proven.claimants(name, most).found
-    known = proven.identities([claimant.publisher for claimant in first])
+    claims = dict.fromkeys((*first, *proven.claims_of(name, precedence.named | precedence.members)))
+    known = proven.identities([claimant.publisher for claimant in claims])
     labels = {identity: found.display for identity, found in known.items()}
-    found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in first]
+    found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in claims]
     observed = [proven.first_claim(upstream, node) for node in nodes]
     numbers = [number for number in observed if number is not None]
     if numbers:
         found.append(FirstClaim(None, "", min(numbers)))
-    return sorted(found, key=lambda claimant: claimant.number)[:most]
+    return sorted(found, key=lambda claimant: claimant.number)
 
 
 CLAIMANTS: Final = 64
@@ -65,6 +70,10 @@ RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
 APPROVALS: Final = 256
 """Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
+PUBLISHERS: Final = 8
+"""Publishers and observers of an artifact, the earliest, whose statements about it come first."""
+OTHER_KEYS: Final = 64
+"""Inceptions and rotations of others in one answer, and two more for each of their statements."""
 KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
 """Bytes of the lines of all members that are kept in memory."""
@@ -113,44 +122,45 @@ class ArtifactService:
         self._member_lines: _MemberLines | None = None
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
-        sent, artifacts, authors = _Sent(), dict[Digest, None](), dict[Digest, None]()
+        sent, publishers, authors = _Sent(), dict[Digest, set[Digest]](), dict[Digest, None]()
+        precedence = self._membership.precedence.naming(named)
         repositories = await self._repositories(_checked(name))
         sent.limited = len(repositories) >= MAX_ANSWER
         for repository in repositories:
-            async for found in self._claims_of_name(repository, version, publisher, sent):
-                artifacts.setdefault(found.artifact)
+            async for found in self._claims_of_name(repository, version, publisher, precedence, sent):
+                publishers.setdefault(found.artifact, set()).add(found.publisher)
                 authors.setdefault(found.publisher)
                 if (located := sent.new(found)) is not None:
                     yield located
-        if not artifacts:
+        if not publishers:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
         for author in authors:
             for line in await self._ledger.run(self._proven.keys_of, author):
                 if (located := sent.new(line, limits.RESOLVED)) is not None:
                     yield located
-        share = max(1, (limits.RESOLVED - len(sent)) // len(artifacts))
-        for artifact in artifacts:
-            about = await self._ledger.run(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
+        share = max(1, (limits.RESOLVED - len(sent)) // len(publishers))
+        for artifact, own in publishers.items():
+            first = precedence.naming(own)
+            about = await self._ledger.run(self._proven.about, artifact, (ADVISORY,), min(share, PAGE), first)
             sent.limited |= about.limited
             for line in about.found:
                 if (located := sent.new(line, limits.RESOLVED)) is not None:
                     yield located
         self._report_limit("Resolve", name, sent)
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
-        positions = await self._ledger.run(self._proven.positions_about, artifact, limits.CLAIMS // 2)
+    async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
+        precedence = self._membership.precedence.naming((subject, *named))
+        positions = await self._ledger.run(self._positions, subject, precedence)
         if not positions.found:
-            raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
-        sent, authors = _Sent(), dict[Digest, None]()
-        sent.limited = positions.limited
-        for start in range(0, len(positions.found), PAGE):
-            lines = await self._ledger.run(self._proven.lines, positions.found[start : start + PAGE])
-            for line in lines:
-                if (by := parse_entry(line.line).statement.by) is not None:
-                    authors.setdefault(by.id)
-                if (located := sent.new(line)) is not None:
+            raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
+        sent, authors = _Sent(positions.cut), dict[Digest, None]()
+        for start in range(0, len(positions.first), PAGE):
+            for line in await self._ledger.run(self._proven.lines, positions.first[start : start + PAGE]):
+                author = _author(line)
+                authors.setdefault(author)
+                if (located := sent.new(line, author=author)) is not None:
                     yield located
         of_members = await self._of_members()
         for line in of_members.records:
@@ -163,14 +173,48 @@ class ArtifactService:
         for line in of_members.keys:
             if (located := sent.new(line, limits.CLAIMS)) is not None:
                 yield located
-        self._report_limit("GetClaims", artifact, sent)
+        others = await self._ledger.run(self._of_others, positions, frozenset(authors) | of_members.of_member.keys())
+        for line in others.found:
+            if (located := sent.new(line, limits.CLAIMS, others=others.limited)) is not None:
+                yield located
+        sent.limited |= positions.limited or others.limited
+        self._report_limit("GetClaims", subject, sent)
+
+    def _positions(self, subject: Digest, precedence: Precedence) -> Selection[ProvenPosition]:
+        """Where the statements about a subject are. Blocking."""
+        publishers = self._proven.first_publishers(subject, PUBLISHERS)
+        return self._proven.claims_about(subject, precedence.naming(publishers), Bounds(total=limits.CLAIMS // 2))
+
+    def _of_others(self, positions: Selection[ProvenPosition], known: Collection[Digest]) -> Page[ProvenLine]:
+        """The lines of others, each with the keys of its author before it, as many as fit. Blocking.
+
+        Args:
+            known: authors whose keys the asker has.
+        """
+        most, limited = OTHER_KEYS + 2 * len(positions.others), positions.more_others
+        keys: dict[Digest, Sequence[ProvenLine]] = dict.fromkeys(known, ())
+        found: list[ProvenLine] = []
+        for line in self._proven.lines(positions.others):
+            author = _author(line)
+            new = () if author in keys else self._proven.keys_of(author)
+            if len(new) > most:
+                limited = True
+                continue
+            most -= len(new)
+            keys[author] = new
+            found += (*new, line)
+        return Page(tuple(found), limited)
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
         """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
         others sign does not displace them."""
         proven = self._proven
         about = await self._ledger.run(
-            proven.about, approval_key(officer, artifact), (APPROVED, APPROVAL_ENDED), APPROVALS
+            proven.about,
+            approval_key(officer, artifact),
+            (APPROVED, APPROVAL_ENDED),
+            2 * APPROVALS,
+            Precedence(frozenset({officer})),
         )
         warnings = await self._ledger.run(proven.by, officer, ADVISORY, APPROVALS)
         keys = await self._ledger.run(proven.keys_of, officer)
@@ -190,11 +234,12 @@ class ArtifactService:
         return await self._ledger.run(self._proven.repositories, "", name, MAX_ANSWER)
 
     async def _claims_of_name(
-        self, name: str, version: str | None, publisher: Digest | None, sent: _Sent
+        self, name: str, version: str | None, publisher: Digest | None, precedence: Precedence, sent: _Sent
     ) -> AsyncGenerator[ProvenPublication, None]:
         """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
         of proof; then a share of each, and what one leaves of its share for the later ones."""
-        claimants, most = await self._claimants(name, publisher), limits.RESOLVED // 2 - len(sent)
+        claimants = await self._claimants(name, publisher, precedence)
+        most = limits.RESOLVED // 2 - len(sent)
         sent.limited |= len(claimants) >= CLAIMANTS
         for claimant in claimants:
             for found in (await self._of_claimant(name, claimant, version, 1)).found:
@@ -211,13 +256,14 @@ class ArtifactService:
                 yield found
             most, left = most - len(answer.found), left - 1
 
-    async def _claimants(self, name: str, publisher: Digest | None) -> Sequence[Digest | None]:
+    async def _claimants(self, name: str, publisher: Digest | None, precedence: Precedence) -> Sequence[Digest | None]:
         """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
         if publisher is not None:
             return (publisher,)
         if name.startswith(UPSTREAM):
             return (None,)
-        first = await self._ledger.run(first_claimants, self._proven, self._membership.node_ids, name, CLAIMANTS)
+        nodes = self._membership.node_ids
+        first = await self._ledger.run(first_claimants, self._proven, nodes, name, CLAIMANTS, precedence)
         return [claimant.identity for claimant in first]
 
     async def _of_claimant(
@@ -274,19 +320,30 @@ class ArtifactService:
 class _Sent:
     """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log.
 
+    Args:
+        cut: authors of whose statements a limit left some out.
+
     Attributes:
         limited: whether a limit left something out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cut: frozenset[Digest] = frozenset()) -> None:
         self._places: set[tuple[str, Digest]] = set()
+        self._cut = cut
         self.limited = False
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def new(self, found: ProvenLine | ProvenPublication, most: int | None = None) -> LocatedEntry | None:
-        """The line, if it is new and not beyond `most` lines."""
+    def new(
+        self,
+        found: ProvenLine | ProvenPublication,
+        most: int | None = None,
+        *,
+        author: Digest | None = None,
+        others: bool = False,
+    ) -> LocatedEntry | None:
+        """The line, if it is new and not beyond `most` lines, with its marks."""
         key = found.vkey, sha256(found.line)
         if key in self._places:
             return None
@@ -294,7 +351,13 @@ class _Sent:
             self.limited = True
             return None
         self._places.add(key)
-        return LocatedEntry(found.origin, found.index, found.line)
+        return LocatedEntry(found.origin, found.index, found.line, author in self._cut, others)
+
+
+def _author(line: ProvenLine) -> Digest:
+    by = parse_entry(line.line).statement.by
+    assert by is not None  # a proven statement has an author
+    return by.id
 
 
 def _checked(name: str) -> str:

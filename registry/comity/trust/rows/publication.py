@@ -159,6 +159,9 @@ def key_policy_row(found: Findings) -> Row:
     if before is None:
         unproven = f"{publisher} says that its key was stolen; no proof here that this statement is older"
         return Row("key policy", "unknown", unproven, 4, "missing", facts, "comity pull REF")
+    if chosen.publication.publisher.id in found.evidence.cut:
+        unread = f"{publisher} made more statements than were read; one of them may say that its key was stolen"
+        return Row("key policy", "unknown", unread, 4, "missing", facts)
     if chosen.accepted is None:
         namespace = chosen.publication.published.name.namespace
         text = f"no publisher is pinned for namespace {namespace!r}; the signer is {publisher}"
@@ -278,7 +281,8 @@ def advisories_row(found: Findings) -> Row:
         RowFact(f"{KEY_COMPROMISE} ({each.severity}): {each.text}", "claimed", ITS_PUBLISHER, each.entry.digest)
         for each in found.compromised
     )
-    facts = (*advisories, *disputes, *claimants, *notices)
+    unread = RowFact("more statements about it than were read", "stale or absent")
+    facts = (*advisories, *disputes, *claimants, *notices, *([unread] if found.evidence.cut else []))
     first = f"{_advice(ranked[0][1])} says {_issuer(ranked[0][1], own)}" if ranked else ""
     if disputes or any(each.severity != INFO for _, each in ranked):
         text = f"{first or disputes[0].text}; {len(advisories + disputes)} in all"

@@ -1,0 +1,189 @@
+"""Whose statements are read first, where more were made than are read. The one rule for every list with a limit.
+
+    named     those whom the reader names, the publisher of an artifact, the owner of an identity: each for itself
+    members   members of the federation, their nodes, and publishers to whom the charter binds a namespace
+    others    everybody else: in turn over the places where they spoke, and there over the authors
+
+Statements of named authors and of members come apart and first, so that no number of statements of others displaces
+one of them; an author can displace only its own. What a bound left out is part of the result: a reader that needs all
+statements of an author knows that it does not have them. Source: protocol, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final, Generic, TypeVar
+
+from comity.trust.encoding import Digest
+
+T = TypeVar("T")
+
+NAMED: Final = 0
+MEMBERS: Final = 1
+OTHERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Precedence:
+    """Authors by group: ids of identities and of nodes."""
+
+    named: frozenset[Digest] = frozenset()
+    members: frozenset[Digest] = frozenset()
+
+    def group(self, author: Digest) -> int:
+        """NAMED, MEMBERS or OTHERS."""
+        return NAMED if author in self.named else MEMBERS if author in self.members else OTHERS
+
+    def naming(self, authors: Iterable[Digest]) -> Precedence:
+        """This precedence with more named authors."""
+        return Precedence(self.named | frozenset(authors), self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many statements are read: of each named author, of each member or node, of all others together (if more were
+    read of the first two groups, as many as of these), and of all together."""
+
+    named: int = 128
+    member: int = 32
+    others: int = 32
+    total: int = 5_000
+
+    @classmethod
+    def within(cls, total: int) -> Bounds:
+        """Bounds for a list of at most `total`, at least 1, in which the others have what is left."""
+        return cls(max(1, total // 2), max(1, total // 8), total, total)
+
+    def of_group(self, group: int) -> int:
+        """The bound of one author of a group."""
+        return self.named if group == NAMED else self.member if group == MEMBERS else self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Generic[T]):
+    """A statement where it was read. `statement` is the same for copies of one statement; `place` is where it was said,
+    such as a log."""
+
+    author: Digest
+    statement: Hashable
+    place: Hashable
+    item: T
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(Generic[T]):
+    """What is read: of named authors and members, then of others. `cut` are the named authors and members who said more
+    than that; `more_others`: so did others."""
+
+    first: tuple[T, ...]
+    others: tuple[T, ...] = ()
+    cut: frozenset[Digest] = frozenset()
+    more_others: bool = False
+
+    @property
+    def found(self) -> tuple[T, ...]:
+        return self.first + self.others
+
+    @property
+    def limited(self) -> bool:
+        return bool(self.cut) or self.more_others
+
+
+def in_turns(items: Iterable[T], *keys: Callable[[T], Hashable]) -> list[T]:
+    """The first item of each key, then the second of each, and so on, keys in the order of their first items. With
+    several keys, the items of one first key take turns by the second one in the same way."""
+    if not keys:
+        return list(items)
+    queues: dict[Hashable, list[T]] = {}
+    for item in items:
+        queues.setdefault(keys[0](item), []).append(item)
+    ordered = [[(item,) for item in in_turns(queue, *keys[1:])] for queue in queues.values()]
+    return [box[0] for row in zip_longest(*ordered) for box in row if box is not None]
+
+
+def select(said: Sequence[Said[T]], precedence: Precedence, bounds: Bounds) -> Selection[T]:
+    """Choose what is read.
+
+    Args:
+        said: statements, those of one author in the order in which they are read; copies of one statement count once.
+    """
+    groups: list[list[Said[T]]] = [[], [], []]
+    for each in said:
+        groups[precedence.group(each.author)].append(each)
+    first, cut = list[Said[T]](), set[Digest]()
+    for group in (NAMED, MEMBERS):
+        ordered = in_turns(groups[group], _author)
+        kept = _bounded(ordered, bounds.of_group(group), bounds.total - len(first))
+        cut |= _left_out(ordered, kept)
+        first += kept
+    ordered = in_turns(groups[OTHERS], lambda each: each.place, _author)
+    most = min(max(bounds.others, len({each.statement for each in first})), bounds.total - len(first))
+    others = _first_statements(ordered, most, min(2 * most, bounds.total - len(first)))
+    left = len({each.statement for each in ordered}) > len({each.statement for each in others})
+    return Selection(_items(first), _items(others), frozenset(cut), left)
+
+
+def _author(said: Said[T]) -> Digest:
+    return said.author
+
+
+def _items(said: Iterable[Said[T]]) -> tuple[T, ...]:
+    return tuple(each.item for each in said)
+
+
+def _bounded(ordered: Iterable[Said[T]], each: int, total: int) -> list[Said[T]]:
+    """At most `each` statements of an author, and `total` items in all."""
+    of_author: dict[Digest, set[Hashable]] = {}
+    kept: list[Said[T]] = []
+    for said in ordered:
+        if len(kept) >= total:
+            break
+        known = of_author.setdefault(said.author, set())
+        if said.statement in known or len(known) < each:
+            known.add(said.statement)
+            kept.append(said)
+    return kept
+
+
+def _left_out(ordered: Sequence[Said[T]], kept: Sequence[Said[T]]) -> set[Digest]:
+    """The authors with a statement that was not kept."""
+    there = {(each.author, each.statement) for each in kept}
+    return {each.author for each in ordered if (each.author, each.statement) not in there}
+
+
+def _first_statements(ordered: Iterable[Said[T]], most: int, total: int) -> list[Said[T]]:
+    """The items of the first `most` statements, at most `total`."""
+    known: dict[Hashable, None] = {}
+    kept: list[Said[T]] = []
+    for said in ordered:
+        if len(kept) >= total:
+            break
+        if said.statement in known or len(known) < most:
+            known.setdefault(said.statement)
+            kept.append(said)
+    return kept
+
+
+def newest(said: Sequence[Said[T]], group: Callable[[Said[T]], int], most: int) -> list[Said[T]]:
+    """Choose at most `most` statements for a list of the newest ones, each of which is in a group.
+
+    Others are sure of a quarter, named authors and members of half of the rest each; a group gets what another one does
+    not use. Within a group, the authors of each place take turns, their newest statements first, so that one with many
+    statements displaces its own.
+
+    Args:
+        said: statements, the oldest first, as is the result.
+    """
+    at = {id(each): number for number, each in enumerate(said)}
+    queues: list[list[Said[T]]] = [[], [], []]
+    for each in reversed(said):
+        queues[group(each)].append(each)
+    ordered = [in_turns(queue, lambda each: each.place, _author) for queue in queues]
+    others = min(len(ordered[OTHERS]), max(most // 4, most - len(ordered[NAMED]) - len(ordered[MEMBERS])))
+    left = most - others
+    members = min(len(ordered[MEMBERS]), max(left // 2, left - len(ordered[NAMED])))
+    sizes: Collection[int] = (left - members, members, others)
+    kept = [each for queue, size in zip(ordered, sizes, strict=True) for each in queue[:size]]
+    return sorted(kept, key=lambda each: at[id(each)])

@@ -1,0 +1,95 @@
+"""Whose statements are read first: the rule, without a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from comity.trust.encoding import Digest, sha256
+from comity.trust.precedence import OTHERS, Bounds, Precedence, Said, in_turns, newest, select
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import examples
+
+PUBLISHER, MEMBER, OTHER_MEMBER = (sha256(name) for name in (b"publisher", b"member", b"another member"))
+KNOWN = Precedence(frozenset({PUBLISHER}), frozenset({MEMBER, OTHER_MEMBER}))
+
+
+def group_of(each: Said[str]) -> int:
+    return KNOWN.group(each.author)
+
+
+def said(author: Digest, count: int, place: str = "log", first: int = 0) -> list[Said[str]]:
+    numbers = range(first, first + count)
+    return [Said(author, (author, number), place, f"{author[:4]} {place} {number}") for number in numbers]
+
+
+def strangers(count: int, place: str = "log") -> list[Said[str]]:
+    return [each for number in range(count) for each in said(sha256(b"%d" % number), 1, place)]
+
+
+def items(found: Iterable[Said[str]]) -> tuple[str, ...]:
+    return tuple(each.item for each in found)
+
+
+def test_authors_take_turns_and_places_before_them() -> None:
+    rows = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("c", 5)]
+    assert in_turns(rows, lambda row: row[0]) == [("a", 1), ("b", 3), ("c", 5), ("a", 2), ("a", 4)]
+    assert in_turns(rows, lambda row: row[1] % 2, lambda row: row[0])[:2] == [("a", 1), ("a", 2)]
+
+
+def test_no_number_of_others_displaces_a_named_author_or_a_member() -> None:
+    own = said(PUBLISHER, 3) + said(MEMBER, 2)
+    for junk in (strangers(10_000), said(sha256(b"a listed author"), 10_000)):
+        found = select([*junk, *own], KNOWN, Bounds())
+        assert found.first == items(own)
+        assert (found.cut, found.more_others) == (frozenset(), True)
+        assert len(found.others) <= 2 * Bounds().others
+
+
+def test_a_member_displaces_only_its_own_statements_and_that_is_shown() -> None:
+    own = said(PUBLISHER, 3) + said(MEMBER, 2)
+    found = select([*said(OTHER_MEMBER, 10_000), *own], KNOWN, Bounds())
+    assert set(found.first) >= set(items(own))
+    assert len(found.found) == 5 + Bounds().member
+    assert found.cut == {OTHER_MEMBER}
+
+
+def test_others_take_turns_over_the_places_where_they_spoke() -> None:
+    honest = said(sha256(b"honest"), 1, "closed log")
+    found = select([*strangers(10_000, "open log"), *honest], KNOWN, Bounds())
+    assert items(honest)[0] in found.others
+
+
+def test_copies_of_a_statement_do_not_use_up_the_share_of_its_author() -> None:
+    copies = [Said(PUBLISHER, 1, f"log {number}", f"copy {number}") for number in range(200)]
+    own = said(PUBLISHER, 3)
+    found = select([*copies, *own], KNOWN, Bounds(named=4))
+    assert set(found.first) >= set(items(own))
+    assert not found.cut
+
+
+def test_a_list_of_the_newest_keeps_places_for_each_group() -> None:
+    members = said(MEMBER, 60)
+    listed = newest([*members, *strangers(500)], group_of, 100)
+    assert sum(each.author == MEMBER for each in listed) == 60
+    assert newest([*said(MEMBER, 500), *strangers(10)], group_of, 100)[-10:] == strangers(10)
+    assert len(newest(strangers(500), group_of, 100)) == 100
+
+
+def test_a_list_of_the_newest_is_in_their_order_and_the_authors_of_a_place_take_turns() -> None:
+    loud, quiet = said(sha256(b"loud"), 300), said(sha256(b"quiet"), 3)
+    listed = newest([*quiet, *loud], lambda _: OTHERS, 100)
+    assert [*quiet] == listed[:3]
+    assert listed[3:] == loud[-97:]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 30))), st.integers(1, 40))
+@settings(max_examples=examples(100))
+def test_what_is_chosen_never_depends_on_what_others_said(rows: list[tuple[int, int, int]], total: int) -> None:
+    authors = [PUBLISHER, MEMBER, *(sha256(b"%d" % number) for number in range(4))]
+    every = [Said(authors[who], number, place, f"{who} {place} {number}") for who, place, number in rows]
+    without = [each for each in every if KNOWN.group(each.author) != 2]
+    bounds = Bounds.within(total)
+    assert select(every, KNOWN, bounds).first == select(without, KNOWN, bounds).first
+    assert select(every, KNOWN, bounds).cut == select(without, KNOWN, bounds).cut
+    assert len(select(every, KNOWN, bounds).found) <= total
