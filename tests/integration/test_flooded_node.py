@@ -15,6 +15,7 @@ from comity.ledger.proven import ProvenTables
 from comity.node import intake
 from comity.node.home import OpenedHome
 from comity.node.intake import KnownKeys
+from comity.trust.authorship import Authorship
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import Entry
@@ -77,7 +78,7 @@ async def test_junk_in_a_mirrored_log_is_verified_once_and_stops_no_copy(
     write(second, junk)
     verified, classify = Counter[Digest](), intake.classify
 
-    def counted(entry: Entry, keys: KnownKeys) -> str:
+    def counted(entry: Entry, keys: KnownKeys) -> Authorship:
         verified[entry.digest] += 1
         return classify(entry, keys)
 

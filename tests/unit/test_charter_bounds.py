@@ -17,10 +17,8 @@ from comity.node.charter.follower import MAX_REPORTS
 from comity.node.charter.inbox import (
     HOME_LOG,
     MAX_ENVELOPES,
-    MAX_LOGGED,
     MAX_NEWCOMER_STATEMENTS,
     MAX_OVER_QUOTA,
-    MAX_ROTATIONS_A_LOG,
     OTHER_LOG,
 )
 from comity.node.offers.admission import (
@@ -29,6 +27,7 @@ from comity.node.offers.admission import (
     MAX_STATEMENTS_PER_GRANT,
     REQUEST_RATE,
 )
+from comity.trust.authorship import MAX_KEPT_ROTATIONS
 from comity.trust.charter.tally import MAX_BODIES, MAX_BODY_BYTES_READ
 from comity.wire import limits
 
@@ -44,7 +43,7 @@ ROWS = {
     ),
     "votes checked beyond that": f"{MAX_OVER_QUOTA:,} an author and log",
     "envelopes of one statement in one log": f"{MAX_ENVELOPES} are judged",
-    "rotations of one identity in one log": (f"{MAX_ROTATIONS_A_LOG} of a member, {MAX_LOGGED} of others are checked"),
+    "rotations of one identity in one log": f"{MAX_KEPT_ROTATIONS} are kept",
     "what a newcomer says in one log": f"{MAX_NEWCOMER_STATEMENTS} statements",
     "bodies that one member names": f"{MAX_BODIES} are read; beyond two, {MAX_BODY_BYTES_READ // MiB} MiB in all",
     "proofs of conflicting votes of one member": f"{MAX_REPORTS} are kept and published",

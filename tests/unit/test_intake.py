@@ -13,6 +13,7 @@ from comity.ledger import proven as proven_tables
 from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
+from comity.trust.authorship import MAX_RIVALS
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey, VerifyingKey
@@ -28,7 +29,7 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.offers import hours
@@ -333,20 +334,30 @@ def test_a_long_step_proves_what_short_ones_prove(logs: Logs) -> None:
 
 
 def test_a_seat_proves_the_statements_of_its_member(logs: Logs) -> None:
-    logs.say(FAR, published())
+    said = sign_advisory(Advisory(OWNER.inception.author, sha256(b"model"), "yank", "low", ""), OWNER.signer)
+    logs.say(FAR, said, published())
     logs.prove()
     state = of(OWNER).state
     logs.prover = LineProver(logs.ledger, lambda who: (state,) if who == OWNER.id else ())
     logs.ledger.intake.revisit(FAR.vkey, [OWNER.id])
     logs.prove()
-    assert names(logs) == [(FAR.origin, 0)]
-
-
-def test_rotations_of_one_identity_are_bounded(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.node.intake.MAX_ROTATIONS_KEPT", 4)
-    logs.say(FAR, OWNER.entry, *(of(OWNER).to(f"way {number}")[1] for number in range(9)))
+    assert [line.line for line in logs.ledger.proven.about(sha256(b"model")).found] == [said.line]
+    assert names(logs) == [], "a publication waits for the inception of its publisher, as it does for every reader"
+    logs.say(FAR, OWNER.entry)
     logs.prove()
-    assert len(logs.ledger.proven.rotations(OWNER.id)) == 4
+    assert names(logs) == [(FAR.origin, 1)]
+
+
+def test_rivals_among_rotations_are_bounded_and_stop_no_owner(logs: Logs) -> None:
+    """A holder of old recovery keys can sign any number of rotations of the old state."""
+    first, honest = of(OWNER).to("honest")
+    logs.say(FAR, OWNER.entry, honest, *(of(OWNER).to(f"rival {number}")[1] for number in range(MAX_RIVALS + 3)))
+    logs.prove()
+    assert len(logs.ledger.proven.rotations(OWNER.id)) == 1 + MAX_RIVALS
+    _, next_one = first.to("the owner's next")
+    logs.say(FAR, next_one)
+    logs.prove()
+    assert next_one.line in logs.ledger.proven.rotations(OWNER.id)
 
 
 def unknown(number: int, size: int = 60_000) -> bytes:

@@ -8,6 +8,7 @@ import click
 from comity.trust.encoding import format_id, sha256, syllables
 from comity.trust.errors import ComityError
 from comity.trust.home_logs import home_origin
+from comity.trust.rotation import MAX_ROTATIONS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.publish import logged_status
@@ -78,9 +79,8 @@ def rotate(label: str, recovery: tuple[Path, ...], home: str, nodes: tuple[str, 
     the same log adds its key; with another log, later statements are ordered by that one, after all earlier ones."""
     out, api = output(), client()
     publisher = api.publisher(label)
-    out.say(
-        f"New keys for publisher {publisher.label}, after {plural(len(publisher.rotation_lines), 'rotation')} so far."
-    )
+    number = len(publisher.rotation_lines) + 1
+    out.say(f"New keys for publisher {publisher.label}: rotation {number} of at most {MAX_ROTATIONS}.")
     agree("Make these keys? The recovery key can be used only once.", yes=yes)
     try:
         changed, logged = api.change_keys(publisher, recovery=recovery, home_log=home, nodes=nodes)

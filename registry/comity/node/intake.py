@@ -1,6 +1,6 @@
 """Verifies each entry of each log once, in order and in bounded steps, and stores the result in the ledger's tables.
 
-    proven    signed by its author
+    proven    signed by its author, as `trust.authorship.judge_author` says
     waiting   no known key matches its signatures; keys that become known later may
     refused   invalid, whatever becomes known later
 
@@ -16,19 +16,19 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from comity.ledger.intake import MAX_LINES, IntakeResult, Revisit, StatementFacts, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.node.charter.inbox import CHARTER_PREDICATES
 from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED, parse_approval_ended, parse_approved
 from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import AUDITED, parse_audited
+from comity.trust.authorship import AuthorKeys, Authorship, judge_author, kept_rotations
 from comity.trust.charter.votes import (
     CONSENTED,
     DRAFT,
@@ -45,26 +45,20 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import ANNOUNCED, parse_announced
 from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
-from comity.trust.keys import PublicKey
-from comity.trust.node_records import check_node_record, parse_addresses, parse_node_record
+from comity.trust.keys import PublicKey, VerifyingKey
+from comity.trust.node_records import parse_addresses, parse_node_record
 from comity.trust.offers.fault_proof import OFFER_FAULT, read_offer_fault
 from comity.trust.offers.log_reader import PREDICATES, read_offer_statement
 from comity.trust.report import VERIFIED, Verified
-from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
-from comity.trust.statement import Entry, Envelope, parse_entry
+from comity.trust.rotation import KeyState, follow
+from comity.trust.statement import Author, Entry, Envelope, parse_entry
 from comity.trust.statements import DERIVED, VOUCHED, Published, parse_advisory, parse_derived, parse_vouched
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed, parse_changed, parse_gone
 
-MAX_ROTATIONS_KEPT: Final = 64
-"""Rotations accepted for one identity, disputed ones included."""
 MAX_CACHED_KEYS: Final = 8192
 """Keys cached for the most recently used identities: at most about 32 MB."""
 MAX_CACHED_NODES: Final = 1024
 """Node keys cached."""
-
-PROVEN: Final = "proven"
-WAITING: Final = "waiting"
-REFUSED: Final = "refused"
 
 PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "published": lambda entry: Published.parse(entry.statement),
@@ -102,12 +96,14 @@ ListedStates = Callable[[Digest], Iterable[KeyState]]
 
 @dataclass(frozen=True, slots=True)
 class _CachedIdentity:
-    """An identity's key states on every branch, for one version of its known lines; none for an unknown identity."""
+    """What is known of an identity, for one version of its known lines; nothing of an unknown identity."""
 
     version: tuple[int, tuple[Digest, ...]]
-    states: tuple[KeyState, ...]
-    rotations: int
-    weight: int
+    keys: AuthorKeys
+
+    @property
+    def weight(self) -> int:
+        return 1 + sum(len(state.keys.keys) for chain in self.keys.chains for state in chain.reached)
 
 
 class KnownKeys:
@@ -122,7 +118,7 @@ class KnownKeys:
         self._seen: Mapping[Digest, int] = {}
         self._learned: dict[Digest, list[Entry]] = {}
         self._identities: OrderedDict[Digest, _CachedIdentity] = OrderedDict()
-        self._nodes: OrderedDict[Digest, KeySet] = OrderedDict()
+        self._nodes: OrderedDict[Digest, VerifyingKey] = OrderedDict()
         self._weight = 0
 
     def begin(self, seen: Mapping[Digest, int]) -> None:
@@ -140,22 +136,18 @@ class KnownKeys:
             if cached is not None and cached.version != self._version(author, known):
                 self._drop(author)
 
-    def states(self, identity: Digest) -> tuple[KeyState, ...]:
-        return self._identity(identity).states
+    def of(self, author: Author) -> AuthorKeys:
+        return AuthorKeys(node=self._node(author.id)) if author.kind == "node" else self._identity(author.id).keys
 
-    def node(self, node: Digest) -> KeySet | None:
+    def _node(self, node: Digest) -> VerifyingKey | None:
         """The online key of a node, or None."""
         if node not in self._nodes:
             key = self._ledger.proven.node_key(node)
             if key is None:
                 return None
-            self._cache_node(node, KeySet((key,), 1))
+            self._cache_node(node, key)
         self._nodes.move_to_end(node)
         return self._nodes[node]
-
-    def full(self, identity: Digest) -> bool:
-        """Whether no further rotation of the identity is accepted."""
-        return self._identity(identity).rotations >= MAX_ROTATIONS_KEPT
 
     def learn(self, entry: Entry) -> None:
         """Add the keys of a proven entry that is not yet in the ledger."""
@@ -164,34 +156,44 @@ class KnownKeys:
         if statement.predicate == "node-record":
             record = parse_node_record(entry)
             self._learned.setdefault(record.node.id, [])
-            self._cache_node(record.node.id, KeySet((record.online,), 1))
-        elif statement.predicate in ("inception", "rotated"):
+            self._cache_node(record.node.id, record.online)
+        elif statement.predicate == "inception":
             self._learned.setdefault(statement.by.id, []).append(entry)
-            self._read(statement.by.id)
+            self._keep(statement.by.id, self._read(statement.by.id))
+        elif statement.predicate == "rotated":
+            known = self._identity(statement.by.id)
+            self._learned.setdefault(statement.by.id, []).append(entry)
+            self._keep(statement.by.id, self._extended(known, entry))
 
     def _identity(self, identity: Digest) -> _CachedIdentity:
         if identity not in self._identities:
-            self._read(identity)
+            self._keep(identity, self._read(identity))
         self._identities.move_to_end(identity)
         return self._identities[identity]
 
-    def _read(self, identity: Digest) -> None:
-        self._drop(identity)
-        listed, entries = tuple(self._listed_states(identity)), self._entries(identity)
-        starts = [
-            KeyState.of_inception(check_inception(entry, signed=already_verified))
-            for entry in entries
-            if entry.statement.predicate == "inception"
-        ]
+    def _read(self, identity: Digest) -> _CachedIdentity:
+        entries = self._entries(identity)
+        inceptions = [entry for entry in entries if entry.statement.predicate == "inception"]
+        inception = check_inception(inceptions[0], signed=already_verified) if inceptions else None
         rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
-        states: dict[tuple[Digest, int | None], KeyState] = {}
-        for start in (*starts, *listed):
-            for state in follow(start, rotations, signed=already_verified).reached:
-                states.setdefault((state.digest, state.seq), state)
-        weight = 1 + sum(len(state.keys.keys) for state in states.values())
-        version = self._version(identity, len(entries))
-        self._identities[identity] = _CachedIdentity(version, tuple(states.values()), len(rotations), weight)
-        self._weight += weight
+        starts = [KeyState.of_inception(inception)] if inception else []
+        starts += self._listed_states(identity)
+        chains = tuple(follow(start, rotations, signed=already_verified) for start in dict.fromkeys(starts))
+        return _CachedIdentity(
+            self._version(identity, len(entries)), AuthorKeys(inception, chains, kept=kept_rotations(rotations))
+        )
+
+    def _extended(self, known: _CachedIdentity, entry: Entry) -> _CachedIdentity:
+        """With one more proven rotation."""
+        number, listed = known.version
+        chains = tuple(chain.extended(entry, signed=already_verified) for chain in known.keys.chains)
+        kept = {**(known.keys.kept or {}), **kept_rotations([entry])}
+        return _CachedIdentity((number + 1, listed), replace(known.keys, chains=chains, kept=kept))
+
+    def _keep(self, identity: Digest, known: _CachedIdentity) -> None:
+        self._drop(identity)
+        self._identities[identity] = known
+        self._weight += known.weight
         while self._weight > MAX_CACHED_KEYS and len(self._identities) > 1:
             self._drop(next(iter(self._identities)))
 
@@ -208,7 +210,7 @@ class KnownKeys:
         if (cached := self._identities.pop(identity, None)) is not None:
             self._weight -= cached.weight
 
-    def _cache_node(self, node: Digest, key: KeySet) -> None:
+    def _cache_node(self, node: Digest, key: VerifyingKey) -> None:
         self._nodes[node] = key
         while len(self._nodes) > MAX_CACHED_NODES:
             self._nodes.popitem(last=False)
@@ -217,65 +219,21 @@ class KnownKeys:
         return known, tuple(state.digest for state in self._listed_states(identity))
 
 
-def classify(entry: Entry, keys: KnownKeys) -> str:
-    """Whether an entry is signed by its author: PROVEN, WAITING or REFUSED."""
+def classify(entry: Entry, keys: KnownKeys) -> Authorship:
+    """Whether an entry is signed by its author, and well-formed."""
+    if entry.statement.by is None:
+        return Authorship.REFUSED
     try:
-        return _classify(entry, keys)
+        check_form(entry)
     except ComityError:
-        return REFUSED
+        return Authorship.REFUSED
+    return judge_author(entry, keys.of(entry.statement.by)).authorship
 
 
-def _classify(entry: Entry, keys: KnownKeys) -> str:
-    statement = entry.statement
-    if statement.by is None:
-        return REFUSED
-    if statement.predicate == "inception":
-        check_inception(entry)
-        return PROVEN
-    if statement.by.kind == "node":
-        return _classify_node(entry, keys.node(statement.by.id))
-    states = keys.states(statement.by.id)
-    if statement.predicate == "rotated":
-        return _classify_rotation(entry, states, full=keys.full(statement.by.id))
-    bound = parse_node_record(entry).bound_keys if statement.predicate == "node-record" else ()
-    if parser := PARSERS.get(statement.predicate):
-        parser(entry)
-    fitting = next((state.keys for state in states if fits(entry.envelope, state.keys, bound)), None)
-    if fitting is None:
-        return WAITING
-    if bound:
-        check_node_record(entry, fitting)
-        return PROVEN
-    return PROVEN if fitting.signed(entry.envelope) else REFUSED
-
-
-def _classify_node(entry: Entry, key: KeySet | None) -> str:
-    if entry.statement.predicate in CHARTER_PREDICATES:
-        return REFUSED
+def check_form(entry: Entry) -> None:
+    """Raises Malformed and what else the parser of this predicate raises. An unknown predicate has any form."""
     if parser := PARSERS.get(entry.statement.predicate):
         parser(entry)
-    if key is None:
-        return WAITING
-    return PROVEN if fits(entry.envelope, key) and key.signed(entry.envelope) else REFUSED
-
-
-def _classify_rotation(entry: Entry, states: Iterable[KeyState], *, full: bool) -> str:
-    rotation, _ = parse_rotation(entry)
-    candidates = [state for state in states if state.digest == rotation.prev and state.seq in (None, rotation.seq - 1)]
-    if not candidates:
-        return WAITING
-    if full:
-        return REFUSED
-    check_rotation(entry, candidates[0])
-    return PROVEN
-
-
-def fits(envelope: Envelope, keys: KeySet, extra_keys: Collection[PublicKey] = ()) -> bool:
-    """Whether the key ids on an envelope are those of enough of `keys`, of all `extra_keys`, and no others."""
-    present = {signature.keyid for signature in envelope.signatures}
-    whole = [key for key in keys.keys if present.issuperset(half.id for half in key.halves)]
-    wanted = {half.id for half in (*(half for key in whole for half in key.halves), *extra_keys)}
-    return len(whole) >= keys.threshold and present == wanted
 
 
 def already_verified(keys: KeySet, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
@@ -379,20 +337,20 @@ class LineProver:
             if batch.known.get(entry.statement_digest, index) < index:
                 batch.refused.append(index)
                 continue
-            found = PROVEN if known.lines and entry.digest in known.lines else classify(entry, self._keys)
-            self._sort(batch, index, entry, found)
+            again = bool(known.lines) and entry.digest in known.lines
+            self._sort(batch, index, entry, Authorship.PROVEN if again else classify(entry, self._keys))
         return batch
 
-    def _sort(self, batch: _Batch, index: int, entry: Entry, found: str) -> None:
+    def _sort(self, batch: _Batch, index: int, entry: Entry, found: Authorship) -> None:
         author = entry.statement.by
-        facts = statement_facts(index, entry) if found == PROVEN else None
+        facts = statement_facts(index, entry) if found is Authorship.PROVEN else None
         if facts is not None:
             batch.proven.append(facts)
             batch.known[facts.statement] = index
             self._keys.learn(entry)
-        elif found == WAITING and author is not None:
+        elif found is Authorship.UNKNOWN and author is not None:
             batch.waiting.append((index, author.id))
-        elif found == REFUSED:
+        elif found is Authorship.REFUSED:
             batch.refused.append(index)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
+from comity.trust.authorship import AuthorKeys, judge_author
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.charter.document import Member
 from comity.trust.copies import HOLD_PREDICATES, hold_of
@@ -33,7 +34,6 @@ from comity.trust.statements import (
     Advisory,
     Published,
     Vouched,
-    check_published,
     parse_advisory,
     parse_vouched,
 )
@@ -115,11 +115,15 @@ class ParsedClaims:
         inception = self.inceptions.get(identity)
         return self.chains.follow(KeyState.of_inception(inception)) if inception else None
 
+    def keys_of(self, identity: Digest, member: Member | None) -> AuthorKeys:
+        """The keys of an identity that the claims prove: from its inception among them, and from what a charter lists
+        for it as `member`."""
+        chains = [self.chain(identity), self.chains.follow(member.key_state) if member else None]
+        return AuthorKeys(self.inceptions.get(identity), tuple(chain for chain in chains if chain is not None))
+
     def signed(self, entry: Entry, identity: Digest, member: Member | None) -> bool:
-        """Whether keys of an identity signed the entry: keys that its rotations reach from its inception among the
-        claims, or from those that a charter lists for it as `member`."""
-        chains = (self.chain(identity), self.chains.follow(member.key_state) if member else None)
-        return any(chain is not None and chain.signed(entry.envelope) for chain in chains)
+        """Whether the entry is proven to be by the identity."""
+        return judge_author(entry, self.keys_of(identity, member)).proven
 
     def publication(self, entry: Entry) -> Publication | None:
         """The publication in a `published` entry; None if the claims do not prove that its publisher signed it."""
@@ -170,7 +174,10 @@ def _publication(entry: Entry, inceptions: Mapping[Digest, Inception], chains: R
     if publisher is None:
         return None
     chain = chains.follow(KeyState.of_inception(publisher))
-    return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
+    judged = judge_author(entry, AuthorKeys(publisher, (chain,)))
+    if judged.error is not None:
+        raise judged.error
+    return Publication(entry, Published.parse(entry.statement), publisher, chain)
 
 
 def proven_advisories(
@@ -273,19 +280,22 @@ class KnownAuthors:
     def author_of(self, entry: Entry) -> KnownAuthor | None:
         """Return the author that the statement names; None if the signature of that author is not proven."""
         by = entry.statement.by
-        if by is None:
+        if by is None or not judge_author(entry, self.keys_of(by)).proven:
             return None
-        node = self._nodes.get(by.id)
         if by.kind == "node":
-            if node is None or not signed_by_node(entry, node.record):
-                return None
+            node = self._nodes[by.id]
             return KnownAuthor(by.id, f"{node.record.name}, of {member_label(node.member)}", node.member)
         member, inception = self._members.get(by.id), self._claims.inceptions.get(by.id)
-        if not self._claims.signed(entry, by.id, member):
-            return None
         if member is not None:
             return KnownAuthor(by.id, member_label(member), member)
         return KnownAuthor(by.id, f"{inception.display if inception else ''} [{short(by.id)}]")
+
+    def keys_of(self, by: Author) -> AuthorKeys:
+        """The keys of an author that the evidence proves."""
+        if by.kind == "node":
+            node = self._nodes.get(by.id)
+            return AuthorKeys(node=node.record.online if node else None)
+        return self._claims.keys_of(by.id, self._members.get(by.id))
 
 
 def in_turn(said: Iterable[tuple[KnownAuthor, T]]) -> list[T]:

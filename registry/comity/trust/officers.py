@@ -24,6 +24,7 @@ from comity.trust.approvals import (
     parse_approval_ended,
     parse_approved,
 )
+from comity.trust.authorship import judge_author
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry
 from comity.trust.charter.document import Member
 from comity.trust.claims import ParsedClaims, prove_each, unsigned_note
@@ -38,7 +39,7 @@ from comity.trust.key_validity import (
     prove_entry,
 )
 from comity.trust.policy import ApprovalRule, Policy
-from comity.trust.rotation import KeyState, RotationChain
+from comity.trust.rotation import RotationChain
 from comity.trust.statement import Entry
 
 DAY: Final = 86_400
@@ -93,8 +94,8 @@ def prove_approvals(
     def prove(entry: Entry) -> tuple[Approved | ApprovalEnded, RotationChain] | Remark:
         read = parse_approved if entry.statement.predicate == APPROVED else parse_approval_ended
         said = read(entry.statement)
-        chain = _signing_chain(claims, seats.get(said.by), said.by, entry)
-        return (said, chain) if chain else unsigned_note(entry, said.by)
+        judged = judge_author(entry, claims.keys_of(said.by, seats.get(said.by)))
+        return (said, judged.chain) if judged.chain else unsigned_note(entry, said.by)
 
     proven, notes = prove_each((e for e in claims.entries if _is_of_officer(e, artifact, officers)), prove)
     ends: dict[tuple[Digest, Digest], tuple[ApprovalEnded, Digest]] = {}
@@ -120,15 +121,6 @@ def _is_of_officer(entry: Entry, artifact: Digest, officers: frozenset[Digest]) 
         and said.by.id in officers
         and said.subject == artifact
     )
-
-
-def _signing_chain(claims: ParsedClaims, seat: Member | None, identity: Digest, entry: Entry) -> RotationChain | None:
-    """The keys of the identity, from its inception or its seat, if they signed the entry. Those from the inception
-    come first: the keys and the rotations before the seat are among them."""
-    inception = claims.inceptions.get(identity)
-    chains = [claims.chains.follow(KeyState.of_inception(inception))] if inception else []
-    chains += [claims.chains.follow(seat.key_state)] if seat else []
-    return next((chain for chain in chains if chain.signed(entry.envelope)), None)
 
 
 def judge_approval(proven: ProvenApproval, given: ApprovalCircumstances) -> JudgedApproval:

@@ -31,6 +31,8 @@ from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
 from comity.trust.tlog.note import VerifierKey, check_name
 
 MAX_CUTS: Final = 32
+MAX_ROTATIONS: Final = 64
+"""The number of the last rotation of an identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +71,21 @@ class KeyState:
     recovery: tuple[Digest, ...]
     home: str = ""
     seq: int | None = None
+    digest: Digest = field(init=False, repr=False, compare=False)
+    """By it a rotation names its previous state. The order of keys and recovery keys is ignored."""
 
     @classmethod
     def of_inception(cls, inception: Inception) -> KeyState:
         return cls(inception.id, inception.keys, inception.recovery, inception.home, 0)
 
-    @property
-    def digest(self) -> Digest:
-        """The digest by which a rotation names its previous state. The order of keys and recovery keys is ignored."""
+    def __post_init__(self) -> None:
         document: dict[str, Json] = {
             "identity": self.identity,
             "keys": sorted(key.id for key in self.keys.keys),
             "threshold": self.keys.threshold,
             "recovery": sorted(self.recovery),
         }
-        return sha256(canonical(document))
+        object.__setattr__(self, "digest", sha256(canonical(document)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class Rotation:
     """The content of a rotation. `seq` is 1 for the first rotation of an identity. `home` is the verifier key or the
     origin of a log (`home_logs`); an empty one keeps the home log.
 
-    `cut` lists log sizes at the time of the rotation; a log that is not listed is cut at 0. Raises Malformed.
+    `cut` lists log sizes at the time of the rotation; a log that is not listed is cut at 0. Raises Malformed; with the
+    code ROTATIONS-SPENT for a number above MAX_ROTATIONS.
     """
 
     identity: Digest
@@ -103,6 +106,13 @@ class Rotation:
     cut: tuple[LogCut, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.seq > MAX_ROTATIONS:
+            raise Malformed(
+                "an identity cannot rotate its keys so often",
+                why=f"this is rotation {self.seq} of {self.identity[:12]}, and the last one has number {MAX_ROTATIONS}",
+                hint="make a new identity, and name it in an advisory that the last keys of this one sign",
+                code="ROTATIONS-SPENT",
+            )
         if self.seq < 1 or len(self.cut) > MAX_CUTS or len({cut.origin for cut in self.cut}) != len(self.cut):
             raise Malformed("rotation is malformed", why=f"seq is at least 1; at most {MAX_CUTS} cuts, one per log")
         if len(self.recovery) > MAX_KEYS or len(set(self.recovery)) != len(self.recovery):
@@ -302,6 +312,11 @@ class RotationChain:
         Args:
             check: verifies signatures; simulations pass a cheaper function.
         """
+        matching = self.matching(envelope, extra_keys)
+        return matching if matching and check(matching[0].keys, envelope, extra_keys) else ()
+
+    def matching(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
+        """The states whose keys are those that the envelope names, by their ids: no signature is verified."""
         present = {signature.keyid for signature in envelope.signatures}
         complete: dict[int, list[VerifyingKey]] = {}
         for half in present:
@@ -310,16 +325,33 @@ class RotationChain:
                     for index in indexes:
                         complete.setdefault(index, []).append(key)
         others = {key.id for key in extra_keys}
-        matching = [
+        return tuple(
             self.reached[index]
             for index, keys in sorted(complete.items())
             if len(keys) >= self.reached[index].keys.threshold
             and present == others.union(half.id for key in keys for half in key.halves)
-        ]
-        return tuple(matching) if matching and check(matching[0].keys, envelope, extra_keys) else ()
+        )
 
     def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
         return bool(self.signers(envelope, extra_keys))
+
+    def before(self, rotation: Rotation) -> KeyState | None:
+        """The state that a rotation of this identity replaces, by its digest and number; None if no such is reached."""
+        states = (state for state in self.reached if state.digest == rotation.prev)
+        return next((state for state in states if state.seq in (None, rotation.seq - 1)), None)
+
+    def extended(self, entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> RotationChain:
+        """The chain with one more rotation, as `follow` adds it; the same chain if it is not valid here."""
+        replaced = [state for state in self.reached if state.digest == _claimed_previous(entry)]
+        found = [step for state in replaced if (step := _step(state, (entry,), signed)) is not None]
+        reached = {(state.digest, state.seq): state for state in self.reached}
+        known = {(step.before, step.rotation.digest) for step in self.steps}
+        new = [
+            replace(step, after=reached.get((step.after.digest, step.after.seq), step.after))
+            for step in found
+            if (step.before, step.rotation.digest) not in known
+        ]
+        return RotationChain(self.start, (*self.steps, *new)) if new else self
 
     def _undisputed(self) -> list[RotationStep]:
         path, state = list[RotationStep](), self.start

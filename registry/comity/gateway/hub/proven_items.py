@@ -27,13 +27,14 @@ from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.gateway.hub.views import Snapshot, model_view
 from comity.ledger.intake import fold_name
 from comity.ledger.listed_names import MAX_NAMES, NamedOwner, OwnedNames, OwnPublication
-from comity.node.intake import already_verified, fits
+from comity.node.intake import already_verified
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact import commit_id
 from comity.trust.errors import ComityError
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.identity import Inception, check_inception
 from comity.trust.resolution import bound_claimant, version_order
+from comity.trust.rotation import KeyState, RotationChain
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published
 
@@ -117,7 +118,7 @@ class ProvenItems:
     def _item(self, publication: OwnPublication, owner: NamedOwner, line: bytes) -> KeptItem | None:
         entry = parse_entry(line)
         published, inception = Published.parse(entry.statement), _inception(owner)
-        if published.by != inception.id or not fits(entry.envelope, inception.keys):
+        if published.by != inception.id or not _first_keys(inception).matching(entry.envelope):
             return None  # signed by keys that only a charter lists
         manifest = self._local.manifest(published.manifest)
         snapshot = Snapshot(
@@ -154,3 +155,7 @@ def _newest(publications: Sequence[OwnPublication], home: HomeLogs) -> OwnPublic
 
 def _inception(owner: NamedOwner) -> Inception:
     return check_inception(parse_entry(owner.inception), signed=already_verified)
+
+
+def _first_keys(inception: Inception) -> RotationChain:
+    return RotationChain(KeyState.of_inception(inception), ())

@@ -28,10 +28,10 @@ import structlog
 
 from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.follower import CharterFollower
-from comity.node.charter.inbox import CHARTER_PREDICATES, find_inception, prev_of
+from comity.node.charter.inbox import find_inception, prev_of
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.charter.votes import CONSENTED, INTENT, RATIFIED
+from comity.trust.charter.votes import CHARTER_PREDICATES, CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
 from comity.trust.identity import check_inception

@@ -14,7 +14,7 @@ other logs. A statement counts in any log, by its signature; the limits below ap
     in another log                           OTHER_LOG a log     the author       skipped; the status names the log
     votes above that, that others name       MAX_OVER_QUOTA      their author     skipped
     envelopes of one statement in one log    MAX_ENVELOPES       the log          skipped, as copies
-    rotations of one member in one log       MAX_ROTATIONS_A_LOG the author       skipped
+    rotations of one member in one log       MAX_KEPT_ROTATIONS  the author       skipped
     skipped (round, body) pairs              MAX_SKIPPED         all              logs are read again when in doubt
 
 Also here: statements of newcomers, looked up by the ids that a draft names; caches of signature checks and bodies.
@@ -35,11 +35,13 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
+from comity.trust.authorship import MAX_KEPT_ROTATIONS
 from comity.trust.charter.document import MAX_BYTES, Body
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.tally import MAX_BODIES
 from comity.trust.charter.votes import (
     ADOPTED,
+    CHARTER_PREDICATES,
     CONSENTED,
     DRAFT,
     DRAFT_WITHDRAWN,
@@ -60,8 +62,6 @@ from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Author, Entry, Envelope, Statement, parse_entry
 
-CHARTER_PREDICATES: Final = (DRAFT, DRAFT_WITHDRAWN, INTENT, RATIFIED, CONSENTED, LEFT)
-"""Predicates of statements about the next epoch."""
 MAX_ENVELOPES: Final = 4
 MAX_OVER_QUOTA: Final = 1024
 MAX_SKIPPED: Final = 4096
@@ -242,8 +242,6 @@ WINDOW: Final = 256
 NEWCOMER_PREDICATES: Final = ("inception", "rotated", CONSENTED)
 """Statements of newcomers that matter for a draft; they are looked up when the tally is computed."""
 READ_PREDICATES: Final = (*CHARTER_PREDICATES, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
-MAX_ROTATIONS_A_LOG: Final = 16
-"""Limit of different rotations of one member that are read in one log."""
 MAX_NEWCOMER_STATEMENTS: Final = 16
 """Limit of statements of one newcomer in one log that cause a new tally."""
 
@@ -392,7 +390,7 @@ class VoteReader:
         elif self._membership.chains(by.id):
             if predicate != "rotated":
                 return self._admits(writer, entry, by.id)
-            if self._within_limit(writer.log, entry, MAX_ROTATIONS_A_LOG):
+            if self._within_limit(writer.log, entry, MAX_KEPT_ROTATIONS):
                 step.rotated.append(entry)
         return False
 

@@ -120,6 +120,8 @@ def _draft_statement(predicate: str, body: Body, by: Author, more: dict[str, Jso
 
 INTENT: Final = "intent"
 RATIFIED: Final = "ratified"
+CHARTER_PREDICATES: Final = (DRAFT, DRAFT_WITHDRAWN, INTENT, RATIFIED, CONSENTED, LEFT)
+"""What only members may say."""
 
 
 @dataclass(frozen=True, slots=True)
