@@ -29,6 +29,7 @@ from typing import Any, Final
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
+from comity.trust.encoding import check_visible
 from comity.trust.errors import Conflict, Malformed, NotFound
 from comity.trust.identity import Inception, check_inception, sign_inception
 from comity.trust.keys import HybridSigner, PublicKey
@@ -456,6 +457,8 @@ def init_node(
     address, number of keys or two listeners with one port, OutOfSpace, Unavailable.
     """
     check_new_jurisdiction(jurisdiction)
+    check_visible(org, "the organisation's name")
+    check_visible(node_name, "the node's name")
     check_name(f"{node_name}/cosigner")
     for address in (mutual, open_):
         Address.parse(address)

@@ -22,7 +22,7 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.charter.federation import Federation
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest, check_visible, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.home_logs import home_name
 from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
@@ -138,7 +138,7 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     """
     if jurisdiction:
         check_new_jurisdiction(jurisdiction)
-    name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", check_visible(label, "the label").lower()).strip("-")
     if not name:
         raise Malformed(f"{label[:80]!r} is not a label", why="it must have a letter or a digit", code="BAD-NAME")
     first, recovery = HybridSigner.generate(), HybridSigner.generate()

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -26,10 +27,12 @@ from comity.wire.log import ShownMisbehaviour
 from comity_client.bundles import exporting
 from comity_client.bundles.contents import (
     INDEX,
+    PARITY_BYTES,
     BundleIndex,
     CarriedFile,
     CarriedLog,
     DiskLayout,
+    parity_files,
     parse_contents,
     parse_contents_line,
     parse_misbehaviour_proof,
@@ -47,6 +50,51 @@ from support.publisher import Publisher, Release
 
 def everything_in(bundle: BundleFolder, node: MemoryNode) -> bool:
     return all(b"".join(bundle.read_blob(digest, 0, len(data))) == data for digest, data in node.blobs.items() if data)
+
+
+CLAIMED = 1 << 50
+"""Bytes that a disk of a few hundred bytes claims."""
+
+
+def claiming_disk(folder: Path, number: int) -> Path:
+    """A disk of a bundle with one file of a pebibyte, of which it has nothing."""
+    listed = f"{'a' * 64} {CLAIMED} blobs/{'a' * 64}\n".encode()
+    index = BundleIndex("", "node-ch/log", (), sha256(listed), CLAIMED, CLAIMED, ErasureCode(1, 2), (), 0, 0, 0)
+    folder.mkdir()
+    for name, data in ((INDEX, index.encode()), ("contents", listed), ("disk", b"%d\n" % number)):
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["data", "parity"])
+def test_a_small_disk_that_claims_much_costs_as_little_as_it_has(tmp_path: Path, number: int) -> None:
+    folder = claiming_disk(tmp_path / "disk", number)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(Untrusted, match="this bundle is damaged"):
+            BundleFolder.open([folder])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2_000_000
+
+
+def test_parity_files_are_named_one_at_a_time_from_where_they_are_wanted() -> None:
+    assert next(parity_files(CLAIMED)) == ("parity/000000", 0, PARITY_BYTES)
+    used = 3 * PARITY_BYTES + 5
+    assert [size for _, _, size in parity_files(used)] == [PARITY_BYTES] * 3 + [5]
+    inside = list(parity_files(used, 2 * PARITY_BYTES - 1, 2 * PARITY_BYTES + 1))
+    assert [path for path, _, _ in inside] == ["parity/000001", "parity/000002"]
+    assert list(parity_files(used, used, used + 10)) == []
+
+
+def test_an_index_claims_at_most_a_pebibyte() -> None:
+    index = BundleIndex("", "node-ch/log", (), sha256(b""), 5, 5, ErasureCode(1, 1), (), 0, 0, 0)
+    for name in ("size", "disk_bytes"):
+        value = json.loads(index.encode()) | {"size": 0, name: CLAIMED + 1}
+        with pytest.raises(Malformed):
+            BundleIndex.parse(json.dumps(value).encode())
 
 
 async def test_an_export_has_all_data_of_the_node_and_at_most_two_per_cent_more_bytes(tmp_path: Path) -> None:

@@ -131,6 +131,22 @@ def test_no_two_seats_have_one_name(name: str, spelt: Any) -> None:
     assert refused.value.code in ("CHARTER-NAME", "MALFORMED")
 
 
+@pytest.mark.parametrize("mark", ["\u3164", "\u115f", "\uffa0", "\u2800", "\u200b", "\u202e", "\ufe0f", "\U000e0041"])
+@pytest.mark.parametrize("name", ["{1}{0}", "{0}{1}", "{0} {1} x", "{1}"])
+def test_a_seat_has_a_name_that_can_be_seen(mark: str, name: str) -> None:
+    other = replace(OTHERS[0].member, name=name.format(FIRST.member.name, mark))
+    with pytest.raises(Malformed) as refused:
+        genesis([FIRST.member, other], CharterPolicy(2, 1, 1, 1))
+    assert refused.value.code == "INVISIBLE-NAME"
+    assert mark not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["Universität Zürich", "서울대학교", "ภาษาไทย", "المعهد", "Institut d'Été – 2"])
+def test_a_seat_may_have_a_name_in_any_script(name: str) -> None:
+    member = replace(OTHERS[0].member, name=name)
+    assert name in {each.name for each in genesis([FIRST.member, member], CharterPolicy(2, 1, 1, 1)).members}
+
+
 def test_a_successor_may_have_the_name_of_the_seat_that_leaves() -> None:
     heir = replace(seat("IN").member, successor_of=FIRST.id, name=FIRST.member.name)
     assert Body.parse(genesis([heir, OTHERS[0].member], CharterPolicy(2, 1, 1, 1)).data).member(heir.id) == heir

@@ -135,6 +135,18 @@ def test_a_card_keeps_what_its_author_meant() -> None:
     assert "Title" in page.text
 
 
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u061c", "\u200f"])
+@pytest.mark.parametrize(
+    "written",
+    ["{}", "&#x{:x};", "&#{};", "a `{}` b", "```\n{}\n```", "    {}", "[a&#x{:x};](https://a.example)", "&rlm;"],
+)
+def test_a_card_turns_no_text_around_however_the_mark_is_written(mark: str, written: str) -> None:
+    text = written.format(ord(mark) if "&" in written else mark)
+    page = read_page(str(card_html(f"# one\n\n{text} two\n".encode())))
+    assert "one" in page.text
+    assert not re.search("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", str(card_html(f"{text} two".encode())))
+
+
 def test_a_card_is_cut_at_its_bound() -> None:
     assert len(card_html(b"a" * 10_000_000)) < MAX_CARD + 100
 

@@ -92,6 +92,7 @@ def test_each_node_of_the_lab_has_a_volume_of_its_own_and_no_privileges() -> Non
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert "privileged" not in service
+        assert (service["mem_limit"], service["memswap_limit"], service["pids_limit"]) == ("4g", "4g", 2048)
 
 
 def test_the_lab_is_founded_by_the_script_that_compose_runs(tmp_path: Path) -> None:

@@ -55,6 +55,18 @@ def test_the_fixed_layout_cuts_every_four_mebibytes(size: int, lengths: list[int
     assert fixed_pieces(size) == lengths
 
 
+def test_no_list_is_as_long_as_a_claimed_size() -> None:
+    most = artifact.MAX_PIECES * artifact.PIECE_SIZE
+    for claimed in (most + 1, 2**53 - 1, 2**200):
+        with pytest.raises(Malformed) as refused:
+            artifact.fixed_pieces(claimed)
+        assert refused.value.code == "FILE-TOO-LARGE"
+        with pytest.raises(Malformed):
+            artifact.chained_records(claimed, [], sha256(b""))
+        with pytest.raises(Malformed):
+            artifact.tensor_pieces(claimed, claimed, [])
+
+
 def test_the_tensor_layout_cuts_at_tensor_starts_and_joins_small_tensors() -> None:
     sizes = [SMALL_TENSOR - 1, 10, PIECE_SIZE + 7, SMALL_TENSOR, 100, 200]
     starts = [1000 + sum(sizes[:at]) for at in range(len(sizes))]

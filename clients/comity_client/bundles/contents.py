@@ -45,6 +45,8 @@ MAX_INDEX: Final = 32 * 1024 * 1024
 MAX_CONTENTS: Final = 1024 * 1024 * 1024
 MAX_ITEMS: Final = 4_000_000
 """Files and members of packs: about 200 bytes of memory each."""
+MAX_BYTES: Final = 1 << 50
+"""All files together: a pebibyte."""
 MAX_LINE: Final = 256
 MAX_EARLIER: Final = 64
 PARITY_BYTES: Final = 256 * 1024 * 1024
@@ -132,8 +134,8 @@ class BundleIndex:
             node=fields.text("node", most=255),
             earlier=fields.digests("earlier", most=MAX_EARLIER),
             contents=fields.digest("contents"),
-            size=fields.integer("size"),
-            disk_bytes=fields.integer("disk_bytes", least=1),
+            size=fields.integer("size", most=MAX_BYTES),
+            disk_bytes=fields.integer("disk_bytes", least=1, most=MAX_BYTES),
             code=ErasureCode(
                 fields.integer("data_disks", least=1, most=10_000), fields.integer("disks", least=1, most=10_000)
             ),
@@ -327,12 +329,13 @@ class DiskLayout:
         return max(0, min(self.disk_bytes, self.size - first))
 
 
-def parity_files(used: int) -> list[tuple[str, int, int]]:
-    """The files of a parity disk that covers `used` bytes: path, offset and size."""
-    return [
-        (f"parity/{number:06d}", at, min(PARITY_BYTES, used - at))
-        for number, at in enumerate(range(0, used, PARITY_BYTES))
-    ]
+def parity_files(used: int, start: int = 0, end: int | None = None) -> Iterator[tuple[str, int, int]]:
+    """The files of a parity disk that covers `used` bytes, from `start` to before `end`: path, offset and size. One at
+    a time, because `used` is what a stranger's disk claims."""
+    stop = used if end is None else min(end, used)
+    first = start // PARITY_BYTES * PARITY_BYTES if start < stop else stop
+    for at in range(first, stop, PARITY_BYTES):
+        yield f"parity/{at // PARITY_BYTES:06d}", at, min(PARITY_BYTES, used - at)
 
 
 def disk_folder(number: int) -> str:

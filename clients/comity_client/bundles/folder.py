@@ -224,10 +224,9 @@ class BundleFolder:
                 part = next(part for part in parts if part.disk == disk and part.in_file <= inside)
                 data.append(opened.read(part.path, inside - part.in_file, count))
         else:
-            for path, start, size in parity_files(self.layout.used(disk)):
+            for path, start, size in parity_files(self.layout.used(disk), offset, offset + length):
                 begin, stop = max(start, offset), min(start + size, offset + length)
-                if begin < stop:
-                    data.append(opened.read(path, begin - start, stop - begin))
+                data.append(opened.read(path, begin - start, stop - begin))
         return b"".join(data).ljust(length, b"\0")
 
 
@@ -299,7 +298,7 @@ def _read_small(root: Path, path: str, limit: int) -> bytes:
         if size > limit:
             raise Malformed(f"{path} of this bundle is too large", why=f"{size} bytes, at most {limit}", code="BUNDLE")
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(limit)
+            return file.read(size)  # not `limit`: as many bytes are allocated as are asked for
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from comity.content.withheld import WithheldBlobs, WithheldFolder
 from comity.formats import TensorLayout
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import FIXED_LAYOUT, MAX_PIECES, PIECE_SIZE, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
+from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
 from comity.trust.encoding import Digest, parse_digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import Inspection
@@ -402,15 +402,14 @@ def piece_lengths(path: str, file: BinaryIO, size: int) -> tuple[str, list[int]]
     The suffix of `path` tells which header to expect. If that does not parse, the file is cut into fixed pieces. Raises
     Malformed for a file of more than MAX_PIECES pieces, and OSError if `file` does.
     """
-    if size > MAX_PIECES * PIECE_SIZE:
-        raise Malformed("file too large", why=f"{size} bytes, at most {MAX_PIECES * PIECE_SIZE}", code="FILE-TOO-LARGE")
+    fixed = fixed_pieces(size)
     if read_layout := _READERS.get(PurePosixPath(path).suffix.lower()):
         try:
             found = read_layout(file, size)
             return TENSOR_LAYOUT, tensor_pieces(size, found.header_end, found.starts)
         except Malformed:
             pass
-    return FIXED_LAYOUT, fixed_pieces(size)
+    return FIXED_LAYOUT, fixed
 
 
 def inspect_blob(store: BlobStore, digest: Digest, path: str, size: int) -> Inspection:

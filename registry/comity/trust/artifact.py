@@ -206,7 +206,12 @@ class PieceLayout:
 
 
 def fixed_pieces(size: int) -> list[int]:
-    """Piece lengths for `fixed-4MiB/1`: 4 MiB each, the last one may be shorter; none for an empty file."""
+    """Piece lengths for `fixed-4MiB/1`: 4 MiB each, the last one may be shorter; none for an empty file.
+
+    Raises Malformed (FILE-TOO-LARGE) for more than MAX_PIECES pieces: somebody may claim any size.
+    """
+    if size > MAX_PIECES * PIECE_SIZE:
+        raise Malformed("file too large", why=f"{size} bytes, at most {MAX_PIECES * PIECE_SIZE}", code="FILE-TOO-LARGE")
     full, rest = divmod(size, PIECE_SIZE)
     return [PIECE_SIZE] * full + ([rest] if rest else [])
 

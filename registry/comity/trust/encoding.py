@@ -369,9 +369,32 @@ def syllables(identifier: Digest) -> str:
     return "-".join(_five_letters(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2))
 
 
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Characters that show nothing, or change the direction of others: the code points that Unicode has as default
+ignorable (DerivedCoreProperties), separators of lines, annotations, and the blank Braille pattern. A list and no
+property of this Python's tables, so that every version refuses the same names."""
+
+
+def check_visible(name: str, what: str) -> str:
+    """Return the name of somebody, as people read it, if every character of it can be seen. Raises Malformed
+    (INVISIBLE-NAME): a name that begins with U+3164 looks like another one."""
+    found = _INVISIBLE.search(name)
+    if found or not name.strip():
+        why = f"it has U+{ord(found[0]):04X}, which cannot be seen" if found else "it is blank"
+        hint = "write it with visible characters"
+        raise Malformed(f"{what} {printable(name)[:80]!r} cannot be used", why=why, hint=hint, code="INVISIBLE-NAME")
+    return name
+
+
 def printable(text: str) -> str:
-    """`text` on one line, with control characters escaped: file names and claims may come from an attacker."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    """`text` on one line, with control characters and those that cannot be seen escaped: file names and claims may come
+    from an attacker."""
+    return "".join(
+        c if c.isprintable() and not _INVISIBLE.match(c) else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def _five_letters(value: int) -> str:

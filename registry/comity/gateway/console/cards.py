@@ -31,7 +31,8 @@ LINK_RELATION: Final = "nofollow noopener noreferrer ugc"
 _FRONT_MATTER: Final = re.compile(r"\A---[ \t]*\r?\n.*?\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _LINK: Final = re.compile(r"https?://[^\s<>\"'\\]+\Z", re.IGNORECASE)
 _BIDI: Final = {ord(mark): None for mark in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c"}
-"""Marks that change the direction of the text after them; with them, a card could rewrite its surroundings."""
+"""Marks that change the direction of the text after them; with them, a card could rewrite its surroundings. They are
+taken from what is written: Markdown makes them from entities such as `&#x202e;`, too."""
 _ELEMENTS: Final = {
     "paragraph": "p",
     "bullet_list": "ul",
@@ -51,7 +52,7 @@ _ELEMENTS: Final = {
 def card_html(card: bytes) -> Markup:
     """The beginning of a card, at most `MAX_CARD` bytes, as HTML that cannot contain its markup. CPU-bound: up to 0.4 s
     for a hostile card."""
-    text = card[:MAX_CARD].decode("utf-8", "replace").translate(_BIDI).replace("\0", "\ufffd")
+    text = card[:MAX_CARD].decode("utf-8", "replace").replace("\0", "\ufffd")
     return Markup("").join(_render(_parser().parse(_FRONT_MATTER.sub("", text, count=1))))
 
 
@@ -89,7 +90,7 @@ def _tags(token: Token) -> tuple[Markup, Markup]:
     if kind == "table":
         return Markup('<div class="scroll" tabindex="0" role="group"><table>'), Markup("</table></div>\n")
     if kind == "link":
-        target = str(token.attrGet("href") or "")
+        target = str(token.attrGet("href") or "").translate(_BIDI)
         if len(target) > MAX_LINK or not _LINK.match(target):
             return Markup("<span>"), Markup("</span>")
         return Markup('<a href="{}" rel="{}">').format(target, LINK_RELATION), Markup("</a>")
@@ -101,13 +102,17 @@ def _tags(token: Token) -> tuple[Markup, Markup]:
 
 def _leaf(token: Token) -> Markup:
     if token.type in ("fence", "code_block"):
-        return Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(token.content)
+        return Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(_shown(token))
     if token.type == "code_inline":
-        return Markup("<code>{}</code>").format(token.content)
+        return Markup("<code>{}</code>").format(_shown(token))
     if token.type == "softbreak":
         return Markup("\n")
     if token.type == "hardbreak":
         return Markup("<br>\n")
     if token.type == "hr":
         return Markup("<hr>\n")
-    return escape(token.content)
+    return escape(_shown(token))
+
+
+def _shown(token: Token) -> str:
+    return token.content.translate(_BIDI)

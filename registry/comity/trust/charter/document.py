@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, check_visible, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, check_jurisdiction, read_key_set
 from comity.trust.keys import VerifyingKey
@@ -221,7 +221,7 @@ def _member(item: Json) -> Member:
     identifier = fields.digest("id")
     member = Member(
         identifier,
-        fields.text("name", most=100),
+        check_visible(fields.text("name", most=100), "the name"),
         check_jurisdiction(fields.text("jurisdiction", most=31)),
         read_key_set(fields, "governance_keys"),
         fields.digests("recovery_digests", most=MAX_KEYS),
