@@ -14,6 +14,8 @@ from comity.node.members import PeerKey
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.node.replication.link import AnswerQuorum, StartBarrier
 from comity.trust.encoding import Digest
+from comity.wire.asking import FIRST_PATIENCE
+from support.virtual_time import run
 
 A, B = (PeerKey(Digest(digit * 64), "node.example/log") for digit in "ab")
 
@@ -140,3 +142,27 @@ def test_the_command_in_the_manual_confirms_a_copy_as_well(tmp_path: Path) -> No
     assert by_hand in (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     subprocess.run(["sh", "-c", by_hand], check=True, cwd=tmp_path)
     assert not copy.mismatches(begun=True)
+
+
+def test_a_member_that_does_not_answer_delays_a_copy_by_seconds_only() -> None:
+    """Once a quorum has answered, nothing that the others hold can be missing."""
+
+    async def start() -> None:
+        start = StartBarrier([PEERS[digit] for digit in "bcd"], None, CHARTER)
+        for digit in "bc":
+            start.attempted(PEERS[digit], answered=True)
+        await start.wait()
+        assert start.settled and not start.no_peer_answered
+
+    assert run(start())[1] == FIRST_PATIENCE
+
+
+def test_one_answer_does_not_end_the_wait_for_the_others_where_no_quorum_is_needed() -> None:
+    """It may be the answer of a member that hides what this node signed."""
+
+    async def start() -> None:
+        start = StartBarrier((A, B), 15.0)
+        start.attempted(A, answered=True)
+        await start.wait()
+
+    assert run(start())[1] == 15.0

@@ -6,7 +6,8 @@ A node that needs an answer from its peers and a client that needs one from any 
 (2) what a node usually needs is estimated from its answers, as TCP estimates round trips (RFC 6298). The estimate has
     a bound: no node is waited for longer because it is always slow
 (3) a node that took longer, or could not be reached, is late: for a time, which doubles, it is asked after the others.
-    Each answer in time takes back one doubling only, so that a node which is fast and slow in turn stays late
+    A doubling is taken back when it has answered in time for as long as it was late: one that is fast and slow in turn
+    is late nearly always
 (4) those that were not asked for the longest time come first, and nodes that share a turn, such as those of a member,
     are one in this order: no node can make itself the first of all questions, and none can push another to the end
 (5) only time is remembered, not what was answered: whether an answer is useful depends on the question, and a node must
@@ -43,8 +44,8 @@ MOST_PATIENCE: Final = 3.0
 DEVIATIONS: Final = 4.0
 """How many deviations above the mean an answer is expected at the latest."""
 FIRST_REST: Final = 10.0
-"""Seconds for which a node is late at first; they double each time, at most `MOST_DOUBLINGS` times."""
-MOST_DOUBLINGS: Final = 6
+LONGEST_REST: Final = 640.0
+"""Seconds for which a node is late at first, and at most; they double each time."""
 MAX_REMEMBERED: Final = 4_096
 PLACES: Final = 2
 """Nodes that are asked at a time, where any of them can give the answer."""
@@ -56,11 +57,15 @@ SAYS_NOTHING: Final = frozenset({"UNIMPLEMENTED", "BUSY"})
 
 @dataclass(slots=True)
 class _Pace:
-    """What is known of a node: its usual seconds, how much they vary, how often it was late, and until when it is."""
+    """What is known of a node: its usual seconds, how much they vary, and until when it is late.
+
+    Attributes:
+        rest: for how many seconds it is late the next time.
+    """
 
     mean: float | None = None
     deviation: float = 0.0
-    times_late: int = 0
+    rest: float = FIRST_REST
     late_until: float = -math.inf
 
     @property
@@ -114,11 +119,11 @@ class AnswerTimes(Generic[P]):
 
     def answered(self, node: P, seconds: float) -> None:
         """A node has answered after so many seconds, whatever it said."""
-        pace = self._pace(node)
+        pace, now = self._pace(node), self._clock()
         in_time = seconds <= pace.patience
         pace.learn(seconds)
-        if in_time:
-            pace.times_late = max(0, pace.times_late - 1)
+        if in_time and pace.rest > FIRST_REST and now >= pace.late_until + pace.rest / 2:
+            pace.rest, pace.late_until = pace.rest / 2, now
 
     def was_late(self, node: P, seconds: float) -> None:
         """A node has not answered within so many seconds, or cannot be reached."""
@@ -126,8 +131,7 @@ class AnswerTimes(Generic[P]):
         if seconds >= pace.patience:
             pace.learn(seconds)  # it needs at least these: one that is always a little slower is waited for in the end
         if now >= pace.late_until:  # else several questions of one moment would count as several times
-            pace.late_until = now + FIRST_REST * 2**pace.times_late
-            pace.times_late = min(MOST_DOUBLINGS, pace.times_late + 1)
+            pace.late_until, pace.rest = now + pace.rest, min(LONGEST_REST, 2 * pace.rest)
 
     def in_order(self, nodes: Iterable[P], down: Callable[[P], bool] = lambda node: False) -> list[P]:
         """The nodes in the order in which they are to be asked. `down`: whether one is known not to answer."""

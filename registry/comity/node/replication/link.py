@@ -37,6 +37,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.node_records import MAX_ADDRESSES
 from comity.wire.addresses import Address
+from comity.wire.asking import FIRST_PATIENCE
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin, TlsIdentity
 
@@ -461,6 +462,7 @@ class StartBarrier:
         self._answered = set[Digest]()
         self._quorum = quorum
         self._timeout = timeout
+        self._enough = asyncio.Event()
         self._settled = asyncio.Event()
         self.no_peer_answered = False
         self._update()
@@ -477,17 +479,26 @@ class StartBarrier:
         self._update()
 
     async def wait(self) -> None:
-        """Return when the node may sign."""
+        """Return when the node may sign: when all peers have answered or failed, or the time is over. Where a quorum
+        must have answered, the others are waited for only `FIRST_PATIENCE` seconds after that."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._settled.wait()
+                if self._quorum is not None:
+                    await self._enough.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(FIRST_PATIENCE):
+                            await self._settled.wait()
+                else:
+                    await self._settled.wait()
         except TimeoutError:
-            self.no_peer_answered = True
-            _log.warning("no peer answered; the node signs without knowing what it signed before")
-            self._settled.set()
+            self.no_peer_answered = not self._answered
+            _log.warning("not all peers answered before the node signs", answered=len(self._answered))
+        self._settled.set()
 
     def _update(self) -> None:
         answered = bool(self._answered) or not self._known
         enough = self._quorum is None or self._quorum.reached(self._answered, self._known)
-        if answered and enough and not self._waiting:
-            self._settled.set()
+        if answered and enough:
+            self._enough.set()
+            if not self._waiting:
+                self._settled.set()

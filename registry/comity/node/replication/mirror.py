@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -42,6 +43,7 @@ from comity.node.replication.link import (
 )
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
+from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger, Pools
@@ -492,7 +494,9 @@ class OwnLogRecovery:
         interval: float,
         start: StartBarrier,
         side_objects: SideObjectFetcher,
+        questions: PeerQuestions,
     ) -> None:
+        self._questions = questions
         self._ledger = ledger
         self._log = log
         self._mark = mark
@@ -515,13 +519,10 @@ class OwnLogRecovery:
         """
         await self._start.wait()
         while (missing := await self._missing()) is not None:
-            for link, head in sorted(self._heads.values(), key=lambda item: -item[1].checkpoint.size):
-                try:
-                    await self._restore(link, head)
-                    break
-                except (ComityError, TimeoutError) as error:
-                    _log.warning("own log not restored yet", peer=link.name, size=missing, why=str(error))
-            else:
+            try:
+                await self._restore()
+            except ComityError as error:
+                _log.warning("own log not restored yet", size=missing, why=str(error))
                 await asyncio.sleep(self._interval)
         if self._newest is not None:
             await self._check(self._newest)
@@ -543,21 +544,40 @@ class OwnLogRecovery:
                 code="LOG-DIVERGED",
             )
 
-    async def _restore(self, link: PeerLink, head: ShownHead) -> None:
-        """Append the missing entries; each batch is proven to lead to the signed head."""
-        log, target = self._log, head.checkpoint
-        frontier = await self._ledger.run(_frontier, self._ledger.tables, log)
-        while frontier.size < target.size:
-            lines = await fetch_entries(link.client, log, frontier.size, target.size)
+    async def _restore(self) -> None:
+        """Append the missing entries, in batches, each from any peer and proven to lead to a head that this log signed.
+        Raises what the peers fail with."""
+        frontier = await self._ledger.run(_frontier, self._ledger.tables, self._log)
+        while ahead := [link for link, head in self._heads.values() if head.checkpoint.size > frontier.size]:
+            nothing = NotFound("no peer has the missing entries", why=f"{frontier.size} are here", code="NO-HOLDER")
+            batch = await self._questions.first(partial(self._next_entries, frontier), nothing, ahead)
+            await self._ledger.run(self._ledger.tables.logs.append, self._log, batch.lines)
+            frontier = batch.frontier
+            if frontier.size == batch.head.checkpoint.size:
+                await self._ledger.run(self._ledger.tables.logs.set_note, self._log, batch.head.note)
+        _log.warning("own log restored from a peer", size=frontier.size)
+
+    async def _next_entries(self, frontier: Frontier, source: CopySource) -> _OwnEntries:
+        """The next entries that a peer has, with their side objects. Raises Untrusted if they lead to another."""
+        log, head = self._log, self._heads[source.peer_key][1]
+        client, target = source.client, head.checkpoint
+        async with asyncio.timeout(STEP_DEADLINE):
+            lines = await fetch_entries(client, log, frontier.size, target.size, seconds=STEP_SECONDS)
             extended = frontier.extend(map(leaf_hash, lines))
             whole = extended.size == target.size
-            proof = () if whole else await link.client.consistency(log, extended.size, target.size)
-            verify_consistency(extended.size, extended.root(), target.size, target.root, proof)
-            await self._side_objects.fetch_all(link.client, _named_in(lines), link.peer_key)
-            await self._ledger.run(self._ledger.tables.logs.append, log, lines)
-            frontier = extended
-        await self._ledger.run(self._ledger.tables.logs.set_note, log, head.note)
-        _log.warning("own log restored from a peer", peer=link.name, size=target.size)
+            proof = () if whole else await client.consistency(log, extended.size, target.size)
+        verify_consistency(extended.size, extended.root(), target.size, target.root, proof)
+        await self._side_objects.fetch_all(client, _named_in(lines), source.peer_key)
+        return _OwnEntries(lines, extended, head)
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnEntries:
+    """Entries of the own log that lead to a head, and the right edge of the tree after them."""
+
+    lines: Sequence[bytes]
+    frontier: Frontier
+    head: ShownHead
 
 
 def _frontier(ledger: Ledger, log: str) -> Frontier:

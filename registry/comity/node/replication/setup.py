@@ -76,7 +76,7 @@ class ReplicationTasks:
         side_objects = SideObjectFetcher(store, pools)
         self.questions = PeerQuestions(self._copy_sources)
         self.recovery = OwnLogRecovery(
-            ledger, self._own, partial(pools.files, mark.write), interval, self.start, side_objects
+            ledger, self._own, partial(pools.files, mark.write), interval, self.start, side_objects, self.questions
         )
         self.misbehaviour = MisbehaviourProofs(ledger, membership, metrics)
         self.quotas = Quotas(ledger, home.config.limits)
