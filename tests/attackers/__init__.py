@@ -11,6 +11,7 @@ from attackers import (
     log_lies,
     readers,
     sockets,
+    stalls,
     strangers,
     words_of_others,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "log_lies",
     "readers",
     "sockets",
+    "stalls",
     "strangers",
     "words_of_others",
 ]

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.lying_node import Liar, NoSuchCall, NotHere, Question
+from support.lying_node import Answer, Liar, NoSuchCall, NotHere, Question
 from support.raw_bytes import RawLog, leaf_hash, message
 
 from attackers.forging import Holder, Key, canonical, keys_in, opened
@@ -79,10 +79,10 @@ class HostileNode(Liar):
         """The node, which signs with its online key."""
         return Holder({"node": self.node_id}, self.online_keys)
 
-    def answer(self, call: str, question: Question) -> Iterable[bytes]:
+    def answer(self, call: str, question: Question) -> Iterable[Answer]:
         try:
             for part in super().answer(call, question):
-                self.answered[call] += len(part)
+                self.answered[call] += len(part) if isinstance(part, bytes) else 0
                 yield part
         except (NotHere, NoSuchCall):
             raise

@@ -46,6 +46,12 @@ LIES: tuple[tuple[str, ...], ...] = (
     ("a log that shrinks", "empty answers to every question about artifacts", "one piece in fifteen seconds"),
     ("a note of half a megabyte of junk cosignatures", "one line logged twice, and two valid proofs in turn"),
     ("entries out of order, repeated, and different from the signed ones", "locations without a server"),
+    ("what files it has, told after nine seconds", "side objects after nine seconds", "a log that shrinks"),
+    ("piece records after nine seconds, of files that it claims to have", "entries that come one by one, slowly"),
+    ("answers that stop after their first byte", "five thousand logs that do not exist"),
+    ("not found, at once, for all that it has", "ten thousand accusations that prove nothing"),
+    ("late answers about every other file only", "two histories of its log in turn"),
+    ("late answers to those that lag behind only", "claims that never end"),
 )
 """False answers of the hostile node that can run together: no two answer the same call."""
 

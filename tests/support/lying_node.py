@@ -52,7 +52,15 @@ class Question:
         return value
 
 
-Lie: TypeAlias = Callable[[Any, Question], Iterable[bytes]]
+@dataclass(frozen=True)
+class Pause:
+    """In an answer: seconds before what follows it."""
+
+    seconds: float
+
+
+Answer: TypeAlias = "bytes | Pause"
+Lie: TypeAlias = "Callable[[Any, Question], Iterable[Answer]]"
 """The answer of a node (a Liar, or one that a test makes) to a question."""
 
 
@@ -119,13 +127,24 @@ class Liar:
         for server in self._servers:
             server.stop(0).wait()
 
+    def paused(self, answer: Iterable[Answer], question: Question) -> Iterator[bytes]:
+        """The messages of an answer, after its pauses; ends with the call, or with the node."""
+        for part in answer:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            ends = time.monotonic() + part.seconds
+            while time.monotonic() < ends:
+                if not question.alive() or self._ended.wait(0.05):
+                    return
+
     def silent(self, question: Question) -> Iterator[bytes]:
         """Never answer."""
         while question.alive() and not self._ended.wait(0.05):
             pass
         yield from ()
 
-    def answer(self, call: str, question: Question) -> Iterable[bytes]:
+    def answer(self, call: str, question: Question) -> Iterable[Answer]:
         question.history.asked[call] += 1
         if call == "ListLogs":
             question.history.rounds.append(time.time())
@@ -202,7 +221,8 @@ class _Handler(grpc.GenericRpcHandler):
 
         def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             try:
-                yield from self.liar.answer(call, Question(self.history, parsed(request), context.is_active))
+                question = Question(self.history, parsed(request), context.is_active)
+                yield from self.liar.paused(self.liar.answer(call, question), question)
             except NotHere:
                 context.abort(grpc.StatusCode.NOT_FOUND, "not here")
             except NoSuchCall:
