@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -40,10 +42,34 @@ async def test_a_node_with_many_addresses_takes_no_more_time_than_one_with_one(m
         return SimpleNamespace(with_timeout=with_timeout)
 
     link = SimpleNamespace(authenticated=lambda: [address() for _ in range(16)])
-    auditor = SimpleNamespace(_links={"key": link})
+    auditor = SimpleNamespace(_links={"key": link}, _patience={})
     with pytest.raises(Unavailable):
         await Auditor._ask(cast(Auditor, auditor), ORDER, cast(Any, SimpleNamespace(key="key", name="silent")))
     assert sum(asked) < 0.1
+
+
+@pytest.mark.parametrize("answers_of_three", [0, 1, 2])
+async def test_a_node_that_lets_audits_pass_costs_the_others_seconds_in_the_end(answers_of_three: int) -> None:
+    """In an earlier version each audit of its copies took two minutes, in which no other copy was audited."""
+    took, turn = list[float](), itertools.cycle(number < answers_of_three for number in range(3))
+
+    def with_timeout(seconds: float) -> Any:
+        async def audit(order: object) -> str:
+            if next(turn):
+                return "reply"
+            took.append(seconds)
+            raise Unavailable("the node does not answer", code="DEADLINE")
+
+        return SimpleNamespace(audits=SimpleNamespace(audit=audit))
+
+    link = SimpleNamespace(authenticated=lambda: [SimpleNamespace(with_timeout=with_timeout)])
+    auditor = cast(Auditor, SimpleNamespace(_links={"key": link}, _patience={}))
+    for _ in range(60):
+        with suppress(Unavailable):
+            await Auditor._ask(auditor, ORDER, cast(Any, SimpleNamespace(key="key", name="silent")))
+    assert took[0] == pytest.approx(auditor_module.ANSWER_SECONDS, abs=1)
+    if answers_of_three < 2:
+        assert took[-1] <= 2 * auditor_module.LEAST_ANSWER_SECONDS
 
 
 async def test_the_claimed_copies_of_a_pinned_artifact_are_audited_together() -> None:

@@ -88,6 +88,9 @@ MAX_CHECKED: Final = 16
 """Failures of one member's auditors that are checked in one step."""
 ANSWER_SECONDS: Final = 120.0
 """Seconds that a node may take to read the pieces of one challenge, whatever number of addresses it has."""
+LEAST_ANSWER_SECONDS: Final = 15.0
+"""The same after it let several challenges pass without an answer: they halve with each, and come back with each answer
+only half as fast, so that a silent node delays the audits of others little."""
 AT_ONCE: Final = 8
 """Audits at a time."""
 CANDIDATES: Final = 64
@@ -248,6 +251,8 @@ class Auditor:
         self._since: float | None = None
         self._reading = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._patience: dict[PeerKey, float] = {}
+        """Seconds that each node has for its next answer, if these are not all."""
 
     async def step(self) -> None:
         """Read what is new, log the summaries of days that are over, and audit one copy if the budget allows it."""
@@ -347,21 +352,26 @@ class Auditor:
         return PASSED, line, "", None
 
     async def _ask(self, order: AuditOrder, peer: Peer) -> AuditReply:
-        """Send a challenge to the first address that answers, for `ANSWER_SECONDS` in all. Raises what the last one
+        """Send a challenge to the first address that answers, for the node's seconds in all. Raises what the last one
         raised."""
         link = self._links.get(peer.key)
         failure = Unavailable(f"no address of {peer.name}", why="none is known", code="NO-ADDRESS")
-        ends = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        seconds = self._patience.get(peer.key, ANSWER_SECONDS)
+        ends = asyncio.get_running_loop().time() + seconds
         for client in link.authenticated() if link else ():
             left = ends - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             try:
-                return await client.with_timeout(left).audits.audit(order)
+                reply = await client.with_timeout(left).audits.audit(order)
             except Unavailable as error:
                 if isinstance(error, NotFound):
                     raise
                 failure = error
+            else:
+                self._patience[peer.key] = min(ANSWER_SECONDS, seconds * 2**0.5)
+                return reply
+        self._patience[peer.key] = max(LEAST_ANSWER_SECONDS, seconds / 2)
         raise failure
 
     async def record(
