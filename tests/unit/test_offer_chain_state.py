@@ -400,6 +400,21 @@ def test_a_grant_that_answers_no_request_is_a_fault_of_its_provider() -> None:
     assert fault.kind == "unanswered"
 
 
+def test_a_request_in_a_second_envelope_is_not_answered_again() -> None:
+    """Whoever has more signatures of a request than it needs can make another line of it. A log that honest nodes write
+    has each statement once; a provider that answers both lines has answered one request twice."""
+    log = Written()
+    chain = log.post()
+    first = log.request(chain, hours(0, 10))
+    second = log.add(first.statement, HOLDER, log.node)  # as if it had two keys, of which one is enough
+    assert first.digest != second.digest and first.statement_digest == second.statement_digest
+    log.record(Grant(to(chain), first.digest, GRANTEE, (hours(0, 10),), START + DAY))
+    assert log.chain(chain).fault is None
+    log.record(Grant(to(chain), second.digest, GRANTEE, (hours(0, 10),), START + DAY))
+    fault = log.chain(chain).fault
+    assert fault is not None and fault.kind == "unanswered"
+
+
 def test_a_grant_to_another_identity_is_a_fault_of_its_provider() -> None:
     log = Written()
     chain = log.post()

@@ -119,6 +119,8 @@ class OfferLogReader:
         """By the id of the first offer."""
         self.statements: dict[Digest, LocatedStatement] = {}
         """Statements of identities about offers of any log, by line digest."""
+        self._proven = set[Digest]()
+        """Digests of proven ones, which every envelope of a statement has: its first proven line counts."""
 
     def read(self, index: int, entry: Entry, genuine: bool | None) -> OfferChain | None:
         """Add entry `index`; returns the chain of this log that changed. Skips entries that are not about offers,
@@ -184,8 +186,10 @@ class OfferLogReader:
     def _add_party_statement(
         self, index: int, entry: Entry, statement: PartyStatement, proven: bool
     ) -> OfferChain | None:
-        if entry.digest in self.statements:
+        if entry.digest in self.statements or entry.statement_digest in self._proven:
             return None
+        if proven:
+            self._proven.add(entry.statement_digest)
         located = LocatedStatement(index, entry.digest, statement, proven)
         self.statements[entry.digest] = located
         chain = self.chain_of(statement.offer if isinstance(statement, GrantRequest) else statement.chain)
