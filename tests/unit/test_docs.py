@@ -91,6 +91,17 @@ def test_the_manifest_in_the_protocol_has_the_digest_and_commit_id_beside_it() -
     assert f"`{commit_id(manifest)}`" in text
 
 
+def test_the_tests_that_the_page_on_security_names_exist() -> None:
+    named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "security.md").read_text("utf-8"))
+    assert len(named) > 40
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if not re.search(rf"(?m)^(async )?def {test}\(", (ROOT / "tests" / file).read_text("utf-8"))
+    ]
+    assert missing == []
+
+
 def test_the_note_in_the_protocol_is_cosigned() -> None:
     note = SignedNote.parse((_block((ROOT / "docs" / "protocol.md").read_text("utf-8"), "note") + "\n").encode())
     key = VerifierKey.parse("node-b.example/cosigner+5ac88342+BN690+8LzYowXsgP31NZaHGkrvfXuAx/c+YxiUytKPMU")

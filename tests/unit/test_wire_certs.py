@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from comity.node.members import Membership, Seat
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
 from comity.trust.node_records import certificate_key
 from comity.wire.tls import MAX_DER, CertificatePin, from_pem, make_certificate, to_pem
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.certificates import crafted
+from support.world import found, node, seat
 
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group of P-256."""
 KEY = PrivateKey.generate("ecdsa-p256")
 CERTIFICATE = make_certificate(KEY)
 FIRST_VERSION = b"""\
@@ -90,6 +95,27 @@ def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
     assert even.endswith(b"\x00" + signature)
     with pytest.raises(Malformed):
         CertificatePin.of(even[: -len(signature) - 1] + b"\x01" + signature)
+
+
+def turned(certificate: bytes) -> bytes:
+    """The certificate with the other one of its two valid signatures, which anybody can make."""
+    shown = x509.load_der_x509_certificate(certificate)
+    r, s = decode_dss_signature(shown.signature)
+    signature, tbs = encode_dss_signature(r, ORDER - s), shown.tbs_certificate_bytes
+    algorithm = certificate[4 + len(tbs) : 4 + len(tbs) + 12]
+    body = tbs + algorithm + bytes((3, len(signature) + 1, 0)) + signature
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+def test_the_other_signature_of_a_certificate_is_another_certificate() -> None:
+    """It verifies too. Nodes are known by the bytes in their record, so it is the certificate of no node."""
+    own, other = node(seat("CH")), node(seat("SG"))
+    members = Membership(Seat.parse(own.seat.entry.line, own.entry.line), found([own, other]))
+    known = other.record.tls
+    twin = turned(known)
+    assert CertificatePin.of(twin).server_name == CertificatePin.of(known).server_name
+    assert (members.by_certificate(known) is None, members.by_certificate(twin) is None) == (False, True)
+    assert CertificatePin.of(twin) not in members.pins()
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
