@@ -401,7 +401,7 @@ def test_a_grant_that_answers_no_request_is_a_fault_of_its_provider() -> None:
 
 
 def test_a_request_in_a_second_envelope_is_not_answered_again() -> None:
-    """Whoever has more signatures of a request than it needs can make another line of it. A log that honest nodes write
+    """Who has more signatures of a request than it needs can make another line of it. A log that honest nodes write
     has each statement once; a provider that answers both lines has answered one request twice."""
     log = Written()
     chain = log.post()
