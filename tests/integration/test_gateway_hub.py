@@ -349,9 +349,8 @@ async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_
         some, _ = tokens.add("some", ("tests/b-open", "tests/d-open"), 0)
         none, _ = tokens.add("none", ("elsewhere/*",), 0)
         async with client(node) as http:
-            for headers in ({}, {"Authorization": f"Bearer {none}"}):
-                answer = await http.get("/api/models?limit=1", headers=headers)
-                assert (answer.json(), answer.links) == ([], {})
+            answer = await http.get("/api/models?limit=1", headers={"Authorization": f"Bearer {none}"})
+            assert (answer.json(), answer.links) == ([], {})
             url, seen = "/api/models?limit=1", []
             while url:
                 answer = await http.get(url, headers={"Authorization": f"Bearer {some}"})
@@ -359,6 +358,25 @@ async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_
                 seen += [item["id"] for item in answer.json()]
                 url = answer.links.get("next", {}).get("url", "")
             assert seen == ["tests/b-open", "tests/d-open"]
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets", "spaces"])
+async def test_a_private_node_refuses_a_list_without_its_token_in_words(tmp_path: Path, kind: str) -> None:
+    async with gateway_node(tmp_path, public=False) as node, client(node) as http:
+        tokens = TokenFile(node.home.directory / "tokens.json")
+        ended, _ = tokens.add("ended", ("*",), 0, 1)
+        for authorization, code, words in (
+            ("", "NO-TOKEN", "none was sent"),
+            ("Bearer hf_" + "x" * 40, "NO-TOKEN", "the token that was sent is not one of this node"),
+            ("Bearer not-a-token", "NO-TOKEN", "the token that was sent is not one of this node"),
+            (f"Bearer {ended}", "TOKEN-EXPIRED", "the token has expired"),
+        ):
+            headers = {"Authorization": authorization} if authorization else {}
+            for query in ("", "?search=x", "?gated=true", "?limit=nonsense"):
+                answer = await http.get(f"/api/{kind}{query}", headers=headers)
+                assert said(answer) == (401, code), (authorization, query)
+                assert words in answer.headers["X-Error-Message"] and answer.headers["WWW-Authenticate"] == "Bearer"
+        assert (await http.get("/v2/_catalog")).status_code == 401
 
 
 async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(

@@ -60,7 +60,9 @@ class GatewayAccess:
         if token is None and await self._known(request) is not None:
             raise Refused("the token has expired", hint="ask the operator of this node", code="TOKEN-EXPIRED")
         if token is None:
-            raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
+            sent = bool(_secret(request.headers.get("authorization", "")))
+            why = "the token that was sent is not one of this node" if sent else "none was sent"
+            raise Refused("a token of this node is required", why=why, hint="ask its operator", code="NO-TOKEN")
         return token
 
     async def require(self, request: Request, repository: str) -> None:
@@ -72,18 +74,15 @@ class GatewayAccess:
             raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
 
     async def reach(self, request: Request) -> tuple[str, ...]:
-        """Return what the request may read, as `Token.reach` does."""
-        if self._public:
-            return (ALL_REPOSITORIES,)
-        token = await self.token(request)
-        return token.reach if token is not None else ()
+        """Return what the request may read, as `Token.reach` does. Raises as `require_any`, because an empty list would
+        say that nothing is there."""
+        token = await self.require_any(request)
+        return token.reach if token is not None else (ALL_REPOSITORIES,)
 
     async def readable_names(self, request: Request) -> Callable[[str], bool]:
-        """Return a predicate of the repository names that the request may read, for lists."""
-        if self._public:
-            return lambda name: True
-        token = await self.token(request)
-        return token.allows if token is not None else lambda name: False
+        """Return a predicate of the repository names that the request may read, for lists. Raises as `require_any`."""
+        token = await self.require_any(request)
+        return token.allows if token is not None else lambda name: True
 
     def _refresh(self) -> None:
         version = self._file.version()

@@ -98,6 +98,12 @@ class HubRoutes:
     async def repositories(self, request: Request) -> Response:
         """`GET /api/models`: the repositories that this reader may read, by name, as nothing is known of them by which
         they could be sorted."""
+        try:
+            reach = await self._access.reach(request)
+        except Refused as error:
+            refused = error_response(error)
+            refused.headers["X-Error-Code"] = error.code  # Hub clients would say that a repository is not found
+            return refused
         query = request.query_params
         limit = views.read_integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
         words, author, cursor = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
@@ -106,7 +112,6 @@ class HubRoutes:
             text = f"this node does not know {', '.join(unknown)} of a model" if unknown else "no model here is gated"
             return JSONResponse([], headers={"X-HF-Warning": f"filter; {text}"})
         wanted = _filters(request)
-        reach = await self._access.reach(request)
         found: list[dict[str, Any]] = []
         examined = 0
         while True:

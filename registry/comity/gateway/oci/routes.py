@@ -136,7 +136,6 @@ class OciRoutes:
 
     @_errors_as_oci
     async def repositories(self, request: Request) -> Response:
-        await self._access.require_any(request)
         most, last = _page(request)
         reach = await self._access.reach(request)
         async with self._repository_list.searches.slot(request.scope):
