@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import ssl
+import stat
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,9 @@ from pathlib import Path
 
 from attackers import ATTACKERS, Known, Target, Victim, attacking
 from attackers.hostile_node import HostileNode
+from comity.content.blobs import FolderStore
 from comity.trust.charter.document import CharterPolicy, quorum
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from support.federation import NodeHome, make_home
 from support.forked import FORKS
@@ -31,6 +33,9 @@ from support.ports import free_port
 from support.waiting import PATIENCE
 
 HONEST = 3
+DISK = 96 << 20
+SPARE = 8 << 20
+"""The disk of each honest node, for its blobs, and what its copies leave free: small, so that claims reach them."""
 QUOTA_ENTRIES = 20_000
 QUOTA_BYTES = 64 << 20
 """The limits of a node for one log: small, so that floods of a test reach them."""
@@ -82,6 +87,8 @@ def founded(folder: Path, namespaces: Mapping[str, Digest], accepted: Sequence[s
         home.set("listen", operator="operator.sock")
         home.set("publishing", accept=list(accepted))
         home.set("gateway", http=f"127.0.0.1:{free_port()}", files="", ranges="")
+        home.set("storage", reserve_bytes=SPARE // 8)
+        home.set("replication", stop_free_bytes=SPARE, resume_free_bytes=2 * SPARE)
         home.set("limits", entries_per_origin=QUOTA_ENTRIES, bytes_per_origin=QUOTA_BYTES)
     return Members(tuple(honest), hostile, address, federation)
 
@@ -134,6 +141,17 @@ class Process:
             self.process.join()
 
 
+def free_of_disk(store: FolderStore) -> int:
+    """What is free on a disk of `DISK` bytes that has this store alone."""
+    folder = store.partial_path(sha256(b"")).parent.parent
+    used = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found = path.lstat()
+            used += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+    return max(0, DISK - used)
+
+
 def run_node(home: str) -> None:
     """A node with its gateway. Its log is `node.log`."""
     output = os.open(Path(home) / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -142,6 +160,7 @@ def run_node(home: str) -> None:
     from comity.gateway import app as gateway
     from comity.node import app as node
 
+    setattr(FolderStore, "free_bytes", free_of_disk)  # noqa: B010  # a disk of its own, without root
     node.run(Path(home) / "node.toml", gateway.serve_gateway)
 
 

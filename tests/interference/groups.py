@@ -80,6 +80,20 @@ WORDS_OF_OTHERS: tuple[tuple[str, str], ...] = (
 )
 """Attacks with others' words, in pairs that do not disturb one another."""
 
+SPACE: tuple[tuple[str, ...], ...] = (
+    (
+        "claims of all free space that receive a few bytes",
+        "wanted statements about every artifact, and about a thousand that do not exist",
+    ),
+    ("artifacts made of pieces that the others have", "one claim of many copies that its node does not have"),
+    ("claims of all free space whose piece records never come", "hundreds of bound nodes that do not run"),
+    ("claims of all free space by a hundred publishers in one log", "junk inceptions that name the publishers"),
+    ("artifacts of which all but the last piece arrives", "many publications under one name"),
+    ("one artifact under many names, and each of its files in a hundred others", "copies of a public node-record"),
+    ("claims that receive one piece and stop", "one statement in many new envelopes"),
+)
+"""Attacks on the space for copies, each beside another one: two of them would answer the same calls."""
+
 
 def together() -> dict[str, tuple[str, ...]]:
     """Groups of attackers that do not disturb one another."""
@@ -87,6 +101,7 @@ def together() -> dict[str, tuple[str, ...]]:
         "strangers and identities at the ports": _by("strangers"),
         "junk in one member's log": (*_by("junk_lines"), *_by("copy_claims")),
         "attacks on the members' decision": _by("governance"),
+        **{f"space for copies, {number}": names for number, names in enumerate(SPACE, 1)},
         "too many requests": _by("readers"),
         "held connections": _by("sockets"),
         "connections to the gRPC ports": _by("connections"),

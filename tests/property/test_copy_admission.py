@@ -58,8 +58,13 @@ class Admission(RuleBasedStateMachine):
         self.admission.set_members(MEMBERS)
         self.look()
 
-    @rule(member=member | st.just(OPERATOR), size=any_size)
-    def claim(self, member: str, size: int) -> None:
+    @rule(member=member | member | member | st.just(OPERATOR), size=any_size, prompt=st.booleans())
+    def claim(self, member: str, size: int, prompt: bool) -> None:
+        self.admit(member, size)
+        if prompt:
+            self.end_withdrawn()
+
+    def admit(self, member: str, size: int) -> None:
         self.count += 1
         artifact: Digest = sha256(b"%d" % self.count)
         before = self.uses()
@@ -111,10 +116,9 @@ class Admission(RuleBasedStateMachine):
         self.look()
         for copy in self.running:
             assert copy.withdrawn or self.now - copy.received_at < PATIENCE
-            if self.now - copy.received_at >= 2 * LIMITS.grace:
+            if self.now - copy.received_at >= LIMITS.grace:
                 assert copy.promised <= LIMITS.step, "a copy that receives nothing keeps a step only"
-        for copy in [copy for copy in self.running if copy.withdrawn]:
-            self.end(copy, copy.stored)
+        self.end_withdrawn()
 
     @rule()
     def restart(self) -> None:
@@ -137,8 +141,7 @@ class Admission(RuleBasedStateMachine):
             self.outside += self.free * share // 200
             self.disturbed = True
             self.look()
-            for copy in [copy for copy in self.running if copy.withdrawn]:
-                self.end(copy, copy.stored)
+            self.end_withdrawn()
             assert self.admission.promised <= self.room
 
     def look(self) -> None:
@@ -149,6 +152,10 @@ class Admission(RuleBasedStateMachine):
         self.held.append(Held(copy.member, stored))
         self.admission.end(copy, stored)
         self.look()
+
+    def end_withdrawn(self) -> None:
+        for copy in [copy for copy in self.running if copy.withdrawn]:
+            self.end(copy, copy.stored)
 
     def uses(self) -> dict[str, int]:
         used = dict.fromkeys(MEMBERS, 0)
@@ -187,8 +194,8 @@ class Admission(RuleBasedStateMachine):
         stored = {space.member: space.stored for space in self.admission.spaces()}
         if sum(max(0, count - part) for count in stored.values()) > self.common():
             return  # others wrote to the disk what members have on it
-        if self.disturbed and any(copy.withdrawn for copy in self.running):
-            return
+        if any(copy.withdrawn for copy in self.running):
+            return  # until they have ended, some of their bytes may still arrive
         for name in MEMBERS:
             room = self.admission.room(name)
             assert room is not None and room >= part - used[name]

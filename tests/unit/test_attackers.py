@@ -13,7 +13,8 @@ from attackers import ATTACKERS, Attacker
 from attackers.copy_claims import NOBODY, ended, failed, holds, missed, wanted
 from attackers.forging import Identity, Release, named, observations, observe
 from attackers.sockets import PREFACE, call, frame, shut
-from comity.trust.artifact import Manifest, PieceIndex
+from attackers.space_claims import PIECE, SPACE, claimed, reusing
+from comity.trust.artifact import Manifest, PieceIndex, check_records
 from comity.trust.artifact_pins import parse_wanted
 from comity.trust.audit import AuditFailure, AuditSummary, parse_audited
 from comity.trust.copies import parse_hold_withdrawn, parse_holds
@@ -50,6 +51,17 @@ def test_the_attackers_false_claims_of_copies_are_well_formed() -> None:
     for malformed in (holds(NOBODY, artifacts, records=1), holds(NOBODY, sorted(artifacts)[::-1])):
         with pytest.raises(Malformed):
             parse_holds(read(malformed))
+
+
+def test_the_attackers_claims_of_space_are_well_formed() -> None:
+    for release in (claimed(9, "small"), claimed(SPACE, "large"), reusing(3, bytes(PIECE))):
+        assert Manifest.parse(release.manifest).encode() == release.manifest
+        index = PieceIndex.parse(release.pieces)
+        assert index.encode() == release.pieces
+        layouts = dict(index.files)
+        for file in release.files:
+            records = check_records(file.encoded, size=file.size, expected=layouts[file.path])
+            assert len(records) == len(file.records)
 
 
 def test_the_attackers_observations_are_well_formed() -> None:

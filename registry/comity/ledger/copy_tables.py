@@ -172,7 +172,8 @@ class MirrorCharges:
     def spaces(self) -> dict[str, int]:
         """Returns the bytes of the disk charged to each member. Reads all rows: for the start."""
         space = _CHARGE.charged - _CHARGE.size + _CHARGE.new
-        wanted = select(_CHARGE.member, func.sum(space)).where(space > 0).group_by(_CHARGE.member)
+        member = _CHARGE.member.concat("")  # no index: it would be left for the row of each artifact
+        wanted = select(member, func.sum(space)).where(space > 0).group_by(member)
         with self._database.reading() as connection:
             return {member: int(used) for member, used in connection.execute(wanted)}
 
@@ -201,7 +202,8 @@ class MirrorCharges:
 
     def waiting(self, limit: int) -> list[MirrorCharge]:
         """Returns artifacts that wait for room."""
-        wanted = select(schema.mirror_charges).where(_CHARGE.waits).order_by(_CHARGE.rule, _CHARGE.size).limit(limit)
+        wanted = select(schema.mirror_charges).where(_CHARGE.waits)
+        wanted = wanted.order_by(_CHARGE.member, _CHARGE.rule, _CHARGE.new).limit(limit)
         with self._database.reading() as connection:
             return [MirrorCharge(*row) for row in connection.execute(wanted)]
 
@@ -209,7 +211,7 @@ class MirrorCharges:
         """Returns how many artifacts wait, by rule and member."""
         wanted = select(_CHARGE.rule, _CHARGE.member, func.count()).where(_CHARGE.waits)
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.group_by(_CHARGE.rule, _CHARGE.member))
+            rows = connection.execute(wanted.group_by(_CHARGE.member, _CHARGE.rule))
             return {(rule, member): count for rule, member, count in rows}
 
     def fitting(self, rule: str, member: str, room: int, space: int, limit: int) -> list[MirrorCharge]:

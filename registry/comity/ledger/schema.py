@@ -359,7 +359,7 @@ mirror_charges = Table(
     Column("waits", Boolean, nullable=False),
     Column("member", bytewise(64), nullable=False, server_default=""),
     Column("new", BigInteger, nullable=False, server_default="0"),
-    Index(None, "member", "waits", "new"),
+    Index(None, "waits", "member", "rule", "new"),
     sqlite_with_rowid=False,
 )
 """Artifacts charged to members and to the quotas of mirror rules, and those that wait for room (`copy_tables`)."""

@@ -16,7 +16,8 @@ the own publications) is charged to nobody.
     seconds gets promises of `step` bytes only, until a copy of it receives that much within such a time
 (3) a copy that received nothing for `grace` seconds gives way to another that needs its promise. One that received
     nothing for its `patience` is withdrawn in any case. Until it has ended, `in_flight` bytes of it may still arrive
-(4) if the disk has less than is promised, because others wrote to it, the largest user gives way first
+(4) if there is less space than was promised, because others wrote to the disk or the operator wants a copy, the largest
+    user gives way first
 
 Why a member's part is always free for it: with `over` for what each member uses beyond its part, the sum of all `over`
 is at most the common space, by (1). So all use together leaves at least what the members below their part may still
@@ -189,6 +190,7 @@ class CopyAdmission:
                 break
             self._withdraw(other, f"nothing was received for {now - other.received_at:.0f} s, and others wait")
         copy.promised = first
+        self._give_way()
         return copy
 
     def received(self, copy: AdmittedCopy, count: int, now: float) -> None:
@@ -218,7 +220,7 @@ class CopyAdmission:
         for copy in self._live():
             if now - copy.received_at >= copy.patience:
                 self._withdraw(copy, f"nothing was received for {copy.patience:.0f} s")
-            elif now - copy.looked_at >= self._limits.grace:
+            elif now - min(copy.looked_at, copy.received_at) >= self._limits.grace:
                 self._measure(copy, now)
         self._give_way()
 
@@ -322,8 +324,9 @@ class CopyAdmission:
 
     def _measure(self, copy: AdmittedCopy, now: float) -> None:
         """(2)"""
-        gained = copy.verified - copy.verified_then
-        copy.rate = gained / (now - copy.looked_at)
+        is_idle = now - copy.received_at >= self._limits.grace
+        gained = 0 if is_idle else copy.verified - copy.verified_then
+        copy.rate = gained / max(now - copy.looked_at, self._limits.grace)
         copy.looked_at, copy.verified_then = now, copy.verified
         if not gained:
             self._silent.add(copy.member)
@@ -345,7 +348,7 @@ class CopyAdmission:
         copy.promised += max(0, more)
 
     def _give_way(self) -> None:
-        """(4), also where members use more than the common space, because that has become less."""
+        """(4). No more is promised than the disk has, and beyond their parts the members use the common space only."""
         if self._free is None:
             return
         uses, parties = self._uses(), len(self._uses())

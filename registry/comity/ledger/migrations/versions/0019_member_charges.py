@@ -14,5 +14,6 @@ def upgrade() -> None:
     op.drop_index(op.f("ix_mirror_charges_waits_rule_size"), "mirror_charges")
     op.add_column("mirror_charges", sa.Column("member", bytewise(64), nullable=False, server_default=""))
     op.add_column("mirror_charges", sa.Column("new", sa.BigInteger(), nullable=False, server_default="0"))
-    op.create_index(op.f("ix_mirror_charges_member_waits_new"), "mirror_charges", ["member", "waits", "new"])
+    index = ["waits", "member", "rule", "new"]
+    op.create_index(op.f("ix_mirror_charges_waits_member_rule_new"), "mirror_charges", index)
     op.execute(sa.text("DELETE FROM kept_positions WHERE reader = 'publications'"))
