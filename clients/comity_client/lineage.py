@@ -5,7 +5,7 @@ that are computed again on this machine from two local copies.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
@@ -104,7 +104,14 @@ class Lineage:
 
 def lineage_of_resolution(resolution: Resolution, policy: Policy) -> Lineage:
     """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
-    return lineage_of_claims(resolution.gathered.readings, resolution.artifact, resolution.current, policy)
+    found = lineage_of_claims(resolution.gathered.readings, resolution.artifact, resolution.current, policy)
+    asked, current = resolution.publication, resolution.current
+    if asked is None or current is None or asked.published.name == current.published.name:
+        return found
+    newest = (
+        f"{current.published.name} is the newest statement of its publisher about these bytes: its parents are shown"
+    )
+    return replace(found, notes=(newest, *found.notes))
 
 
 def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
+from comity.trust.claims import proven_advisories
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
+from comity.trust.policy import Policy
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
-from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory
+from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published, sign_advisory
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
+from comity_client.evidence.collect import NodeCollector
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
 from comity_client.pull.model_sig import sign_folder
@@ -118,6 +121,8 @@ async def publish_folder(
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
         made = signed.ingested
     objects, published = _publication(made, folder, name, publisher, details)
+    for warning in await _known_bytes(targets.session, published):
+        on_event(Note(warning))
     earlier = await asyncio.to_thread(publisher.other_statements, published)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
@@ -129,6 +134,31 @@ async def publish_folder(
         on_event(Note(warning))
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
+
+
+async def _known_bytes(session: Session, published: Published) -> tuple[str, ...]:
+    """Return what its publisher should know before it signs: what it said about these bytes under other names holds for
+    the new name too, because statements are about bytes."""
+    policy = Policy(pins=tuple(pin.body for pin in session.pins), origins=session.origins)
+    collector = NodeCollector(session, published.artifact, policy, published.by)
+    try:
+        claims = collector.claims(await collector.run())
+    except (NotFound, Unavailable):
+        return ()
+    own = (each.published.name for each in claims.claims.publications if each.publisher.id == published.by)
+    others = [str(name) for name in dict.fromkeys(own) if name != published.name]
+    if not others:
+        return ()
+    said = proven_advisories(claims.claims, published.artifact)
+    withdrawn = [each for each in said if each.by.id == published.by and each.kind in STATE_SETTING]
+    replaced = (
+        f"these bytes are {', '.join(others)} already: the newest statement about them counts, so its licence, lineage "
+        "and documents replace the older ones under all of these names"
+    )
+    inherited = (
+        f"{each.kind} ({each.text}) is about these bytes, so {published.name} has it too" for each in withdrawn
+    )
+    return (replaced, *inherited)
 
 
 def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged], session: Session) -> str:

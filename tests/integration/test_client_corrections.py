@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.errors import Malformed
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
 from comity.wire.messages import LocatedEntry
@@ -177,3 +177,36 @@ def test_a_correction_without_a_proven_order_is_reported_as_such(
         client.publish(source, name, publisher=signer, licence="MIT", nodes=[signer.home or "node-sg.example"])
         client.publish(source, name, publisher=signer, licence="ISC", nodes=nodes, on_event=heard.append)
         assert any(expected in event.text for event in heard if isinstance(event, Note))
+
+
+def test_what_holds_for_the_same_bytes_under_another_version_is_told_before_anything_is_signed(
+    client: Client, publisher: Publisher, source: Path, federation: FakeFederation
+) -> None:
+    parent = Parent("finetune", "lab/base@v1")
+    client.publish(source, "lab/tiny@v2", publisher=publisher, licence="MIT", parents=[parent])
+    client.advise("lab/tiny@v2", "yank", "info", "wrong tokenizer", publisher=publisher)
+    logged = len(federation.nodes[0].logs_held["node-ch.example/log"].lines)
+    told: list[str] = []
+
+    def stop_at_the_first_note(event: Event) -> None:
+        if isinstance(event, Note):
+            told.append(event.text)
+
+    client.publish(source, "lab/tiny@v3", publisher=publisher, licence="MIT", on_event=stop_at_the_first_note)
+    replaced, inherited = told[:2]
+    assert replaced.startswith("these bytes are lab/tiny@v2 already") and "lineage" in replaced
+    assert inherited == "yank (wrong tokenizer) is about these bytes, so lab/tiny@v3 has it too"
+    assert len(federation.nodes[0].logs_held["node-ch.example/log"].lines) > logged
+    assert client.lineage("lab/tiny@v2").notes[0].startswith("lab/tiny@v3 is the newest statement of its publisher")
+    assert not client.lineage("lab/tiny@v3").notes
+
+
+def test_a_version_that_nobody_published_is_told_with_the_others_also_while_a_node_is_down(
+    client: Client, publisher: Publisher, source: Path, federation: FakeFederation
+) -> None:
+    client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT")
+    federation.kill("node-kr.example")
+    with pytest.raises(NotFound) as absent:
+        client.pull("lab/tiny@v9", to=source / "v9")
+    assert absent.value.code == "NOT-PUBLISHED"
+    assert "v1" in absent.value.why and "no answer of node-kr.example" in absent.value.why

@@ -138,7 +138,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Claims:
     """Proven claims to a name. `places`: claimed positions of lines; `sightings`: by member, the claimant that its
-    nodes saw first, None if they know none; `mirrored`: a node of a member mirrored a repository of this name."""
+    nodes saw first, None if they know none; `mirrored`: a node of a member mirrored a repository of this name;
+    `silent`: the nodes without an answer."""
 
     repository: str
     publications: tuple[Publication, ...]
@@ -146,6 +147,7 @@ class Claims:
     places: Mapping[bytes, frozenset[tuple[str, int]]]
     sightings: Mapping[Digest, PublisherClaim | None]
     mirrored: bool
+    silent: tuple[str, ...] = ()
 
     @property
     def claimants(self) -> tuple[PublisherClaim, ...]:
@@ -184,6 +186,7 @@ async def claims_of(
         places_of(located),
         sightings(answers, proven, policy, lambda entry: _claimant(entry, repository)),
         any(_claimant(entry, repository) == MIRROR for entry in proven.entries),
+        tuple(sorted(node.name for node, error in answers.failed.items() if not isinstance(error, NotFound))),
     )
 
 

@@ -122,7 +122,10 @@ async def resolve(
     own = await _claims_of_publisher(session, reference, policy, publisher, claims)
     positions = HomePositions(session, policy)
     candidates = candidates_of(own, positions)
-    chosen = await _choose_proven(positions, reference, candidates, preference)
+    try:
+        chosen = await _choose_proven(positions, reference, candidates, preference)
+    except NotFound as error:
+        raise _with_silent(error, own) from None
     if not preference.decided:
         await asyncio.to_thread(names.remember, repository, preference.claimant)
     collector = NodeCollector(session, chosen.artifact, policy, publisher)
@@ -188,18 +191,26 @@ async def _preference(
 async def _claims_of_publisher(
     session: Session, reference: Reference, policy: Policy, publisher: Digest, claims: Claims | None
 ) -> Claims:
-    """Return the publications of `publisher` under the name; if no node has any of the version, those of other
-    versions, or else `claims`, which the error then lists."""
+    """Return the publications of `publisher` under the name; if no node that answers has any of the version, those of
+    other versions, or else `claims`, which the error then lists."""
     repository = reference.repository or ""
     try:
         return await claims_of(session, repository, reference.version, policy, publisher)
-    except NotFound:
+    except (NotFound, Unavailable):
         if reference.version is not None:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, Unavailable):
                 return await claims_of(session, repository, None, policy, publisher)
         if claims is None or not claims.rivals(PublisherClaim(publisher)):
             raise
         return claims
+
+
+def _with_silent(error: NotFound, claims: Claims) -> NotFound:
+    """The error, with the nodes that did not answer: they may know more."""
+    if not claims.silent:
+        return error
+    why = f"{error.why}; no answer of {', '.join(claims.silent)}, which may know more"
+    return NotFound(error.what, why=why, hint=error.hint, code=error.code)
 
 
 def _rivals(preference: Preference, claims: Claims | None) -> tuple[str, ...]:
