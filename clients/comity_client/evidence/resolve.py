@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.trust.bound_nodes import bind_nodes
-from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
+from comity.trust.claims import MirrorEvidence, ParsedClaims, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
-from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.key_validity import CompromiseNotice, compromise_notices, loss_rank, older_than_all
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -84,8 +84,8 @@ class Resolution:
 
     @property
     def lost_keys(self) -> tuple[CompromiseNotice, ...]:
-        """What the publisher says about lost keys that signed the publication."""
-        stated = self.publication
+        """What the publisher says about lost keys that signed the statement that counts."""
+        stated = self.current
         if stated is None:
             return ()
         return compromise_notices(self.gathered.readings, stated.publisher.id, stated.chain, stated.entry.envelope)
@@ -207,10 +207,10 @@ async def _claims_of_publisher(
 
 def _with_silent(error: NotFound, claims: Claims) -> NotFound:
     """The error, with the nodes that did not answer: they may know more."""
-    if not claims.silent:
+    if not claims.silent or error.code != "NOT-PUBLISHED":
         return error
     why = f"{error.why}; no answer of {', '.join(claims.silent)}, which may know more"
-    return NotFound(error.what, why=why, hint=error.hint, code=error.code)
+    return NotFound(error.what, why=why, hint=error.hint, code="NOT-PUBLISHED")
 
 
 def _rivals(preference: Preference, claims: Claims | None) -> tuple[str, ...]:
@@ -269,22 +269,38 @@ async def _statements(
     own = [each for each in gathered.readings.publications if each.publisher.id == publication.publisher.id]
     if publication.entry.digest not in {each.entry.digest for each in own}:
         own.append(publication)
-    return await order_statements(positions, own, gathered.places)
+    return await order_statements(positions, own, gathered.places, gathered.readings)
 
 
 async def order_statements(
-    positions: HomePositions, stated: Iterable[Publication], places: Mapping[bytes, frozenset[tuple[str, int]]]
+    positions: HomePositions,
+    stated: Iterable[Publication],
+    places: Mapping[bytes, frozenset[tuple[str, int]]],
+    claims: ParsedClaims | None = None,
 ) -> tuple[Candidate, ...]:
-    """Return statements of one publisher about the same bytes, the newest first, by proven positions in its home logs.
-    More than `MAX_STATEMENTS` are not ordered: the newest by the claimed positions come first.
+    """Return statements of one publisher about the same bytes, the newest first, by proven positions in its home logs;
+    those that a lost key may have signed come last, as in a verdict. More than `MAX_STATEMENTS` are not ordered: the
+    newest by the claimed positions come first.
 
     Args:
         places: the claimed places of lines.
+        claims: with what the publisher says about its keys; without them no loss is known.
     """
     claimed = [Candidate(each, positions.claimed(each, places.get(each.entry.line, ()))) for each in stated]
     if len(claimed) < 2:
         return tuple(claimed)
-    return tuple(newest_first(await _proven(positions, newest_first(claimed)[:MAX_STATEMENTS])))
+    ordered = newest_first(await _proven(positions, newest_first(claimed)[:MAX_STATEMENTS]))
+    if claims is None:
+        return tuple(ordered)
+    return tuple(sorted(ordered, key=lambda each: -loss_rank(_before_loss(positions, each, claims))))
+
+
+def _before_loss(positions: HomePositions, stated: Candidate, claims: ParsedClaims) -> bool | None:
+    """Whether a statement is older than every loss of its keys that its publisher reports."""
+    by = stated.publication
+    notices = compromise_notices(claims, by.publisher.id, by.chain, by.entry.envelope)
+    home = positions.home(by)
+    return older_than_all(home.position_before(stated.position, each.origin, each.index) for each in notices)
 
 
 async def _proven(positions: HomePositions, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -205,7 +205,11 @@ class HomeLogs:
     def is_before(self, places: Sequence[tuple[str, int]], origin: str, index: int) -> bool | None:
         """Whether one of these places is before entry `index` of the home log of this origin; None if that is not
         known: no place is in it or in an earlier home log, or the origin names several logs."""
-        position, rank = self.position(places), self.origins.get(origin)
+        return self.position_before(self.position(places), origin, index)
+
+    def position_before(self, position: HomePosition | None, origin: str, index: int) -> bool | None:
+        """As `is_before`, for a position in these home logs."""
+        rank = self.origins.get(origin)
         if position is None or rank is None or position.rank > rank:
             return None
         if position.rank < rank:

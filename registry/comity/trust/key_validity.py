@@ -251,8 +251,7 @@ class JudgedPublication:
     def before_loss(self) -> bool | None:
         """Whether the statement is older than every loss of its keys that the publisher reports: True if it reports
         none, False if it is proven to be as new as one, None if no proof here says."""
-        found = {each.before for each in self.notices}
-        return False if False in found else None if None in found else True
+        return older_than_all(each.before for each in self.notices)
 
     @property
     def home_position(self) -> HomePosition | None:
@@ -312,8 +311,22 @@ def choose(
 
 
 def _loss_rank(judged: JudgedPublication) -> int:
-    """The higher, the better: what a lost key may have signed corrects no statement that it did not sign."""
-    return (False, None, True).index(judged.before_loss)
+    return loss_rank(judged.before_loss)
+
+
+def loss_rank(before_loss: bool | None) -> int:
+    """The higher, the better: what a lost key may have signed corrects no statement that it did not sign.
+
+    Args:
+        before_loss: as `JudgedPublication.before_loss`.
+    """
+    return (False, None, True).index(before_loss)
+
+
+def older_than_all(before: Iterable[bool | None]) -> bool | None:
+    """Whether a statement is older than every loss, by the answers for each of them."""
+    found = set(before)
+    return False if False in found else None if None in found else True
 
 
 def own_statements(judged: Iterable[JudgedPublication], chosen: JudgedPublication) -> list[JudgedPublication]:
