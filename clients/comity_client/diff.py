@@ -111,7 +111,7 @@ async def compared_resolution(
     collected = await collect_proofs(session, seen_logs, claims, (), on_event)
     objects = await collect_objects(session, claims.documents(), on_event)
     proofs = tuple(kept.proof for kept in collected.proofs)
-    evidence = Evidence(data, None, gathered.lines, proofs, objects, unread=gathered.bounds)
+    evidence = Evidence(data, None, gathered.lines, proofs, objects, unread=gathered.bounds, cut=gathered.cut)
     publisher = resolution.publication.publisher.id if resolution.publication else None
     verdict = verify(evidence, policy, reader=session.reader, publisher=publisher)
     folder = (await asyncio.to_thread(load)).folder if load else None
