@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
@@ -50,7 +51,7 @@ code is never given another meaning. The exit status says whose turn it is:
 
 def rendered() -> Mapping[Path, str]:
     """The generated files, and the files with a generated part, as they should be."""
-    operations, security = DOCS / "operations.md", DOCS / "security.md"
+    operations, security, safety = (DOCS / f"{name}.md" for name in ("operations", "security", "file-safety"))
     return {
         security: _between(security.read_text(encoding="utf-8"), "calls", calls_table()),
         DOCS / "errors.md": _ERRORS
@@ -59,6 +60,9 @@ def rendered() -> Mapping[Path, str]:
             _between(operations.read_text(encoding="utf-8"), "configuration", configuration_table()),
             "metrics",
             metrics_table(),
+        ),
+        safety: _between(
+            _between(safety.read_text(encoding="utf-8"), "loaders", loaders_table()), "formats", formats_table()
         ),
     }
 
@@ -94,6 +98,23 @@ def metrics_table() -> str:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         rows.append(f"| `{name}` | {metric.type} | {metric.documentation} |\n")
     return "| metric | type | counts |\n|---|---|---|\n" + "".join(sorted(rows))
+
+
+def loaders_table() -> str:
+    """Every loader, the names of files that people give it, and the readings that it tries."""
+    rows = [
+        f"| {loader.name} | {', '.join(f'`{name}`' for name in loader.files)} | {', '.join(loader.readings)} |\n"
+        for loader in LOADERS
+    ]
+    return "| loader | names | readings, in its order |\n|---|---|---|\n" + "".join(rows)
+
+
+def formats_table() -> str:
+    """Every format: what is read of it, what a clean answer means, where this ends."""
+    rows = [
+        f"| `{name}` | {rule.read} | {rule.clean or 'never clean'} | {rule.ends} |\n" for name, rule in FORMATS.items()
+    ]
+    return "| format | what is read | what clean means | where this ends |\n|---|---|---|---|\n" + "".join(rows)
 
 
 def _settings() -> Iterator[tuple[str, FieldInfo]]:

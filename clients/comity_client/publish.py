@@ -6,6 +6,7 @@ A receipt of a node counts only after a checkpoint proves the line in the log.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
-from comity.trust.policy import Policy
+from comity.trust.policy import Policy, SafetyRule
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
 from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published, sign_advisory
 from comity.trust.tlog.proof import TlogProof
@@ -30,6 +31,7 @@ from comity_client.evidence.collect import NodeCollector
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
 from comity_client.pull.model_sig import sign_folder
+from comity_client.scan import refusals
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Session, Target
 from comity_client.uplink import Uplink, log_lines, open_uplink
@@ -116,6 +118,7 @@ async def publish_folder(
     made = await in_thread(
         lambda report: ingest(folder, workers=workers, on_progress=lambda count: report(Progress("", count))), on_event
     )
+    await in_thread(lambda report: _warn_of_refusals(made.files, report), on_event)
     signed = None
     if details.model_key is not None:
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
@@ -159,6 +162,18 @@ async def _known_bytes(session: Session, published: Published) -> tuple[str, ...
         f"{each.kind} ({each.text}) is about these bytes, so {published.name} has it too" for each in withdrawn
     )
     return (replaced, *inherited)
+
+
+def _warn_of_refusals(files: Mapping[str, Path], report: OnEvent) -> None:
+    """Tell the publisher, before anything is signed, which files the default policy of readers refuses."""
+    refused = list(itertools.islice(refusals(files, SafetyRule()), MAX_REFUSALS + 1))
+    for path, reason in refused[:MAX_REFUSALS]:
+        report(Note(f"the default policy of readers refuses {path}: {reason}"))
+    if len(refused) > MAX_REFUSALS:
+        report(Note("and other files; all of them: comity scan DIR"))
+
+
+MAX_REFUSALS: Final = 5
 
 
 def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged], session: Session) -> str:

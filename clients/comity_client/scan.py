@@ -10,18 +10,20 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from comity.content.durable import disk_errors
+from comity.formats.inspect import inspect
 from comity.trust.encoding import Json
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import FoundFile, Inspection
 from comity.trust.policy import SafetyRule
 from comity.trust.rows.content import refused_content
-from comity.verifier import inspect_folder
+from comity.verifier import hash_file, inspect_folder
 
 _NO_PICKLES = frozenset({"safetensors", "gguf", "json", "text", "empty", "image", "audio", "onnx", "sentencepiece"})
 
@@ -79,6 +81,34 @@ def scan_folder(folder: Path, rule: SafetyRule, *, workers: int) -> FolderScan:
     Raises NotFound, Unavailable, Malformed as `verifier.collect_evidence` does."""
     files = inspect_folder(folder, workers=workers)
     return FolderScan(folder, tuple(Scanned(file, _refused(rule, file)) for file in files))
+
+
+def refusals(files: Mapping[str, Path], rule: SafetyRule) -> Iterator[tuple[str, str]]:
+    """The paths of files that `rule` refuses, each with the first reason; `files` has their places on this disk.
+    Raises Unavailable if one cannot be read."""
+    for path, place in files.items():
+        with disk_errors(f"{place} was not inspected"), place.open("rb", buffering=0) as file:
+            seen = inspect(file, path, place.stat().st_size)
+        for text in refused_content(rule, FoundFile(path, 0, None, inspection=seen)):
+            yield path, text
+            break
+
+
+def allow_line(scan: FolderScan) -> str:
+    """The line of a policy that accepts the refused files of a scan by their digests, of at most `MAX_ALLOWED` files;
+    empty if there is none. Raises Unavailable if one cannot be read."""
+    paths = [each.file.path for each in scan.refused if each.file.kind == "file"][:MAX_ALLOWED]
+    if not paths:
+        return ""
+    digests = []
+    for path in paths:
+        with disk_errors(f"{path} was not hashed"):
+            digests.append(f'"sha256:{hash_file(scan.folder / path, lambda count: None)[1]}"')
+    return f"[safety] allow = [{', '.join(digests)}]"
+
+
+MAX_ALLOWED: Final = 8
+"""Files that `allow_line` hashes."""
 
 
 def _refused(rule: SafetyRule, file: FoundFile) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from comity.formats.inspect import MAX_TEXT_LENGTH, inspect
 from comity.formats.sanity import MAX_FINDINGS
-from comity.formats.tensors import BUDGET
+from comity.formats.source import BUDGET
 from comity.trust.evidence import KINDS, Inspection, kind_of
 from hypothesis import given
 from hypothesis import strategies as st

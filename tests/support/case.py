@@ -34,6 +34,7 @@ from comity.trust.policy_file import parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_published
 from comity.trust.verify import verify
+from support import weights
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
 
 CARD = b"# Tiny\nFor tests.\n"
@@ -41,7 +42,7 @@ LICENCE_TEXT = b"Apache License, Version 2.0 (abridged)\n"
 FILES: Mapping[str, bytes] = {
     "LICENSE": LICENCE_TEXT,
     "config.json": b'{"architectures":["Tiny"],"hidden_size":8}\n',
-    "model.safetensors": bytes(range(256)) * 20,
+    "model.safetensors": weights.safetensors({"a": bytes(range(256)) * 20}),
     "tokenizer/vocab.txt": "a\nb\nhé\n".encode(),
 }
 

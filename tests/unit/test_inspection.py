@@ -18,11 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from comity.formats.identify import is_pickle
+from comity.formats import texts
 from comity.formats.inspect import inspect, inspect_name
-from comity.formats.tensors import BUDGET, BoundedFile
+from comity.formats.pickles import is_pickle
+from comity.formats.source import BUDGET, MAX_DEPTH, MAX_MEMBERS, MAX_UNPACKED, BoundedFile
 from comity.trust.evidence import FORMATS, KINDS, Inspection, kind_of
 from support import weights
+from support.hdf5_files import hdf5_with_attributes
 
 
 def look(data: bytes, path: str = "file.bin") -> Inspection:
@@ -64,7 +66,8 @@ CALLS = pickle.dumps(Writes(Path("/nonexistent")), 2)
 TORCH = {"archive/data.pkl": BENIGN, "archive/version": b"3\n", "archive/data/0": bytes(64)}
 ELF = b"\x7fELF\x02\x01\x01" + bytes(57)
 PE = b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0"
-ONNX = b"\x08\x07\x12\x04test\x3a\x03\x0a\x01x\x42\x02\x10\x0b"
+ONNX = b"\x08\x07\x12\x04test\x3a\x03\x12\x01x\x42\x02\x10\x0b"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IEND" + bytes(4)
 SENTENCEPIECE = b"".join(b"\n\x0a\n\x03" + piece + b"\x15\0\0\0\0" for piece in (b"<u>", b"<s>", b"</>"))
 TAR = io.BytesIO()
 with tarfile.open(fileobj=TAR, mode="w") as _tar:
@@ -93,10 +96,28 @@ with tarfile.open(fileobj=TAR, mode="w") as _tar:
         pytest.param(zipped({"a.npy": npy("'|O'", BENIGN)}), "x", "npz", {"pickle"}, id="npz of objects"),
         pytest.param(ONNX, "x", "onnx", set(), id="onnx"),
         pytest.param(SENTENCEPIECE, "tokenizer.model", "sentencepiece", set(), id="sentencepiece"),
-        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(64), "x.h5", "hdf5", set(), id="hdf5"),
+        pytest.param(hdf5_with_attributes({"a": b"b"}), "x.h5", "hdf5", set(), id="hdf5"),
         pytest.param(
-            b"\x89HDF\r\n\x1a\n" + b'..{"class_name": "Lambda"}', "x.h5", "hdf5", {"keras-lambda"}, id="keras h5"
+            hdf5_with_attributes({"model_config": b'{"class_name": "Lambda"}'}),
+            "x.h5",
+            "hdf5",
+            {"keras-lambda"},
+            id="keras h5",
         ),
+        pytest.param(
+            bytes(512) + hdf5_with_attributes({}).replace(bytes(8), (512).to_bytes(8, "little"), 1),
+            "x.h5",
+            "hdf5",
+            {"not-inspected"},
+            id="hdf5 after other bytes",
+        ),
+        pytest.param(b"\xac\xed\0\x05sr", "x.ser", "serialized", {"serialized"}, id="objects of Java"),
+        pytest.param(gzip.compress(b"X\n\0\0\0\x03"), "x.rds", "gzip", {"serialized"}, id="objects of R"),
+        pytest.param(b"\x08\x01\x12\x02\x0a\x00", "saved_model.pb", "tensorflow", {"tensorflow"}, id="saved model"),
+        pytest.param(b"\x81\xa1a\x01", "flax_model.msgpack", "msgpack", set(), id="flax"),
+        pytest.param(bytes(64), "model.onnx_data", "raw", set(), id="numbers of a graph"),
+        pytest.param(b"SQLite format 3\0" + bytes(99), "a.db", "table", {"not-inspected"}, id="sqlite"),
+        pytest.param(b"\x28\xb5\x2f\xfd" + bytes(9), "a.zst", "archive", {"archive"}, id="zstd"),
         pytest.param(
             zipped({"config.json": b'{"layers": [{"class_name": "Lambda"}]}', "metadata.json": b"{}"}),
             "x.keras",
@@ -112,17 +133,17 @@ with tarfile.open(fileobj=TAR, mode="w") as _tar:
         pytest.param(b"#!/bin/sh\n", "run", "script", {"script"}, id="shell script"),
         pytest.param(ELF, "libx.so", "executable", {"executable"}, id="shared object"),
         pytest.param(PE, "model.bin", "executable", {"executable"}, id="windows program"),
-        pytest.param(TAR.getvalue(), "x.nemo", "archive", {"archive"}, id="tar"),
+        pytest.param(TAR.getvalue(), "x.nemo", "tar", set(), id="tar"),
         pytest.param(gzip.compress(b"a\nb\n" * 9), "vocab.gz", "gzip", set(), id="gzip of text"),
         pytest.param(gzip.compress(CALLS), "x.gz", "gzip", {"pickle"}, id="gzip of a pickle"),
         pytest.param(bz2.compress(CALLS), "x", "bzip2", {"pickle"}, id="bzip2 of a pickle"),
         pytest.param(lzma.compress(CALLS), "x", "xz", {"pickle"}, id="xz of a pickle"),
         pytest.param(zlib.compress(CALLS, 3), "x.joblib", "zlib", {"pickle"}, id="zlib of a pickle"),
-        pytest.param(b"\x89PNG\r\n\x1a\n", "a.png", "image", set(), id="image"),
+        pytest.param(PNG, "a.png", "image", set(), id="image"),
         pytest.param(b'{"a": 1}', "config.json", "json", set(), id="json"),
         pytest.param("[PAD]\n[CLS]\nhé\n".encode(), "vocab.txt", "text", set(), id="vocabulary"),
         pytest.param(b"", "empty", "empty", set(), id="empty"),
-        pytest.param(bytes(range(256)) * 20, "x.bin", "unknown", set(), id="unknown"),
+        pytest.param(bytes(range(256)) * 20, "x.bin", "unknown", {"unknown"}, id="unknown"),
         pytest.param(b"a: !!python/object:os.system\n", "x.yaml", "text", {"python"}, id="yaml objects"),
     ],
 )
@@ -208,10 +229,12 @@ def test_a_configuration_after_white_space_is_searched() -> None:
     assert kinds(look(data, "config.json")) == {"remote-code"}
 
 
-def test_texts_that_are_too_large_to_search_are_a_finding() -> None:
-    data = b"a: b\n" * 900_000
-    assert look(data, "x.yaml").malformed and look(data, "t.jinja").malformed
-    assert look(data, "merges.txt").malformed == ()
+def test_texts_that_are_too_large_to_read_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MAX_DOCUMENT", 1_000_000)
+    data = b"a: b\n" * 250_000
+    assert kinds(look(data, "x.yaml")) == {"not-inspected"}
+    assert kinds(look(data, "t.jinja")) == {"chat-template", "not-inspected"}
+    assert kinds(look(data, "merges.txt")) == set()
 
 
 def test_a_pickle_among_the_numbers_of_an_archive_is_found() -> None:
@@ -271,20 +294,23 @@ def test_a_zip_bomb_is_stated_and_not_unpacked() -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])
-def test_a_stream_is_unpacked_no_further_than_its_head(pack: Callable[[bytes], bytes]) -> None:
-    assert look(pack(bytes(8 * 1024 * 1024))).malformed == ()
+def test_a_stream_is_unpacked_to_its_end_or_not_inspected(pack: Callable[[bytes], bytes]) -> None:
+    assert look(pack(b"a" * 8 * 1024 * 1024)).active == ()
+    assert kinds(look(pack(b"a" * (MAX_UNPACKED + 1)))) == {"not-inspected"}
 
 
-def test_archives_within_archives_are_stated_and_not_followed() -> None:
-    inner = bomb(100)
-    for _ in range(3):
+def test_archives_within_archives_are_followed_to_a_bound() -> None:
+    inner = CALLS
+    for _ in range(MAX_DEPTH):
         inner = zipped({"inner.zip": inner})
-    assert look(inner).active == ("archive: inner.zip is a nested archive",)
+    assert kinds(look(inner)) == {"pickle"}
+    assert kinds(look(zipped({"inner.zip": inner}))) == {"not-inspected"}
 
 
-def test_members_that_are_not_inspected_are_counted() -> None:
-    found = look(zipped({f"{n}.txt": b"x" for n in range(520)}))
-    assert found.active == ("archive: 8 of 520 members were not inspected",)
+def test_members_beyond_the_bound_are_not_inspected() -> None:
+    assert look(zipped({f"{n}.txt": b"x" for n in range(520)})).active == ()
+    found = look(zipped({f"{n}.txt": b"x" for n in range(MAX_MEMBERS + 1)}))
+    assert kinds(found) == {"not-inspected"}
 
 
 def test_an_archive_that_would_write_outside_is_stated() -> None:
@@ -296,7 +322,10 @@ def test_an_archive_that_would_write_outside_is_stated() -> None:
 def test_an_archive_is_found_after_other_bytes() -> None:
     other = weights.gguf({"a": b"A" * 64})
     found = look(zipped(TORCH, before=other), "model.gguf")
-    assert (found.format, found.malformed) == ("gguf", ("it is also a zip archive",))
+    assert (found.format, found.malformed) == (
+        "gguf",
+        (f"zip: {len(other)} other bytes precede it", "two readings: it is also a zip archive"),
+    )
 
 
 def test_a_member_with_two_different_names_is_a_finding() -> None:

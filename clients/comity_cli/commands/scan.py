@@ -46,6 +46,8 @@ def command(target: str, policy: Path | None, pickles: bool, every: bool) -> int
 
 
 def _show(out: Output, census: FolderScan, every: bool) -> None:
+    from comity_client.scan import allow_line
+
     formats = ", ".join(f"{count} {name}" for name, count in census.formats.items()) or "no files"
     out.say(f"{printable(str(census.folder))}: {formats}")
     shown = census.files if every else census.notable
@@ -55,7 +57,8 @@ def _show(out: Output, census: FolderScan, every: bool) -> None:
         out.fact(kind, KINDS[kind])
     if census.refused:
         out.say(f"the policy refuses {plural(len(census.refused), 'file')}", sign=f"{out.mark('✗', 'red')} ")
-        out.hint("use another format, or list in the policy what you accept: [safety] allow = [KIND, PATH or sha256:…]")
+        line = allow_line(census) or "[safety] allow = [KIND, PATH or sha256:…]"
+        out.hint(f"use another format, or accept in the policy what you have read: {line}")
     else:
         out.done("the policy refuses no file")
 

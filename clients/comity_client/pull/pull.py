@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from comity.content.durable import disk_errors
 from comity.formats.inspect import inspect, inspect_name
@@ -32,6 +32,7 @@ from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
+from comity.trust.rows.content import FILE_SAFETY_ROW, refused_files
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
@@ -413,12 +414,17 @@ def _remember(
             return
 
 
+MAX_ALLOWED: Final = 4
+"""Files that the line of a policy in an error accepts."""
+
+
 def _next_step(failing: Sequence[Row], title: str) -> str:
     """What helps against the first of these rows that this user can do something about."""
     if any(row.summary == "no charter is pinned" for row in failing):
         return "pin a federation in the policy; one with your pins is written by: comity policy new --out FILE"
-    if any(row.name == "file safety" and row.state == "fail" for row in failing):
-        accept = f"accept them in a policy: comity pull {title} --policy FILE"
+    if refused := next((row for row in failing if row.name == FILE_SAFETY_ROW and row.state == "fail"), None):
+        digests = ", ".join(f'"sha256:{digest}"' for digest in refused_files(refused)[:MAX_ALLOWED])
+        accept = f"accept them with this line of a policy: [safety] allow = [{digests}]"
         return f"leave these files out: comity pull {title} --exclude PATTERN   or {accept}"
     if any(row.name == APPROVALS_ROW for row in failing):
         return f"comity approvals ls {title} --policy FILE"

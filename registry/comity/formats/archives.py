@@ -1,21 +1,25 @@
-"""Reads the directory of a zip archive and the first bytes of its members, at most `ARCHIVE_HEAD` bytes per member.
+"""Reads the directories of zip and tar archives, and unpacks members of zip archives.
 
-The directory is read from the end of the file, as Python's zipfile does: other bytes may precede the archive. Archives
-that would exhaust an unpacker or write outside its folder are reported as findings. Source: PKWARE's APPNOTE, 4.3, 4.4.
+A zip directory is read from the end of the file, as Python's zipfile does: other bytes may precede the archive.
+Archives that would exhaust an unpacker, write outside its folder, or be read in two ways are reported as findings.
+Sources: PKWARE's APPNOTE, 4.3, 4.4; Python's tarfile, which is asked for the heads of members.
 """
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.formats.tensors import BoundedFile
+from comity.formats.source import BoundedFile, Work
+from comity.formats.streams import unpack
 from comity.trust.errors import Malformed
 
-ARCHIVE_HEAD: Final = 16 * 1024
+MAX_COMMENT: Final = 65_535
 MAX_DIRECTORY: Final = 8 * 1024 * 1024
 MAX_MEMBERS: Final = 65_536
 MAX_RATIO: Final = 1_000
@@ -50,14 +54,26 @@ class ArchiveDirectory:
 
 
 def has_zip_end_record(source: BoundedFile) -> bool:
-    """Whether a zip directory may be at the end of the file. Raises OSError if the file does."""
-    tail = source.read_at(max(0, source.size - _END.size), _END.size)
-    return tail[:4] == b"PK\x05\x06"
+    """Whether a reader that searches from the end would find a zip directory with members. Raises OSError if the file
+    does."""
+    at = max(0, source.size - _END.size - MAX_COMMENT)
+    tail = source.read_at(at, source.size - at)
+    found = len(tail)
+    while (found := tail.rfind(b"PK\x05\x06", 0, found)) >= 0:
+        if len(tail) - found < _END.size:
+            continue
+        _, _, _, _, _, length, start, _ = _END.unpack_from(tail, found)
+        places = (at + found - length, start)
+        if source.read_at(max(0, at + found - _LOCATOR.size), 4) == b"PK\x06\x07":
+            return True
+        if any(0 <= place < source.size and source.read_at(place, 4) == b"PK\x01\x02" for place in places):
+            return True
+    return False
 
 
 def read_directory(source: BoundedFile) -> ArchiveDirectory:
     """Read the directory. Raises Malformed if it is broken or exceeds the limits, OSError if the file does."""
-    end, count, length, start, prefix_length = _end(source)
+    end, count, length, start, prefix_length, ambiguous = _end(source)
     if length > MAX_DIRECTORY or count > MAX_MEMBERS:
         raise Malformed("zip directory too large", why=f"{count} members, {length} bytes")
     if prefix_length < 0:
@@ -65,40 +81,65 @@ def read_directory(source: BoundedFile) -> ArchiveDirectory:
     members = tuple(_members(source.read_exactly(start + prefix_length, length), prefix_length))
     if len(members) != count:
         raise Malformed("zip directory is broken", why=f"{len(members)} members instead of {count}")
-    return ArchiveDirectory(members, tuple(_findings(members, source.size, end)))
+    first = min((member.offset for member in members), default=0)
+    before = (f"zip: {first} other bytes precede it",) if first else ()
+    twice = ("zip: it can be read from two places",) if ambiguous else ()
+    return ArchiveDirectory(members, (*before, *twice, *_findings(members, source.size, end)))
 
 
-def member_head(source: BoundedFile, member: ArchiveMember, length: int = ARCHIVE_HEAD) -> bytes:
-    """The first `length` bytes of a member, unpacked. Raises Malformed if the member cannot be read."""
+def stored_member(source: BoundedFile, member: ArchiveMember) -> BoundedFile | None:
+    """A member that is not compressed, as a part of the file; None if it is. Raises Malformed if it cannot be read."""
+    return source.part(_data_offset(source, member), member.packed) if member.method == _STORED else None
+
+
+def member_head(source: BoundedFile, member: ArchiveMember, length: int) -> bytes:
+    """The first `length` bytes of a compressed member, unpacked. Raises Malformed if it cannot be read."""
+    packed = source.read_at(_data_offset(source, member), min(length, member.packed))
+    try:
+        return zlib.decompressobj(-15).decompress(packed, length)
+    except zlib.error as error:
+        raise Malformed(f"{member.name[:80]} cannot be unpacked", why=str(error)) from error
+
+
+def unpack_member(source: BoundedFile, member: ArchiveMember, work: Work) -> bytearray:
+    """All bytes of a compressed member. Raises Malformed, NotInspected."""
+    found = unpack("deflate", source.part(_data_offset(source, member), member.packed), work)
+    if found.error or len(found.data) != member.unpacked:
+        raise Malformed(f"{member.name[:80]} cannot be unpacked", why=found.error or "it has another length")
+    return found.data
+
+
+def _data_offset(source: BoundedFile, member: ArchiveMember) -> int:
     if member.flags & _ENCRYPTED or member.method not in (_STORED, _DEFLATED):
         raise Malformed(f"{member.name[:80]} is encrypted, or its compression is not supported")
     local = _LOCAL.unpack(source.read_exactly(member.offset, _LOCAL.size))
     name = source.read_exactly(member.offset + _LOCAL.size, local[9])
     if local[0] != b"PK\x03\x04" or _decode_name(name, local[2]) != member.name:
         raise Malformed(f"{member.name[:80]} has another name in its local header")
-    data = source.read_at(member.offset + _LOCAL.size + local[9] + local[10], min(length, member.packed))
-    if member.method == _STORED:
-        return data
-    try:
-        return zlib.decompressobj(-15).decompress(data, length)
-    except zlib.error as error:
-        raise Malformed(f"{member.name[:80]} cannot be unpacked", why=str(error)) from error
+    if local[3] != member.method:
+        raise Malformed(f"{member.name[:80]} has another compression in its local header")
+    if member.method == _STORED and member.packed != member.unpacked:
+        raise Malformed(f"{member.name[:80]} has two lengths")
+    return member.offset + _LOCAL.size + int(local[9]) + int(local[10])
 
 
-def _end(source: BoundedFile) -> tuple[int, int, int, int, int]:
-    """(offset of the end record, members, directory length, directory offset as stated, bytes before the archive)."""
-    at = max(0, source.size - _END.size - 65_535)
+def _end(source: BoundedFile) -> tuple[int, int, int, int, int, bool]:
+    """(offset of the end record, members, directory length, directory offset as stated, bytes before the archive,
+    whether another reader may take another record)."""
+    at = max(0, source.size - _END.size - MAX_COMMENT)
     tail = source.read_at(at, source.size - at)
     found = tail.rfind(b"PK\x05\x06")
     if found < 0 or len(tail) - found < _END.size:
         raise Malformed("zip directory is missing")
     end_offset = at + found
-    _, _, _, _, count, length, start, _ = _END.unpack_from(tail, found)
+    _, _, _, _, count, length, start, comment = _END.unpack_from(tail, found)
+    exact = end_offset + _END.size + comment == source.size
+    ambiguous = not exact or (comment > 0 and tail.count(b"PK\x05\x06") > 1)
     zip64 = _zip64_end(source, end_offset)
     if zip64 is not None:
         count, length, start = zip64
-        return end_offset, count, length, start, end_offset - _LOCATOR.size - _END_64.size - length - start
-    return end_offset, count, length, start, end_offset - length - start
+        return end_offset, count, length, start, end_offset - _LOCATOR.size - _END_64.size - length - start, ambiguous
+    return end_offset, count, length, start, end_offset - length - start, ambiguous
 
 
 def _zip64_end(source: BoundedFile, end_offset: int) -> tuple[int, int, int] | None:
@@ -147,12 +188,16 @@ def _decode_name(name: bytes, flags: int) -> str:
     return name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
 
 
+def _is_outside(name: str) -> bool:
+    return name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name
+
+
 def _findings(members: Sequence[ArchiveMember], size: int, end: int) -> Iterator[str]:
     names = [member.name for member in members]
     if len(set(names)) != len(names):
         yield "zip: duplicate member name"
     for name in names:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name:
+        if _is_outside(name):
             yield f"zip: a member would be written outside its folder: {name[:80]!r}"
             break
     unpacked = sum(member.unpacked for member in members)
@@ -164,3 +209,72 @@ def _findings(members: Sequence[ArchiveMember], size: int, end: int) -> Iterator
             yield f"zip: {member.name[:80]!r} overlaps another member, or is outside the archive"
             break
         position = member.offset + _LOCAL.size + member.packed
+
+
+TAR_BLOCK: Final = 512
+MAX_TAR_MEMBERS: Final = 65_536
+
+
+def is_tar(source: BoundedFile) -> bool:
+    """Whether the file begins with the head of a tar member: its checksum says so, older ones have no magic bytes."""
+    head = source.read_at(0, TAR_BLOCK)
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
+
+
+def read_tar(source: BoundedFile) -> ArchiveDirectory:
+    """The members of a tar archive that is not compressed, with their data as parts of the file. Raises Malformed."""
+    members, findings = list[ArchiveMember](), dict[str, None]()
+    try:
+        with tarfile.open(fileobj=_SourceFile(source), mode="r:") as archive:
+            for info in archive:
+                name = info.name[:MAX_TAR_NAME].encode("utf-8", "replace").decode()
+                if len(members) >= MAX_TAR_MEMBERS:
+                    raise Malformed("tar too large", why=f"more than {MAX_TAR_MEMBERS} members")
+                if _is_outside(name) or _is_outside(info.linkname):
+                    findings[f"tar: a member would be written outside its folder: {name[:80]!r}"] = None
+                if info.isreg() and not info.sparse:
+                    members.append(ArchiveMember(name, info.offset_data, info.size, info.size, _STORED, 0))
+                elif not info.isdir():
+                    findings[f"tar: {name[:80]!r} is no regular file"] = None
+            end = archive.offset
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, struct.error) as error:
+        raise Malformed("tar cannot be read", why=str(error)[:80]) from error
+    rest = source.read_at(min(end, source.size), TAR_BLOCK)
+    if rest.strip(b"\0"):
+        findings["tar: more follows after its end"] = None
+    return ArchiveDirectory(tuple(members), tuple(findings))
+
+
+MAX_TAR_NAME: Final = 4096
+
+
+class _SourceFile(io.RawIOBase):
+    """A bounded file as tarfile reads it: reads count against its budget."""
+
+    def __init__(self, source: BoundedFile) -> None:
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        at = min(self._position, self._source.size)
+        data = self._source.read_at(at, self._source.size if size < 0 else size)
+        self._position += len(data)
+        return data

@@ -1,203 +1,270 @@
 """Inspects one file: its format, content that a loader would execute, and problems in its header.
 
-The format is identified by bytes (`identify`); the name is used only where bytes cannot decide, such as for program
-text. Nothing is executed, unpickled, imported or rendered. At most `tensors.BUDGET` bytes of a file are read, wherever
-its own offsets point, and anything that cannot be inspected within that limit is reported.
+Every reading that a loader may try is asked before any answer: from the first byte, from the end, after each wrapper.
+A file is clean only if one format is recognised, is read to its end within the limits, and cannot call anything; where
+a second reading begins, or a limit is reached, that is a finding. The format is identified by bytes; the name is used
+only where bytes cannot decide, such as for program text. Nothing is executed, unpickled, imported or rendered.
 
-JSON is parsed within limits, because one key can be spelled in many ways. Of a member of an archive or a compressed
-stream only the first `ARCHIVE_HEAD` bytes are unpacked, and no nested archive.
+Work is bounded by counts (`source`), so that the same version gives the same answer everywhere.
 """
 
 from __future__ import annotations
 
-import bz2
-import json
-import lzma
-import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final
 
-from comity.formats.archives import ARCHIVE_HEAD, ArchiveMember, has_zip_end_record, member_head, read_directory
-from comity.formats.identify import identify
+from comity.formats import archives, arrays, data_files, hdf5, messages, streams, texts
+from comity.formats.archives import ArchiveMember, has_zip_end_record
+from comity.formats.loaders import active_by_name, is_raw_by_name
+from comity.formats.pickles import is_pickle
 from comity.formats.sanity import MAX_FINDINGS, check_gguf_header, check_safetensors_header
-from comity.formats.tensors import BoundedFile
+from comity.formats.source import BoundedFile, Look, NotInspected, Work
+from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 
-MAX_TEXT: Final = 4 * 1024 * 1024
-"""Bytes of text that are inspected. Configurations have thousands; loaders do not read larger files as such."""
-MAX_VALUES: Final = 200_000
-CODE_SUFFIXES: Final = frozenset({".py", ".pyw", ".pyc", ".pyo", ".pyi", ".pyx", ".ipynb"})
-SCRIPT_SUFFIXES: Final = frozenset({".sh", ".bash", ".bat", ".cmd", ".ps1", ".js", ".mjs", ".lua", ".rb", ".pl"})
-TEMPLATE_SUFFIXES: Final = frozenset({".jinja", ".jinja2", ".j2"})
-CONFIGURATION_FILES: Final = frozenset(
-    {
-        *("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
-        *("image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json"),
-        *("generation_config.json", "adapter_config.json", "model_index.json", "modules.json", "chat_template.json"),
-    }
-)
-"""Files that tell loaders what to import or which template to use: one that cannot be inspected is a finding."""
-
-_TEMPLATE_ESCAPE: Final = re.compile(
-    rb"__(class|subclasses|globals|builtins|import|mro|bases?|init|getattribute|dict|code|reduce|loader)__"
-    rb"|\|\s*attr\s*\(|\b(lipsum|cycler|joiner|namespace)\s*\.\s*_|\bos\s*\.\s*(system|popen)\b"
-)
-_ACTIVE_KEYS: Final = re.compile(rb"auto_map|chat_template|class_name|nbformat|\\\\u00[4-7]")
-"""Keys that may activate code, or an escaped letter."""
-_YAML_OBJECT: Final = re.compile(rb"!!python/|tag:yaml\.org,2002:python/")
-_YAML: Final = (".yaml", ".yml")
-
-TextFindings: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
-"""Active content, and problems."""
-
-
-def active_by_name(path: str) -> tuple[str, ...]:
-    """Active content according to the name only."""
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix in CODE_SUFFIXES:
-        return ("python",)
-    if suffix in SCRIPT_SUFFIXES:
-        return ("script",)
-    return ("chat-template",) if suffix in TEMPLATE_SUFFIXES else ()
-
-
-def active_in_text(source: BoundedFile, path: str) -> TextFindings:
-    """Active content in a text file, in addition to `active_by_name`. Raises OSError if the file does."""
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix == ".json":
-        return active_in_json(source, path)
-    if suffix not in (*TEMPLATE_SUFFIXES, *_YAML):
-        return (), ()
-    text = source.read_at(0, MAX_TEXT)
-    problems = (f"more than {MAX_TEXT} bytes of text",) if source.size > MAX_TEXT else ()
-    if suffix in TEMPLATE_SUFFIXES:
-        return tuple(active_in_template(text)), problems
-    found = _YAML_OBJECT.search(text) is not None
-    return ("python: YAML that creates objects when loaded unsafely",) if found else (), problems
-
-
-def active_in_template(template: bytes) -> Iterator[str]:
-    if match := _TEMPLATE_ESCAPE.search(template):
-        yield f"template-escape: {match[0][:40].decode('ascii', 'replace')}"
-
-
-def active_in_json(source: BoundedFile, path: str) -> TextFindings:
-    """Active content and problems in a JSON file. Raises OSError if the file does."""
-    important = PurePosixPath(path).name in CONFIGURATION_FILES
-    if source.size > MAX_TEXT:
-        return (), (f"more than {MAX_TEXT} bytes of configuration",) if important else ()
-    text = source.read_at(0, MAX_TEXT)
-    if not _ACTIVE_KEYS.search(text) and not important:
-        return (), ()
-    members = JsonMembers()
-    if sum(text.count(magic) for magic in (b"{", b"[", b",")) > MAX_VALUES:  # before the parser allocates memory
-        return (), (f"more than {MAX_VALUES} values of configuration",) if important else ()
-    try:
-        json.loads(text.decode("utf-8-sig"), object_pairs_hook=members)
-    except (ValueError, RecursionError) as error:
-        return (), (f"not JSON: {str(error)[:80]}",) if important else ()
-    return tuple(dict.fromkeys(members.active)), ()
-
-
-class JsonMembers:
-    """Collects active content from each member of each object in a JSON document, including duplicate names."""
-
-    def __init__(self) -> None:
-        self.active: list[str] = []
-        self._readers: Mapping[str, Callable[[Any], Iterator[str]]] = {
-            "auto_map": _imports,
-            "chat_template": _templates,
-            "class_name": lambda value: iter(("keras-lambda",) if value == "Lambda" else ()),
-            "nbformat": lambda value: iter(("python: a notebook",)),
-        }
-
-    def __call__(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
-        for name, value in members:
-            if reader := self._readers.get(name):
-                self.active.extend(reader(value))
-        return dict(members)
-
-
-def _imports(value: object) -> Iterator[str]:
-    names = sorted(str(item) for item in value.values()) if isinstance(value, dict) else [str(value)]
-    if value:
-        yield f"remote-code: auto_map imports {', '.join(names[:3])[:120]}{', …' if len(names) > 3 else ''}"
-
-
-def _templates(value: object) -> Iterator[str]:
-    """TextFindings for one template or a list of named templates."""
-    texts = [item.get("template") for item in value if isinstance(item, dict)] if isinstance(value, list) else [value]
-    for text in texts:
-        if isinstance(text, str) and text:
-            yield "chat-template"
-            yield from active_in_template(text.encode("utf-8", "replace"))
-
-
-MAX_INSPECTED_MEMBERS: Final = 512
-"""Members of an ordinary archive whose first bytes are inspected."""
-MAX_MEMORY: Final = 64 * 1024 * 1024
+SCANNER_VERSION: Final = 2
+"""Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
+FILE_HEAD: Final = 512
+MAX_SAFETENSORS_HEADER: Final = 100_000_000
+"""The limit that the format sets."""
 MAX_SHOWN_OF_A_KIND: Final = 2
-"""TextFindings listed per kind."""
-MAX_CONFIGURATION: Final = 1024 * 1024
-PACKED_FORMATS: Final = frozenset({"zip", "gzip", "bzip2", "xz", "zlib", "archive"})
+"""Findings listed per kind."""
+MAX_TEXT_LENGTH: Final = 200
+"""Characters of one finding."""
+STREAMS: Final = ("gzip", "bzip2", "xz")
+PROBED: Final = ("zlib", "lzma")
+"""Streams whose first bytes other formats have too: they count if they unpack to their end, or to something active."""
 
-_STREAMS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
-    "gzip": lambda data: zlib.decompressobj(31).decompress(data, ARCHIVE_HEAD),
-    "zlib": lambda data: zlib.decompressobj().decompress(data, ARCHIVE_HEAD),
-    "bzip2": lambda data: bz2.BZ2Decompressor().decompress(data, ARCHIVE_HEAD),
-    "xz": lambda data: lzma.LZMADecompressor(memlimit=MAX_MEMORY).decompress(data, ARCHIVE_HEAD),
+
+def inspect(file: BinaryIO, path: str, size: int) -> Inspection:
+    """Inspect a file of `size` bytes that its artifact names `path`. Raises OSError if `file` does."""
+    found = _inspect(Look(BoundedFile(file, size), path, Work(), _inspect))
+    active = dict.fromkeys((*active_by_name(path), *_limit_per_kind(found.active)))
+    if any(text.startswith("chat-template:") for text in active):
+        active.pop("chat-template", None)
+    return Inspection(found.format, _shorten(active), _shorten(dict.fromkeys(found.malformed))[:MAX_FINDINGS])
+
+
+def inspect_name(path: str) -> Inspection:
+    """The inspection of a file by name only, before its bytes are available."""
+    return Inspection("unknown", active_by_name(path))
+
+
+def _shorten(found: Mapping[str, None]) -> tuple[str, ...]:
+    return tuple(text[:MAX_TEXT_LENGTH] for text in found)
+
+
+def _limit_per_kind(active: Sequence[str]) -> Iterator[str]:
+    """The first findings of each kind, and the number of others."""
+    kinds: dict[str, list[str]] = {}
+    for item in dict.fromkeys(active):
+        kinds.setdefault(item.partition(":")[0], []).append(item)
+    for kind, items in kinds.items():
+        yield from items[:MAX_SHOWN_OF_A_KIND]
+        if len(items) > MAX_SHOWN_OF_A_KIND:
+            yield f"{kind}: {len(items) - MAX_SHOWN_OF_A_KIND} more like these"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A way in which a loader begins to read a file.
+
+    Attributes:
+        begins: whether it would, by the first bytes of the file.
+        read: what it would find.
+    """
+
+    name: str
+    begins: Callable[[Look, bytes], bool]
+    read: Callable[[Look], Inspection]
+
+
+def _inspect(look: Look) -> Inspection:
+    """All readings of one file, together. Raises OSError if the file does."""
+    if look.source.size == 0:
+        return Inspection("empty")
+    found, answers = list[tuple[str, Inspection]](), 0
+    try:
+        head = look.source.read_at(0, FILE_HEAD)
+        for reading in READINGS:
+            if reading.begins(look, head):
+                found.append((reading.name, _answer(reading, look)))
+        for kind in PROBED:
+            if streams.begins_stream(kind, head) and (inside := _probe(look, kind, bool(found))) is not None:
+                found.append((kind, inside))
+        answers = len(found)
+        if not found:
+            found.append(_weak(look, head))
+    except Malformed as error:  # a limit of the readings themselves
+        found.append(("unknown", _not_inspected("unknown", error)))
+    (_, first), others = found[0], found[1:]
+    active = [text for _, each in found for text in each.active]
+    malformed = [text for _, each in found for text in each.malformed]
+    if answers > 1:
+        malformed += [f"two readings: it is also {_ARTICLES.get(name, f'a {name} file')}" for name, _ in others]
+    return Inspection(first.format, tuple(dict.fromkeys(active)), tuple(dict.fromkeys(malformed)))
+
+
+_ARTICLES: Final = {
+    "pickle": "a pickle",
+    "zip": "a zip archive",
+    "tar": "a tar archive",
+    "numpy": "a NumPy array",
+    "hdf5": "an HDF5 file",
+    "program": "a program",
+    **dict.fromkeys((*STREAMS, *PROBED), "a compressed stream"),
 }
-_PACKED_HEAD: Final = 1024 * 1024
-_OBJECTS: Final = re.compile(rb"'[|<>=]?O\d*'")
-_LAMBDA: Final = re.compile(rb'"class_name"\s*:\s*"Lambda"')
 
 
-def _inspect_stream(source: BoundedFile, path: str, kind: str) -> Inspection:
-    """Inspect a file that is one compressed stream. Raises OSError if the file does."""
+def _answer(reading: Reading, look: Look) -> Inspection:
     try:
-        data = _STREAMS[kind](source.read_at(0, _PACKED_HEAD))
-    except (zlib.error, OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        return Inspection(kind, ("archive: it cannot be unpacked",), (f"{kind}: {str(error)[:80]}",))
-    inner = identify(BoundedFile.of(data, truncated=True))
-    return Inspection(kind, tuple(_active_in_member("inside", inner, BoundedFile.of(data, truncated=True))))
+        return reading.read(look)
+    except NotInspected as error:
+        return _not_inspected(reading.name, error)
+    except Malformed as error:
+        return Inspection(reading.name, malformed=(str(error),))
 
 
-def _inspect_zip(source: BoundedFile, path: str, kind: str) -> Inspection:
-    """Inspect a zip archive of any kind. Raises OSError if the file does."""
+def _not_inspected(name: str, error: Malformed) -> Inspection:
+    return Inspection(name, (f"not-inspected: {error}",))
+
+
+def _probe(look: Look, kind: str, otherwise: bool) -> Inspection | None:
+    """What a stream unpacks to, if it is one: to its end, or to something active before an error.
+
+    Args:
+        otherwise: whether the file is something else.
+    """
     try:
-        directory = read_directory(source)
+        unpacked = streams.unpack(kind, look.source, look.work)
+        if unpacked.error and not unpacked.data:
+            return None
+        inside = look.inside(BoundedFile.of(unpacked.data, truncated=kind == "lzma" and bool(unpacked.error)), "")
+    except NotInspected as error:
+        return _not_inspected(kind, error)
+    calls = tuple(text for text in inside.active if not text.startswith(("unknown", "not-inspected")))
+    if not unpacked.error:
+        return Inspection(kind, inside.active, inside.malformed)
+    return Inspection(kind, calls, ("it cannot be unpacked to its end",)) if calls else None
+
+
+def _weak(look: Look, head: bytes) -> tuple[str, Inspection]:
+    """The format of a file in which no loader's reading begins: data, text, and messages without magic bytes."""
+    source, suffix = look.source, PurePosixPath(look.path).suffix.lower()
+    if name := data_files.data_format(head):
+        return name, _read_data(look, name, head)
+    printable = not texts.has_controls(head)
+    if printable and texts.is_text(source):
+        return _text(look, head)
+    if messages.is_onnx(source):
+        return "onnx", _read_onnx(look)
+    if messages.is_saved_model(source) or (suffix == ".pb" and messages.is_graph(source)):
+        return "tensorflow", Inspection("tensorflow", ("tensorflow",))
+    if messages.is_sentencepiece(source):
+        return "sentencepiece", Inspection("sentencepiece")
+    if suffix == ".pb" and messages.is_tensor(source):
+        return "onnx", Inspection("onnx")
+    if texts.is_text(source):
+        return _text(look, head)
+    if suffix == ".msgpack" and data_files.is_message_pack(source):
+        return "msgpack", Inspection("msgpack")
+    if is_raw_by_name(look.path):
+        return "raw", Inspection("raw")
+    return "unknown", Inspection("unknown", ("unknown",))
+
+
+def _text(look: Look, head: bytes) -> tuple[str, Inspection]:
+    beginning = head if head.strip() else look.source.read_at(0, texts.CHUNK)
+    lines = PurePosixPath(look.path).suffix.lower() in texts.LINES_SUFFIXES
+    kind = "json" if texts.looks_like_json(beginning) and not lines else "text"
+    try:
+        active, malformed = texts.active_in_text(look.source, look.path)  # the name may be that of YAML, with JSON
+        if kind == "json":
+            more, problems = texts.active_in_json(look.source, look.path)
+            active, malformed = (*active, *more), (*malformed, *problems)
+    except NotInspected as error:
+        return kind, _not_inspected(kind, error)
+    return kind, Inspection(kind, active, malformed)
+
+
+def _read_data(look: Look, name: str, head: bytes) -> Inspection:
+    try:
+        if name == "table" and head.startswith(b"SQLite"):
+            return Inspection(name, ("not-inspected: tables of SQLite, in which programs keep pickles",))
+        if name == "table" and data_files.holds_pickled_types(look.source):
+            return Inspection(name, ("pickle: a type of pyarrow",))
+        if name == "image":
+            return Inspection(name, malformed=data_files.check_image(look.source, head))
+        if name == "ggml":
+            return Inspection(name, ("not-inspected: a format of old versions of llama.cpp",))
+        if name == "tflite":
+            custom = tuple(f"custom-operator: {each[:60]}" for each in data_files.tflite_operators(look.source))
+            return Inspection(name, custom)
+    except NotInspected as error:
+        return _not_inspected(name, error)
+    except Malformed as error:
+        return Inspection(name, malformed=(str(error),))
+    return Inspection(name)
+
+
+def _read_onnx(look: Look) -> Inspection:
+    try:
+        found = messages.OnnxReader(look.source).read()
+    except NotInspected as error:
+        return _not_inspected("onnx", error)
+    except Malformed as error:
+        return Inspection("onnx", malformed=(str(error),))
+    outside = tuple(f"onnx: external data outside the folder: {each[:60]!r}" for each in found.outside)
+    return Inspection("onnx", tuple(f"custom-operator: {each[:60]}" for each in found.operators), outside)
+
+
+def _begins_safetensors(look: Look, head: bytes) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and 2 <= length <= min(look.source.size - 8, MAX_SAFETENSORS_HEADER)
+
+
+def _read_safetensors(look: Look) -> Inspection:
+    return Inspection("safetensors", malformed=tuple(check_safetensors_header(look.source).findings))
+
+
+def _read_gguf(look: Look) -> Inspection:
+    checked = check_gguf_header(look.source)
+    active = [item for text in checked.templates for item in active_in_template(text)]
+    return Inspection("gguf", tuple(dict.fromkeys(active)), tuple(checked.findings))
+
+
+def _begins_zip(look: Look, head: bytes) -> bool:
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or has_zip_end_record(look.source)
+
+
+def _read_zip(look: Look) -> Inspection:
+    try:
+        directory = archives.read_directory(look.source)
     except Malformed as error:
         return Inspection("zip", ("archive: its directory cannot be read",), (str(error),))
     files = [member for member in directory.members if not member.name.endswith("/")]
-    archive = _archive_kind(files)
-    to_inspect, active, problems = _members_to_inspect(archive, files), list[str](), list(directory.findings)
-    if archive == "torchscript":
+    kind = _archive_kind(files)
+    active, problems = list[str](), list(directory.findings)
+    if kind == "torchscript":
         active.append("torchscript")
-    for member in to_inspect[:MAX_INSPECTED_MEMBERS]:
+    for member in files:
+        if kind in ("pytorch", "torchscript") and _is_storage(member.name):
+            continue
         try:
-            active += _inspect_member(archive, source, member)
+            found = _inspect_zip_member(look, kind, member)
+        except NotInspected as error:
+            active.append(f"not-inspected: {member.name[-60:]}: {error}")
+            break
         except Malformed as error:
             problems.append(f"zip: {error}")
             active.append("archive: a member cannot be read")
-    if len(to_inspect) > MAX_INSPECTED_MEMBERS:
-        active.append(f"archive: {len(to_inspect) - MAX_INSPECTED_MEMBERS} of {len(files)} members were not inspected")
-    return Inspection(archive, tuple(_limit_per_kind(active)), tuple(dict.fromkeys(problems))[:MAX_FINDINGS])
-
-
-def has_objects(source: BoundedFile) -> bool:
-    """Whether a .npy file holds Python objects, which are a pickle after its header."""
-    length = int.from_bytes(source.read_at(8, 2) if source.read_at(6, 1) == b"\x01" else source.read_at(8, 4), "little")
-    return _OBJECTS.search(source.read_at(8, min(length + 4, _PACKED_HEAD))) is not None
-
-
-def has_lambda_layer(source: BoundedFile) -> bool:
-    """Whether a Keras model description, in the first 8 MiB or the last MiB, has a layer that holds code."""
-    mib = 1024 * 1024
-    ends = (source.read_at(0, 8 * mib), source.read_at(max(0, source.size - mib), mib))
-    return any(_LAMBDA.search(part) is not None for part in ends)
+            continue
+        active += found.active
+        problems += found.malformed
+    return Inspection(kind, tuple(_limit_per_kind(active)), tuple(dict.fromkeys(problems))[:MAX_FINDINGS])
 
 
 def _archive_kind(members: Sequence[ArchiveMember]) -> str:
@@ -212,136 +279,114 @@ def _archive_kind(members: Sequence[ArchiveMember]) -> str:
     return "keras" if {"config.json", "metadata.json"} <= names else "zip"
 
 
-def _members_to_inspect(kind: str, members: Sequence[ArchiveMember]) -> list[ArchiveMember]:
-    """The members to inspect. In PyTorch archives only pickles and code; the rest are numbers."""
-    if kind not in ("pytorch", "torchscript"):
-        return list(members)
-    return [m for m in members if not _is_storage(m.name)]
-
-
 def _is_storage(name: str) -> bool:
+    """Whether a member of a PyTorch archive is numbers, which its loader reads as such."""
     path = PurePosixPath(name)
     return "data" in path.parts[:-1] and not path.suffix
 
 
-def _inspect_member(kind: str, source: BoundedFile, member: ArchiveMember) -> Iterator[str]:
-    name = PurePosixPath(member.name).name[:80]
-    if (
-        "code" not in PurePosixPath(member.name).parts[:-1] or kind != "torchscript"
-    ):  # TorchScript code has its own finding
-        yield from (f"{active}: {name}" for active in active_by_name(member.name))
-    if name == "config.json":
-        data = member_head(source, member, MAX_CONFIGURATION)
-        if member.unpacked > len(data):
-            yield f"archive: {name} was not fully inspected"
-        yield from active_in_json(BoundedFile.of(data), name)[0]
-        return
-    data = member_head(source, member)
-    inside = BoundedFile.of(data, truncated=member.unpacked > len(data))
-    yield from _active_in_member(name, identify(inside), inside)
+def _inspect_zip_member(look: Look, kind: str, member: ArchiveMember) -> Inspection:
+    """Raises Malformed, NotInspected."""
+    part = archives.stored_member(look.source, member)
+    if part is None and kind == "npz":
+        data = archives.member_head(look.source, member, NPZ_HEAD)
+        if data.startswith(arrays.MAGIC):
+            look.work.unpack(len(data))
+            look.work.open_member()
+            objects = arrays.read_arrays(BoundedFile.of(data), whole=False)
+            return Inspection("numpy", (f"pickle: {member.name[-80:]}",) if objects else ())
+    if part is None:
+        part = BoundedFile.of(archives.unpack_member(look.source, member, look.work))
+    code = kind == "torchscript" and "code" in PurePosixPath(member.name).parts[:-1]
+    return _in_member(look, part, member.name, by_name=not code)
 
 
-def _active_in_member(name: str, inner: str, source: BoundedFile) -> Iterator[str]:
-    if inner in PACKED_FORMATS:
-        yield f"archive: {name} is a nested archive"
-    elif inner == "bytecode":
-        yield f"python: {name}"
-    elif inner in ("pickle", "executable", "script"):
-        yield f"{inner}: {name}"
-    elif inner == "numpy" and has_objects(source):
-        yield f"pickle: {name}"
-    elif inner == "hdf5" and has_lambda_layer(source):
-        yield f"keras-lambda: {name}"
+NPZ_HEAD: Final = arrays.MAX_HEADER + 12
 
 
-def _limit_per_kind(active: Sequence[str]) -> Iterator[str]:
-    """The first findings of each kind, and the number of others."""
-    kinds: dict[str, list[str]] = {}
-    for item in dict.fromkeys(active):
-        kinds.setdefault(item.partition(":")[0], []).append(item)
-    for kind, items in kinds.items():
-        yield from items[:MAX_SHOWN_OF_A_KIND]
-        if len(items) > MAX_SHOWN_OF_A_KIND:
-            yield f"{kind}: {len(items) - MAX_SHOWN_OF_A_KIND} more like these"
+def _in_member(look: Look, part: BoundedFile, name: str, *, by_name: bool = True) -> Inspection:
+    """The inspection of a member, whose findings name it. Raises NotInspected."""
+    shown = PurePosixPath(name).name[-60:] or "inside"
+    found = look.inside(part, name)
+    named = active_by_name(name) if by_name else ()
+    active = dict.fromkeys((*named, *found.active))
+    return Inspection(
+        found.format,
+        tuple(text if ": " in text and shown in text else _in_file(text, shown) for text in active),
+        tuple(f"{shown}: {text}" for text in found.malformed),
+    )
 
 
-MAX_TEXT_LENGTH: Final = 200
-"""Characters of one finding."""
-
-_Inspector = Callable[[BoundedFile, str, str], Inspection]
-
-
-def inspect(file: BinaryIO, path: str, size: int) -> Inspection:
-    """Inspect a file of `size` bytes that its artifact names `path`. Raises OSError if `file` does."""
-    source = BoundedFile(file, size)
-    try:
-        kind = identify(source)
-        found = _INSPECTORS.get(kind, _inspect_unknown)(source, path, kind)
-        extra = ("it is also a zip archive",) if kind not in PACKED_FORMATS and has_zip_end_record(source) else ()
-    except Malformed as error:
-        found, extra = Inspection("unknown"), (str(error),)
-    active = dict.fromkeys((*active_by_name(path), *found.active))
-    return Inspection(found.format, _shorten(active), _shorten((*found.malformed, *extra)))
+def _in_file(active: str, name: str) -> str:
+    kind, _, detail = active.partition(": ")
+    return f"{kind}: {name}{': ' * bool(detail)}{detail}"
 
 
-def _shorten(texts: Mapping[str, None] | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(text[:MAX_TEXT_LENGTH] for text in texts)
+def _read_tar(look: Look) -> Inspection:
+    directory = archives.read_tar(look.source)
+    active, problems = list[str](), list(directory.findings)
+    for member in directory.members:
+        try:
+            found = _in_member(look, look.source.part(member.offset, member.packed), member.name)
+        except NotInspected as error:
+            active.append(f"not-inspected: {member.name[-60:]}: {error}")
+            break
+        active += found.active
+        problems += found.malformed
+    return Inspection("tar", tuple(_limit_per_kind(active)), tuple(dict.fromkeys(problems))[:MAX_FINDINGS])
 
 
-def inspect_name(path: str) -> Inspection:
-    """The inspection of a file by name only, before its bytes are available."""
-    return Inspection("unknown", active_by_name(path))
+def _stream(kind: str) -> Reading:
+    def read(look: Look) -> Inspection:
+        unpacked = streams.unpack(kind, look.source, look.work)
+        name = PurePosixPath(look.path).stem
+        found = _in_member(look, BoundedFile.of(unpacked.data, truncated=bool(unpacked.error)), name or "inside")
+        if unpacked.error:
+            problem = f"{kind}: {unpacked.error}"
+            return Inspection(kind, (*found.active, "archive: it cannot be unpacked"), (problem, *found.malformed))
+        return Inspection(kind, found.active, found.malformed)
+
+    return Reading(kind, lambda look, head: streams.begins_stream(kind, head), read)
 
 
-def _inspect_unknown(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind)
+def _read_numpy(look: Look) -> Inspection:
+    objects = arrays.read_arrays(look.source)
+    return Inspection("numpy", ("pickle: an array of objects",) if objects else ())
 
 
-def _inspect_safetensors(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, malformed=tuple(check_safetensors_header(source).findings))
+def _read_hdf5(look: Look) -> Inspection:
+    def read_text(text: bytes, name: str) -> Iterator[str]:
+        yield from texts.active_in_json(BoundedFile.of(text), name)[0]
+
+    found = hdf5.Hdf5Reader(look.source, read_text).read()
+    return Inspection("hdf5", tuple(found.active), tuple(found.malformed))
 
 
-def _inspect_gguf(source: BoundedFile, path: str, kind: str) -> Inspection:
-    checked = check_gguf_header(source)
-    active = [item for text in checked.templates for item in ("chat-template", *active_in_template(text))]
-    return Inspection(kind, tuple(dict.fromkeys(active)), tuple(checked.findings))
+def _read_program(look: Look) -> Inspection:
+    name = data_files.program_format(look.source, look.source.read_at(0, FILE_HEAD))
+    return Inspection(name, ("python",) if name == "bytecode" else (name,))
 
 
-def _inspect_numpy(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("pickle: an array of objects",) if has_objects(source) else ())
+def _read_serialized(look: Look) -> Inspection:
+    language = data_files.serialized_by(look.source.read_at(0, FILE_HEAD))
+    return Inspection("serialized", (f"serialized: objects of {language}",))
 
 
-def _inspect_hdf5(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("keras-lambda",) if has_lambda_layer(source) else ())
-
-
-def _inspect_json(source: BoundedFile, path: str, kind: str) -> Inspection:
-    active, malformed = active_in_json(source, path)
-    return Inspection(kind, active, malformed)
-
-
-def _inspect_text(source: BoundedFile, path: str, kind: str) -> Inspection:
-    active, malformed = active_in_text(source, path)
-    return Inspection(kind, active, malformed)
-
-
-def _inspect_program(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("python",) if kind == "bytecode" else (kind,))
-
-
-def _inspect_archive(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("archive",))
-
-
-_INSPECTORS: Final[Mapping[str, _Inspector]] = {
-    "safetensors": _inspect_safetensors,
-    "gguf": _inspect_gguf,
-    "zip": _inspect_zip,
-    **dict.fromkeys(("gzip", "bzip2", "xz", "zlib"), _inspect_stream),
-    "numpy": _inspect_numpy,
-    "hdf5": _inspect_hdf5,
-    "json": _inspect_json,
-    "text": _inspect_text,
-    **dict.fromkeys(("pickle", "executable", "script", "bytecode"), _inspect_program),
-    "archive": _inspect_archive,
-}
+READINGS: Final = (
+    Reading("safetensors", _begins_safetensors, _read_safetensors),
+    Reading("gguf", lambda look, head: head.startswith(b"GGUF"), _read_gguf),
+    Reading("numpy", lambda look, head: head.startswith(arrays.MAGIC), _read_numpy),
+    Reading("hdf5", lambda look, head: hdf5.superblock_offset(look.source) is not None, _read_hdf5),
+    *map(_stream, STREAMS),
+    Reading("zip", _begins_zip, _read_zip),
+    Reading(
+        "archive",
+        lambda look, head: head.startswith(streams.PACKED_MAGIC),
+        lambda look: Inspection("archive", ("archive",)),
+    ),
+    Reading("program", lambda look, head: bool(data_files.program_format(look.source, head)), _read_program),
+    Reading("serialized", lambda look, head: bool(data_files.serialized_by(head)), _read_serialized),
+    Reading("tar", lambda look, head: archives.is_tar(look.source), _read_tar),
+    Reading("pickle", lambda look, head: is_pickle(look.source), lambda look: Inspection("pickle", ("pickle",))),
+)
+"""The readings that are asked of every file; the first that begins gives the format its name."""

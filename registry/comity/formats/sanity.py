@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from comity.formats.source import BoundedFile, Cursor
 from comity.formats.tensors import (
     ARRAY_TYPE,
     BITS,
@@ -24,8 +25,6 @@ from comity.formats.tensors import (
     MAX_VALUES,
     SCALAR_WIDTHS,
     STRING_TYPE,
-    BoundedFile,
-    Cursor,
 )
 from comity.trust.errors import Malformed
 

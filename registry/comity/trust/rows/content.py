@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from comity.trust.artifact import RESERVED, FileEntry, Manifest
 from comity.trust.claims import MirrorEvidence, Vouch, member_counts
-from comity.trust.encoding import sha256, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import KINDS, MODEL_SIG, Cause, Evidence, FoundFile, Inspection, Row, RowFact, kind_of
 from comity.trust.lineage import LineageEdge, LineageGraph, LineageNode
@@ -179,10 +179,7 @@ def safety_row(found: Findings) -> Row:
     )
     allowed = tuple(fact for file, seen in inspected for fact in _allowed(rule, file, seen))
     format_counts = _format_counts([seen for _, seen in inspected])
-    unknown_format = tuple(
-        verified_fact(f"{file.path}: unknown format", file.sha256) for file in _unknown_formats(inspected)
-    )
-    facts = (*refusals, *allowed, *unknown_format, verified_fact(format_counts))
+    facts = (*refusals, *allowed, verified_fact(format_counts))
     if refusals:
         return Row(
             FILE_SAFETY_ROW,
@@ -227,11 +224,16 @@ def _allowed(rule: SafetyRule, file: FoundFile, seen: Inspection) -> Iterator[Ro
     exempt = rule.exempts(file.path, file.sha256)
     for text in (*seen.active, *(seen.malformed if exempt else ())):
         if exempt or rule.accepts(text):
-            yield verified_fact(f"{file.path}: {text}, which the policy allows", file.sha256)
+            yield verified_fact(f"{file.path}: {text}{_ALLOWED}", file.sha256)
 
 
-def _unknown_formats(inspected: list[tuple[FoundFile, Inspection]]) -> Iterator[FoundFile]:
-    return (file for file, seen in inspected if seen.format == "unknown")
+_ALLOWED = ", which the policy allows"
+
+
+def refused_files(row: Row) -> tuple[Digest, ...]:
+    """The digests of the files that the policy refuses, by the row that says so."""
+    refused = (fact.evidence for fact in row.facts if not fact.text.endswith(_ALLOWED))
+    return tuple(dict.fromkeys(digest for digest in refused if digest is not None))
 
 
 def _kinds(inspected: list[tuple[FoundFile, Inspection]]) -> Iterator[str]:

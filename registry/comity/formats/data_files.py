@@ -1,0 +1,268 @@
+"""Recognises files that hold data or programs by their magic bytes, and reads those of them that can hold more: Arrow
+and Parquet, MessagePack, TensorFlow Lite, PNG and RIFF.
+
+Sources: the specifications of these formats; flax.serialization; pyarrow's extension types that are pickles.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from comity.formats.source import BoundedFile, Cursor, NotInspected
+from comity.trust.errors import Malformed
+
+PROGRAM_MAGIC: Final[Mapping[bytes, str]] = {
+    b"\x7fELF": "executable",
+    b"\xfe\xed\xfa\xce": "executable",
+    b"\xfe\xed\xfa\xcf": "executable",
+    b"\xce\xfa\xed\xfe": "executable",
+    b"\xcf\xfa\xed\xfe": "executable",
+    b"\xca\xfe\xba\xbe": "executable",
+    b"\xca\xfe\xba\xbf": "executable",
+    b"\0asm": "executable",
+    b"!<arch>\n": "executable",
+    b"dex\n": "executable",
+    b"\x1bLua": "bytecode",
+    b"\x1bLJ": "bytecode",
+    b"BC\xc0\xde": "executable",
+}
+SERIALIZED_MAGIC: Final[Mapping[bytes, str]] = {
+    b"\xac\xed\0\x05": "Java",
+    b"\0\x01\0\0\0\xff\xff\xff\xff\x01\0\0\0\0\0\0\0": ".NET",
+    b"RDX2\n": "R",
+    b"RDX3\n": "R",
+    b"RDA2\n": "R",
+    b"RDA3\n": "R",
+    b"X\n\0\0\0\x02": "R",
+    b"X\n\0\0\0\x03": "R",
+    b"B\n\x02\0\0\0": "R",
+    b"B\n\x03\0\0\0": "R",
+    b"MATLAB 5.0 MAT-file": "MATLAB",
+}
+DATA_MAGIC: Final[Mapping[bytes, str]] = {
+    b"\x89PNG\r\n\x1a\n": "image",
+    b"\xff\xd8\xff": "image",
+    b"GIF87a": "image",
+    b"GIF89a": "image",
+    b"II*\0": "image",
+    b"MM\0*": "image",
+    b"BM": "image",
+    b"%PDF-": "pdf",
+    b"OggS": "audio",
+    b"fLaC": "audio",
+    b"ID3": "audio",
+    b"PAR1": "table",
+    b"ARROW1": "table",
+    b"SQLite format 3\0": "table",
+    b"ggjt": "ggml",
+    b"tjgg": "ggml",
+    b"lmgg": "ggml",
+    b"fmgg": "ggml",
+}
+_SCRIPT: Final = re.compile(rb"#![ \t]*/?[ -~]+(\n|\r|$)")
+_PYTHON_MAGIC: Final = frozenset({0x0C, 0x0D, 0x0E, 0x0F, 0xF1, 0xF2, 0xF3})
+"""Second bytes of the magic numbers of Python's bytecode, which end with a carriage return and a line feed."""
+
+
+def program_format(source: BoundedFile, head: bytes) -> str:
+    """`executable`, `script` or `bytecode` by the first bytes; empty for others."""
+    for magic, name in PROGRAM_MAGIC.items():
+        if head.startswith(magic):
+            return name
+    if head[2:4] == b"\r\n" and len(head) >= 16 and head[1] in _PYTHON_MAGIC:
+        return "bytecode"
+    if head[:2] == b"MZ" and len(head) >= 64:
+        where = int.from_bytes(head[60:64], "little")
+        if where < source.size and source.read_at(where, 2) in (b"PE", b"NE", b"LE", b"LX"):
+            return "executable"
+    return "script" if _SCRIPT.match(head) else ""
+
+
+def serialized_by(head: bytes) -> str:
+    """The language whose objects are serialised in the file; empty for others."""
+    if _R_TEXT.match(head):
+        return "R"
+    return next((name for magic, name in SERIALIZED_MAGIC.items() if head.startswith(magic)), "")
+
+
+_R_TEXT: Final = re.compile(rb"A\r?\n[23]\r?\n\d{5,7}\r?\n")
+
+
+def data_format(head: bytes) -> str:
+    """The format of a file that holds data, by its first bytes; empty for others."""
+    if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE", b"AVI "):
+        return "image" if head[8:12] == b"WEBP" else "audio"
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head[4:8] == b"ftyp":
+        return "image" if head[8:12] in (b"avif", b"heic", b"mif1") else "audio"
+    if head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+        return "audio"
+    found = next((name for magic, name in DATA_MAGIC.items() if head.startswith(magic)), "")
+    return "" if head[:2] == b"BM" and head[6:10] != bytes(4) else found
+
+
+_PICKLED_TYPE: Final = b"arrow.py_extension_type"
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]{64,}")
+MAX_FOOTER: Final = 32 * 1024 * 1024
+
+
+def holds_pickled_types(source: BoundedFile) -> bool:
+    """Whether a Parquet or Arrow file has a type that old versions of pyarrow unpickle. Raises NotInspected, and
+    Malformed if it has no end."""
+    head = source.read_at(0, 8)
+    if head[:4] == b"PAR1":
+        tail = source.read_exactly(source.size - 8, 8) if source.size >= 12 else b""
+        if tail[4:] != b"PAR1":
+            raise Malformed("parquet: it has no end")
+        footer = _footer(source, int.from_bytes(tail[:4], "little"), 8)
+    else:
+        tail = source.read_exactly(source.size - 10, 10) if source.size >= 24 else b""
+        if tail[4:] != b"ARROW1":
+            raise Malformed("arrow: it has no end")
+        length = int.from_bytes(source.read_exactly(12, 4), "little")
+        footer = _footer(source, int.from_bytes(tail[:4], "little"), 10) + source.read_at(16, min(length, MAX_FOOTER))
+    return any(_PICKLED_TYPE in text for text in (footer, *_decoded(footer)))
+
+
+def _footer(source: BoundedFile, length: int, after: int) -> bytes:
+    if length > MAX_FOOTER:
+        raise NotInspected(f"a footer of {length} bytes")
+    return source.read_exactly(source.size - after - length, length)
+
+
+def _decoded(footer: bytes) -> Iterator[bytes]:
+    """The Arrow schema within a Parquet footer is base64."""
+    for match in _BASE64.finditer(footer):
+        for skipped in range(4):
+            text = match[0][skipped:].rstrip(b"=")
+            try:
+                yield base64.b64decode(text[: len(text) // 4 * 4])
+            except binascii.Error:
+                continue
+
+
+def check_image(source: BoundedFile, head: bytes) -> tuple[str, ...]:
+    """Malformed parts of a PNG or RIFF file, whose lengths say where it ends."""
+    if head[:4] == b"RIFF":
+        end = 8 + int.from_bytes(head[4:8], "little")
+        return (f"{source.size - end - end % 2} bytes after its end",) if source.size > end + end % 2 + 1 else ()
+    if head[:4] != b"\x89PNG":
+        return ()
+    position = 8
+    for _ in range(MAX_CHUNKS):
+        if position + 12 > source.size:
+            return ("png: it has no end",)
+        chunk = source.read_at(position, 8)
+        position += 12 + int.from_bytes(chunk[:4], "big")
+        if chunk[4:] == b"IEND":
+            return (f"{source.size - position} bytes after its end",) if position < source.size else ()
+    return (f"png: more than {MAX_CHUNKS} chunks",)
+
+
+MAX_CHUNKS: Final = 100_000
+MAX_ITEMS: Final = 2_000_000
+_WIDTHS: Final = {
+    0xC4: (1, 0),
+    0xC5: (2, 0),
+    0xC6: (4, 0),
+    0xC7: (1, 1),
+    0xC8: (2, 1),
+    0xC9: (4, 1),
+    0xD9: (1, 0),
+    0xDA: (2, 0),
+    0xDB: (4, 0),
+}
+"""By the first byte of a text, a byte string or an extension: the bytes of its length, and of its type."""
+_FIXED: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_FIXED_EXT: Final = {0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_CONTAINERS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def is_message_pack(source: BoundedFile) -> bool:
+    """Whether the whole file is one MessagePack map, as flax writes it. Raises NotInspected."""
+    cursor, waiting, items = Cursor(source, 0, source.size, 4096), 1, 0
+    try:
+        if cursor.take(1)[0] not in (*range(0x80, 0x90), 0xDE, 0xDF):
+            return False
+        cursor = Cursor(source, 0, source.size, 4096)
+        while waiting:
+            waiting += _message_pack_item(cursor) - 1
+            items += 1
+            if items > MAX_ITEMS:
+                raise NotInspected(f"more than {MAX_ITEMS} items")
+    except Malformed as error:
+        if isinstance(error, NotInspected):
+            raise
+        return False
+    return cursor.position == source.size
+
+
+def _message_pack_item(cursor: Cursor) -> int:
+    """Step over one item; returns the number of items in it."""
+    first = cursor.take(1)[0]
+    if first < 0x80 or first >= 0xE0 or first in (0xC0, 0xC2, 0xC3):
+        return 0
+    if first < 0xA0:
+        return (first & 15) * (2 if first < 0x90 else 1)
+    if first < 0xC0:
+        cursor.skip(first & 31)
+    elif first in _WIDTHS:
+        width, kind = _WIDTHS[first]
+        length = int.from_bytes(cursor.take(width), "big")
+        cursor.skip(length + kind)
+    elif first in _FIXED or first in _FIXED_EXT:
+        cursor.skip(_FIXED.get(first) or _FIXED_EXT[first])
+    elif first in _CONTAINERS:
+        width, each = _CONTAINERS[first]
+        return int.from_bytes(cursor.take(width), "big") * each
+    else:
+        raise Malformed("not MessagePack")
+    return 0
+
+
+_KNOWN_TFLITE: Final = frozenset(
+    {
+        *("TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "Convolution2DTransposeBias"),
+        *("MaxPoolingWithArgmax2D", "MaxUnpooling2D", "TransformTensorBilinear", "TransformLandmarks"),
+        *("Landmarks2TransformMatrix", "RandomStandardNormal", "Multinomial", "SignalRfft"),
+    }
+)
+MAX_OPERATORS: Final = 10_000
+
+
+def tflite_operators(source: BoundedFile) -> Iterator[str]:
+    """The operators of a TensorFlow Lite model that are not its own. Raises Malformed."""
+    root = _u32(source, 0)
+    vector = _table_field(source, root, 1)
+    if vector is None:
+        raise Malformed("tflite: it has no operators")
+    vector += _u32(source, vector)
+    count = _u32(source, vector)
+    if count > MAX_OPERATORS:
+        raise NotInspected(f"more than {MAX_OPERATORS} operators")
+    for place in range(count):
+        at = vector + 4 + 4 * place
+        name = _table_field(source, at + _u32(source, at), 1)
+        if name is not None:
+            name += _u32(source, name)
+            custom = source.read_exactly(name + 4, min(_u32(source, name), 200)).decode("utf-8", "replace")
+            if custom and custom not in _KNOWN_TFLITE:
+                yield custom
+
+
+def _table_field(source: BoundedFile, table: int, number: int) -> int | None:
+    """The position of a field of a table of a flat buffer; None if it is missing."""
+    vtable = table - int.from_bytes(source.read_exactly(table, 4), "little", signed=True)
+    if 4 + 2 * number + 2 > int.from_bytes(source.read_exactly(vtable, 2), "little"):
+        return None
+    offset = int.from_bytes(source.read_exactly(vtable + 4 + 2 * number, 2), "little")
+    return table + offset if offset else None
+
+
+def _u32(source: BoundedFile, at: int) -> int:
+    return int.from_bytes(source.read_exactly(at, 4), "little")
