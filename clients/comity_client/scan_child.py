@@ -1,6 +1,7 @@
 """Child process of `comity_client.scan` that runs picklescan on untrusted files: request on stdin, findings on stdout.
 
-The process limits its memory, CPU time and file writes before it reads anything.
+The process limits its memory, CPU time and file writes before it reads anything, and keeps no right but reading the
+folder, where the kernel can take the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from comity.content.confinement import confine
+
 MEMORY = 2 * 1024**3
 CPU_SECONDS = 240
 
@@ -22,6 +25,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no writes to disk
     logging.disable(logging.CRITICAL)
     request = json.load(sys.stdin)
+    folder = Path(request["folder"]).resolve()
+    import picklescan.scanner  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
+
+    confine([folder, *map(Path, {sys.prefix, sys.base_prefix})])
     json.dump([_scan(Path(request["folder"]), path) for path in request["paths"]], sys.stdout)
 
 

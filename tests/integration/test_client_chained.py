@@ -21,11 +21,12 @@ from comity_client.events import Event, SourceDropped
 from comity_client.home import Home
 from comity_client.pull import fetch
 from support.fakes import FakeFederation, FakeNode, Release, release
+from support.weights import as_tensor
 from support.world import identity
 
 pytestmark = pytest.mark.skipif(hashing.ENGINE is None, reason="needs libcrypto.so.3 (OpenSSL 3)")
 
-WEIGHTS = random.Random(5).randbytes(4 * PIECE_SIZE + 1001)
+WEIGHTS = as_tensor(random.Random(5).randbytes(4 * PIECE_SIZE + 1001))
 FILES = {"config.json": b"{}\n", "model.bin": WEIGHTS}
 BLOB = sha256(WEIGHTS)
 

@@ -19,8 +19,13 @@ from comity_client.events import Event, Note
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation
+from support.weights import as_tensor
 
-FILES = {"LICENSE": b"Apache License\n", "README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+FILES = {
+    "LICENSE": b"Apache License\n",
+    "README.md": b"# Tiny\n",
+    "model.safetensors": as_tensor(bytes(range(256)) * 64),
+}
 
 
 @pytest.fixture

@@ -26,8 +26,14 @@ from comity_client.publish import PublishReceipt
 from comity_client.publishers import Publisher
 from comity_client.pull.model_sig import own_key, public_file, read_model_key
 from support.fakes import FakeFederation
+from support.weights import as_tensor
 
-FILES = {"README.md": b"# Tiny\n", "config.json": b"{}\n", "empty.txt": b"", "weights.bin": os.urandom(100_000)}
+FILES = {
+    "README.md": b"# Tiny\n",
+    "config.json": b"{}\n",
+    "empty.txt": b"",
+    "weights.bin": as_tensor(os.urandom(100_000)),
+}
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from comity_client.client import Client
 from comity_client.events import Event, Note
 from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
+from support.weights import as_tensor
 from support.world import Identity, identity
 from unit.test_proving_lines import junk
 
-FILES = {"README.md": b"# Tiny\n", "model.safetensors": os.urandom(100_000)}
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(os.urandom(100_000))}
 OWNER = identity("Swiss AI", "CH")
 
 

@@ -13,9 +13,10 @@ from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
+from support.weights import as_tensor
 from support.world import NOW, identity
 
-FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 OWNER = identity("Swiss AI", "CH")
 
 

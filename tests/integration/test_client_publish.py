@@ -23,11 +23,12 @@ from comity_client.events import Event, Progress, Started
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation, FakeNode, fork
+from support.weights import as_tensor
 
 FILES = {
     "LICENSE": b"Apache License\n",
     "README.md": b"# Tiny\n",
-    "model.safetensors": os.urandom(5 * 1024 * 1024),
+    "model.safetensors": as_tensor(os.urandom(5 * 1024 * 1024)),
 }
 
 

@@ -25,13 +25,14 @@ from comity_client.pull.cache import find_cached, remove_cached
 from comity_client.pull.fetch import PlacedPieces
 from comity_client.seen import CONTRADICTION_CODES
 from support.fakes import FakeFederation, FakeNode, Release, fork, misdescribed, release
+from support.weights import as_tensor
 from support.world import identity
 
 FILES = {
     "config.json": b'{"hidden_size":8}\n',
     "copy.json": b'{"hidden_size":8}\n',
     "empty.txt": b"",
-    "model.safetensors": os.urandom(9 * 1024 * 1024 + 17),
+    "model.safetensors": as_tensor(os.urandom(9 * 1024 * 1024 + 17)),
     "tokenizer/vocab.txt": b"a\nb\n",
 }
 TINY = "swiss-ai/tiny"

@@ -14,8 +14,9 @@ from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
 from support.rotations import Owned, of
+from support.weights import as_tensor
 
-FILES = {"config.json": b'{"hidden_size":8}\n', "model.safetensors": bytes(300)}
+FILES = {"config.json": b'{"hidden_size":8}\n', "model.safetensors": as_tensor(bytes(300))}
 
 
 @pytest.fixture

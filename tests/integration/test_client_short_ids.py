@@ -14,9 +14,10 @@ from comity_client.client import Client
 from comity_client.evidence import lookup
 from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
+from support.weights import as_tensor
 from support.world import identity
 
-FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 OWNER = identity("Swiss AI", "CH")
 
 

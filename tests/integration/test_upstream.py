@@ -19,9 +19,10 @@ from comity.upstream.download import NoImportObserver, Timeouts
 from comity.upstream.hub_api import AllowedHosts, Origin, RepositoryListing
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.hub_like import Answer, Asked, HubLike, Interference, hub_like
+from support.weights import as_tensor
 
 NAME = "org/tiny"
-WEIGHTS = bytes(range(256)) * 12_000
+WEIGHTS = as_tensor(bytes(range(256)) * 12_000)
 FILES = {
     "LICENSE": b"Do as you like.\n",
     "README.md": b"---\nlicense: mit\n---\n# Tiny\n",

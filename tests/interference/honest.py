@@ -47,11 +47,12 @@ from support.offer_commands import Borrower, Lender, state_of
 from support.offers import hours
 from support.publisher import model
 from support.waiting import PATIENCE, eventually, pause_after
+from support.weights import as_tensor
 
 T = TypeVar("T")
 BOUND, UNBOUND = "tests/model", "acme/tiny"
 MIRRORED, SECOND = "org/tiny", "org/second"
-FILES = {"README.md": b"---\nlicense: mit\n---\n# Tiny\n", "weights.bin": bytes(range(256)) * 2_000}
+FILES = {"README.md": b"---\nlicense: mit\n---\n# Tiny\n", "weights.bin": as_tensor(bytes(range(256)) * 2_000)}
 
 
 @dataclass

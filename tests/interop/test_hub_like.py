@@ -14,7 +14,7 @@ import pytest
 from support.environments import python_with
 from support.hub_like import HubLike, hub_like
 from support.stock import Stock
-from support.weights import safetensors
+from support.weights import as_tensor, safetensors
 
 GENERATIONS = ("huggingface_hub==0.36.2", "huggingface_hub==1.33.0", "huggingface_hub==2.4.0")
 READING = ("version", "info", "files", "tree", "folder", "paths_info", "refs", "commits", "search", "exists", "whoami")
@@ -27,7 +27,7 @@ FILES = {
     "empty.txt": b"",
     "model.safetensors": safetensors({"embedding": bytes(900), "head": bytes(100)}),
     "sub/note.txt": b"Nobody can take it away.\n",
-    "weights.bin": bytes(range(256)) * 8000,
+    "weights.bin": as_tensor(bytes(range(256)) * 8000),
 }
 
 pytestmark = pytest.mark.slow

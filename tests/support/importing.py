@@ -17,9 +17,10 @@ from comity_client.importing import Imported
 from support.federation import Founded, NodeHome, NodeProcess, found, processes
 from support.hub_like import HubLike
 from support.waiting import PATIENCE
+from support.weights import as_tensor
 
 NAME = "org/tiny"
-WEIGHTS = bytes(range(256)) * 20_000
+WEIGHTS = as_tensor(bytes(range(256)) * 20_000)
 FILES = {
     "LICENSE": b"Do as you like.\n",
     "README.md": b"---\nlicense: mit\n---\n# Tiny\n",

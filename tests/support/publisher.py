@@ -16,6 +16,7 @@ from comity.trust.statements import Licence, Published, sign_published
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, Submitted, UploadHeader
 from support.seeded import seeded_bytes
+from support.weights import as_tensor
 
 CHUNK = 1 << 20
 
@@ -99,5 +100,5 @@ def model(folder: Path, *, weights: int = 5_000_000, seed: int = 1) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(f'{{"seed": {seed}}}\n')
     (folder / "empty.txt").write_bytes(b"")
-    (folder / "weights.bin").write_bytes(seeded_bytes(weights, str(seed)))
+    (folder / "weights.bin").write_bytes(as_tensor(seeded_bytes(weights, str(seed))))
     return folder

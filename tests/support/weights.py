@@ -25,6 +25,17 @@ def safetensors(tensors: Mapping[str, bytes], metadata: Mapping[str, str] | None
     return struct.pack("<Q", len(text)) + text + b"".join(tensors.values())
 
 
+def as_tensor(data: bytes) -> bytes:
+    """A safetensors file of the same length, whose tensor is the end of `data`."""
+    length = len(data) - AS_TENSOR_HEADER
+    header = {"w": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}
+    text = json.dumps(header).encode().ljust(AS_TENSOR_HEADER - 8)
+    return struct.pack("<Q", len(text)) + text + data[AS_TENSOR_HEADER:]
+
+
+AS_TENSOR_HEADER: Final = 128
+
+
 def gguf(
     tensors: Mapping[str, bytes],
     *,

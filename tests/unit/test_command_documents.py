@@ -38,8 +38,9 @@ from support.documents import broken
 from support.fakes import FakeFederation, release
 from support.federation import make_home
 from support.fenced import ROOT
+from support.weights import as_tensor
 
-FILES = {"README.md": b"# Tiny\n", "model.safetensors": bytes(range(256)) * 64}
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 DIGEST = sha256(b"example")
 PRINTED_BY = {
     "audit-log": "tests/unit/test_audit_log_command.py",

@@ -242,7 +242,7 @@ def test_no_licence_conflicts_with_itself_where_nothing_was_derived() -> None:
     assert not found.conflicts
 
 
-PARENT_FILES: Mapping[str, bytes] = {"model.safetensors": bytes(64)}
+PARENT_FILES: Mapping[str, bytes] = {"model.safetensors": b"weights"}
 OWNER = identity("Swiss AI", "CH")
 STRANGER = identity("Somebody else", "KR")
 

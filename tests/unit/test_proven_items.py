@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.judge import PolicyJudge
@@ -51,7 +52,8 @@ class JudgedRepositories:
         for log in (HOME, ELSEWHERE):
             self.ledger.logs.create(log.origin, log.vkey, own=True)
         ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(None, membership, self.clock)
-        self.catalogue = Catalogue(ledger, self.store, self.pools, membership, self.judge, Metrics())
+        kept = KeptInspections(folder / INSPECTIONS_FILE)
+        self.catalogue = Catalogue(ledger, self.store, self.pools, membership, self.judge, Metrics(), kept)
         self._cards = Cards(self.store, self.pools)
         local = self.catalogue.local_artifacts
         self.proven = ProvenItems(ledger, self.pools, self.judge, local, self.store, self.clock)

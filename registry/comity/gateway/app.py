@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenUses
+from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.routes import console_url, open_console
 from comity.gateway.fileserver.server import FileRoutes, serve_files
@@ -70,7 +71,11 @@ async def reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> 
     ledger, pools, membership = home.ledger, home.pools, home.membership
     uses = await pools.files(TokenUses, home.config.path(USES_FILE))
     judge = await pools.files(PolicyJudge, home.config.gateway.policy, membership, home.clock)
-    async with open_catalogue(ledger, home.store, pools, membership, judge, home.metrics) as catalogue:
+    kept = await pools.files(KeptInspections, home.config.storage.ledger.with_name(INSPECTIONS_FILE))
+    async with (
+        _closed_after(kept),
+        open_catalogue(ledger, home.store, pools, membership, judge, home.metrics, kept) as catalogue,
+    ):
         read_through = ReadThroughRoutes(pools, imports, catalogue)
         made = await pools.files(list_items, home, catalogue)
         async with kept_list(made, home.metrics) as items, open_registry(ledger, read_through, pools) as registry:
@@ -79,6 +84,14 @@ async def reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> 
             finally:
                 with suppress(ComityError):
                     await pools.files(uses.flush)
+
+
+@asynccontextmanager
+async def _closed_after(kept: KeptInspections) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        kept.close()
 
 
 def make_app(

@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 
 from comity.content.heap import limit_arenas
+from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.capacity import Capacity, CountedParts, StoredUse
@@ -32,6 +33,7 @@ from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
 from comity.node.importing.read_through import ReadThroughImports
+from comity.node.inspector import Inspector
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import MetricsListener, Readiness
 from comity.node.offers.index import OfferIndex
@@ -231,6 +233,7 @@ class _Parts:
     capacity: Capacity
     status: StatusReport
     pulls: PullCounts
+    inspector: Inspector
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
@@ -260,6 +263,8 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     ending.callback(copies.close)
     pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
     ending.callback(pulls.close)
+    kept = await asyncio.to_thread(KeptInspections, config.storage.ledger.with_name(INSPECTIONS_FILE))
+    ending.callback(kept.close)
     acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
@@ -326,6 +331,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             followed=followed,
         ),
         pulls=pulls,
+        inspector=Inspector(ledger, store, pools, membership, kept),
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools),
         news=NewsFeed(
@@ -376,9 +382,9 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)
     audit_copies.begin(supervisor)
-    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, parts.pulls, parts.followed):
+    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, parts.pulls, parts.followed, parts.inspector):
         part.begin(supervisor)
-    webhooks = await asyncio.to_thread(_webhooks, home, replication, copies)
+    webhooks = await asyncio.to_thread(_webhooks, home, replication, copies, parts.inspector)
     if webhooks is not None:
         ending.callback(webhooks.close)
         webhooks.begin(supervisor)
@@ -397,7 +403,9 @@ def _measure_when_read(parts: _Parts) -> None:
         home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
 
 
-def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesController) -> Webhooks | None:
+def _webhooks(
+    home: OpenedHome, replication: ReplicationTasks, copies: CopiesController, inspector: Inspector
+) -> Webhooks | None:
     """None without webhooks: then nothing is remembered, and a later one begins with what comes next. Blocking. Raises
     NotFound, Unavailable, Malformed (WEBHOOKS)."""
     config, seat = home.config, home.membership.seat
@@ -409,7 +417,9 @@ def _webhooks(home: OpenedHome, replication: ReplicationTasks, copies: CopiesCon
     queue = EventQueue(folder)
     queue.forget_others(hooks)
     named = read_policy(config.gateway.policy)[0].named if config.gateway.policy else ()
-    conditions = NodeConditions(home.ledger, replication, copies.counter, replication.charter_follower, home.membership)
+    conditions = NodeConditions(
+        home.ledger, replication, copies.counter, replication.charter_follower, home.membership, inspector
+    )
     return Webhooks(
         hooks,
         queue,

@@ -48,6 +48,7 @@ from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.copies.counter import CopyCounter
+from comity.node.inspector import Inspector
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -477,8 +478,10 @@ class NodeConditions:
         copies: CopyCounter,
         follower: CharterFollower | None,
         membership: Membership,
+        inspector: Inspector,
     ) -> None:
         self._ledger = ledger
+        self._inspector = inspector
         self._lost_keys = LostKeys(ledger)
         self._membership = membership
         self._replication = replication
@@ -510,6 +513,9 @@ class NodeConditions:
             if not fork.retired:
                 epoch = fork.first.body.epoch
                 yield _alert("charter-fork", str(epoch), f"epoch {epoch} of the charter was certified twice")
+        for answer, reason in self._inspector.worse:
+            text = f"a newer scanner finds in {answer.name}, which this node holds: {reason}"
+            yield _alert("file-safety", answer.file, text)
 
     def _copies_short(self) -> Iterator[NodeEvent]:
         counts = self._copies.counts()

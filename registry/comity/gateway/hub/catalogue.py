@@ -26,6 +26,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.content.gateway_tokens import ALL_REPOSITORIES
+from comity.content.inspections import KeptInspections
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.judge import (
     AnswerCache,
@@ -137,10 +138,16 @@ class Repository:
 
 @contextlib.asynccontextmanager
 async def open_catalogue(
-    ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, judge: PolicyJudge, metrics: Metrics
+    ledger: AsyncLedger,
+    store: BlobStore,
+    pools: Pools,
+    membership: Membership,
+    judge: PolicyJudge,
+    metrics: Metrics,
+    inspections: KeptInspections,
 ) -> AsyncIterator[Catalogue]:
     """Open the catalogue of a running node."""
-    catalogue = Catalogue(ledger, store, pools, membership, judge, metrics)
+    catalogue = Catalogue(ledger, store, pools, membership, judge, metrics, inspections)
     try:
         yield catalogue
     finally:
@@ -182,13 +189,14 @@ class Catalogue:
         membership: Membership,
         judge: PolicyJudge,
         metrics: Metrics,
+        inspections: KeptInspections,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
         self._membership = membership
         self.judge = judge
         self._artifacts = ArtifactService(ledger, membership, metrics)
-        self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge)
+        self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge, inspections)
         now = Generations(ledger).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
         self.changes = changes = StatementChanges(ledger, membership)

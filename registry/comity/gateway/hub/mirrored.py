@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from comity.content.blobs import BlobStore, inspect_blob
+from comity.content.blobs import BlobStore
+from comity.content.inspections import KeptInspections
 from comity.gateway.hub.judge import AnswerCache, PolicyJudge, changed_name
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.evidence import LedgerCollector
@@ -26,7 +27,7 @@ from comity.node.members import Membership
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest, tree_ids
+from comity.trust.artifact import MAX_MANIFEST, Manifest, tree_ids
 from comity.trust.collector import Question
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
@@ -54,11 +55,13 @@ class LocalArtifacts:
         artifacts: ArtifactService,
         logs: LogService,
         judge: PolicyJudge,
+        inspections: KeptInspections,
     ) -> None:
         self._store = store
         self._pools = pools
         self._artifacts = artifacts
         self._judge = judge
+        self._inspections = inspections
         self._collector = LedgerCollector(artifacts, logs, store, pools, judge.reader)
 
     async def evidence(self, manifest: Manifest, publisher: Digest | None = None) -> JudgedEvidence:
@@ -109,16 +112,21 @@ class LocalArtifacts:
         return manifest
 
     def _stored_files(self, manifest: Manifest) -> tuple[FoundFile, ...]:
-        """Return the files that are stored here; the store verified them on receipt."""
-        store = self._store
-        return tuple(self._found(entry) for entry in manifest.files if entry.size == 0 or store.has(entry.sha256))
+        """Return the files that are stored here, each with its inspection; the store verified them on receipt. Without
+        a policy of this node that needs them, at most `MAX_INSPECTED` are inspected now."""
+        store, found, made = self._store, list[FoundFile](), 0
+        for entry in manifest.files:
+            if entry.size and not store.has(entry.sha256):
+                continue
+            seen = self._inspections.kept(entry.sha256, entry.path)
+            if seen is None and (self._judge.inspects_files or made < MAX_INSPECTED):
+                seen, made = self._inspections.inspect(store, entry), made + 1
+            found.append(FoundFile(entry.path, entry.size, entry.sha256, inspection=seen))
+        return tuple(found)
 
-    def _found(self, entry: FileEntry) -> FoundFile:
-        """Return the file; it is inspected only if the policy of this node needs that."""
-        seen = None
-        if self._judge.inspects_files:
-            seen = inspect_blob(self._store, entry.sha256, entry.path, entry.size)
-        return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
+
+MAX_INSPECTED: Final = 64
+"""Files that an answer waits for; the node inspects the others in the background."""
 
 
 def _subject(question: Question) -> str:

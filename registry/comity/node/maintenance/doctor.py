@@ -32,6 +32,7 @@ from comity.node.maintenance.home_checks import (
     ExaminedNode,
     Machine,
     check_clock,
+    check_confinement,
     check_disks,
     check_federation,
     check_keys,
@@ -74,6 +75,7 @@ CHECKS: Final[Sequence[Check]] = (
     check_forks,
     check_gateway,
     check_versions,
+    check_confinement,
 )
 _VERSION: Final = re.compile(r"comity (\d{1,6})\.(\d{1,6})(\.|\Z)")
 COPIES: Final = 3

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from comity.content.confinement import confinement
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
 from comity.ledger.page_sums import closed_file_damage
@@ -328,6 +329,16 @@ def check_versions(node: ExaminedNode) -> Iterator[Diagnosis]:
     if 0 <= files < LEAST_OPEN_FILES:
         text = f"a process may open {files} files: the node takes few connections"
         yield Diagnosis("open files", "warn", text, "set LimitNOFILE=65536 in the unit, or ulimit -Hn 65536")
+
+
+def check_confinement(node: ExaminedNode) -> Iterator[Diagnosis]:
+    """The kernel can take rights from the processes that read files of strangers with other people's scanners."""
+    found = confinement()
+    if found:
+        yield Diagnosis("confinement", "ok", f"a scanner of files keeps no right but reading: {' and '.join(found)}")
+    else:
+        text = "the kernel has neither Landlock nor seccomp: a scanner of files keeps the rights of its user"
+        yield Diagnosis("confinement", "unknown", text)
 
 
 def _existing(folder: Path) -> Path:

@@ -1,0 +1,71 @@
+"""Answers of the inspection are made once for a file, its name and a version of the scanner; a changed one is known."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from comity.content import inspections
+from comity.content.blobs import FolderStore
+from comity.content.inspections import KeptInspections
+from comity.node.inspector import worse_answers
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import sha256
+from comity.trust.errors import NotFound
+from comity.trust.evidence import Inspection
+
+DATA = pickle.dumps({"a": 1})
+ENTRY = FileEntry("a/config.json", len(DATA), sha256(DATA))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    made = FolderStore(tmp_path / "blobs")
+    made.put(ENTRY.sha256, DATA)
+    return made
+
+
+def test_an_answer_is_made_once(tmp_path: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptInspections(tmp_path / "kept.sqlite")
+    assert kept.kept(ENTRY.sha256, ENTRY.path) is None
+    assert kept.inspect(store, ENTRY).active == ("pickle",)
+    kept.close()
+    monkeypatch.delattr(inspections, "inspect_blob")
+    again = KeptInspections(tmp_path / "kept.sqlite")
+    assert again.inspect(store, ENTRY) == again.kept(ENTRY.sha256, "other/config.json")
+    assert again.kept(ENTRY.sha256, "config.yaml") is None, "the name decides how a text is interpreted"
+
+
+def test_a_file_that_is_not_here_has_no_answer(tmp_path: Path) -> None:
+    kept = KeptInspections(tmp_path / "kept.sqlite")
+    with pytest.raises(NotFound):
+        kept.inspect(FolderStore(tmp_path / "none"), ENTRY)
+    assert kept.kept(ENTRY.sha256, ENTRY.path) is None
+
+
+def test_a_newer_scanner_answers_again_and_what_it_changes_is_known(tmp_path: Path, store: FolderStore) -> None:
+    older = KeptInspections(tmp_path / "kept.sqlite", scanner=1)
+    older.keep(ENTRY.sha256, ENTRY.path, Inspection("json"))
+    older.keep(ENTRY.sha256, "same", Inspection("pickle", ("pickle",)))
+    newer = KeptInspections(tmp_path / "kept.sqlite", scanner=2)
+    assert newer.kept(ENTRY.sha256, ENTRY.path) is None
+    newer.inspect(store, ENTRY)
+    newer.keep(ENTRY.sha256, "same", Inspection("pickle", ("pickle",)))
+    (changed,) = newer.changed()
+    assert (changed.file, changed.name, changed.was.format) == (ENTRY.sha256, "config.json", "json")
+    ((_, reason),) = worse_answers([changed])
+    assert reason.startswith("pickle")
+    older.keep(ENTRY.sha256, ENTRY.path, Inspection("json"))
+    assert newer.kept(ENTRY.sha256, ENTRY.path) == changed.now, "an older version replaces no newer answer"
+
+
+def test_an_answer_that_becomes_better_is_no_alert() -> None:
+    answer = inspections.ChangedAnswer(ENTRY.sha256, "a", Inspection("pickle", ("pickle",)), Inspection("json"))
+    assert worse_answers([answer]) == []
+
+
+def test_a_damaged_file_of_answers_is_made_again(tmp_path: Path, store: FolderStore) -> None:
+    file = tmp_path / "kept.sqlite"
+    file.write_bytes(b"not a database" * 100)
+    assert KeptInspections(file).inspect(store, ENTRY).format == "pickle"
