@@ -20,7 +20,7 @@ from comity.formats.archives import ArchiveMember, has_zip_end_record
 from comity.formats.loaders import active_by_name, is_raw_by_name
 from comity.formats.pickles import is_pickle
 from comity.formats.sanity import MAX_FINDINGS, check_gguf_header, check_safetensors_header
-from comity.formats.source import BoundedFile, Look, NotInspected, Work
+from comity.formats.source import BoundedFile, InspectedFile, NotInspected, Work
 from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
@@ -41,7 +41,7 @@ PROBED: Final = ("zlib", "lzma")
 
 def inspect(file: BinaryIO, path: str, size: int) -> Inspection:
     """Inspect a file of `size` bytes that its artifact names `path`. Raises OSError if `file` does."""
-    found = _inspect(Look(BoundedFile(file, size), path, Work(), _inspect))
+    found = _inspect(InspectedFile(BoundedFile(file, size), path, Work(), _inspect))
     active = dict.fromkeys((*active_by_name(path), *_limit_per_kind(found.active)))
     if any(text.startswith("chat-template:") for text in active):
         active.pop("chat-template", None)
@@ -78,26 +78,26 @@ class Reading:
     """
 
     name: str
-    begins: Callable[[Look, bytes], bool]
-    read: Callable[[Look], Inspection]
+    begins: Callable[[InspectedFile, bytes], bool]
+    read: Callable[[InspectedFile], Inspection]
 
 
-def _inspect(look: Look) -> Inspection:
+def _inspect(file: InspectedFile) -> Inspection:
     """All readings of one file, together. Raises OSError if the file does."""
-    if look.source.size == 0:
+    if file.source.size == 0:
         return Inspection("empty")
     found, answers = list[tuple[str, Inspection]](), 0
     try:
-        head = look.source.read_at(0, FILE_HEAD)
+        head = file.source.read_at(0, FILE_HEAD)
         for reading in READINGS:
-            if reading.begins(look, head):
-                found.append((reading.name, _answer(reading, look)))
+            if reading.begins(file, head):
+                found.append((reading.name, _answer(reading, file)))
         for kind in PROBED:
-            if streams.begins_stream(kind, head) and (inside := _probe(look, kind, bool(found))) is not None:
+            if streams.begins_stream(kind, head) and (inside := _probe(file, kind, bool(found))) is not None:
                 found.append((kind, inside))
         answers = len(found)
         if not found:
-            found.append(_weak(look, head))
+            found.append(_weak(file, head))
     except Malformed as error:  # a limit of the readings themselves
         found.append(("unknown", _not_inspected("unknown", error)))
     (_, first), others = found[0], found[1:]
@@ -119,9 +119,9 @@ _ARTICLES: Final = {
 }
 
 
-def _answer(reading: Reading, look: Look) -> Inspection:
+def _answer(reading: Reading, file: InspectedFile) -> Inspection:
     try:
-        return reading.read(look)
+        return reading.read(file)
     except NotInspected as error:
         return _not_inspected(reading.name, error)
     except Malformed as error:
@@ -132,17 +132,17 @@ def _not_inspected(name: str, error: Malformed) -> Inspection:
     return Inspection(name, (f"not-inspected: {error}",))
 
 
-def _probe(look: Look, kind: str, otherwise: bool) -> Inspection | None:
+def _probe(file: InspectedFile, kind: str, otherwise: bool) -> Inspection | None:
     """What a stream unpacks to, if it is one: to its end, or to something active before an error.
 
     Args:
         otherwise: whether the file is something else.
     """
     try:
-        unpacked = streams.unpack(kind, look.source, look.work)
+        unpacked = streams.unpack(kind, file.source, file.work)
         if unpacked.error and not unpacked.data:
             return None
-        inside = look.inside(BoundedFile.of(unpacked.data, truncated=kind == "lzma" and bool(unpacked.error)), "")
+        inside = file.inside(BoundedFile.of(unpacked.data, truncated=kind == "lzma" and bool(unpacked.error)), "")
     except NotInspected as error:
         return _not_inspected(kind, error)
     calls = tuple(text for text in inside.active if not text.startswith(("unknown", "not-inspected")))
@@ -151,16 +151,16 @@ def _probe(look: Look, kind: str, otherwise: bool) -> Inspection | None:
     return Inspection(kind, calls, ("it cannot be unpacked to its end",)) if calls else None
 
 
-def _weak(look: Look, head: bytes) -> tuple[str, Inspection]:
+def _weak(file: InspectedFile, head: bytes) -> tuple[str, Inspection]:
     """The format of a file in which no loader's reading begins: data, text, and messages without magic bytes."""
-    source, suffix = look.source, PurePosixPath(look.path).suffix.lower()
+    source, suffix = file.source, PurePosixPath(file.path).suffix.lower()
     if name := data_files.data_format(head):
-        return name, _read_data(look, name, head)
+        return name, _read_data(file, name, head)
     printable = not texts.has_controls(head)
     if printable and texts.is_text(source):
-        return _text(look, head)
+        return _text(file, head)
     if messages.is_onnx(source):
-        return "onnx", _read_onnx(look)
+        return "onnx", _read_onnx(file)
     if messages.is_saved_model(source) or (suffix == ".pb" and messages.is_graph(source)):
         return "tensorflow", Inspection("tensorflow", ("tensorflow",))
     if messages.is_sentencepiece(source):
@@ -168,40 +168,40 @@ def _weak(look: Look, head: bytes) -> tuple[str, Inspection]:
     if suffix == ".pb" and messages.is_tensor(source):
         return "onnx", Inspection("onnx")
     if texts.is_text(source):
-        return _text(look, head)
+        return _text(file, head)
     if suffix == ".msgpack" and data_files.is_message_pack(source):
         return "msgpack", Inspection("msgpack")
-    if is_raw_by_name(look.path):
+    if is_raw_by_name(file.path):
         return "raw", Inspection("raw")
     return "unknown", Inspection("unknown", ("unknown",))
 
 
-def _text(look: Look, head: bytes) -> tuple[str, Inspection]:
-    beginning = head if head.strip() else look.source.read_at(0, texts.CHUNK)
-    lines = PurePosixPath(look.path).suffix.lower() in texts.LINES_SUFFIXES
+def _text(file: InspectedFile, head: bytes) -> tuple[str, Inspection]:
+    beginning = head if head.strip() else file.source.read_at(0, texts.CHUNK)
+    lines = PurePosixPath(file.path).suffix.lower() in texts.LINES_SUFFIXES
     kind = "json" if texts.looks_like_json(beginning) and not lines else "text"
     try:
-        active, malformed = texts.active_in_text(look.source, look.path)  # the name may be that of YAML, with JSON
+        active, malformed = texts.active_in_text(file.source, file.path)  # the name may be that of YAML, with JSON
         if kind == "json":
-            more, problems = texts.active_in_json(look.source, look.path)
+            more, problems = texts.active_in_json(file.source, file.path)
             active, malformed = (*active, *more), (*malformed, *problems)
     except NotInspected as error:
         return kind, _not_inspected(kind, error)
     return kind, Inspection(kind, active, malformed)
 
 
-def _read_data(look: Look, name: str, head: bytes) -> Inspection:
+def _read_data(file: InspectedFile, name: str, head: bytes) -> Inspection:
     try:
         if name == "table" and head.startswith(b"SQLite"):
             return Inspection(name, ("not-inspected: tables of SQLite, in which programs keep pickles",))
-        if name == "table" and data_files.holds_pickled_types(look.source):
+        if name == "table" and data_files.holds_pickled_types(file.source):
             return Inspection(name, ("pickle: a type of pyarrow",))
         if name == "image":
-            return Inspection(name, malformed=data_files.check_image(look.source, head))
+            return Inspection(name, malformed=data_files.check_image(file.source, head))
         if name == "ggml":
             return Inspection(name, ("not-inspected: a format of old versions of llama.cpp",))
         if name == "tflite":
-            custom = tuple(f"custom-operator: {each[:60]}" for each in data_files.tflite_operators(look.source))
+            custom = tuple(f"custom-operator: {each[:60]}" for each in data_files.tflite_operators(file.source))
             return Inspection(name, custom)
     except NotInspected as error:
         return _not_inspected(name, error)
@@ -210,9 +210,9 @@ def _read_data(look: Look, name: str, head: bytes) -> Inspection:
     return Inspection(name)
 
 
-def _read_onnx(look: Look) -> Inspection:
+def _read_onnx(file: InspectedFile) -> Inspection:
     try:
-        found = messages.OnnxReader(look.source).read()
+        found = messages.OnnxReader(file.source).read()
     except NotInspected as error:
         return _not_inspected("onnx", error)
     except Malformed as error:
@@ -221,28 +221,28 @@ def _read_onnx(look: Look) -> Inspection:
     return Inspection("onnx", tuple(f"custom-operator: {each[:60]}" for each in found.operators), outside)
 
 
-def _begins_safetensors(look: Look, head: bytes) -> bool:
+def _begins_safetensors(file: InspectedFile, head: bytes) -> bool:
     length = int.from_bytes(head[:8], "little")
-    return head[8:9] == b"{" and 2 <= length <= min(look.source.size - 8, MAX_SAFETENSORS_HEADER)
+    return head[8:9] == b"{" and 2 <= length <= min(file.source.size - 8, MAX_SAFETENSORS_HEADER)
 
 
-def _read_safetensors(look: Look) -> Inspection:
-    return Inspection("safetensors", malformed=tuple(check_safetensors_header(look.source).findings))
+def _read_safetensors(file: InspectedFile) -> Inspection:
+    return Inspection("safetensors", malformed=tuple(check_safetensors_header(file.source).findings))
 
 
-def _read_gguf(look: Look) -> Inspection:
-    checked = check_gguf_header(look.source)
+def _read_gguf(file: InspectedFile) -> Inspection:
+    checked = check_gguf_header(file.source)
     active = [item for text in checked.templates for item in active_in_template(text)]
     return Inspection("gguf", tuple(dict.fromkeys(active)), tuple(checked.findings))
 
 
-def _begins_zip(look: Look, head: bytes) -> bool:
-    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or has_zip_end_record(look.source)
+def _begins_zip(file: InspectedFile, head: bytes) -> bool:
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or has_zip_end_record(file.source)
 
 
-def _read_zip(look: Look) -> Inspection:
+def _read_zip(file: InspectedFile) -> Inspection:
     try:
-        directory = archives.read_directory(look.source)
+        directory = archives.read_directory(file.source)
     except Malformed as error:
         return Inspection("zip", ("archive: its directory cannot be read",), (str(error),))
     files = [member for member in directory.members if not member.name.endswith("/")]
@@ -254,7 +254,7 @@ def _read_zip(look: Look) -> Inspection:
         if kind in ("pytorch", "torchscript") and _is_storage(member.name):
             continue
         try:
-            found = _inspect_zip_member(look, kind, member)
+            found = _inspect_zip_member(file, kind, member)
         except NotInspected as error:
             active.append(f"not-inspected: {member.name[-60:]}: {error}")
             break
@@ -285,29 +285,29 @@ def _is_storage(name: str) -> bool:
     return "data" in path.parts[:-1] and not path.suffix
 
 
-def _inspect_zip_member(look: Look, kind: str, member: ArchiveMember) -> Inspection:
+def _inspect_zip_member(file: InspectedFile, kind: str, member: ArchiveMember) -> Inspection:
     """Raises Malformed, NotInspected."""
-    part = archives.stored_member(look.source, member)
+    part = archives.stored_member(file.source, member)
     if part is None and kind == "npz":
-        data = archives.member_head(look.source, member, NPZ_HEAD)
+        data = archives.member_head(file.source, member, NPZ_HEAD)
         if data.startswith(arrays.MAGIC):
-            look.work.unpack(len(data))
-            look.work.open_member()
+            file.work.unpack(len(data))
+            file.work.open_member()
             objects = arrays.read_arrays(BoundedFile.of(data), whole=False)
             return Inspection("numpy", (f"pickle: {member.name[-80:]}",) if objects else ())
     if part is None:
-        part = BoundedFile.of(archives.unpack_member(look.source, member, look.work))
+        part = BoundedFile.of(archives.unpack_member(file.source, member, file.work))
     code = kind == "torchscript" and "code" in PurePosixPath(member.name).parts[:-1]
-    return _in_member(look, part, member.name, by_name=not code)
+    return _in_member(file, part, member.name, by_name=not code)
 
 
 NPZ_HEAD: Final = arrays.MAX_HEADER + 12
 
 
-def _in_member(look: Look, part: BoundedFile, name: str, *, by_name: bool = True) -> Inspection:
+def _in_member(file: InspectedFile, part: BoundedFile, name: str, *, by_name: bool = True) -> Inspection:
     """The inspection of a member, whose findings name it. Raises NotInspected."""
     shown = PurePosixPath(name).name[-60:] or "inside"
-    found = look.inside(part, name)
+    found = file.inside(part, name)
     named = active_by_name(name) if by_name else ()
     active = dict.fromkeys((*named, *found.active))
     return Inspection(
@@ -322,12 +322,12 @@ def _in_file(active: str, name: str) -> str:
     return f"{kind}: {name}{': ' * bool(detail)}{detail}"
 
 
-def _read_tar(look: Look) -> Inspection:
-    directory = archives.read_tar(look.source)
+def _read_tar(file: InspectedFile) -> Inspection:
+    directory = archives.read_tar(file.source)
     active, problems = list[str](), list(directory.findings)
     for member in directory.members:
         try:
-            found = _in_member(look, look.source.part(member.offset, member.packed), member.name)
+            found = _in_member(file, file.source.part(member.offset, member.packed), member.name)
         except NotInspected as error:
             active.append(f"not-inspected: {member.name[-60:]}: {error}")
             break
@@ -337,56 +337,56 @@ def _read_tar(look: Look) -> Inspection:
 
 
 def _stream(kind: str) -> Reading:
-    def read(look: Look) -> Inspection:
-        unpacked = streams.unpack(kind, look.source, look.work)
-        name = PurePosixPath(look.path).stem
-        found = _in_member(look, BoundedFile.of(unpacked.data, truncated=bool(unpacked.error)), name or "inside")
+    def read(file: InspectedFile) -> Inspection:
+        unpacked = streams.unpack(kind, file.source, file.work)
+        name = PurePosixPath(file.path).stem
+        found = _in_member(file, BoundedFile.of(unpacked.data, truncated=bool(unpacked.error)), name or "inside")
         if unpacked.error:
             problem = f"{kind}: {unpacked.error}"
             return Inspection(kind, (*found.active, "archive: it cannot be unpacked"), (problem, *found.malformed))
         return Inspection(kind, found.active, found.malformed)
 
-    return Reading(kind, lambda look, head: streams.begins_stream(kind, head), read)
+    return Reading(kind, lambda file, head: streams.begins_stream(kind, head), read)
 
 
-def _read_numpy(look: Look) -> Inspection:
-    objects = arrays.read_arrays(look.source)
+def _read_numpy(file: InspectedFile) -> Inspection:
+    objects = arrays.read_arrays(file.source)
     return Inspection("numpy", ("pickle: an array of objects",) if objects else ())
 
 
-def _read_hdf5(look: Look) -> Inspection:
+def _read_hdf5(file: InspectedFile) -> Inspection:
     def read_text(text: bytes, name: str) -> Iterator[str]:
         yield from texts.active_in_json(BoundedFile.of(text), name)[0]
 
-    found = hdf5.Hdf5Reader(look.source, read_text).read()
+    found = hdf5.Hdf5Reader(file.source, read_text).read()
     return Inspection("hdf5", tuple(found.active), tuple(found.malformed))
 
 
-def _read_program(look: Look) -> Inspection:
-    name = data_files.program_format(look.source, look.source.read_at(0, FILE_HEAD))
+def _read_program(file: InspectedFile) -> Inspection:
+    name = data_files.program_format(file.source, file.source.read_at(0, FILE_HEAD))
     return Inspection(name, ("python",) if name == "bytecode" else (name,))
 
 
-def _read_serialized(look: Look) -> Inspection:
-    language = data_files.serialized_by(look.source.read_at(0, FILE_HEAD))
+def _read_serialized(file: InspectedFile) -> Inspection:
+    language = data_files.serialized_by(file.source.read_at(0, FILE_HEAD))
     return Inspection("serialized", (f"serialized: objects of {language}",))
 
 
 READINGS: Final = (
     Reading("safetensors", _begins_safetensors, _read_safetensors),
-    Reading("gguf", lambda look, head: head.startswith(b"GGUF"), _read_gguf),
-    Reading("numpy", lambda look, head: head.startswith(arrays.MAGIC), _read_numpy),
-    Reading("hdf5", lambda look, head: hdf5.superblock_offset(look.source) is not None, _read_hdf5),
+    Reading("gguf", lambda file, head: head.startswith(b"GGUF"), _read_gguf),
+    Reading("numpy", lambda file, head: head.startswith(arrays.MAGIC), _read_numpy),
+    Reading("hdf5", lambda file, head: hdf5.superblock_offset(file.source) is not None, _read_hdf5),
     *map(_stream, STREAMS),
     Reading("zip", _begins_zip, _read_zip),
     Reading(
         "archive",
-        lambda look, head: head.startswith(streams.PACKED_MAGIC),
-        lambda look: Inspection("archive", ("archive",)),
+        lambda file, head: head.startswith(streams.PACKED_MAGIC),
+        lambda file: Inspection("archive", ("archive",)),
     ),
-    Reading("program", lambda look, head: bool(data_files.program_format(look.source, head)), _read_program),
-    Reading("serialized", lambda look, head: bool(data_files.serialized_by(head)), _read_serialized),
-    Reading("tar", lambda look, head: archives.is_tar(look.source), _read_tar),
-    Reading("pickle", lambda look, head: is_pickle(look.source), lambda look: Inspection("pickle", ("pickle",))),
+    Reading("program", lambda file, head: bool(data_files.program_format(file.source, head)), _read_program),
+    Reading("serialized", lambda file, head: bool(data_files.serialized_by(head)), _read_serialized),
+    Reading("tar", lambda file, head: archives.is_tar(file.source), _read_tar),
+    Reading("pickle", lambda file, head: is_pickle(file.source), lambda file: Inspection("pickle", ("pickle",))),
 )
 """The readings that are asked of every file; the first that begins gives the format its name."""

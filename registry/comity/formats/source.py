@@ -113,7 +113,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectedFile:
     """One file, or one member of an archive, that is inspected under a name.
 
     Attributes:
@@ -123,7 +123,7 @@ class Look:
     source: BoundedFile
     path: str
     work: Work
-    inspect: Callable[[Look], Inspection]
+    inspect: Callable[[InspectedFile], Inspection]
     depth: int = 0
 
     def inside(self, source: BoundedFile, path: str) -> Inspection:
@@ -131,7 +131,7 @@ class Look:
         if self.depth >= MAX_DEPTH:
             raise NotInspected(f"more than {MAX_DEPTH} archives within one another")
         self.work.open_member()
-        return self.inspect(Look(source, path, self.work, self.inspect, self.depth + 1))
+        return self.inspect(InspectedFile(source, path, self.work, self.inspect, self.depth + 1))
 
 
 class Cursor:
