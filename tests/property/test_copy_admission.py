@@ -75,7 +75,7 @@ class Admission(RuleBasedStateMachine):
         self.running.append(found)
         if member != OPERATOR and member not in LIMITS.shares:
             over = {other: max(0, use - self.part()) for other, use in self.uses().items()}
-            left = self.common() - sum(over.values()) + over[member]
+            left = max(0, self.common() - sum(over.values()) + over[member])
             assert over[member] <= left // 2, "no member uses more of the common space than it leaves"
 
     @precondition(lambda self: self.running)
