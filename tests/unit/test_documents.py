@@ -52,7 +52,7 @@ def test_search_results_say_whether_they_are_proven(monkeypatch: pytest.MonkeyPa
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {
         "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
-        "near": False,
+        "near": False, "withdrawn": False,
     }  # fmt: skip
 
 

@@ -39,6 +39,14 @@ class Names:
         self.read += len(found)
         return found
 
+    def names_in_turn(self, after: str, limit: int) -> list[str]:
+        found = sorted({name.removeprefix("hf:") for name in NAMES})
+        self.read += limit
+        return [name for name in found if name > after][:limit]
+
+    def name_places(self, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+        return {name: (0, name) for name in names}
+
 
 class Threads:
     def __init__(self, proven: Names) -> None:

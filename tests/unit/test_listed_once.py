@@ -27,6 +27,7 @@ def hit(licence: str, *, proven: bool = True, publisher: str = PUBLISHER) -> Fou
             publisher=publisher,
             proven=proven,
             near=False,
+            withdrawn=False,
         ),
     )
 

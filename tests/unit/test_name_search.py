@@ -14,6 +14,7 @@ from comity.ledger import proven as proven_module
 from comity.ledger.database import Database, migrate
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.listing_turns import ROUND_BITS
 from comity.ledger.name_search import grams_of, name_index
 from comity.ledger.proven import ListedPublication
 from comity.ledger.sqlite import SqliteFile
@@ -27,6 +28,7 @@ from support.logs import LogKeys
 
 FIRST, SECOND = LogKeys.generate("first.example/log"), LogKeys.generate("second.example/log")
 PUBLISHER = Identity.made("a publisher")
+RELEASE = Release(b"one\n")
 NAMES = [f"org-{number % 3}/{family}-{number}@v{number % 2}" for number in range(12) for family in ("apertus", "poro")]
 WORDS = [
     (),
@@ -138,6 +140,27 @@ def test_publications_of_an_earlier_version_are_found(tmp_path: Path) -> None:
         migrate(database)
         with database.reading() as connection:
             index = name_index(connection)
-            assert index.find(connection, grams_of("m2499@v1"), (0, -1), 9) == [(2_499, 7)]
-            assert index.find(connection, grams_of("a/m"), (0, -1), 9_999) == [(turn, 7) for turn in range(2_500)]
+            turns = [(turn // 8 << ROUND_BITS) + turn % 8 for turn in range(2_500)]
+            assert index.find(connection, grams_of("m2499@v1"), (0, -1), 9) == [(turns[-1], 7)]
+            assert index.find(connection, grams_of("a/m"), (0, -1), 9_999) == [(turn, 7) for turn in turns]
     lock.release()
+
+
+@pytest.mark.parametrize("names", [60, pytest.param(1_500, marks=pytest.mark.slow)])
+def test_one_publisher_with_many_names_leaves_the_first_page_to_everybody(ledger: Ledger, names: int) -> None:
+    """The names of the flood come before and after the others, in one log."""
+    flood, *honest = [Identity.made(f"publisher {number}") for number in range(4)]
+    lines = [flood.publish(f"aaa/apertus-{number:04}@v1", RELEASE) for number in range(names)]
+    own = [who.publish(f"own/apertus-{number}@v1", RELEASE) for number, who in enumerate(honest)]
+    log = LogKeys.generate("open.example/log")
+    ledger.logs.create(log.origin, log.vkey, own=True)
+    for some in (lines[: names // 2], own, lines[names // 2 :]):
+        for start in range(0, len(some), 250):
+            ledger.logs.append(log.vkey, some[start : start + 250])
+    first = [item.name for item in ledger.proven.named(("apertus",), None, 40).found]
+    assert {f"own/apertus-{number}@v1" for number in range(3)} < set(first)
+    assert {f"own/apertus-{number}" for number in range(3)} < set(ledger.proven.names_in_turn("", 40))
+    every = ledger.proven.names_in_turn("", 1_000) if names < 1_000 else []
+    assert len(every) == len(set(every))
+    after = every[20:21]
+    assert not after or ledger.proven.names_in_turn(after[0], 1_000) == every[21:]

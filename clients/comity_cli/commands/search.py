@@ -49,7 +49,9 @@ def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:
     first = hits[0]
     licences = " / ".join(dict.fromkeys(hit.licence or "?" for hit in hits))
     state = _state(any(hit.proven for hit in hits))
-    return first.name, short(first.artifact), licences, first.label or first.publisher[:12], state
+    state += ", withdrawn by its publisher" if any(hit.withdrawn for hit in hits) else ""
+    by = f"{first.label} [{first.publisher[:12]}]" if first.label else first.publisher[:12]
+    return first.name, short(first.artifact), licences, by, state
 
 
 def _state(proven: bool) -> str:

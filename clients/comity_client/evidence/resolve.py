@@ -159,7 +159,7 @@ def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[C
 def candidates_of(claims: Claims, positions: HomePositions) -> tuple[Candidate, ...]:
     """Return the publications, each with its claimed position in the home logs of its publisher."""
     return tuple(
-        Candidate(p, positions.claimed(p, claims.places.get(p.entry.line, ())), _withdrawn(p, claims.proven.entries))
+        Candidate(p, positions.claimed(p, claims.places.get(p.entry.line, ())), withdrawn(p, claims.proven.entries))
         for p in claims.publications
     )
 
@@ -348,7 +348,8 @@ def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory,
     return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes), members)
 
 
-def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
+def withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
+    """Whether one of these entries is an advisory by which the publisher yanks or supersedes the artifact."""
     publisher, artifact = publication.publisher, publication.published.artifact
     for entry in entries:
         statement = entry.statement

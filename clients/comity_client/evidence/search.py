@@ -1,16 +1,16 @@
 """Search the nodes for artifacts by the words of a name.
 
 What a node names is a claim; a result says whether the signature of its publisher, or of the node that mirrored it, was
-verified. Where there are more results than are listed, each node names one in turn, so that none fills the list.
+verified. Where there are more results than are listed, each node names one in turn, and publishers take turns in what a
+node names, so that none fills the list.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from comity.trust.claims import Publication
@@ -18,6 +18,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.node_records import signed_by_node
 from comity.trust.policy import Policy
+from comity.trust.precedence import in_turns
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.statement import Entry
 from comity.trust.upstream import Observed
@@ -25,7 +26,7 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import places_of, prove_publication, publisher_records
 from comity_client.evidence.home_positions import HomePositions
-from comity_client.evidence.resolve import order_statements
+from comity_client.evidence.resolve import order_statements, withdrawn
 from comity_client.session import Session
 
 K = TypeVar("K")
@@ -36,7 +37,8 @@ MAX_PAGES: Final = 100
 @dataclass(frozen=True, slots=True)
 class FoundArtifacts:
     """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
-    not every word of the search, but is near it."""
+    not every word of the search, but is near it; `withdrawn`: its publisher yanked or superseded it, by a statement
+    that is verified here."""
 
     name: str
     artifact: Digest
@@ -45,6 +47,7 @@ class FoundArtifacts:
     licence: str
     proven: bool
     near: bool = False
+    withdrawn: bool = False
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
@@ -59,25 +62,35 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("the search has no answer")
-    found = await _listings(session, list(_in_turn(answers.found.values())), limit)
+    found = await _listings(session, _merged(answers.found.values()), limit)
     if found or not text.strip():
         return sorted(found, key=lambda listing: listing.name)
     fragments = name_fragments(text)
     nearby = await session.ask(lambda node: _containing(node, fragments))
-    located = [item for found in nearby.found.values() for item in found]
-    listed = [replace(each, near=True) for each in await _listings(session, located, len(located))]
+    located = _merged(nearby.found.values())
+    listed = [replace(each, near=True) for each in await _listings(session, located, len(located.found))]
     rated = {each: nearness(text, each.name) for each in listed}
     near = [each for each in listed if rated[each] >= NEAR]
     return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
 
 
-def _in_turn(lists: Iterable[Sequence[LocatedEntry]]) -> Iterator[LocatedEntry]:
-    """The first of each list, the second of each, and so on."""
-    return (item for row in itertools.zip_longest(*lists) for item in row if item is not None)
+@dataclass(frozen=True, slots=True)
+class _SearchAnswer:
+    """Publications and observations, and advisories of the publishers."""
+
+    found: list[LocatedEntry] = field(default_factory=list)
+    advisories: list[LocatedEntry] = field(default_factory=list)
 
 
-async def _listings(session: Session, located: Sequence[LocatedEntry], limit: int) -> list[FoundArtifacts]:
-    places = places_of(located)
+def _merged(answers: Iterable[_SearchAnswer]) -> _SearchAnswer:
+    """The first result of each node, the second of each, and so on: publishers take turns in the order of a node."""
+    numbered = [(number, item) for number, answer in enumerate(answers) for item in answer.found]
+    advisories = [item for answer in answers for item in answer.advisories]
+    return _SearchAnswer([item for _, item in in_turns(numbered, lambda each: each[0])], advisories)
+
+
+async def _listings(session: Session, answer: _SearchAnswer, limit: int) -> list[FoundArtifacts]:
+    places = places_of(answer.found)
     entries = [entry for line in places if (entry := session.reader.readable(line)) is not None]
     published = [entry for entry in entries if entry.statement.predicate == "published"]
     newest = list({_key(entry): entry for entry in published}.values())[:limit]
@@ -87,10 +100,11 @@ async def _listings(session: Session, located: Sequence[LocatedEntry], limit: in
         if (publication := prove_publication(entry, records)) is not None:
             stated.setdefault(_key(entry), []).append(publication)
     chosen = await _newest_statements(HomePositions(session, Policy()), stated, places)
+    advised = [entry for item in answer.advisories if (entry := session.reader.readable(item.line)) is not None]
     found = []
     for entry in newest:
         own = chosen.get(_key(entry))
-        found.append(_found(own.entry, own) if own else _found(entry, None))
+        found.append(_found(own.entry, own, advised) if own else _found(entry, None, ()))
     return found + _mirrored(session, entries)[: limit - len(found)]
 
 
@@ -146,19 +160,22 @@ def nearness(text: str, name: str) -> float:
     return sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words) / len(words)
 
 
-async def _containing(node: NodeClient, fragments: Sequence[str]) -> list[LocatedEntry]:
-    return [item for part in fragments for item in await _pages(node, part, MAX_NEAR)]
+async def _containing(node: NodeClient, fragments: Sequence[str]) -> _SearchAnswer:
+    answers = [await _pages(node, part, MAX_NEAR) for part in fragments]
+    found = [item for answer in answers for item in answer.found]
+    return _SearchAnswer(found, [item for answer in answers for item in answer.advisories])
 
 
-async def _pages(node: NodeClient, text: str, limit: int) -> list[LocatedEntry]:
+async def _pages(node: NodeClient, text: str, limit: int) -> _SearchAnswer:
     """Raises Malformed (UNBOUNDED) if the pages of the node do not end."""
-    found: list[LocatedEntry] = []
+    answer = _SearchAnswer()
     cursor = ""
     for _ in range(MAX_PAGES):
         page = await node.search(text, cursor)
-        found += page.found
-        if len(found) >= limit or not page.next_cursor or page.next_cursor == cursor:
-            return found[:limit]
+        answer.found.extend(page.found)
+        answer.advisories.extend(page.advisories)
+        if len(answer.found) >= limit or not page.next_cursor or page.next_cursor == cursor:
+            return _SearchAnswer(answer.found[:limit], answer.advisories)
         cursor = page.next_cursor
     raise Malformed("the search does not end", why=f"more than {MAX_PAGES} pages", code="UNBOUNDED")
 
@@ -180,7 +197,7 @@ def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts
     return list(found.values())
 
 
-def _found(entry: Entry, publication: Publication | None) -> FoundArtifacts:
+def _found(entry: Entry, publication: Publication | None, advised: Iterable[Entry]) -> FoundArtifacts:
     by = entry.statement.by
     return FoundArtifacts(
         name=entry.statement.subjects[0].name,
@@ -189,4 +206,5 @@ def _found(entry: Entry, publication: Publication | None) -> FoundArtifacts:
         label=publication.publisher.label if publication else "",
         licence=publication.published.licence.spdx if publication else "",
         proven=publication is not None,
+        withdrawn=publication is not None and withdrawn(publication, advised),
     )

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tu
 
 from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
+from comity.ledger.listing_turns import PublicationTurns, name_parts
 from comity.ledger.name_search import NamedPlace, name_index
 from comity.ledger.subject_reads import next_round
 from comity.trust.approvals import APPROVAL_ENDED, APPROVED
@@ -291,12 +292,12 @@ def _insert_publications(connection: Connection, log_id: int, numbered: Sequence
     named = [(number, item, item.detail) for number, item in numbered if isinstance(item.detail, ClaimedName)]
     if not named:
         return
-    last = select(_PUBLICATION.turn).where(_PUBLICATION.log_id == log_id).order_by(_PUBLICATION.turn.desc()).limit(1)
-    turn = _next_turn(connection.execute(last).scalar())
+    turns = PublicationTurns(connection, log_id)
+    placed = [(turns.next(item.by), item, detail) for _, item, detail in named]
     rows = [
         {
             "log_id": log_id,
-            "turn": at,
+            "turn": turn,
             "index": item.index,
             "predicate": OBSERVED if item.predicate == OBSERVED else PUBLISHED,
             "name": fold_name(detail.repository),
@@ -305,12 +306,10 @@ def _insert_publications(connection: Connection, log_id: int, numbered: Sequence
             "repository": detail.repository,
             "artifact": detail.artifact,
         }
-        for at, (_, item, detail) in enumerate(named, turn)
+        for turn, item, detail in placed
     ]
     connection.execute(insert(schema.publications), rows)
-    places = [
-        NamedPlace(at, log_id, named_version(d.repository, d.version)) for at, (_, _, d) in enumerate(named, turn)
-    ]
+    places = [NamedPlace(turn, log_id, named_version(d.repository, d.version)) for turn, _, d in placed]
     name_index(connection).add(connection, places)
     first: dict[tuple[str, Digest], int] = {}
     for number, item, detail in named:
@@ -327,10 +326,11 @@ def _insert_claimants(connection: Connection, first: Mapping[tuple[str, Digest],
             (name, publisher)
             for name, publisher in connection.execute(select(_CLAIMANT.name, _CLAIMANT.publisher).where(here))
         )
+    new = [key for key in first if key not in known]
+    parts = name_parts(connection, [publisher for _, publisher in new])
     rows = [
-        {"name": name, "publisher": publisher, "number": number}
-        for (name, publisher), number in first.items()
-        if (name, publisher) not in known
+        {"name": name, "publisher": publisher, "number": first[name, publisher], "part": part}
+        for (name, publisher), part in zip(new, parts, strict=True)
     ]
     if rows:
         connection.execute(insert(schema.claimants), rows)

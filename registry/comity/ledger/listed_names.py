@@ -1,6 +1,6 @@
 """What a list of repositories needs to know of many names, in a few queries.
 
-For each name: who claimed it first, what its owner published under it, and whether anything is said here that a reader
+For each name: who claimed it, what its owner published under it, and whether anything is said here that a reader
 must look at one by one: advisories about an artifact, rotations of an author. All of it is proven (`intake`). The cost
 of a call is that of its own result: other claimants of a name, and other statements about an artifact, are not read.
 """
@@ -73,10 +73,11 @@ class ListedNames:
 
     def owned(self, names: Sequence[str], bound: Mapping[str, Digest], most: int) -> OwnedNames | None:
         """Returns what is known of at most `MAX_NAMES` names, at one time. The owner of a name is that in `bound` (by
-        the folded name), else its first claimant. Returns None if their publications are more than `most`."""
+        the folded name), else its only claimant; a name with several is left out. Returns None if their publications
+        are more than `most`."""
         folded = [fold_name(name) for name in names[:MAX_NAMES]]
         with self._database.reading() as connection:
-            owners = {**_first_claimants(connection, folded), **bound}
+            owners = {**_only_claimants(connection, folded), **bound}
             pairs = [(name, owners[name]) for name in folded if name in owners]
             found = _publications(connection, pairs, most + 1)
             if len(found) > most:
@@ -96,13 +97,12 @@ class ListedNames:
             return {ProvenPosition(log_id, index): line for log_id, index, line in rows}
 
 
-def _first_claimants(connection: Connection, names: Sequence[str]) -> dict[str, Digest]:
-    """By name: the identity that published under it first."""
-    known = select(_CLAIMANT.name).where(_CLAIMANT.name.in_(names)).distinct().subquery()
+def _only_claimants(connection: Connection, names: Sequence[str]) -> dict[str, Digest]:
+    """By name: the identity that published under it, if no other one did: who of several was first is to be proven."""
     other = schema.claimants.alias().c
-    first = select(other.publisher).where(other.name == known.c.name).order_by(other.number).limit(1).scalar_subquery()
-    rows = connection.execute(select(known.c.name, first))
-    return {name: publisher for name, publisher in rows if publisher is not None}
+    second = exists().where(other.name == _CLAIMANT.name, other.publisher != _CLAIMANT.publisher)
+    alone = select(_CLAIMANT.name, _CLAIMANT.publisher).where(_CLAIMANT.name.in_(names), ~second)
+    return {name: publisher for name, publisher in connection.execute(alone)}  # noqa: C416  # rows are no pairs
 
 
 def _mirrored(connection: Connection, names: Sequence[str]) -> frozenset[str]:

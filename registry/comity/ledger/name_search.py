@@ -3,7 +3,7 @@
 A name with its version is indexed by its grams: every three characters that follow one another. A name that contains a
 word has all grams of the word, so the index finds few candidates for a rare word and none for an absent one; the caller
 compares the words themselves. Candidates come in the order in which publications are listed (turn, then log): a page
-costs what it shows, and a log with many publications hides none of another log.
+costs what it shows, and a log or a publisher with many publications hides none of another one.
 
     SQLite       FTS5 with its trigram tokenizer, without positions; a row's number has turn and log
     PostgreSQL   a `tsvector` of grams with a GIN index
@@ -23,7 +23,7 @@ MAX_GRAMS: Final = 32
 """Grams that one search looks up."""
 TABLE: Final = "publication_words"
 """The table in both databases. It is not among the portable tables of `schema`."""
-_LOG_BITS: Final = 20
+_LOG_BITS: Final = 16
 _INSERTED: Final = 1_000
 
 

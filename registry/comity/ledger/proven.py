@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
 
 from comity.ledger import schema
+from comity.ledger.claim_order import NameClaimant, first_claims
 from comity.ledger.database import Database, find_log
 from comity.ledger.intake import (
     KNOWN_PREDICATES,
@@ -35,6 +36,7 @@ from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
+from comity.trust.names import UPSTREAM
 from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.retention import NamedArtifact
 from comity.trust.statement import parse_entry
@@ -97,14 +99,6 @@ class NamedPage:
 
     found: tuple[ListedPublication, ...]
     after: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class NameClaimant:
-    """An identity that published, or a node that observed, under a name, and the number of its first such statement."""
-
-    publisher: Digest
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +184,12 @@ class ProvenTables:
     def claimants(self, name: str, limit: int = 32) -> Page[NameClaimant]:
         """Returns who published under a repository name (case-insensitive), the earliest first: a later claimant never
         displaces an earlier one. For an upstream name (`hf:org/repo`), returns the nodes that observed it. A name that
-        ends in `/` has no claimants (`repositories` lists the names below it)."""
+        ends in `/` has no claimants (`repositories` lists the names below it). Raises Untrusted (LEDGER-CORRUPT) if the
+        order contradicts what is proven (`claim_order`)."""
         _check(limit)
-        wanted = select(_CLAIMANT.publisher, _CLAIMANT.number).where(_CLAIMANT.name == fold_name(name))
         with self._database.reading() as connection:
-            rows = list(connection.execute(wanted.order_by(_CLAIMANT.number).limit(limit + 1)))
-        return Page(tuple(NameClaimant(*row) for row in rows[:limit]), len(rows) > limit)
+            found = first_claims(connection, fold_name(name), limit + 1)
+        return Page(tuple(found[:limit]), len(found) > limit)
 
     def first_claim(self, name: str, publisher: Digest) -> int | None:
         """Returns the number of a publisher's first statement under a name, or None."""
@@ -323,27 +317,42 @@ class ProvenTables:
             return list(connection.execute(wanted.order_by(_CLAIMANT.name).limit(limit)).scalars())
 
     def listed(self, after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
-        """Returns publications after a cursor (turn, log id): the first of each log, then the second of each."""
-        turn, log_id = after or (0, -1)
+        """Returns publications after a cursor (turn, log id), in an order in which the publishers of each log take
+        turns (`listing_turns`)."""
         columns = (_PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index, _PUBLICATION.name, _PUBLICATION.version)
-        found: list[ListedPublication] = []
-        rest = and_(_PUBLICATION.turn == turn, _PUBLICATION.log_id > log_id)
-        start, width = turn + 1, 1
+        place = tuple_(_PUBLICATION.turn, _PUBLICATION.log_id)
+        wanted = select(*columns).where(place > (after or (0, -1))).order_by(_PUBLICATION.turn, _PUBLICATION.log_id)
         with self._database.reading() as connection:
+            return [
+                ListedPublication(turn, ProvenPosition(log, index), named_version(name, label))
+                for turn, log, index, name, label in connection.execute(wanted.limit(limit))
+            ]
+
+    def names_in_turn(self, after: str, limit: int) -> list[str]:
+        """Returns folded names of repositories, published or mirrored, each once and without `hf:`, after the name
+        `after`, in an order in which publishers take turns (`listing_turns`)."""
+        _check(limit)
+        found: list[str] = []
+        with self._database.reading() as connection:
+            place = _name_places(connection, [after]).get(after, (0, "")) if after else (-1, "")
+            later = tuple_(_CLAIMANT.part, _CLAIMANT.name)
             while len(found) < limit:
-                joined = select(*columns).select_from(schema.logs)
-                joined = joined.join(schema.publications, and_(_PUBLICATION.log_id == _LOG.id, rest))
-                ordered = joined.order_by(_PUBLICATION.turn, _PUBLICATION.log_id).limit(limit - len(found))
-                rows = list(connection.execute(ordered))
-                found += [
-                    ListedPublication(at, ProvenPosition(log, index), named_version(name, label))
-                    for at, log, index, name, label in rows
-                ]
-                if not rows and width > 1:  # turns have no gaps
+                wanted = select(_CLAIMANT.part, _CLAIMANT.name).where(later > place).distinct()
+                rows = connection.execute(wanted.order_by(_CLAIMANT.part, _CLAIMANT.name).limit(limit)).all()
+                if not rows:
                     break
-                rest = and_(_PUBLICATION.turn >= start, _PUBLICATION.turn < start + width)
-                start, width = start + width, 2 * width
+                places = _name_places(connection, [row.name.removeprefix(UPSTREAM) for row in rows])
+                for row in rows:
+                    name = row.name.removeprefix(UPSTREAM)
+                    if places[name] == (row.part, row.name) and len(found) < limit:
+                        found.append(name)
+                place = (rows[-1].part, rows[-1].name)
         return found
+
+    def name_places(self, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Returns the places of these folded names in the order of `names_in_turn`."""
+        with self._database.reading() as connection:
+            return _name_places(connection, names)
 
     def named(self, words: Sequence[str], after: tuple[int, int] | None, limit: int) -> NamedPage:
         """Returns at most `limit` publications after a cursor whose folded name with version contains all of `words`,
@@ -501,6 +510,18 @@ class ProvenTables:
         """Returns the number of the newest verified statement."""
         with self._database.reading() as connection:
             return last_number(connection)
+
+
+def _name_places(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """The first part and stored name of each of these names, as one published or mirrored it."""
+    found: dict[str, tuple[int, str]] = {}
+    for some in _chunks(list(names), 200):
+        stored = [each for name in some for each in (name, f"{UPSTREAM}{name}")]
+        first = select(_CLAIMANT.name, func.min(_CLAIMANT.part)).where(_CLAIMANT.name.in_(stored))
+        for name, part in connection.execute(first.group_by(_CLAIMANT.name)):
+            key = name.removeprefix(UPSTREAM)
+            found[key] = min(found.get(key, (part, name)), (part, name))
+    return found
 
 
 def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, str, str]]:

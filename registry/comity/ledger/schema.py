@@ -274,9 +274,12 @@ publications = Table(
     Column("repository", String(300), nullable=False),
     Column("artifact", DigestBytes, nullable=False),
     Index(None, "name", "publisher", "version"),
+    Index(None, "turn", "log_id"),
+    Index(None, "log_id", "publisher", "turn"),
     sqlite_with_rowid=False,
 )
-"""Verified `published` and `observed` statements. `name` is the folded repository, `turn` counts those of one log."""
+"""Verified `published` and `observed` statements. `name` is the folded repository, `turn` the place in lists, in which
+the publishers of each log take turns (`listing_turns`)."""
 
 claimants = Table(
     "claimants",
@@ -284,10 +287,14 @@ claimants = Table(
     Column("name", bytewise(512), primary_key=True),
     Column("publisher", DigestBytes, primary_key=True),
     Column("number", BigInteger, nullable=False),
+    Column("part", BigInteger, nullable=False),
     Index(None, "name", "number"),
+    Index(None, "publisher", "part"),
+    Index(None, "part", "name"),
     sqlite_with_rowid=False,
 )
-"""Publishers and observers by name; `number` is the number of the first such statement."""
+"""Publishers and observers by name; `number` is the number of the first such statement, `part` counts the names of each
+publisher in tens (`listing_turns`)."""
 
 intake = Table(
     "intake",

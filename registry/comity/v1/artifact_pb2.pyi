@@ -121,19 +121,25 @@ class SearchResponse(_message.Message):
 
     FOUND_FIELD_NUMBER: _builtins.int
     NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    ADVISORIES_FIELD_NUMBER: _builtins.int
     next_cursor: _builtins.str
     """Where the next page begins; empty at the end."""
     @_builtins.property
     def found(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Located]: ...
+    @_builtins.property
+    def advisories(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Located]:
+        """Advisories of the publishers of what was found about their own artifacts, and of each one the newest few."""
+
     def __init__(
         self,
         *,
         found: _abc.Iterable[_types_pb2.Located] | None = ...,
         next_cursor: _builtins.str = ...,
+        advisories: _abc.Iterable[_types_pb2.Located] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "next_cursor", b"next_cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisories", b"advisories", "found", b"found", "next_cursor", b"next_cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,20 +32,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results; `next_cursor` is empty on the last page."""
+    """One page of results; `next_cursor` is empty on the last page. `advisories` are those of the publishers of what
+    was found about it."""
 
     found: tuple[LocatedEntry, ...]
     next_cursor: str = ""
+    advisories: tuple[LocatedEntry, ...] = ()
 
 
 def encode_page(page: SearchPage) -> artifact_pb2.SearchResponse:
-    return artifact_pb2.SearchResponse(found=map(encode_located, page.found), next_cursor=page.next_cursor)
+    return artifact_pb2.SearchResponse(
+        found=map(encode_located, page.found),
+        next_cursor=page.next_cursor,
+        advisories=map(encode_located, page.advisories),
+    )
 
 
 def decode_page(message: artifact_pb2.SearchResponse) -> SearchPage:
     return SearchPage(
         found=read_many(message.found, "results", limits.SEARCH_PAGE, decode_located),
         next_cursor=read_text(message.next_cursor, "cursor", limits.TOKEN),
+        advisories=read_many(message.advisories, "advisories", limits.SEARCH_ADVISORIES, decode_located),
     )
 
 

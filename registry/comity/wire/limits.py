@@ -45,6 +45,8 @@ MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB
 MISBEHAVIOUR_PARTS: Final = 16
 SEARCH_PAGE: Final = 50
+# Advisories of publishers about what was found on one page.
+SEARCH_ADVISORIES: Final = 200
 
 CHARTER_BODY: Final = 4 * MiB
 # INTENT, RATIFY and consent lines of several rounds for a federation of a thousand members.

@@ -19,7 +19,7 @@ import functools
 import heapq
 import itertools
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq
 from typing import Final
@@ -449,7 +449,7 @@ SCANNED: Final = 20_000
 
 
 class RepositoryList:
-    """Repository names in order, without case.
+    """Repository names, without case: in their order, or, for people, in one in which publishers take turns.
 
     Attributes:
         searches: a request holds one of these slots while it reads names.
@@ -460,19 +460,24 @@ class RepositoryList:
         self.searches = ConnectionSlots(SEARCHES, "lists")
 
     async def names(
-        self, words: str, author: str, after: str, most: int, reach: Sequence[str]
+        self, words: str, author: str, after: str, most: int, reach: Sequence[str], *, in_turn: bool = False
     ) -> tuple[list[str], str]:
         """Return at most `most` names after `after` that contain all of `words`, and are of `author` if given; and the
         cursor to continue, empty at the end.
 
-        Only names within `reach` (as `Token.reach`) are returned, used as a cursor, which the reader sees, or read.
+        With `in_turn`, publishers take turns if everything is listed; an author's or a token's part of it is in the
+        order of the names. Only names within `reach` (as `Token.reach`) are returned, used as a cursor, which the
+        reader sees, or read.
         """
         within = _parts_within(f"{fold_name(author)}/" if author else "", reach)
-        return await self._ledger.run(self._find, words, after, most, within)
+        find = _in_turn if in_turn and within == [""] else functools.partial(_with_words, within=within)
+        return await self._ledger.run(self._find, words, after, most, find)
 
-    def _find(self, words: str, after: str, most: int, within: Sequence[str]) -> tuple[list[str], str]:
+    def _find(
+        self, words: str, after: str, most: int, find: Callable[[Ledger, Sequence[str], str], Iterator[str]]
+    ) -> tuple[list[str], str]:
         wanted, found = fold_name(words).split(), list[str]()
-        for scanned, name in enumerate(_with_words(self._ledger.tables, wanted, fold_name(after), within), 1):
+        for scanned, name in enumerate(find(self._ledger.tables, wanted, fold_name(after)), 1):
             if all(word in name for word in wanted):
                 found.append(name)
             if len(found) == most or scanned >= SCANNED:
@@ -508,6 +513,19 @@ def _with_words(ledger: Ledger, words: Sequence[str], after: str, within: Sequen
     for name in sorted({name.removeprefix(UPSTREAM) for name in rare}):
         if name > after and any(name == part or _is_within(name, part) for part in within):
             yield name
+
+
+def _in_turn(ledger: Ledger, words: Sequence[str], after: str) -> Iterator[str]:
+    """Yield the names after `after`, publishers in turn; if few names have the words, those alone."""
+    rare = ledger.proven.names_with(words, MAX_RARE)
+    if rare is None:
+        while page := ledger.proven.names_in_turn(after, PAGE):
+            yield from page
+            after = page[-1]
+        return
+    places = ledger.proven.name_places([*{name.removeprefix(UPSTREAM) for name in rare}, *([after] if after else [])])
+    first = places.get(after, (-1, ""))
+    yield from (name for place, name in sorted((place, name) for name, place in places.items()) if place > first)
 
 
 def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:

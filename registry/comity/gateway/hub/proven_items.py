@@ -5,6 +5,7 @@ that signature when it read the line, so it is not verified again for a list. Th
 
     every repository, if the owner of this node has a policy
     one that nodes mirrored from an upstream; a version with several artifacts, or with statements that nothing orders
+    one with several claimants to its name, of which the charter names none: who was first is to be proven
     one with an advisory about any of its artifacts, which may withdraw it
     one whose publisher has several home logs, or logs of which only their writer knows the order
     one whose publisher has rotated its keys, has an advisory about itself, or has no proven inception

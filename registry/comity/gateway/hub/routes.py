@@ -116,7 +116,9 @@ class HubRoutes:
         examined = 0
         while True:
             async with self._repository_list.searches.slot(request.scope):
-                names, cursor = await self._repository_list.names(words, author, cursor, limit - len(found), reach)
+                names, cursor = await self._repository_list.names(
+                    words, author, cursor, limit - len(found), reach, in_turn=True
+                )
             items = await self._items.items(names, siblings=False)
             fitting = [item for item in items if wanted <= _words(item)]
             if views.read_bool(query.get("full")):

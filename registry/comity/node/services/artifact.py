@@ -72,6 +72,8 @@ APPROVALS: Final = 256
 """Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
 PUBLISHERS: Final = 8
 """Publishers and observers of an artifact, the earliest, whose statements about it come first."""
+OWN_ADVISORIES: Final = 4
+"""Advisories of a publisher about its own artifact in one search result."""
 OTHER_KEYS: Final = 64
 """Inceptions and rotations of others in one answer, and two more for each of their statements."""
 KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
@@ -224,8 +226,20 @@ class ArtifactService:
         words, after = fold_name(query).split(), _after(cursor)
         page = await self._ledger.run(self._proven.named, words, after, limit)
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
-        found = tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
-        return SearchPage(found, "{}-{}".format(*page.after) if page.after else "")
+        advised = await self._ledger.run(self._own_advisories, lines)
+        return SearchPage(_located(lines), "{}-{}".format(*page.after) if page.after else "", _located(advised))
+
+    def _own_advisories(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
+        """The newest advisories of publishers about what they published, a few of each. Blocking."""
+        found: dict[tuple[Digest, Digest], Sequence[ProvenLine]] = {}
+        for line in published:
+            statement = parse_entry(line.line).statement
+            if statement.by is None or (statement.by.id, statement.subject) in found:
+                continue
+            own, only = Precedence(frozenset({statement.by.id})), Bounds(OWN_ADVISORIES, 1, 1, OWN_ADVISORIES)
+            about = self._proven.claims_about(statement.subject, own, only, (ADVISORY,))
+            found[statement.by.id, statement.subject] = self._proven.lines(about.first)
+        return [line for lines in found.values() for line in lines]
 
     async def _repositories(self, name: str) -> Sequence[str]:
         """The repository itself, or those in a namespace."""
@@ -352,6 +366,10 @@ class _Sent:
             return None
         self._places.add(key)
         return LocatedEntry(found.origin, found.index, found.line, author in self._cut, others)
+
+
+def _located(lines: Iterable[ProvenLine]) -> tuple[LocatedEntry, ...]:
+    return tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
 
 
 def _author(line: ProvenLine) -> Digest:
