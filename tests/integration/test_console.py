@@ -15,7 +15,7 @@ from comity.content.audit_log import LOG_FILE, check_chain
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
-from comity.trust.errors import Unavailable
+from comity.trust.errors import Refused
 from comity.trust.statements import Advisory, sign_advisory
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
@@ -436,7 +436,7 @@ async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_t
             answer = await http.get(path)
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (403, "NO-SESSION")
         async with node.home.client() as stranger:
-            with pytest.raises(Unavailable, match="does not offer"):
+            with pytest.raises(Refused, match="only operators"):
                 await stranger.sign_in_link()
         await sign_in(node, http)
         for path in (*PAGES, "/tests/model", *NODE_PAGES):
