@@ -63,7 +63,8 @@ DATA_MAGIC: Final[Mapping[bytes, str]] = {
     b"lmgg": "ggml",
     b"fmgg": "ggml",
 }
-_SCRIPT: Final = re.compile(rb"#![ \t]*/?[ -~]+(\n|\r|$)")
+_SCRIPT: Final = re.compile(rb"#![ \t]*[^\s\[]")
+"""As the kernel reads it: what follows the interpreter, also blanks and other bytes, is its argument."""
 _PYTHON_MAGIC: Final = frozenset({0x0C, 0x0D, 0x0E, 0x0F, 0xF1, 0xF2, 0xF3})
 """Second bytes of the magic numbers of Python's bytecode, which end with a carriage return and a line feed."""
 
@@ -162,6 +163,38 @@ def check_image(source: BoundedFile, head: bytes) -> tuple[str, ...]:
         if chunk[4:] == b"IEND":
             return (f"{source.size - position} bytes after its end",) if position < source.size else ()
     return (f"png: more than {MAX_CHUNKS} chunks",)
+
+
+MAX_RECORDS: Final = 200_000
+_POLYNOMIAL: Final = 0x82F63B78
+"""Of CRC-32C, its bits reversed."""
+
+
+def is_record_file(source: BoundedFile) -> bool:
+    """Whether the whole file is records of TensorFlow, each after its length and the checksum of that. Raises
+    NotInspected."""
+    position = 0
+    for _ in range(MAX_RECORDS):
+        if position + 16 > source.size:
+            return False
+        head = source.read_at(position, 12)
+        if int.from_bytes(head[8:], "little") != _masked_checksum(head[:8]):
+            return False
+        position += 16 + int.from_bytes(head[:8], "little")
+        if position == source.size:
+            return True
+    raise NotInspected(f"more than {MAX_RECORDS} records")
+
+
+def _masked_checksum(data: bytes) -> int:
+    """CRC-32C, rotated and raised by a constant, as TensorFlow stores it."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+    value ^= 0xFFFFFFFF
+    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 MAX_CHUNKS: Final = 100_000

@@ -25,7 +25,7 @@ from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 
-SCANNER_VERSION: Final = 2
+SCANNER_VERSION: Final = 3
 """Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
 FILE_HEAD: Final = 512
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
@@ -171,6 +171,10 @@ def _weak(file: InspectedFile, head: bytes) -> tuple[str, Inspection]:
         return _text(file, head)
     if suffix == ".msgpack" and data_files.is_message_pack(source):
         return "msgpack", Inspection("msgpack")
+    if texts.is_wide_text(source, file.path):
+        return "text", Inspection("text")
+    if data_files.is_record_file(source):
+        return "table", Inspection("table")
     if is_raw_by_name(file.path):
         return "raw", Inspection("raw")
     return "unknown", Inspection("unknown", ("unknown",))

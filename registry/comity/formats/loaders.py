@@ -116,7 +116,8 @@ FORMATS: Final[dict[str, FormatRule]] = {
         "call what another key names",
     ),
     "text": FormatRule(
-        "all of it, at most 32 MiB; of a larger text the first MiB and the last 64 KiB",
+        "all of it, at most 32 MiB; of a larger text the first MiB and the last 64 KiB; UTF-16 only with a mark and a "
+        "name as `.txt`, `.md` or `.csv`",
         "it is text, and its name is not that of a program; in YAML no tag makes an object; in templates nothing "
         "accesses internals of Python",
         "a program that executes any text, whatever its name, is not stopped",
@@ -156,8 +157,9 @@ FORMATS: Final[dict[str, FormatRule]] = {
     "lzma": FormatRule("as gzip", "as gzip"),
     "zlib": FormatRule("as gzip", "as gzip"),
     "table": FormatRule(
-        "of Parquet and Arrow the footer and the schema",
-        "no type in it is a pickle of pyarrow",
+        "of Parquet and Arrow the footer and the schema; of TensorFlow's records (`tfevents`) every length and its "
+        "checksum",
+        "no type in it is a pickle of pyarrow; records fill the file to its end",
         "SQLite is not read: it is *not inspected*",
     ),
     "image": FormatRule(

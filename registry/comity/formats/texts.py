@@ -72,6 +72,32 @@ def _is_text(source: BoundedFile, start: int, length: int) -> bool:
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 
+def is_wide_text(source: BoundedFile, path: str) -> bool:
+    """Whether the file is UTF-16 with a mark, under a name that no loader interprets. Raises OSError if the file
+    does."""
+    mark = source.read_at(0, 2)
+    name = PurePosixPath(path)
+    if mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or source.size > MAX_PLAIN:
+        return False
+    if name.suffix.lower() not in PLAIN_SUFFIXES and name.name not in PLAIN_NAMES:
+        return False
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    for at in range(0, source.size, CHUNK):
+        data = source.read_at(at, CHUNK)
+        try:
+            text = decoder.decode(data, final=at + len(data) == source.size)
+        except UnicodeDecodeError:
+            return False
+        if _NOT_PLAIN.search(text):
+            return False
+    return True
+
+
+PLAIN_SUFFIXES: Final = frozenset({".txt", ".md", ".csv", ".tsv", ".srt", ".vtt"})
+PLAIN_NAMES: Final = frozenset({"LICENSE", "README", "NOTICE"})
+_NOT_PLAIN: Final = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
+
+
 def has_controls(head: bytes) -> bool:
     """Whether there are bytes that a printable text has not."""
     return _NOT_TEXT.search(head) is not None
