@@ -61,6 +61,7 @@ PRINTED_BY = {
 """Documents that a command prints in another test of every run: `watch_documents` checks them, with --json or not."""
 NOT_ALWAYS = {
     "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
+    "offers": {"attested"},
 }
 """Members that a command prints only in some cases."""
 MAPS = ("by_node", "codes")
