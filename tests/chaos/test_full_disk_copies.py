@@ -38,7 +38,8 @@ async def test_a_disk_that_fills_in_the_middle_of_a_copy_loses_no_held_copy(tmp_
     with _small_disk(tmp_path / "disk") as disk:
         small.set("storage", blobs=str(disk / "blobs"), reserve_bytes=0)
         rate = ("0-12 3000000", "12-0 3000000")
-        small.set("replication", stop_free_bytes=0, resume_free_bytes=0, bandwidth=rate)
+        shares = [f"{full.record.member} 100"]
+        small.set("replication", stop_free_bytes=0, resume_free_bytes=0, bandwidth=rate, shares=shares)
         begun = disk / "blobs" / "partial" / weights
         async with serving(full, small), full.client() as client:
             await send(client, first)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.federation import NodeProcess, found, until
+from support.weights import tensor_header
 
 GIB = 1024**3
 BOUND = 250 * 1024 * 1024
@@ -52,12 +53,13 @@ def peak_in(status: str) -> int:
 
 
 def write_big(path: Path, size: int) -> None:
-    """Bytes of which no two pieces are alike, written fast: one random block, with a counter."""
+    """One tensor of which no two pieces are alike, written fast: one random block, with a counter."""
     block = bytearray(os.urandom(4 * 1024**2 - 8))
     with path.open("wb") as file:
+        file.write(tensor_header(size))
         for number in range(size // (4 * 1024**2)):
             file.write(number.to_bytes(8, "big"))
-            file.write(block)
+            file.write(block[: size - file.tell()])
 
 
 @pytest.mark.slow

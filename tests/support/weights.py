@@ -27,10 +27,15 @@ def safetensors(tensors: Mapping[str, bytes], metadata: Mapping[str, str] | None
 
 def as_tensor(data: bytes) -> bytes:
     """A safetensors file of the same length, whose tensor is the end of `data`."""
-    length = len(data) - AS_TENSOR_HEADER
+    return tensor_header(len(data)) + data[AS_TENSOR_HEADER:]
+
+
+def tensor_header(size: int) -> bytes:
+    """The first `AS_TENSOR_HEADER` bytes of a safetensors file of `size` bytes with one tensor."""
+    length = size - AS_TENSOR_HEADER
     header = {"w": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}
     text = json.dumps(header).encode().ljust(AS_TENSOR_HEADER - 8)
-    return struct.pack("<Q", len(text)) + text + data[AS_TENSOR_HEADER:]
+    return struct.pack("<Q", len(text)) + text
 
 
 AS_TENSOR_HEADER: Final = 128

@@ -44,7 +44,7 @@ NODE_MIRRORS = [
     "partial.piece",
     "partial.fsync",
     *commits("advance", "cosign", "pieces", "append", "note", "intake", "revisit", "custody"),
-    *commits("publications", "holds"),
+    *commits("charges", "publications", "holds"),
     "ledger.advance.grown",
 ]
 IDENTITY = ["key.fsync", "key.folder", *files("inception"), "publisher.rename", "publisher.folder", "publisher.done"]

@@ -20,7 +20,7 @@ from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.places import Place
 from comity.trust.statement import SideObject
-from comity.wire.node_status import LackingArtifact
+from comity.wire.node_status import LackingArtifact, MemberCopies
 from support.world import Node, node, seat
 
 ARTIFACTS = [sha256(b"artifact %d" % number) for number in range(4)]
@@ -55,6 +55,7 @@ class Counting:
             standing_page=self.standing_page,
             without_hold=self.without_hold,
             incomplete_examples=self.incomplete_examples,
+            member_copies=self.member_copies,
         )
         self.counter = CopyCounter(
             AsyncLedger(self.ledger),
@@ -67,6 +68,9 @@ class Counting:
 
     async def standing_page(self, after: Digest | None, most: int) -> list[Digest]:
         return [artifact for artifact in sorted(ARTIFACTS[:2]) if artifact > (after or "")][:most]
+
+    async def member_copies(self) -> list[MemberCopies]:
+        return []
 
     async def incomplete_examples(self, most: int) -> list[LackingArtifact]:
         return self.lacking[:most]

@@ -49,7 +49,11 @@ OUTSIDE_WORLD = {
 }
 
 
-PURE = {"pathlib.PurePosixPath", "urllib.parse.urlsplit"}
+PURE = {
+    *("pathlib.PurePosixPath", "urllib.parse.unquote", "urllib.parse.urlsplit"),
+    *("io.RawIOBase", "io.SEEK_CUR", "io.SEEK_END", "io.SEEK_SET"),
+}
+"""What of these modules reads and writes nothing."""
 
 
 @pytest.fixture

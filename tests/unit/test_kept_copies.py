@@ -33,6 +33,7 @@ from comity.trust.copies import HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
+from comity.trust.precedence import Precedence
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,7 @@ MEMBERSHIP = cast(
         peers=(),
         owner=lambda log: None,
         node_ids=(),
+        precedence=Precedence(),
     ),
 )
 

@@ -33,6 +33,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.keys import HybridSigner
 from comity.trust.mirror_rules import MirrorDecision
+from comity.trust.precedence import Precedence
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -85,7 +86,10 @@ class Bench:
             AsyncLedger(self.ledger),
             self.store,
             Pools(),
-            cast(Membership, SimpleNamespace(peers=(), node_ids=(), seat=self.seat, owner=lambda log: None)),
+            cast(
+                Membership,
+                SimpleNamespace(peers=(), node_ids=(), seat=self.seat, owner=lambda log: None, precedence=Precedence()),
+            ),
             self.metrics,
             Replication(mirror="all"),
             cast(OwnLog, SimpleNamespace(signer=None)),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attackers.forging import Identity, Release
 from comity.trust.evidence import EvidenceReader
+from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence import search
 from comity_client.session import Answers
@@ -22,12 +23,12 @@ def published(names: list[str]) -> list[LocatedEntry]:
 
 async def test_a_node_that_invents_many_names_hides_none_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     invented, true = published([f"evil/tiny-{n}@v1" for n in range(LIMIT)]), published(["swiss-ai/tiny@v1"])
-    told: Any = {"a node that answers first": invented, "another": true}
+    told: Any = {"a node that answers first": SearchPage(tuple(invented)), "another": SearchPage(tuple(true))}
 
     class Session:
         reader, nodes = EvidenceReader(), ()
 
-        async def ask(self, question: object) -> Answers[list[LocatedEntry]]:
+        async def ask(self, question: object) -> Answers[SearchPage]:
             return Answers(told, {})
 
     async def no_records(*_: object) -> dict[Any, Any]:

@@ -7,12 +7,12 @@ Sources: PKWARE's APPNOTE, 4.3, 4.4; Python's tarfile, which is asked for the he
 
 from __future__ import annotations
 
-import io
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from typing import Final
 
 from comity.formats.source import BoundedFile, Work
@@ -252,7 +252,7 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
 MAX_TAR_NAME: Final = 4096
 
 
-class _SourceFile(io.RawIOBase):
+class _SourceFile(RawIOBase):
     """A bounded file as tarfile reads it: reads count against its budget."""
 
     def __init__(self, source: BoundedFile) -> None:
@@ -268,8 +268,8 @@ class _SourceFile(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        start = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: self._source.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 

@@ -30,6 +30,8 @@ from comity.content.durable import disk_errors
 from comity.ledger.page_files import SUFFIX, DatabasePages, SumsHeader, SumTable, WriteAheadLog, wrong
 from comity.trust.errors import Unavailable, Untrusted
 
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a call of `sqlite3` raises: the second one if the text of the error has bytes of a damaged page."""
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the write-ahead log from which on a commit makes a checkpoint. A page that changes often, such as the last
 one of a table, is written to the file once for all its changes in the log."""
@@ -97,7 +99,7 @@ class PageSums:
             self._keeper = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise Unavailable("the ledger's database failed", why=str(error), code="LEDGER-FAILED") from error
-        with contextlib.suppress(sqlite3.Error):  # the ledger's own connections meet the same error, and name it
+        with contextlib.suppress(*SQLITE_ERRORS):  # the ledger's own connections meet the same error, and name it
             self._keeper.execute("PRAGMA journal_mode=WAL")
             self._keeper.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opened now, not at its first use
 
@@ -135,7 +137,7 @@ class PageSums:
             self._tried = 0
         if size >= self._tried + self._checkpoint_bytes:
             self._tried = size  # while a reader keeps an old state, the log grows, and is not read at each commit
-            with self._lock, contextlib.suppress(sqlite3.Error, OSError):
+            with self._lock, contextlib.suppress(*SQLITE_ERRORS, OSError):
                 if self._pages is not None and self._table is not None:
                     self._checkpoint(self._pages, self._table, "PASSIVE")
 
@@ -176,7 +178,7 @@ class PageSums:
             self._keeper.execute("PRAGMA wal_autocheckpoint=0")
             (page_size,) = self._keeper.execute("PRAGMA page_size").fetchone()
             self._keeper.execute("PRAGMA busy_timeout=0")  # a checkpoint does not wait for readers
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise Unavailable("the ledger's database failed", why=str(error), code="LEDGER-FAILED") from error
         return int(page_size)
 
@@ -192,7 +194,7 @@ class PageSums:
         return self._pages.inode
 
     def _finish(self, pages: DatabasePages, table: SumTable) -> None:
-        with contextlib.suppress(OSError, sqlite3.Error):  # the next start finds the write-ahead log
+        with contextlib.suppress(OSError, *SQLITE_ERRORS):  # the next start finds the write-ahead log
             if self._checkpoint(pages, table, "TRUNCATE"):
                 table.write_header(replace(self._header, running=False))
                 table.sync("ledger.sums.end")
@@ -217,7 +219,7 @@ class PageSums:
         are there."""
         try:
             busy, frames, moved = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             self._pending.moving |= changed  # a full disk stops it in the middle
             raise
         if busy or frames != moved:

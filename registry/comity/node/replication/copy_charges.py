@@ -431,7 +431,7 @@ class CopyCharges:
 
 def _no_space(name: str, refusal: Refusal) -> OutOfSpace:
     if refusal.waits:
-        hint = "comity status --node HOME shows the space of each member"
+        hint = "see the space of each member: comity status --node HOME"
         return OutOfSpace(f"{name} is not copied yet", why=refusal.why, hint=hint, code="COPY-SHARE")
     return OutOfSpace("no space for a copy", why=refusal.why, hint=MAKE_ROOM)
 
