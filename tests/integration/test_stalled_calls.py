@@ -126,6 +126,11 @@ class Federation:
     def blobs_lost(self, at: NodeHome) -> None:
         self._nodes[at.name].replication.blob_lost()
 
+    def first_peer(self, at: NodeHome, among: Sequence[NodeHome]) -> NodeHome:
+        """The node that comes first in a node's list of peers."""
+        first = next(iter(self._nodes[at.name].replication.peers.links.values()))
+        return next(home for home in among if home.name == first.peer.record.name)
+
     def epoch(self, at: NodeHome) -> int:
         epochs = self._nodes[at.name].home.epochs
         assert epochs is not None
@@ -138,8 +143,12 @@ def data_of(number: int) -> bytes:
 
 async def prepare(folder: Path) -> Prepared:
     founded = found(folder, 4, interval=INTERVAL, policy=(2, 2))
-    homes, publisher, nodes = founded.homes, Publisher.generate(), Federation()
-    async with nodes.running(*homes):
+    publisher, nodes = Publisher.generate(), Federation()
+    async with nodes.running(*founded.homes):
+        third, *others = founded.homes
+        hostile = nodes.first_peer(third, others)  # so that nothing is won by a lucky order
+        first, second = (home for home in others if home is not hostile)
+        homes = (first, second, third, hostile)
         items = [(data_of(number), SideObject.of(data_of(number))) for number in range(OBJECTS)]
         by = publisher.inception.author
         said = [Vouched(by, sha256(data), "evaluated", document=item) for data, item in items]
