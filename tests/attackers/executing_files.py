@@ -107,6 +107,8 @@ def _pickles(marker: str) -> Family:
     for what, before in harmless.items():
         made[f"after {what}"] = ("weights.bin", before + text, LOAD)
     made["INST"] = ("a.pkl", b"(V" + _line(marker) + b"Vw\niio\nopen\n.", LOAD)
+    unended = b"(V" + _line(marker) + b"Vw\niio\nopen!"  # without a line feed the last letter is cut off
+    made["INST without a line feed"] = ("a.joblib", unended, JOBLIB, "joblib")
     made["OBJ"] = ("a.pkl", b"(cio\nopen\nV" + _line(marker) + b"Vw\no.", LOAD)
     made["a second pickle"] = (
         "a.pkl",

@@ -43,6 +43,8 @@ class _Unpickler(pickle._Unpickler):
     """In Python, because the one in C allocates what a memo's index asks for."""
 
     def find_class(self, module: str, name: str) -> type[_Recorder]:
+        if any(text.encode().split() != [text.encode()] for text in (module, name)):
+            raise pickle.UnpicklingError("no module and no attribute has blanks in its name")
         return _Recorder
 
     def persistent_load(self, pid: object) -> None:

@@ -25,7 +25,7 @@ from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 
-SCANNER_VERSION: Final = 3
+SCANNER_VERSION: Final = 4
 """Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
 FILE_HEAD: Final = 512
 MAX_SAFETENSORS_HEADER: Final = 100_000_000

@@ -79,16 +79,21 @@ def _executes(cursor: Cursor, has_magic: bool) -> bool:
 
 
 def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
-    """Step over the opcode's argument; False if a line exceeds MAX_LINE."""
+    """Step over the opcode's argument; False if a line exceeds MAX_LINE, or the call follows at once."""
     argument = opcode.arg
     if argument is None:
         return True
     if argument.n == pickletools.UP_TO_NEWLINE:
-        for _ in range(_LINES.get(argument.name, 1)):
-            line = cursor.line(MAX_LINE)
+        for place in range(_LINES.get(argument.name, 1)):
+            try:
+                line = cursor.line(MAX_LINE)
+            except Malformed:
+                if opcode.name == "INST" and place == 1 and _is_name(cursor.rest(MAX_LINE)):
+                    return False  # the unpickler in Python, which joblib uses, needs no line feed, and calls at once
+                raise
             if line is None:
                 return False
-            if opcode.name in _IMPORTS and (not line or line.split() != [line]):
+            if opcode.name in _IMPORTS and not _is_name(line):
                 raise _NotPickleError("not a name")
             if argument.name == "stringnl" and line[:1] not in (b"'", b'"'):
                 raise _NotPickleError("no quote")
@@ -102,6 +107,10 @@ def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
     else:
         cursor.skip(argument.n)
     return True
+
+
+def _is_name(line: bytes) -> bool:
+    return line.split() == [line]
 
 
 def _apply(stack: list[object], opcode: pickletools.OpcodeInfo) -> None:

@@ -173,6 +173,10 @@ class Cursor:
         start = self.position - self._window_start
         return self._window.find(b"\n", start) if 0 <= start < len(self._window) else -1
 
+    def rest(self, limit: int) -> bytes:
+        """At most `limit` bytes of what follows, which are not skipped."""
+        return self._source.read_at(self.position, min(limit, self._end - self.position))
+
     def skip(self, length: int) -> None:
         self._advance(length)
 
