@@ -17,6 +17,7 @@ from comity.content.gateway_tokens import parse_uses
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.feeds import FeedMemory
+from comity.gateway.console.forms import parse_form
 from comity.gateway.console.oidc.provider_documents import (
     ProviderMetadata,
     check_id_token,
@@ -24,7 +25,6 @@ from comity.gateway.console.oidc.provider_documents import (
     parse_tokens,
     read_person,
 )
-from comity.gateway.console.page import parse_form
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.ledger.stored_lines import pack_line, unpack_line

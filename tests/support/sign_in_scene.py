@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx2
 from comity.content.audit_log import AuditLog
+from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
 from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
-from comity.gateway.console.page import BrowserOrigins, PageMaker, Reader
+from comity.gateway.console.page import PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.http import on_error
@@ -21,7 +22,6 @@ from comity.node.threads import Pools
 from comity.trust.errors import ComityError
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from support.openid_provider import CLIENT, SECRET
 
 URL = "http://127.0.0.1:7480"
@@ -56,10 +56,10 @@ class SignInScene:
         ours = ProviderSignIn(named, asked, maker, pages, origins, pending, lambda: links.url)
 
         async def who(reader: Reader) -> Response:
-            session = reader.require("viewer")
+            session = reader.person
             return PlainTextResponse(f"{session.who}|{session.role}|{session.by}")
 
-        routes = [*pages.routes(), *ours.routes(), Route("/-/node", maker.handler(who))]
+        routes = [*pages.routes(), *ours.routes(), maker.route("/-/node", who, maker.access("viewer"))]
         self.app = Starlette(routes=routes, exception_handlers={ComityError: on_error})
 
     def browser(self, base: str = URL, client: str = "127.0.0.1") -> httpx2.AsyncClient:

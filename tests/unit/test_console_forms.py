@@ -12,8 +12,9 @@ import httpx2
 import pytest
 from comity.content.audit_log import AuditLog
 from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenFile, TokenUses
+from comity.gateway.console.forms import FORM_KEY, FORM_TYPE, BrowserOrigins
 from comity.gateway.console.node_pages import NodePages, TokenPages
-from comity.gateway.console.page import FORM_KEY, FORM_TYPE, HEADERS, POLICY, BrowserOrigins, PageMaker
+from comity.gateway.console.page import HEADERS, POLICY, PageMaker
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SignInPages
 from comity.gateway.http import on_error
@@ -55,8 +56,8 @@ class FormPages:
         node: Any = None  # only its own pages ask it, and they have no form
         pages: tuple[SignInPages | NodePages | TokenPages, ...] = (
             SignInPages(maker, self.sessions, origins, self.links, acts),
-            NodePages(node, maker, states, self.sessions, origins, acts),
-            TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, origins, acts),
+            NodePages(node, maker, states, self.sessions, acts),
+            TokenPages(self.tokens, uses, pools, lambda: 1_800_000_000.0, maker, states, acts),
         )
         self.routes = [route for page in pages for route in page.routes() if isinstance(route, Route)]
         self.app = Starlette(routes=self.routes, exception_handlers={ComityError: on_error})

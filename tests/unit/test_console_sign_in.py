@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import httpx2
 import pytest
-from comity.gateway.console.page import FORM_KEY, MAX_FORM, BrowserOrigins, PageMaker, Reader, parse_form
+from comity.gateway.console.forms import FORM_KEY, MAX_FORM, BrowserOrigins, parse_form
+from comity.gateway.console.page import PageMaker, Reader
 from comity.gateway.console.routes import console_url
 from comity.gateway.console.sessions import IDLE, LONGEST, MAX_OF_ONE, MAX_SESSIONS, BrowserSessions
 from comity.gateway.console.sign_in import FIRST_PAGE, SignInPages
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from support.console import check_page, read_page
 
 URL = "http://127.0.0.1:7480"
@@ -58,9 +58,9 @@ class Scene:
         pages = SignInPages(maker, self.sessions, BrowserOrigins(url), self.links, acts)
 
         async def who(reader: Reader) -> Response:
-            return PlainTextResponse(reader.require("viewer").who)
+            return PlainTextResponse(reader.person.who)
 
-        routes = [*pages.routes(), Route("/-/node", maker.handler(who))]
+        routes = [*pages.routes(), maker.route("/-/node", who, maker.access("viewer"))]
         self.app = Starlette(routes=routes, exception_handlers={ComityError: on_error})
 
     def browser(self, base: str = URL, client: str = "127.0.0.1") -> httpx2.AsyncClient:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 
 from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses, looks_like_token, token_hash
+from comity.gateway.declared_routes import Who
 from comity.gateway.http import REPOSITORY
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
-from comity.trust.errors import (
-    ComityError,
-    Refused,
-)
+from comity.trust.errors import ComityError, Refused
 
 
 class GatewayAccess:
@@ -51,6 +50,13 @@ class GatewayAccess:
             return None
         await self._pools.files(self._refresh)
         return self._tokens.get(token_hash(secret))
+
+    async def require_token(self, request: Request) -> Token:
+        """Return the token of a request, at a public gateway too. Raises Refused (BAD-TOKEN)."""
+        token = await self.token(request)
+        if token is None:
+            raise Refused("Invalid credentials in Authorization header", hint="ask the operator", code="BAD-TOKEN")
+        return token
 
     async def require_any(self, request: Request) -> Token | None:
         """Return the token of a request, None at a public gateway. Raises Refused (NO-TOKEN, TOKEN-EXPIRED)."""
@@ -89,6 +95,44 @@ class GatewayAccess:
         if version != self._version:
             self._tokens = {token.hash: token for token in self._file.read()}
             self._version = version
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Raises as `GatewayAccess.require_any`."""
+
+    access: GatewayAccess
+    who: Who = "readers"
+    form: bool = False
+
+    async def require(self, request: Request) -> None:
+        await self.access.require_any(request)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReaders:
+    """`repository` returns the repository that an address names. Raises as `GatewayAccess.require`, and as
+    `repository`."""
+
+    access: GatewayAccess
+    repository: Callable[[Request], str]
+    who: Who = "readers of the repository"
+    form: bool = False
+
+    async def require(self, request: Request) -> None:
+        await self.access.require(request, self.repository(request))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHolders:
+    """Raises as `GatewayAccess.require_token`."""
+
+    access: GatewayAccess
+    who: Who = "holders of a token"
+    form: bool = False
+
+    async def require(self, request: Request) -> None:
+        await self.access.require_token(request)
 
 
 def _secret(authorization: str) -> str:

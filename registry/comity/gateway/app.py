@@ -16,12 +16,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenUses
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.routes import console_url, open_console
+from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, require_declared
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.fileserver.verified import REMOTE_PIECES
 from comity.gateway.http import ConnectionSlots, RequestBounds, error_response, on_error
@@ -33,9 +34,9 @@ from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.routes import HubRoutes, api_routes, git_routes, resolve_routes
+from comity.gateway.hub.routes import HubRoutes, git_routes
 from comity.gateway.oci.registry import Registry, open_registry
-from comity.gateway.oci.routes import OciRoutes, oci_error, oci_routes
+from comity.gateway.oci.routes import OciRoutes, oci_error
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
@@ -97,12 +98,13 @@ async def _closed_after(kept: KeptInspections) -> AsyncIterator[None]:
 def make_app(
     parts: ReaderParts,
     files: FileResponses,
-    tlog: Sequence[Route],
+    tlog: Sequence[BaseRoute],
     console: Sequence[BaseRoute],
     readiness: Readiness,
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """Return the application for a running node or front end."""
+    """Return the application for a running node or front end. Raises Refused (ACCESS-UNDECLARED) if a route does not
+    declare who may ask it."""
     home, read_through = parts.home, parts.read_through
     settings, repositories, access = home.config.gateway, RepositoryList(home.ledger), gateway_access(home, parts.uses)
     hub = HubRoutes(settings, home.pools, repositories, parts.items, read_through, access, files)
@@ -113,16 +115,18 @@ def make_app(
         proxies=settings.proxies,
     )
     return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz(readiness)),
-            *tlog,
-            *oci_routes(OciRoutes(parts.registry, read_through, repositories, access, files)),
-            *git_routes(),
-            *api_routes(hub),
-            *console,
-            *resolve_routes(hub),
-        ],
+        routes=require_declared(
+            [
+                DeclaredRoute("/healthz", healthz, EVERYBODY),
+                DeclaredRoute("/readyz", readyz(readiness), EVERYBODY),
+                *tlog,
+                *OciRoutes(parts.registry, read_through, repositories, access, files).routes(),
+                *git_routes(),
+                *hub.api_routes(),
+                *console,
+                *hub.resolve_routes(),
+            ]
+        ),
         middleware=[bounds, *middleware, *cross_origin(settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
@@ -164,7 +168,7 @@ def cross_origin(settings: Gateway) -> list[Middleware]:
     ]
 
 
-def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[Route]:
+def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[DeclaredRoute]:
     """Blocking. Raises as `WitnessKey.load` does."""
     ledger, settings = home.ledger, home.config.tlog
     known = KnownLogs(ledger, home.membership, settings, home.mark(OUTSIDE_MARK))
@@ -173,12 +177,12 @@ def tlog_routes(home: OpenedHome, replication: ReplicationTasks) -> list[Route]:
     submissions = WitnessRoutes(ledger, home.clock, replication.misbehaviour, known, witness)
     uploads = MirrorRoutes(home, replication, known, submissions)
     return [
-        Route("/tlog", tiles.index),
-        Route("/tlog/add-checkpoint", submissions.add_checkpoint, methods=["POST"]),
-        Route("/tlog/add-entries", uploads.add_entries, methods=["POST"]),
-        Route("/tlog/witness/{log}/checkpoint", submissions.witness_checkpoint),
-        Route("/tlog/{log}/checkpoint", tiles.checkpoint),
-        Route("/tlog/{log}/tile/{tile:path}", tiles.tile),
+        DeclaredRoute("/tlog", tiles.index, EVERYBODY),
+        DeclaredRoute("/tlog/add-checkpoint", submissions.add_checkpoint, EVERYBODY, methods=["POST"]),
+        DeclaredRoute("/tlog/add-entries", uploads.add_entries, EVERYBODY, methods=["POST"]),
+        DeclaredRoute("/tlog/witness/{log}/checkpoint", submissions.witness_checkpoint, EVERYBODY),
+        DeclaredRoute("/tlog/{log}/checkpoint", tiles.checkpoint, EVERYBODY),
+        DeclaredRoute("/tlog/{log}/tile/{tile:path}", tiles.tile, EVERYBODY),
     ]
 
 

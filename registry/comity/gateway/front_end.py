@@ -7,7 +7,7 @@ console: its pages show what the writer alone knows, such as which peers answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from comity.gateway.app import file_responses, make_app, reader_parts, serve_gateway
+from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, Handler
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
 from comity.gateway.tlog.logs import KnownLogs
@@ -65,7 +65,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
             parts,
             file_responses(home, read_files(home), None),
             reading_tlog_routes(front_end),
-            [Route("/", overview(home.membership.seat.record.name, front_end.followed.age))],
+            [DeclaredRoute("/", overview(home.membership.seat.record.name, front_end.followed.age), EVERYBODY)],
             front_end.readiness,
             [Middleware(AgeWarning, age=front_end.followed.age)],
         )
@@ -74,23 +74,23 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
             yield url
 
 
-def reading_tlog_routes(front_end: RunningFrontEnd) -> Sequence[Route]:
+def reading_tlog_routes(front_end: RunningFrontEnd) -> list[DeclaredRoute]:
     """The routes of the logs, without those that sign or store. Blocking."""
     home, config = front_end.home, front_end.home.config
     known = KnownLogs(home.ledger, home.membership, config.tlog, None)
     tiles = TileRoutes(home.ledger, home.pools, home.membership.seat.record, config.gateway.url, known, None)
     refuse = refused(front_end.writer)
     return [
-        Route("/tlog", tiles.index),
-        Route("/tlog/add-checkpoint", refuse, methods=["POST"]),
-        Route("/tlog/add-entries", refuse, methods=["POST"]),
-        Route("/tlog/witness/{log}/checkpoint", refuse),
-        Route("/tlog/{log}/checkpoint", tiles.checkpoint),
-        Route("/tlog/{log}/tile/{tile:path}", tiles.tile),
+        DeclaredRoute("/tlog", tiles.index, EVERYBODY),
+        DeclaredRoute("/tlog/add-checkpoint", refuse, EVERYBODY, methods=["POST"]),
+        DeclaredRoute("/tlog/add-entries", refuse, EVERYBODY, methods=["POST"]),
+        DeclaredRoute("/tlog/witness/{log}/checkpoint", refuse, EVERYBODY),
+        DeclaredRoute("/tlog/{log}/checkpoint", tiles.checkpoint, EVERYBODY),
+        DeclaredRoute("/tlog/{log}/tile/{tile:path}", tiles.tile, EVERYBODY),
     ]
 
 
-def refused(writer: WriterOnly) -> Callable[[Request], object]:
+def refused(writer: WriterOnly) -> Handler:
     """A handler that answers with the address of the writer."""
 
     async def refuse(request: Request) -> Response:
@@ -99,7 +99,7 @@ def refused(writer: WriterOnly) -> Callable[[Request], object]:
     return refuse
 
 
-def overview(node: str, age: Callable[[], ShownAge]) -> Callable[[Request], object]:
+def overview(node: str, age: Callable[[], ShownAge]) -> Handler:
     """A handler for `/`, which is never an error."""
 
     async def answer(request: Request) -> JSONResponse:

@@ -196,14 +196,19 @@ _KNOWN: Final = frozenset(
 def require_allowed(rule: CallRule | None, caller: Caller) -> None:
     """Raises Refused unless the rule allows the caller: with the reason of the rule; ACCESS-UNDECLARED without one."""
     if rule is None:
-        raise Refused(
-            "nobody may make this call",
-            why="the node does not declare who may",
-            hint="report this to those who make the software",
-            code="ACCESS-UNDECLARED",
-        )
+        raise undeclared("make this call")
     if not rule.allows(caller):
         raise _refusal(rule)
+
+
+def undeclared(what: str) -> Refused:
+    """Return the refusal of a call or an address to everybody; `what` completes "nobody may …"."""
+    return Refused(
+        f"nobody may {what}",
+        why="the node does not declare who may",
+        hint="report this to those who make the software",
+        code="ACCESS-UNDECLARED",
+    )
 
 
 def _refusal(rule: CallRule) -> Refused:

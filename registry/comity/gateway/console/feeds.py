@@ -24,14 +24,14 @@ from xml.sax.saxutils import escape, quoteattr
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.access_tokens import GatewayAccess, Readers
 from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.console.words import shown_text
+from comity.gateway.declared_routes import DeclaredRoute
 from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
@@ -113,8 +113,8 @@ class Feeds:
         self._memory = FeedMemory(0, {})
         self._position = -1
 
-    def routes(self) -> list[BaseRoute]:
-        return [Route(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, methods=["GET", "HEAD"])]
+    def routes(self) -> list[DeclaredRoute]:
+        return [DeclaredRoute(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, Readers(self._access))]
 
     def begin(self, supervisor: Supervisor) -> None:
         """Follow the statements in the background."""
@@ -143,7 +143,6 @@ class Feeds:
     async def feed(self, request: Request) -> Response:
         """A feed of what the reader may read. Raises NotFound (NO-SUCH-ROUTE), and as `GatewayAccess` does."""
         kind = request.path_params["kind"]
-        await self._access.require_any(request)
         if kind not in TITLES:
             raise NotFound("no such feed", why=f"there are {', '.join(TITLES)}", code="NO-SUCH-ROUTE")
         readable = await self._access.readable_names(request)

@@ -20,22 +20,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from comity.content.audit_log import ActRecord, check_chain
 from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses
-from comity.gateway.console.page import FORM_KEY, PREFIX, BrowserOrigins, PageMaker, Reader, read_form, require_form_key
+from comity.gateway.console.page import PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import ProposalView, proposals
-from comity.gateway.console.sessions import BrowserSession, BrowserSessions
+from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import see_other
 from comity.gateway.console.state import StateReader
+from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
 from comity.node.maintenance.settings_shown import shown_settings
@@ -94,7 +93,6 @@ class NodePages:
         maker: PageMaker,
         states: StateReader,
         sessions: BrowserSessions,
-        origins: BrowserOrigins,
         acts: OperatorActs,
     ) -> None:
         self._node = node
@@ -102,22 +100,20 @@ class NodePages:
         self._maker = maker
         self._states = states
         self._sessions = sessions
-        self._origins = origins
         self._lock = asyncio.Lock()
         self._kept: tuple[float, NodeStatus] | None = None
 
-    def routes(self) -> list[BaseRoute]:
-        page = self._maker.handler
+    def routes(self) -> list[DeclaredRoute]:
+        page, access = self._maker.route, self._maker.access
         return [
-            Route(NODE, page(self.node), methods=["GET"]),
-            Route(f"{NODE}/waiting", page(self.waiting), methods=["GET"]),
-            Route(f"{NODE}/settings", page(self.settings), methods=["GET"]),
-            Route(f"{NODE}/sessions", page(self.sessions), methods=["GET"]),
-            Route(f"{NODE}/sessions", page(self.end_session), methods=["POST"]),
+            page(NODE, self.node, access("viewer")),
+            page(f"{NODE}/waiting", self.waiting, access("viewer")),
+            page(f"{NODE}/settings", self.settings, access("operator")),
+            page(f"{NODE}/sessions", self.sessions, access("viewer")),
+            page(f"{NODE}/sessions", self.end_session, access("operator", ("id",))),
         ]
 
     async def node(self, reader: Reader) -> Response:
-        reader.require("viewer")
         status = await self._status()
         return self._maker.render(
             reader,
@@ -132,12 +128,10 @@ class NodePages:
         )
 
     async def waiting(self, reader: Reader) -> Response:
-        reader.require("viewer")
         return self._maker.render(reader, "waiting.html", await self._states.now(), waiting=await self._waiting())
 
     async def settings(self, reader: Reader) -> Response:
         """The settings as they are now; the node runs with those of its start."""
-        reader.require("operator")
         home = self._node.home
         file = home.config.path("node.toml")
         shown = await home.pools.files(shown_settings, file)
@@ -147,12 +141,12 @@ class NodePages:
         )
 
     async def sessions(self, reader: Reader) -> Response:
-        own = reader.require("viewer")
+        own = reader.person
         listed = self._sessions.all() if own.role == "operator" else [(own, 0)]
         return self._maker.render(reader, "sessions.html", await self._states.now(), sessions=listed, own=own)
 
     async def end_session(self, reader: Reader) -> Response:
-        fields, session = await operator_form(reader, self._origins, ("id",))
+        fields, session = reader.form, reader.person
         async with self._acts.recorded("session.end", fields["id"][:8], by=session.who):
             if not self._sessions.end(fields["id"]):
                 raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
@@ -180,18 +174,6 @@ class NodePages:
         samples = [sample for metric in self._node.home.metrics.pull_bytes.collect() for sample in metric.samples]
         sums = {sample.labels["peer"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}
         return Counter(sums).most_common(CALLERS)
-
-
-async def operator_form(
-    reader: Reader, origins: BrowserOrigins, names: Sequence[str]
-) -> tuple[Mapping[str, str], BrowserSession]:
-    """The fields of a form that only operators may send, and their session. Raises Refused (FORM-ORIGIN, NO-SESSION,
-    ROLE, FORM-KEY) and Malformed (FORM, BODY-TOO-LARGE)."""
-    origins.require_own(reader.request)
-    fields = await read_form(reader.request, (FORM_KEY, *names))
-    session = reader.require("operator")
-    require_form_key(session, fields)
-    return fields, session
 
 
 def sent_by_caller(status: NodeStatus) -> list[SentBytes]:
@@ -223,7 +205,6 @@ class TokenPages:
         clock: Clock,
         maker: PageMaker,
         states: StateReader,
-        origins: BrowserOrigins,
         acts: OperatorActs,
     ) -> None:
         self._file = file
@@ -233,23 +214,21 @@ class TokenPages:
         self._clock = clock
         self._maker = maker
         self._states = states
-        self._origins = origins
 
-    def routes(self) -> list[BaseRoute]:
-        page = self._maker.handler
+    def routes(self) -> list[DeclaredRoute]:
+        page, access = self._maker.route, self._maker.access
         return [
-            Route(TOKENS, page(self.tokens), methods=["GET"]),
-            Route(TOKENS, page(self.make), methods=["POST"]),
-            Route(f"{TOKENS}/rotate", page(self.rotate), methods=["POST"]),
-            Route(f"{TOKENS}/revoke", page(self.revoke), methods=["POST"]),
+            page(TOKENS, self.tokens, access("viewer")),
+            page(TOKENS, self.make, access("operator", ("name", "reach", "days"))),
+            page(f"{TOKENS}/rotate", self.rotate, access("operator", ("id",))),
+            page(f"{TOKENS}/revoke", self.revoke, access("operator", ("id",))),
         ]
 
     async def tokens(self, reader: Reader) -> Response:
-        reader.require("viewer")
         return await self._list(reader)
 
     async def make(self, reader: Reader) -> Response:
-        fields, session = await operator_form(reader, self._origins, ("name", "reach", "days"))
+        fields, session = reader.form, reader.person
         now = int(self._clock())
         reach = tuple(fields["reach"].split())[: MAX_REACHES + 1] or (ALL_REPOSITORIES,)
         if len(reach) > MAX_REACHES:
@@ -262,14 +241,14 @@ class TokenPages:
         return await self._list(reader, token, secret)
 
     async def rotate(self, reader: Reader) -> Response:
-        fields, session = await operator_form(reader, self._origins, ("id",))
+        fields, session = reader.form, reader.person
         async with self._acts.recorded("token.rotate", fields["id"], by=session.who):
             secret, token, old = await self._pools.files(self._file.rotate, fields["id"], int(self._clock()), OVERLAP)
         _log.info("token rotated", by=session.who, token=token.id, old=old.id)
         return await self._list(reader, token, secret)
 
     async def revoke(self, reader: Reader) -> Response:
-        fields, session = await operator_form(reader, self._origins, ("id",))
+        fields, session = reader.form, reader.person
         async with self._acts.recorded("token.revoke", fields["id"], by=session.who):
             token = await self._pools.files(self._file.revoke, fields["id"])
         _log.info("token revoked", by=session.who, token=token.id)
@@ -312,11 +291,10 @@ class AuditPages:
         self._maker = maker
         self._states = states
 
-    def routes(self) -> list[BaseRoute]:
-        return [Route(f"{NODE}/audit-log", self._maker.handler(self.show), methods=["GET"])]
+    def routes(self) -> list[DeclaredRoute]:
+        return [self._maker.route(f"{NODE}/audit-log", self.show, self._maker.access("operator"))]
 
     async def show(self, reader: Reader) -> Response:
-        reader.require("operator")
         view = await self._pools.files(read_view, self._home)
         return self._maker.render(reader, "audit_log.html", await self._states.now(), view=view)
 

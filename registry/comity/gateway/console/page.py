@@ -1,41 +1,28 @@
-"""One page: its reader, its headers, and its text from a template; also errors as pages; and forms sent back.
+"""One page: its reader, its headers, and its text from a template; also errors as pages.
 
-A page of a signed-in reader has forms, whose `Origin` header browsers hide under `no-referrer`; such pages have
-`same-origin`, which tells other hosts nothing either, and caches do not keep them. Forms are strict, bounded, and come
-only from pages of this node:
-
-(1) a form is `application/x-www-form-urlencoded`, UTF-8, at most `MAX_FORM` bytes, and has exactly the fields that its
-    page has, each once
-(2) its `Origin` header, which browsers send with each form, must name this node; SameSite cookies do not tell the ports
-    of one host apart
-(3) a form of a session contains the key of that session
-
-The address of the operator in the settings counts as this node, because a proxy may change the header `Host`.
+A page of a signed-in reader has forms (module forms), whose `Origin` header browsers hide under `no-referrer`; such
+pages have `same-origin`, which tells other hosts nothing either, and caches do not keep them.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from comity.gateway.console.forms import FORM, BrowserOrigins, PageAccess
 from comity.gateway.console.logs import log_id
-from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role, is_form_key
+from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role
 from comity.gateway.console.state import STATEMENTS, FederationState, StateReader
 from comity.gateway.console.words import LANGUAGES, choose_language, environment
-from comity.gateway.http import error_response, read_body
-from comity.trust.errors import ComityError, Malformed, Refused
+from comity.gateway.declared_routes import DeclaredRoute, RouteAccess, RouteAnswers
+from comity.gateway.http import error_response
+from comity.trust.errors import ComityError, Malformed
 
-MAX_FORM: Final = 8 * 1024
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
-FORM_KEY: Final = "form"
-"""The field with the key of the session."""
 PREFIX: Final = "/-"
 MAX_QUERY: Final = 200
 """Characters of a search, and of any other field of a query."""
@@ -54,97 +41,14 @@ HEADERS: Final = {
 }
 WITH_FORMS: Final = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class BrowserOrigins:
-    """How browsers reach this node. `url` is the address in the settings, or empty."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._public = f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
-
-    def secure(self, request: Request) -> bool:
-        """Whether the browser of this request uses TLS, to this node or to a proxy in front of it."""
-        if request.url.scheme == "https":
-            return True
-        if not self._public.startswith("https://"):
-            return False
-        host = request.headers.get("host", "").lower()
-        return f"https://{host}" == self._public or request.headers.get("origin", "").lower() == self._public
-
-    def require_private(self, request: Request) -> None:
-        """Raise Refused (CONSOLE-PLAIN) if others on the network could read the cookie of a session."""
-        address = str((request.scope.get("client") or ("",))[0])
-        loopback = False
-        with suppress(ValueError):
-            loopback = ipaddress.ip_address(address).is_loopback
-        if not loopback and not self.secure(request):
-            raise Refused(
-                "nobody signs in over a connection that others can read",
-                why="the browser is on another machine, and the connection is not HTTPS",
-                hint="set certificate and key in [gateway] of node.toml, or url to the https address of a proxy",
-                code="CONSOLE-PLAIN",
-            )
-
-    def require_own(self, request: Request) -> None:
-        """Raise Refused (FORM-ORIGIN) unless a page of this node sent the form."""
-        given = request.headers.get("origin", "").lower()
-        own = {f"{request.url.scheme}://{request.headers.get('host', '')}".lower(), self._public} - {""}
-        if given not in own:
-            raise Refused(
-                "the form does not come from a page of this node",
-                why=f"its origin is {given[:100] or 'not given'}",
-                hint="open the page at this node, and send the form again",
-                code="FORM-ORIGIN",
-            )
-
-
-async def read_form(request: Request, names: Sequence[str]) -> Mapping[str, str]:
-    """The fields of a form, which are exactly `names`. Raises Malformed (FORM, BODY-TOO-LARGE)."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM_TYPE:
-        raise _unreadable(f"its type is {kind[:60] or 'not given'}")
-    return parse_form(await read_body(request, MAX_FORM), names)
-
-
-def parse_form(body: bytes, names: Sequence[str]) -> Mapping[str, str]:
-    """Raises Malformed (FORM)."""
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=len(names),
-        )
-    except ValueError as error:  # among them UnicodeError
-        raise _unreadable("it is not percent-encoded UTF-8 with the fields of the page") from error
-    fields = dict(pairs)
-    if len(fields) != len(pairs) or set(fields) != set(names):
-        raise _unreadable("it has other fields than its page")
-    return fields
-
-
-def require_form_key(session: BrowserSession, fields: Mapping[str, str]) -> None:
-    """Raise Refused (FORM-KEY) unless the form was made for this session."""
-    if not is_form_key(session, fields[FORM_KEY]):
-        raise Refused(
-            "the form is not of your session",
-            why="you signed in again after the page was loaded",
-            hint="load the page again",
-            code="FORM-KEY",
-        )
-
-
-def _unreadable(why: str) -> Malformed:
-    return Malformed("the form cannot be read", why=why, code="FORM")
+MakePage = Callable[["Reader"], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path
-    at which a proxy serves this node, or empty; `session` is None for the public. With `secret_query`, links on the
+    at which a proxy serves this node, or empty; `session` is None for the public; `form` has the fields that the route
+    declares. With `secret_query`, links on the
     page do not repeat the query."""
 
     request: Request
@@ -153,12 +57,14 @@ class Reader:
     prefix: str = ""
     session: BrowserSession | None = None
     secret_query: bool = False
+    form: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: Request, prefix: str, session: BrowserSession | None = None) -> Reader:
+    def of(cls, request: Request, prefix: str, session: BrowserSession | None, *, secret_query: bool) -> Reader:
         wanted = request.query_params.get("lang", "")
         language = choose_language(wanted, request.headers.get("accept-language", ""))
-        return cls(request, language, wanted in LANGUAGES, prefix, session)
+        form = request.scope.get(FORM, {})
+        return cls(request, language, wanted in LANGUAGES, prefix, session, secret_query, form)
 
     def link(self, path: str, **query: object) -> str:
         """An address on this node; it keeps a chosen language."""
@@ -191,40 +97,48 @@ class Reader:
             raise Malformed("not a number", why=value[:40])
         return int(value)
 
-    def require(self, role: Role) -> BrowserSession:
-        """The session, if it may do what needs `role`. Raises Refused (NO-SESSION, ROLE)."""
-        if self.session is None:
-            raise Refused(
-                "this page is for people who signed in",
-                why="your browser has no session, or it has ended",
-                hint="comity console sign-in",
-                code="NO-SESSION",
-            )
-        self.session.require(role)
+    @property
+    def person(self) -> BrowserSession:
+        """The session, at a route for people who signed in."""
+        assert self.session is not None, "the route declares another access"
         return self.session
 
 
 class PageMaker:
-    """Makes handlers and responses. Not thread-safe: call from the event loop."""
+    """Makes routes and responses. Not thread-safe: call from the event loop."""
 
     def __init__(self, node: str, url: str, states: StateReader, sessions: BrowserSessions) -> None:
         self._node = node
         self._prefix = urlsplit(url).path
         self._states = states
         self._sessions = sessions
+        self._origins = BrowserOrigins(url)
 
-    def handler(self, make: Callable[[Reader], Awaitable[Response]], *, secret_query: bool = False) -> Handler:
-        """A handler that finds the reader's session, and shows errors as pages."""
+    def access(self, role: Role | None, fields: tuple[str, ...] | None = None) -> PageAccess:
+        """Return who may open a page: people with `role`, else those who sign in; with `fields`, by such a form."""
+        return PageAccess(self._sessions, self._origins, role, fields)
+
+    def route(
+        self,
+        path: str,
+        make: MakePage,
+        access: RouteAccess,
+        *,
+        secret_query: bool = False,
+        kind: type[DeclaredRoute] = DeclaredRoute,
+    ) -> DeclaredRoute:
+        """Return a route that finds the reader's session, and shows errors as pages; it takes POST if it is a form."""
+
+        def reader(request: Request) -> Reader:
+            return Reader.of(request, self._prefix, self._sessions.of(request), secret_query=secret_query)
 
         async def handle(request: Request) -> Response:
-            found = Reader.of(request, self._prefix, self._sessions.of(request))
-            reader = replace(found, secret_query=secret_query)
-            try:
-                return await make(reader)
-            except ComityError as error:
-                return await self._error(reader, error)
+            return await make(reader(request))
 
-        return handle
+        async def failed(request: Request, error: ComityError) -> Response:
+            return await self._error(reader(request), error)
+
+        return kind(path, handle, access, answers=RouteAnswers(failed), methods=("POST",) if access.form else ("GET",))
 
     def render(
         self,

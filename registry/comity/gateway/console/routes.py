@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Final
@@ -28,27 +28,29 @@ from urllib.parse import urlsplit
 from markupsafe import escape
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match
 from starlette.types import Scope
 
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile, TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
-from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.feeds import Feeds
+from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
 from comity.gateway.console.logs import LogExplorer, log_id
 from comity.gateway.console.member_map import federation_map
 from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
 from comity.gateway.console.offers import offer_page
-from comity.gateway.console.page import HEADERS, POLICY, PREFIX, BrowserOrigins, Handler, PageMaker, Reader
+from comity.gateway.console.page import HEADERS, POLICY, PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import proposals
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, StateReader
 from comity.gateway.console.words import prepare_templates
+from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
@@ -77,7 +79,7 @@ MAX_DIGITS: Final = 18
 FACETS: Final = ("publisher", "licence", "format", "size")
 
 
-class PageRoute(Route):
+class PageRoute(DeclaredRoute):
     """A route for browsers: it matches only requests that accept text/html."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -92,7 +94,9 @@ def _accepts_html(scope: Scope) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses) -> AsyncIterator[Sequence[BaseRoute]]:
+async def open_console(
+    node: RunningNode, catalogue: Catalogue, uses: TokenUses
+) -> AsyncIterator[Sequence[DeclaredRoute]]:
     """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
     home = node.home
     settings, name = home.config.gateway, home.membership.seat.record.name
@@ -101,7 +105,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
         async def plain(request: Request) -> Response:
             return JSONResponse({"node": name, "console": False, "status": "ok"})
 
-        yield [Route("/", plain)]
+        yield [DeclaredRoute("/", plain, EVERYBODY)]
         return
     folder, local = home.config.storage.ledger.parent, catalogue.local_artifacts
     index = await asyncio.to_thread(
@@ -118,8 +122,8 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
     acts = OperatorActs(home.audit_log, home.pools)
     sign_in = SignInPages(maker, sessions, origins, node.links, acts, home.config.oidc.issuer)
     provider = await provider_routes(node, maker, sign_in, origins)
-    node_pages = NodePages(node, maker, states, sessions, origins, acts)
-    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, origins, acts)
+    node_pages = NodePages(node, maker, states, sessions, acts)
+    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, acts)
     groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
     feeds = Feeds(home, states, access, groups)
     supervisor = Supervisor(home.metrics)
@@ -134,7 +138,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
             *token_pages.routes(),
             *AuditPages(home.config.home, home.pools, maker, states).routes(),
             *feeds.routes(),
-            *console_routes(console),
+            *console.routes(),
         ]
     finally:
         preparing.cancel()
@@ -145,7 +149,7 @@ async def open_console(node: RunningNode, catalogue: Catalogue, uses: TokenUses)
 
 async def provider_routes(
     node: RunningNode, maker: PageMaker, sign_in: SignInPages, origins: BrowserOrigins
-) -> list[BaseRoute]:
+) -> list[DeclaredRoute]:
     """The routes for signing in through an OpenID Connect provider; none if the settings name none.
 
     Raises Unavailable if the extra is not installed; Refused, Unavailable and Malformed for the files that are named.
@@ -184,30 +188,6 @@ def console_url(settings: Gateway, listening: str) -> str:
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # not listened on here
     host = everywhere.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
     return f"{parts.scheme}://{host}:{parts.port}"
-
-
-def console_routes(console: Console) -> list[BaseRoute]:
-    """Mount them before the Hub routes."""
-    page = console.page
-    return [
-        Route("/", page(console.overview)),
-        Route(f"{PREFIX}/console.css", _style),
-        Route(f"{PREFIX}/catalogue", page(console.catalogue)),
-        Route(f"{PREFIX}/members", page(console.members)),
-        Route(f"{PREFIX}/logs", page(console.logs)),
-        Route(f"{PREFIX}/logs/{{log}}", page(console.entries)),
-        Route(f"{PREFIX}/logs/{{log}}/checkpoint", page(console.checkpoint)),
-        Route(f"{PREFIX}/logs/{{log}}/{{index}}.proof", page(console.proof)),
-        Route(f"{PREFIX}/logs/{{log}}/{{index}}", page(console.entry)),
-        Route(f"{PREFIX}/proposals", page(console.proposals)),
-        Route(f"{PREFIX}/compute", page(console.compute)),
-        Route(f"{PREFIX}/alerts", page(console.alerts)),
-        Route(f"{PREFIX}/lineage/{{namespace}}/{{name}}/{{revision}}.svg", page(console.lineage)),
-        PageRoute(f"{PREFIX}/{{rest:path}}", page(console.missing)),
-        PageRoute("/{name}", page(console.alias)),
-        PageRoute("/{namespace}/{name}", page(console.artifact)),
-        PageRoute("/{namespace}/{name}/tree/{revision}", page(console.artifact)),
-    ]
 
 
 @cache
@@ -250,14 +230,34 @@ class Console:
         self._maker = maker
         self._searches = ConnectionSlots(SEARCHES, "searches")
 
-    def page(self, make: Callable[[Reader], Awaitable[Response]]) -> Handler:
-        """A handler that checks the reader's token or session."""
+    def routes(self) -> list[DeclaredRoute]:
+        """Mount them before the Hub routes."""
+        page, readers = self._maker.route, Readers(self._access)
+        one, pictured = RepositoryReaders(self._access, self._name), RepositoryReaders(self._access, _given_name)
+        return [
+            page("/", self.overview, readers),
+            DeclaredRoute(f"{PREFIX}/console.css", _style, EVERYBODY),
+            page(f"{PREFIX}/catalogue", self.catalogue, readers),
+            page(f"{PREFIX}/members", self.members, readers),
+            page(f"{PREFIX}/logs", self.logs, readers),
+            page(f"{PREFIX}/logs/{{log}}", self.entries, readers),
+            page(f"{PREFIX}/logs/{{log}}/checkpoint", self.checkpoint, readers),
+            page(f"{PREFIX}/logs/{{log}}/{{index}}.proof", self.proof, readers),
+            page(f"{PREFIX}/logs/{{log}}/{{index}}", self.entry, readers),
+            page(f"{PREFIX}/proposals", self.proposals, readers),
+            page(f"{PREFIX}/compute", self.compute, readers),
+            page(f"{PREFIX}/alerts", self.alerts, readers),
+            page(f"{PREFIX}/lineage/{{namespace}}/{{name}}/{{revision}}.svg", self.lineage, pictured),
+            page(f"{PREFIX}/{{rest:path}}", self.missing, readers, kind=PageRoute),
+            page("/{name}", self.alias, readers, kind=PageRoute),
+            page("/{namespace}/{name}", self.artifact, one, kind=PageRoute),
+            page("/{namespace}/{name}/tree/{revision}", self.artifact, one, kind=PageRoute),
+        ]
 
-        async def checked(reader: Reader) -> Response:
-            await self._access.require_any(reader.request)
-            return await make(reader)
-
-        return self._maker.handler(checked)
+    def _name(self, request: Request) -> str:
+        """The repository that an address names, by an alias or itself."""
+        given = _given_name(request)
+        return self._aliases.get(given.lower(), given)
 
     async def overview(self, reader: Reader) -> Response:
         state = await self._states.now()
@@ -293,13 +293,10 @@ class Console:
         return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=facets)
 
     async def artifact(self, reader: Reader) -> Response:
-        parameters = reader.request.path_params
-        given = f"{parameters['namespace']}/{parameters['name']}"
-        name = self._aliases.get(given.lower(), given)
+        parameters, name = reader.request.path_params, self._name(reader.request)
         revision = parameters.get("revision", MAIN)
-        await self._access.require(reader.request, name)
         canonical_name = await self._names.canonical_name(name)
-        if canonical_name != given:
+        if canonical_name != _given_name(reader.request):
             return self._redirect(reader, canonical_name, parameters.get("revision"))
         try:
             page = await self._pages.page(name, revision)
@@ -345,10 +342,8 @@ class Console:
 
     async def lineage(self, reader: Reader) -> Response:
         """The picture. It has its own style element, which its policy allows by the hash."""
-        parameters = reader.request.path_params
-        name = f"{parameters['namespace']}/{parameters['name']}"
-        await self._access.require(reader.request, name)
-        page = await self._pages.page(name, parameters["revision"])
+        request = reader.request
+        page = await self._pages.page(_given_name(request), request.path_params["revision"])
         if page.lineage is None:
             raise NotFound("no parent is named", code="NO-SUCH-ROUTE")
         svg = await self._pools.hashing(render_svg, page.lineage)
@@ -432,6 +427,10 @@ class Console:
     def _endpoint(self, reader: Reader) -> str:
         """The address for clients: that of the operator, else the one by which the reader came."""
         return self._url or f"{reader.request.url.scheme}://{reader.request.url.netloc}"
+
+
+def _given_name(request: Request) -> str:
+    return f"{request.path_params['namespace']}/{request.path_params['name']}"
 
 
 def _first_gguf(page: ArtifactPage) -> str:

@@ -17,23 +17,13 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from comity.content.gateway_tokens import Token, TokenUses
 from comity.gateway.access_tokens import GatewayAccess
-from comity.gateway.console.page import (
-    FORM_KEY,
-    HEADERS,
-    POLICY,
-    PREFIX,
-    WITH_FORMS,
-    BrowserOrigins,
-    PageMaker,
-    Reader,
-    read_form,
-    require_form_key,
-)
+from comity.gateway.console.forms import BrowserOrigins
+from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
+from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.operator_acts import OperatorActs
 from comity.node.services.operator import PATH, SignInLinks
 from comity.node.threads import Clock, Pools
@@ -85,24 +75,21 @@ class SignInPages:
         self._acts = acts
         self._provider = urlsplit(provider).netloc
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[DeclaredRoute]:
+        page, access = self._maker.route, self._maker.access
         return [
-            Route(PATH, self._maker.handler(self.show), methods=["GET"]),
-            Route(PATH, self._maker.handler(self.sign_in), methods=["POST"]),
-            Route(f"{PREFIX}/sign-out", self._maker.handler(self.sign_out), methods=["POST"]),
+            page(PATH, self.show, access(None)),
+            page(PATH, self.sign_in, access(None, ("key",))),
+            page(f"{PREFIX}/sign-out", self.sign_out, access("viewer", ())),
         ]
 
     async def show(self, reader: Reader) -> Response:
-        self._origins.require_private(reader.request)
         return self._maker.render(
             reader, "sign_in.html", None, headers=WITH_FORMS, key=reader.field("key"), provider=self._provider
         )
 
     async def sign_in(self, reader: Reader) -> Response:
-        self._origins.require_own(reader.request)
-        self._origins.require_private(reader.request)
-        fields = await read_form(reader.request, ("key",))
-        self._links.use(fields["key"][:MAX_KEY])
+        self._links.use(reader.form["key"][:MAX_KEY])
         response = see_other(reader, FIRST_PAGE)
         await self.begin(reader, response, OPERATOR, "operator", "link")
         return response
@@ -116,10 +103,7 @@ class SignInPages:
         self._sessions.set_cookie(response, secret, secure=secure)
 
     async def sign_out(self, reader: Reader) -> Response:
-        self._origins.require_own(reader.request)
-        fields = await read_form(reader.request, (FORM_KEY,))
-        session = reader.require("viewer")
-        require_form_key(session, fields)
+        session = reader.person
         await self._acts.append("session.end", session.id[:8], by=session.who)
         self._sessions.end_own(reader.request)
         _log.info("console sign-out", who=session.who, session=session.id)

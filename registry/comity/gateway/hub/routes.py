@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
 
-from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders, TokenHolders
+from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, RouteAnswers
 from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.catalogue import RepositoryList
@@ -28,7 +28,7 @@ from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read
 from comity.node.settings import Gateway
 from comity.node.threads import Pools
 from comity.trust.encoding import parse_json
-from comity.trust.errors import ComityError, Malformed, NotFound, Refused
+from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.wire.errors import clean
 
 LIST_PAGE: Final = 100
@@ -50,18 +50,14 @@ _NAME: Final = re.compile(
 )
 
 
-def api_routes(hub: HubRoutes) -> list[Route]:
-    """Return the routes below `/api`; mount them before the addresses of repositories, which they look like."""
-    return [
-        Route("/api/whoami-v2", hub.whoami),
-        *(Route(f"/api/{kind}", hub.repositories) for kind in KINDS),
-        *(Route(f"/api/{kind}/{{rest:path}}", hub.repository_view, methods=["GET", "POST"]) for kind in KINDS),
-    ]
+async def _on_list_error(request: Request, error: ComityError) -> Response:
+    """Return the error as it is: of some codes, Hub clients would say that a repository is not found."""
+    response = error_response(error)
+    response.headers["X-Error-Code"] = error.code
+    return response
 
 
-def resolve_routes(hub: HubRoutes) -> list[Route]:
-    """Return the route of files, which matches every remaining path: mount it after all others."""
-    return [Route("/{rest:path}", hub.resolve)]
+LIST: Final = RouteAnswers(_on_list_error)
 
 
 class HubRoutes:
@@ -87,10 +83,39 @@ class HubRoutes:
         self._aliases = settings.alias_targets()
         self._large = ConnectionSlots(LARGE_VIEWS, "views of large artifacts")
 
+    def api_routes(self) -> list[DeclaredRoute]:
+        """Return the routes below `/api`; mount them before the addresses of repositories, which they look like."""
+        readers, of_one = Readers(self._access), RepositoryReaders(self._access, self._asked)
+        views = ("GET", "POST")
+        return [
+            DeclaredRoute("/api/whoami-v2", self.whoami, TokenHolders(self._access)),
+            *(DeclaredRoute(f"/api/{kind}", self.repositories, readers, answers=LIST) for kind in KINDS),
+            *(
+                DeclaredRoute(f"/api/{kind}/{{rest:path}}", self.repository_view, of_one, methods=views)
+                for kind in KINDS
+            ),
+        ]
+
+    def resolve_routes(self) -> list[DeclaredRoute]:
+        """Return the route of files, which matches every remaining path: mount it after all others."""
+        return [DeclaredRoute("/{rest:path}", self.resolve, RepositoryReaders(self._access, self._resolved))]
+
+    def _asked(self, request: Request) -> str:
+        """Return the repository in an address below `/api`. Raises NotFound, Malformed."""
+        address = read_api(_raw(request))
+        if (request.method == "POST") != (address.view == "paths-info"):
+            raise Malformed("the address does not support this method", why=request.method, code="METHOD")
+        return self._name(address)
+
+    def _resolved(self, request: Request) -> str:
+        """Return the repository in the address of a file. Raises NotFound, Malformed."""
+        return self._name(read_resolve(_raw(request)))
+
+    def _name(self, address: HubAddress) -> str:
+        return self._aliases.get(address.repository.lower(), address.repository)
+
     async def whoami(self, request: Request) -> Response:
-        token = await self._access.token(request)
-        if token is None:
-            raise Refused("Invalid credentials in Authorization header", hint="ask the operator", code="BAD-TOKEN")
+        token = await self._access.require_token(request)
         role = {"displayName": token.name, "role": "read"}
         who = {"type": "user", "name": token.name, "fullname": token.name, "orgs": [], "auth": {"accessToken": role}}
         return JSONResponse(who)
@@ -98,12 +123,7 @@ class HubRoutes:
     async def repositories(self, request: Request) -> Response:
         """`GET /api/models`: the repositories that this reader may read, by name, as nothing is known of them by which
         they could be sorted."""
-        try:
-            reach = await self._access.reach(request)
-        except Refused as error:
-            refused = error_response(error)
-            refused.headers["X-Error-Code"] = error.code  # Hub clients would say that a repository is not found
-            return refused
+        reach = await self._access.reach(request)
         query = request.query_params
         limit = views.read_integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
         words, author, cursor = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
@@ -150,8 +170,6 @@ class HubRoutes:
     async def repository_view(self, request: Request) -> Response:
         """`/api/{kind}/{id}/…`."""
         address = read_api(_raw(request))
-        if (request.method == "POST") != (address.view == "paths-info"):
-            raise Malformed("the address does not support this method", why=request.method, code="METHOD")
         redirect = await self._redirect(request, address)
         if redirect is not None:
             return redirect
@@ -166,7 +184,7 @@ class HubRoutes:
                 return await self._refs(address)
             case "commits":
                 return await self._commits(request, address)
-            case _:  # auth-check: access was checked above
+            case _:  # auth-check: access was checked before
                 return Response()
 
     async def resolve(self, request: Request) -> Response:
@@ -188,10 +206,8 @@ class HubRoutes:
         return _with_notices(response, snapshot)
 
     async def _redirect(self, request: Request, address: HubAddress) -> Response | None:
-        """Check access, and return a redirect to the canonical name of the repository; None if the address uses it."""
-        name = self._aliases.get(address.repository.lower(), address.repository)
-        await self._access.require(request, name)
-        canonical_name = await self._canonical_name(name, address)
+        """Return a redirect to the canonical name of the repository; None if the address uses it."""
+        canonical_name = await self._canonical_name(self._name(address), address)
         if canonical_name == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
@@ -307,8 +323,8 @@ def _form(kind: str, body: bytes) -> tuple[list[str], bool]:
     return form.get("paths", []), views.read_bool(form.get("expand", [""])[0])
 
 
-def git_routes() -> list[Route]:
-    return [Route("/{repository:path}/info/refs", info_refs)]
+def git_routes() -> list[DeclaredRoute]:
+    return [DeclaredRoute("/{repository:path}/info/refs", info_refs, EVERYBODY)]
 
 
 async def info_refs(request: Request) -> Response:

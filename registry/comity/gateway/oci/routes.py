@@ -14,15 +14,15 @@ specification beside that of the gateway. Source: OCI distribution specification
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders
+from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.http import error_response
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
@@ -61,20 +61,6 @@ _BY_CLASS: Final[Mapping[type, str]] = {
 }
 """Codes of the specification for all other errors."""
 
-Handler = Callable[["OciRoutes", Request], Awaitable[Response]]
-
-
-def oci_routes(registry: OciRoutes) -> list[Route]:
-    repository = "/v2/{namespace}/{name}"
-    return [
-        Route("/v2/", registry.version),
-        Route("/v2/_catalog", registry.repositories),
-        Route(f"{repository}/tags/list", registry.tags),
-        Route(f"{repository}/manifests/{{reference}}", registry.manifest),
-        Route(f"{repository}/blobs/{{digest}}", registry.blob),
-        Route(f"{repository}/referrers/{{digest}}", registry.referrers),
-    ]
-
 
 def oci_error(error: ComityError) -> JSONResponse:
     """Return the error as registry clients read it, with the fields of the gateway's own errors."""
@@ -99,16 +85,11 @@ def _own(error: ComityError) -> dict[str, str]:
     return {"error": str(error)[:MAX_PAGE], "code": error.code, "hint": error.hint}
 
 
-def _errors_as_oci(handler: Handler) -> Handler:
-    async def answer(routes: OciRoutes, request: Request) -> Response:
-        try:
-            response = await handler(routes, request)
-        except ComityError as error:
-            response = oci_error(error)
-        response.headers.update(VERSION)
-        return response
+async def _on_error(request: Request, error: ComityError) -> Response:
+    return oci_error(error)
 
-    return answer
+
+OCI: Final = RouteAnswers(_on_error, VERSION)
 
 
 class OciRoutes:
@@ -128,13 +109,22 @@ class OciRoutes:
         self._access = access
         self._files = files
 
-    @_errors_as_oci
+    def routes(self) -> list[DeclaredRoute]:
+        readers, of_one = Readers(self._access), RepositoryReaders(self._access, _repository)
+        repository = "/v2/{namespace}/{name}"
+        return [
+            DeclaredRoute("/v2/", self.version, readers, answers=OCI),
+            DeclaredRoute("/v2/_catalog", self.repositories, readers, answers=OCI),
+            DeclaredRoute(f"{repository}/tags/list", self.tags, of_one, answers=OCI),
+            DeclaredRoute(f"{repository}/manifests/{{reference}}", self.manifest, of_one, answers=OCI),
+            DeclaredRoute(f"{repository}/blobs/{{digest}}", self.blob, of_one, answers=OCI),
+            DeclaredRoute(f"{repository}/referrers/{{digest}}", self.referrers, of_one, answers=OCI),
+        ]
+
     async def version(self, request: Request) -> Response:
         """Registry clients call this to detect a registry, and whether it wants a password."""
-        await self._access.require_any(request)
         return Response(b"{}", media_type="application/json")
 
-    @_errors_as_oci
     async def repositories(self, request: Request) -> Response:
         most, last = _page(request)
         reach = await self._access.reach(request)
@@ -142,9 +132,8 @@ class OciRoutes:
             names, after = await self._repository_list.names("", "", last, max(1, most), reach)
         return _listed(request, {"repositories": names[:most]}, after if most else "", most)
 
-    @_errors_as_oci
     async def tags(self, request: Request) -> Response:
-        repository, (most, last) = await self._repository(request), _page(request)
+        repository, (most, last) = _repository(request), _page(request)
         versions, main = await self._read_through.refs(repository)
         found = {name for name in versions if _TAG.match(name)} | ({LATEST} if main else set())
         later = sorted(name for name in found if name > last)
@@ -152,9 +141,8 @@ class OciRoutes:
         after = shown[-1] if shown and len(later) > len(shown) else ""
         return _listed(request, {"name": repository, "tags": shown}, after, most)
 
-    @_errors_as_oci
     async def manifest(self, request: Request) -> Response:
-        repository, reference = await self._repository(request), request.path_params["reference"]
+        repository, reference = _repository(request), request.path_params["reference"]
         if ":" in reference:
             return _manifest(await self._registry.manifest(repository, _digest(reference)))
         if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
@@ -168,9 +156,8 @@ class OciRoutes:
             return _manifest(document, snapshot)
         return await self._ollama_manifest(repository, reference)
 
-    @_errors_as_oci
     async def blob(self, request: Request) -> Response:
-        repository, digest = await self._repository(request), _digest(request.path_params["digest"])
+        repository, digest = _repository(request), _digest(request.path_params["digest"])
         found = await self._registry.blob(repository, digest)
         if isinstance(found.content, FileEntry):
             response = await self._files.response(request, found.snapshot.claim, found.content)
@@ -179,9 +166,8 @@ class OciRoutes:
         response.headers["Docker-Content-Digest"] = f"sha256:{digest}"
         return response
 
-    @_errors_as_oci
     async def referrers(self, request: Request) -> Response:
-        repository, digest = await self._repository(request), _digest(request.path_params["digest"])
+        repository, digest = _repository(request), _digest(request.path_params["digest"])
         kind = request.query_params.get("artifactType") or None
         found = await self._registry.referrers(repository, digest)
         filtered = {"OCI-Filters-Applied": "artifactType"} if kind else {}
@@ -195,11 +181,10 @@ class OciRoutes:
             snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
         return _manifest(await self._registry.ollama_image(snapshot, wanted))
 
-    async def _repository(self, request: Request) -> str:
-        """Return the name in the address. Raises Refused (NO-TOKEN, TOKEN-SCOPE)."""
-        name = f"{request.path_params['namespace']}/{request.path_params['name']}"
-        await self._access.require(request, name)
-        return name
+
+def _repository(request: Request) -> str:
+    """Return the name in the address."""
+    return f"{request.path_params['namespace']}/{request.path_params['name']}"
 
 
 def _manifest(document: Document, snapshot: Snapshot | None = None) -> Response:

@@ -25,13 +25,14 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from cryptography.fernet import Fernet, InvalidToken
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
 
+from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.oidc.provider import HINT, OpenIdProvider
 from comity.gateway.console.oidc.provider_documents import ProviderMetadata, SignedInPerson
-from comity.gateway.console.page import HEADERS, POLICY, WITH_FORMS, BrowserOrigins, PageMaker, Reader
+from comity.gateway.console.page import HEADERS, POLICY, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import Role
 from comity.gateway.console.sign_in import FIRST_PAGE, PROVIDER_PATH, SignInPages
+from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock
 from comity.trust.errors import Malformed, Refused
@@ -109,15 +110,14 @@ class ProviderSignIn:
         self._pending = pending
         self._address = address
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[DeclaredRoute]:
         return [
-            Route(PROVIDER_PATH, self._maker.handler(self.leave), methods=["GET"]),
-            Route(CALLBACK, self._maker.handler(self.come_back, secret_query=True), methods=["GET"]),
+            self._maker.route(PROVIDER_PATH, self.leave, self._maker.access(None)),
+            self._maker.route(CALLBACK, self.come_back, self._maker.access(None), secret_query=True),
         ]
 
     async def leave(self, reader: Reader) -> Response:
         """To the provider."""
-        self._origins.require_private(reader.request)
         metadata = await self._provider.metadata()
         pending = PendingSignIn.begin(reader.language if reader.chosen else "")
         url: str = prepare_grant_uri(
@@ -138,7 +138,6 @@ class ProviderSignIn:
 
     async def come_back(self, reader: Reader) -> Response:
         """From the provider, with a code or its refusal."""
-        self._origins.require_private(reader.request)
         secure = self._origins.secure(reader.request)
         fields = answer_fields(reader.request)
         pending = self._pending.of(reader.request, secure=secure)
