@@ -20,6 +20,8 @@ from comity.gateway.console.sessions import Role
 from comity.gateway.console.sign_in import SessionAccess
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, RouteAccess, require_declared
 from comity.gateway.http import HUB_CODES
+from comity.gateway.http_listener import listen_http
+from comity.node.settings import Gateway
 from comity.trust.errors import Refused
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -42,7 +44,6 @@ class HttpCaller:
     http: httpx2.AsyncClient
     token: bool = False
     role: Role | None = None
-    form_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,12 @@ class RunningGateway:
 async def running(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[RunningGateway]:
     """A gateway with callers of every kind."""
     apps: list[Starlette] = []
-    listen = gateway_app.listen_http
-    monkeypatch.setattr(gateway_app, "listen_http", lambda app, own: (apps.append(app), listen(app, own))[1])
+
+    def listen(app: Starlette, settings: Gateway) -> contextlib.AbstractAsyncContextManager[str]:
+        apps.append(app)
+        return listen_http(app, settings)
+
+    monkeypatch.setattr(gateway_app, "listen_http", listen)
     async with (
         gateway_node(folder, calls_per_second=10_000.0, **settings) as node,
         contextlib.AsyncExitStack() as opened,
@@ -92,12 +97,14 @@ async def running(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
             "stranger": HttpCaller(await caller()),
             "reader": HttpCaller(await caller(headers={"Authorization": f"Bearer {secret}"}), token=True),
         }
-        pages = next((a for route in apps[0].routes if isinstance(a := route.access, PageAccess)), None)  # type: ignore[attr-defined]
-        for role in ("viewer", "operator") if pages is not None else ():
+        declarations = (route.access for route in apps[0].routes if isinstance(route, DeclaredRoute))
+        sessions = next(access.sessions for access in declarations if isinstance(access, PageAccess))
+        roles: tuple[Role, ...] = ("viewer", "operator")
+        for role in roles:
             nobody = Request({"type": "http", "headers": []})
-            session, cookie = pages.sessions.begin(nobody, role, role, "link", secure=False)
-            browser = await caller(cookies={pages.sessions._plain: cookie})
-            callers[role] = HttpCaller(browser, role=role, form_key=session.form_key)
+            _, secret = sessions.begin(nobody, role, role, "link", secure=False)
+            browser = await caller(cookies={sessions._cookie(secure=False): secret})
+            callers[role] = HttpCaller(browser, role=role)
         yield RunningGateway(apps[0], node.url, callers)
 
 
