@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -293,10 +293,10 @@ def test_a_name_without_version_is_asked_for_once_with_its_publisher(
     asked, resolve = list[Digest | None](), FakeNode.resolve
 
     def counted(
-        self: FakeNode, name: str, version: str | None, publisher: Digest | None
+        self: FakeNode, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest]
     ) -> AsyncGenerator[LocatedEntry, None]:
         asked.append(publisher)
-        return resolve(self, name, version, publisher)
+        return resolve(self, name, version, publisher, named)
 
     monkeypatch.setattr(FakeNode, "resolve", counted)
     assert [candidate.version for candidate in client.show("lab/tiny").versions] == ["v1"]

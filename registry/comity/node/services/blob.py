@@ -49,10 +49,11 @@ class BlobService:
         pieces = self._ledger.tables.pieces
         if size := await self._ledger.run(pieces.records_size, digest, layout):
             await unsent().take(size)  # until the call ends
-            records = await self._ledger.run(pieces.records, digest, layout)
-            if records is not None:
-                return records
-        raise NotFound("no piece records here", why=f"{short(digest)} in layout {layout}", code="NO-RECORDS")
+        records = await self._ledger.run(pieces.records, digest, layout)
+        if records is None:
+            why = f"{short(digest)} in layout {layout}"
+            raise NotFound("no piece records here", why=why, code="NO-RECORDS")
+        return records
 
     async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         """Other locations of a blob; gRPC always suffices. They are never logged."""
