@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from hashlib import sha256
 from itertools import chain, count, repeat
@@ -17,13 +18,13 @@ from pathlib import Path
 
 import pytest
 from comity_client.events import Event, NodeAtFault, SourceDropped, SourceFailed
+from comity_client.session import Session
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.beside_a_lying_node import BYTES, ENTRIES, Scene, proofs_of, says, shown_by, staged, until_true, warned
 from support.federation import NodeProcess
 from support.lying_node import CHUNK, Liar, Lie, Question, batches, head
 from support.raw_bytes import RawLog, message, statement
 from support.second_opinion import convicts
-from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -243,19 +244,22 @@ def test_a_list_of_logs_is_bounded(scene: Scene, what: str) -> None:
 
 
 def test_a_manifest_with_a_wrong_digest_is_named_and_fetched_from_another_node(scene: Scene) -> None:
-    folders = (scene.folder / f"manifest {number}" for number in count())
+    events: list[Event] = []
+    client = scene.newcomer()
+    pulled = client.pull(scene.known, to=scene.folder / "manifest")
 
-    def pull() -> list[NodeAtFault]:
-        """Events of a pull that is correct, whichever node it asked first: a node that was slow is asked later."""
-        events: list[Event] = []
-        pulled = scene.newcomer().pull(scene.known, to=next(folders), on_event=events.append)
-        assert {path.name: path.read_bytes() for path in pulled.folder.iterdir() if path.is_file()} == scene.files
-        return [event for event in events if isinstance(event, NodeAtFault)]
+    async def ask_all(session: Session) -> list[bytes]:
+        async with aclosing(session.answers(lambda node: node.object(pulled.artifact))) as answers:
+            return [answer async for answer in answers]
 
     with scene.liar.lying("GetObject", other_object):
-        faults = eventually(pull, bool)
+        answers = client._user.run(ask_all, events.append)
+        again = scene.newcomer().pull(scene.known, to=scene.folder / "again")
+    faults = [event for event in events if isinstance(event, NodeAtFault)]
     assert {event.node for event in faults} == {scene.liar.name}
     assert all("not the requested object" in event.why for event in faults)
+    assert [sha256(answer).hexdigest() for answer in answers] == 2 * [pulled.artifact]
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir() if path.is_file()} == scene.files
 
 
 @pytest.mark.parametrize("what", ["entries", "bytes"])

@@ -146,7 +146,7 @@ async def test_what_was_not_checked_has_no_mark_of_a_check(node: GatewayNode, re
         text = (await http.get("/tests/model/tree/v1")).text
     undecided = re.compile(r"(Unknown|Not checked)</span></td>")
     rows = [row for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL) if undecided.search(row)]
-    assert any("not inspected" in row for row in rows)
+    assert rows and not any("not inspected" in row for row in rows)  # the node inspects what it holds
     for row in rows:
         assert "Verified here" not in re.sub(r"<details>.*?</details>", "", row, flags=re.DOTALL)
 
