@@ -44,8 +44,8 @@ from support.ports import free_port
 from support.publisher import Publisher, Release, model, release, send
 from support.range_hosts import Behaviour, answer, host
 from support.seeded import seeded_bytes
-from support.weights import as_tensor
 from support.sources import MemorySource, cut, named, source_key
+from support.weights import as_tensor
 
 BYTES = 20 * 1024 * 1024
 WEIGHTS = as_tensor(seeded_bytes(BYTES, "1"))
