@@ -379,7 +379,11 @@ async def test_every_way_to_an_artifact_gives_the_same_answer(scene: Scene, seed
             policy = read_policy(scene.policy)[0]
             again = await asyncio.to_thread(scene.client.verify, tmp_path / version, policy=policy)
             assert [row.to_json() for row in again.rows] == [row.to_json() for row in verdict.rows]
-    async with httpx2.AsyncClient(base_url=scene.url, timeout=PATIENCE) as http:
-        alerts = (await http.get("/-/alerts", headers={"Accept": "text/html"})).text
     told = f"{scene.owners[seed].label} [{scene.owners[seed].id[:12]}] says that a key of its was stolen"
-    assert (told in alerts) == bool(history.notices)
+    async with httpx2.AsyncClient(base_url=scene.url, timeout=PATIENCE) as http:
+
+        async def alerted() -> bool:
+            alerts = await http.get("/-/alerts", headers={"Accept": "text/html"})
+            return (told in alerts.text) == bool(history.notices)
+
+        await until(alerted, patience=SETTLED, what="the alert of the stolen key")

@@ -27,7 +27,7 @@ from comity.trust.artifact import (
 from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, genesis, quorum
 from comity.trust.charter.federation import Federation
 from comity.trust.copies import parse_hold
-from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, parse_canonical, parse_json
+from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, check_visible, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KINDS, Inception, KeySet
 from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
@@ -121,8 +121,22 @@ recoveries = st.lists(digests, max_size=7, unique=True).map(tuple)
 inceptions = st.builds(
     Inception, st.sampled_from(KINDS), key_sets(), recoveries, lines, st.just("") | jurisdictions, lines
 )
+
+
+def _visible(name: str) -> bool:
+    with suppress(Malformed):
+        return bool(check_visible(name, "the name"))
+    return False
+
+
 members = st.builds(
-    Member, digests, words, jurisdictions, key_sets(), recoveries, st.sampled_from(["active", "observer"])
+    Member,
+    digests,
+    words.filter(_visible),
+    jurisdictions,
+    key_sets(),
+    recoveries,
+    st.sampled_from(["active", "observer"]),
 )
 paths = st.lists(
     st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=12),
