@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,15 +160,17 @@ async def test_a_write_is_refused_with_the_address_of_the_writer(
             await front.ready()
             async with front_home.client() as client:
                 for call in (
-                    client.submit(what.lines, what.inline()),
-                    client.status(),
-                    client.next_epoch_entries(),
-                    client.audits.copies(what.artifact),
+                    partial(client.submit, what.lines, what.inline()),
+                    client.next_epoch_entries,
+                    partial(client.audits.copies, what.artifact),
                 ):
                     with pytest.raises(Refused) as caught:
-                        await call
+                        await call()
                     assert caught.value.code == "FRONT-END"
                     assert address in caught.value.hint
+                with pytest.raises(Refused) as caught:  # no stranger may make this call anywhere
+                    await client.status()
+                assert caught.value.code == "OPERATORS-ONLY"
                 assert (await client.charter()).epoch == 0
                 assert [charter.epoch for charter in await client.epochs(0)] == [0]
             for path in ("/tlog/add-checkpoint", "/tlog/add-entries"):
