@@ -11,7 +11,17 @@ import pytest
 from attackers.executing_files import ExecutingFile, executing_files
 from support.environments import python_with
 
-SMALL = ("cloudpickle==3.1.3", "dill==0.4.1", "ipython==9.18.1", "jinja2==3.1.6", "joblib", "numpy", "pandas", "pyyaml")
+SMALL = (
+    "cloudpickle==3.1.3",
+    "dill==0.4.1",
+    "ipython==9.18.1",
+    "jinja2==3.1.6",
+    "joblib",
+    "nbformat",
+    "numpy",
+    "pandas",
+    "pyyaml",
+)
 LARGE = ("keras==3.15.1", "torch==2.13.0", "h5py==3.16.0")
 PROGRAM = Path(__file__).parents[1] / "support" / "load_files.py"
 
