@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.federation import NodeProcess, found, until
-from support.weights import tensor_header
+from support.weights import write_large_tensor
 
 GIB = 1024**3
 BOUND = 250 * 1024 * 1024
@@ -52,16 +52,6 @@ def peak_in(status: str) -> int:
     return int(found_peak.group(1)) * 1024
 
 
-def write_big(path: Path, size: int) -> None:
-    """One tensor of which no two pieces are alike, written fast: one random block, with a counter."""
-    block = bytearray(os.urandom(4 * 1024**2 - 8))
-    with path.open("wb") as file:
-        file.write(tensor_header(size))
-        for number in range(size // (4 * 1024**2)):
-            file.write(number.to_bytes(8, "big"))
-            file.write(block[: size - file.tell()])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [pytest.param(GIB // 2, id="512 MiB"), pytest.param(2 * GIB, id="2 GiB", marks=pytest.mark.long)]
@@ -69,7 +59,7 @@ def write_big(path: Path, size: int) -> None:
 async def test_a_file_is_published_mirrored_and_pulled_in_less_memory_than_it_has(tmp_path: Path, size: int) -> None:
     model, home = tmp_path / "model", tmp_path / "home"
     model.mkdir()
-    write_big(model / "model.safetensors", size)
+    write_large_tensor(model / "model.safetensors", size)
     federation = found(tmp_path / "nodes", 2)
     (federation.homes[0].directory.parent / "federation.json").write_bytes(federation.federation.encode())
     nodes = [NodeProcess(each, fresh=True) for each in federation]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from support.federation import NodeHome, NodeProcess, converged, found, processe
 from support.publisher import Publisher, Release, model, release, send
 from support.s3 import S3Account, keep_in_bucket
 from support.waiting import eventually
+from support.weights import write_large_tensor
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
@@ -91,10 +91,7 @@ async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_
     for home in founded.homes:
         keep_in_bucket(home, s3)
     (tmp_path / "model").mkdir()
-    block = os.urandom(4 * MIB - 8)
-    with (tmp_path / "model" / "weights.bin").open("wb") as file:
-        for number in range(128):  # no two pieces are alike
-            file.write(number.to_bytes(8, "big") + block)
+    write_large_tensor(tmp_path / "model" / "weights.bin", 512 * MIB)
     client = user(tmp_path / "home", founded.federation.encode())
     publisher = client.new_publisher("Tests", "CH", first.origin)
     with processes(*founded.homes) as nodes:

@@ -132,7 +132,11 @@ def test_the_formats_of_real_weights_are_recognised(tmp_path: Path) -> None:
         each.file.path: each for each in scan_folder(weights.packaged(weights.SMOLLM2), SafetyRule(), workers=2).files
     }
     found = smol["SmolLM2-135M-Instruct.Q4_1.gguf"]
-    assert (found.seen.format, found.seen.active, found.seen.malformed) == ("gguf", ("chat-template",), ())
+    assert (found.seen.format, found.seen.active, found.seen.malformed) == (
+        "gguf",
+        ("chat-template: loops over messages; reads content, first, role",),
+        (),
+    )
     assert found.refused == ()
     silero = {
         each.file.path: each for each in scan_folder(weights.packaged(weights.SILERO), SafetyRule(), workers=2).files
