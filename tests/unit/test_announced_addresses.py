@@ -122,6 +122,13 @@ def counting() -> Iterator[tuple[str, list[socket.socket]]]:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::101:101", True),
+        ("64:ff9b:1::a00:1", False),  # the prefix of a network's own NAT64: it leads to private addresses
+        ("::10.0.0.1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("fec0::1", False),
+        ("192.0.0.8", False),
+        ("5f00::1", False),
+        ("3fff::1", False),
         ("2002:7f00:1::1", False),
         ("localhost", False),
         ("example.org", False),

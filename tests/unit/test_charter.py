@@ -131,7 +131,10 @@ def test_no_two_seats_have_one_name(name: str, spelt: Any) -> None:
     assert refused.value.code in ("CHARTER-NAME", "MALFORMED")
 
 
-@pytest.mark.parametrize("mark", ["\u3164", "\u115f", "\uffa0", "\u2800", "\u200b", "\u202e", "\ufe0f", "\U000e0041"])
+MARKS = "\u3164\u115f\uffa0\u2800\u200b\u202e\ufe0f\U000e0041\U00013430\U0001d159\U00016fe4"
+
+
+@pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("name", ["{1}{0}", "{0}{1}", "{0} {1} x", "{1}"])
 def test_a_seat_has_a_name_that_can_be_seen(mark: str, name: str) -> None:
     other = replace(OTHERS[0].member, name=name.format(FIRST.member.name, mark))

@@ -370,12 +370,13 @@ def syllables(identifier: Digest) -> str:
 
 
 _INVISIBLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U00016fe4"
+    "\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Characters that show nothing, or change the direction of others: the code points that Unicode has as default
-ignorable (DerivedCoreProperties), separators of lines, annotations, and the blank Braille pattern. A list and no
-property of this Python's tables, so that every version refuses the same names."""
+ignorable (DerivedCoreProperties), separators of lines, annotations, and blank glyphs (Braille, a filler, a
+null notehead). A list and no property of this Python's tables, so that every version refuses the same names."""
 
 
 def check_visible(name: str, what: str) -> str:

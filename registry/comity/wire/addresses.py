@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -65,24 +64,53 @@ class Address:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""The only IPv6 addresses that are given out to hosts of the internet."""
+_NOT_PUBLIC: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",
+            "2001::/23",
+            "2001:db8::/32",
+            "2002::/16",
+            "3fff::/20",
+        ),
+    )
+)
+"""Special addresses (IANA's registries for IPv4 and IPv6), with all that lead to an IPv4 address in another way than
+NAT64. A list and no property of this Python's tables: those of 3.11 have the local NAT64 prefix 64:ff9b:1::/48 as
+public."""
 
 
 def is_public(host: str) -> bool:
     """Whether an IP address is one of a host of the public internet: not one of this machine, of a local or private
     network, of a group, or reserved; nor an IPv6 address that leads to such an IPv4 address. False for a name."""
     address = _literal(host)
-    if address is None or not address.is_global or address.is_multicast:
-        return False
-    return isinstance(address, ipaddress.IPv4Address) or all(map(is_public, _embedded(address)))
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or (_last_four(address) if address in _NAT64 else None)
+        if inner is not None:
+            return is_public(str(inner))
+        if address not in _UNICAST:
+            return False
+    return address is not None and not any(address in network for network in _NOT_PUBLIC)
 
 
-def _embedded(address: ipaddress.IPv6Address) -> Iterator[str]:
-    """The IPv4 addresses that an IPv6 address leads to."""
-    for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
-        if found is not None:
-            yield str(found)
-    if address in _NAT64:
-        yield str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+def _last_four(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def caller_name(host: str) -> str:
