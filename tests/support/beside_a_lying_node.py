@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class Scene:
         """Wait until each honest node has logged `event` with these fields and, as its reason, `words`."""
         for node in at or self.nodes:
             until_true(partial(says_somewhere, node, event, words, named), f"{event} {words}")
+
+    def about_files(self, node: NodeProcess) -> list[dict[str, object]]:
+        """What a node has logged about the files of the newest artifact."""
+        blobs = {sha256(data).hexdigest() for data in self.files.values()}
+        return [said for said in node.events if said.get("blob") in blobs]
 
     @contextmanager
     def slowly(self, what: str) -> Iterator[None]:
