@@ -143,7 +143,7 @@ async def test_a_long_log_is_caught_up_in_steps(tmp_path: Path, monkeypatch: pyt
         await advanced(self, head)
 
     monkeypatch.setattr("comity.node.replication.mirror.STEP_LINES", 7)
-    monkeypatch.setattr("comity.node.replication.mirror.STEP_LINES", 7)
+    monkeypatch.setattr("comity.node.replication.log_turns.STEP_LINES", 7)
     monkeypatch.setattr(LogMirror, "_advanced", noted)
     founded = found(tmp_path, 2)
     first, second = founded.homes

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.node.replication.mirror import (
+from comity.node.replication.log_turns import (
     MAX_REMEMBERED,
     STALL_SECONDS,
     TAKEOVER_TURNS,
     TURN_SECONDS,
-    LogMirror,
     LogTurns,
 )
+from comity.node.replication.mirror import LogMirror
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 

@@ -9,7 +9,8 @@ import pytest
 from comity.node.members import PeerKey
 from comity.node.replication.cosigner import OpenedNotes
 from comity.node.replication.link import CopySource
-from comity.node.replication.mirror import AIM_SECONDS, FIRST_LINES, STEP_LINES, LogMirror, ShownHead, StepPace
+from comity.node.replication.log_turns import AIM_SECONDS, FIRST_LINES, STEP_LINES, StepPace
+from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint

@@ -29,9 +29,10 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import CopySource, PeerLink, StartBarrier
-from comity.node.replication.mirror import LogMirror, OwnLogRecovery, ShownHead
+from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.replication.questions import PeerQuestions
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock

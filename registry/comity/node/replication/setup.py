@@ -26,9 +26,10 @@ from comity.node.replication.copy_limits import CopyPauses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
-from comity.node.replication.mirror import LogMirror, OwnLogRecovery, Quotas
+from comity.node.replication.mirror import LogMirror, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.on_demand import OnDemandFetch
+from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.replication.peers import PeerRounds, Peers
 from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import Replicas
