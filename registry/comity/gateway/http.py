@@ -64,6 +64,10 @@ REPOSITORY: Final = "comity.repository"
 _log: Final = structlog.get_logger("comity.gateway")
 
 
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class ConnectionSlots:
     """At most `slots` concurrent holders. Not thread-safe: call from one event loop.
 
@@ -73,7 +77,7 @@ class ConnectionSlots:
     """
 
     def __init__(self, slots: int, what: str, *, wait: float = SLOT_TIMEOUT) -> None:
-        self._shares: FairShares[object] = FairShares(slots, time.monotonic)
+        self._shares: FairShares[object] = FairShares(slots, _loop_time)
         self._aborts: dict[object, Callable[[], None]] = {}
         self._what = what
         self._wait = wait
