@@ -19,7 +19,7 @@ from comity_client.bundles.erasure import ErasureCode
 from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
 from comity_client.bundles.loading import LoadResult, load_bundle
 from comity_client.bundles.writing import DiskPlan
-from comity_client.events import ignore_event
+from comity_client.events import Progress, ignore_event
 from support.carried import rewritten
 from support.federation import NodeHome, NodeProcess, cosigners, found, holds, note_of, serving, until
 from support.publisher import Publisher, Release, model, release, send
@@ -172,6 +172,36 @@ async def test_a_load_reports_copies_that_were_made_while_it_read_logs(
     assert [(item.artifact, item.code) for item in result.artifacts] == [(one.artifact, "")]
 
 
+ROOM_FOR_FOUR_KB = """
+default = "copy"
+
+[[rule]]
+name = "tests"
+do = "copy"
+repositories = ["tests/*"]
+quota_bytes = 4000
+"""
+
+
+async def test_a_load_names_what_has_no_room_and_claims_what_it_tells_as_loaded(tmp_path: Path) -> None:
+    first, inside = found(tmp_path, 2).homes
+    publisher = Publisher.generate()
+    small = release(publisher, model(tmp_path / "small", weights=1_000), "tests/small@v1")
+    large = release(publisher, model(tmp_path / "large", weights=9_000, seed=2), "tests/large@v1")
+    async with serving(first), first.client() as client:
+        await publish_under_checkpoint(client, first, small)
+        await publish_under_checkpoint(client, first, large)
+        await exported(first, tmp_path / "out", ExportOrder(everything=True))
+    (tmp_path / "rules.toml").write_text(ROOM_FOR_FOUR_KB)
+    inside.set("replication", rules=str(tmp_path / "rules.toml"), hold_batch=64)
+    async with serving(inside):
+        result = await loaded(inside, tmp_path / "out")
+        taken = {item.artifact: item.code for item in result.artifacts}
+        assert taken == {small.artifact: "", large.artifact: "MIRROR-QUOTA"}
+        assert await holds(inside, small.artifact, inside)
+        assert not await holds(inside, large.artifact, inside)
+
+
 def forget(home: NodeHome) -> None:
     """Simulate the loss of the machine: a new one has the keys, and nothing else."""
     storage = home.config().storage
@@ -196,6 +226,12 @@ KILLS = (
 """In the order in which a continued load reads them: side objects, the log, files."""
 
 
+def closed(node: NodeProcess) -> bool:
+    """Whether a node has closed every bundle that it opened."""
+    events = [event["event"] for event in node.events]
+    return events.count("bundle closed") == events.count("bundle opened")
+
+
 async def test_a_load_continues_after_a_kill_of_the_node_at_any_point(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, inside = founded.homes
@@ -214,14 +250,21 @@ async def test_a_load_continues_after_a_kill_of_the_node_at_any_point(tmp_path: 
     assert died == len(KILLS)
     with contextlib.closing(NodeProcess(inside)) as node:
         await node.ready()
-        loading = asyncio.create_task(loaded(inside, tmp_path / "out"))
-        await asyncio.sleep(0)
+        read = asyncio.Event()
+
+        def on_event(event: object) -> None:
+            if isinstance(event, Progress):
+                read.set()
+
+        loading = asyncio.create_task(load_bundle([tmp_path / "out"], inside.socket, on_event=on_event))
+        await read.wait()
         loading.cancel()  # the loader is killed, and the node continues
         with contextlib.suppress(asyncio.CancelledError):
             await loading
+        await until(lambda: closed(node), what="the node to notice that the loader is gone")
         result = await loaded(inside, tmp_path / "out")
         assert not result.refused, result
-        assert await holds(inside, one.artifact, inside)
+        assert await holds(inside, one.artifact, inside), node.words
         async with inside.client() as client:
             for digest, path in one.blobs.items():
                 data = path.read_bytes()

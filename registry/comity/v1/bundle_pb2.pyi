@@ -158,7 +158,7 @@ class LoadedArtifact(_message.Message):
     artifact: _builtins.bytes
     name: _builtins.str
     why: _builtins.str
-    """Why it is not complete, and its stable code; empty where it is."""
+    """Why it is not held, and its stable code. Empty where it is complete, and the hold of it is logged."""
     code: _builtins.str
     def __init__(
         self,

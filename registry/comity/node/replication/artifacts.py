@@ -235,9 +235,10 @@ class CopyQueue:
 
         return self._queue.has_waiting(more_deserving)
 
-    def done(self, job: Job, now: float) -> None:
-        """The artifact is complete, or waits outside the queue."""
+    def done(self, job: Job, now: float, failure: ComityError | None = None) -> None:
+        """The artifact is complete, or waits outside the queue because of `failure`."""
         self._end(job, now)
+        job.copy.failure = failure.without_traceback() if failure is not None else None
         self._remove(job.copy)
 
     def failed(self, job: Job, now: float, failure: ComityError | None = None) -> float:

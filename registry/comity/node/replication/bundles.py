@@ -26,6 +26,7 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.intake import Intake
 from comity.node.members import Membership, PeerKey
 from comity.node.replication.artifacts import Copy
+from comity.node.replication.copy_charges import WAITS
 from comity.node.replication.link import CopySource, PeerState
 from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
@@ -152,10 +153,8 @@ class BundleLoading:
             except (Malformed, Untrusted) as error:  # the bundle's files may be good
                 _log.warning("misbehaviour proofs not read", why=str(error), code=error.code)
             copies = await self._replicas.incomplete_copies()
-        async with aclosing(self._tell_completed(source, list(completed.values()))) as artifacts:
-            async for taken in artifacts:
-                yield taken
-        async with aclosing(self._take_files(source, copies)) as artifacts:
+        waiting = [*await self._carried(source, list(completed.values())), *await self._offered(source, copies)]
+        async with aclosing(self._take_files(source, waiting)) as artifacts:
             async for taken in artifacts:
                 yield taken
 
@@ -239,33 +238,46 @@ class BundleLoading:
     async def _size(self, log: str) -> int:
         return (await self._stored(log))[0]
 
-    async def _tell_completed(self, source: BundleSource, copies: Sequence[Copy]) -> AsyncGenerator[LoadEvent, None]:
-        """Tell of what the bundle has of the copies that were completed while its logs were taken."""
-        for start in range(0, len(copies), STAT_DIGESTS):
-            some = copies[start : start + STAT_DIGESTS]
+    async def _carried(self, source: BundleSource, completed: Sequence[Copy]) -> list[Copy]:
+        """Those of the copies that were completed while logs were taken that the bundle has too."""
+        carried = list[Copy]()
+        for start in range(0, len(completed), STAT_DIGESTS):
+            some = completed[start : start + STAT_DIGESTS]
             stats = await source.client.stat([copy.manifest.digest for copy in some])
-            for copy, stat in zip(some, stats, strict=True):
-                if stat.have:
-                    yield LoadedArtifact(copy.artifact, copy.name)
+            carried += [copy for copy, stat in zip(some, stats, strict=True) if stat.have]
+        return carried
+
+    async def _offered(self, source: BundleSource, copies: Sequence[Copy]) -> list[Copy]:
+        """Those of these incomplete copies of which the bundle has a missing file."""
+        return [copy for copy in copies if await self._offers(source, copy)]
 
     async def _take_files(self, source: BundleSource, copies: Sequence[Copy]) -> AsyncGenerator[LoadEvent, None]:
-        """Wait until each of these incomplete copies of which the bundle has a missing file is complete, or has failed
-        twice: the first attempt may have begun before the bundle was opened. Then the copies are claimed."""
-        waiting = {copy.artifact: copy for copy in copies if await self._offers(source, copy)}
-        failures = {copy.artifact: copy.failures for copy in waiting.values()}
+        """Wait until each copy is complete and its hold is logged, waits for room, or has failed twice: the first
+        attempt may have begun before the bundle was opened."""
+        waiting = {copy.artifact: copy for copy in copies}
+        failures = {copy.artifact: copy.failures for copy in copies}
         self._replicas.retry(waiting)  # (4)
         again, polls = set[Digest](), 0
         while waiting:
-            incomplete = {copy.artifact for copy in await self._replicas.incomplete_copies()}
-            for copy in list(waiting.values()):
-                if copy.artifact not in incomplete:
-                    yield LoadedArtifact(copy.artifact, copy.name)
-                elif copy.failures > failures[copy.artifact] + 1 and copy.failure is not None:
-                    yield LoadedArtifact(copy.artifact, copy.name, str(copy.failure), copy.failure.code)
-                else:
-                    continue
-                del waiting[copy.artifact]
+            incomplete = {copy.artifact: copy for copy in await self._replicas.incomplete_copies()}
+            for artifact in waiting.keys() & incomplete.keys():
+                if incomplete[artifact] is not waiting[artifact]:  # it left the queue, and was queued again
+                    waiting[artifact], failures[artifact] = incomplete[artifact], 0
+            ended = [copy for copy in waiting.values() if copy.artifact not in incomplete]
+            if all_ended := len(ended) == len(waiting):
+                await self._replicas.claim_waiting()
+            for event in await self._ended(ended):
+                yield event
+                del waiting[event.artifact]
                 polls = 0
+            for artifact in list(waiting) if all_ended else ():
+                if await self._replicas.has_withdrawn(artifact):  # the operator has withdrawn it meanwhile
+                    del waiting[artifact]
+            for copy in list(waiting.values()):
+                if copy.failures > failures[copy.artifact] + 1 and copy.failure is not None:
+                    yield LoadedArtifact(copy.artifact, copy.name, str(copy.failure), copy.failure.code)
+                    del waiting[copy.artifact]
+                    polls = 0
             if not waiting:
                 break
             polls += 1
@@ -277,6 +289,18 @@ class BundleLoading:
                 await source.client.stat(list(waiting)[:1])  # raises Unavailable when the bundle is gone
             await asyncio.sleep(POLL_SECONDS)
         await self._replicas.claim_waiting()
+
+    async def _ended(self, copies: Sequence[Copy]) -> list[LoadedArtifact]:
+        """What became of copies that are no longer in the queue. A copy whose claim waits for others, or that has lost
+        a file before it was claimed, has not ended."""
+        absent = await self._replicas.absent([copy.artifact for copy in copies])
+        ended = list[LoadedArtifact]()
+        for copy in copies:
+            if copy.artifact not in absent:
+                ended.append(LoadedArtifact(copy.artifact, copy.name))
+            elif copy.failure is not None and copy.failure.code in WAITS:
+                ended.append(LoadedArtifact(copy.artifact, copy.name, str(copy.failure), copy.failure.code))
+        return ended
 
     async def _offers(self, source: BundleSource, copy: Copy) -> bool:
         missing = [want.digest for want in await self._pools.files(self._replicas.missing_files, copy)]

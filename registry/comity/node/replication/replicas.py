@@ -409,7 +409,7 @@ class Replicas:
                 _log.info("copy preempted", name=copy.name, artifact=copy.artifact)
                 return
             if isinstance(error, ComityError) and error.code in WAITS:
-                self._copies.done(job, self._now())
+                self._copies.done(job, self._now(), error)
                 _log.info("copy waits for room", name=copy.name, artifact=copy.artifact, why=error.why)
                 return
             failure = error if isinstance(error, ComityError) else Unavailable("the copy timed out", code="PATIENCE")
