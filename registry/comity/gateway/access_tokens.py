@@ -6,7 +6,7 @@ An unknown token is ignored and never logged, because it may be a secret for ano
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,23 @@ class GatewayAccess:
         token = await self.require_any(request)
         return token.allows if token is not None else lambda name: True
 
+    def for_readers(self) -> ReaderAccess:
+        """Declare a route for those whom `require_any` lets in."""
+        return ReaderAccess(self, "readers", self.require_any)
+
+    def for_readers_of(self, repository: Callable[[Request], str]) -> ReaderAccess:
+        """Declare a route for those whom `require` lets in; `repository` returns the one that an address names, and may
+        raise."""
+
+        async def check(request: Request) -> None:
+            await self.require(request, repository(request))
+
+        return ReaderAccess(self, "readers of the repository", check)
+
+    def for_holders(self) -> ReaderAccess:
+        """Declare a route for those whom `require_token` lets in."""
+        return ReaderAccess(self, "holders of a token", self.require_token)
+
     def _refresh(self) -> None:
         version = self._file.version()
         if version != self._version:
@@ -98,41 +115,16 @@ class GatewayAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
-    """Raises as `GatewayAccess.require_any`."""
+class ReaderAccess:
+    """What a route declares for readers. `check` raises what refuses a request."""
 
-    access: GatewayAccess
-    who: Who = "readers"
+    readers: GatewayAccess
+    who: Who
+    check: Callable[[Request], Awaitable[object]]
     form: bool = False
 
     async def require(self, request: Request) -> None:
-        await self.access.require_any(request)
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryReaders:
-    """`repository` returns the repository that an address names. Raises as `GatewayAccess.require`, and as
-    `repository`."""
-
-    access: GatewayAccess
-    repository: Callable[[Request], str]
-    who: Who = "readers of the repository"
-    form: bool = False
-
-    async def require(self, request: Request) -> None:
-        await self.access.require(request, self.repository(request))
-
-
-@dataclass(frozen=True, slots=True)
-class TokenHolders:
-    """Raises as `GatewayAccess.require_token`."""
-
-    access: GatewayAccess
-    who: Who = "holders of a token"
-    form: bool = False
-
-    async def require(self, request: Request) -> None:
-        await self.access.require_token(request)
+        await self.check(request)
 
 
 def _secret(authorization: str) -> str:

@@ -16,7 +16,9 @@ sessions    sessions of people who signed in
 sign_in     signing in and out
 oidc        signing in through an OpenID Connect provider
 node_pages  how the node is, what waits for its people, sessions, tokens of the gateway, the audit log
-routes      addresses, access, and responses
+log_pages   the pages of the log explorer
+routes      the catalogue, an artifact, the overview and the other pages for everybody who may read
+opening     puts the console together
 
 No page runs a script, loads from another host, or reads a key. Each fact says who
 vouches for it: verified here, claimed by a named party, or unknown.

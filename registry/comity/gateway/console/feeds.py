@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.gateway.access_tokens import GatewayAccess, Readers
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.console.words import shown_text
@@ -114,7 +114,7 @@ class Feeds:
         self._position = -1
 
     def routes(self) -> list[DeclaredRoute]:
-        return [DeclaredRoute(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, Readers(self._access))]
+        return [DeclaredRoute(f"{PREFIX}/feeds/{{kind}}.atom", self.feed, self._access.for_readers())]
 
     def begin(self, supervisor: Supervisor) -> None:
         """Follow the statements in the background."""

@@ -1,8 +1,8 @@
-"""Addresses of the console, and the responses.
+"""Addresses of the console, and the responses: module `opening` puts them together.
 
 /                                  the overview
-/-/catalogue, /-/members, /-/logs, /-/proposals, /-/compute, /-/alerts
-/-/logs/{log}[/{index}]            entries of a log, and one entry; .proof and checkpoint are downloads
+/-/catalogue, /-/members, /-/proposals, /-/compute, /-/alerts
+/-/logs/{log}[/{index}]            entries of a log, and one entry (module log_pages)
 /-/sign-in, /-/sign-out             sessions (module sign_in)
 /-/sign-in/oidc[/callback]         sessions by an OpenID Connect provider (package oidc)
 /-/node[/…]                        the node, for people who signed in (module node_pages)
@@ -16,54 +16,38 @@ in Accept, which browsers send and Hub clients do not; every other request goes 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Final
-from urllib.parse import urlsplit
 
 from markupsafe import escape
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from comity.content.gateway_tokens import TOKENS_FILE, TokenFile, TokenUses
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
-from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
-from comity.gateway.console.feeds import Feeds
-from comity.gateway.console.forms import BrowserOrigins
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
-from comity.gateway.console.logs import LogExplorer, log_id
 from comity.gateway.console.member_map import federation_map
-from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
 from comity.gateway.console.offers import offer_page
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import proposals
-from comity.gateway.console.sessions import BrowserSessions
-from comity.gateway.console.sign_in import SessionAccess, SignInPages
 from comity.gateway.console.state import FederationState, StateReader
-from comity.gateway.console.words import prepare_templates
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name
 from comity.node.app import RunningNode
-from comity.node.operator_acts import OperatorActs
 from comity.node.pull_counts import WeekCount, counted_file
-from comity.node.settings import Gateway
-from comity.node.statement_groups import StatementGroups
-from comity.node.supervisor import Supervisor
 from comity.node.threads import Pools
 from comity.trust.encoding import sha256
-from comity.trust.errors import NotFound, Unavailable
+from comity.trust.errors import NotFound
 
 CATALOGUE_PAGE: Final = 50
 SEARCHES: Final = 2
@@ -74,8 +58,6 @@ FILES_PAGE: Final = 100
 AFFECTED: Final = 25
 MAX_WORDS: Final = 8
 FACET_VALUES: Final = 12
-MAX_DIGITS: Final = 18
-"""Of the index of an entry."""
 FACETS: Final = ("publisher", "licence", "format", "size")
 
 
@@ -91,103 +73,6 @@ class PageRoute(DeclaredRoute):
 def _accepts_html(scope: Scope) -> bool:
     accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
     return b"text/html" in accepted.lower()
-
-
-@contextlib.asynccontextmanager
-async def open_console(
-    node: RunningNode, catalogue: Catalogue, uses: TokenUses
-) -> AsyncIterator[Sequence[DeclaredRoute]]:
-    """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
-    home = node.home
-    settings, name = home.config.gateway, home.membership.seat.record.name
-    if not settings.console:
-
-        async def plain(request: Request) -> Response:
-            return JSONResponse({"node": name, "console": False, "status": "ok"})
-
-        yield [DeclaredRoute("/", plain, EVERYBODY)]
-        return
-    folder, local = home.config.storage.ledger.parent, catalogue.local_artifacts
-    index = await asyncio.to_thread(
-        ArtifactIndex, folder, home.ledger, home.pools, home.membership, local, node.copies, home.clock
-    )
-    states = StateReader(home, node.replication, node.offers, index)
-    pages = ArtifactPages(home, catalogue, states, node.copies)
-    sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
-    tokens = home.config.path(TOKENS_FILE)
-    access = SessionAccess(tokens, home.pools, uses, home.clock, sessions, public=settings.public)
-    maker = PageMaker(name, settings.url, states, sessions)
-    console = Console(node, index, states, pages, access, catalogue, maker)
-    origins = BrowserOrigins(settings.url)
-    acts = OperatorActs(home.audit_log, home.pools)
-    sign_in = SignInPages(maker, sessions, origins, node.links, acts, home.config.oidc.issuer)
-    provider = await provider_routes(node, maker, sign_in, origins)
-    node_pages = NodePages(node, maker, states, sessions, acts)
-    token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, acts)
-    groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
-    feeds = Feeds(home, states, access, groups)
-    supervisor = Supervisor(home.metrics)
-    index.begin(supervisor)
-    feeds.begin(supervisor)
-    preparing = asyncio.create_task(_prepare(home.pools, states), name="console templates")
-    try:
-        yield [
-            *sign_in.routes(),
-            *provider,
-            *node_pages.routes(),
-            *token_pages.routes(),
-            *AuditPages(home.config.home, home.pools, maker, states).routes(),
-            *feeds.routes(),
-            *console.routes(),
-        ]
-    finally:
-        preparing.cancel()
-        await asyncio.gather(preparing, supervisor.stop(), return_exceptions=True)
-        await pages.close()
-        await asyncio.to_thread(index.close)
-
-
-async def provider_routes(
-    node: RunningNode, maker: PageMaker, sign_in: SignInPages, origins: BrowserOrigins
-) -> list[DeclaredRoute]:
-    """The routes for signing in through an OpenID Connect provider; none if the settings name none.
-
-    Raises Unavailable if the extra is not installed; Refused, Unavailable and Malformed for the files that are named.
-    """
-    home = node.home
-    settings = home.config.oidc
-    if not settings.issuer:
-        return []
-    try:
-        from comity.gateway.console.oidc.provider import OpenIdProvider, ProviderAccess
-        from comity.gateway.console.oidc.provider_sign_in import PendingCookie, ProviderSignIn
-    except ModuleNotFoundError as error:
-        why = f"[oidc] in node.toml needs it: {error}"
-        hint = "pip install 'comity[node,oidc]'"
-        raise Unavailable("OpenID Connect support is not installed", why=why, hint=hint) from error
-    access = await home.pools.files(ProviderAccess.read, settings)
-    provider = OpenIdProvider(settings, access, home.pools, home.clock, time.monotonic)
-    pending = PendingCookie(home.membership.seat.log, home.clock)
-    return ProviderSignIn(settings, provider, maker, sign_in, origins, pending, lambda: node.links.url).routes()
-
-
-async def _prepare(pools: Pools, states: StateReader) -> None:
-    """Do at the start what the first page would wait for."""
-    await pools.files(prepare_templates)
-    await states.now()
-
-
-def console_url(settings: Gateway, listening: str) -> str:
-    """The address at which an operator opens the console: the one for clients if it is safe, else one of this machine;
-    empty if there is no console."""
-    if not settings.console:
-        return ""
-    if settings.url.startswith("https:"):
-        return settings.url
-    parts = urlsplit(listening)
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # not listened on here
-    host = everywhere.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
-    return f"{parts.scheme}://{host}:{parts.port}"
 
 
 @cache
@@ -226,24 +111,18 @@ class Console:
         self._pages = pages
         self._access = access
         self._names = catalogue
-        self._explorer = LogExplorer(node.home.ledger, states)
         self._maker = maker
         self._searches = ConnectionSlots(SEARCHES, "searches")
 
     def routes(self) -> list[DeclaredRoute]:
         """Mount them before the Hub routes."""
-        page, readers = self._maker.route, Readers(self._access)
-        one, pictured = RepositoryReaders(self._access, self._name), RepositoryReaders(self._access, _given_name)
+        page, readers = self._maker.route, self._access.for_readers()
+        one, pictured = self._access.for_readers_of(self._name), self._access.for_readers_of(_given_name)
         return [
             page("/", self.overview, readers),
             DeclaredRoute(f"{PREFIX}/console.css", _style, EVERYBODY),
             page(f"{PREFIX}/catalogue", self.catalogue, readers),
             page(f"{PREFIX}/members", self.members, readers),
-            page(f"{PREFIX}/logs", self.logs, readers),
-            page(f"{PREFIX}/logs/{{log}}", self.entries, readers),
-            page(f"{PREFIX}/logs/{{log}}/checkpoint", self.checkpoint, readers),
-            page(f"{PREFIX}/logs/{{log}}/{{index}}.proof", self.proof, readers),
-            page(f"{PREFIX}/logs/{{log}}/{{index}}", self.entry, readers),
             page(f"{PREFIX}/proposals", self.proposals, readers),
             page(f"{PREFIX}/compute", self.compute, readers),
             page(f"{PREFIX}/alerts", self.alerts, readers),
@@ -355,30 +234,6 @@ class Console:
         state = await self._states.now()
         return self._maker.render(reader, "members.html", state, map=federation_map(state, reader.language))
 
-    async def logs(self, reader: Reader) -> Response:
-        state = await self._states.now()
-        return self._maker.render(
-            reader, "logs.html", state, logs=[(log, log_id(vkey)) for vkey, log in state.logs.items()]
-        )
-
-    async def entries(self, reader: Reader) -> Response:
-        page = await self._explorer.entries(reader.request.path_params["log"], reader.number("from"))
-        return self._maker.render(reader, "entries.html", await self._states.now(), page=page, id=log_id(page.log.vkey))
-
-    async def entry(self, reader: Reader) -> Response:
-        page = await self._explorer.entry(reader.request.path_params["log"], _index(reader))
-        return self._maker.render(
-            reader, "entry.html", await self._states.now(), page=page, text=escape(page.text), id=log_id(page.log.vkey)
-        )
-
-    async def proof(self, reader: Reader) -> Response:
-        name, index = reader.request.path_params["log"], _index(reader)
-        return _download(await self._explorer.proof(name, index), f"{name}-{index}.tlog-proof")
-
-    async def checkpoint(self, reader: Reader) -> Response:
-        name = reader.request.path_params["log"]
-        return _download(await self._explorer.checkpoint(name), f"{name}.checkpoint")
-
     async def proposals(self, reader: Reader) -> Response:
         found = proposals(self._membership, self._follower)
         return self._maker.render(reader, "proposals.html", await self._states.now(), proposals=found)
@@ -435,18 +290,6 @@ def _given_name(request: Request) -> str:
 
 def _first_gguf(page: ArtifactPage) -> str:
     return next((entry.path for entry in page.snapshot.manifest.files if entry.path.endswith(".gguf")), "")
-
-
-def _index(reader: Reader) -> int:
-    text = str(reader.request.path_params["index"])
-    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
-        raise NotFound("not in the log", why=text[:40], code="BEYOND-LOG")
-    return int(text)
-
-
-def _download(data: bytes, name: str) -> Response:
-    headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(data, media_type="text/plain; charset=utf-8", headers=headers)
 
 
 @cache

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders, TokenHolders
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, RouteAnswers
 from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
@@ -85,10 +85,10 @@ class HubRoutes:
 
     def api_routes(self) -> list[DeclaredRoute]:
         """Return the routes below `/api`; mount them before the addresses of repositories, which they look like."""
-        readers, of_one = Readers(self._access), RepositoryReaders(self._access, self._asked)
+        readers, of_one = self._access.for_readers(), self._access.for_readers_of(self._asked)
         views = ("GET", "POST")
         return [
-            DeclaredRoute("/api/whoami-v2", self.whoami, TokenHolders(self._access)),
+            DeclaredRoute("/api/whoami-v2", self.whoami, self._access.for_holders()),
             *(DeclaredRoute(f"/api/{kind}", self.repositories, readers, answers=LIST) for kind in KINDS),
             *(
                 DeclaredRoute(f"/api/{kind}/{{rest:path}}", self.repository_view, of_one, methods=views)
@@ -98,7 +98,7 @@ class HubRoutes:
 
     def resolve_routes(self) -> list[DeclaredRoute]:
         """Return the route of files, which matches every remaining path: mount it after all others."""
-        return [DeclaredRoute("/{rest:path}", self.resolve, RepositoryReaders(self._access, self._resolved))]
+        return [DeclaredRoute("/{rest:path}", self.resolve, self._access.for_readers_of(self._resolved))]
 
     def _asked(self, request: Request) -> str:
         """Return the repository in an address below `/api`. Raises NotFound, Malformed."""

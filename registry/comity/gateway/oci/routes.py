@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from comity.gateway.access_tokens import GatewayAccess, Readers, RepositoryReaders
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.http import error_response
 from comity.gateway.hub.catalogue import RepositoryList
@@ -110,7 +110,7 @@ class OciRoutes:
         self._files = files
 
     def routes(self) -> list[DeclaredRoute]:
-        readers, of_one = Readers(self._access), RepositoryReaders(self._access, _repository)
+        readers, of_one = self._access.for_readers(), self._access.for_readers_of(_repository)
         repository = "/v2/{namespace}/{name}"
         return [
             DeclaredRoute("/v2/", self.version, readers, answers=OCI),
