@@ -47,13 +47,23 @@ def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path
     node, listen = settings.get("node"), settings.get("listen")
     if isinstance(node, dict) and node.get("role") == "front-end":
         why = "a front end has no operator socket"
-        hint = f"name the home of its writer; or find what is wrong here: comity doctor --node {shlex.quote(str(home))}"
+        hint = f"on the machine of its writer{_writer_of(settings)}, this command with --node HOME; what is wrong here "
+        hint += f"says: comity doctor --node {shlex.quote(str(home))}"
         raise Unavailable(f"{home} is the home of a front end", why=why, hint=hint, code="FRONT-END")
     written = listen.get("operator") if isinstance(listen, dict) else None
     socket = environ.get(_SETTING) or written or "operator.sock"
     if not isinstance(socket, str):
         raise Malformed("setting 'listen.operator' is not usable", why=f"expected a path, in {home}", code="CONFIG")
     return home / socket
+
+
+def _writer_of(settings: Mapping[str, object]) -> str:
+    """Where the writer of a front end is reached, as the front end tells its callers (`comity.node.front_end`)."""
+    node, advertise = settings.get("node"), settings.get("advertise")
+    if isinstance(node, dict) and node.get("writer"):
+        return f", {node['writer']}"
+    mutual = advertise.get("mutual") if isinstance(advertise, dict) else None
+    return f", {', '.join(map(str, mutual))}" if isinstance(mutual, list) and mutual else ""
 
 
 def local_socket(named: str) -> Path | None:

@@ -138,11 +138,22 @@ def test_a_home_that_cannot_be_read_is_reported(tmp_path: Path, text: str) -> No
     assert caught.value.code == "CONFIG"
 
 
-def test_the_home_of_a_front_end_has_no_socket_and_the_next_command_is_told(tmp_path: Path) -> None:
-    (tmp_path / "node.toml").write_text('[node]\nrole = "front-end"\n')
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ("", ""),
+        ('writer = "node.example:7443"\n[advertise]\nmutual = ["other.example:1"]\n', ", node.example:7443"),
+        ('[advertise]\nmutual = ["node.example:7442", "192.0.2.1:1"]\n', ", node.example:7442, 192.0.2.1:1"),
+    ],
+)
+def test_the_home_of_a_front_end_has_no_socket_and_the_next_command_is_told(
+    tmp_path: Path, more: str, where: str
+) -> None:
+    (tmp_path / "node.toml").write_text(f'[node]\nrole = "front-end"\n{more}')
     with pytest.raises(Unavailable) as caught:
         operator_socket(tmp_path, {})
     assert (caught.value.code, caught.value.why) == ("FRONT-END", "a front end has no operator socket")
+    assert f"on the machine of its writer{where}, this command with --node HOME" in caught.value.hint
     assert f"comity doctor --node {tmp_path}" in caught.value.hint
 
 

@@ -105,6 +105,12 @@ class WriterOnly:
         """By the setting `node.writer`; without it, by the addresses of the mutual port, which no front end has."""
         return cls(config.node.writer or ", ".join(config.advertise.mutual))
 
+    @property
+    def operators(self) -> str:
+        """What an operator does instead of a call at this front end."""
+        where = f", which is reached at {self.writer}" if self.writer else ""
+        return f"on the machine of the writer of this node{where}: comity status --node HOME"
+
     def refusal(self) -> Refused:
         """The error to raise."""
         where = f"ask the writer of this node: {self.writer}" if self.writer else "ask the writer of this node"
@@ -438,7 +444,7 @@ async def _run(
         )
         listeners = Listeners(config.listen, config.limits, home.tls, membership, services)
         ending.push_async_callback(listeners.close)
-        open_ = await listeners.listen_for_users(writer.refusal)
+        open_ = await listeners.listen_for_users(writer.refusal, writer.operators)
     http = await ending.enter_async_context(companion(front_end))
     if config.listen.metrics:
         answer = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)

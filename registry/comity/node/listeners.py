@@ -31,7 +31,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from comity.node.members import Membership
 from comity.node.settings import Limits, Listen
 from comity.trust.errors import ComityError, Malformed
-from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
+from comity.wire.access import OPERATORS, Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
 from comity.wire.server import AdmitHook, ignore_admitted, make_server
 from comity.wire.services import SERVICES, RefusedServices, Services, announced
@@ -133,14 +133,14 @@ class Listeners:
         self._guard.start()
         return ListenAddresses(_with_port(listen.mutual, mutual), _with_port(listen.open, open_), listen.operator)
 
-    async def listen_for_users(self, refusal: Callable[[], ComityError]) -> str:
+    async def listen_for_users(self, refusal: Callable[[], ComityError], operators: str) -> str:
         """Listen at the open port alone, as a front end does. Returns its address. Calls of services that are not given
-        are answered with `refusal`. Raises as `open`."""
+        are answered with `refusal`; who makes a call for operators is told `operators`. Raises as `open`."""
         listen, most = self._listen, connection_limits().open
         allowance, shares = _open_allowance(self._limits), _port_shares(most)
         refused = RefusedServices(SERVICES, refusal)
         access = OpenAccess(self._tls)
-        port = await self._serve(access, allowance, listen.open, most, shares.admitted, refused)
+        port = await self._serve(access, allowance, listen.open, most, shares.admitted, refused, operators)
         self._guard = ConnectionGuard({port: shares})
         self._guard.start()
         return _with_port(listen.open, port)
@@ -177,8 +177,16 @@ class Listeners:
         connections: int,
         admitted: AdmitHook = ignore_admitted,
         refused: RefusedServices | None = None,
+        operators: str = OPERATORS,
     ) -> int:
-        server = make_server(access, self._services, Throttle(allowance), connections=connections, admitted=admitted)
+        server = make_server(
+            access,
+            self._services,
+            Throttle(allowance),
+            connections=connections,
+            admitted=admitted,
+            operators=operators,
+        )
         if refused is not None:
             server.add_generic_rpc_handlers((refused,))  # asked after the services that are given
         await self._report_health(address, server, access)

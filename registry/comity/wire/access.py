@@ -193,12 +193,20 @@ _KNOWN: Final = frozenset(
 )
 
 
-def require_allowed(rule: CallRule | None, caller: Caller) -> None:
-    """Raises Refused unless the rule allows the caller: with the reason of the rule; ACCESS-UNDECLARED without one."""
+OPERATORS: Final = "use the node's Unix socket, or an operator certificate from its node-record"
+"""Where operators make their calls, for those who made one elsewhere."""
+
+
+def require_allowed(rule: CallRule | None, caller: Caller, operators: str = OPERATORS) -> None:
+    """Raises Refused unless the rule allows the caller: with the reason of the rule; ACCESS-UNDECLARED without one.
+
+    Args:
+        operators: the hint of what is for operators only.
+    """
     if rule is None:
         raise undeclared("make this call")
     if not rule.allows(caller):
-        raise _refusal(rule)
+        raise _refusal(rule, operators)
 
 
 def undeclared(what: str) -> Refused:
@@ -211,7 +219,7 @@ def undeclared(what: str) -> Refused:
     )
 
 
-def _refusal(rule: CallRule) -> Refused:
+def _refusal(rule: CallRule, operators: str) -> Refused:
     match rule.who:
         case access_pb2.WHO_MEMBER:
             what = "only nodes of the federation may make this call"
@@ -219,11 +227,11 @@ def _refusal(rule: CallRule) -> Refused:
             return Refused(what, hint=hint, code=rule.reason or "MEMBERS-ONLY")
         case access_pb2.WHO_OPERATOR:
             what = "only operators of the node may make this call"
-            hint = "use the node's Unix socket, or an operator certificate from its node-record"
-            return Refused(what, hint=hint, code=rule.reason or "OPERATORS-ONLY")
+            return Refused(what, hint=operators, code=rule.reason or "OPERATORS-ONLY")
         case _:
             what = "only operators on the node's own machine may make this call"
-            return Refused(what, hint="use the node's Unix socket", code=rule.reason or "SOCKET-ONLY")
+            hint = "use the node's Unix socket" if operators == OPERATORS else operators
+            return Refused(what, hint=hint, code=rule.reason or "SOCKET-ONLY")
 
 
 def _network(peer: str) -> str:

@@ -33,7 +33,7 @@ from google.protobuf.message import DecodeError, Message
 
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.wire import limits
-from comity.wire.access import CALL, CALLER, Access, Caller, CallRule, require_allowed
+from comity.wire.access import CALL, CALLER, OPERATORS, Access, Caller, CallRule, require_allowed
 from comity.wire.calls import span
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
@@ -56,7 +56,10 @@ def ignore_admitted(peer: str, owner: str) -> None:
 class Guard(grpc.aio.ServerInterceptor):
     """The interceptor of one port of one server."""
 
-    def __init__(self, access: Access, throttle: Throttle, admitted: AdmitHook = ignore_admitted) -> None:
+    def __init__(
+        self, access: Access, throttle: Throttle, admitted: AdmitHook = ignore_admitted, operators: str = OPERATORS
+    ) -> None:
+        self._operators = operators
         self._access = access
         self._throttle = throttle
         self._admitted = admitted
@@ -102,7 +105,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 self._throttle.call(caller.name, caller.block, call.end, rule.cost if rule else 1) as call.running,
                 self._throttle.unsent.serving(call.running) as held,
             ):
-                require_allowed(rule, caller)
+                require_allowed(rule, caller, self._operators)
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
                 UNSENT.set(held)
@@ -266,6 +269,7 @@ def make_server(
     connections: int = 1024,
     shared_port: bool = False,
     admitted: AdmitHook = ignore_admitted,
+    operators: str = OPERATORS,
 ) -> grpc.aio.Server:
     """Create a server. The caller then calls `server.add_secure_port(address, access.credentials())` and starts it.
 
@@ -277,12 +281,13 @@ def make_server(
         shared_port: whether another server of this process listens on the same port. If false, listening fails when the
             port is in use.
         admitted: called for each admitted call (`AdmitHook`).
+        operators: where operators make their calls: the hint for those who may not make one here.
     """
     options = (
         *_OPTIONS,
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.so_reuseport", int(shared_port)),
     )
-    server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted),), options=options)
+    server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted, operators),), options=options)
     register(services, server)
     return server
