@@ -5,18 +5,23 @@ node's data while it runs and after it was killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 from comity.content.s3 import open_client
+from comity.gateway.front_end import serve_reading_gateway
+from comity.node.front_end import FrontEndAddresses, serve_front_end
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Refused
 from comity.wire.access import Caller
+from comity.wire.addresses import Address
 from comity.wire.messages import LocatedEntry
 from comity.wire.services import CALL_RULES
 from comity_client.client import Client
@@ -25,6 +30,16 @@ from support.callers import ConnectedCaller, refusal
 from support.ceph import Ceph
 from support.federation import Founded, NodeHome, NodeProcess, converged, found, introduced, until
 from support.front_ends import FrontEndProcess, behind_an_address, make_front_end
+from support.http_callers import (
+    UNDECLARED,
+    called,
+    each_route_is_closed_without_its_declaration,
+    each_route_lets_in_whom_it_declares,
+    listening,
+    pages_of_metrics_are_for_everybody,
+    record_served,
+)
+from support.ports import free_port
 from support.postgres import READER, Postgres
 from support.publisher import Publisher, Release, model, release, send
 from support.s3 import S3Account, keep_in_bucket, may_only_read, write_credentials
@@ -171,6 +186,8 @@ async def test_a_write_is_refused_with_the_address_of_the_writer(
                 with pytest.raises(Refused) as caught:  # no stranger may make this call anywhere
                     await client.status()
                 assert caught.value.code == "OPERATORS-ONLY"
+                where = f"on the machine of the writer of this node, which is reached at {address}"
+                assert caught.value.hint == f"{where}: comity status --node HOME"
                 assert (await client.charter()).epoch == 0
                 assert [charter.epoch for charter in await client.epochs(0)] == [0]
             for path in ("/tlog/add-checkpoint", "/tlog/add-entries"):
@@ -316,21 +333,51 @@ async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_
             forbidden(Bucket=s3.bucket, Key=bucket.key(next(iter(what.blobs))))
 
 
-async def test_a_front_end_applies_the_rule_of_each_call_and_refuses_what_only_the_writer_does(scene: Scene) -> None:
-    writer, front = scene.writer, scene.fronts[0]
+@asynccontextmanager
+async def front_end_here(home: NodeHome) -> AsyncIterator[FrontEndAddresses]:
+    """A front end on this event loop."""
+    ready: asyncio.Future[FrontEndAddresses] = asyncio.get_running_loop().create_future()
+    serving = serve_front_end(home.config(), clock=time.time, ready=ready.set_result, companion=serve_reading_gateway)
+    running = asyncio.create_task(serving)
+    try:
+        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        yield ready.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_every_listener_of_a_front_end_asks_its_declarations(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = scene.fronts[0]
     front.set("limits", open_calls_per_second=1000.0)
-    with closing(NodeProcess(writer)) as process:
+    front.set("gateway", calls_per_second=10_000.0, public=False)
+    front.set("listen", metrics=f"127.0.0.1:{free_port()}")
+    served, before = record_served(monkeypatch), listening()
+    with closing(NodeProcess(scene.writer)) as process:
         await process.ready()
-        with closing(FrontEndProcess(front)) as reader:
-            await reader.ready()
-            async with front.client() as client:
-                await each_call(ConnectedCaller(client, Caller("127.0.0.1")))
+        async with front_end_here(front) as at, front.client() as client:
+            (app,), (metrics,) = served.apps, served.metrics
+            ports = {str(Address.parse(at.open).port), str(urlsplit(at.http).port), str(metrics.port)}
+            assert (listening() - before, served.files) == (ports, [])
+            await each_call(ConnectedCaller(client, Caller("127.0.0.1")), monkeypatch)
+            async with called(app, at.http, front.directory) as gateway:
+                await each_route_lets_in_whom_it_declares(gateway, public=False)
+                await each_route_is_closed_without_its_declaration(gateway, monkeypatch)
+            await pages_of_metrics_are_for_everybody(metrics, monkeypatch)
 
 
-async def each_call(stranger: ConnectedCaller) -> None:
+async def each_call(stranger: ConnectedCaller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A front end applies the rule of each call, and refuses what only the writer does."""
     announced = await stranger.services()
-    for path in CALL_RULES:
+    for path in list(CALL_RULES):
         code, wanted = await stranger.code(path), refusal(path, stranger.caller)
         if not wanted and path.split("/")[1] not in announced and not path.startswith("/grpc."):
             wanted = "FRONT-END"
         assert code == wanted if wanted else code not in ("ACCESS-UNDECLARED", "PEER-FAULT"), (path, code)
+        with monkeypatch.context() as removed:
+            removed.delitem(CALL_RULES, path)
+            assert await stranger.code(path) in (UNDECLARED, "DEADLINE-REQUIRED"), path

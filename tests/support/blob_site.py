@@ -19,7 +19,7 @@ from pathlib import Path
 
 from comity.content.blobs import BlobStore, FolderStore
 from comity.gateway.fileserver.http1 import SignedUrls
-from comity.gateway.fileserver.server import CONNECTIONS, BlobServer, FileSite, RequestRecord
+from comity.gateway.fileserver.server import CONNECTIONS, BlobServer, FileSite, RequestRecord, SignedAddresses
 from comity.gateway.fileserver.verified import PieceRecords, VerifiedBlobs
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
@@ -107,7 +107,7 @@ class BlobSite:
     @contextlib.contextmanager
     def serving(self, *, tls: ssl.SSLContext | None = None, connections: int = CONNECTIONS) -> Iterator[int]:
         """The port of a server over these blobs."""
-        site = FileSite(self.urls, self.verified, self.deliveries.append)
+        site = FileSite(SignedAddresses(self.urls), self.verified, self.deliveries.append)
         server = BlobServer(site, ("127.0.0.1", 0), tls=tls, connections=connections)
         try:
             yield server.port

@@ -21,7 +21,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
@@ -30,7 +30,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
 from comity.content.blobs import BlobStore
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
+from comity.wire.access import undeclared
 from comity.wire.blob import BlobLocation
 from comity.wire.node_status import MemberCopies
 
@@ -213,25 +214,40 @@ async def _answers(ask: Callable[[], Awaitable[object]]) -> bool:
     return True
 
 
+WsgiAnswer: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
+"""A WSGI application."""
+
+
+@dataclass(slots=True)
+class MetricsPage:
+    """A page of the metrics listener, and who may read it: without a declaration nobody. The listener is off unless it
+    has an address, and asks for nothing: who can reach it is what the operator decides with the address."""
+
+    answer: WsgiAnswer
+    who: Literal["everybody"] | None
+
+
 class MetricsListener:
     """Serves the metrics, and `/readyz`, over HTTP in a thread of its own. `ready` returns whether the node can serve;
-    it may block for seconds."""
+    it may block for seconds.
+
+    Attributes:
+        pages: what is served, by path.
+    """
 
     def __init__(self, metrics: Metrics, address: str, ready: Callable[[], ReadinessChecks]) -> None:
         host, _, port = address.rpartition(":")
-        shown = make_wsgi_app(metrics.registry)
 
-        def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            if environ["PATH_INFO"] != "/readyz":
-                found: Iterable[bytes] = shown(environ, start_response)
-                return found
+        def readyz(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             checks = ready()
-            status = "200 OK" if checks.ready else "503 Service Unavailable"
-            start_response(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
-            return [json.dumps(checks.document()).encode()]
+            return _json(start_response, "200 OK" if checks.ready else "503 Service Unavailable", checks.document())
 
+        self.pages = {
+            "/metrics": MetricsPage(make_wsgi_app(metrics.registry), "everybody"),
+            "/readyz": MetricsPage(readyz, "everybody"),
+        }
         kind = _Ipv6MetricsServer if ":" in host else _MetricsServer
-        self._server = make_server(host.strip("[]"), int(port), answer, kind, handler_class=_QuietHandler)
+        self._server = make_server(host.strip("[]"), int(port), self._answer, kind, handler_class=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 
@@ -243,6 +259,24 @@ class MetricsListener:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        page = self.pages.get(path)
+        if page is None:
+            return _error(start_response, "404 Not Found", NotFound("no such page", code="NO-SUCH-ROUTE"))
+        if page.who is None:
+            return _error(start_response, "403 Forbidden", undeclared(f"ask {path}"))
+        return page.answer(environ, start_response)
+
+
+def _error(start_response: Any, status: str, error: ComityError) -> Iterable[bytes]:
+    return _json(start_response, status, {"error": str(error), "code": error.code})
+
+
+def _json(start_response: Any, status: str, document: Mapping[str, object]) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+    return [json.dumps(document).encode()]
 
 
 class _MetricsServer(ThreadingMixIn, WSGIServer):

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -51,6 +51,7 @@ from comity.node.metrics import LOCATION_SECONDS, Metrics, ServedBytes
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.wire.access import undeclared
 from comity.wire.addresses import address_block
 from comity.wire.blob import BlobLocation
 from comity.wire.throttle import FairShares
@@ -80,11 +81,33 @@ class RequestRecord:
     """Whether the last byte of the blob was sent."""
 
 
+class FileAccess(Protocol):
+    """Who may read at a file server."""
+
+    @property
+    def who(self) -> str: ...
+
+    def require(self, target: str) -> Digest:
+        """Return the blob that a path and query open. Raise Refused unless the request may be answered."""
+
+
 @dataclass(frozen=True, slots=True)
-class FileSite:
-    """What connections serve. `on_request` is called for every request, from the thread of the connection."""
+class SignedAddresses:
+    """Lets holders of an address that `urls` signed read what it names. Raises as `SignedUrls.check`."""
 
     urls: SignedUrls
+    who: Literal["holders of a signed address"] = "holders of a signed address"
+
+    def require(self, target: str) -> Digest:
+        return self.urls.check(target)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSite:
+    """What connections serve, and who may read it: without a declaration nobody. `on_request` is called for every
+    request, from the thread of the connection."""
+
+    access: FileAccess | None
     verified: VerifiedBlobs
     on_request: Callable[[RequestRecord], None]
 
@@ -145,7 +168,10 @@ class _FileExchange:
         self._client.deadline.within(DISK_SECONDS)
         try:
             request = parse(head)
-            self._blob, self._peer = self._site.urls.check(request.target), peer_of(request.target)
+            if self._site.access is None:
+                raise undeclared("read files at this address")
+            self._blob = self._site.access.require(request.target)
+            self._peer = peer_of(request.target)
             self._open(request, self._blob)
             self._code = ""
             return request.keep_alive
@@ -403,7 +429,9 @@ async def serve_files(home: OpenedHome, lost: Callable[[], None]) -> AsyncIterat
             """Start a server and return its authority."""
             host, _, port = address.rpartition(":")
             server = BlobServer(
-                FileSite(urls, verified, partial(_record_request, metrics, home.served, loop, listener)),
+                FileSite(
+                    SignedAddresses(urls), verified, partial(_record_request, metrics, home.served, loop, listener)
+                ),
                 (host.strip("[]"), int(port)),
                 tls=tls,
                 connections=connection_limits().blobs,
