@@ -40,6 +40,7 @@ from comity.content.durable import disk_errors
 from comity.content.withheld import WithheldBlobs, WithheldFolder
 from comity.formats import TensorLayout
 from comity.formats.inspect import inspect
+from comity.formats.source import RangeFile
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
 from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
 from comity.trust.encoding import Digest, parse_digest, sha256, short
@@ -414,38 +415,14 @@ def piece_lengths(path: str, file: BinaryIO, size: int) -> tuple[str, list[int]]
 
 def inspect_blob(store: BlobStore, digest: Digest, path: str, size: int) -> Inspection:
     """Inspect a blob of `size` bytes that its artifact names `path`. Raises NotFound, Unavailable."""
-    return inspect(io.BufferedReader(_BlobReader(store, digest, size)), path, size)
+    with open_blob(store, digest, size, io.DEFAULT_BUFFER_SIZE) as file:
+        return inspect(file, path, size)
 
 
-class _BlobReader(io.RawIOBase):
-    """A blob of a store as a seekable file."""
-
-    def __init__(self, store: BlobStore, digest: Digest, size: int) -> None:
-        self._store, self._digest, self._size = store, digest, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        length = max(0, min(len(buffer), self._size - self._position))
-        if not length:  # an empty file is not stored as a blob
-            return 0
-        data = b"".join(self._store.iterate(self._digest, self._position, length))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+def open_blob(store: BlobStore, digest: Digest, size: int, buffer: int) -> io.BufferedReader[RangeFile]:
+    """A blob of `size` bytes as a file that reads `buffer` bytes at a time. Reading raises NotFound, Unavailable."""
+    read = RangeFile(lambda offset, length: store.read(digest, offset, min(length, MAX_READ)), size)
+    return io.BufferedReader(read, buffer)
 
 
 class BlobLock:

@@ -12,10 +12,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from typing import Final
 
-from comity.formats.source import BoundedFile, Work
+from comity.formats.source import BoundedFile, RangeFile, Work
 from comity.formats.streams import unpack
 from comity.trust.errors import Malformed
 
@@ -229,7 +228,7 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
     """The members of a tar archive that is not compressed, with their data as parts of the file. Raises Malformed."""
     members, findings = list[ArchiveMember](), dict[str, None]()
     try:
-        with tarfile.open(fileobj=_SourceFile(source), mode="r:") as archive:
+        with tarfile.open(fileobj=RangeFile(source.read_at, source.size), mode="r:") as archive:
             for info in archive:
                 name = info.name[:MAX_TAR_NAME].encode("utf-8", "replace").decode()
                 if len(members) >= MAX_TAR_MEMBERS:
@@ -250,31 +249,3 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
 
 
 MAX_TAR_NAME: Final = 4096
-
-
-class _SourceFile(RawIOBase):
-    """A bounded file as tarfile reads it: reads count against its budget."""
-
-    def __init__(self, source: BoundedFile) -> None:
-        self._source = source
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        start = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: self._source.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        at = min(self._position, self._source.size)
-        data = self._source.read_at(at, self._source.size if size < 0 else size)
-        self._position += len(data)
-        return data

@@ -296,7 +296,7 @@ def _inspect_zip_member(file: InspectedFile, kind: str, member: ArchiveMember) -
         data = archives.member_head(file.source, member, NPZ_HEAD)
         if data.startswith(arrays.MAGIC):
             file.work.unpack(len(data))
-            file.work.open_member()
+            file.work.count_member()
             objects = arrays.read_arrays(BoundedFile.of(data), whole=False)
             return Inspection("numpy", (f"pickle: {member.name[-80:]}",) if objects else ())
     if part is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from typing import BinaryIO, Final
 
 from comity.trust.errors import Malformed
@@ -75,6 +76,42 @@ class BoundedFile:
         return bounded
 
 
+class RangeFile(RawIOBase):
+    """A seekable file of `size` bytes whose bytes are read by ranges, as tarfile and BufferedReader need it.
+
+    Args:
+        read_range: the bytes from an offset on, of at most a length; never asked beyond `size`.
+    """
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
+        self._read_range = read_range
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        start = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        length = min(len(buffer), self._size - self._position)
+        if length <= 0:  # an empty file is not stored as a blob
+            return 0
+        data = self._read_range(self._position, length)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
     file.seek(offset)
     return file.read(length)
@@ -105,7 +142,7 @@ class Work:
         if self.unpacked < 0:
             raise NotInspected(f"it unpacks to more than {MAX_UNPACKED >> 20} MiB")
 
-    def open_member(self) -> None:
+    def count_member(self) -> None:
         """Count one member. Raises NotInspected."""
         self.members -= 1
         if self.members < 0:
@@ -130,7 +167,7 @@ class InspectedFile:
         """The inspection of a part of this file. Raises NotInspected."""
         if self.depth >= MAX_DEPTH:
             raise NotInspected(f"more than {MAX_DEPTH} archives within one another")
-        self.work.open_member()
+        self.work.count_member()
         return self.inspect(InspectedFile(source, path, self.work, self.inspect, self.depth + 1))
 
 

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, piece_lengths
+from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, open_blob, piece_lengths
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.node.metrics import Metrics
@@ -292,7 +292,7 @@ class Uploads:
         Raises Untrusted (PIECE-INDEX) if `want.path` and the head of the blob require another layout: a false index
         costs no more than that head. Raises Untrusted (DIGEST) if the blob is damaged; it is quarantined then.
         """
-        with io.BufferedReader(_StoredFile(self._store, want.digest, want.size), MAX_READ) as file:
+        with open_blob(self._store, want.digest, want.size, MAX_READ) as file:
             if piece_lengths(want.path, file, want.size)[0] != layout:
                 why = f"the pieces of {want.path} do not have layout {layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
@@ -408,33 +408,6 @@ class Uploads:
             self._ledger.tables.pieces.store_records(want.digest, want.size, layout, records)
             if found.states:
                 self.remember_states(want.digest, want.size, found.states)
-
-
-class _StoredFile(io.RawIOBase):
-    """A blob as a readable file."""
-
-    def __init__(self, store: BlobStore, digest: Digest, size: int) -> None:
-        self._store = store
-        self._digest = digest
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._store.read(self._digest, self._position, min(len(buffer), MAX_READ))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def _file_version(found: os.stat_result) -> tuple[int, ...]:
