@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from support import weights
+from support import model_files, weights
 from support.hdf5_files import hdf5_with_attributes
 
 WORDS: Final = "# A model\n\nIt answers questions. Größe: 3 µm.\n"
@@ -24,7 +24,7 @@ WORDS: Final = "# A model\n\nIt answers questions. Größe: 3 µm.\n"
 
 def harmless_files() -> Iterator[tuple[str, bytes]]:
     """(path, bytes) of each file."""
-    for family in (_texts, _weights, _media, _packed):
+    for family in (_texts, _weights, _models, _media, _packed):
         yield from family().items()
 
 
@@ -112,6 +112,17 @@ def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
         for name, data in members.items():
             archive.writestr(name, data)
     return file.getvalue()
+
+
+def _models() -> Mapping[str, bytes]:
+    return {
+        "ggml-tiny.bin": model_files.whisper(),
+        "lid.176.bin": model_files.fasttext(),
+        "lid.176.ftz": model_files.fasttext(quantised=True),
+        "a.mlmodel": model_files.coreml(500, model_files.coreml_network(model_files.coreml_layer(140))),
+        "a.mlpackage/Data/com.apple.CoreML/weights/weight.bin": model_files.coreml_weights(b"1" * 100),
+        "a.ttf": model_files.font(),
+    }
 
 
 def _packed() -> Mapping[str, bytes]:

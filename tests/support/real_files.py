@@ -44,7 +44,7 @@ SUFFIXES: Final = frozenset(
             ".tflite",
         ),
         *(".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".svg", ".pdf", ".wav", ".flac", ".ogg"),
-        *(".gz", ".bz2", ".xz", ".model", ".spm", ".css", ".html", ".pem", ".afm", ".typed", ".mplstyle"),
+        *(".gz", ".bz2", ".xz", ".model", ".spm", ".css", ".html", ".pem", ".afm", ".ttf", ".typed", ".mplstyle"),
     }
 )
 OTHERS: Final = ("objarr", ".gpickle.", ".data/scripts/", ".ima.")

@@ -21,7 +21,7 @@ import pytest
 from comity.formats import texts
 from comity.formats.inspect import inspect, inspect_name
 from comity.formats.pickles import is_pickle
-from comity.formats.source import BUDGET, MAX_DEPTH, MAX_MEMBERS, MAX_UNPACKED, BoundedFile
+from comity.formats.source import BUDGET, MAX_DEPTH, MAX_MEMBERS, MAX_UNPACKED, BoundedFile, Work
 from comity.trust.evidence import FORMATS, KINDS, Inspection, kind_of
 from support import weights
 from support.hdf5_files import hdf5_with_attributes
@@ -208,8 +208,8 @@ def test_texts_and_word_lists_are_no_pickles(text: bytes) -> None:
 
 
 def test_opcodes_beyond_the_bound_count_as_a_pickle() -> None:
-    assert is_pickle(BoundedFile.of(b"N0" * 20_000))
-    assert not is_pickle(BoundedFile.of(b"N0" * 9))
+    assert is_pickle(BoundedFile.of(b"N0" * 20_000, Work()))
+    assert not is_pickle(BoundedFile.of(b"N0" * 9, Work()))
 
 
 def test_a_pickle_is_found_in_a_member_whose_beginning_alone_is_unpacked() -> None:
@@ -359,3 +359,46 @@ def test_no_more_bytes_are_read_than_the_limit_for_any_header(claimed: int) -> N
     file = Counting(data)
     inspect(file, "model.gguf", len(data))
     assert file.count <= BUDGET
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"\\x5ftarget_": os.system',
+        '"\\u005ftarget\\x5F": os.system',
+        '"_tar\\\n  get_": os.system',
+        "? _target_\n: os.system",
+        "{a: 1, ? _target_ : os.system}",
+        "&a _target_: os.system",
+        "!!str _target_: os.system",
+        '"loader\\x5fmodule": os',
+    ],
+)
+def test_a_key_of_yaml_in_another_spelling_is_a_finding(line: str) -> None:
+    assert kinds(look(b"a: 1\n" + line.encode() + b"\n", "a.yaml")) == {"remote-code"}
+
+
+def test_a_key_of_yaml_that_names_a_layer_is_none() -> None:
+    assert kinds(look(b"a:\n- _target_: torch.nn.Linear\n  b: 1\n", "a.yaml")) == set()
+
+
+@pytest.mark.parametrize("before", ["- ", "a: ", "&x ", "[1, ", "{a: ", "\x85", "\u2028- ", "? - "])
+@pytest.mark.parametrize("tag", ["!a.b", "!!python/object:a.b", "!<tag:yaml.org,2002:python/object:a.b>"])
+def test_a_tag_of_yaml_is_found_wherever_it_is(before: str, tag: str) -> None:
+    assert kinds(look(f"a: é\n{before}{tag} 1".encode(), "a.yaml")) == {"python"}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ '__cla' ~ 'ss__' }}",
+        "{{ '_'\n ~ '_' }}",
+        "{{ x | map(  attribute='_a') }}",
+        "{{ x|selectattr('a','b')|map('__a') }}",
+        "{{ x |   attr('a') }}",
+        "{% set a = '\\x5f\\x5fclass\\x5f\\x5f' %}",
+        "{{ '__' ~ 'a' }}{{ 'never ended",
+    ],
+)
+def test_a_template_that_builds_names_of_internals_is_named_as_such(template: str) -> None:
+    assert "template-escape" in kinds(look(template.encode(), "t.jinja"))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.formats.source import BoundedFile, RangeFile, Work
+from comity.formats.source import BoundedFile, RangeFile
 from comity.formats.streams import unpack
 from comity.trust.errors import Malformed
 
@@ -100,9 +100,9 @@ def member_head(source: BoundedFile, member: ArchiveMember, length: int) -> byte
         raise Malformed(f"{member.name[:80]} cannot be unpacked", why=str(error)) from error
 
 
-def unpack_member(source: BoundedFile, member: ArchiveMember, work: Work) -> bytearray:
+def unpack_member(source: BoundedFile, member: ArchiveMember) -> bytearray:
     """All bytes of a compressed member. Raises Malformed, NotInspected."""
-    found = unpack("deflate", source.part(_data_offset(source, member), member.packed), work)
+    found = unpack("deflate", source.part(_data_offset(source, member), member.packed))
     if found.error or len(found.data) != member.unpacked:
         raise Malformed(f"{member.name[:80]} cannot be unpacked", why=found.error or "it has another length")
     return found.data
@@ -228,8 +228,11 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
     """The members of a tar archive that is not compressed, with their data as parts of the file. Raises Malformed."""
     members, findings = list[ArchiveMember](), dict[str, None]()
     try:
-        with tarfile.open(fileobj=RangeFile(source.read_at, source.size), mode="r:") as archive:
-            for info in archive:
+        with tarfile.open(fileobj=RangeFile(_TarHeads(source).read, source.size), mode="r:") as archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # else it keeps all of them
+                if len(archive.pax_headers) > MAX_PAX:
+                    raise Malformed("tar: too many records for all members", why=f"more than {MAX_PAX}")
                 name = info.name[:MAX_TAR_NAME].encode("utf-8", "replace").decode()
                 if len(members) >= MAX_TAR_MEMBERS:
                     raise Malformed("tar too large", why=f"more than {MAX_TAR_MEMBERS} members")
@@ -249,3 +252,22 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
 
 
 MAX_TAR_NAME: Final = 4096
+MAX_TAR_HEAD: Final = 16 * 1024
+"""Bytes of a long name, or of the records before a member."""
+STEPS_OF_HEAD: Final = 32
+MAX_PAX: Final = 64
+"""Records that hold for all members: tarfile applies each one to each member."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TarHeads:
+    """What tarfile reads of an archive. It searches a head in the square of its length, so steps grow as that."""
+
+    source: BoundedFile
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Raises Malformed, NotInspected."""
+        if length > MAX_TAR_HEAD:
+            raise Malformed("tar: a head is too long", why=f"{length} bytes")
+        self.source.work.step(STEPS_OF_HEAD if length <= TAR_BLOCK else length * length // 1_024)
+        return self.source.read_at(offset, length)

@@ -18,6 +18,8 @@ MAGIC: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 64 * 1024
 MAX_NESTED: Final = 8
 MAX_ARRAYS: Final = 1_000
+MAX_DIMENSIONS: Final = 64
+"""As in NumPy 2."""
 _TOKEN: Final = re.compile(r"\s*('[^'\\\n]*'|\"[^\"\\\n]*\"|True|False|\d{1,19}L?|[{}()\[\],:])")
 _TYPE: Final = re.compile(r"[<>|=]?(?:[biufcSaUV?](\d{0,9})|[mM]8(?:\[\d{0,4}[A-Za-z]{1,7}\])?)")
 _WIDTHS: Final = {"?": 1, "U": 4}
@@ -73,6 +75,7 @@ def read_array_header(source: BoundedFile, at: int) -> ArrayHeader:
     start = at + 8 + width + length
     try:
         text = source.read_exactly(at + 8 + width, length).decode("utf-8" if version == 3 else "latin-1")
+        source.work.step(length // 2)
         header = _Literal(text).whole()
     except UnicodeDecodeError as error:
         raise Malformed("numpy: a header that is not text") from error
@@ -84,7 +87,7 @@ def read_array_header(source: BoundedFile, at: int) -> ArrayHeader:
     size = _size(descr, 0)
     if size is None:
         return ArrayHeader(start, 0, True)
-    if not all(type(side) is int for side in shape):
+    if not _is_shape(shape):
         raise Malformed("numpy: a shape that numpy does not write")
     return ArrayHeader(start, size * math.prod(shape), False)
 
@@ -109,10 +112,14 @@ def _field_size(item: object, depth: int) -> int | None:
     match item:
         case (str() | (str(), str()), descr):
             return _size(descr, depth + 1)
-        case (str() | (str(), str()), descr, tuple(shape)) if all(type(side) is int for side in shape):
+        case (str() | (str(), str()), descr, tuple(shape)) if _is_shape(shape):
             size = _size(descr, depth + 1)
             return None if size is None else size * math.prod(shape)
     raise Malformed("numpy: a field that numpy does not write")
+
+
+def _is_shape(shape: tuple[object, ...]) -> bool:
+    return len(shape) <= MAX_DIMENSIONS and all(type(side) is int for side in shape)
 
 
 class _Literal:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from comity.formats import binaries, fonts
 from comity.formats.source import BoundedFile, Cursor, NotInspected
 from comity.trust.errors import Malformed
 
@@ -61,6 +62,7 @@ DATA_MAGIC: Final[Mapping[bytes, str]] = {
     b"ggjt": "ggml",
     b"tjgg": "ggml",
     b"lmgg": "ggml",
+    binaries.FASTTEXT_MAGIC: "fasttext",
     b"fmgg": "ggml",
 }
 _SCRIPT: Final = re.compile(rb"#![ \t]*[^\s\[]")
@@ -99,6 +101,10 @@ def data_format(head: bytes) -> str:
         return "image" if head[8:12] == b"WEBP" else "audio"
     if head[4:8] == b"TFL3":
         return "tflite"
+    if fonts.is_font(head):
+        return "font"
+    if binaries.is_coreml_weights(head):
+        return "coreml"
     if head[4:8] == b"ftyp":
         return "image" if head[8:12] in (b"avif", b"heic", b"mif1") else "audio"
     if head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
@@ -166,6 +172,7 @@ def check_image(source: BoundedFile, head: bytes) -> tuple[str, ...]:
 
 
 MAX_RECORDS: Final = 200_000
+STEPS_OF_CHECKSUM: Final = 4
 _POLYNOMIAL: Final = 0x82F63B78
 """Of CRC-32C, its bits reversed."""
 
@@ -177,6 +184,7 @@ def is_record_file(source: BoundedFile) -> bool:
     for _ in range(MAX_RECORDS):
         if position + 16 > source.size:
             return False
+        source.work.step(STEPS_OF_CHECKSUM)
         head = source.read_at(position, 12)
         if int.from_bytes(head[8:], "little") != _masked_checksum(head[:8]):
             return False
@@ -224,6 +232,7 @@ def is_message_pack(source: BoundedFile) -> bool:
             return False
         cursor = Cursor(source, 0, source.size, 4096)
         while waiting:
+            cursor.step()
             waiting += _message_pack_item(cursor) - 1
             items += 1
             if items > MAX_ITEMS:

@@ -224,7 +224,7 @@ class Hdf5Reader:
         raise Malformed("hdf5: a string is missing from its heap")
 
     def _value(self, name: str, value: bytes) -> None:
-        if is_pickle(BoundedFile.of(value)) or (name == "PSEUDOATOM" and value.startswith(b"object")):
+        if is_pickle(BoundedFile.of(value, self._file.work)) or (name == "PSEUDOATOM" and value.startswith(b"object")):
             self._found.active[f"pickle: the attribute {name[:60]}"] = None
         text = value.rstrip(b"\0")
         if text.lstrip()[:1] in (b"{", b"["):

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final
 
-from comity.formats import archives, arrays, data_files, hdf5, messages, streams, texts
+from comity.formats import archives, arrays, binaries, coreml, data_files, fonts, hdf5, messages, streams, texts
 from comity.formats.archives import ArchiveMember, has_zip_end_record
 from comity.formats.loaders import active_by_name, is_raw_by_name
 from comity.formats.pickles import is_pickle
 from comity.formats.sanity import MAX_FINDINGS, check_gguf_header, check_safetensors_header
-from comity.formats.source import BoundedFile, InspectedFile, NotInspected, Work
+from comity.formats.source import BoundedFile, InspectedFile, NotInspected
 from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 
-SCANNER_VERSION: Final = 4
+SCANNER_VERSION: Final = 5
 """Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
 FILE_HEAD: Final = 512
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
@@ -41,7 +41,7 @@ PROBED: Final = ("zlib", "lzma")
 
 def inspect(file: BinaryIO, path: str, size: int) -> Inspection:
     """Inspect a file of `size` bytes that its artifact names `path`. Raises OSError if `file` does."""
-    found = _inspect(InspectedFile(BoundedFile(file, size), path, Work(), _inspect))
+    found = _inspect(InspectedFile(BoundedFile(file, size), path, _inspect))
     active = dict.fromkeys((*active_by_name(path), *_limit_per_kind(found.active)))
     if any(text.startswith("chat-template:") for text in active):
         active.pop("chat-template", None)
@@ -139,10 +139,11 @@ def _probe(file: InspectedFile, kind: str, otherwise: bool) -> Inspection | None
         otherwise: whether the file is something else.
     """
     try:
-        unpacked = streams.unpack(kind, file.source, file.work)
+        unpacked = streams.unpack(kind, file.source)
         if unpacked.error and not unpacked.data:
             return None
-        inside = file.inside(BoundedFile.of(unpacked.data, truncated=kind == "lzma" and bool(unpacked.error)), "")
+        source = BoundedFile.of(unpacked.data, file.work, truncated=kind == "lzma" and bool(unpacked.error))
+        inside = file.inside(source, "")
     except NotInspected as error:
         return _not_inspected(kind, error)
     calls = tuple(text for text in inside.active if not text.startswith(("unknown", "not-inspected")))
@@ -161,6 +162,8 @@ def _weak(file: InspectedFile, head: bytes) -> tuple[str, Inspection]:
         return _text(file, head)
     if messages.is_onnx(source):
         return "onnx", _read_onnx(file)
+    if coreml.is_coreml(source):
+        return "coreml", _read_coreml(file)
     if messages.is_saved_model(source) or (suffix == ".pb" and messages.is_graph(source)):
         return "tensorflow", Inspection("tensorflow", ("tensorflow",))
     if messages.is_sentencepiece(source):
@@ -202,16 +205,35 @@ def _read_data(file: InspectedFile, name: str, head: bytes) -> Inspection:
             return Inspection(name, ("pickle: a type of pyarrow",))
         if name == "image":
             return Inspection(name, malformed=data_files.check_image(file.source, head))
-        if name == "ggml":
-            return Inspection(name, ("not-inspected: a format of old versions of llama.cpp",))
+        if name in _CHECKS:
+            _CHECKS[name](file.source)
         if name == "tflite":
             custom = tuple(f"custom-operator: {each[:60]}" for each in data_files.tflite_operators(file.source))
             return Inspection(name, custom)
     except NotInspected as error:
         return _not_inspected(name, error)
     except Malformed as error:
-        return Inspection(name, malformed=(str(error),))
+        return _not_inspected(name, error) if name == "ggml" else Inspection(name, malformed=(str(error),))
     return Inspection(name)
+
+
+_CHECKS: Final = {
+    "ggml": binaries.check_ggml,
+    "fasttext": binaries.check_fasttext,
+    "coreml": binaries.check_coreml_weights,
+    "font": fonts.check_font,
+}
+
+
+def _read_coreml(file: InspectedFile) -> Inspection:
+    try:
+        found = coreml.CoreMlReader(file.source).read()
+    except NotInspected as error:
+        return _not_inspected("coreml", error)
+    except Malformed as error:
+        return Inspection("coreml", malformed=(str(error),))
+    outside = tuple(f"coreml: a file outside the package: {each[:60]!r}" for each in found.outside)
+    return Inspection("coreml", tuple(f"custom-operator: the class {each[:60]}" for each in found.classes), outside)
 
 
 def _read_onnx(file: InspectedFile) -> Inspection:
@@ -236,7 +258,7 @@ def _read_safetensors(file: InspectedFile) -> Inspection:
 
 def _read_gguf(file: InspectedFile) -> Inspection:
     checked = check_gguf_header(file.source)
-    active = [item for text in checked.templates for item in active_in_template(text)]
+    active = [item for text in checked.templates for item in active_in_template(text, file.work)]
     return Inspection("gguf", tuple(dict.fromkeys(active)), tuple(checked.findings))
 
 
@@ -249,6 +271,7 @@ def _read_zip(file: InspectedFile) -> Inspection:
         directory = archives.read_directory(file.source)
     except Malformed as error:
         return Inspection("zip", ("archive: its directory cannot be read",), (str(error),))
+    file.work.step(STEPS_OF_ENTRY * len(directory.members))
     files = [member for member in directory.members if not member.name.endswith("/")]
     kind = _archive_kind(files)
     active, problems = list[str](), list(directory.findings)
@@ -269,6 +292,10 @@ def _read_zip(file: InspectedFile) -> Inspection:
         active += found.active
         problems += found.malformed
     return Inspection(kind, tuple(_limit_per_kind(active)), tuple(dict.fromkeys(problems))[:MAX_FINDINGS])
+
+
+STEPS_OF_ENTRY: Final = 8
+"""Of one entry of the directory of an archive."""
 
 
 def _archive_kind(members: Sequence[ArchiveMember]) -> str:
@@ -297,10 +324,10 @@ def _inspect_zip_member(file: InspectedFile, kind: str, member: ArchiveMember) -
         if data.startswith(arrays.MAGIC):
             file.work.unpack(len(data))
             file.work.count_member()
-            objects = arrays.read_arrays(BoundedFile.of(data), whole=False)
+            objects = arrays.read_arrays(BoundedFile.of(data, file.work), whole=False)
             return Inspection("numpy", (f"pickle: {member.name[-80:]}",) if objects else ())
     if part is None:
-        part = BoundedFile.of(archives.unpack_member(file.source, member, file.work))
+        part = BoundedFile.of(archives.unpack_member(file.source, member), file.work)
     code = kind == "torchscript" and "code" in PurePosixPath(member.name).parts[:-1]
     return _in_member(file, part, member.name, by_name=not code)
 
@@ -342,9 +369,10 @@ def _read_tar(file: InspectedFile) -> Inspection:
 
 def _stream(kind: str) -> Reading:
     def read(file: InspectedFile) -> Inspection:
-        unpacked = streams.unpack(kind, file.source, file.work)
+        unpacked = streams.unpack(kind, file.source)
         name = PurePosixPath(file.path).stem
-        found = _in_member(file, BoundedFile.of(unpacked.data, truncated=bool(unpacked.error)), name or "inside")
+        inside = BoundedFile.of(unpacked.data, file.work, truncated=bool(unpacked.error))
+        found = _in_member(file, inside, name or "inside")
         if unpacked.error:
             problem = f"{kind}: {unpacked.error}"
             return Inspection(kind, (*found.active, "archive: it cannot be unpacked"), (problem, *found.malformed))
@@ -360,7 +388,7 @@ def _read_numpy(file: InspectedFile) -> Inspection:
 
 def _read_hdf5(file: InspectedFile) -> Inspection:
     def read_text(text: bytes, name: str) -> Iterator[str]:
-        yield from texts.active_in_json(BoundedFile.of(text), name)[0]
+        yield from texts.active_in_json(BoundedFile.of(text, file.work), name)[0]
 
     found = hdf5.Hdf5Reader(file.source, read_text).read()
     return Inspection("hdf5", tuple(found.active), tuple(found.malformed))

@@ -34,6 +34,10 @@ LOADERS: Final = (
     Loader("llama.cpp and its like", (".gguf",), ("gguf",)),
     Loader("Keras", (".keras", ".h5", ".hdf5"), ("zip", "hdf5")),
     Loader("h5py, PyTables, pandas.read_hdf", (".h5", ".hdf5", ".hdf"), ("hdf5",)),
+    Loader("whisper.cpp", ("ggml-*.bin",), ("ggml",)),
+    Loader("fastText", (".bin", ".ftz"), ("fasttext",)),
+    Loader("Core ML", (".mlmodel", ".mlpackage"), ("coreml",)),
+    Loader("matplotlib, Pillow, a browser", (".ttf", ".otf", ".woff", ".woff2"), ("font",)),
     Loader("ONNX Runtime", (".onnx", ".ort"), ("onnx",)),
     Loader("TensorFlow", (".pb",), ("tensorflow",)),
     Loader("TensorFlow Lite", (".tflite",), ("tflite",)),
@@ -129,9 +133,29 @@ FORMATS: Final[dict[str, FormatRule]] = {
         "only operators of ONNX and ONNX Runtime, none of which runs Python, and external data inside the folder",
         "errors of the runtime's kernels are not found",
     ),
+    "ggml": FormatRule(
+        "whisper.cpp: the parameters, every word and the head of every tensor; not the numbers",
+        "the tensors fill the file to its end",
+        "ggml files of old versions of llama.cpp, and of other programs, are *not inspected*",
+    ),
+    "fasttext": FormatRule(
+        "every word, and the sizes of the matrices; not the numbers", "the matrices fill the file to its end"
+    ),
+    "coreml": FormatRule(
+        "every model, layer, operation and reference to a file; of `weight.bin` the descriptions of the blobs",
+        "no layer is a class of the app, no file outside the package is named, the blobs fill the file",
+        "a linked or a serialised model is *not inspected*",
+    ),
+    "font": FormatRule(
+        "the list of tables; of WOFF the length",
+        "the tables fill the file to its end",
+        "errors of renderers are not found",
+    ),
     "tflite": FormatRule("the list of operators", "only operators of TensorFlow Lite and MediaPipe"),
     "sentencepiece": FormatRule(
-        "the list of pieces and the fields after it", "it is fields of that message to its end"
+        "the list of pieces and the fields after it",
+        "it is fields of that message to its end",
+        "its normalisation maps (`nfkc*.bin`) are *unknown*",
     ),
     "msgpack": FormatRule("every item; not the numbers", "it is one map to its end; asked only of names in .msgpack"),
     "hdf5": FormatRule(
@@ -160,7 +184,7 @@ FORMATS: Final[dict[str, FormatRule]] = {
         "of Parquet and Arrow the footer and the schema; of TensorFlow's records (`tfevents`) every length and its "
         "checksum",
         "no type in it is a pickle of pyarrow; records fill the file to its end",
-        "SQLite is not read: it is *not inspected*",
+        "SQLite is not read: it is *not inspected*; ORC and Avro are unknown here",
     ),
     "image": FormatRule(
         "the magic bytes; of PNG and RIFF the lengths", "a decoder reads it; PNG and RIFF end where they say"
@@ -183,6 +207,5 @@ FORMATS: Final[dict[str, FormatRule]] = {
     "script": FormatRule("the first line", ""),
     "executable": FormatRule("the magic bytes", ""),
     "archive": FormatRule("the magic bytes: zstd, lz4, 7z, rar and others", ""),
-    "ggml": FormatRule("the magic bytes", ""),
     "unknown": FormatRule("the first bytes and the end, with all readings", ""),
 }

@@ -49,6 +49,7 @@ def fields(source: BoundedFile, start: int, end: int) -> Iterator[Field]:
     """The fields of the message from `start` to `end`. Raises Malformed."""
     cursor = Cursor(source, start, end, WINDOW)
     while cursor.position < end:
+        cursor.step()
         key = _varint(cursor)
         number, kind = key >> 3, key & 7
         if kind == 0:
@@ -77,13 +78,15 @@ def _varint(cursor: Cursor) -> int:
 
 
 def _has_fields(source: BoundedFile, known: Mapping[int, int], required: set[int]) -> bool:
-    """Whether the whole file is fields of these numbers and types, with the required ones."""
+    """Whether the whole file is fields of these numbers and types, with the required ones. Raises NotInspected."""
     seen = set[int]()
     try:
         for count, item in enumerate(fields(source, 0, source.size)):
             if known.get(item.key) != item.kind or count > MAX_FIELDS:
                 return False
             seen.add(item.key)
+    except NotInspected:
+        raise
     except Malformed:
         return False
     return required <= seen
@@ -121,10 +124,13 @@ def is_sentencepiece(source: BoundedFile) -> bool:
             return False
         position += 2 + data[position + 1]
         pieces += 1
+    source.work.step(pieces)
     if pieces < 3 or position > len(data):
         return False
     try:
         return all(_SENTENCEPIECE.get(item.key) == item.kind for item in fields(source, position, source.size))
+    except NotInspected:
+        raise
     except Malformed:
         return False
 

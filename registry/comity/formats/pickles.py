@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Mapping
 from typing import Final
 
-from comity.formats.source import BoundedFile, BudgetExceeded, Cursor
+from comity.formats.source import BoundedFile, BudgetExceeded, Cursor, NotInspected
 from comity.trust.errors import Malformed
 
 MAX_OPCODES: Final = 20_000
@@ -37,7 +37,7 @@ _NUMBERS: Final = frozenset({"decimalnl_short", "decimalnl_long"})
 
 def is_pickle(source: BoundedFile, start: int = 0) -> bool:
     """Whether an unpickler that starts at `start` would call something, or read a pickle that has the magic byte.
-    Raises OSError if the file does."""
+    Raises NotInspected, and OSError if the file does."""
     source = source.slice_from(start, PICKLE_BUDGET)
     try:
         has_magic = source.read_at(0, 1) == b"\x80"
@@ -46,6 +46,8 @@ def is_pickle(source: BoundedFile, start: int = 0) -> bool:
         return False  # an unpickler would stop here too
     except BudgetExceeded:
         return True
+    except NotInspected:
+        raise
     except Malformed:
         return source.truncated
 
@@ -60,6 +62,7 @@ def _executes(cursor: Cursor, has_magic: bool) -> bool:
     stack: list[object] = []
     imported = False
     for _ in range(MAX_OPCODES):
+        cursor.step()
         opcode = _OPCODES.get(cursor.take(1)[0])
         if opcode is None:
             raise _NotPickleError("unknown opcode")

@@ -1,6 +1,7 @@
 """Bounded access to one untrusted file: what an inspection reads, unpacks and follows at most.
 
-The bounds are counts of bytes, members and levels, and not seconds: two machines give the same answer about a file.
+The bounds are counts of bytes, members, levels and steps, and not seconds: two machines give the same answer about a
+file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,60 @@ BUDGET: Final = 128 * 1024 * 1024
 """Largest number of bytes that an inspection reads of one file."""
 
 
+MAX_UNPACKED: Final = 64 * 1024 * 1024
+"""Bytes that one inspection unpacks, of all streams and members together; and packed bytes that it takes for them."""
+MAX_MEMBERS: Final = 4_096
+"""Members of archives and streams that one inspection opens."""
+MAX_DEPTH: Final = 4
+"""Archives and streams within one another that an inspection follows."""
+MAX_STEPS: Final = 5_000_000
+"""Steps of one inspection: an opcode, a field, an item, a value, a read. Each one takes about two microseconds."""
+STEP_BYTES: Final = 256
+"""Bytes that are read, or searched, in the time of one step."""
+
+
+class NotInspected(Malformed):
+    """More would have to be read, unpacked or followed than one inspection does."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is left of one inspection, of a file and all that is in it. Not thread-safe."""
+
+    unpacked: int = MAX_UNPACKED
+    packed: int = MAX_UNPACKED
+    members: int = MAX_MEMBERS
+    steps: int = MAX_STEPS
+
+    def unpack(self, length: int) -> None:
+        """Count bytes that were unpacked. Raises NotInspected."""
+        self.unpacked -= length
+        if self.unpacked < 0:
+            raise NotInspected(f"it unpacks to more than {MAX_UNPACKED >> 20} MiB")
+
+    def take_packed(self, length: int) -> None:
+        """Count bytes of a compressed stream. Raises NotInspected."""
+        self.packed -= length
+        if self.packed < 0:
+            raise NotInspected(f"more than {MAX_UNPACKED >> 20} MiB of compressed bytes")
+
+    def count_member(self) -> None:
+        """Raises NotInspected."""
+        self.members -= 1
+        if self.members < 0:
+            raise NotInspected(f"more than {MAX_MEMBERS} members")
+
+    def step(self, count: int = 1) -> None:
+        """Count steps. Raises NotInspected."""
+        self.steps -= count
+        if self.steps < 0:
+            raise NotInspected("it takes more steps than one inspection makes")
+
+    def search(self, length: int) -> None:
+        """Count the steps of searching `length` bytes. Raises NotInspected."""
+        self.step(1 + length // STEP_BYTES)
+
+
 class BudgetExceeded(Malformed):
     """A read would exceed the budget of a `BoundedFile`."""
 
@@ -25,10 +80,11 @@ class BudgetExceeded(Malformed):
 class BoundedFile:
     """A file of `size` bytes, read at absolute offsets, at most `budget` bytes in all. The caller closes the file.
 
-    `truncated` means that the real file continues after these bytes.
+    `truncated` means that the real file continues after these bytes. `work` is shared by all that is in the file.
     """
 
     def __init__(self, file: BinaryIO, size: int, budget: int = BUDGET) -> None:
+        self.work = Work()
         self._read: Callable[[int, int], bytes] = lambda offset, length: _read(file, offset, length)
         self._budgets = [[budget]]
         self.size = size
@@ -36,7 +92,7 @@ class BoundedFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset`; fewer at the end of the file. Raises Malformed if the offset is outside
-        the file, BudgetExceeded if the budget is exhausted; OSError if the file does."""
+        the file, BudgetExceeded if the budget is exhausted, NotInspected; OSError if the file does."""
         if not 0 <= offset <= self.size:
             raise Malformed("offset outside the file", why=f"byte {offset} of {self.size}")
         length = max(0, min(length, self.size - offset))
@@ -44,6 +100,7 @@ class BoundedFile:
             raise BudgetExceeded("too large to inspect", why="the read limit of one inspection is reached")
         for budget in self._budgets:
             budget[0] -= length
+        self.work.search(length)
         return self._read(offset, length)
 
     def read_exactly(self, offset: int, length: int) -> bytes:
@@ -61,16 +118,17 @@ class BoundedFile:
         """The `length` bytes from `offset` on as a separate source. Raises Malformed if they are not in the file."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise Malformed("truncated", why=f"{length} bytes at {offset} of {self.size}")
-        bounded = BoundedFile.of(b"", truncated=self.truncated and offset + length == self.size)
+        bounded = BoundedFile.of(b"", self.work, truncated=self.truncated and offset + length == self.size)
         bounded._read = lambda at, count: self._read(offset + at, count)
         bounded._budgets = [*self._budgets, [budget]]
         bounded.size = length
         return bounded
 
     @classmethod
-    def of(cls, data: bytes | bytearray, *, truncated: bool = False) -> BoundedFile:
+    def of(cls, data: bytes | bytearray, work: Work, *, truncated: bool = False) -> BoundedFile:
         """A source of bytes in memory."""
         bounded, view = cls.__new__(cls), memoryview(data)
+        bounded.work = work
         bounded._read, bounded._budgets = (lambda offset, length: bytes(view[offset : offset + length])), [[BUDGET]]
         bounded.size, bounded.truncated = len(data), truncated
         return bounded
@@ -102,6 +160,13 @@ class RangeFile(RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
+    def read(self, size: int = -1) -> bytes:
+        """As of other files; RawIOBase would allocate what is asked for, and not what is there."""
+        left = max(0, self._size - self._position)
+        data = self._read_range(self._position, left if size < 0 else min(size, left)) if left else b""
+        self._position += len(data)
+        return data
+
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         length = min(len(buffer), self._size - self._position)
         if length <= 0:  # an empty file is not stored as a blob
@@ -117,38 +182,6 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
     return file.read(length)
 
 
-MAX_UNPACKED: Final = 64 * 1024 * 1024
-"""Bytes that one inspection unpacks, of all streams and members together."""
-MAX_MEMBERS: Final = 4_096
-"""Members of archives and streams that one inspection opens."""
-MAX_DEPTH: Final = 4
-"""Archives and streams within one another that an inspection follows."""
-
-
-class NotInspected(Malformed):
-    """More would have to be read, unpacked or followed than one inspection does."""
-
-
-@dataclass(slots=True)
-class Work:
-    """What is left of one inspection. Not thread-safe."""
-
-    unpacked: int = MAX_UNPACKED
-    members: int = MAX_MEMBERS
-
-    def unpack(self, length: int) -> None:
-        """Count bytes that were unpacked. Raises NotInspected."""
-        self.unpacked -= length
-        if self.unpacked < 0:
-            raise NotInspected(f"it unpacks to more than {MAX_UNPACKED >> 20} MiB")
-
-    def count_member(self) -> None:
-        """Count one member. Raises NotInspected."""
-        self.members -= 1
-        if self.members < 0:
-            raise NotInspected(f"more than {MAX_MEMBERS} members")
-
-
 @dataclass(frozen=True, slots=True)
 class InspectedFile:
     """One file, or one member of an archive, that is inspected under a name.
@@ -159,16 +192,19 @@ class InspectedFile:
 
     source: BoundedFile
     path: str
-    work: Work
     inspect: Callable[[InspectedFile], Inspection]
     depth: int = 0
+
+    @property
+    def work(self) -> Work:
+        return self.source.work
 
     def inside(self, source: BoundedFile, path: str) -> Inspection:
         """The inspection of a part of this file. Raises NotInspected."""
         if self.depth >= MAX_DEPTH:
             raise NotInspected(f"more than {MAX_DEPTH} archives within one another")
         self.work.count_member()
-        return self.inspect(InspectedFile(source, path, self.work, self.inspect, self.depth + 1))
+        return self.inspect(InspectedFile(source, path, self.inspect, self.depth + 1))
 
 
 class Cursor:
@@ -176,6 +212,7 @@ class Cursor:
 
     def __init__(self, source: BoundedFile, position: int, end: int, window: int = 128 * 1024) -> None:
         self._source = source
+        self.step = source.work.step
         self._end = end
         self._min_window = window
         self._window_start = position
@@ -216,6 +253,16 @@ class Cursor:
 
     def skip(self, length: int) -> None:
         self._advance(length)
+
+    def skip_to_zero(self, limit: int) -> bool:
+        """Skip what precedes the next zero byte, and the byte; False if the next `limit` bytes have none."""
+        for _ in range(2):
+            start = self.position - self._window_start
+            if 0 <= start < len(self._window) and (found := self._window.find(b"\0", start, start + limit)) >= 0:
+                self._advance(found + 1 - start)
+                return True
+            self._fill(min(limit, self._end - self.position))
+        return False
 
     def skip_strings(self, count: int) -> None:
         """Skip `count` strings, each after its length in 8 bytes. Fast, for vocabularies of hundreds of thousands."""

@@ -22,6 +22,7 @@ FIRST: Final = 256
 PROBE: Final = 1024
 """Bytes of a step where the first bytes say little: what was unpacked in the steps before an error is kept."""
 MAX_STREAMS: Final = 10_000
+STEPS_OF_STREAM: Final = 16
 MAX_MEMORY: Final = 96 * 1024 * 1024
 _DECODERS: Final[Mapping[str, Callable[[], Any]]] = {
     "gzip": lambda: zlib.decompressobj(31),
@@ -71,7 +72,7 @@ def begins_stream(kind: str, head: bytes) -> bool:
     return context + rest % 5 <= 4
 
 
-def unpack(kind: str, source: BoundedFile, work: Work) -> Unpacked:
+def unpack(kind: str, source: BoundedFile) -> Unpacked:
     """Raises NotInspected beyond the bounds, OSError if the file does."""
     result, position, streams, decoder, step = Unpacked(bytearray()), 0, 0, _DECODERS[kind](), FIRST
     pending = b""
@@ -81,6 +82,7 @@ def unpack(kind: str, source: BoundedFile, work: Work) -> Unpacked:
                 pending = source.read_at(position, step)
             except BudgetExceeded as error:
                 raise NotInspected("more packed bytes than one inspection reads") from error
+            source.work.take_packed(len(pending))
             position, step = position + len(pending), PROBE if kind in ("zlib", "lzma") else CHUNK
             if kind == "lzma" and not result.data and pending and position == len(pending):
                 pending = _small_dictionary(pending)
@@ -92,12 +94,13 @@ def unpack(kind: str, source: BoundedFile, work: Work) -> Unpacked:
             if not pending:
                 continue
             streams += 1
+            source.work.step(STEPS_OF_STREAM)
             if streams > MAX_STREAMS:
                 raise NotInspected(f"more than {MAX_STREAMS} streams in one file")
             decoder = _DECODERS[kind]()
         before = decoder.copy() if kind == "zlib" else None
         try:
-            pending = _step(decoder, pending, result.data, work)
+            pending = _step(decoder, pending, result.data, source.work)
         except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
             if isinstance(error, lzma.LZMAError) and "memory" in str(error).lower():
                 raise NotInspected("it needs more memory to unpack than an inspection takes") from error

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from comity.formats import keras
-from comity.formats.source import BoundedFile, NotInspected
+from comity.formats.source import BoundedFile, NotInspected, Work
 from comity.formats.templates import active_in_template
 
 MAX_TEXT: Final = 4 * 1024 * 1024
@@ -119,9 +119,9 @@ def active_in_text(source: BoundedFile, path: str) -> TextFindings:
     name = PurePosixPath(path).name.lower()
     suffix = PurePosixPath(name).suffix
     if suffix in TEMPLATE_SUFFIXES:
-        return tuple(active_in_template(read_document(source))), ()
+        return tuple(active_in_template(read_document(source), source.work)), ()
     if suffix in YAML_SUFFIXES or name in YAML_NAMES:
-        return tuple(active_in_yaml(read_document(source))), ()
+        return tuple(dict.fromkeys(active_in_yaml(read_document(source), source.work))), ()
     if suffix == ".pth" and _PATH_FILE.search(read_document(source)):
         return ("python: lines that Python runs when it starts",), ()
     return (), ()
@@ -137,21 +137,29 @@ def active_in_json(source: BoundedFile, path: str) -> TextFindings:
     if important and source.size > MAX_TEXT:
         return (), (f"more than {MAX_TEXT} bytes of configuration",)
     text = read_document(source)
-    problem = ""
-    if source.size > MAX_TEXT or sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:
+    problem, values = "", sum(text.count(mark) for mark in (b"{", b"[", b","))
+    if source.size > MAX_TEXT or values > MAX_VALUES:
         problem = f"more than {MAX_VALUES} values of configuration"  # asked before the parser allocates memory
     else:
-        members = JsonMembers(name)
+        source.work.step(values)
+        members = JsonMembers(name, source.work)
         try:
             json.loads(text.decode("utf-8-sig"), object_pairs_hook=members)
             return tuple(dict.fromkeys(members.active)), ()
         except (ValueError, RecursionError) as error:
             problem = f"not JSON: {str(error)[:80]}"
-    active = dict.fromkeys((*active_in_keys(text), *(active_in_yaml(text) if b"!" in text[:MAX_TEXT] else ())))
+    active = dict.fromkeys(active_in_keys(text, source.work))
+    if b"!" in text[:MAX_TEXT]:
+        active |= dict.fromkeys(active_tags(text, source.work))
     return tuple(active), (problem,) if important else ()
 
 
-_STRING: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
+_STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?|\\?\Z)', re.DOTALL)
+"""One without an end goes to the end of the text: else each quote in it would begin another search."""
+PASSES: Final = 4
+"""Searches of the whole text."""
+QUOTES: Final = 16
+"""Quotation marks whose strings are read in the time of one step."""
 _KEYS: Final = {
     "auto_map": "remote-code: auto_map",
     "auto_mapping": "remote-code: auto_mapping",
@@ -162,13 +170,15 @@ _KEYS: Final = {
 }
 
 
-def active_in_keys(text: bytes) -> Iterator[str]:
-    """Active content by the keys of a document that is not parsed as a whole."""
+def active_in_keys(text: bytes, work: Work) -> Iterator[str]:
+    """Active content by the keys of a document that is not parsed as a whole. Raises NotInspected."""
+    work.search(PASSES * len(text))
+    work.step(text.count(b'"') // QUOTES)
     template = False
     for match in _STRING.finditer(text):
         if template:
             template = False
-            yield from active_in_template(_decode_string(match[1]).encode("utf-8", "replace"))
+            yield from active_in_template(_decode_string(match[1]).encode("utf-8", "replace"), work)
         if match[2] is None or len(match[1]) > 96:
             continue
         key = _decode_string(match[1]) if b"\\" in match[1] else match[1].decode("utf-8", "replace")
@@ -187,12 +197,12 @@ def _decode_string(raw: bytes) -> str:
 class JsonMembers:
     """Collects active content from each member of each object in a JSON document, including duplicate names."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, work: Work) -> None:
         self.active: list[str] = []
         self._readers: dict[str, Callable[[Any], Iterator[str]]] = {
             "auto_map": _imports,
             "auto_mapping": _base_library,
-            "chat_template": _templates,
+            "chat_template": lambda value: _templates(value, work),
             "nbformat": lambda value: iter(("python: a notebook",) if isinstance(value, int) else ()),
             "_target_": _target,
         }
@@ -257,21 +267,27 @@ _COMPONENTS: Final = _LIBRARIES | {
 }
 
 
-def _templates(value: object) -> Iterator[str]:
+def _templates(value: object, work: Work) -> Iterator[str]:
     """One template or a list of named templates."""
     texts = [item.get("template") for item in value if isinstance(item, dict)] if isinstance(value, list) else [value]
     if isinstance(value, dict):
         texts = list(value.values())
     for text in texts:
         if isinstance(text, str) and text:
-            yield from active_in_template(text.encode("utf-8", "replace"))
+            yield from active_in_template(text.encode("utf-8", "replace"), work)
 
 
-_TAG_DIRECTIVE: Final = re.compile(r"(?:^|[\r\n\x85\u2028\u2029])\ufeff?%TAG\b")
-_GLOBAL_TAG: Final = re.compile(r"(?:^|[\s,\[\]{}:?\-&*\ufeff])(!<[^>\r\n]{0,400}>?|![\w-]*![^\s,\[\]{}]*)")
+MAX_YAML: Final = 16 * 1024 * 1024
+"""Bytes of a YAML document."""
+_BREAK: Final = rb"(?:^|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9])"
+"""Where a line begins: YAML has three line breaks beyond ASCII, written here in UTF-8."""
+_TAG_DIRECTIVE: Final = re.compile(_BREAK + rb"(?:\xef\xbb\xbf)?%TAG\b")
+_GLOBAL_TAG: Final = re.compile(
+    rb"(?:" + _BREAK + rb"|[\s,\[\]{}:?\-&*]|\xef\xbb\xbf)(!<[^>\r\n]{0,400}>?|![\w-]*+![^\s,\[\]{}]*)"
+)
 _LOCAL_TAG: Final = re.compile(
-    r"(?:(?:^|[\r\n\x85\u2028\u2029])[ \t]*(?:- +|\? +)*|[:\-?] +|[\[{,][ \t]*|&\S+ +)"
-    r"(![A-Za-z][\w:./-]*)(?=[\s,\[\]{}]|$)"
+    rb"(?:" + _BREAK + rb"[ \t]*+(?:- ++|\? ++)*+|[:\-?] ++|[\[{,][ \t]*+|&[^\s&]++ ++)"
+    rb"(![A-Za-z][\w:./-]*)(?=[\s,\[\]{}]|\Z)"
 )
 _CORE_TAGS: Final = frozenset(
     {
@@ -280,31 +296,63 @@ _CORE_TAGS: Final = frozenset(
     }
 )
 _LONG: Final = "tag:yaml.org,2002:"
+_CALLING: Final = rb"_target_|loader_module"
 _YAML_KEY: Final = re.compile(
-    r"""(?:^|[\n,{])[ \t]*(?:- +)*["']?(_target_|loader_module)["']?[ \t]*:[ \t]*["']?([\w.]+)"""
+    rb"""(?:^|[\n,{])[ \t]*+(?:- ++)*+["']?(""" + _CALLING + rb""")["']?[ \t]*:[ \t]*["']?([\w.]+)"""
 )
+_YAML_WORD: Final = re.compile(_CALLING)
+_YAML_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u00([0-9a-fA-F]{2})|U000000([0-9a-fA-F]{2})|\r?\n[ \t]*+)")
 
 
-def active_in_yaml(text: bytes) -> Iterator[str]:
-    """Active content of YAML by its tags, and by the keys with which Hydra and MLflow name what they call."""
-    try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotInspected("YAML that is not UTF-8") from error
-    if _TAG_DIRECTIVE.search(decoded):
+def active_in_yaml(text: bytes, work: Work) -> Iterator[str]:
+    """Active content of YAML by its tags, and by the keys with which Hydra and MLflow name what they call. Raises
+    NotInspected."""
+    if len(text) > MAX_YAML:
+        raise NotInspected(f"YAML of more than {MAX_YAML >> 20} MiB")
+    plain = _YAML_ESCAPE.sub(_yaml_character, text) if b"\\" in text else text
+    known = 0
+    for key, value in ((match[1], match[2].decode("utf-8", "replace")) for match in _YAML_KEY.finditer(text)):
+        found = list(_target(value) if key == b"_target_" else _loader_module(value))
+        known += not found
+        yield from found[:1]
+    if sum(1 for _ in _YAML_WORD.finditer(plain)) > known:
+        yield "remote-code: a key that makes a loader call something, in a spelling that is not read"
+    yield from active_tags(text, work)
+
+
+def active_tags(text: bytes, work: Work) -> Iterator[str]:
+    """Active content of YAML by its tags. Raises NotInspected."""
+    work.search(PASSES * len(text))
+    _check_utf8(text)
+    if _TAG_DIRECTIVE.search(text):
         yield "python: YAML whose directives rename tags"
-    for tag in dict.fromkeys(match[1] for match in _GLOBAL_TAG.finditer(decoded)):
+    for tag in (match[1].decode("utf-8", "replace") for match in _GLOBAL_TAG.finditer(text)):
+        work.step()
         if not _is_core(tag):
             yield f"python: YAML that creates objects when loaded unsafely: {tag[:60]}"
             break
-    for tag in dict.fromkeys(match[1] for match in _LOCAL_TAG.finditer(decoded)):
-        yield f"python: YAML with a tag that a program defines: {tag[:60]}"
-        break
-    for key, value in {match[1]: match[2] for match in _YAML_KEY.finditer(decoded)}.items():
-        if key == "loader_module" and not value.startswith("mlflow."):
-            yield f"remote-code: loader_module imports {value[:120]}"
-        elif key == "_target_":
-            yield from _target(value)
+    if match := _LOCAL_TAG.search(text):
+        yield f"python: YAML with a tag that a program defines: {match[1].decode('utf-8', 'replace')[:60]}"
+
+
+def _check_utf8(text: bytes) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(text), CHUNK):
+            decoder.decode(text[at : at + CHUNK], final=at + CHUNK >= len(text))
+    except UnicodeDecodeError as error:
+        raise NotInspected("YAML that is not UTF-8") from error
+
+
+def _yaml_character(match: re.Match[bytes]) -> bytes:
+    digits = match[1] or match[2] or match[3]
+    return bytes([int(digits, 16)]) if digits else b""
+
+
+def _loader_module(value: str) -> Iterator[str]:
+    """MLflow imports the module of a model."""
+    if not value.startswith("mlflow."):
+        yield f"remote-code: loader_module imports {value[:120]}"
 
 
 def _is_core(tag: str) -> bool:
