@@ -100,7 +100,7 @@ def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
                 raise _NotPickleError("not a name")
             if argument.name == "stringnl" and line[:1] not in (b"'", b'"'):
                 raise _NotPickleError("no quote")
-            if argument.name in _NUMBERS and _DIGITS.isdisjoint(line):
+            if argument.name in _NUMBERS and _DIGITS.isdisjoint(line) and b"\0" not in line:  # to C it is the end
                 raise _NotPickleError("not a number")
     elif argument.n == 1 and opcode.name == "PROTO":
         if cursor.uint(1) not in PROTOCOLS:
