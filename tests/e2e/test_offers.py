@@ -26,7 +26,7 @@ from comity.wire.offer import Attest, GrantQuery
 from comity_cli.lab.lab import Lab
 from comity_client.own_node import operator_socket
 from cryptography.hazmat.primitives.serialization import Encoding
-from support import hardware
+from support import hardware, real_hardware
 from support.officers import Document, Officer, together, wait_for
 
 pytestmark = pytest.mark.slow
@@ -354,6 +354,20 @@ class Evidence:
         assert error["code"] == "HARDWARE-UNTRUSTED", error
         return str(error["why"])
 
+    def logged_unchecked(self, challenge: Document, *devices: Device) -> Document:
+        """The offer as a reader sees it, once a provider without the command's check has logged these devices."""
+        shared, evidence = self.shared, HardwareEvidence(devices)
+        action = Attest(Digest(challenge["subject"]), challenge["size"], Digest(challenge["root"]), evidence.encode())
+        (located,) = shared.ask(shared.lender.home, lambda node: node.offers.allocate(action))
+        line, shown = sha256(located.line), list[Document]()
+
+        def newest() -> bool:
+            shown[:] = [shared.reader.comity("offer", "show", shared.chain[:12])]
+            return bool(shown[0]["hardware"]) and shown[0]["hardware"][0]["line"] == line
+
+        wait_for(newest, "evidence to be shown")
+        return shown[0]
+
     def seen(self, chain: str, wanted: str, attested: int) -> Document:
         """The newest evidence, once a reader sees the offer in a state."""
         shown: list[Document] = []
@@ -435,16 +449,30 @@ def test_false_evidence_is_refused_with_its_reason(shared: OfferFederation) -> N
     root.write_bytes(maker.above[0].certificate.public_bytes(Encoding.PEM))
     shared.reader.comity("trust", "hardware", "pin", "nvidia-gpu", root, "--yes")
     for why, devices in expected.items():
-        evidence = HardwareEvidence(devices)
-        action = Attest(Digest(challenge["subject"]), challenge["size"], Digest(challenge["root"]), evidence.encode())
-        (located,) = shared.ask(shared.lender.home, lambda node, action=action: node.offers.allocate(action))  # type: ignore[misc]
-        line = sha256(located.line)
-
-        def newest(line: str = line) -> bool:
-            shown = shared.reader.comity("offer", "show", shared.chain[:12])["hardware"]
-            return bool(shown) and shown[0]["line"] == line
-
-        wait_for(newest, f"evidence to be shown: {why}")
-        shown = shared.reader.comity("offer", "show", shared.chain[:12])
+        shown = made.logged_unchecked(challenge, *devices)
         assert (shown["attested"]["state"], failed_rows(shown["hardware"][0])) == ("failed", [why])
     assert made.listed("--partly-attested") == []
+
+
+def test_real_devices_are_shown_as_theirs_and_as_evidence_of_another_offer(shared: OfferFederation) -> None:
+    """A provider logs samples of five devices, which signed challenges of their own."""
+    made = Evidence(shared, hardware.vendor(), [])
+    for kind, name in real_hardware.ROOTS.items():
+        file = shared.folder / name
+        file.write_bytes(real_hardware.sample(name))
+        shared.reader.comity("trust", "hardware", "pin", kind, file, "--yes")
+    shown = made.logged_unchecked(
+        made.challenge(shared.chain),
+        real_hardware.real_snp(),
+        real_hardware.real_quote(4),
+        real_hardware.real_quote(5),
+        real_hardware.real_gpu("hopper"),
+        real_hardware.real_gpu("blackwell"),
+    )
+    devices = shown["hardware"][0]["devices"]
+    rows = [{row["name"]: row["state"] for row in device["rows"]} for device in devices]
+    assert [{each[name] for name in ("chain", "kind", "signature")} for each in rows] == [{"pass"}] * 5
+    failed = [{name for name, state in each.items() if state == "fail"} for each in rows]
+    other_gpu = {"challenge", "offer"}  # the offer has H100, and this is another model
+    assert failed == [{"challenge", "isolation"}, {"challenge"}, {"challenge"}, {"challenge"}, other_gpu]
+    assert shown["attested"]["state"] == "failed"

@@ -1,8 +1,4 @@
-"""Real evidence of AMD, Intel and NVIDIA hardware, and the finding for each tampering.
-
-The samples are those of google/go-sev-guest, google/go-tdx-guest and NVIDIA's nvtrust and attestation-sdk; they are
-beside the repository and not part of it.
-"""
+"""Real evidence of AMD, Intel and NVIDIA hardware (`support.real_hardware`), and the finding for each tampering."""
 
 from __future__ import annotations
 
@@ -12,34 +8,10 @@ from pathlib import Path
 
 import pytest
 from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
-from comity.trust.hardware.certificates import load_pem
 from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
 from comity_client.hardware_pins import HardwarePinStore
-from cryptography.hazmat.primitives.serialization import Encoding
 from support.hardware import AT, flipped, twin
-from support.shared import shared
-
-
-def sample(name: str) -> bytes:
-    return shared(f"vectors/attestation/{name}").read_bytes()
-
-
-def certificates(name: str) -> tuple[bytes, ...]:
-    return tuple(each.public_bytes(Encoding.DER) for each in load_pem(sample(name)))
-
-
-def snp() -> Device:
-    ask, _ = certificates("amd-milan-ask-ark.pem")
-    return Device(SEV_SNP, sample("sev-snp-report.bin"), (sample("sev-vcek.der"), ask))
-
-
-def quote(version: int) -> Device:
-    """The sample of version 4 is followed by a line of text that says that it is there for a test."""
-    return Device(TDX, sample(f"tdx-quote-v{version}.bin").partition(b"\nextra bytes")[0])
-
-
-def gpu(name: str) -> Device:
-    return Device(NVIDIA, bytes.fromhex(sample(f"nv-{name}-report.hex").decode()), certificates(f"nv-{name}-chain.txt"))
+from support.real_hardware import real_certificates, real_gpu, real_quote, real_snp, sample
 
 
 @dataclass(frozen=True)
@@ -51,11 +23,11 @@ class Sample:
 
 
 SAMPLES = {
-    "SEV-SNP": Sample(snp, slice(0x50, 0x90), slice(0x2A0, 0x330)),
-    "TDX 4": Sample(lambda: quote(4), slice(48 + 520, 48 + 584), slice(636, 700)),
-    "TDX 5": Sample(lambda: quote(5), slice(54 + 520, 54 + 584), slice(706, 770)),
-    "Hopper": Sample(lambda: gpu("hopper"), slice(4, 36), slice(-96, None)),
-    "Blackwell": Sample(lambda: gpu("blackwell"), slice(4, 36), slice(-96, None)),
+    "SEV-SNP": Sample(real_snp, slice(0x50, 0x90), slice(0x2A0, 0x330)),
+    "TDX 4": Sample(lambda: real_quote(4), slice(48 + 520, 48 + 584), slice(636, 700)),
+    "TDX 5": Sample(lambda: real_quote(5), slice(54 + 520, 54 + 584), slice(706, 770)),
+    "Hopper": Sample(lambda: real_gpu("hopper"), slice(4, 36), slice(-96, None)),
+    "Blackwell": Sample(lambda: real_gpu("blackwell"), slice(4, 36), slice(-96, None)),
 }
 each_sample = pytest.mark.parametrize("of", SAMPLES.values(), ids=SAMPLES)
 
@@ -63,9 +35,9 @@ each_sample = pytest.mark.parametrize("of", SAMPLES.values(), ids=SAMPLES)
 def pins() -> HardwarePins:
     return HardwarePins(
         roots={
-            SEV_SNP: certificates("amd-milan-ask-ark.pem")[1:],
-            TDX: certificates("intel-sgx-root.pem"),
-            NVIDIA: certificates("nv-device-root.pem"),
+            SEV_SNP: real_certificates("amd-milan-ask-ark.pem")[1:],
+            TDX: real_certificates("intel-sgx-root.pem"),
+            NVIDIA: real_certificates("nv-device-root.pem"),
         }
     )
 
@@ -119,7 +91,7 @@ def test_a_sample_before_its_certificates_is_refused(of: Sample) -> None:
 
 
 def test_a_leaf_of_another_gpu_is_refused() -> None:
-    hopper, blackwell = gpu("hopper"), gpu("blackwell")
+    hopper, blackwell = real_gpu("hopper"), real_gpu("blackwell")
     mixed = replace(hopper, certificates=blackwell.certificates)
     assert failed(appraised(mixed, hopper.report[4:36])) == {"signature"}
 
@@ -130,7 +102,7 @@ def test_every_name_in_a_samples_certificates_is_that_of_its_kind() -> None:
 
 
 def test_the_other_form_of_a_certificates_signature_is_the_same_gpu() -> None:
-    device = gpu("hopper")
+    device = real_gpu("hopper")
     twins = [replace(device, certificates=(twin(device.certificates[0]), *device.certificates[1:])), device]
     first, second = appraise(HardwareEvidence(tuple(twins)), device.report[4:36], pins(), AT)
     assert (first.state, second.state, first.device) == ("verified", "failed", second.device)
@@ -145,9 +117,9 @@ def test_the_vendors_chain_file_with_ask_and_ark_is_pinned(tmp_path: Path) -> No
 
 
 def test_the_facts_are_those_that_the_vendors_tools_print() -> None:
-    facts = dict(appraised(gpu("hopper"), bytes(32)).facts)
+    facts = dict(appraised(real_gpu("hopper"), bytes(32)).facts)
     assert facts["VBIOS"].startswith("96.00.")
-    assert dict(appraised(snp(), bytes(32)).facts)["microcode version"] == "68"
+    assert dict(appraised(real_snp(), bytes(32)).facts)["microcode version"] == "68"
 
 
 @pytest.mark.parametrize(("name", "gpus"), [("", 1), ("-4gpus", 4), ("-cert-hold", 1)])
