@@ -19,6 +19,7 @@ from comity.trust.statement import Author, Entry, Envelope, parse_entry
 
 class AuthorVerifier:
     """Verifies statements by the records that this node holds, and by inceptions and rotations in the same submission.
+    The records of an author are read once: make another one for the next submission.
 
     Args:
         submitted: entries of the submission.
@@ -30,6 +31,7 @@ class AuthorVerifier:
         entries = list(submitted)
         self._inceptions = [entry for entry in entries if entry.statement.predicate == "inception"]
         self._rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
+        self._keys: dict[Author, AuthorKeys] = {}
 
     def verify(self, entry: Entry) -> None:
         """Blocking. Raises Malformed, Untrusted, and NotFound (UNKNOWN-IDENTITY) if the author has no record."""
@@ -43,6 +45,11 @@ class AuthorVerifier:
     def keys(self, author: Author) -> AuthorKeys:
         """What is known of an author's keys: those of an identity from its inception, and from what charters list, with
         the rotations of the submission. Blocking."""
+        if author not in self._keys:
+            self._keys[author] = self._read(author)
+        return self._keys[author]
+
+    def _read(self, author: Author) -> AuthorKeys:
         if author.kind == "node":
             record = self._membership.node(author)
             return AuthorKeys(node=record.online if record else None)
