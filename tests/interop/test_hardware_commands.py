@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from comity.trust.encoding import sha256
-from comity.trust.hardware.evidence import NVIDIA, Challenge
+from comity.trust.hardware.evidence import NVIDIA, Challenge, Device
 from comity_cli.main import main
 from comity_cli.offers.evidence import challenge_json
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -132,32 +132,28 @@ TAMPERED: dict[str, tuple[Given, str]] = {
     ),
     "a chain of another kind of GPU": (
         lambda p: as_gpus(
-            p, hardware.gpu_list(hardware.Device(NVIDIA, real_gpu("hopper").report, real_gpu("blackwell").certificates))
+            p, hardware.gpu_list(Device(NVIDIA, real_gpu("hopper").report, real_gpu("blackwell").certificates))
         ),
         "signature: GPU report refused",
     ),
     "a chain without its authorities": (
         lambda p: as_gpus(
             p,
-            hardware.gpu_list(hardware.Device(NVIDIA, real_gpu("hopper").report, real_gpu("hopper").certificates[:1])),
+            hardware.gpu_list(Device(NVIDIA, real_gpu("hopper").report, real_gpu("hopper").certificates[:1])),
         ),
         "chain: ",
     ),
     "a bit of a GPU's report": (
         lambda p: as_gpus(
             p,
-            hardware.gpu_list(
-                hardware.Device(NVIDIA, flipped(real_gpu("hopper").report, 60), real_gpu("hopper").certificates)
-            ),
+            hardware.gpu_list(Device(NVIDIA, flipped(real_gpu("hopper").report, 60), real_gpu("hopper").certificates)),
         ),
         "signature: GPU report refused",
     ),
     "one surplus byte after a GPU's report": (
         lambda p: as_gpus(
             p,
-            hardware.gpu_list(
-                hardware.Device(NVIDIA, real_gpu("hopper").report + b"\n", real_gpu("hopper").certificates)
-            ),
+            hardware.gpu_list(Device(NVIDIA, real_gpu("hopper").report + b"\n", real_gpu("hopper").certificates)),
         ),
         "evidence: GPU report is malformed: 1 surplus byte follows its end",
     ),
