@@ -16,8 +16,9 @@ from comity.wire import limits
 from comity.wire.access import Caller
 from comity.wire.blob import BlobServicer, decode_objects
 from comity.wire.charter import JoinRequest
+from comity.wire.fields import encode_digest
 from comity.wire.log import ShownMisbehaviour
-from comity.wire.messages import Context, LocatedEntry, encode_digest
+from comity.wire.messages import Context, LocatedEntry
 from comity.wire.node import Charter
 from comity.wire.publish import InlineObject, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met

@@ -12,6 +12,13 @@ from comity.v1 import offer_pb2
 from comity.wire import limits
 from comity.wire.messages import LocatedEntry
 from comity.wire.offer import (
+    ACTION,
+    ALLOCATED,
+    GRANT_QUERY,
+    GRANT_STATE,
+    OFFER_QUERY,
+    OFFER_STATE,
+    Allocated,
     AnswerDefault,
     Approve,
     GrantQuery,
@@ -24,18 +31,6 @@ from comity.wire.offer import (
     Release,
     UsageReport,
     Withdraw,
-    decode_action,
-    decode_allocated,
-    decode_grant_query,
-    decode_grant_state,
-    decode_offer_query,
-    decode_offer_state,
-    encode_action,
-    encode_allocated,
-    encode_grant_query,
-    encode_grant_state,
-    encode_offer_query,
-    encode_offer_state,
 )
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
@@ -84,28 +79,28 @@ acts = st.one_of(
 CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
     "query": (
         queries,
-        encode_offer_query,
-        decode_offer_query,
+        OFFER_QUERY.encode,
+        OFFER_QUERY.decode,
         offer_pb2.SearchOffersRequest,
     ),
-    "state": (states, encode_offer_state, decode_offer_state, offer_pb2.OfferState),
+    "state": (states, OFFER_STATE.encode, OFFER_STATE.decode, offer_pb2.OfferState),
     "grant query": (
         grant_queries,
-        encode_grant_query,
-        decode_grant_query,
+        GRANT_QUERY.encode,
+        GRANT_QUERY.decode,
         offer_pb2.ListGrantsRequest,
     ),
     "grant state": (
         grant_states,
-        encode_grant_state,
-        decode_grant_state,
+        GRANT_STATE.encode,
+        GRANT_STATE.decode,
         offer_pb2.GrantState,
     ),
-    "act": (acts, encode_action, decode_action, offer_pb2.AllocateRequest),
+    "act": (acts, ACTION.encode, ACTION.decode, offer_pb2.AllocateRequest),
     "allocated": (
-        st.lists(located, max_size=limits.ALLOCATED).map(tuple),
-        encode_allocated,
-        decode_allocated,
+        st.builds(Allocated, st.lists(located, max_size=limits.ALLOCATED).map(tuple)),
+        ALLOCATED.encode,
+        ALLOCATED.decode,
         offer_pb2.AllocateResponse,
     ),
 }
@@ -130,16 +125,16 @@ def test_any_message_becomes_a_value_or_malformed(name: str, sent: bytes) -> Non
 @pytest.mark.parametrize(
     ("decode", "message"),
     [
-        (decode_action, offer_pb2.AllocateRequest()),
-        (decode_action, offer_pb2.AllocateRequest(redeem=b"short")),
-        (decode_action, offer_pb2.AllocateRequest(post=bytes(32_769))),
+        (ACTION.decode, offer_pb2.AllocateRequest()),
+        (ACTION.decode, offer_pb2.AllocateRequest(redeem=b"short")),
+        (ACTION.decode, offer_pb2.AllocateRequest(post=bytes(32_769))),
         (
-            decode_action,
+            ACTION.decode,
             offer_pb2.AllocateRequest(reject=offer_pb2.Reject(request=bytes(32), text="x" * 1001)),
         ),
-        (decode_offer_query, offer_pb2.SearchOffersRequest(limit=limits.OFFERS + 1)),
-        (decode_offer_query, offer_pb2.SearchOffersRequest(jurisdictions=["CH"] * 65)),
-        (decode_grant_query, offer_pb2.ListGrantsRequest(limit=limits.GRANTS + 1)),
+        (OFFER_QUERY.decode, offer_pb2.SearchOffersRequest(limit=limits.OFFERS + 1)),
+        (OFFER_QUERY.decode, offer_pb2.SearchOffersRequest(jurisdictions=["CH"] * 65)),
+        (GRANT_QUERY.decode, offer_pb2.ListGrantsRequest(limit=limits.GRANTS + 1)),
     ],
 )
 def test_a_value_beyond_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:

@@ -16,6 +16,9 @@ from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, Ret
 from comity.v1 import upstream_pb2
 from comity.wire import limits
 from comity.wire.upstream import (
+    CHECK,
+    EVENT,
+    ORDER,
     STATES,
     ImportDone,
     ImportEvent,
@@ -24,12 +27,6 @@ from comity.wire.upstream import (
     ImportStarted,
     ImportWaiting,
     UpstreamCheck,
-    decode_check,
-    decode_event,
-    decode_order,
-    encode_check,
-    encode_event,
-    encode_order,
 )
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
@@ -61,7 +58,7 @@ checks = st.builds(UpstreamCheck, st.sampled_from(STATES), st.just(b"") | lines,
 
 @given(orders)
 def test_an_import_request_survives_the_round_trip(order: ImportOrder) -> None:
-    assert decode_order(encode_order(order)) == order
+    assert ORDER.decode(ORDER.encode(order)) == order
 
 
 def test_an_import_request_does_not_show_its_token() -> None:
@@ -70,20 +67,20 @@ def test_an_import_request_does_not_show_its_token() -> None:
 
 @given(events)
 def test_an_event_survives_the_round_trip(event: ImportEvent) -> None:
-    assert decode_event(encode_event(event)) == event
+    assert EVENT.decode(EVENT.encode(event)) == event
 
 
 @given(checks)
 def test_an_answer_about_an_upstream_survives_the_round_trip(check: UpstreamCheck) -> None:
-    assert decode_check(encode_check(check)) == check
+    assert CHECK.decode(CHECK.encode(check)) == check
 
 
 @given(st.binary(max_size=200))
 def test_any_message_becomes_a_value_or_malformed(sent: bytes) -> None:
     pairs: tuple[tuple[Any, Any], ...] = (
-        (upstream_pb2.ImportRepositoryRequest, decode_order),
-        (upstream_pb2.ImportRepositoryResponse, decode_event),
-        (upstream_pb2.CheckUpstreamResponse, decode_check),
+        (upstream_pb2.ImportRepositoryRequest, ORDER.decode),
+        (upstream_pb2.ImportRepositoryResponse, EVENT.decode),
+        (upstream_pb2.CheckUpstreamResponse, CHECK.decode),
     )
     for message, decode in pairs:
         try:
@@ -104,7 +101,7 @@ def test_any_message_becomes_a_value_or_malformed(sent: bytes) -> None:
 )
 def test_an_import_request_beyond_a_bound_is_malformed(order: ImportOrder) -> None:
     with pytest.raises(Malformed):
-        decode_order(encode_order(order))
+        ORDER.decode(ORDER.encode(order))
 
 
 @pytest.fixture(scope="module")

@@ -23,51 +23,16 @@ from comity.v1 import (
 )
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
-from comity.wire.artifact import SearchPage, decode_page, encode_page
-from comity.wire.blob import BlobLocation, BlobStat, decode_location, decode_stat, encode_location, encode_stat
-from comity.wire.bundle import (
-    LoadedArtifact,
-    LoadedCharter,
-    LoadedLog,
-    LoadEnded,
-    LoadWaiting,
-    decode_load_event,
-    encode_load_event,
-)
-from comity.wire.charter import (
-    AskReceipt,
-    JoinRequest,
-    decode_ask_receipt,
-    decode_join_request,
-    encode_ask_receipt,
-    encode_join_request,
-)
-from comity.wire.log import (
-    EntryBatch,
-    LocatedProof,
-    LogHead,
-    ShownMisbehaviour,
-    decode_batch,
-    decode_head,
-    decode_misbehaviour,
-    decode_proof,
-    encode_batch,
-    encode_head,
-    encode_misbehaviour,
-    encode_proof,
-)
-from comity.wire.messages import LocatedEntry, decode_located, encode_located
-from comity.wire.news import (
-    KnownCosignatures,
-    LogNews,
-    News,
-    decode_known,
-    decode_news,
-    encode_known,
-    encode_news,
-)
-from comity.wire.node import Charter, NodeFacts, ReplicaCounts, decode_charter, decode_node, encode_charter, encode_node
+from comity.wire.artifact import PAGE, SearchPage
+from comity.wire.blob import LOCATION, STAT, BlobLocation, BlobStat
+from comity.wire.bundle import LOAD_EVENT, LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded, LoadWaiting
+from comity.wire.charter import ASK_RECEIPT, JOIN_REQUEST, AskReceipt, JoinRequest
+from comity.wire.log import BATCH, HEAD, MISBEHAVIOUR, PROOF, EntryBatch, LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.messages import LOCATED, LocatedEntry
+from comity.wire.news import KNOWN, NEWS, KnownCosignatures, LogNews, News
+from comity.wire.node import CHARTER, NODE, Charter, NodeFacts, ReplicaCounts
 from comity.wire.node_status import (
+    STATUS,
     DraftStatus,
     DutyStatus,
     ForkStatus,
@@ -81,21 +46,16 @@ from comity.wire.node_status import (
     ReplicationStatus,
     ShortArtifact,
     StoreStatus,
-    decode_status,
-    encode_status,
 )
 from comity.wire.publish import (
+    INLINE,
+    SUBMITTED,
+    UPLOAD_HEADER,
     InlineObject,
     MissingObject,
     SubmitReceipt,
     Submitted,
     UploadHeader,
-    decode_inline,
-    decode_submitted,
-    decode_upload_header,
-    encode_inline,
-    encode_submitted,
-    encode_upload_header,
 )
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
@@ -185,38 +145,38 @@ facts = st.builds(
 )
 
 PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
-    "node": (facts, encode_node, decode_node, node_pb2.GetNodeResponse),
+    "node": (facts, NODE.encode, NODE.decode, node_pb2.GetNodeResponse),
     "charter": (
         st.builds(Charter, integers, data, tuples(lines)),
-        encode_charter,
-        decode_charter,
+        CHARTER.encode,
+        CHARTER.decode,
         node_pb2.GetCharterResponse,
     ),
     "ask receipt": (
         st.builds(AskReceipt, digests, integers, integers),
-        encode_ask_receipt,
-        decode_ask_receipt,
+        ASK_RECEIPT.encode,
+        ASK_RECEIPT.decode,
         charter_pb2.AskResponse,
     ),
     "join request": (
         st.builds(JoinRequest, digests, integers, tuples(lines, 1)),
-        encode_join_request,
-        decode_join_request,
+        JOIN_REQUEST.encode,
+        JOIN_REQUEST.decode,
         charter_pb2.JoinRequest,
     ),
-    "head": (st.builds(LogHead, origins, texts, data), encode_head, decode_head, types_pb2.LogHead),
-    "located": (locateds, encode_located, decode_located, types_pb2.Located),
+    "head": (st.builds(LogHead, origins, texts, data), HEAD.encode, HEAD.decode, types_pb2.LogHead),
+    "located": (locateds, LOCATED.encode, LOCATED.decode, types_pb2.Located),
     "batch": (
         st.builds(EntryBatch, integers, tuples(lines, 1)),
-        encode_batch,
-        decode_batch,
+        BATCH.encode,
+        BATCH.decode,
         log_pb2.EntryBatch,
     ),
-    "proof": (st.builds(LocatedProof, origins, data), encode_proof, decode_proof, log_pb2.LocatedProof),
+    "proof": (st.builds(LocatedProof, origins, data), PROOF.encode, PROOF.decode, log_pb2.LocatedProof),
     "misbehaviour": (
         st.builds(ShownMisbehaviour, texts, origins, tuples(data)),
-        encode_misbehaviour,
-        decode_misbehaviour,
+        MISBEHAVIOUR.encode,
+        MISBEHAVIOUR.decode,
         log_pb2.Misbehaviour,
     ),
     "news": (
@@ -228,29 +188,29 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
             integers,
             st.none() | digests,
         ),
-        encode_news,
-        decode_news,
+        NEWS.encode,
+        NEWS.decode,
         news_pb2.News,
     ),
     "known cosignatures": (
         st.builds(KnownCosignatures, origins, integers, tuples(st.tuples(key_ids, integers))),
-        encode_known,
-        decode_known,
+        KNOWN.encode,
+        KNOWN.decode,
         news_pb2.KnownCosignatures,
     ),
     "page": (
         st.builds(SearchPage, tuples(locateds), texts),
-        encode_page,
-        decode_page,
+        PAGE.encode,
+        PAGE.decode,
         artifact_pb2.SearchResponse,
     ),
     "stat": (
         st.builds(BlobStat, digests, st.booleans(), integers),
-        encode_stat,
-        decode_stat,
+        STAT.encode,
+        STAT.decode,
         blob_pb2.BlobStat,
     ),
-    "location": (st.builds(BlobLocation, texts, texts), encode_location, decode_location, blob_pb2.Location),
+    "location": (st.builds(BlobLocation, texts, texts), LOCATION.encode, LOCATION.decode, blob_pb2.Location),
     "load event": (
         st.one_of(
             st.builds(LoadedCharter, integers, integers, sentences, texts),
@@ -261,27 +221,27 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
             st.builds(LoadWaiting),
             st.builds(LoadEnded, st.booleans(), integers),
         ),
-        encode_load_event,
-        decode_load_event,
+        LOAD_EVENT.encode,
+        LOAD_EVENT.decode,
         bundle_pb2.LoadBundleResponse,
     ),
     "inline": (
         st.builds(InlineObject, digests, data),
-        encode_inline,
-        decode_inline,
+        INLINE.encode,
+        INLINE.decode,
         publish_pb2.InlineObject,
     ),
-    "submitted": (submitted, encode_submitted, decode_submitted, publish_pb2.SubmitResponse),
+    "submitted": (submitted, SUBMITTED.encode, SUBMITTED.decode, publish_pb2.SubmitResponse),
     "upload": (
         st.builds(lambda a, b, sizes: UploadHeader(a, b, *sizes), digests, digests, within(limits.INTEGER)),
-        encode_upload_header,
-        decode_upload_header,
+        UPLOAD_HEADER.encode,
+        UPLOAD_HEADER.decode,
         publish_pb2.UploadHeader,
     ),
     "status": (
         statuses,
-        encode_status,
-        decode_status,
+        STATUS.encode,
+        STATUS.decode,
         operator_pb2.GetStatusResponse,
     ),
 }
@@ -309,27 +269,27 @@ def test_any_message_becomes_a_value_or_malformed(name: str, sent: bytes) -> Non
 @pytest.mark.parametrize(
     ("decode", "message"),
     [
-        (decode_located, types_pb2.Located(origin="", index=1, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a b", index=1, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a+b", index=1, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a\x1b", index=1, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a" * 256, index=1, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a", index=2**53, line=b"x")),
-        (decode_located, types_pb2.Located(origin="a", index=1, line=b"")),
-        (decode_located, types_pb2.Located(origin="a", index=1, line=b"x\n")),
-        (decode_located, types_pb2.Located(origin="a", index=1, line=b"x" * 65_536)),
-        (decode_batch, log_pb2.EntryBatch(start=1)),
-        (decode_batch, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
-        (decode_head, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
-        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32))),
-        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x"] * 33)),
-        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x" * 60_000] * 5)),
-        (decode_stat, blob_pb2.BlobStat(digest=b"x" * 31)),
-        (decode_stat, blob_pb2.BlobStat(digest=b"x" * 33)),
-        (decode_location, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),
-        (decode_submitted, publish_pb2.SubmitResponse(submission=bytes(32))),
+        (LOCATED.decode, types_pb2.Located(origin="", index=1, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a b", index=1, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a+b", index=1, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a\x1b", index=1, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a" * 256, index=1, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a", index=2**53, line=b"x")),
+        (LOCATED.decode, types_pb2.Located(origin="a", index=1, line=b"")),
+        (LOCATED.decode, types_pb2.Located(origin="a", index=1, line=b"x\n")),
+        (LOCATED.decode, types_pb2.Located(origin="a", index=1, line=b"x" * 65_536)),
+        (BATCH.decode, log_pb2.EntryBatch(start=1)),
+        (BATCH.decode, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
+        (HEAD.decode, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
+        (JOIN_REQUEST.decode, charter_pb2.JoinRequest(member=bytes(32))),
+        (JOIN_REQUEST.decode, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x"] * 33)),
+        (JOIN_REQUEST.decode, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x" * 60_000] * 5)),
+        (STAT.decode, blob_pb2.BlobStat(digest=b"x" * 31)),
+        (STAT.decode, blob_pb2.BlobStat(digest=b"x" * 33)),
+        (LOCATION.decode, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),
+        (SUBMITTED.decode, publish_pb2.SubmitResponse(submission=bytes(32))),
         (
-            decode_submitted,
+            SUBMITTED.decode,
             publish_pb2.SubmitResponse(
                 submission=bytes(32),
                 missing=[publish_pb2.MissingObject(object=types_pb2.ObjectSize(digest=bytes(32)))],
@@ -337,7 +297,7 @@ def test_any_message_becomes_a_value_or_malformed(name: str, sent: bytes) -> Non
             ),
         ),
         (
-            decode_upload_header,
+            UPLOAD_HEADER.decode,
             publish_pb2.UploadHeader(
                 submission=bytes(32), object=types_pb2.ObjectSize(digest=bytes(32), size=5), offset=6
             ),
@@ -351,6 +311,6 @@ def test_a_value_beyond_a_bound_is_malformed(decode: Callable[[Any], Any], messa
 
 def test_a_text_in_a_status_is_cleaned_before_it_is_sent() -> None:
     status = NodeStatus("s", "o", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ("two\nlines \x1b" + "x" * 5_000,))
-    (warning,) = decode_status(encode_status(status)).warnings
+    (warning,) = STATUS.decode(STATUS.encode(status)).warnings
     assert warning.startswith("two lines \N{REPLACEMENT CHARACTER}x")
     assert len(warning.encode()) <= limits.STATUS_TEXT

@@ -25,7 +25,7 @@ from comity.trust.copies import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.v1 import audit_pb2
-from comity.wire.audit import AuditOrder, AuditReply, decode_audit
+from comity.wire.audit import AuditOrder, AuditReply, read_order
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from support.withdrawals import WithdrawingNode
 
@@ -296,7 +296,7 @@ def test_a_challenge_of_an_older_version_is_refused_with_words() -> None:
     """Its auditor then logs no failure: it got no answer."""
     asked = audit_pb2.AuditRequest(artifact=bytes(32), index=bytes(32), nonce=bytes(32), numbers=[0])
     with pytest.raises(ComityError) as refused:
-        decode_audit(asked)
+        read_order(asked)
     assert refused.value.code == "AUDIT-OLD-FORM"
     with pytest.raises(Malformed):
         parse_challenges(b'{"challenges":[],"schema":"comity/audit-challenges/v1"}')

@@ -18,7 +18,7 @@ from comity.trust.artifact_pins import Pin
 from comity.trust.copies import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
-from comity.wire.audit import HoldDecision, HoldOrder, RetainedCopy, decode_retention, encode_retention
+from comity.wire.audit import RETENTION, HoldDecision, HoldOrder, RetainedCopy
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.own_node import CollectedCopy
@@ -152,7 +152,7 @@ async def test_pages_list_each_copy_once_and_are_sent_as_they_are(node: Planning
     found: list[RetainedCopy] = []
     after, more = None, True
     while more:
-        page = decode_retention(encode_retention(await node.plan.page(after, 2)))
+        page = RETENTION.decode(RETENTION.encode(await node.plan.page(after, 2)))
         found += page.copies
         after, more = page.copies[-1].artifact, page.more
     assert [copy.artifact for copy in found] == sorted(held)

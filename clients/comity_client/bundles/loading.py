@@ -28,8 +28,9 @@ from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.fields import read_line
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
-from comity.wire.messages import LocatedEntry, read_line
+from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter
 from comity.wire.server import make_server
 from comity.wire.services import Services

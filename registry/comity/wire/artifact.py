@@ -6,25 +6,16 @@ import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.v1 import artifact_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer, ArtifactServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import (
-    Context,
-    LocatedEntry,
-    at_most,
-    decode_located,
-    encode_digest,
-    encode_located,
-    read_digest,
-    read_integer,
-    read_many,
-    read_text,
-)
+from comity.wire.codec import Exact, Items, MessageCodec
+from comity.wire.fields import encode_digest, read_digest, read_integer, read_many, read_text
+from comity.wire.messages import LOCATED, Context, LocatedEntry, at_most
 
 if TYPE_CHECKING:
     from comity.v1.artifact_pb2_grpc import ArtifactServiceAsyncStub
@@ -35,25 +26,12 @@ class SearchPage:
     """One page of results; `next_cursor` is empty on the last page. `advisories` are those of the publishers of what
     was found about it."""
 
-    found: tuple[LocatedEntry, ...]
-    next_cursor: str = ""
-    advisories: tuple[LocatedEntry, ...] = ()
+    found: Annotated[tuple[LocatedEntry, ...], Items(limits.SEARCH_PAGE)]
+    next_cursor: Annotated[str, Exact(limits.TOKEN)] = ""
+    advisories: Annotated[tuple[LocatedEntry, ...], Items(limits.SEARCH_ADVISORIES)] = ()
 
 
-def encode_page(page: SearchPage) -> artifact_pb2.SearchResponse:
-    return artifact_pb2.SearchResponse(
-        found=map(encode_located, page.found),
-        next_cursor=page.next_cursor,
-        advisories=map(encode_located, page.advisories),
-    )
-
-
-def decode_page(message: artifact_pb2.SearchResponse) -> SearchPage:
-    return SearchPage(
-        found=read_many(message.found, "results", limits.SEARCH_PAGE, decode_located),
-        next_cursor=read_text(message.next_cursor, "cursor", limits.TOKEN),
-        advisories=read_many(message.advisories, "advisories", limits.SEARCH_ADVISORIES, decode_located),
-    )
+PAGE: Final = MessageCodec(SearchPage, artifact_pb2.SearchResponse)
 
 
 class ArtifactCalls(ServiceCalls):
@@ -75,7 +53,7 @@ class ArtifactCalls(ServiceCalls):
         Raises NotFound."""
         asked = None if publisher is None else encode_digest(publisher)
         request = artifact_pb2.ResolveRequest(name=name, version=version, publisher=asked, named=_named(named))
-        return await self._calls.all(self._artifact.Resolve, request, decode_located, limits.RESOLVED)
+        return await self._calls.all(self._artifact.Resolve, request, LOCATED.decode, limits.RESOLVED)
 
     async def claims(self, digest: Digest, named: Collection[Digest] = ()) -> tuple[LocatedEntry, ...]:
         """Returns statements about an artifact, and about the authors of those statements: apart and first, those of
@@ -86,13 +64,13 @@ class ArtifactCalls(ServiceCalls):
             some = authors[start : start + limits.NAMED]
             request = artifact_pb2.GetClaimsRequest(artifact=encode_digest(digest), named=some)
             found |= dict.fromkeys(
-                await self._calls.all(self._artifact.GetClaims, request, decode_located, limits.CLAIMS)
+                await self._calls.all(self._artifact.GetClaims, request, LOCATED.decode, limits.CLAIMS)
             )
         return tuple(found)
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         request = artifact_pb2.SearchRequest(query=query, cursor=cursor, limit=limit)
-        return decode_page(await self._calls.unary(self._artifact.Search, request))
+        return PAGE.decode(await self._calls.unary(self._artifact.Search, request))
 
 
 def _named(authors: Collection[Digest]) -> list[bytes]:
@@ -119,14 +97,14 @@ class ArtifactServicer(ArtifactServiceServicer):
         publisher = read_digest(request.publisher) if request.HasField("publisher") else None
         named = read_many(request.named, "authors", limits.NAMED, read_digest)
         async for located in at_most(limits.RESOLVED, self._artifacts.resolve(name, version, publisher, named)):
-            yield encode_located(located)
+            yield LOCATED.encode(located)
 
     async def GetClaims(
         self, request: artifact_pb2.GetClaimsRequest, context: Context
     ) -> AsyncIterator[types_pb2.Located]:
         named = read_many(request.named, "authors", limits.NAMED, read_digest)
         async for located in at_most(limits.CLAIMS, self._artifacts.claims(read_digest(request.artifact), named)):
-            yield encode_located(located)
+            yield LOCATED.encode(located)
 
     async def Search(self, request: artifact_pb2.SearchRequest, context: Context) -> artifact_pb2.SearchResponse:
         page = await self._artifacts.search(
@@ -134,4 +112,4 @@ class ArtifactServicer(ArtifactServiceServicer):
             read_text(request.cursor, "cursor", limits.TOKEN),
             read_integer(request.limit, "limit", most=limits.SEARCH_PAGE) or limits.SEARCH_PAGE,
         )
-        return encode_page(page)
+        return PAGE.encode(page)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
 from comity.trust.copies import (
@@ -16,7 +16,6 @@ from comity.trust.copies import (
     WITHDRAWAL_REASONS,
     AssessedCopy,
     AuditResult,
-    ClaimedCopy,
     CopyPolicy,
 )
 from comity.trust.encoding import Digest
@@ -28,26 +27,64 @@ from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls
-from comity.wire.errors import clean
-from comity.wire.messages import (
-    Context,
-    LocatedEntry,
-    at_most,
-    decode_located,
-    encode_digest,
-    encode_located,
-    read_digest,
-    read_hashes,
-    read_integer,
-    read_line,
-    read_many,
-    read_text,
+from comity.wire.codec import (
+    LINE,
+    LINE_OR_NONE,
+    At,
+    Constant,
+    Exact,
+    Items,
+    Merged,
+    MessageCodec,
+    Number,
+    OneOf,
+    Read,
+    Sentence,
+    ShownName,
+    Text,
 )
+from comity.wire.errors import clean
+from comity.wire.fields import encode_digest, read_digest, read_hashes, read_many, read_text
+from comity.wire.messages import LOCATED, Context, LocatedEntry, at_most
 
 if TYPE_CHECKING:
     from comity.v1.audit_pb2_grpc import AuditServiceAsyncStub
 
-OUTCOMES = frozenset({PASSED, MISSED, *REASONS})
+OUTCOMES: Final = frozenset({PASSED, MISSED, *REASONS})
+_RESULT: Final = MessageCodec(AuditResult, audit_pb2.AuditOutcome, outcome=OneOf(OUTCOMES))
+_CLAIMED: Final = Merged(
+    jurisdiction=Exact(limits.NAME),
+    withdrawn=Exact(limits.LABEL),
+    reach=Items(MAX_REACH + 1, Read(check_jurisdiction)),
+    cloud=Text(limits.NAME),
+)
+_COPY: Final = MessageCodec(
+    AssessedCopy,
+    audit_pb2.CopyState,
+    copy=_CLAIMED,
+    state=OneOf(STATES),
+    results=Items(limits.AUDIT_RESULTS, _RESULT),
+)
+_PATH: Final = Read(
+    lambda message: read_hashes(message.hashes, limits.INCLUSION_HASHES),
+    lambda hashes: audit_pb2.MerklePath(hashes=hashes),
+)
+
+
+def _read_names(items: Sequence[audit_pb2.PartyName]) -> dict[Digest, str]:
+    def read(item: audit_pb2.PartyName) -> tuple[Digest, str]:
+        return read_digest(item.id), read_text(item.name, "name", limits.NAME)
+
+    return dict(read_many(items, "names", limits.STATUS_ITEMS, read))
+
+
+def _write_names(names: Mapping[Digest, str]) -> list[audit_pb2.PartyName]:
+    return [
+        audit_pb2.PartyName(id=encode_digest(party), name=clean(name, limits.NAME)) for party, name in names.items()
+    ]
+
+
+_NAMES: Final = Read(_read_names, _write_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +100,8 @@ class AuditOrder:
 class AuditReply:
     """The signed answer, and the Merkle path of each record. Unverified."""
 
-    line: bytes
-    paths: tuple[tuple[bytes, ...], ...]
+    line: Annotated[bytes, LINE]
+    paths: Annotated[tuple[tuple[bytes, ...], ...], Items(MAX_CHALLENGED, _PATH)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +109,8 @@ class ListedCopies:
     """The copies of one artifact, as a node assessed them. `name` is a claimed name, or empty."""
 
     artifact: Digest
-    name: str
-    copies: tuple[AssessedCopy, ...]
+    name: ShownName
+    copies: Annotated[tuple[AssessedCopy, ...], Items(limits.COPIES, _COPY)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +118,9 @@ class CopiesPage:
     """A page of what a node says about copies, for the `day` counted from 1970. `names` has display names by id;
     `member` is the member of the node that says it."""
 
-    artifacts: tuple[ListedCopies, ...]
-    names: Mapping[Digest, str]
-    policy: CopyPolicy
+    artifacts: Annotated[tuple[ListedCopies, ...], Items(limits.COPIES_PAGE)]
+    names: Annotated[Mapping[Digest, str], _NAMES]
+    policy: Annotated[CopyPolicy, Merged(min_reaches=Number(most=MOST_REACHES))]
     day: int
     member: Digest
     more: bool = False
@@ -93,11 +130,11 @@ class CopiesPage:
 class CheckedCopy:
     """The result of an audit that this node made now. `outcome` is PASSED, MISSED or the reason of a failure."""
 
-    member: str
-    node: str
-    jurisdiction: str
-    outcome: str
-    why: str = ""
+    member: ShownName
+    node: ShownName
+    jurisdiction: Annotated[str, Exact(limits.NAME)]
+    outcome: Annotated[str, OneOf(OUTCOMES)]
+    why: Sentence = ""
     pieces: int = 0
 
 
@@ -107,11 +144,11 @@ class HoldOrder:
     needed for the last known copy; `trial`: only say what would happen; `again`: take a withdrawal back."""
 
     artifact: Digest
-    reason: str = "other"
-    basis: str = ""
+    reason: Annotated[str, OneOf(WITHDRAWAL_REASONS)] = "other"
+    basis: Annotated[str, Exact(limits.STATUS_TEXT)] = ""
     keep: bool = False
     force: bool = False
-    typed: str = ""
+    typed: Annotated[str, Exact(limits.NAME)] = ""
     trial: bool = False
     again: bool = False
 
@@ -121,10 +158,10 @@ class HoldDecision:
     """The logged line, empty if none was; the names of nodes that proved a copy now, and of those that did not. `bytes`
     were deleted, or are kept aside if the order says so; 0 while the node still tries."""
 
-    line: bytes
+    line: Annotated[bytes, LINE_OR_NONE]
     index: int
-    proven: tuple[str, ...]
-    unproven: tuple[str, ...]
+    proven: Annotated[tuple[ShownName, ...], Items(limits.COPIES)]
+    unproven: Annotated[tuple[ShownName, ...], Items(limits.COPIES)]
     bytes: int
 
 
@@ -134,17 +171,17 @@ class RetainedCopy:
     `bytes` would be freed; `days`: for how long this node knows that it holds the artifact."""
 
     artifact: Digest
-    name: str
+    name: ShownName
     goes: bool
-    why: str
-    rule: str = ""
+    why: Sentence
+    rule: ShownName = ""
     bytes: int = 0
     days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPage:
-    copies: tuple[RetainedCopy, ...]
+    copies: Annotated[tuple[RetainedCopy, ...], Items(limits.COPIES_PAGE)]
     more: bool = False
 
 
@@ -152,290 +189,42 @@ class RetentionPage:
 class ChallengeRequest:
     """Whose copies to draw challenges for: a node by its name or id; all of its copies, or one."""
 
-    node: str
+    node: Annotated[str, Exact(limits.NAME)]
     artifact: Digest | None = None
-    most: int = limits.CARRIED_CHALLENGES
+    most: Annotated[int, Number(most=limits.CARRIED_CHALLENGES)] = limits.CARRIED_CHALLENGES
 
 
-def encode_carried(order: AuditOrder) -> audit_pb2.AuditChallengeCarried:
-    challenge = order.challenge
-    return audit_pb2.AuditChallengeCarried(
-        auditor=encode_digest(challenge.auditor),
-        artifact=encode_digest(challenge.artifact),
-        index=encode_digest(challenge.pieces),
-        nonce=encode_digest(challenge.nonce),
-        numbers=challenge.numbers,
-        prover=encode_digest(challenge.prover),
-        federation=encode_digest(order.federation),
-    )
+_PARTIES: Final = Merged(pieces=At("index"), numbers=Items(MAX_CHALLENGED), lease=Number(most=MAX_LEASE))
+_CARRIED_PARTIES: Final = Merged(pieces=At("index"), numbers=Items(MAX_CHALLENGED), lease=Constant(0))
+ORDER: Final = MessageCodec(AuditOrder, audit_pb2.AuditRequest, challenge=_PARTIES)
+CARRIED: Final = MessageCodec(AuditOrder, audit_pb2.AuditChallengeCarried, challenge=_CARRIED_PARTIES)
+REPLY: Final = MessageCodec(AuditReply, audit_pb2.AuditResponse)
+COPIES: Final = MessageCodec(CopiesPage, audit_pb2.ListCopiesResponse)
+CHECKED: Final = MessageCodec(CheckedCopy, audit_pb2.CheckCopiesResponse)
+HOLD_ORDER: Final = MessageCodec(HoldOrder, audit_pb2.DecideHoldRequest)
+DECISION: Final = MessageCodec(HoldDecision, audit_pb2.DecideHoldResponse)
+RETENTION: Final = MessageCodec(RetentionPage, audit_pb2.ListRetentionResponse)
+CHALLENGES: Final = MessageCodec(ChallengeRequest, audit_pb2.AskChallengesRequest)
 
 
-def decode_carried(message: audit_pb2.AuditChallengeCarried) -> AuditOrder:
-    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    return _order(message, lease=0)
-
-
-def _order(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried, *, lease: int) -> AuditOrder:
+def _checked_form(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried) -> None:
+    """Raises Refused (AUDIT-OLD-FORM)."""
     if not (message.federation and message.prover and message.auditor):
         why = "it does not name the federation and the node that is asked, as older versions do not"
         hint = "update the node that asks"
         raise Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-OLD-FORM")
-    challenge = AuditChallenge(
-        read_digest(message.auditor),
-        read_digest(message.prover),
-        read_digest(message.artifact),
-        read_digest(message.index),
-        read_digest(message.nonce),
-        read_many(message.numbers, "pieces", MAX_CHALLENGED, lambda number: read_integer(number, "piece")),
-        lease,
-    )
-    return AuditOrder(read_digest(message.federation), challenge)
 
 
-def decode_challenge_request(message: audit_pb2.AskChallengesRequest) -> ChallengeRequest:
-    return ChallengeRequest(
-        read_text(message.node, "node", limits.NAME),
-        read_digest(message.artifact) if message.artifact else None,
-        read_integer(message.most, "challenges", most=limits.CARRIED_CHALLENGES),
-    )
-
-
-def encode_retention(page: RetentionPage) -> audit_pb2.ListRetentionResponse:
-    copies = (
-        audit_pb2.RetainedCopy(
-            artifact=encode_digest(copy.artifact),
-            name=clean(copy.name, limits.NAME),
-            goes=copy.goes,
-            why=clean(copy.why, limits.STATUS_TEXT),
-            rule=clean(copy.rule, limits.NAME),
-            bytes=copy.bytes,
-            days=copy.days,
-        )
-        for copy in page.copies
-    )
-    return audit_pb2.ListRetentionResponse(copies=copies, more=page.more)
-
-
-def decode_retention(message: audit_pb2.ListRetentionResponse) -> RetentionPage:
-    return RetentionPage(read_many(message.copies, "copies", limits.COPIES_PAGE, _decode_retained), message.more)
-
-
-def _decode_retained(message: audit_pb2.RetainedCopy) -> RetainedCopy:
-    return RetainedCopy(
-        artifact=read_digest(message.artifact),
-        name=read_text(message.name, "name", limits.NAME),
-        goes=message.goes,
-        why=read_text(message.why, "reason", limits.STATUS_TEXT),
-        rule=read_text(message.rule, "rule", limits.NAME),
-        bytes=read_integer(message.bytes, "bytes"),
-        days=read_integer(message.days, "days"),
-    )
-
-
-def encode_order(order: HoldOrder) -> audit_pb2.DecideHoldRequest:
-    return audit_pb2.DecideHoldRequest(
-        artifact=encode_digest(order.artifact),
-        reason=order.reason,
-        basis=order.basis,
-        keep=order.keep,
-        force=order.force,
-        typed=order.typed,
-        trial=order.trial,
-        again=order.again,
-    )
-
-
-def decode_order(message: audit_pb2.DecideHoldRequest) -> HoldOrder:
-    if message.reason not in WITHDRAWAL_REASONS:
-        raise Malformed("unknown reason of a withdrawal", why=f"expected one of {', '.join(WITHDRAWAL_REASONS)}")
-    return HoldOrder(
-        artifact=read_digest(message.artifact),
-        reason=message.reason,
-        basis=read_text(message.basis, "basis", limits.STATUS_TEXT),
-        keep=message.keep,
-        force=message.force,
-        typed=read_text(message.typed, "name", limits.NAME),
-        trial=message.trial,
-        again=message.again,
-    )
-
-
-def encode_decision(decision: HoldDecision) -> audit_pb2.DecideHoldResponse:
-    return audit_pb2.DecideHoldResponse(
-        line=decision.line,
-        index=decision.index,
-        proven=(clean(name, limits.NAME) for name in decision.proven),
-        unproven=(clean(name, limits.NAME) for name in decision.unproven),
-        bytes=decision.bytes,
-    )
-
-
-def decode_decision(message: audit_pb2.DecideHoldResponse) -> HoldDecision:
-    return HoldDecision(
-        line=read_line(message.line) if message.line else b"",
-        index=read_integer(message.index, "index"),
-        proven=read_many(message.proven, "names", limits.COPIES, lambda name: read_text(name, "name", limits.NAME)),
-        unproven=read_many(message.unproven, "names", limits.COPIES, lambda name: read_text(name, "name", limits.NAME)),
-        bytes=read_integer(message.bytes, "bytes"),
-    )
-
-
-def encode_audit(order: AuditOrder) -> audit_pb2.AuditRequest:
-    challenge = order.challenge
-    return audit_pb2.AuditRequest(
-        artifact=encode_digest(challenge.artifact),
-        index=encode_digest(challenge.pieces),
-        nonce=encode_digest(challenge.nonce),
-        numbers=challenge.numbers,
-        lease=challenge.lease,
-        auditor=encode_digest(challenge.auditor),
-        prover=encode_digest(challenge.prover),
-        federation=encode_digest(order.federation),
-    )
-
-
-def decode_audit(message: audit_pb2.AuditRequest) -> AuditOrder:
+def read_order(message: audit_pb2.AuditRequest) -> AuditOrder:
     """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    return _order(message, lease=read_integer(message.lease, "lease", most=MAX_LEASE))
+    _checked_form(message)
+    return ORDER.decode(message)
 
 
-def encode_reply(reply: AuditReply) -> audit_pb2.AuditResponse:
-    paths = (audit_pb2.MerklePath(hashes=path) for path in reply.paths)
-    return audit_pb2.AuditResponse(line=reply.line, paths=paths)
-
-
-def decode_reply(message: audit_pb2.AuditResponse) -> AuditReply:
-    paths = read_many(
-        message.paths, "paths", MAX_CHALLENGED, lambda path: read_hashes(path.hashes, limits.INCLUSION_HASHES)
-    )
-    return AuditReply(read_line(message.line), paths)
-
-
-def encode_copies(page: CopiesPage) -> audit_pb2.ListCopiesResponse:
-    return audit_pb2.ListCopiesResponse(
-        artifacts=map(_encode_listed, page.artifacts),
-        names=(
-            audit_pb2.PartyName(id=encode_digest(party), name=clean(name, limits.NAME))
-            for party, name in page.names.items()
-        ),
-        min_copies=page.policy.min_copies,
-        min_jurisdictions=page.policy.min_jurisdictions,
-        day=page.day,
-        member=encode_digest(page.member),
-        more=page.more,
-        min_reaches=page.policy.min_reaches,
-    )
-
-
-def decode_copies(message: audit_pb2.ListCopiesResponse) -> CopiesPage:
-    names = read_many(
-        message.names,
-        "names",
-        limits.STATUS_ITEMS,
-        lambda item: (read_digest(item.id), read_text(item.name, "name", limits.NAME)),
-    )
-    return CopiesPage(
-        artifacts=read_many(message.artifacts, "artifacts", limits.COPIES_PAGE, _decode_listed),
-        names=dict(names),
-        policy=CopyPolicy(
-            read_integer(message.min_copies, "copies"),
-            read_integer(message.min_jurisdictions, "jurisdictions"),
-            read_integer(message.min_reaches, "reaches", most=MOST_REACHES),
-        ),
-        day=read_integer(message.day, "day"),
-        member=read_digest(message.member),
-        more=message.more,
-    )
-
-
-def _encode_listed(listed: ListedCopies) -> audit_pb2.ArtifactCopies:
-    return audit_pb2.ArtifactCopies(
-        artifact=encode_digest(listed.artifact),
-        name=clean(listed.name, limits.NAME),
-        copies=map(_encode_copy, listed.copies),
-    )
-
-
-def _decode_listed(message: audit_pb2.ArtifactCopies) -> ListedCopies:
-    return ListedCopies(
-        read_digest(message.artifact),
-        read_text(message.name, "name", limits.NAME),
-        read_many(message.copies, "copies", limits.COPIES, _decode_copy),
-    )
-
-
-def _encode_copy(assessed: AssessedCopy) -> audit_pb2.CopyState:
-    return audit_pb2.CopyState(
-        member=encode_digest(assessed.copy.member),
-        node=encode_digest(assessed.copy.node),
-        jurisdiction=assessed.copy.jurisdiction,
-        state=assessed.state,
-        withdrawn=assessed.copy.withdrawn,
-        results=(
-            audit_pb2.AuditOutcome(
-                auditor=encode_digest(result.auditor),
-                day=result.day,
-                outcome=result.outcome,
-                pieces=result.pieces,
-                proven=result.proven,
-            )
-            for result in assessed.results
-        ),
-        reach=assessed.copy.reach,
-        cloud=clean(assessed.copy.cloud, limits.NAME),
-    )
-
-
-def _decode_copy(message: audit_pb2.CopyState) -> AssessedCopy:
-    copy = ClaimedCopy(
-        member=read_digest(message.member),
-        node=read_digest(message.node),
-        jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
-        withdrawn=read_text(message.withdrawn, "reason", limits.LABEL),
-        reach=read_many(message.reach, "jurisdictions", MAX_REACH + 1, check_jurisdiction),
-        cloud=read_text(message.cloud, "cloud", limits.NAME),
-    )
-    if message.state not in STATES:
-        raise Malformed("unknown state of a copy", why=f"expected one of {', '.join(STATES)}")
-    return AssessedCopy(copy, message.state, read_many(message.results, "audits", limits.AUDIT_RESULTS, _decode_result))
-
-
-def _decode_result(message: audit_pb2.AuditOutcome) -> AuditResult:
-    return AuditResult(
-        auditor=read_digest(message.auditor),
-        day=read_integer(message.day, "day"),
-        outcome=_outcome(message.outcome),
-        pieces=read_integer(message.pieces, "pieces"),
-        proven=message.proven,
-    )
-
-
-def encode_checked(checked: CheckedCopy) -> audit_pb2.CheckCopiesResponse:
-    return audit_pb2.CheckCopiesResponse(
-        member=clean(checked.member, limits.NAME),
-        node=clean(checked.node, limits.NAME),
-        jurisdiction=checked.jurisdiction,
-        outcome=checked.outcome,
-        why=clean(checked.why, limits.STATUS_TEXT),
-        pieces=checked.pieces,
-    )
-
-
-def decode_checked(message: audit_pb2.CheckCopiesResponse) -> CheckedCopy:
-    return CheckedCopy(
-        member=read_text(message.member, "name", limits.NAME),
-        node=read_text(message.node, "name", limits.NAME),
-        jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
-        outcome=_outcome(message.outcome),
-        why=read_text(message.why, "reason", limits.STATUS_TEXT),
-        pieces=read_integer(message.pieces, "pieces"),
-    )
-
-
-def _outcome(value: str) -> str:
-    if value not in OUTCOMES:
-        raise Malformed("unknown result of an audit", why=f"expected one of {', '.join(sorted(OUTCOMES))}")
-    return value
+def read_carried(message: audit_pb2.AuditChallengeCarried) -> AuditOrder:
+    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
+    _checked_form(message)
+    return CARRIED.decode(message)
 
 
 class AuditCalls(ServiceCalls):
@@ -447,14 +236,14 @@ class AuditCalls(ServiceCalls):
 
     async def audit(self, order: AuditOrder) -> AuditReply:
         """Send a challenge to the node. Raises NotFound (NOT-HELD), Refused, OutOfSpace (AUDIT-BUDGET)."""
-        return decode_reply(await self._calls.unary(self._audits.Audit, encode_audit(order)))
+        return REPLY.decode(await self._calls.unary(self._audits.Audit, ORDER.encode(order)))
 
     async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
         """What the node says about the copies of one artifact, or of a page of all artifacts."""
         request = audit_pb2.ListCopiesRequest(
             artifact=encode_digest(artifact) if artifact else b"", after=encode_digest(after) if after else b""
         )
-        return decode_copies(await self._calls.unary(self._audits.ListCopies, request))
+        return COPIES.decode(await self._calls.unary(self._audits.ListCopies, request))
 
     async def all_copies(self) -> AsyncGenerator[CopiesPage, None]:
         """Yields every page. Raises Malformed if the artifacts of a node are not in order."""
@@ -472,7 +261,7 @@ class AuditCalls(ServiceCalls):
     async def logged(self, artifact: Digest) -> tuple[LocatedEntry, ...]:
         """The newest logged audits of copies of an artifact. Unverified."""
         request = audit_pb2.ListAuditsRequest(artifact=encode_digest(artifact))
-        return tuple(await self._calls.all(self._audits.ListAudits, request, decode_located, limits.AUDIT_LINES))
+        return tuple(await self._calls.all(self._audits.ListAudits, request, LOCATED.decode, limits.AUDIT_LINES))
 
     async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
         """Audit the copies of an artifact now. For operators. Raises NotFound."""
@@ -481,12 +270,12 @@ class AuditCalls(ServiceCalls):
         results = self._calls.stream(self._audits.CheckCopies, request, items=limits.COPIES, size=size)
         async with aclosing(results):
             async for result in results:
-                yield decode_checked(result)
+                yield CHECKED.decode(result)
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         """Withdraw the node's own copy. Only over the node's Unix socket. Raises NotFound (NOT-HELD), PolicyNotMet
         (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER, WITHDRAWING)."""
-        return decode_decision(await self._calls.unary(self._audits.DecideHold, encode_order(order)))
+        return DECISION.decode(await self._calls.unary(self._audits.DecideHold, HOLD_ORDER.encode(order)))
 
     async def retention(self) -> AsyncGenerator[RetentionPage, None]:
         """What the retention rules say about the node's own copies, page by page. Only over the node's Unix socket.
@@ -494,7 +283,7 @@ class AuditCalls(ServiceCalls):
         after: Digest | None = None
         while True:
             request = audit_pb2.ListRetentionRequest(after=encode_digest(after) if after else b"")
-            page = decode_retention(await self._calls.unary(self._audits.ListRetention, request))
+            page = RETENTION.decode(await self._calls.unary(self._audits.ListRetention, request))
             yield page
             if not page.more or not page.copies:
                 return
@@ -502,21 +291,18 @@ class AuditCalls(ServiceCalls):
 
     async def challenges(self, request: ChallengeRequest) -> list[AuditOrder]:
         """Have the node draw challenges, to be carried in a file. Only over its Unix socket. Raises NotFound."""
-        message = audit_pb2.AskChallengesRequest(
-            node=request.node, artifact=encode_digest(request.artifact) if request.artifact else b"", most=request.most
-        )
-        most = limits.CARRIED_CHALLENGES
-        return list(await self._calls.all(self._audits.AskChallenges, message, decode_carried, most))
+        message, most = CHALLENGES.encode(request), limits.CARRIED_CHALLENGES
+        return list(await self._calls.all(self._audits.AskChallenges, message, read_carried, most))
 
     async def answer_carried(self, order: AuditOrder) -> AuditReply:
         """Have the node answer a challenge that was carried here. Only over its Unix socket. Raises NotFound
         (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES)."""
-        return decode_reply(await self._calls.unary(self._audits.AuditCarried, encode_carried(order)))
+        return REPLY.decode(await self._calls.unary(self._audits.AuditCarried, CARRIED.encode(order)))
 
     async def check_answer(self, reply: AuditReply) -> CheckedCopy:
         """Have the node check an answer that was carried back, and log the result. Only over its Unix socket. Raises
         NotFound (NO-CHALLENGE), Untrusted (AUDIT-FAILED), Conflict (NOT-COMPARED)."""
-        return decode_checked(await self._calls.unary(self._audits.CheckAnswer, encode_reply(reply)))
+        return CHECKED.decode(await self._calls.unary(self._audits.CheckAnswer, REPLY.encode(reply)))
 
 
 class AuditReads(Protocol):
@@ -548,44 +334,44 @@ class AuditServicer(AuditServiceServicer):
         self._audits = audits
 
     async def Audit(self, request: audit_pb2.AuditRequest, context: Context) -> audit_pb2.AuditResponse:
-        return encode_reply(await self._audits.audit(CALLER.get(), decode_audit(request)))
+        return REPLY.encode(await self._audits.audit(CALLER.get(), read_order(request)))
 
     async def ListCopies(self, request: audit_pb2.ListCopiesRequest, context: Context) -> audit_pb2.ListCopiesResponse:
         artifact = read_digest(request.artifact) if request.artifact else None
         after = read_digest(request.after) if request.after else None
-        return encode_copies(await self._audits.copies(artifact, after))
+        return COPIES.encode(await self._audits.copies(artifact, after))
 
     async def ListAudits(
         self, request: audit_pb2.ListAuditsRequest, context: Context
     ) -> AsyncIterator[types_pb2.Located]:
         for located in (await self._audits.logged(read_digest(request.artifact)))[: limits.AUDIT_LINES]:
-            yield encode_located(located)
+            yield LOCATED.encode(located)
 
     async def CheckCopies(
         self, request: audit_pb2.CheckCopiesRequest, context: Context
     ) -> AsyncIterator[audit_pb2.CheckCopiesResponse]:
         async with aclosing(at_most(limits.COPIES, self._audits.check(read_digest(request.artifact)))) as results:
             async for result in results:
-                yield encode_checked(result)
+                yield CHECKED.encode(result)
 
     async def DecideHold(self, request: audit_pb2.DecideHoldRequest, context: Context) -> audit_pb2.DecideHoldResponse:
-        return encode_decision(await self._audits.decide(decode_order(request)))
+        return DECISION.encode(await self._audits.decide(HOLD_ORDER.decode(request)))
 
     async def ListRetention(
         self, request: audit_pb2.ListRetentionRequest, context: Context
     ) -> audit_pb2.ListRetentionResponse:
-        return encode_retention(await self._audits.retention(read_digest(request.after) if request.after else None))
+        return RETENTION.encode(await self._audits.retention(read_digest(request.after) if request.after else None))
 
     async def AskChallenges(
         self, request: audit_pb2.AskChallengesRequest, context: Context
     ) -> AsyncIterator[audit_pb2.AuditChallengeCarried]:
-        drawn = self._audits.challenges(decode_challenge_request(request))
+        drawn = self._audits.challenges(CHALLENGES.decode(request))
         async with aclosing(at_most(limits.CARRIED_CHALLENGES, drawn)) as challenges:
             async for order in challenges:
-                yield encode_carried(order)
+                yield CARRIED.encode(order)
 
     async def AuditCarried(self, request: audit_pb2.AuditChallengeCarried, context: Context) -> audit_pb2.AuditResponse:
-        return encode_reply(await self._audits.answer_carried(decode_carried(request)))
+        return REPLY.encode(await self._audits.answer_carried(read_carried(request)))
 
     async def CheckAnswer(self, request: audit_pb2.AuditResponse, context: Context) -> audit_pb2.CheckCopiesResponse:
-        return encode_checked(await self._audits.check_answer(decode_reply(request)))
+        return CHECKED.encode(await self._audits.check_answer(REPLY.decode(request)))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import grpc
 
@@ -17,7 +17,9 @@ from comity.v1 import blob_pb2
 from comity.v1.blob_pb2_grpc import BlobServiceServicer, BlobServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import Context, compress, encode_digest, read_digest, read_integer, read_many, read_text
+from comity.wire.codec import Exact, MessageCodec
+from comity.wire.fields import encode_digest, read_digest, read_integer, read_many, read_text
+from comity.wire.messages import Context, compress
 
 if TYPE_CHECKING:
     from comity.v1.blob_pb2_grpc import BlobServiceAsyncStub
@@ -32,34 +34,21 @@ class BlobStat:
     size: int
 
 
+STAT: Final = MessageCodec(BlobStat, blob_pb2.BlobStat)
+
+
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
     """Another location of a blob, unverified. The URL is a bearer secret until it expires: never log it."""
 
-    kind: str
-    url: str
+    kind: Annotated[str, Exact(limits.LABEL)]
+    url: Annotated[str, Exact(limits.PATH)]
 
     def __repr__(self) -> str:
         return f"<BlobLocation {self.kind}>"
 
 
-def encode_stat(stat: BlobStat) -> blob_pb2.BlobStat:
-    return blob_pb2.BlobStat(digest=encode_digest(stat.digest), have=stat.have, size=stat.size)
-
-
-def decode_stat(message: blob_pb2.BlobStat) -> BlobStat:
-    return BlobStat(read_digest(message.digest), message.have, read_integer(message.size, "size"))
-
-
-def encode_location(location: BlobLocation) -> blob_pb2.Location:
-    return blob_pb2.Location(kind=location.kind, url=location.url)
-
-
-def decode_location(message: blob_pb2.Location) -> BlobLocation:
-    return BlobLocation(
-        kind=read_text(message.kind, "kind of location", limits.LABEL),
-        url=read_text(message.url, "location", limits.PATH),
-    )
+LOCATION: Final = MessageCodec(BlobLocation, blob_pb2.Location)
 
 
 def encode_objects(objects: Sequence[tuple[Digest, bytes]]) -> blob_pb2.SmallObject:
@@ -131,7 +120,7 @@ class BlobCalls(ServiceCalls):
         """Returns what the node has of each blob, in the order of `digests`."""
         request = blob_pb2.StatRequest(digests=map(encode_digest, digests))
         answer = await self._calls.unary(self._blob.Stat, request)
-        stats = read_many(answer.blobs, "blobs", limits.STAT_DIGESTS, decode_stat)
+        stats = read_many(answer.blobs, "blobs", limits.STAT_DIGESTS, STAT.decode)
         if [stat.digest for stat in stats] != list(digests):
             raise Malformed("the answer is about other blobs", why="expected the requested digests in their order")
         return stats
@@ -140,7 +129,7 @@ class BlobCalls(ServiceCalls):
         """Returns other locations of a blob, unverified; may be none. Raises NotFound."""
         request = blob_pb2.ListLocationsRequest(digest=encode_digest(digest))
         answer = await self._calls.unary(self._blob.ListLocations, request)
-        return read_many(answer.locations, "locations", limits.LOCATIONS, decode_location)
+        return read_many(answer.locations, "locations", limits.LOCATIONS, LOCATION.decode)
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yields `length` unverified bytes of a blob from `offset`; fewer only if the node reports its end.
@@ -215,16 +204,16 @@ class BlobServicer(BlobServiceServicer):
 
     async def Stat(self, request: blob_pb2.StatRequest, context: Context) -> blob_pb2.StatResponse:
         digests = read_many(request.digests, "digests", limits.STAT_DIGESTS, read_digest)
-        return blob_pb2.StatResponse(blobs=map(encode_stat, await self._blobs.stat(digests)))
+        return blob_pb2.StatResponse(blobs=map(STAT.encode, await self._blobs.stat(digests)))
 
     async def ListLocations(
         self, request: blob_pb2.ListLocationsRequest, context: Context
     ) -> blob_pb2.ListLocationsResponse:
         locations = await self._blobs.locations(read_digest(request.digest))
-        return blob_pb2.ListLocationsResponse(locations=map(encode_location, locations[: limits.LOCATIONS]))
+        return blob_pb2.ListLocationsResponse(locations=map(LOCATION.encode, locations[: limits.LOCATIONS]))
 
     async def Read(self, request: blob_pb2.ReadRequest, context: Context) -> AsyncIterator[Any]:
-        """Yields the raw bytes; `server` registers this call without a serializer."""
+        """Yields the raw bytes; `services` registers this call without a serializer."""
         offset = read_integer(request.offset, "offset")
         length = read_integer(request.length, "length", least=1, most=limits.READ)
         async with aclosing(self._blobs.read(read_digest(request.digest), offset, length)) as chunks:

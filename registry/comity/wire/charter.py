@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -17,19 +17,10 @@ from comity.v1.charter_pb2_grpc import CharterServiceServicer, CharterServiceStu
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import (
-    Context,
-    LocatedEntry,
-    at_most,
-    decode_located,
-    encode_digest,
-    encode_located,
-    read_digest,
-    read_integer,
-    read_line,
-    read_many,
-)
-from comity.wire.node import Charter, charter_parts, decode_charter, encode_charter, join_charter
+from comity.wire.codec import LINE, Items, MessageCodec
+from comity.wire.fields import encode_digest, read_digest, read_integer, read_line, read_many
+from comity.wire.messages import LOCATED, Context, LocatedEntry, at_most
+from comity.wire.node import CHARTER, Charter, charter_parts, join_charter
 
 if TYPE_CHECKING:
     from comity.v1.charter_pb2_grpc import CharterServiceAsyncStub
@@ -44,13 +35,16 @@ class AskReceipt:
     waiting: int
 
 
+ASK_RECEIPT: Final = MessageCodec(AskReceipt, charter_pb2.AskResponse)
+
+
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
     """A waiting request to join, with the lines of its card: inception, rotations, node-records, addresses."""
 
     member: Digest
     since: int
-    lines: tuple[bytes, ...]
+    lines: Annotated[tuple[bytes, ...], Items(limits.ASK_LINES, LINE)]
 
 
 def card_lines(lines: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -61,24 +55,7 @@ def card_lines(lines: Sequence[bytes]) -> tuple[bytes, ...]:
     return card
 
 
-def encode_ask_receipt(receipt: AskReceipt) -> charter_pb2.AskResponse:
-    return charter_pb2.AskResponse(member=encode_digest(receipt.member), since=receipt.since, waiting=receipt.waiting)
-
-
-def decode_ask_receipt(message: charter_pb2.AskResponse) -> AskReceipt:
-    return AskReceipt(
-        read_digest(message.member),
-        read_integer(message.since, "time"),
-        read_integer(message.waiting, "requests that wait"),
-    )
-
-
-def encode_join_request(ask: JoinRequest) -> charter_pb2.JoinRequest:
-    return charter_pb2.JoinRequest(member=encode_digest(ask.member), since=ask.since, lines=ask.lines)
-
-
-def decode_join_request(message: charter_pb2.JoinRequest) -> JoinRequest:
-    return JoinRequest(read_digest(message.member), read_integer(message.since, "time"), card_lines(message.lines))
+JOIN_REQUEST: Final = MessageCodec(JoinRequest, charter_pb2.JoinRequest, lambda ask: card_lines(ask.lines))
 
 
 class CharterCalls(ServiceCalls):
@@ -93,7 +70,7 @@ class CharterCalls(ServiceCalls):
         Raises NotFound if the node does not have epoch `start`."""
         request = charter_pb2.GetEpochsRequest(from_epoch=start)
         items = 2 * limits.ANSWER // limits.CHUNK + 2 * limits.EPOCHS
-        parts = await self._calls.all(self._charter.GetEpochs, request, decode_charter, items)
+        parts = await self._calls.all(self._charter.GetEpochs, request, CHARTER.decode, items)
         epochs = tuple(join_charter(*run) for run in groupby(parts, lambda part: part.epoch))
         if not epochs or [charter.epoch for charter in epochs] != list(range(start, start + len(epochs))):
             raise Malformed("not the requested epochs", why=f"expected consecutive epochs from {start}")
@@ -104,16 +81,16 @@ class CharterCalls(ServiceCalls):
         request = charter_pb2.GetProceedingsRequest(prev=None if prev is None else encode_digest(prev))
         items = limits.ANSWER_LINES
         size = limits.ANSWER_BYTES + items * limits.NAME
-        return await self._calls.all(self._charter.GetProceedings, request, decode_located, items, size)
+        return await self._calls.all(self._charter.GetProceedings, request, LOCATED.decode, items, size)
 
     async def ask(self, lines: Sequence[bytes]) -> AskReceipt:
         """Request to join, with the lines of a card. Raises Untrusted and Refused."""
-        return decode_ask_receipt(await self._calls.unary(self._charter.Ask, charter_pb2.AskRequest(lines=lines)))
+        return ASK_RECEIPT.decode(await self._calls.unary(self._charter.Ask, charter_pb2.AskRequest(lines=lines)))
 
     async def asks(self) -> tuple[JoinRequest, ...]:
         """Returns the waiting requests to join, in the order of the requests."""
         request = charter_pb2.ListAsksRequest()
-        return await self._calls.all(self._charter.ListAsks, request, decode_join_request, limits.ASKS)
+        return await self._calls.all(self._charter.ListAsks, request, JOIN_REQUEST.decode, limits.ASKS)
 
 
 class CharterReads(Protocol):
@@ -143,7 +120,7 @@ class CharterServicer(CharterServiceServicer):
                 if bytes_left < 0 and charter.epoch > start:
                     return
                 for part in charter_parts(charter):
-                    yield encode_charter(part)
+                    yield CHARTER.encode(part)
 
     async def GetProceedings(
         self, request: charter_pb2.GetProceedingsRequest, context: Context
@@ -154,14 +131,14 @@ class CharterServicer(CharterServiceServicer):
                 bytes_left -= len(located.line)
                 if bytes_left < 0:
                     return
-                yield encode_located(located)
+                yield LOCATED.encode(located)
 
     async def Ask(self, request: charter_pb2.AskRequest, context: Context) -> charter_pb2.AskResponse:
         lines = card_lines(request.lines)
-        return encode_ask_receipt(await self._governance.ask(CALLER.get(), lines))
+        return ASK_RECEIPT.encode(await self._governance.ask(CALLER.get(), lines))
 
     async def ListAsks(
         self, request: charter_pb2.ListAsksRequest, context: Context
     ) -> AsyncIterator[charter_pb2.JoinRequest]:
         async for ask in at_most(limits.ASKS, self._governance.asks()):
-            yield encode_join_request(ask)
+            yield JOIN_REQUEST.encode(ask)

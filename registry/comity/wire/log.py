@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -14,22 +14,9 @@ from comity.v1 import log_pb2, types_pb2
 from comity.v1.log_pb2_grpc import LogServiceServicer, LogServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import (
-    Context,
-    at_most,
-    batches,
-    compress,
-    encode_digest,
-    read_data,
-    read_digest,
-    read_hashes,
-    read_integer,
-    read_line,
-    read_log,
-    read_many,
-    read_origin,
-    read_text,
-)
+from comity.wire.codec import LINE, ORIGIN, Data, Exact, Items, MessageCodec
+from comity.wire.fields import encode_digest, read_data, read_digest, read_hashes, read_integer, read_log
+from comity.wire.messages import Context, at_most, batches, compress
 
 if TYPE_CHECKING:
     from comity.v1.log_pb2_grpc import LogServiceAsyncStub
@@ -39,81 +26,44 @@ if TYPE_CHECKING:
 class LogHead:
     """A log and its newest note with all known cosignatures; `note` is empty before the first checkpoint."""
 
-    origin: str
-    vkey: str
-    note: bytes
+    origin: Annotated[str, ORIGIN]
+    vkey: Annotated[str, Exact(limits.PATH)]
+    note: Annotated[bytes, Data(limits.NOTE)]
 
 
 @dataclass(frozen=True, slots=True)
 class EntryBatch:
     start: int
-    lines: tuple[bytes, ...]
+    lines: Annotated[tuple[bytes, ...], Items(limits.BATCH_LINES, LINE)]
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedProof:
     """A C2SP tlog-proof and the origin of its log."""
 
-    origin: str
-    proof: bytes
+    origin: Annotated[str, ORIGIN]
+    proof: Annotated[bytes, Data(limits.PROOF)]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownMisbehaviour:
     """A proof of misbehaviour of a log: `parts` are contradictory signed notes, lines and proofs."""
 
-    kind: str
-    origin: str
-    parts: tuple[bytes, ...]
+    kind: Annotated[str, Exact(limits.LABEL)]
+    origin: Annotated[str, ORIGIN]
+    parts: Annotated[tuple[bytes, ...], Items(limits.MISBEHAVIOUR_PARTS, Data(limits.PROOF))]
 
 
-def encode_head(head: LogHead) -> types_pb2.LogHead:
-    return types_pb2.LogHead(origin=head.origin, vkey=head.vkey, note=head.note)
-
-
-def decode_head(message: types_pb2.LogHead) -> LogHead:
-    return LogHead(
-        origin=read_origin(message.origin),
-        vkey=read_text(message.vkey, "verifier key", limits.PATH),
-        note=read_data(message.note, "note", limits.NOTE),
-    )
-
-
-def encode_batch(batch: EntryBatch) -> log_pb2.EntryBatch:
-    return log_pb2.EntryBatch(start=batch.start, lines=batch.lines)
-
-
-def decode_batch(message: log_pb2.EntryBatch) -> EntryBatch:
-    """Also raises Malformed for an empty batch, which would make no progress."""
-    if not message.lines:
+def _check_batch(batch: EntryBatch) -> None:
+    """An empty batch would make no progress."""
+    if not batch.lines:
         raise Malformed("empty batch", why="a batch has at least one line")
-    lines = read_many(message.lines, "lines", limits.BATCH_LINES, read_line)
-    return EntryBatch(read_integer(message.start, "index"), lines)
 
 
-def encode_proof(proof: LocatedProof) -> log_pb2.LocatedProof:
-    return log_pb2.LocatedProof(origin=proof.origin, proof=proof.proof)
-
-
-def decode_proof(message: log_pb2.LocatedProof) -> LocatedProof:
-    return LocatedProof(read_origin(message.origin), read_data(message.proof, "proof", limits.PROOF))
-
-
-def encode_misbehaviour(misbehaviour: ShownMisbehaviour) -> log_pb2.Misbehaviour:
-    return log_pb2.Misbehaviour(kind=misbehaviour.kind, origin=misbehaviour.origin, parts=misbehaviour.parts)
-
-
-def decode_misbehaviour(message: log_pb2.Misbehaviour) -> ShownMisbehaviour:
-    return ShownMisbehaviour(
-        kind=read_text(message.kind, "kind of misbehaviour", limits.LABEL),
-        origin=read_origin(message.origin),
-        parts=read_many(
-            message.parts,
-            "parts of a proof",
-            limits.MISBEHAVIOUR_PARTS,
-            lambda part: read_data(part, "part of a proof", limits.PROOF),
-        ),
-    )
+HEAD: Final = MessageCodec(LogHead, types_pb2.LogHead)
+BATCH: Final = MessageCodec(EntryBatch, log_pb2.EntryBatch, _check_batch)
+PROOF: Final = MessageCodec(LocatedProof, log_pb2.LocatedProof)
+MISBEHAVIOUR: Final = MessageCodec(ShownMisbehaviour, log_pb2.Misbehaviour)
 
 
 class LogCalls(ServiceCalls):
@@ -125,7 +75,7 @@ class LogCalls(ServiceCalls):
 
     async def logs(self) -> tuple[LogHead, ...]:
         """Returns all logs of the node, its own log first."""
-        return await self._calls.all(self._log.ListLogs, log_pb2.ListLogsRequest(), decode_head, limits.LOGS)
+        return await self._calls.all(self._log.ListLogs, log_pb2.ListLogsRequest(), HEAD.decode, limits.LOGS)
 
     async def checkpoint(self, origin: str, index: int | None = None, *, up_to: int | None = None) -> bytes:
         """Returns the newest note of a log; or the note that covers `index` and has most cosigners; or the note of the
@@ -142,7 +92,7 @@ class LogCalls(ServiceCalls):
         items, size = end - start, (end - start) * limits.LINE
         async with aclosing(self._calls.stream(self._log.GetEntries, request, items=items, size=size)) as batches:
             async for message in batches:
-                batch = decode_batch(message)
+                batch = BATCH.decode(message)
                 if batch.start != start or start + len(batch.lines) > end:
                     raise Malformed("entries out of order", why=f"expected a batch from {start}, up to {end} at most")
                 start += len(batch.lines)
@@ -163,12 +113,12 @@ class LogCalls(ServiceCalls):
     async def proofs(self, line_digest: Digest, origin: str | None = None) -> tuple[LocatedProof, ...]:
         """Returns tlog-proofs of a line, one per log that has the line. Raises NotFound."""
         request = log_pb2.GetProofRequest(line_digest=encode_digest(line_digest), origin=origin)
-        return await self._calls.all(self._log.GetProof, request, decode_proof, limits.PROOFS)
+        return await self._calls.all(self._log.GetProof, request, PROOF.decode, limits.PROOFS)
 
     async def misbehaviour(self) -> tuple[ShownMisbehaviour, ...]:
         """Returns the proofs of misbehaviour that the node has."""
         request = log_pb2.ListMisbehaviourRequest()
-        return await self._calls.all(self._log.ListMisbehaviour, request, decode_misbehaviour, limits.MISBEHAVIOUR)
+        return await self._calls.all(self._log.ListMisbehaviour, request, MISBEHAVIOUR.decode, limits.MISBEHAVIOUR)
 
 
 class LogReads(Protocol):
@@ -197,7 +147,7 @@ class LogServicer(LogServiceServicer):
 
     async def ListLogs(self, request: log_pb2.ListLogsRequest, context: Context) -> AsyncIterator[types_pb2.LogHead]:
         async for head in at_most(limits.LOGS, self._logs.logs()):
-            yield encode_head(head)
+            yield HEAD.encode(head)
 
     async def GetCheckpoint(
         self, request: log_pb2.GetCheckpointRequest, context: Context
@@ -218,7 +168,7 @@ class LogServicer(LogServiceServicer):
             compress(context)
         while start < end and (lines := await self._logs.entries(origin, start, end)):
             for batch in batches(lines):
-                yield encode_batch(EntryBatch(start, batch))
+                yield BATCH.encode(EntryBatch(start, batch))
                 start += len(batch)
 
     async def GetInclusion(
@@ -240,10 +190,10 @@ class LogServicer(LogServiceServicer):
     async def GetProof(self, request: log_pb2.GetProofRequest, context: Context) -> AsyncIterator[log_pb2.LocatedProof]:
         origin = read_log(request.origin) if request.HasField("origin") else None
         async for proof in at_most(limits.PROOFS, self._logs.proofs(read_digest(request.line_digest), origin)):
-            yield encode_proof(proof)
+            yield PROOF.encode(proof)
 
     async def ListMisbehaviour(
         self, request: log_pb2.ListMisbehaviourRequest, context: Context
     ) -> AsyncIterator[log_pb2.Misbehaviour]:
         async for misbehaviour in at_most(limits.MISBEHAVIOUR, self._logs.misbehaviour()):
-            yield encode_misbehaviour(misbehaviour)
+            yield MISBEHAVIOUR.encode(misbehaviour)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -15,16 +15,9 @@ from comity.v1 import news_pb2
 from comity.v1.news_pb2_grpc import NewsServiceServicer, NewsServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import (
-    Context,
-    encode_digest,
-    read_data,
-    read_digest,
-    read_integer,
-    read_log,
-    read_many,
-    read_text,
-)
+from comity.wire.codec import LOG, Data, Exact, Items, MessageCodec, Read, Unchanged
+from comity.wire.fields import read_data, read_integer, read_many
+from comity.wire.messages import Context
 
 if TYPE_CHECKING:
     from comity.v1.news_pb2_grpc import NewsServiceAsyncStub
@@ -37,6 +30,26 @@ TIME: Final = 2**63 - 1
 """The largest time in a cosignature."""
 
 
+_COSIGNATURE: Final = MessageCodec(
+    NoteSignature,
+    news_pb2.Cosignature,
+    name=Exact(limits.NAME),
+    key_id=Unchanged(),
+    signature=Data(limits.COSIGNATURE),
+)
+
+
+def _read_time(message: news_pb2.CosignatureTime) -> tuple[bytes, int]:
+    return message.key_id.to_bytes(KEY_ID, "big"), read_integer(message.time, "time", most=TIME)
+
+
+def _write_time(known: tuple[bytes, int]) -> news_pb2.CosignatureTime:
+    return news_pb2.CosignatureTime(key_id=int.from_bytes(known[0], "big"), time=known[1])
+
+
+_KNOWN_TIME: Final = Read(_read_time, _write_time)
+
+
 @dataclass(frozen=True, slots=True)
 class LogNews:
     """What has changed in one log, named by its verifier key.
@@ -46,10 +59,10 @@ class LogNews:
         size: of the checkpoint that `cosignatures` sign.
     """
 
-    log: str
-    note: bytes = b""
+    log: Annotated[str, LOG]
+    note: Annotated[bytes, Data(limits.CHECKPOINT)] = b""
     size: int = 0
-    cosignatures: tuple[NoteSignature, ...] = ()
+    cosignatures: Annotated[tuple[NoteSignature, ...], Items(limits.COSIGNATURES, _COSIGNATURE)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +76,9 @@ class News:
         charter: digest of the newest charter body that the node follows; None without a federation.
     """
 
-    position: bytes
+    position: Annotated[bytes, Data(limits.POSITION)]
     more: bool
-    logs: tuple[LogNews, ...]
+    logs: Annotated[tuple[LogNews, ...], Items(limits.NEWS_LOGS)]
     misbehaviour: int
     charter: Digest | None
 
@@ -74,68 +87,19 @@ class News:
 class KnownCosignatures:
     """The cosignatures of one checkpoint that a node has: key ids and times."""
 
-    log: str
+    log: Annotated[str, LOG]
     size: int
-    known: tuple[tuple[bytes, int], ...]
+    known: Annotated[tuple[tuple[bytes, int], ...], Items(limits.COSIGNATURES, _KNOWN_TIME)]
 
 
-def encode_log_news(news: LogNews) -> news_pb2.LogNews:
-    lines = [
-        news_pb2.Cosignature(name=line.name, key_id=line.key_id, signature=line.signature) for line in news.cosignatures
-    ]
-    return news_pb2.LogNews(log=news.log, note=news.note, size=news.size, cosignatures=lines)
-
-
-def decode_log_news(message: news_pb2.LogNews) -> LogNews:
-    return LogNews(
-        log=read_log(message.log),
-        note=read_data(message.note, "checkpoint", limits.CHECKPOINT),
-        size=read_integer(message.size, "size"),
-        cosignatures=read_many(message.cosignatures, "cosignatures", limits.COSIGNATURES, _decode_cosignature),
-    )
-
-
-def _decode_cosignature(message: news_pb2.Cosignature) -> NoteSignature:
-    signature = read_data(message.signature, "cosignature", limits.COSIGNATURE)
-    return NoteSignature(read_text(message.name, "name of a cosigner", limits.NAME), message.key_id, signature)
-
-
-def encode_news(news: News) -> news_pb2.News:
-    return news_pb2.News(
-        position=news.position,
-        more=news.more,
-        logs=map(encode_log_news, news.logs),
-        misbehaviour=news.misbehaviour,
-        charter=encode_digest(news.charter) if news.charter else b"",
-    )
-
-
-def decode_news(message: news_pb2.News) -> News:
-    logs = read_many(message.logs, "logs", limits.NEWS_LOGS, decode_log_news)
-    if len({item.log for item in logs}) != len(logs):
+def _check_news(news: News) -> None:
+    if len({item.log for item in news.logs}) != len(news.logs):
         raise Malformed("news name a log twice", why="each log has one item in a message")
-    return News(
-        position=read_data(message.position, "position", limits.POSITION),
-        more=message.more,
-        logs=logs,
-        misbehaviour=read_integer(message.misbehaviour, "number of proofs"),
-        charter=read_digest(message.charter) if message.charter else None,
-    )
 
 
-def encode_known(known: KnownCosignatures) -> news_pb2.KnownCosignatures:
-    times = [news_pb2.CosignatureTime(key_id=int.from_bytes(key_id, "big"), time=time) for key_id, time in known.known]
-    return news_pb2.KnownCosignatures(log=known.log, size=known.size, known=times)
-
-
-def decode_known(message: news_pb2.KnownCosignatures) -> KnownCosignatures:
-    times = read_many(
-        message.known,
-        "known cosignatures",
-        limits.COSIGNATURES,
-        lambda item: (item.key_id.to_bytes(KEY_ID, "big"), read_integer(item.time, "time", most=TIME)),
-    )
-    return KnownCosignatures(read_log(message.log), read_integer(message.size, "size"), times)
+LOG_NEWS: Final = MessageCodec(LogNews, news_pb2.LogNews)
+NEWS: Final = MessageCodec(News, news_pb2.News, _check_news)
+KNOWN: Final = MessageCodec(KnownCosignatures, news_pb2.KnownCosignatures)
 
 
 def _read_keys(keys: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -166,17 +130,17 @@ class NewsCalls(ServiceCalls):
         )
         async with aclosing(messages):
             async for message in messages:
-                yield decode_news(message)
+                yield NEWS.decode(message)
 
     async def page(self, position: bytes, own_keys: Sequence[bytes] = ()) -> News:
         """Returns what changed since `position`, or the first page of it."""
         request = news_pb2.GetNewsRequest(position=position, own_keys=own_keys)
-        return decode_news(await self._calls.unary(self._news.GetNews, request))
+        return NEWS.decode(await self._calls.unary(self._news.GetNews, request))
 
     async def cosignatures(self, known: Sequence[KnownCosignatures]) -> tuple[LogNews, ...]:
         """Returns cosignatures that the node keeps and that are not `known`; for at most `limits.ASKED_LOGS` logs."""
-        request = news_pb2.GetCosignaturesRequest(logs=map(encode_known, known))
-        return await self._calls.all(self._news.GetCosignatures, request, decode_log_news, limits.ASKED_LOGS)
+        request = news_pb2.GetCosignaturesRequest(logs=map(KNOWN.encode, known))
+        return await self._calls.all(self._news.GetCosignatures, request, LOG_NEWS.decode, limits.ASKED_LOGS)
 
 
 class NewsReads(Protocol):
@@ -199,15 +163,15 @@ class NewsServicer(NewsServiceServicer):
         heartbeat = min(max(request.heartbeat_seconds, least), most)
         async with aclosing(self._news.read(position, heartbeat, _read_keys(request.own_keys))) as pages:
             async for news in pages:
-                yield encode_news(news)
+                yield NEWS.encode(news)
 
     async def GetNews(self, request: news_pb2.GetNewsRequest, context: Context) -> news_pb2.News:
         position = read_data(request.position, "position", limits.POSITION)
-        return encode_news(await self._news.page(position, _read_keys(request.own_keys)))
+        return NEWS.encode(await self._news.page(position, _read_keys(request.own_keys)))
 
     async def GetCosignatures(
         self, request: news_pb2.GetCosignaturesRequest, context: Context
     ) -> AsyncIterator[news_pb2.LogNews]:
-        for known in read_many(request.logs, "logs", limits.ASKED_LOGS, decode_known):
+        for known in read_many(request.logs, "logs", limits.ASKED_LOGS, KNOWN.decode):
             if found := await self._news.cosignatures(known):
-                yield encode_log_news(found)
+                yield LOG_NEWS.encode(found)

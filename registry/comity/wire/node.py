@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
@@ -13,7 +13,9 @@ from comity.v1.node_pb2_grpc import NodeServiceServicer, NodeServiceStub
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import Context, batches, read_data, read_integer, read_line, read_many, read_origin, read_text
+from comity.wire.codec import LINE, ORIGIN, Data, Exact, Items, MessageCodec, Read
+from comity.wire.fields import read_integer
+from comity.wire.messages import Context, batches
 
 if TYPE_CHECKING:
     from comity.v1.node_pb2_grpc import NodeServiceAsyncStub
@@ -41,13 +43,13 @@ class NodeFacts:
     """Facts that a node reports about itself. `identity` has its member's inception and rotations, in order; `gateway`
     is its URL for HTTP clients; `replicas` is None in older software."""
 
-    software: str
-    origin: str
-    node_record: bytes | None = None
-    identity: tuple[bytes, ...] = ()
-    addresses: bytes | None = None
-    capabilities: tuple[str, ...] = ()
-    gateway: GatewayUrl | None = None
+    software: Annotated[str, Exact(limits.NAME)]
+    origin: Annotated[str, ORIGIN]
+    node_record: Annotated[bytes | None, LINE] = None
+    identity: Annotated[tuple[bytes, ...], Items(limits.IDENTITY_LINES, LINE)] = ()
+    addresses: Annotated[bytes | None, LINE] = None
+    capabilities: Annotated[tuple[str, ...], Items(limits.CAPABILITIES, Exact(limits.LABEL))] = ()
+    gateway: Annotated[GatewayUrl | None, Read(GatewayUrl.parse, str)] = None
     replicas: ReplicaCounts | None = None
 
 
@@ -56,72 +58,13 @@ class Charter:
     """The charter of one epoch: the body as it was hashed, and the lines that certify it."""
 
     epoch: int
-    body: bytes
-    certificate: tuple[bytes, ...]
+    body: Annotated[bytes, Data(limits.CHARTER_BODY)]
+    certificate: Annotated[tuple[bytes, ...], Items(limits.CERTIFICATE_LINES, LINE)]
 
 
-def encode_node(facts: NodeFacts) -> node_pb2.GetNodeResponse:
-    return node_pb2.GetNodeResponse(
-        software=facts.software,
-        origin=facts.origin,
-        node_record=facts.node_record or b"",
-        identity=facts.identity,
-        addresses=facts.addresses,
-        capabilities=facts.capabilities,
-        gateway=None if facts.gateway is None else str(facts.gateway),
-        replicas=None if facts.replicas is None else encode_counts(facts.replicas),
-    )
-
-
-def decode_node(message: node_pb2.GetNodeResponse) -> NodeFacts:
-    return NodeFacts(
-        software=read_text(message.software, "software name", limits.NAME),
-        origin=read_origin(message.origin),
-        node_record=read_line(message.node_record) if message.node_record else None,
-        identity=read_many(message.identity, "identity lines", limits.IDENTITY_LINES, read_line),
-        addresses=read_line(message.addresses) if message.HasField("addresses") else None,
-        capabilities=read_many(
-            message.capabilities,
-            "capabilities",
-            limits.CAPABILITIES,
-            lambda name: read_text(name, "capability", limits.LABEL),
-        ),
-        gateway=GatewayUrl.parse(message.gateway) if message.HasField("gateway") else None,
-        replicas=decode_counts(message.replicas) if message.HasField("replicas") else None,
-    )
-
-
-def encode_counts(counts: ReplicaCounts) -> node_pb2.ReplicaCounts:
-    return node_pb2.ReplicaCounts(
-        held=counts.held,
-        lacking=counts.lacking,
-        min_copies=counts.min_copies,
-        counted=counts.counted,
-        short=counts.short,
-    )
-
-
-def decode_counts(message: node_pb2.ReplicaCounts) -> ReplicaCounts:
-    return ReplicaCounts(
-        held=read_integer(message.held, "held artifacts"),
-        lacking=read_integer(message.lacking, "lacking artifacts"),
-        min_copies=read_integer(message.min_copies, "copies"),
-        counted=read_integer(message.counted, "counted artifacts"),
-        short=read_integer(message.short, "short artifacts"),
-    )
-
-
-def encode_charter(part: Charter) -> node_pb2.GetCharterResponse:
-    return node_pb2.GetCharterResponse(epoch=part.epoch, body=part.body, certificate=part.certificate)
-
-
-def decode_charter(message: node_pb2.GetCharterResponse) -> Charter:
-    """Decode one part of a charter, with parts of its body and certificate."""
-    return Charter(
-        epoch=read_integer(message.epoch, "epoch"),
-        body=read_data(message.body, "charter body", limits.CHARTER_BODY),
-        certificate=read_many(message.certificate, "lines", limits.CERTIFICATE_LINES, read_line),
-    )
+NODE: Final = MessageCodec(NodeFacts, node_pb2.GetNodeResponse)
+CHARTER: Final = MessageCodec(Charter, node_pb2.GetCharterResponse)
+"""One part of a charter, with parts of its body and certificate."""
 
 
 def join_charter(epoch: int, parts: Iterable[Charter]) -> Charter:
@@ -143,12 +86,12 @@ class NodeCalls(ServiceCalls):
         return NodeServiceStub(self._calls.connection.channel)
 
     async def node(self) -> NodeFacts:
-        return decode_node(await self._calls.unary(self._node.GetNode, node_pb2.GetNodeRequest()))
+        return NODE.decode(await self._calls.unary(self._node.GetNode, node_pb2.GetNodeRequest()))
 
     async def charter(self, epoch: int | None = None) -> Charter:
         """Returns the charter of an epoch, by default the newest that the node has. Raises NotFound."""
         request = node_pb2.GetCharterRequest(epoch=epoch)
-        parts = await self._calls.all(self._node.GetCharter, request, decode_charter, limits.CERTIFICATE_LINES)
+        parts = await self._calls.all(self._node.GetCharter, request, CHARTER.decode, limits.CERTIFICATE_LINES)
         if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):
             raise Malformed("the answer is not one charter", why="its parts belong to another epoch or to several")
         return join_charter(parts[0].epoch, parts)
@@ -166,14 +109,14 @@ class NodeServicer(NodeServiceServicer):
         self._node = node
 
     async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.GetNodeResponse:
-        return encode_node(await self._node.node())
+        return NODE.encode(await self._node.node())
 
     async def GetCharter(
         self, request: node_pb2.GetCharterRequest, context: Context
     ) -> AsyncIterator[node_pb2.GetCharterResponse]:
         epoch = read_integer(request.epoch, "epoch") if request.HasField("epoch") else None
         for part in charter_parts(await self._node.charter(epoch)):
-            yield encode_charter(part)
+            yield CHARTER.encode(part)
 
 
 def charter_parts(charter: Charter) -> Iterable[Charter]:

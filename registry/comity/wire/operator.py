@@ -14,7 +14,8 @@ from comity.v1 import operator_pb2, types_pb2
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer, OperatorServiceStub
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls
-from comity.wire.messages import Context, encode_digest, read_digest, read_integer, read_text
+from comity.wire.fields import encode_digest, read_digest, read_integer, read_text
+from comity.wire.messages import Context
 
 if TYPE_CHECKING:
     from comity.v1.operator_pb2_grpc import OperatorServiceAsyncStub
@@ -54,9 +55,9 @@ class OperatorCalls(ServiceCalls):
         return SignInLink(read_text(answer.link, "link", limits.LINK), read_integer(answer.seconds, "seconds"))
 
     async def status(self) -> NodeStatus:
-        from comity.wire.node_status import decode_status  # few programs ask for it
+        from comity.wire.node_status import STATUS  # few programs ask for it
 
-        return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
+        return STATUS.decode(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
 
 
 class OperateService(Protocol):
@@ -98,6 +99,6 @@ class OperatorServicer(OperatorServiceServicer):
     async def GetStatus(
         self, request: operator_pb2.GetStatusRequest, context: Context
     ) -> operator_pb2.GetStatusResponse:
-        from comity.wire.node_status import encode_status
+        from comity.wire.node_status import STATUS
 
-        return encode_status(await self._operating.status())
+        return STATUS.encode(await self._operating.status())

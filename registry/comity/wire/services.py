@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
+from google.protobuf.message_factory import GetMessageClass
 
 from comity.trust.errors import ComityError
 from comity.v1 import (
@@ -29,19 +30,6 @@ from comity.v1 import (
     publish_pb2,
     upstream_pb2,
 )
-from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
-from comity.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
-from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
-from comity.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
-from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
-from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
-from comity.v1.news_pb2_grpc import add_NewsServiceServicer_to_server
-from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
-from comity.v1.offer_pb2_grpc import add_OfferServiceServicer_to_server
-from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
-from comity.v1.pin_pb2_grpc import add_PinServiceServicer_to_server
-from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
-from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire.access import CallRule
 from comity.wire.artifact import ArtifactReads, ArtifactServicer
 from comity.wire.audit import AuditReads, AuditServicer
@@ -85,47 +73,53 @@ class Services:
     pinning: PinOrders | None = None
 
 
-def _add_blobs(blobs: BlobServicer, server: grpc.aio.Server) -> None:
-    """Register BlobService with Read as raw bytes, which generated code cannot do. If a call has two handlers, grpcio
-    1.80 and older use the first generic one, newer versions the last registered one."""
-    name = blob_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name
-    read: grpc.RpcMethodHandler[blob_pb2.ReadRequest, Any] = grpc.unary_stream_rpc_method_handler(
-        blobs.Read, request_deserializer=blob_pb2.ReadRequest.FromString
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Read": read}),))
-    add_BlobServiceServicer_to_server(blobs, server)
-    server.add_registered_method_handlers(name, {"Read": read})
-
-
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """One service. `field` is that of `Services`; `servicer` makes what `add` registers with a server."""
+    """One service. `field` is that of `Services`; `servicer` makes what answers its calls."""
 
     field: str
     descriptor: ServiceDescriptor
     servicer: Callable[[Any], Any]
-    add: Callable[[Any, grpc.aio.Server], None]
 
     @classmethod
-    def of(cls, field: str, file: Any, servicer: Callable[[Any], Any], add: Callable[[Any, Any], None]) -> _Service:
+    def of(cls, field: str, file: Any, servicer: Callable[[Any], Any]) -> _Service:
         (descriptor,) = file.DESCRIPTOR.services_by_name.values()  # each file has one service
-        return cls(field, descriptor, servicer, add)
+        return cls(field, descriptor, servicer)
+
+    def register(self, implementation: object, server: grpc.aio.Server) -> None:
+        servicer, name = self.servicer(implementation), self.descriptor.full_name
+        handlers = {method.name: _handler(getattr(servicer, method.name), method) for method in self.descriptor.methods}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+        server.add_registered_method_handlers(name, handlers)
 
 
+def _handler(answer: Callable[..., Any], method: Any) -> Handler:
+    """What gRPC calls for a method with this descriptor. `Read` answers with bytes, without a message around them."""
+    made = _HANDLERS[method.client_streaming, method.server_streaming]
+    response = None if method.full_name == _RAW else GetMessageClass(method.output_type).SerializeToString
+    return made(answer, GetMessageClass(method.input_type).FromString, response)
+
+
+_RAW: Final = "comity.v1.BlobService.Read"
+_HANDLERS: Final[dict[tuple[bool, bool], Callable[..., Handler]]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+}
 _SERVICES: Final = (
-    _Service.of("node", node_pb2, NodeServicer, add_NodeServiceServicer_to_server),
-    _Service.of("logs", log_pb2, LogServicer, add_LogServiceServicer_to_server),
-    _Service.of("news", news_pb2, NewsServicer, add_NewsServiceServicer_to_server),
-    _Service.of("artifacts", artifact_pb2, ArtifactServicer, add_ArtifactServiceServicer_to_server),
-    _Service.of("blobs", blob_pb2, BlobServicer, _add_blobs),
-    _Service.of("governance", charter_pb2, CharterServicer, add_CharterServiceServicer_to_server),
-    _Service.of("offers", offer_pb2, OfferServicer, add_OfferServiceServicer_to_server),
-    _Service.of("audits", audit_pb2, AuditServicer, add_AuditServiceServicer_to_server),
-    _Service.of("publishing", publish_pb2, PublishServicer, add_PublishServiceServicer_to_server),
-    _Service.of("operating", operator_pb2, OperatorServicer, add_OperatorServiceServicer_to_server),
-    _Service.of("importing", upstream_pb2, UpstreamServicer, add_UpstreamServiceServicer_to_server),
-    _Service.of("loading", bundle_pb2, BundleServicer, add_BundleServiceServicer_to_server),
-    _Service.of("pinning", pin_pb2, PinServicer, add_PinServiceServicer_to_server),
+    _Service.of("node", node_pb2, NodeServicer),
+    _Service.of("logs", log_pb2, LogServicer),
+    _Service.of("news", news_pb2, NewsServicer),
+    _Service.of("artifacts", artifact_pb2, ArtifactServicer),
+    _Service.of("blobs", blob_pb2, BlobServicer),
+    _Service.of("governance", charter_pb2, CharterServicer),
+    _Service.of("offers", offer_pb2, OfferServicer),
+    _Service.of("audits", audit_pb2, AuditServicer),
+    _Service.of("publishing", publish_pb2, PublishServicer),
+    _Service.of("operating", operator_pb2, OperatorServicer),
+    _Service.of("importing", upstream_pb2, UpstreamServicer),
+    _Service.of("loading", bundle_pb2, BundleServicer),
+    _Service.of("pinning", pin_pb2, PinServicer),
 )
 SERVICES: Final = frozenset(service.descriptor.full_name for service in _SERVICES)
 """All services of `comity.v1`, by their full names."""
@@ -153,7 +147,7 @@ def register(services: Services, server: grpc.aio.Server) -> None:
     for service in _SERVICES:
         implementation = getattr(services, service.field)
         if implementation is not None:
-            service.add(service.servicer(implementation), server)
+            service.register(implementation, server)
 
 
 def announced(services: Services, callers: Collection[access_pb2.Who.ValueType]) -> tuple[str, ...]:
