@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from comity.content import inspections
@@ -26,29 +29,38 @@ def store(tmp_path: Path) -> FolderStore:
     return made
 
 
-def test_an_answer_is_made_once(tmp_path: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = KeptInspections(tmp_path / "kept.sqlite")
+Opened: TypeAlias = Callable[..., KeptInspections]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    """Opens the answers of a version; all are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda **scanner: stack.enter_context(closing(KeptInspections(tmp_path / "kept.sqlite", **scanner)))
+
+
+def test_an_answer_is_made_once(opened: Opened, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = opened()
     assert kept.kept(ENTRY.sha256, ENTRY.path) is None
     assert kept.inspect(store, ENTRY).active == ("pickle",)
-    kept.close()
     monkeypatch.delattr(inspections, "inspect_blob")
-    again = KeptInspections(tmp_path / "kept.sqlite")
+    again = opened()
     assert again.inspect(store, ENTRY) == again.kept(ENTRY.sha256, "other/config.json")
     assert again.kept(ENTRY.sha256, "config.yaml") is None, "the name decides how a text is interpreted"
 
 
-def test_a_file_that_is_not_here_has_no_answer(tmp_path: Path) -> None:
-    kept = KeptInspections(tmp_path / "kept.sqlite")
+def test_a_file_that_is_not_here_has_no_answer(tmp_path: Path, opened: Opened) -> None:
+    kept = opened()
     with pytest.raises(NotFound):
         kept.inspect(FolderStore(tmp_path / "none"), ENTRY)
     assert kept.kept(ENTRY.sha256, ENTRY.path) is None
 
 
-def test_a_newer_scanner_answers_again_and_what_it_changes_is_known(tmp_path: Path, store: FolderStore) -> None:
-    older = KeptInspections(tmp_path / "kept.sqlite", scanner=1)
+def test_a_newer_scanner_answers_again_and_what_it_changes_is_known(opened: Opened, store: FolderStore) -> None:
+    older = opened(scanner=1)
     older.keep(ENTRY.sha256, ENTRY.path, Inspection("json"))
     older.keep(ENTRY.sha256, "same", Inspection("pickle", ("pickle",)))
-    newer = KeptInspections(tmp_path / "kept.sqlite", scanner=2)
+    newer = opened(scanner=2)
     assert newer.kept(ENTRY.sha256, ENTRY.path) is None
     newer.inspect(store, ENTRY)
     newer.keep(ENTRY.sha256, "same", Inspection("pickle", ("pickle",)))
@@ -65,7 +77,6 @@ def test_an_answer_that_becomes_better_is_no_alert() -> None:
     assert worse_answers([answer]) == []
 
 
-def test_a_damaged_file_of_answers_is_made_again(tmp_path: Path, store: FolderStore) -> None:
-    file = tmp_path / "kept.sqlite"
-    file.write_bytes(b"not a database" * 100)
-    assert KeptInspections(file).inspect(store, ENTRY).format == "pickle"
+def test_a_damaged_file_of_answers_is_made_again(tmp_path: Path, opened: Opened, store: FolderStore) -> None:
+    (tmp_path / "kept.sqlite").write_bytes(b"not a database" * 100)
+    assert opened().inspect(store, ENTRY).format == "pickle"

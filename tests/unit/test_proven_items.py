@@ -52,7 +52,7 @@ class JudgedRepositories:
         for log in (HOME, ELSEWHERE):
             self.ledger.logs.create(log.origin, log.vkey, own=True)
         ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(None, membership, self.clock)
-        kept = KeptInspections(folder / INSPECTIONS_FILE)
+        self._kept = kept = KeptInspections(folder / INSPECTIONS_FILE)
         self.catalogue = Catalogue(ledger, self.store, self.pools, membership, self.judge, Metrics(), kept)
         self._cards = Cards(self.store, self.pools)
         local = self.catalogue.local_artifacts
@@ -111,6 +111,7 @@ class JudgedRepositories:
         await self.catalogue.close()
         self.pools.close()
         self.ledger.close()
+        self._kept.close()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ SEATS: Final = (
     ("node-kr", "KR", "Example Institute Daejeon"),
     ("node-sg", "SG", "Example Agency Singapore"),
 )
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 15.0
 PORTS: Final = range(15_000, 32_000)
 """Below the ephemeral ports of Linux, so that a restarted lab finds its ports still free."""
