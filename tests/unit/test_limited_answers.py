@@ -33,6 +33,10 @@ LOG, WHO, RELEASE = LogKeys.generate("far.example/log"), Identity.made("somebody
 ARTIFACT = parse_entry(WHO.publish("a/b@v1", RELEASE)).statement.subject
 
 
+def nobody(namespace: str) -> None:
+    """The charter binds no namespace."""
+
+
 class Bench:
     """A node with a log of `count` publications of one artifact under one name."""
 
@@ -46,7 +50,10 @@ class Bench:
         self.ledger.intake.commit(batch, IntakeResult(LOG.vkey, tuple(item for item in facts if item is not None)))
         seat = SimpleNamespace(record_line=WHO.inception)
         membership = cast(
-            Membership, SimpleNamespace(node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence())
+            Membership,
+            SimpleNamespace(
+                node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence(), bound_publisher=nobody
+            ),
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, self.metrics)
 
@@ -95,7 +102,10 @@ class Members:
         peers = [SimpleNamespace(line=each.entry.line) for each in (self.first, self.second)]
         known, seat = (self.first.seat.id, self.second.seat.id), SimpleNamespace(record_line=self.first.entry.line)
         membership = cast(
-            Membership, SimpleNamespace(node_ids=(), known=known, peers=peers, seat=seat, precedence=Precedence())
+            Membership,
+            SimpleNamespace(
+                node_ids=(), known=known, peers=peers, seat=seat, precedence=Precedence(), bound_publisher=nobody
+            ),
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, Metrics())
         keys_of = ProvenTables.keys_of
@@ -149,7 +159,9 @@ class Flooded:
         self.ledger, self.names = Ledger.open(folder, lambda: 1_000), dict[bytes, str]()
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
         seat = SimpleNamespace(record_line=WHO.inception)
-        known = SimpleNamespace(node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence())
+        known = SimpleNamespace(
+            node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence(), bound_publisher=nobody
+        )
         self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
         self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
         self.strangers(0, junk)

@@ -139,7 +139,7 @@ T = TypeVar("T")
 class Claims:
     """Proven claims to a name. `places`: claimed positions of lines; `sightings`: by member, the claimant that its
     nodes saw first, None if they know none; `mirrored`: a node of a member mirrored a repository of this name;
-    `silent`: the nodes without an answer."""
+    `silent`: the nodes without an answer; `limited`: a node knows more claimants than it listed."""
 
     repository: str
     publications: tuple[Publication, ...]
@@ -148,6 +148,7 @@ class Claims:
     sightings: Mapping[Digest, PublisherClaim | None]
     mirrored: bool
     silent: tuple[str, ...] = ()
+    limited: bool = False
 
     @property
     def claimants(self) -> tuple[PublisherClaim, ...]:
@@ -161,7 +162,8 @@ class Claims:
 
     def rivals(self, owner: PublisherClaim) -> tuple[str, ...]:
         """Return the other claimants, as text."""
-        return tuple(claimant_label(each, self.repository, self.labels) for each in self.claimants if each != owner)
+        others = (claimant_label(each, self.repository, self.labels) for each in self.claimants if each != owner)
+        return (*others, "a further identity, which no node listed,") if self.limited else tuple(others)
 
 
 async def claims_of(
@@ -187,6 +189,7 @@ async def claims_of(
         sightings(answers, proven, policy, lambda entry: _claimant(entry, repository)),
         any(_claimant(entry, repository) == MIRROR for entry in proven.entries),
         tuple(sorted(node.name for node, error in answers.failed.items() if not isinstance(error, NotFound))),
+        any(each.others for each in located),
     )
 
 

@@ -61,7 +61,7 @@ async def find_reference(
     if len(found) > 1:
         raise ambiguous(digits, found, "artifact")
     if not complete and not any(digest in here for digest in found):
-        why = f"a node has more than {MAX_LISTED} publications, so that others may begin like this"
+        why = "a node has more publications than it lists, and others may begin like this"
         hint = "give NAME@sha256: with these digits, or all 64 digits, which this lists: comity search WORD --json"
         raise Malformed(f"{digits.text!r} may be ambiguous", why=why, hint=hint, code="AMBIGUOUS-ID")
     if not found:
@@ -73,7 +73,8 @@ async def find_reference(
 async def _listed(node: NodeClient, repository: str | None) -> tuple[list[LocatedEntry], bool]:
     """Return what the node lists, and whether that is all."""
     if repository is not None:
-        return list(await node.resolve(repository, None)), True
+        claims = list(await node.resolve(repository, None))
+        return claims, not any(claim.more or claim.others for claim in claims)
     found: list[LocatedEntry] = []
     cursor = ""
     for _ in range(MAX_PAGES):

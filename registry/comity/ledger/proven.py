@@ -7,6 +7,7 @@ results; which statements about a digest it has, `comity.trust.precedence` says.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -483,14 +484,22 @@ class ProvenTables:
 
     def keys_of(self, author: Digest) -> list[ProvenLine]:
         """Returns the inception and rotations of an identity, at their first positions; empty for an unknown one."""
-        positions: list[ProvenPosition] = []
+        return self.keys_of_each([author])[author]
+
+    def keys_of_each(self, authors: Collection[Digest]) -> dict[Digest, list[ProvenLine]]:
+        """Returns what `keys_of` does, for many identities together."""
+        positions: dict[Digest, list[ProvenPosition]] = {author: [] for author in authors}
         with self._database.reading() as connection:
-            for columns in (
-                select(_IDENTITY.log_id, _IDENTITY.index).where(_IDENTITY.id == author),
-                select(_ROTATION.log_id, _ROTATION.index).where(_ROTATION.identity == author),
-            ):
-                positions += [ProvenPosition(*row) for row in connection.execute(columns)]
-            return _lines_at(connection, positions)
+            for some in _chunks(list(positions), TOGETHER):
+                for columns in (
+                    select(_IDENTITY.id, _IDENTITY.log_id, _IDENTITY.index).where(_IDENTITY.id.in_(some)),
+                    select(_ROTATION.identity, _ROTATION.log_id, _ROTATION.index).where(_ROTATION.identity.in_(some)),
+                ):
+                    for author, *place in connection.execute(columns):
+                        positions[author].append(ProvenPosition(*place))
+            every = dict.fromkeys(itertools.chain(*positions.values()))
+            lines = dict(zip(every, _lines_or_none(connection, list(every)), strict=True))
+        return {author: [line for each in own if (line := lines[each])] for author, own in positions.items()}
 
     def with_line(self, line: bytes) -> list[ProvenLine]:
         """Returns the position in one log of a statement that exactly this line proves."""
@@ -552,11 +561,15 @@ def _lines_of(connection: Connection, positions: Selection[ProvenPosition]) -> S
 
 def _lines_at(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
     """Returns the lines at these positions, in this order."""
+    # A position is missing if its row has changed to an earlier copy.
+    return [line for line in _lines_or_none(connection, positions) if line is not None]
+
+
+def _lines_or_none(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine | None]:
     found: dict[ProvenPosition, ProvenLine] = {}
     for some in _chunks(positions, 200):
         found |= _at_positions(connection, some)
-    # A position is missing if its row has changed to an earlier copy.
-    return [found[position] for position in positions if position in found]
+    return [found.get(position) for position in positions]
 
 
 def _at_positions(connection: Connection, positions: Sequence[ProvenPosition]) -> dict[ProvenPosition, ProvenLine]:

@@ -20,9 +20,9 @@ from comity.trust.encoding import Digest
 from comity.trust.precedence import OTHERS, Bounds, Precedence, Said, Selection
 from comity.trust.precedence import select as choose
 
-FEW: Final = 500
+FEW: Final = 128
 """Statements about a digest that are read at once."""
-PAGE: Final = 32
+PAGE: Final = 64
 AUTHORS_TOGETHER: Final = 200
 """Authors in one query."""
 _SUBJECT, _STATEMENT = schema.subjects.c, schema.statements.c
@@ -65,7 +65,7 @@ def read_about(
     rows = _rows(connection.execute(_WANTED.where(*about).limit(FEW + 1)))
     if len(rows) > FEW:
         first = list(_first(connection, digest, kinds, precedence, bounds))
-        most = min(max(bounds.others, len(first)), bounds.total) + 1
+        most = min(max(bounds.others, len(first)), bounds.total) + 1 if bounds.others else 0
         rows = [*first, *itertools.islice(_others(connection, digest, kinds, precedence, most), 2 * most)]
     return choose([row.said for row in _ordered(rows, precedence)], precedence, bounds)
 
@@ -147,12 +147,25 @@ def _of_authors(
     """The first two rounds of all these authors, and the last rounds of those who said more."""
     here = (_SUBJECT.digest == digest, _SUBJECT.by.in_(authors), _SUBJECT.kind.in_(kinds))
     first = _rows(connection.execute(_WANTED.where(*here, _SUBJECT.round < 2)))
-    found = dict.fromkeys(first)
+    found, ends = dict.fromkeys(first), dict[Digest, dict[tuple[str, int], int]]()
     for by, kind, log_id in dict.fromkeys((row.by, row.kind, row.log_id) for row in first if row.round):
-        last = next_round(connection, digest, by, kind, log_id)
+        if by not in ends:
+            ends[by] = _last_rounds(connection, digest, by)
+        newest = ends[by].get((kind, log_id))
+        last = next_round(connection, digest, by, kind, log_id) if newest is None else newest + 1
         own = (_SUBJECT.digest == digest, _SUBJECT.by == by, _SUBJECT.kind == kind, _SUBJECT.log_id == log_id)
         found |= dict.fromkeys(_rows(connection.execute(_WANTED.where(*own, _SUBJECT.round >= last - each - 1))))
     yield from found
+
+
+def _last_rounds(connection: Connection, digest: Digest, by: Digest) -> dict[tuple[str, int], int]:
+    """The last rounds of an author by kind and log, of those that are among its `PAGE` highest."""
+    own = select(_SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.round).where(_SUBJECT.digest == digest, _SUBJECT.by == by)
+    rows = connection.execute(own.order_by(_SUBJECT.round.desc()).limit(PAGE))
+    found: dict[tuple[str, int], int] = {}
+    for kind, log_id, number in rows:
+        found.setdefault((kind, log_id), number)
+    return found
 
 
 def _others(

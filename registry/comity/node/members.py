@@ -315,6 +315,11 @@ class Membership:
             lookups.precedence = Precedence(members=frozenset({*self.known, *self.node_ids, *bound}))
         return lookups.precedence
 
+    def bound_publisher(self, namespace: str) -> Digest | None:
+        """Return the publisher to whom the charter binds a namespace, in whatever case it is written."""
+        bound = self.body.namespaces.items() if self.body else ()
+        return next((publisher for name, publisher in bound if name.lower() == namespace.lower()), None)
+
     @property
     def origins(self) -> OriginOwners:
         """The owners of the origins of logs, by the followed epochs."""

@@ -122,7 +122,8 @@ class Collector:
             cut: named authors, publishers and members who said more than the answer has.
         """
         said, of_whom = list(entries), frozenset(cut)
-        self.cut |= of_whom
+        if question.kind not in ("name", "commit"):  # what bears on the artifact is asked for by its digest
+            self.cut |= of_whom
         for author in sorted(of_whom):
             self._bound(f"{author[:12]} said more about {_title(question)} than was read")
         if more:

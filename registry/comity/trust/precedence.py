@@ -44,10 +44,10 @@ class Precedence:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How many statements are read: of each named author, of each member or node, of all others together (if more were
-    read of the first two groups, as many as of these), and of all together."""
+    read of the first two groups, as many as of these; with 0 none), and of all together."""
 
     named: int = 128
-    member: int = 32
+    member: int = 16
     others: int = 32
     total: int = 5_000
 
@@ -118,6 +118,8 @@ def select(said: Sequence[Said[T]], precedence: Precedence, bounds: Bounds) -> S
         kept = _bounded(ordered, bounds.of_group(group), bounds.total - len(first))
         cut |= _left_out(ordered, kept)
         first += kept
+    if not bounds.others:
+        return Selection(_items(first), (), frozenset(cut))
     ordered = in_turns(groups[OTHERS], lambda each: each.place, _author)
     most = min(max(bounds.others, len({each.statement for each in first})), bounds.total - len(first))
     others = _first_statements(ordered, most, min(2 * most, bounds.total - len(first)))

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Final
 
 import structlog
@@ -27,7 +29,7 @@ from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
-from comity.trust.precedence import Bounds, Precedence, Selection
+from comity.trust.precedence import OTHERS, Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.artifact import SearchPage
@@ -62,8 +64,10 @@ def first_claimants(
     return sorted(found, key=lambda claimant: claimant.number)
 
 
-CLAIMANTS: Final = 64
+CLAIMANTS: Final = 16
 """Claimants of one name in an answer, the earliest."""
+RIVAL_CLAIMS: Final = 8
+"""Claims of each claimant to whom the name does not belong, where the asker does not ask for one publisher."""
 PAGE: Final = 64
 """Lines read at a time: at most 4 MiB."""
 RECORDS: Final = 800
@@ -74,8 +78,11 @@ PUBLISHERS: Final = 8
 """Publishers and observers of an artifact, the earliest, whose statements about it come first."""
 OWN_ADVISORIES: Final = 4
 """Advisories of a publisher about its own artifact in one search result."""
-OTHER_KEYS: Final = 64
-"""Inceptions and rotations of others in one answer, and two more for each of their statements."""
+MEMBER_ADVISORIES: Final = 4
+"""Advisories of a member about an artifact where a name is resolved."""
+LEAST_OTHERS: Final = 32 * 1024
+"""Bytes of statements of others, with their keys, that an answer may have in any case; else as many as came before
+them, so that they never cost an asker more than that."""
 KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
 """Bytes of the lines of all members that are kept in memory."""
@@ -126,38 +133,95 @@ class ArtifactService:
     async def resolve(
         self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
-        sent, publishers, authors = _Sent(), dict[Digest, set[Digest]](), dict[Digest, None]()
+        sent = _Sent()
+        async with aclosing(self._resolve(name, version, publisher, named, sent)) as lines:
+            async for located in _last_marked(lines, sent):
+                yield located
+        self._report_limit("Resolve", name, sent)
+
+    async def _resolve(
+        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest], sent: _Sent
+    ) -> AsyncGenerator[LocatedEntry, None]:
+        publishers, rivals = dict[Digest, dict[Digest, None]](), list[tuple[str, Digest]]()
         precedence = self._membership.precedence.naming(named)
         repositories = await self._repositories(_checked(name))
         sent.limited = len(repositories) >= MAX_ANSWER
         for repository in repositories:
-            async for found in self._claims_of_name(repository, version, publisher, precedence, sent):
-                publishers.setdefault(found.artifact, set()).add(found.publisher)
-                authors.setdefault(found.publisher)
-                if (located := sent.new(found)) is not None:
+            claimants = await self._claimants(repository, publisher, precedence, sent)
+            first = [each for at, each in enumerate(claimants) if not at or _is_first(each, precedence)]
+            owners = self._owners(repository, first, named)
+            async for found in self._claims_of_name(repository, version, first, owners, sent):
+                publishers.setdefault(found.artifact, {}).setdefault(found.publisher)
+                if (located := sent.new(found, author=found.publisher)) is not None:
                     yield located
-        if not publishers:
+            rivals += [(repository, each) for each in claimants if each is not None and each not in first]
+        sent.more_others |= len(rivals) > CLAIMANTS
+        claims = await self._ledger.run(self._rivals, rivals[:CLAIMANTS], version)
+        if not publishers and not claims:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
-        for author in authors:
-            for line in await self._ledger.run(self._proven.keys_of, author):
-                if (located := sent.new(line, limits.RESOLVED)) is not None:
-                    yield located
-        share = max(1, (limits.RESOLVED - len(sent)) // len(publishers))
+        authors = dict.fromkeys(itertools.chain(*publishers.values()))
+        for line in await self._ledger.run(self._keys_of, authors):
+            if (located := sent.new(line, limits.RESOLVED)) is not None:
+                yield located
+        async for located in self._decisive_advisories(publishers, precedence, sent):
+            yield located
+        others = await self._ledger.run(self._with_keys, claims, frozenset(authors), sent.room)
+        for line in others.found:
+            if (located := sent.new(line, limits.RESOLVED)) is not None:
+                yield located
+        sent.more_others |= others.limited
+
+    def _owners(
+        self, name: str, claimants: Sequence[Digest | None], named: Collection[Digest]
+    ) -> Collection[Digest | None]:
+        """To whom of these claimants a name may belong: those whom the asker names, and the publisher to whom the
+        charter binds the namespace; if there is none, the earliest."""
+        bound = self._membership.bound_publisher(name.partition("/")[0])
+        return [each for each in claimants if each is not None and (each in named or each == bound)] or claimants[:1]
+
+    def _rivals(self, claims: Iterable[tuple[str, Digest]], version: str | None) -> list[ProvenPublication]:
+        """A few claims of each of these claimants of names: the first of each, then the second, and so on. Blocking."""
+        answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in claims)
+        return [found for row in zip_longest(*answers) for found in row if found is not None]
+
+    def _keys_of(self, authors: Collection[Digest]) -> list[ProvenLine]:
+        """Blocking."""
+        found = self._proven.keys_of_each(authors)
+        return [line for author in authors for line in found[author]]
+
+    async def _decisive_advisories(
+        self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence, sent: _Sent
+    ) -> AsyncGenerator[LocatedEntry, None]:
+        """What publishers, members and named authors warn of in these artifacts. What others say decides about no
+        version; `claims` has it."""
+        share = max(1, (limits.RESOLVED - len(sent)) // max(1, len(publishers)))
+        bounds = replace(Bounds.within(min(share, PAGE)), member=MEMBER_ADVISORIES, others=0)
         for artifact, own in publishers.items():
-            first = precedence.naming(own)
-            about = await self._ledger.run(self._proven.about, artifact, (ADVISORY,), min(share, PAGE), first)
+            about = await self._ledger.run(
+                self._proven.claims_about, artifact, precedence.naming(own), bounds, (ADVISORY,)
+            )
             sent.limited |= about.limited
-            for line in about.found:
-                if (located := sent.new(line, limits.RESOLVED)) is not None:
+            sent.cut |= about.cut
+            for line in await self._ledger.run(self._proven.lines, about.first):
+                if (located := sent.new(line, limits.RESOLVED, author=_author(line))) is not None:
                     yield located
-        self._report_limit("Resolve", name, sent)
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
+        sent = _Sent()
+        async with aclosing(self._claims(subject, named, sent)) as lines:
+            async for located in _last_marked(lines, sent):
+                yield located
+        self._report_limit("GetClaims", subject, sent)
+
+    async def _claims(
+        self, subject: Digest, named: Collection[Digest], sent: _Sent
+    ) -> AsyncGenerator[LocatedEntry, None]:
         precedence = self._membership.precedence.naming((subject, *named))
         positions = await self._ledger.run(self._positions, subject, precedence)
         if not positions.found:
             raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
-        sent, authors = _Sent(positions.cut), dict[Digest, None]()
+        sent.cut |= positions.cut
+        authors = dict[Digest, None]()
         for start in range(0, len(positions.first), PAGE):
             for line in await self._ledger.run(self._proven.lines, positions.first[start : start + PAGE]):
                 author = _author(line)
@@ -168,44 +232,50 @@ class ArtifactService:
         for line in of_members.records:
             if (located := sent.new(line)) is not None:
                 yield located
-        for author in (author for author in authors if author not in of_members.of_member):
-            for line in await self._ledger.run(self._proven.keys_of, author):
-                if (located := sent.new(line, limits.CLAIMS)) is not None:
-                    yield located
+        signers = [author for author in authors if author not in of_members.of_member]
+        for line in await self._ledger.run(self._keys_of, signers):
+            if (located := sent.new(line, limits.CLAIMS)) is not None:
+                yield located
         for line in of_members.keys:
             if (located := sent.new(line, limits.CLAIMS)) is not None:
                 yield located
-        others = await self._ledger.run(self._of_others, positions, frozenset(authors) | of_members.of_member.keys())
+        known = frozenset(authors) | of_members.of_member.keys()
+        others = await self._ledger.run(self._of_others, positions, known, sent.room)
         for line in others.found:
-            if (located := sent.new(line, limits.CLAIMS, others=others.limited)) is not None:
+            if (located := sent.new(line, limits.CLAIMS)) is not None:
                 yield located
-        sent.limited |= positions.limited or others.limited
-        self._report_limit("GetClaims", subject, sent)
+        sent.limited |= positions.limited
+        sent.more_others |= positions.more_others or others.limited
 
     def _positions(self, subject: Digest, precedence: Precedence) -> Selection[ProvenPosition]:
         """Where the statements about a subject are. Blocking."""
         publishers = self._proven.first_publishers(subject, PUBLISHERS)
         return self._proven.claims_about(subject, precedence.naming(publishers), Bounds(total=limits.CLAIMS // 2))
 
-    def _of_others(self, positions: Selection[ProvenPosition], known: Collection[Digest]) -> Page[ProvenLine]:
-        """The lines of others, each with the keys of its author before it, as many as fit. Blocking.
+    def _of_others(
+        self, positions: Selection[ProvenPosition], known: Collection[Digest], room: int
+    ) -> Page[ProvenLine | ProvenPublication]:
+        """As `_with_keys`, for statements about a subject. Blocking."""
+        return self._with_keys(self._proven.lines(positions.others), known, room)
+
+    def _with_keys(
+        self, lines: Iterable[ProvenLine | ProvenPublication], known: Collection[Digest], room: int
+    ) -> Page[ProvenLine | ProvenPublication]:
+        """The lines of others, each with the keys of its author before it, as many as fit into `room` bytes. Blocking.
 
         Args:
             known: authors whose keys the asker has.
         """
-        most, limited = OTHER_KEYS + 2 * len(positions.others), positions.more_others
-        keys: dict[Digest, Sequence[ProvenLine]] = dict.fromkeys(known, ())
-        found: list[ProvenLine] = []
-        for line in self._proven.lines(positions.others):
-            author = _author(line)
-            new = () if author in keys else self._proven.keys_of(author)
-            if len(new) > most:
-                limited = True
-                continue
-            most -= len(new)
-            keys[author] = new
+        by = [(_author(line), line) for line in lines]
+        keys = self._proven.keys_of_each({author: None for author, _ in by if author not in known})
+        found: list[ProvenLine | ProvenPublication] = []
+        for author, line in by:
+            new = keys.pop(author, ())
+            room -= len(line.line) + sum(len(key.line) for key in new)
+            if room < 0:
+                return Page(tuple(found), True)
             found += (*new, line)
-        return Page(tuple(found), limited)
+        return Page(tuple(found), False)
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
         """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
@@ -236,7 +306,7 @@ class ArtifactService:
             statement = parse_entry(line.line).statement
             if statement.by is None or (statement.by.id, statement.subject) in found:
                 continue
-            own, only = Precedence(frozenset({statement.by.id})), Bounds(OWN_ADVISORIES, 1, 1, OWN_ADVISORIES)
+            own, only = Precedence(frozenset({statement.by.id})), Bounds(OWN_ADVISORIES, 1, 0, OWN_ADVISORIES)
             about = self._proven.claims_about(statement.subject, own, only, (ADVISORY,))
             found[statement.by.id, statement.subject] = self._proven.lines(about.first)
         return [line for lines in found.values() for line in lines]
@@ -248,29 +318,33 @@ class ArtifactService:
         return await self._ledger.run(self._proven.repositories, "", name, MAX_ANSWER)
 
     async def _claims_of_name(
-        self, name: str, version: str | None, publisher: Digest | None, precedence: Precedence, sent: _Sent
+        self,
+        name: str,
+        version: str | None,
+        claimants: Sequence[Digest | None],
+        owners: Collection[Digest | None],
+        sent: _Sent,
     ) -> AsyncGenerator[ProvenPublication, None]:
         """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
-        of proof; then a share of each, and what one leaves of its share for the later ones."""
-        claimants = await self._claimants(name, publisher, precedence)
-        most = limits.RESOLVED // 2 - len(sent)
-        sent.limited |= len(claimants) >= CLAIMANTS
+        of proof; then all others of `owners`, and a few of each other one."""
         for claimant in claimants:
             for found in (await self._of_claimant(name, claimant, version, 1)).found:
                 yield found
-        left = len(claimants)
         for claimant in claimants:
-            share = min(MAX_ANSWER, -(-most // left))
-            if share <= 0:
+            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(sent) + 1)  # its first one is sent
+            if most <= 0:
                 sent.limited = True
                 return
-            answer = await self._of_claimant(name, claimant, version, share)
-            sent.limited |= answer.limited
+            answer = await self._of_claimant(name, claimant, version, most if claimant in owners else RIVAL_CLAIMS)
+            if answer.limited:
+                sent.limited = True
+                sent.cut |= {found.publisher for found in answer.found}
             for found in answer.found:
                 yield found
-            most, left = most - len(answer.found), left - 1
 
-    async def _claimants(self, name: str, publisher: Digest | None, precedence: Precedence) -> Sequence[Digest | None]:
+    async def _claimants(
+        self, name: str, publisher: Digest | None, precedence: Precedence, sent: _Sent
+    ) -> Sequence[Digest | None]:
         """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
         if publisher is not None:
             return (publisher,)
@@ -278,6 +352,7 @@ class ArtifactService:
             return (None,)
         nodes = self._membership.node_ids
         first = await self._ledger.run(first_claimants, self._proven, nodes, name, CLAIMANTS, precedence)
+        sent.more_others |= len(first) >= CLAIMANTS
         return [claimant.identity for claimant in first]
 
     async def _of_claimant(
@@ -291,7 +366,7 @@ class ArtifactService:
         return Page(tuple(sorted(answer.found, key=lambda found: found.number)), answer.limited)
 
     def _report_limit(self, call: str, about: str, sent: _Sent) -> None:
-        if sent.limited:
+        if sent.limited or sent.more_others:
             self._metrics.answers_limited.labels(call).inc()
             _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
 
@@ -334,30 +409,31 @@ class ArtifactService:
 class _Sent:
     """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log.
 
-    Args:
-        cut: authors of whose statements a limit left some out.
-
     Attributes:
         limited: whether a limit left something out.
+        cut: authors of whose statements a limit left some out.
+        more_others: whether a limit left out statements of others.
     """
 
-    def __init__(self, cut: frozenset[Digest] = frozenset()) -> None:
+    def __init__(self) -> None:
         self._places: set[tuple[str, Digest]] = set()
-        self._cut = cut
+        self._bytes = 0
         self.limited = False
+        self.cut = frozenset[Digest]()
+        self.more_others = False
 
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def room(self) -> int:
+        """Bytes of statements of others that may follow."""
+        return max(LEAST_OTHERS, self._bytes)
+
     def new(
-        self,
-        found: ProvenLine | ProvenPublication,
-        most: int | None = None,
-        *,
-        author: Digest | None = None,
-        others: bool = False,
+        self, found: ProvenLine | ProvenPublication, most: int | None = None, *, author: Digest | None = None
     ) -> LocatedEntry | None:
-        """The line, if it is new and not beyond `most` lines, with its marks."""
+        """The line, if it is new and not beyond `most` lines, with the mark of its author."""
         key = found.vkey, sha256(found.line)
         if key in self._places:
             return None
@@ -365,14 +441,33 @@ class _Sent:
             self.limited = True
             return None
         self._places.add(key)
-        return LocatedEntry(found.origin, found.index, found.line, author in self._cut, others)
+        self._bytes += len(found.line)
+        return LocatedEntry(found.origin, found.index, found.line, author in self.cut)
+
+
+async def _last_marked(lines: AsyncIterable[LocatedEntry], sent: _Sent) -> AsyncGenerator[LocatedEntry, None]:
+    """The lines; the last one is marked if statements of others were left out, which is known at the end only."""
+    last: LocatedEntry | None = None
+    async for line in lines:
+        if last is not None:
+            yield last
+        last = line
+    if last is not None:
+        yield replace(last, others=sent.more_others)
+
+
+def _is_first(claimant: Digest | None, precedence: Precedence) -> bool:
+    """Whether the claims of a claimant come apart from those of others. `None`: nodes of members observed it."""
+    return claimant is None or precedence.group(claimant) != OTHERS
 
 
 def _located(lines: Iterable[ProvenLine]) -> tuple[LocatedEntry, ...]:
     return tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
 
 
-def _author(line: ProvenLine) -> Digest:
+def _author(line: ProvenLine | ProvenPublication) -> Digest:
+    if isinstance(line, ProvenPublication):
+        return line.publisher
     by = parse_entry(line.line).statement.by
     assert by is not None  # a proven statement has an author
     return by.id
