@@ -7,8 +7,9 @@ federation that made the audit. Whether the audit took place, and its result, is
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -164,12 +165,13 @@ def own_copies(socket: Path, artifact: Digest | None = None) -> CopyList:
 @dataclass(frozen=True, slots=True)
 class LoggedResult:
     """The newest result that a node logged about the copy of the node `prover`. `signed`: a failure that has an answer
-    which the prover signed."""
+    which the prover signed. `logged`: False for one that the auditor's node says it will log when the day is over."""
 
     auditor: str
     prover: Digest
     result: AuditResult
     signed: bool = False
+    logged: bool = True
 
 
 async def logged_results(session: Session, artifact: Digest) -> list[LoggedResult]:
@@ -178,6 +180,25 @@ async def logged_results(session: Session, artifact: Digest) -> list[LoggedResul
     answers = await session.ask(lambda node: node.audits.logged(artifact))
     lines = dict.fromkeys(located.line for found in answers.found.values() for located in found)
     return _newest(_verified(session, artifact, lines))
+
+
+async def audit_results(session: Session, artifact: Digest) -> list[LoggedResult]:
+    """As `logged_results`, with what nodes of the pinned federations say about audits of their own that they have not
+    logged yet."""
+    logged, answers = await asyncio.gather(
+        logged_results(session, artifact), session.ask(lambda node: node.audits.copies(artifact))
+    )
+    today = [each for node, page in answers.found.items() for each in _of_today(node, page, artifact)]
+    return _newest([*logged, *today])
+
+
+def _of_today(node: RemoteNode, page: CopiesPage, artifact: Digest) -> Iterator[LoggedResult]:
+    """The audits of a node itself in what it says about copies."""
+    for listed in page.artifacts:
+        for copy in listed.copies if listed.artifact == artifact else ():
+            for result in copy.results:
+                if result.auditor == node.member.id:
+                    yield LoggedResult(node.name, copy.copy.node, result, logged=False)
 
 
 def _verified(session: Session, artifact: Digest, lines: Iterable[bytes]) -> list[LoggedResult]:
@@ -217,5 +238,5 @@ def _newest(results: Iterable[LoggedResult]) -> list[LoggedResult]:
     return sorted(found.values(), key=lambda item: (item.prover, item.auditor))
 
 
-def _rank(item: LoggedResult) -> tuple[int, int]:
-    return item.result.day, 2 if item.result.failed else item.result.outcome == PASSED
+def _rank(item: LoggedResult) -> tuple[int, int, bool]:
+    return item.result.day, 2 if item.result.failed else item.result.outcome == PASSED, item.logged

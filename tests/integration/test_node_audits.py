@@ -28,6 +28,8 @@ from comity.wire.addresses import Address
 from comity.wire.audit import AuditOrder, CheckedCopy, HoldDecision, HoldOrder
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
+from comity_client.client import Client
+from comity_client.home import Home
 from support.federation import Founded, NodeHome, found, serving, until
 from support.publisher import Publisher, Release, model, release, send
 
@@ -101,6 +103,14 @@ async def test_copies_are_tested_by_others_and_every_node_shows_by_which(tmp_pat
             third.name: TESTED,
         }
         assert (await states(third, what.artifact))[second.name].state == CLAIMED  # no other node knows yet
+        user = Client(Home(tmp_path / "user"))
+        await asyncio.to_thread(user.pin, founded.federation.encode())
+        found = await asyncio.to_thread(user.whereis, f"sha256:{what.artifact}")
+        audits = {
+            copy.node: [(each.auditor, each.result.outcome, each.logged) for each in copy.audits] for copy in found
+        }
+        of_first = [(first.name, PASSED, False)]
+        assert audits == {first.name: [], second.name: of_first, third.name: of_first}
         clock.days = 1  # when the day is over, the auditor logs what passed
 
         async def told() -> bool:

@@ -151,11 +151,13 @@ def test_audit_ls_names_the_author_of_each_result(monkeypatch: pytest.MonkeyPatc
 def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     note = LoggedResult("node-b", sha256(A.encode()), AuditResult(B, 20_000, PASSED, 10))
     lie = LoggedResult("node-c", sha256(A.encode()), AuditResult(C, 20_000, "not-held"))
-    told = Replica("node-a", "Institute A", "CH", True, 3, 3, audits=(note, lie))
+    today = LoggedResult("node-d", sha256(A.encode()), AuditResult(C, 20_001, PASSED, 3), logged=False)
+    told = Replica("node-a", "Institute A", "CH", True, 3, 3, audits=(note, lie, today))
     gone = Replica("node-d", "Institute D", "BR", False, 0, 3, withdrawn="legal-order")
     monkeypatch.setattr(whereis, "user", lambda: SimpleNamespace(whereis=lambda _: [told, gone]))
     ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output(), env={"COLUMNS": "400"})
     assert "passed 10 pieces on 2024-10-04, says node-b; failed: not-held on 2024-10-04, says node-c" in ran.output
+    assert "passed 3 pieces on 2024-10-05, says node-d, not logged yet" in ran.output
     assert "withdrawn: legal-order" in ran.output
 
 

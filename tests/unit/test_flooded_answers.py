@@ -19,7 +19,6 @@ from comity.node.services.artifact import ArtifactService
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.precedence import Precedence
-from comity.trust.statement import parse_entry
 from comity.trust.statements import Published
 from comity.wire.messages import LocatedEntry
 from sqlalchemy import event

@@ -49,7 +49,7 @@ def _audits(replica: Replica) -> str:
         return "none"
     return "; ".join(
         f"{outcome_text(audit.result)} on {date(audit.result.day)}, says {audit.auditor}"
-        + (" with the signed answer" if audit.signed else "")
+        + (" with the signed answer" if audit.signed else "" if audit.logged else ", not logged yet")
         for audit in replica.audits
     )
 

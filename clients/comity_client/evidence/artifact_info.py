@@ -35,7 +35,7 @@ from comity.trust.statement import Entry
 from comity.trust.statements import Advisory
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
-from comity_client.copies import LoggedResult, logged_results
+from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution, versions
@@ -55,8 +55,8 @@ class ArtifactStatement:
 class Replica:
     """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
-    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy; `place` is
-    what the node record of the pin declares about its machines."""
+    claim later; `audits` are the newest results that other members' nodes logged and signed about its copy, or say that
+    they will log; `place` is what the node record of the pin declares about its machines."""
 
     node: str
     member: str
@@ -163,7 +163,7 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
     readings, places = resolution.gathered.readings, resolution.gathered.places
     claimed = _claimants(readings, resolution.artifact, policy)
     withdrawn = await _withdrawn(session, readings, places, resolution.artifact)
-    audits = await logged_results(session, resolution.artifact)
+    audits = await audit_results(session, resolution.artifact)
     return [
         Replica(
             node=node.name,
