@@ -1,80 +1,91 @@
-"""Junk statements about an artifact, its publisher and its name, and what their readers must not lose by them."""
+"""Junk statements about an artifact, its publisher and its name, and the words that their readers must not lose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from attackers.forging import Identity as Stranger
 from attackers.forging import Release
 from comity.trust.encoding import Digest
-from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Published, sign_advisory, sign_published
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import Author
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from support.world import Identity
 
 FLOODS: Final = ("fresh", "listed", "member")
 """Whose: each statement of another identity, all of one identity whose lines nodes take, all of one member."""
 LONG: Final = "x" * 1_500
-OF_PUBLISHER: Final = ("the publisher withdraws it", "the publisher lost a key")
-OF_MEMBER: Final = "a member warns"
+LICENCE: Final = "the publisher changes the licence"
+WITHDRAWN: Final = "the publisher withdraws it"
+STOLEN: Final = "a key of the publisher is gone"
+OF_MEMBER: Final = "a member says that the licence is another"
 OF_ISSUER: Final = "an issuer whom the policy names warns"
-WORDS: Final = (*OF_PUBLISHER, OF_MEMBER, OF_ISSUER)
+WORDS: Final = (LICENCE, WITHDRAWN, STOLEN, OF_MEMBER, OF_ISSUER)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Somebody with one key."""
+
+    author: Author
+    signer: HybridSigner
+
+    @classmethod
+    def of(cls, identity: Identity) -> Speaker:
+        return cls(identity.inception.author, identity.signer)
+
+    def advise(self, subject: Digest, text: str, kind: str = "licence-change") -> bytes:
+        severity = "info" if kind == "licence-change" else "high"
+        return sign_advisory(Advisory(self.author, subject, kind, severity, text), self.signer).line
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A name with its first version `published`, and those who say something about it."""
+    """A name, with a good artifact and one that is withdrawn, and those who say something about them."""
 
-    published: Published
+    name: str
+    good: Digest
+    withdrawn: Digest
+    publications: tuple[bytes, ...]
     publisher: Identity
     issuer: Identity
-    member: Identity
-    loud: Identity
+    member: Speaker
+    loud: Speaker
     """Another member."""
 
-    @property
-    def name(self) -> str:
-        return self.published.name.repository
-
-    @property
-    def artifact(self) -> Digest:
-        return self.published.artifact
-
     def honest(self, origin: str) -> list[bytes]:
-        """The publications of v1 and v2 of the same bytes, and the warnings."""
-        second = replace(self.published, name=replace(self.published.name, version="v2"))
+        """The publications, and what the publisher, a member and the issuer say later."""
+        publisher = Speaker.of(self.publisher)
         lost = Compromise(self.publisher.signer.public.id, origin, 1 << 40)
-        withdrawn, stolen = OF_PUBLISHER
-        notice = Advisory(self.publisher.inception.author, self.publisher.id, KEY_COMPROMISE, "critical", stolen, lost)
+        notice = Advisory(publisher.author, self.publisher.id, KEY_COMPROMISE, "critical", STOLEN, lost)
         return [
             self.publisher.entry.line,
-            sign_published(self.published, self.publisher.signer).line,
-            sign_published(second, self.publisher.signer).line,
+            *self.publications,
             self.issuer.entry.line,
-            warning(self.publisher, self.artifact, withdrawn, kind="superseded"),
-            warning(self.issuer, self.artifact, OF_ISSUER),
-            warning(self.member, self.artifact, OF_MEMBER),
-            sign_advisory(notice, self.publisher.signer).line,
+            publisher.advise(self.good, LICENCE),
+            publisher.advise(self.withdrawn, WITHDRAWN, "yank"),
+            self.member.advise(self.good, OF_MEMBER),
+            Speaker.of(self.issuer).advise(self.withdrawn, OF_ISSUER, "malware"),
+            sign_advisory(notice, publisher.signer).line,
         ]
 
-    def junk(self, whose: str, first: int, count: int) -> Iterator[bytes]:
-        """`count` statements about the artifact, the identity of its publisher, and its name."""
+    def junk(self, floods: Sequence[str], first: int, count: int) -> Iterator[bytes]:
+        """`count` statements of each flood, about the artifacts, the identity of the publisher, and the name."""
         listed = Stranger.made("an author whose lines nodes take")
-        if whose == "listed":
-            yield listed.inception
+        subjects = (self.good, self.withdrawn, self.publisher.id)
         for number in range(first, first + count):
-            text, about = f"{LONG} {number}", (self.artifact, self.publisher.id)[number % 2]
-            if whose == "member":
-                yield warning(self.loud, about, text, kind="superseded")
-                continue
-            who = listed if whose == "listed" else Stranger.made(f"nobody {number}")
-            if whose == "fresh":
-                yield who.inception
-            if number % 3 == 2:
-                yield who.publish(f"{self.name}@v{1 + number % 2}", Release(b"%d\n" % number))
-            else:
-                yield who.advise(about, text)
+            text, about = f"{LONG} {number}", subjects[number % 3]
+            if "member" in floods:
+                yield self.loud.advise(about, text)
+            if "listed" in floods:
+                yield from (listed.inception, self._said(listed, number))
+            if "fresh" in floods:
+                fresh = Stranger.made(f"nobody {number}")
+                yield from (fresh.inception, self._said(fresh, number))
 
-
-def warning(by: Identity, subject: Digest, text: str, *, kind: str = "malware") -> bytes:
-    return sign_advisory(Advisory(by.inception.author, subject, kind, "high", text), by.signer).line
+    def _said(self, who: Stranger, number: int) -> bytes:
+        if number % 4 == 3:
+            return who.publish(f"{self.name}@v{1 + number % 8 // 4}", Release(b"%d\n" % number))
+        return who.advise((self.good, self.withdrawn, self.publisher.id)[number % 4], f"{LONG} {number}")

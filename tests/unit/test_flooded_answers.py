@@ -19,27 +19,32 @@ from comity.node.services.artifact import ArtifactService
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.precedence import Precedence
-from comity.trust.statements import Published
 from comity.wire.messages import LocatedEntry
 from sqlalchemy import event
-from support.case import case, nodes
-from support.flooding import FLOODS, Subject
+from support.case import FILES, case, nodes, release
+from support.flooding import FLOODS, Speaker, Subject
 from support.logs import LogKeys
 from support.world import identity
 
 LOG = LogKeys.generate("open.example/log")
-MEMBERS = nodes()
+NODES = nodes()
+PUBLISHER, ISSUER = identity("Swiss AI", "CH"), identity("Warnings", "ES")
+WITHDRAWN = release({**FILES, "LICENSE": b"other"}, by=PUBLISHER, name="swiss-ai/tiny@v2")[1]
+OTHER = WITHDRAWN.statement.subject
 SUBJECT = Subject(
-    Published.parse(case().publication.statement),
-    identity("Swiss AI", "CH"),
-    identity("Warnings", "ES"),
-    MEMBERS[1].seat,
-    MEMBERS[2].seat,
+    "swiss-ai/tiny",
+    case().artifact,
+    OTHER,
+    (case().publication.line, WITHDRAWN.line),
+    PUBLISHER,
+    ISSUER,
+    Speaker.of(NODES[1].seat),
+    Speaker.of(NODES[2].seat),
 )
 HONEST: Final = SUBJECT.honest(LOG.origin)
 MOST: Final = 3
 """Times the cost without a flood."""
-DOORS: Final = ("the artifact", "the name", "the identity")
+DOORS: Final = ("the artifact", "what is withdrawn", "the name", "the identity")
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,19 @@ class Flooded:
     def __init__(self, folder: Path, floods: Sequence[str], count: int) -> None:
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
-        known = tuple(each.seat.id for each in MEMBERS)
+        known = tuple(each.seat.id for each in NODES)
         membership = SimpleNamespace(
-            node_ids=tuple(each.record.node.id for each in MEMBERS),
+            node_ids=tuple(each.record.node.id for each in NODES),
             known=known,
-            peers=[SimpleNamespace(line=each.entry.line) for each in MEMBERS[1:]],
-            seat=SimpleNamespace(record_line=MEMBERS[0].entry.line),
+            peers=[SimpleNamespace(line=each.entry.line) for each in NODES[1:]],
+            seat=SimpleNamespace(record_line=NODES[0].entry.line),
             precedence=Precedence(members=frozenset(known)),
             bound_publisher=lambda namespace: None,
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, membership), Metrics())
-        self._say([line for each in MEMBERS for line in (each.seat.entry.line, each.entry.line)])
+        self._say([line for each in NODES for line in (each.seat.entry.line, each.entry.line)])
         for first, said in ((0, HONEST), (count, [])):
-            for whose in floods:
-                self._say([*SUBJECT.junk(whose, first, count)])
-            self._say(said)
+            self._say([*SUBJECT.junk(floods, first, count), *said])
 
     def _say(self, lines: Sequence[bytes]) -> None:
         for start in range(0, len(lines), 500):
@@ -84,7 +87,8 @@ class Flooded:
         found = {}
         for _ in range(2):
             found = {
-                "the artifact": await self._asked(self.service.claims(SUBJECT.artifact, named)),
+                "the artifact": await self._asked(self.service.claims(SUBJECT.good, named)),
+                "what is withdrawn": await self._asked(self.service.claims(OTHER, named)),
                 "the name": await self._asked(self.service.resolve(SUBJECT.name, None, None, named)),
                 "the identity": await self._asked(self.service.claims(Digest(SUBJECT.publisher.id), named)),
             }

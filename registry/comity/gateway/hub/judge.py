@@ -30,6 +30,7 @@ from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
 from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.statement import parse_entry
+from comity.trust.statements import KEY_COMPROMISE
 from comity.trust.verify import verify
 from comity.verifier import read_policy
 
@@ -227,7 +228,10 @@ def _next_step(failing: Sequence[Row], title: str) -> str:
 
 
 def _advisories(verdict: Verdict) -> list[tuple[str, str]]:
-    return [("advisory", f"{fact.text}, says {fact.by}") for fact in verdict.row("disputes and advisories").facts]
+    """The warnings, `MAX_NOTICES` of which are shown: lost keys first, then in the order of the verdict."""
+    lost = f"{KEY_COMPROMISE} ("
+    facts = sorted(verdict.row("disputes and advisories").facts, key=lambda fact: not fact.text.startswith(lost))
+    return [("advisory", f"{fact.text}, says {fact.by}") for fact in facts]
 
 
 def _notices(verdict: Verdict, policy: Policy) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
-from comity.trust.precedence import OTHERS, Bounds, Precedence, Selection
+from comity.trust.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.artifact import SearchPage
@@ -166,8 +167,8 @@ class ArtifactService:
         async for located in self._decisive_advisories(publishers, precedence, sent):
             yield located
         others = await self._ledger.run(self._with_keys, claims, frozenset(authors), sent.room)
-        for line in others.found:
-            if (located := sent.new(line, limits.RESOLVED)) is not None:
+        for claim in others.found:
+            if (located := sent.new(claim, limits.RESOLVED)) is not None:
                 yield located
         sent.more_others |= others.limited
 
@@ -192,8 +193,9 @@ class ArtifactService:
     async def _decisive_advisories(
         self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence, sent: _Sent
     ) -> AsyncGenerator[LocatedEntry, None]:
-        """What publishers, members and named authors warn of in these artifacts. What others say decides about no
-        version; `claims` has it."""
+        """What publishers, members and named authors warn of in these artifacts, and then the keys of those who are
+        neither claimants nor members. What others say decides about no version; `claims` has it."""
+        advisers = dict[Digest, None]()
         share = max(1, (limits.RESOLVED - len(sent)) // max(1, len(publishers)))
         bounds = replace(Bounds.within(min(share, PAGE)), member=MEMBER_ADVISORIES, others=0)
         for artifact, own in publishers.items():
@@ -203,8 +205,14 @@ class ArtifactService:
             sent.limited |= about.limited
             sent.cut |= about.cut
             for line in await self._ledger.run(self._proven.lines, about.first):
-                if (located := sent.new(line, limits.RESOLVED, author=_author(line))) is not None:
+                author = _author(line)
+                if author not in own and precedence.group(author) == NAMED:
+                    advisers.setdefault(author)
+                if (located := sent.new(line, limits.RESOLVED, author=author)) is not None:
                     yield located
+        for line in await self._ledger.run(self._keys_of, advisers):
+            if (located := sent.new(line, limits.RESOLVED)) is not None:
+                yield located
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         sent = _Sent()
@@ -221,14 +229,19 @@ class ArtifactService:
         if not positions.found:
             raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
         sent.cut |= positions.cut
-        authors = dict[Digest, None]()
+        authors, of_members, members = dict[Digest, None](), await self._of_members(), _MembersSaid()
         for start in range(0, len(positions.first), PAGE):
             for line in await self._ledger.run(self._proven.lines, positions.first[start : start + PAGE]):
                 author = _author(line)
                 authors.setdefault(author)
-                if (located := sent.new(line, author=author)) is not None:
+                if precedence.group(author) == MEMBERS:
+                    members.add(author, line, max(LEAST_OTHERS, (sent.size + of_members.size) // 2))
+                elif (located := sent.new(line, author=author)) is not None:
                     yield located
-        of_members = await self._of_members()
+        sent.cut |= members.cut
+        for author, line in members.found:
+            if (located := sent.new(line, author=author)) is not None:
+                yield located
         for line in of_members.records:
             if (located := sent.new(line)) is not None:
                 yield located
@@ -241,8 +254,8 @@ class ArtifactService:
                 yield located
         known = frozenset(authors) | of_members.of_member.keys()
         others = await self._ledger.run(self._of_others, positions, known, sent.room)
-        for line in others.found:
-            if (located := sent.new(line, limits.CLAIMS)) is not None:
+        for said in others.found:
+            if (located := sent.new(said, limits.CLAIMS)) is not None:
                 yield located
         sent.limited |= positions.limited
         sent.more_others |= positions.more_others or others.limited
@@ -410,6 +423,7 @@ class _Sent:
     """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log.
 
     Attributes:
+        size: bytes of the lines.
         limited: whether a limit left something out.
         cut: authors of whose statements a limit left some out.
         more_others: whether a limit left out statements of others.
@@ -417,7 +431,7 @@ class _Sent:
 
     def __init__(self) -> None:
         self._places: set[tuple[str, Digest]] = set()
-        self._bytes = 0
+        self.size = 0
         self.limited = False
         self.cut = frozenset[Digest]()
         self.more_others = False
@@ -428,7 +442,7 @@ class _Sent:
     @property
     def room(self) -> int:
         """Bytes of statements of others that may follow."""
-        return max(LEAST_OTHERS, self._bytes)
+        return max(LEAST_OTHERS, self.size)
 
     def new(
         self, found: ProvenLine | ProvenPublication, most: int | None = None, *, author: Digest | None = None
@@ -441,8 +455,31 @@ class _Sent:
             self.limited = True
             return None
         self._places.add(key)
-        self._bytes += len(found.line)
+        self.size += len(found.line)
         return LocatedEntry(found.origin, found.index, found.line, author in self.cut)
+
+
+class _MembersSaid:
+    """Statements of members in one answer: of each, the first ones that fit.
+
+    Attributes:
+        found: authors with their lines.
+        cut: members who said more.
+    """
+
+    def __init__(self) -> None:
+        self._sizes = Counter[Digest]()
+        self.found: list[tuple[Digest, ProvenLine]] = []
+        self.cut = frozenset[Digest]()
+
+    def add(self, author: Digest, line: ProvenLine, room: int) -> None:
+        """Take a line, if it is the author's first one, or its lines have at most `room` bytes with it."""
+        size = self._sizes[author]
+        if author in self.cut or (size and size + len(line.line) > room):
+            self.cut |= {author}
+            return
+        self._sizes[author] += len(line.line)
+        self.found.append((author, line))
 
 
 async def _last_marked(lines: AsyncIterable[LocatedEntry], sent: _Sent) -> AsyncGenerator[LocatedEntry, None]:
