@@ -53,7 +53,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, SignInLinks
-from comity.node.statement_groups import StatementGroups
+from comity.node.statement_groups import NamedByPolicy, StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
@@ -62,7 +62,6 @@ from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError
-from comity.verifier import read_policy
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.services import Services
@@ -416,7 +415,7 @@ def _webhooks(
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
-    named = read_policy(config.gateway.policy)[0].named if config.gateway.policy else ()
+    named = NamedByPolicy(config.gateway.policy or None)
     conditions = NodeConditions(
         home.ledger, replication, copies.counter, replication.charter_follower, home.membership, inspector
     )
@@ -430,7 +429,7 @@ def _webhooks(
         home.metrics,
         seat.record.origin,
         conditions,
-        StatementGroups(home.ledger.tables.proven, home.membership, lambda: named),
+        StatementGroups(home.ledger.tables.proven, home.membership, named),
     )
 
 
