@@ -127,7 +127,7 @@ def by_client(client: Client, policy: Path, version: str, to: Path) -> dict[str,
         verdict = client.verify(to, policy=read_policy(policy)[0])
         doors[f"verify {version}"] = Shown.of(texts_of(verdict), str(verdict.exit_status))
     info = client.show(name)
-    said = [each.text for each in (*info.advisories, *info.lost_keys)]
+    said = [*(each.text for each in info.advisories), *(each.text for each in info.lost_keys)]
     return doors | {f"show {version}": Shown.of(str(said), info.artifact)}
 
 

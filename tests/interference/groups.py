@@ -99,6 +99,7 @@ def together() -> dict[str, tuple[str, ...]]:
     """Groups of attackers that do not disturb one another."""
     groups = {
         "strangers and identities at the ports": _by("strangers"),
+        "floods of warnings and names": _by("floods"),
         "junk in one member's log": (*_by("junk_lines"), *_by("copy_claims")),
         "attacks on the members' decision": _by("governance"),
         **{f"space for copies, {number}": names for number, names in enumerate(SPACE, 1)},

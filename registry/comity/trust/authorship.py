@@ -166,20 +166,21 @@ def _judge_signatures(entry: Entry, identity: Digest, keys: AuthorKeys) -> Judge
     for chain in chains:
         if chain.matching(entry.envelope, bound):
             if not chain.signed(entry.envelope, bound):
-                raise _not_signed(entry, identity)
+                raise _not_signed(entry, identity, keys.inception)
             return JudgedAuthor(Authorship.PROVEN, chain)
-    return _unknown(_not_signed(entry, identity) if chains else _unknown_identity(identity))
+    return _unknown(_not_signed(entry, identity, keys.inception) if chains else _unknown_identity(identity))
 
 
 def _unknown(error: ComityError) -> JudgedAuthor:
     return JudgedAuthor(Authorship.UNKNOWN, error=error)
 
 
-def _not_signed(entry: Entry, identity: Digest) -> Untrusted:
+def _not_signed(entry: Entry, identity: Digest, inception: Inception | None) -> Untrusted:
     if entry.statement.predicate == "node-record":
         why = "not signed by exactly the member's governance keys and each bound key"
         return Untrusted("node record refused", why=why, code="NODE-RECORD")
-    why = f"its signatures are not those of {short(identity)}"
+    label = f"{inception.label} [{short(identity)}]" if inception and inception.label else short(identity)
+    why = f"not signed by the keys of {label}"
     return Untrusted(f"{entry.statement.predicate} refused", why=why, code="SIGNATURE")
 
 
