@@ -31,7 +31,7 @@ from comity_client.client import Client
 from comity_client.events import Event, PolicyJudged
 from comity_client.home import Home
 from support.federation import Founded, NodeHome, found, serving, until
-from support.flooding import FLOODS, LICENCE, OF_ISSUER, OF_MEMBER, STOLEN, WITHDRAWN, WORDS, Speaker, Subject
+from support.flooding import FLOODS, LICENCE, OF_ISSUER, OF_MEMBER, STOLEN, WITHDRAWN, WORDS, Adviser, Subject
 from support.publisher import Publisher, Release, release
 from support.waiting import PATIENCE
 from support.world import identity
@@ -55,7 +55,7 @@ class Shown:
 
 
 def founded_at(folder: Path) -> tuple[Founded, tuple[Release, Release], Subject]:
-    """A federation whose first node runs, two versions of one name, and who speaks about them. The charter binds the
+    """A federation whose first node runs, two versions of one name, and who advise about them. The charter binds the
     namespace: to whom another name belongs, those decide who claim it first."""
     founded = found(folder, 3, namespaces={"lab": PUBLISHER.id})
     publisher = Publisher(PUBLISHER.signer, PUBLISHER.inception, PUBLISHER.entry.line)
@@ -67,7 +67,7 @@ def founded_at(folder: Path) -> tuple[Founded, tuple[Release, Release], Subject]
         releases.append(release(publisher, source, f"{NAME}@{version}"))
     good, withdrawn = releases
     member, loud = (
-        Speaker(Author("identity", home.record.member), read_signer(home.directory / "offline" / "governance.pem"))
+        Adviser(Author("identity", home.record.member), read_signer(home.directory / "offline" / "governance.pem"))
         for home in founded.homes[1:]
     )
     lines = tuple(each.entry.line for each in releases)

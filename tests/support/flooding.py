@@ -26,14 +26,14 @@ WORDS: Final = (LICENCE, WITHDRAWN, STOLEN, OF_MEMBER, OF_ISSUER)
 
 
 @dataclass(frozen=True)
-class Speaker:
+class Adviser:
     """Somebody with one key."""
 
     author: Author
     signer: HybridSigner
 
     @classmethod
-    def of(cls, identity: Identity) -> Speaker:
+    def of(cls, identity: Identity) -> Adviser:
         return cls(identity.inception.author, identity.signer)
 
     def advise(self, subject: Digest, text: str, kind: str = "licence-change") -> bytes:
@@ -51,13 +51,13 @@ class Subject:
     publications: tuple[bytes, ...]
     publisher: Identity
     issuer: Identity
-    member: Speaker
-    loud: Speaker
+    member: Adviser
+    loud: Adviser
     """Another member."""
 
     def honest(self, origin: str) -> list[bytes]:
         """The publications, and what the publisher, a member and the issuer say later."""
-        publisher = Speaker.of(self.publisher)
+        publisher = Adviser.of(self.publisher)
         lost = Compromise(self.publisher.signer.public.id, origin, 1 << 40)
         notice = Advisory(publisher.author, self.publisher.id, KEY_COMPROMISE, "critical", STOLEN, lost)
         return [
@@ -67,7 +67,7 @@ class Subject:
             publisher.advise(self.good, LICENCE),
             publisher.advise(self.withdrawn, WITHDRAWN, "yank"),
             self.member.advise(self.good, OF_MEMBER),
-            Speaker.of(self.issuer).advise(self.withdrawn, OF_ISSUER, "malware"),
+            Adviser.of(self.issuer).advise(self.withdrawn, OF_ISSUER, "malware"),
             sign_advisory(notice, publisher.signer).line,
         ]
 

@@ -22,7 +22,7 @@ from comity.trust.precedence import Precedence
 from comity.wire.messages import LocatedEntry
 from sqlalchemy import event
 from support.case import FILES, case, nodes, release
-from support.flooding import FLOODS, Speaker, Subject
+from support.flooding import FLOODS, Adviser, Subject
 from support.logs import LogKeys
 from support.world import identity
 
@@ -38,8 +38,8 @@ SUBJECT = Subject(
     (case().publication.line, WITHDRAWN.line),
     PUBLISHER,
     ISSUER,
-    Speaker.of(NODES[1].seat),
-    Speaker.of(NODES[2].seat),
+    Adviser.of(NODES[1].seat),
+    Adviser.of(NODES[2].seat),
 )
 HONEST: Final = SUBJECT.honest(LOG.origin)
 MOST: Final = 3
