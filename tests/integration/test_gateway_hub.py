@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import logging
 import pickle
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,19 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from comity.wire.publish import InlineObject
-from support.gateway import GatewayNode, gateway_node
+from support.gateway import GatewayNode, gateway_node, looking_at_each_request
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/api/models/tests/model"
-FRESH = 1.1
-"""Seconds after which the gateway has noticed what was logged."""
+
+
+@pytest.fixture(autouse=True)
+def _what_was_logged_is_seen_at_once() -> Iterator[None]:
+    with looking_at_each_request():
+        yield
 
 
 def client(node: GatewayNode, **more: Any) -> httpx2.AsyncClient:
@@ -208,7 +211,6 @@ async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_time
         for number in range(0, 300, 50):
             claims = [claimed(stranger, f"free/model@x{at}", rival) for at in range(number, number + 50)]
             await wire.submit(claims)
-    await asyncio.sleep(FRESH)
     async with client(node) as http:
         for revision in ("main", "v1", f"sha256:{ready.artifact}", commit_id(ready.ingested.manifest)):
             answer = await http.get(f"/api/models/free/model/revision/{revision}")
@@ -229,7 +231,6 @@ async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_mo
     yank = Advisory(node.publisher.inception.author, second.artifact, "yank", "high", "broken")
     async with node.home.client() as wire:
         await wire.submit([sign_advisory(yank, node.publisher.signer).line])
-    await asyncio.sleep(FRESH)
     async with client(node) as http:
         assert (await http.get(f"{PATH}/revision/main")).json()["sha"] == commit_id(first.ingested.manifest)
         answer = await http.get("/tests/model/resolve/v2/config.json")
@@ -263,7 +264,6 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
         warning = Advisory(issuer.inception.author, ready.artifact, "malware", "critical", "it phones home")
         async with node.home.client() as wire:
             await wire.submit([issuer.announcement, sign_advisory(warning, issuer.signer).line])
-        await asyncio.sleep(FRESH)
         assert said(await http.get("/tests/model/resolve/main/config.json")) == (403, "POLICY-NOT-MET")
 
 
@@ -288,18 +288,15 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
         async with node.home.client() as wire:
             for who in (stranger, anna):
                 await wire.submit([who.announcement, signed[who.id].line], text)
-            await asyncio.sleep(FRESH)
             refused = await http.get(file)
             assert said(refused) == (403, "NOT-APPROVED")
             assert "1 of 2 required for ward: Anna" in refused.json()["error"]
             assert "comity approve REF --scope SITE --until DATE" in refused.json()["hint"]
             assert said(await http.get(PATH)) == (403, "NOT-APPROVED")
             await wire.submit([ben.announcement, signed[ben.id].line], text)
-            await asyncio.sleep(FRESH)
             assert (await http.get(file)).status_code == 200
             end = ApprovalEnded(ben.id, ready.artifact, signed[ben.id].statement_digest, 0, "a new version")
             await wire.submit([sign_approval_ended(end, ben.signer).line])
-            await asyncio.sleep(FRESH)
             assert said(await http.get(file)) == (403, "NOT-APPROVED")
 
 

@@ -4,7 +4,6 @@ upstream.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,16 +19,20 @@ from comity.trust.statement import parse_entry
 from comity.trust.upstream import Observed
 from comity.wire.upstream import ImportDone, ImportOrder
 from support.federation import until
-from support.gateway import GatewayNode, gateway_node
+from support.gateway import GatewayNode, gateway_node, looking_at_each_request
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.publisher import model
 from support.stock import Stock
 from support.waiting import PATIENCE
 
-FRESH = 1.1
-"""Seconds after which the gateway has noticed what was logged."""
 HASHES = {path: sha256(data) for path, data in FILES.items()}
+
+
+@pytest.fixture(autouse=True)
+def _what_was_logged_is_seen_at_once() -> Iterator[None]:
+    with looking_at_each_request():
+        yield
 
 
 @pytest.fixture
@@ -110,7 +113,6 @@ async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_pa
     async with gateway_node(tmp_path) as node:
         await mirror(node, hub)
         release = await node.publish(model(tmp_path / "other", weights=1_000), f"{NAME}@v1")
-        await asyncio.sleep(FRESH)
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as client:
             for revision in ("main", commit):
                 answer = await client.get(f"/api/models/{NAME}/revision/{revision}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from comity.gateway.app import serve_gateway
+from comity.gateway.hub import judge, list_items
 from support.federation import NodeHome, found, serving
 from support.publisher import Publisher, Release, release, send
 
@@ -39,6 +41,16 @@ class GatewayNode:
         path.chmod(0o644)
         path.write_bytes(data)
         path.chmod(0o444)
+
+
+@contextlib.contextmanager
+def looking_at_each_request() -> Iterator[None]:
+    """While the block lasts, gateways of this process look at the ledger for each request, not once a second: what was
+    logged is seen at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (judge, list_items):
+            patch.setattr(module, "CHECK_INTERVAL", 0.0)
+        yield
 
 
 @contextlib.asynccontextmanager
