@@ -19,6 +19,7 @@ from support.case import read_policy
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
 from support.examples import ALL, FIFTH
+from support.file_times import slowest_files
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
 from support.postgres import Postgres, start_postgres
@@ -89,6 +90,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--durations N`, also the N files that took longest."""
+    if most := config.option.durations:
+        reports = (each for some in terminalreporter.stats.values() for each in some if hasattr(each, "duration"))
+        terminalreporter.section(f"slowest {most} files")
+        for line in slowest_files(reports, most):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from attackers import ATTACKERS, Attacker, Known, Target
 from attackers.hostile_node import HostileNode
+from attackers.stalls import late_objects, late_records, late_stat
 from comity.node.app import RunningNode
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
@@ -312,8 +313,14 @@ def test_a_peer_that_stalls_one_call_delays_nobody(call: str, stall: Stall) -> N
 
 
 STALLING = [each for each in ATTACKERS.values() if each.attack.__module__ == "attackers.stalls"]
+ONE_KIND = (late_stat, late_records, late_objects)
+"""One kind of call, after most of its time: in the short form `always_late` delays every kind so."""
 
 
-@pytest.mark.parametrize("attacker", STALLING, ids=[each.name for each in STALLING])
+@pytest.mark.parametrize(
+    "attacker",
+    [pytest.param(each, marks=pytest.mark.long if each.attack in ONE_KIND else ()) for each in STALLING],
+    ids=[each.name for each in STALLING],
+)
 def test_an_attacker_that_stalls_delays_nobody(attacker: Attacker) -> None:
     assert not late(played({}, attacker))

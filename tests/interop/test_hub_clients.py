@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from comity.trust.artifact import commit_id
 from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted
-from support.gateway import gateway_node
+from support.gateway import gateway_node, looking_at_each_request
 from support.publisher import Release, model
 from support.slow_links import SlowRelay
 from support.stock import Stock
@@ -147,14 +146,14 @@ async def test_missing_things_raise_the_clients_own_errors(tmp_path: Path, folde
 
 
 async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Path, folder: Path) -> None:
-    async with gateway_node(tmp_path) as node:
-        ready = await node.publish(folder, f"{REPOSITORY}@v1")
-        author = node.publisher.inception.author
-        said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
-        async with node.home.client() as client:
-            await client.submit([sign_advisory(said, node.publisher.signer).line])
-        await asyncio.sleep(1.1)  # answers may be cached for so long
-        found = await Stock(node.url, tmp_path / "hf").run(["info", "files", "download"], **request(ready))
+    with looking_at_each_request():
+        async with gateway_node(tmp_path) as node:
+            ready = await node.publish(folder, f"{REPOSITORY}@v1")
+            author = node.publisher.inception.author
+            said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
+            async with node.home.client() as client:
+                await client.submit([sign_advisory(said, node.publisher.signer).line])
+            found = await Stock(node.url, tmp_path / "hf").run(["info", "files", "download"], **request(ready))
     assert found["stderr"].count("tests/model: vulnerability (high): pickle inside") == 1
     assert found["download"]["sha256"] == hashes(ready)["weights.bin"]
 
