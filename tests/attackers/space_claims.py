@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from support.lying_node import NotHere, Question
+from support.lying_node import Answer, NotHere, Pause, Question
 from support.raw_bytes import leaf_hash, message, tree_hash
 
 from attackers.attacker import Target, attacker
@@ -17,6 +17,7 @@ from attackers.forging import Author, Identity, RawKey, Release, canonical, sha2
 from attackers.hostile_node import HostileNode
 
 PIECE = 4 << 20
+FOR_EVER = 3_600.0
 CHUNK = 1 << 20
 SPACE = 96 << 20
 """The disk of each victim (`interference.federation`): no claim has more."""
@@ -87,7 +88,7 @@ def claimed(size: int, seed: str) -> WideRelease:
     return WideRelease(files=(WideFile.invented("weights.bin", size, seed),))
 
 
-SIZES = range(SPACE, 0, -(256 << 10))
+SIZES = (*range(SPACE, 0, -(1 << 20)), 768 << 10, 512 << 10, 256 << 10)
 """Sizes of claims, the largest first: whatever is free, some of them leave less than 256 KiB of it."""
 
 
@@ -115,11 +116,11 @@ def publish(target: Target, releases: Sequence[WideRelease], authors: Iterable[A
         member.say(*inception, author.publish(f"junk/space-{number}@v1", release))
 
 
-def until_asked(target: Target, call: str, lie: Callable[[HostileNode, Question], Iterable[bytes]]) -> None:
+def until_asked(target: Target, call: str, lie: Callable[[HostileNode, Question], Iterable[Answer]]) -> None:
     """Answer a call by `lie`; the attack is ready when every victim may have asked, or does not."""
     asked = 0
 
-    def counted(node: HostileNode, question: Question) -> Iterable[bytes]:
+    def counted(node: HostileNode, question: Question) -> Iterable[Answer]:
         nonlocal asked
         asked += 1
         return lie(node, question)
@@ -132,34 +133,35 @@ def until_asked(target: Target, call: str, lie: Callable[[HostileNode, Question]
     target.hold()
 
 
-def dribble(target: Target) -> Callable[[HostileNode, Question], Iterator[bytes]]:
-    """Two bytes, and then one in ten seconds."""
-
-    def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
+def dribble(node: HostileNode, question: Question) -> Iterator[Answer]:
+    """One byte in eight seconds, of the ten that a node waits for the next."""
+    while question.alive():
         yield b"\0"
-        while question.alive() and not target.ended.wait(10):
-            yield b"\0"
+        yield Pause(8.0)
 
-    return lie
+
+def silent(node: HostileNode, question: Question) -> Iterator[Answer]:
+    """Never answer."""
+    yield Pause(FOR_EVER)
 
 
 @attacker("claims of all free space that receive a few bytes", "H1", by="member", emits=lambda: claimed(9, "s").objects)
 def dribbled_claims(target: Target) -> None:
     publish(target, [claimed(size, f"dribbled {size}") for size in SIZES])
-    until_asked(target, "Read", dribble(target))
+    until_asked(target, "Read", dribble)
 
 
 @attacker("claims of all free space whose piece records never come", "H1", by="member")
 def claims_without_records(target: Target) -> None:
     publish(target, [claimed(size, f"without records {size}") for size in SIZES])
-    until_asked(target, "GetRecords", HostileNode.silent)
+    until_asked(target, "GetRecords", silent)
 
 
 @attacker("claims of all free space by a hundred publishers in one log", "H1", by="member")
 def claims_of_many_publishers(target: Target) -> None:
     people = [Identity((RawKey.of_seed(f"publisher {number}"),), f"publisher {number}") for number in range(100)]
     publish(target, [claimed(size, f"of many {size}") for size in SIZES], people)
-    until_asked(target, "Read", HostileNode.silent)
+    until_asked(target, "Read", silent)
 
 
 @attacker("claims that receive one piece and stop", "H1", by="member")
@@ -172,10 +174,10 @@ def claims_that_stop(target: Target) -> None:
     ]
     publish(target, [WideRelease(files=(file,)) for file in reversed(files)])
 
-    def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
+    def lie(node: HostileNode, question: Question) -> Iterator[Answer]:
         if question.number(2) == 0:
             yield from (block[at : at + CHUNK] for at in range(0, PIECE, CHUNK))
-        yield from node.silent(question)
+        yield Pause(FOR_EVER)
 
     until_asked(target, "Read", lie)
 
@@ -186,10 +188,10 @@ def claims_of_many_files(target: Target) -> None:
         WideRelease(
             files=tuple(WideFile.invented(f"{at:04}", size // 1_000, f"many files {size}") for at in range(1_000))
         )
-        for size in list(SIZES)[::16]
+        for size in SIZES[::16]
     ]
     publish(target, releases)
-    until_asked(target, "Read", HostileNode.silent)
+    until_asked(target, "Read", silent)
 
 
 @attacker("claims of more bytes than any disk has", "H1", by="member", emits=lambda: huge(1).objects)
@@ -272,4 +274,4 @@ def claimed_again(target: Target) -> None:
         objects = [body["manifest"], body["pieces"]]
         member.have(data.pieces)
         member.say(member.member.say("published", ("junk/again@v1", artifact), body, objects))  # type: ignore[arg-type]  # named above
-    until_asked(target, "Read", dribble(target))
+    until_asked(target, "Read", dribble)

@@ -21,7 +21,6 @@ import pytest
 from attackers import ATTACKERS, Attacker, Known, Target
 from attackers.hostile_node import HostileNode
 from attackers.stalls import late_objects, late_records, late_stat
-from comity.node.app import RunningNode
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
@@ -29,10 +28,11 @@ from comity.trust.statements import Vouched, sign_vouched
 from comity.wire.publish import InlineObject
 from comity.wire.services import SERVICES
 from google.protobuf import descriptor_pool
-from support.federation import NodeHome, found, serving
+from support.federation import NodeHome, found
 from support.governing import Person, reseated
 from support.memory_network import STALLS, MemoryNetwork, Stall, networked
 from support.publisher import Publisher, model, release, send
+from support.virtual_federation import VirtualFederation, when
 from support.virtual_time import run
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,6 @@ INTERVAL = 1.0
 OBJECTS = 73
 """Side objects that the restored node lacks: as many as in the lab in which this was found."""
 TIMES = 3.0
-PATIENCE = 600.0
-"""Virtual seconds after which an outcome is taken as missing."""
 Stalls = Mapping[str, Stall]
 """By call."""
 
@@ -76,75 +74,13 @@ class Prepared:
         return replace(self, folder=to, homes=tuple(homes))
 
 
-async def when(holds: Callable[[], object], what: str) -> float:
-    """Look every tenth of a virtual second whether something holds. Returns the time at which it does."""
-    clock = asyncio.get_running_loop().time
-    ends = clock() + PATIENCE
-    while True:
-        answer = holds()
-        if await answer if asyncio.iscoroutine(answer) else answer:
-            return clock()
-        assert clock() < ends, f"waited {PATIENCE:.0f} s for {what}"
-        await asyncio.sleep(0.1)
-
-
-class Federation:
-    """The running nodes, by name."""
-
-    def __init__(self) -> None:
-        self._nodes: dict[str, RunningNode] = {}
-
-    @contextlib.asynccontextmanager
-    async def running(self, *homes: NodeHome) -> AsyncIterator[None]:
-        clock = asyncio.get_running_loop().time
-        async with contextlib.AsyncExitStack() as stack:
-            for home in homes:
-                companion = functools.partial(self._companion, home.name)
-                await stack.enter_async_context(serving(home, clock=lambda: 1.8e9 + clock(), companion=companion))
-            yield
-
-    @contextlib.asynccontextmanager
-    async def _companion(self, name: str, node: RunningNode) -> AsyncIterator[str]:
-        self._nodes[name] = node
-        yield ""
-
-    def size(self, at: NodeHome, of: NodeHome) -> int:
-        """How much of a log a node has."""
-        logs = self._nodes[at.name].home.ledger.tables.logs.all()
-        return next((log.size for log in logs if log.origin == of.origin), 0)
-
-    def lines(self, at: NodeHome, of: NodeHome) -> list[bytes]:
-        history = self._nodes[at.name].home.ledger.tables.history
-        return list(history.entries(str(of.record.log), 0, self.size(at, of)))
-
-    def follows(self, at: NodeHome, of: NodeHome) -> bool:
-        return self.size(at, of) >= max(2, self.size(of, of))
-
-    def stored(self, at: NodeHome, *digests: Digest) -> bool:
-        store = self._nodes[at.name].home.store
-        return all(map(store.has, digests))
-
-    def blobs_lost(self, at: NodeHome) -> None:
-        self._nodes[at.name].replication.blob_lost()
-
-    def first_peer(self, at: NodeHome, among: Sequence[NodeHome]) -> NodeHome:
-        """The node that comes first in a node's list of peers."""
-        first = next(iter(self._nodes[at.name].replication.peers.links.values()))
-        return next(home for home in among if home.name == first.peer.record.name)
-
-    def epoch(self, at: NodeHome) -> int:
-        epochs = self._nodes[at.name].home.epochs
-        assert epochs is not None
-        return epochs.newest.epoch
-
-
 def data_of(number: int) -> bytes:
     return b"side object %d" % number
 
 
 async def prepare(folder: Path) -> Prepared:
     founded = found(folder, 4, interval=INTERVAL, policy=(2, 2))
-    publisher, nodes = Publisher.generate(), Federation()
+    publisher, nodes = Publisher.generate(), VirtualFederation()
     async with nodes.running(*founded.homes):
         third, *others = founded.homes
         hostile = nodes.first_peer(third, others)  # so that nothing is won by a lucky order
@@ -174,7 +110,7 @@ class Script:
         self._network = network
         self._stalls = stalls
         self._attackers = attackers
-        self._nodes = Federation()
+        self._nodes = VirtualFederation()
         self._played = Played()
 
     async def play(self) -> Played:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import ssl
-import stat
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,11 +111,7 @@ class Process:
 
     def disk(self) -> int:
         """Bytes of all files of its home."""
-        found = 0
-        for path in self.home.directory.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                found += path.lstat().st_blocks * 512 if path.is_file() else 0
-        return found
+        return allocated(self.home.directory)
 
     def cpu(self) -> float:
         """Seconds of processor time."""
@@ -143,13 +138,20 @@ class Process:
 
 def free_of_disk(store: FolderStore) -> int:
     """What is free on a disk of `DISK` bytes that has this store alone."""
-    folder = store.partial_path(sha256(b"")).parent.parent
+    return max(0, DISK - allocated(store.partial_path(sha256(b"")).parent.parent))
+
+
+def allocated(folder: str | Path) -> int:
+    """Bytes that the files below a folder take on the disk."""
     used = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            found = path.lstat()
-            used += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
-    return max(0, DISK - used)
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        for each in found:
+            with contextlib.suppress(FileNotFoundError):
+                if each.is_dir(follow_symlinks=False):
+                    used += allocated(each.path)
+                elif each.is_file(follow_symlinks=False):
+                    used += each.stat(follow_symlinks=False).st_blocks * 512
+    return used
 
 
 def run_node(home: str) -> None:

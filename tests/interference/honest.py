@@ -35,6 +35,7 @@ from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.client import NodeClient
+from comity.wire.node_status import MemberCopies
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
@@ -79,6 +80,10 @@ class Outcome:
     disk: dict[str, int] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
+    copied: list[float] = field(default_factory=list)
+    """Seconds until every honest node had a large artifact: one published before the attack began, one after."""
+    shares: list[dict[str, MemberCopies]] = field(default_factory=list)
+    """By honest node, the space of the hostile member's copies: before the attack, and when the script has ended."""
 
 
 def client_at(folder: Path, name: str, federation: bytes) -> Client:
@@ -402,6 +407,33 @@ class Script:
                     return type(error).__name__
             time.sleep(0.2)
 
+    def measure(self, size: int) -> None:
+        """Publish a further artifact of `size` bytes, and wait until every honest node has it."""
+        turn = len(self.outcome.copied)
+        label, repository = (("tests", BOUND), ("acme", UNBOUND))[turn]
+        source = model(self.folder / "large" / repository, weights=size, seed=70 + turn)
+        begin = time.monotonic()
+        receipt = self.user.publish(
+            source, f"{repository}@large", publisher=self.user.publisher(label), licence="MIT",
+            nodes=[self.members.honest[turn].name],
+        )  # fmt: skip
+        artifact = str(receipt.artifact)
+        held = spread(self.members.honest, [artifact], self.patience)
+        self.outcome.copied.append(time.monotonic() - begin)
+        assert all(each == [artifact] for each in held.values()), f"not copied by all: {held}"
+
+    def look_at_shares(self) -> None:
+        self.outcome.shares.append(asyncio.run(self._shares()))
+
+    async def _shares(self) -> dict[str, MemberCopies]:
+        hostile, found = str(self.members.hostile.card.inception.id), {}
+        for home in self.members.honest:
+            async with home.operator() as client:
+                replication = (await client.status()).replication
+            assert replication is not None
+            (found[home.name],) = (copies for copies in replication.members if copies.member == hostile)
+        return found
+
     def _step(self, name: str, step: Callable[[], object]) -> None:
         begin = time.monotonic()
         self.outcome.facts[name] = _or_code(step)
@@ -450,13 +482,30 @@ def _essence(answer: httpx2.Response) -> object:
     return hashlib.sha256(answer.content).hexdigest()
 
 
-def play(prepared: Prepared, folder: Path, attackers: Sequence[str] = (), patience: float = PATIENCE) -> Outcome:
-    """Run the script on a copy of the prepared federation, with these attackers from its beginning to its end."""
+def play(
+    prepared: Prepared,
+    folder: Path,
+    attackers: Sequence[str] = (),
+    patience: float = PATIENCE,
+    size: int = 0,
+) -> Outcome:
+    """Run the script on a copy of the prepared federation, with these attackers from its beginning to its end.
+
+    Args:
+        size: of a large artifact, in bytes, whose copying is measured before the attack and beside it; 0 for none.
+    """
     script = Script(prepared, folder, patience)
     with running(*script.members.honest) as nodes, _present(script.members) as hostile:
+        if size:
+            script.measure(size)
+            script.look_at_shares()
         hostile.attack(attackers, prepared.known)
         mirrored = come_by(hostile, script.members, 8.0 if attackers else patience)
+        if size:
+            script.measure(size)
         script.run()
+        if size:
+            script.look_at_shares()
         outcome = script.outcome
         outcome.facts["alive"] = {node.home.name: node.alive for node in nodes}
         for node in nodes:

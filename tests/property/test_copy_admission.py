@@ -1,9 +1,14 @@
-"""The admission of copies: claims, promises, deaths and frees in any order, in memory."""
+"""The admission of copies: claims, promises, deaths and frees in any order, in memory.
+
+python -m pytest tests/property/test_copy_admission.py            60 histories
+python -m pytest tests/property/test_copy_admission.py -m long    10,000 histories
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from comity.node.replication.copy_admission import (
     OPERATOR,
     AdmissionLimits,
@@ -209,5 +214,11 @@ class Admission(RuleBasedStateMachine):
                 assert sum(space.used for space in spaces.values()) <= self.total()
 
 
+class LongAdmission(Admission):
+    """The same, for the form with many histories."""
+
+
 TestAdmission = Admission.TestCase
 TestAdmission.settings = settings(max_examples=examples(300), stateful_step_count=50, deadline=None)
+TestManyHistories = pytest.mark.long(LongAdmission.TestCase)
+TestManyHistories.settings = settings(max_examples=10_000, stateful_step_count=50, deadline=None)

@@ -251,6 +251,22 @@ def test_a_node_without_a_copy_passes_only_with_the_bytes_of_the_challenged_piec
     assert sent == sum(piece.record.length for piece in fetched) > 0
 
 
+def test_a_node_that_lacks_one_byte_of_the_challenged_pieces_fails() -> None:
+    """Whatever it did not fetch it has to guess: each challenged piece is needed to its last byte."""
+    numbers, copy = big()
+    challenge, nonce = challenge_of(numbers, MAX_CHALLENGED), draw_nonce(CHANCE)
+    read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
+    for lacking in read:
+        data = bytearray(b"".join(copy.bytes_of(numbers, lacking.number)))
+        data[-1] ^= 1
+        guessed = replace(lacking, digest=possession_hash(FEDERATION, challenge, nonce, lacking.number, [data]))
+        said = [guessed if piece is lacking else piece for piece in read]
+        line = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, said, PROVER.online).line
+        with pytest.raises(AuditFailed) as failed:
+            check(challenge, numbers, copy, line, [piece.path for piece in said])
+        assert (failed.value.reason, failed.value.piece) == ("digest", lacking.number)
+
+
 def older(challenge: AuditChallenge, numbers: PieceNumbers, copy: Copy) -> tuple[bytes, list[tuple[bytes, ...]]]:
     """What a node of an older version answers: its hashes bind no node, and it names no federation."""
     nonce = draw_nonce(CHANCE)
