@@ -39,6 +39,8 @@ from attackers.forging import (
 )
 from attackers.hostile_node import HostileNode
 from attackers.records import RawNode
+from attackers.space_claims import claimed as large
+from attackers.space_claims import publish
 
 NODE = Holder({"node": "2" * 64}, (RawKey.of_seed("no node"),))
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -335,10 +337,9 @@ def addresses_of_victims(target: Target) -> None:
 
 @attacker("files of thirty artifacts at machines of others", "own", by="member")
 def files_at_bystanders(target: Target) -> None:
-    """Publications of 32 MB each, whose files its node locates elsewhere: others would copy them."""
-    member, size = target.member, 32 << 20
-    who = Identity.made("somebody with large files")
-    member.say(who.inception)
+    """Publications that fit its share, with their piece records: their files are located elsewhere, and not here."""
+    member, who = target.member, Identity.made("somebody with large files")
+    releases = [large(8 << 20, f"elsewhere {number}") for number in range(30)]
     with ExitStack() as stack:
         others = Bystanders(target, 8)
         stack.callback(others.close)
@@ -348,38 +349,12 @@ def files_at_bystanders(target: Target) -> None:
             url = f"https://{others.addresses[next(turn) % 8]}/{next(turn)}"
             return [message((1, message((1, ("https-range", "s3-presigned")[next(turn) % 2]), (2, url))))]
 
-        def stat(node: HostileNode, question: Question) -> Iterable[bytes]:
-            digests = [digest for digest in question.fields.get(1, []) if isinstance(digest, bytes)]
-            return [message(*((1, message((1, digest), (2, 1), (3, size))) for digest in digests))]
-
-        member.lies |= {"ListLocations": locations, "Stat": stat, "Read": HostileNode.silent}
-        for number in range(30):
-            large = _large(number, size)
-            member.say(who.publish(f"large/model-{number}@v1", large), objects=large.objects)
-            published = {"manifest": named(large.manifest), "pieces": named(large.pieces)}
-            member.say(hold(member.node, sha256(large.manifest), published))
+        member.lies |= {"ListLocations": locations, "Read": HostileNode.silent}
+        publish(target, releases, [who])
+        for each in releases:
+            published = {"manifest": named(each.manifest), "pieces": named(each.pieces)}
+            member.say(hold(member.node, sha256(each.manifest), published))
         target.hold()
-
-
-@dataclass(frozen=True)
-class _Large(Release):
-    """A release that claims eight pieces, of a file that does not exist."""
-
-    size: int = 0
-
-    @property
-    def manifest(self) -> bytes:
-        file = {"path": "weights.bin", "sha256": sha256(self.data), "size": self.size}
-        return canonical({"files": [file], "schema": "comity/manifest/v1", "size": self.size})
-
-    @property
-    def pieces(self) -> bytes:
-        file = {"count": self.size >> 22, "layout": "fixed-4MiB/1", "path": "weights.bin", "root": sha256(self.data)}
-        return canonical({"files": [file], "schema": "comity/pieces/v1"})
-
-
-def _large(number: int, size: int) -> _Large:
-    return _Large(b"large %d" % number, size)
 
 
 @attacker("lines of the others about copies and addresses, logged again", "own", by="member")

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 INTERVAL = 1.0
 SIZE = 4 * PIECE
 """Of the honest artifacts: more than a member's part of the space, and less than what one member may use."""
-PATIENCE = 30.0
+PATIENCE = 12.0
 """Virtual seconds that an honest copy is waited for."""
 HEAD_START = 3.0
 """Virtual seconds that go by after each node has the attacker's log, before the honest artifact comes."""
