@@ -4,7 +4,8 @@ Attackers run in groups, each alone too with `--each`; `--only` chooses groups a
 of `tests/attackers`, each alone. Three honest nodes, as processes, and one hostile party. The honest script of
 `tests/interference` runs without an attacker, then with each.
 
-Written to `results/attacked.json`, with `--of` to `results/attacked_alone.json`, for each: whether anything came out
+Written to `results/attacked.json`, with `--of` to `results/attacked_alone.json`, where rows of earlier runs stay unless
+they are measured again; for each: whether anything came out
 otherwise; the honest steps' seconds against the median of the runs without; each node's growth of memory (resident, at
 the end) and of disk (less what it grows by undisturbed), beside what the attackers sent to it. Also the seconds until
 all honest nodes have an artifact of 16 MB that one of them publishes: before the attack, and beside it, in the same run
@@ -19,6 +20,7 @@ a minute and node.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -31,12 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from attackers import ATTACKERS
 from comity.ledger.entry_rows import LINE_OVERHEAD
-from harness import write
+from harness import RESULTS, write
 from interference.federation import HONEST
 from interference.groups import together
 from interference.honest import MOST_KNOCKS, Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
 
+ALONE = "attacked_alone"
 LARGE = 16_000_000
 """Bytes of the artifact whose copying is measured."""
 NOT_SLOW = 2.0
@@ -119,9 +122,15 @@ def chosen_runs() -> tuple[dict[str, tuple[str, ...]], int, str]:
     if chosen.of:
         parts = [f"attackers.{module}" for module in chosen.of]
         names = [name for part in parts for name, each in ATTACKERS.items() if each.attack.__module__ == part]
-        return {name: known[name] for name in (chosen.only or []) + names}, chosen.rounds, "attacked_alone"
+        return {name: known[name] for name in (chosen.only or []) + names}, chosen.rounds, ALONE
     names = chosen.only or list(known if chosen.each else together())
     return {name: known[name] for name in names}, chosen.rounds, "attacked"
+
+
+def earlier(result: str) -> dict[str, dict[str, Any]]:
+    """The rows that an earlier run wrote."""
+    path = RESULTS / f"{result}.json"
+    return dict(json.loads(path.read_text())["attackers"]) if path.exists() else {}
 
 
 def main() -> None:
@@ -132,7 +141,7 @@ def main() -> None:
         calm = [run(before, folder, ()) for _ in range(rounds)]
         undisturbed = {step: round(statistics.median(one.seconds[step] for one in calm), 2) for step in calm[0].seconds}
         undisturbed |= {"copied": round(statistics.median(one.copied[1] for one in calm), 2)}
-        table: dict[str, dict[str, Any]] = {}
+        table: dict[str, dict[str, Any]] = earlier(result) if result == ALONE else {}
         for title, names in runs.items():
             try:
                 table[title] = measured(run(before, folder, names), calm)

@@ -337,9 +337,9 @@ def addresses_of_victims(target: Target) -> None:
 
 @attacker("files of thirty artifacts at machines of others", "own", by="member")
 def files_at_bystanders(target: Target) -> None:
-    """Publications that fit its share, with their piece records: their files are located elsewhere, and not here."""
+    """Publications that fit its share, and are large enough to be read by HTTPS: their files are located elsewhere."""
     member, who = target.member, Identity.made("somebody with large files")
-    releases = [large(8 << 20, f"elsewhere {number}") for number in range(30)]
+    releases = [large(20 << 20, f"elsewhere {number}") for number in range(30)]
     with ExitStack() as stack:
         others = Bystanders(target, 8)
         stack.callback(others.close)

@@ -23,6 +23,7 @@ from attackers.space_claims import PIECE
 from comity.content.blobs import FolderStore
 from comity.node.replication import setup
 from comity.node.replication.copy_admission import CopyAdmission
+from comity.trust.errors import OutOfSpace
 from interference.federation import DISK, SPARE, free_of_disk
 from support.federation import NodeHome, found
 from support.memory_network import MemoryNetwork, networked
@@ -45,7 +46,12 @@ TIMES = 3.0
 CLAIMING = [each for each in ATTACKERS.values() if each.attack.__module__ == "attackers.space_claims"]
 
 
-HARMLESS = frozenset({})
+HARMLESS = frozenset(
+    (
+        "claims of more bytes than any disk has",
+        "one artifact under many names, and each of its files in a hundred others",
+    )
+)
 """Attackers that do no harm without the defences either: other rules, which were there before, hold them off."""
 
 
@@ -105,8 +111,11 @@ async def play(folder: Path, homes: tuple[NodeHome, ...], network: MemoryNetwork
 async def published(nodes: VirtualFederation, honest: list[NodeHome], folder: Path, at: int) -> float:
     """Publish an artifact at one node. Returns the virtual seconds until all honest nodes have it."""
     what = release(Publisher.generate(), model(folder / f"model-{at}", weights=SIZE, seed=at), f"tests/model-{at}@v1")
-    async with honest[at].client() as client:
-        await send(client, what)
+    try:
+        async with honest[at].client() as client:
+            await send(client, what)
+    except OutOfSpace:
+        return math.inf
     begun, files = asyncio.get_running_loop().time(), tuple(what.blobs)
     try:
         return await when(lambda: all(nodes.stored(home, *files) for home in honest), "the copies", PATIENCE) - begun

@@ -259,7 +259,7 @@ def test_a_node_that_lacks_one_byte_of_the_challenged_pieces_fails() -> None:
     for lacking in read:
         data = bytearray(b"".join(copy.bytes_of(numbers, lacking.number)))
         data[-1] ^= 1
-        guessed = replace(lacking, digest=possession_hash(FEDERATION, challenge, nonce, lacking.number, [data]))
+        guessed = replace(lacking, digest=possession_hash(FEDERATION, challenge, nonce, lacking.number, [bytes(data)]))
         said = [guessed if piece is lacking else piece for piece in read]
         line = sign_answer(PROVER.record, FEDERATION, challenge, nonce, 1, said, PROVER.online).line
         with pytest.raises(AuditFailed) as failed:
