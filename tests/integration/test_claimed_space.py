@@ -43,6 +43,15 @@ HEAD_START = 3.0
 SHARE = (DISK - SPARE) * 3 // 8
 """What one of four members may use while the others use nothing: its part, and half of the common half."""
 TIMES = 3.0
+FAST = frozenset(
+    (
+        "claims of all free space that receive a few bytes",
+        "claims that receive one piece and stop",
+        "artifacts made of pieces that the others have",
+        "artifacts of which all but the last piece arrives",
+    )
+)
+"""Attackers of the fast form."""
 CLAIMING = [each for each in ATTACKERS.values() if each.attack.__module__ == "attackers.space_claims"]
 
 
@@ -125,7 +134,7 @@ async def published(nodes: VirtualFederation, honest: list[NodeHome], folder: Pa
 
 @contextmanager
 def undefended() -> Iterator[None]:
-    """The rules of before: whatever is claimed first is promised until it ends, whoever claims it."""
+    """The rules of before: what is claimed first is promised until it ends, for any member."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(CopyAdmission, "_most", lambda self, member, uses: 1 << 62)
         patched.setattr(CopyAdmission, "_idle", lambda self, now: [])
@@ -143,13 +152,16 @@ def copied(attacker: Attacker) -> Copied:
         return run(play(to, own, network, attacker))[0]
 
 
-@pytest.mark.parametrize("attacker", CLAIMING, ids=[each.name for each in CLAIMING])
+EACH = [pytest.param(each, id=each.name, marks=[] if each.name in FAST else [pytest.mark.long]) for each in CLAIMING]
+
+
+@pytest.mark.parametrize("attacker", EACH)
 def test_claims_of_space_delay_no_copy_and_use_no_more_than_the_member_s_share(attacker: Attacker) -> None:
     assert not copied(attacker).harm
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("attacker", CLAIMING, ids=[each.name for each in CLAIMING])
+@pytest.mark.parametrize("attacker", EACH)
 def test_without_the_defences_these_claims_do_harm(attacker: Attacker) -> None:
     with undefended():
         assert bool(copied(attacker).harm) is (attacker.name not in HARMLESS)
