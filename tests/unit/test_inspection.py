@@ -402,3 +402,12 @@ def test_a_tag_of_yaml_is_found_wherever_it_is(before: str, tag: str) -> None:
 )
 def test_a_template_that_builds_names_of_internals_is_named_as_such(template: str) -> None:
     assert "template-escape" in kinds(look(template.encode(), "t.jinja"))
+
+
+def test_numbers_that_begin_with_zeros_are_no_stream() -> None:
+    assert look(bytes(1_000_003) + b"12", "model.onnx_data") == Inspection("raw")
+
+
+def test_a_stream_after_many_empty_ones_is_unpacked() -> None:
+    packed = lzma.compress(CALLS, format=lzma.FORMAT_ALONE)
+    assert "pickle" in kinds(look(bytes(18 * 20_000) + packed, "a.lzma"))

@@ -21,6 +21,8 @@ CHUNK: Final = 64 * 1024
 FIRST: Final = 256
 PROBE: Final = 1024
 """Bytes of a step where the first bytes say little: what was unpacked in the steps before an error is kept."""
+EMPTY_LZMA: Final = 18
+"""Zero bytes that are an empty stream of legacy lzma: numbers often begin with many of them."""
 MAX_STREAMS: Final = 10_000
 STEPS_OF_STREAM: Final = 16
 MAX_MEMORY: Final = 96 * 1024 * 1024
@@ -89,6 +91,9 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
         if decoder.eof:
             if kind in ("gzip", "xz"):
                 pending = pending.lstrip(b"\0")
+            elif kind == "lzma":
+                zeros = len(pending) - len(pending.lstrip(b"\0"))
+                pending = pending[zeros - zeros % EMPTY_LZMA :]
             if not pending and position >= source.size:
                 return result
             if not pending:

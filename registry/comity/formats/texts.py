@@ -279,6 +279,8 @@ def _templates(value: object, work: Work) -> Iterator[str]:
 
 MAX_YAML: Final = 16 * 1024 * 1024
 """Bytes of a YAML document."""
+MAX_ESCAPES: Final = 200_000
+"""Backslashes in it: each escape that is replaced takes some hundred bytes."""
 _BREAK: Final = rb"(?:^|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9])"
 """Where a line begins: YAML has three line breaks beyond ASCII, written here in UTF-8."""
 _TAG_DIRECTIVE: Final = re.compile(_BREAK + rb"(?:\xef\xbb\xbf)?%TAG\b")
@@ -309,7 +311,9 @@ def active_in_yaml(text: bytes, work: Work) -> Iterator[str]:
     NotInspected."""
     if len(text) > MAX_YAML:
         raise NotInspected(f"YAML of more than {MAX_YAML >> 20} MiB")
-    plain = _YAML_ESCAPE.sub(_yaml_character, text) if b"\\" in text else text
+    if text.count(b"\\") > MAX_ESCAPES:
+        raise NotInspected(f"YAML with more than {MAX_ESCAPES} escapes")
+    plain = _YAML_ESCAPE.sub(_yaml_character, text)
     known = 0
     for key, value in ((match[1], match[2].decode("utf-8", "replace")) for match in _YAML_KEY.finditer(text)):
         found = list(_target(value) if key == b"_target_" else _loader_module(value))

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""What scanners find in two corpora: files that execute, and harmless files.
+
+    python bench/scanners.py [--scanner NAME]...
+
+Each scanner is installed in an environment of its own, and runs there in one process over all files, each under a path
+of its own with the file's own name. A file is *caught* if the scanner reports any problem in it, of any level; a file
+that it cannot read, or does not know, is told apart, because such scanners say "clean" about it, or skip it. Nothing is
+loaded. Comity's answer is that of the default policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import harness
+from attackers.executing_files import executing_files
+from comity.formats.inspect import inspect
+from comity.trust.evidence import FoundFile
+from comity.trust.policy import SafetyRule
+from comity.trust.rows.content import refused_content
+from support.environments import python_with
+from support.harmless_files import harmless_files
+from support.real_files import installed_files
+
+REQUIREMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "picklescan": ("picklescan==1.0.5",),
+    "fickling": ("fickling==0.1.12",),
+    "modelscan": ("modelscan==0.8.8",),
+}
+PROGRAMS: Final[Mapping[str, str]] = {
+    "picklescan": """
+from picklescan.scanner import scan_file_path
+def scan(path):
+    found = scan_file_path(path)
+    if found.issues_count:
+        return "found"
+    return "unread" if found.scan_err or not found.scanned_files else "clean"
+""",
+    "fickling": """
+import fickling
+from fickling.analysis import Severity, check_safety
+from fickling.fickle import StackedPickle
+def scan(path):
+    with open(path, "rb") as file:
+        stacked = StackedPickle.load(file)
+    severities = [check_safety(pickled).severity for pickled in stacked]
+    if not severities:
+        return "unread"
+    return "clean" if max(severities) <= Severity.LIKELY_SAFE else "found"
+""",
+    "modelscan": """
+from modelscan.modelscan import ModelScan
+def scan(path):
+    told = ModelScan().scan(path)
+    if told["summary"]["total_issues"]:
+        return "found"
+    return "unread" if told.get("errors") or not told["summary"]["scanned"]["total_scanned"] else "clean"
+""",
+}
+DRIVER: Final = """
+import json, logging, os, sys
+logging.disable(logging.CRITICAL)
+out = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for line in sys.stdin:
+    path = json.loads(line)
+    try:
+        answer = scan(path)
+    except BaseException as error:
+        answer = "unread"
+    print(json.dumps([path, answer]), file=out, flush=True)
+"""
+
+
+def write(folder: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
+    paths = []
+    for number, (name, data) in enumerate(files):
+        path = folder / str(number) / Path(name).name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        paths.append(path)
+    return paths
+
+
+def answers(scanner: str, paths: Sequence[Path]) -> dict[str, str]:
+    """By path: `found`, `clean`, or `unread`. A process that dies at a file leaves it unread, and another goes on."""
+    python, told = python_with(*REQUIREMENTS[scanner]), dict[str, str]()
+    while left := [str(path) for path in paths if str(path) not in told]:
+        asked = "".join(json.dumps(path) + "\n" for path in left)
+        program = [python, "-I", "-c", PROGRAMS[scanner] + DRIVER]
+        done = subprocess.run(program, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        told |= dict(json.loads(line) for line in done.stdout.splitlines())
+        if len(told) < len(paths):
+            told[next(path for path in left if path not in told)] = "unread"
+    return told
+
+
+def own_answer(name: str, data: bytes) -> str:
+    seen = inspect(io.BytesIO(data), name, len(data))
+    return (
+        "found" if list(refused_content(SafetyRule(), FoundFile(name, len(data), None, inspection=seen))) else "clean"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scanner", action="append", choices=sorted(REQUIREMENTS), help="only this one")
+    chosen = parser.parse_args().scanner or list(REQUIREMENTS)
+    executing = list(executing_files("/nonexistent/ran"))
+    harmless = [*harmless_files(), *installed_files(of_each=60)]
+    result: dict[str, object] = {"executing": len(executing), "harmless": len(harmless)}
+    with tempfile.TemporaryDirectory() as scratch:
+        bad = write(Path(scratch, "executing"), [(file.path, file.data) for file in executing])
+        good = write(Path(scratch, "harmless"), harmless)
+        for scanner in chosen:
+            told = answers(scanner, [*bad, *good])
+            result[scanner] = rows([told[str(path)] for path in bad], [told[str(path)] for path in good], executing)
+    own = [own_answer(file.path, file.data) for file in executing]
+    result["comity"] = rows(own, [own_answer(*file) for file in harmless], executing)
+    print(json.dumps(result, indent=1))
+    harness.write("scanners", **result)
+
+
+def rows(bad: Sequence[str], good: Sequence[str], executing: Sequence[object]) -> dict[str, object]:
+    """What one scanner said of both corpora, and of each family of the files that execute."""
+    families: dict[str, Counter[str]] = {}
+    for file, answer in zip(executing, bad, strict=True):
+        families.setdefault(str(file.name).partition(":")[0], Counter())[answer] += 1
+    return {
+        "executing": dict(Counter(bad)),
+        "harmless": dict(Counter(good)),
+        "families": {family: dict(count) for family, count in families.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()
