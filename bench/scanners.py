@@ -36,7 +36,7 @@ from support.real_files import installed_files
 
 REQUIREMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "picklescan": ("picklescan==1.0.5",),
-    "fickling": ("fickling==0.1.12",),
+    "fickling": ("fickling==0.1.12", "typing_extensions"),
     "modelscan": ("modelscan==0.8.8",),
 }
 PROGRAMS: Final[Mapping[str, str]] = {
@@ -97,6 +97,7 @@ def write(folder: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
 def answers(scanner: str, paths: Sequence[Path]) -> dict[str, str]:
     """By path: `found`, `clean`, or `unread`. A process that dies at a file leaves it unread, and another goes on."""
     python, told = python_with(*REQUIREMENTS[scanner]), dict[str, str]()
+    subprocess.run([python, "-I", "-c", PROGRAMS[scanner]], check=True)  # it is whole
     while left := [str(path) for path in paths if str(path) not in told]:
         asked = "".join(json.dumps(path) + "\n" for path in left)
         program = [python, "-I", "-c", PROGRAMS[scanner] + DRIVER]

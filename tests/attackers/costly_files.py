@@ -116,19 +116,18 @@ def _nested_tar(heads: int) -> bytes:
 
 
 def _empty_dynamic_block() -> str:
-    """The bits of a deflate block without bytes, whose tables are as costly to build as they can be."""
-    lengths = [0] * 19
-    order = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
-    lengths[9], lengths[8], lengths[18], lengths[16] = 2, 2, 2, 2  # codes, ascending: 8=00 9=01 16=10 18=11
-    bits = "0" + "01" + f"{286 - 257:05b}"[::-1] + f"{1 - 1:05b}"[::-1] + f"{19 - 4:04b}"[::-1]
-    bits += "".join(f"{lengths[symbol]:03b}"[::-1] for symbol in order)
-    runs = [8, *["16:3"] * 37]  # 1 + 37 * 6 = 223 symbols of 8 bits
-    text = {8: "00", 9: "01"}
-    for run in runs:
-        bits += text[run] if isinstance(run, int) else "10" + f"{3:02b}"[::-1]
-    bits += "00"  # 224 codes of 8 bits; 62 symbols, and one distance, follow of 9 bits: the code is complete with 64
-    bits += "01" + ("10" + "11") * 10 + "01" + "01"
-    return bits + "1" * 9
+    """The bits of a deflate block without bytes, whose table is as large as it can be: 226 codes of 8 bits, 60 of 9."""
+    order = (16, 17, 18, 0, 8, 7, 9)
+    codes = {0: "00", 8: "01", 9: "10", 16: "11"}
+    bits = "0" + "01" + _bits(286 - 257, 5) + _bits(0, 5) + _bits(len(order) - 4, 4)
+    bits += "".join(_bits(2 if symbol in codes else 0, 3) for symbol in order)
+    for length, repeats in ((8, [6] * 37 + [3]), (9, [6] * 9 + [5])):
+        bits += codes[length] + "".join(codes[16] + _bits(times - 3, 2) for times in repeats)
+    return bits + codes[0] + f"{226 * 2 + 256 - 226:09b}"
+
+
+def _bits(value: int, width: int) -> str:
+    return f"{value:0{width}b}"[::-1]
 
 
 def _streams() -> Files:

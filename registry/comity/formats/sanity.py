@@ -216,8 +216,10 @@ def _safetensors_header(source: BoundedFile) -> tuple[int, Mapping[str, Any], li
     if length > MAX_SAFETENSORS_HEADER_READ:
         raise Malformed("header too large", why=f"{length} bytes, at most {MAX_SAFETENSORS_HEADER_READ} are inspected")
     text, duplicates = source.read_exactly(8, length), list[str]()
-    if sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before the parser allocates memory
+    values = sum(text.count(mark) for mark in (b"{", b"[", b","))  # before the parser allocates memory
+    if values > MAX_VALUES:
         raise Malformed("header too large", why=f"more than {MAX_VALUES} values")
+    source.work.step(values)
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         members_by_name: dict[str, Any] = {}

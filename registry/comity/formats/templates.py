@@ -15,8 +15,8 @@ from comity.formats.source import NotInspected, Work
 MAX_TEMPLATE: Final = 256 * 1024
 """Bytes of a template. Chat templates have at most some ten thousand."""
 STEPS_OF_TEMPLATE: Final = 32
-PASSES: Final = 16
-"""Searches of the whole template."""
+PASSES: Final = 64
+"""Searches of the whole template, some of which are slow."""
 MAX_NAMED: Final = 6
 """Loops and attributes that are named."""
 _INTERNALS: Final = re.compile(

@@ -158,6 +158,7 @@ _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?|\\?\Z)',
 """One without an end goes to the end of the text: else each quote in it would begin another search."""
 PASSES: Final = 4
 """Searches of the whole text."""
+PASSES_FOR_TAGS: Final = 12
 QUOTES: Final = 16
 """Quotation marks whose strings are read in the time of one step."""
 _KEYS: Final = {
@@ -326,7 +327,7 @@ def active_in_yaml(text: bytes, work: Work) -> Iterator[str]:
 
 def active_tags(text: bytes, work: Work) -> Iterator[str]:
     """Active content of YAML by its tags. Raises NotInspected."""
-    work.search(PASSES * len(text))
+    work.search(PASSES_FOR_TAGS * len(text))
     _check_utf8(text)
     if _TAG_DIRECTIVE.search(text):
         yield "python: YAML whose directives rename tags"
