@@ -7,13 +7,18 @@ Each scanner is installed in an environment of its own, and runs there in one pr
 of its own with the file's own name. A file is *caught* if the scanner reports any problem in it, of any level; a file
 that it cannot read, or does not know, is told apart, because such scanners say "clean" about it, or skip it. Nothing is
 loaded. Comity's answer is that of the default policy.
+
+The files that execute are made twice: with a call of `io.open`, as in the tests, and with one of `os.system`, which
+every list of dangerous names has.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,11 +26,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import harness
-from attackers.executing_files import executing_files
+from attackers import executing_files as corpus
+from attackers.executing_files import ExecutingFile, executing_files
 from comity.formats.inspect import inspect
 from comity.trust.evidence import FoundFile
 from comity.trust.policy import SafetyRule
@@ -84,6 +91,32 @@ for line in sys.stdin:
 """
 
 
+MARKER: Final = "/nonexistent/ran"
+
+
+class Runs:
+    """An object whose pickle calls `os.system`."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f": > {self.marker}",)
+
+
+def text_call(marker: str) -> bytes:
+    """As the corpus writes a call in ASCII."""
+    return b"cposix\nsystem\n(V: > " + marker.encode() + b"\ntR."
+
+
+def corpora() -> dict[str, list[ExecutingFile]]:
+    """The files that execute, by the function that they call."""
+    made = {"io.open": list(executing_files(MARKER))}
+    with patch.object(corpus, "Opens", Runs), patch.object(corpus, "_text_call", text_call):
+        made["os.system"] = list(executing_files(MARKER))
+    return made
+
+
 def write(folder: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
     paths = []
     for number, (name, data) in enumerate(files):
@@ -119,31 +152,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scanner", action="append", choices=sorted(REQUIREMENTS), help="only this one")
     chosen = parser.parse_args().scanner or list(REQUIREMENTS)
-    executing = list(executing_files("/nonexistent/ran"))
-    harmless = [*harmless_files(), *installed_files(of_each=60)]
-    result: dict[str, object] = {"executing": len(executing), "harmless": len(harmless)}
+    executing, harmless = corpora(), [*harmless_files(), *installed_files(of_each=60)]
+    result: dict[str, object] = {"files": {**{call: len(files) for call, files in executing.items()}}}
     with tempfile.TemporaryDirectory() as scratch:
-        bad = write(Path(scratch, "executing"), [(file.path, file.data) for file in executing])
+        bad = {call: write(Path(scratch, call), [(f.path, f.data) for f in files]) for call, files in executing.items()}
         good = write(Path(scratch, "harmless"), harmless)
         for scanner in chosen:
-            told = answers(scanner, [*bad, *good])
-            result[scanner] = rows([told[str(path)] for path in bad], [told[str(path)] for path in good], executing)
-    own = [own_answer(file.path, file.data) for file in executing]
+            told = answers(scanner, [*itertools.chain(*bad.values()), *good])
+            said = {call: [told[str(path)] for path in paths] for call, paths in bad.items()}
+            result[scanner] = rows(said, [told[str(path)] for path in good], executing)
+    own = {call: [own_answer(file.path, file.data) for file in files] for call, files in executing.items()}
     result["comity"] = rows(own, [own_answer(*file) for file in harmless], executing)
     print(json.dumps(result, indent=1))
     harness.write("scanners", **result)
 
 
-def rows(bad: Sequence[str], good: Sequence[str], executing: Sequence[object]) -> dict[str, object]:
-    """What one scanner said of both corpora, and of each family of the files that execute."""
-    families: dict[str, Counter[str]] = {}
-    for file, answer in zip(executing, bad, strict=True):
-        families.setdefault(str(file.name).partition(":")[0], Counter())[answer] += 1
-    return {
-        "executing": dict(Counter(bad)),
-        "harmless": dict(Counter(good)),
-        "families": {family: dict(count) for family, count in families.items()},
-    }
+def rows(
+    bad: Mapping[str, Sequence[str]], good: Sequence[str], executing: Mapping[str, Sequence[ExecutingFile]]
+) -> dict[str, object]:
+    """What one scanner said of the corpora, and of each family of the files that execute."""
+    said: dict[str, object] = {"harmless": dict(Counter(good))}
+    for call, given in bad.items():
+        families: dict[str, Counter[str]] = {}
+        for file, answer in zip(executing[call], given, strict=True):
+            families.setdefault(file.name.partition(":")[0], Counter())[answer] += 1
+        said[call] = {"all": dict(Counter(given)), **{name: dict(count) for name, count in families.items()}}
+    return said
 
 
 if __name__ == "__main__":

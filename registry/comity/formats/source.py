@@ -26,7 +26,7 @@ MAX_MEMBERS: Final = 4_096
 MAX_DEPTH: Final = 4
 """Archives and streams within one another that an inspection follows."""
 MAX_STEPS: Final = 4_000_000
-"""Steps of one inspection: an opcode, a field, an item, a value, a read. Each one takes some two to five microseconds."""
+"""Steps of one inspection: an opcode, a field, an item, a value, a read. Each one takes two to five microseconds."""
 STEP_BYTES: Final = 256
 """Bytes that are read, or searched, in the time of one step."""
 

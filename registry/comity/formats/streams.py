@@ -92,8 +92,7 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
             if kind in ("gzip", "xz"):
                 pending = pending.lstrip(b"\0")
             elif kind == "lzma":
-                zeros = len(pending) - len(pending.lstrip(b"\0"))
-                pending = pending[zeros - zeros % EMPTY_LZMA :]
+                pending, position = _skip_empty(source, pending, position)
             if not pending and position >= source.size:
                 return result
             if not pending:
@@ -134,6 +133,18 @@ def _step(decoder: Any, packed: bytes, into: bytearray, work: Work) -> bytes:
             return b""
         if not packed and not hasattr(decoder, "needs_input") and not data:
             return b""
+
+
+def _skip_empty(source: BoundedFile, pending: bytes, position: int) -> tuple[bytes, int]:
+    """What follows empty streams of legacy lzma, and where the next read begins. Raises Malformed."""
+    while True:
+        zeros = len(pending) - len(pending.lstrip(b"\0"))
+        pending = pending[zeros - zeros % EMPTY_LZMA :]
+        if len(pending) >= EMPTY_LZMA or position >= source.size:
+            return pending, position
+        more = source.read_at(position, CHUNK)
+        source.work.take_packed(len(more))
+        pending, position = pending + more, position + len(more)
 
 
 def _step_by_byte(decoder: Any, packed: bytes, into: bytearray) -> None:
