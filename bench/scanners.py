@@ -42,7 +42,7 @@ from support.harmless_files import harmless_files
 from support.real_files import installed_files
 
 REQUIREMENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "picklescan": ("picklescan==1.0.5",),
+    "picklescan": ("picklescan==1.0.5", "numpy==2.3.5"),
     "fickling": ("fickling==0.1.12", "typing_extensions"),
     "modelscan": ("modelscan==0.8.8",),
 }

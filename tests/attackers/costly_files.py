@@ -257,9 +257,9 @@ def _messages() -> Files:
     onnx = b"\x08\x01" * 200_000 + b"\x3a\x00"
     node = b"\x0a\x04\x22\x02ab"
     graph = node * 900_000
-    deep = b"\x0a\x00"
-    for _ in range(60):
-        deep = b"\x0a" + _varint(len(deep) + 2) + b"\x2a" + _varint(len(deep)) + deep
+    deep = b""
+    for field in (6, 5, 1) * 2_000:  # a graph in an attribute of a node of a graph
+        deep = _varint(field << 3 | 2) + _varint(len(deep)) + deep
     return {
         "fields of a model": ("a.onnx", lambda: b"\x08\x01" * 30 * MIB + b"\x3a\x00"),
         "fields in many members": ("a.zip", lambda: zip_of(onnx, 160, lambda n: f"{n}.onnx")),
