@@ -361,7 +361,7 @@ async def test_the_catalogue_is_read_page_by_page(
             seen += [found["href"][1:] for found in shown.found("a") if found["href"].startswith("/tests/")]
             further = (found["href"] for found in shown.found("a") if "hreflang" not in found)
             path = next((target for target in further if "after=" in target), "")
-        assert seen == names
+        assert seen == [f"{name}/tree/v1" for name in names], "each row opens the version that it shows"
         assert "model-3" in (await page(http, "/-/catalogue?q=MODEL-3")).text
         gguf = await page(http, "/-/catalogue?format=gguf&licence=mit")
         assert ("model-1" in gguf.text, "model-2" in gguf.text) == (True, False)
