@@ -5,6 +5,7 @@ and the judge of approvals have the same answer about each line.
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ WHO = identity("Historian", algs=CLASSICAL)
 LOG = LogKeys.generate("historian.example/log")
 MANIFEST, PIECES = SideObject(sha256(b"a model"), 100), SideObject(sha256(b"pieces"), 1)
 THIEF = signer("thief of no key", CLASSICAL)
+KEYS = ("inception", "rotated")
 SEEN = ("inception", "rotated", "published", "advisory", "approved")
 CH = identity("Switzerland", "CH", kind="member")
 OWN_SEAT = Seat.parse(CH.entry.line, node(CH).entry.line)
@@ -135,19 +137,23 @@ def intake(entries: Sequence[Entry], folder: Path) -> Answers:
         ledger.close()
 
 
-def first_rotations(entries: Sequence[Entry]) -> int:
-    """How many lines come first that only rotate the keys, up to some before the limit: one submission has them all."""
-    kinds = [entry.statement.predicate for entry in entries[: MAX_ROTATIONS - 3]]
-    return next((at for at, kind in enumerate(kinds) if kind not in ("inception", "rotated")), len(kinds))
+def submissions(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """As people submit them: the first rotations together, up to some before the limit; then each rotation by itself,
+    and what is said under one key state together."""
+    early = entries[: MAX_ROTATIONS - 3]
+    first = next((at for at, entry in enumerate(early) if entry.statement.predicate not in KEYS), len(early))
+    yield entries[:first]
+    for kind, some in itertools.groupby(entries[first:], key=lambda entry: entry.statement.predicate in KEYS):
+        said_together = list(some)
+        yield from ([entry] for entry in said_together) if kind else (said_together,)
 
 
 def admission(entries: Sequence[Entry], folder: Path) -> Answers:
-    """Submits the first rotations together and then each line by itself, and logs what is admitted."""
-    ledger, answers = Ledger.open(folder, lambda: 1_000), Answers()
-    members, first = Membership(OWN_SEAT, None), first_rotations(entries)
+    """Judges each line of each submission, and logs what is admitted."""
+    ledger, members, answers = Ledger.open(folder, lambda: 1_000), Membership(OWN_SEAT, None), Answers()
     try:
         log = GrowingLog(ledger)
-        for submitted in (entries[:first], *([entry] for entry in entries[first:])):
+        for submitted in submissions(entries):
             verifier, admitted = AuthorVerifier(ledger, members, submitted), list[Entry]()
             for entry in submitted:
                 try:
