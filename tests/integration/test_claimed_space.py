@@ -46,9 +46,7 @@ TIMES = 3.0
 FAST = frozenset(
     (
         "claims of all free space that receive a few bytes",
-        "claims that receive one piece and stop",
         "artifacts made of pieces that the others have",
-        "artifacts of which all but the last piece arrives",
     )
 )
 """Attackers of the fast form."""
