@@ -159,6 +159,7 @@ _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?|\\?\Z)',
 PASSES: Final = 4
 """Searches of the whole text."""
 PASSES_FOR_TAGS: Final = 12
+STEPS_OF_ESCAPED_KEY: Final = 2
 QUOTES: Final = 16
 """Quotation marks whose strings are read in the time of one step."""
 _KEYS: Final = {
@@ -182,7 +183,11 @@ def active_in_keys(text: bytes, work: Work) -> Iterator[str]:
             yield from active_in_template(_decode_string(match[1]).encode("utf-8", "replace"), work)
         if match[2] is None or len(match[1]) > 96:
             continue
-        key = _decode_string(match[1]) if b"\\" in match[1] else match[1].decode("utf-8", "replace")
+        if b"\\" in match[1]:
+            work.step(STEPS_OF_ESCAPED_KEY)
+            key = _decode_string(match[1])
+        else:
+            key = match[1].decode("utf-8", "replace")
         if key in _KEYS:
             yield _KEYS[key]
             template = key == "chat_template"
