@@ -57,9 +57,10 @@ class ArtifactServiceServicer(object):
 
     def Resolve(self, request, context):
         """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
-        of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
-        turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. Of many claimants,
-        the earliest ones, those whom the asker names, members, and publishers to whom the charter binds a namespace. What
+        of the earliest claimant, of those whom the asker names, of members, and of publishers to whom the charter binds a
+        namespace, in the order in which this node first saw them; then their other claims, the inceptions and rotations of
+        those who signed, and what these authors warn of. Then a few claims of other claimants, the earliest ones, each with
+        its keys: about as many bytes as came before. What was left out is marked (`Located.more`, `Located.others`). What
         the name resolves to is decided by the asker, never here. At most 4,000.
         Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
         """
@@ -71,7 +72,7 @@ class ArtifactServiceServicer(object):
         """Statements held about an artifact or another subject, and the inceptions, rotations and node-records that verifying
         them needs. Apart and first: those of the authors whom the asker names, of its first publishers, of the identity
         that is the subject itself, and of members and their nodes; then those of others, in turn over logs and authors,
-        about as many as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
+        about as many bytes as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
         Errors: NOT_FOUND where no statement held here is about the artifact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -36,9 +36,10 @@ class ArtifactServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     Resolve: _grpc.UnaryStreamMultiCallable[_artifact_pb2.ResolveRequest, _types_pb2.Located]
     """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
-    of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
-    turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. Of many claimants,
-    the earliest ones, those whom the asker names, members, and publishers to whom the charter binds a namespace. What
+    of the earliest claimant, of those whom the asker names, of members, and of publishers to whom the charter binds a
+    namespace, in the order in which this node first saw them; then their other claims, the inceptions and rotations of
+    those who signed, and what these authors warn of. Then a few claims of other claimants, the earliest ones, each with
+    its keys: about as many bytes as came before. What was left out is marked (`Located.more`, `Located.others`). What
     the name resolves to is decided by the asker, never here. At most 4,000.
     Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
     """
@@ -46,7 +47,7 @@ class ArtifactServiceStub:
     """Statements held about an artifact or another subject, and the inceptions, rotations and node-records that verifying
     them needs. Apart and first: those of the authors whom the asker names, of its first publishers, of the identity
     that is the subject itself, and of members and their nodes; then those of others, in turn over logs and authors,
-    about as many as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
+    about as many bytes as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
     Errors: NOT_FOUND where no statement held here is about the artifact.
     """
     Search: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.SearchRequest, _artifact_pb2.SearchResponse]
@@ -59,9 +60,10 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Resolve: _aio.UnaryStreamMultiCallable[_artifact_pb2.ResolveRequest, _types_pb2.Located]  # type: ignore[assignment]
     """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
-    of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
-    turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. Of many claimants,
-    the earliest ones, those whom the asker names, members, and publishers to whom the charter binds a namespace. What
+    of the earliest claimant, of those whom the asker names, of members, and of publishers to whom the charter binds a
+    namespace, in the order in which this node first saw them; then their other claims, the inceptions and rotations of
+    those who signed, and what these authors warn of. Then a few claims of other claimants, the earliest ones, each with
+    its keys: about as many bytes as came before. What was left out is marked (`Located.more`, `Located.others`). What
     the name resolves to is decided by the asker, never here. At most 4,000.
     Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
     """
@@ -69,7 +71,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Statements held about an artifact or another subject, and the inceptions, rotations and node-records that verifying
     them needs. Apart and first: those of the authors whom the asker names, of its first publishers, of the identity
     that is the subject itself, and of members and their nodes; then those of others, in turn over logs and authors,
-    about as many as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
+    about as many bytes as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
     Errors: NOT_FOUND where no statement held here is about the artifact.
     """
     Search: _aio.UnaryUnaryMultiCallable[_artifact_pb2.SearchRequest, _artifact_pb2.SearchResponse]  # type: ignore[assignment]
@@ -85,9 +87,10 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.Located], _abc.AsyncIterator[_types_pb2.Located]]:
         """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
-        of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
-        turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. Of many claimants,
-        the earliest ones, those whom the asker names, members, and publishers to whom the charter binds a namespace. What
+        of the earliest claimant, of those whom the asker names, of members, and of publishers to whom the charter binds a
+        namespace, in the order in which this node first saw them; then their other claims, the inceptions and rotations of
+        those who signed, and what these authors warn of. Then a few claims of other claimants, the earliest ones, each with
+        its keys: about as many bytes as came before. What was left out is marked (`Located.more`, `Located.others`). What
         the name resolves to is decided by the asker, never here. At most 4,000.
         Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
         """
@@ -101,7 +104,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Statements held about an artifact or another subject, and the inceptions, rotations and node-records that verifying
         them needs. Apart and first: those of the authors whom the asker names, of its first publishers, of the identity
         that is the subject itself, and of members and their nodes; then those of others, in turn over logs and authors,
-        about as many as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
+        about as many bytes as of the first ones. What was left out is marked (`Located.more`, `Located.others`). At most 10,000.
         Errors: NOT_FOUND where no statement held here is about the artifact.
         """
 
