@@ -48,14 +48,17 @@ from comity.trust.evidence import (
     MAX_MODEL_SIG,
     MAX_PACK_NAMES,
     MAX_READ,
+    MAX_UNREAD_BYTES,
     MODEL_SIG,
     OLD_STATEMENTS,
     PACK,
     STATEMENTS,
+    UNREAD,
     Evidence,
     EvidenceReader,
     FoundFile,
     InclusionEvidence,
+    UnreadStatements,
     Verdict,
 )
 from comity.trust.policy import Policy
@@ -126,6 +129,7 @@ def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
     wanted = {item.digest for entry in claims.values() if entry is not None for item in entry.statement.objects}
     proofs, unrelated_proofs = _read_proofs(pack / "proofs", {sha256(line) for line in claims})
     objects, unrelated_objects = _read_objects(pack / "objects", wanted)
+    unread, invalid_unread = _read_unread(pack / UNREAD)
     return Evidence(
         manifest=read_bounded(manifest, MAX_MANIFEST) if manifest.is_file() else None,
         files=None,
@@ -134,7 +138,9 @@ def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
         objects=objects,
         pieces=_read_prefix(pack / "pieces.json", MAX_PIECES) if (pack / "pieces.json").is_file() else None,
         partial=(pack / "partial").exists(),
-        left_out=(*invalid, *unrelated_proofs, *unrelated_objects),
+        left_out=(*invalid, *unrelated_proofs, *unrelated_objects, *invalid_unread),
+        unread=unread.texts,
+        cut=unread.cut,
     )
 
 
@@ -333,6 +339,16 @@ def _read_claims(paths: Sequence[Path], reader: EvidenceReader) -> tuple[dict[by
     if total > MAX_INVALID:
         return found, (f"{total} lines of {paths[0].name} are not statements and are ignored",)
     return found | dict.fromkeys(invalid), ()
+
+
+def _read_unread(path: Path) -> tuple[UnreadStatements, tuple[str, ...]]:
+    """What the pack says was not read, and a remark if that file cannot be read."""
+    if not path.is_file():
+        return UnreadStatements(), ()
+    try:
+        return UnreadStatements.parse(read_bounded(path, MAX_UNREAD_BYTES)), ()
+    except Malformed as error:
+        return UnreadStatements(), (f"{UNREAD} is ignored: {error.why}",)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

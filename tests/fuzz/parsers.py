@@ -62,7 +62,7 @@ from comity.trust.evaluation import (
     parse_announced,
     sign_announced,
 )
-from comity.trust.evidence import Evidence
+from comity.trust.evidence import Evidence, UnreadStatements
 from comity.trust.hardware.appraisal import HardwarePins, appraise
 from comity.trust.hardware.certificates import RevocationData, VendorChain
 from comity.trust.hardware.evidence import (
@@ -551,6 +551,7 @@ PARSERS: Final[dict[str, Target]] = {
     "hardware-tdx": Target(TdxQuote.parse, (_HARDWARE.devices[2].report,)),
     "http-request": Target(parse_request, (_REQUEST,)),
     "feeds": Target(FeedMemory.parse, (FeedMemory(5, {Digest("a" * 64): 1_800_000_000}).encode(),)),
+    "unread": Target(UnreadStatements.parse, (UnreadStatements(("more",), frozenset({Digest("a" * 64)})).encode(),)),
     "token-uses": Target(parse_uses, (b'{"schema":"comity/token-uses/v1","uses":{"3f9c01aa":1800000000}}',)),
     "webhooks": Target(
         parse_hooks,

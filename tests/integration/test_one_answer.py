@@ -1,9 +1,9 @@
 """One answer everywhere: for the same ledger, pins and policy, each way to an artifact gives the same rows, the same
 decision and the same words.
 
-Histories are generated: publications of several versions and of the same bytes, lineage, rotations, lost keys, yanks,
-warnings of strangers, vouches, derivations, approvals and their ends. A node runs under each of several policies, and a
-client asks it with the same policy.
+Histories are generated: publications of several versions and of the same bytes, lineage, rotations, disputed ones,
+lost keys, yanks, warnings of strangers, vouches, derivations, approvals and their ends. A node runs under each of
+several policies, and a client asks it with the same policy.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEEDS = range(4)
 STEPS = 12
+KINDS = ("publish", "publish", "rotate", "dispute", "lose", "yank", "warn", "vouch", "derive", "approve", "end")
 SETTLED = 60.0
 """Seconds after which answers that a node keeps have what was logged before."""
 SCOPE = "site"
@@ -78,6 +79,7 @@ class Owner:
     spare: list[HybridSigner] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     state: KeyState | None = None
+    former: KeyState | None = None
     inception: Inception | None = None
 
     def begin(self, home: str) -> None:
@@ -99,15 +101,28 @@ class Owner:
     def rotated(self) -> bytes:
         assert self.state is not None
         key, spare = HybridSigner.generate(), HybridSigner.generate()
-        number = len(self.keys)
-        keys = KeySet((key.public,), 1)
-        rotation = Rotation(self.id, number, self.state.digest, keys, (spare.public.id,), "", ())
-        line = rotate(self.state, rotation, [self.spare[-1]], [key]).line
-        self.state = KeyState(self.id, keys, rotation.recovery, self.state.home, number)
+        line, state = self._rotation(self.state, key, spare, recovery=self.spare[-1])
+        self.former, self.state = self.state, state
         self.keys.append(key)
         self.spare.append(spare)
         self.lines.append(line)
         return line
+
+    def disputed(self) -> bytes | None:
+        """Another rotation of the state that the last one replaced, by who stole its recovery key; None if there is no
+        such state."""
+        if self.former is None:
+            return None
+        key, spare = HybridSigner.generate(), HybridSigner.generate()
+        return self._rotation(self.former, key, spare, recovery=self.spare[-2])[0]
+
+    def _rotation(
+        self, state: KeyState, key: HybridSigner, spare: HybridSigner, *, recovery: HybridSigner
+    ) -> tuple[bytes, KeyState]:
+        keys = KeySet((key.public,), 1)
+        rotation = Rotation(self.id, (state.seq or 0) + 1, state.digest, keys, (spare.public.id,), "", ())
+        line = rotate(state, rotation, [recovery], [key]).line
+        return line, KeyState(self.id, keys, rotation.recovery, state.home, rotation.seq)
 
     def release(self, folder: Path, name: str, key: HybridSigner, spdx: str, lineage: tuple[Parent, ...]) -> Release:
         assert self.inception is not None
@@ -195,12 +210,13 @@ class History:
 
     async def step(self, number: int) -> None:
         artifact = self.draw.choice(list(self.versions.values()))
-        kinds = ("publish", "publish", "rotate", "lose", "yank", "warn", "vouch", "derive", "approve", "end")
-        kind = self.draw.choice(kinds)
+        kind = self.draw.choice(KINDS)
         if kind == "publish":
             await self.publish(f"v{len(self.versions) + 1}")
         elif kind == "rotate" and len(self.owner.keys) < 3:
             await self.node.submit((self.owner.rotated(),), ())
+        elif kind == "dispute" and (line := self.owner.disputed()) is not None:
+            await self.node.submit((line,), ())
         elif kind == "lose":
             await self.lose_a_key(f"lost {number}")
         elif kind in ("yank", "warn", "vouch", "derive"):

@@ -1,4 +1,4 @@
-"""Which proofs a pull keeps in the evidence pack."""
+"""Which proofs a pull keeps in the evidence pack, and what it says was not read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
 from comity.trust.collected import best_proofs
-from comity.trust.evidence import EvidenceReader
+from comity.trust.encoding import sha256
+from comity.trust.evidence import UNREAD, EvidenceReader
 from comity.trust.node_records import sign_node_record
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
@@ -17,6 +18,7 @@ from support.case import case, nodes
 from support.world import Log, node
 
 CH, SG, ES, KR = nodes(4)
+ANNA = sha256(b"anna")
 GOOD = case()
 
 
@@ -36,3 +38,21 @@ def test_a_log_of_the_same_origin_displaces_no_proof_of_another_log(tmp_path: Pa
     assert {each.proof for each in kept} == {real, other}
     EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, tuple(kept)).write(tmp_path)
     assert set(read_pack(tmp_path, EvidenceReader()).proofs) == {real, other}
+
+
+def test_a_pack_says_what_was_not_read_until_a_pull_reads_it(tmp_path: Path) -> None:
+    whole = EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, ())
+    limited = replace(whole, unread=("more was said about the artifact 9f2c than was read",), cut=frozenset({ANNA}))
+    limited.write(tmp_path)
+    found = read_pack(tmp_path, EvidenceReader())
+    assert (found.unread, found.cut, found.left_out) == (limited.unread, limited.cut, ())
+    whole.write(tmp_path)
+    found = read_pack(tmp_path, EvidenceReader())
+    assert (found.unread, found.cut) == ((), frozenset())
+
+
+def test_a_file_that_says_nothing_readable_about_it_is_named(tmp_path: Path) -> None:
+    EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, ()).write(tmp_path)
+    (tmp_path / ".comity" / UNREAD).write_bytes(b'{"cut":[1]}')
+    (note,) = read_pack(tmp_path, EvidenceReader()).left_out
+    assert note.startswith("unread.json is ignored: ")

@@ -35,7 +35,17 @@ from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.collected import KeptProof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.evidence import OLD_STATEMENTS, PACK, STATEMENTS, Evidence, EvidenceReader, FoundFile, proof_name
+from comity.trust.evidence import (
+    OLD_STATEMENTS,
+    PACK,
+    STATEMENTS,
+    UNREAD,
+    Evidence,
+    EvidenceReader,
+    FoundFile,
+    UnreadStatements,
+    proof_name,
+)
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 from comity_client.evidence.lookup import reference_of
@@ -50,7 +60,7 @@ IN_USE: Final = "in-use.lock"
 class EvidencePack:
     """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
     the files. `chains`: chained records by file, with which the files are hashed on all cores. `unread`: what was said
-    and not read now, and `cut` by whom; no pack keeps it."""
+    and not read, and `cut` by whom."""
 
     manifest: bytes
     pieces: bytes
@@ -100,10 +110,13 @@ class EvidencePack:
         _remove_old_statements(pack)
         _write(pack / "pieces.json", self.pieces)
         _write(pack / "manifest.json", self.manifest)
-        if self.missing:
-            _write(pack / PARTIAL, "".join(f"{path}\n" for path in self.missing).encode())
-        else:
-            (pack / PARTIAL).unlink(missing_ok=True)
+        partial = "".join(f"{path}\n" for path in self.missing).encode()
+        unread = UnreadStatements(self.unread, self.cut).encode() if self.unread or self.cut else b""
+        for mark, data in ((PARTIAL, partial), (UNREAD, unread)):
+            if data:
+                _write(pack / mark, data)
+            else:
+                (pack / mark).unlink(missing_ok=True)
 
 
 def _remove_old_statements(pack: Path) -> None:

@@ -7,6 +7,7 @@ The evidence pack beside the files has this shape on disk; `comity.verifier` rea
             proofs/<sha256 of line>.<sha256 of origin, 16 digits>.tlog-proof
             objects/<sha256>                                 side objects that the claims rely on
             chains/<sha256 of a file>                        chained records: only hints for hashing on all cores
+            unread.json                                      if a bound left statements out of the answers: of whom
 
 Older packs call the file `claims.jsonl`; both names are read. OpenSSF proposes that name for a list of Sigstore
 bundles: these are no statements of Comity, and a reader of statements passes over them.
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic, Literal, TypeVar, get_args
 
-from comity.trust.encoding import Digest, Json, sha256
+from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, printable, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import NoteSignature, SignedNote
@@ -30,6 +31,10 @@ from comity.trust.tlog.proof import TlogProof
 
 PACK: Final = ".comity"
 STATEMENTS: Final = "statements.jsonl"
+UNREAD: Final = "unread.json"
+MAX_UNREAD: Final = 256
+"""Subjects and authors (each) of whom a pack says that more was said than was read."""
+MAX_UNREAD_BYTES: Final = 512 * 1024
 OLD_STATEMENTS: Final = "claims.jsonl"
 """The same lines in a pack of an older version. OpenSSF proposes this name for another format."""
 MODEL_SIG: Final = "model.sig"
@@ -75,6 +80,37 @@ class InclusionEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadStatements:
+    """What was said and not read, because a bound was reached, in words, and by whom (`cut`). A pack keeps it, so that
+    what was unknown when it was made is not found to be complete later.
+
+        {"cut":["51aa…"],"schema":"comity/unread/v1","unread":["more was said about the artifact 9f2c… than was read"]}
+    """
+
+    texts: tuple[str, ...] = ()
+    cut: frozenset[Digest] = frozenset()
+
+    def encode(self) -> bytes:
+        """At most `MAX_UNREAD` of each."""
+        return canonical(
+            {
+                "schema": "comity/unread/v1",
+                "unread": [text[:MAX_UNREAD] for text in self.texts[:MAX_UNREAD]],
+                "cut": sorted(self.cut)[:MAX_UNREAD],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> UnreadStatements:
+        """Raises Malformed."""
+        fields = Fields(parse_canonical(data, limit=MAX_UNREAD_BYTES, what=UNREAD), UNREAD)
+        fields.constant("schema", "comity/unread/v1")
+        texts, cut = fields.items("unread", most=MAX_UNREAD), fields.digests("cut", most=MAX_UNREAD)
+        fields.done()
+        return cls(tuple(printable(str(text)[:MAX_UNREAD]) for text in texts), frozenset(cut))
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """The input of `verify`.
 
@@ -82,7 +118,7 @@ class Evidence:
     is set if only some of the files were requested; a missing file is then *partial*, never *pass*. `model_sig` holds
     the bytes of an OpenSSF signature at the artifact's root. `left_out` describes items that were found but cannot be
     evidence; they do not count and become notes. `unread` describes what was said and not read, because a bound was
-    reached: it is unknown. `cut` are the authors who said more than was read.
+    reached, and by whom (`cut`): it is unknown.
     """
 
     manifest: bytes | None
