@@ -22,6 +22,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.gateway.app import serve_gateway
+from comity.node.maintenance.home_files import add_webhook
 from comity.trust.approvals import ApprovalEnded, Approved, sign_approval_ended, sign_approved
 from comity.trust.encoding import Digest, format_time, sha256
 from comity.trust.errors import ComityError
@@ -52,6 +53,7 @@ from support.derivations import derived_line
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, Release, release, send
 from support.waiting import PATIENCE
+from support.webhook_receiver import Receiver, receiving
 from support.world import identity
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -159,6 +161,12 @@ class Scene:
     policy: Path
     url: str
     owners: tuple[Owner, ...]
+    receiver: Receiver
+
+    def told(self) -> list[dict[str, str]]:
+        """What the webhook of the node received: the data of each event, with its kind."""
+        events = [json.loads(body) for _, body in list(self.receiver.got)]
+        return [{**event["data"], "event": event["type"].split(".")[-2]} for event in events]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(POLICIES))
@@ -179,10 +187,13 @@ async def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         (place / "federation.json").write_bytes(founded.federation.encode())
         (place / "policy.toml").write_text(text)
     home.set("gateway", policy="policy.toml")
+    home.set("webhooks", file="webhooks.toml")
     client = Client(Home(folder / "home"))
     await asyncio.to_thread(client.pin, founded.federation.encode())
-    async with serving(home, companion=serve_gateway) as (listening,):
-        yield Scene(home, client, folder / "policy.toml", listening.http, owners)
+    with receiving(204) as receiver:
+        add_webhook(home.directory / "node.toml", "ops", receiver.url, ("version", "advisory", "alert"), {})
+        async with serving(home, companion=serve_gateway) as (listening,):
+            yield Scene(home, client, folder / "policy.toml", listening.http, owners, receiver)
 
 
 @dataclass
@@ -191,6 +202,7 @@ class History:
 
     Attributes:
         versions: with their artifacts.
+        warned: texts of the publisher's warnings.
         notices: of lost keys.
     """
 
@@ -202,6 +214,7 @@ class History:
     repository: str
     versions: dict[str, Digest] = field(default_factory=dict)
     approvals: list[Entry] = field(default_factory=list)
+    warned: set[str] = field(default_factory=set)
     notices: int = 0
 
     async def begin(self) -> None:
@@ -247,11 +260,13 @@ class History:
         lost = Compromise(self.draw.choice(self.owner.keys).public.id, origin, max(0, size - self.draw.randrange(8)))
         said = Advisory(self.owner.author, self.owner.id, KEY_COMPROMISE, "critical", text, lost)
         await self.node.submit((sign_advisory(said, self.owner.keys[-1]).line,), ())
+        self.warned.add(text)
         self.notices += 1
 
     def said(self, kind: str, artifact: Digest, text: str) -> bytes:
         """A statement about an artifact: a yank of its publisher, or what a stranger says."""
         if kind == "yank":
+            self.warned.add(text)
             return sign_advisory(Advisory(self.owner.author, artifact, kind, "high", text), self.owner.keys[-1]).line
         author, key = STRANGER.inception.author, STRANGER.signer
         if kind == "warn":
@@ -385,6 +400,7 @@ async def agreed(scene: Scene, name: str, folder: Path) -> tuple[Answer, Verdict
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_every_way_to_an_artifact_gives_the_same_answer(scene: Scene, seed: int, tmp_path: Path) -> None:
     history = await logged_history(scene, seed, tmp_path / "sources")
+    accepted = set[str]()
     for version in history.versions:
         name = f"{history.repository}@{version}"
         pull, verdict = await agreed(scene, name, tmp_path / version)
@@ -392,10 +408,12 @@ async def test_every_way_to_an_artifact_gives_the_same_answer(scene: Scene, seed
         warned = {fact.text.partition(": ")[2] for fact in verdict.row("disputes and advisories").facts}
         assert {each.text for each in shown.advisories} | {each.text for each in shown.lost_keys} <= warned
         if pull.refusal is None:
+            accepted.add(name)
             policy = read_policy(scene.policy)[0]
             again = await asyncio.to_thread(scene.client.verify, tmp_path / version, policy=policy)
             assert [row.to_json() for row in again.rows] == [row.to_json() for row in verdict.rows]
-    told = f"{scene.owners[seed].label} [{scene.owners[seed].id[:12]}] says that a key of its was stolen"
+    publisher = f"{scene.owners[seed].label} [{scene.owners[seed].id[:12]}]"
+    told = f"{publisher} says that a key of its was stolen"
     async with httpx2.AsyncClient(base_url=scene.url, timeout=PATIENCE) as http:
 
         async def alerted() -> bool:
@@ -403,3 +421,12 @@ async def test_every_way_to_an_artifact_gives_the_same_answer(scene: Scene, seed
             return (told in alerts.text) == bool(history.notices)
 
         await until(alerted, patience=SETTLED, what="the alert of the stolen key")
+
+    def receiver_told() -> bool:
+        told = scene.told()
+        named = {each["name"] for each in told if each["event"] == "version"}
+        warned = {each["text"] for each in told if each["event"] == "advisory"}
+        stolen = any(each["event"] == "alert" and each["text"].startswith(publisher) for each in told)
+        return accepted <= named and history.warned <= warned and stolen == bool(history.notices)
+
+    await until(receiver_told, patience=SETTLED, what="the events of the webhook")

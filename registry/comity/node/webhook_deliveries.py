@@ -533,8 +533,9 @@ class NodeConditions:
 
 def _lost_keys(lost: FoundLostKeys) -> Iterator[NodeEvent]:
     for each in lost.found:
+        publisher = f"{each.label} [{each.publisher[:12]}]"
         since = f"from entry {each.compromise.index} of {each.compromise.origin} on"
-        text = f"{each.label} says that its key {short(each.compromise.key)} was stolen {since}: {each.text}"
+        text = f"{publisher} says that its key {short(each.compromise.key)} was stolen {since}: {each.text}"
         held = f"; this node holds {each.held} of its artifacts"
         yield _alert("lost-key", f"{each.publisher} {each.compromise.key}", f"{text[: MAX_TEXT - len(held)]}{held}")
 
