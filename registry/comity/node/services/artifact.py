@@ -224,8 +224,10 @@ class ArtifactService:
     async def _claims(
         self, subject: Digest, named: Collection[Digest], sent: _Sent
     ) -> AsyncGenerator[LocatedEntry, None]:
-        precedence = self._membership.precedence.naming((subject, *named))
-        positions = await self._ledger.run(self._positions, subject, precedence)
+        own = await self._ledger.run(self._proven.first_publishers, subject, PUBLISHERS)
+        precedence = self._membership.precedence.naming((subject, *named, *own))
+        bounds = Bounds(total=limits.CLAIMS // 2)
+        positions = await self._ledger.run(self._proven.claims_about, subject, precedence, bounds)
         if not positions.found:
             raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
         sent.cut |= positions.cut
@@ -259,11 +261,6 @@ class ArtifactService:
                 yield located
         sent.limited |= positions.limited
         sent.more_others |= positions.more_others or others.limited
-
-    def _positions(self, subject: Digest, precedence: Precedence) -> Selection[ProvenPosition]:
-        """Where the statements about a subject are. Blocking."""
-        publishers = self._proven.first_publishers(subject, PUBLISHERS)
-        return self._proven.claims_about(subject, precedence.naming(publishers), Bounds(total=limits.CLAIMS // 2))
 
     def _of_others(
         self, positions: Selection[ProvenPosition], known: Collection[Digest], room: int
