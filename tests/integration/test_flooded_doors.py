@@ -38,7 +38,7 @@ from support.world import identity
 
 NAME = "lab/tiny"
 PUBLISHER, ISSUER = identity("Lab"), identity("Warnings")
-SETTLED = 120.0
+SETTLED = 480.0
 """Seconds after which a node has proven and listed what is in its log."""
 
 
