@@ -228,5 +228,11 @@ async def test_a_flood_hides_no_word_that_counts_at_any_door(tmp_path: Path, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whose", FLOODS)
+async def test_two_thousand_statements_hide_no_word_that_counts_at_any_door(whose: str, tmp_path: Path) -> None:
+    await check(tmp_path, [whose], 1_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("whose", FLOODS)
 async def test_ten_thousand_statements_hide_no_word_that_counts_at_any_door(whose: str, tmp_path: Path) -> None:
     await check(tmp_path, [whose], 5_000)
