@@ -411,3 +411,10 @@ def test_numbers_that_begin_with_zeros_are_no_stream() -> None:
 def test_a_stream_after_many_empty_ones_is_unpacked() -> None:
     packed = lzma.compress(CALLS, format=lzma.FORMAT_ALONE)
     assert "pickle" in kinds(look(bytes(18 * 2_000_000) + packed, "a.lzma"))
+
+
+def test_an_hdf5_file_with_a_message_of_no_bytes_is_malformed() -> None:
+    data = hdf5_with_attributes({"model_config": b"{}"})
+    for at in range(len(data) - 1):
+        changed = data[:at] + bytes(2) + data[at + 2 :]
+        assert look(changed, "model.h5") is not None, at

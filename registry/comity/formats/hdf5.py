@@ -64,7 +64,10 @@ class Hdf5Reader:
             seen.add(address)
             if len(seen) > MAX_OBJECTS:
                 raise NotInspected(f"more than {MAX_OBJECTS} objects")
-            waiting.extend(self._object(address))
+            try:
+                waiting.extend(self._object(address))
+            except IndexError as error:
+                raise Malformed("hdf5: a message ends early") from error
         return self._found
 
     def _at(self, address: int, length: int) -> bytes:
