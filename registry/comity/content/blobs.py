@@ -415,11 +415,11 @@ def piece_lengths(path: str, file: BinaryIO, size: int) -> tuple[str, list[int]]
 
 def inspect_blob(store: BlobStore, digest: Digest, path: str, size: int) -> Inspection:
     """Inspect a blob of `size` bytes that its artifact names `path`. Raises NotFound, Unavailable."""
-    with open_blob(store, digest, size, io.DEFAULT_BUFFER_SIZE) as file:
+    with blob_reader(store, digest, size, io.DEFAULT_BUFFER_SIZE) as file:
         return inspect(file, path, size)
 
 
-def open_blob(store: BlobStore, digest: Digest, size: int, buffer: int) -> io.BufferedReader[RangeFile]:
+def blob_reader(store: BlobStore, digest: Digest, size: int, buffer: int) -> io.BufferedReader[RangeFile]:
     """A blob of `size` bytes as a file that reads `buffer` bytes at a time. Reading raises NotFound, Unavailable."""
     read = RangeFile(lambda offset, length: store.read(digest, offset, min(length, MAX_READ)), size)
     return io.BufferedReader(read, buffer)

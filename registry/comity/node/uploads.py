@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, open_blob, piece_lengths
+from comity.content.blobs import MAX_READ, BlobStore, blob_reader, lock_if_free, piece_lengths
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.node.metrics import Metrics
@@ -292,7 +292,7 @@ class Uploads:
         Raises Untrusted (PIECE-INDEX) if `want.path` and the head of the blob require another layout: a false index
         costs no more than that head. Raises Untrusted (DIGEST) if the blob is damaged; it is quarantined then.
         """
-        with open_blob(self._store, want.digest, want.size, MAX_READ) as file:
+        with blob_reader(self._store, want.digest, want.size, MAX_READ) as file:
             if piece_lengths(want.path, file, want.size)[0] != layout:
                 why = f"the pieces of {want.path} do not have layout {layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")

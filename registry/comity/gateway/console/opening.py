@@ -36,7 +36,7 @@ from comity.trust.errors import Unavailable
 
 
 @contextlib.asynccontextmanager
-async def open_console(
+async def console_routes(
     node: RunningNode, catalogue: Catalogue, uses: TokenUses
 ) -> AsyncIterator[Sequence[DeclaredRoute]]:
     """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
