@@ -207,7 +207,7 @@ RETENTION: Final = MessageCodec(RetentionPage, audit_pb2.ListRetentionResponse)
 CHALLENGES: Final = MessageCodec(ChallengeRequest, audit_pb2.AskChallengesRequest)
 
 
-def _checked_form(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried) -> None:
+def _check_form(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried) -> None:
     """Raises Refused (AUDIT-OLD-FORM)."""
     if not (message.federation and message.prover and message.auditor):
         why = "it does not name the federation and the node that is asked, as older versions do not"
@@ -217,13 +217,13 @@ def _checked_form(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarr
 
 def read_order(message: audit_pb2.AuditRequest) -> AuditOrder:
     """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    _checked_form(message)
+    _check_form(message)
     return ORDER.decode(message)
 
 
 def read_carried(message: audit_pb2.AuditChallengeCarried) -> AuditOrder:
     """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    _checked_form(message)
+    _check_form(message)
     return CARRIED.decode(message)
 
 
