@@ -196,6 +196,35 @@ def test_pages_list_each_name_with_the_words_once_in_order(
     assert found == [name for name in every if all(word in name for word in words)]
 
 
+def pages(listing: ListingFile, query: CatalogueQuery, most: int) -> list[list[str]]:
+    found, after = list[list[str]](), ""
+    while True:
+        page = listing.page(query, after, most, lambda name: True)
+        found.append([repository.name for repository in page.found])
+        after = page.after
+        if not after:
+            return found
+
+
+@pytest.mark.parametrize("words", [(), ("model",)])
+def test_a_thousand_names_of_one_publisher_fill_no_page(listing: ListingFile, words: tuple[str, ...]) -> None:
+    """Neither before the names of others, nor after them; under the one publisher its names are in their order."""
+    junk = [f"a{number:04}/model" for number in range(1_000)]
+    listing.add([claim(number, name, OTHER) for number, name in enumerate(junk)], END)
+    listing.add([claim(2_000, "honest/model"), claim(2_001, "mirrored/model", None)], END)
+    found = pages(listing, CatalogueQuery(words), 50)
+    assert {"honest/model", "mirrored/model"} < set(found[0])
+    assert sorted(name for page in found for name in page) == [*junk, "honest/model", "mirrored/model"]
+    only = pages(listing, CatalogueQuery(words, publisher=OTHER), 50)
+    assert [name for page in only for name in page] == junk
+
+
+def test_a_name_that_its_owner_gets_is_among_the_first_of_its_owner(listing: ListingFile) -> None:
+    listing.add([claim(number, f"a{number:02}/model", OTHER) for number in range(30)], END)
+    listing.add([replace(claim(99, "a29/model", OWNER, "v2"), bound=True)], END)
+    assert "a29/model" in pages(listing, CatalogueQuery(), 11)[0]
+
+
 def test_only_readable_names_are_listed_or_counted_as_found(listing: ListingFile) -> None:
     listing.add([claim(number, f"{org}/m{number}") for number, org in enumerate("abab")], END)
     page = listing.page(CatalogueQuery(), "", 2, lambda name: name.startswith("b/"))

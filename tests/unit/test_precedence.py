@@ -93,3 +93,8 @@ def test_what_is_chosen_never_depends_on_what_others_said(rows: list[tuple[int, 
     assert select(every, KNOWN, bounds).first == select(without, KNOWN, bounds).first
     assert select(every, KNOWN, bounds).cut == select(without, KNOWN, bounds).cut
     assert len(select(every, KNOWN, bounds).found) <= total
+
+
+def test_of_the_copies_of_a_statement_a_list_of_the_newest_has_the_first() -> None:
+    copies = [Said(PUBLISHER, "one", place, place) for place in ("log", "other log")]
+    assert items(newest([*copies, *said(MEMBER, 1)], group_of, 9)) == ("log", items(said(MEMBER, 1))[0])

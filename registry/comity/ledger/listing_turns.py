@@ -64,18 +64,25 @@ class PublicationTurns:
 
 def name_parts(connection: Connection, publishers: Sequence[Digest]) -> list[int]:
     """Returns the part of the next name of each of these publishers, who may be there several times."""
-    known: dict[Digest, tuple[int, int]] = {}
-    found = []
+    known: dict[Digest, list[int]] = {}
+    found: list[int] = []
     for publisher in publishers:
-        last, count = known.get(publisher) or _last_part(connection, publisher)
-        if count == NAMES_TOGETHER:
-            last, count = last + 1, 0
-        known[publisher] = last, count + 1
-        found.append(last)
+        parts = known.get(publisher)
+        if parts is None:
+            parts = known[publisher] = _last_parts(connection, publisher)
+        found.append(next_part(parts))
+        parts.insert(0, found[-1])
+        del parts[NAMES_TOGETHER:]
     return found
 
 
-def _last_part(connection: Connection, publisher: Digest) -> tuple[int, int]:
+def next_part(last: Sequence[int]) -> int:
+    """Returns the part of a publisher's next name, by those of its last `NAMES_TOGETHER` names, the highest first."""
+    if not last:
+        return 0
+    return last[0] + (last.count(last[0]) >= NAMES_TOGETHER)
+
+
+def _last_parts(connection: Connection, publisher: Digest) -> list[int]:
     newest = select(_CLAIMANT.part).where(_CLAIMANT.publisher == publisher).order_by(_CLAIMANT.part.desc())
-    parts = list(connection.scalars(newest.limit(NAMES_TOGETHER)))
-    return (parts[0], parts.count(parts[0])) if parts else (0, 0)
+    return list(connection.scalars(newest.limit(NAMES_TOGETHER)))

@@ -176,11 +176,14 @@ def newest(said: Sequence[Said[T]], group: Callable[[Said[T]], int], most: int) 
     statements displaces its own.
 
     Args:
-        said: statements, the oldest first, as is the result.
+        said: statements, the oldest first, as is the result; of the copies of one statement the first is taken.
     """
-    at = {id(each): number for number, each in enumerate(said)}
+    once: dict[Hashable, Said[T]] = {}
+    for each in said:
+        once.setdefault(each.statement, each)
+    at = {statement: number for number, statement in enumerate(once)}
     queues: list[list[Said[T]]] = [[], [], []]
-    for each in reversed(said):
+    for each in reversed(once.values()):
         queues[group(each)].append(each)
     ordered = [in_turns(queue, lambda each: each.place, _author) for queue in queues]
     others = min(len(ordered[OTHERS]), max(most // 4, most - len(ordered[NAMED]) - len(ordered[MEMBERS])))
@@ -188,4 +191,4 @@ def newest(said: Sequence[Said[T]], group: Callable[[Said[T]], int], most: int) 
     members = min(len(ordered[MEMBERS]), max(left // 2, left - len(ordered[NAMED])))
     sizes: Collection[int] = (left - members, members, others)
     kept = [each for queue, size in zip(ordered, sizes, strict=True) for each in queue[:size]]
-    return sorted(kept, key=lambda each: at[id(each)])
+    return sorted(kept, key=lambda each: at[each.statement])

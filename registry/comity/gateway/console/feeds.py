@@ -189,8 +189,7 @@ def read_memory(file: Path) -> FeedMemory:
 
 def fair(entries: list[FeedEntry]) -> list[FeedEntry]:
     """At most `MAX_ENTRIES`, each statement once, in their order."""
-    once = {entry.statement: entry for entry in reversed(entries)}
-    ordered = sorted(once.values(), key=lambda entry: entry.number)
+    ordered = sorted(entries, key=lambda entry: entry.number)
     said = [Said(Digest(entry.author), entry.statement, entry.what.vkey, entry) for entry in ordered]
     return [each.item for each in newest(said, lambda each: each.item.group, MAX_ENTRIES)]
 

@@ -5,6 +5,9 @@ last statement that it has read: a start goes on from there, and a file of anoth
 nodes is deleted. It also keeps how far it has followed the index of copies, and on which day the copies of each
 artifact must be looked at again. Rows, counts and position change in one transaction. Memory does not grow with the
 number of artifacts, except for the distinct sets of members with a copy of one artifact, of which a federation has few.
+
+Publishers take turns in the list, as in that of the Hub (`comity.ledger.listing_turns`): ten names of each, in their
+order, then the next ten. Under one publisher, its names are in their order.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Final
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
 from comity.gateway.console.copies import CopyHolders
+from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -54,7 +58,7 @@ one page looks at end."""
 MAX_DIGITS: Final = 18
 NEVER: Final = (1 << 62) - 1
 """The day on which artifacts are due whose copies no date changes."""
-_VERSION: Final = 3
+_VERSION: Final = 4
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS state (
     id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL,
@@ -68,7 +72,9 @@ CREATE INDEX IF NOT EXISTS artifact_pending ON artifact (digest) WHERE pending =
 CREATE TABLE IF NOT EXISTS repository (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
     version TEXT NOT NULL, licence TEXT NOT NULL, artifact BLOB NOT NULL, versions INTEGER NOT NULL,
-    others INTEGER NOT NULL);
+    others INTEGER NOT NULL, part INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS repository_turn ON repository (part, key);
+CREATE INDEX IF NOT EXISTS repository_publisher ON repository (publisher, part DESC);
 CREATE INDEX IF NOT EXISTS repository_artifact ON repository (artifact);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     key, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0);
@@ -190,6 +196,29 @@ class _CountChanges:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _ListPlace:
+    """Where a name is in the list: its part, and its key there."""
+
+    part: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ListOrder:
+    """An order of names in SQL: its columns, and the condition of what is after a place."""
+
+    columns: str
+    later: str
+
+    def of(self, place: _ListPlace) -> tuple[object, ...]:
+        """The values of `later`."""
+        return (place.part, place.key) if "part" in self.columns else (place.key,)
+
+
+_START: Final = _ListPlace(-1, "")
+_IN_TURN: Final = _ListOrder("r.part, r.key", "(r.part, r.key) > (?, ?)")
+_BY_KEY: Final = _ListOrder("r.key", "r.key > ?")
 Readable = Callable[[str], bool]
 
 
@@ -304,9 +333,9 @@ class ListingFile:
             return list(database.execute(wanted, (kind, most)))
 
     def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
-        """At most `most` repositories that follow `after`, a key or the cursor of a page, in the order of their keys.
-        Raises Malformed (CURSOR)."""
-        after = self._key(after)
+        """At most `most` repositories that follow `after`, a key or the cursor of a page. Raises Malformed (CURSOR)."""
+        start = self._place(after)
+        order = _BY_KEY if query.publisher else _IN_TURN
         wanted = self.holders.where(query.jurisdiction) if query.jurisdiction else 0
         rule = query.short_of
 
@@ -320,12 +349,16 @@ class ListingFile:
             rare = _rare(database, query.words)
         if rare is None:
             return self._read_page(
-                (where, values), after, most, lambda found: readable(found.key) and matches(found.artifact.held_by)
+                (where, values),
+                order,
+                start,
+                most,
+                lambda found: readable(found.key) and matches(found.artifact.held_by),
             )
         with self._reading() as database:
             named = f"r.id IN ({','.join('?' * len(rare))})" if rare else "0"
-            sql = f"WHERE {named} AND r.key > ? AND {where} ORDER BY r.key"
-            rows = list(_rows(database, sql, (*rare, after, *values)))
+            sql = f"WHERE {named} AND {order.later} AND {where} ORDER BY {order.columns}"
+            rows = list(_rows(database, sql, (*rare, *order.of(start), *values)))
         fitting = [row for row in rows if readable(row.key) and matches(row.artifact.held_by)]
         return CataloguePage(tuple(fitting[:most]), fitting[most - 1].key if len(fitting) > most else "")
 
@@ -335,38 +368,52 @@ class ListingFile:
         if not sets:
             return CataloguePage((), "")
         among = (f"a.held IN ({','.join('?' * len(sets))})", tuple(sets)) if len(sets) <= MAX_SETS else ("1", ())
-        page = self._read_page(among, "", most, lambda found: changed(found.artifact.held_by) and readable(found.key))
+
+        def fits(found: ListedRepository) -> bool:
+            return changed(found.artifact.held_by) and readable(found.key)
+
+        page = self._read_page(among, _IN_TURN, _START, most, fits)
         return page if len(page.found) == most else CataloguePage(page.found, "")
 
     def _read_page(
-        self, condition: tuple[str, tuple[object, ...]], after: str, most: int, fits: Callable[[ListedRepository], bool]
+        self,
+        condition: tuple[str, tuple[object, ...]],
+        order: _ListOrder,
+        start: _ListPlace,
+        most: int,
+        fits: Callable[[ListedRepository], bool],
     ) -> CataloguePage:
-        """Read at most `SCANNED` names after `after`."""
+        """Read at most `SCANNED` names after `start`."""
         where, values = condition
-        window = "SELECT * FROM repository WHERE key > ? ORDER BY key LIMIT ?"
-        last = f"SELECT count(*), max(key), id FROM ({window})"
+        window = f"SELECT * FROM repository r WHERE {order.later} ORDER BY {order.columns} LIMIT ?"
+        last = f"SELECT id FROM repository r WHERE {order.later} ORDER BY {order.columns} LIMIT 1 OFFSET ?"
         joined = f"({window}) r JOIN artifact a ON a.digest = r.artifact"
-        wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY r.key"
+        wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY {order.columns}"
         found: list[ListedRepository] = []
         with self._reading() as database:
-            with closing(database.execute(wanted, (after, SCANNED, *values))) as rows:
+            with closing(database.execute(wanted, (*order.of(start), SCANNED, *values))) as rows:
                 for repository in map(_listed, rows):
                     if fits(repository):
                         found.append(repository)
                     if len(found) > most:
                         return CataloguePage(tuple(found[:most]), found[most - 1].key)
-            count, _, row = database.execute(last, (after, SCANNED)).fetchone()
-        return CataloguePage(tuple(found), f"{ROW}{row}" if count == SCANNED else "")
+            row = database.execute(last, (*order.of(start), SCANNED - 1)).fetchone()
+        return CataloguePage(tuple(found), f"{ROW}{row[0]}" if row else "")
 
-    def _key(self, after: str) -> str:
+    def _place(self, after: str) -> _ListPlace:
+        """The place of a name, or of a row, in the list; for a name that is not listed, its first part."""
+        if not after:
+            return _START
         if not after.startswith(ROW):
-            return after
+            with self._reading() as database:
+                found = database.execute("SELECT part, key FROM repository WHERE key = ?", (after,)).fetchone()
+            return _ListPlace(*found) if found else _ListPlace(0, after)
         number = after.removeprefix(ROW)
         if number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS:
             with self._reading() as database:
-                found = database.execute("SELECT key FROM repository WHERE id = ?", (int(number),)).fetchone()
+                found = database.execute("SELECT part, key FROM repository WHERE id = ?", (int(number),)).fetchone()
             if found is not None:
-                return str(found[0])
+                return _ListPlace(*found)
         raise Malformed("not a page of this list", why="start again from the first page", code="CURSOR")
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -436,13 +483,17 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
             digest,
             1,
             0,
+            _next_part(database, said.publisher),
         )
-        columns = "key, name, publisher, label, version, licence, artifact, versions, others"
-        cursor = database.execute(f"INSERT INTO repository ({columns}) VALUES (?,?,?,?,?,?,?,?,?)", values_)
+        columns = "key, name, publisher, label, version, licence, artifact, versions, others, part"
+        cursor = database.execute(f"INSERT INTO repository ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)", values_)
         database.execute("INSERT INTO words (rowid, key) VALUES (?, ?)", (cursor.lastrowid, said.key))
     elif known.publisher == said.publisher or said.bound:
         _count(counts, known, -1)
         same = known.publisher == said.publisher
+        if not same:
+            part = _next_part(database, said.publisher)
+            database.execute("UPDATE repository SET part = ? WHERE key = ?", (part, said.key))
         versions = known.versions + (known.version != said.version) if same else 1
         owner = (
             (known.name, known.publisher or "", known.label) if same else (said.repository, said.publisher, said.label)
@@ -458,6 +509,11 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
         return
     for repository in _rows(database, "WHERE r.key = ?", (said.key,)):
         _count(counts, repository, 1)
+
+
+def _next_part(database: sqlite3.Connection, publisher: Digest | None) -> int:
+    wanted = "SELECT part FROM repository WHERE publisher = ? ORDER BY part DESC LIMIT ?"
+    return next_part([row[0] for row in database.execute(wanted, (publisher or "", NAMES_TOGETHER))])
 
 
 def _count(counts: _CountChanges, repository: ListedRepository, step: int) -> None:

@@ -19,6 +19,7 @@ from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.log_pages import LogPages
 from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
 from comity.gateway.console.page import PageMaker
+from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.routes import Console
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import SessionAccess, SignInPages
@@ -53,7 +54,9 @@ async def console_routes(
     index = await asyncio.to_thread(
         ArtifactIndex, folder, home.ledger, home.pools, home.membership, local, node.copies, home.clock
     )
-    states = StateReader(home, node.replication, node.offers, index)
+    groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
+    recent = RecentStatements(home.ledger, groups)
+    states = StateReader(home, node.replication, node.offers, index, recent)
     pages = ArtifactPages(home, catalogue, states, node.copies)
     sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
     tokens = home.config.path(TOKENS_FILE)
@@ -66,11 +69,11 @@ async def console_routes(
     provider = await provider_routes(node, maker, sign_in, origins)
     node_pages = NodePages(node, maker, states, sessions, acts)
     token_pages = TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, states, acts)
-    groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
     feeds = Feeds(home, states, access, groups)
     supervisor = Supervisor(home.metrics)
     index.begin(supervisor)
     feeds.begin(supervisor)
+    recent.begin(supervisor)
     preparing = asyncio.create_task(_prepare(home.pools, states), name="console templates")
     try:
         yield [

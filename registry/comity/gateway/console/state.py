@@ -14,8 +14,9 @@ from typing import Final, Literal
 
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
+from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.words import marked
-from comity.ledger.intake import ADDRESSES, ADVISORY, KNOWN_PREDICATES
+from comity.ledger.intake import ADVISORY
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
@@ -24,7 +25,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
 from comity.trust.charter.document import Body, Member
-from comity.trust.copies import HOLD_PREDICATES, CopyPolicy
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Entry, parse_entry
@@ -33,10 +34,6 @@ from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
 """Seconds for which a snapshot is kept."""
-RECENT: Final = 12
-"""Entries on the overview."""
-LOOKED_AT: Final = 400
-"""Statements among which the recent entries are sought."""
 MAX_FAULTS: Final = 20
 MAX_VERSIONS: Final = 16
 """Names of one artifact among which those of one publisher are shown."""
@@ -206,7 +203,12 @@ class StateReader:
     """Makes snapshots; one at a time, however many readers wait. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, home: OpenedHome, replication: ReplicationTasks, offers: OfferIndex, index: ArtifactIndex
+        self,
+        home: OpenedHome,
+        replication: ReplicationTasks,
+        offers: OfferIndex,
+        index: ArtifactIndex,
+        recent: RecentStatements,
     ) -> None:
         self._ledger = home.ledger
         self._pools = home.pools
@@ -215,6 +217,7 @@ class StateReader:
         self._replication = replication
         self._offers = offers
         self._index = index
+        self._recent = recent
         self._lost_keys = LostKeys(home.ledger)
         self._log_states = LogStates(home.ledger, home.membership, replication, home.clock)
         self._cached: tuple[float, FederationState] | None = None
@@ -260,7 +263,7 @@ class StateReader:
             copies_now=copies_now,
             copies_tested=copies_tested,
             alerts=tuple(self._alerts(logs, governance, members, copies, await self._lost_keys.now())),
-            recent=tuple(await ledger.run(self._recent)),
+            recent=await ledger.run(self._entries, await self._recent.now()),
             indexed=self._index.ready,
         )
 
@@ -359,12 +362,9 @@ class StateReader:
         if self._membership.federation is None:
             yield Alert("notice", marked("This node belongs to no federation yet."), {})
 
-    def _recent(self) -> list[RecentEntry]:
-        """Blocking. The last entries that were verified here, the newest first; no claims of copies, no addresses."""
-        proven = self._ledger.tables.proven
-        last, kinds = proven.last_number(), tuple(sorted(KNOWN_PREDICATES - {*HOLD_PREDICATES, ADDRESSES}))
-        lines = proven.since(max(0, last - LOOKED_AT), kinds, LOOKED_AT)
-        return [self.entry(line) for line in lines[: -RECENT - 1 : -1]]
+    def _entries(self, lines: Iterable[ProvenLine]) -> tuple[RecentEntry, ...]:
+        """Blocking."""
+        return tuple(map(self.entry, lines))
 
     def entry(self, line: ProvenLine) -> RecentEntry:
         """Blocking. A verified line, and whose statement it is."""
