@@ -6,11 +6,15 @@ A test calls `rendered` and compares, so that neither can drift.
 
 from __future__ import annotations
 
+import importlib
+import json
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import comity_cli
 from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
@@ -18,10 +22,12 @@ from comity.node.settings import S3
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
+from comity_cli.document import KINDS, schema
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 DOCS: Final = Path(__file__).resolve().parent
+LINE_LENGTH: Final = 120
 
 _ERRORS: Final = """\
 # Error codes
@@ -64,7 +70,45 @@ def rendered() -> Mapping[Path, str]:
         safety: _between(
             _between(safety.read_text(encoding="utf-8"), "loaders", loaders_table()), "formats", formats_table()
         ),
+        **document_schemas(),
     }
+
+
+def document_schemas() -> Mapping[Path, str]:
+    """The schema of each kind of document that commands print, and the table of these files."""
+    for module in pkgutil.walk_packages(comity_cli.__path__, "comity_cli."):
+        importlib.import_module(module.name)
+    folder, ours = DOCS / "schemas", (made for made in KINDS if made.__module__.startswith("comity_cli."))
+    found = {KINDS[made]: schema(made) for made in sorted(ours, key=KINDS.__getitem__)}
+    table = "| schema | command, with `--json` |\n|---|---|\n" + "".join(
+        f"| [{kind}](commands/{kind}.json) | `{_command(each['title'])}` |\n" for kind, each in found.items()
+    )
+    readme = folder / "README.md"
+    return {
+        readme: _between(readme.read_text(encoding="utf-8"), "commands", table),
+        **{folder / "commands" / f"{kind}.json": f"{_json_text(each)}\n" for kind, each in found.items()},
+    }
+
+
+def _command(title: str) -> str:
+    """The command that the title of a schema names."""
+    named = re.search(r"`(comity [^`]+)`", title)
+    assert named is not None, title
+    return named[1].removesuffix(" --json")
+
+
+def _json_text(value: Any, depth: int = 0, name: str = "") -> str:
+    """JSON in which every list and object that fits is on one line, after its name; the whole is never on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, list | dict) or not value or (depth and depth + len(name) + len(line) <= LINE_LENGTH):
+        return f"{name}{line}"
+    named = value.items() if isinstance(value, dict) else (("", item) for item in value)
+    inner = [
+        _json_text(item, depth + 1, f"{json.dumps(key)}: " if isinstance(value, dict) else "") for key, item in named
+    ]
+    ends = "{}" if isinstance(value, dict) else "[]"
+    parts = ",\n".join(f"{' ' * (depth + 1)}{each}" for each in inner)
+    return f"{name}{ends[0]}\n{parts}\n{' ' * depth}{ends[1]}"
 
 
 def configuration_table() -> str:

@@ -2,14 +2,87 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comity.trust.encoding import Digest
 
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
+    from comity.trust.charter.document import Member
     from comity.trust.claims import MirrorEvidence, ProvenObservation
     from comity.trust.statement import SideObject
-    from comity.trust.upstream import Conditions
+    from comity.trust.upstream import Conditions, Matched
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationItem:
+    """What nodes of the members `by` say that they fetched from an upstream."""
+
+    name: str
+    artifact: Digest
+    by: tuple[Digest, ...]
+    endpoint: str
+    requested: str
+    obtained: str
+    matched: Matched
+    unchecked: tuple[str, ...]
+    licence: str
+    licence_is_listed: bool | None
+    card: Digest | None
+    licence_text: Digest | None
+
+    @classmethod
+    def of(cls, seen: ProvenObservation) -> ObservationItem:
+        observed, conditions = seen.observed, seen.observed.conditions
+        return cls(
+            name=observed.upstream.name,
+            artifact=observed.artifact,
+            by=_ids(seen.members),
+            endpoint=observed.upstream.endpoint,
+            requested=observed.upstream.requested,
+            obtained=observed.obtained.how,
+            matched=observed.matched,
+            unchecked=tuple(observed.unchecked),
+            licence=conditions.licence,
+            licence_is_listed=licence_is_listed(conditions),
+            card=conditions.card.digest if conditions.card else None,
+            licence_text=conditions.licence_text.digest if conditions.licence_text else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewsItem:
+    """A later change at an upstream, as nodes of the members `by` saw it. `at` in POSIX seconds."""
+
+    what: str
+    name: str
+    at: int
+    by: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredItem:
+    """Where an artifact was mirrored from; `corroborated` counts the members whose nodes fetched the same bytes."""
+
+    corroborated: int
+    observations: tuple[ObservationItem, ...]
+    contradictions: tuple[ObservationItem, ...]
+    news: tuple[NewsItem, ...]
+
+    @classmethod
+    def of(cls, mirroring: MirrorEvidence) -> MirroredItem:
+        return cls(
+            mirroring.corroborated,
+            tuple(map(ObservationItem.of, mirroring.seen)),
+            tuple(map(ObservationItem.of, mirroring.rivals)),
+            tuple(
+                NewsItem(entry.statement.predicate, news.upstream.name, news.at, _ids(members))
+                for entry, news, members in mirroring.changes
+            ),
+        )
 
 
 def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
@@ -52,35 +125,5 @@ def _document(item: SideObject | None) -> str:
     return f"sha256:{item.digest[:12]}…" if item else "absent"
 
 
-def mirroring_document(mirroring: MirrorEvidence) -> dict[str, Any]:
-    return {
-        "corroborated": mirroring.corroborated,
-        "observations": [_observation(seen) for seen in mirroring.seen],
-        "contradictions": [_observation(seen) for seen in mirroring.rivals],
-        "news": [
-            {"what": entry.statement.predicate, "name": news.upstream.name, "at": news.at, "by": _ids(members)}
-            for entry, news, members in mirroring.changes
-        ],
-    }
-
-
-def _observation(seen: ProvenObservation) -> dict[str, Any]:
-    observed = seen.observed
-    return {
-        "name": observed.upstream.name,
-        "artifact": observed.artifact,
-        "by": _ids(seen.members),
-        "endpoint": observed.upstream.endpoint,
-        "requested": observed.upstream.requested,
-        "obtained": observed.obtained.how,
-        "matched": observed.matched.to_json(),
-        "unchecked": list(observed.unchecked),
-        "licence": observed.conditions.licence,
-        "licence_is_listed": licence_is_listed(observed.conditions),
-        "card": observed.conditions.card.digest if observed.conditions.card else None,
-        "licence_text": observed.conditions.licence_text.digest if observed.conditions.licence_text else None,
-    }
-
-
-def _ids(members: tuple[Any, ...]) -> list[str]:
-    return [member.id for member in members]
+def _ids(members: Iterable[Member]) -> tuple[Digest, ...]:
+    return tuple(member.id for member in members)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from comity.trust.encoding import short
 from comity.wire.node_status import (
@@ -23,6 +23,7 @@ from comity.wire.node_status import (
 )
 
 from comity_cli.copies_view import date
+from comity_cli.document import INLINE, document
 from comity_cli.output import Output, plural, size
 
 MOST_CALLERS: Final = 10
@@ -30,6 +31,42 @@ MOST_LIMITS: Final = 12
 MOST_MEMBERS: Final = 12
 MOST_NOT_LISTED: Final = 10_000
 """A node counts no more of them."""
+PeerState: TypeAlias = Literal["up", "DOWN", "left", "unknown"]
+LogState: TypeAlias = Literal["own", "follows", "at quota", "FROZEN"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerItem:
+    """A peer with its state as a word."""
+
+    peer: PeerStatus = field(metadata=INLINE)
+    state: PeerState
+
+
+@dataclass(frozen=True, slots=True)
+class LogItem:
+    """A log with its state as a word."""
+
+    log: LogStatus = field(metadata=INLINE)
+    state: LogState
+
+
+@document("node-status")
+class NodeStatusDocument:
+    """A node as its operator sees it: `comity status --node HOME --json`.
+
+    Times are seconds since 1970, 0 for never. `short`: copies, and the jurisdictions and declared reaches. `governance`
+    and `replication` are null where the node does not tell them.
+    """
+
+    status: NodeStatus = field(metadata=INLINE)
+    peers: tuple[PeerItem, ...]
+    logs: tuple[LogItem, ...]
+
+    @classmethod
+    def of(cls, status: NodeStatus) -> NodeStatusDocument:
+        peers = tuple(PeerItem(peer, peer_state(peer)) for peer in status.peers)
+        return cls(status, peers, tuple(LogItem(log, log_state(log)) for log in status.logs))
 
 
 def show(out: Output, status: NodeStatus, now: float) -> None:
@@ -67,15 +104,6 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
         out.warn(warning)
 
 
-def document(status: NodeStatus) -> Mapping[str, Any]:
-    """The status as JSON: every field, and the states as words."""
-    return {
-        **asdict(status),
-        "peers": [{**asdict(peer), "state": peer_state(peer)} for peer in status.peers],
-        "logs": [{**asdict(log), "state": log_state(log)} for log in status.logs],
-    }
-
-
 def exit_status(status: NodeStatus) -> int:
     """0 if all is well, 5 if a peer is down, 8 if something is lacking, short, or at its quota."""
     if any(peer_state(peer) == "DOWN" for peer in status.peers):
@@ -85,7 +113,7 @@ def exit_status(status: NodeStatus) -> int:
     return 8 if missing or any(log.full for log in status.logs) else 0
 
 
-def peer_state(peer: PeerStatus) -> str:
+def peer_state(peer: PeerStatus) -> PeerState:
     """`up`, `DOWN`, `left` for a peer that is down and whose member left, or `unknown` for one not asked yet."""
     if peer.reachable:
         return "up"
@@ -94,7 +122,7 @@ def peer_state(peer: PeerStatus) -> str:
     return "DOWN" if peer.last_seen or peer.last_error else "unknown"
 
 
-def log_state(log: LogStatus) -> str:
+def log_state(log: LogStatus) -> LogState:
     """`follows`, `own` for the node's own log, `at quota` if the mirror has stopped, `FROZEN` after misbehaviour."""
     if log.frozen:
         return "FROZEN"

@@ -22,6 +22,8 @@ import click
 from comity.trust.encoding import printable
 from comity.trust.errors import ComityError
 
+from comity_cli.document import KINDS, members, schema_name
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -85,10 +87,14 @@ class Output:
         else:
             click.echo(text, err=err, color=self._color)
 
+    def answer(self, document: Any) -> None:
+        """Print a document that `comity_cli.document` derives, with `--json`; nothing otherwise."""
+        self.document(KINDS[type(document)], members(document))
+
     def document(self, kind: str, value: Mapping[str, Any]) -> None:
         """Print the JSON document with `--json`; nothing otherwise."""
         if self.as_json:
-            click.echo(_encodable_json({"schema": f"comity.dev/{kind}/v1", **value}))
+            click.echo(_encodable_json({"schema": schema_name(kind), **value}))
 
     def clear(self) -> None:
         """Clear the terminal, before a state is shown again. No effect in a pipe or a file."""

@@ -25,7 +25,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
@@ -41,11 +41,14 @@ from comity_client.home import exclusive
 T = TypeVar("T")
 
 
+ChangedPart: TypeAlias = Literal["member", "namespace", "policy", "node"]
+
+
 @dataclass(frozen=True, slots=True)
 class CharterChange:
     """One addition, removal or change. `before` is empty for an addition, `after` for a removal."""
 
-    what: str
+    what: ChangedPart
     name: str
     before: str
     after: str
@@ -112,7 +115,7 @@ def body_changes(old: Body | None, new: Body) -> list[CharterChange]:
     ]
 
 
-def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[CharterChange]:
+def _changes(what: ChangedPart, before: Mapping[str, str], after: Mapping[str, str]) -> list[CharterChange]:
     names = sorted({*before, *after})
     return [
         CharterChange(what, name, before.get(name, ""), after.get(name, ""))

@@ -34,7 +34,7 @@ def watch_documents() -> None:
 def check(kind: str, document: Mapping[str, Any]) -> None:
     """Asserts that a document is as its schema says, and has no other members."""
     found = faults(kind, json.loads(json.dumps(document)))
-    assert not found, f"{found[0]}: mend docs/schemas/commands/{kind}.json, or what the command prints"
+    assert not found, f"{found[0]}: mend the class of {kind}, run docs/generate.py, or mend what is printed"
 
 
 def faults(kind: str, document: Any) -> list[str]:

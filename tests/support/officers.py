@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from comity_cli import node_view
+from comity_cli.document import members
 from comity_client.own_node import operator_socket, operator_status
 from support.forked import ForkedProgram, run_comity
 from support.waiting import PATIENCE, pause_after
@@ -83,7 +84,7 @@ class Officer:
         --json`, asked without a command.
         """
         status = operator_status(operator_socket(self.home))
-        document: Document = json.loads(json.dumps(node_view.document(status)))
+        document: Document = json.loads(json.dumps(members(node_view.NodeStatusDocument.of(status))))
         return document
 
     @property

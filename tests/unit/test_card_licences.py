@@ -8,7 +8,7 @@ import pytest
 from comity.trust.claims import MirrorEvidence, ProvenObservation
 from comity.trust.encoding import sha256
 from comity.trust.upstream import Conditions, Observed, sign_observed
-from comity_cli.mirroring import card_licence, mirroring_document, show_mirroring
+from comity_cli.mirroring import MirroredItem, card_licence, show_mirroring
 from comity_cli.output import Output
 from support.case import nodes
 from support.observations import observation
@@ -30,8 +30,8 @@ def test_any_other_text_of_a_card_is_recorded_and_marked(licence: str, capsys: p
     mirroring = MirrorEvidence((seen,), (), ())
     show_mirroring(Output(), mirroring)
     assert f"{licence} (claimed by the upstream's card; {MARK})" in capsys.readouterr().out
-    (document,) = mirroring_document(mirroring)["observations"]
-    assert (document["licence"], document["licence_is_listed"]) == (licence, False)
+    (item,) = MirroredItem.of(mirroring).observations
+    assert (item.licence, item.licence_is_listed) == (licence, False)
 
 
 def test_a_card_without_a_licence_is_not_reported_as_unlisted() -> None:

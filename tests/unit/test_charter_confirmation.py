@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from comity.trust.encoding import Digest, sha256
-from comity_cli.charter.rendering import confirmation_json, show_confirmation
+from comity_cli.charter.rendering import ConfirmationItem, show_confirmation
 from comity_cli.output import Output
 from comity_client.charter.state import CURRENT, Confirmation, HomeLogHead
 
@@ -42,9 +42,8 @@ def test_a_member_whose_clock_is_far_ahead_does_not_make_old_cosignatures_look_n
         LIAR: {FIRST: old, SECOND: old},
     })  # fmt: skip
     assert found.seen(NOW) == old
-    document = confirmation_json(found, NOW)
-    assert document is not None
-    assert (document["seen"], document["ahead"]) == (old, [LIAR])
+    item = ConfirmationItem.of(found, NOW)
+    assert (item.seen, item.ahead) == (old, (LIAR,))
     shown = Shown()
     show_confirmation(cast(Output, shown), found, NOW)
     assert "the newest 40 d ago" in shown.said[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from comity.trust.copies import (
     CLAIMED,
     FAILED,
     PASSED,
+    STATES,
     TESTED,
     WITHDRAWN,
     AssessedCopy,
@@ -26,6 +28,7 @@ from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.copies import CopyList, LoggedResult
 from comity_client.evidence.artifact_info import Replica
+from support.command_documents import faults
 
 A, B, C, D = (sha256(b"member %d" % at) for at in range(4))
 WIDE, NARROW = sorted((sha256(b"wide"), sha256(b"narrow")))
@@ -100,6 +103,14 @@ def test_copies_counts_claimed_and_tested_apart(monkeypatch: pytest.MonkeyPatch)
     assert short["artifact"] == NARROW
     assert document(monkeypatch, copies, "copies", "--untested")["artifacts"] == []
     assert "1 artifact of 2 with too few copies" in run(monkeypatch, copies, "copies")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_schema_knows_every_state_of_a_copy(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    only = replace(LIST, artifacts=(ListedCopies(WIDE, "", (held(A, "CH", state),)),))
+    monkeypatch.setattr(copies, "read_list", lambda *_: only)
+    ran = CliRunner().invoke(command, ["copies", "--json"], obj=Output())
+    assert faults("copies", json.loads(ran.stdout)) == []
 
 
 def test_impact_of_all_parties_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

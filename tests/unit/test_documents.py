@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import Digest
-from comity_cli.charter.rendering import changes_json
 from comity_cli.commands import log, search, whereis
 from comity_cli.commands.publish import show_receipt
+from comity_cli.document import members
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.evidence.artifact_info import Replica
@@ -85,6 +85,5 @@ def test_a_receipt_lists_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_changes_of_a_charter_have_a_before_and_an_after() -> None:
-    assert changes_json([CharterChange("policy", "min_copies", "3", "4")]) == [
-        {"what": "policy", "name": "min_copies", "before": "3", "after": "4"}
-    ]
+    changed = {"what": "policy", "name": "min_copies", "before": "3", "after": "4"}
+    assert members(CharterChange("policy", "min_copies", "3", "4")) == changed

@@ -23,6 +23,7 @@ from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from comity_client.offers.offer_client import FoundChain
 from comity_client.offers.views import IdentityResolver, view
 from comity_client.trust_store import TrustStore
+from support.command_documents import faults
 from support.fair import Stall
 from support.offers import HOUR, START, a_slice, an_offer, hours, to
 from support.weights import safetensors
@@ -145,6 +146,16 @@ def test_a_carried_offer_is_shown_with_no_node_at_all(tmp_path: Path) -> None:
     assert "\u202e" not in shown.output
     listed = run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.bundle")
     assert "4 x 8 H100 80 GiB" in listed.output
+
+
+def test_the_schema_of_offers_knows_a_chain_that_nobody_cosigned(tmp_path: Path) -> None:
+    stall = Stall()
+    stall.post()
+    TrustStore(Home(tmp_path).ensure(tmp_path / "trust")).pin(stall.federation.encode())
+    stall.bundle(cosigned=False).write(tmp_path / "offer.bundle")
+    listed = json.loads(run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.bundle", "--json").stdout)
+    assert listed["offers"][0]["as_of"] is None
+    assert faults("offers", listed) == []
 
 
 def fit_of_a_model(folder: Path) -> tuple[str | Path, ...]:

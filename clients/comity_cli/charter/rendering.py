@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from comity.trust.encoding import Digest, printable, syllables
 from comity.trust.errors import Untrusted
 
+from comity_cli.document import INLINE, document, named
 from comity_cli.node_view import span
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from comity.trust.charter.document import Body
     from comity.trust.charter.tally import DraftState
@@ -21,6 +23,153 @@ if TYPE_CHECKING:
     from comity_client.trust_store import CharterChange
 
 _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
+Votes: TypeAlias = Annotated[Mapping[str, tuple[Digest, ...]], {"propertyNames": {"pattern": "^[0-9]+$"}}]
+"""The members that voted, by the round."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftItem:
+    """A draft, its changes and its votes."""
+
+    body: Digest
+    epoch: int
+    by: Digest | None
+    text: str
+    intents: Votes
+    ratified: Votes
+    missing_consents: tuple[Digest, ...]
+    objection: str | None
+    withdrawn: bool
+    changes_nothing: bool
+    quorum: int
+    changes: tuple[CharterChange, ...]
+
+    @classmethod
+    def of(cls, charter_state: CharterState, draft: DraftState) -> DraftItem:
+        return cls(
+            body=draft.body.digest,
+            epoch=draft.body.epoch,
+            by=draft.by,
+            text=draft.text,
+            intents=_votes(draft.intents),
+            ratified=_votes(draft.ratified),
+            missing_consents=tuple(seat.id for seat in draft.missing),
+            objection=draft.objection,
+            withdrawn=draft.withdrawn,
+            changes_nothing=draft.changes_nothing,
+            quorum=charter_state.current.quorum,
+            changes=tuple(changes_of(charter_state, draft)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PendingItem:
+    """A missing statement of one member, and the command for it."""
+
+    member: Digest
+    name: str
+    action: str
+    body: Digest
+    round: int
+    command: str
+
+    @classmethod
+    def of(cls, due: PendingAction) -> PendingItem:
+        return cls(due.member, due.name, due.action, due.body, due.round, due.command)
+
+
+@dataclass(frozen=True, slots=True)
+class ForkItem:
+    """Two certified bodies of one epoch."""
+
+    epoch: int
+    first: Digest
+    second: Digest
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EquivocationItem:
+    """A member that signed conflicting votes."""
+
+    member: Digest
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmsItem:
+    """Forks, and members with proven equivocation."""
+
+    stopped: bool
+    forks: tuple[ForkItem, ...]
+    equivocations: tuple[EquivocationItem, ...] = field(metadata=named("lies"))
+
+    @classmethod
+    def of(cls, charter_state: CharterState) -> AlarmsItem:
+        tally = charter_state.tally
+        forks = (
+            ForkItem(f.first.body.epoch, f.first.body.digest, f.second.body.digest, f.retired) for f in tally.forks
+        )
+        equivocations = (EquivocationItem(proof.member, proof.kind) for proof in tally.equivocations)
+        return cls(tally.stopped, tuple(forks), tuple(equivocations))
+
+
+@dataclass(frozen=True, slots=True)
+class CharterItem:
+    """Which charter a document is about."""
+
+    federation: Digest
+    epoch: int
+    body: Digest
+
+    @classmethod
+    def of(cls, body: Body) -> CharterItem:
+        return cls(body.federation, body.epoch, body.digest)
+
+
+@document("proposals")
+class ProposalsDocument:
+    """Open drafts of the charter, as `comity proposal ls --json` prints them.
+
+    `intents` and `ratified` list the members that voted, by round. `next` says who must act, and by which command.
+    """
+
+    charter: CharterItem = field(metadata=INLINE)
+    drafts: tuple[DraftItem, ...]
+    next: tuple[PendingItem, ...]
+    alarms: AlarmsItem = field(metadata=INLINE)
+
+
+@document("proposal")
+class ProposalDocument:
+    """A draft of the charter, as `comity proposal show --json` prints it."""
+
+    draft: DraftItem = field(metadata=INLINE)
+    next: tuple[PendingItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationItem:
+    """How many members confirm that a charter is the newest. `seen` in POSIX seconds."""
+
+    confirmed: int
+    needed: int
+    enough: bool
+    seen: int | None
+    elsewhere: tuple[Digest, ...]
+    ahead: tuple[Digest, ...]
+
+    @classmethod
+    def of(cls, confirmed: Confirmation, now: float) -> ConfirmationItem:
+        """Args: now: POSIX seconds."""
+        return cls(
+            confirmed=confirmed.confirmed,
+            needed=confirmed.needed,
+            enough=confirmed.enough,
+            seen=confirmed.seen(now),
+            elsewhere=tuple(head.member for head in confirmed.elsewhere),
+            ahead=tuple(confirmed.ahead(now)),
+        )
 
 
 def compare_words(words: str | None, federation: Digest) -> None:
@@ -68,10 +217,6 @@ def show_changes(out: Output, changes: Sequence[CharterChange]) -> None:
             for change in changes
         ]
         out.table(("what", "name", "before", "after"), rows)
-
-
-def changes_json(changes: Iterable[CharterChange]) -> list[dict[str, str]]:
-    return [asdict(change) for change in changes]
 
 
 def show_pending(out: Output, found: Sequence[PendingAction], consent_node: str) -> None:
@@ -143,28 +288,8 @@ def _signed(draft: DraftState, at: int, member: Digest) -> str:
     return " ".join(parts) or "-"
 
 
-def pending_json(found: Iterable[PendingAction]) -> list[dict[str, Any]]:
-    return [
-        {"member": t.member, "name": t.name, "action": t.action, "body": t.body, "round": t.round, "command": t.command}
-        for t in found
-    ]
-
-
-def draft_json(charter_state: CharterState, draft: DraftState) -> dict[str, Any]:
-    return {
-        "body": draft.body.digest,
-        "epoch": draft.body.epoch,
-        "by": draft.by,
-        "text": draft.text,
-        "intents": {str(at): sorted(members) for at, members in draft.intents.items()},
-        "ratified": {str(at): sorted(members) for at, members in draft.ratified.items()},
-        "missing_consents": [seat.id for seat in draft.missing],
-        "objection": draft.objection,
-        "withdrawn": draft.withdrawn,
-        "changes_nothing": draft.changes_nothing,
-        "quorum": charter_state.current.quorum,
-        "changes": changes_json(changes_of(charter_state, draft)),
-    }
+def _votes(by_round: Mapping[int, frozenset[Digest]]) -> Votes:
+    return {str(at): tuple(sorted(voted)) for at, voted in by_round.items()}
 
 
 def changes_of(charter_state: CharterState, draft: DraftState) -> list[CharterChange]:
@@ -210,23 +335,6 @@ def show_alarms(out: Output, charter_state: CharterState) -> None:
         out.warn(f"{name} signed conflicting votes ({proof.kind}): do not rely on its statements")
 
 
-def alarms_json(charter_state: CharterState) -> dict[str, Any]:
-    tally = charter_state.tally
-    return {
-        "stopped": tally.stopped,
-        "forks": [
-            {
-                "epoch": f.first.body.epoch,
-                "first": f.first.body.digest,
-                "second": f.second.body.digest,
-                "retired": f.retired,
-            }
-            for f in tally.forks
-        ],
-        "lies": [{"member": proof.member, "kind": proof.kind} for proof in tally.equivocations],
-    }
-
-
 def show_current(out: Output, charter_state: CharterState) -> None:
     """Show the current charter: `The charter: epoch 3, 5 members, changed by 4 of 5`, and its digest."""
     body = charter_state.current
@@ -253,17 +361,3 @@ def show_confirmation(out: Output, confirmed: Confirmation, now: float) -> None:
         out.warn(f"{name} dates its cosignatures {span(seconds)} later than the clock of this machine: one is wrong")
     if not confirmed.enough:
         out.warn("this charter may be old: try again later, or get a federation file from members by another channel")
-
-
-def confirmation_json(confirmed: Confirmation | None, now: float) -> dict[str, Any] | None:
-    """The JSON document; `now` in POSIX seconds."""
-    if confirmed is None:
-        return None
-    return {
-        "confirmed": confirmed.confirmed,
-        "needed": confirmed.needed,
-        "enough": confirmed.enough,
-        "seen": confirmed.seen(now),
-        "elsewhere": [head.member for head in confirmed.elsewhere],
-        "ahead": list(confirmed.ahead(now)),
-    }

@@ -13,8 +13,9 @@ from comity.content import durable
 from comity.trust.encoding import printable
 
 from comity_cli.charter.context import CharterContext
-from comity_cli.charter.rendering import changes_json, pending_json, show_changes, show_pending
+from comity_cli.charter.rendering import PendingItem, show_changes, show_pending
 from comity_cli.command import agree, output
+from comity_cli.document import members
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
             "subject": plan.entry.statement.subject,
             "line": plan.entry.digest,
             "where": where,
-            "changes": changes_json(plan.changes),
+            "changes": [members(change) for change in plan.changes],
             "epoch": after.current.epoch,
-            "next": pending_json(due),
+            "next": [members(PendingItem.of(each)) for each in due],
         },
     )
 

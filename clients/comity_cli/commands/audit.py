@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
-from comity.trust.copies import MISSED, PASSED
+from comity.trust.copies import MISSED, PASSED, AuditResult
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, date, of_a_node, of_own_node, outcome_text, read_list, socket_of
+from comity_cli.document import INLINE, document
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -21,6 +23,27 @@ if TYPE_CHECKING:
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FAILED_STATUS = 3
 MISSED_STATUS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResultItem:
+    artifact: Digest
+    node: str
+    auditor_name: str
+    date: Annotated[str, {"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$|^day [0-9]+$"}]
+    result: AuditResult = field(metadata=INLINE)
+
+
+@document("audit-results")
+class AuditResultsDocument:
+    """Results of audits, as `comity audit ls --json` prints them.
+
+    A result is what its auditor says; `proven`: the node `source` found the signed answer to be wrong. `day` counts
+    from 1970.
+    """
+
+    source: str
+    results: tuple[AuditResultItem, ...]
 
 
 @examples("comity audit run swiss-ai/apertus-8b@v1 --node /var/lib/comity", "comity audit ls --failed")
@@ -150,7 +173,7 @@ def ls(reference: str | None, failed: bool, node: str, socket: Path | None, home
     be wrong, with its own copy."""
     out = output()
     found = read_list(node, socket, home, artifact_of(reference) if reference else None)
-    rows, documents = [], []
+    rows, results = [], []
     for listed in found.artifacts:
         for copy in listed.copies:
             for result in copy.results:
@@ -160,17 +183,14 @@ def ls(reference: str | None, failed: bool, node: str, socket: Path | None, home
                 holder = found.names.get(copy.copy.node, copy.copy.node[:12])
                 proof = "proven" if result.proven else f"says {auditor}"
                 rows.append((found.label(listed), holder, date(result.day), outcome_text(result), proof))
-                documents.append(
-                    {"artifact": listed.artifact, "node": holder, "auditor_name": auditor, "date": date(result.day)}
-                    | asdict(result)
-                )
+                results.append(AuditResultItem(listed.artifact, holder, auditor, date(result.day), result))
     out.say(f"As {found.source} reads the logs:")
     if rows:
         out.table(("artifact", "copy at", "day", "result", "basis"), rows)
     else:
         out.say("No audits." if not failed else "No failed audits.")
     out.say(f"{plural(len(rows), 'result')} for {plural(len(found.artifacts), 'artifact')}")
-    out.document("audit-results", {"source": found.source, "results": documents})
+    out.answer(AuditResultsDocument(found.source, tuple(results)))
 
 
 def _word(outcome: str) -> str:

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import click
 from comity.content.audit_log import EMPTY, ActRecord, AuditHead, check_chain
 from comity.trust.encoding import sha256
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.node_home import node_file
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 HOME = home_option("Your node, by its home. Default: here.", exists=False)
+
+
+@document("audit-log-check")
+class AuditLogCheckDocument:
+    """What `comity audit-log check --json` found: an altered log is an error document."""
+
+    lines: int
+    head: str
+    compared: Annotated[str | None, "The head of --head, null if none was given."]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedAct:
+    """A line of the log."""
+
+    record: ActRecord = field(metadata=INLINE)
+    number: Annotated[int, {"minimum": 1}]
+
+
+@document("audit-log")
+class AuditLogDocument:
+    """The newest lines of the audit log, as `comity audit-log tail --json` prints them.
+
+    The lines as they are in audit.log; the whole log was checked before.
+    """
+
+    lines: tuple[NumberedAct, ...]
 
 
 @examples("comity audit-log tail", "comity audit-log check --node /var/lib/comity")
@@ -44,7 +73,7 @@ def check(kept: str, home: Path) -> None:
     compared = "it continues the head that you kept" if kept else "nothing kept elsewhere was compared"
     out.done(f"{plural(head.number, 'line')}: each continues the one before; {compared}")
     out.fact("head", str(head))
-    out.document("audit-log-check", {"lines": head.number, "head": str(head), "compared": kept or None})
+    out.answer(AuditLogCheckDocument(head.number, str(head), kept or None))
     if not kept:
         out.hint(f"keep the head elsewhere; later: comity audit-log check --head {head} --node {home}")
 
@@ -65,7 +94,7 @@ def tail(lines: int, home: Path) -> None:
         for record in newest
     ]
     out.table(("line", "time (UTC)", "act", "by", "about", "detail"), rows, shorten=("about", "detail"))
-    out.document("audit-log", {"lines": [asdict(record) for record in newest]})
+    out.answer(AuditLogDocument(tuple(NumberedAct(record, record.number) for record in newest)))
 
 
 def _moment(seconds: int) -> str:

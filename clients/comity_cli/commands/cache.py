@@ -10,13 +10,47 @@ import click
 from comity.trust.encoding import short
 
 from comity_cli.command import Group, agree, examples, output
+from comity_cli.document import document
 from comity_cli.files import NEW_FOLDER
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
-    from comity_client.pull.cache import CachedArtifact
+    from comity_client.pull.cache import CachedArtifact, InterruptedFile
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@document("cache")
+class CacheDocument:
+    """What was pulled, as `comity cache ls --json` prints it."""
+
+    cache: Path
+    artifacts: tuple[CachedArtifact, ...]
+    interrupted: tuple[InterruptedFile, ...]
+
+
+@document("cache-removed")
+class CacheRemovedDocument:
+    """What `comity cache rm --json` removed.
+
+    With `dry_run` nothing was removed.
+    """
+
+    removed: tuple[CachedArtifact, ...]
+    freed: int
+    dry_run: bool
+
+
+@document("cache-pruned")
+class CachePrunedDocument:
+    """What `comity cache prune --json` removed.
+
+    With `dry_run` nothing was removed.
+    """
+
+    files: tuple[InterruptedFile, ...]
+    freed: int
+    dry_run: bool
 
 
 def _cache_option(command: F) -> F:
@@ -57,14 +91,7 @@ def ls(hub_cache: Path | None) -> None:
     if partial:
         out.say(f"Interrupted pulls left {plural(len(partial), 'file')}, {size(sum(each.bytes for each in partial))}.")
         out.hint("comity pull REF   goes on with one;   comity cache prune   removes them")
-    out.document(
-        "cache",
-        {
-            "cache": str(cache),
-            "artifacts": [_json(item) for item in found],
-            "interrupted": [{"name": each.name, "path": str(each.path), "bytes": each.bytes} for each in partial],
-        },
-    )
+    out.answer(CacheDocument(cache, tuple(found), tuple(partial)))
 
 
 @examples("comity cache rm swiss-ai/apertus-8b@v1", "comity cache rm swiss-ai/apertus-8b@v1 --dry-run")
@@ -88,7 +115,7 @@ def rm(references: tuple[str, ...], hub_cache: Path | None, dry_run: bool, yes: 
         agree("Remove this from the cache?", yes=yes)
         freed = sum(map(remove_cached, found))
         out.done(f"{plural(len(found), 'artifact')} removed, {size(freed)} freed")
-    out.document("cache-removed", {"removed": [_json(item) for item in found], "freed": freed, "dry_run": dry_run})
+    out.answer(CacheRemovedDocument(tuple(found), freed, dry_run))
 
 
 @examples("comity cache prune", "comity cache prune --dry-run", "comity cache prune --yes --json")
@@ -109,23 +136,10 @@ def prune(hub_cache: Path | None, dry_run: bool, yes: bool) -> None:
         agree("Remove these files?", yes=yes)
         freed = remove_interrupted(found)
         out.done(f"{size(freed)} freed")
-    files = [{"name": each.name, "path": str(each.path), "bytes": each.bytes} for each in found]
-    out.document("cache-pruned", {"files": files, "freed": freed, "dry_run": dry_run})
+    out.answer(CachePrunedDocument(tuple(found), freed, dry_run))
 
 
 def _cache(chosen: Path | None) -> Path:
     from comity_client.pull.destinations import default_cache
 
     return chosen or default_cache()
-
-
-def _json(item: CachedArtifact) -> dict[str, Any]:
-    return {
-        "name": item.name,
-        "versions": list(item.versions),
-        "artifact": item.artifact,
-        "files": item.files,
-        "bytes": item.bytes,
-        "partial": item.partial,
-        "folder": str(item.folder),
-    }

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import click
-from comity.trust.errors import ComityError
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document, named
 from comity_cli.main import USAGE
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
 HOME = home_option("Your node, by its home. Default: here.", exists=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemItem:
+    """What is wrong with one setting, as an error is printed."""
+
+    code: Annotated[str, {"pattern": "^[A-Z0-9-]+$"}]
+    what: str
+    why: str
+    hint: str = field(metadata=named("try"))
+
+
+@document("config-check")
+class ConfigCheckDocument:
+    """What is wrong with the settings of a node, as `comity config check --json` prints it.
+
+    `problems`: each as an error is printed; an empty list if there is none.
+    """
+
+    file: Path
+    problems: tuple[ProblemItem, ...]
 
 
 @examples("comity config check", "comity config check --node /var/lib/comity", "comity config show --origin")
@@ -44,7 +67,7 @@ def check(home: Path) -> int:
         out.say(f"{plural(len(problems), 'problem')} in the settings of {file}")
     else:
         out.done(f"the settings in {file} and the files that they name are usable")
-    out.document("config-check", {"file": str(file), "problems": [_json(problem) for problem in problems]})
+    out.answer(ConfigCheckDocument(file, tuple(ProblemItem(p.code, p.what, p.why, p.hint) for p in problems)))
     return USAGE if problems else 0
 
 
@@ -69,7 +92,3 @@ def show(origin: bool, home: Path) -> None:
         for each in settings
     ]
     out.document("config", {"file": str(file), "settings": listed})
-
-
-def _json(problem: ComityError) -> dict[str, str]:
-    return {"code": problem.code, "what": problem.what, "why": problem.why, "try": problem.hint}

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import click
+from comity.trust.copies import STATES, ClaimedCopy, CopyCount, CopyPolicy
+from comity.trust.encoding import Digest
 from comity.trust.places import check_new_jurisdiction
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import of_a_node, reaches_text, read_list
+from comity_cli.document import INLINE, document
 from comity_cli.output import plural
+
+
+@dataclass(frozen=True, slots=True)
+class CopyItem:
+    copy: ClaimedCopy = field(metadata=INLINE)
+    state: Annotated[str, {"enum": list(STATES)}]
+
+
+@dataclass(frozen=True, slots=True)
+class CountedArtifact:
+    artifact: Digest
+    name: str
+    meets_policy: bool
+    count: CopyCount
+    copies: tuple[CopyItem, ...]
+
+
+@document("copies")
+class CopiesDocument:
+    """Copies of all artifacts, as `comity copies --json` prints them.
+
+    As the node `source` reads the logs. Reaches are what members declare. `outside`: jurisdictions whose copies were
+    left out.
+    """
+
+    source: str
+    policy: CopyPolicy
+    outside: tuple[str, ...]
+    artifacts: tuple[CountedArtifact, ...]
 
 
 @examples(
@@ -38,7 +71,7 @@ def command(
     wanted = list(found.artifacts)
     if short or untested:
         wanted = [*(found.short() if short else ()), *(found.untested() if untested else ())]
-    rows, documents = [], []
+    rows, listed_artifacts = [], []
     for listed in wanted:
         count = found.count(listed)
         rows.append(
@@ -50,16 +83,11 @@ def command(
                 "" if count.meets(found.policy) else "short",
             )
         )
-        states = [
-            {"node": found.names.get(copy.copy.node, copy.copy.node), **asdict(copy.copy), "state": copy.state}
-            for copy in listed.copies
-        ]
-        document = {"artifact": listed.artifact, "name": listed.name, "meets_policy": count.meets(found.policy)}
-        documents.append({**document, "count": asdict(count), "copies": states})
+        items = tuple(CopyItem(copy.copy, copy.state) for copy in listed.copies)
+        listed_artifacts.append(CountedArtifact(listed.artifact, listed.name, count.meets(found.policy), count, items))
     where = f", outside {', '.join(excluded)}" if excluded else ""
     out.say(f"As {found.source} reads the logs{where}; the charter asks for {found.policy}:")
     if rows:
         out.table(("artifact", "claimed", "tested", "reaches (declared)", ""), rows)
     out.say(f"{plural(len(found.short()), 'artifact')} of {len(found.artifacts)} with too few copies")
-    shown = {"source": found.source, "policy": asdict(found.policy), "outside": list(excluded)}
-    out.document("copies", {**shown, "artifacts": documents})
+    out.answer(CopiesDocument(found.source, found.policy, excluded, tuple(listed_artifacts)))

@@ -15,12 +15,23 @@ from comity.trust.errors import Conflict
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
+from comity_cli.document import document
 from comity_cli.files import FILE, out_option
 from comity_cli.following import follow
 from comity_cli.signers import PUBLISHER, signing
 
 if TYPE_CHECKING:
     from comity.trust.evaluation import EvaluationResults
+
+
+@document("evaluation-template")
+class EvaluationTemplateDocument:
+    """The file that `comity evaluation new --json` has written.
+
+    Criteria of an evaluation, to be filled in.
+    """
+
+    file: Path
 
 
 @examples(
@@ -44,7 +55,7 @@ def new(target: Path) -> None:
     _require_new(target)
     durable.write_file(target, TEMPLATE.encode(), mode=0o644, point="evaluation")
     output().done(f"{target}: written, to be filled in")
-    output().document("evaluation-template", {"file": str(target)})
+    output().answer(EvaluationTemplateDocument(target))
     output().hint(f"comity evaluation announce REF --criteria {shlex.quote(str(target))}")
 
 

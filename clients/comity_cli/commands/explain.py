@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
 import click
 
 from comity_cli.command import Command, examples, output
+from comity_cli.document import INLINE, document
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,21 @@ class Explanation:
 
     means: str
     do: str
+
+
+@document("codes")
+class CodesDocument:
+    """All error codes, as `comity explain --json` prints them."""
+
+    codes: Mapping[str, Explanation]
+
+
+@document("explanation")
+class ExplanationDocument:
+    """An error code, as `comity explain CODE --json` prints it."""
+
+    code: str
+    explanation: Explanation = field(metadata=INLINE)
 
 
 @cache
@@ -37,7 +53,7 @@ def command(code: str | None) -> None:
     out, known = output(), explanations()
     if code is None:
         out.table(("code", "means"), [(name, entry.means) for name, entry in known.items()])
-        out.document("codes", {"codes": {name: asdict(entry) for name, entry in known.items()}})
+        out.answer(CodesDocument(known))
         return
     name = code.strip("[]").upper()
     if name not in known:
@@ -46,4 +62,4 @@ def command(code: str | None) -> None:
         raise click.BadParameter(f"there is no error code {name[:60]!r}. {guess}", param_hint="CODE")
     out.prose(known[name].means, first=f"{click.style(name, bold=True)}  ")
     out.prose(known[name].do, first="  do: ", rest=" " * 6)
-    out.document("explanation", {"code": name, **asdict(known[name])})
+    out.answer(ExplanationDocument(name, known[name]))

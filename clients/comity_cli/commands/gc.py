@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from comity_cli.command import Command, agree, examples, output
 from comity_cli.copies_view import of_own_node, socket_of
+from comity_cli.document import INLINE, document
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
+    from comity.wire.audit import RetainedCopy
     from comity_client.own_node import CollectedCopy
 
 MAX_LISTED = 10_000
 """Copies that the JSON document lists; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcItem:
+    """An own copy, and what became of it."""
+
+    copy: RetainedCopy = field(metadata=INLINE)
+    removed: bool
+    refused: str
+
+
+@document("gc")
+class GcDocument:
+    """What the retention rules let go, as `comity gc --json` prints it.
+
+    `trial`: nothing was removed. `goes`: the rules let it go, and enough other members hold tested copies. `bytes`:
+    would be freed, or were. `days`: for how long the node knows that it holds the artifact. `refused`: the code of the
+    error with which the node kept a copy that the rules let go. `left_out`: further copies, which are counted and not
+    listed.
+    """
+
+    trial: bool
+    goes: int
+    stays: int
+    removed: int
+    refused: int
+    bytes: int
+    copies: tuple[GcItem, ...]
+    left_out: int
 
 
 @examples("comity gc --dry-run --node /var/lib/comity", "comity gc --yes --node /var/lib/comity")
@@ -49,7 +81,7 @@ class _GcOutput:
 
     def __init__(self, trial: bool) -> None:
         self._trial = trial
-        self._listed: list[dict[str, Any]] = []
+        self._listed: list[GcItem] = []
         self._counts = dict.fromkeys(("goes", "stays", "removed", "refused", "bytes"), 0)
 
     def add(self, item: CollectedCopy) -> None:
@@ -61,13 +93,8 @@ class _GcOutput:
             counts["bytes"] += item.decision.bytes if item.decision else copy.bytes
         output().say(_line(item, trial=self._trial))
         if len(self._listed) < MAX_LISTED:
-            listed = {"artifact": copy.artifact, "name": copy.name, "goes": copy.goes, "why": copy.why}
             refused = item.refused.code if item.refused else ""
-            removed = item.decision is not None
-            self._listed.append(
-                {**listed, "rule": copy.rule, "bytes": copy.bytes, "days": copy.days}
-                | {"removed": removed, "refused": refused}
-            )
+            self._listed.append(GcItem(copy, item.decision is not None, refused))
 
     @property
     def goes(self) -> int:
@@ -93,7 +120,7 @@ class _GcOutput:
         counts = self._counts
         total = counts["goes"] + counts["stays"]
         left_out = total - len(self._listed)
-        output().document("gc", {"trial": self._trial, **counts, "copies": self._listed, "left_out": left_out})
+        output().answer(GcDocument(self._trial, **counts, copies=tuple(self._listed), left_out=left_out))
 
 
 def _line(item: CollectedCopy, *, trial: bool) -> str:

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import click
-from comity.trust.copies import CopyCount
+from comity.trust.copies import CopyCount, Loss
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import of_a_node, reaches_text, read_list
+from comity_cli.document import INLINE, document
 from comity_cli.output import plural
+
+
+@dataclass(frozen=True, slots=True)
+class LossItem:
+    loss: Loss = field(metadata=INLINE)
+    name: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartyItem:
+    kind: Annotated[str, {"enum": ["member", "jurisdiction", "publisher", "reach", "cloud"]}]
+    id: str
+    name: str
+    below_policy: int
+    gone: int
+    losses: tuple[LossItem, ...]
+
+
+@document("impact")
+class ImpactDocument:
+    """What the loss of a party would break, as `comity impact --json` prints it.
+
+    As the node `source` reads the logs. `id` is that of a member or publisher, or the code or name of another party.
+    """
+
+    source: str
+    artifacts: int
+    parties: tuple[PartyItem, ...]
 
 
 @examples(
@@ -60,18 +91,18 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
             )
         else:
             out.done("Nothing would fall below the policy.")
-    documents = [
-        {
-            "kind": p.kind,
-            "id": p.name,
-            "name": found.party_name(p),
-            "below_policy": len(lost),
-            "gone": sum(loss.gone for loss in lost),
-            "losses": [{**asdict(loss), "name": labels[loss.artifact], "gone": loss.gone} for loss in lost],
-        }
+    items = (
+        PartyItem(
+            p.kind,
+            p.name,
+            found.party_name(p),
+            below_policy=len(lost),
+            gone=sum(loss.gone for loss in lost),
+            losses=tuple(LossItem(loss, labels[loss.artifact], loss.gone) for loss in lost),
+        )
         for p, lost in losses.items()
-    ]
-    out.document("impact", {"source": found.source, "artifacts": len(found.artifacts), "parties": documents})
+    )
+    out.answer(ImpactDocument(found.source, len(found.artifacts), tuple(items)))
 
 
 def _text(count: CopyCount) -> str:

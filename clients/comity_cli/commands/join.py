@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from comity.content import durable
@@ -15,6 +16,7 @@ from comity.trust.errors import ComityError
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import compare_words, show_changes
 from comity_cli.command import Command, agree, client, examples, output
+from comity_cli.document import ABSENT, Absent, document
 from comity_cli.files import FILE
 from comity_cli.nodes import home_option
 from comity_cli.output import Output, plural
@@ -22,6 +24,33 @@ from comity_cli.output import Output, plural
 if TYPE_CHECKING:
     from comity_client.charter.joining import AdmissionDraft
     from comity_client.charter.state import CharterState
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionItem:
+    """A draft that would admit the applicant, and its votes in the newest round."""
+
+    body: Digest
+    by: str
+    consented: bool
+    intents: int
+    ratified: int
+    quorum: int
+
+
+@document("join")
+class JoinDocument:
+    """State of a membership, as `comity join --json` prints it.
+
+    `epoch` with the states `member` and `left`; `pinned_epoch` with `member`; `waiting_at` and `drafts` with `asked`.
+    """
+
+    member: Digest
+    state: Literal["member", "left", "asked"]
+    epoch: int | Absent = ABSENT
+    pinned_epoch: int | Absent = ABSENT
+    waiting_at: tuple[str, ...] | Absent = ABSENT
+    drafts: tuple[AdmissionItem, ...] | Absent = ABSENT
 
 
 @examples(
@@ -60,7 +89,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         )
         pinned = _advance_pin(out, context)
         epoch = charter_state.current.epoch
-        out.document("join", {"member": who.id, "state": "member", "epoch": epoch, "pinned_epoch": pinned})
+        out.answer(JoinDocument(who.id, "member", epoch, pinned))
         out.hint(f"comity serve --node {home}   then   comity status")
         if epoch > pinned:
             out.hint(f"comity trust pin   takes up epoch {epoch}, with your node; your pin is of epoch {pinned}")
@@ -70,7 +99,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.say(f"{who.label} ({who.jurisdiction}) was a member up to epoch {left - 1}; the charter of epoch {left} "
                 "does not list it any more.")  # fmt: skip
         if out.as_json and not yes:
-            out.document("join", {"member": who.id, "state": "left", "epoch": left})
+            out.answer(JoinDocument(who.id, "left", left))
             return
         agree("Ask to be admitted again?", yes=yes)
     asked = context.governance.ask(home)
@@ -80,19 +109,9 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
     found = admission_drafts(charter_state, who.id)
     for draft in found:
         _show(out, draft, home, asked.waiting[0][0])
-    out.document(
-        "join",
-        {
-            "member": who.id,
-            "state": "asked",
-            "waiting_at": [name for name, _ in asked.waiting],
-            "drafts": [
-                {"body": h.body, "by": h.by, "consented": h.consented, "intents": h.intents, "ratified": h.ratified,
-                 "quorum": h.quorum}
-                for h in found
-            ],
-        },
-    )  # fmt: skip
+    waiting_at = tuple(name for name, _ in asked.waiting)
+    drafts = (AdmissionItem(h.body, h.by, h.consented, h.intents, h.ratified, h.quorum) for h in found)
+    out.answer(JoinDocument(who.id, "asked", waiting_at=waiting_at, drafts=tuple(drafts)))
     if not found:
         out.say(f"  No member has drafted a charter with you yet. It needs {charter_state.current.quorum} of "
                 f"{plural(len(charter_state.current.active), 'member')}, in two rounds.")  # fmt: skip

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.encoding import format_id, syllables
+from comity.trust.encoding import Digest, format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import date
+from comity_cli.document import INLINE, document, members
 from comity_cli.nodes import node_option
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -19,6 +21,50 @@ F = TypeVar("F", bound=Callable[..., object])
 if TYPE_CHECKING:
     from comity.trust.charter.document import Member
     from comity_client.charter.state import CharterState
+
+    from comity_cli.charter.rendering import AlarmsItem, CharterItem, ConfirmationItem
+
+
+@dataclass(frozen=True, slots=True)
+class MemberItem:
+    """A member, with the keys that the charter lists."""
+
+    id: Digest
+    name: str
+    jurisdiction: str
+    status: str
+    keys: tuple[Digest, ...]
+    threshold: int
+    recovery: tuple[Digest, ...]
+    successor_of: Digest | None
+    asks_to_leave: bool
+
+    @classmethod
+    def of(cls, charter_state: CharterState, seat: Member) -> MemberItem:
+        return cls(
+            id=seat.id,
+            name=seat.name,
+            jurisdiction=seat.jurisdiction,
+            status=seat.status,
+            keys=tuple(key.id for key in seat.keys.keys),
+            threshold=seat.keys.threshold,
+            recovery=tuple(seat.recovery),
+            successor_of=seat.successor_of,
+            asks_to_leave=seat.id in charter_state.tally.left,
+        )
+
+
+@document("members")
+class MembersDocument:
+    """Members of the charter, as `comity member ls --json` prints them.
+
+    `confirmation` is null where no node was asked.
+    """
+
+    charter: CharterItem = field(metadata=INLINE)
+    members: tuple[MemberItem, ...]
+    confirmation: ConfirmationItem | None
+    alarms: AlarmsItem = field(metadata=INLINE)
 
 
 _own_node = node_option("Your node, by its home or operator socket. Default: here.", old=("--dir", "--socket"))
@@ -48,16 +94,13 @@ def ls(**options: Any) -> None:
         (m.name, m.jurisdiction, m.status, _notes(charter_state, m) or "-", syllables(m.id), m.id[:16]) for m in seats
     ]
     out.table(("member", "jur", "status", "notes", "on the phone", "id"), rows)
-    out.document(
-        "members",
-        {
-            "federation": charter_state.current.federation,
-            "epoch": charter_state.current.epoch,
-            "body": charter_state.current.digest,
-            "members": [_member_json(charter_state, seat) for seat in seats],
-            "confirmation": rendering.confirmation_json(confirmed, now),
-            **rendering.alarms_json(charter_state),
-        },
+    out.answer(
+        MembersDocument(
+            rendering.CharterItem.of(charter_state.current),
+            tuple(MemberItem.of(charter_state, seat) for seat in seats),
+            rendering.ConfirmationItem.of(confirmed, now) if confirmed else None,
+            rendering.AlarmsItem.of(charter_state),
+        )
     )
 
 
@@ -87,7 +130,7 @@ def show(member: str, **options: Any) -> None:
     for note in filter(None, [_notes(charter_state, seat)]):
         out.fact("notes", note)
     origin_of = {"home_origin_of": taken[1] if taken else ""}
-    out.document("member", {**_member_json(charter_state, seat), **origin_of})
+    out.document("member", {**members(MemberItem.of(charter_state, seat)), **origin_of})
 
 
 @examples("comity member asks", "comity member asks --json")
@@ -148,17 +191,3 @@ def _notes(charter_state: CharterState, seat: Member) -> str:
     notes += ["CONFLICTING VOTES"] if any(proof.member == seat.id for proof in tally.equivocations) else []
     notes += [f"successor of {seat.successor_of[:12]}"] if seat.successor_of else []
     return ", ".join(notes)
-
-
-def _member_json(charter_state: CharterState, seat: Member) -> dict[str, Any]:
-    return {
-        "id": seat.id,
-        "name": seat.name,
-        "jurisdiction": seat.jurisdiction,
-        "status": seat.status,
-        "keys": [key.id for key in seat.keys.keys],
-        "threshold": seat.keys.threshold,
-        "recovery": list(seat.recovery),
-        "successor_of": seat.successor_of,
-        "asks_to_leave": seat.id in charter_state.tally.left,
-    }

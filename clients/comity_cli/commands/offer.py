@@ -17,6 +17,7 @@ from comity.content import durable
 from comity.trust.errors import Conflict, Untrusted
 
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.document import ABSENT, document, members
 from comity_cli.files import FILE, NEW_FILE, out_option
 from comity_cli.nodes import home_option
 from comity_cli.offers import evidence, rendering
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
     from comity_client.offers.fit import AcceleratorGroup, Workload
     from comity_client.offers.model_memory import Model
     from comity_client.offers.offer_client import FoundChain
+
+
+@document("offer-template")
+class OfferTemplateDocument:
+    """The file that `comity offer new --json` has written.
+
+    A compute offer, to be filled in.
+    """
+
+    file: Path
 
 
 def parse_group(text: str) -> tuple[str, AcceleratorGroup]:
@@ -123,7 +134,7 @@ def new(jurisdiction: str, target: Path) -> None:
     durable.write_file(target, template(jurisdiction, now()).encode(), mode=0o644, point="offer")
     out = output()
     out.done(f"{target}: written, to be filled in")
-    out.document("offer-template", {"file": str(target)})
+    out.answer(OfferTemplateDocument(target))
     out.hint(f"comity offer check {shlex.quote(str(target))} --node HOME")
 
 
@@ -267,10 +278,12 @@ def ls(closed: bool, limit: int, attested: bool, partly_attested: bool, **option
         out.say("No reachable node knows a matching offer.")
     if more:
         out.warn(f"{more} more match; raise --limit")
-    listed = [rendering.offer_json(seen) for seen in found]
-    for each in listed if hardware else ():
-        each["attested"] = evidence.hardware_json(hardware[each["chain"]])
-    out.document("offers", {"offers": listed, "more": more})
+    listed = []
+    for seen in found:
+        shown = hardware.get(seen.view.state.chain)
+        attested_part = rendering.HardwareItem(shown.state, shown.coverage) if shown else ABSENT
+        listed.append(rendering.ListedOffer(rendering.OfferItem.of(seen), attested_part))
+    out.answer(rendering.OffersDocument(tuple(listed), more))
     if found:
         out.hint(f"comity offer show {found[0].view.state.chain[:12]}")
 
@@ -307,10 +320,12 @@ def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path
         printed.done(f"{page}: the appraisal, with the basis and the digest of each row")
     grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
     appraised = {
-        "attested": evidence.hardware_json(hardware),
+        "attested": members(rendering.HardwareItem(hardware.state, hardware.coverage)),
         "hardware": [evidence.attestation_json(each) for each in hardware.attestations],
     }
-    printed.document("offer", {**rendering.offer_json(seen), **appraised, "grants": grants, "next": next_command})
+    printed.document(
+        "offer", {**members(rendering.OfferItem.of(seen)), **appraised, "grants": grants, "next": next_command}
+    )
     printed.hint(next_command)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.trust.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
 from comity.trust.copies import CLAIMED, CopyPolicy
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
+from comity_cli.document import document
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.wire.pin import ListedPin
+    from comity.wire.pin import ListedPin, ListedPinnedCopy
 
 UNMET_STATUS = 8
 WORDS = {
@@ -25,6 +28,46 @@ WORDS = {
     SILENT: "does not answer: not counted",
     FAILED: "failed this node's audit: not counted",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PinNumbers:
+    copies: int
+    jurisdictions: int
+    reaches: int
+
+    @classmethod
+    def of(cls, policy: CopyPolicy) -> PinNumbers:
+        return cls(policy.min_copies, policy.min_jurisdictions, policy.min_reaches)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPinItem:
+    artifact: Digest
+    name: str
+    asked_for: PinNumbers
+    verified: PinNumbers
+    with_claimed: PinNumbers
+    met: bool
+    asked: Annotated[bool, "The node asks others in its log now."]
+    copies: tuple[ListedPinnedCopy, ...]
+
+    @classmethod
+    def of(cls, pin: ListedPin) -> ArtifactPinItem:
+        asked_for, verified, hoped = map(PinNumbers.of, (pin.pin.policy, pin.verified, pin.hoped))
+        return cls(pin.pin.artifact, pin.pin.name, asked_for, verified, hoped, pin.met, pin.asked, pin.copies)
+
+
+@document("artifact-pins")
+class ArtifactPinsDocument:
+    """The pins of a node, as `comity pin ls --json` shows them.
+
+    `verified` counts the node's own copy and those that it verified itself; `with_claimed` also those that are claimed
+    and whose nodes answer.
+    """
+
+    pins: tuple[ArtifactPinItem, ...]
+    unmet: int
 
 
 @examples(
@@ -79,7 +122,7 @@ def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
         out.table(("jurisdiction", "node", "copy"), copies)
     unmet = sum(not pin.met for pin in pins)
     out.say(f"{plural(len(pins), 'pin')}, {unmet} not met")
-    out.document("artifact-pins", {"pins": [_document(pin) for pin in pins], "unmet": unmet})
+    out.answer(ArtifactPinsDocument(tuple(map(ArtifactPinItem.of, pins)), unmet))
     if unmet:
         raise click.exceptions.Exit(UNMET_STATUS)
 
@@ -112,20 +155,3 @@ def _state(pin: ListedPin) -> str:
         return "met"
     claimed = max(0, pin.hoped.min_copies - pin.verified.min_copies)
     return f"{f'{claimed} more claimed, ' if claimed else ''}{'others are asked' if pin.asked else 'nobody asked yet'}"
-
-
-def _document(pin: ListedPin) -> dict[str, object]:
-    return {
-        "artifact": pin.pin.artifact,
-        "name": pin.pin.name,
-        "asked_for": _numbers(pin.pin.policy),
-        "verified": _numbers(pin.verified),
-        "with_claimed": _numbers(pin.hoped),
-        "met": pin.met,
-        "asked": pin.asked,
-        "copies": [{"node": copy.node, "jurisdiction": copy.jurisdiction, "state": copy.state} for copy in pin.copies],
-    }
-
-
-def _numbers(policy: CopyPolicy) -> dict[str, int]:
-    return {"copies": policy.min_copies, "jurisdictions": policy.min_jurisdictions, "reaches": policy.min_reaches}

@@ -2,18 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.encoding import Digest
 from comity.trust.evidence import OK, POLICY_NOT_MET
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, out_option
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
+    from comity_client.policy_text import Finding, Rule
+
+
+@document("policy-new")
+class PolicyNewDocument:
+    """The files of a new policy, as `comity policy new --json` prints them.
+
+    `files`: the policy, and the federation files that it pins.
+    """
+
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PinItem:
+    """A charter body that a policy pins."""
+
+    federation: Digest
+    body: Digest
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyItem:
+    """What documents say of a policy."""
+
+    policy: Digest
+    pins: tuple[PinItem, ...]
+    required: tuple[str, ...]
+
+    @classmethod
+    def of(cls, policy: Policy) -> PolicyItem:
+        assert policy.digest is not None  # it was read from a file
+        pins = (PinItem(body.federation, body.digest, body.epoch) for body in policy.pins)
+        return cls(policy.digest, tuple(pins), tuple(policy.require))
+
+
+@document("policy-check")
+class PolicyCheckDocument:
+    """What is wrong with a policy, as `comity policy check --json` prints it.
+
+    `policy`: the digest of the file. `pins`: the charter bodies that it pins. `required`: the rows that must pass.
+    `can_be_met`: whether some evidence may pass. `findings`: `never` names a required row that can never pass, `idle` a
+    line of the policy that has no effect.
+    """
+
+    policy: PolicyItem = field(metadata=INLINE)
+    can_be_met: bool
+    findings: tuple[Finding, ...]
+
+
+@document("policy-explained")
+class PolicyExplainedDocument:
+    """A policy in words, as `comity policy explain --json` prints it.
+
+    `policy`, `pins`, `required`: as in policy-check. `rules`: for each table of the file, what it demands.
+    """
+
+    policy: PolicyItem = field(metadata=INLINE)
+    rules: tuple[Rule, ...]
 
 
 @examples(
@@ -45,7 +107,7 @@ def new(target: Path) -> None:
         out.hint(f"comity show NAME   then   comity policy check {target}")
     else:
         out.hint(f"comity policy check {target}")
-    out.document("policy-new", {"files": [str(path) for path in written]})
+    out.answer(PolicyNewDocument(tuple(written)))
 
 
 @examples("comity policy check ministry.toml", "comity policy check ministry.toml --json")
@@ -71,8 +133,7 @@ def check(file: Path) -> int:
     else:
         out.done("the policy is consistent: its pins are valid, and what it requires can be met")
     out.hint(f"correct that in {file}, then: comity policy check {file}" if never else f"comity policy explain {file}")
-    listed = [asdict(each) for each in found]
-    out.document("policy-check", {**_about(policy), "can_be_met": not never, "findings": listed})
+    out.answer(PolicyCheckDocument(PolicyItem.of(policy), not never, found))
     return POLICY_NOT_MET if never else OK
 
 
@@ -90,9 +151,4 @@ def explain(file: Path) -> None:
         out.say(f"\n{rule.title}  [{rule.table}]")
         for sentence in rule.says:
             out.prose(sentence, first="  ")
-    out.document("policy-explained", {**_about(policy), "rules": [asdict(rule) for rule in rules]})
-
-
-def _about(policy: Policy) -> dict[str, object]:
-    pins = [{"federation": body.federation, "body": body.digest, "epoch": body.epoch} for body in policy.pins]
-    return {"policy": policy.digest, "pins": pins, "required": list(policy.require)}
+    out.answer(PolicyExplainedDocument(PolicyItem.of(policy), rules))

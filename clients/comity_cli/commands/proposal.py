@@ -134,16 +134,13 @@ def ls(**options: Any) -> None:
     rendering.show_drafts(out, charter_state)
     due = pending_actions(charter_state)
     rendering.show_pending(out, due, context.consent_node)
-    out.document(
-        "proposals",
-        {
-            "federation": charter_state.current.federation,
-            "epoch": charter_state.current.epoch,
-            "body": charter_state.current.digest,
-            "drafts": [rendering.draft_json(charter_state, draft) for draft in charter_state.tally.drafts],
-            "next": rendering.pending_json(due),
-            **rendering.alarms_json(charter_state),
-        },
+    out.answer(
+        rendering.ProposalsDocument(
+            rendering.CharterItem.of(charter_state.current),
+            tuple(rendering.DraftItem.of(charter_state, draft) for draft in charter_state.tally.drafts),
+            tuple(map(rendering.PendingItem.of, due)),
+            rendering.AlarmsItem.of(charter_state),
+        )
     )
 
 
@@ -164,7 +161,8 @@ def show(draft: str, **options: Any) -> None:
     rendering.show_draft(out, charter_state, found)
     due = [pending for pending in pending_actions(charter_state) if pending.body == found.body.digest]
     rendering.show_pending(out, due, context.consent_node)
-    out.document("proposal", {**rendering.draft_json(charter_state, found), "next": rendering.pending_json(due)})
+    next_ = tuple(map(rendering.PendingItem.of, due))
+    out.answer(rendering.ProposalDocument(rendering.DraftItem.of(charter_state, found), next_))
 
 
 @examples(

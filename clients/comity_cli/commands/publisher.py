@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from comity.trust.encoding import format_id, sha256, syllables
+from comity.trust.encoding import Digest, format_id, sha256, syllables
 from comity.trust.errors import ComityError
 from comity.trust.home_logs import home_origin
 from comity.trust.rotation import MAX_ROTATIONS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.publish import logged_status
+from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherItem:
+    """A publisher identity of this user. `home`: the verifier key or the origin of its home log; empty for none."""
+
+    id: Digest
+    label: str
+    home: str
+    folder: Path
+
+
+@document("publishers")
+class PublishersDocument:
+    """Publisher identities of this user, as `comity publisher ls --json` prints them."""
+
+    publishers: tuple[PublisherItem, ...]
 
 
 @examples("comity publisher new 'Swiss AI' --jurisdiction CH", "comity publisher ls")
@@ -149,5 +168,4 @@ def ls() -> None:
     else:
         out.say("None yet.")
         out.hint("comity publisher new LABEL --jurisdiction CODE")
-    listed = [{"id": p.id, "label": p.label, "home": p.home, "folder": str(p.folder)} for p in known]
-    out.document("publishers", {"publishers": listed})
+    out.answer(PublishersDocument(tuple(PublisherItem(p.id, p.label, p.home, p.folder) for p in known)))

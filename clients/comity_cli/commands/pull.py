@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
+from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
 from comity_cli.copies_view import date
+from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import SpelledOption
@@ -22,6 +24,26 @@ from comity_cli.output import Output, plural, size
 if TYPE_CHECKING:
     from comity_client.pull.offline import CacheBasis
     from comity_client.pull.pull import PullPlan
+
+
+@document("pull")
+class PullDocument:
+    """A pull, as `comity pull --json` prints it.
+
+    `by_node`: bytes from each node. `cache`: no node gave it, and the copy here, verified again, is the answer;
+    `answered`: nodes answered, and none of them knows it.
+    """
+
+    title: str
+    artifact: Digest
+    folder: Path
+    files: int
+    bytes: int
+    by_node: Mapping[str, int]
+    reused: int
+    alarms: tuple[str, ...]
+    cache: CacheBasis | None
+    verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
 
 
 @examples(
@@ -80,20 +102,19 @@ def command(
     if reused:
         out.fact("not fetched", f"{size(reused)} were here already")
     out.fact("path", str(pulled.folder))
-    out.document(
-        "pull",
-        {
-            "title": pulled.title,
-            "artifact": pulled.artifact,
-            "folder": str(pulled.folder),
-            "files": pulled.files,
-            "bytes": pulled.bytes,
-            "by_node": pulled.tally.by_node,
-            "reused": reused,
-            "alarms": list(pulled.alarms),
-            "cache": asdict(pulled.cache) if pulled.cache else None,
-            "verdict": verdict.to_json(),
-        },
+    out.answer(
+        PullDocument(
+            title=pulled.title,
+            artifact=pulled.artifact,
+            folder=pulled.folder,
+            files=pulled.files,
+            bytes=pulled.bytes,
+            by_node=pulled.tally.by_node,
+            reused=reused,
+            alarms=tuple(pulled.alarms),
+            cache=pulled.cache,
+            verdict=verdict.to_json(),
+        )
     )
     out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache))
     return verdict.exit_status

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import click
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
+
+
+@dataclass(frozen=True, slots=True)
+class WeekItem:
+    """The count of one week."""
+
+    begins: Annotated[str, "The Monday on which the week begins, in UTC."]
+    count: int
+
+
+@document("pulls")
+class PullsDocument:
+    """The counts of pulls from a node by week, as `comity pulls --json` prints them, the newest week first.
+
+    Weeks in which nothing was counted are left out. Without an artifact, files of which clients got the end.
+    """
+
+    artifact: Digest | None
+    weeks: tuple[WeekItem, ...]
 
 
 @examples("comity pulls --node /var/lib/comity", "comity pulls swiss-ai/apertus-8b@v1 --weeks 8 --json")
@@ -33,5 +56,5 @@ def command(reference: str | None, weeks: int, home: Path) -> None:
         out.table(("week of", what), [(week.begins, str(week.count)) for week in found])
     else:
         out.say("Nothing was counted yet.")
-    listed = [{"begins": week.begins, "count": week.count} for week in found]
-    out.document("pulls", {"artifact": info.artifact if info else None, "weeks": listed})
+    listed = tuple(WeekItem(week.begins, week.count) for week in found)
+    out.answer(PullsDocument(info.artifact if info else None, listed))

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 
 if TYPE_CHECKING:
     from comity_client.evidence.search import FoundArtifacts
+
+
+@document("search")
+class SearchDocument:
+    """What a search found, as `comity search --json` prints it.
+
+    `proven`: the signature was verified here; otherwise all of it is a node's word. `near`: the name is only near the
+    words. `withdrawn`: its publisher yanked or superseded it, by a statement that was verified here.
+    """
+
+    found: tuple[FoundArtifacts, ...]
 
 
 @examples("comity search apertus", "comity search", "comity search minilm --json")
@@ -41,7 +52,7 @@ def command(text: str, limit: int) -> None:
             out.say(f"No name has every word of {text!r}. Near it:")
         out.table(("name", "digest", "licence", "by", "signature"), rows)
         out.hint(f"comity show {shlex.quote(found[0].name)}")
-    out.document("search", {"found": [asdict(hit) for hit in found]})
+    out.answer(SearchDocument(tuple(found)))
 
 
 def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:

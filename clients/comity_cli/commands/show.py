@@ -2,19 +2,137 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import short
+from comity.trust.encoding import Digest, short
 from comity.trust.home_logs import home_origin
 
 from comity_cli.command import Command, examples, output, resolving, user
-from comity_cli.mirroring import mirroring_document, show_mirroring
+from comity_cli.document import document
+from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity.trust.artifact import FileEntry
+    from comity.trust.evidence import RowFact
     from comity.trust.resolution import Candidate
-    from comity_client.evidence.artifact_info import ArtifactInfo
+    from comity.trust.statements import Parent
+    from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
+
+
+@dataclass(frozen=True, slots=True)
+class StatementItem:
+    """A statement of the publisher about the artifact; the newest counts."""
+
+    name: str
+    licence: str
+    lineage: tuple[Parent, ...]
+    line: Digest
+    home_index: int | None
+    counts: bool
+
+    @classmethod
+    def of(cls, number: int, said: Candidate) -> StatementItem:
+        published = said.publication.published
+        index = said.position.index if said.position else None
+        line = said.publication.entry.digest
+        return cls(str(published.name), published.licence.spdx, tuple(published.lineage), line, index, number == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionItem:
+    """A version under the same name."""
+
+    version: str
+    artifact: Digest
+    withdrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryItem:
+    """A warning, by an identity or a node."""
+
+    kind: str
+    severity: str
+    text: str
+    by: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class VouchItem:
+    """What an identity vouches for."""
+
+    statement: str
+    text: str
+    by: Digest
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LostKeyItem:
+    """A key of the publisher that was compromised from this entry on."""
+
+    key: Digest
+    origin: str
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RivalItem:
+    """Another claimant of the name."""
+
+    publisher: Digest
+    artifact: Digest
+
+
+@document("artifact")
+class ArtifactDocument:
+    """An artifact and the statements about it, as `comity show --json` prints them.
+
+    Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
+    which counts.
+    """
+
+    title: str
+    artifact: Digest
+    basis: str
+    publisher: Digest | None
+    licence: str | None
+    statements: tuple[StatementItem, ...]
+    bytes: int
+    files: tuple[FileEntry, ...]
+    versions: tuple[VersionItem, ...]
+    advisories: tuple[AdvisoryItem, ...]
+    mirrored: MirroredItem
+    checks: tuple[RowFact, ...]
+    vouched: tuple[VouchItem, ...]
+    lost_keys: tuple[LostKeyItem, ...]
+    rivals: tuple[RivalItem, ...]
+    said: tuple[ArtifactStatement, ...]
+
+    @classmethod
+    def of(cls, info: ArtifactInfo) -> ArtifactDocument:
+        return cls(
+            title=info.title,
+            artifact=info.artifact,
+            basis=info.basis,
+            publisher=info.publication.publisher.id if info.publication else None,
+            licence=info.current.published.licence.spdx if info.current else None,
+            statements=tuple(StatementItem.of(number, each) for number, each in enumerate(info.statements)),
+            bytes=info.manifest.size,
+            files=info.manifest.files,
+            versions=tuple(VersionItem(v.version, v.artifact, v.withdrawn) for v in info.versions),
+            advisories=tuple(AdvisoryItem(a.kind, a.severity, a.text, a.by.id) for a in info.advisories),
+            mirrored=MirroredItem.of(info.mirroring),
+            checks=info.checks,
+            vouched=tuple(VouchItem(v.vouched.statement, v.vouched.text, v.by.id, v.by.name) for v in info.vouches),
+            lost_keys=tuple(LostKeyItem(n.key, n.origin, n.index, n.text) for n in info.lost_keys),
+            rivals=tuple(RivalItem(r.publisher.id, r.published.artifact) for r in info.rivals),
+            said=info.said,
+        )
 
 
 @examples(
@@ -63,7 +181,7 @@ def command(reference: str, files: bool) -> None:
         out.say("\nStatements (claims as the nodes sent them; comity verify checks them):")
         rows = _statements(info)
         out.table(("statement", "by", "logged at"), rows)
-    out.document("artifact", _document(info))
+    out.answer(ArtifactDocument.of(info))
     out.hint(f"comity pull {info.title}")
 
 
@@ -102,45 +220,3 @@ def _show_disputes(out: Output, info: ArtifactInfo) -> None:
 def _issuer(info: ArtifactInfo, identity: str) -> str:
     own = info.publication is not None and info.publication.publisher.id == identity
     return "its publisher" if own else identity
-
-
-def _document(info: ArtifactInfo) -> dict[str, object]:
-    publication = info.publication
-    return {
-        "title": info.title,
-        "artifact": info.artifact,
-        "basis": info.basis,
-        "publisher": publication.publisher.id if publication else None,
-        "licence": info.current.published.licence.spdx if info.current else None,
-        "statements": [
-            {
-                "name": str(each.publication.published.name),
-                "licence": each.publication.published.licence.spdx,
-                "lineage": [
-                    {"relation": parent.relation, "name": parent.name, "digest": parent.digest}
-                    for parent in each.publication.published.lineage
-                ],
-                "line": each.publication.entry.digest,
-                "home_index": each.position.index if each.position else None,
-                "counts": number == 0,
-            }
-            for number, each in enumerate(info.statements)
-        ],
-        "bytes": info.manifest.size,
-        "files": [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in info.manifest.files],
-        "versions": [{"version": v.version, "artifact": v.artifact, "withdrawn": v.withdrawn} for v in info.versions],
-        "advisories": [
-            {"kind": a.kind, "severity": a.severity, "text": a.text, "by": a.by.id} for a in info.advisories
-        ],
-        "mirrored": mirroring_document(info.mirroring),
-        "checks": [check.to_json() for check in info.checks],
-        "vouched": [
-            {"statement": v.vouched.statement, "text": v.vouched.text, "by": v.by.id, "name": v.by.name}
-            for v in info.vouches
-        ],
-        "lost_keys": [{"key": n.key, "origin": n.origin, "index": n.index, "text": n.text} for n in info.lost_keys],
-        "rivals": [{"publisher": r.publisher.id, "artifact": r.published.artifact} for r in info.rivals],
-        "said": [
-            {"predicate": s.predicate, "by": s.by, "places": [list(place) for place in s.places]} for s in info.said
-        ],
-    }

@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 from comity.trust.errors import Unavailable
 
 from comity_cli.command import Command, examples, output, user
+from comity_cli.document import document
 from comity_cli.following import follow
 from comity_cli.nodes import node_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
+    from comity.wire.node import ReplicaCounts
     from comity_client.events import Event
     from comity_client.node_states import NodeState
 
@@ -29,6 +31,59 @@ WAIT_SECONDS: Final = 300
 WATCH_SECONDS: Final = 5
 POLL_SECONDS: Final = 2.0
 """Seconds between two looks of --wait."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeItem:
+    """A node of a pinned federation."""
+
+    name: str
+    member: str
+    jurisdiction: str
+    reachable: bool
+    former: bool
+    why: str
+    software: str
+    origin: str
+    size: int | None
+    cosigners: tuple[str, ...]
+    logs: int
+    misbehaviour: int
+    gateway_claimed: str
+    replicas_claimed: ReplicaCounts | None
+
+    @classmethod
+    def of(cls, state: NodeState) -> NodeItem:
+        return cls(
+            name=state.name,
+            member=state.member,
+            jurisdiction=state.jurisdiction,
+            reachable=state.reachable,
+            former=state.former,
+            why=state.why,
+            software=state.software,
+            origin=state.origin,
+            size=state.size,
+            cosigners=state.cosigners,
+            logs=state.logs,
+            misbehaviour=state.misbehaviour,
+            gateway_claimed=state.gateway,
+            replicas_claimed=state.replicas,
+        )
+
+
+@document("status")
+class StatusDocument:
+    """Nodes of the pinned federations, as `comity status --json` prints them.
+
+    `gateway_claimed` and `replicas_claimed` are what the node says; `cosigners` are verified. `size` is null without a
+    checkpoint. `alarms`: logs that contradict a checkpoint that this user saw before. `exit_status` is that of the
+    command.
+    """
+
+    nodes: tuple[NodeItem, ...]
+    alarms: tuple[str, ...]
+    exit_status: Annotated[int, {"enum": [WELL, TWO_HISTORIES, DOWN, SHORT]}]
 
 
 @examples("comity status", "comity status --wait 60 --json", "comity status --node /var/lib/comity --watch")
@@ -117,7 +172,7 @@ def _own_node(socket: Path) -> _StatusView:
 
     def show() -> None:
         node_view.show(out, status, time.time())
-        out.document("node-status", node_view.document(status))
+        out.answer(node_view.NodeStatusDocument.of(status))
 
     return _StatusView(node_view.exit_status(status), show)
 
@@ -170,8 +225,7 @@ def _show(out: Output, states: Sequence[NodeState], alarms: Sequence[str]) -> No
     lacking = [s.name for s in states if s.replicas is not None and (s.replicas.lacking or s.replicas.short)]
     if lacking:
         out.hint(f"on the machine of {lacking[0]}: comity status --node HOME")
-    nodes, status = [_json(state) for state in states], _exit_status(states, alarms)
-    out.document("status", {"nodes": nodes, "alarms": list(alarms), "exit_status": status})
+    out.answer(StatusDocument(tuple(map(NodeItem.of, states)), tuple(alarms), _exit_status(states, alarms)))
 
 
 def _row(state: NodeState) -> tuple[str, ...]:
@@ -194,22 +248,3 @@ def _warn(out: Output, state: NodeState) -> None:
     if state.misbehaviour:
         proofs = plural(state.misbehaviour, "proof")
         out.warn(f"{state.name} keeps {proofs} of misbehaviour: comity log misbehaviour --all")
-
-
-def _json(state: NodeState) -> dict[str, Any]:
-    return {
-        "name": state.name,
-        "member": state.member,
-        "jurisdiction": state.jurisdiction,
-        "reachable": state.reachable,
-        "former": state.former,
-        "why": state.why,
-        "software": state.software,
-        "origin": state.origin,
-        "size": state.size,
-        "cosigners": list(state.cosigners),
-        "logs": state.logs,
-        "misbehaviour": state.misbehaviour,
-        "gateway_claimed": state.gateway,
-        "replicas_claimed": None if state.replicas is None else dataclasses.asdict(state.replicas),
-    }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import click
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import INLINE, document, members
 from comity_cli.node_home import node_file, recorded_act
 from comity_cli.nodes import home_option
 
@@ -18,6 +20,39 @@ DAY: Final = 86_400
 HOUR: Final = 3_600
 OVERLAP_HOURS: Final = 24
 HOME = home_option("Your node, by its home. Default: here.", name="directory", exists=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenItem:
+    """A token without its secret. `expires` in POSIX seconds, null for never."""
+
+    id: str
+    name: str
+    reach: tuple[str, ...]
+    created: Annotated[int, {"$ref": "../common.json#/$defs/time"}]
+    expires: int | None
+
+    @classmethod
+    def of(cls, token: Token) -> TokenItem:
+        return cls(token.id, token.name, token.reach, token.created, token.expires or None)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """A token, and when it was used last."""
+
+    token: TokenItem = field(metadata=INLINE)
+    used: int | None
+
+
+@document("tokens")
+class TokensDocument:
+    """The tokens of a node's gateway, as `comity token ls --json` prints them.
+
+    No secret is printed. `reach`: patterns of the names that the token may read. `expires`, `used`: null for never.
+    """
+
+    tokens: tuple[UsedToken, ...]
 
 
 @examples(
@@ -63,8 +98,7 @@ def ls(directory: Path) -> None:
     else:
         out.say("None yet.")
         out.hint("comity token new NAME")
-    listed = [_token_json(token) | {"used": uses.get(token.id)} for token in tokens]
-    out.document("tokens", {"tokens": listed})
+    out.answer(TokensDocument(tuple(UsedToken(TokenItem.of(token), uses.get(token.id)) for token in tokens)))
 
 
 @examples("comity token rotate ci", "comity token rotate 3f9c01aa --overlap 0 --node ./node-ch")
@@ -110,20 +144,8 @@ def _show_new(secret: str, token: Token) -> None:
     out.done(f"token {token.name} ({token.id}) gives access to {', '.join(token.reach)}")
     out.fact("token", secret)
     out.fact("ends", _ends(token))
-    out.document("token", _token_json(token) | {"token": secret})
+    out.document("token", {**members(TokenItem.of(token)), "token": secret})
     out.hint("keep it in a file of mode 0600, and name that file in HF_TOKEN_PATH")
-
-
-def _token_json(token: Token) -> dict[str, object]:
-    """`expires` in POSIX seconds, null for never."""
-    reach = list(token.reach)
-    return {
-        "id": token.id,
-        "name": token.name,
-        "reach": reach,
-        "created": token.created,
-        "expires": token.expires or None,
-    }
 
 
 def _ends(token: Token) -> str:

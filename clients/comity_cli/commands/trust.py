@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
-from comity.trust.encoding import syllables
+from comity.trust.encoding import Digest, syllables
 
 from comity_cli.command import Group, agree, client, examples, output, user
+from comity_cli.document import document, members
 from comity_cli.files import FILE
 from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity.trust.charter.federation import Federation
-    from comity_client.trust_store import CharterDiff
+    from comity_client.trust_store import Bindings, CharterDiff
+
+
+@document("pin")
+class PinDocument:
+    """A pin, as `comity trust pin --json` made it.
+
+    `relation` of the file to the charter that was pinned before.
+    """
+
+    federation: Digest
+    body: Digest
+    epoch: int
+    relation: Annotated[str, {"enum": ["new", "same", "forward", "back", "fork"]}]
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedItem:
+    """A pinned federation, and its file."""
+
+    federation: Digest
+    body: Digest
+    file: Path
+
+
+@document("trust")
+class TrustDocument:
+    """Pins and bindings, as `comity trust show --json` prints them."""
+
+    pins: tuple[PinnedItem, ...]
+    bindings: Bindings
 
 
 @examples(
@@ -65,16 +98,8 @@ def pin(file: Path | None, yes: bool, words: str | None, branch: bool, federatio
         )
     pinned = api.pin(new, branch=branch)
     out.done(f"pinned charter of epoch {pinned.federation.body.epoch}, body sha256:{pinned.body}")
-    out.document(
-        "pin",
-        {
-            "federation": pinned.id,
-            "body": pinned.body,
-            "epoch": pinned.federation.body.epoch,
-            "relation": found.relation,
-            "file": str(pinned.file),
-        },
-    )
+    epoch = pinned.federation.body.epoch
+    out.answer(PinDocument(pinned.id, pinned.body, epoch, found.relation, pinned.file))
     out.hint("comity search   then   comity pull NAME")
 
 
@@ -101,17 +126,7 @@ def show() -> None:
     if not pins:
         out.say("No federation is pinned: nothing can be trusted yet.")
         out.hint("comity trust pin FILE")
-    out.document(
-        "trust",
-        {
-            "pins": [{"federation": p.id, "body": p.body, "file": str(p.file)} for p in pins],
-            "bindings": {
-                "publishers": dict(bindings.publishers),
-                "artifacts": dict(bindings.artifacts),
-                "rotations": dict(bindings.rotations),
-            },
-        },
-    )
+    out.answer(TrustDocument(tuple(PinnedItem(p.id, p.body, p.file) for p in pins), bindings))
 
 
 @examples("comity trust diff new-federation.json", "comity trust diff")
@@ -120,8 +135,6 @@ def show() -> None:
 @click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
 def diff(file: Path | None, federation: str) -> None:
     """Show what pinning FILE would change, or without FILE the newest charter that nodes can prove. Changes nothing."""
-    from comity_cli.charter.rendering import changes_json
-
     out = output()
     found = client().diff(_federation(file, federation))
     _show_diff(out, found)
@@ -135,7 +148,7 @@ def diff(file: Path | None, federation: str) -> None:
             "new": found.new,
             "relation": found.relation,
             "epochs": list(found.epochs),
-            "changes": changes_json(found.changes),
+            "changes": [members(change) for change in found.changes],
         },
     )
     which = shlex.quote(str(file)) if file else f"--federation {found.federation[:16]}" if federation else ""

@@ -8,6 +8,15 @@ import click
 import comity
 
 from comity_cli.command import Command, examples, output
+from comity_cli.document import document
+
+
+@document("version")
+class VersionDocument:
+    """The version, as `comity version --json` prints it."""
+
+    version: str
+    python: str
 
 
 @examples("comity version", "comity version --json")
@@ -16,4 +25,4 @@ def command() -> None:
     """Print the version of this software and of the Python that runs it."""
     out = output()
     out.say(f"comity {comity.__version__} (Python {platform.python_version()})")
-    out.document("version", {"version": comity.__version__, "python": platform.python_version()})
+    out.answer(VersionDocument(comity.__version__, platform.python_version()))

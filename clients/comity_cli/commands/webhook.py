@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import click
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document
 from comity_cli.node_home import node_file, node_installed, recorded_act
 from comity_cli.nodes import home_option
 
 HOME: Final = home_option("Your node, by its home. Default: here.", exists=False)
 KINDS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
+
+
+@document("webhook")
+class WebhookDocument:
+    """A new webhook, as `comity webhook new --json` prints it.
+
+    `secret`: for the receiver, who checks signatures with it; it is printed once.
+    """
+
+    name: str
+    url: str
+    events: tuple[str, ...]
+    secret: Annotated[str, {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookItem:
+    """A webhook of a list."""
+
+    name: str
+    url: str
+    events: tuple[str, ...]
+    waiting: int
+
+
+@document("webhooks")
+class WebhooksDocument:
+    """The webhooks of a node, as `comity webhook ls --json` prints them.
+
+    `waiting`: events that are not delivered yet.
+    """
+
+    webhooks: tuple[WebhookItem, ...]
 
 
 @examples("comity webhook new ops https://chat.example.org/comity --event alert", "comity webhook ls")
@@ -44,7 +79,7 @@ def new(name: str, url: str, events: tuple[str, ...], home: Path) -> None:
     out.done(f"{added.file} has the webhook {name}")
     out.fact("events", ", ".join(added.hook.events))
     out.fact("secret", added.secret)
-    out.document("webhook", {"name": name, "url": url, "events": list(added.hook.events), "secret": added.secret})
+    out.answer(WebhookDocument(name, url, added.hook.events, added.secret))
     named = "" if added.named else f'set file = "{added.file.name}" in [webhooks] of node.toml, and '
     out.hint(f"{named}start the node again: comity serve --node {home}")
 
@@ -65,8 +100,5 @@ def ls(home: Path) -> None:
     else:
         out.say("None yet.")
         out.hint("comity webhook new NAME URL")
-    listed = [
-        {"name": each.hook.name, "url": each.hook.url, "events": list(each.hook.events), "waiting": each.waiting}
-        for each in found
-    ]
-    out.document("webhooks", {"webhooks": listed})
+    listed = (WebhookItem(each.hook.name, each.hook.url, each.hook.events, each.waiting) for each in found)
+    out.answer(WebhooksDocument(tuple(listed)))

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.copies_view import date, outcome_text
+from comity_cli.document import INLINE, document
 from comity_cli.output import plural
 from comity_cli.places import reach_text
 
 if TYPE_CHECKING:
     from comity_client.evidence.artifact_info import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaItem:
+    replica: Replica = field(metadata=INLINE)
+    complete: bool
+    reach: tuple[str, ...]
+
+
+@document("replicas")
+class ReplicasDocument:
+    """Copies of an artifact, as `comity whereis --json` prints them.
+
+    `claimed`: a signed statement of the node; `held`: files that it says it has now, null if it did not answer (`why`).
+    `audits` are what other members' nodes logged. `place` and `reach` are what the member declares.
+    """
+
+    replicas: tuple[ReplicaItem, ...]
 
 
 @examples("comity whereis swiss-ai/apertus-8b", "comity whereis sha256:9f2c… --json")
@@ -30,7 +49,7 @@ def command(reference: str) -> None:
     out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
-    out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete, "reach": r.reach} for r in replicas]})
+    out.answer(ReplicasDocument(tuple(ReplicaItem(r, r.complete, r.reach) for r in replicas)))
 
 
 def _claim(replica: Replica) -> str:

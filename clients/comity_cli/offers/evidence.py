@@ -95,12 +95,6 @@ def write_page(path: Path, view: ChainView, hardware: OfferHardware, at: int) ->
     durable.write_file(path, text.encode(), mode=0o644, point="page")
 
 
-def hardware_json(hardware: OfferHardware) -> dict[str, Any]:
-    """How much of the offer is attested, as documents have it."""
-    found = hardware.coverage
-    return {"state": hardware.state, "attested": found.attested, "offered": found.offered, "unit": found.unit}
-
-
 def attestation_json(found: OfferAttestation) -> dict[str, Any]:
     """An attestation with everything that its appraisal says; `facts` are its rows with basis and digest."""
     from comity_client.offers.attestation import attestation_rows

@@ -2,27 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from comity.trust.encoding import format_moment
+from comity.trust.encoding import Digest, format_moment
 from comity.trust.offers.amounts import DefaultAnswer, Usage
 from comity.trust.offers.chain import GrantState
 from comity.trust.offers.offer import Offer, Slice, SliceAllocation
 from comity.trust.offers.records import CutOff, Default, GivingBack, Redemption
 
 from comity_cli.command import output
+from comity_cli.document import ABSENT, INLINE, Absent, document
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity.trust.offers.amounts import Balance
     from comity.trust.offers.offer import SliceAllocation
+    from comity_client.offers.attestation import HardwareState
+    from comity_client.offers.coverage import HardwareCoverage
     from comity_client.offers.offer_client import FoundChain
     from comity_client.offers.views import ChainView, IdentityResolver
 
 
 STALE_SECONDS: Final = 3600
 """Age in seconds after which a chain is shown as stale if its provider does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferItem:
+    """An offer and the state of its chain."""
+
+    chain: Digest
+    offer: Digest
+    document: Annotated[Mapping[str, object], {"$ref": "../offer.json"}]
+    state: str
+    why: str
+    provider: str
+    provider_answers: bool
+    nodes: tuple[str, ...]
+    as_of: int | None
+    cosigners: int
+    seq: int
+    at: int
+    remaining: tuple[int, ...]
+    withdrawn: bool
+
+    @classmethod
+    def of(cls, seen: FoundChain) -> OfferItem:
+        view = seen.view
+        return cls(
+            chain=view.state.chain,
+            offer=view.offer.id,
+            document=view.offer.to_json(),
+            state=view.status,
+            why=view.why,
+            provider=view.identities.name(view.offer.provider),
+            provider_answers=seen.provider_answers,
+            nodes=tuple(seen.nodes),
+            as_of=view.as_of,
+            cosigners=view.cosigners,
+            seq=view.state.seq,
+            at=view.state.at,
+            remaining=tuple(view.state.remaining),
+            withdrawn=view.state.withdrawn,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareItem:
+    """How much of an offer is attested."""
+
+    state: HardwareState
+    coverage: HardwareCoverage = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedOffer:
+    """An offer of a list."""
+
+    offer: OfferItem = field(metadata=INLINE)
+    attested: HardwareItem | Absent = ABSENT
+
+
+@document("offers")
+class OffersDocument:
+    """Compute offers, as `comity offer ls --json` prints them.
+
+    `more`: offers that fit and are not listed. `attested`: with --attested or --partly-attested, how many of the
+    accelerators (or nodes) have hardware evidence that is verified here.
+    """
+
+    offers: tuple[ListedOffer, ...]
+    more: int
 
 
 def when(seconds: int) -> str:
@@ -135,27 +207,6 @@ def grant_facts(view: ChainView, grant_state: GrantState) -> list[tuple[str, str
     if grant_state.state == "granted":
         facts.append(("accept by", when(grant.accept_by)))
     return facts
-
-
-def offer_json(seen: FoundChain) -> dict[str, Any]:
-    """The JSON document of an offer."""
-    view = seen.view
-    return {
-        "chain": view.state.chain,
-        "offer": view.offer.id,
-        "document": view.offer.to_json(),
-        "state": view.status,
-        "why": view.why,
-        "provider": view.identities.name(view.offer.provider),
-        "provider_answers": seen.provider_answers,
-        "nodes": list(seen.nodes),
-        "as_of": view.as_of,
-        "cosigners": view.cosigners,
-        "seq": view.state.seq,
-        "at": view.state.at,
-        "remaining": list(view.state.remaining),
-        "withdrawn": view.state.withdrawn,
-    }
 
 
 def grant_json(view: ChainView, grant_state: GrantState) -> dict[str, Any]:

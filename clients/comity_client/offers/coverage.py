@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from comity.trust.encoding import Digest
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult
@@ -28,7 +28,7 @@ class HardwareCoverage:
 
     attested: int
     offered: int
-    unit: str
+    unit: Literal["accelerators", "nodes"]
 
     @property
     def complete(self) -> bool:

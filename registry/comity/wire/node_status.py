@@ -7,7 +7,7 @@ its own, because few programs ask for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.tlog.note import MAX_TIMESTAMP
@@ -167,6 +167,9 @@ class GovernanceStatus:
     crowded: Annotated[tuple[str, ...], Items(limits.STATUS_ITEMS, ORIGIN)] = ()
 
 
+LackingState: TypeAlias = Literal["copying", "waits", "paused"]
+
+
 @dataclass(frozen=True, slots=True)
 class LackingArtifact:
     """An artifact that the node wants and does not have completely.
@@ -180,7 +183,7 @@ class LackingArtifact:
 
     artifact: Digest
     name: ShownName
-    state: Annotated[str, Exact(limits.LABEL)]
+    state: Annotated[LackingState, Exact(limits.LABEL)]
     why: Sentence = ""
     code: Annotated[str, Text(limits.LABEL)] = ""
     retry_seconds: int = 0

@@ -26,6 +26,7 @@ from comity.node.replication.fair_queue import FairQueue, Path
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject
+from comity.wire.node_status import LackingState
 
 WORKERS: Final = 6
 WORKERS_PER_MEMBER: Final = 3
@@ -141,7 +142,7 @@ class CopyQueue:
         """The first `MAX_QUEUED` of them, in the order in which they were queued."""
         return itertools.islice((copy for copy in self._copies.values() if not copy.complete), MAX_QUEUED)
 
-    def state(self, copy: Copy) -> str:
+    def state(self, copy: Copy) -> LackingState:
         """`copying`, `paused` after a failure, or `waits` for a turn."""
         if copy.artifact in self._jobs:
             return "copying"

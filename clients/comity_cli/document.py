@@ -1,0 +1,209 @@
+"""The JSON documents that commands print with `--json`: a frozen dataclass each, of which value and schema are derived.
+
+    @document("version")
+    class VersionDocument:
+        '''The version, as `comity version --json` prints it.'''
+
+        version: str
+        python: str
+
+The first paragraph of its docstring is the title of the schema, the others are the description. A field is a member of
+the JSON object, by its own name or `field(metadata=named(…))`. What the schema says of a member follows from its type:
+
+    str, bool, Literal[…]         as they are
+    int                           0 or more
+    Digest                        64 hex digits
+    Path                          its text
+    X | None                      null too
+    X | Absent                    left out where it is ABSENT
+    tuple[X, ...], tuple[X, Y]    a list of any length; of exactly these items
+    Mapping[str, X]               an object with any names
+    a dataclass                   an object; with `field(metadata=INLINE)`, its members stand among those around it,
+                                  and a later field of the same name takes the place of one
+    Annotated[X, ...]             a text describes the member; a dict has further keywords of the schema, of which
+                                  `$ref` and `enum` stand alone; `Number` and `OneOf` of `comity.wire.codec` count here
+
+Members may be added to a document, so every object allows others. Source of the schemas: JSON Schema 2020-12;
+`docs/generate.py` writes them to docs/schemas/commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from comity.trust.encoding import MAX_INTEGER, Digest
+
+T = TypeVar("T")
+
+INLINE: Final[Mapping[str, bool]] = {"inline": True}
+"""Metadata of a field whose members stand among those of its object."""
+KINDS: Final[dict[type, str]] = {}
+"""The kind of each class of documents whose module was imported: the second part of a document's `schema`."""
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_DIGEST: Final = "../common.json#/$defs/digest"
+_PLAIN: Final[Mapping[Any, Mapping[str, Any]]] = {
+    str: {"type": "string"},
+    Path: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer", "minimum": 0},
+    Digest: {"$ref": _DIGEST},
+}
+_ALONE: Final = ("$ref", "enum")
+
+
+class Absent:
+    """The type of ABSENT, which is the value of a member that this document does not have."""
+
+
+ABSENT: Final = Absent()
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def document(kind: str) -> Callable[[type[T]], type[T]]:
+    """Decorator: makes a frozen dataclass of the documents of a kind, with `comity.dev/KIND/v1` as their schema."""
+
+    def declare(described: type[T]) -> type[T]:
+        made = dataclass(frozen=True, slots=True)(described)
+        KINDS[made] = kind
+        return made
+
+    return declare
+
+
+def named(name: str) -> Mapping[str, str]:
+    """Metadata of a field whose member has another name: one that Python reserves, or an old one."""
+    return {"name": name}
+
+
+def _name(each: Field[Any]) -> str:
+    return str(each.metadata.get("name", each.name))
+
+
+def schema_name(kind: str) -> str:
+    """What the member `schema` says in every document of a kind."""
+    return f"comity.dev/{kind}/v1"
+
+
+def members(value: Any) -> dict[str, Any]:
+    """The members of a dataclass as JSON has them, in the order of its fields."""
+    found: dict[str, Any] = {}
+    for each in fields(value):
+        item = getattr(value, each.name)
+        if each.metadata == INLINE:
+            found |= members(item)
+        elif item is not ABSENT:
+            found[_name(each)] = _json(item)
+    return found
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value):
+        return members(value)
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def schema(described: type) -> dict[str, Any]:
+    """The JSON Schema of a class of documents."""
+    title, _, description = inspect.cleandoc(described.__doc__ or "").partition("\n\n")
+    made = _object(described, {"schema": {"const": schema_name(KINDS[described])}})
+    about = {"description": " ".join(description.split())} if description else {}
+    return {"$schema": _DIALECT, "title": " ".join(title.split()).rstrip("."), **about, **made}
+
+
+def _object(described: type, first: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    properties, required = dict(first or {}), list(first or ())
+    hints = _hints(described)
+    for each in fields(described):
+        if each.metadata == INLINE:
+            inner = _object(hints[each.name])
+            properties |= inner["properties"]
+            required += inner["required"]
+            continue
+        name, hint = _name(each), hints[each.name]
+        if name not in properties and Absent not in get_args(hint):
+            required.append(name)
+        properties[name] = _member(hint)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": True}
+
+
+def _hints(described: type) -> dict[str, Any]:
+    """The annotations of a class, by the names of its module: a field may be called `bytes`. Where they are not enough,
+    the names count that the module imports for type checkers only."""
+    try:
+        return get_type_hints(described, localns={}, include_extras=True)
+    except NameError:
+        module = sys.modules[described.__module__]
+    names = dict(vars(module))
+    for each in ast.parse(inspect.getsource(module)).body:
+        if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(each.body, []), module.__name__, "exec"), names)
+    return get_type_hints(described, globalns=names, localns={}, include_extras=True)
+
+
+def _member(hint: Any) -> dict[str, Any]:
+    """The schema of a value of this type. Raises TypeError for a type that documents do not have."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return _annotated(hint)
+    if kind is Literal:
+        return {"enum": list(inner)}
+    if hint in _PLAIN:
+        return dict(_PLAIN[hint])
+    if kind in (Union, UnionType):
+        (one,) = (part for part in inner if part not in (NoneType, Absent))
+        return _or_null(_member(one)) if NoneType in inner else _member(one)
+    if kind is tuple and inner[-1] is ...:
+        return {"type": "array", "items": _member(inner[0])}
+    if kind is tuple:
+        items = [_member(each) for each in inner]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    if kind is Mapping:
+        names = {} if inner[0] is str else {"propertyNames": _member(inner[0])}
+        return {"type": "object", **names, "additionalProperties": _member(inner[1])}
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _object(hint)
+    raise TypeError(f"a document has no member of the type {hint}")
+
+
+def _or_null(found: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in found or found["type"] == "object":
+        return {"oneOf": [{"type": "null"}, found]}
+    return {**found, "type": [found["type"], "null"]}
+
+
+def _annotated(hint: Any) -> dict[str, Any]:
+    from comity.wire.codec import Number, OneOf
+
+    told: dict[str, Any] = {}
+    for each in hint.__metadata__:
+        if isinstance(each, str):
+            told["description"] = each
+        elif isinstance(each, Number) and each.most <= MAX_INTEGER:
+            told["maximum"] = each.most
+        elif isinstance(each, OneOf):
+            told["enum"] = list(each.words)
+        elif isinstance(each, dict):
+            told |= each
+    return told if any(name in told for name in _ALONE) else _member(hint.__origin__) | told
