@@ -18,7 +18,7 @@ from hypothesis import settings
 from support.case import read_policy
 from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
-from support.examples import ALL, FIFTH
+from support.examples import ALL, FIFTH, TWO_FIFTHS
 from support.file_times import slowest_files
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
@@ -26,6 +26,7 @@ from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a fifth.
 settings.register_profile("whole", deadline=None, max_examples=ALL)
+settings.register_profile("two-fifths", deadline=None, max_examples=TWO_FIFTHS)
 settings.register_profile("fifth", deadline=None, max_examples=FIFTH)
 settings.load_profile("fifth")
 

@@ -10,13 +10,13 @@ from interference.federation import Hostile, running
 from interference.groups import together
 from interference.honest import Prepared, Script, prepared, spread
 from support.hub_like import hub_like
+from support.short_form import cases
 
 pytestmark = pytest.mark.slow
 
 
-GROUPS = list(together())
-SHORT = 3
-"""Groups of the short form."""
+SHORT = ("floods of warnings and names",)
+"""Groups of the short form: not those of the short form of tests/interference."""
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         yield prepared(tmp_path_factory.mktemp("d"), hub)
 
 
-@pytest.mark.parametrize(
-    "group", [*GROUPS[:SHORT], *(pytest.param(name, marks=pytest.mark.long) for name in GROUPS[SHORT:])]
-)
+@pytest.mark.parametrize("group", cases(together(), SHORT))
 def test_a_node_killed_under_attack_restarts_with_all_publications(
     group: str, before: Prepared, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

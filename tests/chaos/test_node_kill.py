@@ -16,6 +16,7 @@ from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.publish import SubmitReceipt
 from support.federation import NodeHome, NodeProcess, converged, found, make_home, until
 from support.publisher import Publisher, model, release, send
+from support.short_form import cases
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ def cosigned_size(ledger: Ledger, origin: str, home: NodeHome) -> int:
     return 0
 
 
-@pytest.mark.parametrize("fault", ORIGIN_POINTS)
+@pytest.mark.parametrize("fault", cases(ORIGIN_POINTS, ["ledger.append.after-commit:3", "blob.rename:4"]))
 async def test_a_killed_node_still_has_all_that_it_acknowledged(tmp_path: Path, fault: str) -> None:
     home = make_home(tmp_path / "home", 0)
     publisher = Publisher.generate()
@@ -92,7 +93,9 @@ async def test_a_killed_node_still_has_all_that_it_acknowledged(tmp_path: Path, 
             assert set(acknowledged) <= set(again)
 
 
-@pytest.mark.parametrize("fault", MIRROR_POINTS)
+@pytest.mark.parametrize(
+    "fault", cases(MIRROR_POINTS, ["ledger.advance.after-commit:2", "ledger.cosign.before-commit:2"])
+)
 async def test_a_killed_mirror_holds_all_that_it_cosigned(tmp_path: Path, fault: str) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes

@@ -131,7 +131,7 @@ def kill_while_adopting(world: World) -> None:
 def test_a_node_is_killed_while_it_mirrors(world: World) -> None:
     first, second = world.homes
     world.start(first)
-    kill_while_mirroring(world, [*AT_START, *NODE_MIRRORS])
+    kill_while_mirroring(world, NODE_MIRRORS)
     world.settled()
     world.stop(second)
     asyncio.run(fatten(first))
@@ -187,6 +187,14 @@ async def fatten(home: NodeHome) -> None:
             return Checkpoint.parse(note.text).size > last
 
         await until(covered, what="a checkpoint over all of it")
+
+
+@pytest.mark.long
+def test_a_node_that_mirrors_is_killed_while_it_starts(world: World) -> None:
+    """The short form kills the node of `test_a_node_is_killed_during_publications` at these points."""
+    world.start(world.homes[0])
+    kill_while_mirroring(world, AT_START)
+    world.settled()
 
 
 @pytest.mark.long

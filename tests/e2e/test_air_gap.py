@@ -22,12 +22,15 @@ from support.forked import ForkedProgram
 from support.officers import Officer, change, serving, wait_for
 from support.partition import Divide, divide
 from support.publisher import model
+from support.short_form import cases
 from support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
 CODES = {"CH": 0, "ES": 0, "KR": 1}
 GATEWAY = "127.0.0.1:7681"
+KILLS = {"opened": ("bundle opened",), "mirrored, then opened twice": ("mirrored", "bundle opened", "bundle opened")}
+"""After which events in the node's log a load is killed, before one that ends."""
 STOCK = """
 import sys, huggingface_hub
 print(huggingface_hub.snapshot_download(sys.argv[1], revision=sys.argv[2]))
@@ -69,7 +72,8 @@ def _gap(tmp_path: Path) -> Iterator[Gap]:
         yield Gap(made, officers[0], officers[-1])
 
 
-def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: Gap, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", cases(KILLS, ["opened"]))
+def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: Gap, tmp_path: Path, kills: str) -> None:
     outside, inside = gap.outside, gap.inside
     status = json.loads(inside.run("status", "--node", inside.home, "--json").stdout)
     assert [peer["state"] for peer in status["peers"] if peer["state"] == "up"] == []
@@ -82,7 +86,7 @@ def test_a_model_crosses_the_gap_on_a_disk_and_the_cosignatures_come_back(gap: G
     assert payload <= 1.02 * full["bytes"]
     assert full["written"] <= 1.02 * full["bytes"]
 
-    for event in ("mirrored", "bundle opened", "bundle opened"):
+    for event in KILLS[kills]:
         killed_load(inside, tmp_path / "stick", event)
     loaded = inside.comity("load", tmp_path / "stick", "--node", inside.home)
     assert not [log for log in loaded["logs"] if log["code"]]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.command_server import command_server
+from support.short_form import cases
 from support.waiting import PATIENCE, eventually
 
 COMITY = [sys.executable, "-m", "comity_cli.main"]
@@ -90,7 +91,7 @@ def _comity(home: Path, *arguments: str, expected: int = 0) -> Any:
     return json.loads(ran.stdout)
 
 
-@pytest.fixture(params=["installed", "forked"])
+@pytest.fixture(params=cases(["installed", "forked"], ["installed"]))
 def comity(request: pytest.FixtureRequest) -> list[str]:
     """The installed program, and that of the tests: signals must have the same effect on both."""
     return COMITY if request.param == "installed" else [str(command_server().comity)]

@@ -145,6 +145,7 @@ def test_the_policy_changes_by_a_quorum(live: LiveFederation) -> None:
     assert live.founders[3].comity("trust", "diff")["relation"] == "forward"
 
 
+@pytest.mark.long
 def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     live: LiveFederation, admitted: Officer, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_leaving_member_stays_a_member_until_a_charter_removes_it(live: LiveFe
     )
 
 
+@pytest.mark.long
 def test_every_honest_node_detects_two_votes_by_a_copied_key(live: LiveFederation, tmp_path: Path) -> None:
     honest, liar = live.founders[:3], live.founders[3]
     one = honest[0].act("proposal", "new", "policy", "min_jurisdictions=2")["subject"]

@@ -1,6 +1,7 @@
 """Members lend each other machines: real nodes, the real command, one process a step.
 
-Zurich lends, Barcelona borrows, and a reader without a seat observes. There is one offer, of four nodes.
+Zurich lends, Barcelona borrows, and a reader without a seat observes. There is one offer, of four nodes. Tests marked
+`long` repeat with processes what `tests/integration/test_offers.py` does with nodes.
 """
 
 from __future__ import annotations
@@ -283,6 +284,7 @@ def test_more_than_the_offer_has_is_not_granted(shared: OfferFederation) -> None
     assert shared.lender.act("grant", "reject", asked[:12], "--text", "in use")["schema"] == "comity.dev/rejected/v1"
 
 
+@pytest.mark.long
 def test_usage_that_both_signed_is_a_balance(shared: OfferFederation) -> None:
     redeemed = shared.borrower.act("grant", "redeem", shared.loan[:12], "--amount", "280")["line"]
     shared.hears(redeemed, shared.lender.home)
@@ -302,6 +304,7 @@ def test_usage_that_both_signed_is_a_balance(shared: OfferFederation) -> None:
     shared.shows(balances, [("H100", 0, 270)])
 
 
+@pytest.mark.long
 def test_a_default_is_public_with_both_sides(shared: OfferFederation) -> None:
     said = shared.borrower.act("grant", "default", shared.loan[:12], "--text", "no machine could be reached")["line"]
     shared.hears(said, shared.lender.home)

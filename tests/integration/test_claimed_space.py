@@ -43,12 +43,7 @@ HEAD_START = 3.0
 SHARE = (DISK - SPARE) * 3 // 8
 """What one of four members may use while the others use nothing: its part, and half of the common half."""
 TIMES = 3.0
-FAST = frozenset(
-    (
-        "claims of all free space that receive a few bytes",
-        "artifacts made of pieces that the others have",
-    )
-)
+FAST = frozenset(("claims of all free space that receive a few bytes",))
 """Attackers of the fast form."""
 CLAIMING = [each for each in ATTACKERS.values() if each.attack.__module__ == "attackers.space_claims"]
 

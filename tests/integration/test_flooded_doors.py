@@ -33,6 +33,7 @@ from comity_client.home import Home
 from support.federation import Founded, NodeHome, found, serving, until
 from support.flooding import FLOODS, LICENCE, OF_ISSUER, OF_MEMBER, STOLEN, WITHDRAWN, WORDS, Adviser, Subject
 from support.publisher import Publisher, Release, release
+from support.short_form import cases
 from support.waiting import PATIENCE
 from support.world import identity
 
@@ -229,7 +230,7 @@ async def test_a_flood_hides_no_word_that_counts_at_any_door(tmp_path: Path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whose", FLOODS)
+@pytest.mark.parametrize("whose", cases(FLOODS, ["fresh"]))
 async def test_two_thousand_statements_hide_no_word_that_counts_at_any_door(whose: str, tmp_path: Path) -> None:
     await check(tmp_path, [whose], 1_000)
 

@@ -18,6 +18,7 @@ from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, model, release, send
+from support.short_form import cases
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ class GatewayNode:
             assert changed == 2  # of the signed layout and of the chained one
 
 
-@pytest.fixture(params=["", "127.0.0.1:0"], ids=["streamed", "from the file server"])
+@pytest.fixture(params=cases(["", "127.0.0.1:0"], ["127.0.0.1:0"]), ids=["streamed", "from the file server"])
 async def gateway_node(tmp_path: Path, request: pytest.FixtureRequest) -> GatewayNode:
     publisher = Publisher.generate()
     (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes

@@ -18,6 +18,7 @@ from comity.wire.publish import SubmitReceipt
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, digest_of
 from support.publisher import Publisher, model, release, send
+from support.short_form import cases
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def keys(founded: Founded, person: Person) -> KeySet:
     return seat.keys
 
 
-@pytest.mark.parametrize("where", ("in its own log", "each to another node"))
+@pytest.mark.parametrize("where", cases(("in its own log", "each to another node"), ("each to another node",)))
 async def test_every_node_detects_a_member_that_signs_conflicting_votes(tmp_path: Path, where: str) -> None:
     founded = found(tmp_path, 4)
     first, second, third, liar = people(founded)

@@ -23,6 +23,7 @@ from comity.wire.tls import TlsIdentity
 from support.federation import Founded, converged, found, serving
 from support.impostor import Shown, impostor
 from support.publisher import Publisher
+from support.short_form import cases
 
 pytestmark = pytest.mark.slow
 
@@ -160,7 +161,9 @@ async def ended(liar: LyingNews) -> AsyncGenerator[News, None]:
 
 
 @pytest.mark.parametrize(
-    "tell", [without_end, repeated, reordered, invented, forged, silent, ended], ids=lambda tell: tell.__name__
+    "tell",
+    cases([without_end, repeated, reordered, invented, forged, silent, ended], [without_end, reordered, silent]),
+    ids=lambda tell: tell.__name__,
 )
 async def test_a_peer_with_false_news_delays_no_other_and_is_read_at_a_bounded_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Callable[[LyingNews], AsyncGenerator[News, None]]

@@ -84,8 +84,9 @@ async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, s3: S3Account) -> No
         assert peak(nodes[1]) < BOUND
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_path: Path, s3: S3Account) -> None:
+    """Long: the short form has the same bound for 40 MiB, and `test_s3_store.py` for 512 MiB without a node."""
     founded = found(tmp_path / "nodes", 2)
     first = founded.homes[0]
     for home in founded.homes:

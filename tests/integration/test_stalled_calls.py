@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 from attackers import ATTACKERS, Attacker, Known, Target
 from attackers.hostile_node import HostileNode
-from attackers.stalls import late_objects, late_records, late_stat
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
@@ -32,6 +31,7 @@ from support.federation import NodeHome, found
 from support.governing import Person, reseated
 from support.memory_network import STALLS, MemoryNetwork, Stall, networked
 from support.publisher import Publisher, model, release, send
+from support.short_form import cases
 from support.virtual_federation import VirtualFederation, when
 from support.virtual_time import run
 
@@ -231,10 +231,19 @@ def test_the_calls_that_nodes_make_are_calls_of_the_services() -> None:
     assert {"ReadNews", "GetEntries", "GetObjects", "GetRecords", "Stat", "Read", "GetEpochs"} <= called
 
 
-EACH_STALL = pytest.mark.parametrize("stall", STALLS, ids=[stall.name for stall in STALLS])
+NAMED = [stall.name for stall in STALLS]
+EACH_STALL = pytest.mark.parametrize("stall", STALLS, ids=NAMED)
+SHORT = (
+    "never answers",
+    "after 0.9 of the deadline",
+    "fast and late answers in turn",
+    "answers that stop after their first byte",
+    "late answers of every kind, a little within each limit",
+)
+"""Stalls and attackers of the short form."""
 
 
-@EACH_STALL
+@pytest.mark.parametrize("stall", cases(STALLS, [each for each in STALLS if each.name in SHORT]), ids=NAMED)
 def test_a_peer_that_stalls_every_call_delays_nobody(stall: Stall) -> None:
     assert not late(played(dict.fromkeys(all_calls(), stall)))
 
@@ -249,13 +258,11 @@ def test_a_peer_that_stalls_one_call_delays_nobody(call: str, stall: Stall) -> N
 
 
 STALLING = [each for each in ATTACKERS.values() if each.attack.__module__ == "attackers.stalls"]
-ONE_KIND = (late_stat, late_records, late_objects)
-"""One kind of call, after most of its time: in the short form `always_late` delays every kind so."""
 
 
 @pytest.mark.parametrize(
     "attacker",
-    [pytest.param(each, marks=pytest.mark.long if each.attack in ONE_KIND else ()) for each in STALLING],
+    cases(STALLING, [each for each in STALLING if each.name in SHORT]),
     ids=[each.name for each in STALLING],
 )
 def test_an_attacker_that_stalls_delays_nobody(attacker: Attacker) -> None:

@@ -2,9 +2,9 @@
 changes no result of the others. The same honest script runs without and with each attacker; the outcomes have to be
 equal.
 
-    python -m pytest tests/interference                     the fast form: attackers in groups
+    python -m pytest tests/interference -m 'slow and not long'  the short form: one group for each kind of attacker
     python -m pytest tests/interference -m 'long or not long'   every group, and every attacker alone
-    python bench/attacked.py                            the same with memory, disk and latency measured
+    python bench/attacked.py                                the same with memory, disk and latency measured
 """
 
 from __future__ import annotations

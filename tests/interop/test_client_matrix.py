@@ -100,7 +100,7 @@ def certified(tmp_path: Path, settings: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("requirement", "tls"),
     [
-        short(OLD, False),
+        full(OLD, False),
         short(MIDDLE, False),
         short(OLD, True),
         full(MIDDLE, True),

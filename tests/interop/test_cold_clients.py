@@ -29,8 +29,9 @@ MIB = 1024 * 1024
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path: Path) -> None:
+    """Long: `test_gateway_cold.py` has as many readers without a stock client, and the short form fewer clients."""
     full, cold = found(tmp_path, 2).homes
     http = f"127.0.0.1:{free_port()}"
     cold.set("replication", mirror="none")

@@ -21,10 +21,12 @@ from support.certificates import crafted
 from support.environments import python_with
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME
+from support.short_form import cases
 from support.waiting import PATIENCE
 
 CHILD = Path(__file__).parents[1] / "support" / "mirror_child.py"
 REGISTRY = Path(__file__).parents[2] / "registry"
+GENERATIONS = ("huggingface_hub==1.33.0", "huggingface_hub==2.4.0")
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +46,7 @@ async def mirrored(python: str, hub: HubLike, folder: Path, **environ: str) -> d
     return found
 
 
-@pytest.mark.parametrize("requirement", ["huggingface_hub==1.33.0", "huggingface_hub==2.4.0"])
+@pytest.mark.parametrize("requirement", cases(GENERATIONS, GENERATIONS[-1:]))
 async def test_the_importer_works_with_each_supported_generation(tmp_path: Path, requirement: str) -> None:
     python = await asyncio.to_thread(python_with, requirement, "cryptography>=48")
     with hub_like() as hub:

@@ -33,10 +33,13 @@ from support.other_clients import (
 )
 from support.ports import free_port
 from support.publisher import model
+from support.short_form import cases
 from support.tools import REQUIRE_ALL, missing
 from support.weights import SMOLLM2, packaged
 
 PAGE = ROOT / "docs" / "clients" / "README.md"
+SHORT = ("hf", "tokenizers", "@huggingface/hub", "curl", "wget", "aria2", "rclone", "skopeo", "oras")
+"""Clients of the short form: of each way to read, those whose packages are the smallest."""
 WRITE = "COMITY_TESTS_WRITE"
 HEAD = "| client | version | what it does in the test | result |\n|---|---|---|---|\n"
 BLOCK = re.compile(r"(<!-- made by tests/interop/test_other_clients\.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -84,7 +87,7 @@ async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
 
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", OTHER_CLIENTS)
+@pytest.mark.parametrize("name", cases(OTHER_CLIENTS, SHORT))
 async def test_a_client_gets_the_published_bytes(
     tmp_path: Path, published: tuple[str, dict[str, Path]], name: str
 ) -> None:
@@ -97,7 +100,7 @@ async def test_a_client_gets_the_published_bytes(
         write(name, row)
     loose = client.distribution and os.environ.get(REQUIRE_ALL) != "1"
     seen, listed = (without_version(each) if loose else each for each in (row, rows().get(name, "")))
-    assert seen == listed, f"to write the table again: {WRITE}=1 pytest -m slow {Path(__file__).name}"
+    assert seen == listed, f"to write the table again: {WRITE}=1 pytest -m 'slow or long' {Path(__file__).name}"
 
 
 def test_the_table_lists_the_clients_that_are_tried_here() -> None:

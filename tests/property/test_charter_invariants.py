@@ -164,7 +164,7 @@ def test_i1_i2_up_to_n_minus_q_lying_members_never_fork_accuse_or_block(n: int, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "f"), SIZES)
+@pytest.mark.parametrize(("n", "f"), [*SIZES[:2], pytest.param(*SIZES[2], marks=pytest.mark.long)])
 def test_i1_i2_in_a_longer_search(n: int, f: int) -> None:
     search(n, f, tries=150 // n, steps=50)
 

@@ -141,6 +141,15 @@ def test_no_request_breaks_a_route(
 
 
 @pytest.mark.slow
+@settings(max_examples=1_000)
+@given(method=methods, path=paths, query=queries, header=headers, body=bodies)
+def test_a_thousand_requests_break_no_route(
+    target: Target, method: str, path: str, query: list[tuple[str, str]], header: dict[str, str], body: bytes
+) -> None:
+    probe(target, method, path, query, header, body)
+
+
+@pytest.mark.long
 @settings(max_examples=4_000)
 @given(method=methods, path=paths, query=queries, header=headers, body=bodies)
 def test_no_request_breaks_a_route_at_length(

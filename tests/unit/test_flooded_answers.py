@@ -129,5 +129,12 @@ async def test_a_flood_hides_no_word_that_counts(whose: str, tmp_path: Path, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whose", FLOODS)
+async def test_a_thousand_statements_before_and_after_hide_no_word_that_counts(whose: str, tmp_path: Path) -> None:
+    await check(tmp_path, [whose], 1_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("whose", FLOODS)
 async def test_ten_thousand_statements_hide_no_word_that_counts(whose: str, tmp_path: Path) -> None:
+    """Long: each statement is signed and verified."""
     await check(tmp_path, [whose], 10_000)

@@ -108,6 +108,12 @@ def test_statements_of_others_hide_none_of_the_publisher_and_of_members(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fresh", "listed", "member"])
+def test_two_thousand_statements_of_others_hide_none_of_the_publisher_and_of_members(ledger: Ledger, kind: str) -> None:
+    check_flood(ledger, kind, 1_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["fresh", "listed", "member"])
 def test_ten_thousand_statements_of_others_hide_none_of_the_publisher_and_of_members(ledger: Ledger, kind: str) -> None:
     check_flood(ledger, kind, 5_000)
 
