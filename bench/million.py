@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from comity.trust.statement_kinds import PUBLISHED
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from comity.content.blobs import FolderStore
 from comity.ledger import name_search
-from comity.ledger.intake import PUBLISHED, named_version
+from comity.ledger.intake import named_version
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.stored_lines import pack_line
 from comity.node.copies.index import CopiesIndex

@@ -60,7 +60,8 @@ from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
 from comity.trust.report import vsa_level
 from comity.trust.statement import PAYLOAD_TYPE, Entry, pae
-from comity.trust.statements import DERIVED, Derived, Published, parse_derived
+from comity.trust.statement_kinds import DERIVED
+from comity.trust.statements import Derived, Published, parse_derived
 from comity.verifier import BUNDLE_MARK, read_pack
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import folder_of

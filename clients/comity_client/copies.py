@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comity.trust.audit import AUDITED, DAY, AuditFailure, parse_audited
+from comity.trust.audit import DAY, AuditFailure, parse_audited
 from comity.trust.copies import (
     MISSED,
     PASSED,
@@ -34,6 +34,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Author
+from comity.trust.statement_kinds import AUDITED
 from comity.wire.client import NodeClient
 from comity_client.own_node import ask_own_node
 from comity_client.session import RemoteNode, Session

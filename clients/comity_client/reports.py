@@ -34,18 +34,11 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys
 from comity.trust.names import Abbreviation, parse_id
 from comity.trust.policy import ROWS
-from comity.trust.report import (
-    MAX_BYTES,
-    VERIFIED,
-    VerdictReport,
-    Verified,
-    check_report,
-    sign_verified,
-    summarise_report,
-)
+from comity.trust.report import MAX_BYTES, VerdictReport, Verified, check_report, sign_verified, summarise_report
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
+from comity.trust.statement_kinds import INCEPTION, VERIFIED
 from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 
@@ -206,7 +199,7 @@ def check_bundle(report: VerdictReport, bundle: bytes) -> SignedReport:
     if len(said) != 1:
         raise Malformed("signature is malformed", why=f"{len(said)} verified statements instead of one")
     by = Verified.parse(said[0].statement).by
-    known = [check_inception(entry) for entry in entries if entry.statement.predicate == "inception"]
+    known = [check_inception(entry) for entry in entries if entry.statement.predicate == INCEPTION]
     signer = next((inception for inception in known if inception.id == by), None)
     if signer is None:
         raise Untrusted("report refused", why=f"the inception of {by[:12]} is missing", code="SIGNATURE")

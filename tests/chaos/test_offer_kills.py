@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from comity.trust.errors import ComityError, Refused
 from comity.trust.offers.offer import SliceAllocation, Window
-from comity.trust.offers.records import GRANT, read_record
+from comity.trust.offers.records import read_record
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import GRANT
 from support.federation import NodeProcess, make_home, until
 from support.offer_commands import Borrower, Lender, read_chain
 from support.offers import HOUR, a_slice

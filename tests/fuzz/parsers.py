@@ -7,7 +7,7 @@ import json
 import pickle
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -36,43 +36,30 @@ from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
     Approved,
-    parse_approval_ended,
-    parse_approved,
     sign_approval_ended,
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
-from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
 from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
 from comity.trust.attestations.predicates import ForeignStatement
-from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
+from comity.trust.charter.equivocation import check_equivocation
 from comity.trust.charter.federation import Federation
-from comity.trust.charter.votes import adopted_statement, draft_statement, parse_body_statement, parse_vote
-from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import (
-    EvaluationAnnounced,
     EvaluationCriteria,
     EvaluationResults,
     Threshold,
-    parse_announced,
-    sign_announced,
 )
 from comity.trust.evidence import Evidence, UnreadStatements
 from comity.trust.hardware.appraisal import HardwarePins, appraise
 from comity.trust.hardware.certificates import RevocationData, VendorChain
 from comity.trust.hardware.evidence import (
     KINDS,
-    Attested,
-    Challenge,
     HardwareEvidence,
-    parse_attested,
     read_gpu_list,
-    sign_attested,
 )
 from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.trust.identity import Inception, check_inception
@@ -82,17 +69,11 @@ from comity.trust.model_signing.certificates import CertificateChain, ModelKey, 
 from comity.trust.names import Name, Reference
 from comity.trust.node_records import (
     certificate_key,
-    parse_addresses,
-    parse_node_record,
-    sign_addresses,
-    sign_node_record,
 )
 from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
-from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.offers.offer import Offer
-from comity.trust.places import Place
 from comity.trust.policy_file import parse_policy
-from comity.trust.report import VerdictReport, Verified, sign_verified, summarise_report
+from comity.trust.report import VerdictReport
 from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import (
@@ -102,27 +83,19 @@ from comity.trust.statement import (
     SideObject,
     Statement,
     parse_entry,
-    sign_statement,
 )
-from comity.trust.statements import Published, Vouched, parse_advisory, parse_derived, parse_vouched, sign_vouched
+from comity.trust.statement_kinds import STATEMENT_KINDS
 from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import GrowthProof, TlogProof
 from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
 from comity.trust.upstream import (
-    Changed,
-    Gone,
     ListedFile,
     Observation,
-    Observed,
     UpstreamRequest,
     check_endpoint,
     encode_observations,
-    parse_changed,
-    parse_gone,
     parse_observations,
-    sign_changed,
-    sign_gone,
 )
 from comity.trust.verify import verify
 from comity.wire.addresses import GatewayUrl, RangeUrl
@@ -147,10 +120,9 @@ from support import audits, hardware, weights
 from support import offers as lending
 from support.attesting import PREDICATES, bundle, encoded, envelope, payload, private_key, public_pem
 from support.case import advisory, case, nodes
-from support.derivations import derived_line
+from support.documents import read_statement, statements
 from support.logs import LogKeys
 from support.model_sig import Authority, certificate_der, posix
-from support.observations import observation
 from support.world import found, identity
 
 
@@ -221,9 +193,6 @@ _JSON: Final = (b'{"a":[1,-2,null,true,"\xc3\xa9\\n"],"b":{"c":9007199254740991}
 
 _GOOD: Final = case()
 _NODE: Final = nodes(1)[0]
-_PLACE: Final = Place("Example Hosting", "Example Cloud", ("CH", "US"))
-_PLACED: Final = sign_node_record(replace(_NODE.record, place=_PLACE), [_NODE.seat.signer], _NODE.bound)
-_ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
 _CARRIED_CHALLENGES = encode_challenges([AuditOrder(audits.FEDERATION, audits.CHALLENGE)])
 _CARRIED_ANSWERS = CarriedAnswers(
     (AuditReply(audits.ANSWER, ((b"x" * 32,),)),), (RefusedChallenge(audits.CHALLENGE.artifact, "none here"),)
@@ -263,10 +232,6 @@ def _payload(line: bytes) -> bytes:
     return parse_entry(line).envelope.payload
 
 
-def _of_statement(parse: Callable[[Statement], Any]) -> Callable[[bytes], Any]:
-    return lambda data: parse(Statement.parse(data))
-
-
 def _of_file(read: Callable[[BinaryIO, int], Any]) -> Callable[[bytes], Any]:
     return lambda data: read(io.BytesIO(data), len(data))
 
@@ -281,27 +246,12 @@ def _judge(claim: bytes) -> Any:
 
 
 _OFFICER: Final = identity("Security officer", "ES")
-_VERIFIED: Final = sign_verified(
-    summarise_report(VerdictReport.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
-).line
 _CHARTERS: Final = _vectors("charter-certificate.json")
 _GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
 _CERTIFICATES: Final = _CHARTERS["accepted"][:1]
 _NEXT: Final = Body.parse(_CERTIFICATES[0]["body"].encode())
 _LIES: Final = _CHARTERS["lies"][:1]
-_READINGS: Final = _encoded(*(case["line"] for case in _vectors("charter-reading.json")["accepted"]))
 _LIAR: Final = next(seat for seat in _GENESIS.members if seat.id == _LIES[0]["member"])
-_ACCUSATION: Final = sign_statement(
-    misbehaviour_statement(
-        check_equivocation(_LIES[0]["kind"], _LIES[0]["first"].encode(), _LIES[0]["second"].encode(), _LIAR.keys),
-        _NODE.record.node,
-    ),
-    _NODE.online,
-).line
-_NAMED: Final = tuple(
-    sign_statement(statement, _NODE.online).line
-    for statement in (draft_statement(_GENESIS, _LIAR.id, "why"), adopted_statement(_GENESIS, _NODE.record.node.id))
-)
 
 
 def _certify(data: bytes) -> Any:
@@ -334,20 +284,9 @@ _URLS: Final = SignedUrls(bytes(32), lambda: 1e9)
 _REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nConnection: close"
 
 
-def _lend() -> tuple[bytes, ...]:
-    """The payload of one statement of each kind that leads to a grant."""
-    log = lending.Written()
-    log.grant(log.post(), lending.hours(0, 10))
-    return tuple(entry.envelope.payload for entry in log.entries)
-
-
-_LENT: Final = _lend()
 _NOTE: Final = SignedNote.parse(_NOTES[0])
 _FAULT_PROOF: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32),), 0),))
 
-_VOUCHED: Final = sign_vouched(
-    Vouched(_OFFICER.inception.author, _GOOD.artifact, "evaluated", "well", SideObject.of(b"scores")), _OFFICER.signer
-)
 _APPROVED: Final = sign_approved(
     Approved(
         _OFFICER.id,
@@ -370,11 +309,6 @@ _HARDWARE: Final = HardwareEvidence(
     (hardware.gpu(_VENDOR, bytes(32)), hardware.snp(_VENDOR, bytes(32)), hardware.tdx(_VENDOR, bytes(32)))
 )
 _PINS: Final = HardwarePins(roots=dict.fromkeys(KINDS, (_VENDOR.above[0].der,)))
-_ATTESTED: Final = Attested(
-    _NODE.record.node,
-    Challenge(_GOOD.artifact, _NODE.record.origin, 1, _GOOD.artifact, _NODE.record.node.id),
-    SideObject.of(_HARDWARE.encode()),
-)
 
 
 _REVOCATIONS: Final = (
@@ -430,10 +364,6 @@ def _inspect(data: bytes) -> Any:
     return found
 
 
-_SEEN: Final = observation(_NODE, _GOOD.artifact)
-_UPSTREAM: Final = Observed.parse(_SEEN.statement).upstream
-_CHANGED: Final = Changed(_NODE.record.node.id, _UPSTREAM, _GOOD.artifact, "2e" * 20, 1)
-_GONE: Final = Gone(_NODE.record.node.id, _UPSTREAM, _GOOD.artifact, "commit", 1)
 _ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
 _OBSERVATIONS: Final = encode_observations(
     [
@@ -460,9 +390,6 @@ _RESULTS: Final = EvaluationResults(
     EvaluationCriteria("s", "1", (Threshold("a", ">=", "0.5"), Threshold("b", "<", "-1")), 9, "0" * 32),
     ("0.75", "-2"),
     1,
-)
-_ANNOUNCED: Final = sign_announced(
-    EvaluationAnnounced(_NODE.record.node, _GOOD.artifact, _RESULTS.criteria.digest), _NODE.online
 )
 _STANDARD: Final = tuple(payload(predicate, _GOOD.artifact) for predicate in PREDICATES)
 _CARRIED: Final = (
@@ -492,7 +419,17 @@ def _packed(count: int) -> bytes:
     return pack_line(envelope.encode())
 
 
+def _of_kinds() -> Iterator[tuple[str, Target]]:
+    """The reader of each kind of statements, by its predicate."""
+    samples: dict[str, list[bytes]] = {predicate: [] for predicate in STATEMENT_KINDS}
+    for said in statements():
+        samples[Statement.parse(said).predicate].append(said)
+    for predicate, payloads in samples.items():
+        yield predicate, Target(read_statement, tuple(payloads))
+
+
 PARSERS: Final[dict[str, Target]] = {
+    **dict(_of_kinds()),
     "bundle-contents": Target(
         _contents,
         (b"".join(file.encode() for file in _CARRIED),),
@@ -500,20 +437,14 @@ PARSERS: Final[dict[str, Target]] = {
     ),
     "bundle-index": Target(BundleIndex.parse, (_BUNDLE_INDEX.encode(),)),
     "bundle-proof": Target(parse_misbehaviour_proof, (encode_misbehaviour_proof("roots", "a/log", (b"a", b"b")),)),
-    "accusation": Target(lambda data: parse_misbehaviour(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
-    "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
-    "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
-    "approval-ended": Target(_of_statement(parse_approval_ended), (_payload(_APPROVAL_ENDED.line),)),
     "approval-file": Target(
         CarriedApprovals.parse, (_OFFICER.entry.line + b"\n" + _APPROVED.line + b"\n" + _APPROVAL_ENDED.line + b"\n",)
     ),
-    "approved": Target(_of_statement(parse_approved), (_payload(_APPROVED.line),)),
     "backup-manifest": Target(BackupManifest.parse, (_BACKUP.encode(),), BackupManifest.encode),
     "setting-lines": Target(
         of_toml(setting_lines), _encoded("[a]\nx = [\n1]\n", 'a.b = {c = 1}\n[d]\ne = """\nf"""\n')
     ),
-    "attested": Target(_of_statement(parse_attested), (_payload(sign_attested(_ATTESTED, _NODE.online).line),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
     "certificate": Target(certificate_key, (_NODE.record.tls,)),
     "charter": Target(Body.parse, (_GOOD.federation.body.data,)),
@@ -521,13 +452,11 @@ PARSERS: Final[dict[str, Target]] = {
     "charter-lie": Target(_convict, tuple("\n".join((lie["first"], lie["second"])).encode() for lie in _LIES)),
     "checkpoint": Target(of_text(Checkpoint.parse), _CHECKPOINTS, to_text(lambda checkpoint: checkpoint.text)),
     "claim": Target(_judge, (_GOOD.publication.line, _NODE.entry.line, _GOOD.claims[-1], *advisory(_GOOD))),
-    "derived": Target(_of_statement(parse_derived), (_payload(derived_line(_GOOD.artifact)),)),
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "federation-in-pieces": Target(_read_in_pieces, (_FEDERATION.encode(),)),
     "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
-    "evaluation-announced": Target(_of_statement(parse_announced), (_payload(_ANNOUNCED.line),)),
     "evaluation-criteria": Target(EvaluationCriteria.parse, (_RESULTS.criteria.encode(),), EvaluationCriteria.encode),
     "evaluation-results": Target(EvaluationResults.parse, (_RESULTS.encode(),), EvaluationResults.encode),
     "foreign-envelope": Target(
@@ -535,13 +464,6 @@ PARSERS: Final[dict[str, Target]] = {
     ),
     "foreign-key": Target(AttestationKey.parse, (public_pem(_TOOL),)),
     "foreign-statement": Target(ForeignStatement.parse, _STANDARD),
-    "audit-answer": Target(_of_statement(parse_answer), (_payload(audits.ANSWER),)),
-    "audited": Target(_of_statement(parse_audited), (_payload(audits.FAILURE), _payload(audits.SUMMARY))),
-    "wanted": Target(_of_statement(parse_wanted), (_payload(audits.WANTED),)),
-    "wanted-withdrawn": Target(_of_statement(parse_wanted_withdrawn), (_payload(audits.WANTED_WITHDRAWN),)),
-    "hold-withdrawn": Target(_of_statement(parse_hold_withdrawn), (_payload(audits.WITHDRAWN),)),
-    "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
-    "holds": Target(_of_statement(parse_holds), (_payload(audits.HELD_TOGETHER),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "gpu-list": Target(read_gpu_list, (hardware.gpu_list(_HARDWARE.devices[0]),)),
     "hardware-chain": Target(_vendor_chain, (_HARDWARE.devices[0].certificates[1],)),
@@ -568,7 +490,7 @@ PARSERS: Final[dict[str, Target]] = {
     "oidc-keys": Target(parse_keys, (_PROVIDER_KEYS,)),
     "oidc-tokens": Target(parse_tokens, (b'{"access_token":"a","id_token":"a.b.c","expires_in":3600}',)),
     "oidc-token": Target(_id_token, (_ID_TOKEN.encode(),)),
-    "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
+    "inception-record": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
     "measured": Target(MeasuredFigures.parse, (_MEASURED.encode(),)),
@@ -578,29 +500,23 @@ PARSERS: Final[dict[str, Target]] = {
     "model-sig-chain": Target(_follow, (certificate_der(_LEAF.certificate),)),
     "model-sig-list": Target(ModelStatement.parse, _encoded(*(case["payload"] for case in _MODEL_SIGS))),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
-    "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line, _PLACED.line)),
-    "named-charter": Target(lambda data: parse_body_statement(parse_entry(data)), _NAMED),
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
-    "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
+    "offer-document": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
     "offer-fault-proof": Target(FaultProof.parse, (_FAULT_PROOF.encode(),), FaultProof.encode),
-    "offer-statement": Target(_of_statement(read_offer_statement), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
-    "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
     "mirror rules": Target(parse_mirror_rules, (_MIRROR_RULES,)),
     "audit challenges": Target(parse_challenges, (_CARRIED_CHALLENGES,), encode_challenges),
     "audit answers by file": Target(CarriedAnswers.parse, (_CARRIED_ANSWERS,), CarriedAnswers.encode),
     "retention rules": Target(parse_retention_rules, (_RETENTION_RULES,)),
     "policy": Target(lambda data: parse_policy(data, lambda _: _PINNED_FEDERATION), (_GOOD.policy_text.encode(),)),
-    "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
     "gateway-url": Target(
         of_text(GatewayUrl.parse), _encoded("https://a.example:8443/hub", "http://[::1]"), to_text(str)
     ),
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
-    "reading": Target(lambda data: parse_vote(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
     "report": Target(VerdictReport.parse, (VerdictReport.of(_GOOD.verdict(), "1.0").encode(),), VerdictReport.encode),
     "revocation": Target(_revocation, _REVOCATIONS),
@@ -616,9 +532,5 @@ PARSERS: Final[dict[str, Target]] = {
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
     "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1")),
-    "upstream-changed": Target(_of_statement(parse_changed), (_payload(sign_changed(_CHANGED, _NODE.online).line),)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),
-    "upstream-gone": Target(_of_statement(parse_gone), (_payload(sign_gone(_GONE, _NODE.online).line),)),
-    "verified": Target(_of_statement(Verified.parse), (_payload(_VERIFIED),)),
-    "vouched": Target(_of_statement(parse_vouched), (_payload(_VOUCHED.line),)),
 }

@@ -16,9 +16,9 @@ from comity.gateway.hub import judge
 from comity.gateway.oci import registry
 from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.trust.artifact import Manifest
-from comity.trust.copies import HOLD, HOLDS
 from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import HOLD, HOLDS
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node

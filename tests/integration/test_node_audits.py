@@ -11,19 +11,11 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import FolderStore
 from comity.trust.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
-from comity.trust.copies import (
-    CLAIMED,
-    FAILED,
-    HOLD_PREDICATES,
-    PASSED,
-    TESTED,
-    WITHDRAWN,
-    AssessedCopy,
-    parse_hold_withdrawn,
-)
+from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.addresses import Address
 from comity.wire.audit import AuditOrder, CheckedCopy, HoldDecision, HoldOrder
 from comity.wire.client import NodeClient

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.trust.copies import HOLD_PREDICATES, hold_of
+from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.client import NodeClient
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send

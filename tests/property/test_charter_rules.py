@@ -26,7 +26,8 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import STATEMENT_KINDS
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.charters import Seated, cheaply_signed, drafts, founded, seated
@@ -161,7 +162,7 @@ statements = st.builds(
         st.none() | st.integers(-1, 3) | digests | st.just(GENESIS.digest) | st.text(max_size=5),
     ),
     st.just(()) | st.just((SideObject.of(BODIES[0].data),)),
-).map(lambda said: said if said.predicate in WITH_OBJECTS else replace(said, objects=()))
+).map(lambda said: said if STATEMENT_KINDS[said.predicate].objects else replace(said, objects=()))
 bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body.data for body in BODIES]), max_size=3)
 
 

@@ -37,7 +37,6 @@ from comity.trust.places import Place
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
     MAX_OBJECTS,
-    WITH_OBJECTS,
     Author,
     Envelope,
     EnvelopeSignature,
@@ -46,6 +45,7 @@ from comity.trust.statement import (
     Subject,
     parse_entry,
 )
+from comity.trust.statement_kinds import STATEMENT_KINDS
 from comity.trust.statements import (
     ADVISORIES,
     DOCUMENTS,
@@ -111,7 +111,7 @@ def key_sets(draw: st.DrawFn) -> KeySet:
 
 statements = st.builds(
     Statement,
-    st.sampled_from(sorted(WITH_OBJECTS)),
+    st.sampled_from(sorted(kind.predicate for kind in STATEMENT_KINDS.values() if kind.objects)),
     st.lists(st.builds(Subject, lines, digests), min_size=1, max_size=3).map(tuple),
     authors,
     st.dictionaries(words.filter(lambda word: word not in ("by", "objects")), json_values, max_size=4),

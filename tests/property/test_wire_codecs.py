@@ -98,7 +98,7 @@ statuses = st.builds(
     peers=tuples(
         st.builds(PeerStatus, texts, texts, texts, st.booleans(), integers, integers, sentences, st.booleans())
     ),
-    logs=tuples(st.builds(LogStatus, origins, integers, st.booleans(), integers, tuples(texts))),
+    logs=tuples(st.builds(LogStatus, origins, integers, st.booleans(), integers, tuples(names))),
     store=st.builds(StoreStatus, integers, integers, st.none() | integers, integers),
     holds=integers,
     misbehaviour=integers,

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
     Approved,
-    parse_approval_ended,
-    parse_approved,
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex
-from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
-from comity.trust.audit import parse_answer, parse_audited
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
+from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import (
     Intent,
@@ -30,25 +26,20 @@ from comity.trust.charter.votes import (
     draft_statement,
     draft_withdrawn_statement,
     left_statement,
-    parse_body_statement,
-    parse_vote,
 )
-from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
-from comity.trust.evaluation import EvaluationAnnounced, parse_announced, sign_announced
-from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
+from comity.trust.evaluation import EvaluationAnnounced, sign_announced
+from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import node_record_statement, parse_addresses, parse_node_record, sign_addresses
-from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, read_answer, read_usage, usage_statement
+from comity.trust.node_records import node_record_statement, sign_addresses
+from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
 from comity.trust.offers.fault_proof import (
     FaultProof,
     OfferFault,
     ProvenRecord,
     offer_fault_statement,
-    read_offer_fault,
 )
-from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.offers.offer import Eligibility, Offer, Terms, Window
 from comity.trust.offers.records import (
     Acceptance,
@@ -71,18 +62,15 @@ from comity.trust.offers.records import (
     record_statement,
 )
 from comity.trust.places import Place
-from comity.trust.report import VerdictReport, Verified, sign_verified, summarise_report
-from comity.trust.rotation import LogCut, parse_rotation
+from comity.trust.report import VerdictReport, sign_verified, summarise_report
+from comity.trust.rotation import LogCut
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
+from comity.trust.statement_readers import read_content
 from comity.trust.statements import (
     Advisory,
     Compromise,
     Parent,
-    Published,
     Vouched,
-    parse_advisory,
-    parse_derived,
-    parse_vouched,
     sign_advisory,
     sign_vouched,
 )
@@ -94,8 +82,6 @@ from comity.trust.upstream import (
     Observation,
     Observed,
     encode_observations,
-    parse_changed,
-    parse_gone,
     parse_observations,
     sign_changed,
     sign_gone,
@@ -251,52 +237,7 @@ def read_statement(payload: bytes) -> object:
     """Read the payload as strictly as the reader of its predicate does. Raises Malformed."""
     statement = Statement.parse(payload)
     entry = Entry(b"", Envelope(PAYLOAD_TYPE, payload, ()), statement)
-    if statement.by is not None and statement.by.kind == "node" and statement.predicate in _OF_NODES:
-        return _OF_NODES[statement.predicate](statement)
-    if statement.predicate in _OF_ENTRIES:
-        return _OF_ENTRIES[statement.predicate](entry)
-    return _OF_STATEMENTS.get(statement.predicate, read_offer_statement)(statement)
-
-
-def _inception(statement: Statement) -> Inception:
-    fields = statement.fields()
-    record = Inception.from_json(fields.take("record"))
-    fields.done()
-    return record
-
-
-_OF_NODES: Final[Mapping[str, Callable[[Statement], object]]] = {"usage": read_usage, "defaulted": read_answer}
-_OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
-    "rotated": parse_rotation,
-    "node-record": parse_node_record,
-    "misbehaviour": parse_misbehaviour,
-    **dict.fromkeys(("intent", "ratified"), parse_vote),
-    **dict.fromkeys(("draft", "draft-withdrawn", "consented", "left", "adopted"), parse_body_statement),
-}
-_OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
-    "inception": _inception,
-    "published": Published.parse,
-    "advisory": parse_advisory,
-    "vouched": parse_vouched,
-    "approved": parse_approved,
-    "approval-ended": parse_approval_ended,
-    "verified": Verified.parse,
-    "derived": parse_derived,
-    "evaluation-announced": parse_announced,
-    "hold": parse_hold,
-    "holds": parse_holds,
-    "addresses": parse_addresses,
-    "observed": Observed.parse,
-    "upstream-changed": parse_changed,
-    "upstream-gone": parse_gone,
-    "offer-fault": read_offer_fault,
-    "audited": parse_audited,
-    "audit-answer": parse_answer,
-    "hold-withdrawn": parse_hold_withdrawn,
-    "wanted": parse_wanted,
-    "wanted-withdrawn": parse_wanted_withdrawn,
-    "attested": parse_attested,
-}
+    return read_content(entry)
 
 
 def _observations() -> bytes:

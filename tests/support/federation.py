@@ -23,11 +23,11 @@ from comity.node.config import NodeConfig
 from comity.node.listeners import ListenAddresses
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.charter.federation import Federation
-from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient

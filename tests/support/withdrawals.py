@@ -35,10 +35,11 @@ from comity.trust.artifact import (
 )
 from comity.trust.audit import DAY, MAX_LEASE
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import HOLD_WITHDRAWN, PASSED, AuditResult, parse_hold_withdrawn, sign_hold
+from comity.trust.copies import PASSED, AuditResult, parse_hold_withdrawn, sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD_WITHDRAWN
 from support.world import node, seat
 
 CODES = ("CH", "SG", "ES", "KR")

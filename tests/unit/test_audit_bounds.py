@@ -21,8 +21,6 @@ from comity.trust.artifact import (
     PieceRecord,
 )
 from comity.trust.audit import (
-    AUDIT_ANSWER,
-    AUDITED,
     MAX_CHALLENGED,
     MAX_FILE_PIECES,
     MAX_LEASE,
@@ -51,6 +49,7 @@ from comity.trust.audit import (
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import MAX_LINE, MAX_SUBJECTS, Author, Statement, Subject, parse_entry
+from comity.trust.statement_kinds import AUDIT_ANSWER, AUDITED
 from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
 from support.audits import (
     ANSWER,

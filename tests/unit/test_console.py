@@ -22,7 +22,6 @@ from comity.gateway.console.proposals import CharterDifference, PendingVote, Pro
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import LOST_KEY, STATEMENTS, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
-from comity.ledger.intake import KNOWN_PREDICATES
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
@@ -32,6 +31,7 @@ from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import Malformed
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
+from comity.trust.statement_kinds import KNOWN_PREDICATES, STATEMENT_KINDS
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (
     LackingArtifact,
@@ -196,6 +196,7 @@ def messages() -> Iterator[tuple[str, str]]:
             yield text, text
     for unit in ("day", "hour", "minute", "second"):
         yield f"%(num)s {unit}", f"%(num)s {unit}s"
+    yield from ((kind.did, kind.did) for kind in STATEMENT_KINDS.values() if kind.logged)
 
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])

@@ -11,7 +11,6 @@ from comity.trust.claims import KnownAuthor, Vouch, read_claims
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evaluation import (
-    ANNOUNCED,
     MAX_CLAIMS,
     MAX_DOCUMENT,
     EvaluationAnnounced,
@@ -24,6 +23,7 @@ from comity.trust.evaluation import (
     sign_announced,
 )
 from comity.trust.statement import SideObject, Statement, Subject
+from comity.trust.statement_kinds import EVALUATION_ANNOUNCED
 from comity.trust.statements import Vouched, sign_vouched
 from support.world import Identity, identity
 
@@ -137,7 +137,7 @@ def test_the_predicate_for_other_tools_names_the_data_unless_it_is_secret() -> N
 
 def test_an_announcement_has_an_author_one_subject_and_its_own_predicate() -> None:
     body, subjects = {"criteria": CRITERIA.digest}, (Subject("", ARTIFACT),)
-    good = Statement(ANNOUNCED, subjects, LAB.inception.author, body)
+    good = Statement(EVALUATION_ANNOUNCED, subjects, LAB.inception.author, body)
     assert parse_announced(good) == EvaluationAnnounced(LAB.inception.author, ARTIFACT, CRITERIA.digest)
     for change in ({"by": None}, {"predicate": "evaluation-result"}, {"subjects": subjects * 2}):
         with pytest.raises(Malformed):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from comity.trust.claims import read_claims
 from comity.trust.copies import (
-    HOLDS,
     MAX_HELD,
     MAX_LABEL,
     HeldArtifact,
@@ -24,6 +23,7 @@ from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statement_kinds import HOLDS
 from comity_client.pull.fetch import named_indexes
 from hypothesis import given, settings
 from hypothesis import strategies as st

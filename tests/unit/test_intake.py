@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from comity.ledger import proven as proven_tables
-from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
 from comity.trust.authorship import MAX_RIVALS
@@ -29,6 +28,7 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
+from comity.trust.statement_kinds import INCEPTION, PUBLISHED
 from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys

@@ -24,10 +24,11 @@ from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import CACHED_KIB, SqliteFile
 from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
-from comity.trust.copies import HOLDS, HeldArtifact, sign_holds
+from comity.trust.copies import HeldArtifact, sign_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.statement import SideObject
+from comity.trust.statement_kinds import HOLDS
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError

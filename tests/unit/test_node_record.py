@@ -16,7 +16,6 @@ from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_records import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
-    author_node,
     certificate_key,
     check_node_record,
     parse_addresses,
@@ -195,10 +194,10 @@ def test_a_statement_of_a_node_names_it_and_has_its_signature() -> None:
     assert signed_by_node(entry, RECORD)
     as_other = sign_statement(replace(entry.statement, by=OTHER.record.node), NODE.online)
     assert not signed_by_node(as_other, RECORD) and not signed_by_node(as_other, OTHER.record)
-    assert author_node(entry.statement, "addresses") == RECORD.node
+    assert entry.statement.author("addresses") == RECORD.node
     for change in ({"by": None}, {"by": NODE.seat.inception.author}, {"predicate": "hold"}):
         with pytest.raises(Malformed):
-            author_node(replace(entry.statement, **change), "addresses")
+            replace(entry.statement, **change).author("addresses")
 
 
 def test_addresses_are_hosts_and_ports_at_their_bounds() -> None:

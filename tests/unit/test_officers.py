@@ -7,14 +7,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from comity.trust.approvals import (
-    APPROVED,
-    ApprovalConditions,
-    ApprovalEnded,
-    approval_key,
-    filled_places,
-    sign_approval_ended,
-)
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, approval_key, filled_places, sign_approval_ended
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -26,6 +19,7 @@ from comity.trust.policy import ApprovalRule
 from comity.trust.policy_file import parse_policy
 from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import APPROVED
 from comity.trust.statements import Advisory, Compromise, Vouched, sign_advisory, sign_vouched
 from comity.trust.verify import verify
 from hypothesis import given, settings

@@ -22,12 +22,13 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
-from comity.trust.copies import HOLD, HOLDS, HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD, HOLDS
 from comity.trust.tlog.merkle import leaf_hash
 from support.logs import LogKeys
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comity.trust.encoding import canonical
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.statement import WITH_OBJECTS
+from comity.trust.statement_kinds import STATEMENT_KINDS
 from comity_cli.output import Output
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -40,6 +40,7 @@ RELATIONS = (
     "its artifacts are not in ascending order",
     "its size is not the sum",
     "its subject is not its offer",
+    "its subject is not the record that it contains",
     "its subjects must be the artifact",
     "no valid inception of",
     "not one manifest and one piece index for each",
@@ -96,7 +97,7 @@ def test_a_statement_of_each_predicate_is_valid(predicate: str, payload: bytes) 
     STATEMENT.validate(json.loads(payload))
     schema = FILES[f"predicates/{predicate}.json"]
     shapes = schema.get("oneOf", [schema])
-    assert any("objects" in shape["properties"] for shape in shapes) == (predicate in WITH_OBJECTS)
+    assert any("objects" in shape["properties"] for shape in shapes) == STATEMENT_KINDS[predicate].objects
 
 
 @pytest.mark.parametrize(("predicate", "payload"), STATEMENTS, ids=[name for name, _ in STATEMENTS])

@@ -25,10 +25,10 @@ from comity.node.settings import Limits
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
-from comity.trust.charter.votes import DRAFT
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import DRAFT
 from comity.wire.access import Caller
 from support.logs import LogKeys
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from comity.content import durable
 from comity.trust.encoding import printable
+from comity.trust.statement_kinds import ROTATED
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import PendingItem, show_changes, show_pending
@@ -76,7 +77,7 @@ def write_ceremony(plan: Plan, file: Path | None = None) -> Path:
 
 
 def _next_step(plan: Plan, where: Path) -> str:
-    if plan.ceremony.statement.predicate == "rotated":
+    if plan.ceremony.statement.predicate == ROTATED:
         return f"on the node's machine: comity keys rotate --signed {where} --node HOME"
     return f"comity keys sign {where} --node NODE; or --out FOLDER, to write the line to a folder"
 

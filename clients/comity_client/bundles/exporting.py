@@ -22,10 +22,11 @@ from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import Statement, parse_entry
+from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.tlog.merkle import Frontier, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
@@ -185,7 +186,7 @@ def read_publication(statement: Statement) -> Published | Observed | None:
     try:
         if statement.predicate == OBSERVED:
             return Observed.parse(statement)
-        return Published.parse(statement) if statement.predicate == "published" else None
+        return Published.parse(statement) if statement.predicate == PUBLISHED else None
     except Malformed:
         return None
 

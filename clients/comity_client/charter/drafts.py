@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.votes import CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED, ROTATED
 from comity_client.charter.state import CharterState
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def _recent_statements(charter_state: CharterState, member: Digest) -> Iterable[
         statement = entry.statement
         if statement.by is None or statement.by.id != member:
             continue
-        if statement.predicate == "rotated" or (
+        if statement.predicate == ROTATED or (
             statement.predicate in _BY_GOVERNANCE_KEYS and statement.body.get("prev") in epochs
         ):
             yield entry

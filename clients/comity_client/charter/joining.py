@@ -21,6 +21,7 @@ from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, ROTATED
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
 from comity_client.node_card import NodeCard
@@ -129,14 +130,14 @@ def _card(request: JoinRequest) -> NodeCard | None:
     try:
         entries = [parse_entry(line) for line in request.lines]
         lines = {kind: [e.line for e in entries if e.statement.predicate == kind] for kind in _KINDS}
-        addresses = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == "addresses"]
+        addresses = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == ADDRESSES]
         mutual, open_ = (addresses[-1].mutual, addresses[-1].open) if addresses else ((), ())
-        return NodeCard.of(lines["inception"][0], lines["rotated"], lines["node-record"][-1], mutual, open_)
+        return NodeCard.of(lines[INCEPTION][0], lines[ROTATED], lines[NODE_RECORD][-1], mutual, open_)
     except (ComityError, IndexError):
         return None
 
 
-_KINDS = ("inception", "rotated", "node-record")
+_KINDS = (INCEPTION, ROTATED, NODE_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def extended_federation(
 
 def carried_nodes(charter_state: CharterState) -> list[FederationNode]:
     """Nodes of current members with a record in the charter state, with their addresses there."""
-    records = [entry for entry in charter_state.entries if entry.statement.predicate == "node-record"]
+    records = [entry for entry in charter_state.entries if entry.statement.predicate == NODE_RECORD]
     return list(_verified_nodes(charter_state, records, charter_state.entries))
 
 
@@ -177,9 +178,9 @@ async def announced_nodes(session: Session, charter_state: CharterState) -> list
     """Nodes of current members, fetched from the session's nodes by home log, and verified here."""
     records, addresses = list[Entry](), list[Entry]()
     for home in _home_logs(charter_state):
-        records += await _about(session, sha256(home.encode()), "node-record")
+        records += await _about(session, sha256(home.encode()), NODE_RECORD)
     for entry in records:
-        addresses += await _about(session, parse_node_record(entry).node.id, "addresses")
+        addresses += await _about(session, parse_node_record(entry).node.id, ADDRESSES)
     return list(_verified_nodes(charter_state, records, addresses))
 
 
@@ -187,7 +188,7 @@ def _home_logs(charter_state: CharterState) -> list[str]:
     """Home logs of current members, from the known inceptions."""
     homes = dict[str, None]()
     for entry in charter_state.entries:
-        if entry.statement.predicate == "inception":
+        if entry.statement.predicate == INCEPTION:
             with contextlib.suppress(ComityError):
                 record = check_inception(entry)
                 if record.home and charter_state.current.member(record.id) is not None:
@@ -218,4 +219,4 @@ def _verified_nodes(
 
 
 def _addresses_of(entry: Entry, record: NodeRecord) -> bool:
-    return entry.statement.predicate == "addresses" and signed_by_node(entry, record)
+    return entry.statement.predicate == ADDRESSES and signed_by_node(entry, record)

@@ -27,12 +27,6 @@ from dataclasses import dataclass
 from comity.trust.charter.document import Body, Member, draft
 from comity.trust.charter.tally import DraftState, NothingToVote, next_vote
 from comity.trust.charter.votes import (
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
     BodyStatement,
     Intent,
     Ratify,
@@ -52,6 +46,18 @@ from comity.trust.node_records import parse_node_record
 from comity.trust.offers.records import PartyStatement, is_party_statement, read_party_statement
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
+from comity.trust.statement_kinds import (
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INCEPTION,
+    INTENT,
+    LEFT,
+    NODE_RECORD,
+    RATIFIED,
+    ROTATED,
+    VOTE_PREDICATES,
+)
 from comity_client.charter.drafts import quorum_loss
 from comity_client.charter.state import (
     CharterMaterial,
@@ -59,7 +65,6 @@ from comity_client.charter.state import (
     compute_charter_state,
 )
 from comity_client.signing.votes import (
-    VOTE_PREDICATES,
     Ceremony,
     GovernanceKey,
     SigningPanel,
@@ -69,7 +74,7 @@ from comity_client.signing.votes import (
 )
 from comity_client.trust_store import CharterChange, body_changes
 
-_IDENTITY_PREDICATES = ("inception", "rotated", "node-record")
+_IDENTITY_PREDICATES = (INCEPTION, ROTATED, NODE_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +147,9 @@ def _describe(ceremony: Ceremony, charter_state: CharterState) -> _PlanText:
         return _describe_vote(parse_vote(entry), ceremony, charter_state)
     if predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT):
         return _describe_body_statement(parse_body_statement(entry), ceremony, charter_state)
-    if predicate == "rotated":
+    if predicate == ROTATED:
         return _describe_rotation(parse_rotation(entry)[0], charter_state)
-    if predicate == "node-record":
+    if predicate == NODE_RECORD:
         return _describe_node_record(entry, charter_state)
     if is_party_statement(entry.statement):
         return _describe_offer_statement(read_party_statement(entry.statement), entry.statement, charter_state)
@@ -456,7 +461,7 @@ def _needs_several(keys: KeySet) -> bool:
 def _is_relevant(entry: Entry, current: Body) -> bool:
     """Whether a signer on another machine needs this line to check the statement."""
     statement = entry.statement
-    return statement.predicate in ("inception", "rotated") or statement.body.get("prev") == current.digest
+    return statement.predicate in (INCEPTION, ROTATED) or statement.body.get("prev") == current.digest
 
 
 def _undelivered_vote(own: Iterable[Vote], known_votes: Iterable[Vote], body: Digest) -> Vote | None:

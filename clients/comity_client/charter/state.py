@@ -28,17 +28,7 @@ from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
 from comity.trust.charter.tally import DraftState, Tally, compute_tally
-from comity.trust.charter.votes import (
-    ADOPTED,
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
-    Vote,
-    parse_vote,
-)
+from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
 from comity.trust.home_logs import AdmittedMembers, home_origin, inception_homes
@@ -47,6 +37,18 @@ from comity.trust.names import is_meant
 from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
+from comity.trust.statement_kinds import (
+    ADOPTED,
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INCEPTION,
+    INTENT,
+    LEFT,
+    NODE_RECORD,
+    RATIFIED,
+    ROTATED,
+)
 from comity.trust.tlog.note import (
     AHEAD_SECONDS,
     SignedNote,
@@ -232,7 +234,7 @@ MAX_ANSWERS: Final = 8
 MAX_COPIES: Final = 4
 """Limit of envelopes of one statement from one node."""
 
-_ORDER: Final = ("inception", "rotated", "node-record", DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED)
+_ORDER: Final = (INCEPTION, ROTATED, NODE_RECORD, DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED)
 """Order of submission: a node accepts a line only if it knows the author and the subject."""
 
 

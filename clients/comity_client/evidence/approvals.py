@@ -14,14 +14,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.approvals import (
-    APPROVAL_ENDED,
-    APPROVED,
-    approval_key,
-    officer_key,
-    parse_approval_ended,
-    parse_approved,
-)
+from comity.trust.approvals import approval_key, officer_key, parse_approval_ended, parse_approved
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -29,13 +22,14 @@ from comity.trust.evidence import PACK, STATEMENTS
 from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
+from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, ROTATED
 from comity.verifier import read_pack
 from comity_client.evidence.gather import lines_by_log, select_lines
 from comity_client.session import Session
 
 MAX_LINES: Final = 4_096
 """Lines of a file of approvals."""
-_KEYS: Final = ("inception", "rotated", "advisory")
+_KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 
 
 async def gather_approvals(session: Session, policy: Policy, artifact: Digest | None = None) -> tuple[bytes, ...]:

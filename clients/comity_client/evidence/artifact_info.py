@@ -22,7 +22,7 @@ from comity.trust.claims import (
     verify_checks,
     verify_vouches,
 )
-from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, parse_hold_withdrawn
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest
 from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice
@@ -32,6 +32,7 @@ from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate
 from comity.trust.rows.findings import check_facts
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.statements import Advisory
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS

@@ -20,12 +20,13 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
 from comity.trust.statement import Entry
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.statement_kinds import INCEPTION, OBSERVED, PUBLISHED, ROTATED
+from comity.trust.upstream import Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.prove import ProvenStatements, choose, prove_lines
 from comity_client.session import Answers, RemoteNode, Session
 
-_KEYS = ("inception", "rotated")
+_KEYS = (INCEPTION, ROTATED)
 
 
 def select_lines(
@@ -178,7 +179,7 @@ async def claims_of(
         asked = f"{repository}@{version}" if version else repository
         raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
     proven = prove_said(session, lines_by_log(answers.found), policy)
-    publications = [proven.readings.publication(e) for e in proven.entries if e.statement.predicate == "published"]
+    publications = [proven.readings.publication(e) for e in proven.entries if e.statement.predicate == PUBLISHED]
     own = tuple(p for p in publications if p is not None and _same_name(p.published.name.repository, repository))
     located = [item for found in answers.found.values() for item in found]
     return Claims(
@@ -226,7 +227,7 @@ def _single(found: set[T | None]) -> T | None:
 def _claimant(entry: Entry, repository: str) -> PublisherClaim | None:
     """Return the claimant of the repository according to this entry, whose author is proven."""
     statement = entry.statement
-    if statement.predicate == "published" and statement.by is not None:
+    if statement.predicate == PUBLISHED and statement.by is not None:
         name = statement.subjects[0].name.partition("@")[0]
         return PublisherClaim(statement.by.id) if _same_name(name, repository) else None
     if statement.predicate == OBSERVED:

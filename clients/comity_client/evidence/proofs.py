@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import Publication
 from comity.trust.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
-from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.statement import Entry, SideObject
+from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.trust.tlog.proof import GrowthProof
 from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note, OnEvent

@@ -23,6 +23,7 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.precedence import Bounds, Precedence, Said, select
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import INCEPTION, NODE_RECORD, ROTATED
 
 _RANKS = {"published": 0, "hold": 1, "holds": 1, "observed": 2, "advisory": 3}
 
@@ -79,7 +80,7 @@ def prove_lines(
     entries = list({entry.line: entry for said in (records, *read.values()) for entry in said}.values())
     lines = _inceptions(entries)
     inceptions = {identity: inception for identity, (_, inception) in lines.items()}
-    chains = RotationChains(entry for entry in entries if entry.statement.predicate == "rotated")
+    chains = RotationChains(entry for entry in entries if entry.statement.predicate == ROTATED)
     readings = ParsedClaims((), inceptions, chains, (), 0, ())
     bound, _, _ = bind_nodes(bodies, entries, chains)
     seats = [seat for body in bodies for seat in body.members]
@@ -151,7 +152,7 @@ def _authors(said: Iterable[Entry]) -> dict[Digest, list[Entry]]:
     """Return the statements by author, the most decisive first; keys come with the statements that they sign."""
     found: dict[Digest, list[Entry]] = {}
     for entry in said:
-        if entry.statement.by is not None and entry.statement.predicate not in ("inception", "rotated"):
+        if entry.statement.by is not None and entry.statement.predicate not in (INCEPTION, ROTATED):
             found.setdefault(entry.statement.by.id, []).append(entry)
     return {author: sorted(entries, key=_rank) for author, entries in found.items()}
 
@@ -168,7 +169,7 @@ def _read(lines: Iterable[bytes], reader: EvidenceReader) -> list[Entry]:
 def _inceptions(entries: Iterable[Entry]) -> dict[Digest, tuple[Entry, Inception]]:
     found: dict[Digest, tuple[Entry, Inception]] = {}
     for entry in entries:
-        if entry.statement.predicate != "inception" or entry.statement.subject in found:
+        if entry.statement.predicate != INCEPTION or entry.statement.subject in found:
             continue
         try:
             inception = check_inception(entry)
@@ -184,7 +185,7 @@ def _signed_statements(
     """Return the statements with a valid signature of a known author, each in its shortest envelope."""
     said: dict[Digest, Entry] = {}
     for entry in entries:
-        if entry.statement.predicate in ("inception", "rotated", "node-record") or not wanted(entry):
+        if entry.statement.predicate in (INCEPTION, ROTATED, NODE_RECORD) or not wanted(entry):
             continue
         known = said.get(entry.statement_digest)
         if (known is None or len(entry.line) < len(known.line)) and authors.author_of(entry) is not None:

@@ -38,8 +38,9 @@ from comity.trust.resolution import (
 )
 from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import ADVISORY, OBSERVED
 from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.collect import GatheredEvidence, NodeCollector
 from comity_client.evidence.gather import Claims, claims_of, lines_by_log, prove_said, sightings
@@ -353,7 +354,7 @@ def withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
     publisher, artifact = publication.publisher, publication.published.artifact
     for entry in entries:
         statement = entry.statement
-        if (statement.predicate, statement.by, statement.subject) != ("advisory", publisher.author, artifact):
+        if (statement.predicate, statement.by, statement.subject) != (ADVISORY, publisher.author, artifact):
             continue
         try:
             kind = parse_advisory(statement).kind

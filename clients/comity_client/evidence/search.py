@@ -21,6 +21,7 @@ from comity.trust.policy import Policy
 from comity.trust.precedence import in_turns
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import PUBLISHED
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
@@ -92,7 +93,7 @@ def _merged(answers: Iterable[_SearchAnswer]) -> _SearchAnswer:
 async def _listings(session: Session, answer: _SearchAnswer, limit: int) -> list[FoundArtifacts]:
     places = places_of(answer.found)
     entries = [entry for line in places if (entry := session.reader.readable(line)) is not None]
-    published = [entry for entry in entries if entry.statement.predicate == "published"]
+    published = [entry for entry in entries if entry.statement.predicate == PUBLISHED]
     newest = list({_key(entry): entry for entry in published}.values())[:limit]
     records = await publisher_records(session, newest)
     stated: dict[tuple[str, Digest, Digest | None], list[Publication]] = {}

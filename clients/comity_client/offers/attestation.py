@@ -22,10 +22,11 @@ from comity.trust.encoding import Digest, format_time, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Basis, RowFact
 from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.trust.hardware.evidence import ATTESTED, Attested, Challenge, HardwareEvidence, parse_attested
+from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.node_records import signed_by_node
 from comity.trust.offers.offer import Offer
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import ATTESTED
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.trust.tlog.proof import TlogProof

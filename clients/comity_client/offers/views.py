@@ -41,6 +41,7 @@ from comity.trust.offers.records import (
 )
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import INCEPTION
 from comity.trust.tlog.note import corroborated_time, newest_of_each
 from comity_client.offers.bundle import OfferBundle, parse_line
 
@@ -99,7 +100,7 @@ class IdentityResolver:
 
     @cached_property
     def _inceptions(self) -> Mapping[Digest, Inception]:
-        found = (_inception(entry) for entry in self._entries if entry.statement.predicate == "inception")
+        found = (_inception(entry) for entry in self._entries if entry.statement.predicate == INCEPTION)
         return {inception.id: inception for inception in found if inception is not None}
 
 

@@ -42,10 +42,11 @@ from comity.trust.artifact import (
     encode_records,
 )
 from comity.trust.claims import ParsedClaims
-from comity.trust.copies import HOLD_PREDICATES, hold_of
+from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.statement_kinds import HOLD_PREDICATES, OBSERVED
+from comity.trust.upstream import Observed
 from comity.wire.tls import CertificatePin
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object

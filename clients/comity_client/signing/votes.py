@@ -36,7 +36,7 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
-from comity.trust.charter.votes import INTENT, RATIFIED, Intent, Ratify, Vote, VoteState, check_vote, parse_vote
+from comity.trust.charter.votes import Intent, Ratify, Vote, VoteState, check_vote, parse_vote
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -65,6 +65,7 @@ from comity.trust.statement import (
     pae,
     parse_entry,
 )
+from comity.trust.statement_kinds import VOTE_PREDICATES
 from comity_client.home import exclusive
 from comity_client.signing.pkcs11 import open_token_key
 
@@ -486,9 +487,6 @@ def _text(value: Json, limit: int) -> bytes:
     if not isinstance(value, str) or len(value) > limit:
         raise Malformed("ceremony file is malformed", why=f"expected a string of at most {limit} characters")
     return value.encode()
-
-
-VOTE_PREDICATES = (INTENT, RATIFIED)
 
 
 def sign_ceremony(

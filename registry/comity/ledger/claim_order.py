@@ -1,7 +1,7 @@
 """Who claimed a name first, compared with what is proven.
 
 The order of claims is the order in which this node proved them: a number, which nobody signed. A front end reads it
-from a database that others may write. So a claim counts only if its number is that of a statement by which the claimant
+from comity.trust.statement_kinds import INCEPTION
 published under the name, and two claims in one log only if their entries are in the same order, which the signed
 checkpoints of the log prove. An entry that waited for its author's keys was proven later than its place says: it is
 compared only if its author's inception is before it in that log, and has the keys that signed it.
@@ -19,6 +19,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import INCEPTION
 
 _STATEMENT, _PUBLICATION, _CLAIMANT = schema.statements.c, schema.publications.c, schema.claimants.c
 _ENTRY = schema.entries.c
@@ -76,7 +77,7 @@ def _check_logs(connection: Connection, name: str, places: Sequence[_Place]) -> 
 
 def _was_ready(connection: Connection, place: _Place) -> bool:
     """Whether the keys of an entry's author were known when the entry was read, by the log itself."""
-    by_author = (_STATEMENT.by == place.publisher, _STATEMENT.predicate == "inception")
+    by_author = (_STATEMENT.by == place.publisher, _STATEMENT.predicate == INCEPTION)
     before = select(_STATEMENT.index).where(*by_author, _STATEMENT.log_id == place.log_id)
     index = connection.scalar(before.where(_STATEMENT.index < place.index).order_by(_STATEMENT.index).limit(1))
     if index is None:

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 from comity.ledger import intake, schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.entry_rows import MAX_LINES
-from comity.ledger.intake import KNOWN_PREDICATES, OTHER
+from comity.ledger.intake import OTHER
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.statement_kinds import KNOWN_PREDICATES
 
 _ENTRY = schema.entries.c
 

@@ -24,40 +24,25 @@ from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.listing_turns import PublicationTurns, name_parts
 from comity.ledger.name_search import NamedPlace, name_index
 from comity.ledger.subject_reads import next_round
-from comity.trust.approvals import APPROVAL_ENDED, APPROVED
-from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN
-from comity.trust.audit import AUDITED
-from comity.trust.charter.equivocation import MISBEHAVIOUR
-from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
-from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
-from comity.trust.evaluation import ANNOUNCED
-from comity.trust.hardware.evidence import ATTESTED
 from comity.trust.identity import Inception
 from comity.trust.node_records import parse_node_record
-from comity.trust.offers.fault_proof import OFFER_FAULT
-from comity.trust.offers.log_reader import PREDICATES
-from comity.trust.report import VERIFIED
 from comity.trust.statement import Entry
-from comity.trust.statements import DERIVED, VOUCHED, Published
-from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed
-
-PUBLISHED: Final = "published"
-INCEPTION: Final = "inception"
-ROTATED: Final = "rotated"
-NODE_RECORD: Final = "node-record"
-ADVISORY: Final = "advisory"
-ADDRESSES: Final = "addresses"
+from comity.trust.statement_kinds import (
+    INCEPTION,
+    KNOWN_PREDICATES,
+    NODE_RECORD,
+    OBSERVED,
+    OFFER_PREDICATES,
+    PUBLISHED,
+    ROTATED,
+)
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
 
 OTHER: Final = ""
 """The kind of statements with a predicate that this version does not know."""
-KNOWN_PREDICATES: Final = frozenset(
-    {PUBLISHED, OBSERVED, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
-    | {ANNOUNCED, ATTESTED, CHANGED, GONE, OFFER_FAULT, *PREDICATES, HOLD_WITHDRAWN, AUDITED, APPROVED, APPROVAL_ENDED}
-    | {*HOLD_PREDICATES, WANTED, WANTED_WITHDRAWN}
-    | {DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
-)
 MAX_FOLDED: Final = 512
 
 T = TypeVar("T")
@@ -510,7 +495,7 @@ class IntakeStore:
             for item in results:
                 log = find_log(connection, item.log)
                 new += write_facts(connection, log.id, item.proven)
-                unparked[log.vkey] = sum(proven.predicate in PREDICATES for proven in item.proven)
+                unparked[log.vkey] = sum(proven.predicate in OFFER_PREDICATES for proven in item.proven)
                 processed = [*(proven.index for proven in item.proven), *item.refused]
                 parked = (_PARKED.log_id == log.id, _PARKED.index.in_(processed))
                 connection.execute(delete(schema.parked).where(*parked))

@@ -9,8 +9,8 @@ from sqlalchemy import and_, exists, select
 
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.intake import ADVISORY
 from comity.ledger.proven import ProvenLine
+from comity.trust.statement_kinds import ADVISORY
 
 _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
 

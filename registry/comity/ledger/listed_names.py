@@ -15,10 +15,11 @@ from sqlalchemy import Connection, and_, exists, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.intake import ADVISORY, PUBLISHED, fold_name
+from comity.ledger.intake import fold_name
 from comity.ledger.subject_reads import ProvenPosition
 from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
+from comity.trust.statement_kinds import ADVISORY, PUBLISHED
 
 MAX_NAMES: Final = 100
 """Names in one call."""

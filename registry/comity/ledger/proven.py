@@ -20,9 +20,7 @@ from comity.ledger import schema
 from comity.ledger.claim_order import NameClaimant, first_claims
 from comity.ledger.database import Database, find_log
 from comity.ledger.intake import (
-    KNOWN_PREDICATES,
     OTHER,
-    PUBLISHED,
     ClaimedName,
     IdentityFacts,
     fold_name,
@@ -33,7 +31,6 @@ from comity.ledger.intake import (
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
 from comity.ledger.subject_reads import ProvenPosition, first_authors, read_about, read_about_each
 from comity.ledger.tree import corrupt_ledger
-from comity.trust.audit import AUDITED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
@@ -41,7 +38,7 @@ from comity.trust.names import UPSTREAM
 from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.retention import NamedArtifact
 from comity.trust.statement import parse_entry
-from comity.trust.upstream import OBSERVED
+from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES, OBSERVED, PUBLISHED
 
 MAX_ANSWER: Final = 1000
 MAX_CANDIDATES: Final = 4_000

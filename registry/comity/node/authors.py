@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from comity.ledger.ledger import Ledger
-from comity.node.intake import already_verified, check_form
+from comity.node.intake import already_verified
 from comity.node.members import Membership
 from comity.trust.authorship import AuthorKeys, judge_author, kept_rotations
 from comity.trust.encoding import Digest
@@ -15,6 +15,8 @@ from comity.trust.identity import Inception, KeySet, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Author, Entry, Envelope, parse_entry
+from comity.trust.statement_kinds import INCEPTION, ROTATED
+from comity.trust.statement_readers import read_content
 
 
 class AuthorVerifier:
@@ -29,8 +31,8 @@ class AuthorVerifier:
         self._ledger = ledger
         self._membership = membership
         entries = list(submitted)
-        self._inceptions = [entry for entry in entries if entry.statement.predicate == "inception"]
-        self._rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
+        self._inceptions = [entry for entry in entries if entry.statement.predicate == INCEPTION]
+        self._rotations = [entry for entry in entries if entry.statement.predicate == ROTATED]
         self._keys: dict[Author, AuthorKeys] = {}
 
     def verify(self, entry: Entry) -> None:
@@ -40,7 +42,7 @@ class AuthorVerifier:
         if judged.error is not None:
             explained = self._online_key(entry, author.id) if author and judged.error.code == "SIGNATURE" else None
             raise explained or judged.error
-        check_form(entry)
+        read_content(entry)
 
     def keys(self, author: Author) -> AuthorKeys:
         """What is known of an author's keys: those of an identity from its inception, and from what charters list, with

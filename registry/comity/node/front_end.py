@@ -32,7 +32,6 @@ from filelock import Timeout
 from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors, file_lock
 from comity.content.heap import limit_arenas, return_freed
-from comity.ledger.intake import ROTATED
 from comity.ledger.ledger import Ledger, LedgerFollower
 from comity.node.app import HomeCheck, run_until_signalled
 from comity.node.config import NodeConfig
@@ -66,6 +65,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import ROTATED
 from comity.trust.tlog.note import VerifierKey, corroborated_time
 from comity.wire.access import Caller
 from comity.wire.charter import AskReceipt, JoinRequest

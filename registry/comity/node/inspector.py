@@ -23,12 +23,13 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import read_manifest
 from comity.trust.artifact import FileEntry
-from comity.trust.copies import HOLD_PREDICATES, read_holds
+from comity.trust.copies import read_holds
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import FoundFile
 from comity.trust.policy import SafetyRule
 from comity.trust.rows.content import refused_content
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 
 TIMING: Final = LoopTiming(interval=5.0, deadline=3_600.0)
 PAGE: Final = 16

@@ -25,70 +25,25 @@ from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.approvals import APPROVAL_ENDED, APPROVED, parse_approval_ended, parse_approved
-from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
-from comity.trust.audit import AUDITED, parse_audited
 from comity.trust.authorship import AuthorKeys, Authorship, judge_author, kept_rotations
-from comity.trust.charter.votes import (
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
-    parse_body_statement,
-    parse_vote,
-)
-from comity.trust.copies import HOLD, HOLD_WITHDRAWN, HOLDS, parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.evaluation import ANNOUNCED, parse_announced
-from comity.trust.hardware.evidence import ATTESTED, parse_attested
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey, VerifyingKey
-from comity.trust.node_records import parse_addresses, parse_node_record
-from comity.trust.offers.fault_proof import OFFER_FAULT, read_offer_fault
-from comity.trust.offers.log_reader import PREDICATES, read_offer_statement
-from comity.trust.report import VERIFIED, Verified
+from comity.trust.node_records import parse_node_record
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Author, Entry, Envelope, parse_entry
-from comity.trust.statements import DERIVED, VOUCHED, Published, parse_advisory, parse_derived, parse_vouched
-from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed, parse_changed, parse_gone
+from comity.trust.statement_kinds import (
+    INCEPTION,
+    NODE_RECORD,
+    ROTATED,
+)
+from comity.trust.statement_readers import read_content
 
 MAX_CACHED_KEYS: Final = 8192
 """Keys cached for the most recently used identities: at most about 32 MB."""
 MAX_CACHED_NODES: Final = 1024
 """Node keys cached."""
-
-PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
-    "published": lambda entry: Published.parse(entry.statement),
-    HOLD: lambda entry: parse_hold(entry.statement),
-    HOLDS: lambda entry: parse_holds(entry.statement),
-    HOLD_WITHDRAWN: lambda entry: parse_hold_withdrawn(entry.statement),
-    WANTED: lambda entry: parse_wanted(entry.statement),
-    WANTED_WITHDRAWN: lambda entry: parse_wanted_withdrawn(entry.statement),
-    AUDITED: lambda entry: parse_audited(entry.statement),
-    "addresses": lambda entry: parse_addresses(entry.statement),
-    "advisory": lambda entry: parse_advisory(entry.statement),
-    VOUCHED: lambda entry: parse_vouched(entry.statement),
-    APPROVED: lambda entry: parse_approved(entry.statement),
-    APPROVAL_ENDED: lambda entry: parse_approval_ended(entry.statement),
-    ATTESTED: lambda entry: parse_attested(entry.statement),
-    ANNOUNCED: lambda entry: parse_announced(entry.statement),
-    DERIVED: lambda entry: parse_derived(entry.statement),
-    VERIFIED: lambda entry: Verified.parse(entry.statement),
-    OBSERVED: lambda entry: Observed.parse(entry.statement),
-    CHANGED: lambda entry: parse_changed(entry.statement),
-    GONE: lambda entry: parse_gone(entry.statement),
-    OFFER_FAULT: lambda entry: read_offer_fault(entry.statement),
-    **dict.fromkeys(PREDICATES, lambda entry: read_offer_statement(entry.statement)),
-    DRAFT: parse_body_statement,
-    CONSENTED: parse_body_statement,
-    LEFT: parse_body_statement,
-    DRAFT_WITHDRAWN: parse_body_statement,
-    INTENT: parse_vote,
-    RATIFIED: parse_vote,
-}
 
 ListedStates = Callable[[Digest], Iterable[KeyState]]
 """The key states of a member that charters list."""
@@ -153,14 +108,14 @@ class KnownKeys:
         """Add the keys of a proven entry that is not yet in the ledger."""
         statement = entry.statement
         assert statement.by is not None
-        if statement.predicate == "node-record":
+        if statement.predicate == NODE_RECORD:
             record = parse_node_record(entry)
             self._learned.setdefault(record.node.id, [])
             self._cache_node(record.node.id, record.online)
-        elif statement.predicate == "inception":
+        elif statement.predicate == INCEPTION:
             self._learned.setdefault(statement.by.id, []).append(entry)
             self._keep(statement.by.id, self._read(statement.by.id))
-        elif statement.predicate == "rotated":
+        elif statement.predicate == ROTATED:
             known = self._identity(statement.by.id)
             self._learned.setdefault(statement.by.id, []).append(entry)
             self._keep(statement.by.id, self._extended(known, entry))
@@ -173,9 +128,9 @@ class KnownKeys:
 
     def _read(self, identity: Digest) -> _CachedIdentity:
         entries = self._entries(identity)
-        inceptions = [entry for entry in entries if entry.statement.predicate == "inception"]
+        inceptions = [entry for entry in entries if entry.statement.predicate == INCEPTION]
         inception = check_inception(inceptions[0], signed=already_verified) if inceptions else None
-        rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
+        rotations = [entry for entry in entries if entry.statement.predicate == ROTATED]
         starts = [KeyState.of_inception(inception)] if inception else []
         starts += self._listed_states(identity)
         chains = tuple(follow(start, rotations, signed=already_verified) for start in dict.fromkeys(starts))
@@ -224,16 +179,10 @@ def classify(entry: Entry, keys: KnownKeys) -> Authorship:
     if entry.statement.by is None:
         return Authorship.REFUSED
     try:
-        check_form(entry)
+        read_content(entry)
     except ComityError:
         return Authorship.REFUSED
     return judge_author(entry, keys.of(entry.statement.by)).authorship
-
-
-def check_form(entry: Entry) -> None:
-    """Raises Malformed and what else the parser of this predicate raises. An unknown predicate has any form."""
-    if parser := PARSERS.get(entry.statement.predicate):
-        parser(entry)
 
 
 def already_verified(keys: KeySet, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:

@@ -10,12 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from comity.ledger.intake import PUBLISHED
 from comity.ledger.proven import MAX_ANSWER
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import PUBLISHED
 from comity.trust.statements import Compromise, parse_advisory
 
 STEP: Final = 256

@@ -22,7 +22,6 @@ import structlog
 
 from comity.content.durable import disk_errors, write_file
 from comity.ledger.entry_index import EntryQuery, IndexedEntry
-from comity.ledger.intake import ADDRESSES
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.keys import NodeKeys
@@ -33,6 +32,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.node_records import NodeRecord, parse_addresses, sign_addresses
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import ADDRESSES
 from comity.trust.tlog.note import VerifierKey
 
 PAGE: Final = 200

@@ -35,8 +35,9 @@ from comity.node.uploads import (
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, Statement, parse_entry
+from comity.trust.statement_kinds import OBSERVED
 from comity.trust.statements import Published
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader

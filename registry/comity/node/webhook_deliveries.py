@@ -44,7 +44,6 @@ from urllib.parse import urlsplit
 import structlog
 
 from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
-from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.copies.counter import CopyCounter
@@ -62,9 +61,10 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.precedence import NAMED, Said, newest
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Published, parse_advisory
 from comity.trust.tlog.note import VerifierKey
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 
 QUEUE_FILE: Final = "webhooks.sqlite"
 """Beside the ledger."""

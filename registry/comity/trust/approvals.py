@@ -22,9 +22,8 @@ from comity.trust.encoding import Digest, Fields, Json, format_time, read_time, 
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import APPROVAL_ENDED, APPROVED
 
-APPROVED: Final = "approved"
-APPROVAL_ENDED: Final = "approval-ended"
 MAX_CONDITIONS: Final = 256 * 1024
 """Bytes of the text of the conditions."""
 MAX_REASON: Final = 1000
@@ -187,9 +186,7 @@ def _subjects(title: str, artifact: Digest, officer: Digest) -> tuple[Subject, .
 
 def _officer_and_artifact(statement: Statement, predicate: str) -> tuple[Digest, Digest]:
     """The author and the first subject. Raises Malformed unless the other subjects follow from these two."""
-    by = statement.by
-    if statement.predicate != predicate or by is None or by.kind != "identity":
-        raise Malformed(f"{predicate} is malformed", why=f"not an {predicate} statement of an identity")
+    by = statement.author(predicate)
     first = statement.subjects[0]
     if statement.subjects != _subjects(first.name, first.digest, by.id):
         why = "its subjects must be the artifact, the approval key and the officer key"

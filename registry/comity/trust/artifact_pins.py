@@ -34,12 +34,11 @@ from comity.trust.copies import (
 from comity.trust.encoding import Digest, Json, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
-from comity.trust.node_records import NodeRecord, author_node
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import MOST_REACHES
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import WANTED, WANTED_WITHDRAWN
 
-WANTED: Final = "wanted"
-WANTED_WITHDRAWN: Final = "wanted-withdrawn"
 WANTED_ENDS: Final = ("met", "changed", "unpinned")
 """Why a node does not ask any more."""
 MAX_WANTED_COPIES: Final = 200
@@ -113,7 +112,7 @@ def sign_wanted(record: NodeRecord, pin: Pin, online: Signer, label: str = "") -
 
 def parse_wanted(statement: Statement) -> Wanted:
     """Raises Malformed."""
-    by = author_node(statement, WANTED)
+    by = statement.author(WANTED)
     fields = statement.fields()
     copies, jurisdictions = fields.integer("copies"), fields.integer("jurisdictions")
     policy = CopyPolicy(copies, jurisdictions, fields.integer("reaches"))
@@ -131,7 +130,7 @@ def sign_wanted_withdrawn(record: NodeRecord, ended: WantedWithdrawn, online: Si
 
 def parse_wanted_withdrawn(statement: Statement) -> WantedWithdrawn:
     """Raises Malformed."""
-    by = author_node(statement, WANTED_WITHDRAWN)
+    by = statement.author(WANTED_WITHDRAWN)
     fields = statement.fields()
     reason, index = fields.choice("reason", WANTED_ENDS), fields.integer("wanted")
     fields.done()

@@ -65,12 +65,10 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
+from comity.trust.statement_kinds import AUDIT_ANSWER, AUDITED
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash, verify_inclusion
 from comity.trust.tlog.merkle import root as merkle_root
 
-AUDITED: Final = "audited"
-AUDIT_ANSWER: Final = "audit-answer"
-"""The predicate of an answer. It is sent to the auditor; a log has it only inside a failure."""
 MAX_CHALLENGED: Final = 30
 """Pieces of one challenge: at most 120 MiB to read."""
 MAX_FILE_PIECES: Final = 262_144
@@ -321,8 +319,7 @@ def sign_answer(
 
 def parse_answer(statement: Statement) -> Answer:
     """Raises Malformed, and OlderAnswer."""
-    if statement.predicate != AUDIT_ANSWER or statement.by is None or statement.by.kind != "node":
-        raise Malformed("audit answer is malformed", why="not an audit-answer of a node")
+    by = statement.author(AUDIT_ANSWER)
     fields = statement.fields()
     if not fields.has("federation"):
         raise OlderAnswer
@@ -330,7 +327,7 @@ def parse_answer(statement: Statement) -> Answer:
     pieces = [_answered(item) for item in fields.items("pieces", least=1, most=MAX_CHALLENGED)]
     challenge = AuditChallenge(
         fields.digest("auditor"),
-        statement.by.id,
+        by.id,
         statement.sole_subject(),
         fields.digest("index"),
         fields.digest("challenge"),
@@ -340,7 +337,7 @@ def parse_answer(statement: Statement) -> Answer:
     nonce, time = fields.digest("nonce"), fields.integer("time")
     fields.done()
     found = {number: (record, hash_) for number, record, hash_ in pieces}
-    return Answer(statement.by, federation, challenge, nonce, time, found)
+    return Answer(by, federation, challenge, nonce, time, found)
 
 
 def _answered(item: Json) -> tuple[int, PieceRecord, Digest]:
@@ -493,14 +490,13 @@ def sign_summary(record: NodeRecord, summary: AuditSummary, online: Signer) -> E
 
 def parse_audited(statement: Statement) -> AuditFailure | AuditSummary:
     """Raises Malformed."""
-    if statement.predicate != AUDITED or statement.by is None or statement.by.kind != "node":
-        raise Malformed("audited is malformed", why="not an audited statement of a node")
+    by = statement.author(AUDITED)
     fields = statement.fields()
     audited: AuditFailure | AuditSummary
     if fields.has("failed"):
-        audited = _failure(statement.by, statement.sole_subject(), fields.object("failed"))
+        audited = _failure(by, statement.sole_subject(), fields.object("failed"))
     else:
-        audited = _summary(statement.by, tuple(subject.digest for subject in statement.subjects), fields)
+        audited = _summary(by, tuple(subject.digest for subject in statement.subjects), fields)
     fields.done()
     return audited
 

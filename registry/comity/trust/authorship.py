@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from comity.trust.charter.votes import CHARTER_PREDICATES
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception
@@ -29,6 +28,7 @@ from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import parse_node_record
 from comity.trust.rotation import MAX_ROTATIONS, KeyState, RotationChain, check_rotation, parse_rotation
 from comity.trust.statement import Author, Entry
+from comity.trust.statement_kinds import CHARTER_PREDICATES, INCEPTION, NODE_RECORD, PUBLISHED, ROTATED
 
 MAX_RIVALS: Final = 8
 """Rotations of one identity that a node keeps beyond one for each key state."""
@@ -64,7 +64,7 @@ class AuthorKeys:
 
     def chains_for(self, predicate: str) -> tuple[RotationChain, ...]:
         """The chains whose keys may sign a statement with this predicate."""
-        if predicate != "published":
+        if predicate != PUBLISHED:
             return self.chains
         if self.inception is None:
             return ()
@@ -101,7 +101,7 @@ def judge_author(entry: Entry, keys: AuthorKeys) -> JudgedAuthor:
 def _judge(entry: Entry, by: Author | None, keys: AuthorKeys) -> JudgedAuthor:
     """Raises Malformed, Untrusted."""
     predicate = entry.statement.predicate
-    if predicate == "inception":
+    if predicate == INCEPTION:
         check_inception(entry)
         return JudgedAuthor(Authorship.PROVEN)
     if by is None:
@@ -109,7 +109,7 @@ def _judge(entry: Entry, by: Author | None, keys: AuthorKeys) -> JudgedAuthor:
         raise Untrusted("statement refused", why=why, code="AUTHOR")
     if by.kind == "node":
         return _judge_node(entry, keys.node)
-    if predicate == "rotated":
+    if predicate == ROTATED:
         return _judge_rotation(entry, by.id, keys)
     return _judge_signatures(entry, by.id, keys)
 
@@ -161,7 +161,7 @@ def _require_room(entry: Entry, prev: Digest, keys: AuthorKeys) -> None:
 
 def _judge_signatures(entry: Entry, identity: Digest, keys: AuthorKeys) -> JudgedAuthor:
     predicate = entry.statement.predicate
-    bound = parse_node_record(entry).bound_keys if predicate == "node-record" else ()
+    bound = parse_node_record(entry).bound_keys if predicate == NODE_RECORD else ()
     chains = keys.chains_for(predicate)
     for chain in chains:
         if chain.matching(entry.envelope, bound):
@@ -176,7 +176,7 @@ def _unknown(error: ComityError) -> JudgedAuthor:
 
 
 def _not_signed(entry: Entry, identity: Digest, inception: Inception | None) -> Untrusted:
-    if entry.statement.predicate == "node-record":
+    if entry.statement.predicate == NODE_RECORD:
         why = "not signed by exactly the member's governance keys and each bound key"
         return Untrusted("node record refused", why=why, code="NODE-RECORD")
     label = f"{inception.label} [{short(identity)}]" if inception and inception.label else short(identity)

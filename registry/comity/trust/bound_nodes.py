@@ -21,6 +21,7 @@ from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule
 from comity.trust.rotation import RotationChains, SigningStates
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import NODE_RECORD
 from comity.trust.tlog.note import MLDSA44_COSIGNATURE, Checkpoint, NoteSignature, VerifierKey, verify_cosignature
 from comity.trust.tlog.proof import TlogProof
 
@@ -111,7 +112,7 @@ def bind_nodes(
     for member in (member for body in bodies for member in body.members):
         chains.follow(member.key_state)
     for entry in entries:
-        if entry.statement.predicate != "node-record" or not bodies:
+        if entry.statement.predicate != NODE_RECORD or not bodies:
             continue
         if entry.statement.by is not None and entry.statement.by.id not in listed:
             unlisted_nodes.append(entry.statement.subjects[0].name)

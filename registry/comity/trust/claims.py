@@ -18,26 +18,29 @@ from typing import Final, TypeAlias, TypeVar
 from comity.trust.authorship import AuthorKeys, judge_author
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.charter.document import Member
-from comity.trust.copies import HOLD_PREDICATES, hold_of
+from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.precedence import in_turns
-from comity.trust.report import VERIFIED, Verified
+from comity.trust.report import Verified
 from comity.trust.rotation import KeyState, RotationChain, RotationChains
 from comity.trust.statement import Author, Entry, Statement
-from comity.trust.statements import (
-    VOUCH_KINDS,
+from comity.trust.statement_kinds import (
+    ADVISORY,
+    HOLD_PREDICATES,
+    INCEPTION,
+    OBSERVED,
+    PUBLISHED,
+    UPSTREAM_CHANGED,
+    UPSTREAM_GONE,
+    VERIFIED,
     VOUCHED,
-    Advisory,
-    Published,
-    Vouched,
-    parse_advisory,
-    parse_vouched,
 )
-from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observed, Upstream, parse_changed, parse_gone
+from comity.trust.statements import VOUCH_KINDS, Advisory, Published, Vouched, parse_advisory, parse_vouched
+from comity.trust.upstream import Changed, Gone, Observed, Upstream, parse_changed, parse_gone
 
 S = TypeVar("S", Entry, bytes)
 T = TypeVar("T")
@@ -145,11 +148,11 @@ def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader
     """
     read, unread = prove_each(dict.fromkeys(lines), (reader or EvidenceReader()).entry)
     entries = tuple(entry for _, entry in read)
-    starts, forged = prove_each((e for e in entries if e.statement.predicate == "inception"), check_inception)
+    starts, forged = prove_each((e for e in entries if e.statement.predicate == INCEPTION), check_inception)
     inceptions = {inception.id: inception for _, inception in starts}
     chains = RotationChains(entries)
     claimed = [
-        (entry, by.id) for entry in entries if _is_about(entry, artifact, "published") and (by := entry.statement.by)
+        (entry, by.id) for entry in entries if _is_about(entry, artifact, PUBLISHED) and (by := entry.statement.by)
     ]
     found, refused = prove_each((entry for entry, _ in claimed), lambda e: _publication(e, inceptions, chains))
     return ParsedClaims(
@@ -204,7 +207,7 @@ def verify_advisories(
             return advisory
         raise _unproven("advisory", by.id)
 
-    return prove_each(claims.about(artifact, "advisory"), prove)
+    return prove_each(claims.about(artifact, ADVISORY), prove)
 
 
 def verify_checks(
@@ -374,7 +377,7 @@ def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublica
 
 
 def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
-    if entry.statement.predicate != "published":
+    if entry.statement.predicate != PUBLISHED:
         return None
     rival = claims.publication(entry)
     if rival is None or str(rival.published.name).lower() != str(publication.published.name).lower():
@@ -429,8 +432,8 @@ class MirrorEvidence:
 
 _MIRROR_READERS: Final[Mapping[str, Callable[[Statement], Observed | UpstreamChange]]] = {
     OBSERVED: Observed.parse,
-    CHANGED: parse_changed,
-    GONE: parse_gone,
+    UPSTREAM_CHANGED: parse_changed,
+    UPSTREAM_GONE: parse_gone,
 }
 
 

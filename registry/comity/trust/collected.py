@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.approvals import APPROVED, MAX_CONDITIONS
+from comity.trust.approvals import MAX_CONDITIONS
 from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.claims import KnownAuthors, ParsedClaims, Publication, Vouch, verify_vouches
-from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evaluation import announcements_of, evaluations_of
@@ -23,8 +22,8 @@ from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.rotation import LogCut
 from comity.trust.statement import Entry, SideObject
+from comity.trust.statement_kinds import APPROVED, HOLD_PREDICATES, OBSERVED
 from comity.trust.tlog.note import Checkpoint
-from comity.trust.upstream import OBSERVED
 
 MAX_DOCUMENTS: Final = 16
 """Documents of vouches that are read, and evaluations whose proofs are."""

@@ -22,15 +22,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
+from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
-from comity.trust.statements import DERIVED, Published, parse_derived
-from comity.trust.upstream import OBSERVED
+from comity.trust.statement_kinds import (
+    ADVISORY,
+    APPROVAL_ENDED,
+    APPROVED,
+    DERIVED,
+    INCEPTION,
+    NODE_RECORD,
+    OBSERVED,
+    PUBLISHED,
+    ROTATED,
+)
+from comity.trust.statements import Published, parse_derived
 
 Kind: TypeAlias = Literal["artifact", "identity", "name", "commit", "approvals", "ancestor"]
 
@@ -48,10 +58,10 @@ MAX_ANCESTOR_BYTES: Final = 16 * 1024 * 1024
 """Bytes of statements about ancestors; with more, no further ancestors are asked about."""
 MAX_KEY_LINES: Final = 512
 """Statements of one identity about its own keys."""
-KEYS: Final = ("inception", "rotated", "advisory")
+KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 """What an identity says about its own keys; of the advisories, lost keys."""
-_PROVING: Final = ("inception", "rotated", "node-record")
-_OF_ANCESTORS: Final = ("published", DERIVED, "inception", "rotated")
+_PROVING: Final = (INCEPTION, ROTATED, NODE_RECORD)
+_OF_ANCESTORS: Final = (PUBLISHED, DERIVED, INCEPTION, ROTATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +178,7 @@ class Collector:
         return said
 
     def _follow_artifact(self, about: Sequence[Entry]) -> None:
-        published = self._preferred_first(entry for entry in about if entry.statement.predicate == "published")
+        published = self._preferred_first(entry for entry in about if entry.statement.predicate == PUBLISHED)
         for entry in [entry for entry in published if _author(entry) in self._preferred] or published:
             self._want_keys(entry)
         own = [entry for entry in published if _author(entry) == self._publisher] or published
@@ -182,11 +192,11 @@ class Collector:
 
     def _read_identity(self, question: Question, said: list[Entry]) -> list[Entry]:
         own = [e for e in said if _author(e) == question.digest and e.statement.predicate in KEYS]
-        own = [e for e in own if e.statement.predicate != "advisory" or _is_about(e, question.digest)]
+        own = [e for e in own if e.statement.predicate != ADVISORY or _is_about(e, question.digest)]
         return self._at_most(own, MAX_KEY_LINES, question)
 
     def _read_approvals(self, question: Question, said: list[Entry]) -> list[Entry]:
-        wanted = (APPROVED, APPROVAL_ENDED, "inception", "rotated")
+        wanted = (APPROVED, APPROVAL_ENDED, INCEPTION, ROTATED)
         return [e for e in said if _author(e) == question.officer and e.statement.predicate in wanted]
 
     def _read_name(self, question: Question, said: list[Entry]) -> list[Entry]:
@@ -194,13 +204,13 @@ class Collector:
         wanted = f"{question.subject}@{question.version}".lower()
         first: dict[tuple[Digest | None, Digest], Entry] = {}
         for entry in said:
-            if _is_of(entry, "published") and entry.statement.subjects[0].name.lower() == wanted:
+            if _is_of(entry, PUBLISHED) and entry.statement.subjects[0].name.lower() == wanted:
                 first.setdefault((_author(entry), entry.statement.subject), entry)
         rivals = [entry for entry in first.values() if not self._is_own(entry)]
         shown = self._at_most(rivals, MAX_RIVALS, question)
         signers = {_author(entry) for entry in shown}
         return [
-            *(e for e in said if _author(e) in signers and e.statement.predicate in ("inception", "rotated")),
+            *(e for e in said if _author(e) in signers and e.statement.predicate in (INCEPTION, ROTATED)),
             *shown,
         ]
 
@@ -215,7 +225,7 @@ class Collector:
         about = [e for e in found if _is_about(e, question.digest)]
         kept = self._at_most(self._preferred_first(about), MAX_ANCESTOR_LINES, question)
         for entry in kept:
-            if _is_of(entry, "published"):
+            if _is_of(entry, PUBLISHED):
                 self._want_keys(entry)
         self._want_parents(kept)
         authors = {_author(entry) for entry in kept}
@@ -284,7 +294,7 @@ def _parents_of(entries: Iterable[Entry]) -> Iterator[Digest]:
     """Yield the parents that statements name by digest."""
     for entry in entries:
         try:
-            if _is_of(entry, "published"):
+            if _is_of(entry, PUBLISHED):
                 yield from (parent.digest for parent in Published.parse(entry.statement).lineage if parent.digest)
             elif _is_of(entry, DERIVED):
                 yield parse_derived(entry.statement).parent

@@ -33,7 +33,7 @@ from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest, Json, b64decode, b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
-from comity.trust.node_records import NodeRecord, author_node
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import Reach, count_reaches, is_outside
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -45,16 +45,13 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
+from comity.trust.statement_kinds import HOLD, HOLD_WITHDRAWN, HOLDS
 
-HOLD: Final = "hold"
-HOLDS: Final = "holds"
-HOLD_PREDICATES: Final = (HOLD, HOLDS)
 MAX_HELD: Final = MAX_SUBJECTS
 """Artifacts of one statement."""
 MAX_LABEL: Final = 64
 """Characters of the label of one artifact: a line about many stays short."""
 _RECORD: Final = struct.Struct(">I32s")
-HOLD_WITHDRAWN: Final = "hold-withdrawn"
 WITHDRAWAL_REASONS: Final = ("space", "retention", "legal-order", "licence", "safety", "damaged", "other")
 MAX_BASIS: Final = 4_000
 
@@ -95,7 +92,7 @@ def sign_hold(
 
 def parse_hold(statement: Statement) -> Hold:
     """Raises Malformed."""
-    by = author_node(statement, HOLD)
+    by = statement.author(HOLD)
     fields = statement.fields()
     manifest, pieces = SideObject.from_json(fields.take("manifest")), SideObject.from_json(fields.take("pieces"))
     fields.done()
@@ -138,9 +135,7 @@ def sign_holds(record: NodeRecord, held: Sequence[HeldArtifact], online: Signer)
 
 def parse_holds(statement: Statement) -> tuple[HeldArtifact, ...]:
     """The artifacts of a `holds` statement. Raises Malformed."""
-    by, subjects = statement.by, statement.subjects
-    if statement.predicate != HOLDS or by is None or by.kind != "node":
-        raise Malformed("holds is malformed", why="not a holds statement of a node")
+    by, subjects = statement.author(HOLDS), statement.subjects
     if not 2 <= len(subjects) <= MAX_HELD:
         raise Malformed("holds is malformed", why=f"{len(subjects)} artifacts instead of 2 to {MAX_HELD}")
     if any(one.digest >= next_one.digest for one, next_one in itertools.pairwise(subjects)):
@@ -214,8 +209,7 @@ def sign_hold_withdrawn(record: NodeRecord, withdrawn: HoldWithdrawn, online: Si
 
 def parse_hold_withdrawn(statement: Statement) -> HoldWithdrawn:
     """Raises Malformed."""
-    if statement.predicate != HOLD_WITHDRAWN or statement.by is None or statement.by.kind != "node":
-        raise Malformed("hold-withdrawn is malformed", why="not a hold-withdrawn statement of a node")
+    by = statement.author(HOLD_WITHDRAWN)
     fields = statement.fields()
     kept, forced = fields.take("kept"), fields.take("forced")
     if not (isinstance(kept, bool) and isinstance(forced, bool)):
@@ -223,7 +217,7 @@ def parse_hold_withdrawn(statement: Statement) -> HoldWithdrawn:
     hold, reason = fields.integer("hold"), fields.choice("reason", WITHDRAWAL_REASONS)
     basis = fields.text("basis", least=0, most=MAX_BASIS, lines=True)
     fields.done()
-    return HoldWithdrawn(statement.by, statement.sole_subject(), hold, reason, basis, kept, forced)
+    return HoldWithdrawn(by, statement.sole_subject(), hold, reason, basis, kept, forced)
 
 
 @dataclass(frozen=True, slots=True)

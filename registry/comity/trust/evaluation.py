@@ -53,8 +53,8 @@ from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, Row
 from comity.trust.key_validity import prove_entry
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import EVALUATION_ANNOUNCED
 
-ANNOUNCED: Final = "evaluation-announced"
 EVALUATED: Final = "evaluated"
 CRITERIA: Final = "comity/evaluation-criteria/v1"
 RESULTS: Final = "comity/evaluation-results/v1"
@@ -236,15 +236,15 @@ class EvaluationAnnounced:
 
 def sign_announced(announced: EvaluationAnnounced, *signers: Signer) -> Entry:
     body: dict[str, Json] = {"criteria": announced.criteria}
-    return sign_statement(Statement(ANNOUNCED, (Subject("", announced.artifact),), announced.by, body), *signers)
+    return sign_statement(
+        Statement(EVALUATION_ANNOUNCED, (Subject("", announced.artifact),), announced.by, body), *signers
+    )
 
 
 def parse_announced(statement: Statement) -> EvaluationAnnounced:
     """Raises Malformed."""
-    if statement.predicate != ANNOUNCED or statement.by is None:
-        raise Malformed(f"{ANNOUNCED} is malformed", why=f"not an {ANNOUNCED} statement")
-    fields = statement.fields()
-    announced = EvaluationAnnounced(statement.by, statement.sole_subject(), fields.digest("criteria"))
+    by, fields = statement.author(EVALUATION_ANNOUNCED), statement.fields()
+    announced = EvaluationAnnounced(by, statement.sole_subject(), fields.digest("criteria"))
     fields.done()
     return announced
 
@@ -366,7 +366,7 @@ def announcements_of(vouch: Vouch, results: EvaluationResults, claims: ParsedCla
 
 
 def _announcement(entry: Entry, artifact: Digest) -> EvaluationAnnounced | None:
-    if entry.statement.predicate != ANNOUNCED:
+    if entry.statement.predicate != EVALUATION_ANNOUNCED:
         return None
     try:
         said = parse_announced(entry.statement)

@@ -35,6 +35,7 @@ from comity.trust.identity import Inception
 from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import RotationChain
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import INCEPTION
 from comity.trust.tlog.note import ED25519, MAX_NAME, VerifierKey
 
 MAX_HOMES: Final = 8
@@ -156,7 +157,7 @@ def inception_homes(entries: Iterable[Entry]) -> dict[Digest, str]:
     """By identity, the member `home` of the inceptions among `entries`. The id is the hash of the inception, so no
     signature is needed to know what the identity with that id names."""
     homes: dict[Digest, str] = {}
-    inceptions = {entry.line: entry for entry in entries if entry.statement.predicate == "inception"}
+    inceptions = {entry.line: entry for entry in entries if entry.statement.predicate == INCEPTION}
     for entry in inceptions.values():  # each epoch may have them again
         try:
             inception = Inception.from_json(entry.statement.body.get("record"))

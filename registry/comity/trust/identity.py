@@ -16,6 +16,7 @@ from comity.trust.encoding import Digest, Fields, Json, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import INCEPTION
 
 SCHEMA: Final = "comity/inception/v1"
 KINDS: Final = ("publisher", "member")
@@ -139,13 +140,22 @@ def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
 
 def sign_inception(inception: Inception, *signers: Signer) -> Entry:
     """Sign the `inception` statement: the record, signed by all of its keys."""
-    statement = Statement(
-        "inception",
-        (Subject(inception.label, inception.id),),
-        inception.author,
-        {"record": inception.to_json()},
-    )
+    body = {"record": inception.to_json()}
+    statement = Statement(INCEPTION, (Subject(inception.label, inception.id),), inception.author, body)
     return sign_statement(statement, *signers)
+
+
+def read_inception(statement: Statement) -> Inception:
+    """Return the record of an `inception` statement; its signatures are not verified. Raises Malformed/Untrusted."""
+    if statement.predicate != INCEPTION:
+        raise Malformed("inception is malformed", why="not an inception statement")
+    fields = statement.fields()
+    record = fields.take("record")
+    fields.done()
+    inception = Inception.from_json(record)
+    if statement.by != inception.author or statement.sole_subject() != inception.id:
+        raise Untrusted("inception refused", why="its subject is not the record that it contains", code="INCEPTION")
+    return inception
 
 
 def check_inception(entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> Inception:
@@ -156,16 +166,7 @@ def check_inception(entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> 
     Args:
         signed: verifies signatures; simulations of many members pass a cheaper function.
     """
-    statement = entry.statement
-    if statement.predicate != "inception":
-        raise Malformed("inception is malformed", why="not an inception statement")
-    fields = statement.fields()
-    record = fields.take("record")
-    fields.done()
-    named = Author("identity", sha256(canonical(record)))
-    if statement.by != named or statement.sole_subject() != named.id:
-        raise Untrusted("inception refused", why="its subject is not the record that it contains", code="INCEPTION")
-    inception = Inception.from_json(record)
+    inception = read_inception(entry.statement)
     if not signed(KeySet(inception.keys.keys, len(inception.keys.keys)), entry.envelope):
         raise Untrusted("inception refused", why="not signed by exactly the keys that it lists", code="INCEPTION")
     return inception

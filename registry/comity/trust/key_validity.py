@@ -32,6 +32,7 @@ from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
 from comity.trust.statement import Author, Entry, Envelope
+from comity.trust.statement_kinds import ADVISORY
 from comity.trust.statements import parse_advisory
 from comity.trust.tlog.proof import GrowthProof
 
@@ -165,7 +166,7 @@ def compromise_notices(
 ) -> tuple[CompromiseNotice, ...]:
     """The compromise notices of an identity for its keys that signed `envelope`, the lowest index first."""
     used = {key.id for state in chain.signers(envelope) for key in state.keys.keys}
-    found = (_notice(entry, identity, chain) for entry in claims.entries if entry.statement.predicate == "advisory")
+    found = (_notice(entry, identity, chain) for entry in claims.entries if entry.statement.predicate == ADVISORY)
     return tuple(sorted((each for each in found if each and each.key in used), key=lambda each: each.index))
 
 

@@ -38,7 +38,8 @@ from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Remark
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
-from comity.trust.statements import DERIVED, Derived, Extent, Published, parse_derived
+from comity.trust.statement_kinds import DERIVED, PUBLISHED
+from comity.trust.statements import Derived, Extent, Published, parse_derived
 
 Answer = Literal["fits", "conflict", "unknown"]
 
@@ -418,7 +419,7 @@ class _StatementIndex:
         else anybody."""
         by_policy, by_child, others = list[Entry](), list[Entry](), list[Entry]()
         names = self._named.get(artifact, set())
-        for entry in self._entries.get(("published", artifact), []):
+        for entry in self._entries.get((PUBLISHED, artifact), []):
             is_named = self._is_named_publisher(entry)
             if is_named:
                 by_policy.append(entry)

@@ -24,6 +24,7 @@ from comity.trust.identity import Signatory
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.places import Place
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
 from comity.trust.tlog.note import COSIGNER_ALGORITHMS, ED25519, VerifierKey
 
 MAX_CERTIFICATE: Final = 4096
@@ -119,17 +120,16 @@ def node_record_statement(record: NodeRecord) -> Statement:
     if record.place is not None:
         body["place"] = record.place.to_json()
     subject = Subject(record.origin, sha256(record.origin.encode()))
-    return Statement("node-record", (subject,), Author("identity", record.member), body)
+    return Statement(NODE_RECORD, (subject,), Author("identity", record.member), body)
 
 
 def parse_node_record(entry: Entry) -> NodeRecord:
     """Read a `node-record` statement without verifying signatures. Raises Malformed."""
     statement = entry.statement
-    if statement.predicate != "node-record" or statement.by is None or statement.by.kind != "identity":
-        raise Malformed("node record is malformed", why="not a node-record statement of an identity")
+    by = statement.author(NODE_RECORD)
     fields = statement.fields()
     record = NodeRecord(
-        member=statement.by.id,
+        member=by.id,
         name=fields.text("name", most=100),
         log=VerifierKey.parse(fields.text("log")),
         cosigners=tuple(_verifier_key(item) for item in fields.items("cosigners", least=1, most=MAX_COSIGNERS)),
@@ -183,13 +183,6 @@ def signed_by_node(entry: Entry, record: NodeRecord) -> bool:
     return entry.statement.by == record.node and entry.envelope.verified_by(record.online)
 
 
-def author_node(statement: Statement, predicate: str) -> Author:
-    """The node that says `predicate`. Raises Malformed for another statement, or one of another kind of author."""
-    if statement.predicate != predicate or statement.by is None or statement.by.kind != "node":
-        raise Malformed(f"{predicate} is malformed", why=f"not a {predicate} statement of a node")
-    return statement.by
-
-
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Addresses that a node claims, `host:port` each: `mutual` requires a known certificate, `open` does not."""
@@ -206,14 +199,14 @@ def sign_addresses(
     back to addresses that it had before."""
     body = {"mutual": list(mutual), "open": list(open_)}
     label = f"{record.origin} after {sha256(replaced)[:16]}" if replaced else record.origin
-    statement = Statement("addresses", (Subject(label, record.node.id),), record.node, body)
+    statement = Statement(ADDRESSES, (Subject(label, record.node.id),), record.node, body)
     parse_addresses(statement)
     return sign_statement(statement, online)
 
 
 def parse_addresses(statement: Statement) -> Addresses:
     """Raises Malformed."""
-    by = author_node(statement, "addresses")
+    by = statement.author(ADDRESSES)
     fields = statement.fields()
     mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
     fields.done()

@@ -16,14 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.approvals import (
-    APPROVAL_ENDED,
-    APPROVED,
-    ApprovalEnded,
-    Approved,
-    parse_approval_ended,
-    parse_approved,
-)
+from comity.trust.approvals import ApprovalEnded, Approved, parse_approval_ended, parse_approved
 from comity.trust.authorship import judge_author
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry
 from comity.trust.charter.document import Member
@@ -41,6 +34,7 @@ from comity.trust.key_validity import (
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.rotation import RotationChain
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import APPROVAL_ENDED, APPROVED
 
 DAY: Final = 86_400
 

@@ -22,6 +22,7 @@ from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdi
 from comity.trust.identity import Signatory
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import VERIFIED
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -34,7 +35,6 @@ MAX_TEXT: Final = 1000
 MAX_FACTS: Final = 100_000
 MAX_INPUTS: Final = 10_000
 MAX_STATUS: Final = 255
-VERIFIED: Final = "verified"
 MAX_INPUT_ATTESTATIONS: Final = 256
 """Maximum of attestations in the statement; the report lists all."""
 MAX_LEVELS: Final = 64
@@ -194,13 +194,12 @@ class Verified:
     @classmethod
     def parse(cls, statement: Statement) -> Verified:
         """Raises Malformed."""
-        if statement.predicate != VERIFIED or statement.by is None or statement.by.kind != "identity":
-            raise Malformed("verified is malformed", why="not a verified statement of an identity")
+        by = statement.author(VERIFIED)
         fields = statement.fields()
         artifact = statement.sole_subject()
         fields.constant("resourceUri", _resource(artifact))
         verified = cls(
-            by=statement.by.id,
+            by=by.id,
             name=statement.subjects[0].name,
             artifact=artifact,
             time=read_time(fields, "timeVerified"),
@@ -212,7 +211,7 @@ class Verified:
                 for item in fields.items("inputAttestations", most=MAX_INPUT_ATTESTATIONS)
             ),
             report=SideObject.from_json(fields.take("report")),
-            version=_version(fields.object("verifier"), statement.by.id),
+            version=_version(fields.object("verifier"), by.id),
         )
         fields.done()
         if statement.objects != (verified.report,):

@@ -27,6 +27,7 @@ from comity.trust.evidence import Remark
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck, read_key_set
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import ROTATED
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
 from comity.trust.tlog.note import VerifierKey, check_name
 
@@ -159,18 +160,17 @@ def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new
 def rotation_statement(rotation: Rotation, used: Iterable[VerifyingKey]) -> Statement:
     """The unsigned statement, for signers on different machines. `used` are the recovery keys that will sign."""
     body = {**rotation.to_json(), "used": [key.to_json() for key in used]}
-    return Statement("rotated", (Subject("", rotation.identity),), Author("identity", rotation.identity), body)
+    return Statement(ROTATED, (Subject("", rotation.identity),), Author("identity", rotation.identity), body)
 
 
 def parse_rotation(entry: Entry) -> tuple[Rotation, tuple[VerifyingKey, ...]]:
     """Read a `rotated` statement and the recovery keys that it reveals, without verification. Raises Malformed."""
     statement = entry.statement
-    if statement.predicate != "rotated" or statement.by is None or statement.by.kind != "identity":
-        raise Malformed("rotation is malformed", why="not a rotated statement of an identity")
+    by = statement.author(ROTATED)
     fields = statement.fields()
     used = tuple(VerifyingKey.from_json(item) for item in fields.items("used", least=1, most=MAX_KEYS))
     rotation = Rotation(
-        identity=statement.by.id,
+        identity=by.id,
         seq=fields.integer("seq", least=1),
         prev=fields.digest("prev"),
         keys=read_key_set(fields),
@@ -404,7 +404,7 @@ def follow(start: KeyState, entries: Iterable[Entry], *, signed: SignatureCheck 
     """
     by_previous: dict[str, dict[Digest, list[Entry]]] = {}
     for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
-        if entry.statement.predicate == "rotated" and entry.statement.by == Author("identity", start.identity):
+        if entry.statement.predicate == ROTATED and entry.statement.by == Author("identity", start.identity):
             envelopes = by_previous.setdefault(_claimed_previous(entry), {})
             envelopes.setdefault(entry.statement_digest, []).append(entry)
     if not by_previous:
@@ -458,7 +458,7 @@ class RotationChains:
         self._rotations: dict[Author, list[Entry]] = {}
         self._followed: dict[KeyState, RotationChain] = {}
         for entry in entries:
-            if entry.statement.predicate == "rotated" and entry.statement.by is not None:
+            if entry.statement.predicate == ROTATED and entry.statement.by is not None:
                 self._rotations.setdefault(entry.statement.by, []).append(entry)
 
     def follow(self, start: KeyState) -> RotationChain:

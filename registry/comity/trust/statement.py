@@ -38,6 +38,7 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import SIGNATURE_SIZES, PublicKey, Signer, VerifyingKey
+from comity.trust.statement_kinds import STATEMENT_KINDS
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_LINE: Final = 65_535
@@ -171,23 +172,6 @@ MAX_SUBJECTS: Final = 64
 MAX_OBJECTS: Final = 16
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """Total of all side objects of a statement."""
-WITH_OBJECTS: Final = frozenset(
-    {
-        "adopted",
-        "approved",
-        "attested",
-        "consented",
-        "draft",
-        "hold",
-        "left",
-        "misbehaviour",
-        "observed",
-        "published",
-        "verified",
-        "vouched",
-    }
-)
-"""The predicates that define side objects."""
 _PREDICATE = re.compile(r"urn:comity:([a-z][a-z0-9-]{0,62}):v1\Z")
 
 
@@ -290,6 +274,15 @@ class Statement:
     def subject(self) -> Digest:
         return self.subjects[0].digest
 
+    def author(self, predicate: str) -> Author:
+        """The author, if this is a statement of this kind by an author that may say it. Raises Malformed."""
+        allowed = STATEMENT_KINDS[predicate].by
+        if self.predicate == predicate and self.by is not None and allowed.allows(self.by.kind):
+            return self.by
+        article = "an" if predicate[0] in "aeiou" else "a"
+        why = f"not {article} {predicate} statement of {allowed.value}"
+        raise Malformed(f"{predicate} is malformed", why=why)
+
     def sole_subject(self) -> Digest:
         """The digest of the only subject. Raises Malformed if there are more subjects."""
         if len(self.subjects) != 1:
@@ -344,7 +337,7 @@ def _subject(item: Json) -> Subject:
 
 
 def _objects(predicate: Mapping[str, Json], kind: str) -> tuple[SideObject, ...]:
-    if kind not in WITH_OBJECTS:
+    if kind not in STATEMENT_KINDS or not STATEMENT_KINDS[kind].objects:
         raise Malformed("statement is malformed", why=f"{kind[:60]!r} has no side objects")
     items = Fields(predicate, "statement").items("objects", least=1, most=MAX_OBJECTS)
     objects = tuple(SideObject.from_json(item) for item in items)

@@ -22,6 +22,7 @@ from comity.trust.identity import Inception, Signatory
 from comity.trust.keys import Signer
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import ADVISORY, DERIVED, PUBLISHED, VOUCHED
 from comity.trust.tlog.note import check_name
 
 KEY_COMPROMISE: Final = "key-compromise"
@@ -58,21 +59,19 @@ def sign_advisory(advisory: Advisory, *signers: Signer) -> Entry:
     if advisory.compromise is not None:
         since: dict[str, Json] = {"origin": advisory.compromise.origin, "index": advisory.compromise.index}
         body |= {"key": advisory.compromise.key, "since": since}
-    statement = Statement("advisory", (Subject("", advisory.artifact),), advisory.by, body)
+    statement = Statement(ADVISORY, (Subject("", advisory.artifact),), advisory.by, body)
     parse_advisory(statement)
     return sign_statement(statement, *signers)
 
 
 def parse_advisory(statement: Statement) -> Advisory:
     """Raises Malformed."""
-    if statement.predicate != "advisory" or statement.by is None:
-        raise Malformed("advisory is malformed", why="not an advisory statement")
-    fields = statement.fields()
+    by, fields = statement.author(ADVISORY), statement.fields()
     kind, severity = fields.choice("kind", ADVISORIES), fields.choice("severity", SEVERITIES)
     text = fields.text("text", least=0, most=4000, lines=True)
     compromise = _compromise(fields) if kind == KEY_COMPROMISE and fields.has("key") else None
     fields.done()
-    return Advisory(statement.by, statement.sole_subject(), kind, severity, text, compromise)
+    return Advisory(by, statement.sole_subject(), kind, severity, text, compromise)
 
 
 def _compromise(fields: Fields) -> Compromise:
@@ -131,7 +130,7 @@ class Published:
             "documents": {kind: item.to_json() for kind, item in self.documents.items()},
         }
         subjects = (Subject(str(self.name), self.artifact),)
-        return Statement("published", subjects, Author("identity", self.by), body, self.objects())
+        return Statement(PUBLISHED, subjects, Author("identity", self.by), body, self.objects())
 
     def objects(self) -> tuple[SideObject, ...]:
         licence = (self.licence.text,) if self.licence.text else ()
@@ -140,11 +139,9 @@ class Published:
     @classmethod
     def parse(cls, statement: Statement) -> Published:
         """Raises Malformed."""
-        if statement.predicate != "published" or statement.by is None or statement.by.kind != "identity":
-            raise Malformed("published is malformed", why="not a published statement of an identity")
-        fields = statement.fields()
+        by, fields = statement.author(PUBLISHED), statement.fields()
         published = cls(
-            by=statement.by.id,
+            by=by.id,
             name=Name.parse(fields.text("name")),
             artifact=statement.sole_subject(),
             manifest=SideObject.from_json(fields.take("manifest")),
@@ -203,7 +200,6 @@ def _documents(value: Json) -> dict[str, SideObject]:
     return {kind: SideObject.from_json(item) for kind, item in value.items()}
 
 
-VOUCHED: Final = "vouched"
 VOUCH_KINDS: Final = ("rehashed", "evaluated", "reproduced")
 MAX_VOUCH_TEXT: Final = 4000
 
@@ -241,11 +237,9 @@ def sign_vouched(vouched: Vouched, *signers: Signer) -> Entry:
 
 def parse_vouched(statement: Statement) -> Vouched:
     """Raises Malformed."""
-    if statement.predicate != VOUCHED or statement.by is None:
-        raise Malformed("vouched is malformed", why="not a vouched statement")
-    fields = statement.fields()
+    by, fields = statement.author(VOUCHED), statement.fields()
     vouched = Vouched(
-        by=statement.by,
+        by=by,
         artifact=statement.sole_subject(),
         statement=fields.choice("statement", VOUCH_KINDS),
         text=fields.text("text", least=0, most=MAX_VOUCH_TEXT, lines=True),
@@ -262,7 +256,6 @@ def _document(fields: Fields) -> SideObject | None:
     return None if value is None else SideObject.from_json(value)
 
 
-DERIVED: Final = "derived"
 METHOD: Final = "comity/tensors/v1"
 DERIVED_RELATIONS: Final = ("same-weights", "converted", "quantized", "overlap")
 """Equal tensors, in any distribution over files; cast to another width; quantised; or only some tensors equal."""
@@ -332,16 +325,14 @@ def sign_derived(derived: Derived, *signers: Signer) -> Entry:
 
 def parse_derived(statement: Statement) -> Derived:
     """Raises Malformed, also if the statement contradicts itself."""
-    if statement.predicate != DERIVED or statement.by is None:
-        raise Malformed("derived is malformed", why="not a derived statement")
-    fields = statement.fields()
+    by, fields = statement.author(DERIVED), statement.fields()
     parent, relation = fields.digest("parent"), fields.choice("relation", DERIVED_RELATIONS)
     exact = fields.choice("result", ("exact", "share")) == "exact"
     steps, tools = _method(fields.object("method"))
     files, tensors = fields.object("files"), fields.object("tensors")
     left_out = tensors.integer("left_out")
     derived = Derived(
-        by=statement.by,
+        by=by,
         child=statement.sole_subject(),
         parent=parent,
         relation=relation,

@@ -32,6 +32,7 @@ from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
 HUB: Final = "huggingface-hub"
 MAX_ENDPOINT: Final = 300
@@ -154,7 +155,6 @@ def check_endpoint(url: str) -> str:
     return url
 
 
-OBSERVED: Final = "observed"
 FETCHED: Final = "fetched"
 OBTAINED: Final = (FETCHED, "cache", "carried")
 UNASKED: Final = "upstream"
@@ -293,7 +293,7 @@ class Observed:
     @classmethod
     def parse(cls, statement: Statement) -> Observed:
         """Raises Malformed."""
-        by = author(statement, OBSERVED)
+        by = statement.author(OBSERVED).id
         fields = statement.fields()
         parsed = cls(
             by=by,
@@ -479,8 +479,6 @@ def _observation(fields: Fields) -> Observation:
     return Observation(entry, listed, match, pointer)
 
 
-CHANGED: Final = "upstream-changed"
-GONE: Final = "upstream-gone"
 LOST: Final = ("repository", "commit", "revision", "access")
 
 
@@ -510,29 +508,29 @@ class Gone:
 
 def sign_changed(changed: Changed, online: Signer) -> Entry:
     body: dict[str, Json] = {"upstream": changed.upstream.to_json(), "now": changed.successor, "at": changed.at}
-    return _signed(_statement_about(CHANGED, changed, body), parse_changed, online)
+    return _signed(_statement_about(UPSTREAM_CHANGED, changed, body), parse_changed, online)
 
 
 def sign_gone(gone: Gone, online: Signer) -> Entry:
     body: dict[str, Json] = {"upstream": gone.upstream.to_json(), "lost": gone.lost, "at": gone.at}
-    return _signed(_statement_about(GONE, gone, body), parse_gone, online)
+    return _signed(_statement_about(UPSTREAM_GONE, gone, body), parse_gone, online)
 
 
 def parse_changed(statement: Statement) -> Changed:
     """Raises Malformed."""
-    by, fields = author(statement, CHANGED), statement.fields()
+    by, fields = statement.author(UPSTREAM_CHANGED).id, statement.fields()
     upstream = Upstream.from_json(fields.object("upstream"))
     parsed = Changed(by, upstream, statement.sole_subject(), check_commit(fields.text("now")), fields.integer("at"))
     fields.done()
     _require_name(statement, upstream)
     if parsed.successor == upstream.commit:
-        raise Malformed(f"{CHANGED} is malformed", why="'now' is the mirrored commit")
+        raise Malformed(f"{UPSTREAM_CHANGED} is malformed", why="'now' is the mirrored commit")
     return parsed
 
 
 def parse_gone(statement: Statement) -> Gone:
     """Raises Malformed."""
-    by, fields = author(statement, GONE), statement.fields()
+    by, fields = statement.author(UPSTREAM_GONE).id, statement.fields()
     upstream = Upstream.from_json(fields.object("upstream"))
     parsed = Gone(by, upstream, statement.sole_subject(), fields.choice("lost", LOST), fields.integer("at"))
     fields.done()
@@ -553,9 +551,3 @@ def _statement_about(predicate: str, change: Changed | Gone, body: dict[str, Jso
 def _require_name(statement: Statement, upstream: Upstream) -> None:
     if statement.subjects[0].name != upstream.name or not upstream.endpoint:
         raise Malformed(f"{statement.predicate} is malformed", why="the subject must have the name of the commit")
-
-
-def author(statement: Statement, predicate: str) -> Digest:
-    if statement.predicate != predicate or statement.by is None or statement.by.kind != "node":
-        raise Malformed(f"{predicate} is malformed", why=f"it is not a statement {predicate!r} by a node")
-    return statement.by.id

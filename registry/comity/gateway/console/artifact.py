@@ -19,7 +19,6 @@ from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue, Repository
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import Snapshot
-from comity.ledger.intake import PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
@@ -27,7 +26,7 @@ from comity.node.home import ServedHome
 from comity.trust.audit import DAY
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
-from comity.trust.copies import FAILED, HOLD_PREDICATES, HOLD_WITHDRAWN, STATES, CopyPolicy
+from comity.trust.copies import FAILED, STATES, CopyPolicy
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
@@ -35,6 +34,7 @@ from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, PUBLISHED
 from comity.trust.statements import Published, parse_derived
 from comity.trust.verify import counted_publication
 

@@ -32,7 +32,6 @@ from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.console.words import shown_text
 from comity.gateway.declared_routes import DeclaredRoute
-from comity.ledger.intake import ADVISORY, PUBLISHED
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
 from comity.node.statement_groups import StatementGroups
@@ -41,8 +40,8 @@ from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha2
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.precedence import OTHERS, Said, newest
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import parse_advisory
-from comity.trust.upstream import OBSERVED
 
 FEEDS_FILE: Final = "feeds.json"
 FEEDS_SCHEMA: Final = "comity/feeds/v1"

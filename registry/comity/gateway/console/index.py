@@ -37,7 +37,7 @@ from comity.gateway.console.listing_file import (
     ReadStatement,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
-from comity.ledger.intake import PUBLISHED, fold_name
+from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
@@ -51,8 +51,9 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 
 PREDICATES: Final = (PUBLISHED, OBSERVED)
 STEP: Final = 256

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.gateway.console.state import StateReader, kind_of
-from comity.ledger.intake import KNOWN_PREDICATES
 from comity.ledger.log_store import LogState
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.statement import Author, parse_entry
+from comity.trust.statement_kinds import KNOWN_PREDICATES
 from comity.trust.tlog.note import Checkpoint
 
 PAGE: Final = 50

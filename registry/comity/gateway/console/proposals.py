@@ -11,8 +11,8 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.members import Membership
 from comity.trust.charter.document import Body
 from comity.trust.charter.tally import DraftState
-from comity.trust.charter.votes import CONSENTED
 from comity.trust.encoding import Digest
+from comity.trust.statement_kinds import CONSENTED
 
 MAX_DRAFTS: Final = 50
 MAX_CHANGES: Final = 200

@@ -12,15 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from comity.ledger.intake import ADDRESSES, KNOWN_PREDICATES
 from comity.ledger.proven import ProvenLine
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
-from comity.trust.copies import HOLD_PREDICATES
 from comity.trust.encoding import Digest
 from comity.trust.precedence import Said, newest
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import ADDRESSES, HOLD_PREDICATES, KNOWN_PREDICATES
 
 RECENT: Final = 12
 """Statements that are kept."""

@@ -16,7 +16,6 @@ from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.words import marked
-from comity.ledger.intake import ADVISORY
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
@@ -29,6 +28,12 @@ from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statement_kinds import (
+    ADVISORY,
+    OBSERVED,
+    PUBLISHED,
+    STATEMENT_KINDS,
+)
 from comity.trust.statements import parse_advisory
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
@@ -44,53 +49,10 @@ Severity = Literal["alarm", "warning", "notice"]
 LOST_KEY: Final = "lost-key"
 """The kind under which an advisory about a key is shown."""
 STATEMENTS: Final[Mapping[str, str]] = {
-    "published": marked("Published an artifact"),
-    "observed": marked("Mirrored a repository"),
-    "hold": marked("Claims a complete copy"),
-    "holds": marked("Claims complete copies"),
-    "hold-withdrawn": marked("Withdrew a claim of a copy"),
-    "wanted": marked("Asked for copies of an artifact"),
-    "wanted-withdrawn": marked("Asks for copies no longer"),
-    "audited": marked("Tested copies of others"),
-    "draft-withdrawn": marked("Withdrew a proposal"),
-    "attested": marked("Attested hardware"),
-    "advisory": marked("Warned about an artifact"),
-    "verified": marked("Verified an artifact"),
-    "vouched": marked("Vouched for an artifact"),
-    "approved": marked("Approved an artifact"),
-    "approval-ended": marked("Ended an approval"),
-    "derived": marked("Re-derived weights"),
-    "evaluation-announced": marked("Announced an evaluation"),
-    "inception": marked("Announced an identity"),
-    "rotated": marked("Changed keys"),
-    "node-record": marked("Announced a node"),
-    "addresses": marked("Announced addresses"),
-    "offer": marked("Offered machines"),
-    "draft": marked("Proposed a charter"),
-    "intent": marked("Voted: intent"),
-    "ratified": marked("Voted: ratification"),
-    "adopted": marked("Adopted a charter"),
-    "consented": marked("Consented to a seat"),
-    "left": marked("Left the federation"),
-    "misbehaviour": marked("Proved a misbehaviour"),
-    "upstream-changed": marked("The upstream changed"),
-    "upstream-gone": marked("The upstream is gone"),
-    "offer-withdrawn": marked("Withdrew an offer"),
-    "offer-fault": marked("Proved a broken offer"),
-    "request": marked("Requested machines"),
-    "pact": marked("Granted a standing pact"),
-    "grant": marked("Granted machines"),
-    "accepted": marked("Accepted a grant"),
-    "rejected": marked("Rejected a request"),
-    "redeemed": marked("Used a part of a grant"),
-    "usage": marked("Stated a use of machines"),
-    "cut-off": marked("Declared to be cut off"),
-    "defaulted": marked("Said that a grant was not honoured"),
-    "released": marked("Gave machines back"),
-    "lapsed": marked("Let a grant lapse"),
+    **{kind.predicate: kind.did for kind in STATEMENT_KINDS.values() if kind.logged},
     LOST_KEY: marked("Reported a lost key"),
 }
-"""What a statement of each kind does. Other kinds are shown by their own names."""
+"""What the author of a statement of each kind did. Other kinds are shown by their own names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +387,7 @@ def subject_of(entry: Entry) -> tuple[str, str]:
     first = statement.subjects[0]
     name = first.name.removeprefix("hf:")
     repository, _, version = name.partition("@")
-    if statement.predicate in ("published", "observed") and repository.count("/") == 1 and version:
+    if statement.predicate in (PUBLISHED, OBSERVED) and repository.count("/") == 1 and version:
         return first.name, f"/{repository}/tree/{version}"
     return first.name or f"sha256:{short(first.digest)}", ""
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from comity.ledger.intake import KNOWN_PREDICATES, fold_name
+from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import AUDITED
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
@@ -30,6 +29,7 @@ from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
 from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES
 from comity.trust.statements import KEY_COMPROMISE
 from comity.trust.verify import verify
 from comity.verifier import read_policy

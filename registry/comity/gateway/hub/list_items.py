@@ -37,7 +37,7 @@ from comity.gateway.hub.judge import READ, PolicyJudge, changed_name
 from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
-from comity.ledger.intake import INCEPTION, ROTATED, fold_name
+from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
@@ -45,10 +45,10 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, INCEPTION, ROTATED
 
 CHECK_INTERVAL: Final = 1.0
 STEP: Final = 500

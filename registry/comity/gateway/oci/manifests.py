@@ -37,6 +37,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.statement import Entry, Statement, parse_entry
+from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
 
 IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -241,7 +242,7 @@ def make_statements(subject: Document, manifest: Manifest, lines: Sequence[bytes
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
     """Return the digests of the lines that have proofs."""
-    return tuple(e.digest for e in entries if e.statement.predicate in ("published", "observed"))[:MAX_PROOFS]
+    return tuple(e.digest for e in entries if e.statement.predicate in (PUBLISHED, OBSERVED))[:MAX_PROOFS]
 
 
 def make_referrers(
@@ -289,7 +290,7 @@ def _signed_files(manifest: Manifest) -> Iterator[tuple[str, dict[str, str], Fil
 def _documents(entries: Sequence[Entry]) -> Iterator[tuple[str, dict[str, str], FileEntry]]:
     found: dict[tuple[str, Digest], FileEntry] = {}
     for entry in entries:
-        if entry.statement.predicate == "published":
+        if entry.statement.predicate == PUBLISHED:
             for kind, item in Published.parse(entry.statement).documents.items():
                 found.setdefault((kind, item.digest), FileEntry(kind, item.size, item.digest))
     for (kind, _), file in found.items():

@@ -31,7 +31,6 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import find_inception, prev_of
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.charter.votes import CHARTER_PREDICATES, CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
 from comity.trust.identity import check_inception
@@ -39,13 +38,23 @@ from comity.trust.node_records import NodeRecord, check_node_record, parse_addre
 from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import (
+    ADDRESSES,
+    CHARTER_PREDICATES,
+    CONSENTED,
+    INCEPTION,
+    INTENT,
+    NODE_RECORD,
+    RATIFIED,
+    ROTATED,
+)
 from comity.wire.access import CALLER, Caller
 from comity.wire.addresses import address_block
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin
 
-INTRODUCTIONS: Final = ("inception", "rotated", "node-record")
+INTRODUCTIONS: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_NEWEST: Final = 128
 MAX_OF_A_KIND: Final = 64
 MAX_NEWCOMER: Final = 16
@@ -112,9 +121,9 @@ class CharterAdmission:
 
     async def _is_eligible(self, entry: Entry) -> bool:
         predicate, by = entry.statement.predicate, entry.statement.by
-        if by is None or predicate not in (*CHARTER_PREDICATES, *INTRODUCTIONS, "addresses"):
+        if by is None or predicate not in (*CHARTER_PREDICATES, *INTRODUCTIONS, ADDRESSES):
             return False
-        if predicate == "addresses":
+        if predicate == ADDRESSES:
             return self._membership.node(by) is not None
         seated = self._membership.member(by.id) is not None
         if predicate in (INTENT, RATIFIED):
@@ -123,7 +132,7 @@ class CharterAdmission:
             return seated or (predicate == CONSENTED and by.id in self._newcomers)
         if seated or by.id in self._newcomers:
             return True
-        return predicate == "rotated" and await self._is_known(by.id)
+        return predicate == ROTATED and await self._is_known(by.id)
 
     @property
     def _newcomers(self) -> set[Digest]:
@@ -176,7 +185,7 @@ class CharterAdmission:
         added.add(entry.statement_digest)
 
     def _class_of(self, entry: Entry, author: Digest) -> _StatementClass:
-        seated = self._membership.chains(author) or entry.statement.predicate == "addresses"
+        seated = self._membership.chains(author) or entry.statement.predicate == ADDRESSES
         if not seated:
             newcomer = author in self._newcomers
             return _StatementClass(

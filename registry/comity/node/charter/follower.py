@@ -27,14 +27,15 @@ from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.equivocation import MISBEHAVIOUR, EquivocationProof, misbehaviour_statement
+from comity.trust.charter.equivocation import EquivocationProof, misbehaviour_statement
 from comity.trust.charter.tally import DraftState, Fork, Tally, compute_tally
-from comity.trust.charter.votes import ADOPTED, adopted_statement
+from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.home_logs import inception_homes
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, SideObject, parse_entry, sign_statement
+from comity.trust.statement_kinds import ADOPTED, MISBEHAVIOUR
 from comity.wire.client import NodeClient
 from comity.wire.node import Charter
 from comity.wire.node_status import DraftStatus, DutyStatus, ForkStatus, GovernanceStatus, LogStatus, MemberStatus

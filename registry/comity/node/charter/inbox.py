@@ -37,30 +37,27 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.authorship import MAX_KEPT_ROTATIONS
 from comity.trust.charter.document import MAX_BYTES, Body
-from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.tally import MAX_BODIES
-from comity.trust.charter.votes import (
-    ADOPTED,
-    CHARTER_PREDICATES,
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
-    Intent,
-    Ratify,
-    RoundBody,
-    Vote,
-    parse_vote,
-    void_reason,
-)
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, parse_vote, void_reason
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Author, Entry, Envelope, Statement, parse_entry
+from comity.trust.statement_kinds import (
+    ADOPTED,
+    CHARTER_PREDICATES,
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INCEPTION,
+    INTENT,
+    LEFT,
+    MISBEHAVIOUR,
+    RATIFIED,
+    ROTATED,
+)
 
 MAX_ENVELOPES: Final = 4
 MAX_OVER_QUOTA: Final = 1024
@@ -239,7 +236,7 @@ def _rounds_of(vote: Vote) -> list[RoundBody]:
 
 WINDOW: Final = 256
 """Statements of one log that are read in one step."""
-NEWCOMER_PREDICATES: Final = ("inception", "rotated", CONSENTED)
+NEWCOMER_PREDICATES: Final = (INCEPTION, ROTATED, CONSENTED)
 """Statements of newcomers that matter for a draft; they are looked up when the tally is computed."""
 READ_PREDICATES: Final = (*CHARTER_PREDICATES, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
 MAX_NEWCOMER_STATEMENTS: Final = 16
@@ -388,7 +385,7 @@ class VoteReader:
             if predicate in NEWCOMER_PREDICATES and self._within_limit(writer.log, entry, MAX_NEWCOMER_STATEMENTS):
                 step.newcomers.add(by.id)
         elif self._membership.chains(by.id):
-            if predicate != "rotated":
+            if predicate != ROTATED:
                 return self._admits(writer, entry, by.id)
             if self._within_limit(writer.log, entry, MAX_KEPT_ROTATIONS):
                 step.rotated.append(entry)
@@ -504,10 +501,10 @@ def logged_rotations(ledger: Ledger, start: KeyState, signatures: SignatureCache
 
 def logged_statements(ledger: Ledger, identity: Digest, predicate: str) -> list[Entry]:
     """Blocking. The first verified statements of an identity with one predicate."""
-    if predicate == "inception":
+    if predicate == INCEPTION:
         line = ledger.proven.inception(identity)
         return [parse_entry(line)] if line else []
-    if predicate == "rotated":
+    if predicate == ROTATED:
         return [parse_entry(line) for line in ledger.proven.rotations(identity)]
     found = (parse_entry(item.line) for item in ledger.proven.by(identity, predicate, MAX_LOGGED).found)
     return list({entry.statement_digest: entry for entry in found}.values())

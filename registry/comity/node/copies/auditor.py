@@ -40,9 +40,8 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.artifact_pins import WANTED, WANTED_WITHDRAWN, parse_wanted, parse_wanted_withdrawn
+from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
 from comity.trust.audit import (
-    AUDITED,
     DAY,
     NOT_HELD,
     AuditChallenge,
@@ -66,19 +65,12 @@ from comity.trust.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.copies import (
-    HOLD_PREDICATES,
-    HOLD_WITHDRAWN,
-    MISSED,
-    PASSED,
-    AuditResult,
-    parse_hold_withdrawn,
-    read_holds,
-)
+from comity.trust.copies import MISSED, PASSED, AuditResult, parse_hold_withdrawn, read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statement_kinds import AUDITED, HOLD_PREDICATES, HOLD_WITHDRAWN, WANTED, WANTED_WITHDRAWN
 from comity.wire.audit import AuditOrder, AuditReply
 
 PREDICATES: Final = (*HOLD_PREDICATES, HOLD_WITHDRAWN, AUDITED, WANTED, WANTED_WITHDRAWN)

@@ -26,8 +26,9 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.places import Place, declared_reach
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import OBSERVED
 from comity.trust.statements import Published
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 from comity.wire.limits import STATUS_EXAMPLES
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import ReplicationStatus, ShortArtifact

@@ -26,10 +26,11 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
 from comity.trust.audit import DAY
-from comity.trust.copies import HOLD_PREDICATES, read_holds
+from comity.trust.copies import read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 
 PAGE: Final = 64
 """Manifests that are read in one step."""

@@ -22,10 +22,11 @@ from comity.node.own_log import iterate_entries
 from comity.node.uploads import read_artifact
 from comity.trust.artifact import FileEntry, PieceLayout, PieceRecord, check_records
 from comity.trust.audit import DamagedPiece, PieceNumbers
-from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, hold_of, parse_hold_withdrawn
+from comity.trust.copies import hold_of, parse_hold_withdrawn
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.trust.statement import SideObject, Statement, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 
 MAX_DOCUMENTS: Final = 64 * 1024**2
 """Bytes of the manifests and piece indexes that are kept, parsed, for the next audit."""

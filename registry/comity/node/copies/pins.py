@@ -43,7 +43,6 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.artifact_pins import (
     HERE,
-    WANTED_WITHDRAWN,
     Pin,
     PinnedArtifact,
     PinnedCopy,
@@ -56,6 +55,7 @@ from comity.trust.audit import DAY
 from comity.trust.copies import CLAIMED, CopyCount, CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
+from comity.trust.statement_kinds import WANTED_WITHDRAWN
 from comity.wire.pin import ListedPin, ListedPinnedCopy
 
 PINS: Final = "pins"

@@ -43,11 +43,9 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
+from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 from comity.trust.upstream import (
-    CHANGED,
     FETCHED,
-    GONE,
-    OBSERVED,
     Changed,
     Conditions,
     Gone,
@@ -327,7 +325,7 @@ class UpstreamWatch:
 
     def _logged(self, change: UpstreamChange) -> tuple[bytes, int] | None:
         """This node's newest statement with the same content about the upstream, with its index."""
-        predicate = CHANGED if isinstance(change, Changed) else GONE
+        predicate = UPSTREAM_CHANGED if isinstance(change, Changed) else UPSTREAM_GONE
         query = EntryQuery(
             subject=change.artifact, predicate=predicate, by=change.by, origin=str(self._signer.record.log)
         )

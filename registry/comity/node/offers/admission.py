@@ -25,9 +25,10 @@ from comity.node.offers.index import OfferIndex
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, OutOfSpace, Refused
-from comity.trust.offers.log_reader import PREDICATES, OfferChain
+from comity.trust.offers.log_reader import OfferChain
 from comity.trust.offers.records import GrantRequest, PartyStatement, is_party_statement, read_party_statement
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import INCEPTION, OFFER_PREDICATES, ROTATED
 from comity.wire.access import CALLER, Caller
 from comity.wire.throttle import Allowance, Throttle
 
@@ -35,7 +36,7 @@ MAX_REQUESTS_PER_IDENTITY: Final = 16
 MAX_REQUESTS_WITHOUT_SEAT: Final = 256
 MAX_STATEMENTS_PER_GRANT: Final = 64
 MAX_INTRODUCTIONS: Final = 8
-INTRODUCTIONS: Final = ("inception", "rotated")
+INTRODUCTIONS: Final = (INCEPTION, ROTATED)
 REQUEST_RATE: Final = Allowance(calls_per_second=1 / 60, burst=32)
 """Rate of requests by identities without a seat for one caller; anybody can create identities."""
 
@@ -59,7 +60,7 @@ class OfferAdmission:
         """Raises Refused (OFFER-CHAIN) for submitted records of this node's own chains."""
         for entry in entries:
             by = entry.statement.by
-            if by is None or by.kind != "node" or entry.statement.predicate not in PREDICATES:
+            if by is None or by.kind != "node" or entry.statement.predicate not in OFFER_PREDICATES:
                 continue
             record = self._membership.node(by)
             if record is not None and str(record.log) == self._membership.seat.log:

@@ -29,11 +29,12 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
-from comity.trust.offers.log_reader import PREDICATES, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.fault_proof import OfferFault, offer_fault_statement
+from comity.trust.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
 from comity.trust.offers.offer import Offer, Slice
-from comity.trust.offers.records import OFFER, GrantRequest
+from comity.trust.offers.records import GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
+from comity.trust.statement_kinds import OFFER, OFFER_FAULT, OFFER_PREDICATES
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import GrantQuery, OfferQuery
 
@@ -201,7 +202,7 @@ class OfferIndex:
             if start >= size or not writers or log in self.over_quota:
                 return False
             self._writers[log] = writers
-            start = await self._ledger.run(self._ledger.tables.index.next_with, log, PREDICATES, start, size)
+            start = await self._ledger.run(self._ledger.tables.index.next_with, log, OFFER_PREDICATES, start, size)
             end = min(size, start + BATCH)
             entries = await self._pools.hashing(self._load, log, start, end)
             if not self._within_quota(log, len(entries)):
@@ -251,7 +252,7 @@ class OfferIndex:
 
     def _load(self, log: str, start: int, end: int) -> list[tuple[int, Entry, bool | None]]:
         """Entries about offers from `start` up to `end`, and whether each is signed by its author. Blocking."""
-        found = self._ledger.tables.index.entries_with(log, PREDICATES, start, end)
+        found = self._ledger.tables.index.entries_with(log, OFFER_PREDICATES, start, end)
         entries = ((index, parse_entry(line)) for index, line in found)
         return [(index, entry, self._genuine(log, entry)) for index, entry in entries]
 

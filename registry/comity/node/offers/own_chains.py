@@ -28,7 +28,7 @@ from comity.node.threads import AsyncLedger, Clock
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Refused
 from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.log_reader import PREDICATES, OfferChain, OfferLogReader
+from comity.trust.offers.log_reader import OfferChain, OfferLogReader
 from comity.trust.offers.records import (
     ChainLink,
     PartyStatement,
@@ -38,6 +38,7 @@ from comity.trust.offers.records import (
     record_statement,
 )
 from comity.trust.statement import Author, Entry, Statement, parse_entry, sign_statement
+from comity.trust.statement_kinds import OFFER_PREDICATES
 from comity.wire.messages import LocatedEntry
 
 
@@ -59,7 +60,7 @@ class OwnChains:
         with self._lock:
             while self._position < transaction.size:
                 end = min(transaction.size, self._position + MAX_LINES)
-                for index, line in transaction.entries_with(PREDICATES, self._position, end):
+                for index, line in transaction.entries_with(OFFER_PREDICATES, self._position, end):
                     self._add(index, parse_entry(line))
                 self._position = end
         return self

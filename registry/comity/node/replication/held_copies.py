@@ -35,10 +35,11 @@ from comity.node.members import Membership
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import missing_files, read_manifest
-from comity.trust.copies import HOLD_PREDICATES, HOLD_WITHDRAWN, HeldArtifact, read_holds, sign_hold, sign_holds
+from comity.trust.copies import HeldArtifact, read_holds, sign_hold, sign_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.statement import Entry, SideObject, Statement, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 
 PAGE: Final = 256
 """Claims read in one step."""

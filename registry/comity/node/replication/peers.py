@@ -20,7 +20,6 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.intake import ADDRESSES, NODE_RECORD
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
@@ -40,6 +39,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient

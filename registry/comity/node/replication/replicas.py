@@ -34,10 +34,11 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
-from comity.trust.copies import HOLD_PREDICATES, hold_of
+from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.node_status import LackingArtifact, MemberCopies
 
 MAX_HOLDS: Final = 256

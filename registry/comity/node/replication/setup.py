@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.intake import ADDRESSES, NODE_RECORD, PUBLISHED
 from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
@@ -38,9 +37,8 @@ from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
-from comity.trust.offers.log_reader import PREDICATES
 from comity.trust.statement import Entry
-from comity.trust.upstream import OBSERVED
+from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD, OBSERVED, OFFER_PREDICATES, PUBLISHED
 
 CHARTER: Final = "charter"
 STEP_DEADLINE: Final = 1800.0
@@ -48,7 +46,7 @@ STEP_DEADLINE: Final = 1800.0
 
 _NEW_NODES: Final = frozenset({NODE_RECORD, ADDRESSES})
 _PUBLICATIONS: Final = frozenset({PUBLISHED, OBSERVED})
-_OF_OFFERS: Final = frozenset({*PREDICATES, NODE_RECORD})
+_OF_OFFERS: Final = frozenset({*OFFER_PREDICATES, NODE_RECORD})
 _OF_THE_CHARTER: Final = frozenset({*READ_PREDICATES, NODE_RECORD})
 """Predicates of the statements that each part reads, and of those that say whose node may write them."""
 

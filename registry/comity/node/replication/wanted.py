@@ -46,8 +46,9 @@ from comity.trust.mirror_rules import (
 )
 from comity.trust.rule_file import MAX_BYTES
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
-from comity.trust.upstream import OBSERVED, Observed
+from comity.trust.upstream import Observed
 
 DUE_PAGE: Final = 256
 _log: Final = structlog.get_logger("comity.node.artifacts")
@@ -180,7 +181,7 @@ REREAD_SECONDS: Final = 300.0
 PAGE: Final = 256
 """Publications of one log that are read in one step."""
 MAX_NOT_LISTED: Final = 10_000
-PREDICATES: Final = ("published", OBSERVED)
+PREDICATES: Final = (PUBLISHED, OBSERVED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,19 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.intake import ADVISORY, INCEPTION, NODE_RECORD, ROTATED, fold_name
+from comity.ledger.intake import fold_name
 from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
-from comity.trust.approvals import APPROVAL_ENDED, APPROVED, approval_key
+from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
+from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, NODE_RECORD, ROTATED
 from comity.wire import limits
 from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry

@@ -12,9 +12,10 @@ from comity.node.copies.index import CopyRow
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import AUDITED, DAY
+from comity.trust.audit import DAY
 from comity.trust.copies import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.statement_kinds import AUDITED
 from comity.wire import limits
 from comity.wire.access import Caller
 from comity.wire.audit import (

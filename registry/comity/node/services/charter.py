@@ -12,11 +12,10 @@ from comity.node.charter.inbox import first_locations
 from comity.node.epochs import EpochStore
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
-from comity.trust.charter.equivocation import MISBEHAVIOUR
-from comity.trust.charter.votes import ADOPTED
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import ADOPTED, MISBEHAVIOUR
 from comity.wire.access import Caller
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.messages import LocatedEntry

@@ -22,13 +22,6 @@ from typing import Final, TypeAlias
 
 from comity.trust.charter.document import Body, Member, check_new_seat, check_succession, seat_names
 from comity.trust.charter.votes import (
-    ADOPTED,
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
     BodyStatement,
     Intent,
     Ratify,
@@ -42,6 +35,17 @@ from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, Envelope, parse_entry
+from comity.trust.statement_kinds import (
+    ADOPTED,
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INCEPTION,
+    INTENT,
+    LEFT,
+    RATIFIED,
+    ROTATED,
+)
 
 
 @dataclass(slots=True)
@@ -86,9 +90,9 @@ class StatementSet:
         elif predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, ADOPTED):
             named = parse_body_statement(entry)
             self.body_statements.setdefault(named.prev, []).append((named, entry))
-        elif predicate == "inception" and by is not None:
+        elif predicate == INCEPTION and by is not None:
             self.inceptions.setdefault(by.id, []).append(entry)
-        elif predicate == "rotated" and by is not None:
+        elif predicate == ROTATED and by is not None:
             self.rotations.setdefault(by.id, []).append(entry)
 
 

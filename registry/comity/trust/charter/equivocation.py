@@ -24,12 +24,12 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Signatory
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry
+from comity.trust.statement_kinds import MISBEHAVIOUR
 
 INTENTS: Final = "intents"
 RATIFIED: Final = "ratified"
 LOCK: Final = "lock"
 KINDS: Final = (INTENTS, RATIFIED, LOCK)
-MISBEHAVIOUR: Final = "misbehaviour"
 MAX_PROOFS: Final = 8
 """Limit of proofs returned for one member and body. One is enough."""
 

@@ -31,24 +31,12 @@ from comity.trust.charter.certificate import (
 from comity.trust.charter.document import MAX_BYTES, Body, Member, seat_names
 from comity.trust.charter.document import draft as draft_body
 from comity.trust.charter.equivocation import EquivocationProof, find_equivocations
-from comity.trust.charter.votes import (
-    CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
-    INTENT,
-    LEFT,
-    RATIFIED,
-    BodyStatement,
-    Intent,
-    Ratify,
-    Vote,
-    VoteState,
-    void_reason,
-)
+from comity.trust.charter.votes import BodyStatement, Intent, Ratify, Vote, VoteState, void_reason
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, SignatureCheck
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement_kinds import CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
 
 
 @dataclass(frozen=True, slots=True)

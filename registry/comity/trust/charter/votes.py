@@ -27,12 +27,18 @@ from comity.trust.encoding import Digest, Fields, Json, bare_digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import (
+    ADOPTED,
+    BODY_PREDICATES,
+    CONSENTED,
+    DRAFT,
+    DRAFT_WITHDRAWN,
+    INTENT,
+    LEFT,
+    RATIFIED,
+    STATEMENT_KINDS,
+)
 
-DRAFT: Final = "draft"
-CONSENTED: Final = "consented"
-LEFT: Final = "left"
-DRAFT_WITHDRAWN: Final = "draft-withdrawn"
-ADOPTED: Final = "adopted"
 MAX_TEXT: Final = 4000
 
 
@@ -84,9 +90,9 @@ def adopted_statement(body: Body, node: Digest) -> Statement:
 def parse_body_statement(entry: Entry) -> BodyStatement:
     """Parse a `draft`, `draft-withdrawn`, `consented`, `left` or `adopted`. Verifies no signature. Raises Malformed."""
     statement = entry.statement
-    if statement.predicate not in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, ADOPTED) or statement.by is None:
+    if statement.predicate not in BODY_PREDICATES or statement.by is None:
         raise Malformed("not about a charter", why=f"a statement of type {statement.predicate[:60]!r}")
-    if statement.by.kind != ("node" if statement.predicate == ADOPTED else "identity"):
+    if not STATEMENT_KINDS[statement.predicate].by.allows(statement.by.kind):
         raise Malformed(f"{statement.predicate} is malformed", why=f"a {statement.by.kind} cannot be its author")
     fields = statement.fields()
     prev, texted = fields.take("prev"), statement.predicate in (DRAFT, DRAFT_WITHDRAWN, LEFT)
@@ -116,12 +122,6 @@ def _draft_statement(predicate: str, body: Body, by: Author, more: dict[str, Jso
         {"federation": body.federation, "prev": body.prev, "body": body.digest, **(more or {})},
         (SideObject.of(body.data),),
     )
-
-
-INTENT: Final = "intent"
-RATIFIED: Final = "ratified"
-CHARTER_PREDICATES: Final = (DRAFT, DRAFT_WITHDRAWN, INTENT, RATIFIED, CONSENTED, LEFT)
-"""What only members may say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ from comity.trust.errors import Malformed
 from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement_kinds import ATTESTED
 from comity.trust.tlog.note import check_name
 
 SEV_SNP: Final = "amd-sev-snp"
 TDX: Final = "intel-tdx"
 NVIDIA: Final = "nvidia-gpu"
 KINDS: Final = (SEV_SNP, TDX, NVIDIA)
-ATTESTED: Final = "attested"
 SCHEMA: Final = "comity/hardware-evidence/v1"
 CHALLENGE_SCHEMA: Final = "comity/hardware-challenge/v1"
 MAX_DEVICES: Final = 64
@@ -189,13 +189,12 @@ def sign_attested(attested: Attested, *signers: Signer) -> Entry:
 
 def parse_attested(statement: Statement) -> Attested:
     """Raises Malformed."""
-    if statement.predicate != ATTESTED or statement.by is None or statement.by.kind != "node":
-        raise Malformed("attested is malformed", why="not an attested statement of a node")
+    by = statement.author(ATTESTED)
     fields = statement.fields()
     challenge = Challenge.read(fields.object("challenge"), bare_digest(statement.sole_subject()))
-    attested = Attested(statement.by, challenge, SideObject.from_json(fields.take("evidence")))
+    attested = Attested(by, challenge, SideObject.from_json(fields.take("evidence")))
     fields.done()
-    if challenge.key != statement.by.id:
+    if challenge.key != by.id:
         raise Malformed("attested is malformed", why="its challenge names another key than its author's")
     if statement.objects != (attested.evidence,) or attested.evidence.size > MAX_EVIDENCE:
         raise Malformed(

@@ -34,11 +34,10 @@ from comity.trust.offers.amounts import FAULTS, FORKED, fault_kind
 from comity.trust.offers.chain import ChainState
 from comity.trust.offers.records import Record, is_record, read_record
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, Statement, Subject, parse_entry
+from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.merkle import HASH_SIZE
 from comity.trust.tlog.note import SignedNote, VerifierKey
 from comity.trust.tlog.proof import MAX_INCLUSION_HASHES, TlogProof
-
-OFFER_FAULT: Final = "offer-fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,7 @@ def offer_fault_statement(fault: OfferFault, node: Author) -> Statement:
 
 def read_offer_fault(statement: Statement) -> OfferFault:
     """Parse an `offer-fault` statement. Raises Malformed."""
-    if statement.predicate != OFFER_FAULT or statement.by is None or statement.by.kind != "node":
-        raise Malformed("offer-fault statement is malformed", why="not an offer-fault statement of a node")
+    statement.author(OFFER_FAULT)
     fields, chain = statement.fields(), statement.sole_subject()
     log, index, line = fields.text("log"), fields.integer("index"), fields.digest("line")
     VerifierKey.parse(log)

@@ -8,14 +8,12 @@ protocol, section 9.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.offers.amounts import DefaultAnswer, Usage, fault_kind, read_answer, read_usage, unanswered
 from comity.trust.offers.chain import ChainState, GrantState
 from comity.trust.offers.records import (
-    USAGE,
     Acceptance,
     Accepted,
     CutOff,
@@ -35,23 +33,7 @@ from comity.trust.offers.records import (
     read_record,
 )
 from comity.trust.statement import Entry, Statement
-
-PREDICATES: Final = (
-    "offer",
-    "offer-withdrawn",
-    "request",
-    "grant",
-    "pact",
-    "rejected",
-    "accepted",
-    "lapsed",
-    "released",
-    "redeemed",
-    "usage",
-    "defaulted",
-    "cut-off",
-)
-"""Predicates of all statements about offers, by nodes and by identities."""
+from comity.trust.statement_kinds import OFFER_PREDICATES, USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +112,7 @@ class OfferLogReader:
             genuine: whether the entry is signed by the node that writes this log (node statements) or by the identity
                 that it names; None if that is unknown, since keys change.
         """
-        if genuine is False or entry.statement.predicate not in PREDICATES:
+        if genuine is False or entry.statement.predicate not in OFFER_PREDICATES:
             return None
         try:
             statement = read_offer_statement(entry.statement)

@@ -39,17 +39,23 @@ from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.offers.offer import MAX_TIME, Offer, SliceAllocation, read_allocations, read_amounts, read_remaining
 from comity.trust.statement import Author, Statement, Subject
+from comity.trust.statement_kinds import (
+    ACCEPTED,
+    CUT_OFF,
+    DEFAULTED,
+    GRANT,
+    LAPSED,
+    OFFER,
+    OFFER_WITHDRAWN,
+    PACT,
+    REDEEMED,
+    REJECTED,
+    RELEASED,
+    REQUEST,
+    USAGE,
+)
 
-OFFER: Final = "offer"
-WITHDRAWN: Final = "offer-withdrawn"
-GRANT: Final = "grant"
-PACT: Final = "pact"
-REJECTED: Final = "rejected"
-ACCEPTED: Final = "accepted"
-LAPSED: Final = "lapsed"
-REDEEMED: Final = "redeemed"
-RELEASED: Final = "released"
-RECORDS: Final = (OFFER, WITHDRAWN, GRANT, PACT, REJECTED, ACCEPTED, LAPSED, REDEEMED, RELEASED)
+RECORDS: Final = (OFFER, OFFER_WITHDRAWN, GRANT, PACT, REJECTED, ACCEPTED, LAPSED, REDEEMED, RELEASED)
 MAX_TEXT: Final = 1000
 
 
@@ -265,7 +271,7 @@ def read_text(fields: Fields) -> str:
 
 _RECORD_READERS: Final[Mapping[str, Callable[[ChainLink, Fields], Record]]] = {
     OFFER: lambda link, fields: Offered(link, Offer.from_json(fields.take("offer"))),
-    WITHDRAWN: lambda link, fields: Withdrawn(link, read_text(fields)),
+    OFFER_WITHDRAWN: lambda link, fields: Withdrawn(link, read_text(fields)),
     GRANT: lambda link, fields: _read_grant(link, fields, False),
     PACT: lambda link, fields: _read_grant(link, fields, True),
     REJECTED: _read_rejected,
@@ -276,7 +282,7 @@ _RECORD_READERS: Final[Mapping[str, Callable[[ChainLink, Fields], Record]]] = {
 }
 _RECORD_PREDICATES: Final[Mapping[type, str]] = {
     Offered: OFFER,
-    Withdrawn: WITHDRAWN,
+    Withdrawn: OFFER_WITHDRAWN,
     Rejected: REJECTED,
     Accepted: ACCEPTED,
     Lapsed: LAPSED,
@@ -285,10 +291,6 @@ _RECORD_PREDICATES: Final[Mapping[type, str]] = {
 }
 
 
-REQUEST: Final = "request"
-CUT_OFF: Final = "cut-off"
-DEFAULTED: Final = "defaulted"
-USAGE: Final = "usage"
 PARTY: Final = (REQUEST, ACCEPTED, REDEEMED, RELEASED, CUT_OFF, DEFAULTED, USAGE)
 
 

@@ -1,0 +1,68 @@
+"""Reads the content of a statement of any kind, as its kind says. No signature is verified. Source: protocol, section
+5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from comity.trust import statement_kinds as kinds
+from comity.trust.approvals import parse_approval_ended, parse_approved
+from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
+from comity.trust.audit import parse_answer, parse_audited
+from comity.trust.charter.equivocation import parse_misbehaviour
+from comity.trust.charter.votes import parse_body_statement, parse_vote
+from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
+from comity.trust.evaluation import parse_announced
+from comity.trust.hardware.evidence import parse_attested
+from comity.trust.identity import read_inception
+from comity.trust.node_records import parse_addresses, parse_node_record
+from comity.trust.offers.fault_proof import read_offer_fault
+from comity.trust.offers.log_reader import read_offer_statement
+from comity.trust.report import Verified
+from comity.trust.rotation import parse_rotation
+from comity.trust.statement import Entry, Statement
+from comity.trust.statements import Published, parse_advisory, parse_derived, parse_vouched
+from comity.trust.upstream import Observed, parse_changed, parse_gone
+
+_OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
+    kinds.INCEPTION: read_inception,
+    kinds.ADDRESSES: parse_addresses,
+    kinds.PUBLISHED: Published.parse,
+    kinds.OBSERVED: Observed.parse,
+    kinds.UPSTREAM_CHANGED: parse_changed,
+    kinds.UPSTREAM_GONE: parse_gone,
+    kinds.ADVISORY: parse_advisory,
+    kinds.VOUCHED: parse_vouched,
+    kinds.EVALUATION_ANNOUNCED: parse_announced,
+    kinds.VERIFIED: Verified.parse,
+    kinds.APPROVED: parse_approved,
+    kinds.APPROVAL_ENDED: parse_approval_ended,
+    kinds.DERIVED: parse_derived,
+    kinds.ATTESTED: parse_attested,
+    kinds.HOLD: parse_hold,
+    kinds.HOLDS: parse_holds,
+    kinds.HOLD_WITHDRAWN: parse_hold_withdrawn,
+    kinds.WANTED: parse_wanted,
+    kinds.WANTED_WITHDRAWN: parse_wanted_withdrawn,
+    kinds.AUDITED: parse_audited,
+    kinds.AUDIT_ANSWER: parse_answer,
+    kinds.OFFER_FAULT: read_offer_fault,
+    **dict.fromkeys(kinds.OFFER_PREDICATES, read_offer_statement),
+}
+_OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
+    kinds.ROTATED: parse_rotation,
+    kinds.NODE_RECORD: parse_node_record,
+    kinds.MISBEHAVIOUR: parse_misbehaviour,
+    **dict.fromkeys(kinds.BODY_PREDICATES, parse_body_statement),
+    **dict.fromkeys(kinds.VOTE_PREDICATES, parse_vote),
+}
+
+
+def read_content(entry: Entry) -> object:
+    """Returns the content of an entry as its kind's own class, or None for a predicate that this version does not know.
+    Raises Malformed, and what else the reader of the kind raises."""
+    predicate = entry.statement.predicate
+    if predicate in _OF_STATEMENTS:
+        return _OF_STATEMENTS[predicate](entry.statement)
+    return _OF_ENTRIES[predicate](entry) if predicate in _OF_ENTRIES else None
