@@ -13,12 +13,14 @@ import pytest
 import pytest_asyncio
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
-from comity.gateway.oci import registry
+from comity.gateway.hub.mirrored import LocalStatements
+from comity.gateway.oci import manifests, registry
 from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import HOLD, HOLDS
+from comity.trust.statements import Advisory, sign_advisory
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node
@@ -164,6 +166,50 @@ async def test_tags_are_the_versions_in_pages(own: GatewayNode, tmp_path: Path) 
         assert (await http.get("/v2/_catalog")).json() == {"repositories": [LOWER]}
 
 
+async def test_a_withdrawn_version_is_no_tag_and_its_referrers_say_so(own: GatewayNode, tmp_path: Path) -> None:
+    """A tag list has no marks, and clients take the highest version of it. By its name it is served, with a warning."""
+    node = own
+    await published(node, tmp_path, "v1", weights=100)
+    second = await published(node, tmp_path, "v2", weights=200)
+    yank = Advisory(node.publisher.inception.author, second.artifact, "yank", "high", "broken")
+    async with client(node) as http:
+        _, subject = await image(http, "v2")
+        assert "annotations" not in (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
+        async with node.home.client() as wire:
+            await wire.submit([sign_advisory(yank, node.publisher.signer).line])
+
+        async def withdrawn() -> bool:
+            return (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"] == ["latest", "v1"]
+
+        await until(withdrawn, what="the withdrawal in the tag list")
+        assert await image(http, "latest") == await image(http, "v1")
+        answer = await http.get(f"/v2/{LOWER}/manifests/v2", headers=ACCEPT)
+        assert (answer.status_code, "yank (high): broken" in answer.headers["Warning"]) == (200, True)
+        index = (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
+        assert index["annotations"] == {"dev.comity.state": "withdrawn by its publisher"}
+        kinds = [each["annotations"].get("dev.comity.advisory") for each in index["manifests"]]
+        assert kinds.count("yank (high)") == 1
+        _, first = await image(http, "v1")
+        assert "annotations" not in (await http.get(f"/v2/{LOWER}/referrers/{first}")).json()
+        tags = (await http.get(f"/api/models/{REPOSITORY}/refs")).json()["tags"]
+        assert {tag["name"]: tag.get("withdrawn") for tag in tags} == {"v1": None, "v2": True}
+
+
+async def test_a_list_of_referrers_says_that_it_has_not_all_statements(
+    own: GatewayNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await published(own, tmp_path, weights=100)
+    async with client(own) as http:
+        _, subject = await image(http)
+        monkeypatch.setattr(manifests, "MAX_STATEMENTS", 0)
+        await published(own, tmp_path, "v2", weights=200)
+        await visible(http, "v2")
+        _, subject = await image(http, "v2")
+        index = (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
+        assert index["annotations"] == {"dev.comity.unread": "unknown: more statements than were read"}
+        assert not [each for each in index["manifests"] if each["artifactType"] == STATEMENT]
+
+
 async def test_a_manifest_of_an_older_version_is_found_by_its_digest(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path, "v1", weights=100)
@@ -229,15 +275,15 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
 ) -> None:
     node, made, with_proofs = own, list[str](), list[str]()
 
-    def statements(subject: Document, manifest: Manifest, lines: Sequence[bytes]) -> Statements:
+    def statements(subject: Document, manifest: Manifest, said: LocalStatements) -> Statements:
         made.append(subject.digest)
-        return make_statements(subject, manifest, lines)
+        return make_statements(subject, manifest, said)
 
     def referrers(
-        subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes]
+        subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes], more: bool
     ) -> Referrers:
         with_proofs.append(subject.digest)
-        return make_referrers(subject, manifest, entries, proofs)
+        return make_referrers(subject, manifest, entries, proofs, more)
 
     monkeypatch.setattr(registry, "make_statements", statements)
     monkeypatch.setattr(registry, "make_referrers", referrers)

@@ -37,7 +37,7 @@ from comity.gateway.hub.judge import (
     changed_name,
 )
 from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
-from comity.gateway.hub.views import MAIN, Snapshot
+from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
@@ -258,23 +258,33 @@ class Catalogue:
                 raise
             return mirrored.name
 
-    async def refs(self, name: str) -> tuple[dict[str, str], str | None]:
-        """Return the commits of all versions, and that of the newest, if any. Raises NotFound (NO-SUCH-REPOSITORY)."""
+    async def refs(self, name: str) -> Refs:
+        """Return the versions of a repository, and its main one. Raises NotFound (NO-SUCH-REPOSITORY)."""
         await self.canonical_name(name)
         mirrored = await self._mirrors.repository(name)
         commits = dict(mirrored.refs) if mirrored else {}
         main = commits.pop(MAIN, None) or (mirrored.commit(MAIN) if mirrored else None)
+        withdrawn = frozenset[str]()
         with contextlib.suppress(NotFound):
             repository = await self.repository(name)
             if repository.mirrored:
-                return commits, main
+                return Refs(commits, main)
             own = {version: await self.commit(found) for version, found in repository.versions.items()}
             commits |= {version: commit for version, commit in own.items() if commit}
+            withdrawn = frozenset(version for version, found in repository.versions.items() if found.withdrawn)
             try:
                 main = await self.commit(repository.newest())
             except ComityError:
                 main = None  # withdrawn or disputed: the name has no main version
-        return commits, main
+        return Refs(commits, main, withdrawn)
+
+    async def is_withdrawn(self, name: str, artifact: Digest) -> bool:
+        """Whether the publisher of a name yanked or superseded an artifact."""
+        try:
+            repository = await self.repository(name)
+        except NotFound:
+            return False
+        return any(each.withdrawn for each in repository.candidates if each.artifact == artifact)
 
     async def revisions(self, name: str) -> list[str]:
         """Return all served revisions of a repository, the newest last. Raises NotFound (NO-SUCH-REPOSITORY)."""

@@ -45,6 +45,14 @@ class JudgedEvidence:
     subjects: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class LocalStatements:
+    """Lines about an artifact; `more`: a limit left others out."""
+
+    lines: tuple[bytes, ...] = ()
+    more: bool = False
+
+
 class LocalArtifacts:
     """Reads manifests, files and evidence of this node. Blocking, except `evidence`."""
 
@@ -86,9 +94,10 @@ class LocalArtifacts:
         )
         return JudgedEvidence(evidence, frozenset(map(_subject, found.asked)))
 
-    async def statements(self, artifact: Digest) -> tuple[bytes, ...]:
-        """Return all proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
-        return tuple([located.line async for located in self._artifacts.claims(artifact)])
+    async def statements(self, artifact: Digest) -> LocalStatements:
+        """Return the proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
+        found = [located async for located in self._artifacts.claims(artifact)]
+        return LocalStatements(tuple(each.line for each in found), any(each.more or each.others for each in found))
 
     async def proofs(self, line: Digest) -> tuple[bytes, ...]:
         """As `LedgerCollector.proofs`."""

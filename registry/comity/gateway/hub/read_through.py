@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
-from comity.gateway.hub.views import MAIN, Snapshot
+from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.threads import Pools
 from comity.trust.artifact import Manifest, tree_ids
@@ -64,12 +64,12 @@ class ReadThroughRoutes:
         except NotFound:
             return (await self.snapshot(name, revision)).repository
 
-    async def refs(self, name: str) -> tuple[dict[str, str], str | None]:
+    async def refs(self, name: str) -> Refs:
         """As `Catalogue.refs`; during an import, the main branch. Raises as `snapshot`."""
         try:
             return await self.catalogue.refs(name)
         except NotFound:
-            return {}, (await self.snapshot(name, MAIN)).commit
+            return Refs({}, (await self.snapshot(name, MAIN)).commit)
 
     async def revisions(self, name: str) -> list[str]:
         """As `Catalogue.revisions`; during an import, the main branch."""

@@ -267,7 +267,7 @@ class HubRoutes:
 
     async def _refs(self, address: HubAddress) -> Response:
         refs = self._read_through.refs if address.model else self._read_through.catalogue.refs
-        return JSONResponse(views.refs_view(*await refs(address.repository)))
+        return JSONResponse(views.refs_view(await refs(address.repository)))
 
     def _link(self, request: Request, cursor: str) -> dict[str, str]:
         base = self._url or f"{request.url.scheme}://{request.url.netloc}"

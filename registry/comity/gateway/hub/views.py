@@ -134,6 +134,16 @@ class Snapshot:
     subjects: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """The commits of a repository by version, and that of the newest version, None if there is none; `withdrawn` are
+    the versions that their publisher yanked or superseded."""
+
+    commits: Mapping[str, str]
+    main: str | None
+    withdrawn: frozenset[str] = frozenset()
+
+
 Document: TypeAlias = dict[str, Any]
 
 DATE: Final = "1970-01-01T00:00:00.000Z"
@@ -196,10 +206,18 @@ def paths_info_view(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -
     return [_expanded(item, snapshot.commit) for item in found] if expand else found
 
 
-def refs_view(commits: Mapping[str, str], main: str | None) -> Document:
-    """`GET …/refs`: each version is a tag."""
-    branches = [{"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": main}] if main else []
-    tags = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit} for name, commit in commits.items()]
+def refs_view(refs: Refs) -> Document:
+    """`GET …/refs`: each version is a tag, a withdrawn one has a mark."""
+    branches = [{"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": refs.main}] if refs.main else []
+    tags = [
+        {
+            "name": name,
+            "ref": f"refs/tags/{name}",
+            "targetCommit": commit,
+            **({"withdrawn": True} if name in refs.withdrawn else {}),
+        }
+        for name, commit in refs.commits.items()
+    ]
     return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
 
 

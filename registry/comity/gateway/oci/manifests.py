@@ -26,19 +26,22 @@ their digests for ever. A proof is one under the best checkpoint that the node k
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from comity.gateway.hub.mirrored import LocalStatements
 from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.gateway.ollama import encode_image, find_projector, list_models, model_config, model_image
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
+from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.statement import Entry, Statement, parse_entry
-from comity.trust.statement_kinds import OBSERVED, PUBLISHED
-from comity.trust.statements import Published
+from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
+from comity.trust.statements import Published, parse_advisory
 
 IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -80,8 +83,16 @@ SPDX: Final = "application/spdx+json"
 DOCUMENT: Final = "application/vnd.comity.document.v1"
 PREDICATE: Final = "in-toto.io/predicate-type"
 KIND: Final = "dev.comity.document"
+ADVISED: Final = "dev.comity.advisory"
+"""Annotation of an advisory: its kind and severity."""
+STATE: Final = "dev.comity.state"
+"""Annotation of a list of referrers: whether the publisher withdrew the artifact."""
+WITHDRAWN: Final = "withdrawn by its publisher"
+UNREAD: Final = "dev.comity.unread"
+"""Annotation of a list of referrers that has not everything: what was left out."""
+MORE_STATEMENTS: Final = "unknown: more statements than were read"
 MAX_STATEMENTS: Final = 128
-"""Statements that are listed of an artifact, those that were proven first."""
+"""Statements that are listed of an artifact, in the order of `comity.trust.precedence`."""
 MAX_PROOFS: Final = 8
 
 _BOMS: Final[Mapping[str, str]] = {"bom.json": CYCLONEDX, ".cdx.json": CYCLONEDX, ".spdx.json": SPDX}
@@ -195,10 +206,12 @@ class Referrer:
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The statements about `artifact`, and what refers to it without the proofs."""
+    """The statements about `artifact`, and what refers to it without the proofs. `more`: there are others that a limit
+    left out."""
 
     artifact: Digest
     entries: tuple[Entry, ...]
+    more: bool
     referrers: Referrers
 
     @property
@@ -210,22 +223,26 @@ class Statements:
 @dataclass(frozen=True, slots=True)
 class Referrers:
     """The referrers of the manifest `subject`; `documents` are their manifests and blobs, `files` those that are in the
-    store."""
+    store. `unread`: there are more statements than are listed."""
 
     subject: Digest
     all: tuple[Referrer, ...]
     documents: Mapping[Digest, Document]
     files: Mapping[Digest, FileEntry]
+    unread: bool = False
 
     @property
     def size(self) -> int:
         """Bytes of all documents."""
         return sum(len(document.data) for document in self.documents.values())
 
-    def index(self, kind: str | None) -> bytes:
-        """Return the image index of all referrers, or of those of an artifact type."""
+    def index(self, kind: str | None, *, withdrawn: bool = False) -> bytes:
+        """Return the image index of all referrers, or of those of an artifact type; with `withdrawn`, it says so."""
         chosen: list[Json] = [found.describe() for found in self.all if kind in (None, found.kind)]
-        return canonical({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": chosen})
+        notes: dict[str, Json] = {STATE: WITHDRAWN} if withdrawn else {}
+        notes |= {UNREAD: MORE_STATEMENTS} if self.unread else {}
+        annotations: dict[str, Json] = {"annotations": notes} if notes else {}
+        return canonical({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": chosen, **annotations})
 
 
 def about(lines: Sequence[bytes], artifact: Digest) -> tuple[Entry, ...]:
@@ -234,10 +251,10 @@ def about(lines: Sequence[bytes], artifact: Digest) -> tuple[Entry, ...]:
     return tuple(e for e in entries if any(subject.digest == artifact for subject in e.statement.subjects))
 
 
-def make_statements(subject: Document, manifest: Manifest, lines: Sequence[bytes]) -> Statements:
-    """Return the statements among `lines` about the artifact whose image manifest is `subject`."""
-    entries = about(lines, manifest.digest)
-    return Statements(manifest.digest, entries, make_referrers(subject, manifest, entries, ()))
+def make_statements(subject: Document, manifest: Manifest, said: LocalStatements) -> Statements:
+    """Return the statements in `said` about the artifact whose image manifest is `subject`."""
+    entries = about(said.lines, manifest.digest)
+    return Statements(manifest.digest, entries, said.more, make_referrers(subject, manifest, entries, (), said.more))
 
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
@@ -246,14 +263,14 @@ def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
 
 
 def make_referrers(
-    subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes]
+    subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes], more: bool
 ) -> Referrers:
-    """Return the referrers of the image manifest `subject`."""
+    """Return the referrers of the image manifest `subject`; with `more`, there are statements besides `entries`."""
     made: list[Referrer] = []
     files: dict[Digest, FileEntry] = {}
     for entry in entries[:MAX_STATEMENTS]:
-        predicate = {PREDICATE: _predicate_type(entry.statement)}
-        made.append(_made(subject, STATEMENT, Document(entry.line, ENVELOPE), predicate))
+        notes = {PREDICATE: _predicate_type(entry.statement), **_advised(entry.statement)}
+        made.append(_made(subject, STATEMENT, Document(entry.line, ENVELOPE), notes))
     made += (_made(subject, PROOF, Document(proof, PROOF), {}) for proof in proofs)
     for kind, notes, file in (*_signed_files(manifest), *_documents(entries)):
         layer = descriptor(kind if kind != DOCUMENT else OCTETS, file.sha256, file.size, annotations={TITLE: file.path})
@@ -261,7 +278,7 @@ def make_referrers(
         files[file.sha256] = file
     documents = {found.manifest.digest: found.manifest for found in made}
     documents |= {found.blob.digest: found.blob for found in made if found.blob is not None}
-    return Referrers(subject.digest, tuple(made), documents, files)
+    return Referrers(subject.digest, tuple(made), documents, files, more or len(entries) > MAX_STATEMENTS)
 
 
 def _made(subject: Document, kind: str, blob: Document, annotations: Mapping[str, str]) -> Referrer:
@@ -270,6 +287,16 @@ def _made(subject: Document, kind: str, blob: Document, annotations: Mapping[str
 
 def _manifest(subject: Document, kind: str, layer: Json, annotations: Mapping[str, str]) -> Document:
     return image_manifest(kind, EMPTY, [layer], annotations, subject=of_document(subject))
+
+
+def _advised(statement: Statement) -> dict[str, str]:
+    """The annotation of an advisory; it depends on the statement alone, as the digest of its referrer does."""
+    if statement.predicate != ADVISORY:
+        return {}
+    with contextlib.suppress(Malformed):
+        said = parse_advisory(statement)
+        return {ADVISED: f"{said.kind} ({said.severity})"}
+    return {}
 
 
 def _predicate_type(statement: Statement) -> str:

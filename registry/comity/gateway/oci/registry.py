@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
+from comity.gateway.hub.mirrored import LocalStatements
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.gateway.oci.manifests import (
@@ -114,15 +115,16 @@ class Registry:
             repository, digest, NotFound("no such blob", why=f"sha256:{digest}", code="NO-SUCH-FILE")
         )
 
-    async def referrers(self, repository: str, digest: Digest) -> Referrers:
-        """Return what refers to a manifest: nothing, unless it is the ModelPack manifest of a version."""
+    async def referrers(self, repository: str, digest: Digest, kind: str | None) -> bytes:
+        """Return the image index of what refers to a manifest, or of those of an artifact type: of nothing, unless it
+        is the ModelPack manifest of a version."""
         async for snapshot in self._versions(repository, None):
             manifest = (await self.pack(snapshot)).manifest
             if manifest is not None and manifest.digest == digest:
                 found = await self._referrers_of(snapshot, manifest)
                 self._listed.add(found)
-                return found
-        return Referrers(digest, (), {}, {})
+                return found.index(kind, withdrawn=await self._catalogue.is_withdrawn(repository, snapshot.artifact))
+        return Referrers(digest, (), {}, {}).index(kind)
 
     async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
         async for snapshot in self._versions(repository, missing):
@@ -182,7 +184,8 @@ class Registry:
             known = await self._statements_about(snapshot, subject)
             local = self._catalogue.local_artifacts
             proofs = [proof for line in claims(known.entries) for proof in await local.proofs(line)]
-            return await self._pools.hashing(make_referrers, subject, snapshot.manifest, known.entries, proofs)
+            about = subject, snapshot.manifest, known.entries, proofs, known.more
+            return await self._pools.hashing(make_referrers, *about)
 
         return await self._referrers.get(snapshot.artifact, make)
 
@@ -191,10 +194,10 @@ class Registry:
 
         async def make() -> Statements:
             try:
-                lines = await self._catalogue.local_artifacts.statements(snapshot.artifact)
+                said = await self._catalogue.local_artifacts.statements(snapshot.artifact)
             except NotFound:  # it is being imported, and nothing is logged yet
-                lines = ()
-            return await self._pools.hashing(make_statements, subject, snapshot.manifest, lines)
+                said = LocalStatements()
+            return await self._pools.hashing(make_statements, subject, snapshot.manifest, said)
 
         return await self._statements.get(snapshot.artifact, make)
 

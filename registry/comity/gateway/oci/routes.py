@@ -2,7 +2,7 @@
 
 /v2/                                   whether this is a registry, and whether the token is accepted
 /v2/_catalog                           the repositories that this reader may read
-/v2/{repository}/tags/list             the versions, and `latest`
+/v2/{repository}/tags/list             the versions that are not withdrawn, and `latest`
 /v2/{repository}/manifests/{reference} a manifest by tag or digest
 /v2/{repository}/blobs/{digest}        a file, or a document that is made here
 /v2/{repository}/referrers/{digest}    what refers to a manifest
@@ -134,8 +134,10 @@ class OciRoutes:
 
     async def tags(self, request: Request) -> Response:
         repository, (most, last) = _repository(request), _page(request)
-        versions, main = await self._read_through.refs(repository)
-        found = {name for name in versions if _TAG.match(name)} | ({LATEST} if main else set())
+        refs = await self._read_through.refs(repository)
+        # A tag list has no marks, and clients take its highest version: a withdrawn one is found by its name only.
+        standing = refs.commits.keys() - refs.withdrawn
+        found = {name for name in standing if _TAG.match(name)} | ({LATEST} if refs.main else set())
         later = sorted(name for name in found if name > last)
         shown = later[:most]
         after = shown[-1] if shown and len(later) > len(shown) else ""
@@ -169,9 +171,9 @@ class OciRoutes:
     async def referrers(self, request: Request) -> Response:
         repository, digest = _repository(request), _digest(request.path_params["digest"])
         kind = request.query_params.get("artifactType") or None
-        found = await self._registry.referrers(repository, digest)
+        index = await self._registry.referrers(repository, digest, kind)
         filtered = {"OCI-Filters-Applied": "artifactType"} if kind else {}
-        return Response(found.index(kind), media_type=IMAGE_INDEX, headers=filtered)
+        return Response(index, media_type=IMAGE_INDEX, headers=filtered)
 
     async def _ollama_manifest(self, repository: str, tag: str) -> Response:
         """A tag of Ollama is a version, else a quantisation in the newest version."""
