@@ -179,7 +179,8 @@ async def test_a_withdrawn_version_is_no_tag_and_its_referrers_say_so(own: Gatew
             await wire.submit([sign_advisory(yank, node.publisher.signer).line])
 
         async def withdrawn() -> bool:
-            return (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"] == ["latest", "v1"]
+            tags: list[str] = (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"]
+            return tags == ["latest", "v1"]
 
         await until(withdrawn, what="the withdrawal in the tag list")
         assert await image(http, "latest") == await image(http, "v1")

@@ -27,7 +27,9 @@ from comity.wire import limits
 from comity.wire.messages import LocatedEntry
 from structlog.testing import capture_logs
 from support.case import nodes
+from support.flooding import Adviser
 from support.logs import LogKeys
+from support.world import identity
 
 LOG, WHO, RELEASE = LogKeys.generate("far.example/log"), Identity.made("somebody"), Release(b"one\n")
 ARTIFACT = parse_entry(WHO.publish("a/b@v1", RELEASE)).statement.subject
@@ -201,6 +203,36 @@ async def test_warnings_of_strangers_hide_no_statement_of_the_publisher(flooded:
     assert [flooded.names[each.line] for each in claims[:2]] == ["publisher", "publisher"]
     assert len(claims) <= 3 + 2 * 33
     assert claims[-1].others and not any(each.more for each in claims)
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Flooded]:
+    """Its publisher has said little."""
+    made = Flooded(tmp_path, 0)
+    yield made
+    made.ledger.close()
+
+
+async def test_statements_of_nine_others_with_hybrid_keys_fit(quiet: Flooded) -> None:
+    """Each brings its inception of 9 KB."""
+    others = [identity(f"other {number}") for number in range(12)]
+    said = {Adviser.of(each).advise(ARTIFACT, "licence") for each in others}
+    quiet.say("other", *(each.entry.line for each in others), *sorted(said))
+    found = await quiet.claims()
+    assert len(said & {each.line for each in found}) == 9
+    assert found[-1].others
+    assert sum(len(each.line) for each in found) < artifact.LEAST_OTHERS + 10_000
+
+
+async def test_a_long_statement_displaces_no_short_ones(quiet: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "LEAST_OTHERS", 16_000)
+    loud, low = Identity.made("loud"), Identity.made("low")
+    too_long, long = (loud.say("remark", ("", ARTIFACT), {"text": "x" * size}) for size in (20_000, 9_000))
+    short = low.advise(ARTIFACT, "beware")
+    quiet.say("other", loud.inception, too_long, long, low.inception, short)
+    found = await quiet.claims()
+    assert {too_long, long, short} & {each.line for each in found} == {long, short}
+    assert found[-1].others
 
 
 async def test_a_stranger_whom_the_asker_names_is_heard(flooded: Flooded) -> None:

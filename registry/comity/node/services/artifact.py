@@ -82,9 +82,14 @@ OWN_ADVISORIES: Final = 4
 """Advisories of a publisher about its own artifact in one search result."""
 MEMBER_ADVISORIES: Final = 4
 """Advisories of a member about an artifact where a name is resolved."""
-LEAST_OTHERS: Final = 32 * 1024
+LEAST_MEMBER: Final = 32 * 1024
+"""Bytes of statements that each member may have in an answer in any case."""
+LEAST_OTHERS: Final = 128 * 1024
 """Bytes of statements of others, with their keys, that an answer may have in any case; else as many as came before
-them, so that they never cost an asker more than that."""
+them. With hybrid keys an inception has 9 KB and an advisory 5 KB: these are the first statements of nine authors."""
+SHARES: Final = 8
+"""What takes more than this part of the bytes for others comes after the rest, so that no long statement displaces
+short ones."""
 KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
 """Bytes of the lines of all members that are kept in memory."""
@@ -238,7 +243,7 @@ class ArtifactService:
                 author = _author(line)
                 authors.setdefault(author)
                 if precedence.group(author) == MEMBERS:
-                    members.add(author, line, max(LEAST_OTHERS, (sent.size + of_members.size) // 2))
+                    members.add(author, line, max(LEAST_MEMBER, (sent.size + of_members.size) // 2))
                 elif (located := sent.new(line, author=author)) is not None:
                     yield located
         sent.cut |= members.cut
@@ -279,14 +284,11 @@ class ArtifactService:
         """
         by = [(_author(line), line) for line in lines]
         keys = self._proven.keys_of_each({author: None for author, _ in by if author not in known})
-        found: list[ProvenLine | ProvenPublication] = []
-        for author, line in by:
-            new = keys.pop(author, ())
-            room -= len(line.line) + sum(len(key.line) for key in new)
-            if room < 0:
-                return Page(tuple(found), True)
-            found += (*new, line)
-        return Page(tuple(found), False)
+        chosen, found = _fitting(by, keys, room), list[ProvenLine | ProvenPublication]()
+        for at in sorted(chosen):
+            author, line = by[at]
+            found += (*keys.pop(author, ()), line)
+        return Page(tuple(found), len(chosen) < len(by))
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
         """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
@@ -478,6 +480,23 @@ class _MembersSaid:
             return
         self._sizes[author] += len(line.line)
         self.found.append((author, line))
+
+
+def _fitting(
+    by: Sequence[tuple[Digest, ProvenLine | ProvenPublication]], keys: Mapping[Digest, Sequence[ProvenLine]], room: int
+) -> set[int]:
+    """Choose as many of these lines as fit into `room` bytes with the keys of their authors, the first ones first, but
+    those after the rest that take more than a share of it."""
+    costs = {author: sum(len(key.line) for key in lines) for author, lines in keys.items()}
+    chosen, left = set[int](), room
+    for most in (room // SHARES, room):
+        for at, (author, line) in enumerate(by):
+            cost = len(line.line) + costs.get(author, 0)
+            if at not in chosen and cost <= min(most, left):
+                chosen.add(at)
+                costs.pop(author, None)
+                left -= cost
+    return chosen
 
 
 async def _last_marked(lines: AsyncIterable[LocatedEntry], sent: _Sent) -> AsyncGenerator[LocatedEntry, None]:
