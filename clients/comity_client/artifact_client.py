@@ -184,9 +184,10 @@ class ArtifactClient(TrustClient):
         """Raises Unavailable."""
         return self._user.run(lambda session: search_artifacts(session, text, limit))
 
-    def show(self, reference: str) -> ArtifactInfo:
-        """Raises as `resolve` does."""
-        return self._user.show(reference)
+    def show(self, reference: str, *, policy: Policy | None = None) -> ArtifactInfo:
+        """Describe an artifact. The statements of authors whom `policy` names are read first; without one, the default
+        policy names nobody. Raises as `resolve` does."""
+        return self._user.show(reference, policy)
 
     def whereis(self, reference: str) -> list[Replica]:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""

@@ -95,14 +95,14 @@ class User:
         parsed, bindings = await self.reference(session, reference), self.trust_store().bindings()
         return await resolve(session, parsed, judged_by, bindings, self.known_names())
 
-    def show(self, reference: str) -> ArtifactInfo:
-        """Describe the artifact of a reference, by the default policy. Raises as `resolve` does."""
+    def show(self, reference: str, policy: Policy | None = None) -> ArtifactInfo:
+        """Describe the artifact of a reference; without a policy, by the default policy. Raises as `resolve` does."""
 
         async def work(session: Session) -> ArtifactInfo:
             from comity_client.evidence.artifact_info import describe_artifact
 
-            policy = self.policy(session.pins)
-            return await describe_artifact(session, await self.resolve(session, reference, policy), policy)
+            judged_by = policy or self.policy(session.pins)
+            return await describe_artifact(session, await self.resolve(session, reference, judged_by), judged_by)
 
         return self.run(work)
 

@@ -6,22 +6,24 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comity.trust.attestations.foreign import ForeignEnvelope
 from comity.trust.attestations.predicates import ForeignStatement, SuiteResult
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
 from comity.trust.policy import SafetyRule
+from comity.trust.statement import parse_entry
+from comity.wire.messages import LocatedEntry
 from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support import weights
-from support.fakes import FakeFederation
+from support.fakes import FakeFederation, FakeNode
 
 FILES = {
     "LICENSE": b"Apache License\n",
@@ -174,6 +176,44 @@ def test_the_compromised_key_can_be_named(client: Client, publisher: Publisher, 
     with pytest.raises(NotFound) as unknown:
         client.report_lost_key(changed, 0, "", key="zz")
     assert unknown.value.code == "WHICH-KEY"
+
+
+def test_show_reads_those_first_whom_the_policy_names(
+    tmp_path: Path,
+    client: Client,
+    published: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At nodes that have no room for the statements of anybody whom the asker does not name."""
+    issuer = client.new_publisher("Warnings", "ES", "node-es.example/log")
+    client.advise(NAME, "malware", "critical", "it calls home", publisher=issuer)
+    everything = FakeNode.claims
+
+    async def flooded(
+        node: FakeNode, subject: Digest, named: Collection[Digest] = ()
+    ) -> AsyncGenerator[LocatedEntry, None]:
+        async for located in everything(node, subject, named):
+            by = parse_entry(located.line).statement.by
+            if issuer.id in named or by is None or by.id != issuer.id:
+                yield replace(located, others=True)
+
+    monkeypatch.setattr(FakeNode, "claims", flooded)
+    policy = tmp_path / "policy.toml"
+    (tmp_path / "federation.json").write_bytes(client.pins()[0].federation.encode())
+    policy.write_text(
+        f'schema = "comity/policy/v1"\n[[pin]]\nfile = "federation.json"\n[advisories]\nrefuse_from = ["{issuer.id}"]\n'
+    )
+    capsys.readouterr()
+    assert run("show", NAME) == 0
+    without = capsys.readouterr()
+    assert "it calls home" not in without.err
+    assert "not read" in without.out
+    assert "more was said about" in without.out
+    assert run("show", NAME, "--policy", str(policy)) == 0
+    assert "it calls home" in capsys.readouterr().err
+    assert run("show", NAME, "--policy", str(policy), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_read"]
 
 
 def test_rival_claimants_are_listed(

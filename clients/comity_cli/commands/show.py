@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,14 @@ from comity.trust.home_logs import home_origin
 
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.document import document
+from comity_cli.files import FILE
 from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity.trust.artifact import FileEntry
     from comity.trust.evidence import RowFact
+    from comity.trust.policy import Policy
     from comity.trust.resolution import Candidate
     from comity.trust.statements import Parent
     from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
@@ -93,7 +96,7 @@ class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
 
     Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
-    which counts.
+    which counts. `not_read` says what a limit left out.
     """
 
     title: str
@@ -112,6 +115,7 @@ class ArtifactDocument:
     lost_keys: tuple[LostKeyItem, ...]
     rivals: tuple[RivalItem, ...]
     said: tuple[ArtifactStatement, ...]
+    not_read: tuple[str, ...]
 
     @classmethod
     def of(cls, info: ArtifactInfo) -> ArtifactDocument:
@@ -132,6 +136,7 @@ class ArtifactDocument:
             lost_keys=tuple(LostKeyItem(n.key, n.origin, n.index, n.text) for n in info.lost_keys),
             rivals=tuple(RivalItem(r.publisher.id, r.published.artifact) for r in info.rivals),
             said=info.said,
+            not_read=info.not_read,
         )
 
 
@@ -140,15 +145,18 @@ class ArtifactDocument:
     "comity show swiss-ai/apertus-8b@v1",
     "comity show sha256:9f2c… --json",
     "comity show hf:org/name",
+    "comity show swiss-ai/apertus-8b --policy ministry.toml",
 )
 @click.command(cls=Command, name="show", short_help="Show the statements about an artifact, and their authors.")
 @click.argument("reference", metavar="REF")
 @click.option("--files", is_flag=True, help="List its files.")
-def command(reference: str, files: bool) -> None:
-    """Show an artifact: its publisher, versions, licence, advisories, and the statements about it."""
+@click.option("--policy", type=FILE, help="Read the statements of those first whom this policy (TOML) names.")
+def command(reference: str, files: bool, policy: Path | None) -> None:
+    """Show an artifact: its publisher, versions, licence, advisories, and the statements about it. It says what a limit
+    left out."""
     out = output()
     with resolving("show"), out.waiting("asking the nodes"):
-        info = user().show(reference)
+        info = user().show(reference, _policy(policy))
     manifest = info.manifest
     out.prose(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)
@@ -175,6 +183,8 @@ def command(reference: str, files: bool) -> None:
     for advisory in info.advisories:
         out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(info, advisory.by.id)}: {advisory.text}")
     _show_disputes(out, info)
+    for text in info.not_read:
+        out.fact("not read", text)
     if files:
         out.table(("path", "size", "sha256"), [(e.path, size(e.size), e.sha256) for e in manifest.files])
     else:
@@ -183,6 +193,14 @@ def command(reference: str, files: bool) -> None:
         out.table(("statement", "by", "logged at"), rows)
     out.answer(ArtifactDocument.of(info))
     out.hint(f"comity pull {info.title}")
+
+
+def _policy(file: Path | None) -> Policy | None:
+    if file is None:
+        return None
+    from comity.verifier import load_policy
+
+    return load_policy(file)
 
 
 def _older(older: Candidate) -> str:

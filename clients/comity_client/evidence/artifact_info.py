@@ -83,7 +83,8 @@ class Replica:
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
-    the licence, the lineage and the documents are those of `current`, the first one."""
+    the licence, the lineage and the documents are those of `current`, the first one. `not_read` says what a limit left
+    out."""
 
     title: str
     artifact: Digest
@@ -99,6 +100,7 @@ class ArtifactInfo:
     rivals: tuple[RivalPublication, ...] = field(default=())
     mirroring: MirrorEvidence = field(default=MirrorEvidence((), (), ()))
     statements: tuple[Candidate, ...] = field(default=())
+    not_read: tuple[str, ...] = field(default=())
 
     @property
     def current(self) -> Publication | None:
@@ -140,6 +142,7 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         lost_keys=resolution.lost_keys,
         rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
+        not_read=gathered.bounds,
     )
 
 
