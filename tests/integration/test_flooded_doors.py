@@ -1,5 +1,6 @@
 """Ten thousand junk statements about an artifact, its publisher and its name, before and after the words that count:
-every way to the artifact shows the same words of the publisher, of members and of those whom the policy names.
+every way to the artifact shows the same words of the publisher, of members and of those whom the policy names, in
+answers that stay within their bounds of bytes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import httpx2
 import pytest
 from comity.content.secrets import read_signer
 from comity.gateway.app import serve_gateway
+from comity.gateway.console import artifact as pages
 from comity.gateway.console import feeds
+from comity.gateway.hub import judge, routes
 from comity.ledger import subject_reads
 from comity.node import webhook_deliveries
 from comity.node.home import OpenedHome
 from comity.node.maintenance.home_files import add_webhook
 from comity.node.own_log import LEDGER_MARK
+from comity.node.services import artifact
 from comity.node.webhook_deliveries import EventQueue
 from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Verdict
+from comity.trust.precedence import Bounds
 from comity.trust.statement import Author
 from comity.verifier import read_policy
 from comity_client.client import Client
@@ -45,14 +50,15 @@ SETTLED = 480.0
 
 @dataclass(frozen=True)
 class Shown:
-    """What a door shows: the words that count, and what else must be the same."""
+    """What a door shows: the words that count, what else must be the same, and the bytes of all of it."""
 
     words: frozenset[str]
     state: str = ""
+    size: int = 0
 
     @classmethod
     def of(cls, text: str, state: str = "") -> Shown:
-        return cls(frozenset(word for word in WORDS if word in text), state)
+        return cls(frozenset(word for word in WORDS if word in text), state, len(text.encode()))
 
 
 def founded_at(folder: Path) -> tuple[Founded, tuple[Release, Release], Subject]:
@@ -127,7 +133,7 @@ def by_client(client: Client, policy: Path, version: str, to: Path) -> dict[str,
     if state == "accepted":
         verdict = client.verify(to, policy=read_policy(policy)[0])
         doors[f"verify {version}"] = Shown.of(texts_of(verdict), str(verdict.exit_status))
-    info = client.show(name)
+    info = client.show(name, policy=read_policy(policy)[0])
     said = [*(each.text for each in info.advisories), *(each.text for each in info.lost_keys)]
     return doors | {f"show {version}": Shown.of(str(said), info.artifact)}
 
@@ -157,7 +163,8 @@ async def by_node(home: NodeHome, subject: Subject, said: Sequence[bytes]) -> di
             ("claims of the publisher", node.claims(Digest(PUBLISHER.id), named)),
         ):
             lines = [located.line for located in await answer]
-            doors[door] = Shown(frozenset(honest[line] for line in lines if line in honest))
+            size = sum(map(len, lines))
+            doors[door] = Shown(frozenset(honest[line] for line in lines if line in honest), size=size)
     return doors
 
 
@@ -198,11 +205,36 @@ def differences(doors: dict[str, Shown], usual: dict[str, Shown]) -> list[str]:
     found = []
     for door, shown in doors.items():
         known = usual.get(door, shown)
-        # `show` asks without a policy, so for it the issuer is anybody.
-        counts = frozenset(WORDS) - ({OF_ISSUER} if door.startswith("show") else set())
-        if shown.words & counts != known.words & counts or shown.state != known.state:
+        if shown.words != known.words or shown.state != known.state:
             found.append(f"{door}: {sorted(shown.words)} {shown.state} against {sorted(known.words)} {known.state}")
     return found
+
+
+ENTRY = 4 * 1024
+"""Bytes with which a list shows one statement of the flood at most: its text has 1,500 characters."""
+
+
+def most_bytes(door: str, usual: int) -> int:
+    """The bound of a door that has `usual` bytes without a flood. Source: protocol, section 9; the limits of each
+    list."""
+    if door == "Resolve" or door.startswith("claims"):
+        first = usual + max(artifact.LEAST_MEMBER, usual // 2)  # with what one loud member says
+        return first + max(artifact.LEAST_OTHERS, first)
+    if door == "feed":
+        return feeds.MAX_ENTRIES * ENTRY
+    if door == "webhook":
+        return webhook_deliveries.MAX_WAITING * ENTRY
+    if door.startswith("gateway"):
+        return usual + judge.MAX_NOTICES * (routes.MAX_NOTICE + len("x-hf-warning: "))
+    said = Bounds().member + Bounds().others
+    if door.startswith("console"):
+        return usual + (pages.MAX_STATEMENTS + said) * ENTRY
+    return usual + said * ENTRY  # pull, verify and show
+
+
+def too_large(doors: dict[str, Shown], usual: dict[str, Shown]) -> list[str]:
+    sizes = ((door, shown.size, most_bytes(door, usual[door].size)) for door, shown in doors.items())
+    return [f"{door}: {size} bytes, at most {most}" for door, size, most in sizes if size > most]
 
 
 EXPECTED = {
@@ -210,6 +242,7 @@ EXPECTED = {
     "pull v1": {LICENCE, STOLEN, OF_MEMBER},
     "pull v2": {WITHDRAWN, STOLEN, OF_ISSUER},
     "show v1": {LICENCE, STOLEN, OF_MEMBER},
+    "show v2": {WITHDRAWN, STOLEN, OF_ISSUER},
 }
 
 
@@ -220,6 +253,8 @@ async def check(folder: Path, floods: Sequence[str], count: int) -> None:
     assert all(usual[door].words for door in ("verify v1", "show v2", "gateway v1", "console v1")), usual
     flooded = await asked(folder / "loud", floods, count, usual)
     assert not differences(flooded, usual)
+    assert not too_large(usual, usual)
+    assert not too_large(flooded, usual)
 
 
 async def test_a_flood_hides_no_word_that_counts_at_any_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
