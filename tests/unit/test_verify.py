@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.trust.copies import HoldWithdrawn, sign_hold, sign_hold_withdrawn
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.evidence import EVIDENCE_MISSING, Evidence, InclusionEvidence, Verdict
 from comity.trust.policy import ROWS, Policy
-from comity.trust.statement import parse_entry, sign_statement
+from comity.trust.statement import SideObject, parse_entry, sign_statement
 from comity.trust.statements import Advisory, Licence, Parent, sign_advisory, sign_published
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes, release
@@ -187,6 +188,36 @@ def test_a_hold_counts_only_in_the_log_of_the_node_that_signed_it() -> None:
     moved = replace(GOOD, proofs=(*without_proofs_of(hold).proofs, elsewhere.proof(hold)))
     assert "Institute KR" not in moved.verdict().row("replicas").summary
     assert "Institute KR" in GOOD.verdict().row("replicas").summary
+
+
+def test_a_withdrawn_copy_is_no_replica_until_its_node_claims_one_again() -> None:
+    """Source: protocol, section 5: a later withdrawal in the node's own log ends a claim."""
+    log, hold = filled(KR), GOOD.claims[-1]
+    withdrawn = HoldWithdrawn(KR.record.node, GOOD.artifact, 0, "legal-order", "order 12")
+    manifest, pieces = parse_entry(hold).statement.objects
+    again = sign_hold(KR.record, GOOD.artifact, *_in_order(GOOD, manifest, pieces), KR.online, "again").line
+    lines = (hold, sign_hold_withdrawn(KR.record, withdrawn, KR.online).line, again)
+    for line in lines:
+        log.append(line)
+    others = without_proofs_of(hold)
+    for said, holds in ((lines[:1], True), (lines[:2], False), (lines[1::-1], False), (lines, True)):
+        claims = (*GOOD.claims[:-1], *said)
+        row = replace(others, claims=claims, proofs=(*others.proofs, *map(log.proof, said))).verdict().row("replicas")
+        assert ("Institute KR" in row.summary) == holds
+        told = ("withdrew its copy, in its own log: legal-order", "Institute KR")
+        assert any(fact.text == told[0] and told[1] in fact.by for fact in row.facts) != holds
+
+
+def _in_order(case: Case, one: SideObject, other: SideObject) -> tuple[SideObject, SideObject]:
+    return (one, other) if one.digest == case.artifact else (other, one)
+
+
+def test_a_withdrawal_by_another_node_is_a_note_and_ends_no_claim() -> None:
+    withdrawn = HoldWithdrawn(KR.record.node, GOOD.artifact, 0, "safety", "")
+    forged = sign_statement(parse_entry(sign_hold_withdrawn(KR.record, withdrawn, KR.online).line).statement, SG.online)
+    verdict = GOOD.saying(forged.line).verdict()
+    assert "withdrawal refused" in verdict.row("notes").summary
+    assert verdict.row("replicas") == GOOD.verdict().row("replicas")
 
 
 def test_a_forged_hold_is_a_note() -> None:

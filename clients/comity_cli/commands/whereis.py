@@ -47,7 +47,7 @@ def command(reference: str) -> None:
         replicas = user().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _reach(r), _audits(r)) for r in replicas]
     out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)
-    full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
+    full = {r.jurisdiction for r in replicas if r.claimed or (r.complete and not r.withdrawn)}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
     out.answer(ReplicasDocument(tuple(ReplicaItem(r, r.complete, r.reach) for r in replicas)))
 

@@ -1,8 +1,9 @@
 """Collect the proofs that lines are logged, and the objects that statements name.
 
-For each log that has a line, the proof with most cosigners is kept, or of a hold the first valid one; its checkpoint is
-reconciled with the stored checkpoints of that log, and a contradiction is reported and its proof dropped. Consistency
-proofs to the cuts of rotations are collected even if this user pins none, because a later verifier of the pack may.
+For each log that has a line, the proof with most cosigners is kept, or of a claim of a copy the first valid one; its
+checkpoint is reconciled with the stored checkpoints of that log, and a contradiction is reported and its proof dropped.
+Consistency proofs to the cuts of rotations are collected even if this user pins none, because a later verifier of the
+pack may.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statement_kinds import HOLD_PREDICATES
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.tlog.proof import GrowthProof
 from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note, OnEvent
@@ -107,9 +108,9 @@ async def fetch_object(session: Session, digest: Digest) -> bytes:
 
 
 async def _fetch_proofs(session: Session, entry: Entry, bound: tuple[BoundNode, ...]) -> tuple[InclusionEvidence, ...]:
-    """Return the proofs that nodes have. Of a hold any valid one is enough, and each member may have signed one: to ask
-    every node about each would cost as much as the square of the number of members."""
-    if entry.statement.predicate in HOLD_PREDICATES:
+    """Return the proofs that nodes have. Of a hold or its withdrawal any valid one is enough, and each member may have
+    signed one: to ask every node about each would cost as much as the square of the number of members."""
+    if entry.statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN):
         return await _first_valid_proofs(session, entry, bound)
     answers = await session.ask(lambda node: node.proofs(entry.digest))
     return _proofs_of(entry, (item for found in answers.found.values() for item in found))

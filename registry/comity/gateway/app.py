@@ -132,10 +132,11 @@ def make_app(
     )
 
 
-def file_responses(home: ServedHome, file_routes: FileRoutes, cold: ColdFiles | None) -> FileResponses:
+def file_responses(parts: ReaderParts, file_routes: FileRoutes, cold: ColdFiles | None) -> FileResponses:
     """Return the responses with the bodies of files."""
+    home, withdrawn = parts.home, parts.catalogue.local_artifacts.withdrawn
     slots = ConnectionSlots(REMOTE_PIECES if file_routes.verified.remote else BODIES, "readers")
-    return FileResponses(home.config.gateway, home.store, home.pools, file_routes, cold, slots, home.served)
+    return FileResponses(home.config.gateway, home.store, home.pools, file_routes, cold, slots, home.served, withdrawn)
 
 
 def gateway_access(home: ServedHome, uses: TokenUses) -> GatewayAccess:
@@ -236,7 +237,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             console_routes(node, parts.catalogue, parts.uses) as console,
         ):
             cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
-            files = file_responses(home, file_routes, cold)
+            files = file_responses(parts, file_routes, cold)
             app = make_app(parts, files, tlog_routes(home, replication), console, node.readiness)
             async with listen_http(app, settings) as url:
                 node.links.serve_at(console_url(settings, url))

@@ -63,7 +63,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     async with reader_parts(home, None) as parts:
         app = make_app(
             parts,
-            file_responses(home, read_files(home), None),
+            file_responses(parts, read_files(home), None),
             reading_tlog_routes(front_end),
             [DeclaredRoute("/", overview(home.membership.seat.record.name, front_end.followed.age), EVERYBODY)],
             front_end.readiness,

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias, TypeVar
 from comity.trust.authorship import AuthorKeys, judge_author
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.charter.document import Member
-from comity.trust.copies import hold_of
+from comity.trust.copies import hold_of, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
@@ -31,6 +31,7 @@ from comity.trust.statement import Author, Entry, Statement
 from comity.trust.statement_kinds import (
     ADVISORY,
     HOLD_PREDICATES,
+    HOLD_WITHDRAWN,
     INCEPTION,
     OBSERVED,
     PUBLISHED,
@@ -248,6 +249,22 @@ def verify_holds(
         return known
 
     found, notes = prove_each(claims.about(artifact, *HOLD_PREDICATES), prove)
+    return tuple((entry, node) for entry, known in found for node in known), notes
+
+
+def verify_hold_withdrawals(
+    claims: ParsedClaims, artifact: Digest, bound: Iterable[BoundNode]
+) -> tuple[tuple[tuple[Entry, BoundNode], ...], tuple[Remark, ...]]:
+    """As `verify_holds`, for `hold-withdrawn` statements."""
+    nodes = _nodes_by_author(bound)
+
+    def prove(entry: Entry) -> list[BoundNode]:
+        known = nodes.get(parse_hold_withdrawn(entry.statement).by, [])
+        if not all(signed_by_node(entry, node.record) for node in known):
+            raise Untrusted("withdrawal refused", why="not signed by the node that it names", code="SIGNATURE")
+        return known
+
+    found, notes = prove_each(claims.about(artifact, HOLD_WITHDRAWN), prove)
     return tuple((entry, node) for entry, known in found for node in known), notes
 
 

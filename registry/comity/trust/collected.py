@@ -22,7 +22,7 @@ from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.rotation import LogCut
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statement_kinds import APPROVED, HOLD_PREDICATES, OBSERVED
+from comity.trust.statement_kinds import APPROVED, HOLD_PREDICATES, HOLD_WITHDRAWN, OBSERVED
 from comity.trust.tlog.note import Checkpoint
 
 MAX_DOCUMENTS: Final = 16
@@ -59,10 +59,10 @@ class CollectedClaims:
         return cls(artifact, policy, claims, bind_nodes(policy.pins, claims.entries, claims.chains)[0], publisher)
 
     def entries_to_prove(self) -> tuple[Entry, ...]:
-        """The publications, the claims of copies and the observations of nodes that a charter binds, and the approvals
-        of officers."""
+        """The publications, the claims of copies, their withdrawals and the observations of nodes that a charter binds,
+        and the approvals of officers."""
         nodes = {node.record.node for node in self.bound}
-        of_nodes = (*HOLD_PREDICATES, OBSERVED)
+        of_nodes = (*HOLD_PREDICATES, HOLD_WITHDRAWN, OBSERVED)
         found = [publication.entry for publication in self.claims.publications]
         found += [e for e in self.claims.entries if e.statement.predicate in of_nodes and e.statement.by in nodes]
         return (*found, *self.approvals())

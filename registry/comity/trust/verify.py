@@ -7,7 +7,7 @@
      (4) key policy    the owner pinned that publisher, or a pinned charter binds it to the namespace
      (5) transparency  the statement is in a log that a pinned charter binds to a member X
      (6) cosigners     enough other members cosigned a checkpoint of that log that includes the statement
-     (7) replicas      nodes that claim, in their own log, to hold a full copy
+     (7) replicas      nodes that claim, in their own log, to hold a full copy, and have not withdrawn that later
      (8) lineage       every ancestor is named by digest and described by a proven statement
      (9) licence       the owner accepts the claimed licence
     (10) file safety   active content and malformed or unexpected formats
@@ -42,9 +42,11 @@ from comity.trust.claims import (
     read_claims,
     verify_advisories,
     verify_checks,
+    verify_hold_withdrawals,
     verify_holds,
     verify_vouches,
 )
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evaluation import judge_evaluations
 from comity.trust.evidence import (
@@ -83,7 +85,7 @@ from comity.trust.rows.content import (
     lineage_row,
     safety_row,
 )
-from comity.trust.rows.findings import Findings, check_facts, cosigned_times, remark_fact, verified_fact
+from comity.trust.rows.findings import CopyClaim, Findings, check_facts, cosigned_times, remark_fact, verified_fact
 from comity.trust.rows.publication import (
     advisories_row,
     cosigners_row,
@@ -95,6 +97,7 @@ from comity.trust.rows.publication import (
     transparency_row,
 )
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import HOLD_WITHDRAWN
 from comity.trust.statements import Advisory
 from comity.trust.tlog.proof import growth_proofs
 
@@ -191,6 +194,7 @@ def _find(
     members = [member for body in policy.pins for member in body.members]
     advisories, unproven_advisories = verify_advisories(claims, artifact, [node.record for node in bound], members)
     holds, forged_holds = verify_holds(claims, artifact, bound)
+    withdrawn, forged_withdrawals = verify_hold_withdrawals(claims, artifact, bound)
     checks, unproven_checks = verify_checks(claims, artifact, members)
     authors = KnownAuthors(claims, bound, members)
     vouches, unproven_vouches = verify_vouches(claims, artifact, authors)
@@ -217,7 +221,7 @@ def _find(
         advisories=advisories,
         checks=checks,
         disputes=tuple(claims.chains.disputes(involved)),
-        holders=_holders(holds, evidence.proofs, reader),
+        copies=_claimed_copies((*holds, *withdrawn), evidence.proofs, reader),
         vouches=vouches,
         approvals=tuple(judge_approval(each, circumstances) for each in approvals),
         announced=announced,
@@ -231,21 +235,25 @@ def _find(
             *unproven_vouches,
             *unproven_announcements,
             *forged_holds,
+            *forged_withdrawals,
             *unproven_lineage,
             *unproven_approvals,
         ),
     )
 
 
-def _holders(
-    holds: tuple[tuple[Entry, BoundNode], ...], proofs: tuple[InclusionEvidence, ...], reader: EvidenceReader
-) -> dict[str, Digest]:
-    """The members whose nodes logged a hold in their own log, each with the digest of the line."""
-    holders: dict[str, Digest] = {}
-    for entry, node in holds:
-        if prove_entry(entry, proofs, (node,), reader)[0]:
-            holders.setdefault(member_label(node.member), entry.digest)
-    return holders
+def _claimed_copies(
+    said: tuple[tuple[Entry, BoundNode], ...], proofs: tuple[InclusionEvidence, ...], reader: EvidenceReader
+) -> tuple[CopyClaim, ...]:
+    """What each node said last in its own log about its copy: that it holds one, or that it withdrew that claim."""
+    last: dict[str, tuple[int, CopyClaim]] = {}
+    for entry, node in said:
+        statement, log = entry.statement, str(node.record.log)
+        reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+        for seen in prove_entry(entry, proofs, (node,), reader)[0]:
+            if log not in last or seen.index > last[log][0]:
+                last[log] = seen.index, CopyClaim(member_label(node.member), entry.digest, reason)
+    return tuple(claim for _, claim in last.values())
 
 
 def _judge_model_sig(

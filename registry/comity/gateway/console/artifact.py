@@ -26,7 +26,7 @@ from comity.node.home import ServedHome
 from comity.trust.audit import DAY
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
-from comity.trust.copies import FAILED, STATES, CopyPolicy
+from comity.trust.copies import FAILED, STATES, CopyPolicy, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
@@ -69,8 +69,9 @@ class CopyTest:
 @dataclass(frozen=True, slots=True)
 class CopyView:
     """What is known of a member's copy: `here` was verified by this node, `claimed` is the member's signed statement in
-    its own log at `index`, `unknown` is the absence of a statement. `reach` is as the member declares it; `assessed` is
-    what the audits of others make of the claim, and `tests` are their results, the newest first."""
+    its own log at `index`, `unknown` is the absence of a statement. `withdrawn` is why it withdrew the claim, if it
+    said so last. `reach` is as the member declares it; `assessed` is what the audits of others make of the claim, and
+    `tests` are their results, the newest first."""
 
     member: str
     jurisdiction: str
@@ -83,11 +84,20 @@ class CopyView:
     reach: Reach = ()
     assessed: str = ""
     tests: tuple[CopyTest, ...] = ()
+    withdrawn: str = ""
 
     @property
     def counts(self) -> bool:
-        """Whether it counts as a copy: it is here, or claimed and not proven to be wrong."""
-        return self.basis != "unknown" and self.assessed != FAILED
+        """Whether it counts as a copy: it is here, or claimed, not withdrawn and not proven to be wrong."""
+        return self.basis != "unknown" and not self.withdrawn and self.assessed != FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStatement:
+    """What a node of a member said last about its copy, in its own log: a claim, or why it withdrew one."""
+
+    line: ProvenLine
+    withdrawn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +167,19 @@ class ArtifactPages:
 
     async def copies(self, page: ArtifactPage) -> list[CopyView]:
         """A line for each member of the charter, in its order."""
-        claims = await self._ledger.run(self._claims, page.snapshot.artifact)
+        said = await self._ledger.run(self._said, page.snapshot.artifact)
         assessed = await self._assessed(page.snapshot.artifact)
         found, reaches = [], self._membership.reaches()
         for member in (await self._states.now()).members:
-            claim = claims.get(member.id)
-            basis: Basis = "claimed" if claim else "unknown"
-            if member.own:
+            own = said.get(member.id)
+            basis: Basis = "claimed" if own else "unknown"
+            if member.own and not (own and own.withdrawn):
                 basis = "here" if page.complete_here else "unknown"
-            origin, vkey, index = (claim.origin, claim.vkey, claim.index) if claim else ("", "", 0)
+            origin, vkey, index = (own.line.origin, own.line.vkey, own.line.index) if own else ("", "", 0)
             where = (member.name, member.jurisdiction, basis, origin, vkey, index)
             reach, (state, tests) = reaches.get(member.id, ()), assessed.get(member.id, ("", ()))
-            found.append(CopyView(*where, member.state, member.last_seen, reach, state, tests))
+            withdrawn = own.withdrawn if own else ""
+            found.append(CopyView(*where, member.state, member.last_seen, reach, state, tests, withdrawn))
         return found
 
     async def _assessed(self, artifact: Digest) -> dict[Digest, tuple[str, tuple[CopyTest, ...]]]:
@@ -191,18 +202,20 @@ class ArtifactPages:
             found[copy.copy.member] = copy.state, tests
         return found
 
-    def _claims(self, artifact: Digest) -> dict[Digest, ProvenLine]:
-        """Blocking. A claim of each member in the log of its own node, if it was not withdrawn there later."""
-        last: dict[str, tuple[Digest, str, ProvenLine]] = {}
+    def _said(self, artifact: Digest) -> dict[Digest, CopyStatement]:
+        """Blocking. What each member said last about its copy, in the log of its own node; of a member with several
+        nodes, a claim that stands comes first."""
+        last: dict[str, tuple[Digest, CopyStatement]] = {}
         kinds, precedence = (*HOLD_PREDICATES, HOLD_WITHDRAWN), self._membership.precedence
         for line in self._ledger.tables.proven.about(artifact, kinds, MAX_HOLDS, precedence).found:
             statement = parse_entry(line.line).statement
             record = self._membership.node(statement.by) if statement.by else None
             known = last.get(line.vkey)
-            later = known is None or line.index > known[2].index
+            later = known is None or line.index > known[1].line.index
             if record is not None and str(record.log) == line.vkey and later:
-                last[line.vkey] = record.member, statement.predicate, line
-        return {member: line for member, predicate, line in last.values() if predicate in HOLD_PREDICATES}
+                reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+                last[line.vkey] = record.member, CopyStatement(line, reason)
+        return dict(sorted(last.values(), key=lambda item: not item[1].withdrawn))
 
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None

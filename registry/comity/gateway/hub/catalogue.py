@@ -196,7 +196,9 @@ class Catalogue:
         self._membership = membership
         self.judge = judge
         self._artifacts = ArtifactService(ledger, membership, metrics)
-        self.local_artifacts = LocalArtifacts(store, pools, self._artifacts, LogService(ledger), judge, inspections)
+        self.local_artifacts = LocalArtifacts(
+            ledger, store, pools, self._artifacts, LogService(ledger), judge, inspections
+        )
         now = Generations(ledger).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
         self.changes = changes = StatementChanges(ledger, membership)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -136,7 +136,8 @@ class ColdFiles:
 
 class FileResponses:
     """The responses with the bodies of files. Each body that is sent here uses one of `slots`. Without `cold`, no file
-    is fetched that is not here."""
+    is fetched that is not here. Of an artifact that this node has `withdrawn` no file is served, whatever else has the
+    same file."""
 
     def __init__(
         self,
@@ -147,7 +148,9 @@ class FileResponses:
         cold: ColdFiles | None,
         slots: ConnectionSlots,
         served: ServedBytes,
+        withdrawn: Callable[[Digest], Awaitable[bool]],
     ) -> None:
+        self._withdrawn = withdrawn
         self._settings = settings
         self._store = store
         self._pools = pools
@@ -157,7 +160,11 @@ class FileResponses:
         self._served = served
 
     async def response(self, request: Request, claim: Claim, entry: FileEntry) -> Response:
-        """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; Malformed (RANGE)."""
+        """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; NotFound (NOT-HELD) if this node
+        withdrew its copy; Malformed (RANGE)."""
+        if not isinstance(claim, ReadThroughImport) and await self._withdrawn(claim.artifact):
+            why = "this node withdrew its copy"
+            raise NotFound(f"{entry.path[:200]} is not served here", why=why, code="NOT-HELD")
         headers = content_headers(entry)
         here = not entry.size or (
             self._may_serve_stored(claim) and await self._pools.files(self._store.has, entry.sha256)

@@ -54,10 +54,11 @@ class LocalStatements:
 
 
 class LocalArtifacts:
-    """Reads manifests, files and evidence of this node. Blocking, except `evidence`."""
+    """Reads manifests, files and evidence of this node. Blocking, except what is a coroutine."""
 
     def __init__(
         self,
+        ledger: AsyncLedger,
         store: BlobStore,
         pools: Pools,
         artifacts: ArtifactService,
@@ -65,6 +66,7 @@ class LocalArtifacts:
         judge: PolicyJudge,
         inspections: KeptInspections,
     ) -> None:
+        self._ledger = ledger
         self._store = store
         self._pools = pools
         self._artifacts = artifacts
@@ -98,6 +100,11 @@ class LocalArtifacts:
         """Return the proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
         found = [located async for located in self._artifacts.claims(artifact)]
         return LocalStatements(tuple(each.line for each in found), any(each.more or each.others for each in found))
+
+    async def withdrawn(self, artifact: Digest) -> bool:
+        """Return whether this node withdrew its copy, by its own log, and claims no new one there."""
+        claims = await self._ledger.run(self._ledger.tables.replicas.copies, [artifact])
+        return artifact in claims and not claims[artifact].stands
 
     async def proofs(self, line: Digest) -> tuple[bytes, ...]:
         """As `LedgerCollector.proofs`."""

@@ -127,12 +127,17 @@ class Registry:
         return Referrers(digest, (), {}, {}).index(kind)
 
     async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
+        withdrawn: FoundBlob | None = None
         async for snapshot in self._versions(repository, missing):
             pack = await self.pack(snapshot)
             content = pack.files.get(digest) or pack.documents.get(digest)
-            if content is not None:
-                return FoundBlob(snapshot, content)
-        return await self._find_referrer(repository, digest, missing)
+            if content is None:
+                continue
+            found, local = FoundBlob(snapshot, content), self._catalogue.local_artifacts
+            if isinstance(content, Document) or not await local.withdrawn(snapshot.artifact):
+                return found
+            withdrawn = withdrawn or found  # another version may have the same file
+        return withdrawn or await self._find_referrer(repository, digest, missing)
 
     async def _find_referrer(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
         """As `_find`, of what refers to a version. A search for a digest that nobody has costs no new proofs whenever a

@@ -33,14 +33,24 @@ from comity.trust.upstream import Changed, Observed
 
 
 @dataclass(frozen=True, slots=True)
+class CopyClaim:
+    """What a node said last in its own log about its copy, in the statement with the digest `line`: that it holds one
+    in full, or why it does so no longer (`withdrawn`). `member` is the label of its member."""
+
+    member: str
+    line: Digest
+    withdrawn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """The evidence, the policy, and the results of steps (1) to (6).
 
     `chosen` is the best publication and `best` its best proof of logging, None if there is none. `bound` are the nodes
     that a pinned body proves, `unlisted_nodes` the names of nodes whose member no pinned body lists. `checks` are
     proven `verified` statements, `vouches` proven `vouched` statements, `announced` the evaluations among them whose
-    results are at hand, `approvals` approvals of the officers whom the policy names. `holders` are the members whose
-    nodes hold a copy, by their own logs, each with the digest of the line. `lineage` has what publishers and others
+    results are at hand, `approvals` approvals of the officers whom the policy names. `copies` are what nodes
+    said last in their own logs about their copies. `lineage` has what publishers and others
     say, `claimed` only what publishers do. `model_sig` is None if there is no `model.sig`; `without_manifest`: it
     alone lists the files. `remarks` describe material that did not verify, apart from those in `claims` and `judged`.
     """
@@ -60,7 +70,7 @@ class Findings:
     advisories: tuple[tuple[Entry, Advisory], ...]
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
-    holders: Mapping[str, Digest]
+    copies: tuple[CopyClaim, ...]
     vouches: tuple[Vouch, ...]
     approvals: tuple[JudgedApproval, ...]
     announced: tuple[JudgedEvaluation, ...]

@@ -252,15 +252,20 @@ def _unproven(row: str, step: int, found: Findings) -> Row:
 
 
 def replicas_row(found: Findings) -> Row:
-    """Row (7): a hold counts only if it is in the node's own log."""
-    holders = found.holders
-    if not holders:
-        return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing")
-    names = sorted(holders)
-    facts = tuple(
-        RowFact(f"holds a full copy, in its own log: {name}", "claimed", name, evidence=holders[name]) for name in names
-    )
-    return Row("replicas", "pass", f"claimed by {', '.join(names)}", 7, facts=facts)
+    """Row (7): a hold counts only if it is in the node's own log, and the node has not withdrawn it there later."""
+    holding = {claim.member: claim.line for claim in found.copies if not claim.withdrawn}
+    facts = [
+        RowFact(f"holds a full copy, in its own log: {name}", "claimed", name, evidence=holding[name])
+        for name in sorted(holding)
+    ]
+    facts += [
+        RowFact(f"withdrew its copy, in its own log: {claim.withdrawn}", "claimed", claim.member, evidence=claim.line)
+        for claim in sorted(found.copies, key=lambda claim: claim.member)
+        if claim.withdrawn and claim.member not in holding
+    ]
+    if not holding:
+        return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing", tuple(facts))
+    return Row("replicas", "pass", f"claimed by {', '.join(sorted(holding))}", 7, facts=tuple(facts))
 
 
 def advisories_row(found: Findings) -> Row:
