@@ -34,12 +34,9 @@ from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.offer import OfferRpcService
 from comity.node.supervisor import Supervisor
 from comity.node.uploads import Uploads
-from comity.trust.encoding import Digest
-from comity.trust.identity import Inception, KeySet
-from comity.trust.keys import HybridSigner, Signer, VerifyingKey
-from comity.trust.offers.chain import ChainState
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import (
+from comity.rules.offers.chain import ChainState
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import (
     Eligibility,
     Engine,
     Granularity,
@@ -50,7 +47,7 @@ from comity.trust.offers.offer import (
     Terms,
     Window,
 )
-from comity.trust.offers.records import (
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     ChainLink,
@@ -62,6 +59,9 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.trust.encoding import Digest
+from comity.trust.identity import Inception, KeySet
+from comity.trust.keys import HybridSigner, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer import GrantQuery, OfferQuery
 from comity_client.node_home import ListenSettings, init_node

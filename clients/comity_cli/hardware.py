@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from comity.trust.hardware.evidence import KINDS
+from comity.rules.hardware.evidence import KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.trust.hardware.certificates import RevocationData
+    from comity.rules.hardware.certificates import RevocationData
 
 DAY: Final = 86_400
 

@@ -31,8 +31,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.artifact import MAX_MANIFEST, Manifest
-from comity.trust.attestations.foreign import (
+from comity.rules.foreign_attestations import (
     MAX_ATTESTATION,
     MAX_KEY,
     ArtifactDigests,
@@ -42,7 +41,8 @@ from comity.trust.attestations.foreign import (
     judge_attestation,
     write_envelope,
 )
-from comity.trust.attestations.predicates import (
+from comity.trust.artifact import MAX_MANIFEST, Manifest
+from comity.trust.attestation_predicates import (
     ResourceDescriptor,
     SlsaProvenance,
     StandardPredicate,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from comity.trust.audit import MAX_CHALLENGED, AuditChallenge
+from comity.rules.audit import MAX_CHALLENGED, AuditChallenge
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, canonical, parse_canonical
 from comity.trust.errors import ComityError
 from comity.trust.statement import MAX_LINE

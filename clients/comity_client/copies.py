@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comity.trust.audit import DAY, AuditFailure, parse_audited
+from comity.rules.audit import DAY, AuditFailure, parse_audited
 from comity.trust.copies import (
     MISSED,
     PASSED,

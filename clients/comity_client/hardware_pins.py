@@ -19,17 +19,17 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.hardware.appraisal import HardwarePins
-from comity.trust.hardware.certificates import (
+from comity.rules.hardware.appraisal import HardwarePins
+from comity.rules.hardware.certificates import (
     MAX_REVOCATION,
     MAX_REVOCATIONS,
     RevocationData,
     VendorChain,
     load_pem,
 )
-from comity.trust.hardware.evidence import KINDS
+from comity.rules.hardware.evidence import KINDS
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Untrusted
 
 MAX_ROOTS: Final = 64
 """Pinned roots of one kind."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.rules.offers.records import PartyStatement, party_statement
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
 from comity.trust.identity import KeySet
 from comity.trust.keys import Signer
-from comity.trust.offers.records import PartyStatement, party_statement
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Entry, sign_statement
 from comity_client.node_home import OFFLINE, own_inception, own_rotations, read_line

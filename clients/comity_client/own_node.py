@@ -21,7 +21,7 @@ from comity.wire.client import NodeClient
 from comity.wire.limits import CALL_TIMEOUT
 
 if TYPE_CHECKING:
-    from comity.trust.artifact_pins import Pin
+    from comity.rules.artifact_pins import Pin
     from comity.wire.audit import AuditCalls, CheckedCopy, HoldDecision, HoldOrder, RetainedCopy
     from comity.wire.node_status import NodeStatus
     from comity.wire.operator import SignInLink

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from comity.rules.offers.offer import SliceAllocation, Window
+from comity.rules.offers.records import read_record
 from comity.trust.errors import ComityError, Refused
-from comity.trust.offers.offer import SliceAllocation, Window
-from comity.trust.offers.records import read_record
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import GRANT
 from support.federation import NodeProcess, make_home, until

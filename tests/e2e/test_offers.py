@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from comity.rules.hardware.evidence import Device, HardwareEvidence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
-from comity.trust.hardware.evidence import Device, HardwareEvidence
 from comity.wire.client import NodeClient
 from comity.wire.offer import Attest, GrantQuery
 from comity_cli.lab.lab import Lab

@@ -32,6 +32,21 @@ from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks, parse_secret
+from comity.rules.equivocation import check_equivocation
+from comity.rules.foreign_attestations import AttestationKey, ForeignEnvelope
+from comity.rules.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware.certificates import RevocationData, VendorChain
+from comity.rules.hardware.evidence import (
+    KINDS,
+    HardwareEvidence,
+    read_gpu_list,
+)
+from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.rules.mirror_rules import parse_mirror_rules
+from comity.rules.offers.fault_proof import FaultProof, ProvenRecord
+from comity.rules.offers.offer import Offer
+from comity.rules.retention import parse_retention_rules
+from comity.rules.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
@@ -40,11 +55,9 @@ from comity.trust.approvals import (
     sign_approved,
 )
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
-from comity.trust.attestations.foreign import AttestationKey, ForeignEnvelope
-from comity.trust.attestations.predicates import ForeignStatement
+from comity.trust.attestation_predicates import ForeignStatement
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_equivocation
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
@@ -54,27 +67,15 @@ from comity.trust.evaluation import (
     Threshold,
 )
 from comity.trust.evidence import Evidence, UnreadStatements
-from comity.trust.hardware.appraisal import HardwarePins, appraise
-from comity.trust.hardware.certificates import RevocationData, VendorChain
-from comity.trust.hardware.evidence import (
-    KINDS,
-    HardwareEvidence,
-    read_gpu_list,
-)
-from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.trust.identity import Inception, check_inception
-from comity.trust.mirror_rules import parse_mirror_rules
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
 from comity.trust.node_records import (
     certificate_key,
 )
-from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
-from comity.trust.offers.offer import Offer
 from comity.trust.policy_file import parse_policy
 from comity.trust.report import VerdictReport
-from comity.trust.retention import parse_retention_rules
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import (
     PAYLOAD_TYPE,
@@ -88,7 +89,6 @@ from comity.trust.statement_kinds import STATEMENT_KINDS
 from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import GrowthProof, TlogProof
-from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
 from comity.trust.upstream import (
     ListedFile,
     Observation,

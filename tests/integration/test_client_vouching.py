@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.attestations.foreign import ForeignEnvelope
-from comity.trust.attestations.predicates import ForeignStatement, SuiteResult
+from comity.rules.foreign_attestations import ForeignEnvelope
+from comity.trust.attestation_predicates import ForeignStatement, SuiteResult
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
 from comity.trust.policy import SafetyRule

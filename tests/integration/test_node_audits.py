@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from comity.content.blobs import FolderStore
-from comity.trust.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
+from comity.rules.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
 from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy, parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
@@ -231,7 +231,7 @@ async def test_a_signed_wrong_answer_proves_the_fault_of_its_signer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from comity.node.copies import responder
-    from comity.trust.audit import ReadPiece, read_pieces
+    from comity.rules.audit import ReadPiece, read_pieces
 
     def invent(*given: object) -> list[ReadPiece]:
         read = read_pieces(*given)  # type: ignore[arg-type]  # as it was called

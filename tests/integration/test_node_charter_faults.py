@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from comity.rules.equivocation import check_misbehaviour, parse_misbehaviour
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_misbehaviour, parse_misbehaviour
 from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.identity import KeySet

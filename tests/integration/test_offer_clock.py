@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Refused
-from comity.trust.keys import HybridSigner
-from comity.trust.offers.records import (
+from comity.rules.offers.records import (
     Acceptance,
     CutOff,
     GivingBack,
@@ -18,6 +15,9 @@ from comity.trust.offers.records import (
     Withdrawn,
     record_statement,
 )
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, Refused
+from comity.trust.keys import HybridSigner
 from comity.trust.statement import parse_entry, sign_statement
 from comity.wire.offer import Approve
 from support.offer_provider import BORROWER, HOLDER, NODE, OTHER, GrantingNode

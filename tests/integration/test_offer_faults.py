@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
-from comity.trust.offers.fault_proof import FaultProof, read_offer_fault, verify_fault_proof
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import SliceAllocation, Window
-from comity.trust.offers.records import Grant, Offered, record_statement
+from comity.rules.offers.fault_proof import FaultProof, read_offer_fault, verify_fault_proof
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import SliceAllocation, Window
+from comity.rules.offers.records import Grant, Offered, record_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.note import SignedNote

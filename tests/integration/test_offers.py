@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.rules.offers.offer import Eligibility, Window
+from comity.rules.offers.records import Grant, read_record, record_statement
 from comity.trust.errors import Conflict, NotFound, Refused
-from comity.trust.offers.offer import Eligibility, Window
-from comity.trust.offers.records import Grant, read_record, record_statement
 from comity.trust.statement import sign_statement
 from comity.wire.client import NodeClient
 from comity.wire.offer import AnswerDefault, Approve, OfferQuery, Post, Redeem, Reject, Release, UsageReport, Withdraw

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from comity.trust.artifact_pins import HERE, VERIFIED, Pin
+from comity.rules.artifact_pins import HERE, VERIFIED, Pin
 from comity.trust.copies import CopyPolicy
 from comity.trust.errors import NotFound
 from comity.wire.pin import ListedPin

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
+from comity.rules.witness import AddCheckpoint, MirrorInfo, MirrorUpload, parse_signatures
 from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import SignedNote, verify_cosignature
-from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, MirrorUpload, parse_signatures
 from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
 from support.outside import OutsideLog, TlogRoutes, read_log, vkeys

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.rules.hardware.evidence import NVIDIA, Challenge, Device
 from comity.trust.encoding import sha256
-from comity.trust.hardware.evidence import NVIDIA, Challenge, Device
 from comity_cli.main import main
 from comity_cli.offers.evidence import challenge_json
 from cryptography.hazmat.primitives.serialization import Encoding

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
-from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
+from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise
+from comity.rules.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
 from comity_client.hardware_pins import HardwarePinStore
 from support.hardware import AT, flipped, twin
 from support.real_hardware import real_certificates, real_gpu, real_quote, real_snp, sample

@@ -31,6 +31,7 @@ from mutation.mutants import Mutant, Source
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TRUST: Final = "registry/comity/trust"
+RULES: Final = "registry/comity/rules"
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,20 @@ class Suite:
 
 SUITES: Final = (
     Suite(
-        (f"{TRUST}/charter", f"{TRUST}/rotation.py", f"{TRUST}/json_chunks.py"),
+        (
+            f"{TRUST}/charter",
+            f"{TRUST}/rotation.py",
+            f"{TRUST}/json_chunks.py",
+            f"{RULES}/equivocation.py",
+            f"{RULES}/tally.py",
+        ),
         """assigned_cosigners charter charter_attacks charter_certificate charter_equivocation charter_succession
         charter_tally charter_votes charter_voting federation federation_file identity json_chunks key_validity
         rotation""",
         "charter_mutations rotation",
     ),
     Suite(
-        (f"{TRUST}/tlog",),
+        (f"{TRUST}/tlog", f"{RULES}/witness.py"),
         """checkpoint cosignature cosigned_moments growth merkle misbehaviour note own_vectors public_vectors tiles
         tlog_mirror tlog_policy tlog_proof tlog_witness witnessing""",
         "log_formats",
@@ -76,20 +83,20 @@ SUITES: Final = (
     Suite((f"{TRUST}/report.py",), "report report_page"),
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
     Suite((f"{TRUST}/policy.py", f"{TRUST}/policy_file.py"), "federation_file officers policy policy_files safety_row"),
-    Suite((f"{TRUST}/audit.py",), "audit audit_bounds"),
+    Suite((f"{RULES}/audit.py",), "audit audit_bounds"),
     Suite((f"{TRUST}/copies.py",), "copies holds"),
     Suite(
-        (f"{TRUST}/mirror_rules.py", f"{TRUST}/retention.py", f"{TRUST}/rule_file.py"),
+        (f"{RULES}/mirror_rules.py", f"{RULES}/retention.py", f"{RULES}/rule_file.py"),
         "mirror_rule_conditions mirror_rules retention_rules rule_file",
         "mirror_quotas",
     ),
-    Suite((f"{TRUST}/artifact_pins.py",), "artifact_pins"),
+    Suite((f"{RULES}/artifact_pins.py",), "artifact_pins"),
     Suite((f"{TRUST}/node_records.py",), "node_record places"),
     Suite(("clients/comity_client/party_drill.py",), "drill_command party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
     Suite((f"{TRUST}/artifact.py",), "chained hub manifest pieces"),
     Suite(
-        (f"{TRUST}/hardware",),
+        (f"{RULES}/hardware",),
         """hardware_appraisal hardware_certificates hardware_evidence hardware_pins hardware_reports
         hardware_tampers""",
     ),
@@ -109,11 +116,18 @@ SUITES: Final = (
     Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
     Suite((f"{TRUST}/upstream.py",), "upstream_choosing upstream_rows upstream_statements", "upstream"),
     Suite(
-        tuple(f"{TRUST}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
+        tuple(f"{RULES}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
         "offer_amounts offer_chain_state offer_deadlines offer_documents offer_fault_proofs offer_fit offer_texts",
         "offer_accounts offer_formats",
     ),
-    Suite((f"{TRUST}/attestations",), "attestation_predicates attestations", "attestation_formats"),
+    Suite(
+        (
+            f"{TRUST}/attestation_predicates.py",
+            f"{RULES}/foreign_attestations.py",
+        ),
+        "attestation_predicates attestations",
+        "attestation_formats",
+    ),
     Suite(
         (f"{TRUST}/model_signing",),
         "keyless model_sig_certificates model_sig_format model_sig_rows model_signing",

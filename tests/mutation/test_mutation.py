@@ -131,10 +131,10 @@ def test_each_mutant_listed_as_equivalent_has_a_reason() -> None:
 
 
 def test_a_module_is_measured_by_the_covering_tests_it_or_its_folder() -> None:
-    trust = "registry/comity/trust"
-    (audit,) = (suite for suite in SUITES if f"{trust}/audit.py" in suite.modules)
+    trust, rules = "registry/comity/trust", "registry/comity/rules"
+    (audit,) = (suite for suite in SUITES if f"{rules}/audit.py" in suite.modules)
     (tlog,) = (suite for suite in SUITES if f"{trust}/tlog" in suite.modules)
-    assert covering_tests([f"{trust}/audit.py"]) == audit.tests
-    assert covering_tests([f"{trust}/tlog/note.py", f"{trust}/audit.py"]) == (*tlog.tests, *audit.tests)
+    assert covering_tests([f"{rules}/audit.py"]) == audit.tests
+    assert covering_tests([f"{trust}/tlog/note.py", f"{rules}/audit.py"]) == (*tlog.tests, *audit.tests)
     assert covering_tests(["registry/comity/wire/client.py"]) == ()
     assert all((RUN.parents[2] / test).exists() for suite in SUITES for test in suite.tests)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation
 from comity.trust.artifact import Manifest
-from comity.trust.attestations.foreign import ArtifactDigests, AttestationKey, judge_attestation
-from comity.trust.attestations.predicates import (
+from comity.trust.attestation_predicates import (
     COMPARATORS,
     Commitment,
     ForeignStatement,

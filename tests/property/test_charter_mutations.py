@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
-from comity.trust.charter import certificate, tally, votes
+from comity.rules import equivocation as equivocation_module
+from comity.rules import tally
+from comity.trust.charter import certificate, votes
 from comity.trust.charter import certificate as certificate_module
 from comity.trust.charter import document as succession
-from comity.trust.charter import equivocation as equivocation_module
 from comity.trust.charter.certificate import ValidVotes
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import Intent, Ratify

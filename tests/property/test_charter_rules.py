@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
+from comity.rules.equivocation import find_equivocations
+from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.certificate import assemble, certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import find_equivocations
-from comity.trust.charter.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.votes import (
     Intent,
     Ratify,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import hypothesis.strategies as st
 import pytest
 from comity.node.copies.leases import PAUSE, Leases, RemovalCount
-from comity.trust.audit import MAX_LEASE
+from comity.rules.audit import MAX_LEASE
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, OutOfSpace, PolicyNotMet

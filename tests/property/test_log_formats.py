@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
+from comity.rules.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import (
@@ -44,7 +45,6 @@ from comity.trust.tlog.note import (
     verify_note,
 )
 from comity.trust.tlog.proof import MAX_EXTRA, TlogProof
-from comity.trust.tlog.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples

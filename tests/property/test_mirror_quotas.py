@@ -18,10 +18,10 @@ from comity.ledger.ledger import Ledger
 from comity.node.replication.copy_charges import QUOTA, ChargedTo, CopyCharges, Received
 from comity.node.threads import Pools
 from comity.node.uploads import missing_files
+from comity.rules.mirror_rules import ALL, MirrorQuotas
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
-from comity.trust.mirror_rules import ALL, MirrorQuotas
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.copy_charges import made_charges

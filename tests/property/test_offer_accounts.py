@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
+from comity.rules.offers.amounts import Unit, UsageRecord, balances
 from comity.trust.encoding import Digest, sha256
-from comity.trust.offers.amounts import Unit, UsageRecord, balances
 from hypothesis import given
 from hypothesis import strategies as st
 

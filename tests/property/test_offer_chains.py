@@ -6,11 +6,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from comity.trust.encoding import canonical, sha256
-from comity.trust.errors import ComityError, Refused
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import SliceAllocation, Window
-from comity.trust.offers.records import (
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import SliceAllocation, Window
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     CutOff,
@@ -23,6 +21,8 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.trust.encoding import canonical, sha256
+from comity.trust.errors import ComityError, Refused
 from comity.trust.statement import Entry, Envelope, parse_entry, sign_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st

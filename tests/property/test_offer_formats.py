@@ -6,8 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from comity.trust.errors import ComityError, Malformed
-from comity.trust.offers.amounts import (
+from comity.rules.offers.amounts import (
     FAULTS,
     DefaultAnswer,
     Profile,
@@ -17,10 +16,10 @@ from comity.trust.offers.amounts import (
     read_usage,
     usage_statement,
 )
-from comity.trust.offers.fault_proof import OfferFault, offer_fault_statement, read_offer_fault
-from comity.trust.offers.log_reader import read_offer_statement
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import (
+from comity.rules.offers.fault_proof import OfferFault, offer_fault_statement, read_offer_fault
+from comity.rules.offers.log_reader import read_offer_statement
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import (
     PartyStatement,
     Record,
     party_statement,
@@ -28,6 +27,7 @@ from comity.trust.offers.records import (
     read_record,
     record_statement,
 )
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import Statement
 from comity.trust.tlog.note import VerifierKey
 from hypothesis import given, settings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from comity.rules.offers.log_reader import LocatedStatement
+from comity.rules.offers.offer import SliceAllocation, Window
+from comity.rules.offers.records import Acceptance, GivingBack, GrantRequest, Redemption
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.offers.log_reader import LocatedStatement
-from comity.trust.offers.offer import SliceAllocation, Window
-from comity.trust.offers.records import Acceptance, GivingBack, GrantRequest, Redemption
 from comity.trust.statement import Entry
 from comity.wire.offer import Approve
 from hypothesis import settings

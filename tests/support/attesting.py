@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from comity.trust.attestations.predicates import (
+from comity.trust.attestation_predicates import (
     Commitment,
     ResourceDescriptor,
     SlsaProvenance,

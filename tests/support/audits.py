@@ -6,17 +6,8 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    records_root,
-)
-from comity.trust.artifact_pins import Pin, WantedWithdrawn, sign_wanted, sign_wanted_withdrawn
-from comity.trust.audit import (
+from comity.rules.artifact_pins import Pin, WantedWithdrawn, sign_wanted, sign_wanted_withdrawn
+from comity.rules.audit import (
     AuditFailure,
     AuditRow,
     AuditSummary,
@@ -28,6 +19,15 @@ from comity.trust.audit import (
     sign_answer,
     sign_failure,
     sign_summary,
+)
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    records_root,
 )
 from comity.trust.copies import CopyPolicy, HeldArtifact, HoldWithdrawn, sign_hold_withdrawn, sign_holds
 from comity.trust.encoding import Digest, sha256

@@ -11,10 +11,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from comity.rules.equivocation import find_equivocations
+from comity.rules.tally import NothingToVote, next_vote
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body, draft, quorum
-from comity.trust.charter.equivocation import find_equivocations
-from comity.trust.charter.tally import NothingToVote, next_vote
 from comity.trust.charter.votes import Intent, RoundBody, Vote, VoteState, check_vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.document import Body
-from comity.trust.charter.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.votes import Vote, VoteState, check_vote, draft_statement
 from comity.trust.encoding import Digest
 from comity.trust.identity import SignatureCheck

@@ -10,7 +10,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.replication.copy_admission import AdmissionLimits, CopyAdmission
 from comity.node.replication.copy_charges import CopyCharges
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.mirror_rules import MirrorQuotas
+from comity.rules.mirror_rules import MirrorQuotas
 
 
 def made_charges(

@@ -7,41 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from comity.trust.approvals import (
-    ApprovalConditions,
-    ApprovalEnded,
-    Approved,
-    sign_approved,
-)
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex
-from comity.trust.charter.document import Body, draft
-from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement
-from comity.trust.charter.federation import Federation
-from comity.trust.charter.votes import (
-    Intent,
-    Ratify,
-    RoundBody,
-    adopted_statement,
-    consent_statement,
-    draft_statement,
-    draft_withdrawn_statement,
-    left_statement,
-)
-from comity.trust.encoding import Json, canonical, parse_canonical, sha256
-from comity.trust.evaluation import EvaluationAnnounced, sign_announced
-from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence
-from comity.trust.identity import Inception
-from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import node_record_statement, sign_addresses
-from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
-from comity.trust.offers.fault_proof import (
+from comity.rules.equivocation import check_equivocation, misbehaviour_statement
+from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
+from comity.rules.offers.fault_proof import (
     FaultProof,
     OfferFault,
     ProvenRecord,
     offer_fault_statement,
 )
-from comity.trust.offers.offer import Eligibility, Offer, Terms, Window
-from comity.trust.offers.records import (
+from comity.rules.offers.offer import Eligibility, Offer, Terms, Window
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     Agreement,
@@ -61,11 +37,35 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.rules.statement_readers import read_content
+from comity.trust.approvals import (
+    ApprovalConditions,
+    ApprovalEnded,
+    Approved,
+    sign_approved,
+)
+from comity.trust.artifact import FileEntry, Manifest, PieceIndex
+from comity.trust.charter.document import Body, draft
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.votes import (
+    Intent,
+    Ratify,
+    RoundBody,
+    adopted_statement,
+    consent_statement,
+    draft_statement,
+    draft_withdrawn_statement,
+    left_statement,
+)
+from comity.trust.encoding import Json, canonical, parse_canonical, sha256
+from comity.trust.evaluation import EvaluationAnnounced, sign_announced
+from comity.trust.identity import Inception
+from comity.trust.keys import VerifyingKey
+from comity.trust.node_records import node_record_statement, sign_addresses
 from comity.trust.places import Place
 from comity.trust.report import VerdictReport, sign_verified, summarise_report
 from comity.trust.rotation import LogCut
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statement_readers import read_content
 from comity.trust.statements import (
     Advisory,
     Compromise,

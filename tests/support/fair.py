@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.trust.charter.federation import Federation
-from comity.trust.encoding import Digest
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import (
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     ChainLink,
@@ -21,6 +19,8 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, Statement, sign_statement
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from support.offers import START, an_offer, hours, to

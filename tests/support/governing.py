@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comity.content.secrets import read_signer
+from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.trust.charter.votes import Vote, VoteState, check_vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound

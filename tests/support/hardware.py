@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
+from comity.rules.hardware import certificates
+from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
+from comity.rules.hardware.reports import TdxQuote
 from comity.trust.encoding import b64encode
-from comity.trust.hardware import certificates
-from comity.trust.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
-from comity.trust.hardware.reports import TdxQuote
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec

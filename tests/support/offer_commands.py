@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.content.secrets import read_signer
-from comity.trust.encoding import Digest
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import Offer, SliceAllocation
-from comity.trust.offers.records import (
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import Offer, SliceAllocation
+from comity.rules.offers.records import (
     Acceptance,
     CutOff,
     Default,
@@ -24,6 +23,7 @@ from comity.trust.offers.records import (
     party_statement,
     read_record,
 )
+from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry

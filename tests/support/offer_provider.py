@@ -19,11 +19,11 @@ from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import RecordWriter
 from comity.node.offers.provider import GrantReconciler, HardwareAttester, OfferProvider
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.offers.log_reader import OfferLogReader
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import PartyStatement, party_statement
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
-from comity.trust.offers.log_reader import OfferLogReader
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import PartyStatement, party_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.tlog.note import Checkpoint
 from support.case import nodes

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from comity.trust.encoding import MAX_INTEGER, Digest
-from comity.trust.offers.amounts import DefaultAnswer, Usage
-from comity.trust.offers.offer import (
+from comity.rules.offers.amounts import DefaultAnswer, Usage
+from comity.rules.offers.offer import (
     ENGINES,
     MAX_ACCEPT,
     MAX_AMOUNT,
@@ -22,7 +21,7 @@ from comity.trust.offers.offer import (
     Terms,
     Window,
 )
-from comity.trust.offers.records import (
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     Agreement,
@@ -40,6 +39,7 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.trust.encoding import MAX_INTEGER, Digest
 from hypothesis import assume
 from hypothesis import strategies as st
 from support.offers import LOG

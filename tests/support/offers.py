@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from comity.trust.encoding import Digest, sha256
-from comity.trust.keys import HybridSigner
-from comity.trust.offers.log_reader import OfferChain, OfferLogReader
-from comity.trust.offers.offer import (
+from comity.rules.offers.log_reader import OfferChain, OfferLogReader
+from comity.rules.offers.offer import (
     Eligibility,
     Engine,
     Granularity,
@@ -19,7 +17,7 @@ from comity.trust.offers.offer import (
     Terms,
     Window,
 )
-from comity.trust.offers.records import (
+from comity.rules.offers.records import (
     ChainLink,
     Grant,
     GrantRequest,
@@ -29,6 +27,8 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.trust.encoding import Digest, sha256
+from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author, Entry, sign_statement
 from comity.trust.tlog.note import VerifierKey, log_verifier_key
 from support.seeded import seeded_key

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
+from comity.rules.witness import AddCheckpoint, MirrorUpload, Package
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import (
     WIDTH,
@@ -19,7 +20,6 @@ from comity.trust.tlog.merkle import (
     subtree_proof,
 )
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key, open_checkpoint
-from comity.trust.tlog.witness import AddCheckpoint, MirrorUpload, Package
 
 
 @dataclass

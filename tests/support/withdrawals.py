@@ -23,6 +23,7 @@ from comity.node.members import Membership, Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.audit import DAY, MAX_LEASE
 from comity.trust.artifact import (
     FIXED_LAYOUT,
     FileEntry,
@@ -33,7 +34,6 @@ from comity.trust.artifact import (
     encode_records,
     records_root,
 )
-from comity.trust.audit import DAY, MAX_LEASE
 from comity.trust.charter.document import CharterPolicy
 from comity.trust.copies import PASSED, AuditResult, parse_hold_withdrawn, sign_hold
 from comity.trust.encoding import Digest, sha256

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.artifact_pins import (
+from comity.rules.artifact_pins import (
     FAILED,
     HERE,
     MAX_WANTED_COPIES,

@@ -14,9 +14,9 @@ from attackers.copy_claims import NOBODY, ended, failed, holds, missed, wanted
 from attackers.forging import Identity, Release, named, observations, observe
 from attackers.sockets import PREFACE, call, frame, shut
 from attackers.space_claims import PIECE, SPACE, claimed, reusing
+from comity.rules.artifact_pins import parse_wanted
+from comity.rules.audit import AuditFailure, AuditSummary, parse_audited
 from comity.trust.artifact import Manifest, PieceIndex, check_records
-from comity.trust.artifact_pins import parse_wanted
-from comity.trust.audit import AuditFailure, AuditSummary, parse_audited
 from comity.trust.copies import parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.attestations.predicates import (
+from comity.trust.attestation_predicates import (
     MAX_ALGORITHMS,
     Commitment,
     ForeignStatement,

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.artifact import Manifest
-from comity.trust.attestations.foreign import (
+from comity.rules.foreign_attestations import (
     BUNDLE,
     MAX_KEY,
     ArtifactDigests,
@@ -17,7 +16,8 @@ from comity.trust.attestations.foreign import (
     judge_attestation,
     write_envelope,
 )
-from comity.trust.attestations.predicates import (
+from comity.trust.artifact import Manifest
+from comity.trust.attestation_predicates import (
     READERS,
     ForeignStatement,
     ResourceDescriptor,

@@ -8,17 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    fixed_pieces,
-    tensor_pieces,
-)
-from comity.trust.audit import (
+from comity.rules.audit import (
     MAX_CHALLENGED,
     MAX_ROWS,
     REASONS,
@@ -44,6 +34,16 @@ from comity.trust.audit import (
     sign_failure,
     sign_summary,
     split_rows,
+)
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    fixed_pieces,
+    tensor_pieces,
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted

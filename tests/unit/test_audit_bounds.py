@@ -9,18 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    PIECE_SIZE,
-    RECORD_BYTES,
-    TENSOR_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-)
-from comity.trust.audit import (
+from comity.rules.audit import (
     MAX_CHALLENGED,
     MAX_FILE_PIECES,
     MAX_LEASE,
@@ -45,6 +34,17 @@ from comity.trust.audit import (
     sign_failure,
     sign_summary,
     split_rows,
+)
+from comity.trust.artifact import (
+    FIXED_LAYOUT,
+    PIECE_SIZE,
+    RECORD_BYTES,
+    TENSOR_LAYOUT,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
 )
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed

@@ -20,7 +20,7 @@ from comity.node.copies.responder import AuditResponder
 from comity.node.metrics import Metrics
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
-from comity.trust.audit import DAY, ReadPiece, read_pieces
+from comity.rules.audit import DAY, ReadPiece, read_pieces
 from comity.trust.copies import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace

@@ -27,8 +27,8 @@ from comity.node.offers.admission import (
     MAX_STATEMENTS_PER_GRANT,
     REQUEST_RATE,
 )
+from comity.rules.tally import MAX_BODIES, MAX_BODY_BYTES_READ
 from comity.trust.authorship import MAX_KEPT_ROTATIONS
-from comity.trust.charter.tally import MAX_BODIES, MAX_BODY_BYTES_READ
 from comity.wire import limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text("utf-8")

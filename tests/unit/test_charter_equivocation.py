@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.equivocation import (
+from comity.rules.equivocation import (
     KINDS,
     MAX_PROOFS,
     EquivocationProof,
@@ -17,7 +17,7 @@ from comity.trust.charter.equivocation import (
     misbehaviour_statement,
     parse_misbehaviour,
 )
-from comity.trust.charter.tally import compute_tally
+from comity.rules.tally import compute_tally
 from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.tally import Fork, NothingToVote, Tally, next_vote
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.tally import Fork, NothingToVote, Tally, next_vote
 from comity.trust.charter.votes import Intent, Ratify, RoundBody, VoteState, check_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted

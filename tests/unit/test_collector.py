@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
-from comity.trust import collector as collecting
-from comity.trust.collector import Collector, Question
+from comity.rules import collector as collecting
+from comity.rules.collector import Collector, Question
 from comity.trust.encoding import Digest, sha256
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry, parse_entry

@@ -11,9 +11,9 @@ import click
 import pytest
 from comity.ledger.schema import metadata
 from comity.node.config import NodeConfig
+from comity.rules.retention import parse_retention_rules
 from comity.trust.artifact import Manifest, commit_id
 from comity.trust.policy_file import parse_policy
-from comity.trust.retention import parse_retention_rules
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, verify_cosignature
 from comity_cli.main import COMMANDS
 from comity_cli.main import command as root

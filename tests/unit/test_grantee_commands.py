@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comity.content.secrets import write_keys
+from comity.rules.offers.amounts import Usage, usage_statement
+from comity.rules.offers.offer import Window
+from comity.rules.offers.records import Redeemed, Redemption
 from comity.trust.errors import ComityError, NotFound, Refused
-from comity.trust.offers.amounts import Usage, usage_statement
-from comity.trust.offers.offer import Window
-from comity.trust.offers.records import Redeemed, Redemption
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.home import Home

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed, Untrusted
-from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
-from comity.trust.hardware.certificates import VendorChain, check_revocation
-from comity.trust.hardware.evidence import (
+from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
+from comity.rules.hardware.certificates import VendorChain, check_revocation
+from comity.rules.hardware.evidence import (
     KINDS,
     SEV_SNP,
     Attested,
@@ -21,6 +19,8 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
     sign_attested,
 )
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.statement import SideObject, parse_entry
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from comity.trust.errors import Malformed, Untrusted
-from comity.trust.hardware import certificates
-from comity.trust.hardware.certificates import (
+from comity.rules.hardware import certificates
+from comity.rules.hardware.certificates import (
     MAX_CERTIFICATE,
     MAX_CERTIFICATES,
     MAX_REVOCATIONS,
@@ -16,6 +15,7 @@ from comity.trust.hardware.certificates import (
     check_revocation,
     load_pem,
 )
+from comity.trust.errors import Malformed, Untrusted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519

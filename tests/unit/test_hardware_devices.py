@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
+from comity.rules.hardware.devices import chip_of
+from comity.rules.hardware.evidence import KINDS, NVIDIA, Device, HardwareEvidence
 from comity.trust.encoding import sha256
-from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.trust.hardware.devices import chip_of
-from comity.trust.hardware.evidence import KINDS, NVIDIA, Device, HardwareEvidence
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.hardware import (

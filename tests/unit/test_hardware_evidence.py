@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Fields, b64decode, b64encode, canonical, sha256
-from comity.trust.errors import Malformed
-from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
-from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES
-from comity.trust.hardware.evidence import (
+from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
+from comity.rules.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES
+from comity.rules.hardware.evidence import (
     KINDS,
     MAX_DEVICES,
     MAX_EVIDENCE,
@@ -26,6 +24,8 @@ from comity.trust.hardware.evidence import (
     read_gpu_list,
     sign_attested,
 )
+from comity.trust.encoding import Fields, b64decode, b64encode, canonical, sha256
+from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Subject
 from support.case import nodes
 from support.hardware import AT, gpu, gpu_list, revocation_list, snp, tdx, vendor

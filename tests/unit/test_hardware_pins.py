@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.rules.hardware.appraisal import appraise
+from comity.rules.hardware.evidence import HardwareEvidence
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.hardware.appraisal import appraise
-from comity.trust.hardware.evidence import HardwareEvidence
 from comity_cli.hardware import age
 from comity_cli.main import command
 from comity_cli.offers.evidence import challenge_json, read_challenge, read_evidence

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.rules.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware.certificates import VendorChain
+from comity.rules.hardware.evidence import Device, HardwareEvidence
+from comity.rules.hardware.reports import MAX_REPORT, BinaryReader, GpuReport, SnpReport, TdxQuote, nist_point
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.hardware.appraisal import HardwarePins, appraise
-from comity.trust.hardware.certificates import VendorChain
-from comity.trust.hardware.evidence import Device, HardwareEvidence
-from comity.trust.hardware.reports import MAX_REPORT, BinaryReader, GpuReport, SnpReport, TdxQuote, nist_point
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.hardware import AT, CHIP_ID, TD_QUOTING_ENCLAVE, gpu, issue, snp, tdx, vendor
 

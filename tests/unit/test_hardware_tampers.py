@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
-from comity.trust.hardware.appraisal import DeviceResult, HardwarePins, appraise
-from comity.trust.hardware.certificates import VendorChain
-from comity.trust.hardware.evidence import KINDS, TDX, Device, HardwareEvidence
-from comity.trust.hardware.reports import TdxQuote
+from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise
+from comity.rules.hardware.certificates import VendorChain
+from comity.rules.hardware.evidence import KINDS, TDX, Device, HardwareEvidence
+from comity.rules.hardware.reports import TdxQuote
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp

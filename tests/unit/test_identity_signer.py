@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.rules.offers.records import GrantRequest, read_party_statement
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.identity import KeySet
-from comity.trust.offers.records import GrantRequest, read_party_statement
 from comity_client.charter.proposals import plan_carried
 from comity_client.identity_signer import IdentitySigner
 from support.offers import hours

@@ -12,12 +12,12 @@ import pytest
 from comity.ledger import proven as proven_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
+from comity.rules.offers.records import GrantRequest, party_statement
 from comity.trust.authorship import MAX_RIVALS
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.names import Name
-from comity.trust.offers.records import GrantRequest, party_statement
 from comity.trust.statement import (
     PAYLOAD_TYPE,
     Author,

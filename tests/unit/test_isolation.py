@@ -33,7 +33,7 @@ def room(name: str) -> dict[str, Path]:
     }
 
 
-CORE = {**room("trust"), **room("formats")}
+CORE = {**room("trust"), **room("rules"), **room("formats")}
 GOOD = case()
 LOADED = """
 import sys
@@ -76,7 +76,7 @@ def expected() -> tuple[int, str]:
     return 0, json.dumps(GOOD.verdict().to_json(), indent=1) + "\n"
 
 
-def test_trust_and_formats_load_cryptography_and_the_standard_library() -> None:
+def test_kernel_rules_and_formats_load_cryptography_and_the_standard_library() -> None:
     command = [sys.executable, "-c", LOADED, *CORE, "comity.verifier"]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     top = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
@@ -87,8 +87,14 @@ def test_trust_and_formats_load_cryptography_and_the_standard_library() -> None:
     assert ours == {"comity", "comity.bounded_file", "comity.hashing", "comity.verifier", *CORE}
 
 
+def test_the_verifier_loads_the_whole_kernel_and_no_rule_beside_it() -> None:
+    command = [sys.executable, "-c", LOADED, "comity.verifier"]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert {name for name in loaded if name.startswith(("comity.trust", "comity.rules"))} == set(room("trust"))
+
+
 @pytest.mark.parametrize("path", CORE.values(), ids=CORE)
-def test_trust_and_formats_import_no_input_or_output(path: Path) -> None:
+def test_kernel_rules_and_formats_import_no_input_or_output(path: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):

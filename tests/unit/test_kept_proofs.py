@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from comity.rules.collected import best_proofs
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
-from comity.trust.collected import best_proofs
 from comity.trust.encoding import sha256
 from comity.trust.evidence import UNREAD, EvidenceReader
 from comity.trust.node_records import sign_node_record

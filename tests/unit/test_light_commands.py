@@ -23,8 +23,8 @@ from comity_client.user import User
 from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
-    "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.trust.hardware",
-    "comity.transfer.range_source", "comity.trust.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
+    "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.rules.hardware",
+    "comity.transfer.range_source", "comity.rules.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
     "comity.wire.audit", "comity.wire.news", "comity.wire.node_status", "comity.wire.offer",
     "comity.wire.server", "comity.wire.upstream",
     "comity_client.bom", "comity_client.charter", "comity_client.client", "comity_client.diff",
@@ -42,7 +42,7 @@ WITHOUT_NODES = (
     "grpc", "http", "ssl",
 )  # fmt: skip
 """Modules that a command that reads only the pins does not need in addition."""
-NEEDED = {"trust": "comity.trust.hardware", "whereis": "comity.wire.audit"}
+NEEDED = {"trust": "comity.rules.hardware", "whereis": "comity.wire.audit"}
 """Modules that one of them needs: a subcommand of `trust` takes a kind of hardware by name, and `whereis` asks for
 audits.
 """

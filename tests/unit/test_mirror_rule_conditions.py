@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed
-from comity.trust.mirror_rules import (
+from comity.rules.mirror_rules import (
     ALL,
     MAX_AGE_HOURS,
     MAX_SIZE,
@@ -20,6 +17,9 @@ from comity.trust.mirror_rules import (
     QuotaUse,
     parse_mirror_rules,
 )
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
 from comity.trust.statements import Published
 from comity.trust.upstream import Conditions, Observed
 from support.case import case, nodes

@@ -15,10 +15,7 @@ from comity.content.blobs import FolderStore
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import Pools
-from comity.trust.claims import MirrorEvidence
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed, NotFound
-from comity.trust.mirror_rules import (
+from comity.rules.mirror_rules import (
     ACTIONS,
     MAX_AGE_HOURS,
     Action,
@@ -29,6 +26,9 @@ from comity.trust.mirror_rules import (
     MirrorRules,
     parse_mirror_rules,
 )
+from comity.trust.claims import MirrorEvidence
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.statements import Published
 from comity_cli.commands import mirror
 from comity_cli.main import command

@@ -13,7 +13,7 @@ from comity.node.charter import inbox as inbox_module
 from comity.node.charter.inbox import WINDOW, SignatureCache, VoteInbox, VoteReader, prev_of
 from comity.node.members import Membership, Seat
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.charter.equivocation import find_equivocations, misbehaviour_statement
+from comity.rules.equivocation import find_equivocations, misbehaviour_statement
 from comity.trust.charter.votes import Intent, Vote
 from comity.trust.encoding import sha256
 from comity.trust.identity import KeySet

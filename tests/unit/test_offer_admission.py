@@ -10,10 +10,8 @@ from typing import NoReturn
 import pytest
 from comity.node.offers import admission as counter
 from comity.node.offers.admission import OfferAdmission
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import (
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import (
     Acceptance,
     Grant,
     GrantRequest,
@@ -22,6 +20,8 @@ from comity.trust.offers.records import (
     party_statement,
     read_record,
 )
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.offer import Approve
 from comity.wire.throttle import Allowance

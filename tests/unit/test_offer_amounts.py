@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed
-from comity.trust.offers.amounts import (
+from comity.rules.offers.amounts import (
     DefaultAnswer,
     Profile,
     Usage,
@@ -17,7 +15,9 @@ from comity.trust.offers.amounts import (
     read_usage,
     usage_statement,
 )
-from comity.trust.offers.offer import Window
+from comity.rules.offers.offer import Window
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Statement, Subject
 from support.offers import NODE, START
 

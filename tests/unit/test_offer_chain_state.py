@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, Refused
-from comity.trust.offers.chain import GrantState
-from comity.trust.offers.offer import MAX_TIME, Eligibility, Offer, SliceAllocation, Window
-from comity.trust.offers.records import (
+from comity.rules.offers.chain import GrantState
+from comity.rules.offers.offer import MAX_TIME, Eligibility, Offer, SliceAllocation, Window
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     CutOff,
@@ -27,6 +25,8 @@ from comity.trust.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, Refused
 from comity.trust.statement import Entry, sign_statement
 from comity.trust.tlog.note import log_verifier_key
 from support.offers import (

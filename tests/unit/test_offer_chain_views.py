@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.rules.offers.records import Acceptance, Accepted, Grant, Redemption, party_statement, record_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.offers.records import Acceptance, Accepted, Grant, Redemption, party_statement, record_statement
 from comity.trust.statement import sign_statement
 from comity_client.offers import offer_client
 from comity_client.offers.bundle import OfferBundle, PlacedLine, unlogged
@@ -204,9 +204,9 @@ def test_ids_that_are_too_short_name_nothing(stall: Stall) -> None:
 
 
 def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
-    from comity.trust.offers.amounts import Usage, usage_statement
-    from comity.trust.offers.offer import Window
-    from comity.trust.offers.records import Agreement
+    from comity.rules.offers.amounts import Usage, usage_statement
+    from comity.rules.offers.offer import Window
+    from comity.rules.offers.records import Agreement
 
     chain = stall.post()
     grant = stall.grant(chain)

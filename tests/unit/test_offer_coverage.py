@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
+from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Attested, Challenge, HardwareEvidence
+from comity.rules.offers.offer import Offer
 from comity.trust.encoding import sha256
-from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
-from comity.trust.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Attested, Challenge, HardwareEvidence
-from comity.trust.offers.offer import Offer
 from comity.trust.statement import SideObject
 from comity_client.offers.attestation import OfferAttestation, OfferHardware
 from comity_client.offers.coverage import coverage, judge_offered

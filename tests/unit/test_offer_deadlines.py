@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.offers.amounts import accepted_in_time
+from comity.rules.offers.records import Acceptance, GivingBack, Grant, read_record
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
-from comity.trust.offers.amounts import accepted_in_time
-from comity.trust.offers.records import Acceptance, GivingBack, Grant, read_record
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key

@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import Fields, Json, canonical, sha256
-from comity.trust.errors import Malformed
-from comity.trust.offers.offer import (
+from comity.rules.offers.offer import (
     MAX_ACCEPT,
     MAX_AMOUNT,
     MAX_ARTIFACTS,
@@ -33,6 +31,8 @@ from comity.trust.offers.offer import (
     read_amounts,
     read_remaining,
 )
+from comity.trust.encoding import Fields, Json, canonical, sha256
+from comity.trust.errors import Malformed
 from comity.trust.tlog.note import cosigner_key
 from support.offers import HOUR, LOG, LOG_KEY, START, a_slice, an_offer, hours
 

@@ -7,11 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.encoding import b64encode, canonical, sha256
-from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.keys import PrivateKey
-from comity.trust.offers.amounts import Usage, usage_statement
-from comity.trust.offers.fault_proof import (
+from comity.rules.offers.amounts import Usage, usage_statement
+from comity.rules.offers.fault_proof import (
     MAX_NOTES,
     FaultProof,
     OfferFault,
@@ -20,8 +17,11 @@ from comity.trust.offers.fault_proof import (
     read_offer_fault,
     verify_fault_proof,
 )
-from comity.trust.offers.offer import Window
-from comity.trust.offers.records import Grant, Withdrawn, record_statement
+from comity.rules.offers.offer import Window
+from comity.rules.offers.records import Grant, Withdrawn, record_statement
+from comity.trust.encoding import b64encode, canonical, sha256
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.keys import PrivateKey
 from comity.trust.statement import Entry, SideObject, Subject
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint

@@ -6,10 +6,10 @@ import tomllib
 from typing import Any
 
 import pytest
+from comity.rules.offers.offer import Offer
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.node_records import NodeRecord
-from comity.trust.offers.offer import Offer
 from comity_client.offers.offer_file import offer_warnings, read_offer, template
 from hypothesis import given
 from hypothesis import strategies as st

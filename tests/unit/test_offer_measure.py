@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from comity.rules.offers.offer import Offer, Slice
 from comity.trust.errors import Malformed, Unavailable
-from comity.trust.offers.offer import Offer, Slice
 from comity_cli.main import command
 from comity_client.offers import measure as module
 from comity_client.offers.fit import GIB, AcceleratorGroup, Workload, fit, group_of

@@ -21,9 +21,9 @@ from comity.node.offers.index import (
     matching_offers,
 )
 from comity.node.services.offer import SEARCHES, OfferRpcService
+from comity.rules.offers.records import GrantRequest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
-from comity.trust.offers.records import GrantRequest
 from comity.wire.access import CALLER, Caller
 from comity.wire.offer import GrantQuery, OfferQuery
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from comity.rules.offers.records import CutOff, Redeemed, Redemption
 from comity.trust.encoding import LAST_TIME
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.offers.records import CutOff, Redeemed, Redemption
 from comity_cli.commands.offer import parse_group
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from comity.trust.audit import AuditChallenge, possession_hash
+from comity.rules.audit import AuditChallenge, possession_hash
+from comity.rules.equivocation import check_equivocation
+from comity.rules.witness import TlogPolicy
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_equivocation
 from comity.trust.charter.votes import Intent, parse_vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
@@ -34,7 +35,6 @@ from comity.trust.tlog.merkle import (
 )
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature, verify_note
 from comity.trust.tlog.proof import GrowthProof, TlogProof
-from comity.trust.tlog.witness import TlogPolicy
 from support.model_sig import found
 from vectors.make import HERE, VECTORS, stable
 

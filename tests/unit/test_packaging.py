@@ -28,6 +28,7 @@ GGUF, NODE, OIDC, OTEL, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
 )
 PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
+    "registry/comity/rules": frozenset({"cryptography"}),
     "registry/comity/formats": frozenset[str](),
     "registry/comity/verifier.py": frozenset[str](),
     "registry/comity/v1": BASE,

@@ -11,7 +11,7 @@ import pytest
 from comity.ledger import copy_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.copies.pins import PinRepair
-from comity.trust.artifact_pins import Pin
+from comity.rules.artifact_pins import Pin
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from comity.rules.witness import TlogPolicy
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PublicKey
 from comity.trust.tlog.merkle import (
@@ -38,7 +39,6 @@ from comity.trust.tlog.note import (
     verify_note,
 )
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.witness import TlogPolicy
 from support.shared import shared
 
 

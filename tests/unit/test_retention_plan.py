@@ -14,7 +14,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.database import Database
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.threads import AsyncLedger
-from comity.trust.artifact_pins import Pin
+from comity.rules.artifact_pins import Pin
 from comity.trust.copies import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed
-from comity.trust.retention import (
+from comity.rules.retention import (
     MAX_DAYS,
     MAX_VERSIONS,
     NamedArtifact,
@@ -15,6 +13,8 @@ from comity.trust.retention import (
     RetentionRules,
     parse_retention_rules,
 )
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed
 
 PUBLISHER = sha256(b"publisher")
 RULES = """

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from comity.trust.errors import Malformed
-from comity.trust.rule_file import (
+from comity.rules.rule_file import (
     MAX_BYTES,
     MAX_PATTERN,
     MAX_PATTERNS,
@@ -18,6 +17,7 @@ from comity.trust.rule_file import (
     read_rule_file,
     read_texts,
 )
+from comity.trust.errors import Malformed
 
 
 @dataclass(frozen=True)

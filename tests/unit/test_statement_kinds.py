@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.rules.statement_readers import read_content
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
 from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule
-from comity.trust.statement_readers import read_content
 from support.documents import statements
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.witness import MirrorInfo, MirrorUpload, Package
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash, subtree_proof
-from comity.trust.tlog.witness import MirrorInfo, MirrorUpload, Package
 
 ENTRIES = [b"entry %d" % number for number in range(700)]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.witness import MAX_POLICY, PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import leaf_hash
@@ -16,7 +17,6 @@ from comity.trust.tlog.note import (
     log_verifier_key,
     sign_note,
 )
-from comity.trust.tlog.witness import MAX_POLICY, PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 
 ORIGIN = "node-a.example/log"
 LOG_KEY = PrivateKey.generate("ed25519")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.witness import AddCheckpoint, MirrorUpload, encode_signatures, parse_signatures
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.tlog.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign
-from comity.trust.tlog.witness import AddCheckpoint, MirrorUpload, encode_signatures, parse_signatures
 from support.seeded import seeded_key
 
 ORIGIN = "node-a.example/log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from comity.rules.witness import TlogPolicy
 from comity.trust.tlog.merkle import (
     ENTRIES,
     MemoryTree,
@@ -25,7 +26,6 @@ from comity.trust.tlog.note import (
     sign_note,
 )
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.witness import TlogPolicy
 from support.seeded import seed, seeded_key
 
 ORIGIN: Final = "node-a.example/log"

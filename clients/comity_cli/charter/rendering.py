@@ -17,8 +17,8 @@ from comity_cli.output import Output, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from comity.rules.tally import DraftState
     from comity.trust.charter.document import Body
-    from comity.trust.charter.tally import DraftState
     from comity_client.charter.state import CharterState, Confirmation, PendingAction
     from comity_client.trust_store import CharterChange
 

@@ -13,7 +13,7 @@ from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, out_option
 
 if TYPE_CHECKING:
-    from comity.trust.attestations.foreign import AttestationVerdict
+    from comity.rules.foreign_attestations import AttestationVerdict
 
     from comity_cli.output import Output
 
@@ -176,7 +176,7 @@ def pin(file: Path, name: str, yes: bool) -> None:
     """Pin the public key in FILE (PEM). Get it from its owner, and compare its SHA-256 by another way. It counts for
     attestations only, and for no publication."""
     from comity.bounded_file import read_bounded
-    from comity.trust.attestations.foreign import MAX_KEY, AttestationKey
+    from comity.rules.foreign_attestations import MAX_KEY, AttestationKey
 
     out = output()
     key = AttestationKey.parse(read_bounded(file, MAX_KEY), name)

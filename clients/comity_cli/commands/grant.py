@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from comity.rules.offers.amounts import Usage
+from comity.rules.offers.records import Acceptance, Agreement, Default, GivingBack, Redemption
 from comity.trust.errors import Refused
-from comity.trust.offers.amounts import Usage
-from comity.trust.offers.records import Acceptance, Agreement, Default, GivingBack, Redemption
 
 from comity_cli.command import Group, examples, output
 from comity_cli.offers import provider, rendering

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.errors import ComityError, Conflict, NotFound
-from comity.trust.mirror_rules import (
+from comity.rules.mirror_rules import (
     ACTIONS,
     ALL,
     HOUR_SECONDS,
@@ -23,7 +22,8 @@ from comity.trust.mirror_rules import (
     QuotaUse,
     parse_mirror_rules,
 )
-from comity.trust.rule_file import MAX_BYTES
+from comity.rules.rule_file import MAX_BYTES
+from comity.trust.errors import ComityError, Conflict, NotFound
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.node_home import recorded_act

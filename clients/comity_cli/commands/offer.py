@@ -34,7 +34,7 @@ from comity_cli.offers.own_grant import request_allocations, request_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.trust.offers.offer import Offer
+    from comity.rules.offers.offer import Offer
     from comity_client.offers.attestation import OfferHardware
     from comity_client.offers.fit import AcceleratorGroup, Workload
     from comity_client.offers.model_memory import Model
@@ -364,7 +364,7 @@ def attest(file: Path, lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], 
            home: Path) -> None:  # fmt: skip
     """Log evidence that vendors' firmware signed over the challenge. Everybody can appraise it by roots of their own
     choice; it shows the certificates of your devices to everybody, for ever."""
-    from comity.trust.hardware.appraisal import appraise
+    from comity.rules.hardware.appraisal import appraise
     from comity.wire.offer import Attest
 
     if not (lists or snp or tdx):

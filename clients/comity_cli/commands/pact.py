@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.errors import ComityError, Refused
-from comity.trust.offers.records import CutOff, Redemption
 
 from comity_cli.command import Group, examples, output
 from comity_cli.offers.context import OfferContext, now, reading_options, signing_options

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
-from comity.trust.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
+from comity.rules.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
 from comity.trust.copies import CLAIMED, CopyPolicy
 from comity.trust.encoding import Digest
 

@@ -12,7 +12,7 @@ from comity_cli.command import client
 from comity_cli.offers.context import now
 
 if TYPE_CHECKING:
-    from comity.trust.offers.offer import Offer, SliceAllocation
+    from comity.rules.offers.offer import Offer, SliceAllocation
     from comity.wire.offer import OfferQuery
 
 
@@ -52,7 +52,7 @@ def amounts(given: Sequence[int], most: Sequence[int]) -> tuple[int, ...]:
 
 
 def _allocation(offer: Offer, want: str, start: int, end: int) -> SliceAllocation:
-    from comity.trust.offers.offer import SliceAllocation
+    from comity.rules.offers.offer import SliceAllocation
 
     name, _, rest = want.partition(":")
     nodes, _, amount = rest.partition(":")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from comity.rules.offers.amounts import Usage
+from comity.rules.offers.records import PartyStatement
 from comity.trust.encoding import printable
 from comity.trust.errors import Conflict
-from comity.trust.offers.amounts import Usage
-from comity.trust.offers.records import PartyStatement
 
 from comity_cli.command import agree, client, output
 from comity_cli.files import FILE, NEW_FILE

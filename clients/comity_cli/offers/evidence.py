@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from comity.bounded_file import read_bounded
-from comity.trust.encoding import Fields, Json, parse_json, short
-from comity.trust.errors import Malformed
-from comity.trust.hardware.certificates import VendorChain, load_pem
-from comity.trust.hardware.evidence import (
+from comity.rules.hardware.certificates import VendorChain, load_pem
+from comity.rules.hardware.evidence import (
     CHALLENGE_SCHEMA,
     MAX_EVIDENCE,
     SEV_SNP,
@@ -19,6 +17,8 @@ from comity.trust.hardware.evidence import (
     HardwareEvidence,
     read_gpu_list,
 )
+from comity.trust.encoding import Fields, Json, parse_json, short
+from comity.trust.errors import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

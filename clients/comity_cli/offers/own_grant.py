@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.rules.offers.chain import GrantState
+from comity.rules.offers.records import GrantRequest, PartyStatement
 from comity.trust.encoding import Digest
 from comity.trust.errors import Refused
-from comity.trust.offers.chain import GrantState
-from comity.trust.offers.records import GrantRequest, PartyStatement
 
 from comity_cli.command import output
 from comity_cli.offers import rendering

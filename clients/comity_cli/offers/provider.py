@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from comity.content import durable
+from comity.rules.offers.offer import Window
+from comity.rules.offers.records import Default, GrantRequest, Redemption
 from comity.trust.encoding import printable
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.names import parse_id
-from comity.trust.offers.offer import Window
-from comity.trust.offers.records import Default, GrantRequest, Redemption
 from comity_client.hub_environment import endpoint_for_other_machines
 from comity_client.offers.handoff import HandOff, Part, render
 

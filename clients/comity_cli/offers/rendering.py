@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from comity.rules.offers.amounts import DefaultAnswer, Usage
+from comity.rules.offers.chain import GrantState
+from comity.rules.offers.offer import Offer, Slice, SliceAllocation
+from comity.rules.offers.records import CutOff, Default, GivingBack, Redemption
 from comity.trust.encoding import Digest, format_moment
-from comity.trust.offers.amounts import DefaultAnswer, Usage
-from comity.trust.offers.chain import GrantState
-from comity.trust.offers.offer import Offer, Slice, SliceAllocation
-from comity.trust.offers.records import CutOff, Default, GivingBack, Redemption
 
 from comity_cli.command import output
 from comity_cli.document import ABSENT, INLINE, Absent, document
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity.trust.offers.amounts import Balance
-    from comity.trust.offers.offer import SliceAllocation
+    from comity.rules.offers.amounts import Balance
+    from comity.rules.offers.offer import SliceAllocation
     from comity_client.offers.attestation import HardwareState
     from comity_client.offers.coverage import HardwareCoverage
     from comity_client.offers.offer_client import FoundChain
@@ -230,7 +230,7 @@ def grant_json(view: ChainView, grant_state: GrantState) -> dict[str, Any]:
 
 def request_rows(view: ChainView) -> list[dict[str, Any]]:
     """One row for each request: its state and the next command."""
-    from comity.trust.offers.records import GrantRequest
+    from comity.rules.offers.records import GrantRequest
     from comity_client.offers.views import unlogged_statements
 
     rows = []

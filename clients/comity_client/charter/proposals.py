@@ -24,8 +24,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from comity.rules.offers.records import PartyStatement, is_party_statement, read_party_statement
+from comity.rules.tally import DraftState, NothingToVote, next_vote
 from comity.trust.charter.document import Body, Member, draft
-from comity.trust.charter.tally import DraftState, NothingToVote, next_vote
 from comity.trust.charter.votes import (
     BodyStatement,
     Intent,
@@ -43,7 +44,6 @@ from comity.trust.errors import Conflict, Malformed, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import parse_node_record
-from comity.trust.offers.records import PartyStatement, is_party_statement, read_party_statement
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
 from comity.trust.statement_kinds import (

@@ -24,10 +24,10 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.rules.tally import DraftState, Tally, compute_tally
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
-from comity.trust.charter.tally import DraftState, Tally, compute_tally
 from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused

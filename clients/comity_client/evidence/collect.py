@@ -1,5 +1,5 @@
 """Collects from the nodes of the pinned federations what a verdict about an artifact depends on: the first source of
-`trust.collector`, which says what is asked.
+`rules.collector`, which says what is asked.
 
 The answer of a node is its own selection, so only statements that `prove` verifies are used, in fair turns of nodes and
 authors. A node that does not answer is left out; what nobody answers is missing, and nothing is raised for it, unless
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from comity.rules.collected import CollectedClaims
+from comity.rules.collector import Collector, Question
 from comity.trust.claims import ParsedClaims
-from comity.trust.collected import CollectedClaims
-from comity.trust.collector import Collector, Question
 from comity.trust.encoding import Digest, short
 from comity.trust.policy import Policy
 from comity.wire.messages import LocatedEntry

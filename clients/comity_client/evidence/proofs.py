@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from comity.rules.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import Publication
-from comity.trust.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import InclusionEvidence

@@ -1,7 +1,7 @@
 """Hardware evidence of offers: the challenge for an offer, and the appraisal of what its provider logged.
 
 An attestation counts only if the provider's own node signed it, its log holds it, and its challenge names an earlier
-checkpoint of the same log. Then the evidence is appraised by the owner's pins (`comity.trust.hardware.appraisal`), each
+checkpoint of the same log. Then the evidence is appraised by the owner's pins (`comity.rules.hardware.appraisal`), each
 device is compared with what the offer names and with the devices of other offers, and the devices are counted
 (`comity_client.offers.coverage`).
 
@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
+from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
+from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
+from comity.rules.offers.offer import Offer
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Basis, RowFact
-from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
 from comity.trust.node_records import signed_by_node
-from comity.trust.offers.offer import Offer
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ATTESTED
 from comity.trust.tlog.merkle import verify_consistency

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult
+from comity.rules.hardware.devices import GPUS, chip_of
+from comity.rules.hardware.evidence import NVIDIA, SEV_SNP, TDX
+from comity.rules.offers.offer import Offer, Slice
 from comity.trust.encoding import Digest
-from comity.trust.hardware.appraisal import AppraisalRow, DeviceResult
-from comity.trust.hardware.devices import GPUS, chip_of
-from comity.trust.hardware.evidence import NVIDIA, SEV_SNP, TDX
-from comity.trust.offers.offer import Offer, Slice
 
 _PROCESSORS: Final = "processors"
 """What the nodes of an offer without accelerators are counted as."""

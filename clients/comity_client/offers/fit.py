@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.offers.offer import Slice
+from comity.rules.offers.offer import Slice
 from comity_client.offers.handoff import LABEL
 from comity_client.offers.kv_cache import UnknownCache
 from comity_client.offers.measure import MIB, NAME, PREFIX, MeasuredFigures

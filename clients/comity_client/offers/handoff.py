@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from comity.rules.offers.offer import ACCELERATOR_HOURS
 from comity.trust.encoding import Digest, format_moment, printable
 from comity.trust.errors import Malformed
-from comity.trust.offers.offer import ACCELERATOR_HOURS
 
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 

@@ -30,9 +30,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final, Protocol
 
+from comity.rules.offers.offer import Slice
 from comity.trust.encoding import Fields, canonical, parse_json
 from comity.trust.errors import Malformed, Unavailable
-from comity.trust.offers.offer import Slice
 
 NAME: Final = "comity-measure/1"
 SCHEMA: Final = "comity/measured/v1"

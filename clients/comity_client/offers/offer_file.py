@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from comity.rules.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_HOURS, SCHEMA, Offer, Window
 from comity.trust.encoding import MAX_INTEGER, Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import parse_id
 from comity.trust.node_records import NodeRecord, parse_node_record
-from comity.trust.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_HOURS, SCHEMA, Offer, Window
 from comity.trust.statement import parse_entry
 from comity_client.node_home import read_line
 

@@ -16,20 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from comity.trust.bound_nodes import BoundNode, WitnessedEntry, bind_nodes
-from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import Federation
-from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
-from comity.trust.evidence import EvidenceReader, InclusionEvidence
-from comity.trust.identity import Inception, check_inception
-from comity.trust.key_validity import prove_entry
-from comity.trust.node_records import signed_by_node
-from comity.trust.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
-from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import (
+from comity.rules.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
+from comity.rules.offers.chain import ChainState, GrantState
+from comity.rules.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import (
     Agreement,
     GrantRequest,
     Offered,
@@ -39,6 +30,15 @@ from comity.trust.offers.records import (
     read_party_statement,
     read_record,
 )
+from comity.trust.bound_nodes import BoundNode, WitnessedEntry, bind_nodes
+from comity.trust.charter.document import Body, Member
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.identity import Inception, check_inception
+from comity.trust.key_validity import prove_entry
+from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import INCEPTION

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.content.durable import disk_errors
 from comity.formats.inspect import inspect, inspect_name
+from comity.rules.refusal import refusal
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
@@ -30,7 +31,6 @@ from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unav
 from comity.trust.evidence import Evidence, FoundFile, Row, Verdict
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
-from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.rows.content import FILE_SAFETY_ROW, refused_files
 from comity.trust.verify import verify

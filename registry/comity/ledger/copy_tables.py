@@ -29,7 +29,7 @@ from sqlalchemy import Connection, case, delete, func, insert, select, update
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.intake import last_number
-from comity.trust.artifact_pins import MAX_WANTED, Pin
+from comity.rules.artifact_pins import MAX_WANTED, Pin
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import OutOfSpace

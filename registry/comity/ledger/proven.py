@@ -31,12 +31,12 @@ from comity.ledger.intake import (
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
 from comity.ledger.subject_reads import ProvenPosition, first_authors, read_about, read_about_each
 from comity.ledger.tree import corrupt_ledger
+from comity.rules.retention import NamedArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import UPSTREAM
 from comity.trust.precedence import Bounds, Precedence, Selection
-from comity.trust.retention import NamedArtifact
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES, OBSERVED, PUBLISHED
 

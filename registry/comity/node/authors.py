@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from comity.ledger.ledger import Ledger
 from comity.node.intake import already_verified
 from comity.node.members import Membership
+from comity.rules.statement_readers import read_content
 from comity.trust.authorship import AuthorKeys, judge_author, kept_rotations
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Untrusted
@@ -16,7 +17,6 @@ from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Author, Entry, Envelope, parse_entry
 from comity.trust.statement_kinds import INCEPTION, ROTATED
-from comity.trust.statement_readers import read_content
 
 
 class AuthorVerifier:

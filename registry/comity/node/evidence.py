@@ -1,4 +1,4 @@
-"""Collects from the own ledger what a verdict about an artifact depends on: the second source of `trust.collector`.
+"""Collects from the own ledger what a verdict about an artifact depends on: the second source of `rules.collector`.
 
 Every statement here was proven when it was read, and answers come from the services that answer other nodes and
 clients, so a node judges by what it tells others.
@@ -15,9 +15,9 @@ from comity.content.blobs import BlobStore
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import Pools
+from comity.rules.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
+from comity.rules.collector import Collector, Question
 from comity.trust.claims import read_claims
-from comity.trust.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
-from comity.trust.collector import Collector, Question
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import EvidenceReader, InclusionEvidence

@@ -25,6 +25,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.statement_readers import read_content
 from comity.trust.authorship import AuthorKeys, Authorship, judge_author, kept_rotations
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
@@ -38,7 +39,6 @@ from comity.trust.statement_kinds import (
     NODE_RECORD,
     ROTATED,
 )
-from comity.trust.statement_readers import read_content
 
 MAX_CACHED_KEYS: Final = 8192
 """Keys cached for the most recently used identities: at most about 32 MB."""

@@ -16,10 +16,10 @@ import structlog
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.witness import MAX_ANSWER, AddCheckpoint, parse_signatures
 from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
-from comity.trust.tlog.witness import MAX_ANSWER, AddCheckpoint, parse_signatures
 
 TIMING: Final = LoopTiming(interval=1.0, deadline=60.0, max_delay=300.0)
 HEARTBEAT: Final = 600.0

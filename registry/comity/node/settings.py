@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from comity.trust.audit import MAX_CHALLENGED
+from comity.rules.audit import MAX_CHALLENGED
 from comity.trust.encoding import parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from comity.trust.attestations.predicates import (
+from comity.trust.attestation_predicates import (
     COMPARATORS,
     Commitment,
     SuiteResult,

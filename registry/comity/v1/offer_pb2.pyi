@@ -3,7 +3,7 @@
 isort:skip_file
 Compute offers: what is lent, to whom, and what a provider still has to give.
 
-All that counts are the lines in logs: the caller computes from them what a chain adds up to (comity.trust.offers).
+All that counts are the lines in logs: the caller computes from them what a chain adds up to (comity.rules.offers).
 States and amounts in these answers are what the node computed from the logs that it holds. Requests, acceptances,
 redemptions, cut-offs and defaults are statements of their identities, and go in by PublishService.Submit.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
-from comity.trust.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
+from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
 from comity.trust.copies import (
     MISSED,
     PASSED,

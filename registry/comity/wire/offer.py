@@ -1,7 +1,7 @@
 """Messages, conversion and RPC of OfferService: offers, grants and the operator's actions.
 
 States and amounts are computed by the answering node; log lines are passed on as bytes. Nothing is verified here:
-`comity.trust.offers` computes states and amounts from the lines. `OfferCalls` is the client side (`NodeClient.offers`),
+`comity.rules.offers` computes states and amounts from the lines. `OfferCalls` is the client side (`NodeClient.offers`),
 `OfferServicer` the server side, which calls an `OfferService`.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
 
+from comity.rules.hardware.evidence import MAX_EVIDENCE
+from comity.rules.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllocation, Window
+from comity.rules.offers.records import MAX_TEXT
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.hardware.evidence import MAX_EVIDENCE
-from comity.trust.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllocation, Window
-from comity.trust.offers.records import MAX_TEXT
 from comity.v1 import offer_pb2, types_pb2
 from comity.v1.offer_pb2_grpc import OfferServiceServicer, OfferServiceStub
 from comity.wire import limits
@@ -189,7 +189,7 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class Attest:
-    """Log hardware evidence (`comity.trust.hardware.evidence`) of an offer's machines, for the challenge that names the
+    """Log hardware evidence (`comity.rules.hardware.evidence`) of an offer's machines, for the challenge that names the
     first `size` entries of the node's log, with this `root`."""
 
     offer: Digest
@@ -242,7 +242,7 @@ class OfferCalls(ServiceCalls):
 
     async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
         """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
-        only other logs hold. `comity.trust.offers.log_reader.OfferLogReader` reads the former. Raises NotFound."""
+        only other logs hold. `comity.rules.offers.log_reader.OfferLogReader` reads the former. Raises NotFound."""
         request = offer_pb2.GetOfferRequest(offer=encode_digest(offer))
         size = limits.ANSWER_BYTES + limits.ANSWER_LINES * limits.NAME
         return await self._calls.all(self._offer.GetOffer, request, LOCATED.decode, limits.ANSWER_LINES, size)

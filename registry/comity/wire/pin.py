@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
-from comity.trust.artifact_pins import MAX_WANTED, PINNED_STATES, Pin
+from comity.rules.artifact_pins import MAX_WANTED, PINNED_STATES, Pin
 from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.v1 import pin_pb2

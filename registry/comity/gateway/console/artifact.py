@@ -23,7 +23,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
-from comity.trust.audit import DAY
+from comity.rules.audit import DAY
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
 from comity.trust.copies import FAILED, STATES, CopyPolicy, parse_hold_withdrawn

@@ -8,10 +8,10 @@ from typing import Final, Literal
 from comity.gateway.console.logs import log_id
 from comity.node.members import Membership
 from comity.node.offers.index import OfferIndex, first_of, matching_offers
+from comity.rules.offers.log_reader import OfferChain
+from comity.rules.offers.offer import Offer, Slice
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
-from comity.trust.offers.log_reader import OfferChain
-from comity.trust.offers.offer import Offer, Slice
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import OfferQuery
 

@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from comity.node.charter.follower import CharterFollower
 from comity.node.members import Membership
+from comity.rules.tally import DraftState
 from comity.trust.charter.document import Body
-from comity.trust.charter.tally import DraftState
 from comity.trust.encoding import Digest
 from comity.trust.statement_kinds import CONSENTED
 

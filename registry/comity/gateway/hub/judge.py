@@ -19,6 +19,7 @@ from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
+from comity.rules.refusal import refusal
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
@@ -26,7 +27,6 @@ from comity.trust.evidence import Evidence, EvidenceReader, Row, Verdict
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
-from comity.trust.refusal import refusal
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES

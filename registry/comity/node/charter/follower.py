@@ -1,6 +1,6 @@
 """Follows the charter at this node: adopts certified epochs, reports equivocations, and stops at a fork.
 
-Each step reads the logs, computes the tally (`comity.trust.charter.tally`), adopts every certified epoch, and logs
+Each step reads the logs, computes the tally (`comity.rules.tally`), adopts every certified epoch, and logs
 `adopted`, `misbehaviour` and newcomers' cards under the node's online key. The decision depends on signed statements
 only: no node is asked, no clock is read, and no other task of the node waits for it (I3). Two certificates for one
 epoch, made with keys that the newest body lists, are a FORK (protocol, 7.7): then no epoch is adopted until the
@@ -25,10 +25,10 @@ from comity.node.members import Membership, Peer
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.equivocation import EquivocationProof, misbehaviour_statement
+from comity.rules.tally import DraftState, Fork, Tally, compute_tally
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.equivocation import EquivocationProof, misbehaviour_statement
-from comity.trust.charter.tally import DraftState, Fork, Tally, compute_tally
 from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed, NotFound

@@ -35,9 +35,9 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.tally import MAX_BODIES
 from comity.trust.authorship import MAX_KEPT_ROTATIONS
 from comity.trust.charter.document import MAX_BYTES, Body
-from comity.trust.charter.tally import MAX_BODIES
 from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, parse_vote, void_reason
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable

@@ -40,8 +40,8 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
-from comity.trust.audit import (
+from comity.rules.artifact_pins import parse_wanted, parse_wanted_withdrawn
+from comity.rules.audit import (
     DAY,
     NOT_HELD,
     AuditChallenge,

@@ -28,7 +28,7 @@ from comity.node.copies.responder import AuditResponder
 from comity.node.keys import NodeSigner
 from comity.node.members import Membership, Peer
 from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
-from comity.trust.audit import (
+from comity.rules.audit import (
     DAY,
     AuditChallenge,
     AuditFailed,

@@ -19,7 +19,7 @@ from comity.node.members import Membership
 from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import DAY
+from comity.rules.audit import DAY
 from comity.trust.charter.document import Member
 from comity.trust.copies import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.encoding import Digest

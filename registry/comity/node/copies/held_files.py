@@ -25,7 +25,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
-from comity.trust.audit import DAY
+from comity.rules.audit import DAY
 from comity.trust.copies import read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError

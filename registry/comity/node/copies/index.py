@@ -31,8 +31,8 @@ from typing import Final
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import MAX_WAL_BYTES, locked_cache, opened_or_made_again
 from comity.node.telemetry import warn_of_kept_file
-from comity.trust.artifact_pins import MAX_WANTED
-from comity.trust.audit import AuditChallenge
+from comity.rules.artifact_pins import MAX_WANTED
+from comity.rules.audit import AuditChallenge
 from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank
 from comity.trust.encoding import Digest
 from comity.trust.statement import SideObject

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from comity.trust.audit import MAX_LEASE
+from comity.rules.audit import MAX_LEASE
 from comity.trust.copies import CopyCount, CopyPolicy, Holder
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Conflict, OutOfSpace, PolicyNotMet

@@ -1,7 +1,7 @@
 """Pinned artifacts: keeps those of this node's operator available, and answers what other nodes ask for theirs.
 
     (1) the node wants every pinned artifact itself, whatever its mirror rules say
-    (2) it counts its own copy, and those of others that it verified (`trust.artifact_pins`); what is only claimed it
+    (2) it counts its own copy, and those of others that it verified (`rules.artifact_pins`); what is only claimed it
     audits, at once and then every AUDIT_RETRY seconds, a bounded number in one step
     (3) a node that gave no answer for `patience_seconds` is silent: its copy counts no more, and nothing changes there
     (4) if those that are verified or claimed are too few, or if too few could be verified for `patience_seconds`, the
@@ -11,7 +11,7 @@ It commands nobody, and no answer of another node makes it drop anything.
 
 At the other nodes, a rule with `wanted_by` copies what nodes of the named members ask for in their logs now. Only such
 members are read, one log in a step, at most MAX_WANTED artifacts of each, so that what one member asks for delays no
-other. Each member that may answer waits its turn (`trust.artifact_pins.answer_turn`), for `patience_seconds` a turn:
+other. Each member that may answer waits its turn (`rules.artifact_pins.answer_turn`), for `patience_seconds` a turn:
 when the asking node withdraws its statement meanwhile, nothing is copied. Nothing is removed because a statement was
 withdrawn.
 
@@ -41,7 +41,7 @@ from comity.node.replication.wanted import WantedArtifacts
 from comity.node.settings import PinSettings
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.artifact_pins import (
+from comity.rules.artifact_pins import (
     HERE,
     Pin,
     PinnedArtifact,
@@ -51,7 +51,7 @@ from comity.trust.artifact_pins import (
     sign_wanted,
     sign_wanted_withdrawn,
 )
-from comity.trust.audit import DAY
+from comity.rules.audit import DAY
 from comity.trust.copies import CLAIMED, CopyCount, CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound

@@ -25,7 +25,7 @@ from comity.node.members import Membership, PeerKey
 from comity.node.metrics import Metrics
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.audit import DamagedPiece, draw_nonce, read_pieces, sign_answer
+from comity.rules.audit import DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Refused
 from comity.trust.statement import Author

@@ -1,6 +1,6 @@
 """What the operator's retention rules say about this node's own copies, and the removal of what they let go.
 
-A copy may go if the rules say so (`comity.trust.retention`), and if other members hold as many copies as the charter
+A copy may go if the rules say so (`comity.rules.retention`), and if other members hold as many copies as the charter
 asks for that an audit tested lately: what has no other tested copy stays, whatever the rules say. That is the plan;
 each removal still asks the others, under leases, like any other (`withdrawal`). The plan is made page by page, from
 indexed reads.
@@ -32,17 +32,17 @@ from comity.node.copies.withdrawal import Withdrawals
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Clock
 from comity.node.uploads import read_manifest
-from comity.trust.audit import DAY
-from comity.trust.copies import CopyCount, CopyPolicy, holders
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, NotFound
-from comity.trust.retention import (
+from comity.rules.audit import DAY
+from comity.rules.retention import (
     NamedArtifact,
     RetentionDecision,
     RetentionRules,
     parse_retention_rules,
 )
-from comity.trust.rule_file import MAX_BYTES
+from comity.rules.rule_file import MAX_BYTES
+from comity.trust.copies import CopyCount, CopyPolicy, holders
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import SideObject
 from comity.wire.audit import HoldOrder, RetainedCopy, RetentionPage
 

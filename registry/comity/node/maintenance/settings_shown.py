@@ -23,10 +23,10 @@ from comity.federation_file import read_federation
 from comity.node.config import NodeConfig, SettingOrigin, SettingSources
 from comity.node.settings import known_settings
 from comity.node.webhooks import read_hooks
+from comity.rules.mirror_rules import parse_mirror_rules
+from comity.rules.retention import parse_retention_rules
+from comity.rules.rule_file import MAX_BYTES
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.mirror_rules import parse_mirror_rules
-from comity.trust.retention import parse_retention_rules
-from comity.trust.rule_file import MAX_BYTES
 from comity.verifier import load_policy
 
 SECRET_FILES: Final = frozenset(

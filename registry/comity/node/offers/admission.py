@@ -23,10 +23,10 @@ from comity.ledger.entry_index import EntryQuery
 from comity.node.members import Membership
 from comity.node.offers.index import OfferIndex
 from comity.node.threads import AsyncLedger
+from comity.rules.offers.log_reader import OfferChain
+from comity.rules.offers.records import GrantRequest, PartyStatement, is_party_statement, read_party_statement
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, OutOfSpace, Refused
-from comity.trust.offers.log_reader import OfferChain
-from comity.trust.offers.records import GrantRequest, PartyStatement, is_party_statement, read_party_statement
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import INCEPTION, OFFER_PREDICATES, ROTATED
 from comity.wire.access import CALLER, Caller

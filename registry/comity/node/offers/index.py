@@ -26,13 +26,13 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.offers.chain import ChainState, GrantState
+from comity.rules.offers.fault_proof import OfferFault, offer_fault_statement
+from comity.rules.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
+from comity.rules.offers.offer import Offer, Slice
+from comity.rules.offers.records import GrantRequest
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.fault_proof import OfferFault, offer_fault_statement
-from comity.trust.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
-from comity.trust.offers.offer import Offer, Slice
-from comity.trust.offers.records import GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER, OFFER_FAULT, OFFER_PREDICATES
 from comity.trust.tlog.note import VerifierKey

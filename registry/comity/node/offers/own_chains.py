@@ -25,11 +25,9 @@ from comity.node.keys import NodeSigner
 from comity.node.members import Membership
 from comity.node.own_log import Compose
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import NotFound, Refused
-from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.log_reader import OfferChain, OfferLogReader
-from comity.trust.offers.records import (
+from comity.rules.offers.chain import ChainState, GrantState
+from comity.rules.offers.log_reader import OfferChain, OfferLogReader
+from comity.rules.offers.records import (
     ChainLink,
     PartyStatement,
     Record,
@@ -37,6 +35,8 @@ from comity.trust.offers.records import (
     read_party_statement,
     record_statement,
 )
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound, Refused
 from comity.trust.statement import Author, Entry, Statement, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER_PREDICATES
 from comity.wire.messages import LocatedEntry

@@ -36,14 +36,12 @@ from comity.node.offers.own_chains import (
 from comity.node.own_log import OwnLog
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Refused, Unavailable
-from comity.trust.hardware.evidence import Attested, Challenge, HardwareEvidence, sign_attested
-from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
-from comity.trust.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState
-from comity.trust.offers.log_reader import OfferChain
-from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import (
+from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence, sign_attested
+from comity.rules.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
+from comity.rules.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState
+from comity.rules.offers.log_reader import OfferChain
+from comity.rules.offers.offer import Offer
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     ChainLink,
@@ -62,6 +60,8 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Refused, Unavailable
 from comity.trust.statement import SideObject
 from comity.wire.messages import LocatedEntry
 from comity.wire.offer import (

@@ -30,10 +30,10 @@ from comity.ledger.copy_tables import MirrorCharge
 from comity.node.replication.copy_admission import OPERATOR, OUTSIDE, AdmittedCopy, CopyAdmission, Refusal
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Want, missing_files, read_manifest
+from comity.rules.mirror_rules import MirrorQuotas
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace
-from comity.trust.mirror_rules import MirrorQuotas
 from comity.trust.statement import SideObject
 from comity.wire.node_status import LackingArtifact, MemberCopies, Quota
 

@@ -34,9 +34,7 @@ from comity.node.replication.held_copies import HeldCopies
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_artifact
-from comity.trust.encoding import Digest, Json, canonical, sha256
-from comity.trust.errors import ComityError, NotFound
-from comity.trust.mirror_rules import (
+from comity.rules.mirror_rules import (
     HOUR_SECONDS,
     MirrorClaim,
     MirrorContents,
@@ -44,7 +42,9 @@ from comity.trust.mirror_rules import (
     MirrorQuotas,
     parse_mirror_rules,
 )
-from comity.trust.rule_file import MAX_BYTES
+from comity.rules.rule_file import MAX_BYTES
+from comity.trust.encoding import Digest, Json, canonical, sha256
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published

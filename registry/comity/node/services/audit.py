@@ -12,7 +12,7 @@ from comity.node.copies.index import CopyRow
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.audit import DAY
+from comity.rules.audit import DAY
 from comity.trust.copies import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.statement_kinds import AUDITED

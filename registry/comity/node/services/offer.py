@@ -12,8 +12,8 @@ from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import OperatorActs
 from comity.node.replication.fair_queue import FairSlots
 from comity.node.threads import AsyncLedger
+from comity.rules.offers.log_reader import OfferChain
 from comity.trust.encoding import Digest
-from comity.trust.offers.log_reader import OfferChain
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller

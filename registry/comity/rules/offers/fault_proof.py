@@ -18,6 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from comity.rules.offers.amounts import FAULTS, FORKED, fault_kind
+from comity.rules.offers.chain import ChainState
+from comity.rules.offers.records import Record, is_record, read_record
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -30,9 +33,6 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import VerifyingKey
-from comity.trust.offers.amounts import FAULTS, FORKED, fault_kind
-from comity.trust.offers.chain import ChainState
-from comity.trust.offers.records import Record, is_record, read_record
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, Statement, Subject, parse_entry
 from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.merkle import HASH_SIZE

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from comity.trust.artifact import Manifest
-from comity.trust.attestations.predicates import ForeignStatement, ResourceDescriptor
+from comity.trust.attestation_predicates import ForeignStatement, ResourceDescriptor
 from comity.trust.encoding import Digest, Fields, Json, b64encode, parse_json, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable, Untrusted
 from comity.trust.keys import PublicKey

@@ -35,10 +35,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from comity.rules.hardware.certificates import VendorChain, extension_bytes
+from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed
-from comity.trust.hardware.certificates import VendorChain, extension_bytes
-from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 
 Report: TypeAlias = SnpReport | TdxQuote | GpuReport
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Final
 
+from comity.rules.equivocation import EquivocationProof, find_equivocations
 from comity.trust.charter.certificate import (
     Certificate,
     StatementSet,
@@ -30,7 +31,6 @@ from comity.trust.charter.certificate import (
 )
 from comity.trust.charter.document import MAX_BYTES, Body, Member, seat_names
 from comity.trust.charter.document import draft as draft_body
-from comity.trust.charter.equivocation import EquivocationProof, find_equivocations
 from comity.trust.charter.votes import BodyStatement, Intent, Ratify, Vote, VoteState, void_reason
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError

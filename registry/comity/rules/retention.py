@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from comity.rules.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.rule_file import name_pattern, read_rule_file, read_texts
 
 MAX_VERSIONS: Final = 1_000
 MAX_DAYS: Final = 36_500

@@ -12,7 +12,7 @@
     organisations = ["google"]         # the upstream organisation of what was mirrored
     licences = ["apache-2.0"]          # as the publisher or the upstream's card claims it, in any case of letters
     formats = ["safetensors"]          # suffixes: at least one file has one of them
-    wanted_by = ["51aa…"]              # members whose nodes ask for copies of it now (`trust.artifact_pins`)
+    wanted_by = ["51aa…"]              # members whose nodes ask for copies of it now (`rules.artifact_pins`)
     min_bytes = 0                      # the sum of the sizes of its files
     max_bytes = 200_000_000_000
     min_age_hours = 72                 # since this node verified the publication, not since a time that somebody claims
@@ -38,11 +38,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from comity.rules.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.names import UPSTREAM
-from comity.trust.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 

@@ -35,9 +35,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from comity.rules.offers.offer import MAX_TIME, Offer, SliceAllocation, read_allocations, read_amounts, read_remaining
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest
 from comity.trust.errors import Malformed
-from comity.trust.offers.offer import MAX_TIME, Offer, SliceAllocation, read_allocations, read_amounts, read_remaining
 from comity.trust.statement import Author, Statement, Subject
 from comity.trust.statement_kinds import (
     ACCEPTED,

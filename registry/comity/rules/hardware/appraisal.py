@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
+from comity.rules.hardware.certificates import VendorChain, check_revocation
+from comity.rules.hardware.devices import DeviceKind, Report, device_id, judge_kind
+from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence
+from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.hardware.certificates import VendorChain, check_revocation
-from comity.trust.hardware.devices import DeviceKind, Report, device_id, judge_kind
-from comity.trust.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence
-from comity.trust.hardware.reports import GpuReport, SnpReport, TdxQuote
 
 State: TypeAlias = Literal["pass", "fail", "unknown"]
 DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]

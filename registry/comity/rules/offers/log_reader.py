@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed, Untrusted
-from comity.trust.offers.amounts import DefaultAnswer, Usage, fault_kind, read_answer, read_usage, unanswered
-from comity.trust.offers.chain import ChainState, GrantState
-from comity.trust.offers.records import (
+from comity.rules.offers.amounts import DefaultAnswer, Usage, fault_kind, read_answer, read_usage, unanswered
+from comity.rules.offers.chain import ChainState, GrantState
+from comity.rules.offers.records import (
     Acceptance,
     Accepted,
     CutOff,
@@ -32,6 +30,8 @@ from comity.trust.offers.records import (
     read_party_statement,
     read_record,
 )
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.statement import Entry, Statement
 from comity.trust.statement_kinds import OFFER_PREDICATES, USAGE
 

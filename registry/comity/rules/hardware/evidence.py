@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from comity.rules.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -28,7 +29,6 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Malformed
-from comity.trust.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
 from comity.trust.keys import Signer
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import ATTESTED

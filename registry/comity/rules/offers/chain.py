@@ -17,9 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Refused, Untrusted
-from comity.trust.offers.amounts import (
+from comity.rules.offers.amounts import (
     OVERBOOKED,
     Profile,
     broken,
@@ -27,8 +25,8 @@ from comity.trust.offers.amounts import (
     forked,
     overbooked,
 )
-from comity.trust.offers.offer import MAX_TIME, Offer, SliceAllocation
-from comity.trust.offers.records import (
+from comity.rules.offers.offer import MAX_TIME, Offer, SliceAllocation
+from comity.rules.offers.records import (
     Accepted,
     ChainLink,
     Grant,
@@ -40,6 +38,8 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Refused, Untrusted
 from comity.trust.statement import Envelope
 
 MAX_RECORDS: Final = 4096

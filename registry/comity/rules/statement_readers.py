@@ -6,19 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from comity.rules.artifact_pins import parse_wanted, parse_wanted_withdrawn
+from comity.rules.audit import parse_answer, parse_audited
+from comity.rules.equivocation import parse_misbehaviour
+from comity.rules.hardware.evidence import parse_attested
+from comity.rules.offers.fault_proof import read_offer_fault
+from comity.rules.offers.log_reader import read_offer_statement
 from comity.trust import statement_kinds as kinds
 from comity.trust.approvals import parse_approval_ended, parse_approved
-from comity.trust.artifact_pins import parse_wanted, parse_wanted_withdrawn
-from comity.trust.audit import parse_answer, parse_audited
-from comity.trust.charter.equivocation import parse_misbehaviour
 from comity.trust.charter.votes import parse_body_statement, parse_vote
 from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.evaluation import parse_announced
-from comity.trust.hardware.evidence import parse_attested
 from comity.trust.identity import read_inception
 from comity.trust.node_records import parse_addresses, parse_node_record
-from comity.trust.offers.fault_proof import read_offer_fault
-from comity.trust.offers.log_reader import read_offer_statement
 from comity.trust.report import Verified
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import Entry, Statement
