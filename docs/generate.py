@@ -81,20 +81,24 @@ def document_schemas() -> Mapping[Path, str]:
     folder, ours = DOCS / "schemas", (made for made in KINDS if made.__module__.startswith("comity_cli."))
     found = {KINDS[made]: schema(made) for made in sorted(ours, key=KINDS.__getitem__)}
     table = "| schema | command, with `--json` |\n|---|---|\n" + "".join(
-        f"| [{kind}](commands/{kind}.json) | `{_command(each['title'])}` |\n" for kind, each in found.items()
+        f"| [{kind}](commands/{kind}.json) | `{command}` |\n"
+        for kind, each in found.items()
+        if (command := _command(each["title"]))
     )
     readme = folder / "README.md"
     return {
         readme: _between(readme.read_text(encoding="utf-8"), "commands", table),
-        **{folder / "commands" / f"{kind}.json": f"{_json_text(each)}\n" for kind, each in found.items()},
+        **{
+            folder / ("commands" if _command(each["title"]) else "") / f"{kind}.json": f"{_json_text(each)}\n"
+            for kind, each in found.items()
+        },
     }
 
 
 def _command(title: str) -> str:
-    """The command that the title of a schema names."""
+    """The command that the title of a schema names; empty for a document of every command."""
     named = re.search(r"`(comity [^`]+)`", title)
-    assert named is not None, title
-    return named[1].removesuffix(" --json")
+    return named[1].removesuffix(" --json") if named else ""
 
 
 def _json_text(value: Any, depth: int = 0, name: str = "") -> str:

@@ -11,7 +11,7 @@ The first paragraph of its docstring is the title of the schema, the others are 
 the JSON object, by its own name or `field(metadata=named(…))`. What the schema says of a member follows from its type:
 
     str, bool, Literal[…]         as they are
-    int                           0 or more
+    int, float                    0 or more
     Digest                        64 hex digits
     Path                          its text
     X | None                      null too
@@ -24,7 +24,7 @@ the JSON object, by its own name or `field(metadata=named(…))`. What the schem
                                   `$ref` and `enum` stand alone; `Number` and `OneOf` of `comity.wire.codec` count here
 
 Members may be added to a document, so every object allows others. Source of the schemas: JSON Schema 2020-12;
-`docs/generate.py` writes them to docs/schemas/commands.
+`docs/generate.py` writes them to docs/schemas.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ _PLAIN: Final[Mapping[Any, Mapping[str, Any]]] = {
     str: {"type": "string"},
     Path: {"type": "string"},
     bool: {"type": "boolean"},
+    float: {"type": "number", "minimum": 0},
     int: {"type": "integer", "minimum": 0},
     Digest: {"$ref": _DIGEST},
 }
@@ -203,7 +204,7 @@ def _annotated(hint: Any) -> dict[str, Any]:
         elif isinstance(each, Number) and each.most <= MAX_INTEGER:
             told["maximum"] = each.most
         elif isinstance(each, OneOf):
-            told["enum"] = list(each.words)
+            told["enum"] = sorted(each.words)
         elif isinstance(each, dict):
             told |= each
     return told if any(name in told for name in _ALONE) else _member(hint.__origin__) | told

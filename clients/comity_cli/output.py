@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TextIO
 
 import click
 from comity.trust.encoding import printable
 from comity.trust.errors import ComityError
 
-from comity_cli.document import KINDS, members, schema_name
+from comity_cli.document import KINDS, document, members, named, schema_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,29 @@ _ERASED: Final = "\r\x1b[K"
 REST: Final = " " * 4
 """How further lines of a paragraph begin: not as a row of a verdict does, because strangers choose words in them."""
 _COMMAND: Final = "comity "
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorItem:
+    """What happened, why, and the next command."""
+
+    code: Annotated[str, {"pattern": "^[A-Z0-9][A-Z0-9-]*$", "minLength": 1, "maxLength": 64}]
+    what: str
+    why: str
+    hint: str = field(metadata=named("try"))
+    by_node: bool
+
+
+@document("error")
+class ErrorDocument:
+    """Error, as every command prints it with --json.
+
+    `try` is the next command, or empty; if `by_node`, a node elsewhere advises it, who may be hostile. Members may be
+    added.
+    """
+
+    error: ErrorItem
+    exit_status: Annotated[int, {"minimum": 1, "maximum": 255}]
 
 
 @dataclass
@@ -126,9 +149,8 @@ class Output:
     def error(self, error: ComityError) -> None:
         """Print what happened, why, and the next command. That of a node elsewhere is shown as its advice."""
         if self.as_json:
-            texts = {"what": error.what, "why": error.why, "try": error.hint}
-            body = {"code": error.code, **texts, "by_node": error.by_node}
-            self.document("error", {"error": body, "exit_status": error.exit_status})
+            item = ErrorItem(error.code, error.what, error.why, error.hint, error.by_node)
+            self.answer(ErrorDocument(item, error.exit_status))
             return
         first = f"{click.style('error:', fg='red', bold=True)} {printable(error.what)}  [{error.code}]"
         click.echo(first, err=True, color=self._color)

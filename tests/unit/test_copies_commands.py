@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from comity.trust.copies import (
     CLAIMED,
     FAILED,
+    MISSED,
     PASSED,
     STATES,
     TESTED,
@@ -22,7 +23,7 @@ from comity.trust.copies import (
     CopyPolicy,
 )
 from comity.trust.encoding import Digest, sha256
-from comity.wire.audit import HoldDecision, HoldOrder, ListedCopies
+from comity.wire.audit import CheckedCopy, HoldDecision, HoldOrder, ListedCopies
 from comity_cli.commands import audit, copies, impact, whereis
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -111,6 +112,21 @@ def test_the_schema_knows_every_state_of_a_copy(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(copies, "read_list", lambda *_: only)
     ran = CliRunner().invoke(command, ["copies", "--json"], obj=Output())
     assert faults("copies", json.loads(ran.stdout)) == []
+
+
+def test_audits_that_were_made_now_are_listed_with_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        CheckedCopy("Institute B", "node-b", "ES", PASSED, "", 10),
+        CheckedCopy("Institute C", "node-c", "KR", MISSED),
+    ]
+    monkeypatch.setattr("comity_client.own_node.check_copies", lambda socket, artifact: made)
+    monkeypatch.setattr(audit, "socket_of", lambda *_: None)
+    ran = CliRunner().invoke(command, ["audit", "run", f"sha256:{WIDE}", "--json"], obj=Output())
+    assert ran.exit_code == audit.MISSED_STATUS
+    assert json.loads(ran.stdout)["audits"] == [
+        {"member": "Institute B", "node": "node-b", "jurisdiction": "ES", "outcome": PASSED, "why": "", "pieces": 10},
+        {"member": "Institute C", "node": "node-c", "jurisdiction": "KR", "outcome": MISSED, "why": "", "pieces": 0},
+    ]
 
 
 def test_impact_of_all_parties_and_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import Digest
-from comity_cli.commands import log, search, whereis
+from comity.trust.upstream import Observed
+from comity_cli.commands import import_, log, search, whereis
+from comity_cli.commands.import_ import ImportDocument
 from comity_cli.commands.publish import show_receipt
 from comity_cli.document import members
 from comity_cli.main import command
@@ -19,8 +21,11 @@ from comity_cli.output import Output
 from comity_client.evidence.artifact_info import Replica
 from comity_client.evidence.logs import LogCheck, ProvenIn
 from comity_client.evidence.search import FoundArtifacts
+from comity_client.importing import Imported, UpstreamState
 from comity_client.publish import Logged, PublishReceipt
 from comity_client.trust_store import CharterChange
+from support.case import nodes
+from support.observations import observation
 
 X, Y = Digest("5" * 64), Digest("7" * 64)
 
@@ -29,7 +34,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, asks:
     """The output of `comity ARGUMENTS --json` if the client's calls return `answers`; `asks` names the client in
     `module`.
     """
-    api = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
+    api = SimpleNamespace(**{name: lambda *_, answer=answer, **__: answer for name, answer in answers.items()})
     monkeypatch.setattr(module, asks, lambda: api)
     ran = CliRunner().invoke(command, [*arguments, "--json"], obj=Output())
     assert ran.exit_code == 0, ran.output
@@ -81,6 +86,30 @@ def test_a_receipt_lists_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
         "ignored": [".git"], "model_key": None, "uncovered": [],
         "logged": [{"node": "node-ch", "origin": "node-ch/log", "index": 3, "size": 9, "line": Y,
                     "cosigners": ["node-es/cosigner"], "log": "node-ch/log+id+key"}],
+    }  # fmt: skip
+
+
+def test_an_import_says_what_was_obtained_and_where_it_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    (publisher,) = nodes(1)
+    observed = Observed.parse(observation(publisher, X).statement)
+    where = Logged("node-ch", "node-ch/log", 3, 9, Y, ())
+    Output(as_json=True).answer(ImportDocument.of(Imported(observed, where, before=True)))
+    printed_import = json.loads(capsys.readouterr().out)
+    assert printed_import.pop("matched") == observed.matched.to_json()
+    assert printed_import == {
+        "schema": "comity.dev/import/v1", "name": observed.name, "artifact": X, "endpoint": observed.upstream.endpoint,
+        "requested": observed.upstream.requested, "obtained": observed.obtained.how,
+        "unchecked": list(observed.unchecked), "licence": "", "licence_is_listed": None, "gated": "", "before": True,
+        "logged": {"node": "node-ch", "origin": "node-ch/log", "index": 3},
+    }  # fmt: skip
+
+
+def test_an_upstream_that_was_asked_again_has_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = UpstreamState("hf:org/name@1", "gone", lost="commit", index=4)
+    monkeypatch.setattr("comity_client.own_node.own_socket", lambda _: "operator.sock")
+    assert printed(monkeypatch, import_, "import", "hf:org/name@1", "--recheck", check_upstream=found) == {
+        "schema": "comity.dev/upstream-check/v1", "name": "hf:org/name@1", "state": "gone", "successor": "",
+        "lost": "commit",
     }  # fmt: skip
 
 

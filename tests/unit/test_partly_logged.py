@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner
+from comity.derivation.check import ComparedTensor, Comparison
 from comity.trust.encoding import sha256
 from comity_cli.commands import derive
 from comity_cli.main import command
@@ -54,8 +55,10 @@ class LoggingClient:
         return PUBLISHER
 
     def derive(self, *_: object, **__: object) -> object:
-        comparison = SimpleNamespace(exact=True, equal=[])
-        return SimpleNamespace(comparison=comparison)
+        side = SimpleNamespace(title="x", artifact=ARTIFACT)
+        tensor = ComparedTensor("model.safetensors", "x", "x", 1, "copy")
+        comparison = Comparison((tensor,), (), (), (), files=1, parent_files=1, tools={})
+        return SimpleNamespace(child=side, parent=side, comparison=comparison, relation="same-weights")
 
     def change_keys(self, publisher: object, *, nodes: tuple[str, ...], **_: object) -> object:
         return PUBLISHER, self._logged(nodes)
@@ -81,7 +84,6 @@ def status(monkeypatch: pytest.MonkeyPatch, folder: Path, arguments: tuple[str, 
         monkeypatch.setattr(module, signing, lambda *_: PUBLISHER, raising=False)
     monkeypatch.setattr(derive, "_derive", lambda out, api, child, parent: api.derive())
     monkeypatch.setattr(derive, "_show", lambda *_: None)
-    monkeypatch.setattr(derive, "_document", lambda _: {})
     criteria, made, new = folder / "criteria.toml", folder / "made.json", folder / f"new-{count}.json"
     criteria.write_text(TEMPLATE)
     made.write_bytes(read_criteria(TEMPLATE.encode()).encode())

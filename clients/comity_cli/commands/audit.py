@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, date, of_a_node, of_own_node, outcome_text, read_list, socket_of
-from comity_cli.document import INLINE, document
+from comity_cli.document import ABSENT, INLINE, Absent, document
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FAILED_STATUS = 3
 MISSED_STATUS = 5
+
+
+@document("audits")
+class AuditsDocument:
+    """Audits that a node made now, as `comity audit run --json` prints them.
+
+    `not_counted`: with `comity audit check`, answers of the file that count for nothing, and copies without an answer.
+    """
+
+    audits: tuple[CheckedCopy, ...]
+    not_counted: int | Absent = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ def run(reference: str, socket: Path | None, home: Path | None) -> None:
     out = output()
     results = check_copies(socket_of(socket, home), artifact_of(reference))
     show_results(results, "No other member claims a copy that this node can audit.")
-    out.document("audits", {"audits": [asdict(result) for result in results]})
+    out.answer(AuditsDocument(tuple(results)))
     outcomes = {result.outcome for result in results}
     if outcomes - {PASSED, MISSED}:
         raise click.exceptions.Exit(FAILED_STATUS)
@@ -145,9 +156,7 @@ def check(answers: Path, socket: Path | None, home: Path | None) -> None:
         out.warn(f"an answer counts for nothing: {error.what}: {error.why}")
     for refused in carried.refused:
         out.warn(f"the file says that there is no answer about sha256:{refused.artifact}: {refused.why}")
-    out.document(
-        "audits", {"audits": [asdict(result) for result in results], "not_counted": len(nothing) + len(carried.refused)}
-    )
+    out.answer(AuditsDocument(tuple(results), len(nothing) + len(carried.refused)))
     if any(result.outcome != PASSED for result in results):
         raise click.exceptions.Exit(FAILED_STATUS)
     if nothing or carried.refused:

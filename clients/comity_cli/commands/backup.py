@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import ABSENT, INLINE, Absent, document
 from comity_cli.node_home import node_file, node_installed, noted_act, recorded_act
 from comity_cli.nodes import home_option
 from comity_cli.output import plural, size
@@ -21,6 +23,67 @@ if TYPE_CHECKING:
 
 BACKUP = click.argument("backup", type=click.Path(path_type=Path))
 DIGEST = click.option("--digest", default="", help="The digest that `create` printed: refuse any other backup.")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFileItem:
+    """A file of a backup."""
+
+    path: str
+    size: int
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BackupItem:
+    """What a backup contains. `created` in POSIX seconds."""
+
+    digest: Digest
+    node: str
+    origin: str
+    created: int
+    software: str
+    keys: bool
+    blobs: str
+    entries: int | None
+    files: tuple[BackupFileItem, ...]
+
+    @classmethod
+    def of(cls, manifest: BackupManifest) -> BackupItem:
+        return cls(
+            digest=manifest.digest,
+            node=manifest.node,
+            origin=manifest.origin,
+            created=manifest.created,
+            software=manifest.software,
+            keys=manifest.keys,
+            blobs=manifest.blobs,
+            entries=manifest.ledger.entries if manifest.ledger else None,
+            files=tuple(BackupFileItem(file.path, file.size, file.digest) for file in manifest.files),
+        )
+
+
+@document("backup")
+class BackupDocument:
+    """A backup, as `comity backup verify --json` prints it, and `comity backup create --json`.
+
+    `blobs`: none, listed or copied. `entries` of the own log, null without a ledger in the backup. `left_out`, of
+    `create` alone: files outside of the home.
+    """
+
+    backup: BackupItem = field(metadata=INLINE)
+    left_out: tuple[Path, ...] | Absent = ABSENT
+
+
+@document("restored")
+class RestoredDocument:
+    """A restored home, as `comity backup restore --json` prints it.
+
+    The members of a backup, and the home.
+    """
+
+    backup: BackupItem = field(metadata=INLINE)
+    home: Path
 
 
 @examples(
@@ -65,7 +128,7 @@ def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
         out.warn("it has no keys: keep a copy of HOME/keys, encrypted, in another place")
     for path in made.left_out:
         out.warn(f"{path} is outside of the home and was left out")
-    out.document("backup", {**_document(made.manifest), "left_out": [str(path) for path in made.left_out]})
+    out.answer(BackupDocument(BackupItem.of(made.manifest), tuple(made.left_out)))
     out.say(
         "  Keep this digest in another place: who can write to the backup can replace it, and `restore` asks for it."
     )
@@ -84,7 +147,7 @@ def verify(backup: Path, digest: str) -> None:
     manifest, out = verify_backup(backup, expected=_digest(digest)), output()
     out.done(f"{backup} is whole" + ("" if digest else "; compare its digest with the one that you kept"))
     _show(manifest)
-    out.document("backup", _document(manifest))
+    out.answer(BackupDocument(BackupItem.of(manifest)))
 
 
 @examples(
@@ -128,7 +191,7 @@ def restore(backup: Path, digest: str, unproven: bool, outside: bool, home: Path
         out.fact("blobs", plural(restored.blobs, "blob"))
     else:
         out.say("  The node fetches its blobs from other members when it runs.")
-    out.document("restored", {**_document(restored.manifest), "home": str(home)})
+    out.answer(RestoredDocument(BackupItem.of(restored.manifest), home))
     if restored.manifest.keys:
         out.hint(f"comity serve --node {home}")
     else:
@@ -143,20 +206,6 @@ def _show(manifest: BackupManifest) -> None:
         out.fact("ledger", f"{manifest.ledger.entries} entries in the own log")
     out.fact("keys", "included: protect this folder" if manifest.keys else "not included")
     out.fact("digest", manifest.digest)
-
-
-def _document(manifest: BackupManifest) -> dict[str, Any]:
-    return {
-        "digest": manifest.digest,
-        "node": manifest.node,
-        "origin": manifest.origin,
-        "created": manifest.created,
-        "software": manifest.software,
-        "keys": manifest.keys,
-        "blobs": manifest.blobs,
-        "entries": manifest.ledger.entries if manifest.ledger else None,
-        "files": [{"path": file.path, "size": file.size, "sha256": file.digest} for file in manifest.files],
-    }
 
 
 def _digest(text: str) -> str:

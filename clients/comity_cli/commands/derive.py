@@ -2,26 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import click
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Command, Group, client, examples, output
 from comity_cli.commands.publish import show_receipt
+from comity_cli.document import ABSENT, Absent, document
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural, size
 from comity_cli.signers import signing
 
 if TYPE_CHECKING:
-    from comity.derivation.check import ComparedTensor, Difference
+    from comity.derivation.check import ComparedTensor
+    from comity.trust.statements import Extent
     from comity_client.client import Client
     from comity_client.lineage import Derivation
+    from comity_client.publish import PublishReceipt
 
 SHOWN = 10
 NOT_EXACT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedSide:
+    """The child, or the parent."""
+
+    title: str
+    artifact: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """Weight files that were read."""
+
+    child: int
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnequalTensor:
+    """A tensor that no step gives. With a counterpart, the first `element` that differs, its `offset` in the file, its
+    bytes `here` and those `expected` in hex, and how many differ; `why`: there is no step."""
+
+    file: str
+    tensor: str
+    parent_tensor: str
+    why: str
+    element: int | None = None
+    offset: int | None = None
+    here: str | None = None
+    expected: str | None = None
+    differing: int | None = None
+
+    @classmethod
+    def of(cls, compared: ComparedTensor) -> UnequalTensor:
+        made, at = cls(compared.file, compared.name, compared.parent, compared.why), compared.difference
+        if at is None:
+            return made
+        return replace(
+            made, element=at.element, offset=at.offset, here=at.found, expected=at.expected, differing=at.elements
+        )
+
+
+@document("derivation")
+class DerivationDocument:
+    """How the tensors of a child follow from those of its parent, as `comity derive check --json` prints it.
+
+    `steps`: tensors by the step that gives them. `left_out`: tensors of the parent that the child lacks;
+    `left_out_by_rule`: those of them that converters omit. `receipt`: with --node, where the result was logged.
+    """
+
+    child: DerivedSide
+    parent: DerivedSide
+    result: Literal["exact", "share"]
+    relation: str
+    steps: Mapping[str, int]
+    tools: Mapping[str, str]
+    tensors: Extent
+    bytes: Extent
+    files: FileCounts
+    left_out: tuple[str, ...]
+    left_out_by_rule: tuple[str, ...]
+    not_read: tuple[str, ...]
+    differences: tuple[UnequalTensor, ...]
+    receipt: PublishReceipt | Absent
+
+    @classmethod
+    def of(cls, derivation: Derivation, receipt: PublishReceipt | Absent) -> DerivationDocument:
+        from comity.trust.statements import Extent
+
+        found = derivation.comparison
+        return cls(
+            child=DerivedSide(derivation.child.title, derivation.child.artifact),
+            parent=DerivedSide(derivation.parent.title, derivation.parent.artifact),
+            result="exact" if found.exact else "share",
+            relation=derivation.relation,
+            steps=found.steps,
+            tools=found.tools,
+            tensors=Extent(len(found.tensors), len(found.equal)),
+            bytes=Extent(found.bytes, found.equal_bytes),
+            files=FileCounts(found.files, found.parent_files),
+            left_out=found.left_out,
+            left_out_by_rule=found.dropped,
+            not_read=found.unread,
+            differences=tuple(UnequalTensor.of(tensor) for tensor in found.tensors if not tensor.equal),
+            receipt=receipt,
+        )
 
 
 @examples("comity derive check ./tiny-q8 ./tiny")
@@ -55,15 +147,16 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     signer = signing(api, publisher) if nodes else None
     derivation = _derive(out, api, child, parent)
     _show(out, derivation)
-    document, status = _document(derivation), 0 if derivation.comparison.exact else NOT_EXACT
+    status = 0 if derivation.comparison.exact else NOT_EXACT
+    logged: PublishReceipt | Absent = ABSENT
     if signer is not None:
         with follow(out, "logging") as on_event:
             receipt = api.log_derivation(derivation, publisher=signer, nodes=nodes, on_event=on_event)
-        status = show_receipt(out, receipt, nodes, document=False) or status
-        document["receipt"] = asdict(receipt)
+        status = show_receipt(out, receipt, nodes, alone=False) or status
+        logged = receipt
     elif derivation.comparison.equal:
         out.hint(f"comity derive check {child} {parent} --node NODE   # to log the result, signed")
-    out.document("derivation", document)
+    out.answer(DerivationDocument.of(derivation, logged))
     return status
 
 
@@ -114,7 +207,7 @@ def _show_omissions(out: Output, derivation: Derivation) -> None:
         out.fact("not read", f"weights in other formats: {_some(found.unread)}")
 
 
-def _some(names: Any) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -128,37 +221,3 @@ def _reason(tensor: ComparedTensor) -> str:
 
 def _shown(hexadecimal: str) -> str:
     return hexadecimal if len(hexadecimal) <= 16 else f"{hexadecimal[:12]}…"
-
-
-def _document(derivation: Derivation) -> dict[str, Any]:
-    found = derivation.comparison
-    return {
-        "child": {"title": derivation.child.title, "artifact": derivation.child.artifact},
-        "parent": {"title": derivation.parent.title, "artifact": derivation.parent.artifact},
-        "result": "exact" if found.exact else "share",
-        "relation": derivation.relation,
-        "steps": dict(found.steps),
-        "tools": dict(found.tools),
-        "tensors": {"total": len(found.tensors), "equal": len(found.equal)},
-        "bytes": {"total": found.bytes, "equal": found.equal_bytes},
-        "files": {"child": found.files, "parent": found.parent_files},
-        "left_out": list(found.left_out),
-        "left_out_by_rule": list(found.dropped),
-        "not_read": list(found.unread),
-        "differences": [_unequal(tensor) for tensor in found.tensors if not tensor.equal],
-    }
-
-
-def _unequal(tensor: ComparedTensor) -> dict[str, Any]:
-    at: Difference | None = tensor.difference
-    return {
-        "file": tensor.file,
-        "tensor": tensor.name,
-        "parent_tensor": tensor.parent,
-        "why": tensor.why,
-        "element": at.element if at else None,
-        "offset": at.offset if at else None,
-        "here": at.found if at else None,
-        "expected": at.expected if at else None,
-        "differing": at.elements if at else None,
-    }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import follow
 from comity_cli.mirroring import card_licence, licence_is_listed
@@ -16,7 +19,70 @@ from comity_cli.nodes import node_option
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
+    from comity.trust.upstream import Matched
     from comity_client.importing import Imported, UpstreamState
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry of a log, as its node shows it."""
+
+    node: str
+    origin: str
+    index: int
+
+
+@document("import")
+class ImportDocument:
+    """What a node fetched from an upstream and logged, as `comity import --json` prints it.
+
+    `before`: it was logged already.
+    """
+
+    name: str
+    artifact: Digest
+    endpoint: str
+    requested: str
+    obtained: str
+    matched: Matched
+    unchecked: tuple[str, ...]
+    licence: str
+    licence_is_listed: bool | None
+    gated: str
+    before: bool
+    logged: LoggedEntry
+
+    @classmethod
+    def of(cls, done: Imported) -> ImportDocument:
+        observed, logged = done.observed, done.logged
+        return cls(
+            name=observed.upstream.name,
+            artifact=observed.artifact,
+            endpoint=observed.upstream.endpoint,
+            requested=observed.upstream.requested,
+            obtained=observed.obtained.how,
+            matched=observed.matched,
+            unchecked=observed.unchecked,
+            licence=observed.conditions.licence,
+            licence_is_listed=licence_is_listed(observed.conditions),
+            gated=observed.conditions.gated,
+            before=done.before,
+            logged=LoggedEntry(logged.node, logged.origin, logged.index),
+        )
+
+
+@document("upstream-check")
+class UpstreamCheckDocument:
+    """The state of an upstream, as `comity import --recheck --json` prints it.
+
+    `state`: same, changed to the commit `successor`, or gone, and `lost` says what.
+    """
+
+    name: str
+    state: str
+    successor: str
+    lost: str
+
 
 UNCHECKED = {
     "commit": "that the commit names this list of files",
@@ -114,26 +180,8 @@ def _show(out: Output, done: Imported) -> None:
         out.fact("licence", licence)
     before = " before this call" if done.before else ""
     out.done(f"logged at {logged.node}{before}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
-    out.document("import", _document(done))
+    out.answer(ImportDocument.of(done))
     out.hint(f"comity show {upstream.name}")
-
-
-def _document(done: Imported) -> dict[str, Any]:
-    observed = done.observed
-    return {
-        "name": observed.upstream.name,
-        "artifact": observed.artifact,
-        "endpoint": observed.upstream.endpoint,
-        "requested": observed.upstream.requested,
-        "obtained": observed.obtained.how,
-        "matched": observed.matched.to_json(),
-        "unchecked": list(observed.unchecked),
-        "licence": observed.conditions.licence,
-        "licence_is_listed": licence_is_listed(observed.conditions),
-        "gated": observed.conditions.gated,
-        "before": done.before,
-        "logged": {"node": done.logged.node, "origin": done.logged.origin, "index": done.logged.index},
-    }
 
 
 def _show_check(out: Output, checked: UpstreamState) -> None:
@@ -146,7 +194,4 @@ def _show_check(out: Output, checked: UpstreamState) -> None:
             out.warn(f"{checked.name}: {LOST[checked.lost]}")
     if checked.state != "same":
         out.say(f"logged as entry {checked.index}; the mirrored artifact stays unchanged")
-    out.document(
-        "upstream-check",
-        {"name": checked.name, "state": checked.state, "successor": checked.successor, "lost": checked.lost},
-    )
+    out.answer(UpstreamCheckDocument(checked.name, checked.state, checked.successor, checked.lost))

@@ -2,16 +2,128 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import click
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 
 if TYPE_CHECKING:
-    from comity.trust.lineage import LineageEdge, LineageGraph, LineageNode
+    from comity.trust.lineage import LicenceFit, LineageEdge, LineageGraph, LineageNode
+    from comity.trust.statements import Extent
+    from comity_client.lineage import Lineage
 
 FORMATS = ("text", "dot", "svg")
+
+
+@dataclass(frozen=True, slots=True)
+class AncestorItem:
+    """An artifact of the graph."""
+
+    key: str
+    artifact: Digest | None
+    title: str
+    publishers: tuple[str, ...]
+    licences: tuple[str, ...]
+    missing: bool
+
+    @classmethod
+    def of(cls, node: LineageNode) -> AncestorItem:
+        return cls(node.key, node.digest, node.title, node.publishers, node.licences, node.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimingLine:
+    """Who claims an edge, and the digest of the line."""
+
+    by: str
+    line: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedItem:
+    """Who signed that the child was derived again."""
+
+    by: str
+    line: Digest
+    result: Literal["exact", "share"]
+    steps: Mapping[str, int]
+    tensors: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeItem:
+    """The claim that `child` was made from `parent`; `here`: the result of a comparison on this machine."""
+
+    child: str
+    parent: str
+    relations: tuple[str, ...]
+    basis: str
+    claimed_by: tuple[ClaimingLine, ...]
+    derived_by: tuple[DerivedItem, ...]
+    here: str | None
+    closes_a_circle: bool
+    licence: LicenceFit
+
+    @classmethod
+    def of(cls, edge: LineageEdge) -> EdgeItem:
+        found = ((item, item.derived) for item in edge.derivations)
+        return cls(
+            child=edge.child,
+            parent=edge.parent,
+            relations=edge.relations,
+            basis=edge.basis,
+            claimed_by=tuple(ClaimingLine(by, line) for by, line in edge.claimed_by),
+            derived_by=tuple(DerivedItem(i.by, i.line, d.result, d.steps, d.tensors) for i, d in found),
+            here=None if edge.comparison is None else "exact" if edge.comparison.exact else "share",
+            closes_a_circle=edge.closes_cycle,
+            licence=edge.licence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictItem:
+    """A child whose licence does not fit that of an ancestor."""
+
+    child: str
+    parent: str
+    why: str
+
+
+@document("lineage")
+class LineageDocument:
+    """What an artifact was made from, as `comity lineage --json` prints it.
+
+    Edges are claims, with the `basis` here, signed or claimed. `missing`: ancestors that no claim is about. `cut`: the
+    limit that was exceeded. `unchecked`: what --check could not derive again.
+    """
+
+    root: Digest | None
+    nodes: tuple[AncestorItem, ...]
+    edges: tuple[EdgeItem, ...]
+    conflicts: tuple[ConflictItem, ...]
+    missing: tuple[str, ...]
+    cut: str
+    notes: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lineage: Lineage) -> LineageDocument:
+        graph = lineage.graph
+        return cls(
+            root=graph.root.digest,
+            nodes=tuple(map(AncestorItem.of, graph.nodes)),
+            edges=tuple(map(EdgeItem.of, graph.edges)),
+            conflicts=tuple(ConflictItem(child.key, parent.key, fit.why) for child, parent, fit in graph.conflicts),
+            missing=tuple(node.key for node in graph.missing),
+            cut=graph.truncation,
+            notes=tuple(lineage.notes),
+            unchecked=tuple(lineage.unchecked),
+        )
 
 
 @examples(
@@ -35,58 +147,10 @@ def command(target: str, form: str, check: bool) -> None:
     out.say(_rendered(lineage.graph, form).rstrip("\n"))
     for note in (*lineage.notes, *(f"not derived again here: {why}" for why in lineage.unchecked)):
         out.warn(note)
-    document = {**_document(lineage.graph), "notes": list(lineage.notes), "unchecked": list(lineage.unchecked)}
-    out.document("lineage", document)
+    out.answer(LineageDocument.of(lineage))
 
 
 def _rendered(graph: LineageGraph, form: str) -> str:
     from comity.drawing.graph_text import render_dot, render_svg, render_tree
 
     return {"text": render_tree, "dot": render_dot, "svg": render_svg}[form](graph)
-
-
-def _document(graph: LineageGraph) -> dict[str, Any]:
-    return {
-        "root": graph.root.digest,
-        "nodes": [_node(node) for node in graph.nodes],
-        "edges": [_edge(edge) for edge in graph.edges],
-        "conflicts": [
-            {"child": child.key, "parent": parent.key, "why": fit.why} for child, parent, fit in graph.conflicts
-        ],
-        "missing": [node.key for node in graph.missing],
-        "cut": graph.truncation,
-    }
-
-
-def _node(node: LineageNode) -> dict[str, Any]:
-    return {
-        "key": node.key,
-        "artifact": node.digest,
-        "title": node.title,
-        "publishers": list(node.publishers),
-        "licences": list(node.licences),
-        "missing": node.missing,
-    }
-
-
-def _edge(edge: LineageEdge) -> dict[str, Any]:
-    return {
-        "child": edge.child,
-        "parent": edge.parent,
-        "relations": list(edge.relations),
-        "basis": edge.basis,
-        "claimed_by": [{"by": by, "line": line} for by, line in edge.claimed_by],
-        "derived_by": [
-            {
-                "by": item.by,
-                "line": item.line,
-                "result": item.derived.result,
-                "steps": dict(item.derived.steps),
-                "tensors": {"total": item.derived.tensors.total, "equal": item.derived.tensors.equal},
-            }
-            for item in edge.derivations
-        ],
-        "here": None if edge.comparison is None else "exact" if edge.comparison.exact else "share",
-        "closes_a_circle": edge.closes_cycle,
-        "licence": {"answer": edge.licence.answer, "why": edge.licence.why},
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ import click
 
 from comity_cli import node_view
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option, node_option
 from comity_cli.output import plural
@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from comity.node.maintenance.network_checks import PingedAddress
 
 DOWN: Final = 5
+
+
+@document("peers")
+class PeersDocument:
+    """The peers of a node, as `comity peer ls --json` prints them.
+
+    Times are seconds since 1970, 0 for never. `lag` counts entries that the node has not copied yet.
+    """
+
+    node: str
+    peers: tuple[node_view.PeerItem, ...]
+
+
+@document("peer-ping")
+class PeerPingDocument:
+    """How addresses of peers answered, as `comity peer ping --json` prints it.
+
+    `seconds`: the time of a call, null if none was answered; then `error`, `code` and `hint` say why. `unreachable`:
+    the peers of which no address answered.
+    """
+
+    addresses: tuple[PingedAddress, ...]
+    unreachable: tuple[str, ...]
 
 
 @examples("comity peer ls", "comity peer ping", "comity peer ping node-es --node /var/lib/comity")
@@ -57,8 +80,8 @@ def ls(node: str | None) -> int:
     if down:
         home = shlex.quote(node or ".") if Path(node or ".").is_dir() else "HOME"
         out.hint(f"comity peer ping {down[0].name} --node {home}")
-    listed = [{**asdict(peer), "state": node_view.peer_state(peer)} for peer in status.peers]
-    out.document("peers", {"node": status.origin, "peers": listed})
+    items = (node_view.PeerItem(peer, node_view.peer_state(peer)) for peer in status.peers)
+    out.answer(PeersDocument(status.origin, tuple(items)))
     return DOWN if down else 0
 
 
@@ -92,7 +115,7 @@ def ping(name: str, home: Path) -> int:
     down = sorted({one.peer for one in pinged} - {one.peer for one in pinged if one.seconds is not None})
     if down:
         out.say(f"{plural(len(down), 'peer')} answered nowhere: {', '.join(down)}")
-    out.document("peer-ping", {"addresses": [asdict(one) for one in pinged], "unreachable": down})
+    out.answer(PeerPingDocument(pinged, tuple(down)))
     return DOWN if down else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from comity_client.publishers import Publisher
 
 NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
+
+
+@document("receipt")
+class ReceiptDocument:
+    """Where a statement about an artifact was logged, as `comity publish --json` and its like print it.
+
+    `ignored`: paths that a publication never contains. `model_key`: the hint of the key that signed the `model.sig` of
+    the folder; `uncovered`: paths that this signature does not cover.
+    """
+
+    receipt: PublishReceipt = field(metadata=INLINE)
 
 
 @examples(
@@ -138,17 +150,17 @@ def logged_status(logged: Sequence[object], nodes: Sequence[str]) -> int:
     return PARTIAL if len(logged) < len(nodes) else 0
 
 
-def show_receipt(out: Output, receipt: PublishReceipt, nodes: Sequence[str], *, document: bool = True) -> int:
+def show_receipt(out: Output, receipt: PublishReceipt, nodes: Sequence[str], *, alone: bool = True) -> int:
     """Print the proven log entries, and the cosigners so far (cosignatures follow within seconds). Returns the exit
     status.
 
     Args:
         nodes: those that the user named.
-        document: print the JSON document too; False if it is part of another document.
+        alone: print the JSON document too; False if it is part of another document.
     """
     for logged in receipt.logged:
         out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
         out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for cosignatures")
-    if document:
-        out.document("receipt", asdict(receipt))
+    if alone:
+        out.answer(ReceiptDocument(receipt))
     return logged_status(receipt.logged, nodes)

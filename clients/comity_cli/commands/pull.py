@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,30 @@ class PullDocument:
     alarms: tuple[str, ...]
     cache: CacheBasis | None
     verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of a plan. `here`: it has the right size, and was not hashed."""
+
+    path: str
+    size: int
+    here: bool
+
+
+@document("pull-plan")
+class PullPlanDocument:
+    """What a pull would fetch, as `comity pull --dry-run --json` prints it.
+
+    `free_bytes` of the disk of `folder`. Files that are `here` have the right size, and were not hashed.
+    """
+
+    title: str
+    artifact: Digest
+    folder: Path
+    files: tuple[PlannedFile, ...]
+    missing_bytes: int
+    free_bytes: int
 
 
 @examples(
@@ -151,17 +176,7 @@ def _show_plan(out: Output, plan: PullPlan) -> None:
     out.fact("path", str(plan.folder))
     if plan.missing_bytes > plan.free_bytes:
         out.warn(f"the disk lacks {size(plan.missing_bytes - plan.free_bytes)}")
-    files = [{"path": entry.path, "size": entry.size, "here": entry.path in plan.here} for entry in plan.files]
-    out.document(
-        "pull-plan",
-        {
-            "title": plan.title,
-            "artifact": plan.artifact,
-            "folder": str(plan.folder),
-            "files": files,
-            "missing_bytes": plan.missing_bytes,
-            "free_bytes": plan.free_bytes,
-        },
-    )
+    files = tuple(PlannedFile(entry.path, entry.size, entry.path in plan.here) for entry in plan.files)
+    out.answer(PullPlanDocument(plan.title, plan.artifact, plan.folder, files, plan.missing_bytes, plan.free_bytes))
     lacks = plan.missing_bytes > plan.free_bytes
     out.hint("free space, or name another disk with --out DIR" if lacks else "run the same command without --dry-run")
