@@ -149,13 +149,23 @@ def load_policy(path: Path) -> Policy:
     return read_policy(path)[0]
 
 
-def read_policy(path: Path) -> tuple[Policy, bytes]:
-    """As `load_policy`, and also the bytes of the policy."""
-    data, folder = read_bounded(path, MAX_POLICY_BYTES), path.parent
+def read_policy(path: Path, on_read: Callable[[Path], None] = lambda path: None) -> tuple[Policy, bytes]:
+    """As `load_policy`, and also the bytes of the policy.
+
+    Args:
+        on_read: called with the policy and each file that it names, before it is read.
+    """
+
+    def named(name: str) -> Path:
+        on_read(path.parent / name)
+        return path.parent / name
+
+    on_read(path)
+    data = read_bounded(path, MAX_POLICY_BYTES)
     policy = parse_policy(
         data,
-        lambda name: read_bounded(folder / name, MAX_NAMED_FILE),
-        lambda name: read_chunks(folder / name, MAX_FEDERATION),
+        lambda name: read_bounded(named(name), MAX_NAMED_FILE),
+        lambda name: read_chunks(named(name), MAX_FEDERATION),
     )
     return policy, data
 

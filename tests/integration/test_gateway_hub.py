@@ -31,6 +31,7 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from comity.wire.publish import InlineObject
+from support.federation import until
 from support.gateway import GatewayNode, gateway_node, looking_at_each_request
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
@@ -251,6 +252,54 @@ async def test_what_the_owners_policy_refuses_is_a_403_and_no_bytes(tmp_path: Pa
                 assert "policy" in answer.json()["error"] or "evidence" in answer.json()["error"]
                 assert "seed" not in answer.text
             assert (await http.get("/api/models")).json() == []
+
+
+async def test_a_policy_that_changes_counts_without_a_restart_and_a_mistake_in_it_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    """At each way in: the view, a file, the list, the page, and the tags of registry clients."""
+    file = tmp_path / "policy.toml"
+
+    def accept(text: str) -> None:
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(file)
+
+    async def statuses(http: httpx2.AsyncClient) -> tuple[list[int], int]:
+        addresses = (f"{PATH}/revision/main", "/tests/model/resolve/main/config.json", "/v2/tests/model/manifests/v1")
+        image = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+        found = [(await http.get(address, headers=image)).status_code for address in addresses]
+        page = await http.get("/tests/model", headers={"Accept": "text/html"})
+        return [*found, page.status_code], len((await http.get("/api/models")).json())
+
+    refusing = '[publishers]\naccept = ["' + "0" * 64 + '"]\n[rows]\nrequire = ["key policy"]\n'
+    accepting = '[rows]\nrequire = ["artifact", "signatures"]\n'
+    accept(accepting)
+    async with gateway_node(tmp_path, policy=str(file)) as node:
+        await node.publish(small(tmp_path / "model"), "tests/model@v1")
+        async with client(node) as http:
+
+            async def served() -> bool:
+                return await statuses(http) == ([200] * 4, 1)
+
+            async def refused() -> bool:
+                codes, listed = await statuses(http)
+                return not listed and all(code in (403, 503) for code in codes)
+
+            await until(served, what="the artifact, which the policy accepts")
+            accept(refusing)
+            await until(refused, what="the refusal of the changed policy")
+            accept("a mistake")
+
+            async def told() -> bool:
+                async with node.home.operator() as operator:
+                    warnings = (await operator.status()).warnings
+                return any(text.startswith("the policy of the gateway cannot be read") for text in warnings)
+
+            await until(told, what="the warning in the status")
+            assert await refused(), "a mistake accepts no more"
+            accept(accepting)
+            await until(served, what="the artifact, which the policy accepts again")
+            assert not await told()
 
 
 async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tmp_path: Path) -> None:

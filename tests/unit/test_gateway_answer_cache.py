@@ -129,7 +129,7 @@ async def test_a_statement_proven_after_its_log_was_mirrored_makes_answers_outda
     monkeypatch.setattr(judge, "CHECK_INTERVAL", 0)
     ledger, log = AsyncLedger(Ledger.open(tmp_path, lambda: 1_000)), LogKeys.generate("one.example/log")
     ledger.tables.logs.create(log.origin, log.vkey)
-    generations = Generations(ledger)
+    generations = Generations(ledger, str)
     begun = await generations.now()
     assert await generations.now() == begun
     lines = case().claims
@@ -151,8 +151,10 @@ class Changing:
         monkeypatch.setattr(judge, "CHECK_INTERVAL", 0.0)
         self.ledger = Ledger.open(folder, lambda: 1_000)
         self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
-        self.membership = SimpleNamespace(body=None, node_ids=(), records_digest="")
-        self.changes = StatementChanges(AsyncLedger(self.ledger), cast(Membership, self.membership))
+        self.membership, self.policy = SimpleNamespace(body=None, node_ids=(), records_digest=""), ""
+        self.changes = StatementChanges(
+            AsyncLedger(self.ledger), cast(Membership, self.membership), lambda: self.policy
+        )
 
     def say(self, *lines: bytes) -> None:
         self.ledger.logs.append(OWN.vkey, lines)
@@ -178,7 +180,7 @@ async def test_a_statement_changes_its_name_its_artifact_and_its_author_and_noth
     assert not changing.changes.changed(before, [changed_name("before/it"), ELSEWHERE.id])
 
 
-async def test_everything_has_changed_with_the_members_and_after_many_statements(
+async def test_everything_has_changed_with_the_members_or_the_policy_and_after_many_statements(
     changing: Changing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await changing.changes.now()
@@ -190,6 +192,10 @@ async def test_everything_has_changed_with_the_members_and_after_many_statements
     third = await changing.changes.now()
     assert changing.changes.changed(second, [])
     assert not changing.changes.changed(third, ["x"])
+    changing.policy = "another policy"
+    fourth = await changing.changes.now()
+    assert changing.changes.changed(third, [])
+    assert not changing.changes.changed(fourth, ["x"])
     monkeypatch.setattr(judge, "MAX_READ", 3)
     changing.say(*(NOTED.publish(f"a/b{number}@v1", Release(b"%d" % number)) for number in range(4)))
     await changing.changes.now()

@@ -10,6 +10,7 @@ import pytest
 from comity.gateway.http import STATUS
 from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyDecision, PolicyJudge
 from comity.node.members import Membership, Seat
+from comity.node.policy_file import PolicyFile
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.keys import PublicKey
 from support.approvals import ANNA, AS_OF, BEN, asking, by, end_of, entry_of
@@ -23,7 +24,7 @@ TITLE = "swiss-ai/tiny@v1"
 def judge(what: Case = GOOD, *, policy: Path | None = None, now: int = NOW + DAY) -> PolicyJudge:
     (node,) = nodes(1)
     membership = Membership(Seat.parse(node.seat.entry.line, node.entry.line), what.federation)
-    return PolicyJudge(policy, membership, lambda: float(now))
+    return PolicyJudge(PolicyFile(policy), membership, lambda: float(now))
 
 
 def without_proofs(what: Case) -> Case:

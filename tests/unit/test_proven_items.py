@@ -19,6 +19,7 @@ from comity.gateway.hub.views import model_view
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.members import FoundRecord, Membership, Seat
 from comity.node.metrics import Metrics
+from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
@@ -51,7 +52,7 @@ class JudgedRepositories:
         self.ledger = Ledger.open(folder, lambda: NOW, backing=backing)
         for log in (HOME, ELSEWHERE):
             self.ledger.logs.create(log.origin, log.vkey, own=True)
-        ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(None, membership, self.clock)
+        ledger, self.judge = AsyncLedger(self.ledger), PolicyJudge(PolicyFile(None), membership, self.clock)
         self._kept = kept = KeptInspections(folder / INSPECTIONS_FILE)
         self.catalogue = Catalogue(ledger, self.store, self.pools, membership, self.judge, Metrics(), kept)
         self._cards = Cards(self.store, self.pools)

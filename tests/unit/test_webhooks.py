@@ -26,7 +26,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
-from comity.node.statement_groups import NamedByPolicy, StatementGroups
+from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.webhook_deliveries import (
@@ -41,7 +41,6 @@ from comity.node.webhook_deliveries import (
     statement_event,
 )
 from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
-from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused, Unavailable
 from comity.trust.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
@@ -434,20 +433,3 @@ def test_a_queue_of_an_older_version_is_still_used(tmp_path: Path, column: str) 
     queue = EventQueue(tmp_path)
     queue.add((hook("http://127.0.0.1:1/"),), (event("alert"),), "comity://a", 1.0, None)
     assert queue.waiting() == {"ops": 1}
-
-
-def test_a_policy_that_changes_while_the_node_runs_counts(tmp_path: Path) -> None:
-    file, first, second = tmp_path / "policy.toml", Digest("1" * 64), Digest("2" * 64)
-
-    def write(text: str) -> None:
-        (tmp_path / "new").write_text(text)
-        (tmp_path / "new").replace(file)
-
-    write(f'schema = "comity/policy/v1"\n[advisories]\nrefuse_from = ["{first}"]\n')
-    named = NamedByPolicy(file)
-    assert set(named()) == {first}
-    write(f'schema = "comity/policy/v1"\n[advisories]\nrefuse_from = ["{first}", "{second}"]\n')
-    assert set(named()) == {first, second}
-    write("no policy")
-    assert set(named()) == {first, second}, "what cannot be read changes nothing"
-    assert not NamedByPolicy(None)()

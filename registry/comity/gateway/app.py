@@ -46,6 +46,7 @@ from comity.node.home import OpenedHome, ServedHome
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.metrics import Readiness
 from comity.node.own_log import OUTSIDE_MARK
+from comity.node.policy_file import PolicyFile
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.settings import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -64,14 +65,14 @@ class ReaderParts:
 
 
 @asynccontextmanager
-async def reader_parts(home: ServedHome, imports: ReadThroughImports | None) -> AsyncIterator[ReaderParts]:
-    """What answers readers, while the block lasts. Without `imports` nothing is mirrored for them.
-
-    Raises NotFound, Malformed and Untrusted for the policy file, and as `ListItems` does.
-    """
+async def reader_parts(
+    home: ServedHome, policy: PolicyFile, imports: ReadThroughImports | None
+) -> AsyncIterator[ReaderParts]:
+    """What answers readers, while the block lasts. Without `imports` nothing is mirrored for them. Raises as
+    `ListItems` does."""
     ledger, pools, membership = home.ledger, home.pools, home.membership
     uses = await pools.files(TokenUses, home.config.path(USES_FILE))
-    judge = await pools.files(PolicyJudge, home.config.gateway.policy, membership, home.clock)
+    judge = PolicyJudge(policy, membership, home.clock)
     kept = await pools.files(KeptInspections, home.config.storage.ledger.with_name(INSPECTIONS_FILE))
     async with (
         _closed_after(kept),
@@ -223,8 +224,7 @@ def list_items(home: ServedHome, catalogue: Catalogue) -> ListItems:
 async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
 
-    Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files, and
-    NotFound, Malformed and Untrusted for the policy file.
+    Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files.
     """
     home, replication, imports = node.home, node.replication, node.read_through
     settings = home.config.gateway
@@ -233,7 +233,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             yield ""
             return
         async with (
-            reader_parts(home, imports) as parts,
+            reader_parts(home, node.policy, imports) as parts,
             console_routes(node, parts.catalogue, parts.uses) as console,
         ):
             cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None

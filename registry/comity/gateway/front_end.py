@@ -29,6 +29,8 @@ from comity.gateway.tlog.tiles import TileRoutes
 from comity.node import app as node_app
 from comity.node.config import NodeConfig
 from comity.node.front_end import RunningFrontEnd, ShownAge, WriterOnly, check_front_end, run_front_end
+from comity.node.policy_file import PolicyFile
+from comity.node.supervisor import Supervisor
 
 WARNING: Final = "X-HF-Warning"
 """Stock Hub clients show it: a topic, a semicolon, and a sentence."""
@@ -54,13 +56,15 @@ def check(file: Path) -> node_app.HomeCheck:
 @asynccontextmanager
 async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address. Raises as
-    `serve_gateway` does."""
+    `serve_gateway` does, and NotFound, Malformed, Untrusted and Unavailable for the policy file."""
     home = front_end.home
     settings = home.config.gateway
     if not settings.http:
         yield ""
         return
-    async with reader_parts(home, None) as parts:
+    policy, supervisor = await home.pools.files(PolicyFile, settings.policy), Supervisor(home.metrics)
+    policy.begin(supervisor, home.pools)
+    async with _stopped_after(supervisor), reader_parts(home, policy, None) as parts:
         app = make_app(
             parts,
             file_responses(parts, read_files(home), None),
@@ -72,6 +76,14 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
         async with listen_http(app, settings) as url:
             _log.info("gateway", url=url)
             yield url
+
+
+@asynccontextmanager
+async def _stopped_after(supervisor: Supervisor) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 def reading_tlog_routes(front_end: RunningFrontEnd) -> list[DeclaredRoute]:

@@ -40,6 +40,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
+from comity.node.policy_file import PolicyFile
 from comity.node.publishing import Submissions
 from comity.node.pull_counts import PullCounts
 from comity.node.replication.setup import ReplicationTasks
@@ -53,7 +54,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeFactsService
 from comity.node.services.offer import OfferRpcService
 from comity.node.services.operator import OperatorService, SignInLinks
-from comity.node.statement_groups import NamedByPolicy, StatementGroups
+from comity.node.statement_groups import StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
@@ -82,6 +83,7 @@ class RunningNode:
     links: SignInLinks
     readiness: Readiness
     pulls: PullCounts
+    policy: PolicyFile
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -111,8 +113,9 @@ async def serve(
         ready: called when every listener is open.
         companion: what runs in this process with the node, such as its gateway.
 
-    Raises what `OpenedHome.open` and `Listeners.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a
-    damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another process may write it.
+    Raises what `OpenedHome.open`, `Listeners.open` and `PolicyFile` raise, and what ended the log: Untrusted
+    (LEDGER-CORRUPT) for a damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another
+    process may write it.
     """
     home = await asyncio.to_thread(OpenedHome.open, config, clock)
     try:
@@ -236,6 +239,7 @@ class _Parts:
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
+    policy: PolicyFile
 
     @property
     def running(self) -> RunningNode:
@@ -249,6 +253,7 @@ class _Parts:
             self.links,
             self.readiness,
             self.pulls,
+            self.policy,
         )
 
 
@@ -264,6 +269,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     ending.callback(pulls.close)
     kept = await asyncio.to_thread(KeptInspections, config.storage.ledger.with_name(INSPECTIONS_FILE))
     ending.callback(kept.close)
+    policy = await asyncio.to_thread(PolicyFile, config.gateway.policy)
     acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
@@ -328,7 +334,9 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             ledger_scrub=ledger_scrub,
             capacity=capacity,
             followed=followed,
+            policy=policy,
         ),
+        policy=policy,
         pulls=pulls,
         inspector=Inspector(ledger, store, pools, membership, kept),
         links=SignInLinks(time.monotonic),
@@ -383,10 +391,11 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
     audit_copies.begin(supervisor)
     for part in (parts.scrub, parts.ledger_scrub, parts.capacity, parts.pulls, parts.followed, parts.inspector):
         part.begin(supervisor)
-    webhooks = await asyncio.to_thread(_webhooks, home, replication, copies, parts.inspector)
+    webhooks = await asyncio.to_thread(_webhooks, parts)
     if webhooks is not None:
         ending.callback(webhooks.close)
         webhooks.begin(supervisor)
+    parts.policy.begin(supervisor, pools)
     log = str(home.membership.seat.record.log)
     OutsideWitnesses(home.ledger, pools, log, home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     parts.readiness.started = True
@@ -402,11 +411,10 @@ def _measure_when_read(parts: _Parts) -> None:
         home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
 
 
-def _webhooks(
-    home: OpenedHome, replication: ReplicationTasks, copies: CopiesController, inspector: Inspector
-) -> Webhooks | None:
+def _webhooks(parts: _Parts) -> Webhooks | None:
     """None without webhooks: then nothing is remembered, and a later one begins with what comes next. Blocking. Raises
     NotFound, Unavailable, Malformed (WEBHOOKS)."""
+    home, replication = parts.home, parts.replication
     config, seat = home.config, home.membership.seat
     hooks = read_hooks(config.webhooks.file) if config.webhooks.file else ()
     folder = config.storage.ledger.parent
@@ -415,9 +423,13 @@ def _webhooks(
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
-    named = NamedByPolicy(config.gateway.policy or None)
     conditions = NodeConditions(
-        home.ledger, replication, copies.counter, replication.charter_follower, home.membership, inspector
+        home.ledger,
+        replication,
+        parts.copies.counter,
+        replication.charter_follower,
+        home.membership,
+        parts.inspector,
     )
     return Webhooks(
         hooks,
@@ -429,7 +441,7 @@ def _webhooks(
         home.metrics,
         seat.record.origin,
         conditions,
-        StatementGroups(home.ledger.tables.proven, home.membership, named),
+        StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named),
     )
 
 

@@ -18,6 +18,7 @@ from comity.node.importing.importer import disputes
 from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
 from comity.node.offers.index import MAX_COUNTED, OfferIndex
+from comity.node.policy_file import PolicyFile
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
@@ -92,6 +93,7 @@ class StatusReport:
     ledger_scrub: LedgerScrub
     capacity: Capacity
     followed: FollowedRepositories
+    policy: PolicyFile
 
     async def now(self) -> NodeStatus:
         log_states = LogStates(self.ledger, self.membership, self.replication, self.clock)
@@ -146,6 +148,8 @@ class StatusReport:
             yield from governance_warnings(governance, self.clock())
         for log_key, why in self.replication.quotas.full.items():
             yield f"{self.membership.log_title(str(log_key))} is above its quota and does not advance: {why}"
+        if why := self.policy.problem:
+            yield f"the policy of the gateway cannot be read, the one before it still counts: {why}"
         if why := self.replication.pauses.why:
             yield f"no copy begins: {why}"
         yield from self.replication.charges.warnings()

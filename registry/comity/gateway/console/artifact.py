@@ -153,7 +153,7 @@ class ArtifactPages:
         self._copies = index
         self._clock = home.clock
         self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(
-            Generations(home.ledger).now, MAX_PAGES
+            Generations(home.ledger, lambda: catalogue.judge.basis).now, MAX_PAGES
         )
 
     async def page(self, name: str, revision: str) -> ArtifactPage:

@@ -199,9 +199,9 @@ class Catalogue:
         self.local_artifacts = LocalArtifacts(
             ledger, store, pools, self._artifacts, LogService(ledger), judge, inspections
         )
-        now = Generations(ledger).now
+        now = Generations(ledger, self._basis).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
-        self.changes = changes = StatementChanges(ledger, membership)
+        self.changes = changes = StatementChanges(ledger, membership, self._basis)
         self._repositories: AnswerCache[str, Repository] = AnswerCache(
             now, 4_096, lambda found: len(found.candidates), changes, lambda found: found.subjects
         )
@@ -212,6 +212,9 @@ class Catalogue:
             now, MAX_FILES, lambda made: len(made.manifest.files), changes, self._subjects_of
         )
         self._commits: dict[Digest, str] = {}
+
+    def _basis(self) -> str:
+        return self.judge.basis
 
     def _subjects_of(self, snapshot: Snapshot) -> tuple[str, ...] | None:
         """What a snapshot depends on; None if proofs or files that are missing yet may change it."""

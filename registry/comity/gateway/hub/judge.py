@@ -12,16 +12,16 @@ import functools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
+from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.refusal import refusal
 from comity.trust.claims import ParsedClaims, read_claims
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Row, Verdict
 from comity.trust.home_logs import HomeLogs, NamedLog
@@ -32,7 +32,6 @@ from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES
 from comity.trust.statements import KEY_COMPROMISE
 from comity.trust.verify import verify
-from comity.verifier import read_policy
 
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks at the ledger."""
@@ -63,14 +62,16 @@ class StatementChanges:
     """Remembers for each name, artifact and author the number of the newest statement about it. Not thread-safe: call
     from the event loop.
 
-    Members and the records of their nodes concern every answer: a new era begins when those change that this node
-    follows. What a member logs about itself beyond that (records that are not followed, `adopted`, `misbehaviour`) is
-    in no answer about an artifact, and one line a second would have all answers made again.
+    Members, the records of their nodes and the policy of the owner (`basis`) concern every answer: a new era begins
+    when those change that this node follows. What a member logs about itself beyond that (records that are not
+    followed, `adopted`, `misbehaviour`) is in no answer about an artifact, and one line a second would have all answers
+    made again.
     """
 
-    def __init__(self, ledger: AsyncLedger, membership: Membership) -> None:
+    def __init__(self, ledger: AsyncLedger, membership: Membership, basis: Callable[[], str]) -> None:
         self._ledger = ledger
         self._membership = membership
+        self._basis = basis
         self._now = ReadStatements(0, -1)
         self._changed_at: dict[str, int] = {}
         self._members: object = None
@@ -85,7 +86,8 @@ class StatementChanges:
         proven, start = self._ledger.tables.proven, self._now.number
         last = await self._ledger.read(proven.last_number)
         body = self._membership.body
-        members = (body.digest if body else None, tuple(self._membership.node_ids), self._membership.records_digest)
+        nodes = tuple(self._membership.node_ids), self._membership.records_digest
+        members = (body.digest if body else None, *nodes, self._basis())
         lines: list[ProvenLine] = []
         many = start < 0 or members != self._members or last - start > MAX_READ or last < start
         if not many and last > start:
@@ -130,31 +132,30 @@ class PolicyJudge:
     """Applies the policy of the owner of this node.
 
     Attributes:
-        basis: the digest of the policy file; empty if there is none.
         reader: what it has read and verified is not verified again in a judgement.
-
-    The constructor raises NotFound, Malformed and Untrusted for the policy file.
     """
 
-    def __init__(self, file: Path | None, membership: Membership, clock: Clock) -> None:
+    def __init__(self, file: PolicyFile, membership: Membership, clock: Clock) -> None:
+        self._file = file
         self._membership = membership
         self._clock = clock
         self.reader = EvidenceReader(REMEMBERED)
-        self._own: Policy | None = None
-        self.basis = ""
-        if file is not None:
-            self._own, data = read_policy(file)
-            self.basis = sha256(data)
+
+    @property
+    def basis(self) -> str:
+        """On what judgements depend besides the ledger and the members: another policy has another one."""
+        return self._file.basis
 
     @property
     def inspects_files(self) -> bool:
         """Whether the policy of the owner needs file inspection."""
-        return self._own is not None and "file safety" in self._own.require
+        own = self._file.policy
+        return own is not None and "file safety" in own.require
 
     @property
     def by_own_policy(self) -> bool:
         """Whether the owner configured a policy."""
-        return self._own is not None
+        return self._file.configured
 
     @property
     def policy(self) -> Policy:
@@ -163,11 +164,12 @@ class PolicyJudge:
         run out or was ended is not served because the policy was not reviewed."""
         body = self._membership.body
         pins, origins = (body,) if body else (), self._membership.origins
-        if self._own is not None:
-            approvals = self._own.approvals
+        own = self._file.policy
+        if own is not None:
+            approvals = own.approvals
             at = max(approvals.as_of, int(self._clock())) if approvals.at_least else 0
-            named = (self._own.pins, self._own.origins) if self._own.pins else (pins, origins)
-            return replace(self._own, pins=named[0], origins=named[1], approvals=replace(approvals, as_of=at))
+            named = (own.pins, own.origins) if own.pins else (pins, origins)
+            return replace(own, pins=named[0], origins=named[1], approvals=replace(approvals, as_of=at))
         promised = body.policy.cosigner_quorum if body else 0
         fresh = Freshness(int(self._clock()), STALE_DAYS * DAY)
         rule = CosignerRule(at_least=promised)
@@ -212,7 +214,7 @@ class PolicyJudge:
     def verdict(self, evidence: Evidence, *, mirrored: bool = False, publisher: Digest | None = None) -> Verdict:
         """Return the verdict behind `judge`, or behind `judge_mirrored`, with every row."""
         policy = self.policy
-        if mirrored and self._own is None:
+        if mirrored and not self.by_own_policy:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
         return verify(evidence, policy, reader=self.reader, publisher=publisher)
 
@@ -256,12 +258,14 @@ MAX_AGE: Final = 30.0
 class Generations:
     """Numbers the states of the ledger: an equal number means equal results.
 
-    Proofs depend on the sizes of the logs. Everything else depends on the proven tables, which follow the logs later.
+    Proofs depend on the sizes of the logs. Everything else depends on the proven tables, which follow the logs later,
+    and on the policy of the owner (`basis`).
     """
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: AsyncLedger, basis: Callable[[], str]) -> None:
         self._ledger = ledger
-        self._state: tuple[int, dict[str, int]] = 0, {}
+        self._basis = basis
+        self._state: tuple[str, int, dict[str, int]] = "", 0, {}
         self._number = 0
         self._checked = self._started = float("-inf")
 
@@ -276,10 +280,10 @@ class Generations:
             self._number += 1
         return self._number
 
-    def _read(self) -> tuple[int, dict[str, int]]:
-        """Blocking. The number of the last proven statement, and the size of each log."""
+    def _read(self) -> tuple[str, int, dict[str, int]]:
+        """Blocking. The policy, the number of the last proven statement, and the size of each log."""
         ledger = self._ledger.tables
-        return ledger.proven.last_number(), {log.vkey: log.size for log in ledger.logs.all()}
+        return self._basis(), ledger.proven.last_number(), {log.vkey: log.size for log in ledger.logs.all()}
 
 
 @dataclass(slots=True)

@@ -242,7 +242,9 @@ async def _never_changes() -> int:
 @asynccontextmanager
 async def open_registry(ledger: AsyncLedger, read_through: ReadThroughRoutes, pools: Pools) -> AsyncIterator[Registry]:
     """Open the registry of a running node."""
-    registry = Registry(read_through, pools, Generations(ledger).now, read_through.catalogue.changes)
+    catalogue = read_through.catalogue
+    now = Generations(ledger, lambda: catalogue.judge.basis).now
+    registry = Registry(read_through, pools, now, catalogue.changes)
     try:
         yield registry
     finally:
