@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import ssl
 import time
 from bisect import bisect_left
@@ -110,8 +111,12 @@ class Process:
                 if key in ("VmRSS", "VmHWM")}  # fmt: skip
 
     def disk(self) -> int:
-        """Bytes of all files of its home."""
-        return allocated(self.home.directory)
+        """Bytes of all files of its home, and of a database what it contains: SQLite moves the pages of a write-ahead
+        log, which has each version of a page, to the file at 16 MiB (`CHECKPOINT_BYTES`), in one run but not in the
+        next."""
+        databases = list(self.home.directory.rglob("*.sqlite"))
+        files = [file for one in databases for file in one.parent.glob(f"{one.name}*") if file.is_file()]
+        return allocated(self.home.directory) - sum(map(_used, files)) + sum(map(_contained, databases))
 
     def cpu(self) -> float:
         """Seconds of processor time."""
@@ -139,6 +144,17 @@ class Process:
 def free_of_disk(store: FolderStore) -> int:
     """What is free on a disk of `DISK` bytes that has this store alone."""
     return max(0, DISK - allocated(store.partial_path(sha256(b"")).parent.parent))
+
+
+def _used(file: Path) -> int:
+    return file.stat().st_blocks * 512
+
+
+def _contained(database: Path) -> int:
+    """Bytes of the pages of an SQLite database, those in its write-ahead log included."""
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    return int(pages) * int(size)
 
 
 def allocated(folder: str | Path) -> int:
