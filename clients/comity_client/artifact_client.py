@@ -175,10 +175,10 @@ class ArtifactClient(TrustClient):
         publisher = self._user.publisher_of(named) if named else None
         return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader, publisher=publisher)
 
-    def resolve(self, reference: str) -> Resolution:
-        """Resolve a reference to an artifact. Raises Malformed, NotFound, Unavailable; PolicyNotMet with the claimants
-        listed if only the owner can decide."""
-        return self._user.run(lambda session: self._user.resolve(session, reference))
+    def resolve(self, reference: str, *, policy: Policy | None = None) -> Resolution:
+        """Resolve a reference to an artifact; by default by the default policy. Raises Malformed, NotFound,
+        Unavailable; PolicyNotMet with the claimants listed if only the owner can decide."""
+        return self._user.run(lambda session: self._user.resolve(session, reference, policy))
 
     def search(self, text: str, limit: int = 50) -> list[FoundArtifacts]:
         """Raises Unavailable."""

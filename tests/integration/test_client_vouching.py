@@ -178,7 +178,7 @@ def test_the_compromised_key_can_be_named(client: Client, publisher: Publisher, 
     assert unknown.value.code == "WHICH-KEY"
 
 
-def test_show_reads_those_first_whom_the_policy_names(
+def test_show_and_the_list_of_warnings_read_those_first_whom_the_policy_names(
     tmp_path: Path,
     client: Client,
     published: Path,
@@ -214,6 +214,12 @@ def test_show_reads_those_first_whom_the_policy_names(
     assert "it calls home" in capsys.readouterr().err
     assert run("show", NAME, "--policy", str(policy), "--json") == 0
     assert json.loads(capsys.readouterr().out)["not_read"]
+    assert run("advisory", "ls", NAME) == 0
+    without = capsys.readouterr()
+    assert "it calls home" not in without.out
+    assert "more was said about" in without.out
+    assert run("advisory", "ls", NAME, "--policy", str(policy)) == 0
+    assert "it calls home" in capsys.readouterr().out
 
 
 def test_rival_claimants_are_listed(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.gateway.http import STATUS
-from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyDecision, PolicyJudge
+from comity.gateway.hub.judge import DAY, MAX_NOTICES, STALE_DAYS, PolicyDecision, PolicyJudge
 from comity.node.members import Membership, Seat
 from comity.node.policy_file import PolicyFile
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
@@ -43,6 +43,17 @@ def test_a_cosigned_and_recent_artifact_is_served_without_a_warning() -> None:
 
 def test_an_artifact_with_too_few_cosigners_is_served_with_a_warning() -> None:
     assert topics(judge(), without_proofs(GOOD)) == ["cosigners"]
+
+
+def test_a_limit_that_left_out_what_the_publisher_says_is_told_before_other_warnings() -> None:
+    publisher = GOOD.publication.statement.by
+    assert publisher is not None
+    warned = GOOD.saying(*(line for number in range(9) for line in advisory(GOOD, by=identity(f"warner {number}"))))
+    cut = replace(warned.evidence, cut=frozenset({publisher.id}))
+    notices = judge().judge(cut, TITLE).notices
+    assert notices[0] == ("advisory", "unknown: more statements about it than were read")
+    assert len(notices) == MAX_NOTICES
+    assert all(", says " in text for _, text in notices[1:])
 
 
 def test_an_artifact_is_judged_again_without_a_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from comity.trust.home_logs import home_origin
 from comity.trust.statements import ADVISORIES, SEVERITIES, parse_advisory
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
+from comity_cli.files import FILE
 from comity_cli.following import follow
 from comity_cli.signers import PUBLISHER, signing
 
@@ -71,16 +74,20 @@ def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, 
 @examples("comity advisory ls inst/name@v1")
 @command.command("ls", short_help="List the verified warnings about an artifact.")
 @click.argument("reference", metavar="REF")
-def ls(reference: str) -> None:
+@click.option("--policy", type=FILE, help="Read the statements of those first whom this policy (TOML) names.")
+def ls(reference: str, policy: Path | None) -> None:
     """List the warnings about REF whose signatures are verified: about its bytes, and about the key with which its
-    publisher signed it."""
-    out = output()
-    resolution = client().resolve(reference)
+    publisher signed it. It says what a limit left out."""
+    out, api = output(), client()
+    resolution = api.resolve(reference, policy=api.policy(policy) if policy else None)
     advisories = [*resolution.advisories, *(parse_advisory(each.entry.statement) for each in resolution.lost_keys)]
     rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", a.text) for a in advisories]
     if rows:
         out.table(("kind", "severity", "by", "text"), rows)
     else:
         out.say("None known to the reachable nodes.")
+    not_read = resolution.gathered.bounds
+    for text in not_read:
+        out.fact("not read", text)
     listed = [{"kind": a.kind, "severity": a.severity, "by": a.by.id, "text": a.text} for a in advisories]
-    out.document("advisories", {"advisories": listed})
+    out.document("advisories", {"advisories": listed, "not_read": list(not_read)})

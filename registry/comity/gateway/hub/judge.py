@@ -23,7 +23,7 @@ from comity.rules.refusal import refusal
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.evidence import Evidence, EvidenceReader, Row, Verdict
+from comity.trust.evidence import Evidence, EvidenceReader, Row, RowFact, Verdict
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
@@ -230,10 +230,18 @@ def _next_step(failing: Sequence[Row], title: str) -> str:
 
 
 def _advisories(verdict: Verdict) -> list[tuple[str, str]]:
-    """The warnings, `MAX_NOTICES` of which are shown: lost keys first, then in the order of the verdict."""
-    lost = f"{KEY_COMPROMISE} ("
-    facts = sorted(verdict.row("disputes and advisories").facts, key=lambda fact: not fact.text.startswith(lost))
-    return [("advisory", f"{fact.text}, says {fact.by}") for fact in facts]
+    """The warnings, `MAX_NOTICES` of which are shown: lost keys first, then that a limit left some out, then in the
+    order of the verdict."""
+    return [
+        ("advisory", f"{fact.text}, says {fact.by}" if fact.by else f"unknown: {fact.text}")
+        for fact in sorted(verdict.row("disputes and advisories").facts, key=_urgency)
+    ]
+
+
+def _urgency(fact: RowFact) -> int:
+    if fact.text.startswith(f"{KEY_COMPROMISE} ("):
+        return 0
+    return 1 if fact.basis == "stale or absent" else 2
 
 
 def _notices(verdict: Verdict, policy: Policy) -> tuple[tuple[str, str], ...]:
