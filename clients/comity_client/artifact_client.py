@@ -1,7 +1,7 @@
 """Artifacts as a synchronous Python API: looked up, pulled, verified, inspected and compared.
 
 Modules that a look at a name, a copy or a node does not need are imported where they are used: loading all of them
-costs more than such a look (`tests/unit/test_light_commands.py`).
+costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 """
 
 from __future__ import annotations

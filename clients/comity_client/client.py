@@ -5,7 +5,7 @@ at them. Each method calls one function of the client modules, most of them in a
 federations, and returns plain values. Errors are those of `comity.trust.errors`; each has the next step as its hint.
 
 Modules that a look at a name, a copy or a node does not need are imported where they are used: loading all of them
-costs more than such a look (`tests/unit/test_light_commands.py`).
+costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 """
 
 from __future__ import annotations

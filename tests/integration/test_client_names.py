@@ -18,7 +18,7 @@ from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
 from support.weights import as_tensor
 from support.world import Identity, identity
-from unit.test_proving_lines import junk
+from unit.comity_client.evidence.test_proving_lines import junk
 
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(os.urandom(100_000))}
 OWNER = identity("Swiss AI", "CH")

@@ -279,7 +279,7 @@ async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
 
 async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
     """Labels, cards, file names and advisories; every page that could show them. Each stranger has one of the labels,
-    and its card is several of the cards, which `tests/unit/test_console.py` tries one by one."""
+    and its card is several of the cards, which `tests/unit/gateway/console/test_console.py` tries one by one."""
     async with gateway_node(tmp_path) as node:
         labels = [text[:100] for text in HOSTILE if text.isprintable()]
         names = []

@@ -45,9 +45,15 @@ class Suite:
     @property
     def tests(self) -> tuple[str, ...]:
         folders = {"unit": self.unit, "property": self.properties}
-        return tuple(
-            f"tests/{folder}/test_{topic}.py" for folder, topics in folders.items() for topic in topics.split()
-        )
+        return tuple(_test_of(folder, topic) for folder, topics in folders.items() for topic in topics.split())
+
+
+def _test_of(folder: str, topic: str) -> str:
+    """The path of the test of a topic, wherever it is in this folder. Raises LookupError if there is none."""
+    found = list((ROOT / "tests" / folder).rglob(f"test_{topic}.py"))
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} tests of {topic!r} in tests/{folder}")
+    return found[0].relative_to(ROOT).as_posix()
 
 
 SUITES: Final = (

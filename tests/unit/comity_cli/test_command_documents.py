@@ -1,0 +1,236 @@
+"""The JSON documents of commands have exactly the members that docs/schemas/commands describes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import comity_cli
+import pytest
+from click.testing import CliRunner
+from comity.trust.encoding import sha256
+from comity.wire.node import ReplicaCounts
+from comity.wire.node_status import (
+    DraftStatus,
+    DutyStatus,
+    ForkStatus,
+    GovernanceStatus,
+    LackingArtifact,
+    LogStatus,
+    MemberCopies,
+    MemberStatus,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ReplicationStatus,
+    ServedStatus,
+    ShortArtifact,
+    StoreStatus,
+)
+from comity_cli import node_view
+from comity_cli.document import KINDS, members
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.client import Client
+from comity_client.home import Home
+from support.command_documents import DESCRIBED, faults, schema
+from support.documents import broken
+from support.fakes import FakeFederation, release
+from support.federation import make_home
+from support.fenced import ROOT
+from support.weights import as_tensor
+
+FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
+DIGEST = sha256(b"example")
+PRINTED_BY = {
+    "audit-log": "tests/unit/comity_cli/commands/test_audit_log_command.py",
+    "audit-log-check": "tests/unit/comity_cli/commands/test_audit_log_command.py",
+    "audit-results": "tests/unit/comity_client/test_copies_commands.py",
+    "audits": "tests/unit/comity_client/test_copies_commands.py",
+    "backup": "tests/unit/node/maintenance/test_backup.py",
+    "derivation": "tests/integration/test_client_derivations.py",
+    "import": "tests/unit/project/test_documents.py",
+    "lineage": "tests/integration/test_client_lineage.py",
+    "peer-ping": "tests/integration/test_operator_status.py",
+    "peers": "tests/integration/test_operator_status.py",
+    "receipt": "tests/unit/project/test_documents.py",
+    "restored": "tests/unit/node/maintenance/test_backup.py",
+    "upstream-check": "tests/unit/project/test_documents.py",
+    "artifact-pins": "tests/unit/comity_cli/commands/test_pin_command.py",
+    "copies": "tests/unit/comity_client/test_copies_commands.py",
+    "gc": "tests/unit/node/copies/test_retention_plan.py",
+    "impact": "tests/unit/comity_client/test_copies_commands.py",
+    "join": "tests/integration/test_governance_commands.py",
+    "members": "tests/integration/test_governance_commands.py",
+    "offers": "tests/unit/comity_cli/commands/test_offer_texts.py",
+    "pin": "tests/integration/test_governance_commands.py",
+    "pulls": "tests/unit/node/test_pull_counts.py",
+    "proposal": "tests/integration/test_governance_commands.py",
+    "proposals": "tests/integration/test_governance_commands.py",
+}
+"""Documents that a command prints in another test of every run: `watch_documents` checks them, with --json or not."""
+NOT_ALWAYS = {
+    "audits": {"not_counted"},
+    "backup": {"left_out"},
+    "derivation": {"receipt"},
+    "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
+    "offers": {"attested"},
+}
+"""Members that a command prints only in some cases."""
+WITHOUT_A_CLASS = {
+    "advisories", "approval", "approvals", "approvals-added", "ask", "asks", "attestation-added",
+    "attestation-export", "attestation-key", "attestation-keys", "attestations", "audit-answers",
+    "audit-challenges", "balance", "binding", "bom", "ceremony", "charter", "checked-report", "checkpoint",
+    "config", "demo", "diff", "drill", "entries", "entry.statement.predicate", "environment", "export", "fit",
+    "grant", "grants", "hand-over", "hardware-pins", "hardware-revocation", "hardware-revocations",
+    "hardware-root", "held", "hold-decision", "invitation", "keys", "kind", "lab", "lab-drill", "load",
+    "loaded", "log-check", "member", "mirror-decisions", "mirror-rules", "misbehaviour", "node-check", "offer",
+    "offer-attested", "offer-challenge", "offer-check", "offer-measured", "offer-post", "offer-withdrawn",
+    "pacts", "proofs", "publisher", "publisher-rotated", "publisher-shown", "recovered", "report-shown", "scan",
+    "sign-in", "signed", "support-bundle", "token", "transparency-report", "unpin",
+}  # fmt: skip
+"""Documents that commands print as a dict, or whose kind a variable names. None is added here: a new document is a
+class, from which its schema is derived."""
+MAPS = ("by_node", "codes")
+"""Members that are maps: of node names, of error codes."""
+
+
+def shortened(document: dict[str, Any]) -> dict[str, Any]:
+    """With two members in each map: that of the codes has hundreds, all of one form."""
+    cut = {name: dict(list(document[name].items())[:2]) for name in MAPS if name in document}
+    return {**document, **cut}
+
+
+def node_status() -> Any:
+    """A status in which every list has an item."""
+    counts = ReplicaCounts(1, 1, 3, 2, 1)
+    made = NodeStatus(
+        "comity", "node.example/log", 1, (PeerStatus("node", "CH", "127.0.0.1:7443", True, 1, 0, ""),),
+        (LogStatus("node.example/log", 3, True, 1, ("node.example/cosigner",)),), StoreStatus(1, 2, None, 0), 1, 0,
+        (Quota("uploads", 1, 2),), ("a warning",), (ServedStatus("somebody", DIGEST, 5),),
+        GovernanceStatus(
+            DIGEST, 1, DIGEST, False, 1, (DraftStatus(DIGEST, "Institute", "why", 1, 0, 3, ("Institute",)),),
+            (DutyStatus("Institute", "intent", DIGEST, 1, "", True),), (ForkStatus(1, DIGEST, DIGEST, False),),
+            ("Institute",), 1, (MemberStatus("Institute", None, 1),), ("Institute",),
+        ),
+        ReplicationStatus(
+            counts, 1, (LackingArtifact(DIGEST, "a/b@v1", "copying"),), (ShortArtifact(DIGEST, "", 1),),
+            (MemberCopies(DIGEST, "Institute", 1, 2, 3),),
+        ),
+    )  # fmt: skip
+    document = members(node_view.NodeStatusDocument.of(made))
+    return json.loads(json.dumps({"schema": "comity.dev/node-status/v1", **document}))
+
+
+@pytest.fixture(scope="module", name="examples")
+def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A document of each kind, as a command prints it for a federation of four nodes."""
+    folder, found = tmp_path_factory.mktemp("examples"), {}
+    made = release(folder / "source", FILES, by=(federation := FakeFederation()).publisher)
+    environ = {"COMITY_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    runner = CliRunner(env=environ)
+
+    def run(*words: str) -> None:
+        ran = runner.invoke(command, [*words, "--json"], obj=Output())
+        assert ran.stdout, (words, ran.exception)
+        document = json.loads(ran.stdout)
+        found[document["schema"].split("/")[1]] = document
+
+    with federation.running() as running:
+        running.publish(made)
+        running.nodes[0].replicas = ReplicaCounts(1, 0, 1, 1, 0)
+        Client(Home(folder / "home")).pin(running.file())
+        run("show", "swiss-ai/tiny")
+        run("whereis", "swiss-ai/tiny")
+        run("search", "tiny")
+        run("status")
+        run("pull", "swiss-ai/tiny", "--dry-run")
+        run("pull", "swiss-ai/tiny")
+        run("publisher", "new", "Lab", "--jurisdiction", "CH", "--home", "")
+    run("trust", "show")
+    run("publisher", "ls")
+    incoming = folder / "cache" / "models--swiss-ai--tiny" / ".comity" / "incoming"
+    (incoming / sha256(b"begun")).write_bytes(b"a part")
+    run("cache", "ls")
+    run("cache", "prune", "--dry-run")
+    run("cache", "rm", "swiss-ai/tiny@v1", "--dry-run")
+    run("version")
+    run("explain")
+    run("explain", "INCLUSION")
+    run("policy", "new", "--out", str(folder / "strict.toml"))
+    policy = (folder / "strict.toml").read_text()
+    (folder / "strict.toml").write_text(policy.replace("[licences]\n", '[licences]\naccept = ["MIT"]\n'))
+    run("policy", "check", str(folder / "strict.toml"))
+    run("policy", "explain", str(folder / "strict.toml"))
+    run("evaluation", "new", "--out", str(folder / "criteria.toml"))
+    run("offer", "new", "--out", str(folder / "offer.toml"))
+    node = make_home(folder / "node", 0).directory
+    run("token", "new", "ci", "--node", str(node))
+    run("token", "ls", "--node", str(node))
+    run("webhook", "new", "ops", "https://chat.example.org/hook", "--event", "alert", "--node", str(node))
+    run("webhook", "ls", "--node", str(node))
+    (node / "node.toml").write_text((node / "node.toml").read_text() + "nonsense = 1\n")
+    run("config", "check", "--node", str(node))
+    yield found | {"node-status": node_status()}
+
+
+def test_the_examples_of_policies_and_settings_have_an_item_in_each_list(examples: dict[str, Any]) -> None:
+    assert examples["policy-check"]["findings"] and examples["policy-check"]["pins"]
+    assert examples["config-check"]["problems"] and examples["tokens"]["tokens"] and examples["webhooks"]["webhooks"]
+
+
+@pytest.mark.parametrize("kind", sorted(DESCRIBED - PRINTED_BY.keys()))
+def test_a_commands_document_fits_its_schema_and_with_one_member_changed_does_not(
+    examples: dict[str, Any], kind: str
+) -> None:
+    assert faults(kind, examples[kind]) == []
+    document = shortened(examples[kind])
+    for place, copy in broken(document):
+        change, _, member = place.partition(" ")
+        where = member.split("/")
+        map_changed = where[0] in MAPS and len(where) == (1 if change == "add" else 2) and change != "type"
+        loose = map_changed or (change == "remove" and where[-1] in NOT_ALWAYS.get(kind, ()))
+        if where[0] not in ("verdict", "schema") and change in ("remove", "add", "type") and not loose:
+            assert faults(kind, copy), place
+
+
+@pytest.mark.parametrize("kind", sorted(DESCRIBED))
+def test_a_schema_requires_every_member_that_is_always_printed(kind: str) -> None:
+    described = schema(kind)
+    assert described["properties"]["schema"] == {"const": f"comity.dev/{kind}/v1"}
+    optional = set[str]()
+
+    def look(found: Any) -> None:
+        if isinstance(found, dict):
+            optional.update(set(found.get("properties", ())) - set(found.get("required", ())))
+            for value in found.values():
+                look(value)
+        elif isinstance(found, list):
+            for value in found:
+                look(value)
+
+    look(described)
+    assert optional == NOT_ALWAYS.get(kind, set())
+
+
+@pytest.mark.parametrize(("kind", "test"), PRINTED_BY.items())
+def test_an_example_of_every_other_document_is_printed_by_a_test_of_every_run(kind: str, test: str) -> None:
+    assert kind in DESCRIBED
+    assert "pytestmark = pytest.mark.slow" not in (ROOT / test).read_text("utf-8")
+
+
+def test_every_schema_is_derived_from_a_class_of_documents() -> None:
+    for module in pkgutil.walk_packages(comity_cli.__path__, "comity_cli."):
+        importlib.import_module(module.name)
+    kinds = [kind for made, kind in KINDS.items() if made.__module__.startswith("comity_cli.")]
+    assert sorted(kinds) == sorted({*DESCRIBED, "error"})
+
+
+def test_no_further_document_is_printed_without_a_class() -> None:
+    files = [path for path in (ROOT / "clients" / "comity_cli").rglob("*.py") if path.name != "output.py"]
+    printed = re.findall(r"\.document\(\s*([^,]+),", "".join(path.read_text("utf-8") for path in files))
+    assert {kind.strip('"') for kind in printed} == WITHOUT_A_CLASS

