@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity_cli.commands import search, show
 from comity_cli.main import command
 from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
@@ -16,26 +16,13 @@ from comity_client.evidence.search import FoundArtifacts
 ARTIFACT, PUBLISHER = sha256(b"artifact"), sha256(b"publisher")
 
 
-def hit(licence: str, *, proven: bool = True, publisher: str = PUBLISHER) -> FoundArtifacts:
-    return cast(
-        FoundArtifacts,
-        SimpleNamespace(
-            name="inst/model@v1",
-            artifact=ARTIFACT,
-            licence=licence,
-            label="Inst",
-            publisher=publisher,
-            proven=proven,
-            near=False,
-            withdrawn=False,
-        ),
-    )
+def hit(licence: str, *, proven: bool = True, publisher: Digest = PUBLISHER) -> FoundArtifacts:
+    return FoundArtifacts("inst/model@v1", ARTIFACT, publisher, "Inst", licence, proven)
 
 
 def test_a_search_shows_the_same_bytes_under_one_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [hit("mit", proven=False), hit("Apache-2.0"), hit("mit", publisher=sha256(b"another"))]
     monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit: found))
-    monkeypatch.setattr(search, "asdict", vars)
     rows = CliRunner().invoke(command, ["search", "model"]).stdout.splitlines()[1:]
     assert len(rows) == 2, "another publisher is another row"
     assert "mit / Apache-2.0" in rows[0]
