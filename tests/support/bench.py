@@ -23,6 +23,7 @@ from comity.trust.charter.votes import consent
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import Checkpoint
 from support.assembly import CLASSICAL, Assembly
+from support.context import node_context
 from support.world import Identity, Node, node
 
 
@@ -55,11 +56,9 @@ class Bench:
         self.changes = 0
         self.signer = NodeSigner(self.me.record, self.me.online)
         self.follower = CharterFollower(
-            self.async_ledger,
-            self.store,
-            self._pools,
-            members,
-            Metrics(),
+            node_context(
+                ledger=self.async_ledger, store=self.store, pools=self._pools, membership=members, metrics=Metrics()
+            ),
             epoch_store,
             cast(OwnLog, self),
             self._changed,

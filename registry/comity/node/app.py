@@ -274,9 +274,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     charter_admission = CharterAdmission(ledger, membership, follower)
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
-        ledger,
-        store,
-        pools,
+        home.context,
         membership.seat,
         uploads,
         own_log,
@@ -435,10 +433,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         hooks,
         queue,
         config.home,
-        home.ledger,
-        home.pools,
-        home.clock,
-        home.metrics,
+        home.context,
         seat.record.origin,
         conditions,
         StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named),

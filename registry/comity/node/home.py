@@ -19,6 +19,7 @@ from comity.ledger.database import ReadBacking
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
+from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
 from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import Membership, Seat
@@ -132,6 +133,10 @@ class ServedHome:
     served: ServedBytes
     locations: LocationProviders
     clock: Clock
+
+    @property
+    def context(self) -> NodeContext:
+        return NodeContext(self.ledger, self.store, self.pools, self.membership, self.metrics, self.clock)
 
     def close(self) -> None:
         self.pools.close()

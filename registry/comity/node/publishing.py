@@ -16,12 +16,12 @@ from pathlib import Path
 
 import structlog
 
-from comity.content.blobs import BlobStore
 from comity.node.admission import Admission
+from comity.node.context import NodeContext
 from comity.node.members import Seat
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
-from comity.node.threads import AsyncLedger, NameLocks, Pools
+from comity.node.threads import NameLocks
 from comity.node.uploads import (
     PendingSubmission,
     PendingSubmissions,
@@ -54,9 +54,7 @@ class Submissions:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
+        context: NodeContext,
         seat: Seat,
         uploads: Uploads,
         own_log: OwnLog,
@@ -65,9 +63,9 @@ class Submissions:
         acts: OperatorActs,
         on_logged: Callable[[Sequence[Entry]], None],
     ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
+        self._ledger = context.ledger
+        self._store = context.store
+        self._pools = context.pools
         self._seat = seat
         self._uploads = uploads
         self._own_log = own_log

@@ -46,16 +46,16 @@ import structlog
 from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
+from comity.node.context import NodeContext
 from comity.node.copies.counter import CopyCounter
 from comity.node.inspector import Inspector
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
-from comity.node.metrics import Metrics
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import AsyncLedger
 from comity.node.webhooks import Webhook
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
@@ -284,10 +284,7 @@ class Webhooks:
         hooks: Sequence[Webhook],
         queue: EventQueue,
         home: Path,
-        ledger: AsyncLedger,
-        pools: Pools,
-        clock: Clock,
-        metrics: Metrics,
+        context: NodeContext,
         origin: str,
         conditions: NodeConditions,
         groups: StatementGroups,
@@ -295,10 +292,10 @@ class Webhooks:
         self._hooks = hooks
         self._queue = queue
         self._home = home
-        self._ledger = ledger
-        self._pools = pools
-        self._clock = clock
-        self._metrics = metrics
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._clock = context.clock
+        self._metrics = context.metrics
         self._source = source_of(origin)
         self._conditions = conditions
         self._groups = groups

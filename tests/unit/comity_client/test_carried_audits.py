@@ -27,6 +27,7 @@ from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.v1 import audit_pb2
 from comity.wire.audit import AuditOrder, AuditReply, read_order
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
+from support.context import node_context
 from support.withdrawals import WithdrawingNode
 
 FILES = [b"the weights", b"the tokenizer"]
@@ -41,11 +42,9 @@ class Carrying(WithdrawingNode):
         ledger, pieces = AsyncLedger(self.ledger), OwnPieces(self.ledger, self.store, WithheldFiles(self.store))
         metrics, settings = Metrics(), Audits(pieces=2)
         self.auditor = Auditor(
-            ledger,
-            self.pools,
-            self.membership,
-            metrics,
-            self.clock,
+            node_context(
+                ledger=ledger, pools=self.pools, membership=self.membership, metrics=metrics, clock=self.clock
+            ),
             settings,
             self.index,
             self.own_log,
@@ -55,12 +54,10 @@ class Carrying(WithdrawingNode):
         )
         claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
         answers = AuditResponder(
-            ledger,
-            self.pools,
-            self.membership,
+            node_context(
+                ledger=ledger, pools=self.pools, membership=self.membership, metrics=metrics, clock=self.clock
+            ),
             self.signer,
-            metrics,
-            self.clock,
             self.clock,
             0,
             claims,
@@ -69,11 +66,8 @@ class Carrying(WithdrawingNode):
             lambda: None,
         )
         self.carried = CarriedAudits(
-            ledger,
-            self.pools,
-            self.membership,
+            node_context(ledger=ledger, pools=self.pools, membership=self.membership, clock=self.clock),
             self.signer,
-            self.clock,
             self.index,
             pieces,
             self.auditor,

@@ -35,6 +35,7 @@ from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject
 from comity.wire import limits
+from support.context import node_context
 
 DATA = b"weights\n"
 MANIFEST = Manifest.of([FileEntry("w.bin", len(DATA), sha256(DATA))])
@@ -92,9 +93,7 @@ class Scene:
             return False
 
         self.copier = ArtifactCopier(
-            AsyncLedger(self.ledger),
-            self.store,
-            Pools(),
+            node_context(ledger=AsyncLedger(self.ledger), store=self.store, pools=Pools()),
             cast(FileFetcher, self.files),
             cast(Any, SimpleNamespace(losses=0, set_damaged=no)),
             cast(Any, SimpleNamespace(add=claim)),

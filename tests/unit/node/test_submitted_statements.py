@@ -30,6 +30,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import DRAFT
 from comity.wire.access import Caller
+from support.context import node_context
 from support.logs import LogKeys
 
 OWN = LogKeys.generate("own.example/log")
@@ -55,9 +56,7 @@ async def test_logged_entries_are_announced_once(tmp_path: Path) -> None:
             return ledger.logs.append(OWN.vkey, lines)
 
         submissions = Submissions(
-            AsyncLedger(ledger),
-            FolderStore(tmp_path / "blobs"),
-            Pools(),
+            node_context(ledger=AsyncLedger(ledger), store=FolderStore(tmp_path / "blobs"), pools=Pools()),
             cast(Seat, SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))),
             cast(Uploads, None),
             cast(OwnLog, SimpleNamespace(append_all=append_all)),

@@ -47,6 +47,7 @@ from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_a
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
+from support.context import node_context
 from support.logs import LogKeys
 from support.webhook_receiver import receiving
 from support.world import identity
@@ -67,8 +68,8 @@ class Node:
         self.metrics = Metrics()
         (folder / "secret").write_text(SECRET + "\n")
         (folder / "secret").chmod(0o600)
-        parts = (hooks, self.queue, folder, None, None, lambda: self.now, self.metrics, "a/log", None, GROUPS)
-        self.webhooks = Webhooks(*parts)  # type: ignore[arg-type]
+        context = node_context(ledger=None, pools=None, clock=lambda: self.now, metrics=self.metrics)
+        self.webhooks = Webhooks(hooks, self.queue, folder, context, "a/log", cast(NodeConditions, None), GROUPS)
 
     def tell(self, *events: NodeEvent) -> int:
         return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now, 1)
@@ -261,7 +262,15 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
     hooks, queue = (hook("http://127.0.0.1:9/", "version"),), EventQueue(tmp_path)
     queue.add(hooks, (), source_of(log.origin), NOW, 1_000_000)
     conditions = cast(NodeConditions, SimpleNamespace(now=nothing_found))
-    node = Webhooks(hooks, queue, tmp_path, ledger, pools, lambda: NOW, Metrics(), log.origin, conditions, GROUPS)
+    node = Webhooks(
+        hooks,
+        queue,
+        tmp_path,
+        node_context(ledger=ledger, pools=pools, clock=lambda: NOW, metrics=Metrics()),
+        log.origin,
+        conditions,
+        GROUPS,
+    )
     try:
         ledger.tables.logs.create(log.origin, log.vkey, own=True)
         for number in range(2):

@@ -20,9 +20,9 @@ import structlog
 from comity.content.blobs import BlobStore
 from comity.ledger.entry_index import EntryQuery
 from comity.node.charter.inbox import ReadStep, SignatureCache, StoredBodies, VoteReader, newcomer_entries
+from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
 from comity.node.members import Membership, Peer
-from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.equivocation import EquivocationProof, misbehaviour_statement
@@ -130,24 +130,22 @@ class CharterFollower:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        membership: Membership,
-        metrics: Metrics,
+        context: NodeContext,
         epoch_store: EpochStore,
         own_log: OwnLog,
         changed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
-        self._metrics = metrics
-        self._publisher = CharterPublisher(ledger, store, pools, own_log)
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
+        self._metrics = context.metrics
+        self._publisher = CharterPublisher(context.ledger, context.store, context.pools, own_log)
         self._changed = changed
         self.epoch_store = epoch_store
         self.signatures = SignatureCache()
-        self.vote_reader = VoteReader(ledger, store, pools, membership, self.signatures.signed)
+        self.vote_reader = VoteReader(
+            context.ledger, context.store, context.pools, context.membership, self.signatures.signed
+        )
         self.findings = CharterFindings()
         self.adopted: dict[str, Digest] = {}
         """By a node's log, the body that the node stated last in `adopted`."""
@@ -159,7 +157,7 @@ class CharterFollower:
         """Incremented by new statements of newcomers: a lookup started before is not cached."""
         self._checked: dict[str, Digest] = {}
         """By a node's log, the last rival body for which its certificates were fetched."""
-        self._bodies = StoredBodies(store)
+        self._bodies = StoredBodies(context.store)
 
     def open(self) -> None:
         """Start reading statements about every epoch."""

@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from comity.ledger.proven import ProvenLine
+from comity.node.context import NodeContext
 from comity.node.copies.index import (
     CopiesIndex,
     CopyFact,
@@ -35,11 +36,10 @@ from comity.node.copies.index import (
 )
 from comity.node.copies.own_copies import OwnPieces
 from comity.node.members import Membership, Peer, PeerKey
-from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import AsyncLedger
 from comity.rules.artifact_pins import parse_wanted, parse_wanted_withdrawn
 from comity.rules.audit import (
     DAY,
@@ -213,11 +213,7 @@ class Auditor:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
-        metrics: Metrics,
-        clock: Clock,
+        context: NodeContext,
         settings: Audits,
         index: CopiesIndex,
         own_log: OwnLog,
@@ -225,19 +221,19 @@ class Auditor:
         pieces: OwnPieces,
         on_damaged: Callable[[], None],
     ) -> None:
-        self._pools = pools
-        self._membership = membership
+        self._pools = context.pools
+        self._membership = context.membership
         self._signer = own_log.signer
-        self._metrics = metrics
-        self._clock = clock
+        self._metrics = context.metrics
+        self._clock = context.clock
         self._settings = settings
         self._index = index
-        self._ledger = ledger
+        self._ledger = context.ledger
         self._own_log = own_log
         self._links = links
         self._on_damaged = on_damaged
         self._pieces = pieces
-        self._reader = StatementReader(ledger, membership, index, self._pieces)
+        self._reader = StatementReader(context.ledger, context.membership, index, self._pieces)
         self._chance = random.SystemRandom()
         self._left = 0.0
         self._since: float | None = None

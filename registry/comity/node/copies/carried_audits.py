@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from comity.node.context import NodeContext
 from comity.node.copies.auditor import AuditedCopy, Auditor, expected_hashes
 from comity.node.copies.index import CarriedChallenge, CopiesIndex, CopyRow
 from comity.node.copies.own_copies import OwnPieces
 from comity.node.copies.responder import AuditResponder
 from comity.node.keys import NodeSigner
-from comity.node.members import Membership, Peer
-from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
+from comity.node.members import Peer
+from comity.node.threads import NameLocks
 from comity.rules.audit import (
     DAY,
     AuditChallenge,
@@ -53,21 +54,18 @@ class CarriedAudits:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
+        context: NodeContext,
         signer: NodeSigner,
-        clock: Clock,
         index: CopiesIndex,
         pieces: OwnPieces,
         auditor: Auditor,
         responder: AuditResponder,
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
         self._signer = signer
-        self._clock = clock
+        self._clock = context.clock
         self._index = index
         self._pieces = pieces
         self._auditor = auditor

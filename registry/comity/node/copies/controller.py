@@ -47,12 +47,8 @@ class CopiesController:
         claims = OwnClaims(home.ledger.tables, home.membership.seat.record.node.id, home.membership.seat.log)
         leases = Leases(time.monotonic())
         self.responder = AuditResponder(
-            home.ledger,
-            home.pools,
-            home.membership,
+            home.context,
             home.keys.signer,
-            home.metrics,
-            home.clock,
             time.monotonic,
             settings.answer_bytes_per_hour,
             claims,
@@ -61,11 +57,7 @@ class CopiesController:
             replication.blob_lost,
         )
         self.auditor = Auditor(
-            home.ledger,
-            home.pools,
-            home.membership,
-            home.metrics,
-            home.clock,
+            home.context,
             settings,
             self.index,
             replication.own_log,
@@ -91,35 +83,13 @@ class CopiesController:
             replication.blob_lost,
         )
 
-        self.carried = CarriedAudits(
-            home.ledger,
-            home.pools,
-            home.membership,
-            home.keys.signer,
-            home.clock,
-            self.index,
-            pieces,
-            self.auditor,
-            self.responder,
-        )
+        self.carried = CarriedAudits(home.context, home.keys.signer, self.index, pieces, self.auditor, self.responder)
         self._retention_hours = home.config.retention.every_hours
         self.retention = RetentionPlan(
-            home.config.retention.rules,
-            home.ledger,
-            home.store,
-            home.membership,
-            home.clock,
-            time.monotonic,
-            self.index,
-            self._held,
-            files,
+            home.config.retention.rules, home.context, time.monotonic, self.index, self._held, files
         )
         self.pins = PinRepair(
-            home.ledger,
-            home.pools,
-            home.membership,
-            home.metrics,
-            home.clock,
+            home.context,
             home.config.pins,
             self.index,
             self.auditor,

@@ -29,18 +29,18 @@ from typing import Final
 import structlog
 
 from comity.ledger.entry_index import EntryQuery
+from comity.node.context import NodeContext
 from comity.node.copies.auditor import Auditor
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact
 from comity.node.members import Membership, Peer, PeerKey
-from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.link import PeerLink
 from comity.node.replication.replicas import Replicas
 from comity.node.replication.wanted import WantedArtifacts
 from comity.node.settings import PinSettings
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import AsyncLedger, Clock
 from comity.rules.artifact_pins import (
     HERE,
     Pin,
@@ -82,11 +82,7 @@ class PinRepair:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
-        metrics: Metrics,
-        clock: Clock,
+        context: NodeContext,
         settings: PinSettings,
         index: CopiesIndex,
         auditor: Auditor,
@@ -94,12 +90,12 @@ class PinRepair:
         links: Mapping[PeerKey, PeerLink],
         replicas: Replicas,
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
         self._signer = own_log.signer
-        self._metrics = metrics
-        self._clock = clock
+        self._metrics = context.metrics
+        self._clock = context.clock
         self._patience = settings.patience_seconds
         self._index = index
         self._auditor = auditor
@@ -108,8 +104,8 @@ class PinRepair:
         self._replicas = replicas
         self._wake: Callable[[], None] = lambda: None
         """Runs the loop now; before `begin` there is none."""
-        self._started = clock()
-        self.pins: MutableMapping[Digest, Pin] = {pin.artifact: pin for pin in ledger.tables.pins.all()}
+        self._started = context.clock()
+        self.pins: MutableMapping[Digest, Pin] = {pin.artifact: pin for pin in context.ledger.tables.pins.all()}
         """All pins, by artifact. Always the same object."""
         self._asked: dict[Digest, WantedFact] | None = None
         """What this node asks for in its log; None until that was read."""

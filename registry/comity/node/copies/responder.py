@@ -18,13 +18,13 @@ from typing import Final
 
 import structlog
 
+from comity.node.context import NodeContext
 from comity.node.copies.leases import Leases
 from comity.node.copies.own_copies import OwnClaims, OwnPieces
 from comity.node.keys import NodeSigner
-from comity.node.members import Membership, PeerKey
-from comity.node.metrics import Metrics
+from comity.node.members import PeerKey
 from comity.node.replication.fair_queue import FairSlots
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import Clock
 from comity.rules.audit import DamagedPiece, draw_nonce, read_pieces, sign_answer
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Refused
@@ -114,12 +114,8 @@ class AuditResponder:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
+        context: NodeContext,
         signer: NodeSigner,
-        metrics: Metrics,
-        clock: Clock,
         monotonic: Clock,
         bytes_per_hour: int,
         claims: OwnClaims,
@@ -127,12 +123,12 @@ class AuditResponder:
         leases: Leases,
         on_damaged: Callable[[], None],
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
         self._signer = signer
-        self._metrics = metrics
-        self._clock = clock
+        self._metrics = context.metrics
+        self._clock = context.clock
         self._monotonic = monotonic
         self._budget = AuditBudget(bytes_per_hour)
         self._on_damaged = on_damaged

@@ -22,15 +22,14 @@ from typing import Final
 import structlog
 
 from comity.bounded_file import read_at_most
-from comity.content.blobs import BlobStore
 from comity.ledger.copy_tables import OwnCopy
 from comity.ledger.ledger import Ledger
+from comity.node.context import NodeContext
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.held_files import HeldFiles, HeldFilesReader
 from comity.node.copies.index import CopiesIndex, CopyRow
 from comity.node.copies.withdrawal import Withdrawals
-from comity.node.members import Membership
-from comity.node.threads import AsyncLedger, Clock
+from comity.node.threads import Clock
 from comity.node.uploads import read_manifest
 from comity.rules.audit import DAY
 from comity.rules.retention import (
@@ -155,24 +154,21 @@ class RetentionPlan:
     def __init__(
         self,
         rules: Path | None,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        membership: Membership,
-        clock: Clock,
+        context: NodeContext,
         monotonic: Clock,
         index: CopiesIndex,
         held: HeldFiles,
         files: HeldFilesReader,
     ) -> None:
         self._file = rules
-        self._ledger = ledger
-        self._store = store
-        self._membership = membership
-        self._clock = clock
+        self._ledger = context.ledger
+        self._store = context.store
+        self._membership = context.membership
+        self._clock = context.clock
         self._index = index
         self._held = held
         self._files = files
-        self._newest = NewestVersions(ledger.tables, monotonic)
+        self._newest = NewestVersions(context.ledger.tables, monotonic)
         self._rules: RetentionRules | None = None
 
     async def page(self, after: Digest | None, limit: int) -> RetentionPage:

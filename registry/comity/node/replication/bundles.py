@@ -23,8 +23,9 @@ from typing import Final
 import structlog
 
 from comity.node.charter.follower import CharterFollower
+from comity.node.context import NodeContext
 from comity.node.intake import Intake
-from comity.node.members import Membership, PeerKey
+from comity.node.members import PeerKey
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.copy_charges import WAITS
 from comity.node.replication.link import CopySource, PeerState
@@ -32,7 +33,6 @@ from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.replicas import Replicas
-from comity.node.threads import AsyncLedger, Pools
 from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest, sha256
@@ -94,9 +94,7 @@ class BundleLoading:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
+        context: NodeContext,
         mirror: LogMirror,
         misbehaviour: MisbehaviourProofs,
         follower: CharterFollower | None,
@@ -105,9 +103,9 @@ class BundleLoading:
         sources: list[CopySource],
         read_new: Callable[[], Awaitable[None]],
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
         self._mirror = mirror
         self._misbehaviour = misbehaviour
         self._follower = follower

@@ -25,7 +25,7 @@ import structlog
 from comity.ledger.entry_rows import named_objects
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
-from comity.node.members import Membership
+from comity.node.context import NodeContext
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import (
     CONNECTIONS,
@@ -39,7 +39,7 @@ from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
-from comity.node.threads import AsyncLedger, Pools
+from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import verify_consistency
@@ -111,9 +111,7 @@ class LogMirror:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        pools: Pools,
-        membership: Membership,
+        context: NodeContext,
         interval: float,
         cosigner: CheckpointCosigner,
         misbehaviour: MisbehaviourProofs,
@@ -121,9 +119,9 @@ class LogMirror:
         side_objects: SideObjectFetcher,
         on_advance: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._membership = membership
+        self._ledger = context.ledger
+        self._pools = context.pools
+        self._membership = context.membership
         self._interval = interval
         self._cosigner = cosigner
         self._misbehaviour = misbehaviour

@@ -23,8 +23,8 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
+from comity.node.context import NodeContext
 from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, PeerKey
-from comity.node.metrics import Metrics
 from comity.node.own_log import newest_addresses
 from comity.node.replication.cosigner import CheckpointCosigner
 from comity.node.replication.link import CopySource, PeerLink, StartBarrier
@@ -34,7 +34,7 @@ from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, HEARTBEAT
 from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.replication.questions import PeerQuestions
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock
+from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
@@ -227,20 +227,17 @@ class PeerRounds:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        membership: Membership,
-        metrics: Metrics,
-        clock: Clock,
+        context: NodeContext,
         interval: float,
         start: StartBarrier,
         mirror: LogMirror,
         misbehaviour: MisbehaviourProofs,
         charter: CharterFollower | None,
     ) -> None:
-        self._ledger = ledger
-        self._membership = membership
-        self._metrics = metrics
-        self._clock = clock
+        self._ledger = context.ledger
+        self._membership = context.membership
+        self._metrics = context.metrics
+        self._clock = context.clock
         self._interval = interval
         self._start = start
         self._mirror = mirror
@@ -386,9 +383,7 @@ class Peers:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        membership: Membership,
-        metrics: Metrics,
+        context: NodeContext,
         interval: float,
         connect: Callable[[PeerKey], PeerLink],
         supervisor: Supervisor,
@@ -399,8 +394,8 @@ class Peers:
         cosigner: CheckpointCosigner,
         questions: PeerQuestions,
     ) -> None:
-        self._membership = membership
-        self._metrics = metrics
+        self._membership = context.membership
+        self._metrics = context.metrics
         self._interval = interval
         self._connect = connect
         self._supervisor = supervisor
@@ -412,9 +407,9 @@ class Peers:
         self._reader: NewsReader[PeerLink] = NewsReader(
             HEARTBEAT_ROUNDS * interval, key_ids, mirror.is_mirrored, self._taken
         )
-        self._discovery = PeerDiscovery(ledger, membership)
+        self._discovery = PeerDiscovery(context.ledger, context.membership)
         self.links: dict[PeerKey, PeerLink] = {}
-        self._missing = MissingCosignatures(ledger, cosigner, self.links, questions)
+        self._missing = MissingCosignatures(context.ledger, cosigner, self.links, questions)
 
     async def begin(self) -> None:
         """Start the loops for every known peer; more start as logs name new nodes."""

@@ -19,9 +19,7 @@ from typing import Final
 
 import structlog
 
-from comity.content.blobs import BlobStore
-from comity.node.members import Membership
-from comity.node.metrics import Metrics
+from comity.node.context import NodeContext
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import WORKERS, Copy, CopyQueue, Job, QueueUse
 from comity.node.replication.copy_charges import PATIENCE, WAITS, ChargedTo, CopyCharges
@@ -31,7 +29,6 @@ from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHo
 from comity.node.replication.wanted import PublicationReader, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.copies import hold_of
@@ -69,9 +66,7 @@ class ArtifactCopier:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
+        context: NodeContext,
         files: FileFetcher,
         held: HeldCopies,
         own_holds: OwnHolds,
@@ -80,9 +75,9 @@ class ArtifactCopier:
         published_here: Callable[[Digest], Awaitable[bool]],
         pinned: Callable[[Digest], bool],
     ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
+        self._ledger = context.ledger
+        self._store = context.store
+        self._pools = context.pools
         self._files = files
         self._held = held
         self._own_holds = own_holds
@@ -163,11 +158,7 @@ class Replicas:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        membership: Membership,
-        metrics: Metrics,
+        context: NodeContext,
         settings: Replication,
         own_log: OwnLog,
         files: FileFetcher,
@@ -176,12 +167,12 @@ class Replicas:
         pauses: CopyPauses,
         on_lost: Callable[[], None],
     ) -> None:
-        self._ledger = ledger
+        self._ledger = context.ledger
         self._ages = wanted.ages
         self._charges = charges
         self._pauses = pauses
-        self._store = store
-        self._metrics = metrics
+        self._store = context.store
+        self._metrics = context.metrics
         self._settings = settings
         self._on_lost = on_lost
         self._warned = False
@@ -189,17 +180,17 @@ class Replicas:
         """Runs a loop now; before `begin` there is none."""
         self._copies = CopyQueue()
         self._completions: list[dict[Digest, Copy]] = []
-        self._held = HeldCopies(ledger, store, pools, membership, self._now, self._copies.claims_changed)
+        self._held = HeldCopies(
+            context.ledger, context.store, context.pools, context.membership, self._now, self._copies.claims_changed
+        )
         wait = HOLD_INTERVALS * settings.interval_seconds
-        own_holds = OwnHolds(ledger, own_log, self._held, settings.hold_batch, wait, self._now)
+        own_holds = OwnHolds(context.ledger, own_log, self._held, settings.hold_batch, wait, self._now)
         self._own_holds = own_holds
         self._publications = PublicationReader(
-            ledger, membership, wanted, charges, self._held, self._copies, own_holds, self._now
+            context.ledger, context.membership, wanted, charges, self._held, self._copies, own_holds, self._now
         )
         self._copier = ArtifactCopier(
-            ledger,
-            store,
-            pools,
+            context,
             files,
             self._held,
             own_holds,

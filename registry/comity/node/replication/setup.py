@@ -84,35 +84,15 @@ class ReplicationTasks:
         )
         ledger.tables.cosignatures.place_by(self.cosigner.assigned.places)
         self._mirror = LogMirror(
-            ledger,
-            pools,
-            membership,
-            interval,
-            self.cosigner,
-            self.misbehaviour,
-            self.quotas,
-            side_objects,
-            self.advanced,
+            home.context, interval, self.cosigner, self.misbehaviour, self.quotas, side_objects, self.advanced
         )
         self.intake = Intake(ledger, pools, membership, interval, self.proven)
         self.own_log = OwnLog(ledger, membership.seat, home.keys, home.config.advertise, self._recover)
         self.charter_follower = self._charter_follower(home)
         self._announced = AnnouncedAddresses(settings.networks, time.monotonic)
-        rounds = PeerRounds(
-            ledger,
-            membership,
-            metrics,
-            home.clock,
-            interval,
-            self.start,
-            self._mirror,
-            self.misbehaviour,
-            self.charter_follower,
-        )
+        rounds = PeerRounds(home.context, interval, self.start, self._mirror, self.misbehaviour, self.charter_follower)
         self.peers = Peers(
-            ledger,
-            membership,
-            metrics,
+            home.context,
             interval,
             partial(PeerLink, membership, self._announced, home.keys.tls, home.clock),
             supervisor,
@@ -139,23 +119,10 @@ class ReplicationTasks:
             monotonic,
         )
         self.replicas = Replicas(
-            ledger,
-            store,
-            pools,
-            membership,
-            metrics,
-            settings,
-            self.own_log,
-            files,
-            self.wanted,
-            self.charges,
-            self.pauses,
-            self._side_objects_lost,
+            home.context, settings, self.own_log, files, self.wanted, self.charges, self.pauses, self._side_objects_lost
         )
         self.bundles = BundleLoading(
-            ledger,
-            pools,
-            membership,
+            home.context,
             self._mirror,
             self.misbehaviour,
             self.charter_follower,
@@ -175,16 +142,7 @@ class ReplicationTasks:
     def _charter_follower(self, home: OpenedHome) -> CharterFollower | None:
         if home.epochs is None:
             return None
-        return CharterFollower(
-            home.ledger,
-            home.store,
-            home.pools,
-            home.membership,
-            home.metrics,
-            home.epochs,
-            self.own_log,
-            self._members_changed,
-        )
+        return CharterFollower(home.context, home.epochs, self.own_log, self._members_changed)
 
     async def begin(self) -> None:
         await self._mirror.load()

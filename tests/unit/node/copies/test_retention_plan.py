@@ -23,6 +23,7 @@ from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.own_node import CollectedCopy
 from sqlalchemy import Connection
+from support.context import node_context
 from support.withdrawals import WithdrawingNode
 
 RULES = """
@@ -46,10 +47,12 @@ class Planning(WithdrawingNode):
     def planned(self, rules: Path | None) -> RetentionPlan:
         return RetentionPlan(
             rules,
-            AsyncLedger(self.ledger),
-            self.store,
-            self.membership,
-            lambda: self.today * 86_400,
+            node_context(
+                ledger=AsyncLedger(self.ledger),
+                store=self.store,
+                membership=self.membership,
+                clock=lambda: self.today * 86_400,
+            ),
             lambda: self.now,
             self.index,
             self.held,

@@ -38,6 +38,7 @@ from comity.trust.statement_kinds import HOLD_WITHDRAWN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
+from support.context import node_context
 from support.copy_charges import made_charges
 from support.examples import examples
 from support.logs import LogKeys
@@ -243,11 +244,7 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
     settings, store, pools = Replication(mirror=mirror), FolderStore(folder / "blobs"), Pools()  # type: ignore[arg-type]
     ages = StatementAges(AsyncLedger(ledger), lambda: 0.0)
     return Replicas(
-        AsyncLedger(ledger),
-        store,
-        pools,
-        MEMBERSHIP,
-        Metrics(),
+        node_context(ledger=AsyncLedger(ledger), store=store, pools=pools, membership=MEMBERSHIP, metrics=Metrics()),
         settings,
         cast(OwnLog, SimpleNamespace(signer=None)),
         cast(FileFetcher, None),

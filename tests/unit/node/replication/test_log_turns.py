@@ -18,6 +18,7 @@ from comity.node.replication.log_turns import (
 from comity.node.replication.mirror import LogMirror
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
+from support.context import node_context
 
 A, B, C = (sha256(name.encode()) for name in "abc")
 LOG = "log"
@@ -136,7 +137,9 @@ class _Waiting:
 
 def mirror(quotas: Any) -> Any:
     nothing: Any = None
-    return LogMirror(nothing, nothing, nothing, 5, nothing, nothing, quotas, nothing, nothing)
+    return LogMirror(
+        node_context(ledger=nothing, pools=nothing, membership=nothing), 5, nothing, nothing, quotas, nothing, nothing
+    )
 
 
 def link(member: Digest) -> Any:

@@ -37,6 +37,7 @@ from comity.trust.precedence import Precedence
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
+from support.context import node_context
 from support.copy_charges import made_charges
 from support.logs import LogKeys
 
@@ -83,14 +84,18 @@ class Bench:
     ) -> Replicas:
         """The node's copies, made again."""
         self.replicas = Replicas(
-            AsyncLedger(self.ledger),
-            self.store,
-            Pools(),
-            cast(
-                Membership,
-                SimpleNamespace(peers=(), node_ids=(), seat=self.seat, owner=lambda log: None, precedence=Precedence()),
+            node_context(
+                ledger=AsyncLedger(self.ledger),
+                store=self.store,
+                pools=Pools(),
+                membership=cast(
+                    Membership,
+                    SimpleNamespace(
+                        peers=(), node_ids=(), seat=self.seat, owner=lambda log: None, precedence=Precedence()
+                    ),
+                ),
+                metrics=self.metrics,
             ),
-            self.metrics,
             Replication(mirror="all"),
             cast(OwnLog, SimpleNamespace(signer=None)),
             cast(FileFetcher, files),
