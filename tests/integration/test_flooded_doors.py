@@ -103,7 +103,7 @@ def prepared(folder: Path, floods: Sequence[str], count: int) -> tuple[Founded, 
         for digest, path in each.blobs.items():
             opened.store.put(digest, path.read_bytes())
     opened.mark(LEDGER_MARK).write()
-    log, honest = opened.membership.seat.log, subject.honest(home.origin)
+    log, honest = opened.membership.own_node.log, subject.honest(home.origin)
     for lines in ([*subject.junk(floods, 0, count)], honest, [*subject.junk(floods, count, count)]):
         for start in range(0, len(lines), 500):
             opened.ledger.tables.logs.append(log, lines[start : start + 500])

@@ -34,7 +34,7 @@ def write(home: NodeHome, lines: list[bytes]) -> None:
     opened = OpenedHome.open(home.config(), time.time)
     for part in JUNK.objects:
         opened.store.put(sha256(part), part)
-    opened.ledger.tables.logs.append(opened.membership.seat.log, lines)
+    opened.ledger.tables.logs.append(opened.membership.own_node.log, lines)
     opened.close()
 
 

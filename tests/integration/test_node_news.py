@@ -46,7 +46,7 @@ async def test_nodes_copy_and_cosign_beside_one_without_news(tmp_path: Path, mon
     def listening(
         self: Listeners, listen: Listen, limits: Limits, tls: TlsIdentity, members: Membership, services: Services
     ) -> None:
-        told = None if members.seat.record.origin == third.origin else services.news
+        told = None if members.own_node.record.origin == third.origin else services.news
         make(self, listen, limits, tls, members, replace(services, news=told))
 
     async def listing(self: NodeClient) -> tuple[LogHead, ...]:

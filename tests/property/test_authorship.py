@@ -16,7 +16,7 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.authors import AuthorVerifier
 from comity.node.intake import LineProver
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.trust import rotation as rotations
 from comity.trust.approvals import Approved, sign_approved
 from comity.trust.authorship import MAX_RIVALS
@@ -45,7 +45,7 @@ THIEF = signer("thief of no key", CLASSICAL)
 KEYS = ("inception", "rotated")
 SEEN = ("inception", "rotated", "published", "advisory", "approved")
 CH = identity("Switzerland", "CH", kind="member")
-OWN_SEAT = Seat.parse(CH.entry.line, node(CH).entry.line)
+OWN_SEAT = OwnNode.parse(CH.entry.line, node(CH).entry.line)
 RULE = ApprovalRule("ward", 1, {"historian": WHO.id}, as_of=1_000)
 
 Turn = tuple[int, ...]

@@ -13,7 +13,7 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.epochs import EpochStore
 from comity.node.intake import LineProver
 from comity.node.keys import NodeSigner
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
@@ -50,7 +50,7 @@ class Bench:
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
         epoch_store = EpochStore(self.ledger.epochs, federation, branch)
-        members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, epoch_store.bodies())
+        members = Membership(OwnNode.parse(own.entry.line, self.me.entry.line), federation, epoch_store.bodies())
         self.async_ledger, self._pools = AsyncLedger(self.ledger), Pools()
         self.members = members
         self.changes = 0

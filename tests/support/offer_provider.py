@@ -14,7 +14,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeSigner
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.offers.index import OfferIndex
 from comity.node.offers.own_chains import RecordWriter
 from comity.node.offers.provider import GrantReconciler, HardwareAttester, OfferProvider
@@ -52,10 +52,10 @@ class GrantingNode:
         self.ledger.logs.append(self.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line, OTHER.entry.line])
 
     def open(self) -> None:
-        membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), FEDERATION)
+        membership = Membership(OwnNode.parse(NODE.seat.entry.line, NODE.entry.line), FEDERATION)
         self.membership = membership
         self.async_ledger, self._pools = AsyncLedger(Ledger.open(self.folder, lambda: self.now)), Pools()
-        self.ledger, self.log = self.async_ledger.tables, membership.seat.log
+        self.ledger, self.log = self.async_ledger.tables, membership.own_node.log
         signer = NodeSigner(NODE.record, NODE.online)
         self.index = OfferIndex(self.async_ledger, self._pools, membership, 1)  # of others' logs
         writer = RecordWriter(self.async_ledger, membership, signer, self._clock, self.compose)

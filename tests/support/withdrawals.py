@@ -80,7 +80,7 @@ class WithdrawingNode:
             Membership,
             SimpleNamespace(
                 federation_id=sha256(b"the federation"),
-                seat=SimpleNamespace(log=self.log, record=own.record, inception=own.seat.inception),
+                own_node=SimpleNamespace(log=self.log, record=own.record, inception=own.seat.inception),
                 body=SimpleNamespace(policy=CharterPolicy(3, 2, 2, 0), members=list(members.values())),
                 peers=list(self.peers.values()),
                 shown_name=lambda peer: peer.name,

@@ -69,7 +69,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
             parts,
             file_responses(parts, read_files(home), None),
             reading_tlog_routes(front_end),
-            [DeclaredRoute("/", overview(home.membership.seat.record.name, front_end.followed.age), EVERYBODY)],
+            [DeclaredRoute("/", overview(home.membership.own_node.record.name, front_end.followed.age), EVERYBODY)],
             front_end.readiness,
             [Middleware(AgeWarning, age=front_end.followed.age)],
         )
@@ -90,7 +90,7 @@ def reading_tlog_routes(front_end: RunningFrontEnd) -> list[DeclaredRoute]:
     """The routes of the logs, without those that sign or store. Blocking."""
     home, config = front_end.home, front_end.home.config
     known = KnownLogs(home.ledger, home.membership, config.tlog, None)
-    tiles = TileRoutes(home.ledger, home.pools, home.membership.seat.record, config.gateway.url, known, None)
+    tiles = TileRoutes(home.ledger, home.pools, home.membership.own_node.record, config.gateway.url, known, None)
     refuse = refused(front_end.writer)
     return [
         DeclaredRoute("/tlog", tiles.index, EVERYBODY),

@@ -132,7 +132,7 @@ class OutsideQuotas:
         """Charge lines to their quotas, and add to `charges` what was charged. Raises OutOfSpace (LOG-SHARE)."""
         for shares, lines in lines_by_shares:
             amount = await self._ledger.run(
-                self._ledger.tables.outside_usage.charge, self._membership.seat.log, lines, shares
+                self._ledger.tables.outside_usage.charge, self._membership.own_node.log, lines, shares
             )
             charges.append((shares, amount))
 
@@ -156,10 +156,10 @@ class OutsideQuotas:
 
     def _shares(self, caller: Caller, author: Author | None, *, permitted: bool) -> tuple[OutsideQuota, ...]:
         part = self._outside_limit.part(SHARES)
-        seat, members = self._membership.seat, self._membership
+        own_node, members = self._membership.own_node, self._membership
         if author is None:
             return (OutsideQuota(ALL, "", self._outside_limit), OutsideQuota(CALLER, caller.name, part))
-        if author.id == seat.inception.id or author == seat.record.node:
+        if author.id == own_node.inception.id or author == own_node.record.node:
             return ()
         own = OutsideQuota(AUTHOR, author.id, part)
         if permitted and (members.member(author.id) is not None or members.node(author) is not None):
@@ -216,7 +216,7 @@ class Admission:
     async def _require_room(self, caller: Caller) -> None:
         """Outsiders may not fill this log up to the size at which other nodes stop following it."""
         most = self._max_entries
-        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.seat.log)
+        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.own_node.log)
         if log.size >= most and not caller.operator:
             raise OutOfSpace("this node's log is full", why=f"it holds {most} entries", code="LOG-QUOTA")
 

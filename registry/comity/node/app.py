@@ -121,13 +121,13 @@ async def serve(
     try:
         async with contextlib.AsyncExitStack() as ending:
             if config.telemetry.otlp:
-                telemetry = await asyncio.to_thread(Telemetry, config.telemetry, home.membership.seat.record.name)
+                telemetry = await asyncio.to_thread(Telemetry, config.telemetry, home.membership.own_node.record.name)
                 ending.push_async_callback(asyncio.to_thread, telemetry.close)
                 ending.enter_context(traced(telemetry.start))
             await _run(home, ready, companion, ending)
     finally:
         await asyncio.to_thread(home.close)
-        _log.info("stopped", node=home.membership.seat.record.name)
+        _log.info("stopped", node=home.membership.own_node.record.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def check(file: Path) -> HomeCheck:
     config = NodeConfig.load(file)
     files = HomeFiles.read(config)
     check_ports(config.listeners)
-    record, federation = files.seat.record, files.federation
+    record, federation = files.own_node.record, files.federation
     advertised = (*config.advertise.mutual, *config.advertise.open)
     return HomeCheck(
         record.name,
@@ -199,7 +199,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     listening = replace(listening, http=await ending.enter_async_context(companion(parts.running)))
     _log.info(
         "listening",
-        node=membership.seat.record.name,
+        node=membership.own_node.record.name,
         mutual=listening.mutual,
         open=listening.open,
         operator=str(listening.operator),
@@ -275,7 +275,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
         home.context,
-        membership.seat,
+        membership.own_node,
         uploads,
         own_log,
         admission,
@@ -354,7 +354,7 @@ def _services(parts: _Parts) -> Services:
     ledger, membership = home.ledger, home.membership
     gateway = home.config.gateway.advertised_url()
     return Services(
-        node=NodeFactsService(ledger, membership.seat, home.epochs, gateway, copies.counter.counts),
+        node=NodeFactsService(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
         logs=LogService(ledger),
         news=parts.news,
         artifacts=ArtifactService(ledger, membership, home.metrics),
@@ -394,7 +394,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
         ending.callback(webhooks.close)
         webhooks.begin(supervisor)
     parts.policy.begin(supervisor, pools)
-    log = str(home.membership.seat.record.log)
+    log = str(home.membership.own_node.record.log)
     OutsideWitnesses(home.ledger, pools, log, home.clock, home.metrics, config.tlog.submit).begin(supervisor)
     parts.readiness.started = True
 
@@ -405,7 +405,7 @@ def _measure_when_read(parts: _Parts) -> None:
     home.served.on_ended = parts.pulls.count
     home.metrics.copies_short.set_function(lambda: counter.counts().short)
     if follower is not None:
-        member = home.membership.seat.inception.id
+        member = home.membership.own_node.inception.id
         home.metrics.proposals_waiting.set_function(lambda: follower.votes_waiting(member))
 
 
@@ -413,7 +413,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
     """None without webhooks: then nothing is remembered, and a later one begins with what comes next. Blocking. Raises
     NotFound, Unavailable, Malformed (WEBHOOKS)."""
     home, replication = parts.home, parts.replication
-    config, seat = home.config, home.membership.seat
+    config, own_node = home.config, home.membership.own_node
     hooks = read_hooks(config.webhooks.file) if config.webhooks.file else ()
     folder = config.storage.ledger.parent
     if not hooks:
@@ -434,7 +434,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         queue,
         config.home,
         home.context,
-        seat.record.origin,
+        own_node.record.origin,
         conditions,
         StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named),
     )

@@ -82,7 +82,7 @@ class AuthorVerifier:
     def _online_key(self, entry: Entry, identity: Digest) -> Untrusted | None:
         """The error for a statement of a member that a key of its node signed; None for another one."""
         nodes = [peer.record for peer in self._membership.nodes_of(identity)]
-        for record in (self._membership.seat.record, *nodes):
+        for record in (self._membership.own_node.record, *nodes):
             if record.member == identity and entry.envelope.verified_by(record.online):
                 return Untrusted(
                     f"{entry.statement.predicate} refused",

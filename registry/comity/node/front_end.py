@@ -176,7 +176,7 @@ class FrontEndHome(ServedHome):
         the node are not where the settings say, what `Ledger.read_only`, `EpochStore` and `load_tls` raise, and
         NotFound, Malformed and Untrusted for invalid files.
         """
-        seat, federation, tls = read_public_files(config)
+        own_node, federation, tls = read_public_files(config)
         if found := signing_keys(config):
             hint = f"remove them from {config.keys}: a front end signs nothing"
             _log.warning("signing keys are in the home of a front end", files=found, hint=hint)
@@ -187,7 +187,7 @@ class FrontEndHome(ServedHome):
             try:
                 branch = config.federation.branch
                 epochs = EpochStore(ledger.epochs, federation, branch, writes=False) if federation else None
-                membership = Membership(seat, federation, epochs.bodies() if epochs else ())
+                membership = Membership(own_node, federation, epochs.bodies() if epochs else ())
                 membership.name_homes(homes_of(membership.known, ledger))
                 check_blob_folder(config)
                 metrics, store = Metrics(), open_store(config)
@@ -362,7 +362,7 @@ class FollowedNode:
 
     @property
     def _own_log(self) -> VerifierKey:
-        return self._membership.seat.record.log
+        return self._membership.own_node.record.log
 
     def _checkpoint_age(self) -> float:
         return self._clock() - self._checkpoint if self._checkpoint else 0.0
@@ -418,7 +418,7 @@ async def serve_front_end(
             await _run(home, ready, companion, ending)
     finally:
         await asyncio.to_thread(home.close)
-        _log.info("stopped", node=home.membership.seat.record.name)
+        _log.info("stopped", node=home.membership.own_node.record.name)
 
 
 async def _run(
@@ -427,7 +427,7 @@ async def _run(
     companion: FrontEndCompanion,
     ending: contextlib.AsyncExitStack,
 ) -> None:
-    config, ledger, membership, seat = home.config, home.ledger, home.membership, home.membership.seat
+    config, ledger, membership, own_node = home.config, home.ledger, home.membership, home.membership.own_node
     followed = FollowedNode(ledger, home.follower, membership, home.epochs, home.metrics, home.clock, time.monotonic)
     await followed.first_look()
     writer = WriterOnly.of(config)
@@ -436,7 +436,7 @@ async def _run(
     open_ = ""
     if home.tls is not None:
         services = Services(
-            node=NodeFactsService(ledger, seat, home.epochs, config.gateway.advertised_url(), lambda: None),
+            node=NodeFactsService(ledger, own_node, home.epochs, config.gateway.advertised_url(), lambda: None),
             logs=LogService(ledger),
             artifacts=ArtifactService(ledger, membership, home.metrics),
             blobs=BlobService(ledger, home.store, home.pools, membership, home.served, home.locations),
@@ -454,7 +454,7 @@ async def _run(
     followed.begin(supervisor)
     supervisor.loop(MEMORY, partial(_return_memory, home), MEMORY_TIMING)
     readiness.started = True
-    _log.info("listening", node=seat.record.name, role="front end", open=open_, http=http)
+    _log.info("listening", node=own_node.record.name, role="front end", open=open_, http=http)
     ready(FrontEndAddresses(open_, http))
     try:
         await followed.run()
@@ -469,11 +469,13 @@ async def _return_memory(home: FrontEndHome) -> None:
 
 def check_front_end(config: NodeConfig) -> HomeCheck:
     """As `comity.node.app.check`, for the home of a front end."""
-    seat, federation, _ = read_public_files(config)
+    own_node, federation, _ = read_public_files(config)
     check_blob_folder(config)
     check_ports(config.listeners)
     members = len(federation.body.members) if federation else None
-    return HomeCheck(seat.record.name, seat.record.origin, config.federation.file, members, config.listeners, ())
+    return HomeCheck(
+        own_node.record.name, own_node.record.origin, config.federation.file, members, config.listeners, ()
+    )
 
 
 def run_front_end(config: NodeConfig, companion: FrontEndCompanion = no_companion) -> None:

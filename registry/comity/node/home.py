@@ -22,7 +22,7 @@ from comity.node.config import NodeConfig
 from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
 from comity.node.keys import NodeKeys, load_tls
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import LedgerMark
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -44,21 +44,21 @@ SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
 class HomeFiles:
     """What the files of a home say: who the node is, its keys, and the pinned federation if it has one yet."""
 
-    seat: Seat
+    own_node: OwnNode
     keys: NodeKeys
     federation: Federation | None
 
     @classmethod
     def read(cls, config: NodeConfig) -> HomeFiles:
         """`offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files."""
-        seat = read_seat(config)
-        return cls(seat, NodeKeys.load(config.keys, seat.record), pinned_federation(config))
+        own_node = read_own_node(config)
+        return cls(own_node, NodeKeys.load(config.keys, own_node.record), pinned_federation(config))
 
 
-def read_seat(config: NodeConfig) -> Seat:
+def read_own_node(config: NodeConfig) -> OwnNode:
     """Who the node is, by the public files of its home. Raises NotFound, Malformed and Untrusted."""
     rotations = _lines(config.path("rotations.lines"))
-    return Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
+    return OwnNode.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
 
 
 def check_blob_folder(config: NodeConfig) -> None:
@@ -78,13 +78,13 @@ def blobs_not_here(config: NodeConfig, why: str) -> NotFound:
     )
 
 
-def read_public_files(config: NodeConfig) -> tuple[Seat, Federation | None, TlsIdentity | None]:
+def read_public_files(config: NodeConfig) -> tuple[OwnNode, Federation | None, TlsIdentity | None]:
     """Who the node is, the pinned federation if there is one, and the certificate for the open port if there is one.
 
     Raises NotFound, Refused, Malformed and Untrusted.
     """
-    seat = read_seat(config)
-    return seat, pinned_federation(config), load_tls(config.keys, seat.record) if config.listen.open else None
+    own_node = read_own_node(config)
+    return own_node, pinned_federation(config), load_tls(config.keys, own_node.record) if config.listen.open else None
 
 
 def signing_keys(config: NodeConfig) -> list[str]:
@@ -160,13 +160,13 @@ class OpenedHome(ServedHome):
             why = 'node.toml has role = "front-end"'
             raise Malformed("this home is of a front end, which writes no ledger", why=why, code="CONFIG")
         files = HomeFiles.read(config)
-        seat, keys, federation = files.seat, files.keys, files.federation
+        own_node, keys, federation = files.own_node, files.keys, files.federation
         ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
-            membership = Membership(seat, federation, epochs.bodies() if epochs else ())
+            membership = Membership(own_node, federation, epochs.bodies() if epochs else ())
             membership.name_homes(homes_of(membership.known, ledger))
-            ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
+            ledger.logs.create(own_node.record.origin, str(own_node.record.log), own=True)
             metrics = Metrics()
             store = open_store(config)
             served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))

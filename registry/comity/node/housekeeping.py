@@ -236,7 +236,7 @@ class Housekeeping:
 
     @property
     def _own_log(self) -> VerifierKey:
-        return self._membership.seat.record.log
+        return self._membership.own_node.record.log
 
     def checkpoint_age(self) -> float:
         """Seconds, when a metric is read: 0 before the first cosignature."""

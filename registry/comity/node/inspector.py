@@ -74,7 +74,7 @@ class Inspector:
         last = await self._ledger.read(proven.last_number)
         if self._position > last:  # the ledger is another one
             self._position = 0
-        log = self._membership.seat.log
+        log = self._membership.own_node.log
         lines = await self._ledger.run(proven.since, self._position, HOLD_PREDICATES, PAGE, log)
         async for entry in self._files(lines):
             spent = await self._pools.whole_files(self._inspect, entry)
@@ -85,7 +85,7 @@ class Inspector:
 
     async def _files(self, lines: Sequence[ProvenLine]) -> AsyncIterator[FileEntry]:
         statements = [parse_entry(line.line).statement for line in lines]
-        own = [statement for statement in statements if statement.by == self._membership.seat.record.node]
+        own = [statement for statement in statements if statement.by == self._membership.own_node.record.node]
         for item in [item.manifest for statement in own for item in read_holds(statement)]:
             for entry in await self._pools.files(self._entries, item):
                 yield entry

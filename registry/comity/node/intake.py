@@ -341,7 +341,7 @@ class Intake:
     async def members_changed(self) -> None:
         """Charters may list new keys: recheck the waiting entries of all members."""
         known = self._membership.known
-        await self._ledger.run(self._ledger.tables.intake.revisit, self._membership.seat.log, known)
+        await self._ledger.run(self._ledger.tables.intake.revisit, self._membership.own_node.log, known)
         self.notify()
 
     async def finish(self, log: str) -> None:

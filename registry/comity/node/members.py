@@ -47,7 +47,7 @@ DISPUTED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class OwnNode:
     """This node's own lines: inception and rotations of its member, and the node record that binds its keys."""
 
     inception: Inception
@@ -149,9 +149,9 @@ class _Lookups:
 class Membership:
     """The known members and nodes. Not thread-safe: call from the event loop."""
 
-    def __init__(self, seat: Seat, federation: Federation | None, bodies: Iterable[Body] = ()) -> None:
+    def __init__(self, own_node: OwnNode, federation: Federation | None, bodies: Iterable[Body] = ()) -> None:
         """`bodies` are the followed epochs from genesis on; by default those of the federation file."""
-        self.seat = seat
+        self.own_node = own_node
         self.federation = federation
         self.body: Body | None = None
         self._seats: dict[Digest, Member] = {}
@@ -159,8 +159,10 @@ class Membership:
         self._peers: dict[PeerKey, Peer] = {}
         self._keys_by_name: dict[str, set[PeerKey]] | None = None
         """Computed when it is asked for after records have changed."""
-        self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
-        self._logs: dict[tuple[Digest, VerifierKey], NodeRecord] = {(seat.record.member, seat.record.log): seat.record}
+        self._records: dict[Author, NodeRecord] = {own_node.record.node: own_node.record}
+        self._logs: dict[tuple[Digest, VerifierKey], NodeRecord] = {
+            (own_node.record.member, own_node.record.log): own_node.record
+        }
         """A record for each log that a member ever bound."""
         self._logs_of = Counter[Digest]()
         self._admitted = AdmittedMembers()
@@ -196,13 +198,13 @@ class Membership:
     @property
     def seated(self) -> bool:
         """Whether the newest charter lists this node's member."""
-        return self.member(self.seat.inception.id) is not None
+        return self.member(self.own_node.inception.id) is not None
 
     @property
     def others(self) -> tuple[Member, ...]:
         """The members of the newest charter, except this node's own."""
         seats = self.body.members if self.body else ()
-        return tuple(seat for seat in seats if seat.id != self.seat.inception.id)
+        return tuple(seat for seat in seats if seat.id != self.own_node.inception.id)
 
     def peer(self, key: PeerKey) -> Peer | None:
         return self._peers.get(key)
@@ -227,7 +229,7 @@ class Membership:
 
     def reaches(self) -> dict[Digest, Reach]:
         """The declared reach of each member that declares one: of all its nodes together."""
-        records = (self.seat.record, *(peer.record for peer in self.peers))
+        records = (self.own_node.record, *(peer.record for peer in self.peers))
         found: dict[Digest, set[str]] = {}
         for record in records:
             if record.place is not None and (seat := self.member(record.member)) is not None:
@@ -246,13 +248,13 @@ class Membership:
         self._pins_changed = changed
 
     def operators(self) -> tuple[CertificatePin, ...]:
-        return tuple(CertificatePin.of(der) for der in self.seat.record.operators)
+        return tuple(CertificatePin.of(der) for der in self.own_node.record.operators)
 
     def log_keys(self, origin: str) -> tuple[VerifierKey, ...]:
         """The keys of the known logs named `origin`. A log is identified by origin and key; logs of two members may
         share an origin."""
-        if origin == self.seat.record.origin:
-            return (self.seat.record.log,)
+        if origin == self.own_node.record.origin:
+            return (self.own_node.record.log,)
         return tuple(dict.fromkeys(peer.record.log for peer in self.peers if peer.origin == origin))
 
     def cosigner_key(self, name: str, key_id: bytes) -> VerifierKey | None:
@@ -270,7 +272,7 @@ class Membership:
             peers = self.peers
             found: dict[tuple[str, bytes], tuple[VerifierKey, Digest]] = {}
             alternates = [peer.alternate for peer in peers if peer.alternate is not None]
-            for record in (self.seat.record, *(peer.record for peer in peers), *alternates):
+            for record in (self.own_node.record, *(peer.record for peer in peers), *alternates):
                 for key in record.cosigners:
                     found.setdefault((key.name, key.key_id), (key, record.member))
             lookups.cosigners = found
@@ -357,7 +359,7 @@ class Membership:
             return origin
         owner = self.origins.owners.get(origin)
         peers = (peer.record for peer in self.peers if peer.origin == origin)
-        newest = {str(record.log) for record in (self.seat.record, *peers)}
+        newest = {str(record.log) for record in (self.own_node.record, *peers)}
         is_owners = any(self.origins.seat(record.member) == owner for record in self.records_of(log))
         return origin if is_owners and log in newest else f"{origin}+{key.partition('+')[0]}"
 
@@ -401,7 +403,7 @@ class Membership:
         """The names of this node's own member and of every member that any epoch listed, by identity: each name once,
         with the identity where two have it."""
         names = {str(seat.id): seat.name for seat in self._seats.values()}
-        names.setdefault(self.seat.inception.id, "")
+        names.setdefault(self.own_node.inception.id, "")
         count = Counter(names.values())
         return {member: name if count[name] == 1 else f"{name} ({member[:8]})" for member, name in names.items()}
 
@@ -475,7 +477,7 @@ class Membership:
         key = PeerKey.of(record)
         known = self._peers.get(key)
         self._add_log(record)
-        if record.origin == self.seat.record.origin:
+        if record.origin == self.own_node.record.origin:
             return False
         another_author = record.node not in self._records
         if self._accepted[key] >= MAX_RECORDS or (another_author and self._online_keys[key] >= MAX_ONLINE_KEYS):

@@ -25,7 +25,7 @@ from comity.ledger.entry_index import EntryQuery, IndexedEntry
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.keys import NodeKeys
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.settings import Advertise
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
@@ -124,15 +124,17 @@ class OwnLog:
         signer: signs the node's own statements, which are logged here alone.
     """
 
-    def __init__(self, ledger: AsyncLedger, seat: Seat, keys: NodeKeys, advertise: Advertise, recover: Recover) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, own_node: OwnNode, keys: NodeKeys, advertise: Advertise, recover: Recover
+    ) -> None:
         self._ledger = ledger
-        self._seat = seat
+        self._own_node = own_node
         self.signer = keys.signer
         self._advertise = advertise
         self._recover = recover
         self.refusal: ComityError | None = None
         """Why the log is closed; None while it may be written."""
-        self._sequencer = Sequencer(ledger.tables, seat.record.log, keys.sign_checkpoint)
+        self._sequencer = Sequencer(ledger.tables, own_node.record.log, keys.sign_checkpoint)
         self._open = asyncio.Event()
 
     async def append(self, line: bytes) -> int:
@@ -194,12 +196,12 @@ class OwnLog:
 
     async def _log_own_records(self) -> None:
         """Log the inception, rotations and node record of this node, and its addresses if they changed."""
-        seat, advertise = self._seat, self._advertise
-        await self._sequencer.append_all((seat.inception_line, *seat.rotation_lines, seat.record_line))
-        newest = await self._ledger.run(newest_addresses, self._ledger.tables, seat.record)
+        own_node, advertise = self._own_node, self._advertise
+        await self._sequencer.append_all((own_node.inception_line, *own_node.rotation_lines, own_node.record_line))
+        newest = await self._ledger.run(newest_addresses, self._ledger.tables, own_node.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _listed_addresses(newest) != wanted):
-            entry = sign_addresses(seat.record, *wanted, self.signer.online, newest or b"")
+            entry = sign_addresses(own_node.record, *wanted, self.signer.online, newest or b"")
             await self._sequencer.append_all((entry.line,))
 
 

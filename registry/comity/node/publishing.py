@@ -18,7 +18,7 @@ import structlog
 
 from comity.node.admission import Admission
 from comity.node.context import NodeContext
-from comity.node.members import Seat
+from comity.node.members import OwnNode
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
 from comity.node.threads import NameLocks
@@ -55,7 +55,7 @@ class Submissions:
     def __init__(
         self,
         context: NodeContext,
-        seat: Seat,
+        own_node: OwnNode,
         uploads: Uploads,
         own_log: OwnLog,
         admission: Admission,
@@ -66,7 +66,7 @@ class Submissions:
         self._ledger = context.ledger
         self._store = context.store
         self._pools = context.pools
-        self._seat = seat
+        self._own_node = own_node
         self._uploads = uploads
         self._own_log = own_log
         self._admission = admission
@@ -125,7 +125,7 @@ class Submissions:
         """The first index of each statement that is already in this log, with any signatures. Blocking."""
         found = {entry.statement_digest: entry for entry in entries}
         first = self._ledger.tables.index.first_index
-        return {digest: at for digest in found if (at := first(self._seat.log, digest)) is not None}
+        return {digest: at for digest in found if (at := first(self._own_node.log, digest)) is not None}
 
     async def _receipts(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[SubmitReceipt, ...]:
         """A receipt for each line. If an equal statement was logged before, the receipt is for that line."""
@@ -135,9 +135,10 @@ class Submissions:
         digests = {entry.line: entry.statement_digest for entry in entries}
         first = self._logged_indexes(entries)
         indexes = [first[digests[line]] for line in lines]
-        logged = self._ledger.tables.history.entries_at([(self._seat.log, index) for index in indexes])
+        logged = self._ledger.tables.history.entries_at([(self._own_node.log, index) for index in indexes])
         return tuple(
-            SubmitReceipt(self._seat.record.origin, *place) for place in zip(indexes, map(sha256, logged), strict=True)
+            SubmitReceipt(self._own_node.record.origin, *place)
+            for place in zip(indexes, map(sha256, logged), strict=True)
         )
 
     async def _store_objects(

@@ -106,7 +106,7 @@ class StatusReport:
         replication = await self.copies.status()
         return NodeStatus(
             software=SOFTWARE,
-            origin=self.membership.seat.record.origin,
+            origin=self.membership.own_node.record.origin,
             started=self.started,
             peers=tuple(peer_status(link, self.membership.body) for link in self.replication.peers.links.values()),
             logs=tuple(logs.values()),

@@ -484,7 +484,7 @@ class NodeConditions:
         self._replication = replication
         self._copies = copies
         self._follower = follower
-        self._member = membership.seat.inception.id
+        self._member = membership.own_node.inception.id
 
     async def now(self) -> FoundConditions:
         logs = await self._ledger.read(self._ledger.tables.logs.all)

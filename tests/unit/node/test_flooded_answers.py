@@ -68,7 +68,7 @@ class Flooded:
             node_ids=tuple(each.record.node.id for each in NODES),
             known=known,
             peers=[SimpleNamespace(line=each.entry.line) for each in NODES[1:]],
-            seat=SimpleNamespace(record_line=NODES[0].entry.line),
+            own_node=SimpleNamespace(record_line=NODES[0].entry.line),
             precedence=Precedence(members=frozenset(known)),
             bound_publisher=lambda namespace: None,
         )

@@ -25,7 +25,7 @@ from comity.node.front_end import (
     front_end_settings,
 )
 from comity.node.home import OpenedHome
-from comity.node.members import Membership, PeerKey, Seat
+from comity.node.members import Membership, OwnNode, PeerKey
 from comity.node.metrics import Metrics
 from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
 from comity.trust.charter.federation import Federation
@@ -63,7 +63,7 @@ def federation() -> Federation:
 
 
 def start() -> Membership:
-    return Membership(Seat.parse(CH.entry.line, node(CH).entry.line), federation())
+    return Membership(OwnNode.parse(CH.entry.line, node(CH).entry.line), federation())
 
 
 def rotated(who: Identity) -> tuple[HybridSigner, Entry]:
@@ -152,7 +152,7 @@ def record_line(number: int, entry: Entry, log: VerifierKey) -> ProvenLine:
 
 
 async def test_a_rotation_that_the_writer_proved_is_followed_once() -> None:
-    members, ledger = Rotating(start().seat, federation()), FakeLedger()
+    members, ledger = Rotating(start().own_node, federation()), FakeLedger()
     front_end = followed(ledger, members)
     await front_end.first_look()
     assert len(members.keys(SG.id)) == 1

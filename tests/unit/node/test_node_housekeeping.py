@@ -22,7 +22,7 @@ from comity.node.housekeeping import (
     StoreCount,
     StoreListing,
 )
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
@@ -81,7 +81,7 @@ def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> House
     ledger, pools = AsyncLedger(parts.ledger), Pools()
     uploads = Uploads(ledger, parts.store, pools, metrics)
     own = seat("CH", ("ed25519",))
-    membership = Membership(Seat.parse(own.entry.line, node(own).entry.line), None)
+    membership = Membership(OwnNode.parse(own.entry.line, node(own).entry.line), None)
     return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, membership)
 
 

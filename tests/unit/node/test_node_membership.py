@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from comity.node import members as members_module
 from comity.node.charter.follower import governance_report
-from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, PeerKey, Seat
+from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, OwnNode, PeerKey
 from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.home_logs import NamedLog
@@ -28,8 +28,8 @@ CH, SG, ES, KR, BR = (seat(code, CLASSICAL) for code in ("CH", "SG", "ES", "KR",
 FEDERATION = found([node(who) for who in (CH, SG, ES, KR)])
 
 
-def own_seat(who: Identity = CH) -> Seat:
-    return Seat.parse(who.entry.line, node(who).entry.line)
+def own_seat(who: Identity = CH) -> OwnNode:
+    return OwnNode.parse(who.entry.line, node(who).entry.line)
 
 
 def start() -> Membership:
@@ -113,7 +113,7 @@ def test_a_node_moves_to_the_address_that_it_states() -> None:
 
 def test_a_record_of_another_member_is_no_seat() -> None:
     with pytest.raises(Untrusted):
-        Seat.parse(CH.entry.line, node(SG).entry.line)
+        OwnNode.parse(CH.entry.line, node(SG).entry.line)
 
 
 def test_a_newcomers_node_counts_from_its_epoch_on() -> None:
@@ -346,8 +346,8 @@ def test_a_home_whose_member_rotated_reads_its_rotations() -> None:
     new, _, rotation = rotated(CH, "CH")
     record = renewed(node(CH), new, "after")
     with pytest.raises(Untrusted):
-        Seat.parse(CH.entry.line, record.line)
-    assert Seat.parse(CH.entry.line, record.line, (rotation.line,)).rotation_lines == (rotation.line,)
+        OwnNode.parse(CH.entry.line, record.line)
+    assert OwnNode.parse(CH.entry.line, record.line, (rotation.line,)).rotation_lines == (rotation.line,)
 
 
 def _key(der: bytes) -> bytes:

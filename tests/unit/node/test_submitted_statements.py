@@ -15,7 +15,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota, OutsideUsageTable
 from comity.node.admission import Admission, OutsideQuotas
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
@@ -57,7 +57,7 @@ async def test_logged_entries_are_announced_once(tmp_path: Path) -> None:
 
         submissions = Submissions(
             node_context(ledger=AsyncLedger(ledger), store=FolderStore(tmp_path / "blobs"), pools=Pools()),
-            cast(Seat, SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))),
+            cast(OwnNode, SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))),
             cast(Uploads, None),
             cast(OwnLog, SimpleNamespace(append_all=append_all)),
             cast(Admission, SimpleNamespace(admitted=admitted)),
@@ -110,7 +110,7 @@ async def test_a_submission_that_its_caller_gives_up_uses_no_quota(
     seat = SimpleNamespace(
         log=OWN.vkey, inception=SimpleNamespace(id=sha256(b"own")), record=SimpleNamespace(node=None)
     )
-    membership = SimpleNamespace(seat=seat, member=lambda identity: None, node=lambda author: None)
+    membership = SimpleNamespace(own_node=seat, member=lambda identity: None, node=lambda author: None)
     caller = cast(Caller, SimpleNamespace(name="stranger", operator=False))
     with closing(Ledger.open(tmp_path, lambda: 1_000)) as ledger:
         ledger.logs.create(OWN.origin, OWN.vkey, own=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
 from comity.trust.node_records import certificate_key
@@ -110,7 +110,7 @@ def turned(certificate: bytes) -> bytes:
 def test_the_other_signature_of_a_certificate_is_another_certificate() -> None:
     """It verifies too. Nodes are known by the bytes in their record, so it is the certificate of no node."""
     own, other = node(seat("CH")), node(seat("SG"))
-    members = Membership(Seat.parse(own.seat.entry.line, own.entry.line), found([own, other]))
+    members = Membership(OwnNode.parse(own.seat.entry.line, own.entry.line), found([own, other]))
     known = other.record.tls
     twin = turned(known)
     assert CertificatePin.of(twin).server_name == CertificatePin.of(known).server_name

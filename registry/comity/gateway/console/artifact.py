@@ -185,7 +185,8 @@ class ArtifactPages:
     async def _assessed(self, artifact: Digest) -> dict[Digest, tuple[str, tuple[CopyTest, ...]]]:
         """By member, the state of its copy, and the newest results of others. Of several nodes the best one counts."""
         rows = await self._ledger.run(self._copies.copies, artifact)
-        assessor, own = CopyAssessor(self._membership, int(self._clock()) // DAY), self._membership.seat.inception.id
+        assessor = CopyAssessor(self._membership, int(self._clock()) // DAY)
+        own = self._membership.own_node.inception.id
         names, found = assessor.names(rows), dict[Digest, tuple[str, tuple[CopyTest, ...]]]()
         for copy in sorted(assessor.assess(rows), key=lambda item: -STATES.index(item.state)):
             tests = tuple(

@@ -100,7 +100,7 @@ class Feeds:
 
     def __init__(self, home: ServedHome, states: StateReader, access: GatewayAccess, groups: StatementGroups) -> None:
         self._file = home.config.path(FEEDS_FILE)
-        self._node = home.membership.seat.record.name
+        self._node = home.membership.own_node.record.name
         self._url = home.config.gateway.url
         self._ledger = home.ledger
         self._pools = home.pools

@@ -223,7 +223,7 @@ class ArtifactIndex:
         return bool(found or changes.artifacts)
 
     def _sets_of_members(self, listing: ListingFile, artifacts: Sequence[Digest], today: int) -> list[CopySets]:
-        own, found = self._membership.seat.inception.id, list[CopySets]()
+        own, found = self._membership.own_node.inception.id, list[CopySets]()
         assessor = CopyAssessor(self._membership, today)
         for artifact in artifacts:
             rows = self._copies.copies(artifact)

@@ -42,7 +42,7 @@ async def console_routes(
 ) -> AsyncIterator[Sequence[DeclaredRoute]]:
     """Yields the routes of the console; if the operator disabled it, only `/`, which is never an error."""
     home = node.home
-    settings, name = home.config.gateway, home.membership.seat.record.name
+    settings, name = home.config.gateway, home.membership.own_node.record.name
     if not settings.console:
 
         async def plain(request: Request) -> Response:
@@ -58,7 +58,7 @@ async def console_routes(
     recent = RecentStatements(home.ledger, groups)
     states = StateReader(home, node.replication, node.offers, index, recent)
     pages = ArtifactPages(home, catalogue, states, node.copies)
-    sessions = BrowserSessions(home.membership.seat.log, home.clock, time.monotonic)
+    sessions = BrowserSessions(home.membership.own_node.log, home.clock, time.monotonic)
     tokens = home.config.path(TOKENS_FILE)
     access = SessionAccess(tokens, home.pools, uses, home.clock, sessions, public=settings.public)
     maker = PageMaker(name, settings.url, states, sessions)
@@ -113,7 +113,7 @@ async def provider_routes(
         raise Unavailable("OpenID Connect support is not installed", why=why, hint=hint) from error
     access = await home.pools.files(ProviderAccess.read, settings)
     provider = OpenIdProvider(settings, access, home.pools, home.clock, time.monotonic)
-    pending = PendingCookie(home.membership.seat.log, home.clock)
+    pending = PendingCookie(home.membership.own_node.log, home.clock)
     return ProviderSignIn(settings, provider, maker, sign_in, origins, pending, lambda: node.links.url).routes()
 
 

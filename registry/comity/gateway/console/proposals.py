@@ -61,7 +61,7 @@ def proposals(membership: Membership, follower: CharterFollower | None) -> list[
     tally = follower.findings.tally if follower else None
     if follower is None or tally is None:
         return []
-    own = membership.seat.inception.id
+    own = membership.own_node.inception.id
     pending: dict[Digest, list[PendingVote]] = {}
     for duty in tally.duties:
         verb = "consent" if duty.action == CONSENTED else "approve"

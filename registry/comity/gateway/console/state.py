@@ -215,7 +215,7 @@ class StateReader:
         copies_tested = await self._pools.hashing(listing.holders.count, dict(listing.tested), rule)
         return FederationState(
             now=self._clock(),
-            node=self._membership.seat.record.name,
+            node=self._membership.own_node.record.name,
             body=body,
             rule=rule,
             members=members,
@@ -240,7 +240,7 @@ class StateReader:
         by_bit: Mapping[int, int],
     ) -> Iterator[MemberView]:
         """`sets`: how many artifacts each set of members holds; `by_bit`: how many each member holds."""
-        holders, own = self._index.listing.holders, self._membership.seat
+        holders, own = self._index.listing.holders, self._membership.own_node
         adopted = {known.name: known.epoch for known in governance.members} if governance else {}
         for seat in sorted(self._seats(), key=lambda seat: (seat.jurisdiction, seat.name)):
             bit, mine = holders.bit(seat), seat.id == own.inception.id
@@ -261,12 +261,12 @@ class StateReader:
 
     def _logs_of(self, seat: Member, mine: bool) -> Iterator[str]:
         if mine:
-            yield self._membership.seat.log
+            yield self._membership.own_node.log
         yield from (str(peer.record.log) for peer in self._membership.nodes_of(seat.id))
 
     def _nodes(self, seat: Member, mine: bool) -> Iterator[NodeView]:
         if mine:
-            record = self._membership.seat.record
+            record = self._membership.own_node.record
             yield NodeView(record.name, record.origin, "here", int(self._clock()))
         links = self._replication.peers.links
         for peer in self._membership.nodes_of(seat.id):

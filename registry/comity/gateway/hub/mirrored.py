@@ -289,7 +289,7 @@ class MirroredRepositories:
             seen = self._seen(entry, observed)
             under = commits.setdefault(upstream.commit, {})
             under[observed.artifact] = under[observed.artifact].merged(seen) if observed.artifact in under else seen
-            if found.vkey == self._membership.seat.log and not is_commit(upstream.requested):
+            if found.vkey == self._membership.own_node.log and not is_commit(upstream.requested):
                 refs[upstream.requested] = upstream.commit
         return MirroredRepository(canonical_name, commits, refs) if commits else None
 
@@ -298,5 +298,5 @@ class MirroredRepositories:
         seat = self._membership.member(record.member) if record and observed.fetched else None
         members = frozenset({seat.lineage}) if seat is not None and seat.active else frozenset[Digest]()
         return ObservedArtifact(
-            entry, observed, members, observed.fetched and observed.by == self._membership.seat.record.node.id
+            entry, observed, members, observed.fetched and observed.by == self._membership.own_node.record.node.id
         )

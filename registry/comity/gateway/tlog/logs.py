@@ -47,7 +47,7 @@ class KnownLogs:
         """Return the logs of `origin` that accept uploads: of members and outside ones, never the own log."""
         bound = self._membership.log_keys(origin)
         keys = [*await self.stored_logs(), *bound, *self._pushed]
-        own = self._membership.seat.record.log
+        own = self._membership.own_node.record.log
         return tuple(dict.fromkeys(key for key in keys if key.name == origin and key != own))
 
     async def submitted(self, origin: str) -> tuple[VerifierKey, ...]:

@@ -152,7 +152,7 @@ class CharterAdmission:
         order, or the vote is in a log already. Raises Refused (NOT-HOME) otherwise."""
         member = entry.statement.by
         assert member is not None
-        if member.id == self._membership.seat.inception.id:
+        if member.id == self._membership.own_node.inception.id:
             return True
         if await self._ledger.run(self._ledger.tables.index.positions, entry.digest):
             return True
@@ -168,7 +168,7 @@ class CharterAdmission:
         """Raises OutOfSpace (CHARTER-QUOTA), Refused (RATE). `more`: statements of the same submission so far."""
         by = entry.statement.by
         assert by is not None
-        if by.id == self._membership.seat.inception.id:
+        if by.id == self._membership.own_node.inception.id:
             return
         counted = self._class_of(entry, by.id)
         added = more.setdefault(counted, set())
@@ -204,9 +204,8 @@ class CharterAdmission:
     def _newest_statements(self, author: Digest) -> set[Digest]:
         assert self._follower is not None
         newest = self._newest
-        usage = (
-            self._follower.vote_reader.inbox(newest).usage.get((self._membership.seat.log, author)) if newest else None
-        )
+        inbox = self._follower.vote_reader.inbox(newest) if newest else None
+        usage = inbox.usage.get((self._membership.own_node.log, author)) if inbox else None
         logged = self._logged.get(author, set()) if self._newest_seen == newest else set()
         return logged | set(usage.counted if usage else ())
 
@@ -214,7 +213,7 @@ class CharterAdmission:
         """Blocking."""
         found = set[Digest]()
         for kind in (counted.kind,) if counted.kind else (*INTRODUCTIONS, CONSENTED):
-            query = EntryQuery(predicate=kind, by=counted.author, origin=self._membership.seat.log)
+            query = EntryQuery(predicate=kind, by=counted.author, origin=self._membership.own_node.log)
             lines = self._ledger.tables.index.find(query, limit=counted.limit)
             found |= {parse_entry(item.line).statement_digest for item in lines}
         return found

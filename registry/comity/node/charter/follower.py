@@ -418,7 +418,7 @@ def governance_report(
         stopped=findings.stopped,
         round=tally.round if tally else 1,
         drafts=tuple(_draft(body, draft) for draft in tally.drafts) if tally else (),
-        duties=tuple(_duties(membership.seat.inception.id, body, tally)) if tally else (),
+        duties=tuple(_duties(membership.own_node.inception.id, body, tally)) if tally else (),
         forks=tuple(
             ForkStatus(fork.first.body.epoch, fork.first.body.digest, fork.second.body.digest, fork.retired)
             for fork in findings.forks

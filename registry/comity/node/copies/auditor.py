@@ -257,7 +257,7 @@ class Auditor:
         """Audit all copies of an artifact that other members claim, now, without a budget. Raises NotFound."""
         await self.read_new()
         rows = await self._ledger.run(self._index.copies, artifact)
-        own = self._membership.seat.log
+        own = self._membership.own_node.log
         if not any(row.log == own and not row.withdrawn for row in rows):
             why = "it has no copy of its own to compare with"
             raise NotFound("this node cannot audit the artifact", why=why, code="NOT-HELD")
@@ -399,7 +399,7 @@ class Auditor:
 
     def peer(self, log: str) -> Peer | None:
         """The node of another member that writes a log."""
-        members, own = self._membership, self._membership.seat.inception.id
+        members, own = self._membership, self._membership.own_node.inception.id
         known = (members.peer(PeerKey.of(record)) for record in members.records_of(log))
         found = (peer for peer in known if peer is not None and peer.member.id != own and str(peer.record.log) == log)
         return next(found, None)

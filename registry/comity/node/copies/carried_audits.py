@@ -167,7 +167,7 @@ class CarriedAudits:
         return AuditedCopy(peer, PASSED, len(challenge.numbers)), None
 
     def _peer(self, node: str) -> Peer:
-        own = self._membership.seat.inception.id
+        own = self._membership.own_node.inception.id
         for peer in self._membership.peers:
             if node in (peer.name, peer.record.node.id) and peer.member.id != own:
                 return peer

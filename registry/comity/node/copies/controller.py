@@ -40,11 +40,11 @@ class CopiesController:
         settings = home.config.audits
         chance = random.SystemRandom()
         file = home.config.storage.ledger.with_name(INDEX_FILE)
-        self.index = CopiesIndex(file, home.membership.seat.log, lambda: chance.getrandbits(62))
-        self._held = HeldFiles(file, home.membership.seat.log)
+        self.index = CopiesIndex(file, home.membership.own_node.log, lambda: chance.getrandbits(62))
+        self._held = HeldFiles(file, home.membership.own_node.log)
         withheld = WithheldFiles(home.store)
         pieces = OwnPieces(home.ledger.tables, home.store, withheld)
-        claims = OwnClaims(home.ledger.tables, home.membership.seat.record.node.id, home.membership.seat.log)
+        claims = OwnClaims(home.ledger.tables, home.membership.own_node.record.node.id, home.membership.own_node.log)
         leases = Leases(time.monotonic())
         self.responder = AuditResponder(
             home.context,

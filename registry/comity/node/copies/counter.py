@@ -57,7 +57,7 @@ class CopyAssessor:
         body = membership.body
         self._members = {member.id: member for member in (body.members if body else ())}
         self._today = today
-        own = membership.seat.record
+        own = membership.own_node.record
         self._writers = {str(own.log): _LogWriter(own.member, own.name, own.place)}
         for peer in membership.peers:
             writer = _LogWriter(peer.member.id, membership.shown_name(peer), peer.record.place)

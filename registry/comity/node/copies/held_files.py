@@ -206,7 +206,7 @@ class HeldFilesReader:
         if position > last:
             await self._ledger.run(self._held.restart)
             position = 0
-        lines = await self._ledger.run(proven.since, position, HOLD_PREDICATES, PAGE, self._membership.seat.log)
+        lines = await self._ledger.run(proven.since, position, HOLD_PREDICATES, PAGE, self._membership.own_node.log)
         if not lines:
             return False
         found = await self._pools.files(self._files, self._manifests(lines))
@@ -215,7 +215,7 @@ class HeldFilesReader:
 
     def _manifests(self, lines: Sequence[ProvenLine]) -> list[SideObject]:
         statements = [parse_entry(line.line).statement for line in lines]
-        own = [statement for statement in statements if statement.by == self._membership.seat.record.node]
+        own = [statement for statement in statements if statement.by == self._membership.own_node.record.node]
         return [item.manifest for statement in own for item in read_holds(statement)]
 
     def _files(self, manifests: Iterable[SideObject]) -> tuple[dict[Digest, set[Digest]], dict[Digest, int]]:

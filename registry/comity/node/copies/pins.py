@@ -145,7 +145,7 @@ class PinRepair:
         """One round over all pins."""
         await self._auditor.read_new()
         if self._asked is None:
-            own = await self._ledger.run(self._index.wanted_in, self._membership.seat.log)
+            own = await self._ledger.run(self._index.wanted_in, self._membership.own_node.log)
             self._asked = {fact.artifact: fact for fact in own}
         self._audits_left, unmet = AUDITS_IN_STEP, 0
         for pin in list(self.pins.values()):
@@ -184,7 +184,7 @@ class PinRepair:
         rows = await self._ledger.run(self._index.copies, pin.artifact)
         whole = await self._replicas.whole([pin.artifact])
         today = int(self._clock()) // DAY
-        assessor, own = CopyAssessor(self._membership, today), self._membership.seat
+        assessor, own = CopyAssessor(self._membership, today), self._membership.own_node
         found: list[tuple[PinnedCopy, CopyRow, Peer | None]] = []
         for row in rows:
             if row.withdrawn:
@@ -228,7 +228,7 @@ class PinRepair:
         if open_ is not None and open_.policy == pin.policy:
             return
         await self._end_asking(pin.artifact, "changed")
-        record, log = self._signer.record, self._membership.seat.log
+        record, log = self._signer.record, self._membership.own_node.log
         query = EntryQuery(pin.artifact, WANTED_WITHDRAWN, record.node.id, log)
         last = await self._ledger.run(last_entry, self._ledger.tables, query)
         label = "" if last is None else f"wanted again after entry {last}"  # a log has no statement twice
@@ -319,7 +319,7 @@ class WantedAnswers:
 
     def _next_round(self) -> None:
         """The logs of the nodes of members of the charter whom some rule answers."""
-        own, answered = self._membership.seat.inception.id, self._wanted.answered
+        own, answered = self._membership.own_node.inception.id, self._wanted.answered
         for peer in self._membership.peers:
             member = peer.member.id
             if member != own and member in answered and self._membership.member(member) is not None:
@@ -331,7 +331,7 @@ class WantedAnswers:
         self._looked = {artifact: at for artifact, at in self._looked.items() if artifact in everything}
 
     async def _is_due(self, fact: WantedFact, asker: Digest, now: float) -> bool:
-        body, own = self._membership.body, self._membership.seat.inception.id
+        body, own = self._membership.body, self._membership.own_node.inception.id
         if body is None:
             return False
         rows = await self._ledger.run(self._index.copies, fact.artifact)
@@ -378,7 +378,7 @@ class PinService:
 
     def _shown(self, found: PinnedArtifact) -> ListedPin:
         names = {peer.record.node.id: self._membership.shown_name(peer) for peer in self._membership.peers}
-        own = self._membership.seat.record
+        own = self._membership.own_node.record
         names[own.node.id] = own.name
         copies = tuple(
             ListedPinnedCopy(names.get(item.copy.node, short(item.copy.node)), item.copy.jurisdiction, item.state)

@@ -199,7 +199,7 @@ class RetentionPlan:
                 decided.append(replace(copy, goes=False, why=lacking))
                 continue
             decided.append(copy)
-            own = next((row for row in rows if row.log == self._membership.seat.log), None)
+            own = next((row for row in rows if row.log == self._membership.own_node.log), None)
             if own is not None:
                 manifests[copy.artifact] = own.manifest
         freed = self._freed(manifests)
@@ -228,7 +228,7 @@ class RetentionPlan:
 
     def _lacks(self, rows: list[CopyRow], assessor: CopyAssessor) -> str:
         """Why the federation cannot do without this copy; empty if it can."""
-        own = self._membership.seat.inception.id
+        own = self._membership.own_node.inception.id
         others = [holder for holder in holders(assessor.assess(rows)) if holder.member != own]
         body = self._membership.body
         asked, count = CopyPolicy.of(body.policy if body else None), CopyCount.of(others)

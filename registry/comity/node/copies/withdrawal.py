@@ -169,7 +169,7 @@ class OtherHolders:
 
     @property
     def _own_member(self) -> Digest:
-        return self._membership.seat.record.member
+        return self._membership.own_node.record.member
 
     def _days_since_pass(self, other: OtherCopy) -> int:
         """By this the copies are sorted that pass: those first that passed an audit of this node last."""

@@ -33,7 +33,7 @@ from comity.content.blobs import BlobStore, FolderStore
 from comity.content.durable import disk_errors
 from comity.content.gateway_tokens import TOKENS_FILE
 from comity.node.config import NodeConfig
-from comity.node.home import SOFTWARE, open_store, read_seat
+from comity.node.home import SOFTWARE, open_store, read_own_node
 from comity.node.maintenance.backup_format import (
     BLOB_LIST,
     BLOBS,
@@ -136,7 +136,7 @@ def _fill(
     config: NodeConfig, staging: Path, *, with_keys: bool, with_blobs: bool, clock: Clock
 ) -> tuple[BackupManifest, tuple[Path, ...], int, int]:
     """Write everything into `staging`, the manifest last."""
-    seat = read_seat(config)
+    own_node = read_own_node(config)
     sources, left_out = _sources(config, with_keys=with_keys)
     files = []
     for path, (source, secret) in sources.items():
@@ -153,8 +153,8 @@ def _fill(
     manifest = BackupManifest(
         created=int(clock()),
         software=SOFTWARE,
-        node=seat.record.name,
-        origin=seat.record.origin,
+        node=own_node.record.name,
+        origin=own_node.record.origin,
         keys=with_keys,
         blobs=kind,
         ledger=ledger,

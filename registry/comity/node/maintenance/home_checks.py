@@ -164,7 +164,7 @@ def check_federation(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The node belongs to the federation that it pins."""
     if node.files is None:
         return
-    federation, member = node.files.federation, node.files.seat.inception.id
+    federation, member = node.files.federation, node.files.own_node.inception.id
     if federation is None:
         fix = f"comity join federation.json --node {node.home}"
         yield Diagnosis("federation", "warn", f"{node.config.federation.file} is missing: the node serves alone", fix)

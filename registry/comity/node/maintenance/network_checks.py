@@ -372,7 +372,7 @@ def ping_peers(file: Path, name: str = "") -> tuple[PingedAddress, ...]:
     if files.federation is None:
         hint = "comity join federation.json --node HOME"
         raise NotFound("this node knows no peer", why=f"{config.federation.file} is missing", hint=hint)
-    membership = Membership(files.seat, files.federation)
+    membership = Membership(files.own_node, files.federation)
     peers = [peer for peer in membership.peers if not name or name in (peer.name, peer.origin, peer.member.name)]
     if not peers:
         known = ", ".join(membership.shown_name(peer) for peer in membership.peers) or "none"

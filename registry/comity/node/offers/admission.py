@@ -63,7 +63,7 @@ class OfferAdmission:
             if by is None or by.kind != "node" or entry.statement.predicate not in OFFER_PREDICATES:
                 continue
             record = self._membership.node(by)
-            if record is not None and str(record.log) == self._membership.seat.log:
+            if record is not None and str(record.log) == self._membership.own_node.log:
                 raise Refused(
                     "records of this node's offers cannot be submitted",
                     why="the node itself writes each record, after a check against all its grants",
@@ -177,7 +177,7 @@ class OfferAdmission:
 
     def _introduced(self, identity: Digest, predicate: str) -> set[Digest]:
         """Digests of the inceptions or rotations of an identity in this log. Blocking."""
-        query = EntryQuery(predicate=predicate, by=identity, origin=self._membership.seat.log)
+        query = EntryQuery(predicate=predicate, by=identity, origin=self._membership.own_node.log)
         found = self._ledger.tables.index.find(query, limit=MAX_INTRODUCTIONS)
         return {parse_entry(item.line).statement_digest for item in found}
 

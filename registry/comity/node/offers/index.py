@@ -113,7 +113,7 @@ class OfferIndex:
     @property
     def own(self) -> OfferLogReader:
         """The node's own log, as far as it is read."""
-        return self._log(self._membership.seat.log)
+        return self._log(self._membership.own_node.log)
 
     def chains(self) -> Iterator[tuple[str, OfferChain]]:
         """Every chain, with its log."""
@@ -147,7 +147,7 @@ class OfferIndex:
         states = [chain.state for chain in self.own.chains.values() if not chain.state.withdrawn]
         own = (found for state in states for found in _unanswered(state, self._own_requests))
         others = (found for state in states for found in _unanswered(state, self._requests))
-        elsewhere = (found for found in others if found.log != self._membership.seat.log)
+        elsewhere = (found for found in others if found.log != self._membership.own_node.log)
         return UnansweredRequests(sum(1 for _ in own), sum(1 for _ in islice(elsewhere, MAX_COUNTED)))
 
     def grant_statements(self, grant: Digest) -> Iterator[FoundStatement]:
@@ -170,7 +170,7 @@ class OfferIndex:
     @property
     def line_use(self) -> tuple[int, int]:
         """The most lines of one mirrored log, and the limit."""
-        own = self._membership.seat.log
+        own = self._membership.own_node.log
         counts = (count for log, count in self._line_counts.items() if log != own)
         return max(counts, default=0), self._max_lines
 
@@ -183,7 +183,7 @@ class OfferIndex:
 
     async def read_own(self) -> None:
         """Read the next batch of the node's own log, to include entries that were appended just now."""
-        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.seat.log)
+        log = await self._ledger.run(self._ledger.tables.logs.get, self._membership.own_node.log)
         await self._read_batch(log.vkey, log.size)
 
     async def _read_batch(self, log: str, size: int) -> bool:
@@ -215,7 +215,7 @@ class OfferIndex:
     def _within_quota(self, log: str, lines: int) -> bool:
         """Count `lines` more lines of a log; False if it is over its quota. The own log has no quota."""
         self._line_counts[log] = self._line_counts.get(log, 0) + lines
-        if log == self._membership.seat.log or self._line_counts[log] <= self._max_lines:
+        if log == self._membership.own_node.log or self._line_counts[log] <= self._max_lines:
             return True
         self.over_quota.add(log)
         for chain in self._log(log).chains.values():
@@ -244,7 +244,7 @@ class OfferIndex:
             every, own, key = self._requests, self._own_requests, content.offer
         else:
             every, own, key = self._by_grant, self._own_by_grant, content.grant
-        for by_key in (every, own) if found.log == self._membership.seat.log else (every,):
+        for by_key in (every, own) if found.log == self._membership.own_node.log else (every,):
             by_key.setdefault(key, {}).setdefault(found.located.line, found)
 
     def _log(self, name: str) -> OfferLogReader:

@@ -52,7 +52,7 @@ class OwnChains:
         self._node: Final[Author] = signer.record.node
         self._position = 0
         self._lock = Lock()
-        self.log = OfferLogReader(membership.seat.log)
+        self.log = OfferLogReader(membership.own_node.log)
 
     def refresh(self, transaction: OwnLogTransaction) -> OwnChains:
         """Read the entries that were appended since the last call. Entries of this log were verified when they were
@@ -67,7 +67,7 @@ class OwnChains:
 
     def catch_up(self) -> None:
         """Read the log outside of a transaction, so that a long log does not block other writers at a start."""
-        ledger, log = self._ledger.tables, self._membership.seat.log
+        ledger, log = self._ledger.tables, self._membership.own_node.log
         self.refresh(OwnLogTransaction(ledger.logs.get(log).size, partial(ledger.index.entries_with, log)))
 
     def chain(self, offer: Digest) -> OfferChain:
@@ -99,7 +99,7 @@ class OwnChains:
 
     def _is_this_node(self, by: Author) -> bool:
         record = self._membership.node(by)
-        return record is not None and str(record.log) == self._membership.seat.log
+        return record is not None and str(record.log) == self._membership.own_node.log
 
 
 def no_offer(offer: Digest) -> NotFound:
@@ -126,7 +126,7 @@ def load_statement(ledger: Ledger, membership: Membership, line: Digest) -> Prov
 
     Raises NotFound (NO-STATEMENT, UNKNOWN-IDENTITY), Malformed, and Untrusted if its author did not sign it.
     """
-    entry = _own_envelope(ledger, membership.seat.log, _find(ledger, line))
+    entry = _own_envelope(ledger, membership.own_node.log, _find(ledger, line))
     if not is_party_statement(entry.statement):
         raise _no_statement(f"{line} is not a statement of an identity about an offer")
     content = read_party_statement(entry.statement)
@@ -152,7 +152,7 @@ def _introduction(ledger: Ledger, membership: Membership, identity: Digest) -> t
     if membership.chains(identity):
         return ()
     found = find_inception(ledger, identity)
-    if found is None or ledger.index.first_index(membership.seat.log, found[1].statement_digest) is not None:
+    if found is None or ledger.index.first_index(membership.own_node.log, found[1].statement_digest) is not None:
         return ()
     return (found[1].line,)
 
@@ -200,12 +200,12 @@ class RecordWriter:
         written = await self._compose(lines)
         for index in existing:
             written.append(
-                (index, await self._ledger.run(self._ledger.tables.history.entry, self._membership.seat.log, index))
+                (index, await self._ledger.run(self._ledger.tables.history.entry, self._membership.own_node.log, index))
             )
         if not existing:
             for index, line in written:
                 _log.info("offer record logged", index=index, line=sha256(line))
-        return tuple(LocatedEntry(self._membership.seat.record.origin, index, line) for index, line in written)
+        return tuple(LocatedEntry(self._membership.own_node.record.origin, index, line) for index, line in written)
 
     async def answer(
         self, statement: ProvenStatement, grant: Digest, make: MakeRecord, *others: ProvenStatement

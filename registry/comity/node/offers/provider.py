@@ -171,11 +171,12 @@ class OfferProvider:
 
     async def post(self, offer: Offer) -> tuple[LocatedEntry, ...]:
         """Log an offer. Raises Refused (OFFER-ELSEWHERE) if it names another provider or log."""
-        if (offer.provider, offer.log) != (self._membership.seat.inception.id, self._membership.seat.log):
+        own_node = self._membership.own_node
+        if (offer.provider, offer.log) != (own_node.inception.id, own_node.log):
             raise Refused(
                 "the offer is not for this node",
                 why="the offer names another provider or another log",
-                hint=f"its provider is {self._membership.seat.inception.id}, its log {self._membership.seat.log}",
+                hint=f"its provider is {own_node.inception.id}, its log {own_node.log}",
                 code="OFFER-ELSEWHERE",
             )
 

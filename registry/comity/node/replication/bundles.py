@@ -211,7 +211,7 @@ class BundleLoading:
 
     async def _follow(self, source: BundleSource, head: ShownHead) -> AsyncGenerator[LoadWaiting, None]:
         """Mirror a log up to a head; another source may do so at the same time. Raises what stops it."""
-        if head.log == self._membership.seat.log:
+        if head.log == self._membership.own_node.log:
             if not await self._mirror.agree(head):
                 why = f"the bundle has {head.checkpoint.size} entries of it, which this node signed"
                 raise Conflict("this node's ledger is older than its own log", why=why, code="OWN-LOG")

@@ -137,7 +137,7 @@ class AssignedCosigners:
         return short
 
     def _is_needed(self, log: str, order: Sequence[Digest], signers: set[Digest], count: int) -> bool:
-        own = self._membership.seat.inception.id
+        own = self._membership.own_node.inception.id
         if own not in order:
             return False
         before = order[: order.index(own)]

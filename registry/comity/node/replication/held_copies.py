@@ -115,7 +115,7 @@ class HeldCopies:
             _log.warning("the list of own copies is computed again", why=kept.why)
         if not kept.numbers:
             await self._ledger.run(table.forget_holds)
-        self._position = kept.numbers.get(self._membership.seat.log, 0)
+        self._position = kept.numbers.get(self._membership.own_node.log, 0)
         self._numbers = await self._ledger.run(table.numbers)
         await self.read_new()
         self._begin_round()
@@ -124,7 +124,7 @@ class HeldCopies:
         """Read the statements that this node has logged since."""
         while lines := await self._next_claims(self._position):
             claims = [claim for line in lines if self._is_own(line) for claim in _claims(line)]
-            numbers = {self._membership.seat.log: lines[-1].number}
+            numbers = {self._membership.own_node.log: lines[-1].number}
             table = self._ledger.tables.replicas
             self._add(await self._ledger.run(table.add_claims, claims, self._basis(), numbers))
             for claim in claims:
@@ -239,18 +239,18 @@ class HeldCopies:
 
     def _is_own(self, line: ProvenLine) -> bool:
         by = parse_entry(line.line).statement.by
-        return by == self._membership.seat.record.node
+        return by == self._membership.own_node.record.node
 
     async def _next_claims(self, number: int) -> list[ProvenLine]:
-        since, log = self._ledger.tables.proven.since, self._membership.seat.log
+        since, log = self._ledger.tables.proven.since, self._membership.own_node.log
         return await self._ledger.run(since, number, (*HOLD_PREDICATES, HOLD_WITHDRAWN), PAGE, log)
 
     async def _next_holds(self, number: int) -> list[ProvenLine]:
-        since, log = self._ledger.tables.proven.since, self._membership.seat.log
+        since, log = self._ledger.tables.proven.since, self._membership.own_node.log
         return await self._ledger.run(since, number, HOLD_PREDICATES, CHECKED, log)
 
     def _basis(self) -> Digest:
-        return sha256(self._membership.seat.record.node.id.encode())
+        return sha256(self._membership.own_node.record.node.id.encode())
 
 
 def _first(lines: list[ProvenLine], most: int) -> list[ProvenLine]:

@@ -313,7 +313,7 @@ class PeerRounds:
     async def _follow(self, link: PeerLink, head: ShownHead, writers: Collection[PeerLink]) -> _Outcome:
         """Process one head; `writers` are the nodes whose own log it is of."""
         try:
-            if head.log == self._membership.seat.log:
+            if head.log == self._membership.own_node.log:
                 return _Outcome(await self._mirror.agree(head))
             reachable = any(writer.state.reachable for writer in writers)
             return _Outcome(
@@ -486,7 +486,7 @@ class Peers:
 
     def _add_own_head(self, link: PeerLink) -> None:
         """The peer may have entries of this node's own log that the ledger here lacks."""
-        own = link.news.get(self._membership.seat.log)
+        own = link.news.get(self._membership.own_node.log)
         if own is None or own.invalid:
             return
         try:

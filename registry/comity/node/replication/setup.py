@@ -61,11 +61,11 @@ class ReplicationTasks:
         membership, metrics = home.membership, home.metrics
         settings, interval = home.config.replication, home.config.replication.interval_seconds
         mark = home.mark(LEDGER_MARK)
-        self._is_copy = mark.mismatches(begun=ledger.tables.logs.get(membership.seat.log).size > 0)
+        self._is_copy = mark.mismatches(begun=ledger.tables.logs.get(membership.own_node.log).size > 0)
         if self._is_copy:
             hint = f"make the peers reachable; if none is left: {mark.reset_command()}"
             _log.warning("this ledger is a copy: the node signs nothing before enough peers answered", hint=hint)
-        self._own = membership.seat.log
+        self._own = membership.own_node.log
         self._bundles: list[CopySource] = []
         self._interval = interval
         self._supervisor = supervisor
@@ -87,7 +87,7 @@ class ReplicationTasks:
             home.context, interval, self.cosigner, self.misbehaviour, self.quotas, side_objects, self.advanced
         )
         self.intake = Intake(ledger, pools, membership, interval, self.proven)
-        self.own_log = OwnLog(ledger, membership.seat, home.keys, home.config.advertise, self._recover)
+        self.own_log = OwnLog(ledger, membership.own_node, home.keys, home.config.advertise, self._recover)
         self.charter_follower = self._charter_follower(home)
         self._announced = AnnouncedAddresses(settings.networks, time.monotonic)
         rounds = PeerRounds(home.context, interval, self.start, self._mirror, self.misbehaviour, self.charter_follower)
@@ -110,7 +110,7 @@ class ReplicationTasks:
         self.pauses = CopyPauses(settings, store, pools, home.clock)
         self.charges = CopyCharges(
             self.wanted.quotas,
-            CopyAdmission(admission_limits(settings, membership.seat.inception.id)),
+            CopyAdmission(admission_limits(settings, membership.own_node.inception.id)),
             ledger,
             store,
             pools,
@@ -223,4 +223,4 @@ def _answer_quorum(membership: Membership) -> AnswerQuorum | None:
     """The members of the newest known charter that must show what a copied ledger may lack; None without a charter."""
     if (body := membership.body) is None:
         return None
-    return AnswerQuorum(membership.seat.inception.id, frozenset(member.id for member in body.active), body.quorum)
+    return AnswerQuorum(membership.own_node.inception.id, frozenset(member.id for member in body.active), body.quorum)

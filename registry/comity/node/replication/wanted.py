@@ -296,7 +296,7 @@ class PublicationReader:
         """Whether the own log publishes an artifact."""
         about = self._ledger.tables.proven.about
         found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS, self._membership.precedence)
-        return any(line.vkey == self._membership.seat.log for line in found.found)
+        return any(line.vkey == self._membership.own_node.log for line in found.found)
 
     @property
     def basis(self) -> Digest:
@@ -346,7 +346,7 @@ class PublicationReader:
             artifact, copy = published.artifact, copies.get(published.artifact)
             if isinstance(published, Observed) and published.by not in self._membership.node_ids:
                 continue  # no charter lists this node
-            ours, held = line.vkey == self._membership.seat.log, copy is not None and copy.stands
+            ours, held = line.vkey == self._membership.own_node.log, copy is not None and copy.stands
             decision = await self._decide(line, published, ours=ours, held=held)
             if ours or held or decision.copy:
                 wanted.append(_Wanted(line, published, None if ours or held else decision.rule))

@@ -387,7 +387,7 @@ class ArtifactService:
         """The node records, inceptions and rotations of all members. Those of a member are read again when it has new
         ones: anybody may log inceptions and rotations of others."""
         members, membership = tuple(self._membership.known), self._membership
-        followed = (*(peer.line for peer in membership.peers), membership.seat.record_line)
+        followed = (*(peer.line for peer in membership.peers), membership.own_node.record_line)
         number, basis = await self._ledger.run(self._proven.last_number_of, KEY_PREDICATES), (members, followed)
         known = self._member_lines
         if known is not None and known.basis == basis and known.number == number:

@@ -67,7 +67,7 @@ class AuditService:
         names = assessor.names(row for rows in groups for row in rows)
         body = self._membership.body
         policy = CopyPolicy.of(body.policy if body else None)
-        return CopiesPage(listed, names, policy, today, self._membership.seat.inception.id, more)
+        return CopiesPage(listed, names, policy, today, self._membership.own_node.inception.id, more)
 
     async def logged(self, artifact: Digest) -> Sequence[LocatedEntry]:
         lines = await self._ledger.run(self._ledger.tables.proven.newest_about, artifact, AUDITED, limits.AUDIT_LINES)

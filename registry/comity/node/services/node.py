@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from comity.node.epochs import EpochStore
 from comity.node.home import SOFTWARE
-from comity.node.members import Seat
+from comity.node.members import OwnNode
 from comity.node.own_log import newest_addresses
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import NotFound
@@ -20,25 +20,25 @@ class NodeFactsService:
     def __init__(
         self,
         ledger: AsyncLedger,
-        seat: Seat,
+        own_node: OwnNode,
         epochs: EpochStore | None,
         gateway: GatewayUrl | None,
         counts: Callable[[], ReplicaCounts | None],
     ) -> None:
         self._ledger = ledger
-        self._seat = seat
+        self._own_node = own_node
         self._epochs = epochs
         self._gateway = gateway
         self._counts = counts
 
     async def node(self) -> NodeFacts:
-        seat = self._seat
+        own_node = self._own_node
         return NodeFacts(
             software=SOFTWARE,
-            origin=seat.record.origin,
-            node_record=seat.record_line,
-            identity=(seat.inception_line, *seat.rotation_lines),
-            addresses=await self._ledger.run(newest_addresses, self._ledger.tables, seat.record),
+            origin=own_node.record.origin,
+            node_record=own_node.record_line,
+            identity=(own_node.inception_line, *own_node.rotation_lines),
+            addresses=await self._ledger.run(newest_addresses, self._ledger.tables, own_node.record),
             gateway=self._gateway,
             replicas=self._counts(),
         )

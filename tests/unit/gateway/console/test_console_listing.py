@@ -284,7 +284,7 @@ class Indexed:
             node_ids=self.nodes,
             node=lambda author: None,
             reaches=dict,
-            seat=self.seat,
+            own_node=self.seat,
             peers=self.peers,
             shown_name=lambda peer: "peer",
         )

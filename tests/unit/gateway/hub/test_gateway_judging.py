@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from comity.gateway.http import STATUS
 from comity.gateway.hub.judge import DAY, MAX_NOTICES, STALE_DAYS, PolicyDecision, PolicyJudge
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.policy_file import PolicyFile
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.keys import PublicKey
@@ -23,7 +23,7 @@ TITLE = "swiss-ai/tiny@v1"
 
 def judge(what: Case = GOOD, *, policy: Path | None = None, now: int = NOW + DAY) -> PolicyJudge:
     (node,) = nodes(1)
-    membership = Membership(Seat.parse(node.seat.entry.line, node.entry.line), what.federation)
+    membership = Membership(OwnNode.parse(node.seat.entry.line, node.entry.line), what.federation)
     return PolicyJudge(PolicyFile(policy), membership, lambda: float(now))
 
 

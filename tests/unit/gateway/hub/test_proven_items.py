@@ -17,7 +17,7 @@ from comity.gateway.hub.list_file import KEPT, KeptItem
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import model_view
 from comity.ledger.ledger import Backing, Ledger
-from comity.node.members import FoundRecord, Membership, Seat
+from comity.node.members import FoundRecord, Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Pools
@@ -46,7 +46,7 @@ class JudgedRepositories:
     def __init__(self, folder: Path, backing: Backing | None) -> None:
         (here, *_) = peers = nodes(2)
         membership = self.membership = Membership(
-            Seat.parse(here.seat.entry.line, here.entry.line), found(peers, namespaces={"bound": BEN.id})
+            OwnNode.parse(here.seat.entry.line, here.entry.line), found(peers, namespaces={"bound": BEN.id})
         )
         self.store, self.pools = FolderStore(folder / "blobs"), Pools()
         self.ledger = Ledger.open(folder, lambda: NOW, backing=backing)

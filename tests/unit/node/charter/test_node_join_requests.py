@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.charter.admission import JoinRequests, check_card
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
@@ -93,7 +93,7 @@ def ledger(tmp_path: Path) -> Iterator[AsyncLedger]:
 
 @pytest.fixture
 def asks(ledger: AsyncLedger) -> JoinRequests:
-    members = Membership(Seat.parse(CH.entry.line, at(CH).entry.line), found([at(CH), at(SG)]))
+    members = Membership(OwnNode.parse(CH.entry.line, at(CH).entry.line), found([at(CH), at(SG)]))
     return JoinRequests(ledger, Pools(), members, lambda: 0.0)
 
 

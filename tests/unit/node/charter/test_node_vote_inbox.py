@@ -11,7 +11,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.charter import inbox as inbox_module
 from comity.node.charter.inbox import WINDOW, SignatureCache, VoteInbox, VoteReader, prev_of
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.equivocation import find_equivocations, misbehaviour_statement
 from comity.trust.charter.votes import Intent, Vote
@@ -154,7 +154,7 @@ def reading(ledger: Ledger, assembly: Assembly, tmp_path: Path) -> tuple[VoteRea
     """A vote inbox for the successor of the assembly's body, over the logs of a ledger."""
     own = assembly.seats[0]
     record = node(own, "", CLASSICAL)
-    members = Membership(Seat.parse(own.entry.line, record.entry.line), None, [assembly.body])
+    members = Membership(OwnNode.parse(own.entry.line, record.entry.line), None, [assembly.body])
     store = FolderStore(tmp_path / "blobs")
     read = VoteReader(AsyncLedger(ledger), store, Pools(), members, SignatureCache().signed)
     read.open(assembly.body.digest)

@@ -42,7 +42,7 @@ class Counting:
         peers = [SimpleNamespace(record=each.record, member=each.seat.member) for each in others]
         self.body = SimpleNamespace(members=members, policy=CharterPolicy(3, 2, 2, 1))
         membership = SimpleNamespace(
-            seat=SimpleNamespace(record=own.record, inception=own.seat.inception),
+            own_node=SimpleNamespace(record=own.record, inception=own.seat.inception),
             peers=peers,
             shown_name=lambda peer: peer.record.name,
             body=self.body,

@@ -49,7 +49,8 @@ class Own:
             self.tables.logs.create(OWN.origin, OWN.vkey, own=True)
         self.ledger, self.store = AsyncLedger(self.tables), FolderStore(folder / "blobs")
         membership = SimpleNamespace(
-            seat=SimpleNamespace(log=OWN.vkey, record=RECORD), writers=lambda log: {NODE} if log == OWN.vkey else set()
+            own_node=SimpleNamespace(log=OWN.vkey, record=RECORD),
+            writers=lambda log: {NODE} if log == OWN.vkey else set(),
         )
         self.membership = cast(Membership, membership)
         self.held = HeldCopies(self.ledger, self.store, Pools(), self.membership, lambda: self.now)

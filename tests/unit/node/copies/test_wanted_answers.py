@@ -38,7 +38,7 @@ class Bench:
             for log, member in LOGS.items()
         ]
         membership = SimpleNamespace(
-            seat=SimpleNamespace(inception=SimpleNamespace(id=OWN)),
+            own_node=SimpleNamespace(inception=SimpleNamespace(id=OWN)),
             body=SimpleNamespace(active=members),
             peers=self.peers,
             member=lambda member: next((item for item in members if item.id == member), None),

@@ -78,7 +78,7 @@ def test_a_backup_restores_to_the_same_node(tmp_path: Path, home: NodeHome, made
     restored = restore_backup(made, tmp_path / "new", expected=None, environ={})
     config = NodeConfig.load(tmp_path / "new" / "node.toml", {})
     files = HomeFiles.read(config)
-    assert files.seat == HomeFiles.read(home.config()).seat
+    assert files.own_node == HomeFiles.read(home.config()).own_node
     assert files.federation is not None
     with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
         assert ledger.logs.get(str(home.record.log)).size == 1

@@ -127,7 +127,7 @@ class World:
         ]
         seat = SimpleNamespace(inception=SimpleNamespace(id=member))
         known = SimpleNamespace(
-            seat=seat,
+            own_node=seat,
             body=self.body,
             known=admitted(self.body),
             peers=peers,

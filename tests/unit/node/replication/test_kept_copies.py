@@ -50,7 +50,7 @@ PUBLISHER = Identity.made("a publisher")
 MEMBERSHIP = cast(
     Membership,
     SimpleNamespace(
-        seat=SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(node=NODE), inception=SimpleNamespace(id="own")),
+        own_node=SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(node=NODE), inception=SimpleNamespace(id="own")),
         peers=(),
         owner=lambda log: None,
         node_ids=(),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
-from comity.node.members import Membership, Seat
+from comity.node.members import Membership, OwnNode
 from comity.node.replication.peers import PeerDiscovery
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import Unavailable
@@ -60,7 +60,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.mark.parametrize("failing", range(1, 8))
 async def test_a_failure_in_between_loses_no_node_and_no_address(ledger: Ledger, failing: int) -> None:
     federation = found([OWN, OTHER])
-    members = Membership(Seat.parse(OWN.seat.entry.line, OWN.entry.line), replace(federation, nodes=()))
+    members = Membership(OwnNode.parse(OWN.seat.entry.line, OWN.entry.line), replace(federation, nodes=()))
     failed = FailingLedger(ledger, failing)
     discovery, learned = PeerDiscovery(failed, members), list[str]()
     for _ in range(2):

@@ -91,7 +91,7 @@ class Bench:
                 membership=cast(
                     Membership,
                     SimpleNamespace(
-                        peers=(), node_ids=(), seat=self.seat, owner=lambda log: None, precedence=Precedence()
+                        peers=(), node_ids=(), own_node=self.seat, owner=lambda log: None, precedence=Precedence()
                     ),
                 ),
                 metrics=self.metrics,

@@ -54,7 +54,7 @@ class Bench:
         membership = cast(
             Membership,
             SimpleNamespace(
-                node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence(), bound_publisher=nobody
+                node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
             ),
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, self.metrics)
@@ -106,7 +106,7 @@ class Members:
         membership = cast(
             Membership,
             SimpleNamespace(
-                node_ids=(), known=known, peers=peers, seat=seat, precedence=Precedence(), bound_publisher=nobody
+                node_ids=(), known=known, peers=peers, own_node=seat, precedence=Precedence(), bound_publisher=nobody
             ),
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), membership, Metrics())
@@ -162,7 +162,7 @@ class Flooded:
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
         seat = SimpleNamespace(record_line=WHO.inception)
         known = SimpleNamespace(
-            node_ids=(), known=(), peers=(), seat=seat, precedence=Precedence(), bound_publisher=nobody
+            node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
         )
         self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
         self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))

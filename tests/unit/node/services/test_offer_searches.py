@@ -112,7 +112,7 @@ async def test_searches_of_one_address_block_leave_room_for_those_of_another(mon
 
 def index_of(*logs: str) -> OfferIndex:
     """An index to which a chain of each of these logs is added, one after the other."""
-    membership = SimpleNamespace(seat=SimpleNamespace(log="own"))
+    membership = SimpleNamespace(own_node=SimpleNamespace(log="own"))
     index = OfferIndex(cast(Any, None), cast(Any, None), cast(Any, membership), 1_000)
     for number, log in enumerate(logs):
         chain_id = sha256(b"%d" % number)
