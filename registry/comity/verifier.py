@@ -65,7 +65,7 @@ from comity.trust.policy import Policy
 from comity.trust.policy_file import MAX_POLICY_BYTES, parse_policy
 from comity.trust.report import VerdictReport
 from comity.trust.statement import MAX_LINE, MAX_OBJECT_BYTES, Entry
-from comity.trust.tlog.proof import MAX_GROWTH_PROOF, MAX_PROOF, is_growth_proof
+from comity.trust.tlog.proof import MAX_CONSISTENCY_PROOF, MAX_PROOF, is_consistency_proof
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
@@ -389,14 +389,14 @@ def _read_proofs(folder: Path, lines: Set[Digest]) -> tuple[list[InclusionEviden
 
 def _read_objects(folder: Path, wanted: Set[Digest]) -> tuple[dict[Digest, bytes], tuple[str, ...]]:
     """The side objects whose hash is their file name, and a remark on files left out. An object that no claim names is
-    kept only if it is a growth proof."""
+    kept only if it is a consistency proof."""
     objects, reader = dict[Digest, bytes](), _PackFolder(folder)
     for name in reader.names:
-        data = reader.read(name, MAX_OBJECT_BYTES if name in wanted else MAX_GROWTH_PROOF)
+        data = reader.read(name, MAX_OBJECT_BYTES if name in wanted else MAX_CONSISTENCY_PROOF)
         if data is None:
             continue
         digest = sha256(data)
-        if name != digest or not (digest in wanted or is_growth_proof(data)):
+        if name != digest or not (digest in wanted or is_consistency_proof(data)):
             reader.skipped += 1
         else:
             reader.keep(data)

@@ -88,7 +88,7 @@ from comity.trust.statement import (
 from comity.trust.statement_kinds import STATEMENT_KINDS
 from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog.proof import GrowthProof, TlogProof
+from comity.trust.tlog.proof import ConsistencyProof, TlogProof
 from comity.trust.upstream import (
     ListedFile,
     Observation,
@@ -456,7 +456,7 @@ PARSERS: Final[dict[str, Target]] = {
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "federation-in-pieces": Target(_read_in_pieces, (_FEDERATION.encode(),)),
-    "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
+    "growth": Target(ConsistencyProof.parse, _GROWTHS, ConsistencyProof.encode),
     "evaluation-criteria": Target(EvaluationCriteria.parse, (_RESULTS.criteria.encode(),), EvaluationCriteria.encode),
     "evaluation-results": Target(EvaluationResults.parse, (_RESULTS.encode(),), EvaluationResults.encode),
     "foreign-envelope": Target(

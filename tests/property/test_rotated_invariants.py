@@ -18,7 +18,7 @@ from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_sta
 from comity.trust.statement import Entry, sign_statement
 from comity.trust.statements import sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import ConsistencyProof
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +86,7 @@ def listing(**seats: Owned) -> Body:
 
 
 def growth(log: Log, old: int, new: int) -> bytes:
-    return GrowthProof(log.origin, old, new, consistency_proof(old, new, root(log, new)[1].node)).encode()
+    return ConsistencyProof(log.origin, old, new, consistency_proof(old, new, root(log, new)[1].node)).encode()
 
 
 ROTATIONS = [TO_SECOND, TO_THIRD, TO_STOLEN, TO_NEW, TO_NEWER, TO_RIVAL]

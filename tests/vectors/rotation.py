@@ -12,7 +12,7 @@ from comity.trust.keys import HybridSigner
 from comity.trust.rotation import LogCut, RotationChain, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import ConsistencyProof
 from support.rotations import Owned, begun
 
 ORIGIN: Final = "node.example/log"
@@ -45,12 +45,12 @@ def rotations() -> dict[str, Any]:
 
 def growth() -> dict[str, Any]:
     sizes = [(1, 2), (3, 8), (4, 8), (7, 20), (20, 20)]
-    good = _growth(3, 8).decode()
+    good = _consistency(3, 8).decode()
     return {
         "about": "Proofs of growth (objects/ of an evidence pack) of a log whose entries are the numbers 0, 1, 2 … in "
         "ASCII; a cut of size n has the root that stands under n.",
         "roots": {str(size): _root(size) for size in sorted({size for pair in sizes for size in pair})},
-        "accepted": [{"old": old, "new": new, "data": _growth(old, new).decode()} for old, new in sizes],
+        "accepted": [{"old": old, "new": new, "data": _consistency(old, new).decode()} for old, new in sizes],
         "refused": {
             "no line feed at the end": good[:-1],
             "another version": good.replace("v1", "v2", 1),
@@ -125,5 +125,5 @@ def _root(size: int) -> str:
     return _tree(size).root().hex()
 
 
-def _growth(old: int, new: int) -> bytes:
-    return GrowthProof(ORIGIN, old, new, consistency_proof(old, new, _tree(new).node)).encode()
+def _consistency(old: int, new: int) -> bytes:
+    return ConsistencyProof(ORIGIN, old, new, consistency_proof(old, new, _tree(new).node)).encode()

@@ -56,7 +56,7 @@ def merkle() -> dict[str, Any]:
         (256, 257),
         (42, 300),
     ]
-    growth_proofs = [
+    consistency_proofs = [
         (0, 5),
         (1, 1),
         (1, 2),
@@ -83,7 +83,7 @@ def merkle() -> dict[str, Any]:
         ],
         "consistency": [
             {"old": old, "new": new, "proof_hex": [value.hex() for value in consistency_proof(old, new, TREE.node)]}
-            for old, new in growth_proofs
+            for old, new in consistency_proofs
         ],
     }
 

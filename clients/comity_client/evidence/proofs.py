@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from comity.rules.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
+from comity.rules.collected import CollectedClaims, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import Publication
 from comity.trust.encoding import Digest, sha256, short
@@ -21,7 +21,7 @@ from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import ConsistencyProof
 from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.seen import (
@@ -154,27 +154,27 @@ async def _check_against_seen(
     collected.proofs.append(kept)
 
 
-async def collect_growths(
+async def collect_consistency(
     session: Session, publications: Iterable[Publication], kept: Iterable[KeptProof]
 ) -> Mapping[Digest, bytes]:
     """Fetch consistency proofs between the kept proofs and the cuts of rotations that retired the keys of
     `publications`, if any node has them. Invalid answers are dropped, not raised."""
     found: dict[Digest, bytes] = {}
     proofs = consistency_proofs(session)
-    for missing in missing_growths(publications, kept, session.reader):
-        growth = await _growth(missing, proofs)
-        if growth is not None:
-            found[sha256(growth.encode())] = growth.encode()
+    for missing in missing_consistency(publications, kept, session.reader):
+        proof = await _consistency(missing, proofs)
+        if proof is not None:
+            found[sha256(proof.encode())] = proof.encode()
     return found
 
 
-async def _growth(missing: MissingGrowth, proofs: ConsistencyProofs) -> GrowthProof | None:
+async def _consistency(missing: MissingConsistency, proofs: ConsistencyProofs) -> ConsistencyProof | None:
     async with aclosing(proofs(missing.log, *missing.sizes)) as offered:
         async for hashes in offered:
             try:
-                growth = GrowthProof(missing.cut.origin, *missing.sizes, hashes)
-                growth.verify(*missing.roots)
+                proof = ConsistencyProof(missing.cut.origin, *missing.sizes, hashes)
+                proof.verify(*missing.roots)
             except (Malformed, Untrusted):
                 continue
-            return growth
+            return proof
     return None

@@ -37,8 +37,8 @@ from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.proofs import (
+    collect_consistency,
     collect_evaluation_proofs,
-    collect_growths,
     collect_objects,
     collect_proofs,
     fetch_object,
@@ -297,8 +297,8 @@ async def _evidence(
         on_event(Note(note))
     claims = resolution.collector.claims(gathered)
     collected = await collect_proofs(context.session, context.seen_logs, claims, before.proofs, on_event)
-    growths = await collect_growths(context.session, claims.claims.publications, collected.proofs)
-    objects = {**before.objects, **growths, **await collect_objects(context.session, claims.documents(), on_event)}
+    consistency = await collect_consistency(context.session, claims.claims.publications, collected.proofs)
+    objects = {**before.objects, **consistency, **await collect_objects(context.session, claims.documents(), on_event)}
     ordered = await collect_evaluation_proofs(
         context.session, context.seen_logs, claims, objects, before.proofs, on_event
     )

@@ -15,7 +15,7 @@ from comity.content.blobs import BlobStore
 from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import Pools
-from comity.rules.collected import CollectedClaims, KeptProof, MissingGrowth, best_proofs, missing_growths
+from comity.rules.collected import CollectedClaims, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.rules.collector import Collector, Question
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
@@ -23,7 +23,7 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry, SideObject
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import ConsistencyProof
 from comity.wire.messages import LocatedEntry
 
 MAX_OBJECTS: Final = 64 * 1024 * 1024
@@ -70,10 +70,10 @@ class LedgerCollector:
         claims = await self._pools.hashing(self._read, artifact, policy, lines, publisher)
         objects = await self._pools.files(self._documents, claims, collector)
         proofs = await self._proofs(claims, (*claims.entries_to_prove(), *claims.evaluations_to_prove(objects)))
-        growths = await self._growths(missing_growths(claims.claims.publications, proofs, self._reader))
+        consistency = await self._consistency(missing_consistency(claims.claims.publications, proofs, self._reader))
         kept = tuple(each.proof for each in proofs)
         bounds, cut = tuple(collector.bounds), frozenset(collector.cut)
-        return LocalEvidence(lines, kept, {**objects, **growths}, collector.asked, bounds, cut)
+        return LocalEvidence(lines, kept, {**objects, **consistency}, collector.asked, bounds, cut)
 
     async def _ask(self, question: Question, named: Collection[Digest]) -> Sequence[LocatedEntry]:
         if question.kind in ("name", "commit"):
@@ -132,12 +132,14 @@ class LedgerCollector:
             return tuple([located.proof async for located in self._logs.proofs(line, None)])
         return ()
 
-    async def _growths(self, missing: Iterable[MissingGrowth]) -> dict[Digest, bytes]:
+    async def _consistency(self, missing: Iterable[MissingConsistency]) -> dict[Digest, bytes]:
         found: dict[Digest, bytes] = {}
         for each in missing:
             old, new = each.sizes
             with contextlib.suppress(ComityError):
-                growth = GrowthProof(each.cut.origin, old, new, tuple(await self._logs.consistency(each.log, old, new)))
-                growth.verify(*each.roots)
-                found[sha256(growth.encode())] = growth.encode()
+                proof = ConsistencyProof(
+                    each.cut.origin, old, new, tuple(await self._logs.consistency(each.log, old, new))
+                )
+                proof.verify(*each.roots)
+                found[sha256(proof.encode())] = proof.encode()
         return found

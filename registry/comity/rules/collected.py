@@ -138,9 +138,9 @@ def best_proofs(
 
 
 @dataclass(frozen=True, slots=True)
-class MissingGrowth:
-    """A proof of growth that may show a publication to be older than a rotation: between the cut of the rotation and a
-    checkpoint of the log with this verifier key."""
+class MissingConsistency:
+    """A consistency proof that may show a publication to be older than a rotation: between the cut of the rotation and
+    a checkpoint of the log with this verifier key."""
 
     cut: LogCut
     checkpoint: Checkpoint
@@ -160,10 +160,10 @@ class MissingGrowth:
         return old, new
 
 
-def missing_growths(
+def missing_consistency(
     publications: Iterable[Publication], kept: Iterable[KeptProof], reader: EvidenceReader
-) -> Iterator[MissingGrowth]:
-    """Yield the proofs of growth that could prove a publication older than the retirement of its keys."""
+) -> Iterator[MissingConsistency]:
+    """Yield the consistency proofs that could prove a publication older than the retirement of its keys."""
     proofs = tuple(kept)
     for publication in publications:
         chain = publication.chain
@@ -177,4 +177,4 @@ def missing_growths(
                 continue
             for cut in cuts:
                 if cut.origin == checkpoint.origin and proven.index < cut.size != checkpoint.size:
-                    yield MissingGrowth(cut, checkpoint, item.log)
+                    yield MissingConsistency(cut, checkpoint, item.log)

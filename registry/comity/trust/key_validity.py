@@ -34,9 +34,9 @@ from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep,
 from comity.trust.statement import Author, Entry, Envelope
 from comity.trust.statement_kinds import ADVISORY
 from comity.trust.statements import parse_advisory
-from comity.trust.tlog.proof import GrowthProof
+from comity.trust.tlog.proof import ConsistencyProof
 
-Growths: TypeAlias = Mapping[tuple[str, int, int], Sequence[GrowthProof]]
+ProvenConsistency: TypeAlias = Mapping[tuple[str, int, int], Sequence[ConsistencyProof]]
 
 CURRENT: Final = "signed by its current keys, by the evidence here"
 BEFORE: Final = "signed by keys that are now retired, before the cut"
@@ -60,7 +60,7 @@ def judge_keys(
     chain: RotationChain,
     pinned: Digest | None,
     proofs: Iterable[bytes],
-    growth_proofs: Growths,
+    consistency_proofs: ProvenConsistency,
     reader: EvidenceReader,
 ) -> KeyValidity:
     """Judge the keys that signed `entry`.
@@ -70,16 +70,16 @@ def judge_keys(
         pinned: the rotation (`Rotation.digest`) that the policy pins for this author.
         proofs: tlog-proofs that claim to be about `entry`. The signatures on their checkpoints are not needed, because
             the author itself signed the cut.
-        growths: the available consistency proofs.
+        consistency_proofs: those that are available.
 
-    More steps, proofs and growths can only change None to True or False, and False to True (I4).
+    More steps and proofs can only change None to True or False, and False to True (I4).
     """
     seen = {position for proof in proofs if (position := _position(entry, proof, reader)) is not None}
     signers = frozenset(chain.signers(entry.envelope))
 
     retiring = [step for state in signers for step in chain.steps_from.get(state, ())]
     in_time = [
-        step for step in retiring if any(_is_below(step.rotation.cut_of(p.origin), p, growth_proofs) for p in seen)
+        step for step in retiring if any(_is_below(step.rotation.cut_of(p.origin), p, consistency_proofs) for p in seen)
     ]
     text = BEFORE if in_time else UNKNOWN
     if any(state not in chain.steps_from for state in signers):
@@ -115,19 +115,19 @@ def _position(entry: Entry, data: bytes, reader: EvidenceReader) -> _LogPosition
     return _LogPosition(checkpoint.origin, proof.index, checkpoint.size, checkpoint.root)
 
 
-def _is_below(cut: LogCut | None, position: _LogPosition, growth_proofs: Growths) -> bool:
+def _is_below(cut: LogCut | None, position: _LogPosition, consistency_proofs: ProvenConsistency) -> bool:
     """Whether the leaf is below `cut`: its tree is the tree of the cut, or one tree is a prefix of the other."""
     if cut is None or cut.origin != position.origin or position.index >= cut.size:
         return False
     if position.size == cut.size:
         return position.root == cut.root
     (old, old_root), (new, new_root) = sorted([(cut.size, cut.root), (position.size, position.root)])
-    return any(_verifies(growth, old_root, new_root) for growth in growth_proofs.get((cut.origin, old, new), ()))
+    return any(_verifies(proof, old_root, new_root) for proof in consistency_proofs.get((cut.origin, old, new), ()))
 
 
-def _verifies(growth: GrowthProof, old_root: bytes, new_root: bytes) -> bool:
+def _verifies(proof: ConsistencyProof, old_root: bytes, new_root: bytes) -> bool:
     try:
-        growth.verify(old_root, new_root)
+        proof.verify(old_root, new_root)
     except ComityError:
         return False
     return True
@@ -345,7 +345,7 @@ def judge_publication(
     publication: Publication,
     claims: ParsedClaims,
     proofs: tuple[InclusionEvidence, ...],
-    growth_proofs: Growths,
+    consistency_proofs: ProvenConsistency,
     bound: tuple[BoundNode, ...],
     policy: Policy,
     reader: EvidenceReader,
@@ -353,7 +353,7 @@ def judge_publication(
     entry, publisher, digest = publication.entry, publication.publisher, publication.entry.digest
     seen, broken, unbound = prove_entry(entry, proofs, bound, reader)
     own = (proof.data for proof in proofs if proof.line == digest)
-    validity = judge_keys(entry, publication.chain, policy.rotations.get(publisher.id), own, growth_proofs, reader)
+    validity = judge_keys(entry, publication.chain, policy.rotations.get(publisher.id), own, consistency_proofs, reader)
     members = (body.member(publisher.id) for body in policy.pins)
     jurisdictions = frozenset({publisher.jurisdiction} | {member.jurisdiction for member in members if member})
     named = _is_named_publisher(publication, policy)

@@ -25,7 +25,7 @@ from comity.trust.encoding import Digest, format_time
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
 from comity.trust.key_validity import (
     UNKNOWN,
-    Growths,
+    ProvenConsistency,
     compromise_notices,
     judge_keys,
     judge_notice,
@@ -74,7 +74,7 @@ class ApprovalCircumstances:
     claims: ParsedClaims
     evidence: Evidence
     bound: tuple[BoundNode, ...]
-    growths: Growths
+    consistency: ProvenConsistency
     reader: EvidenceReader
 
 
@@ -178,7 +178,7 @@ def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequen
     entry, officer, chain, digest = proven.entry, proven.approved.by, proven.chain, proven.entry.digest
     own = (proof.data for proof in given.evidence.proofs if proof.line == digest)
     pinned = given.policy.rotations.get(officer)
-    validity = judge_keys(entry, chain, pinned, own, given.growths, given.reader)
+    validity = judge_keys(entry, chain, pinned, own, given.consistency, given.reader)
     if not validity.accepted or validity.text.startswith(UNKNOWN):
         return validity.text
     for notice in compromise_notices(given.claims, officer, chain, entry.envelope):

@@ -99,7 +99,7 @@ from comity.trust.rows.publication import (
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import HOLD_WITHDRAWN
 from comity.trust.statements import Advisory
-from comity.trust.tlog.proof import growth_proofs
+from comity.trust.tlog.proof import consistency_proofs
 
 
 def verify(
@@ -161,9 +161,9 @@ def choose_publication(
         return None
     claims = read_claims(evidence.claims, manifest.digest, reader)
     bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
-    growths = growth_proofs(evidence.objects.values())
+    consistency = consistency_proofs(evidence.objects.values())
     judged = [
-        judge_publication(p, claims, evidence.proofs, growths, bound, policy, reader) for p in claims.publications
+        judge_publication(p, claims, evidence.proofs, consistency, bound, policy, reader) for p in claims.publications
     ]
     return choose(judged, policy, publisher)
 
@@ -185,9 +185,10 @@ def _find(
     artifact = manifest.digest
     claims = read_claims(evidence.claims, artifact, reader)
     bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
-    growths = growth_proofs(evidence.objects.values())
+    consistency = consistency_proofs(evidence.objects.values())
     judged = tuple(
-        judge_publication(each, claims, evidence.proofs, growths, bound, policy, reader) for each in claims.publications
+        judge_publication(each, claims, evidence.proofs, consistency, bound, policy, reader)
+        for each in claims.publications
     )
     chosen = choose(judged, policy, publisher)
     publication = chosen.publication if chosen else None
@@ -203,7 +204,7 @@ def _find(
     )
     lineage, unproven_lineage = lineage_of(claims, artifact, publication, policy, bound)
     approvals, unproven_approvals = prove_approvals(claims, artifact, policy.approvals, members)
-    circumstances = ApprovalCircumstances(policy, claims, evidence, bound, growths, reader)
+    circumstances = ApprovalCircumstances(policy, claims, evidence, bound, consistency, reader)
     involved = {member.id for member in members} | ({publication.publisher.id} if publication else set())
     return Findings(
         evidence=evidence,

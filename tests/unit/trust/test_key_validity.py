@@ -17,7 +17,7 @@ from comity.trust.rotation import LogCut, Rotation, follow, parse_rotation, rota
 from comity.trust.statement import Entry
 from comity.trust.statements import sign_published
 from comity.trust.tlog.merkle import consistency_proof
-from comity.trust.tlog.proof import GrowthProof, TlogProof, growth_proofs
+from comity.trust.tlog.proof import ConsistencyProof, TlogProof, consistency_proofs
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of
 from support.world import Log, identity, signer
@@ -50,7 +50,7 @@ def prefix(log: Log, size: int) -> Log:
 
 
 def growth(log: Log, old: int, new: int) -> bytes:
-    return GrowthProof(log.origin, old, new, consistency_proof(old, new, prefix(log, new).tree.node)).encode()
+    return ConsistencyProof(log.origin, old, new, consistency_proof(old, new, prefix(log, new).tree.node)).encode()
 
 
 LOG = logged(after=4)
@@ -109,10 +109,12 @@ def judged(
     *rotations: Entry,
     pinned: Digest | None = None,
     proofs: Iterable[bytes] = (),
-    growths: Iterable[bytes] = (),
+    consistency: Iterable[bytes] = (),
     entry: Entry = SAID,
 ) -> KeyValidity:
-    return judge_keys(entry, follow(FIRST.state, rotations), pinned, proofs, growth_proofs(growths), EvidenceReader())
+    return judge_keys(
+        entry, follow(FIRST.state, rotations), pinned, proofs, consistency_proofs(consistency), EvidenceReader()
+    )
 
 
 def test_only_a_proof_that_verifies_says_where_a_statement_is() -> None:
@@ -127,11 +129,11 @@ def test_only_a_proof_that_verifies_says_where_a_statement_is() -> None:
 
 
 def test_only_growth_that_verifies_leads_to_the_cut() -> None:
-    proven = GrowthProof.parse(growth(LOG, 8, 10))
+    proven = ConsistencyProof.parse(growth(LOG, 8, 10))
     changed = (bytes(32), *proven.hashes[1:])
     forged = replace(proven, hashes=changed).encode()
-    for growths, accepted in (([proven.encode()], True), ([forged], False), ([forged, proven.encode()], True)):
-        found = judged(ROTATED, pinned=NUMBER_ONE, proofs=[PROOFS[10].data], growths=growths)
+    for consistency, accepted in (([proven.encode()], True), ([forged], False), ([forged, proven.encode()], True)):
+        found = judged(ROTATED, pinned=NUMBER_ONE, proofs=[PROOFS[10].data], consistency=consistency)
         assert found.accepted is accepted
 
 
@@ -143,8 +145,8 @@ def test_one_proof_below_the_cut_is_enough_and_the_last_leaf_below_it_counts() -
     for size, accepted in ((6, True), (5, False)):
         _, rotated = FIRST.to("at the edge", cut=[cut(LOG, size)])
         number = parse_rotation(rotated)[0].digest
-        growths = [growth(LOG, size, 6)]
-        assert judged(rotated, pinned=number, proofs=[PROOFS[6].data], growths=growths).accepted is accepted
+        consistency = [growth(LOG, size, 6)]
+        assert judged(rotated, pinned=number, proofs=[PROOFS[6].data], consistency=consistency).accepted is accepted
 
 
 def test_a_key_that_a_rotation_keeps_is_current() -> None:

@@ -13,8 +13,8 @@
 `TlogProof` proves offline that a leaf is in a log. It does not contain the leaf; the verifier has it, or builds it from
 its own hashes. Policies (`TlogPolicy` in `witness`, and the charter) define which cosigners are enough.
 
-`GrowthProof` is a consistency proof from one size to another. It does not contain the roots; the verifier takes them
-from signed checkpoints.
+`ConsistencyProof` leads from one size to another. It does not contain the roots; the verifier takes them from signed
+checkpoints.
 
 A misbehaviour proof shows two histories of one log, signed by one key, in two parts. It is valid by itself, whatever
 its source, without time limit. Source: protocol, section 6; `history` is specific to Comity.
@@ -121,12 +121,12 @@ class TlogProof:
 
 
 MAX_CONSISTENCY_HASHES: Final = 127
-MAX_GROWTH_PROOF: Final = 8192
+MAX_CONSISTENCY_PROOF: Final = 8192
 _GROWTH_HEADER: Final = b"comity/growth/v1\n"
 
 
 @dataclass(frozen=True, slots=True)
-class GrowthProof:
+class ConsistencyProof:
     """RFC 9162 consistency proof from `old` to `new` leaves of the log `origin`; not verified. Raises Malformed."""
 
     origin: str
@@ -137,20 +137,23 @@ class GrowthProof:
     def __post_init__(self) -> None:
         check_name(self.origin)
         if not 0 <= self.old <= self.new <= MAX_SIZE or len(self.hashes) > MAX_CONSISTENCY_HASHES:
-            raise Malformed("not a growth proof", why=f"sizes must ascend, at most {MAX_CONSISTENCY_HASHES} hashes")
+            raise Malformed(
+                "not a consistency proof", why=f"sizes must ascend, at most {MAX_CONSISTENCY_HASHES} hashes"
+            )
 
     @classmethod
-    def parse(cls, data: bytes) -> GrowthProof:
+    def parse(cls, data: bytes) -> ConsistencyProof:
         """Inverse of `encode`. Raises Malformed."""
-        if len(data) > MAX_GROWTH_PROOF or not data.startswith(_GROWTH_HEADER) or not data.endswith(b"\n"):
+        if len(data) > MAX_CONSISTENCY_PROOF or not data.startswith(_GROWTH_HEADER) or not data.endswith(b"\n"):
             raise Malformed(
-                "not a growth proof", why=f"expected {_GROWTH_HEADER!r} and at most {MAX_GROWTH_PROOF} bytes of lines"
+                "not a consistency proof",
+                why=f"expected {_GROWTH_HEADER!r} and at most {MAX_CONSISTENCY_PROOF} bytes of lines",
             )
         try:
             origin, sizes, *hashes = data[len(_GROWTH_HEADER) : -1].decode("utf-8").split("\n")
             old, new = sizes.split(" ")
         except ValueError as error:
-            raise Malformed("not a growth proof", why="expected an origin, two sizes and hashes") from error
+            raise Malformed("not a consistency proof", why="expected an origin, two sizes and hashes") from error
         return cls(
             origin, parse_decimal(old), parse_decimal(new), tuple(b64decode(item, size=HASH_SIZE) for item in hashes)
         )
@@ -164,24 +167,24 @@ class GrowthProof:
         verify_consistency(self.old, old_root, self.new, new_root, self.hashes)
 
 
-def is_growth_proof(data: bytes) -> bool:
-    """Whether `data` parses as a growth proof. Does not verify the proof."""
+def is_consistency_proof(data: bytes) -> bool:
+    """Whether `data` parses as a consistency proof. Does not verify the proof."""
     try:
-        GrowthProof.parse(data)
+        ConsistencyProof.parse(data)
     except Malformed:
         return False
     return True
 
 
-def growth_proofs(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[GrowthProof]]:
-    """The growth proofs among side objects, by origin and sizes; other objects are ignored."""
-    found: dict[tuple[str, int, int], list[GrowthProof]] = {}
+def consistency_proofs(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[ConsistencyProof]]:
+    """The consistency proofs among side objects, by origin and sizes; other objects are ignored."""
+    found: dict[tuple[str, int, int], list[ConsistencyProof]] = {}
     for data in objects:
         if not data.startswith(_GROWTH_HEADER):
             continue
         with contextlib.suppress(Malformed):
-            growth = GrowthProof.parse(data)
-            found.setdefault((growth.origin, growth.old, growth.new), []).append(growth)
+            proof = ConsistencyProof.parse(data)
+            found.setdefault((proof.origin, proof.old, proof.new), []).append(proof)
     return found
 
 

@@ -7,10 +7,10 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.tlog.merkle import MAX_SIZE, MemoryTree, consistency_proof, leaf_hash
 from comity.trust.tlog.proof import (
     MAX_CONSISTENCY_HASHES,
-    MAX_GROWTH_PROOF,
-    GrowthProof,
-    growth_proofs,
-    is_growth_proof,
+    MAX_CONSISTENCY_PROOF,
+    ConsistencyProof,
+    consistency_proofs,
+    is_consistency_proof,
 )
 
 TREE = MemoryTree()
@@ -20,14 +20,14 @@ for at in range(20):
     ROOTS.append(TREE.root())
 
 
-def growth(old: int, new: int) -> GrowthProof:
-    return GrowthProof("node.example/log", old, new, consistency_proof(old, new, TREE.node))
+def growth(old: int, new: int) -> ConsistencyProof:
+    return ConsistencyProof("node.example/log", old, new, consistency_proof(old, new, TREE.node))
 
 
 def test_a_growth_proof_reads_back_and_is_valid() -> None:
     for old in range(21):
         for new in range(old, 21):
-            again = GrowthProof.parse(growth(old, new).encode())
+            again = ConsistencyProof.parse(growth(old, new).encode())
             assert again == growth(old, new)
             again.verify(ROOTS[old], ROOTS[new])
 
@@ -56,29 +56,29 @@ GOOD = growth(5, 12).encode()
         pytest.param(GOOD + b"\n", id="an empty line"),
         pytest.param(b"comity/growth/v1\nx\n", id="no sizes"),
         pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_CONSISTENCY_HASHES + 1), id="too many hashes"),
-        pytest.param(GOOD + b"A" * MAX_GROWTH_PROOF + b"\n", id="too long"),
+        pytest.param(GOOD + b"A" * MAX_CONSISTENCY_PROOF + b"\n", id="too long"),
         pytest.param(GOOD.replace(b"node", b"n\xffde"), id="not UTF-8"),
     ],
 )
 def test_an_invalid_growth_proof_is_refused_and_skipped(data: bytes) -> None:
     with pytest.raises(Malformed):
-        GrowthProof.parse(data)
-    assert growth_proofs([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}
-    assert is_growth_proof(GOOD) and not is_growth_proof(data)
+        ConsistencyProof.parse(data)
+    assert consistency_proofs([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}
+    assert is_consistency_proof(GOOD) and not is_consistency_proof(data)
 
 
 def test_sizes_and_lengths_up_to_the_limits_are_read() -> None:
     for old, new, count in ((0, 0, 0), (0, MAX_SIZE, MAX_CONSISTENCY_HASHES), (MAX_SIZE, MAX_SIZE, 0)):
-        most = GrowthProof("node.example/log", old, new, (bytes(32),) * count)
-        assert GrowthProof.parse(most.encode()) == most
+        most = ConsistencyProof("node.example/log", old, new, (bytes(32),) * count)
+        assert ConsistencyProof.parse(most.encode()) == most
     for old, new, count in ((-1, 0, 0), (0, MAX_SIZE + 1, 0), (5, 4, 0), (0, 1, MAX_CONSISTENCY_HASHES + 1)):
         with pytest.raises(Malformed):
-            GrowthProof("node.example/log", old, new, (bytes(32),) * count)
+            ConsistencyProof("node.example/log", old, new, (bytes(32),) * count)
 
 
 def test_a_header_alone_does_not_make_a_growth_proof_of_other_objects() -> None:
     other = b"comity/growth/v2\n" + GOOD.partition(b"\n")[2]
-    assert growth_proofs([other]) == {}
-    assert growth_proofs([GOOD, GOOD])[("node.example/log", 5, 12)] == [growth(5, 12)] * 2
+    assert consistency_proofs([other]) == {}
+    assert consistency_proofs([GOOD, GOOD])[("node.example/log", 5, 12)] == [growth(5, 12)] * 2
     with pytest.raises(Malformed):
-        GrowthProof.parse(GOOD[:-1] + b"A")
+        ConsistencyProof.parse(GOOD[:-1] + b"A")

@@ -34,7 +34,7 @@ from comity.trust.tlog.merkle import (
     verify_inclusion,
 )
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature, verify_note
-from comity.trust.tlog.proof import GrowthProof, TlogProof
+from comity.trust.tlog.proof import ConsistencyProof, TlogProof
 from support.model_sig import found
 from vectors.make import HERE, VECTORS, stable
 
@@ -250,9 +250,9 @@ def test_growth() -> None:
     vectors = load("growth.json")
     roots = {int(size): bytes.fromhex(value) for size, value in vectors["roots"].items()}
     for case in vectors["accepted"]:
-        growth = GrowthProof.parse(case["data"].encode())
+        growth = ConsistencyProof.parse(case["data"].encode())
         assert growth.encode() == case["data"].encode()
         growth.verify(roots[case["old"]], roots[case["new"]])
     for text in vectors["refused"].values():
         with pytest.raises(Malformed):
-            GrowthProof.parse(text.encode())
+            ConsistencyProof.parse(text.encode())
