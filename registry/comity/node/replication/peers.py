@@ -5,15 +5,14 @@ peer has told nothing new. Proofs of misbehaviour come first, then the logs, and
 log is recorded, and the other logs continue; what fails with proofs or with the charter does not affect the mirroring
 of logs (I3).
 
-`PeerDiscovery` reads node records and addresses from the logs, `MissingCosignatures` asks for cosignatures that were
-not told.
+`PeerDiscovery` reads node records and addresses from the logs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -26,13 +25,11 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.context import NodeContext
 from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, PeerKey
 from comity.node.own_log import newest_addresses
-from comity.node.replication.cosigner import CheckpointCosigner
-from comity.node.replication.link import CopySource, PeerLink, StartBarrier
+from comity.node.replication.link import PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import ANSWER_TIMEOUT, CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
 from comity.node.replication.own_log_recovery import OwnLogRecovery
-from comity.node.replication.questions import PeerQuestions
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
@@ -40,11 +37,8 @@ from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, 
 from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
-from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient
-from comity.wire.limits import ASKED_LOGS
-from comity.wire.news import LogNews
 
 PAGE: Final = 32
 """Records read at a time: verifying each costs several signatures."""
@@ -136,62 +130,10 @@ def _newest_addresses(ledger: Ledger, record: NodeRecord) -> Addresses | None:
 
 ROUND_DEADLINE: Final = 1800.0
 READ_DEADLINE: Final = CALL_SECONDS + 300.0
-ASK_ROUNDS: Final = 12
-"""Rounds between two questions for missing cosignatures."""
-MAX_SKIP: Final = 15
-"""Questions left out at most while no peer has an answer."""
-MAX_COSIGN_SECONDS: Final = 30.0
-"""Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 START_RETRY_SECONDS: Final = 0.25
 """Seconds between tries while the node waits for first answers."""
 
 _log: Final = structlog.get_logger("comity.node")
-
-
-class MissingCosignatures:
-    """Asks peers for cosignatures that their signers have not told this node: a signer may be unreachable from here.
-    Asks two peers at a time, in turn, and less often while it finds nothing."""
-
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        cosigner: CheckpointCosigner,
-        links: Mapping[PeerKey, PeerLink],
-        questions: PeerQuestions,
-    ) -> None:
-        self._ledger = ledger
-        self._cosigner = cosigner
-        self._links = links
-        self._questions = questions
-        self._lacked: Mapping[str, int] = {}
-        """Logs that lacked cosignatures at the last step, with the size of their checkpoint."""
-        self._turn = 0
-        self._skip = self._skipped = 0
-        """Steps to skip before the next question, and those that were skipped."""
-
-    async def step(self) -> None:
-        """Ask two peers for what has been missing since the last step."""
-        lacking = await self._ledger.run(self._cosigner.look_around)
-        asked = [item for item in lacking if self._lacked.get(item.log) == item.size]
-        self._lacked = {item.log: item.size for item in lacking}
-        able = [link for link in self._links.values() if link.state.reachable and link.news.misbehaviour is not None]
-        self._skipped += 1
-        if not asked or not able or self._skipped <= self._skip:
-            return
-        self._turn, self._skipped = self._turn + 1, 0
-        first = (self._turn * ASKED_LOGS) % len(asked)
-        some = (asked[first:] + asked[:first])[:ASKED_LOGS]
-
-        async def cosignatures(source: CopySource) -> Sequence[LogNews]:
-            return await source.client.news.cosignatures(some)
-
-        answers = await self._questions.two(cosignatures, ANSWER_TIMEOUT, able)
-        told = [item for answer in answers.found.values() for item in answer]
-        for item in told:
-            if self._lacked.get(item.log) == item.size:
-                await self._cosigner.collect_told(VerifierKey.parse(item.log), item.size, item.cosignatures)
-        self._skip = 0 if told else min(2 * self._skip + 1, MAX_SKIP)
-
 
 ROUND_PAUSE: Final = 0.05
 """Seconds after a round before the next: what a peer tells in quick succession is processed together."""
@@ -388,11 +330,10 @@ class Peers:
         connect: Callable[[PeerKey], PeerLink],
         supervisor: Supervisor,
         start: StartBarrier,
-        mirror: LogMirror,
         recovery: OwnLogRecovery,
         rounds: PeerRounds,
-        cosigner: CheckpointCosigner,
-        questions: PeerQuestions,
+        own_keys: Sequence[bytes],
+        is_mirrored: Callable[[str], bool],
     ) -> None:
         self._membership = context.membership
         self._metrics = context.metrics
@@ -400,24 +341,15 @@ class Peers:
         self._connect = connect
         self._supervisor = supervisor
         self._start = start
-        self._mirror = mirror
         self._recovery = recovery
         self._rounds = rounds
-        key_ids = [key.key_id for key in cosigner.cosigners]
-        self._reader: NewsReader[PeerLink] = NewsReader(
-            HEARTBEAT_ROUNDS * interval, key_ids, mirror.is_mirrored, self._taken
-        )
+        self._reader: NewsReader[PeerLink] = NewsReader(HEARTBEAT_ROUNDS * interval, own_keys, is_mirrored, self._taken)
         self._discovery = PeerDiscovery(context.ledger, context.membership)
         self.links: dict[PeerKey, PeerLink] = {}
-        self._missing = MissingCosignatures(context.ledger, cosigner, self.links, questions)
 
     async def begin(self) -> None:
         """Start the loops for every known peer; more start as logs name new nodes."""
         await self.reread_all()
-        timing = LoopTiming(min(max(1.0, 6 * self._interval), MAX_COSIGN_SECONDS), ROUND_DEADLINE)
-        self._supervisor.loop("cosigner", self._mirror.cosign_due, timing)
-        asking = LoopTiming(ASK_ROUNDS * self._interval, ROUND_DEADLINE)
-        self._supervisor.loop("cosignatures", self._missing.step, asking)
 
     def log_grew(self, log: str) -> None:
         """A stored log has grown: process what peers told of it."""

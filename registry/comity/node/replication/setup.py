@@ -27,6 +27,7 @@ from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import AnswerQuorum, CopySource, PeerLink, StartBarrier
 from comity.node.replication.mirror import LogMirror, Quotas
 from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.missing_cosignatures import MissingCosignatures
 from comity.node.replication.on_demand import OnDemandFetch
 from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.replication.peers import PeerRounds, Peers
@@ -42,7 +43,9 @@ from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD, OBSERVED, OFFER
 
 CHARTER: Final = "charter"
 STEP_DEADLINE: Final = 1800.0
-"""Seconds for one step of the charter follower."""
+"""Seconds for one step of the charter follower, or of the cosigner."""
+MAX_COSIGN_SECONDS: Final = 30.0
+"""Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 
 _NEW_NODES: Final = frozenset({NODE_RECORD, ADDRESSES})
 _PUBLICATIONS: Final = frozenset({PUBLISHED, OBSERVED})
@@ -97,12 +100,12 @@ class ReplicationTasks:
             partial(PeerLink, membership, self._announced, home.keys.tls, home.clock),
             supervisor,
             self.start,
-            self._mirror,
             self.recovery,
             rounds,
-            self.cosigner,
-            self.questions,
+            [key.key_id for key in self.cosigner.cosigners],
+            self._mirror.is_mirrored,
         )
+        self._missing = MissingCosignatures(ledger, self.cosigner, self.peers.links, self.questions)
         files = FileFetcher(ledger, store, pools, metrics, uploads, self.questions, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.fetch_objects)
         ages = StatementAges(ledger, home.clock)
@@ -148,6 +151,9 @@ class ReplicationTasks:
         await self._mirror.load()
         await self.intake.begin(self._supervisor)
         await self.peers.begin()
+        due = LoopTiming(min(max(1.0, 6 * self._interval), MAX_COSIGN_SECONDS), STEP_DEADLINE)
+        self._supervisor.loop("cosigner", self._mirror.cosign_due, due)
+        self._missing.begin(self._supervisor, self._interval)
         await self.side_object_repair.begin(self._supervisor, recheck=self._is_copy)
         await self.replicas.begin(self._supervisor)
         if self.charter_follower:
