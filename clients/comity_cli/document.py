@@ -34,8 +34,9 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -156,11 +157,25 @@ def _hints(described: type) -> dict[str, Any]:
         return get_type_hints(described, localns={}, include_extras=True)
     except NameError:
         module = sys.modules[described.__module__]
-    names = dict(vars(module))
-    for each in ast.parse(inspect.getsource(module)).body:
-        if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING":
-            exec(compile(ast.Module(each.body, []), module.__name__, "exec"), names)
+    names = {**vars(module), **_names_for_type_checkers(module)}
     return get_type_hints(described, globalns=names, localns={}, include_extras=True)
+
+
+def _names_for_type_checkers(module: ModuleType) -> dict[str, Any]:
+    """What `if TYPE_CHECKING:` imports in a module: commands start without these modules."""
+    blocks = [each for each in ast.parse(inspect.getsource(module)).body if isinstance(each, ast.If)]
+    imports = [
+        each
+        for block in blocks
+        if ast.unparse(block.test) == "TYPE_CHECKING"
+        for each in block.body
+        if isinstance(each, ast.ImportFrom) and each.module
+    ]
+    return {
+        name.asname or name.name: getattr(import_module(each.module or ""), name.name)
+        for each in imports
+        for name in each.names
+    }
 
 
 def _member(hint: Any) -> dict[str, Any]:
