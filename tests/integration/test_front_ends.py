@@ -128,6 +128,10 @@ async def test_front_ends_serve_the_writers_publications_and_continue_without_it
             status = fronts[0].get("/readyz")
             assert (status.status, status.json()["front_end"]["writer_runs"]) == (200, True)
             assert "X-HF-Warning" not in fronts[0].get("/api/models").headers
+            await until(
+                lambda: fronts[0].get("/readyz").json()["front_end"]["checkpoint_time"] > 0,
+                what="cosignatures of the newest checkpoint",
+            )
 
             writer.kill()
             peer.kill()

@@ -64,8 +64,8 @@ from hypothesis import strategies as st
 digests = st.binary(min_size=32, max_size=32).map(lambda data: Digest(data.hex()))
 integers = st.integers(0, limits.INTEGER)
 printable = st.characters(exclude_categories=("C", "Z"), include_characters=" ")  # as `str.isprintable`
-texts = st.text(printable, max_size=16)  # 64 bytes at most
-names = sentences = texts.map(lambda text: " ".join(text.split()))
+names = sentences = texts = st.text(printable, max_size=16).map(lambda text: " ".join(text.split()))
+"""At most 64 bytes. What is for people is cleaned before it is sent, so other white space does not come back."""
 origins = st.from_regex(r"[a-z0-9./-]{1,60}", fullmatch=True)
 data = st.binary(max_size=50)
 lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
