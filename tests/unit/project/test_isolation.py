@@ -25,7 +25,7 @@ from support.tools import missing, needs
 REGISTRY = Path(__file__).resolve().parents[3] / "registry"
 
 
-def room(name: str) -> dict[str, Path]:
+def package(name: str) -> dict[str, Path]:
     """The modules of a package, by their names."""
     return {
         ".".join(path.relative_to(REGISTRY).with_suffix("").parts).removesuffix(".__init__"): path
@@ -33,7 +33,7 @@ def room(name: str) -> dict[str, Path]:
     }
 
 
-CORE = {**room("trust"), **room("rules"), **room("formats")}
+CORE = {**package("trust"), **package("rules"), **package("formats")}
 GOOD = case()
 LOADED = """
 import sys
@@ -90,7 +90,7 @@ def test_kernel_rules_and_formats_load_cryptography_and_the_standard_library() -
 def test_the_verifier_loads_the_whole_kernel_and_no_rule_beside_it() -> None:
     command = [sys.executable, "-c", LOADED, "comity.verifier"]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    assert {name for name in loaded if name.startswith(("comity.trust", "comity.rules"))} == set(room("trust"))
+    assert {name for name in loaded if name.startswith(("comity.trust", "comity.rules"))} == set(package("trust"))
 
 
 @pytest.mark.parametrize("path", CORE.values(), ids=CORE)
