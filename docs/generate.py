@@ -134,7 +134,7 @@ def calls_table() -> str:
     }
     rows = [
         f"| `{path.rpartition('.')[2]}` | {who[rule.who]} | {rule.cost} | {rule.request_bytes // 1024} KiB |\n"
-        for path, rule in CALL_RULES.items()
+        for path, rule in sorted(CALL_RULES.items(), key=lambda item: item[0])
     ]
     return "| call | for | counts as calls | largest request |\n|---|---|---|---|\n" + "".join(rows)
 

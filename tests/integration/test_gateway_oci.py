@@ -186,10 +186,15 @@ async def test_a_withdrawn_version_is_no_tag_and_its_referrers_say_so(own: Gatew
         assert await image(http, "latest") == await image(http, "v1")
         answer = await http.get(f"/v2/{LOWER}/manifests/v2", headers=ACCEPT)
         assert (answer.status_code, "yank (high): broken" in answer.headers["Warning"]) == (200, True)
-        index = (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
-        assert index["annotations"] == {"dev.comity.state": "withdrawn by its publisher"}
-        kinds = [each["annotations"].get("dev.comity.advisory") for each in index["manifests"]]
-        assert kinds.count("yank (high)") == 1
+
+        async def proven() -> bool:
+            """Once a checkpoint covers the withdrawal, its proof is a referrer."""
+            index = (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
+            assert index["annotations"] == {"dev.comity.state": "withdrawn by its publisher"}
+            kinds = [each["annotations"].get("dev.comity.advisory") for each in index["manifests"]]
+            return kinds.count("yank (high)") == 1
+
+        await until(proven, what="the proof of the withdrawal among the referrers")
         _, first = await image(http, "v1")
         assert "annotations" not in (await http.get(f"/v2/{LOWER}/referrers/{first}")).json()
         tags = (await http.get(f"/api/models/{REPOSITORY}/refs")).json()["tags"]
