@@ -21,7 +21,7 @@ from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, ROTATED
+from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity_client.charter.state import CharterState
 from comity_client.node_card import NodeCard
@@ -129,15 +129,12 @@ def _card(request: JoinRequest) -> NodeCard | None:
     """The card of a request: inception, rotations, a node record. Its addresses are claims of the applicant."""
     try:
         entries = [parse_entry(line) for line in request.lines]
-        lines = {kind: [e.line for e in entries if e.statement.predicate == kind] for kind in _KINDS}
+        lines = {kind: [e.line for e in entries if e.statement.predicate == kind] for kind in PROVING_PREDICATES}
         addresses = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == ADDRESSES]
         mutual, open_ = (addresses[-1].mutual, addresses[-1].open) if addresses else ((), ())
         return NodeCard.of(lines[INCEPTION][0], lines[ROTATED], lines[NODE_RECORD][-1], mutual, open_)
     except (ComityError, IndexError):
         return None
-
-
-_KINDS = (INCEPTION, ROTATED, NODE_RECORD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,11 @@ from comity.trust.statement_kinds import (
     CONSENTED,
     DRAFT,
     DRAFT_WITHDRAWN,
-    INCEPTION,
     INTENT,
+    KEY_PREDICATES,
     LEFT,
     NODE_RECORD,
+    PROVING_PREDICATES,
     RATIFIED,
     ROTATED,
     VOTE_PREDICATES,
@@ -73,8 +74,6 @@ from comity_client.signing.votes import (
     votes_signed_by,
 )
 from comity_client.trust_store import CharterChange, body_changes
-
-_IDENTITY_PREDICATES = (INCEPTION, ROTATED, NODE_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Plan:
         new = seats - {seat.id for seat in self.charter_state.current.members}
         authored = ((entry.statement.by, entry) for entry in self.charter_state.entries)
         about = (entry for by, entry in authored if by is not None and by.id in new)
-        return [entry.line for entry in about if entry.statement.predicate in _IDENTITY_PREDICATES]
+        return [entry.line for entry in about if entry.statement.predicate in PROVING_PREDICATES]
 
 
 def plan(ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, ...] = ()) -> Plan:
@@ -143,7 +142,7 @@ class _PlanText:
 def _describe(ceremony: Ceremony, charter_state: CharterState) -> _PlanText:
     entry = unsigned(ceremony.payload)
     predicate = entry.statement.predicate
-    if predicate in (INTENT, RATIFIED):
+    if predicate in VOTE_PREDICATES:
         return _describe_vote(parse_vote(entry), ceremony, charter_state)
     if predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT):
         return _describe_body_statement(parse_body_statement(entry), ceremony, charter_state)
@@ -461,7 +460,7 @@ def _needs_several(keys: KeySet) -> bool:
 def _is_relevant(entry: Entry, current: Body) -> bool:
     """Whether a signer on another machine needs this line to check the statement."""
     statement = entry.statement
-    return statement.predicate in (INCEPTION, ROTATED) or statement.body.get("prev") == current.digest
+    return statement.predicate in KEY_PREDICATES or statement.body.get("prev") == current.digest
 
 
 def _undelivered_vote(own: Iterable[Vote], known_votes: Iterable[Vote], body: Digest) -> Vote | None:

@@ -48,6 +48,7 @@ from comity.trust.statement_kinds import (
     NODE_RECORD,
     RATIFIED,
     ROTATED,
+    VOTE_PREDICATES,
 )
 from comity.trust.tlog.note import (
     AHEAD_SECONDS,
@@ -219,7 +220,7 @@ def _entries(lines: Iterable[bytes]) -> Iterable[Entry]:
 
 def _votes(entries: Iterable[Entry]) -> Iterable[tuple[Entry, Vote]]:
     for entry in entries:
-        if entry.statement.predicate in (INTENT, RATIFIED):
+        if entry.statement.predicate in VOTE_PREDICATES:
             try:
                 yield entry, parse_vote(entry)
             except ComityError:

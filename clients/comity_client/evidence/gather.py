@@ -20,13 +20,11 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.policy import Policy
 from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import INCEPTION, OBSERVED, PUBLISHED, ROTATED
+from comity.trust.statement_kinds import KEY_PREDICATES, OBSERVED, PUBLISHED
 from comity.trust.upstream import Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.prove import ProvenStatements, choose, prove_lines
 from comity_client.session import Answers, RemoteNode, Session
-
-_KEYS = (INCEPTION, ROTATED)
 
 
 def select_lines(
@@ -129,7 +127,11 @@ async def _records(session: Session, identity: Digest, artifact: Digest) -> Pars
     """Return statements about the keys of `identity`, from the claims about one of its artifacts."""
     answers = await session.ask(lambda node: node.claims(artifact))
     claims = (session.reader.readable(item.line) for found in answers.found.values() for item in found)
-    own = (entry for entry in claims if entry and author_of(entry) == identity and entry.statement.predicate in _KEYS)
+    own = (
+        entry
+        for entry in claims
+        if entry and author_of(entry) == identity and entry.statement.predicate in KEY_PREDICATES
+    )
     return session.read_claims((entry.line for entry in own), artifact)
 
 

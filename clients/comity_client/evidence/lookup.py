@@ -18,7 +18,7 @@ from comity.trust.identity import Inception
 from comity.trust.names import Abbreviation, Reference, ambiguous, find_id
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import OBSERVED, PUBLISHED
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.gather import lines_by_log, prove_said
@@ -91,7 +91,7 @@ async def _listed(node: NodeClient, repository: str | None) -> tuple[list[Locate
 def _artifacts(entries: Iterable[Entry], repository: str | None) -> Iterable[tuple[Digest, str]]:
     """Yield the artifacts that the entries claim, each with the claimed name."""
     for entry in entries:
-        if entry.statement.predicate not in (PUBLISHED, OBSERVED):
+        if entry.statement.predicate not in PUBLICATION_PREDICATES:
             continue
         name = entry.statement.subjects[0].name
         if repository is None or name.partition("@")[0].lower() == repository.lower():

@@ -23,7 +23,7 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.precedence import Bounds, Precedence, Said, select
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import INCEPTION, NODE_RECORD, ROTATED
+from comity.trust.statement_kinds import INCEPTION, KEY_PREDICATES, PROVING_PREDICATES, ROTATED
 
 _RANKS = {"published": 0, "hold": 1, "holds": 1, "observed": 2, "advisory": 3}
 
@@ -152,7 +152,7 @@ def _authors(said: Iterable[Entry]) -> dict[Digest, list[Entry]]:
     """Return the statements by author, the most decisive first; keys come with the statements that they sign."""
     found: dict[Digest, list[Entry]] = {}
     for entry in said:
-        if entry.statement.by is not None and entry.statement.predicate not in (INCEPTION, ROTATED):
+        if entry.statement.by is not None and entry.statement.predicate not in KEY_PREDICATES:
             found.setdefault(entry.statement.by.id, []).append(entry)
     return {author: sorted(entries, key=_rank) for author, entries in found.items()}
 
@@ -185,7 +185,7 @@ def _signed_statements(
     """Return the statements with a valid signature of a known author, each in its shortest envelope."""
     said: dict[Digest, Entry] = {}
     for entry in entries:
-        if entry.statement.predicate in (INCEPTION, ROTATED, NODE_RECORD) or not wanted(entry):
+        if entry.statement.predicate in PROVING_PREDICATES or not wanted(entry):
             continue
         known = said.get(entry.statement_digest)
         if (known is None or len(entry.line) < len(known.line)) and authors.author_of(entry) is not None:

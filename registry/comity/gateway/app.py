@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute
 from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenUses
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.access_tokens import GatewayAccess
-from comity.gateway.console.opening import console_routes, console_url
+from comity.gateway.console.setup import console_routes, console_url
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, require_declared
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.fileserver.verified import REMOTE_PIECES

@@ -38,7 +38,7 @@ from comity.trust.keys import VerifyingKey
 from comity.trust.names import UPSTREAM
 from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES, OBSERVED, PUBLISHED
+from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES, PUBLICATION_PREDICATES
 
 MAX_ANSWER: Final = 1000
 MAX_CANDIDATES: Final = 4_000
@@ -218,13 +218,13 @@ class ProvenTables:
         self, artifact: Digest, limit: int = MAX_ANSWER, precedence: Precedence = NOBODY
     ) -> Page[ProvenPublication]:
         """Returns the publications and observations of an artifact, in the order of `about`."""
-        found = self.about(artifact, (PUBLISHED, OBSERVED), limit, precedence)
+        found = self.about(artifact, PUBLICATION_PREDICATES, limit, precedence)
         return Page(tuple(map(_publication, found.found)), found.limited)
 
     def first_publishers(self, artifact: Digest, most: int) -> tuple[Digest, ...]:
         """Returns those who published or observed an artifact first, as this node proved it, at most `most`."""
         with self._database.reading() as connection:
-            return first_authors(connection, artifact, (PUBLISHED, OBSERVED), most)
+            return first_authors(connection, artifact, PUBLICATION_PREDICATES, most)
 
     def names_of(self, artifacts: Sequence[Digest], limit: int) -> dict[Digest, Page[NamedArtifact]]:
         """Returns the names of each of these artifacts, in the order of `publications_of`. Of an artifact with more
@@ -233,7 +233,7 @@ class ProvenTables:
         found: dict[Digest, Page[NamedArtifact]] = {}
         with self._database.reading() as connection:
             for some in _chunks(artifacts, TOGETHER):
-                pages = read_about_each(connection, some, (PUBLISHED, OBSERVED), limit)
+                pages = read_about_each(connection, some, PUBLICATION_PREDICATES, limit)
                 positions = {
                     artifact: page.found[:1] if page.limited else page.found for artifact, page in pages.items()
                 }

@@ -35,8 +35,9 @@ from comity.trust.statement_kinds import (
     APPROVED,
     DERIVED,
     INCEPTION,
-    NODE_RECORD,
+    KEY_PREDICATES,
     OBSERVED,
+    PROVING_PREDICATES,
     PUBLISHED,
     ROTATED,
 )
@@ -60,7 +61,6 @@ MAX_KEY_LINES: Final = 512
 """Statements of one identity about its own keys."""
 KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 """What an identity says about its own keys; of the advisories, lost keys."""
-_PROVING: Final = (INCEPTION, ROTATED, NODE_RECORD)
 _OF_ANCESTORS: Final = (PUBLISHED, DERIVED, INCEPTION, ROTATED)
 
 
@@ -210,7 +210,7 @@ class Collector:
         shown = self._at_most(rivals, MAX_RIVALS, question)
         signers = {_author(entry) for entry in shown}
         return [
-            *(e for e in said if _author(e) in signers and e.statement.predicate in (INCEPTION, ROTATED)),
+            *(e for e in said if _author(e) in signers and e.statement.predicate in KEY_PREDICATES),
             *shown,
         ]
 
@@ -218,7 +218,7 @@ class Collector:
         return entry.statement.subject == self._artifact and _author(entry) == self._publisher
 
     def _read_commit(self, question: Question, said: list[Entry]) -> list[Entry]:
-        return [entry for entry in said if entry.statement.predicate in (OBSERVED, *_PROVING)]
+        return [entry for entry in said if entry.statement.predicate in (OBSERVED, *PROVING_PREDICATES)]
 
     def _read_ancestor(self, question: Question, said: list[Entry]) -> list[Entry]:
         found = [e for e in said if e.statement.predicate in _OF_ANCESTORS]

@@ -155,6 +155,10 @@ KNOWN_PREDICATES: Final = frozenset(kind.predicate for kind in STATEMENT_KINDS.v
 """Predicates of the lines of logs."""
 KEY_PREDICATES: Final = (INCEPTION, ROTATED)
 """What proves the keys of an identity."""
+PROVING_PREDICATES: Final = (*KEY_PREDICATES, NODE_RECORD)
+"""What proves who an author is: an identity or a node."""
+PUBLICATION_PREDICATES: Final = (PUBLISHED, OBSERVED)
+"""What gives an artifact a name."""
 HOLD_PREDICATES: Final = (HOLD, HOLDS)
 """What claims complete copies."""
 CHARTER_PREDICATES: Final = (DRAFT, DRAFT_WITHDRAWN, INTENT, RATIFIED, CONSENTED, LEFT)

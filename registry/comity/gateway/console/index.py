@@ -51,11 +51,11 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statement_kinds import OBSERVED, PUBLISHED
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
-PREDICATES: Final = (PUBLISHED, OBSERVED)
+PREDICATES: Final = PUBLICATION_PREDICATES
 STEP: Final = 256
 """Statements read at a time."""
 DETAILS: Final = 32

@@ -30,8 +30,7 @@ from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statement_kinds import (
     ADVISORY,
-    OBSERVED,
-    PUBLISHED,
+    PUBLICATION_PREDICATES,
     STATEMENT_KINDS,
 )
 from comity.trust.statements import parse_advisory
@@ -387,7 +386,7 @@ def subject_of(entry: Entry) -> tuple[str, str]:
     first = statement.subjects[0]
     name = first.name.removeprefix("hf:")
     repository, _, version = name.partition("@")
-    if statement.predicate in (PUBLISHED, OBSERVED) and repository.count("/") == 1 and version:
+    if statement.predicate in PUBLICATION_PREDICATES and repository.count("/") == 1 and version:
         return first.name, f"/{repository}/tree/{version}"
     return first.name or f"sha256:{short(first.digest)}", ""
 

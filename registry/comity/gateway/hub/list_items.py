@@ -48,7 +48,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, INCEPTION, ROTATED
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, KEY_PREDICATES
 
 CHECK_INTERVAL: Final = 1.0
 STEP: Final = 500
@@ -60,7 +60,7 @@ NAMES: Final = 100
 """Names that the background task looks up at a time."""
 PASSES: Final = LoopTiming(interval=60.0, deadline=86_400.0)
 """Of passes over all names."""
-OF_KEYS: Final = frozenset({INCEPTION, ROTATED})
+OF_KEYS: Final = frozenset(KEY_PREDICATES)
 """Predicates of an author's statements that concern everything that the author signed."""
 ALL: Final = "*"
 COPIES: Final = frozenset({*HOLD_PREDICATES, HOLD_WITHDRAWN})

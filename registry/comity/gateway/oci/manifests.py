@@ -40,7 +40,7 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.statement import Entry, Statement, parse_entry
-from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
+from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published, parse_advisory
 
 IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -259,7 +259,7 @@ def make_statements(subject: Document, manifest: Manifest, said: LocalStatements
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
     """Return the digests of the lines that have proofs."""
-    return tuple(e.digest for e in entries if e.statement.predicate in (PUBLISHED, OBSERVED))[:MAX_PROOFS]
+    return tuple(e.digest for e in entries if e.statement.predicate in PUBLICATION_PREDICATES)[:MAX_PROOFS]
 
 
 def make_referrers(

@@ -42,11 +42,9 @@ from comity.trust.statement_kinds import (
     ADDRESSES,
     CHARTER_PREDICATES,
     CONSENTED,
-    INCEPTION,
-    INTENT,
-    NODE_RECORD,
-    RATIFIED,
+    PROVING_PREDICATES,
     ROTATED,
+    VOTE_PREDICATES,
 )
 from comity.wire.access import CALLER, Caller
 from comity.wire.addresses import address_block
@@ -54,7 +52,7 @@ from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.tls import CertificatePin
 
-INTRODUCTIONS: Final = (INCEPTION, ROTATED, NODE_RECORD)
+INTRODUCTIONS: Final = PROVING_PREDICATES
 MAX_NEWEST: Final = 128
 MAX_OF_A_KIND: Final = 64
 MAX_NEWCOMER: Final = 16
@@ -126,7 +124,7 @@ class CharterAdmission:
         if predicate == ADDRESSES:
             return self._membership.node(by) is not None
         seated = self._membership.member(by.id) is not None
-        if predicate in (INTENT, RATIFIED):
+        if predicate in VOTE_PREDICATES:
             return seated and await self._check_home(entry)
         if predicate in CHARTER_PREDICATES:
             return seated or (predicate == CONSENTED and by.id in self._newcomers)

@@ -57,6 +57,7 @@ from comity.trust.statement_kinds import (
     MISBEHAVIOUR,
     RATIFIED,
     ROTATED,
+    VOTE_PREDICATES,
 )
 
 MAX_ENVELOPES: Final = 4
@@ -214,7 +215,7 @@ def prev_of(statement: Statement) -> Digest | None:
 
 
 def _vote_of(entry: Entry) -> Vote | None:
-    if entry.statement.predicate not in (INTENT, RATIFIED):
+    if entry.statement.predicate not in VOTE_PREDICATES:
         return None
     try:
         return parse_vote(entry)

@@ -28,7 +28,7 @@ from comity.rules.offers.records import GrantRequest, PartyStatement, is_party_s
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, OutOfSpace, Refused
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statement_kinds import INCEPTION, OFFER_PREDICATES, ROTATED
+from comity.trust.statement_kinds import KEY_PREDICATES, OFFER_PREDICATES
 from comity.wire.access import CALLER, Caller
 from comity.wire.throttle import Allowance, Throttle
 
@@ -36,7 +36,7 @@ MAX_REQUESTS_PER_IDENTITY: Final = 16
 MAX_REQUESTS_WITHOUT_SEAT: Final = 256
 MAX_STATEMENTS_PER_GRANT: Final = 64
 MAX_INTRODUCTIONS: Final = 8
-INTRODUCTIONS: Final = (INCEPTION, ROTATED)
+INTRODUCTIONS: Final = KEY_PREDICATES
 REQUEST_RATE: Final = Allowance(calls_per_second=1 / 60, burst=32)
 """Rate of requests by identities without a seat for one caller; anybody can create identities."""
 

@@ -39,7 +39,12 @@ from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD, OBSERVED, OFFER_PREDICATES, PUBLISHED
+from comity.trust.statement_kinds import (
+    ADDRESSES,
+    NODE_RECORD,
+    OFFER_PREDICATES,
+    PUBLICATION_PREDICATES,
+)
 
 CHARTER: Final = "charter"
 STEP_DEADLINE: Final = 1800.0
@@ -48,7 +53,7 @@ MAX_COSIGN_SECONDS: Final = 30.0
 """Seconds after which it is checked at the latest whether a cosignature is due by the clock."""
 
 _NEW_NODES: Final = frozenset({NODE_RECORD, ADDRESSES})
-_PUBLICATIONS: Final = frozenset({PUBLISHED, OBSERVED})
+_PUBLICATIONS: Final = frozenset(PUBLICATION_PREDICATES)
 _OF_OFFERS: Final = frozenset({*OFFER_PREDICATES, NODE_RECORD})
 _OF_THE_CHARTER: Final = frozenset({*READ_PREDICATES, NODE_RECORD})
 """Predicates of the statements that each part reads, and of those that say whose node may write them."""

@@ -46,7 +46,7 @@ from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statement_kinds import OBSERVED, PUBLISHED
+from comity.trust.statement_kinds import OBSERVED, PUBLICATION_PREDICATES
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -181,7 +181,7 @@ REREAD_SECONDS: Final = 300.0
 PAGE: Final = 256
 """Publications of one log that are read in one step."""
 MAX_NOT_LISTED: Final = 10_000
-PREDICATES: Final = (PUBLISHED, OBSERVED)
+PREDICATES: Final = PUBLICATION_PREDICATES
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,13 @@ from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, NODE_RECORD, ROTATED
+from comity.trust.statement_kinds import (
+    ADVISORY,
+    APPROVAL_ENDED,
+    APPROVED,
+    NODE_RECORD,
+    PROVING_PREDICATES,
+)
 from comity.wire import limits
 from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry
@@ -90,7 +96,6 @@ them. With hybrid keys an inception has 9 KB and an advisory 5 KB: these are the
 SHARES: Final = 8
 """What takes more than this part of the bytes for others comes after the rest, so that no long statement displaces
 short ones."""
-KEY_PREDICATES: Final = (INCEPTION, ROTATED, NODE_RECORD)
 MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
 """Bytes of the lines of all members that are kept in memory."""
 
@@ -388,7 +393,7 @@ class ArtifactService:
         ones: anybody may log inceptions and rotations of others."""
         members, membership = tuple(self._membership.known), self._membership
         followed = (*(peer.line for peer in membership.peers), membership.own_node.record_line)
-        number, basis = await self._ledger.run(self._proven.last_number_of, KEY_PREDICATES), (members, followed)
+        number, basis = await self._ledger.run(self._proven.last_number_of, PROVING_PREDICATES), (members, followed)
         known = self._member_lines
         if known is not None and known.basis == basis and known.number == number:
             return known
@@ -411,7 +416,7 @@ class ArtifactService:
 
     async def _changed(self, members: Sequence[Digest], since: int) -> frozenset[Digest]:
         """The members with new key statements after statement `since`; all of them if there are many new ones."""
-        new = await self._ledger.run(self._proven.since, since, KEY_PREDICATES, MAX_NEW)
+        new = await self._ledger.run(self._proven.since, since, PROVING_PREDICATES, MAX_NEW)
         if len(new) == MAX_NEW:
             return frozenset(members)
         statements = [parse_entry(line.line).statement for line in new]

@@ -36,15 +36,11 @@ from comity.trust.identity import Inception, KeySet, SignatureCheck, check_incep
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, Envelope, parse_entry
 from comity.trust.statement_kinds import (
-    ADOPTED,
+    BODY_PREDICATES,
     CONSENTED,
-    DRAFT,
-    DRAFT_WITHDRAWN,
     INCEPTION,
-    INTENT,
-    LEFT,
-    RATIFIED,
     ROTATED,
+    VOTE_PREDICATES,
 )
 
 
@@ -84,10 +80,10 @@ class StatementSet:
 
     def _put(self, entry: Entry) -> None:
         predicate, by = entry.statement.predicate, entry.statement.by
-        if predicate in (INTENT, RATIFIED):
+        if predicate in VOTE_PREDICATES:
             vote = parse_vote(entry)
             self.votes.setdefault(vote.prev, {}).setdefault(vote, []).append(entry)
-        elif predicate in (DRAFT, DRAFT_WITHDRAWN, CONSENTED, LEFT, ADOPTED):
+        elif predicate in BODY_PREDICATES:
             named = parse_body_statement(entry)
             self.body_statements.setdefault(named.prev, []).append((named, entry))
         elif predicate == INCEPTION and by is not None:

@@ -30,7 +30,7 @@ from comity.trust.json_chunks import JsonChunks, JsonSlice
 from comity.trust.node_records import NodeRecord, parse_node_record, prove_node_record, read_addresses
 from comity.trust.rotation import RotationChains, SigningStates
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statement_kinds import INCEPTION, ROTATED
+from comity.trust.statement_kinds import KEY_PREDICATES
 
 SCHEMA: Final = "comity/federation/v1"
 MAX_BYTES: Final = 512 * 1024 * 1024
@@ -187,7 +187,7 @@ class FederationReader:
     def _entry(self, line: bytes) -> Entry:
         """Parse a line of a certificate. Inceptions and rotations are kept: any node record may need them."""
         entry = parse_entry(line)
-        if entry.statement.predicate in (INCEPTION, ROTATED):
+        if entry.statement.predicate in KEY_PREDICATES:
             self.identity_entries.append(entry)
         return entry
 

@@ -37,6 +37,7 @@ from comity.trust.statement_kinds import (
     LEFT,
     RATIFIED,
     STATEMENT_KINDS,
+    VOTE_PREDICATES,
 )
 
 MAX_TEXT: Final = 4000
@@ -174,7 +175,7 @@ Vote: TypeAlias = Intent | Ratify
 def parse_vote(entry: Entry) -> Vote:
     """Parse an INTENT or RATIFY. Verifies no signature. Raises Malformed, also if the encoding is not canonical."""
     statement = entry.statement
-    if statement.predicate not in (INTENT, RATIFIED) or statement.by is None or statement.by.kind != "identity":
+    if statement.predicate not in VOTE_PREDICATES or statement.by is None or statement.by.kind != "identity":
         raise Malformed("not a vote", why="neither an intent nor a ratified statement of a member")
     fields = statement.fields()
     vote = _read(fields, statement.by.id, statement.predicate)

@@ -7,9 +7,9 @@ from typing import Any, cast
 import httpx2
 import pytest
 from comity.gateway.console.forms import FORM_KEY, MAX_FORM, BrowserOrigins, parse_form
-from comity.gateway.console.opening import console_url
 from comity.gateway.console.page import PageMaker, Reader
 from comity.gateway.console.sessions import IDLE, LONGEST, MAX_OF_ONE, MAX_SESSIONS, BrowserSessions
+from comity.gateway.console.setup import console_url
 from comity.gateway.console.sign_in import FIRST_PAGE, SignInPages
 from comity.gateway.http import on_error
 from comity.node.operator_acts import OperatorActs
