@@ -42,7 +42,6 @@ from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.policy_file import PolicyFile
 from comity.node.publishing import Submissions
-from comity.node.pull_counts import PullCounts
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.artifact import ArtifactService
@@ -82,7 +81,6 @@ class RunningNode:
     status: StatusReport
     links: SignInLinks
     readiness: Readiness
-    pulls: PullCounts
     policy: PolicyFile
 
 
@@ -234,7 +232,6 @@ class _Parts:
     listing: StoreListing
     capacity: Capacity
     status: StatusReport
-    pulls: PullCounts
     inspector: Inspector
     links: SignInLinks
     readiness: Readiness
@@ -252,7 +249,6 @@ class _Parts:
             self.status,
             self.links,
             self.readiness,
-            self.pulls,
             self.policy,
         )
 
@@ -265,8 +261,6 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     offers = OfferController(home, own_log, supervisor)
     copies = await asyncio.to_thread(CopiesController, home, replication, supervisor)
     ending.callback(copies.close)
-    pulls = await asyncio.to_thread(PullCounts, config.storage.ledger.parent, pools, home.clock)
-    ending.callback(pulls.close)
     kept = await asyncio.to_thread(KeptInspections, config.storage.ledger.with_name(INSPECTIONS_FILE))
     ending.callback(kept.close)
     policy = await asyncio.to_thread(PolicyFile, config.gateway.policy)
@@ -335,7 +329,6 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             policy=policy,
         ),
         policy=policy,
-        pulls=pulls,
         inspector=Inspector(ledger, store, pools, membership, kept),
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools),
@@ -387,7 +380,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     ending.callback(audit_copies.close)
     audit_copies.begin(supervisor)
-    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, parts.pulls, parts.followed, parts.inspector):
+    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, home.pulls, parts.followed, parts.inspector):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)
     if webhooks is not None:
@@ -400,9 +393,8 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
 
 
 def _measure_when_read(parts: _Parts) -> None:
-    """Let gauges ask the parts when they are read, and count the files that clients get."""
+    """Let gauges ask the parts when they are read."""
     home, counter, follower = parts.home, parts.copies.counter, parts.replication.charter_follower
-    home.served.on_ended = parts.pulls.count
     home.metrics.copies_short.set_function(lambda: counter.counts().short)
     if follower is not None:
         member = home.membership.own_node.inception.id

@@ -25,6 +25,7 @@ from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import Membership, OwnNode
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import LedgerMark
+from comity.node.pull_counts import PullCounts
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
@@ -145,9 +146,15 @@ class ServedHome:
 
 @dataclass(frozen=True, slots=True)
 class OpenedHome(ServedHome):
-    """The opened home of a node that writes its ledger. `open` makes one; `close` releases the ledger's lock."""
+    """The opened home of a node that writes its ledger. `open` makes one; `close` writes the last counts of pulls, and
+    releases the ledger's lock."""
 
     keys: NodeKeys
+    pulls: PullCounts
+
+    def close(self) -> None:
+        self.pulls.close()
+        super().close()
 
     @classmethod
     def open(cls, config: NodeConfig, clock: Clock) -> OpenedHome:
@@ -169,9 +176,11 @@ class OpenedHome(ServedHome):
             ledger.logs.create(own_node.record.origin, str(own_node.record.log), own=True)
             metrics = Metrics()
             store = open_store(config)
-            served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))
-            calls = AsyncLedger(ledger)
-            return cls(config, membership, epochs, calls, store, Pools(), metrics, served, locations, clock, keys)
+            pools, locations = Pools(), LocationProviders(*location_providers(config, store))
+            pulls = PullCounts(config.storage.ledger.parent, pools, clock)
+            served, calls = ServedBytes(metrics, pulls.count), AsyncLedger(ledger)
+            parts = (membership, epochs, calls, store, pools, metrics, served, locations, clock)
+            return cls(config, *parts, keys, pulls)
         except BaseException:
             ledger.close()
             raise

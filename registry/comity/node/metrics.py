@@ -311,12 +311,15 @@ class ReadRecord:
 
 class ServedBytes:
     """Bytes served since the node started: logged for each call, and summed for the status. Not thread-safe: call from
-    the event loop."""
+    the event loop.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        count_pull: called when the last byte of a blob was sent to a client, which is no node of a member.
+    """
+
+    def __init__(self, metrics: Metrics, count_pull: Callable[[Digest], None] = lambda blob: None) -> None:
         self._metrics = metrics
-        self.on_ended: Callable[[Digest], None] = lambda blob: None
-        """Called when the last byte of a blob was sent to a client, which is no node of a member."""
+        self._count_pull = count_pull
         self._sums: OrderedDict[tuple[str, Digest], int] = OrderedDict()
         self._log = structlog.get_logger("comity.node.metrics")
 
@@ -343,7 +346,7 @@ class ServedBytes:
     def ended(self, blob: Digest) -> None:
         """The last byte of a blob was sent to a client."""
         self._metrics.files_sent.inc()
-        self.on_ended(blob)
+        self._count_pull(blob)
 
     @property
     def sums(self) -> Mapping[tuple[str, Digest], int]:

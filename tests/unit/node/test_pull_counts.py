@@ -172,8 +172,7 @@ def test_a_node_stops_where_its_last_counts_cannot_be_written(tmp_path: Path, po
 def blob_service(folder: Path, pools: Pools, ended: list[Digest]) -> tuple[BlobService, Digest]:
     store, data = FolderStore(folder / "blobs"), bytes(1000)
     store.put(sha256(data), data)
-    served = ServedBytes(Metrics())
-    served.on_ended = ended.append
+    served = ServedBytes(Metrics(), ended.append)
     members = type("Members", (), {"by_certificate": staticmethod(lambda certificate: None)})
     return BlobService(None, store, pools, members, served, LocationProviders()), sha256(data)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from comity.content.blobs import FolderStore
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import Pools
+from comity.rules.artifact_pins import Pin
 from comity.rules.mirror_rules import (
     ACTIONS,
     MAX_AGE_HOURS,
@@ -27,6 +28,7 @@ from comity.rules.mirror_rules import (
     parse_mirror_rules,
 )
 from comity.trust.claims import MirrorEvidence
+from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statements import Published
@@ -216,7 +218,7 @@ async def test_a_node_copies_by_its_rules_and_reads_a_manifest_only_if_they_need
 
     def wanted(text: str) -> WantedArtifacts:
         file.write_text(text)
-        return WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+        return WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES, {})
 
     assert (await wanted(f'{ONE}do = "copy"\npublishers = ["{PUBLISHED.by}"]\n').decide(PUBLISHED, 1)).copy
     assert not (await wanted('default = "skip"\n').decide(PUBLISHED, 1)).copy
@@ -227,7 +229,7 @@ async def test_wanted_artifacts_are_copied_only_for_members_that_a_rule_names(tm
     friend, stranger = sha256(b"friend"), sha256(b"stranger")
     file = tmp_path / "mirror.toml"
     file.write_text(ONE + f'do = "copy"\nwanted_by = ["{friend}"]\nrepositories = ["{PUBLISHED.name.namespace}/*"]\n')
-    found = WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+    found = WantedArtifacts(Replication(rules=file), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES, {})
     assert found.answered == {friend}
     assert not (await found.decide(PUBLISHED, 1)).copy
     found.asked = {PUBLISHED.artifact: frozenset({stranger})}
@@ -239,23 +241,25 @@ async def test_wanted_artifacts_are_copied_only_for_members_that_a_rule_names(tm
 
 
 async def test_artifacts_that_the_operator_pinned_are_copied_against_the_rules(tmp_path: Path) -> None:
-    found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+    found = WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES, {})
     assert not (await found.decide(PUBLISHED, 1)).copy
-    found.pinned = {PUBLISHED.artifact}
+    found.pins[PUBLISHED.artifact] = Pin(PUBLISHED.artifact, "", CopyPolicy(1, 1))
     assert (await found.decide(PUBLISHED, 1)).copy
 
 
 async def test_without_rules_the_patterns_decide_as_before(tmp_path: Path) -> None:
-    found = WantedArtifacts(Replication(mirror=("swiss-ai/*",)), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+    found = WantedArtifacts(Replication(mirror=("swiss-ai/*",)), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES, {})
     assert (await found.decide(PUBLISHED, 1)).copy
-    assert not WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "b"), Pools(), NO_AGES).may_want(
+    assert not WantedArtifacts(Replication(mirror="none"), FolderStore(tmp_path / "b"), Pools(), NO_AGES, {}).may_want(
         "a/b"
     )
 
 
 def test_a_file_of_rules_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        WantedArtifacts(Replication(rules=tmp_path / "mirror.toml"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES)
+        WantedArtifacts(
+            Replication(rules=tmp_path / "mirror.toml"), FolderStore(tmp_path / "blobs"), Pools(), NO_AGES, {}
+        )
     with pytest.raises(ValueError, match="exclude one another"):
         Replication(rules=tmp_path / "mirror.toml", mirror="none")
 

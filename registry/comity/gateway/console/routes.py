@@ -103,7 +103,7 @@ class Console:
         self._aliases = settings.alias_targets()
         self._membership = node.home.membership
         self._pools: Pools = node.home.pools
-        self._pull_counts = node.pulls
+        self._pull_counts = node.home.pulls
         self._follower = node.replication.charter_follower
         self._offers = node.offers
         self._index = index

@@ -97,7 +97,6 @@ class CopiesController:
             replication.peers.links,
             replication.replicas,
         )
-        replication.wanted.pinned = self.pins.pins
         self.answers = WantedAnswers(
             home.ledger,
             home.membership,

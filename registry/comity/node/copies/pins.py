@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -105,8 +105,7 @@ class PinRepair:
         self._wake: Callable[[], None] = lambda: None
         """Runs the loop now; before `begin` there is none."""
         self._started = context.clock()
-        self.pins: MutableMapping[Digest, Pin] = {pin.artifact: pin for pin in context.ledger.tables.pins.all()}
-        """All pins, by artifact. Always the same object."""
+        self.pins = replicas.pins
         self._asked: dict[Digest, WantedFact] | None = None
         """What this node asks for in its log; None until that was read."""
         self._short_since: dict[Digest, float] = {}

@@ -169,6 +169,7 @@ class Replicas:
     ) -> None:
         self._ledger = context.ledger
         self._ages = wanted.ages
+        self.pins = wanted.pins
         self._charges = charges
         self._pauses = pauses
         self._store = context.store
@@ -197,7 +198,7 @@ class Replicas:
             charges,
             pauses,
             self._publications.published_here,
-            lambda artifact: artifact in wanted.pinned,
+            wanted.pins.__contains__,
         )
 
     async def load(self) -> None:

@@ -114,7 +114,9 @@ class ReplicationTasks:
         files = FileFetcher(ledger, store, pools, metrics, uploads, self.questions, side_objects)
         self.side_object_repair = SideObjectRepair(ledger, store, pools, interval, files.fetch_objects)
         ages = StatementAges(ledger, home.clock)
-        self.wanted = WantedArtifacts(settings, store, pools, ages)
+        self.wanted = WantedArtifacts(
+            settings, store, pools, ages, {pin.artifact: pin for pin in ledger.tables.pins.all()}
+        )
         self.pauses = CopyPauses(settings, store, pools, home.clock)
         self.charges = CopyCharges(
             self.wanted.quotas,

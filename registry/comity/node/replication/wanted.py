@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -34,6 +34,7 @@ from comity.node.replication.held_copies import HeldCopies
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_artifact
+from comity.rules.artifact_pins import Pin
 from comity.rules.mirror_rules import (
     HOUR_SECONDS,
     MirrorClaim,
@@ -107,11 +108,22 @@ class StatementAges:
 class WantedArtifacts:
     """Decides by the operator's settings. The rules are read once, at the start of the node.
 
+    Args:
+        pins: what the operator pinned, by artifact: it is wanted, whatever the rules say. `PinRepair` changes them.
+
     Raises NotFound, Unavailable, Malformed (MIRROR-RULES).
     """
 
-    def __init__(self, settings: Replication, store: BlobStore, pools: Pools, ages: StatementAges) -> None:
+    def __init__(
+        self,
+        settings: Replication,
+        store: BlobStore,
+        pools: Pools,
+        ages: StatementAges,
+        pins: MutableMapping[Digest, Pin],
+    ) -> None:
         self.ages = ages
+        self.pins = pins
         self._settings = settings
         self._store = store
         self._pools = pools
@@ -119,8 +131,6 @@ class WantedArtifacts:
         self._rules = parse_mirror_rules(data) if data is not None else None
         self.digest = sha256(data if data is not None else canonical(_patterns(settings)))
         """Of the settings and the rules: with another one, other artifacts may be wanted."""
-        self.pinned: Collection[Digest] = ()
-        """Artifacts that this node's operator pinned: they are wanted, whatever the rules say."""
         self.asked: Mapping[Digest, frozenset[Digest]] = {}
         """By artifact, the members that ask for copies of it and are to be answered now."""
 
@@ -132,7 +142,7 @@ class WantedArtifacts:
     async def decide(self, claimed: Published | Observed, number: int) -> MirrorDecision:
         """Whether the artifact of a statement is copied, or when. One whose manifest a rule needs and that cannot be
         read is not copied. `number` is that of the proven statement: its age follows from it."""
-        if claimed.artifact in self.pinned:
+        if claimed.artifact in self.pins:
             return MirrorDecision(True)
         claim = replace(MirrorClaim.of(claimed), wanted_by=self.asked.get(claimed.artifact, frozenset()))
         if self._rules is None:
@@ -387,7 +397,7 @@ class PublicationReader:
             return MirrorDecision(True)
         decision = await self._wanted.decide(published, line.number)
         if counts and decision.copy:
-            members = () if published.artifact in self._wanted.pinned else (self._member_of(line.vkey),)
+            members = () if published.artifact in self._wanted.pins else (self._member_of(line.vkey),)
             charge, name = ChargedTo(decision.rule, members), str(published.name)
             await self._charges.charge_held(published.artifact, charge, name, published.manifest)
         return decision

@@ -248,7 +248,7 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
         settings,
         cast(OwnLog, SimpleNamespace(signer=None)),
         cast(FileFetcher, None),
-        WantedArtifacts(settings, store, pools, ages),
+        WantedArtifacts(settings, store, pools, ages, {}),
         made_charges(ledger, store, pools),
         CopyPauses(settings, store, pools, lambda: 0.0),
         on_lost=lambda: None,

@@ -107,7 +107,7 @@ class Bench:
         return self.replicas
 
     def wanted(self, settings: Replication) -> WantedArtifacts:
-        return WantedArtifacts(settings, FolderStore(self.folder / "blobs"), Pools(), self.ages)
+        return WantedArtifacts(settings, FolderStore(self.folder / "blobs"), Pools(), self.ages, {})
 
     async def hold(self, lines: list[bytes]) -> None:
         """The node has logged a hold of each published artifact."""
