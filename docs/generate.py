@@ -57,16 +57,14 @@ code is never given another meaning. The exit status says whose turn it is:
 
 def rendered() -> Mapping[Path, str]:
     """The generated files, and the files with a generated part, as they should be."""
-    operations, security, safety = (DOCS / f"{name}.md" for name in ("operations", "security", "file-safety"))
+    names = ("operations/settings", "operations/watch", "security", "file-safety")
+    settings, watch, security, safety = (DOCS / f"{name}.md" for name in names)
     return {
         security: _between(security.read_text(encoding="utf-8"), "calls", calls_table()),
         DOCS / "errors.md": _ERRORS
         + "".join(f"| `{code}` | {entry.means} | {entry.do} |\n" for code, entry in explanations().items()),
-        operations: _between(
-            _between(operations.read_text(encoding="utf-8"), "configuration", configuration_table()),
-            "metrics",
-            metrics_table(),
-        ),
+        settings: _between(settings.read_text(encoding="utf-8"), "configuration", configuration_table()),
+        watch: _between(watch.read_text(encoding="utf-8"), "metrics", metrics_table()),
         safety: _between(
             _between(safety.read_text(encoding="utf-8"), "loaders", loaders_table()), "formats", formats_table()
         ),

@@ -137,7 +137,7 @@ _TEMPLATE: Final = """\
 
 [node]
 # role "front-end": this process only reads the PostgreSQL database and the blobs of its node's writer, signs nothing,
-#   and serves strangers and users. See "Front ends" in docs/operations.md.
+#   and serves strangers and users. See docs/operations/grow.md.
 # writer: where a front end says that the writer is reached.
 name = {name}
 member = {member}
@@ -163,7 +163,7 @@ open = {open}
 blobs = "data/blobs"
 ledger = "data/ledger.sqlite"
 # A PostgreSQL database instead of that file, such as "postgresql:///comity?host=/var/run/postgresql". Write no password
-# here: it is read from a file of mode 0600 in libpq's format. See docs/operations.md.
+# here: it is read from a file of mode 0600 in libpq's format. See docs/operations/grow.md.
 database = ""
 password_file = ""
 # Rate at which stored data is read again to find damage; 0 for never. 16 MiB/s is 1.4 TB a day.
@@ -183,7 +183,7 @@ branch = ""
 # How often each peer is polled, and what is copied: "all", "none", or ["namespace/*", "namespace/name"].
 interval_seconds = 5.0
 mirror = "all"
-# A file of ordered mirror rules instead, such as "mirror.toml": see docs/operations.md. Empty: none.
+# A file of ordered mirror rules instead, such as "mirror.toml": see docs/operations/copies.md. Empty: none.
 rules = ""
 # Copies stop while less of the disk than this is free, and go on from the second.
 stop_free_bytes = 268435456
@@ -191,7 +191,7 @@ resume_free_bytes = 1073741824
 # Hours of the day in UTC with their bytes a second, such as ["6-22 20000000"]; 0 is no copies. Empty: no limit.
 bandwidth = []
 # How much of the space for copies is reserved for the members in equal parts; of the rest a member uses at most as much
-# as it leaves free. "MEMBER PERCENT" in shares sets the most that a member may use: see docs/operations.md.
+# as it leaves free. "MEMBER PERCENT" in shares sets the most that a member may use: see docs/operations/copies.md.
 reserved_percent = 50
 shares = []
 # Networks such as "10.20.0.0/16" that are not of the public internet, and in which addresses that other nodes announce
@@ -302,7 +302,7 @@ copy_file = ""
 syslog = ""
 
 [retention]
-# A file of retention rules: what `comity gc` may remove. See docs/operations.md.
+# A file of retention rules: what `comity gc` may remove. See docs/operations/copies.md.
 rules = ""
 # The node itself removes what the rules let go, every so many hours; 0: never.
 every_hours = 0.0

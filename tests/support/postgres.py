@@ -80,7 +80,7 @@ class Postgres:
             return found.fetchall() if found.description else []
 
     def allow_reading(self, database: str) -> None:
-        """Let `READER` read all tables of the owner in this database, as docs/operations.md says."""
+        """Let `READER` read all tables of the owner in this database, as docs/operations/grow.md says."""
         self.admin(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}", database)
         self.admin(
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}", database

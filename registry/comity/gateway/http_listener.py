@@ -1,6 +1,6 @@
 """The HTTP listener of the gateway: connections with limits on their number, their time and what they send ahead.
 
-ASGI server: docs/decisions/0008-asgi-server.md.
+ASGI server: docs/decisions, 8.
 """
 
 from __future__ import annotations

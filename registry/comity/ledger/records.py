@@ -15,7 +15,7 @@ Callers verify each record before they store it.
   decides which branch it follows.
 - Piece records: the pieces of each file, from the hashing of the file or verified against a piece index. They are true
   for the SHA-256 of the file even after the file is deleted. A seal over each row detects damage; a damaged row is
-  ignored and replaced (docs/decisions/0017-records-outlive-a-restart.md). A piece is hashed again when it is read.
+  ignored and replaced (docs/decisions, 17). A piece is hashed again when it is read.
 - Side object positions: for each log, the position below which all side objects are in the blob store.
 """
 

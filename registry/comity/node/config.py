@@ -197,7 +197,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Malformed]:
             continue
         close = difflib.get_close_matches(name[:200], known, n=1, cutoff=_CLOSE)
         if close or name.startswith(sections):
-            hint = f"did you mean {close[0]!r}?" if close else "unset it, or see the settings in docs/operations.md"
+            hint = f"did you mean {close[0]!r}?" if close else "unset it, or see docs/operations/settings.md"
             why = "it is in the environment of this process"
             yield Malformed(f"unknown setting {name[:200]!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
 

@@ -301,7 +301,7 @@ def _identity(text: str, name: str) -> str:
 
 
 def _malformed(why: str) -> Malformed:
-    hint = "see docs/operations.md, on mirror rules"
+    hint = "see docs/operations/copies.md, on mirror rules"
     return Malformed("the mirror rules are malformed", why=why, hint=hint, code="MIRROR-RULES")
 
 

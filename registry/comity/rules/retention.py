@@ -127,5 +127,5 @@ def _patterns(value: object, what: str, *, versions: bool = False) -> re.Pattern
 
 
 def _malformed(why: str) -> Malformed:
-    hint = "see docs/operations.md, on retention"
+    hint = "see docs/operations/copies.md, on retention"
     return Malformed("the retention rules are malformed", why=why, hint=hint, code="RETENTION-RULES")

@@ -7,7 +7,7 @@ A piece in a buffer (`HeldPiece`) goes one way; its holder passes it on or relea
 The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
 use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
 lose pieces but never add bad ones. Holes are skipped where the file system reports them. Pieces are written past the
-page cache where that is wanted and the file system allows it (docs/decisions/0036-pieces-past-the-page-cache.md).
+page cache where that is wanted and the file system allows it (docs/decisions, 36).
 
 The whole file is proven in one of two ways. By plain records its hash is computed in file order while pieces arrive, so
 that no second pass over the disk is needed; each byte is hashed twice. By chained records (`comity.trust.artifact`) the

@@ -19,7 +19,7 @@ there the names of the versions decide, as for statements that are in no home lo
 
 Which member was admitted first is read from the pinned charters, never from the evidence, so nobody changes it later.
 Source: protocol, sections 3, 5 and 8
-([decision 40](../../../docs/decisions/0040-a-home-log-is-named-by-its-key.md)).
+(docs/decisions, 40).
 """
 
 from __future__ import annotations

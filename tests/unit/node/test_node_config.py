@@ -84,7 +84,7 @@ def test_an_unknown_key_is_an_error_with_a_guess(tmp_path: Path, more: str, mean
         ("COMITY_GATEWAY_HTPP", "COMITY_GATEWAY_HTTP"),
         ("COMITY_GATWAY_HTTP", "COMITY_GATEWAY_HTTP"),
         ("COMITY_STORAGE_S3_BUCKETT", "COMITY_STORAGE_S3_BUCKET"),
-        ("COMITY_NODE_TEMPERATURE", "docs/operations.md"),
+        ("COMITY_NODE_TEMPERATURE", "docs/operations/settings.md"),
     ),
 )
 def test_an_unknown_variable_is_an_error_with_a_guess(tmp_path: Path, name: str, meant: str) -> None:

@@ -139,7 +139,7 @@ def test_an_operator_can_confirm_a_copied_ledger(tmp_path: Path) -> None:
 def test_the_command_in_the_manual_confirms_a_copy_as_well(tmp_path: Path) -> None:
     copy = mark(tmp_path / "data")
     by_hand = "stat -c %i data/ledger.sqlite > data/ledger.inode"
-    assert by_hand in (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert by_hand in (Path(__file__).parents[3] / "docs" / "operations" / "repair.md").read_text()
     subprocess.run(["sh", "-c", by_hand], check=True, cwd=tmp_path)
     assert not copy.mismatches(begun=True)
 

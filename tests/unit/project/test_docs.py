@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -119,7 +120,9 @@ def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
 
 def test_the_settings_shown_for_storage_and_the_audit_log_are_ones_that_a_node_reads(tmp_path: Path) -> None:
     file, shown = tmp_path / "node.toml", []
-    for text in _blocks((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml"):
+    pages = ("copies", "grow", "watch")
+    texts = [_blocks((ROOT / "docs" / "operations" / f"{page}.md").read_text("utf-8"), "toml") for page in pages]
+    for text in chain.from_iterable(texts):
         if "[[rule]]" in text:
             assert parse_retention_rules(text.encode()).rules
             continue

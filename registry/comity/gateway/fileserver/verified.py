@@ -1,4 +1,4 @@
-"""Reads blobs so that every byte is verified before it is sent (docs/decisions/0009-verified-before-it-leaves.md).
+"""Reads blobs so that every byte is verified before it is sent (docs/decisions, 9).
 
 Stock clients check only the length. So before any part of a piece is returned, that piece was read and hashed in this
 process, and the file has kept its identity since. A corrupt blob is quarantined and the reader gets an error. Pieces

@@ -59,7 +59,7 @@ _log: Final = structlog.get_logger("comity.node.retention")
 
 def read_rules(file: Path | None) -> RetentionRules:
     """Raises NotFound (NO-RETENTION-RULES), Unavailable, Malformed (RETENTION-RULES). Blocking."""
-    hint = "write the rules to a file, and set retention.rules in node.toml: see docs/operations.md, on retention"
+    hint = "write the rules to a file, and set retention.rules in node.toml: see docs/operations/copies.md"
     if file is None:
         why = "without rules nothing is removed"
         raise NotFound("no retention rules", why=why, hint=hint, code="NO-RETENTION-RULES")

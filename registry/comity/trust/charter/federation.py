@@ -10,7 +10,7 @@ the keys that the charter body lists, or with keys that the member's own rotatio
 
 200 members and 100 epochs make more than 200 MB, three quarters of them certificates. So a file is read and written one
 epoch at a time, and what is kept of a certificate is the choice of the caller
-([decision 37](../../../../docs/decisions/0037-federation-files-epoch-by-epoch.md)). Source: protocol, section 7.9.
+(docs/decisions, 37). Source: protocol, section 7.9.
 """
 
 from __future__ import annotations
