@@ -93,8 +93,8 @@ class AuditServiceServicer(object):
         another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
         versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
         the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
-        INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
-        withdraw its own copy (WITHDRAWING).
+        INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where this node is about to withdraw its own copy, or has
+        done so (WITHDRAWING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

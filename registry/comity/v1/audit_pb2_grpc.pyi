@@ -40,8 +40,8 @@ class AuditServiceStub:
     another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
     versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
     the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
-    INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
-    withdraw its own copy (WITHDRAWING).
+    INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where this node is about to withdraw its own copy, or has
+    done so (WITHDRAWING).
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListCopiesRequest, _audit_pb2.ListCopiesResponse]
     """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
@@ -93,8 +93,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
     versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
     the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
-    INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
-    withdraw its own copy (WITHDRAWING).
+    INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where this node is about to withdraw its own copy, or has
+    done so (WITHDRAWING).
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListCopiesRequest, _audit_pb2.ListCopiesResponse]  # type: ignore[assignment]
     """What this node knows about the copies of artifacts, computed from the logs that it holds: a claim of this node to
@@ -149,8 +149,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         another federation, another auditor than the caller, or another prover (AUDIT-PARTIES), or none of them, as older
         versions do (AUDIT-OLD-FORM); RESOURCE_EXHAUSTED where
         the member asked for too much (AUDIT-BUDGET); NOT_FOUND where this node holds no such copy (NOT-HELD);
-        INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where a lease is asked for and this node is about to
-        withdraw its own copy (WITHDRAWING).
+        INVALID_ARGUMENT for a challenge outside the bounds; ABORTED where this node is about to withdraw its own copy, or has
+        done so (WITHDRAWING).
         """
 
     @_abc_1.abstractmethod

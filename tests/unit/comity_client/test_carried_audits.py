@@ -25,7 +25,7 @@ from comity.trust.copies import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.v1 import audit_pb2
-from comity.wire.audit import AuditOrder, AuditReply, read_order
+from comity.wire.audit import AuditOrder, AuditReply, HoldOrder, read_order
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from support.context import node_context
 from support.withdrawals import WithdrawingNode
@@ -165,6 +165,21 @@ async def test_a_node_without_the_pieces_signs_nothing_and_nothing_is_recorded(b
         await prover.carried.answer(order)
     assert lost.value.code == "NOT-HELD"
     assert auditor.results(artifact, prover) == []
+
+
+async def test_a_node_that_withdrew_its_copy_does_not_say_that_it_lost_it(both: tuple[Carrying, Carrying]) -> None:
+    """The auditor may not have read the withdrawal yet: what it would log accuses an honest node."""
+    auditor, prover = both
+    artifact = auditor.hold(FILES)
+    prover.hold(FILES)
+    (order,) = await auditor.challenged(prover)
+    await prover.withdrawals.decide(HoldOrder(artifact, "legal-order", "order 12", force=True))
+    with pytest.raises(ComityError) as refused:
+        await prover.carried.answer(order)
+    assert refused.value.code == "WITHDRAWING"
+    with pytest.raises(ComityError) as lost:
+        await prover.carried.answer(other(order, artifact=sha256(b"never held here")))
+    assert lost.value.code == "NOT-HELD"
 
 
 async def test_a_signed_wrong_answer_proves_a_fault_by_file_too(

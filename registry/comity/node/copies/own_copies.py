@@ -66,6 +66,10 @@ class OwnClaims:
                     found = StandingHold(index, hold.manifest, hold.pieces)
         return found
 
+    def withdrew(self, artifact: Digest) -> bool:
+        """Whether this node claimed a copy of an artifact, withdrew it, and claims none now."""
+        return self.hold(artifact) is None and any(True for _ in self._about(artifact, HOLD_WITHDRAWN))
+
     def keeps(self, artifact: Digest) -> bool:
         """Whether the last withdrawal of an artifact says that its bytes are kept."""
         withdrawals = [statement for _, statement in self._about(artifact, HOLD_WITHDRAWN)]

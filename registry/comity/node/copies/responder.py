@@ -172,10 +172,11 @@ class AuditResponder:
             raise _other_parties(f"it is for the node {short(challenge.prover)}, and this one is {short(own)}")
         hold = await self._ledger.run(self._claims.hold, challenge.artifact, challenge.pieces)
         if hold is None:
+            if await self._ledger.run(self._claims.withdrew, challenge.artifact):
+                raise _withdrawing("it withdrew the copy, as its log says")
             raise _not_held(challenge.artifact, "this node claims no copy with this piece index")
         if self._leases.withdrawing(challenge.artifact):
-            why = "it is about to withdraw the copy, and does not vouch for it meanwhile"
-            raise Conflict("this node does not answer now", why=why, hint="ask later", code="WITHDRAWING")
+            raise _withdrawing("it is about to withdraw the copy, and does not vouch for it meanwhile")
         async with self._turns.slot(member):
             self._charge(member, 1 + hold.manifest.size + hold.pieces.size)
             try:
@@ -202,6 +203,11 @@ class AuditResponder:
 def _other_parties(why: str) -> Refused:
     hint = "draw the challenge again, after both nodes have one another's newest node-record"
     return Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-PARTIES")
+
+
+def _withdrawing(why: str) -> Conflict:
+    """No failure of the node: the auditor may not have read the withdrawal in its log yet."""
+    return Conflict("this node does not answer now", why=why, hint="ask later", code="WITHDRAWING")
 
 
 def _not_held(artifact: Digest, why: str) -> NotFound:
