@@ -1,5 +1,5 @@
 """A node with a webhook announces a publication; the receiver fails at first, and the node stops without waiting for
-it.
+it: its loops first, then what they use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from comity.node.maintenance.home_files import add_webhook
-from comity.node.webhook_deliveries import EventQueue
+from comity.node.supervisor import Supervisor
+from comity.node.webhook_deliveries import EventQueue, Webhooks
 from support.federation import found, serving, until
 from support.publisher import Publisher, release, send
 from support.webhook_receiver import receiving
@@ -17,7 +18,22 @@ from support.webhook_receiver import receiving
 pytestmark = pytest.mark.slow
 
 
-async def test_a_publication_reaches_a_receiver_that_failed_first(tmp_path: Path) -> None:
+async def test_a_publication_reaches_a_receiver_that_failed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+    stop, close = Supervisor.stop, Webhooks.close
+
+    async def stopped(supervisor: Supervisor) -> None:
+        await stop(supervisor)
+        ended.append("loops")
+
+    def closed(webhooks: Webhooks) -> None:
+        ended.append("webhooks")
+        close(webhooks)
+
+    monkeypatch.setattr(Supervisor, "stop", stopped)
+    monkeypatch.setattr(Webhooks, "close", closed)
     publisher = Publisher.generate()
     (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes
     with receiving(503, 204) as receiver:
@@ -30,6 +46,7 @@ async def test_a_publication_reaches_a_receiver_that_failed_first(tmp_path: Path
             await until(lambda: EventQueue(home.directory / "data").position() is not None, what="the first step")
             await send(node, ready)
             await until(lambda: len(receiver.got) >= 2, what="the event, twice")
+    assert ended == ["loops", "webhooks"]
     events = [json.loads(body) for _, body in receiver.got]
     assert {event["subject"] for event in events} == {"tests/model@v1"}
     assert {event["source"] for event in events} == {f"comity://{home.origin}"}

@@ -192,6 +192,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     ending.callback(parts.news.close)
     ending.push_async_callback(parts.replication.close)
     ending.push_async_callback(parts.read_through.close)
+    after_loops = await ending.enter_async_context(contextlib.AsyncExitStack())
     ending.push_async_callback(supervisor.stop)
     await parts.replication.misbehaviour.load()  # before any submission
     listening = replace(listening, http=await ending.enter_async_context(companion(parts.running)))
@@ -204,7 +205,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         http=listening.http,
     )
     ready(listening)
-    await _begin_loops(parts, supervisor, ending)
+    await _begin_loops(parts, supervisor, after_loops)
     try:
         await _run_until_first_ends(parts.replication.own_log.run(), _watch_lock(home.ledger.tables))
     except ComityError as error:
@@ -363,7 +364,8 @@ def _services(parts: _Parts) -> Services:
     )
 
 
-async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib.AsyncExitStack) -> None:
+async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: contextlib.AsyncExitStack) -> None:
+    """`after_loops` closes, when every loop has ended, what the loops use."""
     home, replication, copies = parts.home, parts.replication, parts.copies
     config, pools = home.config, home.pools
     await copies.withdrawals.recover()  # before the replication looks for missing files
@@ -373,18 +375,18 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, ending: contextlib
     copies.begin()
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
         listener = MetricsListener(home.metrics, config.listen.metrics, parts.readiness.from_thread)
-        ending.callback(listener.close)
+        after_loops.callback(listener.close)
     Housekeeping(
         home.ledger, home.store, pools, home.metrics, home.clock, parts.uploads, parts.listing, home.membership
     ).begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
-    ending.callback(audit_copies.close)
+    after_loops.callback(audit_copies.close)
     audit_copies.begin(supervisor)
     for part in (parts.scrub, parts.ledger_scrub, parts.capacity, home.pulls, parts.followed, parts.inspector):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)
     if webhooks is not None:
-        ending.callback(webhooks.close)
+        after_loops.callback(webhooks.close)
         webhooks.begin(supervisor)
     parts.policy.begin(supervisor, pools)
     log = str(home.membership.own_node.record.log)

@@ -154,7 +154,7 @@ class OpenedHome(ServedHome):
 
     def close(self) -> None:
         self.pulls.close()
-        super().close()
+        ServedHome.close(self)  # a class with slots is made twice: `super()` names the first one
 
     @classmethod
     def open(cls, config: NodeConfig, clock: Clock) -> OpenedHome:
