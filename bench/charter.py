@@ -22,9 +22,10 @@ from typing import Any
 
 import harness
 from comity.content import durable
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import draft, genesis
 from comity.trust.charter.certificate import certify, certify_genesis
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
-from comity.trust.charter.federation import Federation
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
 from comity.trust.encoding import sha256
 from comity.trust.identity import Inception, KeySet, sign_inception

@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from comity.federation_file import Federation
 from comity.node.metrics import LOCATION_SECONDS
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.wire.addresses import Address, RangeUrl
 from comity.wire.client import NodeClient

@@ -28,7 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from comity.trust.charter.document import ALL_COSIGN, MIN_ASSIGNED, CharterPolicy, quorum
+from comity.rules.assigned_cosigners import ALL_COSIGN, MIN_ASSIGNED
+from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
 from comity.wire.addresses import Address

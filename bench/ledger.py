@@ -30,10 +30,11 @@ from comity.ledger.entry_index import EntryQuery
 from comity.ledger.entry_rows import MAX_LINES
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Sequencer
+from comity.rules.tree_proofs import Frontier
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.statement import Author, Statement, Subject, sign_statement
-from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_inclusion
+from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
 from comity.trust.tlog.note import Checkpoint, log_verifier_key, sign_note
 
 ORIGIN = "bench.example/log"

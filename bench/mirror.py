@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient

@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.federation_file import Federation
 from comity.transfer.range_source import RangeClient
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.wire.addresses import Address, RangeUrl

@@ -43,7 +43,8 @@ from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
-from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception

@@ -23,9 +23,12 @@ from pathlib import Path
 
 import harness
 from charter import NOW, Person, founded, voted
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import draft
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.charter.document import draft, quorum
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.document import quorum
+from comity.trust.charter.federation import FederationNode
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
@@ -36,7 +39,7 @@ from comity.trust.names import Name
 from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify

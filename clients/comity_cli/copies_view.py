@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.copies import MISSED, PASSED, AuditResult, CopyCount
+from comity.rules.copy_counts import MISSED, PASSED, AuditResult, CopyCount
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.places import MOST_REACHES

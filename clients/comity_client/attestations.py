@@ -31,6 +31,14 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.rules.attestation_predicates import (
+    ResourceDescriptor,
+    SlsaProvenance,
+    StandardPredicate,
+    TestResult,
+    VerificationSummary,
+    encode_statement,
+)
 from comity.rules.foreign_attestations import (
     MAX_ATTESTATION,
     MAX_KEY,
@@ -42,14 +50,6 @@ from comity.rules.foreign_attestations import (
     write_envelope,
 )
 from comity.trust.artifact import MAX_MANIFEST, Manifest
-from comity.trust.attestation_predicates import (
-    ResourceDescriptor,
-    SlsaProvenance,
-    StandardPredicate,
-    TestResult,
-    VerificationSummary,
-    encode_statement,
-)
 from comity.trust.claims import KnownAuthors, ParsedClaims, read_claims, verify_vouches
 from comity.trust.encoding import Digest, Json, canonical, format_time, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.rules.audit import DAY, AuditFailure, parse_audited
-from comity.trust.copies import (
+from comity.rules.copy_counts import (
     MISSED,
     PASSED,
     AuditResult,

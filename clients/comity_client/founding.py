@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import genesis
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
+from comity.trust.charter.federation import FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest
 from comity.trust.errors import Untrusted

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
-from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, parse_gone
+from comity.trust.upstream import Observed, parse_changed, parse_gone
+from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting

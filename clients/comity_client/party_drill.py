@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from comity.trust.copies import CopyCount, CopyPolicy, Holder, Party, parties_of
+from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder, Party, parties_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.places import Reach, declared_reach

@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 from comity.bounded_file import read_chunks
 from comity.content import durable
+from comity.federation_file import Federation
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import MAX_BYTES, Federation
+from comity.trust.charter.federation import MAX_BYTES
 from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS

@@ -21,7 +21,7 @@ from pathlib import Path
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity.trust.encoding import Digest, check_visible, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.home_logs import home_name

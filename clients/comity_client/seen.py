@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.rules.cosigned_times import verified_cosigners
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -36,15 +37,7 @@ from comity.trust.encoding import (
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import (
-    MAX_NOTE,
-    MAX_SIGNATURES,
-    Checkpoint,
-    SignedNote,
-    VerifierKey,
-    open_checkpoint,
-    verified_cosigners,
-)
+from comity.trust.tlog.note import MAX_NOTE, MAX_SIGNATURES, Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
 from comity_client.home import exclusive
 from comity_client.session import Session

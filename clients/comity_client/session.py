@@ -26,8 +26,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from comity.federation_file import Federation
 from comity.trust.charter.document import Member
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.federation import FederationNode
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader

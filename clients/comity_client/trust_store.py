@@ -29,9 +29,9 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.federation_file import FederationSource, load_federation, read_federation
+from comity.federation_file import Federation, FederationSource, load_federation, read_federation
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.federation import FederationNode
 from comity.trust.encoding import Digest, parse_digest, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader

@@ -20,23 +20,50 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from comity.trust.artifact import (
-    BLOCK,
-    INITIAL_STATE,
-    PIECE_SIZE,
-    ContinuedHash,
-    ContinueFrom,
-    PieceRecord,
-    result_of,
-    start_of,
-)
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest
 
 _LIBRARIES: Final = ("libcrypto.so.3", "libcrypto.so.1.1")
 """Not `ctypes.util.find_library`, which starts processes. The first one is loaded already where hashlib uses it."""
 _GUARD: Final = b"\xa5" * 64
+INITIAL_STATE: Final = bytes.fromhex("6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19")
+"""The state of SHA-256 before the first byte."""
+BLOCK: Final = 64
+"""Bytes of a SHA-256 block: a state exists only after a multiple of them."""
+
+
+class ContinuedHash(Protocol):
+    """A SHA-256 that continues from a state. Not thread-safe."""
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Add bytes."""
+        ...
+
+    def state(self) -> bytes:
+        """The state, 32 bytes. Defined only after a multiple of 64 bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """The SHA-256 of all bytes since the start of the file. May be called once; nothing may follow."""
+        ...
+
+
+class ContinueFrom(Protocol):
+    """Makes a hash that continues after `offset` bytes, a multiple of 64, which led to `state`."""
+
+    def __call__(self, state: bytes, offset: int) -> ContinuedHash: ...
+
+
+def start_of(records: Sequence[PieceRecord], piece: int) -> tuple[bytes, int]:
+    """(state, offset) from which `piece` is hashed."""
+    return (records[piece - 1].sha256 if piece else INITIAL_STATE), piece * PIECE_SIZE
+
+
+def result_of(records: Sequence[PieceRecord], piece: int, hashed: ContinuedHash) -> bytes:
+    """What is compared with the record of `piece`, after its bytes were added to a hash begun at its start."""
+    return hashed.digest() if piece == len(records) - 1 else hashed.state()
 
 
 class _Sha256Ctx(ctypes.Structure):

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from comity.trust.copies import PASSED
+from comity.rules.copy_counts import PASSED
 from comity.trust.errors import OutOfSpace
 from comity.wire.audit import ChallengeRequest
 from comity_client.bundles.exporting import ExportOrder, export_bundle

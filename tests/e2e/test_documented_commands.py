@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity.trust.errors import Unavailable
 from comity_cli.lab.lab import Lab
 from comity_client.client import Client

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from comity.content.audit_log import EMPTY, AuditLog, parse_head, parse_record
 from comity.content.gateway_tokens import parse_uses
+from comity.federation_file import Federation
 from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.console.feeds import FeedMemory
@@ -32,6 +33,7 @@ from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks, parse_secret
+from comity.rules.attestation_predicates import ForeignStatement
 from comity.rules.equivocation import check_equivocation
 from comity.rules.foreign_attestations import AttestationKey, ForeignEnvelope
 from comity.rules.hardware.appraisal import HardwarePins, appraise
@@ -45,7 +47,10 @@ from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.rules.mirror_rules import parse_mirror_rules
 from comity.rules.offers.fault_proof import FaultProof, ProvenRecord
 from comity.rules.offers.offer import Offer
+from comity.rules.pieces import PieceIndex, encode_records
 from comity.rules.retention import parse_retention_rules
+from comity.rules.tiles import decode_entries, encode_entries, parse_tile_path
+from comity.rules.tree_proofs import Frontier
 from comity.rules.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
 from comity.trust.approvals import (
     ApprovalConditions,
@@ -54,11 +59,9 @@ from comity.trust.approvals import (
     sign_approval_ended,
     sign_approved,
 )
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
-from comity.trust.attestation_predicates import ForeignStatement
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord, parse_records
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import (
@@ -86,18 +89,17 @@ from comity.trust.statement import (
     parse_entry,
 )
 from comity.trust.statement_kinds import STATEMENT_KINDS
-from comity.trust.tlog.merkle import Frontier, decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof
-from comity.trust.upstream import (
+from comity.trust.upstream import check_endpoint
+from comity.trust.verify import verify
+from comity.upstream.listed_files import (
     ListedFile,
     Observation,
     UpstreamRequest,
-    check_endpoint,
     encode_observations,
     parse_observations,
 )
-from comity.trust.verify import verify
 from comity.wire.addresses import GatewayUrl, RangeUrl
 from comity.wire.audit import AuditOrder, AuditReply
 from comity_client.bundles.contents import (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from comity.rules.misbehaviour import ROOTS
 from comity.trust.errors import NotFound
-from comity.trust.tlog.proof import ROOTS
 from comity.wire.log import ShownMisbehaviour
 from comity_cli.main import command
 from comity_client.client import Client

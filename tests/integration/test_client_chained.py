@@ -10,11 +10,12 @@ from unittest.mock import patch
 
 import pytest
 from comity import hashing, verifier
+from comity.rules.pieces import CHAINED_LAYOUT
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import BlobSource
-from comity.trust.artifact import CHAINED_LAYOUT, PIECE_SIZE, RECORD_BYTES
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES
 from comity.trust.encoding import sha256
 from comity_client.client import Client
 from comity_client.events import Event, SourceDropped

@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+from comity.rules.git_ids import commit_id
+from comity.rules.pieces import CHAINED_LAYOUT
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceRecord, commit_id
+from comity.trust.artifact import Manifest, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.names import Reference

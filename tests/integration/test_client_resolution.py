@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from pathlib import Path
 
 import pytest
+from comity.rules.tree_proofs import inclusion_proof
 from comity.trust.encoding import Digest, sha256
-from comity.trust.tlog.merkle import inclusion_proof
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.log import LocatedProof
 from comity.wire.messages import LocatedEntry

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.rules.attestation_predicates import ForeignStatement
 from comity.rules.foreign_attestations import ForeignEnvelope
-from comity.trust.attestation_predicates import ForeignStatement, SuiteResult
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
+from comity.trust.eval_result import SuiteResult
 from comity.trust.policy import SafetyRule
 from comity.trust.statement import parse_entry
 from comity.wire.messages import LocatedEntry

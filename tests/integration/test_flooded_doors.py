@@ -26,10 +26,10 @@ from comity.node.maintenance.home_files import add_webhook
 from comity.node.own_log import LEDGER_MARK
 from comity.node.services import artifact
 from comity.node.webhook_deliveries import EventQueue
+from comity.rules.precedence import Bounds
 from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Verdict
-from comity.trust.precedence import Bounds
 from comity.trust.statement import Author
 from comity.verifier import read_policy
 from comity_client.client import Client

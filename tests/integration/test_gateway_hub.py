@@ -19,6 +19,7 @@ import structlog
 from comity.content.gateway_tokens import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
 from comity.node.telemetry import configure_logging
+from comity.rules.git_ids import blob_id, commit_id, tree_ids
 from comity.trust.approvals import (
     ApprovalConditions,
     ApprovalEnded,
@@ -26,7 +27,6 @@ from comity.trust.approvals import (
     sign_approval_ended,
     sign_approved,
 )
-from comity.trust.artifact import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from comity.gateway.hub.mirrored import MirroredRepository, ObservedArtifact
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from comity.trust.encoding import sha256
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import Observed

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.federation_file import Federation
 from comity.trust.charter.document import Body, quorum
-from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from comity.federation_file import Federation
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import Conflict
 from comity.trust.places import Place

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity_client.charter.drafts import draft_admission

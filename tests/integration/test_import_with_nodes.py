@@ -28,7 +28,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.statement import parse_entry
-from comity.trust.upstream import parse_observations
+from comity.upstream.listed_files import parse_observations
 from comity.wire.upstream import ImportOrder
 from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.pull.model_sig import sign_folder

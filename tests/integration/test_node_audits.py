@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import FolderStore
 from comity.rules.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
-from comity.trust.copies import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy, parse_hold_withdrawn
+from comity.rules.copy_counts import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
 from comity.trust.statement import parse_entry

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.charter.document import Body, draft
+from comity.rules.charter_drafts import draft
+from comity.trust.charter.document import Body
 from comity.trust.charter.votes import Intent, draft_withdrawn_statement
 from comity.trust.errors import ComityError
 from comity.trust.statement import Statement, parse_entry, sign_statement

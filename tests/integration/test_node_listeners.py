@@ -16,12 +16,13 @@ from typing import Any
 import grpc
 import pytest
 from comity.node.home import OpenedHome
+from comity.rules.misbehaviour import ROOTS
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import ROOTS, TlogProof
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin, TlsIdentity, make_certificate, to_pem

@@ -16,11 +16,13 @@ from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.news import PeerNews
 from comity.node.supervisor import LoopTiming
+from comity.rules.cosigned_times import verified_cosigners
+from comity.rules.misbehaviour import verify_misbehaviour
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
-from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
-from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
 from comity.wire.news import News
 from support.federation import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.artifact import PieceIndex, check_records
+from comity.rules.pieces import PieceIndex, check_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
+from comity.rules.misbehaviour import verify_misbehaviour
 from comity.rules.offers.fault_proof import FaultProof, read_offer_fault, verify_fault_proof
 from comity.rules.offers.log_reader import OfferLogReader
 from comity.rules.offers.offer import SliceAllocation, Window
@@ -21,7 +22,7 @@ from comity.rules.offers.records import Grant, Offered, record_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.offer import OfferQuery
 from support.federation import NodeHome, found, introduced, serving, until
 from support.offer_commands import Borrower, Lender, holding, reaches, read_chain

@@ -12,10 +12,11 @@ import httpx2
 import pytest
 from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
+from comity.rules.cosigned_times import verified_cosigners
 from comity.rules.witness import AddCheckpoint, encode_signatures
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key, open_checkpoint
 from support.federation import NodeHome, introduced, make_home, note_of, serving, until
 from support.waiting import PATIENCE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from comity.rules.artifact_pins import HERE, VERIFIED, Pin
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.errors import NotFound
 from comity.wire.pin import ListedPin
 from comity_client.client import Client

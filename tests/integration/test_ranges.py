@@ -23,12 +23,13 @@ from comity.content.secrets import read_keys
 from comity.gateway.app import serve_gateway
 from comity.hashing import FileHash
 from comity.node.app import Companion
+from comity.rules.pieces import CHAINED_LAYOUT, chained_records, encode_records
 from comity.transfer import range_source as ranges
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import CHAINED_LAYOUT, PIECE_SIZE, chained_records, encode_records
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.gateway.app import serve_gateway
+from comity.rules.cosigned_times import verified_cosigners
 from comity.trust.encoding import sha256
-from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from support.federation import Founded, converged, found, serving
 from support.outside import TlogRoutes, read_log
 from support.waiting import PATIENCE

@@ -16,11 +16,12 @@ from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
 from comity.ledger.ledger import Ledger
 from comity.node.own_log import OUTSIDE_MARK, LedgerMark
+from comity.rules.tree_proofs import consistency_proof
 from comity.rules.witness import AddCheckpoint, parse_signatures
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, cosigner_key, verify_cosignature
 from support.federation import NodeHome, make_home, serving
 from support.outside import OutsideLog, TlogRoutes, vkeys

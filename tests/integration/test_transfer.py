@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from comity import hashing
+from comity.hashing import INITIAL_STATE
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.receiver import PartialFile
 from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
-from comity.trust.artifact import INITIAL_STATE, PieceRecord
+from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.sources import (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
+from comity.rules.tiles import decode_entries
 from comity.rules.witness import parse_signatures
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import decode_entries, leaf_hash, root
+from comity.trust.tlog.merkle import leaf_hash, root
 from comity.trust.tlog.note import SignedNote, cosigner_key, open_checkpoint, verify_cosignature
 from support.federation import introduced, make_home, serving
 from support.outside import OutsideLog, vkeys

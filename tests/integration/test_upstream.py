@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.upstream import Observation, UpstreamRequest
 from comity.upstream import mirror
 from comity.upstream.download import NoImportObserver, Timeouts
 from comity.upstream.hub_api import AllowedHosts, Origin, RepositoryListing
+from comity.upstream.listed_files import Observation, UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.hub_like import Answer, Asked, HubLike, Interference, hub_like
 from support.weights import as_tensor

@@ -24,11 +24,11 @@ from typing import Any, TypeVar
 import httpx2
 from attackers import Known
 from attackers.strangers import ACCEPTED
+from comity.rules.copy_counts import PASSED, AssessedCopy
 from comity.rules.offers.offer import Window
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import Manifest
 from comity.trust.charter.document import Body
-from comity.trust.copies import PASSED, AssessedCopy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.policy import Policy

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from comity.rules.attestation_predicates import ForeignStatement, encode_statement
 from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation, write_envelope
 from comity.trust.artifact import Manifest
-from comity.trust.attestation_predicates import ForeignStatement, encode_statement
 from comity.trust.encoding import Digest
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.statements import Parent

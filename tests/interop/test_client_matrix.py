@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog.testing
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from comity_client.client import Client
 from comity_client.home import Home
 from support.certificates import crafted

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import structlog.testing
 from comity.content.gateway_tokens import TokenFile
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from comity_client.hub_environment import hub_environment
 from support.gateway import gateway_node
 from support.llama_cpp import llama_fetch

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from comity.federation_file import Federation
 from comity.gateway.app import serve_gateway
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Advisory, sign_advisory

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
+from comity.rules.cosigned_times import verified_cosigners
 from comity.trust.encoding import sha256
-from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import SignedNote, open_checkpoint
 from support.federation import introduced, make_home, serving, until
 from support.outside import TlogRoutes, read_log
 from support.sigsum import ORIGIN, sigsum_witness

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.encoding import b64encode
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 from support.seeded import seeded_key
 from support.sigsum import sigsum_witness

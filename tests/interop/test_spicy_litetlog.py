@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.errors import Untrusted
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from support.seeded import seeded_key

@@ -62,8 +62,12 @@ SUITES: Final = (
             f"{TRUST}/charter",
             f"{TRUST}/rotation.py",
             f"{TRUST}/json_chunks.py",
+            f"{RULES}/assigned_cosigners.py",
+            f"{RULES}/charter_drafts.py",
             f"{RULES}/equivocation.py",
             f"{RULES}/tally.py",
+            f"{RULES}/vote_state.py",
+            "registry/comity/federation_file.py",
         ),
         """assigned_cosigners charter charter_attacks charter_certificate charter_equivocation charter_succession
         charter_tally charter_votes charter_voting federation federation_file identity json_chunks key_validity
@@ -71,7 +75,10 @@ SUITES: Final = (
         "charter_mutations rotation",
     ),
     Suite(
-        (f"{TRUST}/tlog", f"{RULES}/witness.py"),
+        (
+            f"{TRUST}/tlog",
+            *(f"{RULES}/{name}.py" for name in ("cosigned_times", "misbehaviour", "tiles", "tree_proofs", "witness")),
+        ),
         """checkpoint cosignature cosigned_moments growth merkle misbehaviour note own_vectors public_vectors tiles
         tlog_mirror tlog_policy tlog_proof tlog_witness witnessing""",
         "log_formats",
@@ -90,7 +97,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
     Suite((f"{TRUST}/policy.py", f"{TRUST}/policy_file.py"), "federation_file officers policy policy_files safety_row"),
     Suite((f"{RULES}/audit.py",), "audit audit_bounds"),
-    Suite((f"{TRUST}/copies.py",), "copies holds"),
+    Suite((f"{TRUST}/copies.py", f"{RULES}/copy_counts.py"), "copies holds"),
     Suite(
         (f"{RULES}/mirror_rules.py", f"{RULES}/retention.py", f"{RULES}/rule_file.py"),
         "mirror_rule_conditions mirror_rules retention_rules rule_file",
@@ -100,7 +107,10 @@ SUITES: Final = (
     Suite((f"{TRUST}/node_records.py",), "node_record places"),
     Suite(("clients/comity_client/party_drill.py",), "drill_command party_drill"),
     Suite((f"{TRUST}/places.py",), "cosigner_places places"),
-    Suite((f"{TRUST}/artifact.py",), "chained hub manifest pieces"),
+    Suite(
+        (f"{TRUST}/artifact.py", f"{RULES}/git_ids.py", f"{RULES}/pieces.py"),
+        "chained hub manifest pieces",
+    ),
     Suite(
         (f"{RULES}/hardware",),
         """hardware_appraisal hardware_certificates hardware_evidence hardware_pins hardware_reports
@@ -120,7 +130,11 @@ SUITES: Final = (
     Suite((f"{TRUST}/identity.py", f"{TRUST}/keys.py"), "identity keys own_vectors", "statement_formats"),
     Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields kept_errors names spelling"),
     Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
-    Suite((f"{TRUST}/upstream.py",), "upstream_choosing upstream_rows upstream_statements", "upstream"),
+    Suite(
+        (f"{TRUST}/upstream.py", "registry/comity/upstream/listed_files.py"),
+        "upstream_choosing upstream_rows upstream_statements",
+        "upstream",
+    ),
     Suite(
         tuple(f"{RULES}/offers/{name}.py" for name in ("amounts", "fault_proof", "offer")),
         "offer_amounts offer_chain_state offer_deadlines offer_documents offer_fault_proofs offer_fit offer_texts",
@@ -128,7 +142,8 @@ SUITES: Final = (
     ),
     Suite(
         (
-            f"{TRUST}/attestation_predicates.py",
+            f"{TRUST}/eval_result.py",
+            f"{RULES}/attestation_predicates.py",
             f"{RULES}/foreign_attestations.py",
         ),
         "attestation_predicates attestations",

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation
-from comity.trust.artifact import Manifest
-from comity.trust.attestation_predicates import (
-    COMPARATORS,
-    Commitment,
+from comity.rules.attestation_predicates import (
     ForeignStatement,
     ResourceDescriptor,
     SlsaProvenance,
-    SuiteResult,
     TestResult,
-    ThresholdClaim,
     VerificationSummary,
     encode_statement,
 )
+from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import canonical
+from comity.trust.eval_result import COMPARATORS, Commitment, SuiteResult, ThresholdClaim
 from hypothesis import given
 from hypothesis import strategies as st
 from support.attesting import EVALUATION, PREDICATES, encoded, envelope, payload, private_key, public_pem

@@ -7,8 +7,7 @@ from unittest.mock import patch
 
 import pytest
 from comity import hashing
-from comity.hashing import FileHash, load
-from comity.trust.artifact import INITIAL_STATE, ContinueFrom
+from comity.hashing import INITIAL_STATE, ContinueFrom, FileHash, load
 from hypothesis import given
 from hypothesis import strategies as st
 from support import sha256 as oracle

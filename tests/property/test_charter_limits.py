@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from comity.rules.charter_drafts import assemble, draft
 from comity.rules.tally import compute_tally
-from comity.trust.charter.certificate import assemble, certify
-from comity.trust.charter.document import Body, draft
+from comity.trust.charter.certificate import certify
+from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.verify import verify

@@ -9,21 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
+from comity.rules.charter_drafts import assemble
 from comity.rules.equivocation import find_equivocations
 from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
-from comity.trust.charter.certificate import assemble, certify
+from comity.rules.vote_state import VoteState, check_vote
+from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.votes import (
-    Intent,
-    Ratify,
-    RoundBody,
-    Vote,
-    VoteState,
-    check_vote,
-    draft_statement,
-    parse_vote,
-    void_reason,
-)
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, draft_statement, parse_vote, void_reason
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement

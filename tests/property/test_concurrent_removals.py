@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from comity.node.copies.leases import PAUSE, Leases, RemovalCount
 from comity.rules.audit import MAX_LEASE
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, OutOfSpace, PolicyNotMet
 from hypothesis import given, settings

@@ -13,7 +13,8 @@ import pytest
 from comity.content.blobs import piece_lengths
 from comity.formats import TensorLayout
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import PIECE_SIZE, SMALL_TENSOR, TENSOR_LAYOUT, fixed_pieces
+from comity.rules.pieces import SMALL_TENSOR, TENSOR_LAYOUT, fixed_pieces
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.errors import ComityError
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -20,7 +20,7 @@ import comity.gateway
 import pytest
 from comity.gateway.console.page import PREFIX
 from comity.gateway.hub.views import KINDS
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.examples import examples

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from comity.ledger.entry_index import EntryPosition, EntryQuery
 from comity.ledger.ledger import Ledger
+from comity.rules.tree_proofs import MemoryTree
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
-from comity.trust.tlog.merkle import MemoryTree, leaf_hash, verify_consistency, verify_inclusion
+from comity.trust.tlog.merkle import leaf_hash, verify_consistency, verify_inclusion
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

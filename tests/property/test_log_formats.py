@@ -5,30 +5,22 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from comity.rules.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
-from comity.trust.errors import ComityError, Untrusted
-from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import (
-    EMPTY_ROOT,
+from comity.rules.tiles import (
     ENTRIES,
     MAX_ENTRY,
-    MAX_SIZE,
-    Frontier,
-    MemoryTree,
     Tile,
-    consistency_proof,
     decode_entries,
     encode_entries,
     encode_tile,
-    inclusion_proof,
-    leaf_hash,
     parse_tile_path,
-    root,
     tile_node_reader,
     tiles_between,
-    verify_consistency,
-    verify_inclusion,
 )
+from comity.rules.tree_proofs import Frontier, MemoryTree, consistency_proof, inclusion_proof
+from comity.rules.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
+from comity.trust.errors import ComityError, Untrusted
+from comity.trust.keys import PrivateKey
+from comity.trust.tlog.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.tlog.note import (
     ED25519,
     MAX_TIMESTAMP,

@@ -8,6 +8,7 @@ import functools
 from dataclasses import replace
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import Evidence, InclusionEvidence
@@ -17,7 +18,7 @@ from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
 from comity.trust.statements import sign_published
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.proof import ConsistencyProof
 from comity.trust.verify import verify
 from hypothesis import given, settings

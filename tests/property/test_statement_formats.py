@@ -10,22 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    MAX_PIECES,
-    PIECE_SIZE,
-    TENSOR_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    encode_records,
-    parse_records,
-    tensor_pieces,
-)
-from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, genesis, quorum
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import genesis
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout, encode_records, tensor_pieces
+from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, FileEntry, Manifest, PieceRecord, parse_records
+from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, quorum
 from comity.trust.copies import parse_hold
 from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, check_visible, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed

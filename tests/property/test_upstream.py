@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.artifact import FileEntry, Manifest, blob_id, lfs_pointer, tree_ids
+from comity.rules.git_ids import blob_id, lfs_pointer, tree_ids
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.names import Reference
@@ -22,27 +23,29 @@ from comity.trust.upstream import (
     LOST,
     OBTAINED,
     UNCHECKED,
-    BlobHash,
     Changed,
     Conditions,
     Gone,
-    ListedFile,
     Matched,
-    Observation,
     Observed,
     Obtained,
     Upstream,
-    UpstreamRequest,
     check_endpoint,
-    compare,
-    encode_observations,
-    matching_folders,
     parse_changed,
     parse_gone,
-    parse_observations,
     sign_changed,
     sign_gone,
     sign_observed,
+)
+from comity.upstream.listed_files import (
+    BlobHash,
+    ListedFile,
+    Observation,
+    UpstreamRequest,
+    compare,
+    encode_observations,
+    matching_folders,
+    parse_observations,
 )
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, RetryLater
+from comity.upstream.listed_files import UpstreamRequest
 from comity.v1 import upstream_pb2
 from comity.wire import limits
 from comity.wire.upstream import (

@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import httpx2
-from comity.trust.copies import FAILED, PASSED
+from comity.rules.copy_counts import FAILED, PASSED
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Verdict

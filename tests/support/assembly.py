@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from comity.rules.charter_drafts import draft, genesis
 from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
+from comity.rules.vote_state import VoteState, check_vote
 from comity.trust.charter.certificate import Certificate
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
-from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, VoteState, check_vote, consent, draft_statement
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, consent, draft_statement
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, sign_statement
 from support.world import Identity, seat

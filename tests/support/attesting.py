@@ -6,18 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from comity.trust.attestation_predicates import (
-    Commitment,
+from comity.rules.attestation_predicates import (
     ResourceDescriptor,
     SlsaProvenance,
     StandardPredicate,
-    SuiteResult,
     TestResult,
-    ThresholdClaim,
     VerificationSummary,
     encode_statement,
 )
 from comity.trust.encoding import Digest, b64encode, sha256
+from comity.trust.eval_result import Commitment, SuiteResult, ThresholdClaim
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa

@@ -20,16 +20,10 @@ from comity.rules.audit import (
     sign_failure,
     sign_summary,
 )
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    records_root,
-)
-from comity.trust.copies import CopyPolicy, HeldArtifact, HoldWithdrawn, sign_hold_withdrawn, sign_holds
+from comity.rules.copy_counts import CopyPolicy
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord
+from comity.trust.copies import HeldArtifact, HoldWithdrawn, sign_hold_withdrawn, sign_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import SideObject

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from comity.content.blobs import FolderStore
+from comity.federation_file import Federation
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.node.charter.follower import CharterFollower
@@ -18,7 +19,7 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.federation import FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import Checkpoint

@@ -21,7 +21,8 @@ from comity.content.blobs import BlobStore, FolderStore
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.server import CONNECTIONS, BlobServer, FileSite, RequestRecord, SignedAddresses
 from comity.gateway.fileserver.verified import PieceRecords, VerifiedBlobs
-from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records
+from comity.rules.pieces import encode_records
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, sha256
 
 YEAR = 365 * 86_400

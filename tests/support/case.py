@@ -13,18 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from comity.federation_file import Federation
 from comity.formats.inspect import inspect
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    fixed_pieces,
-    records_root,
-)
-from comity.trust.charter.federation import Federation
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, fixed_pieces, records_root
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, Verdict

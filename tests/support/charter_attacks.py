@@ -11,11 +11,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from comity.rules.charter_drafts import draft
 from comity.rules.equivocation import find_equivocations
 from comity.rules.tally import NothingToVote, next_vote
+from comity.rules.vote_state import VoteState, check_vote
 from comity.trust.charter.certificate import certify
-from comity.trust.charter.document import Body, draft, quorum
-from comity.trust.charter.votes import Intent, RoundBody, Vote, VoteState, check_vote, void_reason
+from comity.trust.charter.document import Body, quorum
+from comity.trust.charter.votes import Intent, RoundBody, Vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
+from comity.rules.vote_state import VoteState, check_vote
 from comity.trust.charter.document import Body
-from comity.trust.charter.votes import Vote, VoteState, check_vote, draft_statement
+from comity.trust.charter.votes import Vote, draft_statement
 from comity.trust.encoding import Digest
 from comity.trust.identity import SignatureCheck
 from comity.trust.statement import Entry, sign_statement

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
+from comity.rules.charter_drafts import draft, genesis
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.votes import Intent, Ratify, Vote, consent
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import draft
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
@@ -37,6 +39,7 @@ from comity.rules.offers.records import (
     party_statement,
     record_statement,
 )
+from comity.rules.pieces import PieceIndex
 from comity.rules.statement_readers import read_content
 from comity.trust.approvals import (
     ApprovalConditions,
@@ -44,9 +47,8 @@ from comity.trust.approvals import (
     Approved,
     sign_approved,
 )
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex
-from comity.trust.charter.document import Body, draft
-from comity.trust.charter.federation import Federation
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.charter.document import Body
 from comity.trust.charter.votes import (
     Intent,
     Ratify,
@@ -75,17 +77,8 @@ from comity.trust.statements import (
     sign_vouched,
 )
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.upstream import (
-    Changed,
-    Gone,
-    ListedFile,
-    Observation,
-    Observed,
-    encode_observations,
-    parse_observations,
-    sign_changed,
-    sign_gone,
-)
+from comity.trust.upstream import Changed, Gone, Observed, sign_changed, sign_gone
+from comity.upstream.listed_files import ListedFile, Observation, encode_observations, parse_observations
 from comity_client.node_card import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.signing.votes import Ceremony, SigningPanel

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from comity.federation_file import Federation
 from comity.rules.offers.log_reader import OfferLogReader
 from comity.rules.offers.offer import Offer
 from comity.rules.offers.records import (
@@ -19,7 +20,6 @@ from comity.rules.offers.records import (
     party_statement,
     record_statement,
 )
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, Statement, sign_statement
 from comity_client.offers.bundle import OfferBundle, PlacedLine

@@ -19,14 +19,16 @@ from typing import Any
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
 from comity.hashing import FileHash
-from comity.trust.artifact import CHAINED_LAYOUT, Manifest, PieceIndex, PieceRecord, chained_records, encode_records
+from comity.rules.pieces import CHAINED_LAYOUT, PieceIndex, chained_records, encode_records
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
+from comity.trust.artifact import Manifest, PieceRecord
 from comity.trust.copies import sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused, Untrusted
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.statements import Licence, Published, sign_published
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
 from comity.wire.addresses import GatewayUrl

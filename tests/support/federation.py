@@ -18,17 +18,18 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.federation_file import Federation
 from comity.node.app import Companion, no_companion, serve
 from comity.node.config import NodeConfig
 from comity.node.listeners import ListenAddresses
+from comity.rules.cosigned_times import verified_cosigners
 from comity.trust.charter.document import CharterPolicy, quorum
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
-from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin

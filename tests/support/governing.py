@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comity.content.secrets import read_signer
+from comity.rules.charter_drafts import draft
 from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.votes import Vote, VoteState, check_vote, consent, draft_statement
+from comity.rules.vote_state import VoteState, check_vote
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
+from comity.trust.charter.votes import Vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from comity.node.keys import NodeKeys
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.access import MutualAccess
 from comity.wire.blob import BlobLocation, BlobStat

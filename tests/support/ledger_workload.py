@@ -21,12 +21,14 @@ from pathlib import Path
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.sequencer import Sequencer
 from comity.ledger.sqlite import SqliteFile
-from comity.trust.artifact import PieceRecord, encode_records
+from comity.rules.misbehaviour import ROOTS
+from comity.rules.pieces import encode_records
+from comity.rules.tree_proofs import Frontier
+from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import Frontier, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, sign_note
-from comity.trust.tlog.proof import ROOTS
 from support.logs import LogKeys, statement_line
 
 OWN, FAR = "own.example/log", "far.example/log"

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from comity.trust.errors import ComityError
-from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, fetch_repository, list_repository, pin_revision
 
 

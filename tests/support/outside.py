@@ -8,17 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
+from comity.rules.tiles import WIDTH, decode_entries
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, subtree_proof
 from comity.rules.witness import AddCheckpoint, MirrorUpload, Package
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import (
-    WIDTH,
-    MemoryTree,
-    consistency_proof,
-    decode_entries,
-    leaf_hash,
-    root,
-    subtree_proof,
-)
+from comity.trust.tlog.merkle import leaf_hash, root
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key, open_checkpoint
 
 

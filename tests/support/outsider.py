@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from comity.ledger.ledger import Ledger
-from comity.trust.tlog.merkle import (
-    ENTRIES,
-    MemoryTree,
-    Tile,
-    decode_entries,
-    leaf_hash,
-    tile_at,
-    tile_node_reader,
-    tiles_between,
-    tree_root,
-)
+from comity.rules.tiles import ENTRIES, Tile, decode_entries, tile_at, tile_node_reader, tiles_between
+from comity.rules.tree_proofs import MemoryTree, tree_root
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from support.logs import LogKeys
 

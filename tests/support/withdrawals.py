@@ -24,18 +24,11 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.audit import DAY, MAX_LEASE
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    encode_records,
-    records_root,
-)
+from comity.rules.copy_counts import PASSED, AuditResult
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, encode_records, records_root
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import PASSED, AuditResult, parse_hold_withdrawn, sign_hold
+from comity.trust.copies import parse_hold_withdrawn, sign_hold
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry

@@ -12,8 +12,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.charter.federation import Federation, FederationNode
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import genesis
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
+from comity.trust.charter.federation import FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence
@@ -22,7 +25,7 @@ from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.places import Place
 from comity.trust.statement import Entry
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.tls import make_certificate

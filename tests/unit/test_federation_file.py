@@ -11,10 +11,10 @@ import pytest
 from comity import federation_file
 from comity.bounded_file import read_chunks
 from comity.content import durable
-from comity.federation_file import StoredCertificate, load_federation, read_federation
+from comity.federation_file import Federation, StoredCertificate, load_federation, read_federation
+from comity.rules.charter_drafts import draft
 from comity.trust.charter.certificate import Certificate
-from comity.trust.charter.document import draft
-from comity.trust.charter.federation import Federation, FederationReader, in_chunks, prove_epochs
+from comity.trust.charter.federation import FederationReader, in_chunks, prove_epochs
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.policy_file import parse_policy
 from comity.trust.statement import parse_entry

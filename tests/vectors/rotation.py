@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.encoding import canonical
 from comity.trust.identity import Inception, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import LogCut, RotationChain, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.proof import ConsistencyProof
 from support.rotations import Owned, begun
 

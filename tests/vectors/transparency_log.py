@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from comity.rules.tiles import ENTRIES, Tile, encode_entries, encode_tile, tiles_between
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
 from comity.rules.witness import TlogPolicy
-from comity.trust.tlog.merkle import (
-    ENTRIES,
-    MemoryTree,
-    Tile,
-    consistency_proof,
-    encode_entries,
-    encode_tile,
-    inclusion_proof,
-    leaf_hash,
-    tiles_between,
-)
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import (
     Checkpoint,
     NoteSignature,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
-from comity.trust.copies import MISSED, PASSED, AuditResult
+from comity.rules.copy_counts import MISSED, PASSED, AuditResult
 from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, examples, output

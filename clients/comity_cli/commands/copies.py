@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import click
-from comity.trust.copies import STATES, ClaimedCopy, CopyCount, CopyPolicy
+from comity.rules.copy_counts import STATES, ClaimedCopy, CopyCount, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.places import check_new_jurisdiction
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import click
-from comity.trust.copies import CopyCount, Loss
+from comity.rules.copy_counts import CopyCount, Loss
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import of_a_node, reaches_text, read_list

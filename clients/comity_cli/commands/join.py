@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 from comity.content import durable
-from comity.federation_file import read_federation
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation, read_federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import ComityError
 

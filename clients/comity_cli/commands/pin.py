@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.rules.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
-from comity.trust.copies import CLAIMED, CopyPolicy
+from comity.rules.copy_counts import CLAIMED, CopyPolicy
 from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, examples, output

@@ -17,7 +17,7 @@ from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity.trust.charter.federation import Federation
+    from comity.federation_file import Federation
     from comity_client.trust_store import Bindings, CharterDiff
 
 

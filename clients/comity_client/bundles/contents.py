@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT
+from comity.rules.tree_proofs import Frontier
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest, parse_json, sha256
 from comity.trust.errors import Malformed
-from comity.trust.tlog.merkle import Frontier
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.limits import LOGS, OBJECT
 from comity_client.bundles.erasure import ErasureCode

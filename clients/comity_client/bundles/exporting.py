@@ -18,13 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.rules.pieces import PieceIndex, PieceLayout
+from comity.rules.tree_proofs import Frontier
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
-from comity.trust.tlog.merkle import Frontier, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.trust.upstream import Observed
 from comity.wire import limits

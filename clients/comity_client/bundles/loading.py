@@ -19,9 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from comity.rules.tree_proofs import consistency_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.tlog.merkle import consistency_proof, leaf_hash, node_hash
+from comity.trust.tlog.merkle import leaf_hash, node_hash
 from comity.wire import limits
 from comity.wire.access import Caller, OperatorAccess
 from comity.wire.blob import BlobLocation, BlobStat

@@ -14,7 +14,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
+from comity.rules.charter_drafts import draft
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 from comity.trust.rotation import KeyState

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from comity.content import durable
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity_client.charter import joining

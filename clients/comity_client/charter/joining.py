@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content.secrets import read_signer
-from comity.trust.charter.federation import Federation, FederationNode, prove_record
+from comity.federation_file import Federation
+from comity.trust.charter.federation import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception

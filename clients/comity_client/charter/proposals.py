@@ -24,9 +24,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from comity.rules.charter_drafts import draft
 from comity.rules.offers.records import PartyStatement, is_party_statement, read_party_statement
 from comity.rules.tally import DraftState, NothingToVote, next_vote
-from comity.trust.charter.document import Body, Member, draft
+from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import (
     BodyStatement,
     Intent,

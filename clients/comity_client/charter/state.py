@@ -24,10 +24,11 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.federation_file import Federation
+from comity.rules.cosigned_times import AHEAD_SECONDS, corroborated_time, newest_of_each, verified_cosigners
 from comity.rules.tally import DraftState, Tally, compute_tally
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
@@ -50,14 +51,7 @@ from comity.trust.statement_kinds import (
     ROTATED,
     VOTE_PREDICATES,
 )
-from comity.trust.tlog.note import (
-    AHEAD_SECONDS,
-    SignedNote,
-    corroborated_time,
-    newest_of_each,
-    open_checkpoint,
-    verified_cosigners,
-)
+from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity_client.events import OnEvent, ignore_event

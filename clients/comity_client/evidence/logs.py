@@ -12,12 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
+from comity.rules.misbehaviour import verify_misbehaviour
+from comity.rules.tree_proofs import Frontier
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement import Entry
-from comity.trust.tlog.merkle import Frontier, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
-from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
+from comity.trust.tlog.proof import TlogProof
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import ShownMisbehaviour

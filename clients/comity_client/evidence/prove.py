@@ -4,7 +4,7 @@
 (2) keys             inceptions that hash to their id, rotations that extend a chain, node records of pinned members
 (3) statements       each is verified with the keys of its author
 
-A limit applies only to proven lines, in the order of `comity.trust.precedence`: so the lines of one node never displace
+A limit applies only to proven lines, in the order of `comity.rules.precedence`: so the lines of one node never displace
 those of another, and those of others never displace those of a preferred author or a member.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from comity.rules.precedence import Bounds, Precedence, Said, select
 from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.charter.document import Body
 from comity.trust.claims import KnownAuthors, ParsedClaims
@@ -20,7 +21,6 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader
 from comity.trust.identity import Inception, check_inception
-from comity.trust.precedence import Bounds, Precedence, Said, select
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import INCEPTION, KEY_PREDICATES, PROVING_PREDICATES, ROTATED

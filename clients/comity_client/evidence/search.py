@@ -18,10 +18,10 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.node_records import signed_by_node
 from comity.trust.policy import Policy
-from comity.trust.precedence import in_turns
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PUBLISHED
+from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry

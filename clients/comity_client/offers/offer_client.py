@@ -19,12 +19,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
+from comity.federation_file import Federation
 from comity.rules.hardware.appraisal import HardwarePins
 from comity.rules.hardware.evidence import Challenge
 from comity.rules.offers.amounts import Usage
 from comity.rules.offers.chain import GrantState
 from comity.rules.offers.records import Acceptance, PartyStatement
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.names import Abbreviation, ambiguous, is_meant, parse_id

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from comity.federation_file import Federation
+from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.rules.offers.amounts import UNANSWERED, Balance, Unit, Usage, UsageRecord, balances
 from comity.rules.offers.chain import ChainState, GrantState
 from comity.rules.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
@@ -32,7 +34,6 @@ from comity.rules.offers.records import (
 )
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry, bind_nodes
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
@@ -42,7 +43,6 @@ from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import INCEPTION
-from comity.trust.tlog.note import corroborated_time, newest_of_each
 from comity_client.offers.bundle import OfferBundle, parse_line
 
 

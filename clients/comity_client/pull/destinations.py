@@ -31,7 +31,8 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.rules.collected import KeptProof
-from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
+from comity.rules.git_ids import commit_id
+from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted

@@ -22,25 +22,21 @@ from comity.content import fault
 from comity.content.blobs import BlobLock
 from comity.content.durable import disk_errors
 from comity.hashing import ENGINE
+from comity.rules.pieces import (
+    CHAINED_LAYOUT,
+    PieceIndex,
+    PieceLayout,
+    chained_records,
+    check_records,
+    derived_records,
+    encode_records,
+)
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
 from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of
-from comity.trust.artifact import (
-    CHAINED_LAYOUT,
-    PIECE_SIZE,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    chained_records,
-    check_chained,
-    check_records,
-    derived_records,
-    encode_records,
-)
+from comity.trust.artifact import PIECE_SIZE, FileEntry, Manifest, PieceRecord, check_chained
 from comity.trust.claims import ParsedClaims
 from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256, short

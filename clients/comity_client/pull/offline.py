@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.trust.claims import read_claims
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import NotFound, Unavailable
@@ -20,7 +21,6 @@ from comity.trust.key_validity import JudgedPublication
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
-from comity.trust.tlog.note import corroborated_time, newest_of_each
 from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
 from comity_client.pull.model_sig import keyless_for

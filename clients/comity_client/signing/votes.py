@@ -36,7 +36,8 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
-from comity.trust.charter.votes import Intent, Ratify, Vote, VoteState, check_vote, parse_vote
+from comity.rules.vote_state import VoteState, check_vote
+from comity.trust.charter.votes import Intent, Ratify, Vote, parse_vote
 from comity.trust.encoding import (
     Digest,
     Fields,

@@ -42,7 +42,7 @@ from comity.formats import TensorLayout
 from comity.formats.inspect import inspect
 from comity.formats.source import RangeFile
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
 from comity.trust.encoding import Digest, parse_digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import Inspection

@@ -22,17 +22,8 @@ from typing import Final
 from comity.content.blobs import piece_lengths
 from comity.content.durable import disk_errors
 from comity.hashing import FileHash
-from comity.trust.artifact import (
-    MAX_FILES,
-    RESERVED,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    check_path,
-    records_root,
-)
+from comity.rules.pieces import PieceIndex, PieceLayout, records_root
+from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, PieceRecord, check_path
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
 

@@ -30,7 +30,7 @@ from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.intake import last_number
 from comity.rules.artifact_pins import MAX_WANTED, Pin
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import OutOfSpace
 

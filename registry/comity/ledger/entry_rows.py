@@ -22,10 +22,11 @@ from comity.ledger.database import LogRow
 from comity.ledger.intake import insert_facts, statement_facts
 from comity.ledger.stored_lines import line_size
 from comity.ledger.tree import corrupt_ledger
+from comity.rules.tiles import MAX_ENTRY
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.tlog.merkle import MAX_ENTRY, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 
 MAX_LINES: Final = 8192
 """Lines or entries in one call. Stage more in several steps."""

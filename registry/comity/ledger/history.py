@@ -24,21 +24,11 @@ from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.entry_rows import MAX_LINES, pick_entries, read_entries
 from comity.ledger.tree import SignedHead, all_heads, corrupt_ledger, newest_head, signed_head
+from comity.rules.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_at, tile_node_reader
+from comity.rules.tree_proofs import NodeReader, consistency_proof, inclusion_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
-from comity.trust.tlog import merkle
-from comity.trust.tlog.merkle import (
-    ENTRIES,
-    HASH_SIZE,
-    WIDTH,
-    NodeReader,
-    Tile,
-    encode_entries,
-    leaf_hash,
-    tile_at,
-    tile_node_reader,
-    verify_inclusion,
-)
+from comity.trust.tlog.merkle import HASH_SIZE, leaf_hash, root, verify_inclusion
 from comity.trust.tlog.note import SignedNote
 
 MAX_READ: Final = 32 * 1024 * 1024
@@ -107,13 +97,13 @@ class History:
         """Returns the RFC 6962 audit path of entry `index` in the tree of `size`. Reads O(log size) tiles."""
         with self._database.reading() as connection:
             log = _find_log_of_size(connection, name, size)
-            return merkle.inclusion_proof(index, size, tree.node_reader(connection, log, size))
+            return inclusion_proof(index, size, tree.node_reader(connection, log, size))
 
     def consistency(self, name: str, old: int, new: int) -> tuple[bytes, ...]:
         """Returns the RFC 6962 consistency proof between two sizes. Reads O(log size) tiles."""
         with self._database.reading() as connection:
             log = _find_log_of_size(connection, name, new)
-            return merkle.consistency_proof(old, new, tree.node_reader(connection, log, new))
+            return consistency_proof(old, new, tree.node_reader(connection, log, new))
 
     def node_reader(self, name: str, size: int) -> NodeReader:
         """Returns a reader of complete subtrees of the first `size` entries, usable while the ledger is open."""
@@ -183,7 +173,7 @@ def check_all(connection: Connection, log: LogRow) -> None:
             row = list(islice(hashes, WIDTH))
             _check_tile(connection, log, Tile(level, number, len(row)), row)
             if len(row) == WIDTH:
-                above.append(merkle.root(row))
+                above.append(root(row))
         level, count, hashes = level + 1, len(above), iter(above)
     check_signed_roots(connection, log)
 
@@ -296,7 +286,7 @@ def _is_sound(connection: Connection, log: LogRow, start: int, end: int) -> bool
             return True
         upper, place = divmod(number, WIDTH)
         above = tree.read_tile(connection, log, Tile(1, upper, place + 1))
-        return above[place * HASH_SIZE :] == merkle.root(hashes)
+        return above[place * HASH_SIZE :] == root(hashes)
     except (ComityError, TypeError, ValueError):
         return False  # a page that SQLite cannot read, or a value of another type
 
@@ -311,7 +301,7 @@ def _check_upper_tile(connection: Connection, log: LogRow, tile: Tile) -> None:
     hashes = tree.read_tile(connection, log, tile)
     for nth in range(tile.width):
         below = tree.read_tile(connection, log, Tile(tile.level - 1, tile.index * WIDTH + nth, WIDTH))
-        if merkle.root(tree.split_hashes(below)) != hashes[nth * HASH_SIZE : (nth + 1) * HASH_SIZE]:
+        if root(tree.split_hashes(below)) != hashes[nth * HASH_SIZE : (nth + 1) * HASH_SIZE]:
             raise corrupt_ledger(log.origin, f"tile {tile.path} does not have the hashes of its children")
 
 
@@ -328,7 +318,7 @@ def _write_hashes(connection: Connection, log: LogRow, number: int, hashes: Sequ
     row = b"".join(hashes) + row[len(hashes) * HASH_SIZE :]  # staged hashes may follow
     _write_row(connection, log, level, number, row)
     while len(row) == WIDTH * HASH_SIZE:
-        parent, (number, place) = merkle.root(tree.split_hashes(row)), divmod(number, WIDTH)
+        parent, (number, place) = root(tree.split_hashes(row)), divmod(number, WIDTH)
         level, row = level + 1, _row(connection, log, level + 1, number)
         if len(row) < place * HASH_SIZE:
             raise corrupt_ledger(log.origin, f"tile {level}/{number} lacks hashes")
@@ -363,5 +353,5 @@ def _prove(connection: Connection, log: LogRow, part: DamagedPart, leaf: bytes) 
             hint="comity backup restore BACKUP --node HOME, into a new home",
             code="LEDGER-CORRUPT",
         )
-    path = merkle.inclusion_proof(part.start, head.size, tree.node_reader(connection, log, head.size))
+    path = inclusion_proof(part.start, head.size, tree.node_reader(connection, log, head.size))
     verify_inclusion(leaf, part.start, head.size, path, head.root)

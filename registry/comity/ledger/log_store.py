@@ -37,8 +37,9 @@ from comity.ledger.entry_rows import (
 from comity.ledger.history import check_right_edge
 from comity.ledger.intake import statement_indexes
 from comity.ledger.tree import newest_head, root_mismatch, signed_head, store_head
+from comity.rules.tiles import WIDTH, Tile
 from comity.trust.errors import Conflict, Malformed, Refused
-from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE, WIDTH, Tile
+from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE
 from comity.trust.tlog.note import SignedNote, VerifierKey
 
 _LOG = schema.logs.c

@@ -2,7 +2,7 @@
 
 Unverified lines are never found. The cost of an exact query (a digest, a name with its publisher, an identity) depends
 only on its own result, not on the number of other claims. A result with a limit reports whether the limit omitted
-results; which statements about a digest it has, `comity.trust.precedence` says.
+results; which statements about a digest it has, `comity.rules.precedence` says.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from comity.ledger.intake import (
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
 from comity.ledger.subject_reads import ProvenPosition, first_authors, read_about, read_about_each
 from comity.ledger.tree import corrupt_ledger
+from comity.rules.precedence import Bounds, Precedence, Selection
 from comity.rules.retention import NamedArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import UPSTREAM
-from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES, PUBLICATION_PREDICATES
 
@@ -405,7 +405,7 @@ class ProvenTables:
         limit: int = MAX_ANSWER,
         precedence: Precedence = NOBODY,
     ) -> Selection[ProvenLine]:
-        """Returns at most `limit` statements about a digest, in the order of `comity.trust.precedence`. A kind is a
+        """Returns at most `limit` statements about a digest, in the order of `comity.rules.precedence`. A kind is a
         predicate that this version knows, or OTHER for all other predicates."""
         _check(limit)
         with self._database.reading() as connection:

@@ -33,14 +33,15 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, delete, fun
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
-from comity.trust.artifact import CHAINED_LAYOUT, parse_records
+from comity.rules.misbehaviour import KINDS
+from comity.rules.pieces import CHAINED_LAYOUT
+from comity.trust.artifact import parse_records
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog.proof import KINDS
 
 MAX_NAMES: Final = MAX_MEMBERS
 SHOWN_NAMES: Final = 48

@@ -1,4 +1,4 @@
-"""Reads of the statements about one digest, in the order of `comity.trust.precedence`.
+"""Reads of the statements about one digest, in the order of `comity.rules.precedence`.
 
 The cost is that of what is read. A digest with few statements is read with one query. Of one with many, only these rows
 are read: the last rounds of named authors and members, and the first rounds of the others in each log, a page at a
@@ -16,9 +16,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, select, tuple_
 
 from comity.ledger import schema
+from comity.rules.precedence import OTHERS, Bounds, Precedence, Said, Selection
+from comity.rules.precedence import select as choose
 from comity.trust.encoding import Digest
-from comity.trust.precedence import OTHERS, Bounds, Precedence, Said, Selection
-from comity.trust.precedence import select as choose
 
 FEW: Final = 128
 """Statements about a digest that are read at once."""
@@ -59,7 +59,7 @@ class _SubjectRow:
 def read_about(
     connection: Connection, digest: Digest, kinds: Sequence[str], precedence: Precedence, bounds: Bounds
 ) -> Selection[ProvenPosition]:
-    """Returns the positions of the statements about a digest of these kinds, as `comity.trust.precedence.select`
+    """Returns the positions of the statements about a digest of these kinds, as `comity.rules.precedence.select`
     chooses them."""
     about = (_SUBJECT.digest == digest, _SUBJECT.kind.in_(kinds))
     rows = _rows(connection.execute(_WANTED.where(*about).limit(FEW + 1)))

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
 from comity.ledger import schema
 from comity.ledger.database import LogRow
+from comity.rules.tiles import WIDTH, Tile, tile_node_reader
+from comity.rules.tree_proofs import NodeReader, tree_root
 from comity.trust.errors import Equivocation, Untrusted
-from comity.trust.tlog import merkle
-from comity.trust.tlog.merkle import HASH_SIZE, WIDTH, NodeReader, Tile, tile_node_reader
+from comity.trust.tlog.merkle import HASH_SIZE, root
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 
 _ROW = schema.tiles.c
@@ -45,7 +46,7 @@ def node_reader(connection: Connection, log: LogRow, size: int) -> NodeReader:
 
 
 def root_at(connection: Connection, log: LogRow, size: int) -> bytes:
-    return merkle.tree_root(size, node_reader(connection, log, size))
+    return tree_root(size, node_reader(connection, log, size))
 
 
 def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence[bytes]) -> None:
@@ -67,7 +68,7 @@ def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence
                 for nth, row in enumerate(rows)
             ],
         )
-        level, size, hashes = level + 1, number, [merkle.root(row) for row in rows if len(row) == WIDTH]
+        level, size, hashes = level + 1, number, [root(row) for row in rows if len(row) == WIDTH]
 
 
 def corrupt_ledger(origin: str, why: str) -> Untrusted:

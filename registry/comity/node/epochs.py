@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from comity.federation_file import Federation
 from comity.ledger.records import EpochName, Epochs, StoredEpoch
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, Unavailable, Untrusted
 

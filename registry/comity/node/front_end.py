@@ -62,11 +62,12 @@ from comity.node.services.node import NodeFactsService
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import configure_logging
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.cosigned_times import corroborated_time
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ROTATED
-from comity.trust.tlog.note import VerifierKey, corroborated_time
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import Caller
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.messages import LocatedEntry

@@ -14,7 +14,7 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
 from comity.content.blobs import BlobStore, FolderStore, blobs_folder
-from comity.federation_file import read_federation
+from comity.federation_file import Federation, read_federation
 from comity.ledger.database import ReadBacking
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.sqlite import SqliteFile
@@ -27,7 +27,6 @@ from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProv
 from comity.node.own_log import LedgerMark
 from comity.node.pull_counts import PullCounts
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.statement import MAX_LINE

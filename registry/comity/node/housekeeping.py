@@ -30,9 +30,10 @@ from comity.node.replication.on_demand import remove_abandoned
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import Uploads
+from comity.rules.cosigned_times import corroborated_time
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.tlog.note import VerifierKey, corroborated_time
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.node_status import ScrubStatus, StoreStatus
 
 STEP_SECONDS: Final = 0.1

@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from comity.federation_file import Federation
+from comity.rules.precedence import Precedence
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
 from comity.trust.places import Reach, declared_reach
-from comity.trust.precedence import Precedence
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.tlog.note import MAX_TIMESTAMP, SignedNote, VerifierKey

@@ -41,9 +41,9 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.settings import Storage, within_hours
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.tiles import WIDTH
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.trust.tlog.merkle import WIDTH
 from comity.wire.node_status import ScrubStatus
 
 STEP_SECONDS: Final = 10.0

@@ -1,4 +1,4 @@
-"""Whose statement a list of new statements shows: the groups of `comity.trust.precedence` for lists about everything.
+"""Whose statement a list of new statements shows: the groups of `comity.rules.precedence` for lists about everything.
 
 NAMED     members, their nodes, publishers to whom the charter binds a namespace, and those whom the policy of this
           node names
@@ -13,8 +13,8 @@ from typing import Final
 
 from comity.ledger.proven import ProvenTables
 from comity.node.members import Membership
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.encoding import Digest
-from comity.trust.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.statement import Statement
 
 PUBLISHERS: Final = 8

@@ -23,9 +23,10 @@ from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.cosigned_times import corroborated_time
 from comity.trust.charter.document import Body
 from comity.trust.errors import NotFound
-from comity.trust.tlog.note import VerifierKey, corroborated_time
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus
 
 MAX_CONVICTED: Final = 8

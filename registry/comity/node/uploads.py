@@ -28,16 +28,8 @@ from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import (
-    CHAINED_LAYOUT,
-    MAX_MANIFEST,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    chained_records,
-    check_records,
-    encode_records,
-)
+from comity.rules.pieces import CHAINED_LAYOUT, PieceIndex, PieceLayout, chained_records, check_records, encode_records
+from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted

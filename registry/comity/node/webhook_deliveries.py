@@ -15,7 +15,7 @@ begins, and again if it ended in between. What a statement says stays a claim of
 
     grows with                                bound        at the bound
     events of one kind for one webhook        MAX_WAITING  old ones are dropped, and counted: the newest of each group,
-                                                           log and author stay (`comity.trust.precedence`)
+                                                           log and author stay (`comity.rules.precedence`)
     the answer of a receiver                  MAX_ANSWER   the rest is not read
     receivers that do not answer              SECONDS      each webhook has a loop of its own; others do not wait
 """
@@ -57,9 +57,9 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger
 from comity.node.webhooks import Webhook
+from comity.rules.precedence import NAMED, Said, newest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
-from comity.trust.precedence import NAMED, Said, newest
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Published, parse_advisory

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.copies import (
+from comity.rules.copy_counts import (
     CLAIMED,
     FRESH_DAYS,
     MISSED,

@@ -40,17 +40,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    PIECE_SIZE,
-    RECORD_BYTES,
-    TENSOR_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-)
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import Signer
@@ -66,7 +58,7 @@ from comity.trust.statement import (
     sign_statement,
 )
 from comity.trust.statement_kinds import AUDIT_ANSWER, AUDITED
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash, verify_inclusion
+from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
 from comity.trust.tlog.merkle import root as merkle_root
 
 MAX_CHALLENGED: Final = 30

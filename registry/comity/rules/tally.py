@@ -18,20 +18,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Final
 
+from comity.rules.charter_drafts import build_certificate
+from comity.rules.charter_drafts import draft as draft_body
 from comity.rules.equivocation import EquivocationProof, find_equivocations
+from comity.rules.vote_state import VoteState
 from comity.trust.charter.certificate import (
     Certificate,
     StatementSet,
     ValidVotes,
     accepted_by_the_new_set,
-    build_certificate,
     check_may_follow,
     decide,
     new_keys_without_consent,
 )
 from comity.trust.charter.document import MAX_BYTES, Body, Member, seat_names
-from comity.trust.charter.document import draft as draft_body
-from comity.trust.charter.votes import BodyStatement, Intent, Ratify, Vote, VoteState, void_reason
+from comity.trust.charter.votes import BodyStatement, Intent, Ratify, Vote, void_reason
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, SignatureCheck

@@ -28,9 +28,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from comity.rules.cosigned_times import verified_cosigners
+from comity.rules.tiles import WIDTH, encode_entries
+from comity.rules.tree_proofs import verify_subtree
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, PolicyNotMet
-from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, WIDTH, encode_entries, leaf_hash, root, verify_subtree
+from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, root
 from comity.trust.tlog.note import (
     COSIGNER_ALGORITHMS,
     ED25519,
@@ -40,7 +43,6 @@ from comity.trust.tlog.note import (
     SignedNote,
     VerifierKey,
     check_name,
-    verified_cosigners,
     verify_note,
 )
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from comity.hashing import ENGINE
-from comity.trust.artifact import INITIAL_STATE, PIECE_SIZE, ContinuedHash, PieceRecord, result_of
+from comity.hashing import ENGINE, INITIAL_STATE, ContinuedHash, result_of
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Untrusted
 

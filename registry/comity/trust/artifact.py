@@ -1,14 +1,12 @@
-"""Content of an artifact: the manifest, the piece index, the chained records, and the git object ids for Hub clients.
+"""Content of an artifact: the manifest, and the records of pieces by which a file is hashed on several cores.
 
     {"files":[{"path":"config.json","sha256":"953f…","size":612},…],"schema":"comity/manifest/v1","size":612}
 
 The manifest lists files, without names, licences or people. It is RFC 8785 JSON; its SHA-256 names the artifact, so
 equal files give equal names, with any parser or piece layout.
 
-Pieces are verifiable ranges of a file, the unit of transfer, resume, reuse and audit. A *piece record* is the length of
-the piece (32-bit, big-endian) and its SHA-256: 36 bytes. `root` is the RFC 6962 tree hash over the records of a file.
-The *piece index* lists {layout, count, root} per file. A wrong index costs a retry, never a wrong file, because the
-SHA-256 of the whole file decides. Source: protocol, section 4.
+A *piece record* is the length of a piece (32-bit, big-endian) and its SHA-256: 36 bytes. Layouts, and the index of the
+pieces of an artifact, are in `comity.rules.pieces`. Source: protocol, section 4.
 
 In the *chained* layout one SHA-256 of each byte checks every piece of a file, and the whole file with it. SHA-256 is a
 chain: its state after a number of bytes that is a multiple of 64, and the bytes that follow, give the next state.
@@ -24,10 +22,6 @@ proves nothing: who chooses both states of a piece can choose its bytes too. The
 wait for the whole file. A reader of single pieces needs records whose root was signed.
 
 `comity.hashing` computes states. Source: FIPS 180-4, sections 5.3.3 and 6.2.
-
-Hub clients see a deterministic git commit id, computed from the manifest alone: each file is the blob of its Git LFS
-pointer (SHA-256 and size), in real tree objects, under a commit with fixed author, date and message. All nodes compute
-the same 40 hex digits. Sources: git object format; Git LFS pointer spec v1.
 """
 
 from __future__ import annotations
@@ -36,27 +30,19 @@ import hashlib
 import itertools
 import struct
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
-from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, canonical, parse_canonical, sha256
+from comity.trust.encoding import MAX_INTEGER, Digest, Fields, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.merkle import leaf_hash, root
 
 MANIFEST_SCHEMA: Final = "comity/manifest/v1"
 MAX_FILES: Final = 100_000
 MAX_PATH_BYTES: Final = 1024
 MAX_MANIFEST: Final = 64 * 1024 * 1024
-MAX_FOLDERS: Final = MAX_FILES
-"""Folders of an artifact that has git ids. A manifest of 64 MiB could have thirty million."""
 RESERVED: Final = (".comity", ".git", ".cache/huggingface")
-CHAINED_LAYOUT: Final = "sha256-chain-4MiB/1"
-INITIAL_STATE: Final = bytes.fromhex("6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19")
-"""The state of SHA-256 before the first byte."""
-BLOCK: Final = 64
-"""Bytes of a SHA-256 block: a state exists only after a multiple of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +161,7 @@ def _bad_path(path: str, why: str) -> Malformed:
     return Malformed(f"path {shown!r} cannot be published", why=why, code="BAD-PATH")
 
 
-PIECES_SCHEMA: Final = "comity/pieces/v1"
 PIECE_SIZE: Final = 4 * 1024 * 1024
-SMALL_TENSOR: Final = 256 * 1024
-FIXED_LAYOUT: Final = "fixed-4MiB/1"
-TENSOR_LAYOUT: Final = "tensor-4MiB/1"
 RECORD_BYTES: Final = 36
 MAX_PIECES: Final = 4_000_000  # 16 TB in full pieces; 144 MB of records
 MAX_PIECE_INDEX: Final = 64 * 1024 * 1024
@@ -194,62 +176,6 @@ class PieceRecord:
 
     def encode(self) -> bytes:
         return struct.pack(">I", self.length) + self.sha256
-
-
-@dataclass(frozen=True, slots=True)
-class PieceLayout:
-    """How one file is split: name of the layout, number of pieces, root over their records (hex)."""
-
-    layout: str
-    count: int
-    root: Digest
-
-
-def fixed_pieces(size: int) -> list[int]:
-    """Piece lengths for `fixed-4MiB/1`: 4 MiB each, the last one may be shorter; none for an empty file.
-
-    Raises Malformed (FILE-TOO-LARGE) for more than MAX_PIECES pieces: somebody may claim any size.
-    """
-    if size > MAX_PIECES * PIECE_SIZE:
-        raise Malformed("file too large", why=f"{size} bytes, at most {MAX_PIECES * PIECE_SIZE}", code="FILE-TOO-LARGE")
-    full, rest = divmod(size, PIECE_SIZE)
-    return [PIECE_SIZE] * full + ([rest] if rest else [])
-
-
-def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int]:
-    """Piece lengths for `tensor-4MiB/1`.
-
-    Args:
-        size: file size in bytes.
-        header_end: where the header region ends and tensor data may begin.
-        starts: absolute offsets of tensor starts, ascending, distinct, in [header_end, size).
-
-    The header region is split every 4 MiB. Consecutive tensors under 256 KiB are joined while the piece has at most
-    4 MiB. A larger tensor is split every 4 MiB from its start, so that the same tensor gives the same pieces at any
-    offset. Raises Malformed if the offsets do not fit the file.
-    """
-    if not 0 <= header_end <= size or any(a >= b for a, b in itertools.pairwise(starts)):
-        raise Malformed("tensor offsets are malformed", why="not ascending, or beyond the end of the file")
-    if starts and not (header_end <= starts[0] and starts[-1] < size):
-        raise Malformed("tensor offsets are malformed", why="outside the data region")
-    lengths = fixed_pieces(header_end)
-    bounds = [header_end, *starts, size]
-    joined = 0
-    for start, end in itertools.pairwise(bounds):
-        length = end - start
-        if length < SMALL_TENSOR and joined + length <= PIECE_SIZE:
-            joined += length
-            continue
-        if joined:
-            lengths.append(joined)
-        joined = length if length < SMALL_TENSOR else 0
-        if not joined:
-            lengths.extend(fixed_pieces(length))
-    return lengths + ([joined] if joined else [])
-
-
-def encode_records(records: Iterable[PieceRecord]) -> bytes:
-    return b"".join(record.encode() for record in records)
 
 
 def parse_records(data: bytes, *, size: int) -> list[PieceRecord]:
@@ -269,181 +195,6 @@ def parse_records(data: bytes, *, size: int) -> list[PieceRecord]:
     return records
 
 
-def records_root(records: Iterable[PieceRecord]) -> Digest:
-    """RFC 6962 tree hash over the encoded records, in hex."""
-    return Digest(root([leaf_hash(record.encode()) for record in records]).hex())
-
-
-def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[PieceRecord]:
-    """Parse untrusted records and verify them against `expected`. Raises Malformed/Untrusted (PIECE-RECORDS)."""
-    if len(data) != expected.count * RECORD_BYTES:
-        raise Untrusted("piece records refused", why=f"expected {expected.count} records", code="PIECE-RECORDS")
-    records = parse_records(data, size=size)
-    if records_root(records) != expected.root:
-        raise Untrusted(
-            "piece records refused", why="their root differs from the root in the index", code="PIECE-RECORDS"
-        )
-    return records
-
-
-def derived_records(size: int, digest: Digest, layout: PieceLayout) -> list[PieceRecord] | None:
-    """The records of a file of at most one piece: the piece is the file, whose SHA-256 is known. None if it has more.
-    Raises Malformed/Untrusted (PIECE-RECORDS) if `layout` is not that of such a file."""
-    if layout.count > 1:
-        return None
-    only = [PieceRecord(size, bytes.fromhex(digest))] if 0 < size <= PIECE_SIZE else []
-    return check_records(encode_records(only), size=size, expected=layout)
-
-
-@dataclass(frozen=True, slots=True)
-class PieceIndex:
-    """Path and layout of each file of one manifest, in manifest order."""
-
-    files: tuple[tuple[str, PieceLayout], ...]
-
-    @classmethod
-    def parse(cls, data: bytes) -> PieceIndex:
-        """Inverse of `encode`. Raises Malformed."""
-        fields = Fields(parse_canonical(data, limit=MAX_PIECE_INDEX, what="piece index"), "piece index")
-        fields.constant("schema", PIECES_SCHEMA)
-        files = []
-        for item in fields.items("files", most=MAX_FILES):
-            file = Fields(item, "piece index file")
-            path = check_path(file.text("path", most=MAX_PATH_BYTES))
-            layout = file.choice("layout", (FIXED_LAYOUT, TENSOR_LAYOUT))
-            files.append((path, PieceLayout(layout, file.integer("count", most=MAX_PIECES), file.digest("root"))))
-            file.done()
-        fields.done()
-        if any(left.encode() >= right.encode() for (left, _), (right, _) in itertools.pairwise(files)):
-            raise Malformed("piece index is malformed", why="paths are not in strict UTF-8 byte order")
-        return cls(tuple(files))
-
-    def encode(self) -> bytes:
-        files: list[Json] = [
-            {"path": path, "layout": p.layout, "count": p.count, "root": p.root} for path, p in self.files
-        ]
-        return canonical({"schema": PIECES_SCHEMA, "files": files})
-
-    @property
-    def digest(self) -> Digest:
-        return sha256(self.encode())
-
-
-_TreeRows: TypeAlias = list[tuple[bytes, bytes, bytes]]
-_OpenFolder: TypeAlias = tuple[str, str, _TreeRows]
-"""Name, path and rows."""
-
-
-def lfs_pointer(entry: FileEntry) -> bytes:
-    """The Git LFS pointer file of a manifest entry."""
-    return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.sha256}\nsize {entry.size}\n").encode()
-
-
-def blob_id(entry: FileEntry) -> str:
-    """Git blob id (40 hex digits) of the entry's pointer."""
-    return _object_id("blob", lfs_pointer(entry)).hex()
-
-
-def tree_id(manifest: Manifest) -> str:
-    """Git tree id (40 hex digits) of the artifact's root folder."""
-    return tree_ids(manifest)[""]
-
-
-def tree_ids(manifest: Manifest) -> dict[str, str]:
-    """Git tree ids of all folders by path; the root folder has the empty path. Raises Malformed for an artifact with
-    more than MAX_FOLDERS folders."""
-    return git_tree_ids(manifest, blob_id)
-
-
-def git_tree_ids(manifest: Manifest, blob_id_of: Callable[[FileEntry], str]) -> dict[str, str]:
-    """As `tree_ids`; `blob_of` returns the git blob id of a file. Every file has mode 100644."""
-    ids: dict[str, str] = {}
-    open_folders: list[_OpenFolder] = [("", "", [])]  # from the root inwards; no recursion: up to 512 levels
-    count = 0
-    for entry in manifest.files:  # in byte order: the files of one folder are consecutive
-        *folders, name = entry.path.split("/")
-        current = [folder for folder, _, _ in open_folders[1:]]
-        pairs = zip(current, folders, strict=False)
-        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        count += len(folders) - shared
-        if count > MAX_FOLDERS:
-            why = f"more than {MAX_FOLDERS} folders"
-            raise Malformed("the artifact has no git id", why=why, hint="comity pull REF --out DIR")
-        _close_folders(open_folders, shared + 1, ids)
-        for folder in folders[shared:]:
-            above = open_folders[-1][1]
-            open_folders.append((folder, f"{above}/{folder}" if above else folder, []))
-        open_folders[-1][2].append((name.encode(), b"100644", bytes.fromhex(blob_id_of(entry))))
-    _close_folders(open_folders, 1, ids)
-    ids[""] = _tree_hash(open_folders[0][2]).hex()
-    return ids
-
-
-def commit_id(manifest: Manifest) -> str:
-    """Git commit id (40 lower-case hex digits) of this artifact for Hub clients. Raises Malformed as `tree_ids`."""
-    text = (
-        f"tree {tree_id(manifest)}\n"
-        "author Comity <comity@invalid> 0 +0000\n"
-        "committer Comity <comity@invalid> 0 +0000\n"
-        f"\nsha256:{manifest.digest}\n"
-    )
-    return _object_id("commit", text.encode()).hex()
-
-
-def _close_folders(open_folders: list[_OpenFolder], depth: int, ids: dict[str, str]) -> None:
-    """Close the innermost folders until `depth` are open; each becomes a row of its parent folder."""
-    while len(open_folders) > depth:
-        folder, path, rows = open_folders.pop()
-        oid = _tree_hash(rows)
-        ids[path] = oid.hex()
-        open_folders[-1][2].append((folder.encode() + b"/", b"40000", oid))
-
-
-def _tree_hash(rows: _TreeRows) -> bytes:
-    """Raw id of a git tree object.
-
-    Git sorts a folder as if its name ended with a slash: that is the order of a manifest, by the bytes of whole paths.
-    """
-    lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in rows)
-    return _object_id("tree", b"".join(lines))
-
-
-def _object_id(kind: str, data: bytes) -> bytes:
-    return hashlib.sha1(b"%b %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).digest()
-
-
-class ContinuedHash(Protocol):
-    """A SHA-256 that continues from a state. Not thread-safe."""
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Add bytes."""
-        ...
-
-    def state(self) -> bytes:
-        """The state, 32 bytes. Defined only after a multiple of 64 bytes."""
-        ...
-
-    def digest(self) -> bytes:
-        """The SHA-256 of all bytes since the start of the file. May be called once; nothing may follow."""
-        ...
-
-
-class ContinueFrom(Protocol):
-    """Makes a hash that continues after `offset` bytes, a multiple of 64, which led to `state`."""
-
-    def __call__(self, state: bytes, offset: int) -> ContinuedHash: ...
-
-
-def chained_records(size: int, states: Sequence[bytes], digest: Digest) -> list[PieceRecord]:
-    """The records of a file of `size` bytes with this SHA-256.
-
-    Args:
-        states: the states after each piece but the last, in order.
-    """
-    values = [*states, bytes.fromhex(digest)] if size else []
-    return [PieceRecord(length, value) for length, value in zip(fixed_pieces(size), values, strict=True)]
-
-
 def records_bytes(size: int) -> int:
     """The length of the records of a file of `size` bytes. Sizes of strangers are only divided, never allocated."""
     return -(-size // PIECE_SIZE) * RECORD_BYTES
@@ -461,13 +212,3 @@ def check_chained(data: bytes, *, size: int, digest: Digest) -> list[PieceRecord
     if last != digest:
         raise Untrusted("piece records refused", why="they lead to another file", code="PIECE-RECORDS")
     return records
-
-
-def start_of(records: Sequence[PieceRecord], piece: int) -> tuple[bytes, int]:
-    """(state, offset) from which `piece` is hashed."""
-    return (records[piece - 1].sha256 if piece else INITIAL_STATE), piece * PIECE_SIZE
-
-
-def result_of(records: Sequence[PieceRecord], piece: int, hashed: ContinuedHash) -> bytes:
-    """What is compared with the record of `piece`, after its bytes were added to a hash begun at its start."""
-    return hashed.digest() if piece == len(records) - 1 else hashed.state()

@@ -24,7 +24,6 @@ from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, signed_by_node
-from comity.trust.precedence import in_turns
 from comity.trust.report import Verified
 from comity.trust.rotation import KeyState, RotationChain, RotationChains
 from comity.trust.statement import Author, Entry, Statement
@@ -41,6 +40,7 @@ from comity.trust.statement_kinds import (
     VOUCHED,
 )
 from comity.trust.statements import VOUCH_KINDS, Advisory, Published, Vouched, parse_advisory, parse_vouched
+from comity.trust.turns import in_turns
 from comity.trust.upstream import Changed, Gone, Observed, Upstream, parse_changed, parse_gone
 
 S = TypeVar("S", Entry, bytes)

@@ -28,13 +28,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from comity.trust.attestation_predicates import (
-    COMPARATORS,
-    Commitment,
-    SuiteResult,
-    ThresholdClaim,
-    read_decimal,
-)
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import KnownAuthors, ParsedClaims, Vouch, unsigned_note
 from comity.trust.encoding import (
@@ -49,6 +42,13 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Malformed
+from comity.trust.eval_result import (
+    COMPARATORS,
+    Commitment,
+    SuiteResult,
+    ThresholdClaim,
+    read_decimal,
+)
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
 from comity.trust.key_validity import prove_entry
 from comity.trust.keys import Signer

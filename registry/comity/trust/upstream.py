@@ -1,37 +1,32 @@
-"""Upstream repositories (Hugging Face Hub): their names, comparison with their hashes, and statements about them.
+"""Statements about upstream repositories (Hugging Face Hub), and their names.
 
-    hf:org/name              a repository of the Hugging Face Hub
-    hf:org/name@main         the current commit of a branch or tag
     hf:org/name@6c12… (40)   a commit, whose bytes never change
 
 With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
 them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
-side object), and lists what was not checked. `obtained` is one of:
+side object, `comity.upstream.listed_files`), and lists what was not checked. `obtained` is one of:
 
     "fetched"   this node requested the bytes from the upstream
     "cache"     from the disk cache of a Hub client, whose layout names repository, commit and hashes
     "carried"   from a folder; its operator states the origin
 
-A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
-Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,
-and not who wrote it. `upstream-changed` and `upstream-gone` report later changes; they do not revoke what was mirrored.
-Sources: protocol, section 5; git object format; Git LFS pointer spec v1.
+`upstream-changed` and `upstream-gone` report later changes; they do not revoke what was mirrored. Source: protocol,
+section 5.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.artifact import MAX_FILES, FileEntry, Manifest, blob_id, git_tree_ids
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
+from comity.trust.artifact import MAX_FILES
+from comity.trust.encoding import Digest, Fields, Json, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
 from comity.trust.names import UPSTREAM, check_segment
-from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
 HUB: Final = "huggingface-hub"
@@ -62,33 +57,6 @@ def check_revision(text: str) -> str:
             f"{text[:80]!r} is not a revision", why="expected a branch, a tag or 40 hex digits", code="BAD-NAME"
         )
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """A requested repository and revision (default `main`). The oldest repositories have no organisation in their
-    names; the Hub returns their current names."""
-
-    repository: str
-    revision: str = "main"
-
-    def __post_init__(self) -> None:
-        if "/" in self.repository:
-            check_repository(self.repository)
-        else:
-            check_segment(self.repository, "repository")
-        check_revision(self.revision)
-
-    @classmethod
-    def parse(cls, text: str) -> UpstreamRequest:
-        """`hf:org/name[@revision]`. Raises Malformed (BAD-NAME)."""
-        repository, at, revision = text.removeprefix(UPSTREAM).partition("@")
-        if not text.startswith(UPSTREAM):
-            raise Malformed(f"{text[:200]!r} is not an upstream", why="expected hf:org/name", code="BAD-NAME")
-        return cls(repository, revision if at else "main")
-
-    def __str__(self) -> str:
-        return f"{UPSTREAM}{self.repository}@{self.revision}"
 
 
 def check_repository(text: str) -> str:
@@ -361,122 +329,6 @@ def _conditions(fields: Fields) -> Conditions:
     if parsed.gated not in GATED:
         raise Malformed("observed is malformed", why="'gated' must be auto, manual, or empty")
     return parsed
-
-
-SCHEMA: Final = "comity/observation/v1"
-MATCHES: Final = ("sha256", "git-blob", "none")
-"""How a file matches the upstream's list: by the SHA-256 of LFS, by the git blob id, or not compared, because nothing
-comparable is listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListedFile:
-    """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
-    SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked."""
-
-    path: str
-    size: int
-    blob: str = ""
-    lfs: Digest | None = None
-    xet: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A file that was hashed here, and the upstream's listing of it.
-
-    `match` is one of `MATCHES`. `pointer`: the LFS pointer made from SHA-256 and size has the listed blob id.
-    """
-
-    entry: FileEntry
-    listed: ListedFile
-    match: str
-    pointer: bool
-
-
-class BlobHash:
-    """Computes the git blob id of bytes that arrive in parts; `size` is the total number of bytes."""
-
-    def __init__(self, size: int) -> None:
-        self._sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-
-    def update(self, data: bytes | memoryview) -> None:
-        self._sha1.update(data)
-
-    def hexdigest(self) -> str:
-        return self._sha1.hexdigest()
-
-
-def compare(listed: ListedFile, entry: FileEntry, blob: str) -> Observation | None:
-    """Compare a hashed file with its listing; None if the bytes are not the listed ones.
-
-    Args:
-        blob: the git blob id of the bytes.
-    """
-    if entry.size != listed.size:
-        return None
-    if listed.lfs is not None:
-        return (
-            Observation(entry, listed, "sha256", blob_id(entry) == listed.blob) if listed.lfs == entry.sha256 else None
-        )
-    if listed.blob:
-        return Observation(entry, listed, "git-blob", False) if listed.blob == blob else None
-    return Observation(entry, listed, "none", False)
-
-
-def matching_folders(observations: Iterable[Observation], listed: Mapping[str, str]) -> int:
-    """Return how many of the `listed` git tree ids (folder path to id) match the tree of the listed blob ids.
-
-    A folder with a file of another mode than 100644 (an executable, a link) does not match: a Hub lists no modes. A
-    folder with a file that has no listed blob id does not match either.
-    """
-    blobs = {observation.entry.path: observation.listed.blob for observation in observations}
-    manifest = Manifest.of(observation.entry for observation in observations)
-    computed = git_tree_ids(manifest, lambda entry: blobs[entry.path])
-    return sum(1 for path, tree in listed.items() if computed.get(path) == tree)
-
-
-def encode_observations(observations: Sequence[Observation]) -> bytes:
-    """Encode the side object `files` of an `observed` statement: one item per file, in the manifest's order."""
-    items: list[Json] = [
-        {
-            "path": seen.entry.path,
-            "size": seen.entry.size,
-            "sha256": seen.entry.sha256,
-            "blob": seen.listed.blob,
-            "lfs": seen.listed.lfs,
-            "xet": seen.listed.xet,
-            "match": seen.match,
-            "pointer": seen.pointer,
-        }
-        for seen in observations
-    ]
-    return canonical({"schema": SCHEMA, "files": items})
-
-
-def parse_observations(data: bytes) -> tuple[Observation, ...]:
-    """Parse the output of `encode_observations`, at most 64 MiB. Raises Malformed."""
-    fields = Fields(parse_canonical(data, limit=MAX_OBJECT_BYTES, what="observation"), "observation")
-    fields.constant("schema", SCHEMA)
-    found = tuple(_observation(Fields(item, "observation file")) for item in fields.items("files", most=MAX_FILES))
-    fields.done()
-    return found
-
-
-def _observation(fields: Fields) -> Observation:
-    path, size = fields.text("path", most=1024), fields.integer("size")
-    entry = FileEntry(path, size, fields.digest("sha256"))
-    lfs = fields.take("lfs")
-    listed = ListedFile(
-        path,
-        size,
-        fields.text("blob", least=0, most=64),
-        None if lfs is None else bare_digest(lfs),
-        fields.text("xet", least=0, most=128),
-    )
-    match, pointer = fields.choice("match", MATCHES), fields.boolean("pointer")
-    fields.done()
-    return Observation(entry, listed, match, pointer)
 
 
 LOST: Final = ("repository", "commit", "revision", "access")

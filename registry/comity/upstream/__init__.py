@@ -1,5 +1,6 @@
 """Imports a repository of a Hub, with every check that was made on the way.
 
+    listed_files  what is requested, what is listed, and comparing with it
     hub_api    which hosts a download may use and with which credentials; HTTP limits; listings of a commit
     download   one file: ranges, resumption, hashing
     mirror     a whole commit into a folder, from a Hub or from a local folder

@@ -24,7 +24,6 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.upstream import BlobHash, ListedFile, Observation, compare
 from comity.upstream.hub_api import (
     MAX_RETRY_AFTER,
     READ_TIMEOUT,
@@ -36,6 +35,7 @@ from comity.upstream.hub_api import (
     retry_after,
     unreachable,
 )
+from comity.upstream.listed_files import BlobHash, ListedFile, Observation, compare
 
 
 class FileObserver(Protocol):

@@ -29,7 +29,8 @@ import comity
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.upstream import ListedFile, Upstream, UpstreamRequest, check_endpoint, check_repository, is_commit
+from comity.trust.upstream import Upstream, check_endpoint, check_repository, is_commit
+from comity.upstream.listed_files import ListedFile, UpstreamRequest
 
 HUB_ENDPOINT: Final = "https://huggingface.co"
 HUB_HOSTS: Final = (".huggingface.co", ".hf.co")

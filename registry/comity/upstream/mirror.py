@@ -30,16 +30,7 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.upstream import (
-    BlobHash,
-    ListedFile,
-    Observation,
-    Upstream,
-    UpstreamRequest,
-    check_repository,
-    compare,
-    is_commit,
-)
+from comity.trust.upstream import Upstream, check_repository, is_commit
 from comity.upstream.download import CHUNK, NO_OBSERVER, Downloads, ImportControl, ImportObserver, Timeouts
 from comity.upstream.hub_api import (
     MAX_RETRY_AFTER,
@@ -51,6 +42,7 @@ from comity.upstream.hub_api import (
     RevisionInfo,
     gated,
 )
+from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
 from comity.verifier import hub_blob
 
 FILES_AT_ONCE: Final = 4

@@ -9,15 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
-from comity.trust.copies import (
-    MISSED,
-    PASSED,
-    STATES,
-    WITHDRAWAL_REASONS,
-    AssessedCopy,
-    AuditResult,
-    CopyPolicy,
-)
+from comity.rules.copy_counts import MISSED, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy
+from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
 from comity.trust.identity import check_jurisdiction

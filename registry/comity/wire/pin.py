@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from comity.rules.artifact_pins import MAX_WANTED, PINNED_STATES, Pin
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.v1 import pin_pb2
 from comity.v1.pin_pb2_grpc import PinServiceServicer, PinServiceStub

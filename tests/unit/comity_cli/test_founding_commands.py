@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from comity.trust.charter.federation import Federation
+from comity.federation_file import Federation
 from comity_cli.main import main
 from support.command_server import command_server
 from support.ports import free_port

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.rules.attestation_predicates import ForeignStatement, SlsaProvenance, TestResult, VerificationSummary
 from comity.rules.foreign_attestations import AttestationKey, ForeignEnvelope
-from comity.trust.attestation_predicates import ForeignStatement, SlsaProvenance, TestResult, VerificationSummary
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statements import Parent

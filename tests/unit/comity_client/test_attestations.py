@@ -7,6 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.attestation_predicates import (
+    READERS,
+    ForeignStatement,
+    ResourceDescriptor,
+    SlsaProvenance,
+    StandardPredicate,
+    VerificationSummary,
+    encode_statement,
+)
 from comity.rules.foreign_attestations import (
     BUNDLE,
     MAX_KEY,
@@ -17,15 +26,6 @@ from comity.rules.foreign_attestations import (
     write_envelope,
 )
 from comity.trust.artifact import Manifest
-from comity.trust.attestation_predicates import (
-    READERS,
-    ForeignStatement,
-    ResourceDescriptor,
-    SlsaProvenance,
-    StandardPredicate,
-    VerificationSummary,
-    encode_statement,
-)
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import Row, State, Verdict

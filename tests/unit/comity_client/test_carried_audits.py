@@ -21,7 +21,7 @@ from comity.node.metrics import Metrics
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
 from comity.rules.audit import DAY, ReadPiece, read_pieces
-from comity.trust.copies import PASSED
+from comity.rules.copy_counts import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.v1 import audit_pb2

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.errors import Conflict, Equivocation, Malformed, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import MAX_NOTE, MAX_SIGNATURES, NoteSignature, SignedNote, cosign, open_checkpoint
 from comity_client.seen import ConsistencyProofs, SeenLogs, reconcile_checkpoint
 from support.logs import LogKeys

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.copies import (
+from comity.rules.copy_counts import (
     CLAIMED,
     FAILED,
     MISSED,

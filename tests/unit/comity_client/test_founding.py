@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from comity.federation_file import Federation
 from comity.node.config import NodeConfig
 from comity.trust.charter.document import Body
-from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity_client.charter.joining import extended_federation

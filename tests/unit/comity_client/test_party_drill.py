@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.copies import CopyPolicy, Holder, Party
+from comity.rules.copy_counts import CopyPolicy, Holder, Party
 from comity.trust.encoding import sha256
 from comity_client.party_drill import (
     CA_STORE,

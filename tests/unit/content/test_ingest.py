@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from comity.content import ingest as room
 from comity.content.ingest import Ingested, ingest
-from comity.trust.artifact import FIXED_LAYOUT, PIECE_SIZE, TENSOR_LAYOUT, records_root
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, records_root
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, Unavailable
 from support import weights

@@ -11,7 +11,8 @@ import pytest
 from comity.content.blobs import piece_lengths
 from comity.formats import TensorLayout
 from comity.formats.tensors import MAX_SAFETENSORS_HEADER_READ, read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import FIXED_LAYOUT, MAX_PIECES, PIECE_SIZE, TENSOR_LAYOUT
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT
+from comity.trust.artifact import MAX_PIECES, PIECE_SIZE
 from comity.trust.errors import Malformed
 from support import weights
 

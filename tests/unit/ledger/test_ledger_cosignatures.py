@@ -8,18 +8,11 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.records import MAX_NAMES, MAX_SIZES, SHOWN_NAMES
+from comity.rules.cosigned_times import verified_cosigners
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.note import (
-    MAX_SIGNATURES,
-    Checkpoint,
-    NoteSignature,
-    SignedNote,
-    cosign,
-    cosigner_key,
-    verified_cosigners,
-)
+from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint, NoteSignature, SignedNote, cosign, cosigner_key
 from support.logs import LogKeys, statement_lines
 
 LOG = LogKeys.generate("far.example/log")

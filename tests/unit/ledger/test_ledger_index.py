@@ -11,9 +11,9 @@ import pytest
 from comity.ledger.entry_index import EntryPosition, EntryQuery, IndexedEntry
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
+from comity.rules.precedence import Bounds, Precedence
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.precedence import Bounds, Precedence
 from comity.trust.statement import Author, parse_entry
 from support.logs import LogKeys, statement_line, statement_lines
 

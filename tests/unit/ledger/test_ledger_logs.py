@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
+from comity.rules.tiles import ENTRIES, Tile, decode_entries
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
 from comity.trust.statement import Author, Statement, Subject, parse_entry, sign_statement
-from comity.trust.tlog.merkle import (
-    EMPTY_ROOT,
-    ENTRIES,
-    Tile,
-    decode_entries,
-    leaf_hash,
-    root,
-    verify_consistency,
-    verify_inclusion,
-)
+from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.tlog.note import SignedNote
 from sqlalchemy import event
 from support.logs import LogKeys, statement_line, statement_lines

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.records import KEPT_PER_LOG, MAX_PART, PieceLocation, StoredMisbehaviour
-from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records
+from comity.rules.misbehaviour import HISTORY, LEAVES, ROOTS
+from comity.rules.pieces import encode_records
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("far.example/log")

@@ -23,7 +23,8 @@ from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import CACHED_KIB, SqliteFile
-from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
+from comity.rules.pieces import FIXED_LAYOUT, encode_records
+from comity.trust.artifact import PieceRecord
 from comity.trust.copies import HeldArtifact, sign_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted

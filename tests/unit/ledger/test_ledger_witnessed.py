@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.records import NO_CHECKPOINT, WitnessedHead
+from comity.rules.tree_proofs import MemoryTree
 from comity.trust.errors import Conflict, Untrusted
-from comity.trust.tlog.merkle import MemoryTree, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from support.logs import LogKeys, statement_lines
 

@@ -14,7 +14,8 @@ from comity.gateway.fileserver.server import LedgerRecords
 from comity.gateway.fileserver.verified import VerifiedBlobs
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.records import PieceRecordTable
-from comity.trust.artifact import FIXED_LAYOUT, PIECE_SIZE, TENSOR_LAYOUT, PieceRecord, encode_records
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, encode_records
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
 from support.blob_site import records_of

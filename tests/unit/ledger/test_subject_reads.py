@@ -13,8 +13,8 @@ from comity.ledger import subject_reads
 from comity.ledger.database import find_log
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.subject_reads import ProvenPosition
+from comity.rules.precedence import Bounds, Precedence, Selection
 from comity.trust.encoding import sha256
-from comity.trust.precedence import Bounds, Precedence, Selection
 from comity.trust.statement import Author, parse_entry
 from sqlalchemy import event
 from support.logs import LogKeys, statement_line

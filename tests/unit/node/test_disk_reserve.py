@@ -16,7 +16,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace
-from comity.trust.upstream import UpstreamRequest
+from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import copy_folder, recognise_folder
 
 MORE_THAN_A_DISK = 2**60

@@ -12,16 +12,8 @@ from comity.ledger.ledger import Ledger
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    PIECE_SIZE,
-    TENSOR_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    fixed_pieces,
-)
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout, fixed_pieces
+from comity.trust.artifact import PIECE_SIZE, FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Untrusted
 from comity.trust.names import Name

@@ -17,8 +17,8 @@ from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.services.artifact import ArtifactService
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest
-from comity.trust.precedence import Precedence
 from comity.wire.messages import LocatedEntry
 from sqlalchemy import event
 from support.case import FILES, case, nodes, release

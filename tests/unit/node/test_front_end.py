@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from comity import v1
+from comity.federation_file import Federation
 from comity.gateway.front_end import AgeWarning, warning
 from comity.ledger.proven import ProvenLine
 from comity.node.config import NodeConfig
@@ -27,8 +28,8 @@ from comity.node.front_end import (
 from comity.node.home import OpenedHome
 from comity.node.members import Membership, OwnNode, PeerKey
 from comity.node.metrics import Metrics
-from comity.trust.charter.document import Body, CharterPolicy, draft, quorum
-from comity.trust.charter.federation import Federation
+from comity.rules.charter_drafts import draft
+from comity.trust.charter.document import Body, CharterPolicy, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.identity import KeySet, SignatureCheck

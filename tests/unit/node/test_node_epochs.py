@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.federation_file import Federation
 from comity.ledger.ledger import Ledger
 from comity.node.epochs import EpochStore
 from comity.trust.charter.certificate import Certificate
-from comity.trust.charter.federation import Federation
 from comity.trust.charter.votes import consent
 from comity.trust.errors import NotFound, Unavailable, Untrusted
 from support.assembly import Assembly, change

@@ -26,7 +26,8 @@ from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads
-from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
+from comity.rules.pieces import FIXED_LAYOUT, encode_records
+from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from support.world import node, seat

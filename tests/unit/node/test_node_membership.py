@@ -10,7 +10,8 @@ import pytest
 from comity.node import members as members_module
 from comity.node.charter.follower import governance_report
 from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, OwnNode, PeerKey
-from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
+from comity.rules.charter_drafts import draft
+from comity.trust.charter.document import CharterPolicy, Member, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.home_logs import NamedLog
 from comity.trust.identity import KeySet

@@ -19,18 +19,8 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Want
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    MAX_PIECES,
-    PIECE_SIZE,
-    RECORD_BYTES,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    records_root,
-)
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
+from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject

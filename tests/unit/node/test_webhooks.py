@@ -41,8 +41,8 @@ from comity.node.webhook_deliveries import (
     statement_event,
 )
 from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.errors import Malformed, Refused, Unavailable
-from comity.trust.precedence import MEMBERS, NAMED, OTHERS
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from comity_cli.main import command
 from comity_cli.output import Output

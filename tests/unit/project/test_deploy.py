@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from comity.federation_file import Federation
 from comity.node.config import NodeConfig
 from comity.node.metrics import Metrics
-from comity.trust.charter.federation import Federation
 from support.command_server import command_server
 from support.tools import needs
 

@@ -12,8 +12,9 @@ import click
 import pytest
 from comity.ledger.schema import metadata
 from comity.node.config import NodeConfig
+from comity.rules.git_ids import commit_id
 from comity.rules.retention import parse_retention_rules
-from comity.trust.artifact import Manifest, commit_id
+from comity.trust.artifact import Manifest
 from comity.trust.policy_file import parse_policy
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, verify_cosignature
 from comity_cli.main import COMMANDS

@@ -22,7 +22,7 @@ from comity.rules.artifact_pins import (
     sign_wanted,
     sign_wanted_withdrawn,
 )
-from comity.trust.copies import CLAIMED, FRESH_DAYS, MISSED, PASSED, AuditResult, ClaimedCopy, CopyPolicy
+from comity.rules.copy_counts import CLAIMED, FRESH_DAYS, MISSED, PASSED, AuditResult, ClaimedCopy, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.places import MOST_REACHES

@@ -35,16 +35,8 @@ from comity.rules.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-    fixed_pieces,
-    tensor_pieces,
-)
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, fixed_pieces, tensor_pieces
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.statement import Entry, sign_statement

@@ -35,17 +35,8 @@ from comity.rules.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.artifact import (
-    FIXED_LAYOUT,
-    PIECE_SIZE,
-    RECORD_BYTES,
-    TENSOR_LAYOUT,
-    FileEntry,
-    Manifest,
-    PieceIndex,
-    PieceLayout,
-    PieceRecord,
-)
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import MAX_LINE, MAX_SUBJECTS, Author, Statement, Subject, parse_entry

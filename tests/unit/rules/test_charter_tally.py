@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 from comity.rules import tally as tally_module
+from comity.rules.charter_drafts import draft as draft_body
 from comity.rules.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tally
 from comity.trust.charter.certificate import Certificate, certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.document import draft as draft_body
 from comity.trust.charter.votes import (
     Intent,
     adopted_statement,

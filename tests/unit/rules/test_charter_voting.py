@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.charter_drafts import draft
 from comity.rules.tally import Fork, NothingToVote, Tally, next_vote
-from comity.trust.charter.document import Body, draft
-from comity.trust.charter.votes import Intent, Ratify, RoundBody, VoteState, check_vote
+from comity.rules.vote_state import VoteState, check_vote
+from comity.trust.charter.document import Body
+from comity.trust.charter.votes import Intent, Ratify, RoundBody
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted
 from support.assembly import CLASSICAL, Assembly, change, members, reseated

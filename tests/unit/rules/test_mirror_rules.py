@@ -16,6 +16,7 @@ from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import Pools
 from comity.rules.artifact_pins import Pin
+from comity.rules.copy_counts import CopyPolicy
 from comity.rules.mirror_rules import (
     ACTIONS,
     MAX_AGE_HOURS,
@@ -28,7 +29,6 @@ from comity.rules.mirror_rules import (
     parse_mirror_rules,
 )
 from comity.trust.claims import MirrorEvidence
-from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statements import Published

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, subtree_proof
 from comity.rules.witness import MirrorInfo, MirrorUpload, Package
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.merkle import MemoryTree, leaf_hash, subtree_proof
+from comity.trust.tlog.merkle import leaf_hash
 
 ENTRIES = [b"entry %d" % number for number in range(700)]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]

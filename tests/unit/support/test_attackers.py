@@ -16,14 +16,16 @@ from attackers.sockets import PREFACE, call, frame, shut
 from attackers.space_claims import PIECE, SPACE, claimed, reusing
 from comity.rules.artifact_pins import parse_wanted
 from comity.rules.audit import AuditFailure, AuditSummary, parse_audited
-from comity.trust.artifact import Manifest, PieceIndex, check_records
+from comity.rules.pieces import PieceIndex, check_records
+from comity.trust.artifact import Manifest
 from comity.trust.copies import parse_hold_withdrawn, parse_holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_inception
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.statements import check_published
-from comity.trust.upstream import Observed, parse_observations
+from comity.trust.upstream import Observed
+from comity.upstream.listed_files import parse_observations
 
 WHO = Identity.made("somebody")
 RELEASE = Release(b"a file\n")

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from comity.hashing import FileHash
+from comity.rules.pieces import chained_records
 from comity.transfer.fetch import Writing, _AsyncAnswer, _PieceReader, fetch_file
 from comity.transfer.pieces import HeldPiece, PieceBuffers, WantedFile
 from comity.transfer.receiver import FileHasher, NoObserver, PartialFile, TransferReceiver
 from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
-from comity.trust.artifact import PieceRecord, chained_records
+from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
 from support.sources import PIECE_SIZE, MemorySource, wanted, weights

@@ -10,20 +10,9 @@ from pathlib import Path
 
 import pytest
 from comity import hashing
-from comity.hashing import FileHash, hash_by_chain, load
-from comity.trust.artifact import (
-    INITIAL_STATE,
-    PIECE_SIZE,
-    RECORD_BYTES,
-    ContinueFrom,
-    PieceRecord,
-    chained_records,
-    check_chained,
-    encode_records,
-    records_root,
-    result_of,
-    start_of,
-)
+from comity.hashing import INITIAL_STATE, ContinueFrom, FileHash, hash_by_chain, load, result_of, start_of
+from comity.rules.pieces import chained_records, encode_records, records_root
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord, check_chained
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from support import sha256 as oracle

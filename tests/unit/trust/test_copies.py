@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import (
+from comity.rules.copy_counts import (
     CLAIMED,
     DISPUTED,
     FAILED,
     FRESH_DAYS,
-    MAX_BASIS,
     MISSED,
     PASSED,
     STALE,
@@ -26,7 +24,6 @@ from comity.trust.copies import (
     CopyCount,
     CopyPolicy,
     Holder,
-    HoldWithdrawn,
     Loss,
     Party,
     assess,
@@ -34,10 +31,10 @@ from comity.trust.copies import (
     impact,
     next_change,
     outside,
-    parse_hold_withdrawn,
     parties_of,
-    sign_hold_withdrawn,
 )
+from comity.trust.charter.document import CharterPolicy
+from comity.trust.copies import MAX_BASIS, HoldWithdrawn, parse_hold_withdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Statement, Subject

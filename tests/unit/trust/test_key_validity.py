@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.rules.tree_proofs import consistency_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Verdict
 from comity.trust.identity import Inception, KeySet, sign_inception
@@ -16,7 +17,6 @@ from comity.trust.names import Name
 from comity.trust.rotation import LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.statements import sign_published
-from comity.trust.tlog.merkle import consistency_proof
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof, consistency_proofs
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of

@@ -15,23 +15,25 @@ from comity.trust.upstream import (
     MAX_ENDPOINT,
     Changed,
     Gone,
-    ListedFile,
     Matched,
-    Observation,
     Observed,
     Obtained,
     Upstream,
-    UpstreamRequest,
     check_commit,
     check_endpoint,
     check_revision,
-    encode_observations,
     parse_changed,
     parse_gone,
-    parse_observations,
     sign_changed,
     sign_gone,
     sign_observed,
+)
+from comity.upstream.listed_files import (
+    ListedFile,
+    Observation,
+    UpstreamRequest,
+    encode_observations,
+    parse_observations,
 )
 from support.world import node, seat
 

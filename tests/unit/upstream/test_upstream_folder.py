@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
-from comity.trust.upstream import UpstreamRequest
+from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import METADATA, MirrorResult, copy_folder, recognise_folder
 
 COMMIT, OTHER = "1f" * 20, "2e" * 20

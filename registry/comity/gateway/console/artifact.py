@@ -24,9 +24,10 @@ from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.rules.audit import DAY
+from comity.rules.copy_counts import FAILED, STATES, CopyPolicy
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
-from comity.trust.copies import FAILED, STATES, CopyPolicy, parse_hold_withdrawn
+from comity.trust.copies import parse_hold_withdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict

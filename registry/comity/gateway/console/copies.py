@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
-from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.places import Reach, count_reaches
 

@@ -3,7 +3,7 @@
 (1) a background task follows the verified `published`, `observed` and `advisory` statements
 (2) an entry's id follows from the statement, so that it is the same at every node and after a restart
 (3) statements have no time; `updated` is when this node first read the statement, and is kept in `feeds.json`
-(4) a feed has at most `MAX_ENTRIES` entries; if there are more, `comity.trust.precedence.newest` says which: members,
+(4) a feed has at most `MAX_ENTRIES` entries; if there are more, `comity.rules.precedence.newest` says which: members,
     and publishers about their own artifacts, have places of their own, and logs and authors take turns, so that nobody
     who says much pushes out the others
 (5) texts are escaped, without control characters and direction marks; the feed says whose word they are
@@ -36,9 +36,9 @@ from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
+from comity.rules.precedence import OTHERS, Said, newest
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.precedence import OTHERS, Said, newest
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import parse_advisory

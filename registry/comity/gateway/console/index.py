@@ -45,8 +45,8 @@ from comity.node.members import Membership
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.audit import DAY
+from comity.rules.copy_counts import holders, next_change
 from comity.trust.artifact import Manifest
-from comity.trust.copies import holders, next_change
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM

@@ -26,7 +26,7 @@ from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
 from comity.gateway.console.copies import CopyHolders
 from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject

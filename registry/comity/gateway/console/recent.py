@@ -1,6 +1,6 @@
 """The newest statements of all kinds, for the overview: nobody fills it by saying much.
 
-`comity.trust.precedence.newest` says which ones, as in the feeds: members, and publishers about their own artifacts,
+`comity.rules.precedence.newest` says which ones, as in the feeds: members, and publishers about their own artifacts,
 have places of their own, and logs and authors take turns. A background task reads the statements, the new ones first;
 then, in steps, those that were there at the start, `LOOKED_BACK` of them.
 """
@@ -16,8 +16,8 @@ from comity.ledger.proven import ProvenLine
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Said, newest
 from comity.trust.encoding import Digest
-from comity.trust.precedence import Said, newest
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADDRESSES, HOLD_PREDICATES, KNOWN_PREDICATES
 

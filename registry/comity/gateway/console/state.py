@@ -23,8 +23,8 @@ from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Body, Member
-from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Entry, parse_entry

@@ -48,7 +48,7 @@ from comity.ledger.records import PieceRecordTable
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.listeners import connection_limits
 from comity.node.metrics import LOCATION_SECONDS, Metrics, ServedBytes
-from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire.access import undeclared

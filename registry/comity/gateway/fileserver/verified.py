@@ -30,7 +30,8 @@ from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from comity.content.blobs import BlobStore, FolderStore, blob_not_found, check_range
 from comity.content.durable import disk_errors
-from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records, fixed_pieces, parse_records
+from comity.rules.pieces import encode_records, fixed_pieces
+from comity.trust.artifact import PIECE_SIZE, PieceRecord, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
 from comity.wire.throttle import FairShares

@@ -47,7 +47,8 @@ from comity.node.metrics import Metrics
 from comity.node.services.artifact import ArtifactService, first_claimants
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import Manifest, commit_id, tree_ids
+from comity.rules.git_ids import commit_id, tree_ids
+from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound

@@ -28,7 +28,8 @@ from comity.node.services.artifact import ArtifactService
 from comity.node.services.log import LogService
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.collector import Question
-from comity.trust.artifact import MAX_MANIFEST, Manifest, tree_ids
+from comity.rules.git_ids import tree_ids
+from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile

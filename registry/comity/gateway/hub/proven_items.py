@@ -30,7 +30,7 @@ from comity.ledger.intake import fold_name
 from comity.ledger.listed_names import MAX_NAMES, NamedOwner, OwnedNames, OwnPublication
 from comity.node.intake import already_verified
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.trust.artifact import commit_id
+from comity.rules.git_ids import commit_id
 from comity.trust.errors import ComityError
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.identity import Inception, check_inception

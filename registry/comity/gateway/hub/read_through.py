@@ -19,7 +19,8 @@ from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.threads import Pools
-from comity.trust.artifact import Manifest, tree_ids
+from comity.rules.git_ids import tree_ids
+from comity.trust.artifact import Manifest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.upstream.hub_api import RevisionInfo
 

@@ -20,7 +20,8 @@ from urllib.parse import unquote_to_bytes
 
 from comity.gateway.hub.card import Card
 from comity.node.importing.read_through import ReadThroughImport
-from comity.trust.artifact import FileEntry, Manifest, blob_id, lfs_pointer
+from comity.rules.git_ids import blob_id, lfs_pointer
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statements import Published

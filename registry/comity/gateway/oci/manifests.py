@@ -92,7 +92,7 @@ UNREAD: Final = "dev.comity.unread"
 """Annotation of a list of referrers that has not everything: what was left out."""
 MORE_STATEMENTS: Final = "unknown: more statements than were read"
 MAX_STATEMENTS: Final = 128
-"""Statements that are listed of an artifact, in the order of `comity.trust.precedence`."""
+"""Statements that are listed of an artifact, in the order of `comity.rules.precedence`."""
 MAX_PROOFS: Final = 8
 
 _BOMS: Final[Mapping[str, str]] = {"bom.json": CYCLONEDX, ".cdx.json": CYCLONEDX, ".spdx.json": SPDX}

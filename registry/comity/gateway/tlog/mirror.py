@@ -36,11 +36,12 @@ from comity.ledger.log_store import LogState
 from comity.node.home import ServedHome
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.replication.side_objects import missing_side_objects
+from comity.rules.misbehaviour import ROOTS
+from comity.rules.tiles import WIDTH
 from comity.rules.witness import MAX_PROOF_HASHES, MirrorInfo, MirrorUpload, Package, encode_signatures
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.tlog.merkle import HASH_SIZE, WIDTH
+from comity.trust.tlog.merkle import HASH_SIZE
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog.proof import ROOTS
 
 _log: Final = structlog.get_logger("comity.gateway")
 

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.witness import WitnessKey
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.tiles import ENTRIES, WIDTH, parse_tile_path
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.node_records import NodeRecord
-from comity.trust.tlog.merkle import ENTRIES, WIDTH, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
 
 SHORT_CACHE: Final = {"Cache-Control": "public, max-age=1"}

@@ -34,12 +34,12 @@ from comity.node.keys import NodeKeys
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.settings import Tlog
 from comity.node.threads import AsyncLedger, Clock
+from comity.rules.misbehaviour import ROOTS
 from comity.rules.witness import MAX_REQUEST, AddCheckpoint, encode_signatures
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, cosign, cosigner_key, verify_note
-from comity.trust.tlog.proof import ROOTS
 
 _log: Final = structlog.get_logger("comity.gateway")
 

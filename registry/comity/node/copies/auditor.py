@@ -65,7 +65,8 @@ from comity.rules.audit import (
     sign_summary,
     split_rows,
 )
-from comity.trust.copies import MISSED, PASSED, AuditResult, parse_hold_withdrawn, read_holds
+from comity.rules.copy_counts import MISSED, PASSED, AuditResult
+from comity.trust.copies import parse_hold_withdrawn, read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.node_records import NodeRecord

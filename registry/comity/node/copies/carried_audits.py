@@ -39,7 +39,7 @@ from comity.rules.audit import (
     check_failure,
     parse_answer,
 )
-from comity.trust.copies import FRESH_DAYS, PASSED
+from comity.rules.copy_counts import FRESH_DAYS, PASSED
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Untrusted
 from comity.trust.statement import Author, parse_entry

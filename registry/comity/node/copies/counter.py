@@ -20,8 +20,8 @@ from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.audit import DAY
+from comity.rules.copy_counts import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.charter.document import Member
-from comity.trust.copies import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.places import Place, declared_reach

@@ -33,7 +33,7 @@ from comity.content.sqlite_cache import MAX_WAL_BYTES, locked_cache, opened_or_m
 from comity.node.telemetry import warn_of_kept_file
 from comity.rules.artifact_pins import MAX_WANTED
 from comity.rules.audit import AuditChallenge
-from comity.trust.copies import MISSED, AuditResult, CopyPolicy, result_rank
+from comity.rules.copy_counts import MISSED, AuditResult, CopyPolicy, result_rank
 from comity.trust.encoding import Digest
 from comity.trust.statement import SideObject
 

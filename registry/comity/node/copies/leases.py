@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.rules.audit import MAX_LEASE
-from comity.trust.copies import CopyCount, CopyPolicy, Holder
+from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Conflict, OutOfSpace, PolicyNotMet
 from comity.trust.places import Reach

@@ -21,7 +21,8 @@ from comity.ledger.ledger import Ledger
 from comity.node.own_log import iterate_entries
 from comity.node.uploads import read_artifact
 from comity.rules.audit import DamagedPiece, PieceNumbers
-from comity.trust.artifact import FileEntry, PieceLayout, PieceRecord, check_records
+from comity.rules.pieces import PieceLayout, check_records
+from comity.trust.artifact import FileEntry, PieceRecord
 from comity.trust.copies import hold_of, parse_hold_withdrawn
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound

@@ -52,7 +52,7 @@ from comity.rules.artifact_pins import (
     sign_wanted_withdrawn,
 )
 from comity.rules.audit import DAY
-from comity.trust.copies import CLAIMED, CopyCount, CopyPolicy
+from comity.rules.copy_counts import CLAIMED, CopyCount, CopyPolicy
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.trust.statement_kinds import WANTED_WITHDRAWN

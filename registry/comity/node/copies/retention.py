@@ -32,6 +32,7 @@ from comity.node.copies.withdrawal import Withdrawals
 from comity.node.threads import Clock
 from comity.node.uploads import read_manifest
 from comity.rules.audit import DAY
+from comity.rules.copy_counts import CopyCount, CopyPolicy, holders
 from comity.rules.retention import (
     NamedArtifact,
     RetentionDecision,
@@ -39,7 +40,6 @@ from comity.rules.retention import (
     parse_retention_rules,
 )
 from comity.rules.rule_file import MAX_BYTES
-from comity.trust.copies import CopyCount, CopyPolicy, holders
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import SideObject

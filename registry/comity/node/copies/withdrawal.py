@@ -32,7 +32,8 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
-from comity.trust.copies import PASSED, CopyPolicy, HoldWithdrawn, sign_hold_withdrawn
+from comity.rules.copy_counts import PASSED, CopyPolicy
+from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, PolicyNotMet
 from comity.trust.places import declared_reach

@@ -16,9 +16,9 @@ from comity.node.importing.importer import ImportCounter, Importer
 from comity.node.settings import ReadThrough
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.errors import ComityError, Refused
-from comity.trust.upstream import UpstreamRequest
 from comity.upstream.download import NoImportObserver
 from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder
 
 STEP_DEADLINE: Final = 7 * 86_400.0

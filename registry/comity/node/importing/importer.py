@@ -38,7 +38,8 @@ from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.publishing import Submissions
 from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
 from comity.node.uploads import Uploads, Want, missing_files, read_artifact
-from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, parse_records, records_root
+from comity.rules.pieces import PieceIndex, PieceLayout, records_root
+from comity.trust.artifact import FileEntry, Manifest, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
 from comity.trust.node_records import NodeRecord
@@ -53,10 +54,7 @@ from comity.trust.upstream import (
     Observed,
     Obtained,
     Upstream,
-    UpstreamRequest,
-    encode_observations,
     is_commit,
-    matching_folders,
     parse_changed,
     parse_gone,
     sign_changed,
@@ -66,6 +64,7 @@ from comity.trust.upstream import (
 from comity.upstream import mirror
 from comity.upstream.download import ImportControl, ImportObserver, NoImportObserver
 from comity.upstream.hub_api import HUB_ENDPOINT, AllowedHosts, RepositoryListing, RevisionInfo
+from comity.upstream.listed_files import UpstreamRequest, encode_observations, matching_folders
 from comity.upstream.mirror import MirrorOrder, MirrorResult, copy_folder, recognise_folder
 from comity.wire.access import Caller
 from comity.wire.upstream import (

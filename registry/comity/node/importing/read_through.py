@@ -38,9 +38,10 @@ from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity.trust.upstream import Observation, Observed, UpstreamRequest
+from comity.trust.upstream import Observed
 from comity.upstream.download import FileObserver, Timeouts
 from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
+from comity.upstream.listed_files import Observation, UpstreamRequest
 from comity.upstream.mirror import MirrorOrder
 from comity.wire.access import BLOCK
 from comity.wire.throttle import FairShares

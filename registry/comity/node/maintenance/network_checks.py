@@ -28,8 +28,8 @@ from comity.node.home import HomeFiles, check_ports
 from comity.node.maintenance.home_checks import Diagnosis, ExaminedNode
 from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.upstream import UpstreamRequest
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
+from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.node_status import WARN_SHARE

@@ -33,11 +33,11 @@ from comity.node.replication.mirror import LogMirror, ShownHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import ToldLog
 from comity.node.replication.replicas import Replicas
+from comity.rules.misbehaviour import ROOTS
 from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
-from comity.trust.tlog.proof import ROOTS
 from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded, LoadEvent, LoadWaiting
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS

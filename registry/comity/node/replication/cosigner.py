@@ -35,7 +35,7 @@ from comity.node.metrics import Metrics
 from comity.node.replication.link import StartBarrier
 from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.threads import AsyncLedger, Clock
-from comity.trust.charter.document import assigned_count, cosigning_order
+from comity.rules.assigned_cosigners import assigned_count, cosigning_order
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.tlog.note import (

@@ -28,20 +28,13 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects, next_batch
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
+from comity.rules.pieces import PieceLayout, check_records, derived_records, encode_records
 from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
 from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
-from comity.trust.artifact import (
-    PIECE_SIZE,
-    RECORD_BYTES,
-    PieceLayout,
-    PieceRecord,
-    check_records,
-    derived_records,
-    encode_records,
-)
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.statement import SideObject

@@ -15,11 +15,12 @@ from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
+from comity.rules.misbehaviour import HISTORY, LEAVES, ROOTS, history_part, leaf_part, minimal_misbehaviour
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
-from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, minimal_misbehaviour
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
 from comity.wire.log import ShownMisbehaviour
 

@@ -31,8 +31,9 @@ from comity.node.replication.fair_queue import FairSlots
 from comity.node.replication.files import FileDownload, FileFetcher, Key, abandoned_error
 from comity.node.threads import NameLocks, Pools
 from comity.node.uploads import Want, read_artifact
+from comity.rules.pieces import PieceLayout
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import FileEntry, PieceLayout
+from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest, parse_digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.trust.statements import Published

@@ -21,8 +21,9 @@ from comity.node.replication.mirror import STEP_SECONDS, ShownHead, named_in
 from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.threads import AsyncLedger
+from comity.rules.tree_proofs import Frontier
 from comity.trust.errors import ComityError, NotFound, Untrusted
-from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
+from comity.trust.tlog.merkle import leaf_hash, verify_consistency
 
 _log: Final = structlog.get_logger("comity.node")
 

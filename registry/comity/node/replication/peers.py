@@ -32,12 +32,12 @@ from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsRea
 from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
+from comity.rules.misbehaviour import ROOTS
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
-from comity.trust.tlog.proof import ROOTS
 from comity.wire.client import NodeClient
 
 PAGE: Final = 32

@@ -30,7 +30,8 @@ from comity.node.replication.wanted import PublicationReader, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Want, missing_files, read_artifact
-from comity.trust.artifact import Manifest, PieceIndex
+from comity.rules.pieces import PieceIndex
+from comity.trust.artifact import Manifest
 from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted

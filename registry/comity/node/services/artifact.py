@@ -4,7 +4,7 @@ A name may have several claimants: identities that published under it, or the up
 nodes of this federation mirrored. They are listed in the order in which this node proved their first claims; a later
 claimant does not displace an earlier one. Answers are read in bounded steps and end when the caller disconnects. If a
 limit applies, it is logged, counted and marked in the answer. Of names, the parts left out are taken evenly from every
-claimant; of the statements about a subject, `comity.trust.precedence` says which ones come first.
+claimant; of the statements about a subject, `comity.rules.precedence` says which ones come first.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
 from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
-from comity.trust.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import (
     ADVISORY,

@@ -13,7 +13,7 @@ from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.audit import DAY
-from comity.trust.copies import AssessedCopy, CopyPolicy
+from comity.rules.copy_counts import AssessedCopy, CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.statement_kinds import AUDITED
 from comity.wire import limits

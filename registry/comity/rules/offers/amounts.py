@@ -15,13 +15,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from comity.rules.cosigned_times import verified_cosigners
 from comity.rules.offers.offer import Window, read_amounts
 from comity.rules.offers.records import Acceptance, Grant, read_party_statement, read_text
 from comity.trust.encoding import Digest, Json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.statement import Author, Entry, Statement, Subject
 from comity.trust.statement_kinds import DEFAULTED, USAGE
-from comity.trust.tlog.note import VerifierKey, verified_cosigners
+from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import TlogProof
 
 

@@ -1,12 +1,11 @@
-"""The charter of a federation: its members, its epochs, and how a quorum of the members decides the next epoch.
+"""The charter of a federation: its members, its epochs, and what proves that a quorum decided the next epoch.
 
-    document      the charter body of one epoch, the quorum, what each body must keep of the previous one, who cosigns
-    votes         statements about a charter, such as votes, drafts and consents; which vote a key may sign
+    document      the charter body of one epoch, the quorum, what each body must keep of the previous one
+    votes         statements about a charter, such as votes, drafts and consents
     certificate   the statements that make a body the successor of another one; the genesis
-    equivocation  pairs of votes that prove a member's equivocation
-    tally         the computed state of any set of statements: epochs, drafts, forks, equivocations, duties
-    federation    the federation file: all bodies with their certificates, and the nodes whose records members signed
+    federation    reading the federation file: all bodies with their certificates, and the nodes with their records
 
-Pure functions over bytes and frozen values: the same statements give the same result everywhere. Source: protocol,
-section 7.
+Pure functions over bytes and frozen values: the same statements give the same result everywhere. Making drafts and
+certificates, deciding what a key may sign, and the tally of votes are rules beside the kernel (`comity.rules`). Source:
+protocol, section 7.
 """

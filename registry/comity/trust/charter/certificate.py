@@ -314,17 +314,6 @@ def certify(
     return Certificate(body, kept)
 
 
-def assemble(
-    previous: Body, body: Body, entries: Iterable[Entry], *, signed: SignatureCheck = KeySet.signed
-) -> Certificate | None:
-    """A small certificate built from `entries`; None if something is missing."""
-    valid_votes = ValidVotes(previous, StatementSet.sort(entries), signed)
-    try:
-        return build_certificate(valid_votes, body, decide(valid_votes, body))
-    except ComityError:
-        return None
-
-
 def decide(valid_votes: ValidVotes, body: Body) -> Decision:
     """The decision for `body`, in the earliest possible round. Raises Untrusted naming the missing members."""
     check_may_follow(valid_votes, body)
@@ -350,26 +339,6 @@ def decide(valid_votes: ValidVotes, body: Body) -> Decision:
         else:
             return Decision(at, ratified, consents)
     raise missing
-
-
-def build_certificate(valid_votes: ValidVotes, body: Body, decision: Decision) -> Certificate:
-    """The lines that a decision needs. Raises Malformed if they exceed the limits of a certificate."""
-    ratified = _smallest_quorum(valid_votes, body, decision)
-    votes: dict[Digest, list[Entry]] = {member: [decision.ratified[member]] for member in ratified}
-    for intent in _intent_certificates(valid_votes, body.digest, decision.round):
-        votes.setdefault(intent.member, []).append(valid_votes.votes[intent])
-    entries = [entry for seat in body.members if (entry := _newcomer_inception(valid_votes, seat)) is not None]
-    for seat in body.members:
-        entries += _path_to_seat(valid_votes, seat)
-    for member, own in sorted(votes.items()):
-        for entry in own:
-            entries += _path_to_vote(valid_votes, member, entry)
-    entries += decision.consents.values()
-    entries += [entry for _, own in sorted(votes.items()) for entry in own]
-    lines = tuple(dict.fromkeys(entry.line for entry in entries))
-    if len(lines) > MAX_LINES or sum(map(len, lines)) > MAX_CERTIFICATE:
-        raise Malformed("certificate too large", why=f"{len(lines)} lines are needed")
-    return Certificate(body, lines)
 
 
 def check_may_follow(valid_votes: ValidVotes, body: Body) -> None:
@@ -405,50 +374,6 @@ def new_keys_without_consent(previous: Body, body: Body, consents: Collection[Di
     """7.3: the seats that miss the consent of a new key. New keys of an existing member signed its rotation instead."""
     before = {seat.id for seat in previous.members}
     return [seat for seat in body.members if seat.id not in before and seat.id not in consents]
-
-
-def _smallest_quorum(valid_votes: ValidVotes, body: Body, decision: Decision) -> list[Digest]:
-    """The fewest ratifying members that are enough on both sides; members that need no rotations come first."""
-    new = {seat.id for seat in body.active}
-
-    def rank(member: Digest) -> tuple[bool, int, Digest]:
-        return member not in new, len(_path_to_vote(valid_votes, member, decision.ratified[member])), member
-
-    order = sorted(decision.ratified, key=rank)
-    enough = valid_votes.previous.quorum
-    while not accepted_by_the_new_set(valid_votes.previous, body, order[:enough], decision.consents):
-        enough += 1
-    return order[:enough]
-
-
-def _intent_certificates(valid_votes: ValidVotes, body: Digest, at: int) -> list[Intent]:
-    """The intent-certificate of round `at`, and of each round that one of its INTENTs names."""
-    certified, chosen, pending = valid_votes.certified(body), list[Intent](), {at}
-    while pending:
-        latest = max(pending)
-        pending.remove(latest)
-        few = sorted(certified[latest].values(), key=lambda intent: (intent.unlock or 0, intent.member))
-        chosen += few[: valid_votes.previous.quorum]
-        pending |= {intent.unlock for intent in few[: valid_votes.previous.quorum] if intent.unlock is not None}
-    return chosen
-
-
-def _newcomer_inception(valid_votes: ValidVotes, seat: Member) -> Entry | None:
-    found = valid_votes.inception(seat.id) if valid_votes.previous.member(seat.id) is None else None
-    return found[1] if found is not None else None
-
-
-def _path_to_seat(valid_votes: ValidVotes, seat: Member) -> tuple[Entry, ...]:
-    states = valid_votes.rotation_paths(seat.id).items()
-    rotation_paths = [path for state, path in states if (state.keys, state.recovery) == (seat.keys, seat.recovery)]
-    return min(rotation_paths, key=len)
-
-
-def _path_to_vote(valid_votes: ValidVotes, member: Digest, entry: Entry) -> tuple[Entry, ...]:
-    states = valid_votes.rotation_paths(member)
-    if len(states) == 1:
-        return ()
-    return min((states[state] for state in valid_votes.signers(member, entry.envelope)), key=len)
 
 
 def _turnout(previous: Body, rounds: Mapping[int, Collection[Digest]]) -> str:

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, check_visible, parse_canonical, sha256
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, check_visible, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, check_jurisdiction, read_key_set
 from comity.trust.keys import VerifyingKey
@@ -155,67 +155,6 @@ class Body:
         return next((member for member in self.members if member.id == identifier), None)
 
 
-def genesis(
-    members: Iterable[Member],
-    policy: CharterPolicy,
-    namespaces: Mapping[str, Digest] | None = None,
-    *,
-    predecessor: Digest | None = None,
-    note_digest: Digest | None = None,
-) -> Body:
-    """Build a genesis body. Raises Malformed if the body breaks a rule."""
-    document = _document(members, policy, namespaces or {}, note_digest)
-    if predecessor:
-        document["predecessor"] = predecessor
-    return Body.parse(canonical({**document, "epoch": 0, "prev": None}))
-
-
-def draft(
-    previous: Body,
-    *,
-    members: Iterable[Member] | None = None,
-    namespaces: Mapping[str, Digest] | None = None,
-    policy: CharterPolicy | None = None,
-    note_digest: Digest | None = None,
-) -> Body:
-    """Build a body for the epoch after `previous`. An argument that is None keeps the previous value.
-
-    Raises Malformed if the body breaks a rule. `check_succession` checks whether the body may follow `previous`.
-    """
-    document = _document(
-        previous.members if members is None else members,
-        policy or previous.policy,
-        previous.namespaces if namespaces is None else namespaces,
-        note_digest,
-    )
-    document |= {"federation": previous.federation, "epoch": previous.epoch + 1, "prev": previous.digest}
-    return Body.parse(canonical(document))
-
-
-def _document(
-    members: Iterable[Member], policy: CharterPolicy, namespaces: Mapping[str, Digest], note_digest: Digest | None
-) -> dict[str, Json]:
-    rules: dict[str, Json] = {
-        "quorum_change": policy.quorum_change,
-        "min_copies": policy.min_copies,
-        "min_jurisdictions": policy.min_jurisdictions,
-        "cosigner_quorum": policy.cosigner_quorum,
-        "schema_floor": policy.schema_floor,
-    }
-    if policy.min_reaches:
-        rules["min_reaches"] = policy.min_reaches
-    names: list[Json] = [{"name": name, "publisher": id_} for name, id_ in sorted(namespaces.items())]
-    document: dict[str, Json] = {
-        "schema": SCHEMA,
-        "members": [_member_json(member) for member in sorted(members, key=lambda member: member.id)],
-        "namespaces": names,
-        "policy": rules,
-    }
-    if note_digest:
-        document["note_digest"] = note_digest
-    return document
-
-
 def _member(item: Json) -> Member:
     fields = Fields(item, "charter member")
     identifier = fields.digest("id")
@@ -230,21 +169,6 @@ def _member(item: Json) -> Member:
     )
     fields.done()
     return member
-
-
-def _member_json(member: Member) -> dict[str, Json]:
-    document: dict[str, Json] = {
-        "id": member.id,
-        "name": member.name,
-        "jurisdiction": member.jurisdiction,
-        "governance_keys": [key.to_json() for key in member.keys.keys],
-        "threshold": member.keys.threshold,
-        "recovery_digests": list(member.recovery),
-        "status": member.status,
-    }
-    if member.successor_of:
-        document["successor_of"] = member.successor_of
-    return document
 
 
 def _namespace(item: Json) -> tuple[str, Digest]:
@@ -384,48 +308,3 @@ def _successor_of_a_removed_seat(seat: Member, previous: Body, body: Body) -> bo
 def _names_lost(previous: Body, body: Body) -> list[str]:
     """5: each namespace keeps its publisher in the next body."""
     return [name for name, publisher in previous.namespaces.items() if body.namespaces.get(name) != publisher]
-
-
-ALL_COSIGN: Final = 16
-"""Active members up to which all cosign every log for everybody."""
-MIN_ASSIGNED: Final = 5
-"""Members that are assigned to a log, at least."""
-SPARE_ASSIGNED: Final = 2
-"""Members assigned beyond the charter's quorum of cosigners: so many can fail unnoticed."""
-_ORDER_CONTEXT: Final = b"comity/cosigning-order/v1\n"
-
-
-def assigned_count(body: Body) -> int | None:
-    """How many members cosign each log for everybody; None if all do."""
-    if len(body.active) <= ALL_COSIGN:
-        return None
-    return max(MIN_ASSIGNED, body.policy.cosigner_quorum + SPARE_ASSIGNED)
-
-
-def cosigning_order(body: Body, admitted: Sequence[Digest], owner: Digest) -> tuple[Digest, ...]:
-    """The active members in the order in which they cosign the logs of the member `owner`.
-
-    Members of other jurisdictions come before those of the owner's, and one of each jurisdiction before the second one
-    of any. The owner is not in the order.
-
-    Args:
-        body: the followed epoch.
-        admitted: every member that an epoch ever listed, in the order of their first epochs, and within one epoch in
-            the order of its body. `owner` and the members of `body` are among them.
-    """
-    place = {member: index for index, member in enumerate(admitted)}
-    home = next((seat.jurisdiction for seat in body.members if seat.id == owner), "")
-    drawn = sorted(
-        (seat for seat in body.active if seat.id != owner),
-        key=lambda seat: _draw(body.federation, place[owner], place[seat.id]),
-    )
-    seen = Counter[str]()
-    ranked = list[tuple[bool, int, Digest]]()
-    for seat in drawn:
-        ranked.append((seat.jurisdiction == home, seen[seat.jurisdiction], seat.id))
-        seen[seat.jurisdiction] += 1
-    return tuple(member for _, _, member in sorted(ranked, key=lambda item: item[:2]))
-
-
-def _draw(federation: Digest, owner: int, cosigner: int) -> Digest:
-    return sha256(_ORDER_CONTEXT + f"{federation}\n{owner}\n{cosigner}\n".encode())

@@ -15,15 +15,14 @@ epoch at a time, and what is kept of a certificate is the choice of the caller
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from comity.trust.charter.certificate import Certificate, certify, certify_genesis
+from comity.trust.charter.certificate import certify, certify_genesis
 from comity.trust.charter.document import MAX_BYTES as MAX_CHARTER
 from comity.trust.charter.document import Body
-from comity.trust.encoding import Digest, Fields, Json, parse_json
+from comity.trust.encoding import Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.json_chunks import JsonChunks, JsonSlice
@@ -222,112 +221,3 @@ def _text(value: Json, limit: int) -> bytes:
     if not isinstance(value, str) or len(value) > limit:
         raise Malformed("federation file is malformed", why=f"expected a string of at most {limit} characters")
     return value.encode()
-
-
-def encode_federation(
-    chain: Sequence[Body], certificates: Sequence[Iterable[bytes]], nodes: Iterable[FederationNode]
-) -> Iterator[bytes]:
-    """The file in pieces: a JSON document with an indent of one space.
-
-    Args:
-        chain: the bodies from the genesis on.
-        certificates: for each body, the lines of its certificate.
-        nodes: the nodes in the file.
-
-    Raises ValueError if there are not as many certificates as bodies, and what an iteration of a certificate raises.
-    """
-    yield f'{{\n "schema": {json.dumps(SCHEMA)},\n "federation": {json.dumps(chain[0].digest)},\n "epochs": ['.encode()
-    for at, (body, lines) in enumerate(zip(chain, certificates, strict=True)):
-        epoch = {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
-        yield ("," if at else "").encode() + _indented(epoch, 2)
-    listed = [{"record": node.line.decode(), "mutual": list(node.mutual), "open": list(node.open)} for node in nodes]
-    yield b'\n ],\n "nodes": ' + _indented(listed, 1).lstrip() + b"\n}\n"
-
-
-def _indented(value: Json, depth: int) -> bytes:
-    """`value` as it is inside of a document with an indent of one space, on a line of its own."""
-    margin = "\n" + " " * depth
-    return (margin + json.dumps(value, indent=1, ensure_ascii=False).replace("\n", margin)).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Federation:
-    """The bodies of a federation from the genesis on, their certificates, and the nodes of its members.
-
-    A certificate may be iterated several times; one that was not kept in memory is read from its file each time, which
-    may raise Unavailable, or Conflict if the file changed. Made only by `parse`, `read`, `assemble` and `extended`.
-    """
-
-    chain: tuple[Body, ...]
-    certificates: tuple[Iterable[bytes], ...]
-    nodes: tuple[FederationNode, ...]
-    identity_entries: tuple[Entry, ...] = field(default=(), compare=False, repr=False)
-    """The inceptions and rotations in the certificates."""
-
-    @property
-    def id(self) -> Digest:
-        return self.genesis.digest
-
-    @property
-    def genesis(self) -> Body:
-        return self.chain[0]
-
-    @property
-    def body(self) -> Body:
-        """The newest body."""
-        return self.chain[-1]
-
-    def holds(self, body: Digest) -> Body | None:
-        """The body with this digest, if the chain contains it."""
-        return next((known for known in self.chain if known.digest == body), None)
-
-    @classmethod
-    def parse(cls, data: bytes, reader: EvidenceReader | None = None) -> Federation:
-        """As `read`, for bytes in memory."""
-        return cls.read(in_chunks(data), reader)
-
-    @classmethod
-    def read(
-        cls, chunks: Iterable[bytes], reader: EvidenceReader | None = None, keep: Keep = lambda at, item, lines: lines
-    ) -> Federation:
-        """Parse and verify a federation file, one epoch at a time: the genesis by every member's consent, each later
-        body by its certificate, each node record by its member's keys.
-
-        Raises Malformed/Untrusted, and what `chunks` raises. Whether it is the *right* federation is the owner's
-        decision.
-
-        Args:
-            chunks: the bytes of the file, in pieces of any size.
-            reader: that of the session; default: a new one.
-            keep: what is kept of each certificate; default: its lines.
-        """
-        file = FederationReader(keep)
-        file.document(chunks)
-        nodes = file.nodes(reader or EvidenceReader())
-        return cls(tuple(file.chain), tuple(file.certificates), nodes, tuple(file.identity_entries))
-
-    @classmethod
-    def assemble(
-        cls, chain: Sequence[Body], certificates: Sequence[Iterable[bytes]], nodes: Iterable[FederationNode]
-    ) -> Federation:
-        """Build a file, and verify it in the same way as its readers. Raises Malformed/Untrusted."""
-        lines = tuple(tuple(dict.fromkeys(certificate)) for certificate in certificates)
-        return cls(tuple(chain), lines, tuple(nodes))._verified()
-
-    def extended(self, more: Iterable[Certificate], nodes: Iterable[FederationNode]) -> Federation:
-        """This file with later epochs, and with `nodes` in place of its own; verified as by `assemble`."""
-        later = tuple(more)
-        chain = (*self.chain, *(certificate.body for certificate in later))
-        lines = (*self.certificates, *(certificate.lines for certificate in later))
-        return Federation(chain, lines, tuple(nodes))._verified()
-
-    def _verified(self) -> Federation:
-        return Federation.read(self.encoded(), keep=lambda at, item, lines: self.certificates[at])
-
-    def encode(self) -> bytes:
-        """The whole file. Prefer `encoded` where it is written to a disk."""
-        return b"".join(self.encoded())
-
-    def encoded(self) -> Iterator[bytes]:
-        """The file in pieces, of which each holds one epoch at most."""
-        return encode_federation(self.chain, self.certificates, self.nodes)

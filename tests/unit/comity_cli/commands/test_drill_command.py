@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.copies import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
+from comity.rules.copy_counts import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
 from comity.trust.encoding import Digest, sha256
 from comity.wire.audit import ListedCopies
 from comity.wire.log import LogHead

@@ -8,7 +8,7 @@ import re
 import pytest
 from click.testing import CliRunner
 from comity.rules.artifact_pins import Pin
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import sha256
 from comity.wire.pin import ListedPin, ListedPinnedCopy
 from comity_cli.main import command

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.copies import CLAIMED, WITHDRAWN, AssessedCopy, ClaimedCopy, CopyPolicy
+from comity.rules.copy_counts import CLAIMED, WITHDRAWN, AssessedCopy, ClaimedCopy, CopyPolicy
 from comity.trust.encoding import sha256
 from comity.wire.audit import ListedCopies
 from comity_cli.commands import transparency_report

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 from comity.content import durable
-from comity.trust.artifact import FIXED_LAYOUT, TENSOR_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.tree_proofs import Frontier, MemoryTree, consistency_proof
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Published, sign_published
-from comity.trust.tlog.merkle import Frontier, MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.wire.log import ShownMisbehaviour
 from comity_client.bundles import exporting
 from comity_client.bundles.contents import (

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 import pytest
-from comity.trust.charter.document import Body, CharterPolicy, genesis, quorum
+from comity.rules.charter_drafts import genesis
+from comity.trust.charter.document import Body, CharterPolicy, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, NotFound
 from comity_cli.commands.proposal import CHANGES, build_draft

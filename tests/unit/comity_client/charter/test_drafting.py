@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.rules.charter_drafts import genesis
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, NotFound
 from comity.trust.rotation import KeyState

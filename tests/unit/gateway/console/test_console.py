@@ -25,8 +25,8 @@ from comity.gateway.console.words import LANGUAGES, choose_language, day, enviro
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
-from comity.trust.copies import CopyPolicy
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import Malformed
 from comity.trust.places import COUNTRIES

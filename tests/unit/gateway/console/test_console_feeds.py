@@ -17,9 +17,9 @@ from comity.gateway.console.feeds import (
     visible,
 )
 from comity.gateway.console.state import RecentEntry
+from comity.rules.precedence import MEMBERS, NAMED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.precedence import MEMBERS, NAMED
 from support.console import HOSTILE
 
 ATOM = "{http://www.w3.org/2005/Atom}"

@@ -29,9 +29,9 @@ from comity.ledger.ledger import Ledger
 from comity.node.copies.index import CopiesIndex, HoldFact, ResultFact, WithdrawalFact
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.copy_counts import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Member
-from comity.trust.copies import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.statement import SideObject

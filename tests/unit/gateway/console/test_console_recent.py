@@ -16,8 +16,8 @@ from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.statement_groups import StatementGroups
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest
-from comity.trust.precedence import Precedence
 from support.logs import LogKeys
 
 OWN = LogKeys.generate("own.example/log")

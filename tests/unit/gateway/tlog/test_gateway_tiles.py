@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from comity.gateway.tlog.tiles import COMPRESSED_AT_ONCE, TileRoutes
-from comity.trust.tlog.merkle import WIDTH
+from comity.rules.tiles import WIDTH
 from starlette.requests import Request
 
 TILE = b"an entry of the log" * 1_000

@@ -13,8 +13,9 @@ import pytest
 from comity.ledger.entry_index import EntryQuery
 from comity.node.charter import inbox
 from comity.node.charter.inbox import StoredBodies
-from comity.trust.charter.certificate import Certificate, assemble
-from comity.trust.charter.document import Body, Member, draft
+from comity.rules.charter_drafts import assemble, draft
+from comity.trust.charter.certificate import Certificate
+from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import sha256
 from comity.trust.identity import KeySet

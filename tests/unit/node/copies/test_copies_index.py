@@ -26,7 +26,7 @@ from comity.node.copies.index import (
     WantedFact,
     WithdrawalFact,
 )
-from comity.trust.copies import MISSED, PASSED, AuditResult, CopyPolicy
+from comity.rules.copy_counts import MISSED, PASSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import OutOfSpace, Unavailable
 from comity.trust.statement import SideObject

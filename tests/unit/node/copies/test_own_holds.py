@@ -21,7 +21,8 @@ from comity.node.members import Membership
 from comity.node.own_log import OwnLog
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.threads import AsyncLedger, Pools
-from comity.trust.artifact import FIXED_LAYOUT, FileEntry, Manifest, PieceIndex, PieceLayout
+from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
+from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable

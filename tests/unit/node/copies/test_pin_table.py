@@ -12,7 +12,7 @@ from comity.ledger import copy_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.copies.pins import PinRepair
 from comity.rules.artifact_pins import Pin
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace
 

@@ -15,7 +15,7 @@ from comity.ledger.database import Database
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.threads import AsyncLedger
 from comity.rules.artifact_pins import Pin
-from comity.trust.copies import MISSED, CopyPolicy
+from comity.rules.copy_counts import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.wire.audit import RETENTION, HoldDecision, HoldOrder, RetainedCopy

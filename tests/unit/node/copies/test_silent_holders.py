@@ -14,7 +14,7 @@ from comity.node.copies.auditor import MAX_CHECKED, Auditor, StatementReader
 from comity.node.copies.index import ResultFact
 from comity.node.copies.pins import PinRepair
 from comity.rules.audit import AuditChallenge
-from comity.trust.copies import CLAIMED, AuditResult
+from comity.rules.copy_counts import CLAIMED, AuditResult
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.wire.audit import AuditOrder

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from comity.node.copies.index import CopiesIndex, HoldFact, WantedEndFact, WantedFact
 from comity.node.copies.pins import WantedAnswers
-from comity.trust.copies import CopyPolicy
+from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 

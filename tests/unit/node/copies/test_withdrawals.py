@@ -19,8 +19,8 @@ from comity.node.copies.withdrawal import Withdrawals, WithdrawnFiles
 from comity.node.members import Peer
 from comity.node.uploads import read_manifest
 from comity.rules.artifact_pins import Pin
+from comity.rules.copy_counts import MISSED, PASSED, CopyPolicy
 from comity.trust.artifact import Manifest
-from comity.trust.copies import MISSED, PASSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable
 from comity.trust.statement import SideObject

@@ -11,15 +11,8 @@ import pytest
 from comity.ledger.records import NewestHead
 from comity.node.members import Membership
 from comity.node.replication.cosigner import PATIENCE, AssignedCosigners
-from comity.trust.charter.document import (
-    ALL_COSIGN,
-    MIN_ASSIGNED,
-    Body,
-    CharterPolicy,
-    Member,
-    assigned_count,
-    cosigning_order,
-)
+from comity.rules.assigned_cosigners import ALL_COSIGN, MIN_ASSIGNED, assigned_count, cosigning_order
+from comity.trust.charter.document import Body, CharterPolicy, Member
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
 from comity.trust.tlog.note import NoteSignature

@@ -16,10 +16,11 @@ from comity.node.replication.misbehaviour import MAX_INVALID, MisbehaviourProofs
 from comity.node.replication.news import PeerNews
 from comity.node.replication.peers import CHARTER_RETRY_SECONDS, PeerRounds
 from comity.node.threads import AsyncLedger
+from comity.rules.misbehaviour import ROOTS, minimal_misbehaviour
+from comity.rules.tree_proofs import MemoryTree
 from comity.trust.errors import Malformed, OutOfSpace, Untrusted
-from comity.trust.tlog.merkle import MemoryTree, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import VerifierKey
-from comity.trust.tlog.proof import ROOTS, minimal_misbehaviour
 from comity.wire.client import NodeClient
 from comity.wire.log import ShownMisbehaviour
 from support.logs import LogKeys

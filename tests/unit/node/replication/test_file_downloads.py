@@ -15,7 +15,7 @@ from comity.content.blobs import BlobLock, FolderStore
 from comity.node.replication.files import FileDownload, FileDownloads
 from comity.node.replication.on_demand import trim
 from comity.node.threads import Pools
-from comity.trust.artifact import FIXED_LAYOUT, PieceLayout
+from comity.rules.pieces import FIXED_LAYOUT, PieceLayout
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
 from support.sources import PIECE_SIZE, wanted, weights

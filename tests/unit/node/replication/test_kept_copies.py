@@ -29,10 +29,10 @@ from comity.node.replication.replicas import Replicas
 from comity.node.replication.wanted import StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
-from comity.trust.precedence import Precedence
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statement_kinds import HOLD_WITHDRAWN
 from hypothesis import given, settings

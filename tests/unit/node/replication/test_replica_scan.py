@@ -30,10 +30,10 @@ from comity.node.replication.wanted import PAGE, StatementAges, WantedArtifacts
 from comity.node.settings import Replication
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.mirror_rules import MirrorDecision
+from comity.rules.precedence import Precedence
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.keys import HybridSigner
-from comity.trust.precedence import Precedence
 from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed

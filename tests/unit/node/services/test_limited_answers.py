@@ -19,9 +19,9 @@ from comity.node.metrics import Metrics
 from comity.node.services import artifact
 from comity.node.services.artifact import ArtifactService
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest
 from comity.trust.node_records import sign_node_record
-from comity.trust.precedence import Precedence
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.messages import LocatedEntry

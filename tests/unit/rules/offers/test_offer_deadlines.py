@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from comity.rules.offers.amounts import accepted_in_time
 from comity.rules.offers.records import Acceptance, GivingBack, Grant, read_record
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.statement import Entry
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key
 from comity.trust.tlog.proof import TlogProof
 from support.offers import GRANTEE, LOG, LOG_KEY, START, Written, hours

@@ -19,11 +19,12 @@ from comity.rules.offers.fault_proof import (
 )
 from comity.rules.offers.offer import Window
 from comity.rules.offers.records import Grant, Withdrawn, record_statement
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.encoding import b64encode, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.statement import Entry, SideObject, Subject
-from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
 from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, an_offer, hours, to

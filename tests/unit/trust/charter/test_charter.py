@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.charter_drafts import genesis
 from comity.trust.charter.certificate import StatementSet, certify_genesis, consenting
-from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum, seat_names
+from comity.trust.charter.document import Body, CharterPolicy, Member, quorum, seat_names
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted

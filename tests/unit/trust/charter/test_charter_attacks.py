@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.charter_drafts import assemble, draft
 from comity.rules.tally import compute_tally
-from comity.trust.charter.certificate import MAX_LINES, assemble, certify
-from comity.trust.charter.document import MAX_BYTES, Body, Member, draft
+from comity.trust.charter.certificate import MAX_LINES, certify
+from comity.trust.charter.document import MAX_BYTES, Body, Member
 from comity.trust.charter.votes import RoundBody, draft_statement, left_statement, parse_vote
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted

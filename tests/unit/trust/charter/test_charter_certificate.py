@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.charter_drafts import assemble, draft
 from comity.trust.charter.certificate import (
     MAX_LINES,
     Certificate,
     StatementSet,
     ValidVotes,
-    assemble,
     certify,
     consenting,
     decide,
 )
-from comity.trust.charter.document import Body, CharterPolicy, draft
+from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.charter.votes import consent, parse_body_statement, parse_vote
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, sign_inception

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.document import Body, Member, check_new_seat, check_succession, draft, genesis
+from comity.rules.charter_drafts import draft, genesis
+from comity.trust.charter.document import Body, Member, check_new_seat, check_succession
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.rotation import RotationChain, follow

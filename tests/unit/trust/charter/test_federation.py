@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter.document import draft as next_body
-from comity.trust.charter.federation import CHUNK, Federation, in_chunks, prove_epochs, prove_record
+from comity.federation_file import Federation
+from comity.rules.charter_drafts import draft as next_body
+from comity.trust.charter.federation import CHUNK, in_chunks, prove_epochs, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.node_records import sign_node_record
 from comity.trust.policy_file import parse_policy

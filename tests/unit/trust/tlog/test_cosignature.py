@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.cosigned_times import AHEAD_SECONDS, corroborated_time, verified_cosigners
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog import note
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import (
-    AHEAD_SECONDS,
     MAX_TIMESTAMP,
     Checkpoint,
     NoteSignature,
     SignedNote,
-    corroborated_time,
     cosign,
     cosigner_key,
     log_verifier_key,
     sign_note,
-    verified_cosigners,
     verify_cosignature,
 )
 from hypothesis import given, settings

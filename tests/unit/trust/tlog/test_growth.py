@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.merkle import MAX_SIZE, MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.merkle import MAX_SIZE, leaf_hash
 from comity.trust.tlog.proof import (
     MAX_CONSISTENCY_HASHES,
     MAX_CONSISTENCY_PROOF,

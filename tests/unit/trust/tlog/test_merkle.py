@@ -6,24 +6,26 @@ import functools
 from collections.abc import Callable
 
 import pytest
-from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.merkle import (
-    EMPTY_ROOT,
-    MAX_SIZE,
+from comity.rules.tiles import tiles_between
+from comity.rules.tree_proofs import (
     Frontier,
     MemoryTree,
     consistency_proof,
     inclusion_proof,
     is_subtree,
+    subtree_proof,
+    tree_root,
+    verify_subtree,
+)
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.tlog.merkle import (
+    EMPTY_ROOT,
+    MAX_SIZE,
     leaf_hash,
     node_hash,
     root,
-    subtree_proof,
-    tiles_between,
-    tree_root,
     verify_consistency,
     verify_inclusion,
-    verify_subtree,
 )
 
 N = 64

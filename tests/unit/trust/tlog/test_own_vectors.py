@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from comity.rules.audit import AuditChallenge, possession_hash
 from comity.rules.equivocation import check_equivocation
+from comity.rules.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
 from comity.rules.witness import TlogPolicy
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
@@ -21,18 +22,7 @@ from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import parse_entry
-from comity.trust.tlog.merkle import (
-    ENTRIES,
-    Tile,
-    decode_entries,
-    encode_entries,
-    leaf_hash,
-    parse_tile_path,
-    root,
-    tiles_between,
-    verify_consistency,
-    verify_inclusion,
-)
+from comity.trust.tlog.merkle import leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature, verify_note
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof
 from support.model_sig import found

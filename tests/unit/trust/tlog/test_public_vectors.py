@@ -8,25 +8,12 @@ import re
 from typing import Any
 
 import pytest
+from comity.rules.tiles import ENTRIES, Tile, decode_entries, encode_entries, encode_tile, tile_node_reader
+from comity.rules.tree_proofs import Frontier, MemoryTree, consistency_proof, inclusion_proof
 from comity.rules.witness import TlogPolicy
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PublicKey
-from comity.trust.tlog.merkle import (
-    ENTRIES,
-    Frontier,
-    MemoryTree,
-    Tile,
-    consistency_proof,
-    decode_entries,
-    encode_entries,
-    encode_tile,
-    inclusion_proof,
-    leaf_hash,
-    root,
-    tile_node_reader,
-    verify_consistency,
-    verify_inclusion,
-)
+from comity.trust.tlog.merkle import leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.tlog.note import (
     MLDSA44_COSIGNATURE,
     Checkpoint,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.merkle import MAX_SIZE, MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.merkle import MAX_SIZE, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 

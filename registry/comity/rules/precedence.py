@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Final, Generic, TypeVar
 
 from comity.trust.encoding import Digest
+from comity.trust.turns import in_turns
 
 T = TypeVar("T")
 
@@ -89,18 +89,6 @@ class Selection(Generic[T]):
     @property
     def limited(self) -> bool:
         return bool(self.cut) or self.more_others
-
-
-def in_turns(items: Iterable[T], *keys: Callable[[T], Hashable]) -> list[T]:
-    """The first item of each key, then the second of each, and so on, keys in the order of their first items. With
-    several keys, the items of one first key take turns by the second one in the same way."""
-    if not keys:
-        return list(items)
-    queues: dict[Hashable, list[T]] = {}
-    for item in items:
-        queues.setdefault(keys[0](item), []).append(item)
-    ordered = [[(item,) for item in in_turns(queue, *keys[1:])] for queue in queues.values()]
-    return [box[0] for row in zip_longest(*ordered) for box in row if box is not None]
 
 
 def select(said: Sequence[Said[T]], precedence: Precedence, bounds: Bounds) -> Selection[T]:

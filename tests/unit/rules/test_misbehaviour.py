@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote, sign_note
-from comity.trust.tlog.proof import (
+from comity.rules.misbehaviour import (
     HISTORY,
     LEAVES,
     ROOTS,
-    TlogProof,
     history_part,
     leaf_part,
     minimal_misbehaviour,
     verify_misbehaviour,
 )
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.note import NoteSignature, SignedNote, sign_note
+from comity.trust.tlog.proof import TlogProof
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("log.example/log")

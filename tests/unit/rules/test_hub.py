@@ -9,18 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust import artifact
-from comity.trust.artifact import (
-    MAX_FOLDERS,
-    MAX_PATH_BYTES,
-    FileEntry,
-    Manifest,
-    blob_id,
-    commit_id,
-    lfs_pointer,
-    tree_id,
-    tree_ids,
-)
+from comity.rules import git_ids
+from comity.rules.git_ids import MAX_FOLDERS, blob_id, commit_id, lfs_pointer, tree_id, tree_ids
+from comity.trust.artifact import MAX_PATH_BYTES, FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from support.tools import needs
@@ -127,7 +118,7 @@ def test_the_tree_of_a_folder_is_that_of_an_artifact_with_the_files_below_it() -
 
 def test_folders_are_counted_once_each_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ["a/b/c/1", "a/b/c/2", "a/b/d/3", "e/4", "e/5", "6"]
-    monkeypatch.setattr(artifact, "MAX_FOLDERS", 5)
+    monkeypatch.setattr(git_ids, "MAX_FOLDERS", 5)
     assert len(tree_ids(manifest(paths))) == 1 + 5
     with pytest.raises(Malformed, match="more than 5 folders"):
         tree_ids(manifest([*paths, "f/7"]))

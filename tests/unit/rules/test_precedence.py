@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from comity.rules.precedence import OTHERS, Bounds, Precedence, Said, newest, select
 from comity.trust.encoding import Digest, sha256
-from comity.trust.precedence import OTHERS, Bounds, Precedence, Said, in_turns, newest, select
+from comity.trust.turns import in_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples

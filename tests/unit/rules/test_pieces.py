@@ -6,22 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from comity.trust import artifact
-from comity.trust.artifact import (
+from comity.rules.pieces import (
     FIXED_LAYOUT,
-    PIECE_SIZE,
     SMALL_TENSOR,
     TENSOR_LAYOUT,
     PieceIndex,
     PieceLayout,
-    PieceRecord,
+    chained_records,
     check_records,
     encode_records,
     fixed_pieces,
-    parse_records,
     records_root,
     tensor_pieces,
 )
+from comity.trust import artifact
+from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, PieceRecord, parse_records
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
@@ -56,15 +55,15 @@ def test_the_fixed_layout_cuts_every_four_mebibytes(size: int, lengths: list[int
 
 
 def test_no_list_is_as_long_as_a_claimed_size() -> None:
-    most = artifact.MAX_PIECES * artifact.PIECE_SIZE
+    most = MAX_PIECES * PIECE_SIZE
     for claimed in (most + 1, 2**53 - 1, 2**200):
         with pytest.raises(Malformed) as refused:
-            artifact.fixed_pieces(claimed)
+            fixed_pieces(claimed)
         assert refused.value.code == "FILE-TOO-LARGE"
         with pytest.raises(Malformed):
-            artifact.chained_records(claimed, [], sha256(b""))
+            chained_records(claimed, [], sha256(b""))
         with pytest.raises(Malformed):
-            artifact.tensor_pieces(claimed, claimed, [])
+            tensor_pieces(claimed, claimed, [])
 
 
 def test_the_tensor_layout_cuts_at_tensor_starts_and_joins_small_tensors() -> None:

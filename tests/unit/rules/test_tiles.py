@@ -6,23 +6,21 @@ import functools
 from itertools import pairwise
 
 import pytest
-from comity.trust.errors import Malformed
-from comity.trust.tlog.merkle import (
+from comity.rules.tiles import (
     ENTRIES,
     MAX_ENTRY,
-    MemoryTree,
     Tile,
-    consistency_proof,
     decode_entries,
     encode_entries,
     encode_tile,
-    inclusion_proof,
-    leaf_hash,
     parse_tile_path,
     tile_at,
     tile_node_reader,
     tiles_between,
 )
+from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
+from comity.trust.errors import Malformed
+from comity.trust.tlog.merkle import leaf_hash
 
 SIZE = 70_000
 

@@ -7,20 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.attestation_predicates import (
+from comity.rules.attestation_predicates import (
     MAX_ALGORITHMS,
-    Commitment,
     ForeignStatement,
     ResourceDescriptor,
     SlsaProvenance,
     StandardPredicate,
     TestResult,
-    ThresholdClaim,
     VerificationSummary,
     encode_statement,
 )
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
+from comity.trust.eval_result import Commitment, ThresholdClaim
 from support.attesting import EVALUATION, PROVENANCE, SUMMARY, TESTS, payload
 
 ARTIFACT = sha256(b"an artifact")
