@@ -1,8 +1,8 @@
 """Each clause of sections 7.1 to 7.4 is necessary: without it, and only without it, an attack succeeds.
 
-A clause is one function of `comity.trust.charter`. Some clauses protect the same property, so that no fork follows from
-the loss of one alone (`tests/model`); their attack is that an invalid vote counts, that an honest member is accused, or
-that two certificates name too few of the members that equivocated.
+A clause is one function of `comity.trust.charter` or of the rules beside it. Some clauses protect the same property, so
+that no fork follows from the loss of one alone (`tests/model`); their attack is that an invalid vote counts, that an
+honest member is accused, or that two certificates name too few of the members that equivocated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 from comity.rules import equivocation as equivocation_module
-from comity.rules import tally
+from comity.rules import tally, vote_state
 from comity.trust.charter import certificate, votes
 from comity.trust.charter import certificate as certificate_module
 from comity.trust.charter import document as succession
@@ -103,10 +103,10 @@ class Clause:
 
 
 CLAUSES = [
-    Clause(votes, "_rounds_never_decrease", always, attacks.steps_back),
-    Clause(votes, "_one_intent_a_round", always, attacks.intends_twice),
-    Clause(votes, "_one_ratify_a_round", always, attacks.ratifies_twice),
-    Clause(votes, "_declares_last_ratify", always, attacks.hides_its_lock),
+    Clause(vote_state, "_rounds_never_decrease", always, attacks.steps_back),
+    Clause(vote_state, "_one_intent_a_round", always, attacks.intends_twice),
+    Clause(vote_state, "_one_ratify_a_round", always, attacks.ratifies_twice),
+    Clause(vote_state, "_declares_last_ratify", always, attacks.hides_its_lock),
     Clause(tally, "_enough_votes", always, attacks.enters_a_round_alone),
     Clause(votes, "_unlock_covers_lock", always, attacks.breaks_its_lock),
     Clause(votes, "_unlock_covers_lock", without_order, attacks.unlocks_with_the_past),
@@ -155,7 +155,16 @@ def test_without_the_clause_the_attack_succeeds(clause: Clause, monkeypatch: pyt
 
 def test_every_clause_in_the_code_has_its_attack() -> None:
     quoted = set()
-    for module in (tally, votes, certificate_module, certificate, equivocation_module, succession, ValidVotes):
+    for module in (
+        tally,
+        vote_state,
+        votes,
+        certificate_module,
+        certificate,
+        equivocation_module,
+        succession,
+        ValidVotes,
+    ):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if (function.__doc__ or "").startswith(("7.1", "7.2", "7.3", "7.4", "5:")):
                 quoted.add(name)
@@ -165,5 +174,5 @@ def test_every_clause_in_the_code_has_its_attack() -> None:
 
 def test_an_intent_after_a_ratify_of_its_round_is_refused_by_other_clauses_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not attacks.intends_after_it_ratified()
-    monkeypatch.setattr(votes, "_no_intent_after_ratify", always)
+    monkeypatch.setattr(vote_state, "_no_intent_after_ratify", always)
     assert not attacks.intends_after_it_ratified()

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from comity.trust.charter.certificate import (
-    MAX_CERTIFICATE,
-    MAX_LINES,
     Certificate,
     Decision,
     StatementSet,
     ValidVotes,
     accepted_by_the_new_set,
+    check_size,
     decide,
 )
 from comity.trust.charter.document import (
@@ -27,7 +26,7 @@ from comity.trust.charter.votes import (
     Intent,
 )
 from comity.trust.encoding import Digest, Json, canonical
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, SignatureCheck
 from comity.trust.statement import Entry
 
@@ -134,8 +133,7 @@ def build_certificate(valid_votes: ValidVotes, body: Body, decision: Decision) -
     entries += decision.consents.values()
     entries += [entry for _, own in sorted(votes.items()) for entry in own]
     lines = tuple(dict.fromkeys(entry.line for entry in entries))
-    if len(lines) > MAX_LINES or sum(map(len, lines)) > MAX_CERTIFICATE:
-        raise Malformed("certificate too large", why=f"{len(lines)} lines are needed")
+    check_size(lines)
     return Certificate(body, lines)
 
 

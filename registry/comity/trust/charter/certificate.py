@@ -16,7 +16,7 @@ statement that does not verify is ignored; nothing makes a counted statement inv
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -290,6 +290,14 @@ class Decision:
     consents: Mapping[Digest, Entry]
 
 
+def check_size(lines: Sequence[bytes]) -> None:
+    """Raise Malformed for more lines than a certificate may have."""
+    if len(lines) > MAX_LINES or sum(map(len, lines)) > MAX_CERTIFICATE:
+        raise Malformed(
+            "certificate too large", why=f"at most {MAX_LINES} lines and {MAX_CERTIFICATE} bytes are allowed"
+        )
+
+
 def certify(
     previous: Body,
     body: Body,
@@ -306,10 +314,7 @@ def certify(
     Raises Malformed above 8,192 lines or 64 MiB, and Untrusted naming the missing members or statements.
     """
     kept = tuple(lines)
-    if len(kept) > MAX_LINES or sum(map(len, kept)) > MAX_CERTIFICATE:
-        raise Malformed(
-            "certificate too large", why=f"at most {MAX_LINES} lines and {MAX_CERTIFICATE} bytes are allowed"
-        )
+    check_size(kept)
     decide(ValidVotes(previous, StatementSet.read(kept, parse), signed), body)
     return Certificate(body, kept)
 
