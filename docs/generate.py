@@ -10,7 +10,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
+from comity.rules.schemas import predicate_schema
+from comity.rules.statement_readers import FORMS
+from comity.trust.content import Content
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
@@ -69,6 +72,7 @@ def rendered() -> Mapping[Path, str]:
             _between(safety.read_text(encoding="utf-8"), "loaders", loaders_table()), "formats", formats_table()
         ),
         **document_schemas(),
+        **statement_schemas(),
     }
 
 
@@ -91,6 +95,33 @@ def document_schemas() -> Mapping[Path, str]:
             for kind, each in found.items()
         },
     }
+
+
+def statement_schemas() -> Mapping[Path, str]:
+    """The schema of what each kind of statement says, and the part of the statement's schema that names these."""
+    folder = DOCS / "schemas"
+    statement = json.loads((folder / "statement.json").read_text(encoding="utf-8"))
+    others = [each for each in statement["allOf"] if _predicate_name(each) not in FORMS]
+    made = [_predicate_of_statement(*each) for each in FORMS.items()]
+    statement["allOf"] = sorted([*others, *made], key=_predicate_name)
+    return {
+        folder / "statement.json": f"{_json_text(statement)}\n",
+        **{
+            folder / "predicates" / f"{predicate}.json": f"{_json_text(predicate_schema(forms))}\n"
+            for predicate, forms in FORMS.items()
+        },
+    }
+
+
+def _predicate_name(rule: Mapping[str, Any]) -> str:
+    return str(rule["if"]["properties"]["predicateType"]["const"])[len("urn:comity:") : -len(":v1")]
+
+
+def _predicate_of_statement(predicate: str, forms: Sequence[type[Content]]) -> Mapping[str, Any]:
+    fewest, most = min(each.subject_count[0] for each in forms), max(each.subject_count[1] for each in forms)
+    kind = {"properties": {"predicateType": {"const": f"urn:comity:{predicate}:v1"}}, "required": ["predicateType"]}
+    members = {"predicate": {"$ref": f"predicates/{predicate}.json"}, "subject": {"minItems": fewest, "maxItems": most}}
+    return {"if": kind, "then": {"properties": members, "required": ["predicate"]}}
 
 
 def _command(title: str) -> str:

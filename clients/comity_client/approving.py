@@ -19,14 +19,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from comity.bounded_file import read_bounded
-from comity.trust.approvals import (
-    MAX_CONDITIONS,
-    ApprovalConditions,
-    ApprovalEnded,
-    Approved,
-    sign_approval_ended,
-    sign_approved,
-)
+from comity.rules.signing import sign_content
+from comity.trust.approvals import MAX_CONDITIONS, ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.policy import ApprovalRule, Policy
@@ -167,7 +161,7 @@ class ApprovalClient:
         approved = Approved(
             signer.identity, subject.artifact, terms.scope, terms.since, terms.until, now, named, subject.title[:1000]
         )
-        entry = sign_approved(approved, *signer.signers)
+        entry = sign_content(approved, *signer.signers)
         places = ApprovalPlaces.of(subject, signer, nodes, out)
         return self._put(subject, (entry,), signer, places, [] if text is None else [text], on_event)
 
@@ -195,7 +189,7 @@ class ApprovalClient:
                            code="NO-APPROVAL")  # fmt: skip
         statements = [each.entry.statement_digest for each in own]
         ends = [ApprovalEnded(signer.identity, subject.artifact, each, since, text) for each in statements]
-        entries = tuple(sign_approval_ended(end, *signer.signers) for end in ends)
+        entries = tuple(sign_content(end, *signer.signers) for end in ends)
         return self._put(subject, entries, signer, ApprovalPlaces.of(subject, signer, nodes, out), [], on_event)
 
     def list(self, what: Path | str | None, policy: Policy) -> tuple[ListedApproval, ...]:

@@ -49,16 +49,11 @@ from comity.rules.offers.fault_proof import FaultProof, ProvenRecord
 from comity.rules.offers.offer import Offer
 from comity.rules.pieces import PieceIndex, encode_records
 from comity.rules.retention import parse_retention_rules
+from comity.rules.signing import sign_content
 from comity.rules.tiles import decode_entries, encode_entries, parse_tile_path
 from comity.rules.tree_proofs import Frontier
 from comity.rules.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
-from comity.trust.approvals import (
-    ApprovalConditions,
-    ApprovalEnded,
-    Approved,
-    sign_approval_ended,
-    sign_approved,
-)
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord, parse_records
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
@@ -289,7 +284,7 @@ _REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nCo
 _NOTE: Final = SignedNote.parse(_NOTES[0])
 _FAULT_PROOF: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32),), 0),))
 
-_APPROVED: Final = sign_approved(
+_APPROVED: Final = sign_content(
     Approved(
         _OFFICER.id,
         _GOOD.artifact,
@@ -301,7 +296,7 @@ _APPROVED: Final = sign_approved(
     ),
     _OFFICER.signer,
 )
-_APPROVAL_ENDED: Final = sign_approval_ended(
+_APPROVAL_ENDED: Final = sign_content(
     ApprovalEnded(_OFFICER.id, _GOOD.artifact, _APPROVED.statement_digest, 1_700, "a new version"), _OFFICER.signer
 )
 

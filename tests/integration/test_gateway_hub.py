@@ -20,13 +20,8 @@ from comity.content.gateway_tokens import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
 from comity.node.telemetry import configure_logging
 from comity.rules.git_ids import blob_id, commit_id, tree_ids
-from comity.trust.approvals import (
-    ApprovalConditions,
-    ApprovalEnded,
-    Approved,
-    sign_approval_ended,
-    sign_approved,
-)
+from comity.rules.signing import sign_content
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
@@ -330,7 +325,7 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
         file = "/tests/model/resolve/main/config.json"
         conditions = ApprovalConditions("ward.txt", SideObject.of(b"only in the ward"))
         signed = {
-            who.id: sign_approved(Approved(who.id, ready.artifact, "ward", 0, 2**33, 9, conditions), who.signer)
+            who.id: sign_content(Approved(who.id, ready.artifact, "ward", 0, 2**33, 9, conditions), who.signer)
             for who in (anna, ben, stranger)
         }
         text = [InlineObject(conditions.text.digest, b"only in the ward")]
@@ -345,7 +340,7 @@ async def test_what_the_officers_of_the_owner_did_not_approve_is_refused_until_t
             await wire.submit([ben.announcement, signed[ben.id].line], text)
             assert (await http.get(file)).status_code == 200
             end = ApprovalEnded(ben.id, ready.artifact, signed[ben.id].statement_digest, 0, "a new version")
-            await wire.submit([sign_approval_ended(end, ben.signer).line])
+            await wire.submit([sign_content(end, ben.signer).line])
             assert said(await http.get(file)) == (403, "NOT-APPROVED")
 
 

@@ -17,8 +17,9 @@ from comity.ledger.ledger import Ledger
 from comity.node.authors import AuthorVerifier
 from comity.node.intake import LineProver
 from comity.node.members import Membership, OwnNode
+from comity.rules.signing import sign_content
 from comity.trust import rotation as rotations
-from comity.trust.approvals import Approved, sign_approved
+from comity.trust.approvals import Approved
 from comity.trust.authorship import MAX_RIVALS
 from comity.trust.claims import ParsedClaims, read_claims, verify_advisories
 from comity.trust.encoding import Digest, sha256
@@ -81,7 +82,7 @@ def said(at: Turn, *, forged: bool = False) -> tuple[Entry, ...]:
     published = Published(WHO.id, Name("acme", "tiny", f"v{number}"), MANIFEST.digest, MANIFEST, PIECES, Licence("MIT"))
     warned = Advisory(Author("identity", WHO.id), MANIFEST.digest, "yank", "low", f"by {at}")
     approved = Approved(WHO.id, MANIFEST.digest, "ward", 10, 2_000 + number, 10)
-    return sign_published(published, *keys), sign_advisory(warned, *keys), sign_approved(approved, *keys)
+    return sign_published(published, *keys), sign_advisory(warned, *keys), sign_content(approved, *keys)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from comity.trust.approvals import ApprovalEnded, Approved, sign_approval_ended, sign_approved
+from comity.rules.signing import sign_content
+from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry
 from support.case import Case, case
@@ -37,7 +38,7 @@ def asking(what: Case = GOOD, at_least: int = 2, **changed: str) -> Case:
 def entry_of(who: Identity, artifact: Digest = GOOD.artifact, **changed: object) -> Entry:
     fields = {"since": AS_OF - DAY, "until": AS_OF + 30 * DAY, "time": AS_OF - DAY, **changed}
     approved = Approved(who.id, artifact, **{"scope": SCOPE, **fields})  # type: ignore[arg-type]
-    return sign_approved(approved, who.signer)
+    return sign_content(approved, who.signer)
 
 
 def by(who: Identity, **changed: object) -> tuple[bytes, bytes]:
@@ -47,4 +48,4 @@ def by(who: Identity, **changed: object) -> tuple[bytes, bytes]:
 
 def end_of(who: Identity, approval: Entry, since: int) -> bytes:
     ended = ApprovalEnded(who.id, GOOD.artifact, approval.statement_digest, since, "a new version")
-    return sign_approval_ended(ended, who.signer).line
+    return sign_content(ended, who.signer).line

@@ -40,13 +40,9 @@ from comity.rules.offers.records import (
     record_statement,
 )
 from comity.rules.pieces import PieceIndex
+from comity.rules.signing import sign_content
 from comity.rules.statement_readers import read_content
-from comity.trust.approvals import (
-    ApprovalConditions,
-    ApprovalEnded,
-    Approved,
-    sign_approved,
-)
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import Body
 from comity.trust.charter.votes import (
@@ -181,7 +177,7 @@ def _about_artifacts() -> Iterator[bytes]:
         yield sign_vouched(vouched, _OFFICER.signer).envelope.payload
     for conditions in (None, ApprovalConditions("a.txt", SideObject.of(b"a"))):
         approved = Approved(_OFFICER.id, _CASE.artifact, "hospital-bern", NOW, NOW + 9, NOW, conditions, "tiny")
-        yield sign_approved(approved, _OFFICER.signer).envelope.payload
+        yield sign_content(approved, _OFFICER.signer).envelope.payload
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_verified(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload

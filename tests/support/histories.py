@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from comity.content.blobs import FolderStore
-from comity.trust.approvals import ApprovalEnded, Approved, sign_approval_ended, sign_approved
+from comity.rules.signing import sign_content
+from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
@@ -228,12 +229,12 @@ class History:
         now = int(time.time())
         if not end:
             approved = Approved(OFFICER.id, artifact, SCOPE, now - DAY, now + DAY, now)
-            self.approvals.append(sign_approved(approved, OFFICER.signer))
+            self.approvals.append(sign_content(approved, OFFICER.signer))
             await self.node.submit((OFFICER.entry.line, self.approvals[-1].line), ())
         elif self.approvals:
             entry = self.draw.choice(self.approvals)
             ended = ApprovalEnded(OFFICER.id, entry.statement.subject, entry.statement_digest, now - DAY, "")
-            await self.node.submit((sign_approval_ended(ended, OFFICER.signer).line,), ())
+            await self.node.submit((sign_content(ended, OFFICER.signer).line,), ())
 
     async def copied(self) -> None:
         """Wait until every node shows a copy of every artifact at every node."""

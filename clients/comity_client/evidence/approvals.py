@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.trust.approvals import approval_key, officer_key, parse_approval_ended, parse_approved
+from comity.trust.approvals import ApprovalEnded, Approved, approval_key, officer_key
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -88,9 +88,9 @@ class CarriedApprovals:
         entries = [parse_entry(line) for line in lines]
         for entry in entries:
             if entry.statement.predicate == APPROVED:
-                parse_approved(entry.statement)
+                Approved.parse(entry.statement)
             elif entry.statement.predicate == APPROVAL_ENDED:
-                parse_approval_ended(entry.statement)
+                ApprovalEnded.parse(entry.statement)
         own = tuple(e for e in entries if e.statement.predicate in (APPROVED, APPROVAL_ENDED))
         if not own:
             raise Malformed("not a file of approvals", why="no line approves an artifact or ends an approval")

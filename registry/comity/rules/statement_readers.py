@@ -1,5 +1,5 @@
-"""Reads the content of a statement of any kind, as its kind says. No signature is verified. Source: protocol, section
-5."""
+"""The classes of what statements say, and the one reader of all kinds. No signature is verified. Source: protocol,
+section 5."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from comity.rules.hardware.evidence import parse_attested
 from comity.rules.offers.fault_proof import read_offer_fault
 from comity.rules.offers.log_reader import read_offer_statement
 from comity.trust import statement_kinds as kinds
-from comity.trust.approvals import parse_approval_ended, parse_approved
+from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.charter.votes import parse_body_statement, parse_vote
+from comity.trust.content import Content
 from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
 from comity.trust.evaluation import parse_announced
 from comity.trust.identity import read_inception
@@ -24,6 +25,16 @@ from comity.trust.rotation import parse_rotation
 from comity.trust.statement import Entry, Statement
 from comity.trust.statements import Published, parse_advisory, parse_derived, parse_vouched
 from comity.trust.upstream import Observed, parse_changed, parse_gone
+
+CONTENTS: Final[tuple[type[Content], ...]] = (
+    Approved,
+    ApprovalEnded,
+)
+FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
+    predicate: tuple(each for each in CONTENTS if each.predicate == predicate)
+    for predicate in dict.fromkeys(each.predicate for each in CONTENTS)
+}
+"""The classes of each kind: one, or one for each kind of author."""
 
 _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     kinds.INCEPTION: read_inception,
@@ -36,8 +47,6 @@ _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     kinds.VOUCHED: parse_vouched,
     kinds.EVALUATION_ANNOUNCED: parse_announced,
     kinds.VERIFIED: Verified.parse,
-    kinds.APPROVED: parse_approved,
-    kinds.APPROVAL_ENDED: parse_approval_ended,
     kinds.DERIVED: parse_derived,
     kinds.ATTESTED: parse_attested,
     kinds.HOLD: parse_hold,
@@ -62,7 +71,17 @@ _OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
 def read_content(entry: Entry) -> object:
     """Returns the content of an entry as its kind's own class, or None for a predicate that this version does not know.
     Raises Malformed, and what else the reader of the kind raises."""
-    predicate = entry.statement.predicate
+    statement = entry.statement
+    predicate = statement.predicate
+    if predicate in FORMS:
+        return content_class(statement).parse(statement)
     if predicate in _OF_STATEMENTS:
         return _OF_STATEMENTS[predicate](entry.statement)
     return _OF_ENTRIES[predicate](entry) if predicate in _OF_ENTRIES else None
+
+
+def content_class(statement: Statement) -> type[Content]:
+    """The class of what a statement of a known kind says."""
+    forms = FORMS[statement.predicate]
+    kind = statement.by.kind if statement.by else ""
+    return next((form for form in forms if form.author in ("", kind)), forms[0])

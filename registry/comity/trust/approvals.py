@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
-from comity.trust.encoding import Digest, Fields, Json, format_time, read_time, sha256
+from comity.trust.codec import JsonObject, JsonPath, JsonRead, JsonText, JsonTime
+from comity.trust.content import ById, Content, Label, SideFile, SubjectDigest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.keys import Signer
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import APPROVAL_ENDED, APPROVED
 
 MAX_CONDITIONS: Final = 256 * 1024
@@ -51,31 +52,23 @@ def check_scope(text: str) -> str:
     return text
 
 
+def _file_name(text: str) -> str:
+    if not _FILE_NAME.match(text):
+        raise Malformed("approved is malformed", why="the name of its conditions is a file name without slashes")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
-class ApprovalConditions:
+class ApprovalConditions(JsonObject):
     """The text to which an approval is bound: its file name, and the text as a side object."""
 
-    name: str
-    text: SideObject
-
-    def to_json(self) -> dict[str, Json]:
-        return {"name": self.name, "text": self.text.to_json()}
-
-    @classmethod
-    def read(cls, value: Json) -> ApprovalConditions:
-        """Raises Malformed."""
-        fields = Fields(value, "approved.conditions")
-        name, text = fields.text("name", most=200), SideObject.from_json(fields.take("text"))
-        fields.done()
-        if not _FILE_NAME.match(name) or text.size > MAX_CONDITIONS:
-            why = f"conditions are a file name without slashes, and a text of at most {MAX_CONDITIONS} bytes"
-            raise Malformed("approved is malformed", why=why)
-        return cls(name, text)
+    name: Annotated[str, JsonRead(_file_name, _FILE_NAME, most=200), "The name of the file."]
+    text: Annotated[SideObject, SideFile(MAX_CONDITIONS)]
 
 
 @dataclass(frozen=True, slots=True)
-class Approved:
-    """Content of an `approved` statement. Source: protocol, section 5.
+class Approved(Content):
+    """An officer approves an artifact for a scope. Source: protocol, section 5.
 
         {"by":{"identity":"51aa…"},"conditions":{"name":"conditions.txt","text":{"digest":"0a1b…","size":612}},
          "from":"2026-11-27T00:00:00Z","objects":[{"digest":"0a1b…","size":612}],"scope":"hospital-bern",
@@ -84,99 +77,46 @@ class Approved:
     `since` (in JSON `from`), `until` and `time`, the time of signing, are in seconds since 1970, as the officer claims.
     """
 
-    by: Digest
-    artifact: Digest
-    scope: str
-    since: int
-    until: int
-    time: int
+    predicate: ClassVar = APPROVED
+    subject_count: ClassVar = (3, 3)
+    by: ById
+    artifact: SubjectDigest
+    scope: Annotated[str, JsonRead(check_scope, _SCOPE)]
+    since: Annotated[int, JsonTime(), JsonPath("from")]
+    until: Annotated[int, JsonTime(), "Later than `from`."]
+    time: Annotated[int, JsonTime(), "The time of signing, as the officer claims."]
     conditions: ApprovalConditions | None = None
-    title: str = ""
+    title: Label = ""
 
-    def statement(self) -> Statement:
-        body: dict[str, Json] = {
-            "scope": self.scope,
-            "from": format_time(self.since),
-            "until": format_time(self.until),
-            "time": format_time(self.time),
-            "conditions": self.conditions.to_json() if self.conditions else None,
-        }
-        subjects = _subjects(self.title, self.artifact, self.by)
-        return Statement(APPROVED, subjects, Author("identity", self.by), body, self.objects())
+    def subjects(self) -> tuple[Subject, ...]:
+        return _subjects(self.title, self.artifact, self.by)
 
-    def objects(self) -> tuple[SideObject, ...]:
-        return (self.conditions.text,) if self.conditions else ()
-
-
-def sign_approved(approved: Approved, *signers: Signer) -> Entry:
-    """Raises Malformed if the statement is not valid."""
-    statement = approved.statement()
-    parse_approved(statement)
-    return sign_statement(statement, *signers)
-
-
-def parse_approved(statement: Statement) -> Approved:
-    """Raises Malformed."""
-    by, artifact = _officer_and_artifact(statement, APPROVED)
-    fields = statement.fields()
-    conditions = fields.take("conditions")
-    approved = Approved(
-        by=by,
-        artifact=artifact,
-        scope=check_scope(fields.text("scope")),
-        since=read_time(fields, "from"),
-        until=read_time(fields, "until"),
-        time=read_time(fields, "time"),
-        conditions=None if conditions is None else ApprovalConditions.read(conditions),
-        title=statement.subjects[0].name,
-    )
-    fields.done()
-    if approved.since >= approved.until:
-        raise Malformed("approved is malformed", why="it ends before it begins")
-    if statement.objects != approved.objects():
-        raise Malformed("approved is malformed", why="the text of its conditions must be its only side object")
-    return approved
+    def check(self, statement: Statement) -> None:
+        _check_subjects(self, statement)
+        if self.since >= self.until:
+            raise self.malformed("it ends before it begins")
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalEnded:
-    """Content of an `approval-ended` statement: its author ends the approval with this statement digest from `since`
-    on (in JSON `from`, seconds since 1970).
+class ApprovalEnded(Content):
+    """An officer ends an approval of its own. `since` (in JSON `from`) is in seconds since 1970.
 
-        {"approval":"77c0…","by":{"identity":"51aa…"},"from":"2027-01-15T00:00:00Z","text":"a new version is due"}
+    {"approval":"77c0…","by":{"identity":"51aa…"},"from":"2027-01-15T00:00:00Z","text":"a new version is due"}
     """
 
-    by: Digest
-    artifact: Digest
-    approval: Digest
-    since: int
-    text: str = ""
+    predicate: ClassVar = APPROVAL_ENDED
+    subject_count: ClassVar = (3, 3)
+    by: ById
+    artifact: SubjectDigest
+    approval: Annotated[Digest, "The statement digest of the approval."]
+    since: Annotated[int, JsonTime(), JsonPath("from")]
+    text: Annotated[str, JsonText(MAX_REASON, 0, lines=True)] = ""
 
-    def statement(self) -> Statement:
-        body: dict[str, Json] = {"approval": self.approval, "from": format_time(self.since), "text": self.text}
-        return Statement(APPROVAL_ENDED, _subjects("", self.artifact, self.by), Author("identity", self.by), body)
+    def subjects(self) -> tuple[Subject, ...]:
+        return _subjects("", self.artifact, self.by)
 
-
-def sign_approval_ended(ended: ApprovalEnded, *signers: Signer) -> Entry:
-    """Raises Malformed if the statement is not valid."""
-    statement = ended.statement()
-    parse_approval_ended(statement)
-    return sign_statement(statement, *signers)
-
-
-def parse_approval_ended(statement: Statement) -> ApprovalEnded:
-    """Raises Malformed."""
-    by, artifact = _officer_and_artifact(statement, APPROVAL_ENDED)
-    fields = statement.fields()
-    ended = ApprovalEnded(
-        by=by,
-        artifact=artifact,
-        approval=fields.digest("approval"),
-        since=read_time(fields, "from"),
-        text=fields.text("text", least=0, most=MAX_REASON, lines=True),
-    )
-    fields.done()
-    return ended
+    def check(self, statement: Statement) -> None:
+        _check_subjects(self, statement)
 
 
 def _subjects(title: str, artifact: Digest, officer: Digest) -> tuple[Subject, ...]:
@@ -184,14 +124,9 @@ def _subjects(title: str, artifact: Digest, officer: Digest) -> tuple[Subject, .
     return (Subject(title, artifact), Subject(_KEY, key), Subject(_OFFICER, all_of))
 
 
-def _officer_and_artifact(statement: Statement, predicate: str) -> tuple[Digest, Digest]:
-    """The author and the first subject. Raises Malformed unless the other subjects follow from these two."""
-    by = statement.author(predicate)
-    first = statement.subjects[0]
-    if statement.subjects != _subjects(first.name, first.digest, by.id):
-        why = "its subjects must be the artifact, the approval key and the officer key"
-        raise Malformed(f"{predicate} is malformed", why=why)
-    return by.id, first.digest
+def _check_subjects(said: Approved | ApprovalEnded, statement: Statement) -> None:
+    if statement.subjects != _subjects(statement.subjects[0].name, said.artifact, said.by):
+        raise said.malformed("its subjects must be the artifact, the approval key and the officer key")
 
 
 def filled_places(places: Sequence[Collection[Digest]], approvers: Sequence[Collection[Digest]]) -> Mapping[int, int]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.approvals import ApprovalEnded, Approved, parse_approval_ended, parse_approved
+from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.authorship import judge_author
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry
 from comity.trust.charter.document import Member
@@ -86,7 +86,7 @@ def prove_approvals(
     officers, seats = frozenset(rule.officers.values()), {member.id: member for member in members}
 
     def prove(entry: Entry) -> tuple[Approved | ApprovalEnded, RotationChain] | Remark:
-        read = parse_approved if entry.statement.predicate == APPROVED else parse_approval_ended
+        read = Approved.parse if entry.statement.predicate == APPROVED else ApprovalEnded.parse
         said = read(entry.statement)
         judged = judge_author(entry, claims.keys_of(said.by, seats.get(said.by)))
         return (said, judged.chain) if judged.chain else unsigned_note(entry, said.by)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.approvals import (
     MAX_CONDITIONS,
     MAX_REASON,
@@ -15,10 +16,6 @@ from comity.trust.approvals import (
     approval_key,
     filled_places,
     officer_key,
-    parse_approval_ended,
-    parse_approved,
-    sign_approval_ended,
-    sign_approved,
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -41,8 +38,8 @@ BODY = {"scope": "hospital-bern", "conditions": None, **TIMES}
 @pytest.mark.parametrize("conditions", [None, APPROVED.conditions], ids=["alone", "under conditions"])
 def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
     approved = replace(APPROVED, conditions=conditions)
-    entry = parse_entry(sign_approved(approved, ANNA.signer).line)
-    assert parse_approved(entry.statement) == approved
+    entry = parse_entry(sign_content(approved, ANNA.signer).line)
+    assert Approved.parse(entry.statement) == approved
     assert entry.statement.objects == approved.objects() == ((TEXT,) if conditions else ())
     assert [each.digest for each in entry.statement.subjects] == [
         ARTIFACT,
@@ -52,7 +49,7 @@ def test_an_approval_reads_back(conditions: ApprovalConditions | None) -> None:
 
 
 def test_the_end_of_an_approval_reads_back() -> None:
-    assert parse_approval_ended(parse_entry(sign_approval_ended(ENDED, ANNA.signer).line).statement) == ENDED
+    assert ApprovalEnded.parse(parse_entry(sign_content(ENDED, ANNA.signer).line).statement) == ENDED
 
 
 @pytest.mark.parametrize(
@@ -72,10 +69,10 @@ def test_the_end_of_an_approval_reads_back() -> None:
     ],
 )
 def test_an_invalid_approval_is_refused(change: dict[str, Any]) -> None:
-    made = sign_approved(replace(APPROVED, conditions=None), ANNA.signer).statement
-    parse_approved(replace(made, body=BODY))
+    made = sign_content(replace(APPROVED, conditions=None), ANNA.signer).statement
+    Approved.parse(replace(made, body=BODY))
     with pytest.raises(Malformed):
-        parse_approved(replace(made, **change))
+        Approved.parse(replace(made, **change))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +86,7 @@ def test_an_invalid_approval_is_refused(change: dict[str, Any]) -> None:
 )
 def test_conditions_are_a_file_name_and_a_bounded_text(conditions: ApprovalConditions) -> None:
     with pytest.raises(Malformed):
-        sign_approved(replace(APPROVED, conditions=conditions), ANNA.signer)
+        sign_content(replace(APPROVED, conditions=conditions), ANNA.signer)
 
 
 def test_an_approval_and_its_end_may_have_the_longest_names_and_texts() -> None:
@@ -99,23 +96,23 @@ def test_an_approval_and_its_end_may_have_the_longest_names_and_texts() -> None:
         replace(APPROVED, scope="x" * 100),
         replace(APPROVED, until=APPROVED.since + 1),
     ):
-        assert parse_approved(sign_approved(approved, ANNA.signer).statement) == approved
+        assert Approved.parse(sign_content(approved, ANNA.signer).statement) == approved
     for ended in (replace(ENDED, text=""), replace(ENDED, text="x" * MAX_REASON)):
-        assert parse_approval_ended(sign_approval_ended(ended, ANNA.signer).statement) == ended
+        assert ApprovalEnded.parse(sign_content(ended, ANNA.signer).statement) == ended
     with pytest.raises(Malformed):
-        sign_approved(replace(APPROVED, conditions=replace(longest, name="x" * 201)), ANNA.signer)
+        sign_content(replace(APPROVED, conditions=replace(longest, name="x" * 201)), ANNA.signer)
     with pytest.raises(Malformed):
-        sign_approved(replace(APPROVED, scope="x" * 101), ANNA.signer)
+        sign_content(replace(APPROVED, scope="x" * 101), ANNA.signer)
     with pytest.raises(Malformed):
-        sign_approval_ended(replace(ENDED, text="x" * (MAX_REASON + 1)), ANNA.signer)
+        sign_content(replace(ENDED, text="x" * (MAX_REASON + 1)), ANNA.signer)
 
 
 def test_conditions_have_no_more_than_a_name_and_a_text() -> None:
-    made = sign_approved(APPROVED, ANNA.signer).statement
+    made = sign_content(APPROVED, ANNA.signer).statement
     assert APPROVED.conditions is not None
     rider = {**made.body, "conditions": {**APPROVED.conditions.to_json(), "unheard-of": 1}}
     with pytest.raises(Malformed):
-        parse_approved(replace(made, body=rider))
+        Approved.parse(replace(made, body=rider))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +123,14 @@ def test_conditions_have_no_more_than_a_name_and_a_text() -> None:
         pytest.param({"by": None}, id="without an author"),
         pytest.param({"predicate": "approved"}, id="another predicate"),
         pytest.param(
-            {"body": {**sign_approval_ended(ENDED, ANNA.signer).statement.body, "more": 1}}, id="an additional member"
+            {"body": {**sign_content(ENDED, ANNA.signer).statement.body, "more": 1}}, id="an additional member"
         ),
     ],
 )
 def test_an_invalid_end_of_an_approval_is_refused(change: dict[str, Any]) -> None:
-    made = sign_approval_ended(ENDED, ANNA.signer).statement
+    made = sign_content(ENDED, ANNA.signer).statement
     with pytest.raises(Malformed):
-        parse_approval_ended(replace(made, **change))
+        ApprovalEnded.parse(replace(made, **change))
 
 
 A, B, C = (Digest(letter * 64) for letter in "abc")

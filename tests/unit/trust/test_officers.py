@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from comity.trust.approvals import ApprovalConditions, ApprovalEnded, approval_key, filled_places, sign_approval_ended
+from comity.rules.signing import sign_content
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, approval_key, filled_places
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -97,7 +98,7 @@ def test_the_earliest_end_counts_despite_later_ones() -> None:
 def test_an_end_may_have_no_reason() -> None:
     entry = entry_of(ANNA)
     ended = ApprovalEnded(ANNA.id, GOOD.artifact, entry.statement_digest, AS_OF)
-    refused = asking(at_least=1).saying(ANNA.entry.line, entry.line, sign_approval_ended(ended, ANNA.signer).line)
+    refused = asking(at_least=1).saying(ANNA.entry.line, entry.line, sign_content(ended, ANNA.signer).line)
     assert row(refused).summary.endswith("its officer ended it from 2026-11-24T00:00:00Z on")
 
 

@@ -1,0 +1,184 @@
+"""The JSON Schemas of statements, derived from what their classes declare. `docs/generate.py` writes them to
+docs/schemas. Source: JSON Schema 2020-12.
+
+A schema says what a reader accepts but for what members must be to each other, which `check` of a class says and only
+few schemas can. The first sentence of a class's docstring is the title, or the description of one of two forms.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from comity.trust import codec
+from comity.trust.codec import JsonObject, MemberRule, Path, shape_of
+from comity.trust.content import Content, SideFile
+from comity.trust.encoding import MAX_INTEGER, MAX_TEXT
+from comity.trust.keys import VerifyingKey
+from comity.trust.statement import SideObject
+from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule
+
+Schema = dict[str, Any]
+
+_COMMON: Final = "../common.json#/$defs/"
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_CONTROLS: Final = r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]"
+_CONTROLS_IN_LINES: Final = r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]"
+_BETWEEN: Final[Mapping[type, Schema]] = {}
+"""Rules between members that a schema can say."""
+_BASE64_OF: Final = {"allOf": [{"$ref": f"{_COMMON}base64"}]}
+_COMMON_FORMS: Final[Mapping[type, str]] = {SideObject: "sideObject", VerifyingKey: "key"}
+
+_COMMON_TEXTS: Final = {(0, True, 4000): "statementText", (0, True, 1000): "recordText"}
+
+
+def predicate_schema(forms: Sequence[type[Content]]) -> Schema:
+    """The schema of the predicate of which these classes are the forms."""
+    first, *others = forms
+    title = f"{first.predicate}: {summary(first)}"
+    shape = {"oneOf": [_form(each) for each in forms]} if others else _form(first)
+    return {"$schema": _DIALECT, "title": title, **shape}
+
+
+def summary(kind: type[Content]) -> str:
+    """The first sentence of the docstring."""
+    first = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    return f"{first[0].lower()}{first[1:]}"
+
+
+def _form(kind: type[Content]) -> Schema:
+    rule = STATEMENT_KINDS[kind.predicate].by
+    by = kind.author or {AuthorRule.NODE: "node", AuthorRule.ANYONE: ""}.get(rule, "identity")
+    made = object_schema(kind)
+    made["properties"] = {"by": _common(f"by{by.capitalize()}"), **made["properties"]}
+    made["required"] = ["by", *made["required"]]
+    places = list(_places(kind))
+    least, most = sum(always for _, always in places), len(places)
+    if most:
+        made["properties"]["objects"] = {"allOf": [_common("objects")], "minItems": 1, "maxItems": most}
+    if least:
+        made["required"].append("objects")
+    elif most:
+        absent = {"properties": {name: {"type": "null"} for name in {path[0] for path, _ in places}}}
+        made |= {"if": absent, "then": {"properties": {"objects": False}}, "else": {"required": ["objects"]}}
+    return made
+
+
+def object_schema(kind: type[JsonObject]) -> Schema:
+    """The schema of the objects of a class."""
+    shape, root = shape_of(kind), _empty()
+    parts: dict[Path, Schema] = {(): root}
+    for path, optional in shape.inner.items():
+        parts[path] = _add(parts[path[:-1]], path[-1], _empty(), optional)
+    for member in (*shape.constants, *shape.members):
+        found = {"description": member.about} if member.about else {}
+        optional = isinstance(member.rule, codec.OrAbsent)
+        _add(parts[member.path[:-1]], member.path[-1], found | rule_schema(member.rule), optional)
+    return root | _BETWEEN.get(kind, {})
+
+
+def _empty() -> Schema:
+    return {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+def _add(outer: Schema, name: str, inner: Schema, optional: bool) -> Schema:
+    outer["properties"][name] = inner
+    if not optional:
+        outer["required"].append(name)
+    return inner
+
+
+def rule_schema(rule: MemberRule) -> Schema:
+    """The schema of a member. Raises TypeError for a rule that has none."""
+    match rule:
+        case codec.JsonText():
+            return _text(rule)
+        case codec.JsonNumber(least=0, most=most) if most == MAX_INTEGER:
+            return _common("integer")
+        case codec.JsonNumber():
+            return {"type": "integer", "minimum": rule.least, "maximum": rule.most}
+        case codec.JsonWord():
+            return {"enum": list(rule.words)}
+        case codec.JsonConstant():
+            return {"const": rule.word}
+        case codec.JsonFlag():
+            return {"type": "boolean"}
+        case codec.JsonDigest():
+            return _common("digest")
+        case codec.JsonTime():
+            return _common("utc")
+        case codec.JsonBytes():
+            return _data(rule)
+        case codec.JsonRead():
+            return _read(rule)
+        case codec.JsonItems():
+            bounds = {"minItems": rule.least, "maxItems": rule.most} | ({"uniqueItems": True} if rule.once else {})
+            return {"type": "array", "items": rule_schema(rule.of), **bounds}
+        case codec.JsonMap():
+            return _named(rule)
+        case SideFile():
+            size = {"properties": {"size": {"maximum": rule.most}}}
+            return {"allOf": [_common("sideObject")], **size}
+        case codec.JsonInner() if rule.kind in _COMMON_FORMS:
+            return _common(_COMMON_FORMS[rule.kind])
+        case codec.JsonInner():
+            return object_schema(rule.kind)
+        case codec.OrAbsent():
+            return rule_schema(rule.of)
+        case codec.OrNull():
+            return {"oneOf": [{"type": "null"}, rule_schema(rule.of)]}
+    raise TypeError(f"no schema for {rule}")
+
+
+def _common(name: str) -> Schema:
+    return {"$ref": f"{_COMMON}{name}"}
+
+
+def _text(rule: codec.JsonText) -> Schema:
+    if (rule.least, rule.lines, rule.most) in _COMMON_TEXTS:
+        return _common(_COMMON_TEXTS[rule.least, rule.lines, rule.most])
+    controls = _CONTROLS_IN_LINES if rule.lines else _CONTROLS
+    return {"type": "string", "minLength": rule.least, "maxLength": rule.most, "not": {"pattern": controls}}
+
+
+def _read(rule: codec.JsonRead) -> Schema:
+    if isinstance(rule.form, str):
+        return _common(rule.form)
+    bounds = {"minLength": rule.least, "maxLength": rule.most} if rule.most < MAX_TEXT else {}
+    return {"type": "string", **bounds, "pattern": _pattern(rule.form), "not": {"pattern": _CONTROLS}}
+
+
+def _data(rule: codec.JsonBytes) -> Schema:
+    if rule.size is not None:
+        return {**_BASE64_OF, "minLength": (size := -(-rule.size // 3) * 4), "maxLength": size}
+    return {**_BASE64_OF, "maxLength": -(-rule.most // 3) * 4} if rule.most < MAX_INTEGER else _common("base64")
+
+
+def _named(rule: codec.JsonMap) -> Schema:
+    each = rule_schema(rule.of)
+    if isinstance(rule.names, re.Pattern):
+        names = {"pattern": _pattern(rule.names)}
+        return {"type": "object", "maxProperties": rule.most, "propertyNames": names, "additionalProperties": each}
+    return {"type": "object", "properties": dict.fromkeys(rule.names, each), "additionalProperties": False}
+
+
+def _pattern(form: re.Pattern[str]) -> str:
+    return f"^{form.pattern.removesuffix(chr(92) + 'Z')}$"
+
+
+def _places(kind: type[JsonObject], always: bool = True) -> list[tuple[Path, bool]]:
+    """Where side objects are named, and whether every value has one there."""
+    found: list[tuple[Path, bool]] = []
+    for member in shape_of(kind).members:
+        rule, here = member.rule, always and not isinstance(member.rule, codec.OrNull)
+        while isinstance(rule, codec.OrNull):
+            rule = rule.of
+        if isinstance(rule, codec.JsonMap) and isinstance(rule.of, codec.JsonInner) and rule.of.kind is SideObject:
+            found += [(member.path, False)] * rule.most
+        elif isinstance(rule, codec.JsonInner) and rule.kind is SideObject:
+            found.append((member.path, here))
+        elif isinstance(rule, codec.JsonInner) and issubclass(rule.kind, JsonObject):
+            found += [((*member.path, *path), each) for path, each in _places(rule.kind, here)]
+    return found
