@@ -1,4 +1,4 @@
-"""The promises of `content/store.py`, tested with every blob store."""
+"""The promises of `content/blobs.py`, tested with every blob store."""
 
 from __future__ import annotations
 
