@@ -63,17 +63,26 @@ def _set_aside(file: Path) -> Path:
     return kept
 
 
-def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open the file, or make it. Blocking; the connection may go from thread to thread.
-
-    Raises sqlite3.Error, also for a file of another version than `version` (`opened_or_made_again`).
-    """
+def connect_sqlite(file: Path, schema: str) -> sqlite3.Connection:
+    """Open the file, or make it, and make the tables that it lacks. Blocking; the connection may go from thread to
+    thread. Raises sqlite3.Error, OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(file, check_same_thread=False, timeout=30)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
+        database.executescript(schema)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Connection:
+    """As `connect_sqlite`. Raises sqlite3.Error also for a file of another version than `version`."""
+    database = connect_sqlite(file, "")
+    try:
         (found,) = database.execute("PRAGMA user_version").fetchone()
         if found not in (0, version):
             raise sqlite3.DatabaseError("another version of this file")

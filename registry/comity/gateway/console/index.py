@@ -21,8 +21,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import structlog
-
 from comity.content.sqlite_cache import remove_sqlite_cache
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.listing_file import (
@@ -33,7 +31,6 @@ from comity.gateway.console.listing_file import (
     ListedArtifact,
     ListingFile,
     Readable,
-    ReadPosition,
     ReadStatement,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
@@ -42,6 +39,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
+from comity.node.projection import Follower, Position
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.audit import DAY
@@ -76,8 +74,6 @@ FORMATS: Final = {
 }
 """Formats by the ends of file names. A name is a claim; `comity scan` reads the files."""
 
-_log: Final = structlog.get_logger("comity.gateway.console")
-
 
 class ArtifactIndex:
     """`close` it after its loop has ended.
@@ -111,13 +107,13 @@ class ArtifactIndex:
         self._next = self.listing = self._open()
         self._former: ListingFile | None = None
         """The list that was shown before: a page may still read it."""
-        self._position = self._checked()
+        self._follower = Follower(ledger, self._next, PREDICATES)
+        self._follower.check()
         self._followed = 0
         """The position in the changes of the index of copies, of this process."""
-        if self._next.followed != copies.opened_position:
+        if self._next.followed != copies.opened_position.number:
             self._look_at_all()
         self.ready = False
-        self._read_to = -1
         self.version = 0
 
     def begin(self, supervisor: Supervisor) -> None:
@@ -132,19 +128,18 @@ class ArtifactIndex:
         """Read one step. Returns whether there is more to read now."""
         if self._next.basis != self._basis():
             await self._pools.files(self._begin_again)
-        listing, position = self._next, self._position
-        found, last = await self._ledger.run(self._read, position)
-        if last != position:
-            await self._pools.files(listing.add, found, last)
-            self._position = last
+        listing, follower = self._next, self._follower
+        lines = await follower.next(STEP)
+        if lines:
+            found = await self._ledger.run(self._read, lines)
+            await self._pools.files(listing.add, found, Position.at(lines[-1]))
         refreshed = await self._pools.files(self._refresh, listing)
         details = await self._pools.files(self._read_details, listing)
-        if not found and last.number == self._read_to:
+        if not lines:
             await self._pools.files(self._show, listing)
-        self._read_to = last.number
-        if found or refreshed or details or not self.version:
+        if lines or refreshed or details or not self.version:
             self.version += 1
-        return bool(found) or refreshed or details
+        return bool(lines) or refreshed or details
 
     async def page(self, query: CatalogueQuery, after: str, most: int, readable: Readable) -> CataloguePage:
         """At most `most` repositories whose names follow `after`, in order of their names."""
@@ -176,20 +171,6 @@ class ArtifactIndex:
         holders = CopyHolders(body.members if body else (), self._membership.reaches())
         return ListingFile(self._folder / FILE_NAME.format(basis[:16]), basis, holders)
 
-    def _checked(self) -> ReadPosition:
-        """The position of the open file; from the beginning if the ledger has not the statement that was read last."""
-        position = self._next.position
-        if not position.number:
-            return position
-        lines = self._ledger.tables.proven.since(position.number - 1, PREDICATES, 1)
-        if lines and (lines[0].number, sha256(lines[0].line)) == (position.number, position.line):
-            return position
-        _log.warning("the list of the console was computed from another ledger, and is computed again")
-        self._next.close()
-        remove_sqlite_cache(self._next.file)
-        self._next = self.listing = self._open()
-        return ReadPosition()
-
     def _begin_again(self) -> None:
         """Blocking. The charter or the nodes have changed: make another list."""
         if self._next is not self.listing:
@@ -198,7 +179,7 @@ class ArtifactIndex:
             self._next = self.listing
         else:
             self._next = self._open()
-        self._position, self._read_to = self._next.position, -1
+        self._follower = Follower(self._ledger, self._next, PREDICATES)
         self._look_at_all()
 
     def _look_at_all(self) -> None:
@@ -209,7 +190,7 @@ class ArtifactIndex:
     def _refresh(self, listing: ListingFile) -> bool:
         """Blocking. Look at the copies of artifacts with changes, and of some that are due. Returns whether there were
         any."""
-        today, position = int(self._clock()) // DAY, self._copies.position
+        today, position = int(self._clock()) // DAY, self._copies.position.number
         changes = self._copies.changes(self._followed, STEP)
         if changes.missed:
             self._look_at_all()
@@ -247,15 +228,13 @@ class ArtifactIndex:
                 remove_sqlite_cache(other)
         self.ready = True
 
-    def _read(self, position: ReadPosition) -> tuple[list[ReadStatement], ReadPosition]:
-        """Blocking. The next statements, and the last line that was read."""
-        proven = self._ledger.tables.proven
-        lines = proven.since(position.number, PREDICATES, STEP)
+    def _read(self, lines: Sequence[ProvenLine]) -> list[ReadStatement]:
+        """Blocking. What lines add."""
         found = [statement for line in lines if (statement := self._statement(line)) is not None]
         publishers = {statement.publisher for statement in found if statement.publisher is not None}
+        proven = self._ledger.tables.proven
         labels = {known.id: known.display for known in proven.identities(publishers).values()} if publishers else {}
-        named = [_with_label(statement, labels) for statement in found]
-        return named, ReadPosition(lines[-1].number, sha256(lines[-1].line)) if lines else position
+        return [_with_label(statement, labels) for statement in found]
 
     def _statement(self, line: ProvenLine) -> ReadStatement | None:
         """Blocking. What a line adds; None if it adds nothing: its author is not a node of this federation."""

@@ -1,10 +1,9 @@
 """The list of artifacts of the console, in an SQLite file beside the ledger: names, facts of manifests, and holders.
 
-The file is derived from verified statements and from the index of copies. It keeps the number and the digest of the
-last statement that it has read: a start goes on from there, and a file of another ledger, another charter or other
-nodes is deleted. It also keeps how far it has followed the index of copies, and on which day the copies of each
-artifact must be looked at again. Rows, counts and position change in one transaction. Memory does not grow with the
-number of artifacts, except for the distinct sets of members with a copy of one artifact, of which a federation has few.
+The file is derived from verified statements (`comity.node.projection`) and from the index of copies. It also keeps how
+far it has followed that index, and on which day the copies of each artifact must be looked at again. Rows and counts
+change in one transaction. Memory does not grow with the number of artifacts, except for the distinct sets of members
+with a copy of one artifact, of which a federation has few.
 
 Publishers take turns in the list, as in that of the Hub (`comity.ledger.listing_turns`): ten names of each, in their
 order, then the next ten. Under one publisher, its names are in their order.
@@ -13,19 +12,16 @@ order, then the next ten. Under one publisher, its names are in their order.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
 from comity.gateway.console.copies import CopyHolders
 from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
+from comity.node.projection import START, Position, Projection, ProjectionTables, packed, unpacked
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -58,33 +54,32 @@ one page looks at end."""
 MAX_DIGITS: Final = 18
 NEVER: Final = (1 << 62) - 1
 """The day on which artifacts are due whose copies no date changes."""
-_VERSION: Final = 4
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS state (
-    id INTEGER PRIMARY KEY CHECK (id = 1), basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL,
-    followed INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS artifact (
+CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), followed INTEGER NOT NULL);
+INSERT INTO state VALUES (1, -1);
+CREATE TABLE artifact (
     digest BLOB PRIMARY KEY, held TEXT NOT NULL, tested TEXT NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
     files INTEGER NOT NULL, formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL)
     WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS artifact_due ON artifact (due);
-CREATE INDEX IF NOT EXISTS artifact_pending ON artifact (digest) WHERE pending = 1;
-CREATE TABLE IF NOT EXISTS repository (
+CREATE INDEX artifact_due ON artifact (due);
+CREATE INDEX artifact_pending ON artifact (digest) WHERE pending = 1;
+CREATE TABLE repository (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
     version TEXT NOT NULL, licence TEXT NOT NULL, artifact BLOB NOT NULL, versions INTEGER NOT NULL,
     others INTEGER NOT NULL, part INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS repository_turn ON repository (part, key);
-CREATE INDEX IF NOT EXISTS repository_publisher ON repository (publisher, part DESC);
-CREATE INDEX IF NOT EXISTS repository_artifact ON repository (artifact);
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
+CREATE INDEX repository_turn ON repository (part, key);
+CREATE INDEX repository_publisher ON repository (publisher, part DESC);
+CREATE INDEX repository_artifact ON repository (artifact);
+CREATE VIRTUAL TABLE words USING fts5 (
     key, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0);
-CREATE TABLE IF NOT EXISTS holders (
+CREATE TABLE holders (
     kind TEXT NOT NULL, members TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind, members)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facet (
+CREATE TABLE facet (
     kind TEXT NOT NULL, value TEXT NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL,
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS facet_number ON facet (kind, number DESC);
+CREATE INDEX facet_number ON facet (kind, number DESC);
 """
+_TABLES: Final = ProjectionTables("console list", "the list of the console", 1, _SCHEMA)
 _REPOSITORY: Final = (
     "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
     " a.digest, a.held, a.tested, a.size, a.files, a.formats"
@@ -168,14 +163,6 @@ class CataloguePage:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPosition:
-    """The number of the last statement that was read, and the digest of its line."""
-
-    number: int = 0
-    line: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class CopySets:
     """The members with a copy of an artifact that counts, and those with a tested one. `due`: the first day, counted
     from 1970, on which this may be different although no log says anything else."""
@@ -216,14 +203,14 @@ class _ListOrder:
         return (place.part, place.key) if "part" in self.columns else (place.key,)
 
 
-_START: Final = _ListPlace(-1, "")
+_FIRST: Final = _ListPlace(-1, "")
 _IN_TURN: Final = _ListOrder("r.part, r.key", "(r.part, r.key) > (?, ?)")
 _BY_KEY: Final = _ListOrder("r.key", "r.key > ?")
 Readable = Callable[[str], bool]
 
 
-class ListingFile:
-    """Blocking; thread-safe. Every method also raises Unavailable (INDEX) if the file cannot be read.
+class ListingFile(Projection):
+    """Each call raises as those of `Projection`.
 
     Attributes:
         holders: the members in the order of their bits.
@@ -233,23 +220,13 @@ class ListingFile:
 
     def __init__(self, file: Path, basis: str, holders: CopyHolders) -> None:
         """Open the list, or make it. Raises Unavailable, OutOfSpace."""
-        self.file = file
-        self.basis = basis
+        super().__init__(file, _TABLES, basis)
         self.holders = holders
-        self._lock = threading.Lock()
-        what = "the list of the console was not opened"
-        with disk_errors(what):
-            self._database = opened_or_made_again(file, what, partial(_read_database, file, basis))
         self.sets, self.tested = self._read_sets("held"), self._read_sets("tested")
 
-    def close(self) -> None:
-        with self._lock:
-            self._database.close()
-
-    @property
-    def position(self) -> ReadPosition:
-        with self._reading() as database:
-            return ReadPosition(*database.execute("SELECT number, line FROM state").fetchone())
+    def begin_again(self, basis: str, position: Position = START) -> None:
+        super().begin_again(basis, position)
+        self.sets, self.tested = Counter(), Counter()
 
     def _read_sets(self, kind: str) -> Counter[int]:
         rows = self._database.execute("SELECT members, number FROM holders WHERE kind = ?", (kind,))
@@ -261,41 +238,39 @@ class ListingFile:
         with self._reading() as database:
             return int(database.execute("SELECT followed FROM state").fetchone()[0])
 
-    def add(self, statements: Sequence[ReadStatement], position: ReadPosition) -> None:
-        """Add what lines say, and move the position, in one transaction. The copies of new artifacts are due. Raises
-        Unavailable (INDEX)."""
+    def add(self, statements: Sequence[ReadStatement], position: Position) -> None:
+        """Add what lines say, and move the position, in one transaction. The copies of new artifacts are due."""
         counts = _CountChanges()
-        with self._writing(counts) as database:
+        with self._counting(counts, position) as database:
             for said in statements:
                 _add_name(database, counts, said)
-            database.execute("UPDATE state SET number = ?, line = ?", (position.number, position.line))
 
     def due(self, day: int, limit: int) -> list[Digest]:
         """Artifacts whose copies must be looked at on this day: new ones, and those that are due."""
         wanted = "SELECT digest FROM artifact WHERE due <= ? ORDER BY due LIMIT ?"
         with self._reading() as database:
-            return [_digest(row[0]) for row in database.execute(wanted, (day, limit))]
+            return [unpacked(row[0]) for row in database.execute(wanted, (day, limit))]
 
     def known(self, artifacts: Sequence[Digest]) -> list[Digest]:
         """Those of `artifacts` that are listed."""
         wanted = "SELECT 1 FROM artifact WHERE digest = ?"
         with self._reading() as database:
-            return [each for each in artifacts if database.execute(wanted, (_blob(each),)).fetchone()]
+            return [each for each in artifacts if database.execute(wanted, (packed(each),)).fetchone()]
 
     def forget_copies(self) -> None:
-        """The copies of all artifacts are due. Raises OutOfSpace, Unavailable (INDEX)."""
-        with self._writing(_CountChanges()) as database:
+        """The copies of all artifacts are due."""
+        with self._writing() as database:
             database.execute("UPDATE artifact SET due = 0")
             database.execute("UPDATE state SET followed = -1")
 
     def set_copies(self, found: Sequence[CopySets], followed: int | None) -> None:
-        """Count listed artifacts under these sets of members. Raises OutOfSpace, Unavailable (INDEX).
+        """Count listed artifacts under these sets of members.
 
         Args:
             followed: the position of the index of copies, if all its changes up to there are in this list.
         """
         counts = _CountChanges()
-        with self._writing(counts) as database:
+        with self._counting(counts) as database:
             for item in found:
                 _set_copies(database, counts, item)
             if followed is not None:
@@ -305,22 +280,21 @@ class ListingFile:
         """Manifests that were not read yet."""
         wanted = "SELECT digest, manifest_size FROM artifact WHERE pending = 1 ORDER BY digest LIMIT ?"
         with self._reading() as database:
-            return [SideObject(_digest(digest), size) for digest, size in database.execute(wanted, (limit,))]
+            return [SideObject(unpacked(digest), size) for digest, size in database.execute(wanted, (limit,))]
 
     def add_details(self, details: Sequence[ListedArtifact]) -> None:
-        """Add facts of manifests that were read, or could not be (`size` -1). Raises OutOfSpace, Unavailable
-        (INDEX)."""
+        """Add facts of manifests that were read, or could not be (`size` -1)."""
         counts = _CountChanges()
-        with self._writing(counts) as database:
+        with self._counting(counts) as database:
             for found in details:
-                shown = list(_rows(database, "WHERE r.artifact = ?", (_blob(found.digest),)))
+                shown = list(_rows(database, "WHERE r.artifact = ?", (packed(found.digest),)))
                 for repository in shown:
                     _count(counts, repository, -1)
-                values = (found.size, found.files, ",".join(found.formats), _blob(found.digest))
+                values = (found.size, found.files, ",".join(found.formats), packed(found.digest))
                 database.execute(
                     "UPDATE artifact SET size = ?, files = ?, formats = ?, pending = 0 WHERE digest = ?", values
                 )
-                for repository in _rows(database, "WHERE r.artifact = ?", (_blob(found.digest),)):
+                for repository in _rows(database, "WHERE r.artifact = ?", (packed(found.digest),)):
                     _count(counts, repository, 1)
 
     def facets(self, kind: str, most: int) -> list[tuple[str, str, int]]:
@@ -372,7 +346,7 @@ class ListingFile:
         def fits(found: ListedRepository) -> bool:
             return changed(found.artifact.held_by) and readable(found.key)
 
-        page = self._read_page(among, _IN_TURN, _START, most, fits)
+        page = self._read_page(among, _IN_TURN, _FIRST, most, fits)
         return page if len(page.found) == most else CataloguePage(page.found, "")
 
     def _read_page(
@@ -403,7 +377,7 @@ class ListingFile:
     def _place(self, after: str) -> _ListPlace:
         """The place of a name, or of a row, in the list; for a name that is not listed, its first part."""
         if not after:
-            return _START
+            return _FIRST
         if not after.startswith(ROW):
             with self._reading() as database:
                 found = database.execute("SELECT part, key FROM repository WHERE key = ?", (after,)).fetchone()
@@ -416,39 +390,20 @@ class ListingFile:
                 return _ListPlace(*found)
         raise Malformed("not a page of this list", why="start again from the first page", code="CURSOR")
 
-    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        return locked_cache(self._lock, self._database, "the list of the console was not read")
-
     @contextmanager
-    def _writing(self, counts: _CountChanges) -> Iterator[sqlite3.Connection]:
-        what = "the list of the console was not written"
-        with locked_cache(self._lock, self._database, what) as database:
-            with database:
-                yield database
-                _write_counts(database, counts)
-            for known, changes in ((self.sets, counts.sets), (self.tested, counts.tested)):
-                for members, change in changes.items():
-                    known[members] += change
-                    if not known[members]:
-                        del known[members]
-
-
-def _read_database(file: Path, basis: str) -> sqlite3.Connection:
-    database = connect_sqlite_cache(file, _SCHEMA, _VERSION)
-    try:
-        database.execute("INSERT OR IGNORE INTO state VALUES (1, ?, 0, '', -1)", (basis,))
-        database.commit()
-        (kept,) = database.execute("SELECT basis FROM state").fetchone()
-        if kept != basis:
-            raise sqlite3.DatabaseError("computed for another charter or for other nodes")
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
+    def _counting(self, counts: _CountChanges, position: Position | None = None) -> Iterator[sqlite3.Connection]:
+        with self._writing(position) as database:
+            yield database
+            _write_counts(database, counts)
+        for known, changes in ((self.sets, counts.sets), (self.tested, counts.tested)):
+            for members, change in changes.items():
+                known[members] += change
+                if not known[members]:
+                    del known[members]
 
 
 def _set_copies(database: sqlite3.Connection, counts: _CountChanges, found: CopySets) -> None:
-    digest = _blob(found.artifact)
+    digest = packed(found.artifact)
     row = database.execute("SELECT held, tested FROM artifact WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         return
@@ -464,7 +419,7 @@ def _move(counts: Counter[int], before: int, after: int) -> None:
 
 
 def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
-    digest = _blob(said.artifact)
+    digest = packed(said.artifact)
     if database.execute("SELECT 1 FROM artifact WHERE digest = ?", (digest,)).fetchone() is None:
         counts.sets[0] += 1
         counts.tested[0] += 1
@@ -590,15 +545,7 @@ def _listed(row: tuple[object, ...]) -> ListedRepository:
     known = tuple(each for each in str(formats).split(",") if each)
     assert isinstance(digest, bytes)
     sets = (int(str(held), 16), int(str(tested), 16))
-    artifact = ListedArtifact(_digest(digest), *sets, int(str(size)), int(str(files)), known)
+    artifact = ListedArtifact(unpacked(digest), *sets, int(str(size)), int(str(files)), known)
     owner = Digest(str(publisher)) if publisher else None
     about = (str(key), str(name), owner, str(label), str(version), str(licence), artifact)
     return ListedRepository(*about, int(str(versions)), bool(others))
-
-
-def _blob(digest: Digest) -> bytes:
-    return bytes.fromhex(digest)
-
-
-def _digest(data: bytes) -> Digest:
-    return Digest(data.hex())

@@ -26,7 +26,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import comity
@@ -38,11 +37,11 @@ from comity.gateway.hub.list_file import FILE_NAME, KEPT, KeptItem, ListFile
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.views import Document, Snapshot, model_view, with_siblings
 from comity.ledger.intake import fold_name
-from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.projection import Follower, Position
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, Json, canonical, sha256
@@ -78,17 +77,13 @@ class StatementFollower:
         self, file: ListFile, ledger: AsyncLedger, pools: Pools, predicates: Sequence[str], basis: Callable[[], str]
     ) -> None:
         self._file = file
-        self._ledger = ledger
         self._pools = pools
-        self._predicates = predicates
-        self._basis = basis
-        self._used_basis = basis()
+        # Without items there is nothing to remove: it goes on from the newest statement.
+        self._follower = Follower(ledger, file, predicates, basis=basis, from_newest=True)
         self._lock = asyncio.Lock()
         self._due = float("-inf")
         """When new statements are looked for again, by the event loop's clock."""
         self._current = False
-        self._searched = 0
-        """The number of a statement up to which there are no others to follow than those that were followed."""
         self._touched: dict[str, float] = {}
         """Subjects of the newest statements, and when they were followed; `ALL` for every subject."""
         self._begun: list[float] = []
@@ -123,16 +118,11 @@ class StatementFollower:
                 return
             self._due = now + CHECK_INTERVAL
             self._forget_settled(now)
-            await self._compare_basis()
-            position, _ = await self._pools.files(lambda: self._file.position)
-            if not position:
-                position = await self._begin(now)
-            proven = self._ledger.tables.proven
-            last = await self._ledger.run(proven.last_number)
-            lines = await self._ledger.run(proven.since, max(position, self._searched), self._predicates, STEP)
+            begun = self._follower.begun
+            lines = await self._follower.next(STEP)
+            if self._follower.begun != begun:
+                self._touched[ALL] = now
             self._current = len(lines) < STEP
-            if self._current:
-                self._searched = last
             if lines:
                 await self._remove_items_of(lines, now)
             if not self._current:
@@ -142,28 +132,11 @@ class StatementFollower:
         settled = min([now, *self._begun]) - SETTLED
         self._touched = {subject: at for subject, at in self._touched.items() if at >= settled}
 
-    async def _compare_basis(self) -> None:
-        basis = self._basis()
-        if basis != self._used_basis:
-            self._used_basis = basis
-            await self._pools.files(self._file.begin_again, basis)
-
-    async def _begin(self, now: float) -> int:
-        """Without items there is nothing to remove: go on from the newest statement. Returns its number, or 0."""
-        self._touched[ALL] = now
-        proven = self._ledger.tables.proven
-        number = await self._ledger.run(proven.last_number_of, self._predicates)
-        lines = await self._ledger.run(proven.since, number - 1, self._predicates, 1) if number else []
-        for line in lines:
-            await self._pools.files(self._file.clear, line.number, sha256(line.line))
-        return lines[0].number if lines else 0
-
     async def _remove_items_of(self, lines: Sequence[ProvenLine], now: float) -> None:
         statements = [parse_entry(line.line).statement for line in lines]
-        last, digest = lines[-1].number, sha256(lines[-1].line)
         subjects = dict.fromkeys(_subjects(statements))
         self._touched.update(dict.fromkeys(subjects, now))
-        await self._pools.files(self._file.follow, list(subjects), last, digest)
+        await self._pools.files(self._file.follow, list(subjects), Position.at(lines[-1]))
 
 
 class ListItems:
@@ -179,7 +152,7 @@ class ListItems:
         self._clock = home.clock
         ledger, membership, judge = home.ledger, home.membership, catalogue.judge
         file = home.config.storage.ledger.parent / FILE_NAME
-        self._file = _list_file(file, ledger.tables, _basis(membership, judge))
+        self._file = ListFile(file, _basis(membership, judge))
         read = READ if judge.by_own_policy else tuple(kind for kind in READ if kind not in COPIES)
         self._follower = StatementFollower(self._file, ledger, home.pools, read, lambda: _basis(membership, judge))
 
@@ -286,17 +259,6 @@ class ListItems:
         if unchanged:
             with suppress(ComityError):
                 await self._pools.files(self._file.put, unchanged)
-
-
-def _list_file(file: Path, ledger: Ledger, basis: str) -> ListFile:
-    """The items that were kept, if the ledger has the statement that was followed last. Blocking."""
-    opened = ListFile(file, basis)
-    number, line = opened.position
-    if number:
-        found = ledger.proven.since(number - 1, READ, 1)
-        if [(each.number, sha256(each.line)) for each in found] != [(number, line)]:
-            opened.begin_again(basis)
-    return opened
 
 
 def _basis(membership: Membership, judge: PolicyJudge) -> str:

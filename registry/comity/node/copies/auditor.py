@@ -37,6 +37,7 @@ from comity.node.copies.index import (
 from comity.node.copies.own_copies import OwnPieces
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.own_log import OwnLog
+from comity.node.projection import Follower, Position
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
@@ -100,27 +101,14 @@ class StatementReader:
         self._membership = membership
         self._index = index
         self._own = own
+        self._follower = Follower(ledger, index, PREDICATES)
 
     async def read(self) -> None:
         """Read all new statements, in bounded steps."""
-        while await self._step():
-            pass
-
-    async def _step(self) -> bool:
-        """Returns whether more may follow."""
-        proven = self._ledger.tables.proven
-        last, position = await self._ledger.read(proven.last_number), self._index.position
-        if position > last:
-            await self._ledger.run(self._index.restart)  # the ledger is another one
-            position = 0
-        if position == last:
-            return False
-        lines = await self._ledger.run(proven.since, position, PREDICATES, PAGE)
-        whole = len(lines) < PAGE
-        facts = [fact for line in lines for fact in self._facts(line)]
-        checked = await self._ledger.run(self._check_failures, facts)
-        await self._ledger.run(self._index.add, checked, last if whole else lines[-1].number)
-        return not whole
+        while lines := await self._follower.next(PAGE):
+            facts = [fact for line in lines for fact in self._facts(line)]
+            checked = await self._ledger.run(self._check_failures, facts)
+            await self._ledger.run(self._index.add, checked, Position.at(lines[-1]))
 
     def _facts(self, line: ProvenLine) -> list[tuple[CopyFact, AuditFailure | None]]:
         statement = parse_entry(line.line).statement

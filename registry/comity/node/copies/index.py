@@ -1,9 +1,8 @@
 """An index of what the logs say about copies: holds, withdrawals, and results of audits.
 
-It is derived from the proven statements of the ledger, and costs what is new: the number of the last statement that was
-read is kept with it. It is a SQLite file of its own beside the ledger; without it, or if the ledger is older than it,
-the index is made again. It also keeps what only this node knows: when it last tried each copy, and the answers of the
-last 90 days.
+It is derived from the proven statements of the ledger, in an SQLite file beside it (`comity.node.projection`), and
+costs what is new. It also keeps what only this node knows: when it last tried each copy, and the answers of the last 90
+days.
 
     grows with                    bound          charged to             at the bound
     holds, withdrawals            the log quota  the log                its log is not read on
@@ -18,18 +17,14 @@ A result is indexed only about a copy that is claimed, once for each auditor's m
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from comity.content.durable import disk_errors
-from comity.content.sqlite_cache import MAX_WAL_BYTES, locked_cache, opened_or_made_again
+from comity.node.projection import START, Position, Projection, ProjectionTables, packed, unpacked
 from comity.node.telemetry import warn_of_kept_file
 from comity.rules.artifact_pins import MAX_WANTED
 from comity.rules.audit import AuditChallenge
@@ -41,43 +36,39 @@ MAX_RESULTS: Final = 200_000
 MAX_CARRIED: Final = 100_000
 MAX_CHANGES: Final = 100_000
 """Changes that are kept for readers that follow the index."""
-TOGETHER: Final = 1_024
-"""Facts that are added in one transaction. Each changes some pages at random places, and all of them are in the
-write-ahead log until the transaction ends."""
 KEPT_DAYS: Final = 90
-_VERSION: Final = 1
-"""Of the tables that are read from the logs: an index of another version is read again."""
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, vkey TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS copy (
+CREATE TABLE copy (
     artifact BLOB NOT NULL, log INTEGER NOT NULL, node BLOB NOT NULL, held INTEGER NOT NULL,
     manifest BLOB NOT NULL, manifest_size INTEGER NOT NULL, pieces BLOB NOT NULL, pieces_size INTEGER NOT NULL,
     withdrawn INTEGER NOT NULL, reason TEXT NOT NULL,
     here INTEGER NOT NULL, tried INTEGER NOT NULL, draw INTEGER NOT NULL,
     PRIMARY KEY (artifact, log)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS copy_next ON copy (tried, draw) WHERE here = 1 AND withdrawn < held;
-CREATE TABLE IF NOT EXISTS result (
+CREATE INDEX copy_next ON copy (tried, draw) WHERE here = 1 AND withdrawn < held;
+CREATE INDEX copy_next_of ON copy (log, tried, draw) WHERE here = 1 AND withdrawn < held;
+CREATE TABLE result (
     artifact BLOB NOT NULL, log INTEGER NOT NULL, auditor BLOB NOT NULL, missed INTEGER NOT NULL,
     day INTEGER NOT NULL, outcome TEXT NOT NULL, pieces INTEGER NOT NULL, proven INTEGER NOT NULL,
     PRIMARY KEY (artifact, log, auditor, missed)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS wanted (
+CREATE INDEX result_day ON result (day);
+CREATE TABLE wanted (
     log INTEGER NOT NULL, artifact BLOB NOT NULL, at INTEGER NOT NULL,
     copies INTEGER NOT NULL, jurisdictions INTEGER NOT NULL, reaches INTEGER NOT NULL,
     PRIMARY KEY (log, artifact)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS wanted_artifact ON wanted (artifact);
-CREATE INDEX IF NOT EXISTS result_day ON result (day);
+CREATE INDEX wanted_artifact ON wanted (artifact);
+"""
+_KEPT: Final = """
+CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, vkey TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS own_audit (
     id INTEGER PRIMARY KEY, day INTEGER NOT NULL, artifact BLOB NOT NULL, node BLOB NOT NULL,
     passed INTEGER NOT NULL, pieces INTEGER NOT NULL, line BLOB NOT NULL, logged INTEGER NOT NULL);
-DROP TABLE IF EXISTS carried;
+CREATE INDEX IF NOT EXISTS own_audit_day ON own_audit (logged, day);
 CREATE TABLE IF NOT EXISTS open_challenge (
     nonce BLOB PRIMARY KEY, auditor BLOB NOT NULL, prover BLOB NOT NULL, artifact BLOB NOT NULL, pieces BLOB NOT NULL,
     numbers TEXT NOT NULL, log TEXT NOT NULL, drawn INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_challenge_drawn ON open_challenge (drawn);
-CREATE INDEX IF NOT EXISTS copy_next_of ON copy (log, tried, draw) WHERE here = 1 AND withdrawn < held;
-CREATE INDEX IF NOT EXISTS own_audit_day ON own_audit (logged, day);
 """
+_TABLES: Final = ProjectionTables("copies", "the index of copies", 1, _SCHEMA, _KEPT, warn_of_kept_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +170,8 @@ class CopyChanges:
 DrawNumber = Callable[[], int]
 
 
-class CopiesIndex:
-    """Blocking; thread-safe. Each call raises Unavailable (INDEX) where SQLite fails, and OutOfSpace for a full disk.
+class CopiesIndex(Projection):
+    """Each call raises as those of `Projection`.
 
     Args:
         file: the database, created if it is missing.
@@ -192,40 +183,24 @@ class CopiesIndex:
         """Raises Unavailable, OutOfSpace."""
         self._own_log = own_log
         self._draw = draw
-        self._lock = threading.Lock()
-        what = "the index of copies was not opened"
-        with disk_errors(what):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = opened_or_made_again(file, what, partial(_open, file), warn_of_kept_file)
-        self._logs: dict[str, int] = dict(self._database.execute("SELECT vkey, id FROM log"))
-        self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
-        self._result_counts = self._count_results()
+        super().__init__(file, _TABLES, own_log)
+        with self._reading() as database:
+            self._rolled_back(database)
         self._changed: deque[Digest] = deque(maxlen=MAX_CHANGES)
         self._changes = 0
         self.opened_position = self.position
         """The position when the index was opened: all changes since are in `changes`."""
-
-    def close(self) -> None:
-        with self._lock:
-            self._database.close()
-
-    @property
-    def position(self) -> int:
-        """The number of the last proven statement that was read."""
-        with self._reading():
-            row = self._database.execute("SELECT number FROM position").fetchone()
-        return int(row[0]) if row else 0
 
     @property
     def most_results(self) -> int:
         """The most results of one auditor, at most `MAX_RESULTS`."""
         return max(self._result_counts.values(), default=0)
 
-    def restart(self) -> None:
+    def begin_again(self, basis: str, position: Position = START) -> None:
         """Forget what was read from the logs. What only this node knows stays."""
-        with self._writing() as database:
-            _forget(database)
-            self._result_counts = Counter()
+        super().begin_again(basis, position)
+        with self._reading() as database:
+            self._rolled_back(database)
             self._changed.clear()
             self._changes += 1
 
@@ -244,27 +219,19 @@ class CopiesIndex:
         with self._lock:
             return self._changes
 
-    def add(self, facts: Iterable[CopyFact], position: int | None = None) -> None:
-        """Add facts in transactions of at most `TOGETHER`, and move the position after the last: what a failure cuts
-        short is read again, and adds nothing twice."""
-        rest = iter(facts)
-        while some := list(islice(rest, TOGETHER)):
-            with self._writing() as database:
-                for fact in some:
-                    self._add(database, fact)
-        if position is not None:
-            with self._writing() as database:
-                database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
+    def add(self, facts: Iterable[CopyFact], position: Position | None = None) -> None:
+        """Add facts, and move the position after the last. A fact that is added twice counts once."""
+        self._write(facts, self._add_some, position)
 
     def copies(self, artifact: Digest) -> list[CopyRow]:
         """All copies of an artifact that logs claim or claimed."""
         with self._reading():
-            return self._copies(_blob(artifact))
+            return self._copies(packed(artifact))
 
     def wanted_about(self, artifact: Digest) -> list[WantedFact]:
         """Which logs ask for copies of an artifact."""
         with self._reading():
-            return list(self._wanted("WHERE artifact = ?", (_blob(artifact),)))
+            return list(self._wanted("WHERE artifact = ?", (packed(artifact),)))
 
     def wanted_in(self, log: str) -> list[WantedFact]:
         """What a log asks for, in the order of artifacts; at most MAX_WANTED."""
@@ -273,7 +240,7 @@ class CopiesIndex:
 
     def page(self, after: Digest | None, limit: int) -> list[list[CopyRow]]:
         """The copies of the next `limit` artifacts after `after`, in the order of artifacts."""
-        start = _blob(after) if after else b""
+        start = packed(after) if after else b""
         with self._reading():
             wanted = "SELECT DISTINCT artifact FROM copy WHERE artifact > ? ORDER BY artifact LIMIT ?"
             artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
@@ -294,14 +261,14 @@ class CopiesIndex:
         where, values = "log = ? AND here = 1 AND withdrawn < held", [self._logs.get(log, -1)]
         with self._reading():
             if artifact is not None:
-                return list(self._rows(f"WHERE artifact = ? AND {where}", (_blob(artifact), *values), {}))
+                return list(self._rows(f"WHERE artifact = ? AND {where}", (packed(artifact), *values), {}))
             return list(self._rows(f"WHERE {where} ORDER BY tried, draw LIMIT ?", (*values, limit), {}))
 
     def carry(self, carried: CarriedChallenge) -> None:
         """Keep a challenge until it is answered."""
         challenge = carried.challenge
         parties = challenge.nonce, challenge.auditor, challenge.prover
-        named = tuple(map(_blob, (*parties, challenge.artifact, challenge.pieces)))
+        named = tuple(map(packed, (*parties, challenge.artifact, challenge.pieces)))
         with self._writing() as database:
             numbers = ",".join(map(str, challenge.numbers))
             database.execute(
@@ -318,32 +285,32 @@ class CopiesIndex:
         """The open challenge with this nonce."""
         wanted = "SELECT auditor, prover, artifact, pieces, numbers, log, drawn FROM open_challenge WHERE nonce = ?"
         with self._reading():
-            row = self._database.execute(wanted, (_blob(nonce),)).fetchone()
+            row = self._database.execute(wanted, (packed(nonce),)).fetchone()
         if row is None:
             return None
         auditor, prover, artifact, pieces, numbers, log, drawn = row
-        named = _digest(auditor), _digest(prover), _digest(artifact), _digest(pieces), nonce
+        named = unpacked(auditor), unpacked(prover), unpacked(artifact), unpacked(pieces), nonce
         return CarriedChallenge(AuditChallenge(*named, tuple(map(int, numbers.split(",")))), log, drawn)
 
     def answered(self, nonce: Digest) -> None:
         with self._writing() as database:
-            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (_blob(nonce),))
+            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (packed(nonce),))
 
     def tried(self, artifact: Digest, log: str, at: int) -> None:
         """This node audited the copy at `at`, or could not. Every copy is tried again before this one is."""
         with self._writing() as database:
-            values = (at, self._draw(), _blob(artifact), self._log_id(database, log))
+            values = (at, self._draw(), packed(artifact), self._log_id(database, log))
             database.execute("UPDATE copy SET tried = ?, draw = ? WHERE artifact = ? AND log = ?", values)
 
     def add_own(self, audit: OwnAudit, nonce: Digest) -> None:
         """Keep an audit of this node, and end the challenge of this nonce if it was carried by file."""
         with self._writing() as database:
-            values = (audit.day, _blob(audit.artifact), _blob(audit.node), audit.passed, audit.pieces, audit.line)
+            values = (audit.day, packed(audit.artifact), packed(audit.node), audit.passed, audit.pieces, audit.line)
             database.execute(
                 "INSERT INTO own_audit (day, artifact, node, passed, pieces, line, logged) VALUES (?,?,?,?,?,?,0)",
                 values,
             )
-            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (_blob(nonce),))
+            database.execute("DELETE FROM open_challenge WHERE nonce = ?", (packed(nonce),))
 
     def unlogged_days(self, today: int) -> list[int]:
         with self._reading():
@@ -358,7 +325,7 @@ class CopiesIndex:
                 " ORDER BY artifact, node, id"
             )
             return [
-                OwnAudit(day, _digest(artifact), _digest(node), bool(passed), pieces, line, id_)
+                OwnAudit(day, unpacked(artifact), unpacked(node), bool(passed), pieces, line, id_)
                 for day, artifact, node, passed, pieces, line, id_ in self._database.execute(wanted, (day,))
             ]
 
@@ -370,6 +337,10 @@ class CopiesIndex:
             database.execute("DELETE FROM result WHERE day < ?", (today - KEPT_DAYS,))
             self._result_counts = self._count_results()
 
+    def _add_some(self, database: sqlite3.Connection, facts: Iterable[CopyFact]) -> None:
+        for fact in facts:
+            self._add(database, fact)
+
     def _add(self, database: sqlite3.Connection, fact: CopyFact) -> None:
         if isinstance(fact, HoldFact):
             self._add_hold(database, fact)
@@ -378,7 +349,7 @@ class CopiesIndex:
         elif isinstance(fact, WantedFact):
             self._add_wanted(database, fact)
         elif isinstance(fact, WantedEndFact):
-            values = (self._log_id(database, fact.log), _blob(fact.artifact), fact.index)
+            values = (self._log_id(database, fact.log), packed(fact.artifact), fact.index)
             database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", values)
         else:
             self._add_result(database, fact)
@@ -387,21 +358,21 @@ class CopiesIndex:
 
     def _add_hold(self, database: sqlite3.Connection, fact: HoldFact) -> None:
         log, own = self._log_id(database, fact.log), fact.log == self._own_log
-        artifact = _blob(fact.artifact)
+        artifact = packed(fact.artifact)
         here = not own and self._held_here(database, artifact)
-        documents = (_blob(fact.manifest.digest), fact.manifest.size, _blob(fact.pieces.digest), fact.pieces.size)
+        documents = (packed(fact.manifest.digest), fact.manifest.size, packed(fact.pieces.digest), fact.pieces.size)
         database.execute(
             "INSERT INTO copy VALUES (?,?,?,?,?,?,?,?,-1,'',?,0,?) ON CONFLICT (artifact, log) DO UPDATE SET"
             " node = excluded.node, held = excluded.held, manifest = excluded.manifest,"
             " manifest_size = excluded.manifest_size, pieces = excluded.pieces, pieces_size = excluded.pieces_size"
             " WHERE excluded.held > held",
-            (artifact, log, _blob(fact.node), fact.index, *documents, here, self._draw()),
+            (artifact, log, packed(fact.node), fact.index, *documents, here, self._draw()),
         )
         if own:
             self._update_here(database, artifact)
 
     def _add_withdrawal(self, database: sqlite3.Connection, fact: WithdrawalFact) -> None:
-        artifact, log = _blob(fact.artifact), self._log_id(database, fact.log)
+        artifact, log = packed(fact.artifact), self._log_id(database, fact.log)
         database.execute(
             "UPDATE copy SET withdrawn = ?, reason = ? WHERE artifact = ? AND log = ? AND withdrawn < ?",
             (fact.index, fact.reason, artifact, log, fact.index),
@@ -410,7 +381,7 @@ class CopiesIndex:
             self._update_here(database, artifact)
 
     def _add_wanted(self, database: sqlite3.Connection, fact: WantedFact) -> None:
-        log, artifact, policy = self._log_id(database, fact.log), _blob(fact.artifact), fact.policy
+        log, artifact, policy = self._log_id(database, fact.log), packed(fact.artifact), fact.policy
         database.execute("DELETE FROM wanted WHERE log = ? AND artifact = ? AND at <= ?", (log, artifact, fact.index))
         if database.execute("SELECT count(*) FROM wanted WHERE log = ?", (log,)).fetchone()[0] < MAX_WANTED:
             values = (log, artifact, fact.index, policy.min_copies, policy.min_jurisdictions, policy.min_reaches)
@@ -419,11 +390,11 @@ class CopiesIndex:
     def _wanted(self, where: str, values: Sequence[object]) -> Iterator[WantedFact]:
         columns = "artifact, log, at, copies, jurisdictions, reaches"
         for artifact, log, at, *policy in self._database.execute(f"SELECT {columns} FROM wanted {where}", values):
-            yield WantedFact(_digest(artifact), self._vkeys[log], at, CopyPolicy(*policy))
+            yield WantedFact(unpacked(artifact), self._vkeys[log], at, CopyPolicy(*policy))
 
     def _add_result(self, database: sqlite3.Connection, fact: ResultFact) -> None:
-        artifact, log, result = _blob(fact.artifact), self._log_id(database, fact.log), fact.result
-        auditor, missed = _blob(result.auditor), result.outcome == MISSED
+        artifact, log, result = packed(fact.artifact), self._log_id(database, fact.log), fact.result
+        auditor, missed = packed(result.auditor), result.outcome == MISSED
         key = (artifact, log, auditor, missed)
         if database.execute("SELECT 1 FROM copy WHERE artifact = ? AND log = ?", key[:2]).fetchone() is None:
             return
@@ -461,7 +432,7 @@ class CopiesIndex:
         results = defaultdict[int, list[AuditResult]](list)
         wanted = "SELECT log, auditor, day, outcome, pieces, proven FROM result WHERE artifact = ?"
         for log, auditor, day, outcome, pieces, proven in self._database.execute(wanted, (artifact,)):
-            results[log].append(AuditResult(_digest(auditor), day, outcome, pieces, bool(proven)))
+            results[log].append(AuditResult(unpacked(auditor), day, outcome, pieces, bool(proven)))
         return list(self._rows("WHERE artifact = ?", (artifact,), results))
 
     def _rows(
@@ -471,59 +442,20 @@ class CopiesIndex:
         for row in self._database.execute(f"SELECT {columns} FROM copy {where}", values).fetchall():
             artifact, log, node, held, manifest, manifest_size, pieces, pieces_size, withdrawn, reason = row
             yield CopyRow(
-                _digest(artifact),
+                unpacked(artifact),
                 self._vkeys[log],
-                _digest(node),
-                SideObject(_digest(manifest), manifest_size),
-                SideObject(_digest(pieces), pieces_size),
+                unpacked(node),
+                SideObject(unpacked(manifest), manifest_size),
+                SideObject(unpacked(pieces), pieces_size),
                 reason if withdrawn > held else "",
                 tuple(results.get(log, ())),
             )
 
+    def _rolled_back(self, database: sqlite3.Connection) -> None:
+        """What memory has of the rows is read again."""
+        self._logs: dict[str, int] = dict(database.execute("SELECT vkey, id FROM log"))
+        self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
+        self._result_counts = self._count_results()
+
     def _count_results(self) -> Counter[bytes]:
         return Counter(dict(self._database.execute("SELECT auditor, count(*) FROM result GROUP BY auditor")))
-
-    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        return locked_cache(self._lock, self._database, "the index of copies was not read")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with locked_cache(self._lock, self._database, "the index of copies was not written") as database:
-            try:
-                with database:
-                    yield database
-            except sqlite3.Error:
-                self._logs = dict(database.execute("SELECT vkey, id FROM log"))
-                self._vkeys = {id_: vkey for vkey, id_ in self._logs.items()}
-                raise
-
-
-def _forget(database: sqlite3.Connection) -> None:
-    """Forget what was read from the logs."""
-    for table in ("position", "copy", "result", "wanted"):
-        database.execute(f"DELETE FROM {table}")
-
-
-def _open(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, check_same_thread=False, timeout=30)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
-        database.executescript(_SCHEMA)
-        if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            with database:
-                _forget(database)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _blob(digest: Digest) -> bytes:
-    return bytes.fromhex(digest)
-
-
-def _digest(data: bytes) -> Digest:
-    return Digest(data.hex())

@@ -95,7 +95,7 @@ def test_a_reader_of_changes_knows_when_it_missed_some(tmp_path: Path, monkeypat
     copies.add(facts[2:])
     assert copies.changes(2, 9).artifacts == tuple(fact.artifact for fact in facts[2:])
     assert copies.changes(1, 9) == CopyChanges((), 5, True)
-    copies.restart()
+    copies.begin_again("own")
     assert copies.changes(5, 9).missed
     assert copies.changes(copies.change_position, 9) == CopyChanges((), 6, False)
     copies.close()

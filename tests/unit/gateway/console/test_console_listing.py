@@ -21,13 +21,13 @@ from comity.gateway.console.listing_file import (
     CopySets,
     ListedArtifact,
     ListingFile,
-    ReadPosition,
     ReadStatement,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.ledger.ledger import Ledger
 from comity.node.copies.index import CopiesIndex, HoldFact, ResultFact, WithdrawalFact
 from comity.node.members import Membership
+from comity.node.projection import Position
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.copy_counts import FRESH_DAYS, AuditResult, CopyPolicy
 from comity.trust.artifact import FileEntry, Manifest
@@ -44,7 +44,7 @@ from support.world import identity
 OWN = LogKeys.generate("own.example/log")
 OWNER, OTHER = Digest("f" * 64), Digest("e" * 64)
 PUBLISHER = Identity.made("a publisher")
-END = ReadPosition(1, "line")
+END = Position(1, "line")
 
 
 def member(number: int, jurisdiction: str) -> Member:
@@ -249,7 +249,7 @@ def test_a_file_of_other_nodes_or_damaged_is_made_again(tmp_path: Path) -> None:
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
         assert (names(listing), listing.position, CopyHolders.by_bit(listing.sets).get(1, 0)) == (["a/b"], END, 1)
     with closing(ListingFile(file, "another", HOLDERS)) as listing:
-        assert (names(listing), listing.position) == ([], ReadPosition())
+        assert (names(listing), listing.position) == ([], Position())
     file.write_bytes(b"damaged" * 1000)
     with closing(ListingFile(file, "basis", HOLDERS)) as listing:
         assert names(listing) == []
@@ -339,10 +339,10 @@ async def test_the_list_of_another_ledger_is_computed_again(indexed: Indexed) ->
     indexed.publish(0, 3)
     with closing(indexed.index()) as index:
         await complete(index)
-        index.listing.add([], ReadPosition(2, "of another ledger"))
+        index.listing.add([], Position(2, "of another ledger"))
     with closing(indexed.index()) as index:
         assert await complete(index) == 3
-        index.listing.add([], ReadPosition(99, "beyond this ledger"))
+        index.listing.add([], Position(99, "beyond this ledger"))
     with closing(indexed.index()) as index:
         assert await complete(index) == 3
 
@@ -379,7 +379,7 @@ async def test_copies_are_counted_as_the_index_of_copies_assesses_them(indexed: 
     copies = indexed.copies
     copies.add([hold("log member 1", 5)])  # before the artifact had a name
     with closing(indexed.index()) as index:
-        index.listing.add([replace(claim(1, "tests/m"), artifact=artifact)], ReadPosition())
+        index.listing.add([replace(claim(1, "tests/m"), artifact=artifact)], Position())
         assert await seen() == (0b010, 0)
         copies.add([hold("log member 2", 3), hold("log own", 1)])
         assert await seen() == (0b111, 0b001)  # this node reads its own copy again all the time
@@ -395,7 +395,7 @@ async def test_copies_are_counted_as_the_index_of_copies_assesses_them(indexed: 
         assert await seen() == (0b011, 0b011)
         indexed.day += 40  # the result is stale on another day
         assert await seen() == (0b111, 0b001)
-        copies.restart()
+        copies.begin_again("log own")
         assert await seen() == (0, 0)
 
 
@@ -416,22 +416,24 @@ async def test_a_restart_looks_only_at_copies_with_changes(indexed: Indexed) -> 
         await complete(index)
         return sorted(set(looked))
 
-    indexed.copies.add([], 5)
+    indexed.copies.add([], Position(5))
     with closing(indexed.index()) as index:
         assert len(await follow(index)) == 3
     indexed.copies.close()
     indexed.copies = CopiesIndex(indexed.folder / "copies.sqlite", "log own", lambda: 1)
     known = next(iter(looked))
-    indexed.copies.add([HoldFact(known, "log member 1", Digest("e" * 64), 5, side, side)], 6)
+    indexed.copies.add([HoldFact(known, "log member 1", Digest("e" * 64), 5, side, side)], Position(6))
     with closing(indexed.index()) as index:
         assert await follow(index) == [known]
-        indexed.copies.add([ResultFact(known, "log member 1", AuditResult(MEMBERS[2].id, indexed.day, "passed", 1))], 7)
+        indexed.copies.add(
+            [ResultFact(known, "log member 1", AuditResult(MEMBERS[2].id, indexed.day, "passed", 1))], Position(7)
+        )
         assert await follow(index) == [known]
         indexed.day += FRESH_DAYS - 1
         assert await follow(index) == [], "no change of the date has an effect yet"
         indexed.day += 1
         assert await follow(index) == [known]
-    indexed.copies.add([], 9)
+    indexed.copies.add([], Position(9))
     indexed.copies.close()
     indexed.copies = CopiesIndex(indexed.folder / "copies.sqlite", "log own", lambda: 1)
     with closing(indexed.index()) as index:

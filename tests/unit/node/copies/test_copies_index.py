@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from comity.content.sqlite_cache import MAX_WAL_BYTES
+from comity.node import projection
 from comity.node.copies import index as index_module
 from comity.node.copies.held_files import HeldFiles
 from comity.node.copies.index import (
@@ -26,6 +27,7 @@ from comity.node.copies.index import (
     WantedFact,
     WithdrawalFact,
 )
+from comity.node.projection import START, Position
 from comity.rules.copy_counts import MISSED, PASSED, AuditResult, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import OutOfSpace, Unavailable
@@ -33,6 +35,7 @@ from comity.trust.statement import SideObject
 
 OWN, FAR, THIRD = "own/log+1+key", "far/log+2+key", "third/log+3+key"
 MODEL, OTHER = sorted((sha256(b"a model"), sha256(b"another model")))
+AT = Position(17, sha256(b"the statement that was read last"))
 AUDITOR, NONCE = sha256(b"auditor"), sha256(b"nonce")
 
 
@@ -54,30 +57,17 @@ def index(tmp_path: Path) -> Iterator[CopiesIndex]:
 
 
 def test_the_index_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: Path) -> None:
-    index.add([hold(FAR), hold(OWN), result(PASSED, 3)], 17)
+    index.add([hold(FAR), hold(OWN), result(PASSED, 3)], AT)
     again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert (again.position, again.copies(MODEL)) == (17, index.copies(MODEL))
+    assert (again.position, again.copies(MODEL)) == (AT, index.copies(MODEL))
     again.close()
-
-
-def test_entries_that_an_older_version_read_are_read_again(index: CopiesIndex, tmp_path: Path) -> None:
-    index.add([hold(FAR)], 17)
-    with closing(sqlite3.connect(tmp_path / "copies.sqlite")) as database:
-        database.execute("PRAGMA user_version = 0")
-    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert (again.position, again.copies(MODEL)) == (0, [])
-    again.add([hold(FAR)], 17)
-    again.close()
-    third = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert (third.position, len(third.copies(MODEL))) == (17, 1)
-    third.close()
 
 
 def test_a_damaged_file_is_made_again_and_kept_for_this_nodes_own_results(tmp_path: Path) -> None:
     damaged = b"no database at all, but as long as a header of one would be" * 10
     (tmp_path / "copies.sqlite").write_bytes(damaged)
     opened = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert opened.position == 0
+    assert opened.position == START
     opened.close()
     assert (tmp_path / "copies.sqlite.damaged").read_bytes() == damaged
 
@@ -162,7 +152,7 @@ def test_no_later_claim_of_a_day_takes_the_place_of_a_failure_that_was_proven(in
     claimed = result("digest", 5)
     proven = replace(claimed, result=replace(claimed.result, proven=True))
     for order in ((proven, claimed, result(PASSED, 5)), (claimed, proven, claimed)):
-        index.restart()
+        index.begin_again(OWN)
         index.add([hold(FAR), *order])
         assert index.copies(MODEL)[0].results == (proven.result,)
 
@@ -205,10 +195,10 @@ def test_own_audits_are_logged_once_a_day_and_kept_for_a_time(index: CopiesIndex
 
 
 def test_the_index_is_made_again_for_another_ledger_and_own_audits_stay(index: CopiesIndex) -> None:
-    index.add([hold(FAR), result(PASSED, 1)], 9)
+    index.add([hold(FAR), result(PASSED, 1)], AT)
     index.add_own(OwnAudit(5, MODEL, sha256(b"node"), True, 10, b"answer"), NONCE)
-    index.restart()
-    assert (index.position, index.copies(MODEL), len(index.own_audits(5))) == (0, [], 1)
+    index.begin_again(OWN)
+    assert (index.position, index.copies(MODEL), len(index.own_audits(5))) == (START, [], 1)
 
 
 def wanted(log: str, artifact: Digest = MODEL, at: int = 1) -> WantedFact:
@@ -224,7 +214,7 @@ def test_a_wanted_statement_counts_until_the_same_log_withdraws_it(index: Copies
     assert index.wanted_about(MODEL) == [wanted(THIRD)]
     index.add([wanted(FAR, at=5)])
     assert index.wanted_about(MODEL) == [wanted(FAR, at=5), wanted(THIRD)]
-    index.restart()
+    index.begin_again(OWN)
     assert index.wanted_in(FAR) == index.wanted_in("unknown/log+4+key") == []
 
 
@@ -243,15 +233,15 @@ def test_wanted_artifacts_of_a_log_are_kept_up_to_the_bound(
 def test_many_facts_are_added_in_short_transactions_that_leave_a_small_write_ahead_log(
     index: CopiesIndex, tmp_path: Path
 ) -> None:
-    index.add((hold(FAR, sha256(b"%d" % number)) for number in range(8_000)), 17)
+    index.add((hold(FAR, sha256(b"%d" % number)) for number in range(8_000)), AT)
     assert (tmp_path / "copies.sqlite-wal").stat().st_size <= MAX_WAL_BYTES
-    assert index.position == 17
+    assert index.position == AT
 
 
 def test_facts_of_a_failed_addition_are_read_again_and_added_once(
     index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "TOGETHER", 2)
+    monkeypatch.setattr(projection, "TOGETHER", 2)
     facts: list[CopyFact] = [
         hold(FAR),
         result(PASSED, 3),
@@ -269,10 +259,10 @@ def test_facts_of_a_failed_addition_are_read_again_and_added_once(
 
     monkeypatch.setattr(index, "_add_withdrawal", failing)
     with pytest.raises(Unavailable):
-        index.add(facts, 17)
-    assert (index.position, len(index.copies(MODEL)), index.copies(OTHER)) == (0, 1, [])
-    index.add(facts, 17)
-    assert index.position == 17
+        index.add(facts, AT)
+    assert (index.position, len(index.copies(MODEL)), index.copies(OTHER)) == (START, 1, [])
+    index.add(facts, AT)
+    assert index.position == AT
     assert [(row.log, row.withdrawn, len(row.results)) for row in index.copies(MODEL)] == [(FAR, "", 1), (OWN, "", 0)]
     assert [row.withdrawn for row in index.copies(OTHER)] == ["space"]
 
@@ -282,7 +272,7 @@ def test_a_full_disk_is_named_and_the_same_facts_are_added_when_there_is_space(i
     (pages,) = index._database.execute("PRAGMA page_count").fetchone()
     index._database.execute(f"PRAGMA max_page_count = {pages + 20}")
     with pytest.raises(OutOfSpace):
-        index.add(facts, 17)
+        index.add(facts, AT)
     index._database.execute("PRAGMA max_page_count = 100000")
-    index.add(facts, 17)
-    assert (index.position, len(index.page(None, 3_000))) == (17, 2_000)
+    index.add(facts, AT)
+    assert (index.position, len(index.page(None, 3_000))) == (AT, 2_000)
