@@ -18,6 +18,8 @@ from typing import Any, Final
 from comity.formats.source import MAX_UNPACKED, BoundedFile, BudgetExceeded, NotInspected, Work
 
 CHUNK: Final = 64 * 1024
+PIECE: Final = 4 * 1024
+"""Bytes that are unpacked at a time by decoders whose state cannot be copied: an error loses at most these."""
 FIRST: Final = 256
 PROBE: Final = 1024
 """Bytes of a step where the first bytes say little: what was unpacked in the steps before an error is kept."""
@@ -77,7 +79,7 @@ def begins_stream(kind: str, head: bytes) -> bool:
 def unpack(kind: str, source: BoundedFile) -> Unpacked:
     """Raises NotInspected beyond the bounds, OSError if the file does."""
     result, position, streams, decoder, step = Unpacked(bytearray()), 0, 0, _DECODERS[kind](), FIRST
-    pending = b""
+    pending, begun, kept = b"", 0, 0
     while True:
         if not pending:
             try:
@@ -101,8 +103,8 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
             source.work.step(STEPS_OF_STREAM)
             if streams > MAX_STREAMS:
                 raise NotInspected(f"more than {MAX_STREAMS} streams in one file")
-            decoder = _DECODERS[kind]()
-        before = decoder.copy() if kind == "zlib" else None
+            decoder, begun, kept = _DECODERS[kind](), position - len(pending), len(result.data)
+        before, length = (decoder.copy() if hasattr(decoder, "copy") else None), len(result.data)
         try:
             pending = _step(decoder, pending, result.data, source.work)
         except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
@@ -110,10 +112,13 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
                 raise NotInspected("it needs more memory to unpack than an inspection takes") from error
             result.error = str(error)[:80] or "damaged"
             if before is not None:
-                _step_by_byte(before, pending, result.data)
-            elif kind == "lzma" and position <= MAX_AGAIN:
-                result.data.clear()
-                _step_by_byte(_DECODERS[kind](), _small_dictionary(source.read_at(0, position)), result.data)
+                del result.data[length:]
+                _step_by_byte(before, pending, result.data, source.work)
+            elif kind != "bzip2" and position - begun <= MAX_AGAIN:  # bzip2 unpacks a whole block with its last byte
+                del result.data[kept:]
+                again = source.read_at(begun, position - begun)
+                again = _small_dictionary(again) if kind == "lzma" else again
+                _step_by_byte(_DECODERS[kind](), again, result.data, source.work)
             return result
         if not pending and not decoder.eof and position >= source.size:
             result.error = "it ends early"
@@ -122,14 +127,15 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
 
 def _step(decoder: Any, packed: bytes, into: bytearray, work: Work) -> bytes:
     """Unpack until the input is used or the stream ends; returns the bytes after its end."""
+    most = PIECE if hasattr(decoder, "needs_input") else CHUNK
     while True:
-        data = decoder.decompress(packed, CHUNK)
+        data = decoder.decompress(packed, most)
         work.unpack(len(data))
         into += data
         if decoder.eof:
             return bytes(decoder.unused_data)
         packed = getattr(decoder, "unconsumed_tail", b"")
-        if not packed and (getattr(decoder, "needs_input", True)) and len(data) < CHUNK:
+        if not packed and (getattr(decoder, "needs_input", True)) and len(data) < most:
             return b""
         if not packed and not hasattr(decoder, "needs_input") and not data:
             return b""
@@ -147,8 +153,9 @@ def _skip_empty(source: BoundedFile, pending: bytes, position: int) -> tuple[byt
         pending, position = pending + more, position + len(more)
 
 
-def _step_by_byte(decoder: Any, packed: bytes, into: bytearray) -> None:
-    """Unpack what precedes an error."""
+def _step_by_byte(decoder: Any, packed: bytes, into: bytearray, work: Work) -> None:
+    """Unpack what precedes an error. Raises NotInspected."""
+    work.step(len(packed) // BYTES_OF_STEP)
     with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):
         for place in range(len(packed)):
             into += decoder.decompress(packed[place : place + 1])
@@ -156,6 +163,8 @@ def _step_by_byte(decoder: Any, packed: bytes, into: bytearray) -> None:
 
 MAX_AGAIN: Final = 128 * 1024
 """Bytes of a damaged stream that are unpacked again, byte by byte."""
+BYTES_OF_STEP: Final = 16
+"""Bytes that are unpacked one by one in the time of one step."""
 
 
 def _small_dictionary(head: bytes) -> bytes:
