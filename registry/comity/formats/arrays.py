@@ -84,7 +84,7 @@ def read_array_header(source: BoundedFile, at: int) -> ArrayHeader:
             pass
         case _:
             raise Malformed("numpy: a header that numpy does not write")
-    size = _size(descr, 0)
+    size = _size(descr)
     if size is None:
         return ArrayHeader(start, 0, True)
     if not _is_shape(shape):
@@ -92,12 +92,10 @@ def read_array_header(source: BoundedFile, at: int) -> ArrayHeader:
     return ArrayHeader(start, size * math.prod(shape), False)
 
 
-def _size(descr: object, depth: int) -> int | None:
+def _size(descr: object) -> int | None:
     """The bytes of an element; None if it holds Python objects. Raises Malformed for an unknown type."""
-    if depth > MAX_NESTED:
-        raise Malformed("numpy: fields of too many levels")
     if isinstance(descr, list):
-        sizes = [_field_size(item, depth) for item in descr]
+        sizes = [_field_size(item) for item in descr]
         return None if None in sizes else sum(size for size in sizes if size is not None)
     if isinstance(descr, str) and (found := _TYPE.fullmatch(descr)):
         digits = found[1]
@@ -108,12 +106,12 @@ def _size(descr: object, depth: int) -> int | None:
     raise Malformed(f"numpy: the unknown type {str(descr)[:40]!r}")
 
 
-def _field_size(item: object, depth: int) -> int | None:
+def _field_size(item: object) -> int | None:
     match item:
         case (str() | (str(), str()), descr):
-            return _size(descr, depth + 1)
+            return _size(descr)
         case (str() | (str(), str()), descr, tuple(shape)) if _is_shape(shape):
-            size = _size(descr, depth + 1)
+            size = _size(descr)
             return None if size is None else size * math.prod(shape)
     raise Malformed("numpy: a field that numpy does not write")
 
