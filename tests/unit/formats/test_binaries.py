@@ -18,7 +18,7 @@ from comity.formats.binaries import (
 )
 from comity.formats.source import BoundedFile, NotInspected, Work
 from comity.trust.errors import Malformed
-from support.model_files import coreml_weights, fasttext, whisper
+from support.model_files import WORDS, coreml_weights, fasttext, whisper
 
 
 def check(by: Callable[[BoundedFile], None], data: bytes, work: Work | None = None) -> None:
@@ -137,11 +137,11 @@ def test_pruned_words_of_fasttext_are_stepped_over() -> None:
 
 
 def test_a_flag_of_fasttext_is_zero_or_one() -> None:
-    data = fasttext()
-    matrix = len(data) - (1 + 16 + 5 * 16) - (1 + 16 + 2 * 16)
-    assert data[matrix] == 0
+    data = fasttext(quantised=True)
+    flag = HEAD + 28 + sum(len(word.encode()) + 10 for word in WORDS)
+    assert data[flag] == 1
     with pytest.raises(Malformed, match="not a flag"):
-        check(check_fasttext, changed(data, matrix, b"\2"))
+        check(check_fasttext, changed(data, flag, b"\2"))
 
 
 def test_blobs_of_coreml_follow_one_another_to_the_end() -> None:
@@ -154,7 +154,7 @@ def test_blobs_of_coreml_follow_one_another_to_the_end() -> None:
     with pytest.raises(Malformed, match="do not fill the file"):
         check(check_coreml_weights, data + b"\0")
     with pytest.raises(Malformed, match="do not follow"):
-        check(check_coreml_weights, changed(data, 64 + 16, struct.pack("<Q", 192)))  # the data elsewhere
+        check(check_coreml_weights, changed(coreml_weights(b"1" * 64), 64 + 16, struct.pack("<Q", 100)))
     with pytest.raises(Malformed):
         check(check_coreml_weights, changed(data, 64 + 8, struct.pack("<Q", 2**64 - 1)))
     with pytest.raises(Malformed, match="do not follow"):
