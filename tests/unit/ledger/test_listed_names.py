@@ -24,7 +24,7 @@ OWNER, RIVAL = identity("Owner", algs=CLASSICAL), identity("Rival", algs=CLASSIC
 def published(by: Identity, name: str, version: str = "v1", artifact: int = 0) -> Entry:
     manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
     pieces = SideObject(sha256(b"pieces"), 1)
-    name_of = Name(*name.split("/"), version)
+    name_of = Name.parse(f"{name}@{version}")
     return sign_published(Published(by.id, name_of, manifest.digest, manifest, pieces, Licence("MIT")), by.signer)
 
 

@@ -22,8 +22,10 @@ from comity.ledger.tree import (
     split_hashes,
     store_head,
 )
+from comity.rules.tiles import Tile
+from comity.rules.tree_proofs import consistency_proof
 from comity.trust.errors import ComityError, Equivocation, Untrusted
-from comity.trust.tlog.merkle import EMPTY_ROOT, Tile, consistency_proof, leaf_hash, root, verify_consistency
+from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency
 from comity.trust.tlog.note import SignedNote
 from sqlalchemy import Connection, select, update
 from support.logs import LogKeys
