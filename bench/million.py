@@ -201,7 +201,7 @@ def reads(ledger: Ledger, copies: CopiesIndex, artifacts: ByKey, by: Digest) -> 
         "start: number of own copies": ledger.replicas.numbers,
         "start: logs that are behind": ledger.intake.pending_logs,
         "start: newest numbers": lambda: proven.last_number_of((PUBLISHED, "holds")),
-        "start: positions of readers": lambda: ledger.kept.load("holds", by),
+        "start: positions of readers": lambda: ledger.reader_positions.load("holds", by),
     }
 
 

@@ -13,7 +13,7 @@ from comity.node.maintenance.backup import create_backup, restore_backup
 from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
-from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.mirror import LogMirror, PeerHead
 from comity.node.replication.news import PeerNews
 from comity.node.supervisor import LoopTiming
 from comity.rules.cosigned_times import verified_cosigners
@@ -140,7 +140,7 @@ async def test_a_long_log_is_caught_up_in_steps(tmp_path: Path, monkeypatch: pyt
     visible = list[int]()
     advanced = LogMirror._advanced
 
-    async def noted(self: LogMirror, head: ShownHead) -> None:
+    async def noted(self: LogMirror, head: PeerHead) -> None:
         if head.origin == first.origin:
             visible.append(head.checkpoint.size)
         await advanced(self, head)
@@ -327,7 +327,7 @@ async def test_a_node_with_nothing_new_is_not_asked_for_anything(
     followed, asked, told = list[str](), list[str](), list[News]()
     follow, take = LogMirror.follow, PeerNews.take
 
-    async def following(self: LogMirror, link: PeerLink, head: ShownHead, **how: bool) -> bool:
+    async def following(self: LogMirror, link: PeerLink, head: PeerHead, **how: bool) -> bool:
         followed.append(head.origin)
         return await follow(self, link, head, **how)
 

@@ -4,11 +4,11 @@ rule or for room, and charges to quotas.
 What a node holds, and what it wants and lacks, is computed from verified statements: the holds and withdrawals of this
 node in its own log, and the publications in all logs. `damaged` is what this node has found on its disk.
 
-`KeptState` has for each reader and log the number of the last statement that was read, so that a start goes on from
-there. Rows and numbers change in one transaction: after a crash both are old or both are new. Beside a number stand the
-size and the root that the log had then. If the log here has another root at this size, or fewer statements are
-verified here, the rows were computed from another ledger: the reader computes them again. `basis` stands for everything
-else on which the rows depend, such as settings; it is compared too.
+`ReaderPositions` has for each reader and log the number of the last statement that was read, so that a start goes on
+from there. Rows and numbers change in one transaction: after a crash both are old or both are new. Beside a number
+stand the size and the root that the log had then. If the log here has another root at this size, or fewer statements
+are verified here, the rows were computed from another ledger: the reader computes them again. `basis` stands for
+everything else on which the rows depend, such as settings; it is compared too.
 
 `ProvenTimes` tells how long statements are known to this node. It has a mark about each hour: up to which number
 statements were verified then. So an age costs no row for a statement, and nobody can claim another. What was verified
@@ -298,7 +298,7 @@ _STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPositions:
+class LogPositions:
     """The number of the last statement that a reader has read of each log (its verifier key). `why`: why kept rows
     cannot be used, empty if they can or if there are none."""
 
@@ -306,13 +306,13 @@ class KeptPositions:
     why: str = ""
 
 
-class KeptState:
+class ReaderPositions:
     """The positions of all readers. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def load(self, reader: str, basis: Digest) -> KeptPositions:
+    def load(self, reader: str, basis: Digest) -> LogPositions:
         """Returns the positions of a reader, checked against the logs. Without numbers, the reader must forget its
         rows and read every log from the beginning."""
         wanted = select(_KEPT.log_id, _KEPT.number, _KEPT.size, _KEPT.root, _KEPT.basis).where(_KEPT.reader == reader)
@@ -322,13 +322,13 @@ class KeptState:
             for row in connection.execute(wanted.order_by(_KEPT.log_id)).all():
                 log = _log(connection, row.log_id)
                 if row.basis != basis:
-                    return KeptPositions({}, "the settings, or the nodes of the federation, have changed")
+                    return LogPositions({}, "the settings, or the nodes of the federation, have changed")
                 if log is None or row.number > last or row.size > log.size:
-                    return KeptPositions({}, "the ledger has fewer entries than were read")
+                    return LogPositions({}, "the ledger has fewer entries than were read")
                 if tree.root_at(connection, log, row.size) != bytes(row.root):
-                    return KeptPositions({}, f"{log.origin} has another root at size {row.size} than when it was read")
+                    return LogPositions({}, f"{log.origin} has another root at size {row.size} than when it was read")
                 numbers[log.vkey] = row.number
-        return KeptPositions(numbers)
+        return LogPositions(numbers)
 
 
 def write_positions(connection: Connection, reader: str, basis: Digest, numbers: Mapping[str, int]) -> None:

@@ -35,7 +35,7 @@ from typing import Final, Protocol, Self
 from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
-from comity.ledger.copy_tables import KeptState, MirrorCharges, PinTable, ProvenTimes, ReplicaTable, WaitingCopies
+from comity.ledger.copy_tables import MirrorCharges, PinTable, ProvenTimes, ReaderPositions, ReplicaTable, WaitingCopies
 from comity.ledger.database import (
     Database,
     NoWriter,
@@ -99,7 +99,7 @@ class Ledger:
     listed: ListedNames
     key_notices: KeyNotices
     side_object_positions: SideObjectPositions
-    kept: KeptState
+    reader_positions: ReaderPositions
     replicas: ReplicaTable
     mirror_charges: MirrorCharges
     waiting_copies: WaitingCopies
@@ -186,7 +186,7 @@ class Ledger:
             ListedNames(database),
             KeyNotices(database),
             SideObjectPositions(database),
-            KeptState(database),
+            ReaderPositions(database),
             ReplicaTable(database),
             MirrorCharges(database),
             WaitingCopies(database),

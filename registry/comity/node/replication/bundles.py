@@ -29,9 +29,9 @@ from comity.node.members import PeerKey
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.copy_charges import WAITS
 from comity.node.replication.link import CopySource, PeerState
-from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.mirror import LogMirror, PeerHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import ToldLog
+from comity.node.replication.news import PendingNews
 from comity.node.replication.replicas import Replicas
 from comity.rules.misbehaviour import ROOTS
 from comity.transfer.range_source import RangeSource
@@ -191,7 +191,7 @@ class BundleLoading:
     async def _take_log(self, source: BundleSource, told: LogHead) -> AsyncGenerator[LoadEvent, None]:
         before, carried, why, code = await self._size(told.vkey), 0, "", ""
         try:
-            head = self._mirror.parse_head(ToldLog(told.vkey, told.note))
+            head = self._mirror.parse_head(PendingNews(told.vkey, told.note))
             if head is None:
                 raise NotFound("this log has no checkpoint", why="it was empty when the bundle was made")
             carried = head.checkpoint.size
@@ -209,7 +209,7 @@ class BundleLoading:
             why, code = str(error) or "it timed out", getattr(error, "code", "DEADLINE")
         yield LoadedLog(told.vkey, before, await self._size(told.vkey), carried, why, code)
 
-    async def _follow(self, source: BundleSource, head: ShownHead) -> AsyncGenerator[LoadWaiting, None]:
+    async def _follow(self, source: BundleSource, head: PeerHead) -> AsyncGenerator[LoadWaiting, None]:
         """Mirror a log up to a head; another source may do so at the same time. Raises what stops it."""
         if head.log == self._membership.own_node.log:
             if not await self._mirror.agree(head):

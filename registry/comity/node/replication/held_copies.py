@@ -110,7 +110,7 @@ class HeldCopies:
     async def open(self) -> None:
         """Load what is kept, and read what was logged since."""
         table = self._ledger.tables.replicas
-        kept = await self._ledger.run(self._ledger.tables.kept.load, HOLDS, self._basis())
+        kept = await self._ledger.run(self._ledger.tables.reader_positions.load, HOLDS, self._basis())
         if kept.why:
             _log.warning("the list of own copies is computed again", why=kept.why)
         if not kept.numbers:

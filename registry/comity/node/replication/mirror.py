@@ -36,7 +36,7 @@ from comity.node.replication.link import (
 )
 from comity.node.replication.log_turns import STEP_LINES, LogTurn, LogTurns, StepPace
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import ToldLog
+from comity.node.replication.news import PendingNews
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger
@@ -89,7 +89,7 @@ _log: Final = structlog.get_logger("comity.node")
 
 
 @dataclass(frozen=True, slots=True)
-class ShownHead:
+class PeerHead:
     """A log's newest checkpoint as a peer shows it, signed by the log."""
 
     key: VerifierKey
@@ -145,7 +145,7 @@ class LogMirror:
         origin = log.partition("+")[0]
         return log in self._mirrored_before or log in map(str, self._membership.log_keys(origin))
 
-    def parse_head(self, told: ToldLog) -> ShownHead | None:
+    def parse_head(self, told: PendingNews) -> PeerHead | None:
         """The head of a log that is mirrored here; None for other logs and if no checkpoint was told.
 
         Raises Malformed, and Untrusted if the log did not sign it.
@@ -157,9 +157,9 @@ class LogMirror:
         checkpoint = self._opened.get(note, key)  # (1)
         if told.cosignatures and told.size == checkpoint.size:
             note = note.with_signatures(*told.cosignatures)
-        return ShownHead(key, note, checkpoint)
+        return PeerHead(key, note, checkpoint)
 
-    async def follow(self, link: CopySource, head: ShownHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
+    async def follow(self, link: CopySource, head: PeerHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
         """Fetch what `head` covers. Returns whether nothing is left to fetch. Raises the peer's failure, and OutOfSpace
         (QUOTA)."""
         if self._misbehaviour.frozen(head.key):
@@ -174,7 +174,7 @@ class LogMirror:
         await self._cosigner.cosign_if_due(head.key)  # (5)
         return agreed
 
-    async def agree(self, head: ShownHead) -> bool:
+    async def agree(self, head: PeerHead) -> bool:
         """Check a head that the stored log reaches, and store its cosignatures. Returns whether the stored log reaches
         it."""
         state = await self._ledger.run(self._ledger.tables.logs.get, head.log)
@@ -185,7 +185,7 @@ class LogMirror:
             await self._cosigner.collect(head.key, head.checkpoint, head.note)
         return True
 
-    async def collect(self, told: ToldLog) -> bool:
+    async def collect(self, told: PendingNews) -> bool:
         """Store cosignatures of a checkpoint that is stored here. Returns whether nothing is left to do: false until
         the stored log has reached the checkpoint."""
         key = VerifierKey.parse(told.log)
@@ -197,14 +197,14 @@ class LogMirror:
             if not log.own and self.is_mirrored(log.vkey):
                 await self._cosigner.cosign_if_due(VerifierKey.parse(log.vkey))
 
-    def _leave_to_own_node(self, head: ShownHead, from_own_node: bool, own_node_reachable: bool) -> bool:
+    def _leave_to_own_node(self, head: PeerHead, from_own_node: bool, own_node_reachable: bool) -> bool:
         now = asyncio.get_running_loop().time()
         since = self._behind_since.setdefault(head.log, now)
         if from_own_node or not own_node_reachable:
             return False
         return now - since < OWN_NODE_ROUNDS * self._interval
 
-    async def _catch_up(self, link: CopySource, head: ShownHead, behind: int) -> None:
+    async def _catch_up(self, link: CopySource, head: PeerHead, behind: int) -> None:
         clock = asyncio.get_running_loop().time
         turn = self._turns.begin(head.log, link.peer_key.member, clock())
         if turn is None:
@@ -227,7 +227,7 @@ class LogMirror:
             self._turns.finish(turn, clock(), failed=failed)
 
     async def _step(
-        self, link: CopySource, others: MutableSequence[NodeClient], shown: ShownHead, turn: LogTurn
+        self, link: CopySource, others: MutableSequence[NodeClient], shown: PeerHead, turn: LogTurn
     ) -> bool:
         """Fetch, verify and store the next entries. Returns whether the log has reached the head that was shown."""
         state = await self._ledger.run(self._ledger.tables.logs.get, shown.log)
@@ -248,7 +248,7 @@ class LogMirror:
         self._pace.stored(link.peer_key, clock() - began)
         return start + len(lines) == shown.checkpoint.size
 
-    async def _head_on_the_way(self, link: CopySource, head: ShownHead, start: int) -> ShownHead:
+    async def _head_on_the_way(self, link: CopySource, head: PeerHead, start: int) -> PeerHead:
         """The largest head that the pace of this peer reaches from `start`, or that one step reaches, if the peer has
         one; else `head`. Raises Malformed, and Untrusted if the log did not sign it."""
         for lines in dict.fromkeys((self._pace.lines(link.peer_key), STEP_LINES)):
@@ -258,7 +258,7 @@ class LogMirror:
                 return found
         return head
 
-    async def _head_up_to(self, client: NodeClient, head: ShownHead, start: int, most: int) -> ShownHead | None:
+    async def _head_up_to(self, client: NodeClient, head: PeerHead, start: int, most: int) -> PeerHead | None:
         """The peer's largest checkpoint of more than `start` and at most `most` entries."""
         try:
             note = SignedNote.parse(await client.checkpoint(head.log, up_to=most))
@@ -267,13 +267,13 @@ class LogMirror:
         checkpoint = self._opened.get(note, head.key)
         if not start < checkpoint.size <= most:  # a node of an older version gives its newest
             return None
-        return ShownHead(head.key, note, checkpoint)
+        return PeerHead(head.key, note, checkpoint)
 
     async def _fetch(
         self,
         client: NodeClient,
         others: MutableSequence[NodeClient],
-        head: ShownHead,
+        head: PeerHead,
         start: int,
         state: LogState,
         turn: LogTurn,
@@ -287,7 +287,7 @@ class LogMirror:
                 client, head.log, start, last, others=others, seconds=STEP_SECONDS, received=turn.add
             )
 
-    async def _store(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
+    async def _store(self, client: NodeClient, head: PeerHead, start: int, lines: Sequence[bytes]) -> None:
         """Make the entries visible if they reach `head`, else stage them."""
         if start + len(lines) < head.checkpoint.size:
             await self._stage(client, head, start, lines)  # (4)
@@ -295,12 +295,12 @@ class LogMirror:
         await self._ledger.run(self._ledger.tables.logs.advance, head.log, start, lines, head.note)  # (5)
         await self._advanced(head)
 
-    async def _advanced(self, head: ShownHead) -> None:
+    async def _advanced(self, head: PeerHead) -> None:
         self._behind_since.pop(head.log, None)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
         await self._on_advance(head.log)
 
-    async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
+    async def _stage(self, client: NodeClient, head: PeerHead, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)
         proof = await client.consistency(head.log, end, head.checkpoint.size)
         root = await self._ledger.run(self._ledger.tables.logs.stage, head.log, start, lines)
@@ -311,7 +311,7 @@ class LogMirror:
             await self._ledger.run(self._ledger.tables.logs.stage, head.log, state.size, [])
             raise
 
-    async def _verify_continuation(self, client: NodeClient, head: ShownHead, size: int, root: bytes) -> None:
+    async def _verify_continuation(self, client: NodeClient, head: PeerHead, size: int, root: bytes) -> None:
         target = head.checkpoint
         proof = await client.consistency(head.log, size, target.size) if size else ()
         try:
@@ -326,7 +326,7 @@ def named_in(lines: Sequence[bytes]) -> list[SideObject]:
     return [item for line in lines for item in named_objects(line)]
 
 
-def _get_or_create(ledger: Ledger, head: ShownHead) -> LogState:
+def _get_or_create(ledger: Ledger, head: PeerHead) -> LogState:
     try:
         return ledger.logs.get(head.log)
     except NotFound:

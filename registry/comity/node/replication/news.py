@@ -41,7 +41,7 @@ BURST_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class ToldLog:
+class PendingNews:
     """What a peer told of one log, and is not processed yet.
 
     Attributes:
@@ -86,7 +86,7 @@ class PeerNews:
         """Until then, by the event loop's clock, the peer is of an older version."""
         self.begun = 0
         """How often everything was asked for again."""
-        self._waiting: dict[str, ToldLog] = {}
+        self._waiting: dict[str, PendingNews] = {}
         self._heads: dict[str, Digest] = {}
         """Digests of the last heads of a peer of an older version."""
 
@@ -113,25 +113,25 @@ class PeerNews:
                 continue
             digest = self._heads[head.vkey] = sha256(head.note)
             if before.get(head.vkey) != digest:
-                self._waiting[head.vkey] = ToldLog(head.vkey, head.note)
+                self._waiting[head.vkey] = PendingNews(head.vkey, head.note)
         self._waiting = {log: item for log, item in self._waiting.items() if log in self._heads}
         self.position, self.charter, self.misbehaviour = b"", None, None
         self.answered = True
 
-    def due(self, now: float, first: str) -> list[ToldLog]:
+    def due(self, now: float, first: str) -> list[PendingNews]:
         """What is to be processed now, the log `first` before the others."""
         found = [item for item in self._waiting.values() if item.retry_at <= now]
         return sorted(found, key=lambda item: item.log != first)
 
-    def get(self, log: str) -> ToldLog | None:
+    def get(self, log: str) -> PendingNews | None:
         return self._waiting.get(log)
 
-    def settle(self, item: ToldLog) -> None:
+    def settle(self, item: PendingNews) -> None:
         """`item` is processed. No effect if the peer has told more meanwhile."""
         if self._waiting.get(item.log) is item:
             del self._waiting[item.log]
 
-    def postpone(self, item: ToldLog, until: float, error: str, *, invalid: bool = False) -> None:
+    def postpone(self, item: PendingNews, until: float, error: str, *, invalid: bool = False) -> None:
         """`item` is to be processed again. No effect if the peer has told more meanwhile, unless it is invalid."""
         waiting = self._waiting.get(item.log)
         if waiting is item or (invalid and waiting is not None):
@@ -154,13 +154,13 @@ class PeerNews:
         """Why something was not processed; empty if nothing failed."""
         return next((item.error for item in self._waiting.values() if item.error), "")
 
-    def _merged(self, item: LogNews) -> ToldLog:
+    def _merged(self, item: LogNews) -> PendingNews:
         lines = item.cosignatures[:MAX_LINES]
         before = self._waiting.get(item.log)
         if before is not None and before.invalid:
             return replace(before, note=item.note or before.note, size=item.size, cosignatures=lines)
         if item.note or before is None:
-            return ToldLog(item.log, item.note, item.size, lines)
+            return PendingNews(item.log, item.note, item.size, lines)
         return replace(before, size=item.size, cosignatures=lines, retry_at=0.0)
 
 

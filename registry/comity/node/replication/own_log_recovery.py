@@ -17,7 +17,7 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
 from comity.node.replication.link import STEP_DEADLINE, CopySource, PeerLink, StartBarrier, fetch_entries
-from comity.node.replication.mirror import STEP_SECONDS, ShownHead, named_in
+from comity.node.replication.mirror import STEP_SECONDS, PeerHead, named_in
 from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.threads import AsyncLedger
@@ -48,10 +48,10 @@ class OwnLogRecovery:
         self._interval = interval
         self._side_objects = side_objects
         self._start = start
-        self._heads: dict[PeerKey, tuple[PeerLink, ShownHead]] = {}
-        self._newest: ShownHead | None = None
+        self._heads: dict[PeerKey, tuple[PeerLink, PeerHead]] = {}
+        self._newest: PeerHead | None = None
 
-    def add_head(self, link: PeerLink, head: ShownHead) -> None:
+    def add_head(self, link: PeerLink, head: PeerHead) -> None:
         """Add a head of this node's log that a peer holds, signed by this node."""
         self._heads[link.peer_key] = (link, head)
         if self._newest is None or self._newest.checkpoint.size < head.checkpoint.size:
@@ -79,7 +79,7 @@ class OwnLogRecovery:
         newest = self._newest.checkpoint.size if self._newest else 0
         return newest if newest > size else None
 
-    async def _check(self, head: ShownHead) -> None:
+    async def _check(self, head: PeerHead) -> None:
         size, root = head.checkpoint.size, head.checkpoint.root
         if await self._ledger.run(self._ledger.tables.history.root, self._log, size) != root:
             raise Untrusted(
@@ -122,7 +122,7 @@ class _OwnEntries:
 
     lines: Sequence[bytes]
     frontier: Frontier
-    head: ShownHead
+    head: PeerHead
 
 
 def _frontier(ledger: Ledger, log: str) -> Frontier:

@@ -26,9 +26,9 @@ from comity.node.context import NodeContext
 from comity.node.members import OUTSIDE_LOG, FoundRecord, Membership, Peer, PeerKey
 from comity.node.own_log import newest_addresses
 from comity.node.replication.link import PeerLink, StartBarrier
-from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.mirror import LogMirror, PeerHead
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, ToldLog
+from comity.node.replication.news import CALL_SECONDS, HEARTBEAT_ROUNDS, NewsReader, PendingNews
 from comity.node.replication.own_log_recovery import OwnLogRecovery
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
@@ -207,7 +207,7 @@ class PeerRounds:
         if due:
             await asyncio.sleep(ROUND_PAUSE)
 
-    def parse_head(self, link: PeerLink, told: ToldLog) -> ShownHead | None:
+    def parse_head(self, link: PeerLink, told: PendingNews) -> PeerHead | None:
         """The head that a peer told; None if its log is not mirrored here. Raises Malformed, and Untrusted if the log
         did not sign it, which is logged and counted."""
         try:
@@ -233,7 +233,7 @@ class PeerRounds:
             link.news.fetched_misbehaviour = None
             raise
 
-    async def _process(self, link: PeerLink, told: ToldLog, links: Collection[PeerLink]) -> _Outcome:
+    async def _process(self, link: PeerLink, told: PendingNews, links: Collection[PeerLink]) -> _Outcome:
         """Process one log that a peer told. A failure is in the result, not raised."""
         if not told.note:
             try:
@@ -252,7 +252,7 @@ class PeerRounds:
             await self._update_lag(link, head)
         return outcome
 
-    async def _follow(self, link: PeerLink, head: ShownHead, writers: Collection[PeerLink]) -> _Outcome:
+    async def _follow(self, link: PeerLink, head: PeerHead, writers: Collection[PeerLink]) -> _Outcome:
         """Process one head; `writers` are the nodes whose own log it is of."""
         try:
             if head.log == self._membership.own_node.log:
@@ -271,7 +271,7 @@ class PeerRounds:
             _log.warning("log not mirrored", peer=link.name, origin=head.origin, why=why)
             return _Outcome(settled=False, error=why)
 
-    def _record(self, link: PeerLink, told: ToldLog, outcome: _Outcome) -> None:
+    def _record(self, link: PeerLink, told: PendingNews, outcome: _Outcome) -> None:
         """What is settled is forgotten, once the node has its first answers; the rest is processed again later."""
         link.state.last_error = outcome.error
         if outcome.settled and self._start.settled:
@@ -298,7 +298,7 @@ class PeerRounds:
             return str(error)
         return ""
 
-    async def _update_lag(self, link: PeerLink, head: ShownHead) -> None:
+    async def _update_lag(self, link: PeerLink, head: PeerHead) -> None:
         logs = await self._ledger.read(self._ledger.tables.logs.all)
         local_size = next((log.size for log in logs if log.vkey == head.log), 0)
         state, now = link.state, self._clock()

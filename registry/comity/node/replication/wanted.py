@@ -252,7 +252,7 @@ class PublicationReader:
     async def load(self) -> None:
         """Go on from what is kept; without it, read all publications."""
         tables = self._ledger.tables
-        kept = await self._ledger.run(tables.kept.load, PUBLICATIONS, self.basis)
+        kept = await self._ledger.run(tables.reader_positions.load, PUBLICATIONS, self.basis)
         if kept.why:
             _log.warning("all publications are read again", why=kept.why)
         self._read, self._forget = dict(kept.numbers), not kept.numbers

@@ -150,12 +150,12 @@ async def test_kept_rows_of_another_ledger_are_computed_again(
     with ledger._database.writing("test") as connection:
         connection.execute(update(schema.kept_positions).values(changed))
         connection.execute(delete(schema.replicas).where(schema.replicas.c.artifact == artifact(0)))
-    assert why in ledger.kept.load(HOLDS, copies._basis()).why
+    assert why in ledger.reader_positions.load(HOLDS, copies._basis()).why
     again = held_copies(ledger, tmp_path)
     await again.open()
     assert again.standing == 1
     assert await again.withdrawn(EVERY) == {artifact(1)}
-    assert ledger.kept.load(HOLDS, again._basis()).why == ""
+    assert ledger.reader_positions.load(HOLDS, again._basis()).why == ""
 
 
 async def test_withdrawn_copies_are_read_from_the_ledger_until_the_operator_undoes_it(

@@ -10,7 +10,7 @@ from comity.node.members import PeerKey
 from comity.node.replication.cosigner import OpenedNotes
 from comity.node.replication.link import CopySource
 from comity.node.replication.log_turns import AIM_SECONDS, FIRST_LINES, STEP_LINES, StepPace
-from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.node.replication.mirror import LogMirror, PeerHead
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import Checkpoint
@@ -20,9 +20,9 @@ PEER, OTHER = PeerKey(sha256(b"a"), "a.example/log"), PeerKey(sha256(b"b"), "b.e
 KEYS = LogKeys.generate("step.example/log")
 
 
-def head_of(size: int) -> ShownHead:
+def head_of(size: int) -> PeerHead:
     checkpoint = Checkpoint(KEYS.verifier.name, size, bytes(32))
-    return ShownHead(KEYS.verifier, checkpoint.signed(KEYS.key), checkpoint)
+    return PeerHead(KEYS.verifier, checkpoint.signed(KEYS.key), checkpoint)
 
 
 class Source:
