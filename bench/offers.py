@@ -31,7 +31,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import OperatorActs
 from comity.node.replication.setup import ReplicationTasks
-from comity.node.services.offer import OfferRpcService
+from comity.node.services.offer import OfferServicer
 from comity.node.supervisor import Supervisor
 from comity.node.uploads import Uploads
 from comity.rules.offers.chain import ChainState
@@ -219,7 +219,7 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         while behind:
             behind = await controller.index.read()
         read = time.process_time() - began
-        service = OfferRpcService(node.ledger, controller, OperatorActs(node.audit_log, node.pools))
+        service = OfferServicer(node.ledger, controller, OperatorActs(node.audit_log, node.pools))
         found = [chain for _, chain in controller.index.chains()]
         assert not controller.index.take_new_faults()
         assert len(found) == offers
@@ -243,7 +243,7 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
         node.close()
 
 
-async def _found(service: OfferRpcService, query: OfferQuery) -> int:
+async def _found(service: OfferServicer, query: OfferQuery) -> int:
     return await _all(service.search(query))
 
 

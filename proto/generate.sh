@@ -13,5 +13,4 @@ fi
 PATH=$(dirname "$python"):$PATH
 export PATH
 exec "$python" -m grpc_tools.protoc --proto_path="$proto" \
-    --python_out="$out" --mypy_out=quiet:"$out" --grpc_python_out="$out" --mypy_grpc_out=quiet:"$out" \
-    "$proto"/comity/v1/*.proto
+    --python_out="$out" --mypy_out=quiet:"$out" "$proto"/comity/v1/*.proto

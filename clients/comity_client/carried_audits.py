@@ -97,7 +97,7 @@ def parse_challenges(data: bytes) -> tuple[AuditOrder, ...]:
     return found
 
 
-def ask_challenges(socket: Path, request: ChallengeRequest) -> list[AuditOrder]:
+def ask_challenges(socket: Path, request: ChallengeRequest) -> tuple[AuditOrder, ...]:
     """Have the node of this machine draw challenges. Raises NotFound (NO-SUCH-NODE, NOT-HELD)."""
     return ask_own_node(socket, lambda node: node.audits.challenges(request), timeout=AUDIT_TIMEOUT)
 

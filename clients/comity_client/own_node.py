@@ -151,7 +151,7 @@ def check_copies(socket: Path, artifact: Digest) -> list[CheckedCopy]:
 
 
 def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
-    """Have the node of this machine withdraw its own copy, or take a withdrawal back. Raises as `AuditCalls.decide`
+    """Have the node of this machine withdraw its own copy, or take a withdrawal back. Raises as `AuditService.decide`
     does."""
     return ask_own_node(socket, lambda node: node.audits.decide(order), timeout=REMOVAL_TIMEOUT)
 

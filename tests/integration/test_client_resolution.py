@@ -24,7 +24,7 @@ class TwoPlaces(FakeNode):
 
     asked: int = 0
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         self.asked += 1
         assert self.asked < MANY
         places = [index for index, line in enumerate(self.log.lines) if sha256(line) == line_digest]
@@ -43,7 +43,7 @@ class MadeUp(FakeNode):
     favourite: bytes = b""
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry("node-ch.example/log", 10**9, self.favourite)
 

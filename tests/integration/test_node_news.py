@@ -101,16 +101,19 @@ class LyingNews:
         head = replace(self.shown, lines=lines).head()
         return LogNews(head.vkey, head.note, len(lines))
 
-    async def read(self, position: bytes, heartbeat: float, own_keys: Sequence[bytes]) -> AsyncGenerator[News, None]:
+    async def read(
+        self, position: bytes, heartbeat: float, own_keys: Sequence[bytes] = ()
+    ) -> AsyncGenerator[News, None]:
         self.asked.append(position)
         async for news in self.tell(self):
             yield news
 
-    async def page(self, position: bytes, own_keys: Sequence[bytes]) -> News:
+    async def page(self, position: bytes, own_keys: Sequence[bytes] = ()) -> News:
         return self.news(more=True)
 
-    async def cosignatures(self, known: KnownCosignatures) -> LogNews | None:
-        return None
+    async def cosignatures(self, known: Sequence[KnownCosignatures]) -> AsyncGenerator[LogNews, None]:
+        for item in list[LogNews]():
+            yield item
 
 
 async def without_end(liar: LyingNews) -> AsyncGenerator[News, None]:

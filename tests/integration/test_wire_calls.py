@@ -14,13 +14,14 @@ from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unava
 from comity.v1 import blob_pb2
 from comity.wire import limits
 from comity.wire.access import Caller
-from comity.wire.blob import BlobServicer, decode_objects
+from comity.wire.blob import decode_objects, serve_objects
 from comity.wire.charter import JoinRequest
 from comity.wire.fields import encode_digest
 from comity.wire.log import ShownMisbehaviour
-from comity.wire.messages import Context, LocatedEntry
+from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter
 from comity.wire.publish import InlineObject, UploadHeader
+from comity.wire.rpc import Context
 from support.wired import ORIGIN, MemoryNode, met
 
 NOWHERE = Digest("0" * 64)
@@ -63,7 +64,7 @@ async def test_an_answer_of_epochs_ends_where_the_bound_is_and_is_asked_for_agai
 
 async def test_epochs_with_a_gap_are_malformed() -> None:
     class Gapped(MemoryNode):
-        async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+        async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
             for number in (start, start + 2):
                 yield Charter(number, b"{}", ())
 
@@ -191,7 +192,7 @@ async def test_small_objects_share_messages_only_where_that_is_asked(monkeypatch
     context = cast(Context, SimpleNamespace(set_compression=compressed.append))
     for together, sizes in ((False, [1, 1, 1, 1, 1]), (True, [2, 2, 1])):
         request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, held), together=together)
-        answer = [decode_objects(message) async for message in BlobServicer(node).GetObjects(request, context)]
+        answer = [decode_objects(message) async for message in serve_objects(node, request, context)]
         assert [len(objects) for objects in answer] == sizes
         assert [digest for objects in answer for digest, _ in objects] == held
         assert compressed == together * [grpc.Compression.Gzip]

@@ -13,7 +13,7 @@ import pytest
 from attackers.connections import Stream
 from comity.content.blobs import FolderStore
 from comity.node.metrics import LocationProviders, Metrics, ServedBytes
-from comity.node.services.blob import BlobService
+from comity.node.services.blob import BlobServicer
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
 from comity.wire import limits
@@ -67,8 +67,8 @@ async def serving(folder: Path, allowance: Allowance = OPEN) -> AsyncIterator[Se
     """A port with the blobs of a node, and one blob of `SIZE` bytes."""
     pools, store, throttle, rule = Pools(), CountingStore(folder), Throttle(allowance), OpenAccess(SERVER)
     members = type("Members", (), {"by_certificate": staticmethod(lambda certificate: None)})
-    blobs = BlobService(None, store, pools, members, ServedBytes(Metrics()), LocationProviders())  # type: ignore[arg-type]
-    server = make_server(rule, Services(blobs=blobs), throttle)
+    blobs = BlobServicer(None, store, pools, members, ServedBytes(Metrics()), LocationProviders())  # type: ignore[arg-type]
+    server = make_server(rule, Services(blob=blobs), throttle)
     port = server.add_secure_port("127.0.0.1:0", rule.credentials())
     await server.start()
     served = Served(Address("127.0.0.1", port), store, throttle)

@@ -10,20 +10,16 @@ import pytest
 from comity.trust.errors import Malformed
 from comity.v1 import offer_pb2
 from comity.wire import limits
+from comity.wire.codec import MessageCodec
 from comity.wire.messages import LocatedEntry
 from comity.wire.offer import (
     ACTION,
-    ALLOCATED,
-    GRANT_QUERY,
-    GRANT_STATE,
-    OFFER_QUERY,
-    OFFER_STATE,
-    Allocated,
     AnswerDefault,
     Approve,
     GrantQuery,
     GrantStatus,
     OfferQuery,
+    OfferService,
     OfferStatus,
     Post,
     Redeem,
@@ -32,12 +28,18 @@ from comity.wire.offer import (
     UsageReport,
     Withdraw,
 )
+from comity.wire.rpc import declared
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 from support.offer_strategies import amounts, digests, jurisdictions, sets, several, texts, used, windows
 from support.offers import LOG
 
+OFFER_QUERY = MessageCodec(OfferQuery, offer_pb2.SearchOffersRequest)
+GRANT_QUERY = MessageCodec(GrantQuery, offer_pb2.ListGrantsRequest)
+OFFER_STATE, GRANT_STATE, ALLOCATED = (
+    declared(method).answer for method in (OfferService.search, OfferService.grants, OfferService.allocate)
+)
 words = st.text(st.characters(categories=["L", "N"]), max_size=12)
 counts = st.integers(0, limits.INTEGER)
 lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
@@ -98,7 +100,7 @@ CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callab
     ),
     "act": (acts, ACTION.encode, ACTION.decode, offer_pb2.AllocateRequest),
     "allocated": (
-        st.builds(Allocated, st.lists(located, max_size=limits.ALLOCATED).map(tuple)),
+        st.lists(located, max_size=limits.ALLOCATED).map(tuple),
         ALLOCATED.encode,
         ALLOCATED.decode,
         offer_pb2.AllocateResponse,

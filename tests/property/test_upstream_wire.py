@@ -15,8 +15,8 @@ from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, Ret
 from comity.upstream.listed_files import UpstreamRequest
 from comity.v1 import upstream_pb2
 from comity.wire import limits
+from comity.wire.rpc import declared
 from comity.wire.upstream import (
-    CHECK,
     EVENT,
     ORDER,
     STATES,
@@ -27,6 +27,7 @@ from comity.wire.upstream import (
     ImportStarted,
     ImportWaiting,
     UpstreamCheck,
+    UpstreamService,
 )
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +35,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.hub_like import Answer, Asked, HubLike, hub_like
 
+CHECK = declared(UpstreamService.check).answer
 integers = st.integers(0, limits.INTEGER)
 letters = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
 words = st.text(letters, max_size=16).map(lambda text: " ".join(text.split()))

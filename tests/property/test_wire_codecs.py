@@ -23,14 +23,15 @@ from comity.v1 import (
 )
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
-from comity.wire.artifact import PAGE, SearchPage
-from comity.wire.blob import LOCATION, STAT, BlobLocation, BlobStat
+from comity.wire.artifact import ArtifactService, SearchPage
+from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.bundle import LOAD_EVENT, LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded, LoadWaiting
-from comity.wire.charter import ASK_RECEIPT, JOIN_REQUEST, AskReceipt, JoinRequest
-from comity.wire.log import BATCH, HEAD, MISBEHAVIOUR, PROOF, EntryBatch, LocatedProof, LogHead, ShownMisbehaviour
+from comity.wire.charter import AskReceipt, CharterService, JoinRequest
+from comity.wire.codec import MessageCodec
+from comity.wire.log import BATCH, EntryBatch, LocatedProof, LogHead, LogService, ShownMisbehaviour
 from comity.wire.messages import LOCATED, LocatedEntry
-from comity.wire.news import KNOWN, NEWS, KnownCosignatures, LogNews, News
-from comity.wire.node import CHARTER, NODE, Charter, NodeFacts, ReplicaCounts
+from comity.wire.news import NEWS, KnownCosignatures, LogNews, News
+from comity.wire.node import CHARTER, Charter, NodeFacts, NodeService, ReplicaCounts
 from comity.wire.node_status import (
     STATUS,
     DraftStatus,
@@ -48,7 +49,6 @@ from comity.wire.node_status import (
     StoreStatus,
 )
 from comity.wire.publish import (
-    INLINE,
     SUBMITTED,
     UPLOAD_HEADER,
     InlineObject,
@@ -57,10 +57,27 @@ from comity.wire.publish import (
     Submitted,
     UploadHeader,
 )
+from comity.wire.rpc import declared
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+NODE, PAGE, HEAD, PROOF, MISBEHAVIOUR, ASK_RECEIPT, JOIN_REQUEST = (
+    declared(method).answer
+    for method in (
+        NodeService.node,
+        ArtifactService.search,
+        LogService.logs,
+        LogService.proofs,
+        LogService.misbehaviour,
+        CharterService.ask,
+        CharterService.asks,
+    )
+)
+STAT = MessageCodec(BlobStat, blob_pb2.BlobStat)
+LOCATION = MessageCodec(BlobLocation, blob_pb2.Location)
+KNOWN = MessageCodec(KnownCosignatures, news_pb2.KnownCosignatures)
+INLINE = MessageCodec(InlineObject, publish_pb2.InlineObject)
 digests = st.binary(min_size=32, max_size=32).map(lambda data: Digest(data.hex()))
 integers = st.integers(0, limits.INTEGER)
 printable = st.characters(exclude_categories=("C", "Z"), include_characters=" ")  # as `str.isprintable`

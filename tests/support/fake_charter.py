@@ -27,14 +27,14 @@ class FakeCharter:
     forgets: tuple[str, ...] = ()
     """Predicates that this node leaves out."""
 
-    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+    async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         found = [charter for charter in self.held if charter.epoch >= start]
         if not found or found[0].epoch != start:
             raise NotFound("no such epoch here")
         for charter in found:
             yield charter
 
-    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
         for origin, log in self.node.logs_held.items():
             for index, line in enumerate(log.lines):
                 predicate = parse_entry(line).statement.predicate

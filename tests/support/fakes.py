@@ -34,7 +34,7 @@ from comity.wire.access import Caller, OpenAccess, OperatorAccess
 from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat
-from comity.wire.charter import CharterReads
+from comity.wire.charter import CharterService
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
@@ -76,7 +76,7 @@ class FakeNode:
     adopted: list[Path] = field(default_factory=list)
     decided: list[tuple[Digest, bool]] = field(default_factory=list)
     misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
-    governance: CharterReads | None = None
+    governance: CharterService | None = None
     gateway: GatewayUrl | None = None
     replicas: ReplicaCounts | None = None
     fail_after: int | None = None
@@ -91,7 +91,7 @@ class FakeNode:
         lines = (self.node.entry.line, (self.node.seat.entry.line,))
         return NodeFacts("comity/fake", self.node.origin, *lines, gateway=self.gateway, replicas=self.replicas)
 
-    async def charter(self, epoch: int | None) -> Charter:
+    async def charter(self, epoch: int | None = None) -> Charter:
         raise NotFound("no charter here")
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
@@ -99,23 +99,23 @@ class FakeNode:
         for log in self.logs_held.values():
             yield LogHead(log.origin, self._vkey(log), self._note(log))
 
-    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None = None, up_to: int | None = None) -> bytes:
         await self._answering()
         return self._note(self._held(origin))
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
         return self._held(origin).lines[start : min(end, start + 100)]
 
-    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
         return inclusion_proof(index, size, self._held(origin).tree.node)
 
-    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
         log = self._held(origin)
         if new_size > log.tree.size:
             raise NotFound("not that large here")
         return consistency_proof(old_size, new_size, log.tree.node)
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         await self._answering()
         given = False
         for log in self.logs_held.values():
@@ -131,7 +131,7 @@ class FakeNode:
             yield proof
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
         wanted = [*self.junk_claims, *self._named(name, version, publisher)]
@@ -169,7 +169,7 @@ class FakeNode:
         for located, _ in about:
             yield located
 
-    async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         await self._answering()
         words = query.casefold().split()
         hits = [
@@ -183,9 +183,9 @@ class FakeNode:
         more = start + len(page)
         return SearchPage(tuple(page), str(more) if more < len(hits) else "")
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         await self._answering()
-        return [BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests]
+        return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         await self._answering()
@@ -193,8 +193,8 @@ class FakeNode:
             raise NotFound("no records of it here")
         return self.records_held[digest, layout]
 
-    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
-        return []
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
+        return ()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         await self._answering()
@@ -208,7 +208,7 @@ class FakeNode:
             chunk = data[start : start + CHUNK]
             yield chunk.translate(_OTHER_BITS) if digest in self.lies_about else chunk
 
-    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject] = ()) -> Submitted:
         if not (self.accepts or caller.operator):
             raise Refused("this node takes no publications here", code="PUBLISHING-CLOSED")
         for inline in objects:
@@ -254,7 +254,7 @@ class FakeNode:
         return NodeStatus("comity/fake", self.node.origin, 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())
 
     def services(self) -> Services:
-        return Services(_NodeReads(self), self, self, self, self, self, governance=self.governance)
+        return Services(_NodeReads(self), self, self, self, self, self, charter=self.governance)
 
     def take(self, release: Release) -> None:
         """Store a release's bytes, and log a hold in the own log."""
@@ -359,7 +359,7 @@ class _NodeReads:
     async def node(self) -> NodeFacts:
         return await self.fake.node_facts()
 
-    async def charter(self, epoch: int | None) -> Charter:
+    async def charter(self, epoch: int | None = None) -> Charter:
         return await self.fake.charter(epoch)
 
 

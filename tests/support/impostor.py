@@ -16,7 +16,7 @@ from comity.trust.tlog.note import Checkpoint
 from comity.wire.access import MutualAccess
 from comity.wire.blob import BlobLocation, BlobStat
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
-from comity.wire.news import NewsReads
+from comity.wire.news import NewsService
 from comity.wire.server import make_server
 from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
@@ -51,20 +51,20 @@ class Shown:
         for head in (self.head(), *self.extra):
             yield head
 
-    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None = None, up_to: int | None = None) -> bytes:
         return self.head().note
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
         await asyncio.sleep(self.pause)
         return self.lines[start:end]
 
-    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
         return inclusion_proof(index, size, self.tree.node)
 
-    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
         return consistency_proof(old_size, new_size, self.tree.node)
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         none: tuple[LocatedProof, ...] = ()
         for proof in none:
             yield proof
@@ -74,14 +74,14 @@ class Shown:
         for proof in none:
             yield proof
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         held = {digest: len(data) for digest, data in self.objects.items()} | self.claimed
-        return [BlobStat(digest, digest in held, held.get(digest, 0)) for digest in digests]
+        return tuple(BlobStat(digest, digest in held, held.get(digest, 0)) for digest in digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         raise NotFound("no records")
 
-    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
         return ()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -90,7 +90,7 @@ class Shown:
 
 
 @contextlib.asynccontextmanager
-async def impostor(founded: Founded, home: NodeHome, news: NewsReads | None = None) -> AsyncIterator[Shown]:
+async def impostor(founded: Founded, home: NodeHome, news: NewsService | None = None) -> AsyncIterator[Shown]:
     """Serve the given `Shown` and `news` at the mutual port of `home`, one of `founded`. Without news it is a node of
     an older version.
     """
@@ -98,7 +98,7 @@ async def impostor(founded: Founded, home: NodeHome, news: NewsReads | None = No
     shown = Shown(keys, [home.card.inception_line, home.card.record_line])
     pins = [CertificatePin.of(other.record.tls) for other in founded.homes if other is not home]
     door = MutualAccess(keys.tls, lambda: pins)
-    server = make_server(door, Services(logs=shown, blobs=shown, news=news), Throttle(Allowance(1000, 1000, 100)))
+    server = make_server(door, Services(log=shown, blob=shown, news=news), Throttle(Allowance(1000, 1000, 100)))
     server.add_secure_port(home.card.mutual[0], door.credentials())
     await server.start()
     try:

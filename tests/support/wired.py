@@ -78,19 +78,19 @@ class MemoryNode:
     async def node(self) -> NodeFacts:
         return self.facts
 
-    async def charter(self, epoch: int | None) -> Charter:
+    async def charter(self, epoch: int | None = None) -> Charter:
         if epoch not in (None, self.epoch.epoch):
             raise NotFound("no such epoch here")
         return self.epoch
 
-    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+    async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         if start > self.epoch.epoch:
             raise NotFound("no such epoch here")
         for number in range(start, self.epoch.epoch):
             yield Charter(number, b"{}", (b"consent",))
         yield self.epoch
 
-    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry(ORIGIN, 0, f"about {prev}".encode())
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
@@ -104,7 +104,7 @@ class MemoryNode:
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         yield LogHead(ORIGIN, f"{ORIGIN}+00000000+AAAA", b"a note\n")
 
-    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None = None, up_to: int | None = None) -> bytes:
         return f"{origin} {index if up_to is None else f'up to {up_to}'}".encode()
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
@@ -112,20 +112,20 @@ class MemoryNode:
             raise NotFound("no such log here", why=origin, code="UNKNOWN-LOG")
         return self.lines[start : min(end, start + 100)]
 
-    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
-        return [bytes([index]) * 32, bytes([size]) * 32]
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
+        return bytes([index]) * 32, bytes([size]) * 32
 
-    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
-        return [bytes([old_size]) * 32]
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
+        return (bytes([old_size]) * 32,)
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         yield LocatedProof(origin or ORIGIN, line_digest.encode())
 
     async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
         yield ShownMisbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry(ORIGIN, 7, f"{name}@{version} {publisher or ''}".rstrip().encode())
 
@@ -133,17 +133,17 @@ class MemoryNode:
         for index, line in enumerate(self.lines):
             yield LocatedEntry(ORIGIN, index, line)
 
-    async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         return SearchPage((LocatedEntry(ORIGIN, limit, query.encode()),), cursor + "next")
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
-        return [BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests]
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
+        return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         return self._held(digest)
 
-    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
-        return [BlobLocation("https-range", f"https://example.org/{digest}?secret")]
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
+        return (BlobLocation("https-range", f"https://example.org/{digest}?secret"),)
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         data = self._held(digest)[offset : offset + length]
@@ -155,7 +155,7 @@ class MemoryNode:
             raise NotFound("not held here", why=digest)
         return self.blobs[digest]
 
-    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject] = ()) -> Submitted:
         """A line names an object by being its digest."""
         self.publishers.append(caller)
         for inline in objects:

@@ -94,7 +94,7 @@ def _levels(size: int) -> list[int]:
 
 
 class CarriedLogs:
-    """Implements `LogReads` from a bundle."""
+    """Implements `LogService` from a bundle."""
 
     def __init__(self, folder: BundleFolder) -> None:
         self._folder = folder
@@ -109,7 +109,7 @@ class CarriedLogs:
                 note = await asyncio.to_thread(self._folder.file, _checkpoint(number), limits.NOTE)
                 yield LogHead(log.partition("+")[0], log, note)
 
-    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None = None, up_to: int | None = None) -> bytes:
         number, log = self._named(origin)
         if up_to is not None and up_to < log.end.size:
             why = f"the one checkpoint of {log.origin} here is of {log.end.size} entries"
@@ -123,10 +123,10 @@ class CarriedLogs:
             raise NotFound("an earlier bundle is missing", why=why, hint="load the earlier bundles first", code="GAP")
         return await asyncio.to_thread(self._lines, number, start, min(end, log.end.size))
 
-    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
         raise NotFound("no inclusion proofs in a bundle", why="they follow from its entries", code="NO-PROOF")
 
-    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
         number, log = self._named(origin)
         if old_size < log.start.size or new_size > log.end.size:
             why = f"it has {log.origin} from entry {log.start.size} to {log.end.size}; entry {old_size} is wanted"
@@ -138,7 +138,7 @@ class CarriedLogs:
             tree = self._trees[origin] = await asyncio.to_thread(self._tree, number, log)
         return tree.consistency(old_size, new_size)
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         raise NotFound("no inclusion proofs in a bundle", why="they follow from its entries", code="NO-PROOF")
         yield  # makes this a generator
 
@@ -196,19 +196,19 @@ def _checkpoint(number: int) -> str:
 
 
 class CarriedBlobs:
-    """Implements `BlobReads` from a bundle."""
+    """Implements `BlobService` from a bundle."""
 
     def __init__(self, folder: BundleFolder, on_sent: Callable[[int], None]) -> None:
         self._folder = folder
         self._on_sent = on_sent
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
-        return [self._stat(digest) for digest in digests]
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
+        return tuple(self._stat(digest) for digest in digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         return await asyncio.to_thread(self._folder.records, digest, layout)
 
-    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
         return ()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -225,12 +225,12 @@ class CarriedBlobs:
 
 
 class CarriedCharters:
-    """Implements `CharterReads` from a bundle."""
+    """Implements `CharterService` from a bundle."""
 
     def __init__(self, folder: BundleFolder) -> None:
         self._folder = folder
 
-    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+    async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         index = self._folder.index
         if not index.first_epoch <= start < index.first_epoch + index.epochs:
             raise NotFound("no such charter", why=f"epoch {start} is not in this bundle", code="NO-CHARTER")
@@ -240,7 +240,7 @@ class CarriedCharters:
             lines = split_lines(await asyncio.to_thread(self._folder.file, path, limits.ANSWER))
             yield Charter(epoch, body, tuple(lines))
 
-    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
         raise NotFound("no list of statements in a bundle", why="they are in its logs", code="NO-CHARTER")
         yield  # makes this a generator
 
@@ -261,9 +261,7 @@ async def served(folder: BundleFolder, beside: Path, on_sent: Callable[[int], No
             because the node may not see this user's temporary folder.
         on_sent: called with the number of bytes of objects and files that the node has read.
     """
-    services = Services(
-        logs=CarriedLogs(folder), blobs=CarriedBlobs(folder, on_sent), governance=CarriedCharters(folder)
-    )
+    services = Services(log=CarriedLogs(folder), blob=CarriedBlobs(folder, on_sent), charter=CarriedCharters(folder))
     allowance = Allowance(calls_per_second=100_000.0, burst=100_000, at_once=64)
     server = make_server(OperatorAccess(), services, Throttle(allowance), connections=16)
     place = beside.parent if os.access(beside.parent, os.W_OK) else Path(tempfile.gettempdir())

@@ -27,7 +27,7 @@ from comity.node.charter.admission import CharterAdmission, JoinRequests
 from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
-from comity.node.copies.pins import PinService
+from comity.node.copies.pins import PinServicer
 from comity.node.home import HomeFiles, OpenedHome, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
@@ -44,15 +44,15 @@ from comity.node.policy_file import PolicyFile
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
-from comity.node.services.artifact import ArtifactService
-from comity.node.services.audit import AuditService
-from comity.node.services.blob import BlobService
-from comity.node.services.charter import CharterService
-from comity.node.services.log import LogService
+from comity.node.services.artifact import ArtifactServicer
+from comity.node.services.audit import AuditServicer
+from comity.node.services.blob import BlobServicer
+from comity.node.services.charter import CharterServicer
+from comity.node.services.log import LogServicer
 from comity.node.services.news import NewsFeed
-from comity.node.services.node import NodeFactsService
-from comity.node.services.offer import OfferRpcService
-from comity.node.services.operator import OperatorService, SignInLinks
+from comity.node.services.node import NodeServicer
+from comity.node.services.offer import OfferServicer
+from comity.node.services.operator import OperatorServicer, SignInLinks
 from comity.node.statement_groups import StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
@@ -223,7 +223,7 @@ class _Parts:
     offers: OfferController
     copies: CopiesController
     acts: OperatorActs
-    governance: CharterService
+    charter: CharterServicer
     submissions: Submissions
     importer: Importer
     read_through: ReadThroughImports
@@ -301,9 +301,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         offers=offers,
         copies=copies,
         acts=acts,
-        governance=CharterService(
-            ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic)
-        ),
+        charter=CharterServicer(ledger, membership, follower, JoinRequests(ledger, pools, membership, time.monotonic)),
         submissions=submissions,
         importer=importer,
         read_through=ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream"),
@@ -348,19 +346,19 @@ def _services(parts: _Parts) -> Services:
     ledger, membership = home.ledger, home.membership
     gateway = home.config.gateway.advertised_url()
     return Services(
-        node=NodeFactsService(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
-        logs=LogService(ledger),
+        node=NodeServicer(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
+        log=LogServicer(ledger),
         news=parts.news,
-        artifacts=ArtifactService(ledger, membership, home.metrics),
-        blobs=BlobService(ledger, home.store, home.pools, membership, home.served, home.locations),
-        publishing=parts.submissions,
-        governance=parts.governance,
-        offers=OfferRpcService(ledger, parts.offers, acts),
-        operating=OperatorService(parts.submissions, parts.status, parts.governance, parts.links, acts),
-        importing=RecordedImports(parts.importer, acts),
-        loading=RecordedLoads(parts.replication.bundles, acts),
-        pinning=PinService(copies.pins, membership),
-        audits=AuditService(ledger, membership, home.clock, copies, acts),
+        artifact=ArtifactServicer(ledger, membership, home.metrics),
+        blob=BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations),
+        publish=parts.submissions,
+        charter=parts.charter,
+        offer=OfferServicer(ledger, parts.offers, acts),
+        operator=OperatorServicer(parts.submissions, parts.status, parts.charter, parts.links, acts),
+        upstream=RecordedImports(parts.importer, acts),
+        bundle=RecordedLoads(parts.replication.bundles, acts),
+        pin=PinServicer(copies.pins, membership),
+        audit=AuditServicer(ledger, membership, home.clock, copies, acts),
     )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.content.blobs import BlobStore
-from comity.node.services.artifact import ArtifactService
-from comity.node.services.log import LogService
+from comity.node.services.artifact import ArtifactServicer
+from comity.node.services.log import LogServicer
 from comity.node.threads import Pools
 from comity.rules.collected import CollectedClaims, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.rules.collector import Collector, Question
@@ -51,7 +51,7 @@ class LedgerCollector:
     """
 
     def __init__(
-        self, artifacts: ArtifactService, logs: LogService, store: BlobStore, pools: Pools, reader: EvidenceReader
+        self, artifacts: ArtifactServicer, logs: LogServicer, store: BlobStore, pools: Pools, reader: EvidenceReader
     ) -> None:
         self._artifacts = artifacts
         self._logs = logs

@@ -54,11 +54,11 @@ from comity.node.members import Membership
 from comity.node.metrics import LocationProviders, Metrics, MetricsListener, Readiness, ServedBytes
 from comity.node.own_log import cosigned_times
 from comity.node.replication.peers import PeerDiscovery
-from comity.node.services.artifact import ArtifactService
-from comity.node.services.blob import BlobService
+from comity.node.services.artifact import ArtifactServicer
+from comity.node.services.blob import BlobServicer
 from comity.node.services.charter import certified_epochs
-from comity.node.services.log import LogService
-from comity.node.services.node import NodeFactsService
+from comity.node.services.log import LogServicer
+from comity.node.services.node import NodeServicer
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import configure_logging
 from comity.node.threads import AsyncLedger, Clock, Pools
@@ -124,20 +124,20 @@ class WriterOnly:
 
 
 class CharterEpochs:
-    """Implements `CharterReads`: the certified epochs. Votes and drafts are at the writer, which computes the tally."""
+    """Implements `CharterService`: certified epochs. Votes and drafts are at the writer, which computes the tally."""
 
     def __init__(self, ledger: AsyncLedger, epochs: EpochStore | None, writer: WriterOnly) -> None:
         self._ledger = ledger
         self._epochs = epochs
         self._writer = writer
 
-    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+    async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         if self._epochs is None:
             raise NotFound("no such charter", why="this node belongs to no federation yet", code="NO-CHARTER")
         async for charter in certified_epochs(self._ledger, self._epochs, start):
             yield charter
 
-    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
         raise self._writer.refusal()
         yield
 
@@ -437,11 +437,11 @@ async def _run(
     open_ = ""
     if home.tls is not None:
         services = Services(
-            node=NodeFactsService(ledger, own_node, home.epochs, config.gateway.advertised_url(), lambda: None),
-            logs=LogService(ledger),
-            artifacts=ArtifactService(ledger, membership, home.metrics),
-            blobs=BlobService(ledger, home.store, home.pools, membership, home.served, home.locations),
-            governance=CharterEpochs(ledger, home.epochs, writer),
+            node=NodeServicer(ledger, own_node, home.epochs, config.gateway.advertised_url(), lambda: None),
+            log=LogServicer(ledger),
+            artifact=ArtifactServicer(ledger, membership, home.metrics),
+            blob=BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations),
+            charter=CharterEpochs(ledger, home.epochs, writer),
         )
         listeners = Listeners(config.listen, config.limits, home.tls, membership, services)
         ending.push_async_callback(listeners.close)

@@ -25,8 +25,8 @@ from comity.node.threads import Pools
 from comity.trust.encoding import Fields, parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.access import CALLER, Caller
-from comity.wire.bundle import BundleLoads, LoadEvent
-from comity.wire.upstream import ImportEvent, ImportOrder, ImportService, UpstreamCheck
+from comity.wire.bundle import BundleService, LoadEvent
+from comity.wire.upstream import ImportEvent, ImportOrder, UpstreamCheck, UpstreamService
 
 TIMING: Final = LoopTiming(interval=2.0, deadline=60.0)
 POSITIONS_FILE: Final = "audit-copies.json"
@@ -70,9 +70,9 @@ def _caller() -> str:
 
 
 class RecordedImports:
-    """Implements `ImportService`: writes a line for each import."""
+    """Implements `UpstreamService`: writes a line for each import."""
 
-    def __init__(self, imports: ImportService, acts: OperatorActs) -> None:
+    def __init__(self, imports: UpstreamService, acts: OperatorActs) -> None:
         self._imports = imports
         self._acts = acts
 
@@ -82,14 +82,14 @@ class RecordedImports:
             async for event in events:
                 yield event
 
-    async def check(self, name: str, token: str) -> UpstreamCheck:
+    async def check(self, name: str, token: str = "") -> UpstreamCheck:
         return await self._imports.check(name, token)
 
 
 class RecordedLoads:
-    """Implements `BundleLoads`: writes a line for each bundle that is loaded."""
+    """Implements `BundleService`: writes a line for each bundle that is loaded."""
 
-    def __init__(self, loads: BundleLoads, acts: OperatorActs) -> None:
+    def __init__(self, loads: BundleService, acts: OperatorActs) -> None:
         self._loads = loads
         self._acts = acts
 

@@ -75,7 +75,7 @@ class Submissions:
         self._locks = NameLocks()
         self.pending = PendingSubmissions(max_pending)
 
-    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject] = ()) -> Submitted:
         submitted = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
         async with self._locks.acquire(entry.statement_digest for entry in submitted):
             return await self._submit(caller, lines, submitted, objects)

@@ -1,9 +1,9 @@
 """The gRPC protocol between nodes: pinned channels, conversion of messages and errors, limits.
 
 Protobuf and gRPC types are used only in this package. Each service of comity.v1 has a module named as its .proto file:
-its frozen values, their codec, its calls, and the protocol that the node implements. Other packages call
-`client.NodeClient`, implement the protocols, and use the values. TLS with certificate pins keeps out unknown peers;
-signatures are verified in `comity.trust`.
+its frozen values, the protocol that the node implements, which declares the calls (`rpc`), and the client's calls,
+which are made of it. Other packages call `client.NodeClient`, implement the protocols, and use the values. TLS with
+certificate pins keeps out unknown peers; signatures are verified in `comity.trust`.
 
 Not here: the service implementations (comity.node), transfers from many sources (comity.transfer), HTTP.
 """

@@ -1,12 +1,10 @@
-"""`AuditService`: audits of copies, and what a node knows about copies. Values, codec, calls and servicer."""
+"""`AuditService`: audits of copies, and what a node knows about copies. Values and calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
 from comity.rules.copy_counts import MISSED, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy
@@ -15,11 +13,10 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
 from comity.trust.identity import check_jurisdiction
 from comity.trust.places import MAX_REACH, MOST_REACHES
-from comity.v1 import audit_pb2, types_pb2
-from comity.v1.audit_pb2_grpc import AuditServiceServicer, AuditServiceStub
+from comity.v1 import audit_pb2
 from comity.wire import limits
-from comity.wire.access import CALLER, Caller
-from comity.wire.calls import ServiceCalls
+from comity.wire.access import Caller
+from comity.wire.calls import ServiceCalls, call, collected
 from comity.wire.codec import (
     LINE,
     LINE_OR_NONE,
@@ -37,12 +34,11 @@ from comity.wire.codec import (
     Text,
 )
 from comity.wire.errors import clean
-from comity.wire.fields import encode_digest, read_digest, read_hashes, read_many, read_text
-from comity.wire.messages import LOCATED, Context, LocatedEntry, at_most
+from comity.wire.fields import encode_digest, read_digest, read_hash, read_many, read_text
+from comity.wire.messages import LocatedEntry
+from comity.wire.rpc import Rpcs
 
-if TYPE_CHECKING:
-    from comity.v1.audit_pb2_grpc import AuditServiceAsyncStub
-
+rpc = Rpcs(audit_pb2)
 OUTCOMES: Final = frozenset({PASSED, MISSED, *REASONS})
 _RESULT: Final = MessageCodec(AuditResult, audit_pb2.AuditOutcome, outcome=OneOf(OUTCOMES))
 _CLAIMED: Final = Merged(
@@ -59,7 +55,7 @@ _COPY: Final = MessageCodec(
     results=Items(limits.AUDIT_RESULTS, _RESULT),
 )
 _PATH: Final = Read(
-    lambda message: read_hashes(message.hashes, limits.INCLUSION_HASHES),
+    lambda message: read_many(message.hashes, "hashes", limits.INCLUSION_HASHES, read_hash),
     lambda hashes: audit_pb2.MerklePath(hashes=hashes),
 )
 
@@ -189,54 +185,78 @@ class ChallengeRequest:
 
 _PARTIES: Final = Merged(pieces=At("index"), numbers=Items(MAX_CHALLENGED), lease=Number(most=MAX_LEASE))
 _CARRIED_PARTIES: Final = Merged(pieces=At("index"), numbers=Items(MAX_CHALLENGED), lease=Constant(0))
-ORDER: Final = MessageCodec(AuditOrder, audit_pb2.AuditRequest, challenge=_PARTIES)
-CARRIED: Final = MessageCodec(AuditOrder, audit_pb2.AuditChallengeCarried, challenge=_CARRIED_PARTIES)
+
+
+class OrderCodec(MessageCodec[AuditOrder, Any]):
+    """The codec of a challenge. Decoding also raises Refused (AUDIT-OLD-FORM)."""
+
+    def decode(self, message: Any) -> AuditOrder:
+        if not (message.federation and message.prover and message.auditor):
+            why = "it does not name the federation and the node that is asked, as older versions do not"
+            hint = "update the node that asks"
+            raise Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-OLD-FORM")
+        return super().decode(message)
+
+
+ORDER: Final = OrderCodec(AuditOrder, audit_pb2.AuditRequest, challenge=_PARTIES)
+CARRIED: Final = OrderCodec(AuditOrder, audit_pb2.AuditChallengeCarried, challenge=_CARRIED_PARTIES)
 REPLY: Final = MessageCodec(AuditReply, audit_pb2.AuditResponse)
-COPIES: Final = MessageCodec(CopiesPage, audit_pb2.ListCopiesResponse)
-CHECKED: Final = MessageCodec(CheckedCopy, audit_pb2.CheckCopiesResponse)
-HOLD_ORDER: Final = MessageCodec(HoldOrder, audit_pb2.DecideHoldRequest)
-DECISION: Final = MessageCodec(HoldDecision, audit_pb2.DecideHoldResponse)
-RETENTION: Final = MessageCodec(RetentionPage, audit_pb2.ListRetentionResponse)
-CHALLENGES: Final = MessageCodec(ChallengeRequest, audit_pb2.AskChallengesRequest)
+"""Challenges and answers are also written into files."""
 
 
-def _check_form(message: audit_pb2.AuditRequest | audit_pb2.AuditChallengeCarried) -> None:
-    """Raises Refused (AUDIT-OLD-FORM)."""
-    if not (message.federation and message.prover and message.auditor):
-        why = "it does not name the federation and the node that is asked, as older versions do not"
-        hint = "update the node that asks"
-        raise Refused("this challenge is not answered", why=why, hint=hint, code="AUDIT-OLD-FORM")
+class AuditService(Protocol):
+    @rpc("Audit")
+    async def audit(self, caller: Caller, order: Annotated[AuditOrder, ORDER]) -> AuditReply:
+        """Answer a challenge. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES), OutOfSpace
+        (AUDIT-BUDGET)."""
 
+    @rpc("ListCopies")
+    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
+        """What the node says about the copies of one artifact, or of a page of all artifacts."""
 
-def read_order(message: audit_pb2.AuditRequest) -> AuditOrder:
-    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    _check_form(message)
-    return ORDER.decode(message)
+    @rpc("ListAudits", items=limits.AUDIT_LINES)
+    def logged(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
+        """The newest logged audits of copies of an artifact. Unverified."""
 
+    @rpc("CheckCopies", items=limits.COPIES, size=limits.LONGEST_ANSWER)
+    def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
+        """Audit the copies of an artifact at other nodes now. Raises NotFound."""
 
-def read_carried(message: audit_pb2.AuditChallengeCarried) -> AuditOrder:
-    """Raises Malformed, and Refused (AUDIT-OLD-FORM)."""
-    _check_form(message)
-    return CARRIED.decode(message)
+    @rpc("DecideHold")
+    async def decide(self, order: HoldOrder) -> HoldDecision:
+        """Withdraw the node's own copy. Raises NotFound (NOT-HELD), PolicyNotMet (COPIES-SHORT, LAST-COPY), Conflict
+        (LEASED, LEASE-OVER, WITHDRAWING)."""
+
+    @rpc("ListRetention")
+    async def retention(self, after: Digest | None = None) -> RetentionPage:
+        """What the retention rules say about the node's own copies. Raises NotFound (NO-RETENTION-RULES), Malformed
+        (RETENTION-RULES)."""
+
+    @rpc("AskChallenges", items=limits.CARRIED_CHALLENGES)
+    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[Annotated[AuditOrder, CARRIED], None]:
+        """Draw challenges, to be carried in a file. Raises NotFound."""
+
+    @rpc("AuditCarried")
+    async def answer_carried(self, order: Annotated[AuditOrder, CARRIED]) -> AuditReply:
+        """Answer a challenge that was carried here. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY,
+        AUDIT-PARTIES)."""
+
+    @rpc("CheckAnswer")
+    async def check_answer(self, reply: AuditReply) -> CheckedCopy:
+        """Check an answer that was carried back, and log the result. Raises NotFound (NO-CHALLENGE), Untrusted
+        (AUDIT-FAILED), Conflict (NOT-COMPARED)."""
 
 
 class AuditCalls(ServiceCalls):
-    """The calls of `AuditService`."""
-
-    @cached_property
-    def _audits(self) -> AuditServiceAsyncStub:
-        return AuditServiceStub(self._calls.connection.channel)
-
-    async def audit(self, order: AuditOrder) -> AuditReply:
-        """Send a challenge to the node. Raises NotFound (NOT-HELD), Refused, OutOfSpace (AUDIT-BUDGET)."""
-        return REPLY.decode(await self._calls.unary(self._audits.Audit, ORDER.encode(order)))
-
-    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
-        """What the node says about the copies of one artifact, or of a page of all artifacts."""
-        request = audit_pb2.ListCopiesRequest(
-            artifact=encode_digest(artifact) if artifact else b"", after=encode_digest(after) if after else b""
-        )
-        return COPIES.decode(await self._calls.unary(self._audits.ListCopies, request))
+    audit = call(AuditService.audit)
+    copies = call(AuditService.copies)
+    logged = collected(AuditService.logged)
+    check = call(AuditService.check)
+    decide = call(AuditService.decide)
+    challenges = collected(AuditService.challenges)
+    answer_carried = call(AuditService.answer_carried)
+    check_answer = call(AuditService.check_answer)
+    _retention = call(AuditService.retention)
 
     async def all_copies(self) -> AsyncGenerator[CopiesPage, None]:
         """Yields every page. Raises Malformed if the artifacts of a node are not in order."""
@@ -251,120 +271,12 @@ class AuditCalls(ServiceCalls):
                 return
             after = order[-1]
 
-    async def logged(self, artifact: Digest) -> tuple[LocatedEntry, ...]:
-        """The newest logged audits of copies of an artifact. Unverified."""
-        request = audit_pb2.ListAuditsRequest(artifact=encode_digest(artifact))
-        return tuple(await self._calls.all(self._audits.ListAudits, request, LOCATED.decode, limits.AUDIT_LINES))
-
-    async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
-        """Audit the copies of an artifact now. For operators. Raises NotFound."""
-        request = audit_pb2.CheckCopiesRequest(artifact=encode_digest(artifact))
-        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # gives the longest deadline
-        results = self._calls.stream(self._audits.CheckCopies, request, items=limits.COPIES, size=size)
-        async with aclosing(results):
-            async for result in results:
-                yield CHECKED.decode(result)
-
-    async def decide(self, order: HoldOrder) -> HoldDecision:
-        """Withdraw the node's own copy. Only over the node's Unix socket. Raises NotFound (NOT-HELD), PolicyNotMet
-        (COPIES-SHORT, LAST-COPY), Conflict (LEASED, LEASE-OVER, WITHDRAWING)."""
-        return DECISION.decode(await self._calls.unary(self._audits.DecideHold, HOLD_ORDER.encode(order)))
-
     async def retention(self) -> AsyncGenerator[RetentionPage, None]:
-        """What the retention rules say about the node's own copies, page by page. Only over the node's Unix socket.
-        Raises NotFound (NO-RETENTION-RULES), Malformed (RETENTION-RULES)."""
+        """Yields every page. Raises as `AuditService.retention`."""
         after: Digest | None = None
         while True:
-            request = audit_pb2.ListRetentionRequest(after=encode_digest(after) if after else b"")
-            page = RETENTION.decode(await self._calls.unary(self._audits.ListRetention, request))
+            page = await self._retention(after)
             yield page
             if not page.more or not page.copies:
                 return
             after = page.copies[-1].artifact
-
-    async def challenges(self, request: ChallengeRequest) -> list[AuditOrder]:
-        """Have the node draw challenges, to be carried in a file. Only over its Unix socket. Raises NotFound."""
-        message, most = CHALLENGES.encode(request), limits.CARRIED_CHALLENGES
-        return list(await self._calls.all(self._audits.AskChallenges, message, read_carried, most))
-
-    async def answer_carried(self, order: AuditOrder) -> AuditReply:
-        """Have the node answer a challenge that was carried here. Only over its Unix socket. Raises NotFound
-        (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES)."""
-        return REPLY.decode(await self._calls.unary(self._audits.AuditCarried, CARRIED.encode(order)))
-
-    async def check_answer(self, reply: AuditReply) -> CheckedCopy:
-        """Have the node check an answer that was carried back, and log the result. Only over its Unix socket. Raises
-        NotFound (NO-CHALLENGE), Untrusted (AUDIT-FAILED), Conflict (NOT-COMPARED)."""
-        return CHECKED.decode(await self._calls.unary(self._audits.CheckAnswer, REPLY.encode(reply)))
-
-
-class AuditReads(Protocol):
-    async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
-        """Answer a challenge. Raises NotFound (NOT-HELD), Refused (AUDITORS-ONLY, AUDIT-PARTIES), OutOfSpace
-        (AUDIT-BUDGET)."""
-
-    async def copies(self, artifact: Digest | None, after: Digest | None) -> CopiesPage: ...
-
-    async def logged(self, artifact: Digest) -> Sequence[LocatedEntry]: ...
-
-    def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
-        """Audit all copies of others. Raises NotFound."""
-
-    async def decide(self, order: HoldOrder) -> HoldDecision:
-        """Withdraw the own copy. Raises as `AuditCalls.decide` does."""
-
-    async def retention(self, after: Digest | None) -> RetentionPage: ...
-
-    def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditOrder, None]: ...
-
-    async def answer_carried(self, order: AuditOrder) -> AuditReply: ...
-
-    async def check_answer(self, reply: AuditReply) -> CheckedCopy: ...
-
-
-class AuditServicer(AuditServiceServicer):
-    def __init__(self, audits: AuditReads) -> None:
-        self._audits = audits
-
-    async def Audit(self, request: audit_pb2.AuditRequest, context: Context) -> audit_pb2.AuditResponse:
-        return REPLY.encode(await self._audits.audit(CALLER.get(), read_order(request)))
-
-    async def ListCopies(self, request: audit_pb2.ListCopiesRequest, context: Context) -> audit_pb2.ListCopiesResponse:
-        artifact = read_digest(request.artifact) if request.artifact else None
-        after = read_digest(request.after) if request.after else None
-        return COPIES.encode(await self._audits.copies(artifact, after))
-
-    async def ListAudits(
-        self, request: audit_pb2.ListAuditsRequest, context: Context
-    ) -> AsyncIterator[types_pb2.Located]:
-        for located in (await self._audits.logged(read_digest(request.artifact)))[: limits.AUDIT_LINES]:
-            yield LOCATED.encode(located)
-
-    async def CheckCopies(
-        self, request: audit_pb2.CheckCopiesRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.CheckCopiesResponse]:
-        async with aclosing(at_most(limits.COPIES, self._audits.check(read_digest(request.artifact)))) as results:
-            async for result in results:
-                yield CHECKED.encode(result)
-
-    async def DecideHold(self, request: audit_pb2.DecideHoldRequest, context: Context) -> audit_pb2.DecideHoldResponse:
-        return DECISION.encode(await self._audits.decide(HOLD_ORDER.decode(request)))
-
-    async def ListRetention(
-        self, request: audit_pb2.ListRetentionRequest, context: Context
-    ) -> audit_pb2.ListRetentionResponse:
-        return RETENTION.encode(await self._audits.retention(read_digest(request.after) if request.after else None))
-
-    async def AskChallenges(
-        self, request: audit_pb2.AskChallengesRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.AuditChallengeCarried]:
-        drawn = self._audits.challenges(CHALLENGES.decode(request))
-        async with aclosing(at_most(limits.CARRIED_CHALLENGES, drawn)) as challenges:
-            async for order in challenges:
-                yield CARRIED.encode(order)
-
-    async def AuditCarried(self, request: audit_pb2.AuditChallengeCarried, context: Context) -> audit_pb2.AuditResponse:
-        return REPLY.encode(await self._audits.answer_carried(read_carried(request)))
-
-    async def CheckAnswer(self, request: audit_pb2.AuditResponse, context: Context) -> audit_pb2.CheckCopiesResponse:
-        return CHECKED.encode(await self._audits.check_answer(REPLY.decode(request)))

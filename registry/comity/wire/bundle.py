@@ -1,27 +1,19 @@
-"""`BundleService`: a node takes what a bundle has. Values, codec, calls and servicer."""
+"""`BundleService`: a node takes what a bundle has. Values and calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed
 from comity.v1 import bundle_pb2
-from comity.v1.bundle_pb2_grpc import BundleServiceServicer, BundleServiceStub
 from comity.wire import limits
-from comity.wire.calls import ServiceCalls
-from comity.wire.codec import LOG, Exact, OneOfCodec, Sentence, ShownName
-from comity.wire.fields import read_text
-from comity.wire.messages import Context
+from comity.wire.calls import ServiceCalls, call
+from comity.wire.codec import LOG, AbsolutePath, Exact, OneOfCodec, Sentence, ShownName
+from comity.wire.rpc import Rpcs
 
-if TYPE_CHECKING:
-    from comity.v1.bundle_pb2_grpc import BundleServiceAsyncStub
-
+rpc = Rpcs(bundle_pb2)
 MOST_EVENTS: Final = 4_000_000
 """Events of one call: every artifact of a large federation, and a few each second for an hour."""
 
@@ -91,42 +83,14 @@ LOAD_EVENT: Final = OneOfCodec[LoadEvent, bundle_pb2.LoadBundleResponse](
 )
 
 
-class BundleCalls(ServiceCalls):
-    """The calls of `BundleService`."""
-
-    @cached_property
-    def _bundle(self) -> BundleServiceAsyncStub:
-        return BundleServiceStub(self._calls.connection.channel)
-
-    async def load(self, socket: Path) -> AsyncGenerator[LoadEvent, None]:
-        """Have the node take what is served at `socket`. Yields `LoadEnded` last.
+class BundleService(Protocol):
+    @rpc("LoadBundle", items=MOST_EVENTS, size=limits.LONGEST_ANSWER)
+    def load(self, socket: AbsolutePath) -> AsyncGenerator[Annotated[LoadEvent, LOAD_EVENT], None]:
+        """Take what is served at `socket`; `LoadEnded` comes last. Closing the generator stops the work.
 
         Raises Unavailable if nothing is served there, Conflict (LOADING).
         """
-        request = bundle_pb2.LoadBundleRequest(socket=str(socket))
-        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # gives the longest deadline
-        events = self._calls.stream(self._bundle.LoadBundle, request, items=MOST_EVENTS, size=size)
-        async with aclosing(events):
-            async for event in events:
-                yield LOAD_EVENT.decode(event)
 
 
-class BundleLoads(Protocol):
-    def load(self, socket: Path) -> AsyncGenerator[LoadEvent, None]:
-        """Take what is served at `socket` (absolute). Closing the generator stops the work. Raises Unavailable,
-        Conflict (LOADING)."""
-
-
-class BundleServicer(BundleServiceServicer):
-    def __init__(self, loads: BundleLoads) -> None:
-        self._loads = loads
-
-    async def LoadBundle(
-        self, request: bundle_pb2.LoadBundleRequest, context: Context
-    ) -> AsyncIterator[bundle_pb2.LoadBundleResponse]:
-        socket = Path(read_text(request.socket, "path", limits.PATH))
-        if not socket.is_absolute():
-            raise Malformed("not an absolute path", why="the node has another working directory")
-        async with aclosing(self._loads.load(socket)) as events:
-            async for event in events:
-                yield LOAD_EVENT.encode(event)
+class BundleCalls(ServiceCalls):
+    load = call(BundleService.load)

@@ -8,19 +8,21 @@ sent to other nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar, cast
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import grpc
 from google.protobuf.message import Message
 
 from comity.trust.errors import ComityError, Malformed, Unavailable
-from comity.v1.blob_pb2 import Chunk
 from comity.wire import limits
+from comity.wire.access import Caller
 from comity.wire.errors import from_rpc
 from comity.wire.messages import GO_AHEAD
+from comity.wire.rpc import Rpc, declared
 from comity.wire.tls import PinnedChannel
 
 SpanStart: TypeAlias = Callable[[str, Mapping[str, str | int]], AbstractContextManager[object]]
@@ -28,7 +30,7 @@ SpanStart: TypeAlias = Callable[[str, Mapping[str, str | int]], AbstractContextM
 
 _NONE: Final = nullcontext()
 _start: SpanStart | None = None
-Q = TypeVar("Q")
+P = ParamSpec("P")
 R = TypeVar("R")
 V = TypeVar("V")
 
@@ -55,26 +57,20 @@ class Calls:
 
     connection: PinnedChannel
     timeout: float
+    _stubs: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    async def unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
+    async def unary(self, rpc: Rpc, request: Message) -> Any:
         async with self._failures():
-            return _parsed(await method(request, timeout=self.timeout))
+            return _parsed(await self._stub(rpc)(request, timeout=self.timeout))
 
     async def stream(
-        self,
-        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
-        request: Q,
-        *,
-        items: int,
-        size: int,
-        deadline: float | None = None,
-    ) -> AsyncGenerator[R, None]:
-        """Yields the messages of an answer. Raises Malformed (UNBOUNDED) after `items` messages or `size` bytes.
-
-        `deadline` is in seconds; by default it follows from `size`.
-        """
+        self, rpc: Rpc, request: Message, *, items: int | None = None, size: int | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """Yields the messages of an answer. Raises Malformed (UNBOUNDED) after `items` messages or `size` bytes, by
+        default those of the declaration. The deadline follows from `size`."""
+        items, size = rpc.items if items is None else items, rpc.size if size is None else size
         async with self._failures():
-            answer = method(request, timeout=deadline or self._deadline(size))
+            answer = self._stub(rpc)(request, timeout=self._deadline(size))
             size += items * limits.MESSAGE_COST
             try:
                 while (message := await self._next(answer)) is not grpc.aio.EOF:
@@ -82,36 +78,22 @@ class Calls:
                     size -= _size(message)
                     if items < 0 or size < 0:
                         raise Malformed("the answer is too long", why="the node sent more than asked", code="UNBOUNDED")
-                    yield cast(R, message)
+                    yield message
             finally:
                 answer.cancel()
 
-    async def all(
-        self,
-        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
-        request: Q,
-        decode: Callable[[R], V],
-        items: int,
-        size: int = limits.ANSWER,
-    ) -> tuple[V, ...]:
-        """Returns all messages of an answer, decoded."""
-        async with aclosing(self.stream(method, request, items=items, size=size)) as messages:
-            return tuple([decode(message) async for message in messages])
-
-    async def join(self, method: grpc.aio.UnaryStreamMultiCallable[Q, Chunk], request: Q, size: int) -> bytes:
+    async def join(self, rpc: Rpc, request: Message, size: int) -> bytes:
         """Returns the chunks of an answer, joined."""
         data = bytearray()
-        async with aclosing(self.stream(method, request, items=size // limits.MIN_CHUNK + 1, size=size)) as chunks:
+        async with aclosing(self.stream(rpc, request, items=size // limits.MIN_CHUNK + 1, size=size)) as chunks:
             async for chunk in chunks:
                 data += chunk.data
         return bytes(data)
 
-    async def upload(
-        self, method: grpc.aio.StreamUnaryMultiCallable[Q, R], header: Q, chunks: AsyncIterator[Q], *, size: int
-    ) -> R:
+    async def upload(self, rpc: Rpc, header: Message, chunks: AsyncIterator[Message], *, size: int) -> Any:
         """Send `header`, then `chunks` (about `size` bytes) if the node asks for them."""
         async with self._failures():
-            call = method(timeout=self._deadline(size))
+            call = self._stub(rpc)(timeout=self._deadline(size))
             try:
                 async with asyncio.timeout(self.timeout):
                     await call.write(header)
@@ -122,7 +104,7 @@ class Calls:
             finally:
                 call.cancel()
 
-    async def _send(self, call: grpc.aio.StreamUnaryCall[Q, R], chunks: AsyncIterator[Q]) -> None:
+    async def _send(self, call: Any, chunks: AsyncIterator[Message]) -> None:
         try:
             async for chunk in chunks:
                 async with asyncio.timeout(self.timeout):
@@ -134,9 +116,15 @@ class Calls:
                 "the node ended the upload early", hint="submit again to get the reason", code="BROKEN-OFF"
             ) from error
 
-    async def _next(self, answer: grpc.aio.UnaryStreamCall[Q, R]) -> object:
+    async def _next(self, answer: Any) -> Any:
         async with asyncio.timeout(self.timeout):
             return _parsed(await answer.read())
+
+    def _stub(self, rpc: Rpc) -> Any:
+        stub = self._stubs.get(rpc.path)
+        if stub is None:
+            stub = self._stubs[rpc.path] = rpc.stub(self.connection.channel)
+        return stub
 
     def _deadline(self, size: int) -> float:
         return min(self.timeout + size / limits.SLOWEST, limits.LONGEST_CALL)
@@ -183,8 +171,40 @@ def _size(message: object) -> int:
 
 
 class ServiceCalls:
-    """The calls of one service on a connection. `NodeClient` inherits those of all services; a stub is made when it
-    is first used."""
+    """The calls of one service on a connection. `NodeClient` inherits those of most services."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+
+
+@overload
+def call(method: Callable[Concatenate[Any, Caller, P], R]) -> Callable[Concatenate[ServiceCalls, P], R]: ...
+@overload
+def call(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[ServiceCalls, P], R]: ...
+def call(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the client's method for a call: the arguments of the service's method, but its caller, and its answer."""
+    rpc = declared(method)
+
+    async def ask(service: ServiceCalls, *arguments: Any, **named: Any) -> Any:
+        answer = await service._calls.unary(rpc, rpc.request.encode(*arguments, **named))
+        return rpc.answer.decode(answer)
+
+    async def ask_stream(service: ServiceCalls, *arguments: Any, **named: Any) -> AsyncGenerator[Any, None]:
+        async with aclosing(service._calls.stream(rpc, rpc.request.encode(*arguments, **named))) as answer:
+            async for message in answer:
+                yield message if rpc.raw else rpc.answer.decode(message)
+
+    return update_wrapper(ask_stream if rpc.descriptor.server_streaming else ask, method)
+
+
+def collected(
+    method: Callable[Concatenate[Any, P], AsyncGenerator[V, None]],
+) -> Callable[Concatenate[ServiceCalls, P], Coroutine[Any, Any, tuple[V, ...]]]:
+    """Returns the client's method for a call whose answer is a stream, which it returns as a whole."""
+    stream = call(method)
+
+    async def ask(service: ServiceCalls, /, *arguments: P.args, **named: P.kwargs) -> tuple[V, ...]:
+        async with aclosing(stream(service, *arguments, **named)) as values:
+            return tuple([value async for value in values])
+
+    return update_wrapper(ask, method)

@@ -1,4 +1,5 @@
-"""The client of a node: one method per call of comity.v1, with values and errors of comity.trust.errors.
+"""The client of a node: one method per call of comity.v1, with values and errors of comity.trust.errors. What each does
+is said where it is declared, in the module of its service.
 
 Every call has a deadline, and the size of answers is limited while they arrive. The client checks only what the request
 determines: the digest of an object, the order of entries, the length of a range. All other data is unverified.

@@ -24,7 +24,9 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from operator import attrgetter
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -51,8 +53,10 @@ from comity.wire import limits
 from comity.wire.errors import clean
 from comity.wire.fields import (
     encode_digest,
+    read_absolute_path,
     read_data,
     read_digest,
+    read_hash,
     read_integer,
     read_line,
     read_log,
@@ -152,10 +156,13 @@ LINE: Final = Read(read_line)
 """A log entry."""
 LINE_OR_NONE: Final = Read(lambda raw: read_line(raw) if raw else b"")
 ORIGIN: Final = Read(read_origin)
+SHA256_BYTES: Final = Read(read_hash)
+"""The bytes of a SHA-256 digest."""
 LOG: Final = Read(read_log)
 """The origin or the verifier key of a log."""
 SHA256: Final = Read(read_digest, encode_digest)
 DIGEST_OR_NONE: Final = Read(lambda raw: read_digest(raw) if raw else "", bytes.fromhex)
+AbsolutePath: TypeAlias = Annotated[Path, Read(read_absolute_path, str)]
 ShownName: TypeAlias = Annotated[str, Text(limits.NAME)]
 Sentence: TypeAlias = Annotated[str, Text(limits.STATUS_TEXT)]
 
@@ -167,8 +174,8 @@ class Items:
     def __init__(self, limit: int, of: FieldRule | None = None, *, cut: bool = False) -> None:
         self.limit, self.of, self.cut = limit, of, cut
 
-    def write(self, value: Sequence[Any]) -> Sequence[Any]:
-        value = value[: self.limit] if self.cut else value
+    def write(self, value: Collection[Any]) -> Collection[Any]:
+        value = list(islice(value, self.limit)) if self.cut else value
         return value if self.of is None or self.of.write is None else list(map(self.of.write, value))
 
     def reader(self, what: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -261,10 +268,10 @@ class _Field:
 
 
 def _field(name: str, hint: Any, given: _Said | None, message: type[Message]) -> _Field:
-    kind, said = _split(hint)
+    kind, said = split_hint(hint)
     optional = get_origin(kind) in (Union, UnionType)
     if optional:
-        kind, more = _split(next(part for part in get_args(kind) if part is not NoneType))
+        kind, more = split_hint(next(part for part in get_args(kind) if part is not NoneType))
         said = (*said, *more)
     if given is not None:
         said = given if isinstance(given, tuple) else (given,)
@@ -309,7 +316,7 @@ def _hints(value: type) -> dict[str, Any]:
     return get_type_hints(value, localns={}, include_extras=True)
 
 
-def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+def split_hint(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """A type, and what its annotation says."""
     return (hint.__origin__, hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
 
@@ -322,7 +329,7 @@ def _rule(kind: Any, said: Sequence[Any], field: Any) -> FieldRule:
     """The rule of a field with this descriptor. Raises TypeError for a type that needs one and has none."""
     rule = next((each for each in said if isinstance(each, FieldRule)), None)
     if isinstance(rule, Items) and rule.of is None:
-        return Items(rule.limit, _rule(*_split(get_args(kind)[0]), field), cut=rule.cut)
+        return Items(rule.limit, _rule(*split_hint(get_args(kind)[0]), field), cut=rule.cut)
     if rule is not None:
         return rule
     if kind in _OWN_RULES:
@@ -377,6 +384,6 @@ def _kind_rule(kind: Any, field: Any) -> FieldRule:
     if field.message_type is not None:
         return _rule(kind, (), field)
     ((name, hint),) = _hints(kind).items()
-    inner = _rule(*_split(hint), field)
+    inner = _rule(*split_hint(hint), field)
     read, write = inner.reader(name) or _same, inner.write or _same
     return Read(lambda raw: kind(read(raw)), lambda value: write(getattr(value, name)))

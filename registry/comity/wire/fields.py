@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from comity.trust.encoding import Digest
@@ -52,6 +53,14 @@ def read_log(value: str) -> str:
     return read_origin(name) + plus + key
 
 
+def read_absolute_path(value: str) -> Path:
+    """Returns a path on the node's machine."""
+    path = Path(read_text(value, "path", limits.PATH))
+    if not path.is_absolute():
+        raise Malformed("not an absolute path", why="the node has another working directory")
+    return path
+
+
 def read_data(value: bytes, what: str, limit: int) -> bytes:
     if len(value) > limit:
         raise Malformed(f"{what} too large", why=f"{len(value)} bytes, at most {limit}")
@@ -72,5 +81,5 @@ def read_many(items: Sequence[M], what: str, limit: int, decode: Callable[[M], V
     return tuple(decode(item) for item in items)
 
 
-def read_hashes(items: Sequence[bytes], limit: int) -> tuple[bytes, ...]:
-    return read_many(items, "hashes", limit, lambda item: encode_digest(read_digest(item)))
+def read_hash(value: bytes) -> bytes:
+    return encode_digest(read_digest(value))

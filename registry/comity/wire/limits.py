@@ -169,3 +169,5 @@ LONGEST_CALL: Final = 3_500.0
 CALL_TIMEOUT: Final = 20.0
 # Minimum rate of a data stream, in bytes per second. A longer range gets a longer deadline.
 SLOWEST: Final = 256 * KiB
+# Bytes of an answer whose call may take that long.
+LONGEST_ANSWER: Final = int(LONGEST_CALL * SLOWEST)

@@ -1,22 +1,16 @@
-"""What the modules of the services share: a value that several of them use, and helpers of servicers.
+"""What the modules of the services share: a value that several of them use, and helpers of what they serve by hand.
 
-Each service has a module named as its .proto file, with its values, its calls and its servicer. Digests are 64 hex
-digits, times Unix seconds, sizes bytes, indexes counted from 0. The codec of a message is derived from the annotations
-of its value (`codec`). Lines, notes and proofs are unverified bytes.
-
-The module of each service has a protocol, which the node implements, and its servicer. Methods of a protocol may raise
-any error of comity.trust.errors, which is sent to the caller as a status. Arguments are within `limits`, and otherwise
-unchecked. Iterators are read with back-pressure, and closed when the caller disconnects. Data iterators yield chunks of
-64 KiB to 1 MiB, except the last. No method may block the event loop. Servicers convert messages to values and back,
-check limits, and split answers into messages. They have no other logic.
+Each service has a module named as its .proto file, with its values, its calls as the node implements them (`rpc`), and
+its calls as a client makes them. Digests are 64 hex digits, times Unix seconds, sizes bytes, indexes counted from 0.
+The codec of a message is derived from the annotations of its value (`codec`). Lines, notes and proofs are unverified
+bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 import grpc
 
@@ -24,7 +18,8 @@ from comity.v1 import types_pb2
 from comity.wire import limits
 from comity.wire.codec import LINE, ORIGIN, MessageCodec
 
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from comity.wire.rpc import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,6 @@ LOCATED: Final = MessageCodec(LocatedEntry, types_pb2.Located)
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")
 """The initial metadata that asks the client for the chunks of an upload."""
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def batches(lines: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
@@ -65,13 +58,3 @@ def compress(context: Context) -> None:
     """Compress each message of the answer that gets smaller by it. Call it before the first one. A caller that asked
     for it knows gzip; gRPC ends a call whose message decompresses to more than it may have."""
     context.set_compression(grpc.Compression.Gzip)
-
-
-async def at_most(count: int, values: AsyncGenerator[V, None]) -> AsyncGenerator[V, None]:
-    """Yields the first `count` values, then closes the iterator."""
-    async with aclosing(values):
-        async for value in values:
-            if count == 0:
-                return
-            count -= 1
-            yield value

@@ -1,24 +1,22 @@
-"""`NodeService`: what a node says about itself, and its charter. Values, codec, calls and servicer."""
+"""`NodeService`: what a node says about itself, and its charter. Values and calls."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol
 
 from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
-from comity.v1.node_pb2_grpc import NodeServiceServicer, NodeServiceStub
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
-from comity.wire.calls import ServiceCalls
+from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import LINE, ORIGIN, Data, Exact, Items, MessageCodec, Read
-from comity.wire.fields import read_integer
-from comity.wire.messages import Context, batches
+from comity.wire.messages import batches
+from comity.wire.rpc import Context, Rpcs, declared
 
-if TYPE_CHECKING:
-    from comity.v1.node_pb2_grpc import NodeServiceAsyncStub
+rpc = Rpcs(node_pb2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,6 @@ class Charter:
     certificate: Annotated[tuple[bytes, ...], Items(limits.CERTIFICATE_LINES, LINE)]
 
 
-NODE: Final = MessageCodec(NodeFacts, node_pb2.GetNodeResponse)
 CHARTER: Final = MessageCodec(Charter, node_pb2.GetCharterResponse)
 """One part of a charter, with parts of its body and certificate."""
 
@@ -78,50 +75,38 @@ def join_charter(epoch: int, parts: Iterable[Charter]) -> Charter:
     return Charter(epoch, body, certificate)
 
 
-class NodeCalls(ServiceCalls):
-    """The calls of `NodeService`."""
-
-    @cached_property
-    def _node(self) -> NodeServiceAsyncStub:
-        return NodeServiceStub(self._calls.connection.channel)
-
-    async def node(self) -> NodeFacts:
-        return NODE.decode(await self._calls.unary(self._node.GetNode, node_pb2.GetNodeRequest()))
-
-    async def charter(self, epoch: int | None = None) -> Charter:
-        """Returns the charter of an epoch, by default the newest that the node has. Raises NotFound."""
-        request = node_pb2.GetCharterRequest(epoch=epoch)
-        parts = await self._calls.all(self._node.GetCharter, request, CHARTER.decode, limits.CERTIFICATE_LINES)
-        if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):
-            raise Malformed("the answer is not one charter", why="its parts belong to another epoch or to several")
-        return join_charter(parts[0].epoch, parts)
-
-
-class NodeReads(Protocol):
-    async def node(self) -> NodeFacts: ...
-
-    async def charter(self, epoch: int | None) -> Charter:
-        """Returns the charter of an epoch; None means the newest. Raises NotFound."""
-
-
-class NodeServicer(NodeServiceServicer):
-    def __init__(self, node: NodeReads) -> None:
-        self._node = node
-
-    async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.GetNodeResponse:
-        return NODE.encode(await self._node.node())
-
-    async def GetCharter(
-        self, request: node_pb2.GetCharterRequest, context: Context
-    ) -> AsyncIterator[node_pb2.GetCharterResponse]:
-        epoch = read_integer(request.epoch, "epoch") if request.HasField("epoch") else None
-        for part in charter_parts(await self._node.charter(epoch)):
-            yield CHARTER.encode(part)
-
-
 def charter_parts(charter: Charter) -> Iterable[Charter]:
     """Splits a charter into parts that fit into one message."""
     for start in range(0, len(charter.body), limits.CHUNK):
         yield Charter(charter.epoch, charter.body[start : start + limits.CHUNK], ())
     for lines in batches(charter.certificate):
         yield Charter(charter.epoch, b"", lines)
+
+
+async def _serve_charter(
+    service: NodeService, request: node_pb2.GetCharterRequest, context: Context
+) -> AsyncIterator[node_pb2.GetCharterResponse]:
+    for part in charter_parts(await declared(NodeService.charter).ask(service, request)):
+        yield CHARTER.encode(part)
+
+
+class NodeService(Protocol):
+    @rpc("GetNode")
+    async def node(self) -> NodeFacts: ...
+
+    @rpc("GetCharter", items=limits.CERTIFICATE_LINES, serve=_serve_charter)
+    async def charter(self, epoch: int | None = None) -> Charter:
+        """The charter of an epoch, by default the newest that the node has. Raises NotFound."""
+
+
+class NodeCalls(ServiceCalls):
+    node = call(NodeService.node)
+
+    async def charter(self, epoch: int | None = None) -> Charter:
+        """The charter of an epoch, by default the newest that the node has. Raises NotFound."""
+        charter = declared(NodeService.charter)
+        async with aclosing(self._calls.stream(charter, charter.request.encode(epoch))) as messages:
+            parts = [CHARTER.decode(message) async for message in messages]
+        if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):
+            raise Malformed("the answer is not one charter", why="its parts belong to another epoch or to several")
+        return join_charter(parts[0].epoch, parts)

@@ -1,33 +1,28 @@
-"""Messages, conversion and RPC of OfferService: offers, grants and the operator's actions.
+"""`OfferService`: offers, grants and the operator's actions. Values and calls.
 
 States and amounts are computed by the answering node; log lines are passed on as bytes. Nothing is verified here:
-`comity.rules.offers` computes states and amounts from the lines. `OfferCalls` is the client side (`NodeClient.offers`),
-`OfferServicer` the server side, which calls an `OfferService`.
+`comity.rules.offers` computes states and amounts from the lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.rules.hardware.evidence import MAX_EVIDENCE
 from comity.rules.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllocation, Window
 from comity.rules.offers.records import MAX_TEXT
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.v1 import offer_pb2, types_pb2
-from comity.v1.offer_pb2_grpc import OfferServiceServicer, OfferServiceStub
+from comity.v1 import offer_pb2
 from comity.wire import limits
-from comity.wire.calls import ServiceCalls
+from comity.wire.calls import ServiceCalls, call, collected
 from comity.wire.codec import LOG, At, Data, Exact, Items, Merged, MessageCodec, Number, OneOfCodec, Read, Sentence
-from comity.wire.fields import encode_digest, read_digest
-from comity.wire.messages import LOCATED, Context, LocatedEntry
+from comity.wire.messages import LocatedEntry
+from comity.wire.rpc import Rpcs
 
-if TYPE_CHECKING:
-    from comity.v1.offer_pb2_grpc import OfferServiceAsyncStub
+rpc = Rpcs(offer_pb2)
 
 
 def _read_long_text(value: str) -> str:
@@ -198,20 +193,9 @@ class Attest:
     evidence: Annotated[bytes, Data(MAX_EVIDENCE)]
 
 
-@dataclass(frozen=True, slots=True)
-class Allocated:
-    """What an action logged: the record comes last."""
-
-    lines: Annotated[tuple[LocatedEntry, ...], Items(limits.ALLOCATED)]
-
-
 OfferAction: TypeAlias = Post | Withdraw | Approve | Reject | Redeem | Release | AnswerDefault | UsageReport | Attest
 
 
-OFFER_QUERY: Final = MessageCodec(OfferQuery, offer_pb2.SearchOffersRequest)
-OFFER_STATE: Final = MessageCodec(OfferStatus, offer_pb2.OfferState)
-GRANT_QUERY: Final = MessageCodec(GrantQuery, offer_pb2.ListGrantsRequest)
-GRANT_STATE: Final = MessageCodec(GrantStatus, offer_pb2.GrantState)
 ACTION: Final = OneOfCodec[OfferAction, offer_pb2.AllocateRequest](
     offer_pb2.AllocateRequest,
     "act",
@@ -225,96 +209,36 @@ ACTION: Final = OneOfCodec[OfferAction, offer_pb2.AllocateRequest](
     report=UsageReport,
     attest=Attest,
 )
-ALLOCATED: Final = MessageCodec(Allocated, offer_pb2.AllocateResponse)
-
-
-class OfferCalls(ServiceCalls):
-    """Compute offers at a node. Raises also what every call of `NodeClient` raises."""
-
-    @cached_property
-    def _offer(self) -> OfferServiceAsyncStub:
-        return OfferServiceStub(self._calls.connection.channel)
-
-    async def search(self, query: OfferQuery | None = None) -> tuple[OfferStatus, ...]:
-        """Offers in force that match, those of each log in turn, at most 1,000; use `after` for the next page."""
-        request = OFFER_QUERY.encode(query or OfferQuery())
-        return await self._calls.all(self._offer.SearchOffers, request, OFFER_STATE.decode, limits.OFFERS)
-
-    async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
-        """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
-        only other logs hold. `comity.rules.offers.log_reader.OfferLogReader` reads the former. Raises NotFound."""
-        request = offer_pb2.GetOfferRequest(offer=encode_digest(offer))
-        size = limits.ANSWER_BYTES + limits.ANSWER_LINES * limits.NAME
-        return await self._calls.all(self._offer.GetOffer, request, LOCATED.decode, limits.ANSWER_LINES, size)
-
-    async def grants(self, query: GrantQuery | None = None) -> tuple[GrantStatus, ...]:
-        """Requests and their states, at most 10,000; use `after` for the next page."""
-        request = GRANT_QUERY.encode(query or GrantQuery())
-        return await self._calls.all(
-            self._offer.ListGrants, request, GRANT_STATE.decode, limits.GRANTS, 4 * limits.ANSWER
-        )
-
-    async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
-        """Perform an action; operators only. Safe to repeat. The last returned entry is the record in the node's log.
-
-        Raises NotFound, Refused (OFFER-CAPACITY, OFFER-STATE, OFFER-FULL, OFFER-ELIGIBILITY), Untrusted, Conflict.
-        """
-        answer = await self._calls.unary(self._offer.Allocate, ACTION.encode(action))
-        return ALLOCATED.decode(answer).lines
+ANY_OFFER: Final = OfferQuery()
+ANY_GRANT: Final = GrantQuery()
 
 
 class OfferService(Protocol):
-    """The implementation behind `OfferServicer`. See `messages` for the rules of its methods."""
+    @rpc("SearchOffers", items=limits.OFFERS)
+    def search(self, query: OfferQuery = ANY_OFFER) -> AsyncGenerator[OfferStatus, None]:
+        """Offers in force that match, those of each log in turn, at most 1,000; use `after` for the next page."""
 
-    def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]: ...
-
+    @rpc("GetOffer", items=limits.ANSWER_LINES, size=limits.ANSWER_BYTES + limits.ANSWER_LINES * limits.NAME, cut=True)
     def offer(self, offer: Digest) -> AsyncGenerator[LocatedEntry, None]:
-        """Raises NotFound."""
+        """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
+        only other logs hold. `comity.rules.offers.log_reader.OfferLogReader` reads the former. Raises NotFound."""
 
-    def grants(self, query: GrantQuery) -> AsyncGenerator[GrantStatus, None]: ...
+    @rpc("ListGrants", items=limits.GRANTS, size=4 * limits.ANSWER)
+    def grants(self, query: GrantQuery = ANY_GRANT) -> AsyncGenerator[GrantStatus, None]:
+        """Requests and their states, at most 10,000; use `after` for the next page."""
 
-    async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
-        """Operators only. Raises NotFound, Refused, Untrusted, Conflict."""
+    @rpc("Allocate")
+    async def allocate(
+        self, action: Annotated[OfferAction, ACTION]
+    ) -> Annotated[tuple[LocatedEntry, ...], Items(limits.ALLOCATED)]:
+        """Perform an action. Safe to repeat. The last returned entry is the record in the node's log.
+
+        Raises NotFound, Refused (OFFER-CAPACITY, OFFER-STATE, OFFER-FULL, OFFER-ELIGIBILITY), Untrusted, Conflict.
+        """
 
 
-class OfferServicer(OfferServiceServicer):
-    """Serves OfferService over gRPC."""
-
-    def __init__(self, service: OfferService) -> None:
-        self._service = service
-
-    async def SearchOffers(
-        self, request: offer_pb2.SearchOffersRequest, context: Context
-    ) -> AsyncIterator[offer_pb2.OfferState]:
-        query = OFFER_QUERY.decode(request)
-        left = query.limit or limits.OFFERS
-        async with aclosing(self._service.search(query)) as states:
-            async for state in states:
-                yield OFFER_STATE.encode(state)
-                left -= 1
-                if left == 0:
-                    return
-
-    async def GetOffer(self, request: offer_pb2.GetOfferRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
-        lines_left, bytes_left = limits.ANSWER_LINES, limits.ANSWER_BYTES
-        async with aclosing(self._service.offer(read_digest(request.offer))) as lines:
-            async for located in lines:
-                lines_left, bytes_left = lines_left - 1, bytes_left - len(located.line)
-                if lines_left < 0 or bytes_left < 0:
-                    return
-                yield LOCATED.encode(located)
-
-    async def ListGrants(
-        self, request: offer_pb2.ListGrantsRequest, context: Context
-    ) -> AsyncIterator[offer_pb2.GrantState]:
-        query = GRANT_QUERY.decode(request)
-        left = query.limit or limits.GRANTS
-        async with aclosing(self._service.grants(query)) as states:
-            async for state in states:
-                yield GRANT_STATE.encode(state)
-                left -= 1
-                if left == 0:
-                    return
-
-    async def Allocate(self, request: offer_pb2.AllocateRequest, context: Context) -> offer_pb2.AllocateResponse:
-        return ALLOCATED.encode(Allocated(await self._service.allocate(ACTION.decode(request))))
+class OfferCalls(ServiceCalls):
+    search = collected(OfferService.search)
+    get = collected(OfferService.offer)
+    grants = collected(OfferService.grants)
+    allocate = call(OfferService.allocate)

@@ -1,28 +1,21 @@
-"""`PinService`: the artifacts that a node's operator pins. Values, codec, calls and servicer."""
+"""`PinService`: the artifacts that a node's operator pins. Values and calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol
 
 from comity.rules.artifact_pins import MAX_WANTED, PINNED_STATES, Pin
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.v1 import pin_pb2
-from comity.v1.pin_pb2_grpc import PinServiceServicer, PinServiceStub
 from comity.wire import limits
-from comity.wire.calls import ServiceCalls
+from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Exact, Items, Merged, MessageCodec, OneOf, ShownName, Text
-from comity.wire.errors import clean
-from comity.wire.fields import encode_digest, read_digest, read_text
-from comity.wire.messages import Context
+from comity.wire.rpc import Rpcs
 
-if TYPE_CHECKING:
-    from comity.v1.pin_pb2_grpc import PinServiceAsyncStub
-
+rpc = Rpcs(pin_pb2)
 
 _POLICY: Final = MessageCodec(
     CopyPolicy,
@@ -56,67 +49,31 @@ class ListedPin:
     copies: Annotated[tuple[ListedPinnedCopy, ...], Items(limits.COPIES, cut=True)] = ()
 
 
-LISTED: Final = MessageCodec(ListedPin, pin_pb2.ListPinsResponse)
+class PinService(Protocol):
+    @rpc("DecidePin")
+    async def decide(
+        self,
+        artifact: Digest,
+        name: ShownName = "",
+        policy: Annotated[CopyPolicy | None, _POLICY] = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """Pin an artifact, or change its pin; end it unless `keep`. Raises NotFound (NOT-PINNED), OutOfSpace (PINS)."""
 
-
-class PinCalls(ServiceCalls):
-    """The calls of `PinService`."""
-
-    @cached_property
-    def _pins(self) -> PinServiceAsyncStub:
-        return PinServiceStub(self._calls.connection.channel)
-
-    async def put(self, pin: Pin) -> None:
-        """Pin an artifact, or change its pin. Over the Unix socket. Raises NotFound, OutOfSpace (PINS)."""
-        request = pin_pb2.DecidePinRequest(
-            artifact=encode_digest(pin.artifact),
-            name=clean(pin.name, limits.NAME),
-            policy=_POLICY.encode(pin.policy),
-            keep=True,
-        )
-        await self._calls.unary(self._pins.DecidePin, request)
-
-    async def end(self, artifact: Digest) -> None:
-        """End a pin. Over the Unix socket. Raises NotFound (NOT-PINNED)."""
-        await self._calls.unary(self._pins.DecidePin, pin_pb2.DecidePinRequest(artifact=encode_digest(artifact)))
-
-    async def listed(self, artifact: Digest | None = None) -> AsyncGenerator[ListedPin, None]:
-        """Every pin, or that of one artifact. For operators."""
-        request = pin_pb2.ListPinsRequest(artifact=encode_digest(artifact) if artifact else b"")
-        answers = self._calls.stream(self._pins.ListPins, request, items=MAX_WANTED, size=limits.PIN_BYTES)
-        async with aclosing(answers):
-            async for answer in answers:
-                yield LISTED.decode(answer)
-
-
-class PinOrders(Protocol):
-    async def put(self, pin: Pin) -> None:
-        """Raises NotFound, OutOfSpace (PINS)."""
-
-    async def end(self, artifact: Digest) -> None:
-        """Raises NotFound (NOT-PINNED)."""
-
-    def listed(self, artifact: Digest | None) -> AsyncGenerator[ListedPin, None]:
+    @rpc("ListPins", items=MAX_WANTED, size=limits.PIN_BYTES)
+    def listed(self, artifact: Digest | None = None) -> AsyncGenerator[ListedPin, None]:
         """Every pin, or that of one artifact."""
 
 
-class PinServicer(PinServiceServicer):
-    def __init__(self, pins: PinOrders) -> None:
-        self._pins = pins
+class PinCalls(ServiceCalls):
+    listed = call(PinService.listed)
+    _decide = call(PinService.decide)
 
-    async def DecidePin(self, request: pin_pb2.DecidePinRequest, context: Context) -> pin_pb2.DecidePinResponse:
-        artifact = read_digest(request.artifact)
-        if request.keep:
-            name = read_text(request.name, "name", limits.NAME)
-            await self._pins.put(Pin(artifact, name, _POLICY.decode(request.policy)))
-        else:
-            await self._pins.end(artifact)
-        return pin_pb2.DecidePinResponse()
+    async def put(self, pin: Pin) -> None:
+        """Pin an artifact, or change its pin. Raises NotFound, OutOfSpace (PINS)."""
+        await self._decide(pin.artifact, pin.name, pin.policy, keep=True)
 
-    async def ListPins(
-        self, request: pin_pb2.ListPinsRequest, context: Context
-    ) -> AsyncIterator[pin_pb2.ListPinsResponse]:
-        artifact = read_digest(request.artifact) if request.artifact else None
-        async with aclosing(self._pins.listed(artifact)) as pins:
-            async for listed in pins:
-                yield LISTED.encode(listed)
+    async def end(self, artifact: Digest) -> None:
+        """End a pin. Raises NotFound (NOT-PINNED)."""
+        await self._decide(artifact)

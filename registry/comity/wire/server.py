@@ -37,7 +37,8 @@ from comity.wire.access import CALL, CALLER, OPERATORS, Access, Caller, CallRule
 from comity.wire.calls import span
 from comity.wire.connections import shut_down
 from comity.wire.errors import to_status
-from comity.wire.services import CALL_RULES, Context, Handler, Services, register
+from comity.wire.rpc import Context, Handler
+from comity.wire.services import CALL_RULES, Services, register
 from comity.wire.throttle import Throttle
 from comity.wire.unsent import UNSENT, AdmittedCall
 

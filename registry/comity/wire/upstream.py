@@ -1,19 +1,16 @@
-"""UpstreamService, for the node's operators only: values, codecs, client calls (`NodeClient.upstream`), servicer."""
+"""`UpstreamService`: imports, for the node's operators only. Values and calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.trust.errors import Malformed
 from comity.v1 import upstream_pb2
-from comity.v1.upstream_pb2_grpc import UpstreamServiceServicer, UpstreamServiceStub
 from comity.wire import limits
-from comity.wire.calls import ServiceCalls
+from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import (
     LINE,
     LINE_OR_NONE,
@@ -28,12 +25,9 @@ from comity.wire.codec import (
     Sentence,
     ShownName,
 )
-from comity.wire.fields import read_text
-from comity.wire.messages import Context
+from comity.wire.rpc import Rpcs
 
-if TYPE_CHECKING:
-    from comity.v1.upstream_pb2_grpc import UpstreamServiceAsyncStub
-
+rpc = Rpcs(upstream_pb2)
 STATES: Final = ("same", "changed", "gone")
 
 
@@ -112,57 +106,24 @@ EVENT: Final = OneOfCodec[ImportEvent, upstream_pb2.ImportRepositoryResponse](
     waiting=ImportWaiting,
     done=ImportDone,
 )
-CHECK: Final = MessageCodec(UpstreamCheck, upstream_pb2.CheckUpstreamResponse)
 
 
-class UpstreamCalls(ServiceCalls):
-    """Client calls. They also raise the errors of every `NodeClient` call."""
-
-    @cached_property
-    def _upstream(self) -> UpstreamServiceAsyncStub:
-        return UpstreamServiceStub(self._calls.connection.channel)
-
-    async def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
-        """Ask the node to import. Ends after at most one hour, with Unavailable (DEADLINE): then call again.
+class UpstreamService(Protocol):
+    @rpc("ImportRepository", items=limits.IMPORT_EVENTS, size=limits.LONGEST_ANSWER)
+    def run(self, order: Annotated[ImportOrder, ORDER]) -> AsyncGenerator[Annotated[ImportEvent, EVENT], None]:
+        """Import; events, one at least every few seconds, `ImportDone` last. Ends after at most one hour, with
+        Unavailable (DEADLINE): then call again. Closing the generator stops the import.
 
         Raises NotFound, Refused, Untrusted, OutOfSpace.
         """
-        request = ORDER.encode(order)
-        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # gives the longest deadline
-        events = self._calls.stream(self._upstream.ImportRepository, request, items=limits.IMPORT_EVENTS, size=size)
-        async with aclosing(events):
-            async for event in events:
-                yield EVENT.decode(event)
 
-    async def check(self, name: str, token: str = "") -> UpstreamCheck:
-        """Ask the node to check an upstream again. Raises NotFound, Refused."""
-        request = upstream_pb2.CheckUpstreamRequest(name=name, token=token)
-        return CHECK.decode(await self._calls.unary(self._upstream.CheckUpstream, request))
+    @rpc("CheckUpstream")
+    async def check(
+        self, name: Annotated[str, Exact(limits.NAME)], token: Annotated[str, Exact(limits.TOKEN)] = ""
+    ) -> UpstreamCheck:
+        """Check an upstream again. Raises Refused, and NotFound if this node observed no such commit."""
 
 
-class ImportService(Protocol):
-    """The service logic, for operators only. For rules that apply to all methods see `messages`."""
-
-    def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
-        """Import events, one at least every few seconds, `ImportDone` last. Closing the generator stops the import."""
-
-    async def check(self, name: str, token: str) -> UpstreamCheck:
-        """Check an upstream. Raises NotFound if this node observed no such commit."""
-
-
-class UpstreamServicer(UpstreamServiceServicer):
-    def __init__(self, importing: ImportService) -> None:
-        self._importing = importing
-
-    async def ImportRepository(
-        self, request: upstream_pb2.ImportRepositoryRequest, context: Context
-    ) -> AsyncIterator[upstream_pb2.ImportRepositoryResponse]:
-        async with aclosing(self._importing.run(ORDER.decode(request))) as events:
-            async for event in events:
-                yield EVENT.encode(event)
-
-    async def CheckUpstream(
-        self, request: upstream_pb2.CheckUpstreamRequest, context: Context
-    ) -> upstream_pb2.CheckUpstreamResponse:
-        name, token = read_text(request.name, "name", limits.NAME), read_text(request.token, "token", limits.TOKEN)
-        return CHECK.encode(await self._importing.check(name, token))
+class UpstreamCalls(ServiceCalls):
+    run = call(UpstreamService.run)
+    check = call(UpstreamService.check)

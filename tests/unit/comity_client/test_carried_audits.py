@@ -25,7 +25,7 @@ from comity.rules.copy_counts import PASSED
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, OutOfSpace
 from comity.v1 import audit_pb2
-from comity.wire.audit import AuditOrder, AuditReply, HoldOrder, read_order
+from comity.wire.audit import ORDER, AuditOrder, AuditReply, HoldOrder
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from support.context import node_context
 from support.withdrawals import WithdrawingNode
@@ -305,7 +305,7 @@ def test_a_challenge_of_an_older_version_is_refused_with_words() -> None:
     """Its auditor then logs no failure: it got no answer."""
     asked = audit_pb2.AuditRequest(artifact=bytes(32), index=bytes(32), nonce=bytes(32), numbers=[0])
     with pytest.raises(ComityError) as refused:
-        read_order(asked)
+        ORDER.decode(asked)
     assert refused.value.code == "AUDIT-OLD-FORM"
     with pytest.raises(Malformed):
         parse_challenges(b'{"challenges":[],"schema":"comity/audit-challenges/v1"}')

@@ -15,7 +15,7 @@ from comity.ledger import subject_reads
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.services.artifact import ArtifactService
+from comity.node.services.artifact import ArtifactServicer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest
@@ -72,7 +72,7 @@ class Flooded:
             precedence=Precedence(members=frozenset(known)),
             bound_publisher=lambda namespace: None,
         )
-        self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, membership), Metrics())
+        self.service = ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, membership), Metrics())
         self._say([line for each in NODES for line in (each.seat.entry.line, each.entry.line)])
         for first, said in ((0, HONEST), (count, [])):
             self._say([*SUBJECT.junk(floods, first, count), *said])

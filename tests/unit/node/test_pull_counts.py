@@ -26,7 +26,7 @@ from comity.node.pull_counts import (
     week_begins,
     week_of,
 )
-from comity.node.services.blob import BlobService
+from comity.node.services.blob import BlobServicer
 from comity.node.threads import Pools
 from comity.node.webhook_deliveries import EventQueue
 from comity.trust.artifact import FileEntry, Manifest
@@ -169,12 +169,12 @@ def test_a_node_stops_where_its_last_counts_cannot_be_written(tmp_path: Path, po
     counts.close()
 
 
-def blob_service(folder: Path, pools: Pools, ended: list[Digest]) -> tuple[BlobService, Digest]:
+def blob_service(folder: Path, pools: Pools, ended: list[Digest]) -> tuple[BlobServicer, Digest]:
     store, data = FolderStore(folder / "blobs"), bytes(1000)
     store.put(sha256(data), data)
     served = ServedBytes(Metrics(), ended.append)
     members = type("Members", (), {"by_certificate": staticmethod(lambda certificate: None)})
-    return BlobService(None, store, pools, members, served, LocationProviders()), sha256(data)  # type: ignore[arg-type]
+    return BlobServicer(None, store, pools, members, served, LocationProviders()), sha256(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

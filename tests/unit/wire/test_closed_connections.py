@@ -21,7 +21,7 @@ class SilentNode(MemoryNode):
         super().__init__()
         self.asked = asyncio.Event()
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         self.asked.set()
         await asyncio.Event().wait()
         return ()

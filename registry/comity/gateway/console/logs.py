@@ -13,7 +13,7 @@ from typing import Final
 
 from comity.gateway.console.state import StateReader, kind_of
 from comity.ledger.log_store import LogState
-from comity.node.services.log import LogService
+from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
@@ -72,7 +72,7 @@ class LogExplorer:
     def __init__(self, ledger: AsyncLedger, states: StateReader) -> None:
         self._ledger = ledger
         self._states = states
-        self._service = LogService(ledger)
+        self._service = LogServicer(ledger)
 
     async def log(self, name: str) -> LogState:
         """Raises NotFound (NO-SUCH-LOG)."""

@@ -44,8 +44,8 @@ from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.services.artifact import ArtifactService, first_claimants
-from comity.node.services.log import LogService
+from comity.node.services.artifact import ArtifactServicer, first_claimants
+from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest
@@ -196,9 +196,9 @@ class Catalogue:
         self._pools = pools
         self._membership = membership
         self.judge = judge
-        self._artifacts = ArtifactService(ledger, membership, metrics)
+        self._artifacts = ArtifactServicer(ledger, membership, metrics)
         self.local_artifacts = LocalArtifacts(
-            ledger, store, pools, self._artifacts, LogService(ledger), judge, inspections
+            ledger, store, pools, self._artifacts, LogServicer(ledger), judge, inspections
         )
         now = Generations(ledger, self._basis).now
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)

@@ -24,8 +24,8 @@ from comity.gateway.hub.judge import AnswerCache, PolicyJudge, changed_name
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.evidence import LedgerCollector
 from comity.node.members import Membership
-from comity.node.services.artifact import ArtifactService
-from comity.node.services.log import LogService
+from comity.node.services.artifact import ArtifactServicer
+from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.collector import Question
 from comity.rules.git_ids import tree_ids
@@ -62,8 +62,8 @@ class LocalArtifacts:
         ledger: AsyncLedger,
         store: BlobStore,
         pools: Pools,
-        artifacts: ArtifactService,
-        logs: LogService,
+        artifacts: ArtifactServicer,
+        logs: LogServicer,
         judge: PolicyJudge,
         inspections: KeptInspections,
     ) -> None:

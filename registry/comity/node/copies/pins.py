@@ -15,7 +15,7 @@ other. Each member that may answer waits its turn (`rules.artifact_pins.answer_t
 when the asking node withdraws its statement meanwhile, nothing is copied. Nothing is removed because a statement was
 withdrawn.
 
-`PinService` takes the operator's pins, and tells how each is met.
+`PinServicer` takes the operator's pins, and tells how each is met.
 """
 
 from __future__ import annotations
@@ -355,22 +355,22 @@ class WantedAnswers:
         self._wanted.asked = {artifact: frozenset(askers) for artifact, askers in asked.items()}
 
 
-class PinService:
-    """Implements `PinOrders`."""
+class PinServicer:
+    """Implements `PinService`."""
 
     def __init__(self, repair: PinRepair, membership: Membership) -> None:
         self._repair = repair
         self._membership = membership
 
-    async def put(self, pin: Pin) -> None:
-        if not await self._repair.put(pin):
-            raise NotFound("no such artifact", why=f"no log that this node has names {short(pin.artifact)}")
-
-    async def end(self, artifact: Digest) -> None:
-        if not await self._repair.end(artifact):
+    async def decide(
+        self, artifact: Digest, name: str = "", policy: CopyPolicy | None = None, *, keep: bool = False
+    ) -> None:
+        if keep and not await self._repair.put(Pin(artifact, name, policy or CopyPolicy(0, 0))):
+            raise NotFound("no such artifact", why=f"no log that this node has names {short(artifact)}")
+        if not keep and not await self._repair.end(artifact):
             raise NotFound("it is not pinned", why=short(artifact), hint="comity pin ls", code="NOT-PINNED")
 
-    async def listed(self, artifact: Digest | None) -> AsyncGenerator[ListedPin, None]:
+    async def listed(self, artifact: Digest | None = None) -> AsyncGenerator[ListedPin, None]:
         for pin in sorted(self._repair.pins.values(), key=lambda pin: pin.artifact):
             if artifact in (None, pin.artifact):
                 yield self._shown(await self._repair.count(pin))

@@ -294,7 +294,7 @@ class UpstreamWatch:
         self._signer = own_log.signer
         self._own_log = own_log
 
-    async def check(self, name: str, token: str) -> UpstreamCheck:
+    async def check(self, name: str, token: str = "") -> UpstreamCheck:
         """Log a change of the upstream, once. Raises NotFound (NOT-OBSERVED), and what the request raises if it gives
         no result."""
         observed = await self._ledger.run(self._observed, name)
@@ -408,7 +408,7 @@ class Importer:
         self._watch = UpstreamWatch(ledger, pools, clock, own_log)
         self._locks = NameLocks()
 
-    async def check(self, name: str, token: str) -> UpstreamCheck:
+    async def check(self, name: str, token: str = "") -> UpstreamCheck:
         """Raises as `UpstreamWatch.check` does."""
         return await self._watch.check(name, token)
 

@@ -85,7 +85,7 @@ class BundleSource:
 
 
 class BundleLoading:
-    """Implements `BundleLoads`. Not thread-safe: call from the event loop.
+    """Implements `BundleService`. Not thread-safe: call from the event loop.
 
     Args:
         sources: the bundles that are being loaded, which the copying of files uses too.

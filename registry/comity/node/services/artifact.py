@@ -132,8 +132,8 @@ class _MemberLines:
         return sum(len(line.line) for line in (*self.records, *self.keys))
 
 
-class ArtifactService:
-    """Implements `ArtifactReads`."""
+class ArtifactServicer:
+    """Implements `ArtifactService`."""
 
     def __init__(self, ledger: AsyncLedger, membership: Membership, metrics: Metrics) -> None:
         self._ledger = ledger
@@ -143,7 +143,7 @@ class ArtifactService:
         self._member_lines: _MemberLines | None = None
 
     async def resolve(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest] = ()
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
         sent = _Sent()
         async with aclosing(self._resolve(name, version, publisher, named, sent)) as lines:
@@ -310,7 +310,7 @@ class ArtifactService:
         keys = await self._ledger.run(proven.keys_of, officer)
         return tuple(dict.fromkeys(found.line for found in (*keys, *warnings.found, *about.found)))
 
-    async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
         page = await self._ledger.run(self._proven.named, words, after, limit)
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])

@@ -35,8 +35,8 @@ PAGE_RESULTS = 20_000
 """Copies and results of one page: about 2 MB."""
 
 
-class AuditService:
-    """Implements `AuditReads`."""
+class AuditServicer:
+    """Implements `AuditService`."""
 
     def __init__(
         self, ledger: AsyncLedger, membership: Membership, clock: Clock, copies: CopiesController, acts: OperatorActs
@@ -50,7 +50,7 @@ class AuditService:
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
         return await self._copies.responder.answer(caller, order)
 
-    async def copies(self, artifact: Digest | None, after: Digest | None) -> CopiesPage:
+    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
         if artifact is not None:
             rows = await self._ledger.run(self._copies.index.copies, artifact)
             groups, more = [rows] if rows else [], False
@@ -69,9 +69,10 @@ class AuditService:
         policy = CopyPolicy.of(body.policy if body else None)
         return CopiesPage(listed, names, policy, today, self._membership.own_node.inception.id, more)
 
-    async def logged(self, artifact: Digest) -> Sequence[LocatedEntry]:
-        lines = await self._ledger.run(self._ledger.tables.proven.newest_about, artifact, AUDITED, limits.AUDIT_LINES)
-        return [LocatedEntry(line.origin, line.index, line.line) for line in lines]
+    async def logged(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
+        newest_about = self._ledger.tables.proven.newest_about
+        for line in await self._ledger.run(newest_about, artifact, AUDITED, limits.AUDIT_LINES):
+            yield LocatedEntry(line.origin, line.index, line.line)
 
     async def check(self, artifact: Digest) -> AsyncGenerator[CheckedCopy, None]:
         async with aclosing(self._copies.auditor.check(artifact)) as results:
@@ -86,7 +87,7 @@ class AuditService:
         async with self._acts.recorded(act, order.artifact, "" if order.again else detail):
             return await self._copies.withdrawals.decide(order)
 
-    async def retention(self, after: Digest | None) -> RetentionPage:
+    async def retention(self, after: Digest | None = None) -> RetentionPage:
         return await self._copies.retention.page(after, limits.COPIES_PAGE)
 
     def challenges(self, request: ChallengeRequest) -> AsyncGenerator[AuditOrder, None]:

@@ -23,8 +23,8 @@ to `limits.MIN_CHUNK`, and only once earlier ones were received."""
 _SIZES: Final = (READ_AHEAD, limits.CHUNK, limits.MIN_CHUNK)
 
 
-class BlobService:
-    """Implements `BlobReads`."""
+class BlobServicer:
+    """Implements `BlobService`."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class BlobService:
         self._served = served
         self._locations = locations
 
-    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
-        return await self._pools.files(lambda: [self._stat(digest) for digest in digests])
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
+        return await self._pools.files(lambda: tuple(self._stat(digest) for digest in digests))
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         pieces = self._ledger.tables.pieces
@@ -55,7 +55,7 @@ class BlobService:
             raise NotFound("no piece records here", why=why, code="NO-RECORDS")
         return records
 
-    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
+    async def locations(self, digest: Digest) -> tuple[BlobLocation, ...]:
         """Other locations of a blob; gRPC always suffices. They are never logged."""
         await self._pools.files(self._store.size, digest)
         return await self._pools.files(self._locations.of, digest, self._peer(CALLER.get()) or "")

@@ -38,8 +38,8 @@ async def certified_epochs(ledger: AsyncLedger, epoch_store: EpochStore, start: 
         certificate = await ledger.run(epoch_store.certificate, certificate.body.epoch + 1)
 
 
-class CharterService:
-    """Implements the charter calls of the wire protocol."""
+class CharterServicer:
+    """Implements `CharterService`."""
 
     def __init__(
         self, ledger: AsyncLedger, membership: Membership, follower: CharterFollower | None, requests: JoinRequests
@@ -49,11 +49,11 @@ class CharterService:
         self._follower = follower
         self._asks = requests
 
-    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+    async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         async for charter in certified_epochs(self._ledger, self._require_follower().epoch_store, start):
             yield charter
 
-    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
         follower = self._require_follower()
         body = follower.epoch_store.newest.digest if prev is None else prev
         if body not in follower.epoch_store.digests:

@@ -18,8 +18,8 @@ WINDOW: Final = 256
 """Entries read at a time, whatever their size."""
 
 
-class LogService:
-    """Implements `LogReads`."""
+class LogServicer:
+    """Implements `LogService`."""
 
     def __init__(self, ledger: AsyncLedger) -> None:
         self._ledger = ledger
@@ -28,7 +28,7 @@ class LogService:
         for head in await self._ledger.read(self._read_heads):
             yield head
 
-    async def checkpoint(self, origin: str, index: int | None, up_to: int | None = None) -> bytes:
+    async def checkpoint(self, origin: str, index: int | None = None, up_to: int | None = None) -> bytes:
         cosignatures = self._ledger.tables.cosignatures
         if up_to is not None:
             return (await self._ledger.run(cosignatures.largest_up_to, origin, up_to)).encode()
@@ -43,13 +43,13 @@ class LogService:
         stop = min(end, size, start + WINDOW)
         return await self._ledger.run(self._ledger.tables.history.entries, origin, start, stop, limits.CHUNK)
 
-    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
         return await self._ledger.run(self._ledger.tables.history.inclusion, origin, index, size)
 
-    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
         return await self._ledger.run(self._ledger.tables.history.consistency, origin, old_size, new_size)
 
-    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> AsyncGenerator[LocatedProof, None]:
         places = await self._ledger.run(self._ledger.tables.index.positions, line_digest)
         first: dict[str, EntryPosition] = {}
         for place in places:

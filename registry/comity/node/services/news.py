@@ -68,7 +68,7 @@ class _Heads:
 
 
 class NewsFeed:
-    """Implements `NewsReads`. Not thread-safe: call from the event loop.
+    """Implements `NewsService`. Not thread-safe: call from the event loop.
 
     Args:
         own_keys: key ids of the cosigner keys of this node.
@@ -119,8 +119,10 @@ class NewsFeed:
             for ended in calls:
                 ended.set()
 
-    async def read(self, position: bytes, heartbeat: float, own_keys: Sequence[bytes]) -> AsyncGenerator[News, None]:
-        """Implements `NewsReads`: pages of changes, and a page without changes after `heartbeat` seconds."""
+    async def read(
+        self, position: bytes, heartbeat: float, own_keys: Sequence[bytes] = ()
+    ) -> AsyncGenerator[News, None]:
+        """Pages of changes, and a page without changes after `heartbeat` seconds."""
         caller = CALLER.get(Caller("elsewhere"))
         await self._ready.wait()
         with self._opened(caller.name) as ended:
@@ -133,8 +135,7 @@ class NewsFeed:
                     own_keys = ()
                     await _first_of(heartbeat, changed, ended)
 
-    async def page(self, position: bytes, own_keys: Sequence[bytes]) -> News:
-        """Implements `NewsReads`."""
+    async def page(self, position: bytes, own_keys: Sequence[bytes] = ()) -> News:
         await self._ready.wait()
         since = self._number_of(position)
         added = await self._cosignatures_by(own_keys) if own_keys else {}
@@ -150,9 +151,10 @@ class NewsFeed:
             self._process + last.to_bytes(_NUMBER, "big"), more, tuple(logs), self._misbehaviour, self._charter()
         )
 
-    async def cosignatures(self, known: KnownCosignatures) -> LogNews | None:
-        """Implements `NewsReads`."""
-        return await self._ledger.run(_unknown_cosignatures, self._ledger.tables, known)
+    async def cosignatures(self, known: Sequence[KnownCosignatures]) -> AsyncGenerator[LogNews, None]:
+        for item in known:
+            if found := await self._ledger.run(_unknown_cosignatures, self._ledger.tables, item):
+                yield found
 
     @contextmanager
     def _opened(self, caller: str) -> Iterator[asyncio.Event]:

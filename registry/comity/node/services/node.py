@@ -14,8 +14,8 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
 
 
-class NodeFactsService:
-    """Implements `NodeReads`."""
+class NodeServicer:
+    """Implements `NodeService`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class NodeFactsService:
             replicas=self._counts(),
         )
 
-    async def charter(self, epoch: int | None) -> Charter:
+    async def charter(self, epoch: int | None = None) -> Charter:
         epochs = self._epochs
         if epochs is None:
             raise NotFound("no such charter", why="this node has no charter", code="NO-CHARTER")

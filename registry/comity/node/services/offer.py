@@ -18,7 +18,7 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.messages import LocatedEntry
-from comity.wire.offer import GrantQuery, GrantStatus, OfferAction, OfferQuery, OfferStatus
+from comity.wire.offer import ANY_GRANT, ANY_OFFER, GrantQuery, GrantStatus, OfferAction, OfferQuery, OfferStatus
 
 BATCH: Final = 64
 SEARCHES: Final = 4
@@ -30,8 +30,8 @@ _SUBJECTS: Final = ("request", "offer", "grant", "redemption", "default")
 _UNKNOWN: Final = "unknown: a record is signed by an unknown key, or the log is over its quota here"
 
 
-class OfferRpcService:
-    """Implements `comity.wire.offer.OfferService`."""
+class OfferServicer:
+    """Implements `OfferService`."""
 
     def __init__(self, ledger: AsyncLedger, controller: OfferController, acts: OperatorActs) -> None:
         self._ledger = ledger
@@ -39,7 +39,7 @@ class OfferRpcService:
         self._acts = acts
         self._searches = FairSlots(SEARCHES, per_key=1, max_per_key=MAX_WAITING)
 
-    async def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]:
+    async def search(self, query: OfferQuery = ANY_OFFER) -> AsyncGenerator[OfferStatus, None]:
         await self._index.read_own()
         async with self._searches.slot(_block()):
             found = await first_of(matching_offers(self._index, query), query.limit or limits.OFFERS)
@@ -66,7 +66,7 @@ class OfferRpcService:
             for entry in await self._lines(places[start : start + BATCH]):
                 yield entry
 
-    async def grants(self, query: GrantQuery) -> AsyncGenerator[GrantStatus, None]:
+    async def grants(self, query: GrantQuery = ANY_GRANT) -> AsyncGenerator[GrantStatus, None]:
         await self._index.read_own()
         async with self._searches.slot(_block()):
             found = await first_of(matching_grants(self._index, query), query.limit or limits.GRANTS)

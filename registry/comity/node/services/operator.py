@@ -19,7 +19,7 @@ from typing import Final
 
 from comity.node.operator_acts import OperatorActs
 from comity.node.publishing import Submissions
-from comity.node.services.charter import CharterService
+from comity.node.services.charter import CharterServicer
 from comity.node.status import StatusReport
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
@@ -85,20 +85,20 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(b"comity sign-in link\n" + secret.encode("utf-8", "replace")).digest()
 
 
-class OperatorService:
-    """Implements `Operating`."""
+class OperatorServicer:
+    """Implements `OperatorService`."""
 
     def __init__(
         self,
         submissions: Submissions,
         status: StatusReport,
-        governance: CharterService,
+        charter: CharterServicer,
         links: SignInLinks,
         acts: OperatorActs,
     ) -> None:
         self._submissions = submissions
         self._status = status
-        self._governance = governance
+        self._charter = charter
         self._links = links
         self._acts = acts
 
@@ -107,7 +107,7 @@ class OperatorService:
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         async with self._acts.recorded("join-request.keep" if keep else "join-request.dismiss", member):
-            await self._governance.decide_ask(member, keep=keep)
+            await self._charter.decide_ask(member, keep=keep)
 
     async def sign_in_link(self) -> SignInLink:
         async with self._acts.recorded("console.link"):

@@ -17,7 +17,7 @@ from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.services import artifact
-from comity.node.services.artifact import ArtifactService
+from comity.node.services.artifact import ArtifactServicer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest
@@ -57,7 +57,7 @@ class Bench:
                 node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
             ),
         )
-        self.service = ArtifactService(AsyncLedger(self.ledger), membership, self.metrics)
+        self.service = ArtifactServicer(AsyncLedger(self.ledger), membership, self.metrics)
 
     async def asked(self, call: str) -> tuple[int, float]:
         """Lines of the answer, and how often an answer of this call was limited."""
@@ -109,7 +109,7 @@ class Members:
                 node_ids=(), known=known, peers=peers, own_node=seat, precedence=Precedence(), bound_publisher=nobody
             ),
         )
-        self.service = ArtifactService(AsyncLedger(self.ledger), membership, Metrics())
+        self.service = ArtifactServicer(AsyncLedger(self.ledger), membership, Metrics())
         keys_of = ProvenTables.keys_of
 
         def counted(tables: ProvenTables, author: Digest) -> list[ProvenLine]:
@@ -164,7 +164,7 @@ class Flooded:
         known = SimpleNamespace(
             node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
         )
-        self.service = ArtifactService(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
+        self.service = ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
         self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
         self.strangers(0, junk)
         self.say("publisher", WHO.advise(ARTIFACT, "withdrawn", "yank"))

@@ -195,6 +195,10 @@ async def test_a_caller_without_a_certificate_asks_for_single_pages(
         assert (await feed.page(b"", ())).charter == sha256(b"body")
 
 
+async def kept(feed: NewsFeed, *known: KnownCosignatures) -> list[LogNews]:
+    return [item async for item in feed.cosignatures(known)]
+
+
 async def test_only_cosignatures_that_the_caller_lacks_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,15 +207,14 @@ async def test_only_cosignatures_that_the_caller_lacks_are_answered(
         own, other = sign(tables, LOGS[0], COSIGNER, OWN_KEY.name), sign(tables, LOGS[0], OTHER, OTHER_KEY.name, 2_000)
 
         async def answered(*known: tuple[bytes, int]) -> set[NoteSignature]:
-            found = await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 4, known))
-            return set(found.cosignatures) if found else set()
+            found = await kept(feed, KnownCosignatures(LOGS[0].vkey, 4, known))
+            return {cosignature for item in found for cosignature in item.cosignatures}
 
         assert await answered() == {own, other}
         assert await answered((OWN_KEY.key_id, 1_000)) == {other}
         assert await answered((OWN_KEY.key_id, 1_000), (OTHER_KEY.key_id, 1_999)) == {other}
         assert await answered((OWN_KEY.key_id, 1_000), (OTHER_KEY.key_id, 2_000)) == set()
-        assert await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 3, ())) is None
-        assert await feed.cosignatures(KnownCosignatures(LOGS[1].vkey, 4, ())) is None
+        assert await kept(feed, KnownCosignatures(LOGS[0].vkey, 3, ()), KnownCosignatures(LOGS[1].vkey, 4, ())) == []
 
 
 async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_assigned_to_it(
@@ -227,8 +230,8 @@ async def test_cosignatures_of_a_log_are_told_only_while_this_node_is_assigned_t
         while {item.log for item in found} != {LOGS[0].vkey, LOGS[1].vkey}:
             found.extend((await next_news(pages)).logs)
         assert not any(item.cosignatures for item in found)
-        lacking = await feed.cosignatures(KnownCosignatures(LOGS[0].vkey, 5, ()))
-        assert lacking is not None and lacking.cosignatures == (first,), "every caller gets them"
+        (lacking,) = await kept(feed, KnownCosignatures(LOGS[0].vkey, 5, ()))
+        assert lacking.cosignatures == (first,), "every caller gets them"
         UNTOLD.clear()
         vars(feed)["look_again"]()
         page = await next_news(pages)

@@ -20,7 +20,7 @@ from comity.node.offers.index import (
     matching_grants,
     matching_offers,
 )
-from comity.node.services.offer import SEARCHES, OfferRpcService
+from comity.node.services.offer import SEARCHES, OfferServicer
 from comity.rules.offers.records import GrantRequest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
@@ -77,7 +77,7 @@ async def test_other_work_has_its_turns_during_a_long_search() -> None:
     assert await turns_during(matching_grants(requests, nobody)) >= MANY // STEP
 
 
-def as_caller(name: str, service: OfferRpcService) -> asyncio.Task[list[Any]]:
+def as_caller(name: str, service: OfferServicer) -> asyncio.Task[list[Any]]:
     async def search() -> list[Any]:
         CALLER.set(Caller(name))
         return [found async for found in service.search(OfferQuery())]
@@ -93,7 +93,7 @@ async def test_searches_of_one_address_block_leave_room_for_those_of_another(mon
             searching.append(CALLER.get().name)
             return [((0, Digest("0"), ""), self.chain)]
 
-    service = OfferRpcService(cast(Any, None), cast(Any, SimpleNamespace(index=EndlessIndex(0))), cast(Any, None))
+    service = OfferServicer(cast(Any, None), cast(Any, SimpleNamespace(index=EndlessIndex(0))), cast(Any, None))
     greedy = [as_caller(f"192.0.2.{number}", service) for number in range(1, 60)]
     for _ in range(10):
         await asyncio.sleep(0)
