@@ -75,6 +75,7 @@ def test_only_so_many_attributes_are_named(count: int) -> None:
         "{{ x|selectattr('a_b') }}",
         "{{ x.__self__ }}",
         "{% set x = ''.__class__",  # without an end
+        "{% set x = y ~ '__' ",
         "{{ x.__reduce_ex__ }}",
     ],
 )
