@@ -24,6 +24,7 @@ import harness
 from comity.content import durable
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft, genesis
+from comity.rules.signing import sign_content
 from comity.trust.charter.certificate import certify, certify_genesis
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
@@ -32,7 +33,7 @@ from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint, cosign
 from comity.trust.tlog.proof import TlogProof
 from curves import Panel, draw
@@ -162,7 +163,7 @@ def published(people: Sequence[Person]) -> dict[str, object]:
     document = SideObject(sha256(b"manifest"), 4096)
     name = Name.parse("institute/model@v1")
     said = Published(publisher.inception.id, name, document.digest, document, document, Licence("Apache-2.0"))
-    line = sign_published(said, publisher.signer).line
+    line = sign_content(said, publisher.signer).line
     checkpoint = Checkpoint("node-0.example/log", LOG_SIZE, bytes(32))
     signed = checkpoint.signed(log)
     cosigned = [

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from comity.rules.signing import sign_content
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import httpx2
@@ -31,7 +33,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from harness import write
 from support.federation import NodeHome, found, serving
 from support.gateway import GatewayNode
@@ -52,7 +54,7 @@ def published(publisher: Publisher, number: int, store: FolderStore) -> bytes:
     store.put(manifest.digest, data)
     name = Name("tests", f"model-{number:06}", "v1")
     said = Published(publisher.id, name, manifest.digest, manifest, manifest, Licence(LICENCES[number % 4], None))
-    return sign_published(said, publisher.signer).line
+    return sign_content(said, publisher.signer).line
 
 
 def fill(home: NodeHome, publisher: Publisher, count: int) -> None:

@@ -22,17 +22,20 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from comity.rules.signing import sign_content
+from comity.trust.copies import Holds
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from harness import write
 from support.case import nodes
 from support.logs import LogKeys
@@ -72,11 +75,11 @@ class Holding:
     def claims(self, published: Sequence[Published], batch: int) -> Iterator[bytes]:
         if batch == 1:
             for item in published:
-                yield sign_hold(self.record, item.artifact, item.manifest, item.pieces, self.online).line
+                yield sign_content(HeldArtifact(self.record.node, item.manifest, item.pieces), self.online).line
             return
         held = [HeldArtifact(self.record.node, item.manifest, item.pieces) for item in published]
         for start in range(0, len(held), batch):
-            yield sign_holds(self.record, held[start : start + batch], self.online).line
+            yield sign_content(Holds.of(self.record.node, held[start : start + batch]), self.online).line
 
 
 def publish(count: int) -> tuple[list[Published], list[bytes]]:
@@ -88,7 +91,7 @@ def publish(count: int) -> tuple[list[Published], list[bytes]]:
         name = Name(f"org-{number % 97:02}", f"model-{number:07}", "v1")
         said = Published(publisher.id, name, manifest.digest, manifest, pieces, Licence("Apache-2.0", licence))
         made.append(said)
-        lines.append(sign_published(said, publisher.signer).line)
+        lines.append(sign_content(said, publisher.signer).line)
     return made, lines
 
 

@@ -35,6 +35,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from comity.rules.signing import sign_content
+from comity.trust.copies import Holds
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import httpx2
@@ -45,14 +48,14 @@ from comity.node.keys import NodeKeys
 from comity.node.own_log import LEDGER_MARK, LedgerMark
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import Signer
 from comity.trust.names import Name
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.addresses import Address
@@ -106,7 +109,7 @@ def make(number: int, publisher: Publisher, store: FolderStore) -> Made:
     objects = SideObject.of(manifest), SideObject.of(pieces)
     licence = Licence("Apache-2.0", SideObject.of(LICENCE))
     said = Published(publisher.id, name_of(number), sha256(manifest), *objects, licence)
-    return Made(sha256(manifest), *objects, sign_published(said, publisher.signer).line)
+    return Made(sha256(manifest), *objects, sign_content(said, publisher.signer).line)
 
 
 def lay(store: FolderStore, data: bytes) -> None:
@@ -218,8 +221,8 @@ class GrowingHome:
         def claim(some: Sequence[Made]) -> bytes:
             if len(some) > 1:
                 items = [HeldArtifact(record.node, each.manifest, each.pieces) for each in some]
-                return sign_holds(record, items, online).line
-            return sign_hold(record, some[0].artifact, some[0].manifest, some[0].pieces, online).line
+                return sign_content(Holds.of(record.node, items), online).line
+            return sign_content(HeldArtifact(record.node, some[0].manifest, some[0].pieces), online).line
 
         size = self._hold_batch
         return [claim(made[start : start + size]) for start in range(0, len(made), size)]

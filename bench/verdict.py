@@ -25,11 +25,12 @@ import harness
 from charter import NOW, Person, founded, voted
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.charter.document import quorum
 from comity.trust.charter.federation import FederationNode
-from comity.trust.copies import sign_hold
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name
@@ -38,7 +39,7 @@ from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
 from comity.trust.names import Name
 from comity.trust.node_records import NodeRecord, sign_node_record
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
@@ -100,13 +101,13 @@ def claims_about(manifest: Manifest, nodes: list[Node]) -> list[Entry]:
     said = Published(who.id, name, manifest.digest, document, pieces, Licence("Apache-2.0"))
     made = [
         sign_inception(who, publisher.signer),
-        sign_published(said, publisher.signer),
+        sign_content(said, publisher.signer),
         *(node.entry for node in nodes),
     ]
-    made.append(sign_hold(nodes[0].record, manifest.digest, document, pieces, nodes[0].online))
+    made.append(sign_content(HeldArtifact(nodes[0].record.node, document, pieces), nodes[0].online))
     while len(made) < CLAIMS:
         warning = Advisory(who.author, manifest.digest, "yank", "info", f"note {len(made)}")
-        made.append(sign_advisory(warning, publisher.signer))
+        made.append(sign_content(warning, publisher.signer))
     return made
 
 

@@ -61,7 +61,7 @@ from comity.trust.model_signing.judging import KeylessIdentity
 from comity.trust.report import vsa_level
 from comity.trust.statement import PAYLOAD_TYPE, Entry, pae
 from comity.trust.statement_kinds import DERIVED
-from comity.trust.statements import Derived, Published, parse_derived
+from comity.trust.statements import Derived, Published
 from comity.verifier import BUNDLE_MARK, read_pack
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import folder_of
@@ -404,7 +404,7 @@ def _own_derivations(claims: ParsedClaims, publisher: Publisher, artifact: Diges
         if entry.statement.predicate != DERIVED or by is None or by.id != publisher.id or chain is None:
             continue
         try:
-            derived = parse_derived(entry.statement)
+            derived = Derived.parse(entry.statement)
         except ComityError:
             continue
         if derived.child == artifact and chain.signed(entry.envelope):

@@ -131,7 +131,7 @@ def _properties(described: BomContent) -> Iterator[Mapping[str, str]]:
         if published.licence.text is not None:
             yield _property("licence-text", f"sha256:{published.licence.text.digest}")
     for vouch in described.vouches:
-        yield _property(f"vouched:{vouch.vouched.statement}", f"claimed by {vouch.by.name}")
+        yield _property(f"vouched:{vouch.vouched.kind}", f"claimed by {vouch.by.name}")
 
 
 def _property(name: str, value: str) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.bounded_file import read_bounded
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.home_logs import home_origin
@@ -26,7 +27,7 @@ from comity.trust.names import Name
 from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry
-from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent, sign_derived
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
 from comity_client.artifact_client import ArtifactClient, workers
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.events import OnEvent, ignore_event
@@ -425,7 +426,7 @@ class Client(ArtifactClient):
         """Sign a derivation and log it. Raises as `publish` does."""
         from comity_client.publish import publish_statement
 
-        entry = sign_derived(derivation.statement_by(publisher.inception.author), publisher.signer())
+        entry = sign_content(derivation.statement_by(publisher.inception.author), publisher.signer())
         return self._log(
             lambda targets: publish_statement(targets, derivation.child.title, entry, publisher.lines),
             nodes or home_target(publisher.home),

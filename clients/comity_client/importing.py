@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
-from comity.trust.upstream import Observed, parse_changed, parse_gone
+from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
@@ -88,8 +88,8 @@ async def check_at(session: Session, target: str, name: str, token: str) -> Upst
         return UpstreamState(name, found.state)
     statement = parse_entry(found.line).statement
     if found.state == "changed":
-        return UpstreamState(name, found.state, successor=parse_changed(statement).successor, index=found.index)
-    return UpstreamState(name, found.state, lost=parse_gone(statement).lost, index=found.index)
+        return UpstreamState(name, found.state, successor=Changed.parse(statement).successor, index=found.index)
+    return UpstreamState(name, found.state, lost=Gone.parse(statement).lost, index=found.index)
 
 
 async def _run_import(session: Session, target: str, order: ImportOrder, on_event: OnEvent) -> ImportDone:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
+from comity.rules.signing import sign_content
 from comity.trust.claims import proven_advisories
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
@@ -23,7 +24,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
-from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published, sign_advisory
+from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
@@ -191,7 +192,7 @@ def _order_warning(publisher: Publisher, name: Name, logged: Sequence[Logged], s
 
 async def publish_advisory(targets: LogTargets, title: str, advisory: Advisory, publisher: Publisher) -> PublishReceipt:
     """Log an advisory. Raises as `publish_folder` does."""
-    entry = await asyncio.to_thread(sign_advisory, advisory, publisher.signer())
+    entry = await asyncio.to_thread(sign_content, advisory, publisher.signer())
     return await publish_statement(targets, title, entry, publisher.lines)
 
 

@@ -22,6 +22,7 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.federation_file import Federation
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, check_visible, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.home_logs import home_name
@@ -31,7 +32,7 @@ from comity.trust.names import is_meant
 from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import Published, sign_published
+from comity.trust.statements import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Publisher:
                 why = f"{signed.name} is already published as sha256:{signed.artifact}"
                 hint = "publish under a new version"
                 raise Conflict(f"{published.name} is taken", why=why, hint=hint, code="VERSION-TAKEN")
-        entry = sign_published(published, self.signer())
+        entry = sign_content(published, self.signer())
         durable.write_file(path, entry.line + b"\n", point="statement")
         return entry
 

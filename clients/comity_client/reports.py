@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, format_time, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.evidence import (
@@ -34,7 +35,7 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys
 from comity.trust.names import Abbreviation, parse_id
 from comity.trust.policy import ROWS
-from comity.trust.report import MAX_BYTES, VerdictReport, Verified, check_report, sign_verified, summarise_report
+from comity.trust.report import MAX_BYTES, VerdictReport, Verified, check_report, summarise_report
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
@@ -166,7 +167,7 @@ def signature_path(report: Path) -> Path:
 def sign_report(report: VerdictReport, publisher: Publisher, time: int) -> Entry:
     """Sign as `publisher` that `report` was produced at `time` (seconds since 1970). Raises Malformed
     (UNSIGNABLE-REPORT) for a report without an artifact or a policy file, and as `Publisher.signer` does."""
-    return sign_verified(summarise_report(report, publisher.id, time), publisher.signer())
+    return sign_content(summarise_report(report, publisher.id, time), publisher.signer())
 
 
 def write_signature(path: Path, publisher: Publisher, entry: Entry) -> None:

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults, sign_announced
+from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults
 from comity.trust.policy import Policy
 from comity.trust.statement import Author, SideObject
-from comity.trust.statements import Vouched, sign_vouched
+from comity.trust.statements import Vouched
 from comity_client.events import OnEvent, Progress, in_thread
 from comity_client.evidence.collect import NodeCollector
 from comity_client.evidence.resolve import Resolution
@@ -62,7 +63,7 @@ async def vouch(
     artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
     document = SideObject.of(details.document) if details.document is not None else None
     said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
-    entry = await asyncio.to_thread(sign_vouched, said, *signer.signers)
+    entry = await asyncio.to_thread(sign_content, said, *signer.signers)
     objects = {} if details.document is None else {sha256(details.document): details.document}
     return await publish_statement(targets, title, entry, signer.lines, objects)
 
@@ -173,7 +174,7 @@ async def announce(
     """Log the announcement. Raises Refused (NOT-A-SIGNER) if too few keys of a member are here, and as `publish`."""
     signer.require_complete()
     said = EvaluationAnnounced(Author("identity", signer.identity), resolution.artifact, criteria)
-    entry = await asyncio.to_thread(sign_announced, said, *signer.signers)
+    entry = await asyncio.to_thread(sign_content, said, *signer.signers)
     return await publish_statement(targets, resolution.title, entry, signer.lines)
 
 

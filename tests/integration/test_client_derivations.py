@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
-from comity.trust.statements import parse_derived
+from comity.trust.statements import Derived
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
@@ -85,7 +85,7 @@ def test_the_result_of_a_check_is_logged_and_proven(
     document = json.loads(ran.output)
     logged = document["receipt"]["logged"][0]
     node = next(node for node in federation.nodes if node.log.origin == "node-es.example/log")
-    said = parse_derived(parse_entry(node.log.lines[logged["index"]]).statement)
+    said = Derived.parse(parse_entry(node.log.lines[logged["index"]]).statement)
     assert said.by == publisher.inception.author
     assert (said.child, said.parent) == (document["child"]["artifact"], document["parent"]["artifact"])
     assert said.steps == document["steps"] == {"bf16-nearest-even": len(WEIGHTS)}

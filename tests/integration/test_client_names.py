@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity_client.client import Client
 from comity_client.events import Event, Note
 from comity_client.home import Home
@@ -55,7 +56,7 @@ def claim(by: Identity, name: str = "swiss-ai/tiny@v1") -> bytes:
     other = sha256(by.id.encode())
     objects = SideObject(other, 1)
     said = Published(by.id, Name.parse(name), other, objects, objects, Licence("MIT"))
-    return sign_published(said, by.signer).line
+    return sign_content(said, by.signer).line
 
 
 def rivals(federation: FakeFederation, count: int, node: int = 3) -> list[Identity]:

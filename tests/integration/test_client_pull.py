@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from comity.rules.git_ids import commit_id
 from comity.rules.pieces import CHAINED_LAYOUT
+from comity.rules.signing import sign_content
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import Manifest, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.names import Reference
-from comity.trust.statements import Advisory, sign_advisory
+from comity.trust.statements import Advisory
 from comity.wire.log import LocatedProof
 from comity_client.client import Client
 from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped, Started
@@ -421,7 +422,7 @@ def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
     writer = federation.nodes[0]
     forked = fork(writer.log, 2)
     warning = Advisory(identity("Swiss AI", "CH").inception.author, made.published.artifact, "vulnerability", "low", "")
-    for line in (sign_advisory(warning, federation.publisher.signer).line, *writer.log.lines[2:]):
+    for line in (sign_content(warning, federation.publisher.signer).line, *writer.log.lines[2:]):
         forked.append(line)
     for fake in federation.nodes:
         fake.logs_held[writer.node.origin] = forked

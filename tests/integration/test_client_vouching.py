@@ -82,7 +82,7 @@ def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, publi
     (tmp_path / "scores").write_bytes(b"good")
     client.vouch(NAME, "evaluated", text="ours", document=tmp_path / "scores", by=lab)
     (vouch,) = client.show(NAME).vouches
-    assert (vouch.vouched.statement, vouch.vouched.text, vouch.by.id) == ("evaluated", "ours", lab.id)
+    assert (vouch.vouched.kind, vouch.vouched.text, vouch.by.id) == ("evaluated", "ours", lab.id)
     pulled = client.pull(NAME, to=tmp_path / "model")
     facts = [fact for fact in pulled.verdict.row("documents").facts if fact.text.startswith("evaluated")]
     assert [(fact.basis, fact.by[:14]) for fact in facts] == [("claimed", "Evaluation lab")]
@@ -127,7 +127,7 @@ def test_a_rehashed_statement_is_signed_only_after_rehashing(
     assert absent.value.hint.startswith("comity pull")
     client.pull(NAME, to=tmp_path / "model")
     receipt = client.vouch(tmp_path / "model", "rehashed", by=publisher)
-    assert [vouch.vouched.statement for vouch in client.show(NAME).vouches] == ["rehashed"]
+    assert [vouch.vouched.kind for vouch in client.show(NAME).vouches] == ["rehashed"]
     weights_file = tmp_path / "model" / "model.safetensors"
     weights_file.chmod(0o644)
     weights_file.write_bytes(FILES["model.safetensors"][:-1] + b"B")

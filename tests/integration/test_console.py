@@ -15,8 +15,9 @@ from comity.content.audit_log import LOG_FILE, check_chain
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
+from comity.rules.signing import sign_content
 from comity.trust.errors import Refused
-from comity.trust.statements import Advisory, sign_advisory
+from comity.trust.statements import Advisory
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
 from support.gateway import GatewayNode, gateway_node
@@ -167,7 +168,7 @@ async def test_a_name_of_which_all_versions_are_withdrawn_leads_to_the_newest_wi
     author = own.publisher.inception.author
     async with own.home.client() as client:
         warning = Advisory(author, ready.artifact, "yank", "info", "wrong tokenizer")
-        await client.submit((sign_advisory(warning, own.publisher.signer).line,), ())
+        await client.submit((sign_content(warning, own.publisher.signer).line,), ())
     async with browser(own) as http:
 
         async def withdrawn() -> bool:
@@ -184,7 +185,7 @@ async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Gatewa
     author = node.publisher.inception.author
     warning = Advisory(author, ready.artifact, "vulnerability", "high", "<b>see</b> the notes")
     async with node.home.client() as client:
-        await client.submit((sign_advisory(warning, node.publisher.signer).line,), ())
+        await client.submit((sign_content(warning, node.publisher.signer).line,), ())
     async with browser(node) as http:
 
         async def there() -> bool:
@@ -293,7 +294,7 @@ async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
                 made = release(stranger, folder, f"strangers/m{number}@v1")
                 await send(client, made)
                 warning = Advisory(stranger.inception.author, made.artifact, "malware", "high", labels[-2])
-                await client.submit((sign_advisory(warning, stranger.signer).line,), ())
+                await client.submit((sign_content(warning, stranger.signer).line,), ())
                 names.append(f"strangers/m{number}")
         async with browser(node) as http:
             await listed(http, names[-1])

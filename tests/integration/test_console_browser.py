@@ -23,7 +23,8 @@ import pytest
 from comity.gateway.app import serve_gateway
 from comity.gateway.console.logs import log_id
 from comity.gateway.console.oidc.provider_sign_in import CALLBACK
-from comity.trust.statements import Advisory, sign_advisory
+from comity.rules.signing import sign_content
+from comity.trust.statements import Advisory
 from support.command_server import command_server
 from support.environments import kept, python_with
 from support.federation import found, serving, until
@@ -70,7 +71,7 @@ async def lab(folder: Path, issuer: str) -> AsyncIterator[GatewayNode]:
         ready = await node.publish(weights, "swiss-ai/apertus@v1")
         warning = Advisory(publisher.inception.author, ready.artifact, "vulnerability", "high", "see the notes")
         async with node.home.client() as client:
-            await client.submit((sign_advisory(warning, publisher.signer).line,), ())
+            await client.submit((sign_content(warning, publisher.signer).line,), ())
         yield node
 
 

@@ -24,7 +24,7 @@ from comity.rules.signing import sign_content
 from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
-from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Published
 from comity.wire.publish import InlineObject
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node, looking_at_each_request
@@ -215,7 +215,7 @@ async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_time
 
 def claimed(by: Publisher, name: str, of: Release) -> bytes:
     """A claim of the same bytes under another name."""
-    return sign_published(replace(Published.parse(of.entry.statement), name=Name.parse(name), by=by.id), by.signer).line
+    return sign_content(replace(Published.parse(of.entry.statement), name=Name.parse(name), by=by.id), by.signer).line
 
 
 async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(
@@ -226,7 +226,7 @@ async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_mo
     second = await node.publish(small(tmp_path / "two", seed=2), "tests/model@v2")
     yank = Advisory(node.publisher.inception.author, second.artifact, "yank", "high", "broken")
     async with node.home.client() as wire:
-        await wire.submit([sign_advisory(yank, node.publisher.signer).line])
+        await wire.submit([sign_content(yank, node.publisher.signer).line])
     async with client(node) as http:
         assert (await http.get(f"{PATH}/revision/main")).json()["sha"] == commit_id(first.ingested.manifest)
         answer = await http.get("/tests/model/resolve/v2/config.json")
@@ -307,7 +307,7 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
         assert (await http.get(PATH)).status_code == 200
         warning = Advisory(issuer.inception.author, ready.artifact, "malware", "critical", "it phones home")
         async with node.home.client() as wire:
-            await wire.submit([issuer.announcement, sign_advisory(warning, issuer.signer).line])
+            await wire.submit([issuer.announcement, sign_content(warning, issuer.signer).line])
         assert said(await http.get("/tests/model/resolve/main/config.json")) == (403, "POLICY-NOT-MET")
 
 

@@ -16,11 +16,12 @@ from comity.gateway.hub import judge
 from comity.gateway.hub.mirrored import LocalStatements
 from comity.gateway.oci import manifests, registry
 from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
+from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import sha256
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import HOLD, HOLDS
-from comity.trust.statements import Advisory, sign_advisory
+from comity.trust.statements import Advisory
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node
@@ -176,7 +177,7 @@ async def test_a_withdrawn_version_is_no_tag_and_its_referrers_say_so(own: Gatew
         _, subject = await image(http, "v2")
         assert "annotations" not in (await http.get(f"/v2/{LOWER}/referrers/{subject}")).json()
         async with node.home.client() as wire:
-            await wire.submit([sign_advisory(yank, node.publisher.signer).line])
+            await wire.submit([sign_content(yank, node.publisher.signer).line])
 
         async def withdrawn() -> bool:
             tags: list[str] = (await http.get(f"/v2/{LOWER}/tags/list")).json()["tags"]

@@ -12,7 +12,7 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.rules.audit import DAY, AuditChallenge, AuditFailure, AuditSummary, is_evidence, parse_audited
 from comity.rules.copy_counts import CLAIMED, FAILED, PASSED, TESTED, WITHDRAWN, AssessedCopy
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, OutOfSpace, PolicyNotMet, Refused
 from comity.trust.statement import parse_entry
@@ -345,7 +345,7 @@ async def test_a_legal_order_stops_serving_immediately_and_is_logged(tmp_path: P
         assert not await serves(second, weights(what))
         kept = second.config().storage.blobs / "withheld" / what.artifact / weights(what)
         assert sha256(kept.read_bytes()) == weights(what)
-        logged = parse_hold_withdrawn(parse_entry(decision.line).statement)
+        logged = HoldWithdrawn.parse(parse_entry(decision.line).statement)
         assert (logged.reason, logged.basis, logged.kept, logged.forced) == (
             "legal-order",
             "order 12 of a court",

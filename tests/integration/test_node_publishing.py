@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from comity.rules.pieces import PieceIndex, check_records
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Published
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, UploadHeader
 from support.derivations import derived_line
@@ -128,7 +129,7 @@ async def test_an_object_that_no_line_names_is_refused(home: NodeHome, ready: Re
 
 async def test_a_statement_by_anothers_key_is_refused(home: NodeHome, ready: Release) -> None:
     thief = Publisher.generate("thief")
-    forged = sign_published(Published.parse(ready.entry.statement), thief.signer)
+    forged = sign_content(Published.parse(ready.entry.statement), thief.signer)
     async with serving(home), home.client() as client:
         with pytest.raises(Untrusted) as refused:
             await client.submit([ready.publisher.announcement, forged.line], ready.inline())
@@ -170,7 +171,7 @@ async def test_copies_of_a_logged_statement_get_its_index_and_are_not_logged(hom
 
 async def test_an_advisory_is_found_beside_the_artifact(home: NodeHome, ready: Release) -> None:
     by = Author("identity", ready.publisher.id)
-    advisory = sign_advisory(Advisory(by, ready.artifact, "yank", "low", "wrong file"), ready.publisher.signer)
+    advisory = sign_content(Advisory(by, ready.artifact, "yank", "low", "wrong file"), ready.publisher.signer)
     async with serving(home), home.client() as client:
         await send(client, ready)
         await client.submit([advisory.line])
@@ -200,7 +201,7 @@ async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, 
     files = tuple((path, replace(layout, root=sha256(b"wrong"))) for path, layout in ready.ingested.index.files)
     index = PieceIndex(files).encode()
     said = Published.parse(ready.entry.statement)
-    wrong = sign_published(replace(said, pieces=SideObject.of(index)), ready.publisher.signer)
+    wrong = sign_content(replace(said, pieces=SideObject.of(index)), ready.publisher.signer)
     objects = {**ready.objects, sha256(index): index}
     del objects[said.pieces.digest]
     bad = replace(ready, entry=wrong, objects=objects)

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 from attackers import ATTACKERS, Attacker, Known, Target
 from attackers.hostile_node import HostileNode
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
-from comity.trust.statements import Vouched, sign_vouched
+from comity.trust.statements import Vouched
 from comity.wire.publish import InlineObject
 from comity.wire.services import SERVICES
 from google.protobuf import descriptor_pool
@@ -89,7 +90,7 @@ async def prepare(folder: Path) -> Prepared:
         items = [(data_of(number), SideObject.of(data_of(number))) for number in range(OBJECTS)]
         by = publisher.inception.author
         said = [Vouched(by, sha256(data), "evaluated", document=item) for data, item in items]
-        lines = [publisher.announcement, *(sign_vouched(each, publisher.signer).line for each in said)]
+        lines = [publisher.announcement, *(sign_content(each, publisher.signer).line for each in said)]
         async with homes[0].client() as client:
             for start in range(0, len(lines), 16):
                 part = [InlineObject(item.digest, data) for data, item in items[max(0, start - 1) : start + 15]]

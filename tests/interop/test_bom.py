@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Parent, Published, sign_published
+from comity.trust.statements import Licence, Parent, Published
 from comity_client.bom import BomContent, write_bom
 from support.case import case
 from support.environments import python_with
@@ -41,7 +42,7 @@ def described(spdx: str) -> BomContent:
         lineage=(Parent("finetune", "swiss-ai/base@v1", plain.artifact), Parent("merge", "other/model")),
         documents={kind: SideObject.of(kind.encode()) for kind in ("card", "training-summary", "evaluation")},
     )
-    readings = read_claims((OWNER.entry.line, sign_published(said, OWNER.signer).line), plain.artifact)
+    readings = read_claims((OWNER.entry.line, sign_content(said, OWNER.signer).line), plain.artifact)
     config = b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
     return BomContent(GOOD_MANIFEST, readings.publications[0], (), config)
 

@@ -11,7 +11,8 @@ import pytest
 import structlog.testing
 from comity.content.gateway_tokens import TokenFile
 from comity.rules.git_ids import commit_id
-from comity.trust.statements import Advisory, sign_advisory
+from comity.rules.signing import sign_content
+from comity.trust.statements import Advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted
 from support.gateway import gateway_node, looking_at_each_request
@@ -152,7 +153,7 @@ async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Pa
             author = node.publisher.inception.author
             said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
             async with node.home.client() as client:
-                await client.submit([sign_advisory(said, node.publisher.signer).line])
+                await client.submit([sign_content(said, node.publisher.signer).line])
             found = await Stock(node.url, tmp_path / "hf").run(["info", "files", "download"], **request(ready))
     assert found["stderr"].count("tests/model: vulnerability (high): pickle inside") == 1
     assert found["download"]["sha256"] == hashes(ready)["weights.bin"]

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from comity.federation_file import Federation
 from comity.gateway.app import serve_gateway
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry
-from comity.trust.statements import Advisory, sign_advisory
+from comity.trust.statements import Advisory
 from support.federation import NodeHome, converged, found, serving, until
 from support.publisher import Publisher, model, release, send
 from support.tools import needs
@@ -75,7 +76,7 @@ async def staged(folder: Path, *, bound: bool = True) -> AsyncIterator[Scene]:
         async with source.client() as client:
             await send(client, ready)
             warning = Advisory(publisher.inception.author, ready.artifact, "yank", "info", "")
-            await client.submit([sign_advisory(warning, publisher.signer).line], [])
+            await client.submit([sign_content(warning, publisher.signer).line], [])
         await converged(homes, source, least=6)
         await until(lambda: _holds(mirror, list(ready.blobs)), what="the mirror to hold the model")
         await until(lambda: _warns(mirror, ready.artifact), what="the mirror to know of the warning")

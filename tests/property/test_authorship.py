@@ -30,7 +30,7 @@ from comity.trust.officers import prove_approvals
 from comity.trust.policy import ApprovalRule
 from comity.trust.rotation import MAX_ROTATIONS
 from comity.trust.statement import Author, Entry, SideObject
-from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Published
 from comity_client.evidence.prove import prove_lines
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -82,7 +82,7 @@ def said(at: Turn, *, forged: bool = False) -> tuple[Entry, ...]:
     published = Published(WHO.id, Name("acme", "tiny", f"v{number}"), MANIFEST.digest, MANIFEST, PIECES, Licence("MIT"))
     warned = Advisory(Author("identity", WHO.id), MANIFEST.digest, "yank", "low", f"by {at}")
     approved = Approved(WHO.id, MANIFEST.digest, "ward", 10, 2_000 + number, 10)
-    return sign_published(published, *keys), sign_advisory(warned, *keys), sign_content(approved, *keys)
+    return sign_content(published, *keys), sign_content(warned, *keys), sign_content(approved, *keys)
 
 
 @dataclass(frozen=True)

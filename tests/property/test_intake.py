@@ -13,7 +13,8 @@ from pathlib import Path
 
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
-from comity.trust.copies import sign_hold
+from comity.rules.signing import sign_content
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
@@ -28,7 +29,7 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
-from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Published
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -64,7 +65,7 @@ def said(who: int, artifact: SideObject, name: str, version: str, keys: Sequence
     published = Published(
         PEOPLE[who].id, Name("acme", name, version), artifact.digest, artifact, PIECES, Licence("MIT")
     )
-    return sign_published(published, *keys)
+    return sign_content(published, *keys)
 
 
 def padded(entry: Entry) -> bytes:
@@ -111,15 +112,15 @@ def cases(who: int) -> tuple[Case, ...]:
         entries = [
             *(said(who, item, name, "v1", state.keys) for item in ARTIFACTS for name in ("tiny", "Tiny")),
             sign_node_record(mine.record, state.keys, mine.bound),
-            sign_advisory(Advisory(by, ARTIFACTS[0].digest, "yank", "low", ""), *state.keys),
+            sign_content(Advisory(by, ARTIFACTS[0].digest, "yank", "low", ""), *state.keys),
             sign_statement(Statement("unheard-of", (Subject("", MODEL),), by, {}), *state.keys),
         ]
         found += [_case(entry, who, "keys", path) for entry in entries]
-    holds = [sign_hold(mine.record, item.digest, item, PIECES, mine.online) for item in ARTIFACTS]
+    holds = [sign_content(HeldArtifact(mine.record.node, item, PIECES), mine.online) for item in ARTIFACTS]
     found += [_case(entry, who, "node") for entry in holds]
     worthless = [
         said(who, ARTIFACTS[0], "tiny", "v1", (STRANGER,)),
-        sign_hold(mine.record, ARTIFACTS[0].digest, ARTIFACTS[0], PIECES, STRANGER),
+        sign_content(HeldArtifact(mine.record.node, ARTIFACTS[0], PIECES), STRANGER),
         *(sign_statement(Statement(what, (Subject("", MODEL),), mine.record.node, {}), mine.online) for what in WRONG),
     ]
     found += [_case(entry, who, "never") for entry in worthless]

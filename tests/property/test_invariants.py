@@ -11,24 +11,15 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import Body
 from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence, Verdict
 from comity.trust.identity import KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
-from comity.trust.report import VerdictReport, sign_verified, summarise_report
+from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.statements import (
-    KEY_COMPROMISE,
-    Advisory,
-    Compromise,
-    Licence,
-    Parent,
-    Vouched,
-    sign_advisory,
-    sign_published,
-    sign_vouched,
-)
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Licence, Parent, Vouched
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
 from hypothesis import given, settings
@@ -83,12 +74,12 @@ def said_by_others() -> Iterator[bytes]:
     yield from (COPYCAT.entry.line, COPIED.line, RIVAL.entry.line)
     yield release(by=RIVAL, name="Swiss-AI/tiny@v2")[1].line
     published = release()[0]
-    yield sign_published(published, RIVAL.signer).line  # in the publisher's name, by another key
-    yield sign_published(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
+    yield sign_content(published, RIVAL.signer).line  # in the publisher's name, by another key
+    yield sign_content(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
     yield from advisory(GOOD)
     yield from advisory(GOOD, by=RIVAL, kind="yank")
     for checker in (RIVAL, COPYCAT, SG.seat):
-        yield sign_verified(
+        yield sign_content(
             summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer
         ).line
     for deriver in (RIVAL, COPYCAT, identity("Nobody")):
@@ -97,10 +88,10 @@ def said_by_others() -> Iterator[bytes]:
     yield ABOVE.line  # a parent's publication, which names the artifact as its own parent
     for person in (RIVAL, SWISS_AI, SG.seat):
         author = person.inception.author
-        yield sign_vouched(Vouched(author, GOOD.artifact, "rehashed"), person.signer).line
+        yield sign_content(Vouched(author, GOOD.artifact, "rehashed"), person.signer).line
         lost = Compromise(SWISS_AI.signer.public.id, SWISS_AI.inception.home, 0)
         notice = Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
-        yield sign_advisory(notice, person.signer).line
+        yield sign_content(notice, person.signer).line
     for mirror in (CH, SG, STRANGERS[0]):
         yield observation(mirror, GOOD.artifact).line
         yield observation(mirror, COPIED_PARENT).line
@@ -240,7 +231,7 @@ def test_all_others_together_cannot_publish_for_a_publisher(
     keys: list[HybridSigner], record_too: bool, real_record: bool
 ) -> None:
     published = release(name="swiss-ai/tiny@v9")[0]
-    line = sign_published(published, *keys).line
+    line = sign_content(published, *keys).line
     whole = [key for key in keys if len(key.keys) == 2]
     claims = [line, *(each.entry.line for each in (CH, SG, ES, KR))]
     if record_too and whole:

@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import comity
+from comity.rules.signing import sign_content
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.report import VerdictReport, sign_verified, summarise_report
-from comity.trust.statements import (
-    KEY_COMPROMISE,
-    Advisory,
-    Compromise,
-    Licence,
-    Parent,
-    Vouched,
-    sign_advisory,
-    sign_published,
-    sign_vouched,
-)
+from comity.trust.report import VerdictReport, summarise_report
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Licence, Parent, Vouched
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy
 from support.case import Case, advisory, case, nodes, release
@@ -48,14 +39,12 @@ def everything() -> Case:
         author = person.inception.author
         lines += [
             *advisory(GOOD, by=person, kind="yank"),
-            sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), person.signer).line,
-            sign_verified(
-                summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), person.id, NOW), person.signer
-            ).line,
+            sign_content(Vouched(author, GOOD.artifact, "reproduced", "here"), person.signer).line,
+            sign_content(summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), person.id, NOW), person.signer).line,
             derived_line(GOOD.artifact, BASE[0].artifact, by=person),
             derived_line(GOOD.artifact, by=person, exact=False),
-            sign_published(replace(published, by=person.id, licence=Licence("MIT")), person.signer).line,
-            sign_advisory(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), person.signer).line,
+            sign_content(replace(published, by=person.id, licence=Licence("MIT")), person.signer).line,
+            sign_content(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), person.signer).line,
         ]
     lines += [observation(node, GOOD.artifact, at=f"https://{at}.example").line for at in "ab" for node in (CH, SG, ES)]
     return GOOD.saying(*lines)

@@ -8,6 +8,7 @@ import functools
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, sha256
@@ -17,7 +18,6 @@ from comity.trust.node_records import sign_node_record
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.statements import sign_published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.proof import ConsistencyProof
 from comity.trust.verify import verify
@@ -62,7 +62,7 @@ RIVAL, TO_RIVAL = MEMBER.to("a thief of the member's recovery keys")
 
 
 def published_by(keys: Owned) -> Entry:
-    return sign_published(release()[0], *keys.keys)
+    return sign_content(release()[0], *keys.keys)
 
 
 def recorded(keys: Owned, which: Node = SG) -> Entry:
@@ -205,7 +205,7 @@ identities.
 @settings(max_examples=examples(40))
 def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner], state: Owned, policy: Policy) -> None:
     whole = [thief for thief in thieves if len(thief.keys) == 2]
-    line = sign_published(release()[0], *thieves).line
+    line = sign_content(release()[0], *thieves).line
     claims = [SWISS_AI.entry.line, TO_SECOND.line, line, *(each.entry.line for each in (CH, SG, ES, KR))]
     claims += [forged_rotation(state, whole[0], thieves).line] if whole else []
     proof = logged(CH, line).proof(line, (SG, ES, KR))
@@ -218,7 +218,7 @@ def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner]
 def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[HybridSigner], state: Owned) -> None:
     thief = SG.online  # a key of the publisher only if a rotation lists it
     rotation = forged_rotation(state, thief, [*thieves, thief])
-    line = sign_published(release()[0], thief).line
+    line = sign_content(release()[0], thief).line
     claims = (SWISS_AI.entry.line, TO_SECOND.line, rotation.line, line, *NOT_SG)
     proof = logged(CH, line).proof(line, (ES, KR))
     assert verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), POLICY).row("signatures").state == "fail"

@@ -13,9 +13,10 @@ import pytest
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import genesis
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout, encode_records, tensor_pieces
+from comity.rules.signing import sign_content
 from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, FileEntry, Manifest, PieceRecord, parse_records
 from comity.trust.charter.document import Body, CharterPolicy, Member, _folded, quorum
-from comity.trust.copies import parse_hold
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, check_visible, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KINDS, Inception, KeySet
@@ -49,12 +50,6 @@ from comity.trust.statements import (
     Parent,
     Published,
     Vouched,
-    parse_advisory,
-    parse_derived,
-    parse_vouched,
-    sign_advisory,
-    sign_derived,
-    sign_vouched,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -237,7 +232,7 @@ def test_publications_round_trip(published: Published) -> None:
 @settings(max_examples=examples(30))
 def test_advisories_round_trip(by: Author, artifact: Digest, kind: str, severity: str, text: str) -> None:
     said = Advisory(by, artifact, kind, severity, text)
-    assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
+    assert Advisory.parse(parse_entry(sign_content(said, signer("a")).line).statement) == said
 
 
 origins = words.filter(lambda word: not any(char.isspace() or char == "+" for char in word))
@@ -247,13 +242,13 @@ origins = words.filter(lambda word: not any(char.isspace() or char == "+" for ch
 @settings(max_examples=examples(30))
 def test_notices_of_lost_keys_round_trip(by: Author, identity: Digest, key: Digest, origin: str, index: int) -> None:
     said = Advisory(by, identity, "key-compromise", "high", "", Compromise(key, origin, index))
-    assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
+    assert Advisory.parse(parse_entry(sign_content(said, signer("a")).line).statement) == said
 
 
 @given(st.builds(Vouched, authors, digests, st.sampled_from(VOUCH_KINDS), lines, st.none() | objects))
 @settings(max_examples=examples(30))
 def test_vouches_round_trip(said: Vouched) -> None:
-    assert parse_vouched(parse_entry(sign_vouched(said, signer("a")).line).statement) == said
+    assert Vouched.parse(parse_entry(sign_content(said, signer("a")).line).statement) == said
 
 
 tool_words = st.from_regex(r"[a-z0-9][a-z0-9_+./-]{0,63}", fullmatch=True)
@@ -285,7 +280,7 @@ def derivations(draw: st.DrawFn) -> Derived:
 @given(derivations())
 @settings(max_examples=examples(60))
 def test_derivations_round_trip(derived: Derived) -> None:
-    assert parse_derived(parse_entry(sign_derived(derived, signer("a")).line).statement) == derived
+    assert Derived.parse(parse_entry(sign_content(derived, signer("a")).line).statement) == derived
 
 
 def read_inception(data: bytes) -> object:
@@ -313,11 +308,11 @@ DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "charter": (GOOD.federation.body.data, Body.parse),
     "federation": (GOOD.federation.encode(), Federation.parse),
     "published": (GOOD.publication.envelope.payload, read_published),
-    "hold": (parse_entry(GOOD.claims[-1]).envelope.payload, lambda d: parse_hold(Statement.parse(d))),
-    "advisory": (parse_entry(advisory(GOOD)[1]).envelope.payload, lambda d: parse_advisory(Statement.parse(d))),
+    "hold": (parse_entry(GOOD.claims[-1]).envelope.payload, lambda d: HeldArtifact.parse(Statement.parse(d))),
+    "advisory": (parse_entry(advisory(GOOD)[1]).envelope.payload, lambda d: Advisory.parse(Statement.parse(d))),
     "derived": (
         parse_entry(derived_line(GOOD.artifact)).envelope.payload,
-        lambda d: parse_derived(Statement.parse(d)),
+        lambda d: Derived.parse(Statement.parse(d)),
     ),
     "addresses": (
         Statement(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from comity.rules.git_ids import blob_id, lfs_pointer, tree_ids
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -31,11 +32,6 @@ from comity.trust.upstream import (
     Obtained,
     Upstream,
     check_endpoint,
-    parse_changed,
-    parse_gone,
-    sign_changed,
-    sign_gone,
-    sign_observed,
 )
 from comity.upstream.listed_files import (
     BlobHash,
@@ -104,7 +100,7 @@ def observations(draw: st.DrawFn) -> Observed:
 
 @given(observations())
 def test_an_observation_reads_back(said: Observed) -> None:
-    entry = sign_observed(said, NODE.online)
+    entry = sign_content(said, NODE.online)
     assert Observed.parse(entry.statement) == said
     assert set(said.objects()) == set(entry.statement.objects)
 
@@ -112,10 +108,10 @@ def test_an_observation_reads_back(said: Observed) -> None:
 @given(upstreams, digests, commits, st.sampled_from(LOST), st.integers(0, 2**40))
 def test_news_of_an_upstream_reads_back(upstream: Upstream, artifact: Digest, now: str, lost: str, at: int) -> None:
     gone = Gone(NODE.record.node.id, upstream, artifact, lost, at)
-    assert parse_gone(sign_gone(gone, NODE.online).statement) == gone
+    assert Gone.parse(sign_content(gone, NODE.online).statement) == gone
     changed = Changed(NODE.record.node.id, upstream, artifact, now, at)
     if now != upstream.commit:
-        assert parse_changed(sign_changed(changed, NODE.online).statement) == changed
+        assert Changed.parse(sign_content(changed, NODE.online).statement) == changed
 
 
 @given(observations(), st.data())

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from comity.rules.artifact_pins import Pin, WantedWithdrawn, sign_wanted, sign_wanted_withdrawn
+from comity.rules.artifact_pins import Pin, Wanted, WantedWithdrawn
 from comity.rules.audit import (
     AuditFailure,
     AuditRow,
@@ -22,8 +22,9 @@ from comity.rules.audit import (
 )
 from comity.rules.copy_counts import CopyPolicy
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
-from comity.trust.copies import HeldArtifact, HoldWithdrawn, sign_hold_withdrawn, sign_holds
+from comity.trust.copies import HeldArtifact, Holds, HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import SideObject
@@ -95,18 +96,20 @@ SUMMARY = sign_summary(
     ),
     AUDITOR.online,
 ).line
-WITHDRAWN = sign_hold_withdrawn(
-    PROVER.record, HoldWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
+WITHDRAWN = sign_content(
+    HoldWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "space", "disk is full"), PROVER.online
 ).line
-WANTED = sign_wanted(PROVER.record, Pin(CHALLENGE.artifact, "", CopyPolicy(3, 3, 2)), PROVER.online).line
-WANTED_WITHDRAWN = sign_wanted_withdrawn(
-    PROVER.record, WantedWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "met"), PROVER.online
+WANTED = sign_content(
+    Wanted.of(PROVER.record.node, Pin(CHALLENGE.artifact, "", CopyPolicy(3, 3, 2))), PROVER.online
 ).line
-HELD_TOGETHER = sign_holds(
-    PROVER.record,
-    [
-        HeldArtifact(PROVER.record.node, SideObject(sha256(b"%d" % number), 100), SideObject(PIECES, 200))
-        for number in range(3)
-    ],
+WANTED_WITHDRAWN = sign_content(WantedWithdrawn(PROVER.record.node, CHALLENGE.artifact, 17, "met"), PROVER.online).line
+HELD_TOGETHER = sign_content(
+    Holds.of(
+        PROVER.record.node,
+        [
+            HeldArtifact(PROVER.record.node, SideObject(sha256(b"%d" % number), 100), SideObject(PIECES, 200))
+            for number in range(3)
+        ],
+    ),
     PROVER.online,
 ).line

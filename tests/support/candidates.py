@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from comity.rules.signing import sign_content
 from comity.trust.claims import Publication
 from comity.trust.encoding import Digest
 from comity.trust.home_logs import HomePosition
@@ -9,7 +10,7 @@ from comity.trust.names import Name
 from comity.trust.resolution import Candidate
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from support.world import Identity, identity
 
 OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
@@ -30,5 +31,5 @@ def candidate(
     chain = follow(KeyState.of_inception(by.inception), ())
     position = None if index is None else HomePosition(0, index)
     return Candidate(
-        Publication(sign_published(published, by.signer), published, by.inception, chain), position, withdrawn
+        Publication(sign_content(published, by.signer), published, by.inception, chain), position, withdrawn
     )

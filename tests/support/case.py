@@ -16,15 +16,16 @@ from types import MappingProxyType
 from comity.federation_file import Federation
 from comity.formats.inspect import inspect
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, fixed_pieces, records_root
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
-from comity.trust.copies import sign_hold
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, Verdict
 from comity.trust.names import Name
 from comity.trust.policy import Policy
 from comity.trust.policy_file import parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Parent, Published
 from comity.trust.verify import verify
 from support import weights
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
@@ -136,7 +137,7 @@ def release(
         documents={"card": SideObject.of(CARD)},
         lineage=lineage,
     )
-    return published, sign_published(published, by.signer), manifest.encode(), index.encode()
+    return published, sign_content(published, by.signer), manifest.encode(), index.encode()
 
 
 def case(
@@ -198,7 +199,7 @@ def _case(
 
 @functools.cache
 def _hold(member: Node, artifact: Digest, manifest: SideObject, pieces: SideObject) -> bytes:
-    return sign_hold(member.record, artifact, manifest, pieces, member.online).line
+    return sign_content(HeldArtifact(member.record.node, manifest, pieces), member.online).line
 
 
 @functools.cache
@@ -250,7 +251,7 @@ def advisory(case: Case, *, by: Identity | None = None, kind: str = "malware") -
     """A warning of another identity about the artifact: its inception and the advisory."""
     by = by or identity("Security desk", "ES")
     said = Advisory(by.inception.author, case.artifact, kind, "critical", "do not load it")
-    return by.entry.line, sign_advisory(said, by.signer).line
+    return by.entry.line, sign_content(said, by.signer).line
 
 
 def _layout(data: bytes) -> PieceLayout:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from comity.formats.tensors import Tensor, read_safetensors
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
-from comity.trust.statements import Derived, Extent, sign_derived
+from comity.trust.statements import Derived, Extent
 from support.world import Identity, identity
 
 Named = tuple[str, str, Sequence[int], bytes]
@@ -165,7 +166,7 @@ def derived_line(
         left_out=3,
         bytes=Extent(24_065_952, 24_065_952 if exact else 9_000_000),
     )
-    return sign_derived(said, by.signer).line
+    return sign_content(said, by.signer).line
 
 
 def _bert_names(tensors: Iterable[Named]) -> dict[str, Any]:

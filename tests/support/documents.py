@@ -56,24 +56,17 @@ from comity.trust.charter.votes import (
     left_statement,
 )
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
-from comity.trust.evaluation import EvaluationAnnounced, sign_announced
+from comity.trust.evaluation import EvaluationAnnounced
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import node_record_statement, sign_addresses
 from comity.trust.places import Place
-from comity.trust.report import VerdictReport, sign_verified, summarise_report
+from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.rotation import LogCut
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statements import (
-    Advisory,
-    Compromise,
-    Parent,
-    Vouched,
-    sign_advisory,
-    sign_vouched,
-)
+from comity.trust.statements import Advisory, Compromise, Parent, Vouched
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.upstream import Changed, Gone, Observed, sign_changed, sign_gone
+from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import ListedFile, Observation, encode_observations, parse_observations
 from comity_client.node_card import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
@@ -171,18 +164,18 @@ def _about_artifacts() -> Iterator[bytes]:
         Advisory(_OFFICER.inception.author, _CASE.artifact, "yank", "info", ""),
         Advisory(_OFFICER.inception.author, _OFFICER.id, "key-compromise", "critical", "stolen\nlaptop", compromise),
     ):
-        yield sign_advisory(advisory, _OFFICER.signer).envelope.payload
+        yield sign_content(advisory, _OFFICER.signer).envelope.payload
     for document in (None, SideObject.of(b"scores")):
         vouched = Vouched(_OFFICER.inception.author, _CASE.artifact, "evaluated", "well", document)
-        yield sign_vouched(vouched, _OFFICER.signer).envelope.payload
+        yield sign_content(vouched, _OFFICER.signer).envelope.payload
     for conditions in (None, ApprovalConditions("a.txt", SideObject.of(b"a"))):
         approved = Approved(_OFFICER.id, _CASE.artifact, "hospital-bern", NOW, NOW + 9, NOW, conditions, "tiny")
         yield sign_content(approved, _OFFICER.signer).envelope.payload
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
-    yield sign_verified(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
+    yield sign_content(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
     announced = EvaluationAnnounced(_OFFICER.inception.author, _CASE.artifact, sha256(b"criteria"))
-    yield sign_announced(announced, _OFFICER.signer).envelope.payload
+    yield sign_content(announced, _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
     yield _payload(derived_line(_CASE.artifact, exact=False))
     yield _payload(_CASE.claims[-1])
@@ -201,8 +194,8 @@ def _about_artifacts() -> Iterator[bytes]:
     yield _ATTESTED.statement().encode()
     upstream = Observed.parse(observation(_NODE, _CASE.artifact).statement).upstream
     by = _NODE.record.node.id
-    yield sign_changed(Changed(by, upstream, _CASE.artifact, "2e" * 20, 1), _NODE.online).envelope.payload
-    yield sign_gone(Gone(by, upstream, _CASE.artifact, "commit", 1), _NODE.online).envelope.payload
+    yield sign_content(Changed(by, upstream, _CASE.artifact, "2e" * 20, 1), _NODE.online).envelope.payload
+    yield sign_content(Gone(by, upstream, _CASE.artifact, "commit", 1), _NODE.online).envelope.payload
 
 
 def _about_identities() -> Iterator[bytes]:

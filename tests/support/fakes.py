@@ -20,14 +20,15 @@ from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
 from comity.hashing import FileHash
 from comity.rules.pieces import CHAINED_LAYOUT, PieceIndex, chained_records, encode_records
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
 from comity.trust.artifact import Manifest, PieceRecord
-from comity.trust.copies import sign_hold
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused, Untrusted
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
@@ -263,7 +264,7 @@ class FakeNode:
         for digest in {digest for digest, _ in release.records}:
             self.chain(digest)
         published = release.published
-        hold = sign_hold(self.node.record, published.artifact, published.manifest, published.pieces, self.node.online)
+        hold = sign_content(HeldArtifact(self.node.record.node, published.manifest, published.pieces), self.node.online)
         self._append(hold.line)
 
     def chain(self, digest: Digest) -> None:
@@ -397,7 +398,7 @@ def release(
     records = {
         (sha256(files[path]), layouts[path].layout): encode_records(found) for path, found in made.records.items()
     }
-    return Release(published, sign_published(published, by.signer), blobs, records, files)
+    return Release(published, sign_content(published, by.signer), blobs, records, files)
 
 
 def misdescribed(made: Release, by: Identity) -> Release:
@@ -410,7 +411,7 @@ def misdescribed(made: Release, by: Identity) -> Release:
     return replace(
         made,
         published=published,
-        entry=sign_published(published, by.signer),
+        entry=sign_content(published, by.signer),
         blobs={**made.blobs, sha256(wrong): wrong},
     )
 

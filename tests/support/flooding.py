@@ -8,10 +8,11 @@ from typing import Final
 
 from attackers.forging import Identity as Stranger
 from attackers.forging import Release
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author
-from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
 from support.world import Identity
 
 FLOODS: Final = ("fresh", "listed", "member")
@@ -38,7 +39,7 @@ class Adviser:
 
     def advise(self, subject: Digest, text: str, kind: str = "licence-change") -> bytes:
         severity = "info" if kind == "licence-change" else "high"
-        return sign_advisory(Advisory(self.author, subject, kind, severity, text), self.signer).line
+        return sign_content(Advisory(self.author, subject, kind, severity, text), self.signer).line
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Subject:
             publisher.advise(self.withdrawn, WITHDRAWN, "yank"),
             self.member.advise(self.good, OF_MEMBER),
             Adviser.of(self.issuer).advise(self.withdrawn, OF_ISSUER, "malware"),
-            sign_advisory(notice, publisher.signer).line,
+            sign_content(notice, publisher.signer).line,
         ]
 
     def junk(self, floods: Sequence[str], first: int, count: int) -> Iterator[bytes]:

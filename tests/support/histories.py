@@ -19,18 +19,7 @@ from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Author, Entry
-from comity.trust.statements import (
-    KEY_COMPROMISE,
-    Advisory,
-    Compromise,
-    Licence,
-    Parent,
-    Published,
-    Vouched,
-    sign_advisory,
-    sign_published,
-    sign_vouched,
-)
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Licence, Parent, Published, Vouched
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.audit import HoldOrder
 from comity.wire.client import NodeClient
@@ -108,7 +97,7 @@ class Owner:
         made = release(Publisher(key, self.inception, self.lines[0]), folder, name)
         stated = Published.parse(made.entry.statement)
         published = replace(stated, licence=Licence(spdx, stated.licence.text), lineage=lineage)
-        return replace(made, entry=sign_published(published, key))
+        return replace(made, entry=sign_content(published, key))
 
 
 @dataclass
@@ -200,7 +189,7 @@ class History:
             await self.lose_a_key(self.base, f"base lost {number}")
         elif what == "yank" and self._base is not None and self._base.digest is not None:
             said = Advisory(self.base.author, self._base.digest, "yank", "high", f"base yank {number}")
-            await self.node.submit((sign_advisory(said, self.base.keys[-1]).line,), ())
+            await self.node.submit((sign_content(said, self.base.keys[-1]).line,), ())
             self.warned.add(said.text)
 
     async def lose_a_key(self, owner: Owner, text: str) -> None:
@@ -209,7 +198,7 @@ class History:
         size = Checkpoint.parse(SignedNote.parse(note).text).size
         lost = Compromise(self.draw.choice(owner.keys).public.id, origin, max(0, size - self.draw.randrange(8)))
         said = Advisory(owner.author, owner.id, KEY_COMPROMISE, "critical", text, lost)
-        await self.node.submit((sign_advisory(said, owner.keys[-1]).line,), ())
+        await self.node.submit((sign_content(said, owner.keys[-1]).line,), ())
         self.warned.add(text)
         self.lost.add(owner.id)
 
@@ -217,12 +206,12 @@ class History:
         """A statement about an artifact: a yank of its publisher, or what a stranger says."""
         if kind == "yank":
             self.warned.add(text)
-            return sign_advisory(Advisory(self.owner.author, artifact, kind, "high", text), self.owner.keys[-1]).line
+            return sign_content(Advisory(self.owner.author, artifact, kind, "high", text), self.owner.keys[-1]).line
         author, key = STRANGER.inception.author, STRANGER.signer
         if kind == "warn":
-            return sign_advisory(Advisory(author, artifact, "malware", "high", text), key).line
+            return sign_content(Advisory(author, artifact, "malware", "high", text), key).line
         if kind == "vouch":
-            return sign_vouched(Vouched(author, artifact, "rehashed", text), key).line
+            return sign_content(Vouched(author, artifact, "rehashed", text), key).line
         return derived_line(artifact, sha256(text.encode()), by=STRANGER)
 
     async def approve(self, artifact: Digest, *, end: bool) -> None:

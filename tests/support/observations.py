@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import Entry, SideObject
-from comity.trust.upstream import Matched, Observed, Obtained, Upstream, sign_observed
+from comity.trust.upstream import Matched, Observed, Obtained, Upstream
 from support.world import Node
 
 COMMIT = "1f" * 20
@@ -27,4 +28,4 @@ def observation(
         unchecked=("commit",) if fetched else ("commit", "upstream"),
         obtained=Obtained(how, 1, 2, "comity"),
     )
-    return sign_observed(said, by.online)
+    return sign_content(said, by.online)

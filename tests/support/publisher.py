@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content.ingest import Ingested, ingest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity.wire.client import NodeClient
 from comity.wire.publish import InlineObject, Submitted, UploadHeader
 from support.seeded import seeded_bytes
@@ -75,7 +76,7 @@ def release(publisher: Publisher, folder: Path, name: str, *, licence: bytes = b
         publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text)
     )
     objects = {sha256(data): data for data in documents}
-    return Release(publisher, sign_published(published, publisher.signer), ingested, objects)
+    return Release(publisher, sign_content(published, publisher.signer), ingested, objects)
 
 
 async def send(client: NodeClient, what: Release) -> Submitted:

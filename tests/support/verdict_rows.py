@@ -13,18 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.evidence import MODEL_SIG, Evidence, FoundFile, InclusionEvidence, Inspection, Row, Verdict
 from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.policy import Policy
-from comity.trust.report import VerdictReport, sign_verified, summarise_report
+from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.statements import Advisory, Compromise, Parent, Vouched, sign_advisory, sign_vouched
+from comity.trust.statements import Advisory, Compromise, Parent, Vouched
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.upstream import Changed, Gone, Upstream, sign_changed, sign_gone
+from comity.trust.upstream import Changed, Gone, Upstream
 from comity.trust.verify import verify
 from support import model_sig
 from support.case import CARD, FILES, LICENCE_TEXT, Case, advisory, case, filled, nodes, release
@@ -85,12 +86,12 @@ def forged_cosignatures(proof: TlogProof) -> TlogProof:
 def notice(index: int, origin: str = CH.origin) -> bytes:
     lost = Compromise(OWNER.signer.public.id, origin, index)
     said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "critical", "the laptop is gone", lost)
-    return sign_advisory(said, OWNER.signer).line
+    return sign_content(said, OWNER.signer).line
 
 
 def advice(by: Identity, severity: str, kind: str = "malware") -> tuple[bytes, bytes]:
     said = Advisory(by.inception.author, GOOD.artifact, kind, severity, f"says {by.inception.label}")
-    return by.entry.line, sign_advisory(said, by.signer).line
+    return by.entry.line, sign_content(said, by.signer).line
 
 
 def rival(by: Identity, name: str = "swiss-ai/tiny@v1", files: Mapping[str, bytes] | None = None) -> tuple[bytes, ...]:
@@ -98,7 +99,7 @@ def rival(by: Identity, name: str = "swiss-ai/tiny@v1", files: Mapping[str, byte
 
 
 def checked(by: Identity, good: Case) -> bytes:
-    return sign_verified(summarise_report(VerdictReport.of(good.verdict(), "1.0"), by.id, NOW), by.signer).line
+    return sign_content(summarise_report(VerdictReport.of(good.verdict(), "1.0"), by.id, NOW), by.signer).line
 
 
 def unbound(good: Case = GOOD, federation_nodes: Any = None) -> Case:
@@ -138,7 +139,7 @@ def documents(required: str, good: Case = GOOD) -> Case:
 
 def vouched(by: Any, statement: str, text: str = "", document: bytes | None = None) -> bytes:
     said = Vouched(by.inception.author, GOOD.artifact, statement, text, SideObject.of(document) if document else None)
-    return sign_vouched(said, by.signer).line
+    return sign_content(said, by.signer).line
 
 
 ALONE = ModelSigningRule(keys=(model_sig.PUBLIC,))
@@ -169,8 +170,10 @@ def beside(rule: ModelSigningRule, good: Case = GOOD, *, listed: Mapping[str, by
 
 def news() -> tuple[bytes, ...]:
     by, upstream = CH.record.node.id, Upstream("https://hub.example", "org/tiny", COMMIT, "main")
-    lost = [sign_gone(Gone(by, upstream, GOOD.artifact, what, 6), CH.online).line for what in ("repository", "access")]
-    return (sign_changed(Changed(by, upstream, GOOD.artifact, "2e" * 20, 5), CH.online).line, *lost)
+    lost = [
+        sign_content(Gone(by, upstream, GOOD.artifact, what, 6), CH.online).line for what in ("repository", "access")
+    ]
+    return (sign_content(Changed(by, upstream, GOOD.artifact, "2e" * 20, 5), CH.online).line, *lost)
 
 
 def corroborated(count: int, good: Case = GOOD) -> Case:

@@ -26,9 +26,10 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.rules.audit import DAY, MAX_LEASE
 from comity.rules.copy_counts import PASSED, AuditResult
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, encode_records, records_root
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import parse_hold_withdrawn, sign_hold
+from comity.trust.copies import HeldArtifact, HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import SideObject, parse_entry
@@ -143,7 +144,7 @@ class WithdrawingNode:
         for data in files:
             self.ledger.pieces.store_records(sha256(data), len(data), FIXED_LAYOUT, encode_records([_record(data)]))
         named, pieces = SideObject.of(manifest.encode()), SideObject.of(index.encode())
-        line = sign_hold(self.signer.record, manifest.digest, named, pieces, self.signer.online).line
+        line = sign_content(HeldArtifact(self.signer.record.node, named, pieces), self.signer.online).line
         objects = _Objects(manifest.encode(), index.encode())
         self.ledger.logs.append(self.log, [PUBLISHER.publish(name, cast(Release, objects)) for name in names])
         (at,) = self.ledger.logs.append(self.log, [line])
@@ -172,7 +173,7 @@ class WithdrawingNode:
         statement = parse_entry(line).statement
         if statement.predicate != HOLD_WITHDRAWN:
             return index
-        withdrawn = parse_hold_withdrawn(statement)
+        withdrawn = HoldWithdrawn.parse(statement)
         self._claim(withdrawn.artifact, index, hold=False)
         self.index.add([WithdrawalFact(withdrawn.artifact, self.log, index, withdrawn.reason)])
         return index

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 from comity.trust.home_logs import home_origin
-from comity.trust.statements import ADVISORIES, SEVERITIES, parse_advisory
+from comity.trust.statements import ADVISORIES, SEVERITIES, Advisory
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
@@ -80,7 +80,7 @@ def ls(reference: str, policy: Path | None) -> None:
     publisher signed it. It says what a limit left out."""
     out, api = output(), client()
     resolution = api.resolve(reference, policy=api.policy(policy) if policy else None)
-    advisories = [*resolution.advisories, *(parse_advisory(each.entry.statement) for each in resolution.lost_keys)]
+    advisories = [*resolution.advisories, *(Advisory.parse(each.entry.statement) for each in resolution.lost_keys)]
     rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", a.text) for a in advisories]
     if rows:
         out.table(("kind", "severity", "by", "text"), rows)

@@ -132,7 +132,7 @@ class ArtifactDocument:
             advisories=tuple(AdvisoryItem(a.kind, a.severity, a.text, a.by.id) for a in info.advisories),
             mirrored=MirroredItem.of(info.mirroring),
             checks=info.checks,
-            vouched=tuple(VouchItem(v.vouched.statement, v.vouched.text, v.by.id, v.by.name) for v in info.vouches),
+            vouched=tuple(VouchItem(v.vouched.kind, v.vouched.text, v.by.id, v.by.name) for v in info.vouches),
             lost_keys=tuple(LostKeyItem(n.key, n.origin, n.index, n.text) for n in info.lost_keys),
             rivals=tuple(RivalItem(r.publisher.id, r.published.artifact) for r in info.rivals),
             said=info.said,
@@ -178,7 +178,7 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
         out.fact("verified", f"claimed by {check.by}: {check.text}")
     for vouch in info.vouches:
         text = f": {vouch.vouched.text}" if vouch.vouched.text else ""
-        out.fact(vouch.vouched.statement, f"claimed by {vouch.by.name}{text}")
+        out.fact(vouch.vouched.kind, f"claimed by {vouch.by.name}{text}")
     show_mirroring(out, info.mirroring)
     for advisory in info.advisories:
         out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(info, advisory.by.id)}: {advisory.text}")

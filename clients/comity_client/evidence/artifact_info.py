@@ -22,7 +22,7 @@ from comity.trust.claims import (
     verify_checks,
     verify_vouches,
 )
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest
 from comity.trust.evidence import RowFact
 from comity.trust.key_validity import CompromiseNotice
@@ -218,7 +218,7 @@ async def _withdrawn(
             wanted = statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN) and _is_about(entry, artifact)
             if not (wanted and signed_by_node(entry, node.record)):
                 continue
-            reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+            reason = HoldWithdrawn.parse(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
             last = max(last, (await _own_index(session, node, entry, places.get(entry.line, ())), reason))
         if last[1]:
             found[node.record.node.id] = last[1]

@@ -39,7 +39,7 @@ from comity.trust.resolution import (
 from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED
-from comity.trust.statements import STATE_SETTING, Advisory, parse_advisory
+from comity.trust.statements import STATE_SETTING, Advisory
 from comity.trust.upstream import Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.collect import GatheredEvidence, NodeCollector
@@ -357,7 +357,7 @@ def withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
         if (statement.predicate, statement.by, statement.subject) != (ADVISORY, publisher.author, artifact):
             continue
         try:
-            kind = parse_advisory(statement).kind
+            kind = Advisory.parse(statement).kind
         except Malformed:
             continue
         if kind in STATE_SETTING and publication.chain.signed(entry.envelope):

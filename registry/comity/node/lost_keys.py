@@ -16,7 +16,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import PUBLISHED
-from comity.trust.statements import Compromise, parse_advisory
+from comity.trust.statements import Advisory, Compromise
 
 STEP: Final = 256
 INTERVAL: Final = 30.0
@@ -78,7 +78,7 @@ class LostKeys:
 
     def _note(self, line: bytes) -> bool:
         try:
-            said = parse_advisory(parse_entry(line).statement)
+            said = Advisory.parse(parse_entry(line).statement)
         except Malformed:
             return False
         if said.compromise is None:

@@ -62,7 +62,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
-from comity.trust.statements import Published, parse_advisory
+from comity.trust.statements import Advisory, Published
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.upstream import Observed
 
@@ -446,7 +446,7 @@ def statement_event(line: ProvenLine, groups: StatementGroups) -> NodeEvent | No
         name = str(observed.upstream)
         return NodeEvent("version", digest, name, found | {"name": name, "artifact": observed.artifact}, *whose)
     if statement.predicate == ADVISORY:
-        said = parse_advisory(statement)
+        said = Advisory.parse(statement)
         about = "identity" if said.compromise else "artifact"
         found |= {about: said.artifact, "kind": said.kind, "severity": said.severity, "text": said.text[:MAX_TEXT]}
         if said.compromise is not None:

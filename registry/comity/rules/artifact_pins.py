@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from comity.rules.copy_counts import (
     CLAIMED,
@@ -31,12 +31,12 @@ from comity.rules.copy_counts import (
     CopyPolicy,
     holders,
 )
-from comity.trust.encoding import Digest, Json, sha256
+from comity.trust.codec import JsonNumber, JsonWord
+from comity.trust.content import ByAuthor, Content, Label, SubjectDigest
+from comity.trust.encoding import Digest, Fields, sha256
 from comity.trust.errors import Malformed
-from comity.trust.keys import Signer
-from comity.trust.node_records import NodeRecord
 from comity.trust.places import MOST_REACHES
-from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement import Author, Statement
 from comity.trust.statement_kinds import WANTED, WANTED_WITHDRAWN
 
 WANTED_ENDS: Final = ("met", "changed", "unpinned")
@@ -80,61 +80,48 @@ class Pin:
         check_pin_policy(self.policy)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A node asks others for copies of an artifact, until the policy is met."""
+class _PolicyNumber(JsonNumber):
+    """Of which `check_pin_policy` says the bounds."""
 
-    by: Author
-    artifact: Digest
-    policy: CopyPolicy
+    def read(self, fields: Fields, name: str) -> int:
+        return fields.integer(name)
 
 
 @dataclass(frozen=True, slots=True)
-class WantedWithdrawn:
-    """A node ends its `wanted`, which is entry `wanted` of its log."""
+class Wanted(Content):
+    """A node asks others for copies of an artifact, until the policy is met. `label` makes a repeated statement another
+    one."""
 
-    by: Author
-    artifact: Digest
+    predicate: ClassVar = WANTED
+    by: ByAuthor
+    artifact: SubjectDigest
+    copies: Annotated[int, _PolicyNumber(1, MAX_WANTED_COPIES)]
+    jurisdictions: Annotated[int, _PolicyNumber(1, MAX_WANTED_COPIES), "At most as many as copies."]
+    reaches: Annotated[int, _PolicyNumber(0, MOST_REACHES), "At most as many as copies."]
+    label: Label = ""
+
+    @classmethod
+    def of(cls, by: Author, pin: Pin, label: str = "") -> Wanted:
+        policy = pin.policy
+        return cls(by, pin.artifact, policy.min_copies, policy.min_jurisdictions, policy.min_reaches, label)
+
+    @property
+    def policy(self) -> CopyPolicy:
+        return CopyPolicy(self.copies, self.jurisdictions, self.reaches)
+
+    def check(self, statement: Statement) -> None:
+        check_pin_policy(self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedWithdrawn(Content):
+    """A node asks for copies no longer. It ends its `wanted`, which is entry `wanted` of its log."""
+
+    predicate: ClassVar = WANTED_WITHDRAWN
+    by: ByAuthor
+    artifact: SubjectDigest
     wanted: int
-    reason: str
-
-
-def sign_wanted(record: NodeRecord, pin: Pin, online: Signer, label: str = "") -> Entry:
-    """`label` makes a repeated `wanted` another statement."""
-    policy = pin.policy
-    body: dict[str, Json] = {
-        "copies": policy.min_copies,
-        "jurisdictions": policy.min_jurisdictions,
-        "reaches": policy.min_reaches,
-    }
-    return sign_statement(Statement(WANTED, (Subject(label, pin.artifact),), record.node, body), online)
-
-
-def parse_wanted(statement: Statement) -> Wanted:
-    """Raises Malformed."""
-    by = statement.author(WANTED)
-    fields = statement.fields()
-    copies, jurisdictions = fields.integer("copies"), fields.integer("jurisdictions")
-    policy = CopyPolicy(copies, jurisdictions, fields.integer("reaches"))
-    fields.done()
-    return Wanted(by, statement.sole_subject(), check_pin_policy(policy))
-
-
-def sign_wanted_withdrawn(record: NodeRecord, ended: WantedWithdrawn, online: Signer) -> Entry:
-    """Raises Malformed if the statement is not valid."""
-    body: dict[str, Json] = {"reason": ended.reason, "wanted": ended.wanted}
-    statement = Statement(WANTED_WITHDRAWN, (Subject("", ended.artifact),), record.node, body)
-    parse_wanted_withdrawn(statement)
-    return sign_statement(statement, online)
-
-
-def parse_wanted_withdrawn(statement: Statement) -> WantedWithdrawn:
-    """Raises Malformed."""
-    by = statement.author(WANTED_WITHDRAWN)
-    fields = statement.fields()
-    reason, index = fields.choice("reason", WANTED_ENDS), fields.integer("wanted")
-    fields.done()
-    return WantedWithdrawn(by, statement.sole_subject(), index, reason)
+    reason: Annotated[str, JsonWord(WANTED_ENDS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from comity.trust.statement_kinds import (
     PUBLISHED,
     ROTATED,
 )
-from comity.trust.statements import Published, parse_derived
+from comity.trust.statements import Derived, Published
 
 Kind: TypeAlias = Literal["artifact", "identity", "name", "commit", "approvals", "ancestor"]
 
@@ -297,6 +297,6 @@ def _parents_of(entries: Iterable[Entry]) -> Iterator[Digest]:
             if _is_of(entry, PUBLISHED):
                 yield from (parent.digest for parent in Published.parse(entry.statement).lineage if parent.digest)
             elif _is_of(entry, DERIVED):
-                yield parse_derived(entry.statement).parent
+                yield Derived.parse(entry.statement).parent
         except Malformed:
             continue

@@ -19,6 +19,8 @@ from comity.trust.encoding import MAX_INTEGER, MAX_TEXT
 from comity.trust.keys import VerifyingKey
 from comity.trust.statement import SideObject
 from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Derived
+from comity.trust.upstream import Upstream
 
 Schema = dict[str, Any]
 
@@ -26,10 +28,21 @@ _COMMON: Final = "../common.json#/$defs/"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _CONTROLS: Final = r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]"
 _CONTROLS_IN_LINES: Final = r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]"
-_BETWEEN: Final[Mapping[type, Schema]] = {}
+_BETWEEN: Final[Mapping[type, Schema]] = {
+    Advisory: {
+        "dependentRequired": {"key": ["since"], "since": ["key"]},
+        "if": {"required": ["key"]},
+        "then": {"properties": {"kind": {"const": KEY_COMPROMISE}}},
+    },
+    Derived: {
+        "if": {"properties": {"result": {"const": "share"}}},
+        "then": {"properties": {"relation": {"const": "overlap"}}},
+        "else": {"properties": {"relation": {"not": {"const": "overlap"}}}},
+    },
+}
 """Rules between members that a schema can say."""
 _BASE64_OF: Final = {"allOf": [{"$ref": f"{_COMMON}base64"}]}
-_COMMON_FORMS: Final[Mapping[type, str]] = {SideObject: "sideObject", VerifyingKey: "key"}
+_COMMON_FORMS: Final[Mapping[type, str]] = {SideObject: "sideObject", VerifyingKey: "key", Upstream: "upstream"}
 
 _COMMON_TEXTS: Final = {(0, True, 4000): "statementText", (0, True, 1000): "recordText"}
 
@@ -103,6 +116,8 @@ def rule_schema(rule: MemberRule) -> Schema:
             return {"enum": list(rule.words)}
         case codec.JsonConstant():
             return {"const": rule.word}
+        case codec.JsonFollows():
+            return {"type": "string", "pattern": _pattern(rule.form)}
         case codec.JsonFlag():
             return {"type": "boolean"}
         case codec.JsonDigest():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from comity.rules.artifact_pins import parse_wanted, parse_wanted_withdrawn
+from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import parse_answer, parse_audited
 from comity.rules.equivocation import parse_misbehaviour
 from comity.rules.hardware.evidence import parse_attested
@@ -16,19 +16,33 @@ from comity.trust import statement_kinds as kinds
 from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.charter.votes import parse_body_statement, parse_vote
 from comity.trust.content import Content
-from comity.trust.copies import parse_hold, parse_hold_withdrawn, parse_holds
-from comity.trust.evaluation import parse_announced
+from comity.trust.copies import HeldArtifact, Holds, HoldWithdrawn
+from comity.trust.evaluation import EvaluationAnnounced
 from comity.trust.identity import read_inception
 from comity.trust.node_records import parse_addresses, parse_node_record
 from comity.trust.report import Verified
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import Entry, Statement
-from comity.trust.statements import Published, parse_advisory, parse_derived, parse_vouched
-from comity.trust.upstream import Observed, parse_changed, parse_gone
+from comity.trust.statements import Advisory, Derived, Published, Vouched
+from comity.trust.upstream import Changed, Gone, Observed
 
 CONTENTS: Final[tuple[type[Content], ...]] = (
     Approved,
     ApprovalEnded,
+    Published,
+    Observed,
+    Changed,
+    Gone,
+    Advisory,
+    Vouched,
+    EvaluationAnnounced,
+    Verified,
+    Derived,
+    HeldArtifact,
+    Holds,
+    HoldWithdrawn,
+    Wanted,
+    WantedWithdrawn,
 )
 FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
     predicate: tuple(each for each in CONTENTS if each.predicate == predicate)
@@ -39,21 +53,7 @@ FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
 _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     kinds.INCEPTION: read_inception,
     kinds.ADDRESSES: parse_addresses,
-    kinds.PUBLISHED: Published.parse,
-    kinds.OBSERVED: Observed.parse,
-    kinds.UPSTREAM_CHANGED: parse_changed,
-    kinds.UPSTREAM_GONE: parse_gone,
-    kinds.ADVISORY: parse_advisory,
-    kinds.VOUCHED: parse_vouched,
-    kinds.EVALUATION_ANNOUNCED: parse_announced,
-    kinds.VERIFIED: Verified.parse,
-    kinds.DERIVED: parse_derived,
     kinds.ATTESTED: parse_attested,
-    kinds.HOLD: parse_hold,
-    kinds.HOLDS: parse_holds,
-    kinds.HOLD_WITHDRAWN: parse_hold_withdrawn,
-    kinds.WANTED: parse_wanted,
-    kinds.WANTED_WITHDRAWN: parse_wanted_withdrawn,
     kinds.AUDITED: parse_audited,
     kinds.AUDIT_ANSWER: parse_answer,
     kinds.OFFER_FAULT: read_offer_fault,

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias, TypeVar
 from comity.trust.authorship import AuthorKeys, judge_author
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.charter.document import Member
-from comity.trust.copies import hold_of, parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn, hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
@@ -39,9 +39,9 @@ from comity.trust.statement_kinds import (
     VERIFIED,
     VOUCHED,
 )
-from comity.trust.statements import VOUCH_KINDS, Advisory, Published, Vouched, parse_advisory, parse_vouched
+from comity.trust.statements import VOUCH_KINDS, Advisory, Published, Vouched
 from comity.trust.turns import in_turns
-from comity.trust.upstream import Changed, Gone, Observed, Upstream, parse_changed, parse_gone
+from comity.trust.upstream import Changed, Gone, Observed, Upstream
 
 S = TypeVar("S", Entry, bytes)
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def verify_advisories(
     seats = {member.id: member for member in members}
 
     def prove(entry: Entry) -> Advisory:
-        advisory = parse_advisory(entry.statement)
+        advisory = Advisory.parse(entry.statement)
         by, node = advisory.by, online.get(advisory.by.id)
         if by.kind == "identity" and claims.signed(entry, by.id, seats.get(by.id)):
             return advisory
@@ -259,7 +259,7 @@ def verify_hold_withdrawals(
     nodes = _nodes_by_author(bound)
 
     def prove(entry: Entry) -> list[BoundNode]:
-        known = nodes.get(parse_hold_withdrawn(entry.statement).by, [])
+        known = nodes.get(HoldWithdrawn.parse(entry.statement).by, [])
         if not all(signed_by_node(entry, node.record) for node in known):
             raise Untrusted("withdrawal refused", why="not signed by the node that it names", code="SIGNATURE")
         return known
@@ -354,7 +354,7 @@ def verify_vouches(
     """The proven `vouched` statements about `artifact`, members and others in turn, and notes on those not proven."""
 
     def prove(entry: Entry) -> Vouch | Remark:
-        vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
+        vouched, author = Vouched.parse(entry.statement), authors.author_of(entry)
         return Vouch(entry, vouched, author) if author else unsigned_note(entry, vouched.by.id)
 
     found, notes = prove_each(claims.about(artifact, VOUCHED), prove)
@@ -365,9 +365,7 @@ def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
     """For each kind of statement, the number of distinct active members of pinned federations that made it, also by a
     node. A member and its successors count once."""
     behind = {
-        kind: {
-            v.by.member.lineage for v in vouches if v.vouched.statement == kind and v.by.member and v.by.member.active
-        }
+        kind: {v.by.member.lineage for v in vouches if v.vouched.kind == kind and v.by.member and v.by.member.active}
         for kind in VOUCH_KINDS
     }
     return {kind: len(members) for kind, members in behind.items() if members}
@@ -449,8 +447,8 @@ class MirrorEvidence:
 
 _MIRROR_READERS: Final[Mapping[str, Callable[[Statement], Observed | UpstreamChange]]] = {
     OBSERVED: Observed.parse,
-    UPSTREAM_CHANGED: parse_changed,
-    UPSTREAM_GONE: parse_gone,
+    UPSTREAM_CHANGED: Changed.parse,
+    UPSTREAM_GONE: Gone.parse,
 }
 
 

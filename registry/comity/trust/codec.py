@@ -96,11 +96,11 @@ class JsonWord(JsonPlain):
     def __init__(self, words: Sequence[str]) -> None:
         self.words = words
 
-    def read(self, fields: Fields, name: str) -> str:
+    def read(self, fields: Fields, name: str) -> Any:
         value = fields.take(name)
         if value not in self.words:
             raise fields.error(f"member {name!r} must be one of {', '.join(self.words)}, not {str(value)[:40]!r}")
-        return cast(str, value)
+        return value
 
 
 class JsonConstant(JsonPlain):
@@ -109,8 +109,19 @@ class JsonConstant(JsonPlain):
     def __init__(self, word: str) -> None:
         self.word = word
 
-    def read(self, fields: Fields, name: str) -> None:
+    def read(self, fields: Fields, name: str) -> str:
         fields.constant(name, self.word)
+        return self.word
+
+
+class JsonFollows(JsonPlain):
+    """A text of a form that follows from the whole value."""
+
+    def __init__(self, get: Callable[[Any], str], form: re.Pattern[str]) -> None:
+        self.get, self.form = get, form
+
+    def read(self, fields: Fields, name: str) -> Json:
+        return fields.take(name)
 
 
 class JsonFlag(JsonPlain):
@@ -178,7 +189,7 @@ class JsonItems:
 
     def read(self, fields: Fields, name: str) -> tuple[Any, ...]:
         items = fields.items(name, most=self.most, least=self.least)
-        found = tuple(self.of.read(fields.alone(**{name: item}), name) for item in items)
+        found = tuple(self.of.read(fields.alone(name, item), name) for item in items)
         if self.once and len(set(found)) != len(found):
             raise fields.error(f"member {name!r} lists something twice")
         return found
@@ -196,10 +207,12 @@ class JsonMap:
         self.of = cast(MemberRule, of)
 
     def read(self, fields: Fields, name: str) -> dict[str, Any]:
-        inner = fields.object(name)
-        if len(inner.names) > self.most or not all(map(self._allows, inner.names)):
-            raise fields.error(f"member {name!r} must have at most {self.most} members, of the names that are known")
-        return {each: self.of.read(inner, each) for each in inner.names}
+        raw = fields.take(name)
+        if not isinstance(raw, Mapping) or len(raw) > self.most or not all(map(self._allows, raw)):
+            names = "short names" if isinstance(self.names, re.Pattern) else f"the names {', '.join(self.names)}"
+            raise fields.error(f"member {name!r} must be an object of at most {self.most} {names}")
+        inner = fields.alone(name, raw).object(name)
+        return {each: self.of.read(inner, each) for each in raw}
 
     def write(self, value: Mapping[str, Any]) -> Json:
         return {name: self.of.write(item) for name, item in value.items()}
@@ -312,8 +325,8 @@ class JsonObject:
     """A value that is an object in JSON."""
 
     __slots__ = ()
-    constants: ClassVar[Mapping[str, str]] = {}
-    """Members with one value, by their paths."""
+    constants: ClassVar[Mapping[str, str | JsonFollows]] = {}
+    """Members that no field has, by their paths."""
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
@@ -328,9 +341,11 @@ class JsonObject:
         for path, optional in shape.inner.items():
             outer, name = parts[path[:-1]], path[-1]
             parts[path] = outer.alone() if optional and not outer.has(name) else outer.object(name)
-        for member in shape.constants:
-            member.rule.read(parts[member.path[:-1]], member.path[-1])
+        constants = [member.rule.read(parts[member.path[:-1]], member.path[-1]) for member in shape.constants]
         value: Self = shape.make(parts, given)
+        for member, found in zip(shape.constants, constants, strict=True):
+            if found != member.get(value):
+                raise fields.error(f"{'.'.join(member.path)!r} must be {member.get(value)!r}, not {str(found)[:60]!r}")
         for part in parts.values():
             part.done()
         return value
@@ -359,9 +374,7 @@ def shape_of(kind: Any) -> Shape:
 
 def _shape(kind: Any) -> Shape:
     make, members = _fields(kind, (), ())
-    constants = tuple(
-        JsonMember(_path(path), JsonConstant(word), _always(word)) for path, word in kind.constants.items()
-    )
+    constants = tuple(_constant(path, value) for path, value in kind.constants.items())
     inner: dict[Path, bool] = {}
     for member in (*constants, *members):
         for end in range(1, len(member.path)):
@@ -439,8 +452,10 @@ def _path(text: str) -> Path:
     return tuple(text.split(".")) if text else ()
 
 
-def _always(word: str) -> Callable[[Any], str]:
-    return lambda value: word
+def _constant(path: str, value: str | JsonFollows) -> JsonMember:
+    if isinstance(value, JsonFollows):
+        return JsonMember(_path(path), value, value.get)
+    return JsonMember(_path(path), JsonConstant(value), lambda whole: value)
 
 
 def _taken(word: str) -> _Make:

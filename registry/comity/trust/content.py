@@ -55,12 +55,14 @@ class Content(JsonObject):
     Attributes:
         predicate: the kind.
         author: `identity` or `node`, where a kind says something else if the other one is its author.
+        objects_rule: what is said of a statement with other side objects.
         subject_count: the fewest and the most subjects; `check` says what those after the first are.
     """
 
     __slots__ = ()
     predicate: ClassVar[str]
     author: ClassVar[str] = ""
+    objects_rule: ClassVar[str] = "'objects' must list exactly the side objects that it uses"
     subject_count: ClassVar[tuple[int, int]] = (1, 1)
 
     @classmethod
@@ -77,7 +79,7 @@ class Content(JsonObject):
         given = {"author": by, "id": by.id, "subject": first.digest, "label": first.name, "subjects": subjects}
         content = cls.read(statement.fields(), **given)
         if set(content.objects()) != set(statement.objects):
-            raise content.malformed("'objects' must list exactly the side objects that it uses")
+            raise content.malformed(cls.objects_rule)
         content.check(statement)
         return content
 

@@ -256,11 +256,6 @@ class Fields:
         self._members = dict(value)
         self._what = what
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the members that were not read yet."""
-        return tuple(self._members)
-
     def has(self, name: str) -> bool:
         return name in self._members
 
@@ -268,9 +263,9 @@ class Fields:
         """Whether the member is null; then it is read."""
         return self._members.get(name, True) is None and self._members.pop(name) is None
 
-    def alone(self, **members: Json) -> Fields:
-        """Reads other members in the name of this document."""
-        return Fields(members, self._what)
+    def alone(self, name: str = "", value: Json = None) -> Fields:
+        """Reads one other member, or none, in the name of this document."""
+        return Fields({name: value} if name else {}, self._what)
 
     def take(self, name: str) -> Json:
         if name not in self._members:

@@ -26,16 +26,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import KnownAuthors, ParsedClaims, Vouch, unsigned_note
+from comity.trust.codec import JsonItems, JsonObject, JsonPath, JsonText, JsonWord
+from comity.trust.content import ByAuthor, Content, SubjectDigest
 from comity.trust.encoding import (
     LAST_TIME,
     Digest,
     Fields,
     Json,
-    bare_digest,
     canonical,
     format_time,
     parse_canonical,
@@ -51,8 +52,7 @@ from comity.trust.eval_result import (
 )
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
 from comity.trust.key_validity import prove_entry
-from comity.trust.keys import Signer
-from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement import Entry
 from comity.trust.statement_kinds import EVALUATION_ANNOUNCED
 
 EVALUATED: Final = "evaluated"
@@ -67,24 +67,18 @@ MAX_SHOWN: Final = 16
 _NONCE: Final = re.compile(r"[0-9a-f]{32}\Z")
 
 
+class _DecimalText(JsonText):
+    def read(self, fields: Fields, name: str) -> str:
+        return read_decimal(fields, name)
+
+
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(JsonObject):
     """What a metric has to reach. `threshold` is a decimal text."""
 
-    metric: str
-    comparator: str
-    threshold: str
-
-    @classmethod
-    def read(cls, value: Json) -> Threshold:
-        fields = Fields(value, "criterion")
-        metric, comparator = fields.text("metric", most=200), fields.choice("comparator", COMPARATORS)
-        made = cls(metric, comparator, read_decimal(fields, "threshold"))
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {"metric": self.metric, "comparator": self.comparator, "threshold": self.threshold}
+    metric: Annotated[str, JsonText(200)]
+    comparator: Annotated[str, JsonWord(COMPARATORS)]
+    threshold: Annotated[str, _DecimalText()]
 
     def is_met_by(self, value: str) -> bool:
         given, wanted = Decimal(value), Decimal(self.threshold)
@@ -100,18 +94,19 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationCriteria:
+class EvaluationCriteria(JsonObject):
     """What is evaluated, and what a result has to reach. `dataset` is the SHA-256 of the data, None if it is secret;
     `nonce` is 32 random hex digits, so that nobody guesses the criteria from their digest."""
 
-    suite: str
-    suite_version: str
-    thresholds: tuple[Threshold, ...]
+    constants: ClassVar = {"schema": CRITERIA}
+    suite: Annotated[str, JsonText(200), JsonPath("suite.name")]
+    suite_version: Annotated[str, JsonText(100, 0), JsonPath("suite.version")]
+    thresholds: Annotated[tuple[Threshold, ...], JsonItems(MAX_CLAIMS, 1), JsonPath("claims")]
     samples: int
     nonce: str
     dataset: Digest | None = None
-    harness: str = ""
-    harness_version: str = ""
+    harness: Annotated[str, JsonText(200, 0), JsonPath("harness.name")] = ""
+    harness_version: Annotated[str, JsonText(100, 0), JsonPath("harness.version")] = ""
 
     def __post_init__(self) -> None:
         metrics = [each.metric for each in self.thresholds]
@@ -124,37 +119,6 @@ class EvaluationCriteria:
     def parse(cls, data: bytes) -> EvaluationCriteria:
         """Inverse of `encode`. Raises Malformed."""
         return cls.from_json(parse_canonical(data, limit=MAX_DOCUMENT, what="criteria"))
-
-    @classmethod
-    def from_json(cls, value: Json) -> EvaluationCriteria:
-        fields = Fields(value, "criteria")
-        fields.constant("schema", CRITERIA)
-        suite, harness = fields.object("suite"), fields.object("harness")
-        dataset = fields.take("dataset")
-        made = cls(
-            suite=suite.text("name", most=200),
-            suite_version=suite.text("version", least=0, most=100),
-            thresholds=tuple(map(Threshold.read, fields.items("claims", least=1, most=MAX_CLAIMS))),
-            samples=fields.integer("samples"),
-            nonce=fields.text("nonce", most=32),
-            dataset=None if dataset is None else bare_digest(dataset),
-            harness=harness.text("name", least=0, most=200),
-            harness_version=harness.text("version", least=0, most=100),
-        )
-        for each in (suite, harness, fields):
-            each.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "schema": CRITERIA,
-            "suite": {"name": self.suite, "version": self.suite_version},
-            "dataset": self.dataset,
-            "samples": self.samples,
-            "harness": {"name": self.harness, "version": self.harness_version},
-            "nonce": self.nonce,
-            "claims": [each.to_json() for each in self.thresholds],
-        }
 
     def encode(self) -> bytes:
         return canonical(self.to_json())
@@ -226,27 +190,13 @@ class EvaluationResults:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationAnnounced:
-    """Content of an `evaluation-announced` statement: `by` will evaluate `artifact` by criteria with this digest."""
+class EvaluationAnnounced(Content):
+    """Somebody will evaluate an artifact by criteria that are fixed now."""
 
-    by: Author
-    artifact: Digest
-    criteria: Digest
-
-
-def sign_announced(announced: EvaluationAnnounced, *signers: Signer) -> Entry:
-    body: dict[str, Json] = {"criteria": announced.criteria}
-    return sign_statement(
-        Statement(EVALUATION_ANNOUNCED, (Subject("", announced.artifact),), announced.by, body), *signers
-    )
-
-
-def parse_announced(statement: Statement) -> EvaluationAnnounced:
-    """Raises Malformed."""
-    by, fields = statement.author(EVALUATION_ANNOUNCED), statement.fields()
-    announced = EvaluationAnnounced(by, statement.sole_subject(), fields.digest("criteria"))
-    fields.done()
-    return announced
+    predicate: ClassVar = EVALUATION_ANNOUNCED
+    by: ByAuthor
+    artifact: SubjectDigest
+    criteria: Annotated[Digest, "SHA-256 of the criteria, a document that stays secret until the result."]
 
 
 Places: TypeAlias = tuple[tuple[str, int, int, Digest], ...]
@@ -339,7 +289,7 @@ def evaluations_of(
     parsed: dict[Digest, EvaluationResults | None] = {}
     for vouch in vouches:
         document = vouch.vouched.document
-        if document is None or vouch.vouched.statement != EVALUATED or document.digest not in objects:
+        if document is None or vouch.vouched.kind != EVALUATED or document.digest not in objects:
             continue
         if document.digest not in parsed:
             parsed[document.digest] = _results_in(objects[document.digest])
@@ -369,7 +319,7 @@ def _announcement(entry: Entry, artifact: Digest) -> EvaluationAnnounced | None:
     if entry.statement.predicate != EVALUATION_ANNOUNCED:
         return None
     try:
-        said = parse_announced(entry.statement)
+        said = EvaluationAnnounced.parse(entry.statement)
     except Malformed:
         return None
     return said if said.artifact == artifact else None

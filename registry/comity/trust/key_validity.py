@@ -33,7 +33,7 @@ from comity.trust.resolution import Candidate, newest_first
 from comity.trust.rotation import KeyState, LogCut, RotationChain, RotationStep, reachable
 from comity.trust.statement import Author, Entry, Envelope
 from comity.trust.statement_kinds import ADVISORY
-from comity.trust.statements import parse_advisory
+from comity.trust.statements import Advisory
 from comity.trust.tlog.proof import ConsistencyProof
 
 ProvenConsistency: TypeAlias = Mapping[tuple[str, int, int], Sequence[ConsistencyProof]]
@@ -174,7 +174,7 @@ def _notice(entry: Entry, identity: Digest, chain: RotationChain) -> CompromiseN
     if entry.statement.by != Author("identity", identity):
         return None
     try:
-        advisory = parse_advisory(entry.statement)
+        advisory = Advisory.parse(entry.statement)
     except ComityError:
         return None
     compromise = advisory.compromise

@@ -39,7 +39,7 @@ from comity.trust.evidence import Remark
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import DERIVED, PUBLISHED
-from comity.trust.statements import Derived, Extent, Published, parse_derived
+from comity.trust.statements import Derived, Extent, Published
 
 Answer = Literal["fits", "conflict", "unknown"]
 
@@ -439,7 +439,7 @@ class _StatementIndex:
         return tuple(in_turn(said for _, said in found)[:MAX_STATEMENTS])
 
     def _prove_derivation(self, entry: Entry) -> tuple[KnownAuthor, DerivationClaim] | Remark:
-        derived, author = parse_derived(entry.statement), self._authors.author_of(entry)
+        derived, author = Derived.parse(entry.statement), self._authors.author_of(entry)
         if author is None:
             return unsigned_note(entry, derived.by.id)
         return author, DerivationClaim(author.name, derived, entry.digest)

@@ -14,14 +14,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
-from comity.trust.encoding import Digest, Fields, Json, canonical, format_time, parse_canonical, read_time
+from comity.trust.codec import (
+    JsonFollows,
+    JsonInner,
+    JsonItems,
+    JsonObject,
+    JsonPath,
+    JsonRead,
+    JsonText,
+    JsonTime,
+    JsonWord,
+)
+from comity.trust.content import ById, Content, Label, SubjectDigest
+from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
 from comity.trust.identity import Signatory
-from comity.trust.keys import Signer
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import VERIFIED
 
 Choice = TypeVar("Choice", bound=str)
@@ -39,6 +50,8 @@ MAX_INPUT_ATTESTATIONS: Final = 256
 """Maximum of attestations in the statement; the report lists all."""
 MAX_LEVELS: Final = 64
 RESULTS: Final = {True: "PASSED", False: "FAILED"}
+_ARTIFACT_URN: Final = re.compile(r"urn:comity:artifact:[0-9a-f]{64}\Z")
+_IDENTITY_URN: Final = re.compile(r"urn:comity:identity:[0-9a-f]{64}\Z")
 _LEVEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 
 
@@ -153,8 +166,39 @@ def _text(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """Content of a `verified` statement, an SLSA verification summary (VSA v1). Source: protocol, sections 5 and 8.
+class _Attestation(JsonObject):
+    sha256: Annotated[Digest, JsonPath("digest.sha256")]
+
+
+class _AttestationDigest(JsonInner):
+    def __init__(self) -> None:
+        super().__init__(_Attestation)
+
+    def read(self, fields: Fields, name: str) -> Digest:
+        named: _Attestation = super().read(fields, name)
+        return named.sha256
+
+    def write(self, value: Digest) -> Json:
+        return _Attestation(value).to_json()
+
+
+class _ResultWord(JsonWord):
+    def read(self, fields: Fields, name: str) -> bool:
+        return bool(super().read(fields, name) == RESULTS[True])
+
+    def write(self, value: bool) -> Json:
+        return RESULTS[value]
+
+
+def _level(text: str) -> str:
+    if not _LEVEL.match(text):
+        raise Malformed("verified is malformed", why="a level must be upper-case letters, digits and underscores")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Verified(Content):
+    """The result of verifying an artifact under a policy (SLSA VSA v1). Source: protocol, sections 5 and 8.
 
         {"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":9120}],
          "inputAttestations":[{"digest":{"sha256":"…"}}],"policy":{"digest":{"sha256":"77c0…"}},
@@ -166,57 +210,25 @@ class Verified:
     the signer's claim, in seconds since 1970; `by` is the claimed signer, an identity.
     """
 
-    by: Digest
-    name: str
-    artifact: Digest
-    time: int
-    policy: Digest
-    passed: bool
-    levels: tuple[str, ...]
-    inputs: tuple[Digest, ...]
+    predicate: ClassVar = VERIFIED
+    constants: ClassVar = {
+        "resourceUri": JsonFollows(lambda said: f"urn:comity:artifact:{said.artifact}", _ARTIFACT_URN),
+        "verifier.id": JsonFollows(lambda said: f"urn:comity:identity:{said.by}", _IDENTITY_URN),
+    }
+    by: ById
+    name: Label
+    artifact: SubjectDigest
+    time: Annotated[int, JsonTime(), JsonPath("timeVerified")]
+    policy: Annotated[Digest, JsonPath("policy.digest.sha256")]
+    passed: Annotated[bool, _ResultWord(tuple(RESULTS.values())), JsonPath("verificationResult")]
+    levels: Annotated[tuple[str, ...], JsonItems(MAX_LEVELS, of=JsonRead(_level, _LEVEL)), JsonPath("verifiedLevels")]
+    inputs: Annotated[
+        tuple[Digest, ...],
+        JsonItems(MAX_INPUT_ATTESTATIONS, of=_AttestationDigest()),
+        JsonPath("inputAttestations"),
+    ]
     report: SideObject
-    version: str
-
-    def statement(self) -> Statement:
-        body: dict[str, Json] = {
-            "inputAttestations": [{"digest": {"sha256": digest}} for digest in self.inputs],
-            "policy": {"digest": {"sha256": self.policy}},
-            "report": self.report.to_json(),
-            "resourceUri": _resource(self.artifact),
-            "timeVerified": format_time(self.time),
-            "verificationResult": RESULTS[self.passed],
-            "verifiedLevels": list(self.levels),
-            "verifier": {"id": _verifier(self.by), "version": {"comity": self.version}},
-        }
-        subjects = (Subject(self.name, self.artifact),)
-        return Statement(VERIFIED, subjects, Author("identity", self.by), body, (self.report,))
-
-    @classmethod
-    def parse(cls, statement: Statement) -> Verified:
-        """Raises Malformed."""
-        by = statement.author(VERIFIED)
-        fields = statement.fields()
-        artifact = statement.sole_subject()
-        fields.constant("resourceUri", _resource(artifact))
-        verified = cls(
-            by=by.id,
-            name=statement.subjects[0].name,
-            artifact=artifact,
-            time=read_time(fields, "timeVerified"),
-            policy=_sha256(fields.object("policy")),
-            passed=fields.choice("verificationResult", list(RESULTS.values())) == RESULTS[True],
-            levels=tuple(_level(item) for item in fields.items("verifiedLevels", most=MAX_LEVELS)),
-            inputs=tuple(
-                _sha256(Fields(item, "verified.inputAttestations"))
-                for item in fields.items("inputAttestations", most=MAX_INPUT_ATTESTATIONS)
-            ),
-            report=SideObject.from_json(fields.take("report")),
-            version=_version(fields.object("verifier"), by.id),
-        )
-        fields.done()
-        if statement.objects != (verified.report,):
-            raise Malformed("verified is malformed", why="its report must be its only side object")
-        return verified
+    version: Annotated[str, JsonText(64), JsonPath("verifier.version.comity")]
 
 
 def summarise_report(report: VerdictReport, by: Digest, time: int) -> Verified:
@@ -240,13 +252,6 @@ def summarise_report(report: VerdictReport, by: Digest, time: int) -> Verified:
     )
 
 
-def sign_verified(verified: Verified, *signers: Signer) -> Entry:
-    """Raises Malformed if the statement is not valid."""
-    statement = verified.statement()
-    Verified.parse(statement)
-    return sign_statement(statement, *signers)
-
-
 def check_report(entry: Entry, signer: Signatory, report: VerdictReport) -> Verified:
     """Return the content if `signer` signed the statement and it agrees with `report`.
 
@@ -265,34 +270,3 @@ def check_report(entry: Entry, signer: Signatory, report: VerdictReport) -> Veri
 def vsa_level(row: str) -> str:
     """The VSA level of a report row: `key policy` gives COMITY_KEY_POLICY."""
     return f"COMITY_{row.upper().replace(' ', '_')}"
-
-
-def _resource(artifact: Digest) -> str:
-    return f"urn:comity:artifact:{artifact}"
-
-
-def _verifier(identity: Digest) -> str:
-    return f"urn:comity:identity:{identity}"
-
-
-def _version(fields: Fields, by: Digest) -> str:
-    fields.constant("id", _verifier(by))
-    versions = fields.object("version")
-    version = versions.text("comity", most=64)
-    versions.done()
-    fields.done()
-    return version
-
-
-def _sha256(fields: Fields) -> Digest:
-    digests = fields.object("digest")
-    digest = digests.digest("sha256")
-    digests.done()
-    fields.done()
-    return digest
-
-
-def _level(item: Json) -> str:
-    if not isinstance(item, str) or not _LEVEL.match(item):
-        raise Malformed("verified is malformed", why="a level must be upper-case letters, digits and underscores")
-    return item

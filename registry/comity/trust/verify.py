@@ -46,7 +46,7 @@ from comity.trust.claims import (
     verify_holds,
     verify_vouches,
 )
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evaluation import judge_evaluations
 from comity.trust.evidence import (
@@ -250,7 +250,7 @@ def _claimed_copies(
     last: dict[str, tuple[int, CopyClaim]] = {}
     for entry, node in said:
         statement, log = entry.statement, str(node.record.log)
-        reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+        reason = HoldWithdrawn.parse(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
         for seen in prove_entry(entry, proofs, (node,), reader)[0]:
             if log not in last or seen.index > last[log][0]:
                 last[log] = seen.index, CopyClaim(member_label(node.member), entry.digest, reason)

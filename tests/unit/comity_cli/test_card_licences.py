@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.claims import MirrorEvidence, ProvenObservation
 from comity.trust.encoding import sha256
-from comity.trust.upstream import Conditions, Observed, sign_observed
+from comity.trust.upstream import Conditions, Observed
 from comity_cli.mirroring import MirroredItem, card_licence, show_mirroring
 from comity_cli.output import Output
 from support.case import nodes
@@ -25,7 +26,7 @@ def test_an_spdx_expression_is_shown_without_a_mark(licence: str) -> None:
 @pytest.mark.parametrize("licence", ["other", "llama3.1 community", "gemma", "mit or", "Ask first, v2"])
 def test_any_other_text_of_a_card_is_recorded_and_marked(licence: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = Observed.parse(observation(CH, sha256(b"manifest")).statement)
-    signed = sign_observed(replace(made, conditions=Conditions(licence)), CH.online)
+    signed = sign_content(replace(made, conditions=Conditions(licence)), CH.online)
     seen = ProvenObservation(signed, Observed.parse(signed.statement), ())
     mirroring = MirrorEvidence((seen,), (), ())
     show_mirroring(Output(), mirroring)

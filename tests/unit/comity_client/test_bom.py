@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
-from comity.trust.statements import Licence, Parent, Published, Vouched, sign_published, sign_vouched
+from comity.trust.statements import Licence, Parent, Published, Vouched
 from comity_cli.main import main
 from comity_client.bom import BomContent, write_bom
 from comity_client.client import Client
@@ -26,7 +27,7 @@ PLAIN = Published.parse(GOOD.publication.statement)
 
 def written(*, licence: str = "Apache-2.0", parents: tuple[Parent, ...] = (), config: bytes = b"") -> Any:
     said = replace(PLAIN, licence=Licence(licence, None), lineage=parents)
-    readings = read_claims((OWNER.entry.line, sign_published(said, OWNER.signer).line), PLAIN.artifact)
+    readings = read_claims((OWNER.entry.line, sign_content(said, OWNER.signer).line), PLAIN.artifact)
     return json.loads(write_bom(BomContent(MANIFEST, readings.publications[0], (), config)))
 
 
@@ -93,7 +94,7 @@ def test_without_a_publication_the_bom_claims_nothing() -> None:
 def test_claims_of_others_are_under_their_names(tmp_path: Path) -> None:
     lab = identity("Evaluation lab", "ES")
     said = GOOD.saying(
-        lab.entry.line, sign_vouched(Vouched(lab.inception.author, GOOD.artifact, "evaluated"), lab.signer).line
+        lab.entry.line, sign_content(Vouched(lab.inception.author, GOOD.artifact, "evaluated"), lab.signer).line
     )
     properties = json.loads(Client(Home(tmp_path / "home")).bom(said.write(tmp_path)))["metadata"]["component"]
     named = {each["name"]: each["value"] for each in properties["properties"]}

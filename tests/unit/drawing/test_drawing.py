@@ -17,7 +17,7 @@ from comity.trust.lineage import (
     build_graph,
 )
 from comity.trust.statement import parse_entry
-from comity.trust.statements import Extent, parse_derived
+from comity.trust.statements import Derived, Extent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.derivations import derived_line
@@ -108,7 +108,7 @@ def test_the_picture_refers_to_nothing_outside() -> None:
 
 def test_strokes_differ_by_basis_and_the_legend_explains_them() -> None:
     line = derived_line(digest("b"), digest("a"))
-    word = DerivationClaim("Checker", parse_derived(parse_entry(line).statement), sha256(line))
+    word = DerivationClaim("Checker", Derived.parse(parse_entry(line).statement), sha256(line))
     known = {digest("c"): ArtifactClaims((claim("c", "b"),)), digest("b"): ArtifactClaims((claim("b", "a"),), (word,))}
     known[digest("a")] = ArtifactClaims((claim("a", "root"),))
     drawn = build_graph(digest("c"), lambda artifact: known.get(artifact, ArtifactClaims()))

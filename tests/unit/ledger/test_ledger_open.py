@@ -24,8 +24,9 @@ from comity.ledger.proven import ProvenTables
 from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import CACHED_KIB, SqliteFile
 from comity.rules.pieces import FIXED_LAYOUT, encode_records
+from comity.rules.signing import sign_content
 from comity.trust.artifact import PieceRecord
-from comity.trust.copies import HeldArtifact, sign_holds
+from comity.trust.copies import HeldArtifact, Holds
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.statement import SideObject
@@ -208,7 +209,7 @@ def test_claims_of_many_copies_that_an_earlier_version_stored_are_found_by_each_
     node = nodes(1)[0]
     pieces = SideObject(sha256(b"pieces"), 2)
     held = [HeldArtifact(node.record.node, SideObject(sha256(b"%d" % number), 1), pieces) for number in range(2)]
-    line = sign_holds(node.record, held, node.online).line
+    line = sign_content(Holds.of(node.record.node, held), node.online).line
     first, second = (item.artifact for item in held)
     with database.writing("test") as connection:
         connection.execute(text(row), {"o": LOG.origin, "v": LOG.vkey, "root": EMPTY_ROOT})

@@ -9,10 +9,11 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.ledger.listed_names import MAX_NAMES, ListedNames, OwnedNames
 from comity.node.intake import LineProver
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject
-from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Published
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of
 from support.world import Identity, identity
@@ -25,11 +26,11 @@ def published(by: Identity, name: str, version: str = "v1", artifact: int = 0) -
     manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
     pieces = SideObject(sha256(b"pieces"), 1)
     name_of = Name.parse(f"{name}@{version}")
-    return sign_published(Published(by.id, name_of, manifest.digest, manifest, pieces, Licence("MIT")), by.signer)
+    return sign_content(Published(by.id, name_of, manifest.digest, manifest, pieces, Licence("MIT")), by.signer)
 
 
 def advised(subject: Digest, by: Identity = OWNER) -> Entry:
-    return sign_advisory(Advisory(Author("identity", by.id), subject, "vulnerability", "low", "a text"), by.signer)
+    return sign_content(Advisory(Author("identity", by.id), subject, "vulnerability", "low", "a text"), by.signer)
 
 
 @pytest.fixture

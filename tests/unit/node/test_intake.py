@@ -13,8 +13,9 @@ from comity.ledger import proven as proven_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
 from comity.rules.offers.records import GrantRequest, party_statement
+from comity.rules.signing import sign_content
 from comity.trust.authorship import MAX_RIVALS
-from comity.trust.copies import sign_hold
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.names import Name
@@ -29,7 +30,7 @@ from comity.trust.statement import (
     sign_statement,
 )
 from comity.trust.statement_kinds import INCEPTION, PUBLISHED
-from comity.trust.statements import Advisory, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.offers import hours
@@ -46,7 +47,7 @@ PIECES = SideObject(sha256(b"pieces"), 1)
 def published(by: Identity = OWNER, name: str = "tiny", version: str = "v1", artifact: int = 0) -> Entry:
     manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
     said = Published(by.id, Name("acme", name, version), manifest.digest, manifest, PIECES, Licence("MIT"))
-    return sign_published(said, by.signer)
+    return sign_content(said, by.signer)
 
 
 class Logs:
@@ -205,7 +206,7 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
     after, rotation = of(OWNER).to("next")
     late = Published(OWNER.id, Name("acme", "tiny", "v2"), PIECES.digest, PIECES, PIECES, Licence("MIT"))
     checks.clear()
-    logs.say(FAR, OWNER.entry, sign_published(late, *after.keys))
+    logs.say(FAR, OWNER.entry, sign_content(late, *after.keys))
     logs.prove()
     assert names(logs) == [] and len(checks) == 1
     logs.say(OTHER, rotation)
@@ -296,7 +297,7 @@ def test_a_limited_answer_takes_from_every_log_and_says_so(logs: Logs) -> None:
 def test_statements_of_a_node_count_once_its_record_is_proven(logs: Logs) -> None:
     mine = node(OWNER, "far.example", CLASSICAL)
     artifact = SideObject(sha256(b"artifact 0"), 100)
-    hold = sign_hold(mine.record, artifact.digest, artifact, PIECES, mine.online)
+    hold = sign_content(HeldArtifact(mine.record.node, artifact, PIECES), mine.online)
     logs.say(FAR, hold)
     logs.prove()
     assert logs.ledger.proven.about(artifact.digest).found == ()
@@ -334,7 +335,7 @@ def test_a_long_step_proves_what_short_ones_prove(logs: Logs) -> None:
 
 
 def test_a_seat_proves_the_statements_of_its_member(logs: Logs) -> None:
-    said = sign_advisory(Advisory(OWNER.inception.author, sha256(b"model"), "yank", "low", ""), OWNER.signer)
+    said = sign_content(Advisory(OWNER.inception.author, sha256(b"model"), "yank", "low", ""), OWNER.signer)
     logs.say(FAR, said, published())
     logs.prove()
     state = of(OWNER).state

@@ -12,10 +12,11 @@ from comity.node import lost_keys
 from comity.node.intake import LineProver
 from comity.node.lost_keys import FoundLostKeys, LostKey, LostKeys
 from comity.node.threads import AsyncLedger
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject
-from comity.trust.statements import Advisory, Compromise, Licence, Published, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Compromise, Licence, Published
 from support.logs import LogKeys
 from support.rotations import CLASSICAL
 from support.world import Identity, identity
@@ -57,14 +58,14 @@ def published(by: Identity, number: int, version: str = "") -> Entry:
     manifest = SideObject(ARTIFACTS[number], 100)
     name = Name("acme", f"model-{number}", version or "v1")
     pieces = SideObject(sha256(b"pieces"), 1)
-    return sign_published(Published(by.id, name, manifest.digest, manifest, pieces, Licence("MIT")), by.signer)
+    return sign_content(Published(by.id, name, manifest.digest, manifest, pieces, Licence("MIT")), by.signer)
 
 
 def report(
     by: Identity = OWNER, about: Digest | None = None, *, lost: Compromise | None = LOST, text: str = "it is gone"
 ) -> Entry:
     advisory = Advisory(Author("identity", by.id), about or by.id, "key-compromise", "high", text, lost)
-    return sign_advisory(advisory, by.signer)
+    return sign_content(advisory, by.signer)
 
 
 async def test_a_report_is_told_with_the_artifacts_that_are_held(node: Node) -> None:

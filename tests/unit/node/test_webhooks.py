@@ -42,8 +42,9 @@ from comity.node.webhook_deliveries import (
 )
 from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
 from comity.rules.precedence import MEMBERS, NAMED, OTHERS
+from comity.rules.signing import sign_content
 from comity.trust.errors import Malformed, Refused, Unavailable
-from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
@@ -300,7 +301,7 @@ def test_a_report_of_a_lost_key_is_told_as_one_and_not_as_a_warning_about_an_art
     owner = identity("Swiss AI", "CH")
     lost = Compromise(owner.signer.public.id, "node-ch.example/log", 812)
     said = Advisory(owner.inception.author, owner.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
-    made = statement_event(ProvenLine("log", "log+key", 3, sign_advisory(said, owner.signer).line, 4), GROUPS)
+    made = statement_event(ProvenLine("log", "log+key", 3, sign_content(said, owner.signer).line, 4), GROUPS)
     assert made is not None and made.kind == "advisory" and "artifact" not in made.data
     assert (made.data["identity"], made.data["key"]) == (owner.id, lost.key)
     assert made.data["since"] == {"origin": lost.origin, "index": 812}

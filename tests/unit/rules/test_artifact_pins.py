@@ -15,14 +15,12 @@ from comity.rules.artifact_pins import (
     Pin,
     PinnedArtifact,
     PinnedCopy,
+    Wanted,
     WantedWithdrawn,
     answer_turn,
-    parse_wanted,
-    parse_wanted_withdrawn,
-    sign_wanted,
-    sign_wanted_withdrawn,
 )
 from comity.rules.copy_counts import CLAIMED, FRESH_DAYS, MISSED, PASSED, AuditResult, ClaimedCopy, CopyPolicy
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.places import MOST_REACHES
@@ -89,12 +87,12 @@ def test_a_pin_is_met_by_verified_copies_only() -> None:
 def test_wanted_statements_and_their_withdrawals_read_back() -> None:
     node = nodes(1)[0]
     pin = Pin(MODEL, "a/b@v1", THREE_COPIES)
-    wanted = parse_wanted(sign_wanted(node.record, pin, node.online).statement)
+    wanted = Wanted.parse(sign_content(Wanted.of(node.record.node, pin), node.online).statement)
     assert (wanted.by, wanted.artifact, wanted.policy) == (node.record.node, MODEL, THREE_COPIES)
     ended = WantedWithdrawn(node.record.node, MODEL, 17, "unpinned")
-    assert parse_wanted_withdrawn(sign_wanted_withdrawn(node.record, ended, node.online).statement) == ended
+    assert WantedWithdrawn.parse(sign_content(ended, node.online).statement) == ended
     with pytest.raises(Malformed):
-        sign_wanted_withdrawn(node.record, WantedWithdrawn(node.record.node, MODEL, 17, "bored"), node.online)
+        sign_content(WantedWithdrawn(node.record.node, MODEL, 17, "bored"), node.online)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +125,9 @@ def test_reaches_that_no_copies_have_are_refused(reaches: int) -> None:
 
 def test_invalid_wanted_statements_and_withdrawals_of_them_are_refused() -> None:
     node = nodes(1)[0]
-    asked = sign_wanted(node.record, Pin(MODEL, "", THREE_COPIES), node.online).statement
-    ended = sign_wanted_withdrawn(node.record, WantedWithdrawn(node.record.node, MODEL, 17, "met"), node.online)
-    for read, good in ((parse_wanted, asked), (parse_wanted_withdrawn, ended.statement)):
+    asked = sign_content(Wanted.of(node.record.node, Pin(MODEL, "", THREE_COPIES)), node.online).statement
+    ended = sign_content(WantedWithdrawn(node.record.node, MODEL, 17, "met"), node.online)
+    for read, good in ((Wanted.parse, asked), (WantedWithdrawn.parse, ended.statement)):
         assert read(good).artifact == MODEL
         changes: tuple[dict[str, Any], ...] = (
             {"predicate": "hold"},

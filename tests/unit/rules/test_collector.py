@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from comity.rules import collector as collecting
 from comity.rules.collector import Collector, Question
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent, sign_advisory
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
 from comity.trust.verify import verify
 from support.approvals import ANNA, asking
 from support.case import case, release
@@ -47,7 +48,7 @@ def about(artifact: Digest, *lines: bytes) -> Answer:
 def stolen() -> bytes:
     lost = Compromise(OWNER.signer.public.id, OWNER.inception.home, 0)
     said = Advisory(OWNER.inception.author, OWNER.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
-    return sign_advisory(said, OWNER.signer).line
+    return sign_content(said, OWNER.signer).line
 
 
 def test_the_keys_of_the_publisher_and_the_rivals_of_its_names_are_asked_for() -> None:
@@ -60,8 +61,8 @@ def test_the_keys_of_the_publisher_and_the_rivals_of_its_names_are_asked_for() -
 
 def test_what_an_identity_says_about_its_keys_is_kept_and_nothing_that_others_say_about_it() -> None:
     notice, rotated = stolen(), of(OWNER).to("new keys")[1].line
-    strange = sign_advisory(Advisory(RIVAL.inception.author, OWNER.id, "malware", "high", ""), RIVAL.signer).line
-    own = sign_advisory(Advisory(OWNER.inception.author, GOOD.artifact, "yank", "info", ""), OWNER.signer).line
+    strange = sign_content(Advisory(RIVAL.inception.author, OWNER.id, "malware", "high", ""), RIVAL.signer).line
+    own = sign_content(Advisory(OWNER.inception.author, GOOD.artifact, "yank", "info", ""), OWNER.signer).line
 
     def answer(question: Question) -> Iterable[bytes]:
         if question.kind == "identity":

@@ -14,11 +14,11 @@ from attackers.copy_claims import NOBODY, ended, failed, holds, missed, wanted
 from attackers.forging import Identity, Release, named, observations, observe
 from attackers.sockets import PREFACE, call, frame, shut
 from attackers.space_claims import PIECE, SPACE, claimed, reusing
-from comity.rules.artifact_pins import parse_wanted
+from comity.rules.artifact_pins import Wanted
 from comity.rules.audit import AuditFailure, AuditSummary, parse_audited
 from comity.rules.pieces import PieceIndex, check_records
 from comity.trust.artifact import Manifest
-from comity.trust.copies import parse_hold_withdrawn, parse_holds
+from comity.trust.copies import Holds, HoldWithdrawn
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_inception
@@ -45,14 +45,14 @@ def test_the_attackers_false_claims_of_copies_are_well_formed() -> None:
         return parse_entry(line).statement
 
     artifacts = [sha256(b"one"), sha256(b"two")]
-    assert parse_wanted(read(wanted(NOBODY, artifacts[0]))).policy.min_copies == 200
-    assert [held.artifact for held in parse_holds(read(holds(NOBODY, sorted(artifacts))))] == sorted(artifacts)
-    assert parse_hold_withdrawn(read(ended(NOBODY, artifacts[0], 3))).hold == 3
+    assert Wanted.parse(read(wanted(NOBODY, artifacts[0]))).policy.min_copies == 200
+    assert [held.artifact for held in Holds.parse(read(holds(NOBODY, sorted(artifacts)))).held] == sorted(artifacts)
+    assert HoldWithdrawn.parse(read(ended(NOBODY, artifacts[0], 3))).hold == 3
     assert isinstance(parse_audited(read(failed(NOBODY, artifacts[0], "1" * 64, 1))), AuditFailure)
     assert isinstance(parse_audited(read(missed(NOBODY, artifacts, ["1" * 64], 1))), AuditSummary)
     for malformed in (holds(NOBODY, artifacts, records=1), holds(NOBODY, sorted(artifacts)[::-1])):
         with pytest.raises(Malformed):
-            parse_holds(read(malformed))
+            Holds.parse(read(malformed))
 
 
 def test_the_attackers_claims_of_space_are_well_formed() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.copies import Hold, parse_hold, sign_hold
+from comity.rules.signing import sign_content
+from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.node_records import Addresses, parse_addresses, sign_addresses, signed_by_node
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, Advisory, Compromise, parse_advisory, sign_advisory
+from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, Advisory, Compromise
 from support.case import nodes
 from support.world import identity
 
@@ -22,15 +23,15 @@ WARNING = Advisory(CRITIC.inception.author, MANIFEST.digest, "malware", "high", 
 
 
 def test_a_hold_reads_back_and_is_the_nodes_own() -> None:
-    entry = parse_entry(sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).line)
-    assert parse_hold(entry.statement) == Hold(NODE.record.node, MANIFEST.digest, PIECES.digest)
+    entry = parse_entry(sign_content(HeldArtifact(NODE.record.node, MANIFEST, PIECES), NODE.online).line)
+    assert HeldArtifact.parse(entry.statement) == HeldArtifact(NODE.record.node, MANIFEST, PIECES)
     assert entry.statement.objects == (MANIFEST, PIECES)
     assert signed_by_node(entry, NODE.record)
     assert not signed_by_node(entry, OTHER.record)
 
 
 def test_a_hold_signed_by_another_key_is_not_the_nodes_own() -> None:
-    assert not signed_by_node(sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, OTHER.online), NODE.record)
+    assert not signed_by_node(sign_content(HeldArtifact(NODE.record.node, MANIFEST, PIECES), OTHER.online), NODE.record)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +46,9 @@ def test_a_hold_signed_by_another_key_is_not_the_nodes_own() -> None:
     ],
 )
 def test_an_invalid_hold_is_refused(change: dict[str, Any]) -> None:
-    hold = sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).statement
+    hold = sign_content(HeldArtifact(NODE.record.node, MANIFEST, PIECES), NODE.online).statement
     with pytest.raises(Malformed):
-        parse_hold(replace(hold, **change))
+        HeldArtifact.parse(replace(hold, **change))
 
 
 def test_addresses_read_back() -> None:
@@ -68,12 +69,12 @@ def test_an_address_is_host_and_port(address: str) -> None:
 @pytest.mark.parametrize("kind", ADVISORIES)
 def test_an_advisory_reads_back(kind: str) -> None:
     warning = replace(WARNING, kind=kind)
-    assert parse_advisory(parse_entry(sign_advisory(warning, CRITIC.signer).line).statement) == warning
+    assert Advisory.parse(parse_entry(sign_content(warning, CRITIC.signer).line).statement) == warning
 
 
 def test_a_node_may_advise_too() -> None:
     warning = replace(WARNING, by=NODE.record.node)
-    assert parse_advisory(sign_advisory(warning, NODE.online).statement) == warning
+    assert Advisory.parse(sign_content(warning, NODE.online).statement) == warning
 
 
 @pytest.mark.parametrize(
@@ -81,13 +82,13 @@ def test_a_node_may_advise_too() -> None:
 )
 def test_a_malformed_advisory_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        sign_advisory(replace(WARNING, **change), CRITIC.signer)
+        sign_content(replace(WARNING, **change), CRITIC.signer)
 
 
 @pytest.mark.parametrize("length", [0, 1, 4000])
 def test_an_advisory_may_have_a_text_of_any_length_up_to_the_limit(length: int) -> None:
     warning = replace(WARNING, text="x" * length)
-    assert parse_advisory(sign_advisory(warning, CRITIC.signer).statement) == warning
+    assert Advisory.parse(sign_content(warning, CRITIC.signer).statement) == warning
 
 
 COMPROMISE = Compromise(sha256(b"a key"), "node.example/log", 7)
@@ -102,8 +103,8 @@ def advised(change: dict[str, Any]) -> Statement:
 @pytest.mark.parametrize("origin", [COMPROMISE.origin, "x" * 255])
 def test_an_advisory_about_a_key_says_from_which_entry_on(origin: str) -> None:
     said = Advisory(CRITIC.inception.author, CRITIC.id, KEY_COMPROMISE, "high", "", replace(COMPROMISE, origin=origin))
-    assert parse_advisory(sign_advisory(said, CRITIC.signer).statement) == said
-    assert parse_advisory(advised({"since": {**SINCE, "origin": origin}})) == said
+    assert Advisory.parse(sign_content(said, CRITIC.signer).statement) == said
+    assert Advisory.parse(advised({"since": {**SINCE, "origin": origin}})) == said
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_an_advisory_about_a_key_says_from_which_entry_on(origin: str) -> None:
 )
 def test_a_malformed_advisory_is_refused(statement: Statement) -> None:
     with pytest.raises(Malformed):
-        parse_advisory(statement)
+        Advisory.parse(statement)
 
 
 def test_an_advisory_is_about_one_artifact() -> None:
@@ -129,4 +130,4 @@ def test_an_advisory_is_about_one_artifact() -> None:
     subjects = (Subject("", MANIFEST.digest), Subject("", PIECES.digest))
     statement = Statement("advisory", subjects, CRITIC.inception.author, body)
     with pytest.raises(Malformed):
-        parse_advisory(sign_statement(statement, CRITIC.signer).statement)
+        Advisory.parse(sign_statement(statement, CRITIC.signer).statement)

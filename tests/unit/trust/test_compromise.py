@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
@@ -13,7 +14,7 @@ from comity.trust.evidence import EVIDENCE_MISSING, OK, Row, Verdict
 from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.node_records import sign_node_record
-from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
+from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.note import log_verifier_key
 from comity.trust.verify import verify
 from support.case import Case, case, filled, nodes, read_policy, release
@@ -30,7 +31,7 @@ PLACE = 5
 def notice(index: int, *, by: Identity = OWNER, about: Identity = OWNER, origin: str = HOME) -> bytes:
     lost = Compromise(about.signer.public.id, origin, index)
     said = Advisory(by.inception.author, about.id, "key-compromise", "critical", "the laptop is gone", lost)
-    return sign_advisory(said, by.signer).line
+    return sign_content(said, by.signer).line
 
 
 def key_policy(what: Case) -> Row:
@@ -40,7 +41,7 @@ def key_policy(what: Case) -> Row:
 def test_a_notice_reads_back() -> None:
     lost = Compromise(OWNER.signer.public.id, HOME, 7)
     said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "high", "", lost)
-    assert parse_advisory(sign_advisory(said, OWNER.signer).statement) == said
+    assert Advisory.parse(sign_content(said, OWNER.signer).statement) == said
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_a_notice_reads_back() -> None:
     ids=["another kind", "no entry", "no key", "no digest", "no origin", "a negative entry"],
 )
 def test_an_invalid_notice_is_refused(body: dict[str, Json]) -> None:
-    made = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).statement
+    made = sign_content(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).statement
     with pytest.raises(Malformed):
-        parse_advisory(replace(made, body=body))
+        Advisory.parse(replace(made, body=body))
 
 
 @pytest.mark.parametrize("index", [0, PLACE])
@@ -182,7 +183,7 @@ def test_no_other_identity_can_declare_a_publishers_keys_compromised() -> None:
 def test_a_forged_notice_counts_for_nothing() -> None:
     lost = Compromise(OWNER.signer.public.id, HOME, 0)
     said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "high", "", lost)
-    assert key_policy(GOOD.saying(sign_advisory(said, identity("Rival", "SG").signer).line)) == key_policy(GOOD)
+    assert key_policy(GOOD.saying(sign_content(said, identity("Rival", "SG").signer).line)) == key_policy(GOOD)
 
 
 def test_a_notice_counts_only_about_a_key_that_signed_and_about_its_own_identity() -> None:
@@ -196,9 +197,9 @@ def test_a_notice_counts_only_about_a_key_that_signed_and_about_its_own_identity
     ):
         lost = Compromise(key, HOME, 0)
         said = Advisory(by.inception.author, about.id, "key-compromise", "critical", "", lost)
-        line = sign_advisory(said, signer.signer).line
+        line = sign_content(said, signer.signer).line
         assert key_policy(GOOD.saying(rival.entry.line, line)) == key_policy(GOOD)
-    yanked = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).line
+    yanked = sign_content(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).line
     assert key_policy(GOOD.saying(yanked)) == key_policy(GOOD)
 
 

@@ -33,8 +33,9 @@ from comity.rules.copy_counts import (
     outside,
     parties_of,
 )
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import CharterPolicy
-from comity.trust.copies import MAX_BASIS, HoldWithdrawn, parse_hold_withdrawn, sign_hold_withdrawn
+from comity.trust.copies import MAX_BASIS, HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, Statement, Subject
@@ -279,9 +280,9 @@ def test_copies_outside_a_jurisdiction_are_so_by_seat_and_by_reach() -> None:
 def test_a_withdrawal_reads_back() -> None:
     node = nodes(1)[0]
     withdrawn = HoldWithdrawn(node.record.node, sha256(b"a"), 17, "legal-order", "order 12\nof a court", kept=True)
-    assert parse_hold_withdrawn(sign_hold_withdrawn(node.record, withdrawn, node.online).statement) == withdrawn
+    assert HoldWithdrawn.parse(sign_content(withdrawn, node.online).statement) == withdrawn
     with pytest.raises(Malformed):
-        sign_hold_withdrawn(node.record, HoldWithdrawn(node.record.node, sha256(b"a"), 17, "whim", ""), node.online)
+        sign_content(HoldWithdrawn(node.record.node, sha256(b"a"), 17, "whim", ""), node.online)
 
 
 SAID = HoldWithdrawn(nodes(1)[0].record.node, sha256(b"a"), 17, "other", "", forced=True)
@@ -289,13 +290,13 @@ SAID = HoldWithdrawn(nodes(1)[0].record.node, sha256(b"a"), 17, "other", "", for
 
 def said(withdrawn: HoldWithdrawn = SAID) -> Statement:
     node = nodes(1)[0]
-    return sign_hold_withdrawn(node.record, withdrawn, node.online).statement
+    return sign_content(withdrawn, node.online).statement
 
 
 def test_a_basis_may_be_empty_and_as_long_as_its_limit() -> None:
     for basis in ("", "x" * MAX_BASIS):
         withdrawn = replace(SAID, basis=basis, hold=0)
-        assert parse_hold_withdrawn(said(withdrawn)) == withdrawn
+        assert HoldWithdrawn.parse(said(withdrawn)) == withdrawn
     with pytest.raises(Malformed):
         said(replace(SAID, basis="x" * (MAX_BASIS + 1)))
 
@@ -315,7 +316,7 @@ def test_a_basis_may_be_empty_and_as_long_as_its_limit() -> None:
 )
 def test_an_invalid_withdrawal_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        parse_hold_withdrawn(replace(said(), **change))
+        HoldWithdrawn.parse(replace(said(), **change))
 
 
 def test_a_policy_is_written_with_its_reaches_if_it_asks_for_some() -> None:

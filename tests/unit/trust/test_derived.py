@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Statement, Subject, parse_entry
-from comity.trust.statements import Extent, parse_derived, sign_derived
+from comity.trust.statements import Derived, Extent
 from support.derivations import derived_line
 from support.world import identity
 
 CHILD = sha256(b"child")
-EXACT = parse_derived(parse_entry(derived_line(CHILD)).statement)
-SHARE = parse_derived(parse_entry(derived_line(CHILD, exact=False)).statement)
+EXACT = Derived.parse(parse_entry(derived_line(CHILD)).statement)
+SHARE = Derived.parse(parse_entry(derived_line(CHILD, exact=False)).statement)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ SHARE = parse_derived(parse_entry(derived_line(CHILD, exact=False)).statement)
 )
 def test_a_claim_that_contradicts_itself_is_not_signed(said: Any, why: str) -> None:
     with pytest.raises(Malformed, match=why):
-        sign_derived(said, identity("Checking lab", "ES").signer)
+        sign_content(said, identity("Checking lab", "ES").signer)
 
 
 @pytest.mark.parametrize("part", ["", "method", "files", "tensors", "bytes"])
@@ -52,17 +53,17 @@ def test_an_unknown_member_is_refused_in_every_part(part: str) -> None:
     body: dict[str, Any] = dict(statement.body)
     change = {part: {**body[part], "note": 1}} if part else {"note": 1}
     with pytest.raises(Malformed, match="unknown member"):
-        parse_derived(replace(statement, body={**body, **change}))
+        Derived.parse(replace(statement, body={**body, **change}))
 
 
 @pytest.mark.parametrize("labels", [[], "", 5, None])
 def test_steps_and_tools_are_objects(labels: Any) -> None:
     statement = replace(SHARE, tensors=Extent(50, 0), steps={}, tools={}).statement()
-    assert parse_derived(statement).steps == {}
+    assert Derived.parse(statement).steps == {}
     method: Any = statement.body["method"]
     for part in ("steps", "tools"):
-        with pytest.raises(Malformed, match="must be objects"):
-            parse_derived(replace(statement, body={**statement.body, "method": {**method, part: labels}}))
+        with pytest.raises(Malformed, match="must be an object"):
+            Derived.parse(replace(statement, body={**statement.body, "method": {**method, part: labels}}))
 
 
 def test_the_most_steps_and_tools_read_back() -> None:
@@ -72,7 +73,7 @@ def test_the_most_steps_and_tools_read_back() -> None:
         steps={f"s{n}" + "x" * 61: 1 for n in range(10, 26)},
         tools={f"t{n}": "x" * 64 for n in range(8)},
     )
-    assert parse_derived(sign_derived(most, identity("Checking lab", "ES").signer).statement) == most
+    assert Derived.parse(sign_content(most, identity("Checking lab", "ES").signer).statement) == most
 
 
 def test_a_derived_statement_has_one_subject_and_its_own_type() -> None:
@@ -83,4 +84,4 @@ def test_a_derived_statement_has_one_subject_and_its_own_type() -> None:
         replace(statement, by=None),
     ):
         with pytest.raises(Malformed):
-            parse_derived(changed)
+            Derived.parse(changed)

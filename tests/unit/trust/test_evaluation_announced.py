@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust import evaluation
 from comity.trust.encoding import LAST_TIME, Json, sha256
 from comity.trust.errors import Malformed
@@ -16,13 +17,11 @@ from comity.trust.evaluation import (
     EvaluationCriteria,
     EvaluationResults,
     Threshold,
-    parse_announced,
-    sign_announced,
 )
 from comity.trust.evidence import RowFact
 from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import Vouched, sign_vouched
+from comity.trust.statements import Vouched
 from comity.trust.tlog.note import log_verifier_key
 from comity_client.vouching import TEMPLATE, read_criteria, results_of
 from hypothesis import given
@@ -40,12 +39,12 @@ RESULTS = EvaluationResults(CRITERIA, ("0.991", "1.50"), 1_795_000_000)
 
 
 def announced(by: Identity = LAB, criteria: EvaluationCriteria = CRITERIA) -> Entry:
-    return sign_announced(EvaluationAnnounced(by.inception.author, GOOD.artifact, criteria.digest), by.signer)
+    return sign_content(EvaluationAnnounced(by.inception.author, GOOD.artifact, criteria.digest), by.signer)
 
 
 def evaluated(by: Identity = LAB, results: EvaluationResults = RESULTS, text: str = "") -> Entry:
     document = SideObject.of(results.encode())
-    return sign_vouched(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
+    return sign_content(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
 
 
 def with_lines(*lines: Entry, log: Log | None = None, proven: tuple[Entry, ...] = (), by: Identity = LAB) -> Case:
@@ -160,7 +159,7 @@ def test_the_number_of_the_authors_announced_evaluations_is_shown(more: int) -> 
 def test_announcements_about_other_artifacts_are_not_counted() -> None:
     first, second = announced(), evaluated()
     said = EvaluationAnnounced(LAB.inception.author, sha256(b"another"), CRITERIA.digest)
-    elsewhere = sign_announced(said, LAB.signer)
+    elsewhere = sign_content(said, LAB.signer)
     made = with_lines(first, second, elsewhere, log=logged(elsewhere, second, first), proven=(elsewhere, second, first))
     assert facts(made)[-1].text.endswith("announced after its result: entry 7 after entry 6 of node-ch.example/log")
 
@@ -254,7 +253,7 @@ def test_so_many_thresholds_are_shown_and_the_others_are_counted(count: int, sho
 
 def test_a_forged_announcement_is_a_note() -> None:
     said = EvaluationAnnounced(LAB.inception.author, GOOD.artifact, CRITERIA.digest)
-    forged, second = sign_announced(said, identity("Somebody", "BR").signer), evaluated()
+    forged, second = sign_content(said, identity("Somebody", "BR").signer), evaluated()
     made = with_lines(forged, second, log=logged(forged, second), proven=(forged, second))
     assert facts(made)[-1].text == "evaluation refusals 1.2: not announced"
     assert "is not proven to be signed by" in made.verdict().row("notes").summary
@@ -263,7 +262,7 @@ def test_a_forged_announcement_is_a_note() -> None:
 def test_a_document_in_another_form_stays_a_plain_vouched_statement() -> None:
     for data in (b"free text", b'{"schema":"comity/evaluation-results/v1"}', RESULTS.encode() + b" "):
         vouch = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "", SideObject.of(data))
-        line = sign_vouched(vouch, LAB.signer)
+        line = sign_content(vouch, LAB.signer)
         made = replace(with_lines(line), objects={**GOOD.objects, sha256(data): data})
         assert facts(made) == []
         assert any(fact.text.startswith("evaluated") for fact in made.verdict().row("documents").facts)
@@ -271,7 +270,7 @@ def test_a_document_in_another_form_stays_a_plain_vouched_statement() -> None:
 
 def test_no_number_of_evaluations_of_strangers_hides_that_of_a_member() -> None:
     member = CH.seat
-    own = sign_vouched(
+    own = sign_content(
         Vouched(member.inception.author, GOOD.artifact, "evaluated", "own", SideObject.of(RESULTS.encode())),
         member.signer,
     )
@@ -286,7 +285,7 @@ def test_no_number_of_evaluations_of_one_member_hides_that_of_another() -> None:
 
     def said(by: Identity, text: str) -> Entry:
         document = SideObject.of(RESULTS.encode())
-        return sign_vouched(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
+        return sign_content(Vouched(by.inception.author, GOOD.artifact, "evaluated", text, document), by.signer)
 
     many = [said(one, str(number)) for number in range(MAX_EVALUATIONS + 5)]
     last = max((said(other, f"of another {number}") for number in range(200)), key=lambda entry: entry.digest)
@@ -298,7 +297,7 @@ def test_no_number_of_evaluations_of_one_member_hides_that_of_another() -> None:
 def test_a_document_is_parsed_once_for_all_statements_that_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data, parsed = RESULTS.encode()[:-1], list[bytes]()
     vouches = [
-        sign_vouched(Vouched(LAB.inception.author, GOOD.artifact, "evaluated", str(n), SideObject.of(data)), LAB.signer)
+        sign_content(Vouched(LAB.inception.author, GOOD.artifact, "evaluated", str(n), SideObject.of(data)), LAB.signer)
         for n in range(20)
     ]
     made = replace(with_lines(*vouches), objects={**GOOD.objects, sha256(data): data})
@@ -314,13 +313,13 @@ def test_a_document_is_parsed_once_for_all_statements_that_name_it(monkeypatch: 
 
 def test_an_announcement_reads_back_and_nothing_else_is_read() -> None:
     entry = announced()
-    said = parse_announced(entry.statement)
+    said = EvaluationAnnounced.parse(entry.statement)
     assert (said.criteria, said.artifact, said.by) == (CRITERIA.digest, GOOD.artifact, LAB.inception.author)
     bodies: list[dict[str, Json]] = [{}, {"criteria": "x"}, {"criteria": CRITERIA.digest, "more": 1}]
     for body in bodies:
         statement = Statement("evaluation-announced", (Subject("", GOOD.artifact),), LAB.inception.author, body)
         with pytest.raises(Malformed):
-            parse_announced(sign_statement(statement, LAB.signer).statement)
+            EvaluationAnnounced.parse(sign_statement(statement, LAB.signer).statement)
 
 
 decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?", fullmatch=True)

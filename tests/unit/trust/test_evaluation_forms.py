@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.claims import KnownAuthor, Vouch, read_claims
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import Malformed
@@ -19,12 +20,10 @@ from comity.trust.evaluation import (
     Threshold,
     announcements_of,
     evaluations_of,
-    parse_announced,
-    sign_announced,
 )
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import EVALUATION_ANNOUNCED
-from comity.trust.statements import Vouched, sign_vouched
+from comity.trust.statements import Vouched
 from support.world import Identity, identity
 
 LAB, OTHER = identity("Evaluation lab", "ES"), identity("Another lab", "KR")
@@ -138,15 +137,15 @@ def test_the_predicate_for_other_tools_names_the_data_unless_it_is_secret() -> N
 def test_an_announcement_has_an_author_one_subject_and_its_own_predicate() -> None:
     body, subjects = {"criteria": CRITERIA.digest}, (Subject("", ARTIFACT),)
     good = Statement(EVALUATION_ANNOUNCED, subjects, LAB.inception.author, body)
-    assert parse_announced(good) == EvaluationAnnounced(LAB.inception.author, ARTIFACT, CRITERIA.digest)
+    assert EvaluationAnnounced.parse(good) == EvaluationAnnounced(LAB.inception.author, ARTIFACT, CRITERIA.digest)
     for change in ({"by": None}, {"predicate": "evaluation-result"}, {"subjects": subjects * 2}):
         with pytest.raises(Malformed):
-            parse_announced(replace(good, **change))
+            EvaluationAnnounced.parse(replace(good, **change))
 
 
 def vouch(by: Identity = LAB, kind: str = "evaluated", document: bytes | None = results(), text: str = "") -> Vouch:
     said = Vouched(by.inception.author, ARTIFACT, kind, text, None if document is None else SideObject.of(document))
-    return Vouch(sign_vouched(said, by.signer), said, KnownAuthor(by.id, by.inception.display))
+    return Vouch(sign_content(said, by.signer), said, KnownAuthor(by.id, by.inception.display))
 
 
 def found(*vouches: Vouch, objects: tuple[bytes, ...] = (results(),)) -> list[tuple[str, EvaluationResults]]:
@@ -178,7 +177,7 @@ def test_a_document_is_read_up_to_its_bound() -> None:
 
 def test_announcements_of_an_evaluation_are_those_of_its_author_artifact_and_criteria() -> None:
     def said(by: Identity = LAB, artifact: Digest = ARTIFACT, digest: Digest = CRITERIA.digest) -> bytes:
-        return sign_announced(EvaluationAnnounced(by.inception.author, artifact, digest), by.signer).line
+        return sign_content(EvaluationAnnounced(by.inception.author, artifact, digest), by.signer).line
 
     own = sorted((said() for _ in range(4)), key=sha256)
     others = [said(OTHER), said(artifact=sha256(b"other")), said(digest=sha256(b"other")), vouch().entry.line]

@@ -7,18 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
-from comity.trust.copies import (
-    MAX_HELD,
-    MAX_LABEL,
-    HeldArtifact,
-    hold_of,
-    parse_hold,
-    parse_holds,
-    read_holds,
-    sign_hold,
-    sign_holds,
-)
+from comity.trust.copies import MAX_HELD, MAX_LABEL, HeldArtifact, Holds, hold_of, read_holds
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.errors import Malformed
 from comity.trust.node_records import signed_by_node
@@ -60,18 +51,18 @@ def some(count: int) -> list[HeldArtifact]:
 @settings(max_examples=examples(10), deadline=None)
 @given(HELD)
 def test_holds_claim_the_same_as_a_hold_of_each_artifact(held: Sequence[HeldArtifact]) -> None:
-    entry = parse_entry(sign_holds(NODE.record, held, NODE.online).line)
+    entry = parse_entry(sign_content(Holds.of(NODE.record.node, held), NODE.online).line)
     assert signed_by_node(entry, NODE.record)
     assert read_holds(entry.statement) == tuple(sorted(held, key=lambda item: item.artifact))
     for item in held:
-        alone = sign_hold(NODE.record, item.artifact, item.manifest, item.pieces, NODE.online, item.label)
+        alone = sign_content(HeldArtifact(NODE.record.node, item.manifest, item.pieces, item.label), NODE.online)
         assert hold_of(entry.statement, item.artifact) == hold_of(alone.statement, item.artifact) == item
 
 
 @pytest.mark.parametrize("other", ["another member", "another manifest", "another side object", "no side object"])
 def test_a_hold_of_another_form_is_refused(other: str) -> None:
     first, second = some(2)
-    alone = sign_hold(NODE.record, first.artifact, first.manifest, first.pieces, NODE.online).statement
+    alone = sign_content(HeldArtifact(NODE.record.node, first.manifest, first.pieces), NODE.online).statement
     changed = {
         "another member": replace(alone, body={**alone.body, "more": 1}),
         "another manifest": replace(
@@ -82,35 +73,35 @@ def test_a_hold_of_another_form_is_refused(other: str) -> None:
         "another side object": replace(alone, objects=(first.manifest, second.pieces)),
         "no side object": replace(alone, objects=()),
     }
-    assert parse_hold(alone).pieces == first.pieces.digest
+    assert HeldArtifact.parse(alone).pieces == first.pieces
     with pytest.raises(Malformed):
-        parse_hold(changed[other])
+        HeldArtifact.parse(changed[other])
 
 
 def test_the_largest_line_costs_less_than_a_tenth_of_single_holds() -> None:
     held = some(MAX_HELD)
     one = held[0]
-    single = sign_hold(NODE.record, one.artifact, one.manifest, one.pieces, NODE.online).line
-    assert len(sign_holds(NODE.record, held, NODE.online).line) * 10 < len(single) * len(held)
+    single = sign_content(HeldArtifact(NODE.record.node, one.manifest, one.pieces), NODE.online).line
+    assert len(sign_content(Holds.of(NODE.record.node, held), NODE.online).line) * 10 < len(single) * len(held)
 
 
 def test_holds_of_one_artifact_or_of_too_many_are_not_signed() -> None:
     for count in (0, 1, MAX_HELD + 1):
         with pytest.raises(Malformed):
-            sign_holds(NODE.record, some(count), NODE.online)
+            sign_content(Holds.of(NODE.record.node, some(count)), NODE.online)
 
 
 def test_an_artifact_is_named_once() -> None:
     with pytest.raises(Malformed):
-        sign_holds(NODE.record, [*some(2), *some(1)], NODE.online)
+        sign_content(Holds.of(NODE.record.node, [*some(2), *some(1)]), NODE.online)
 
 
 def test_an_artifact_that_is_not_named_is_not_held() -> None:
-    statement = sign_holds(NODE.record, some(3), NODE.online).statement
+    statement = sign_content(Holds.of(NODE.record.node, some(3)), NODE.online).statement
     assert hold_of(statement, sha256(b"another artifact")) is None
 
 
-GOOD = sign_holds(NODE.record, some(2), NODE.online).statement
+GOOD = sign_content(Holds.of(NODE.record.node, some(2)), NODE.online).statement
 BODY = dict(GOOD.body)
 PIECES = bytes(72)
 
@@ -136,23 +127,23 @@ PIECES = bytes(72)
     ],
 )
 def test_invalid_holds_are_refused(change: dict[str, Any]) -> None:
-    parse_holds(GOOD)
+    Holds.parse(GOOD)
     with pytest.raises(Malformed):
-        parse_holds(replace(GOOD, **change))
+        Holds.parse(replace(GOOD, **change))
 
 
 def test_holds_may_have_the_longest_label_and_the_largest_sizes() -> None:
     largest = MAX_OBJECT_BYTES.to_bytes(4, "big")
     subjects = (GOOD.subjects[0], replace(GOOD.subjects[1], name="x" * MAX_LABEL))
     body = {**BODY, "manifests": [0, MAX_OBJECT_BYTES], "pieces": b64encode(bytes(36) + largest + bytes(32))}
-    first, second = parse_holds(replace(GOOD, subjects=subjects, body=body))
+    first, second = Holds.parse(replace(GOOD, subjects=subjects, body=body)).held
     assert (first.manifest.size, first.pieces.size, first.label) == (0, 0, "")
     assert (second.manifest.size, second.pieces.size, len(second.label)) == (MAX_OBJECT_BYTES, MAX_OBJECT_BYTES, 64)
     over = b64encode(bytes(36) + (MAX_OBJECT_BYTES + 1).to_bytes(4, "big") + bytes(32))
     with pytest.raises(Malformed, match="holds"):
-        parse_holds(replace(GOOD, body={**BODY, "pieces": over}))
+        Holds.parse(replace(GOOD, body={**BODY, "pieces": over}))
     with pytest.raises(Malformed, match="not a holds statement"):
-        parse_holds(replace(GOOD, by=None))
+        Holds.parse(replace(GOOD, by=None))
 
 
 def test_holds_have_no_side_objects() -> None:
@@ -173,7 +164,7 @@ def beside(artifact: str, *, count: int = 3) -> list[HeldArtifact]:
 
 def test_a_verdict_counts_an_artifact_among_others_like_a_hold_of_it_alone() -> None:
     node = nodes()[-1]
-    together = sign_holds(node.record, beside(CASE.artifact), node.online)
+    together = sign_content(Holds.of(node.record.node, beside(CASE.artifact)), node.online)
     log = filled(node)
     log.append(together.line)
     alone = CASE.verdict().row("replicas")
@@ -188,14 +179,14 @@ def test_a_verdict_counts_an_artifact_among_others_like_a_hold_of_it_alone() -> 
 def test_a_client_asks_for_the_piece_indexes_of_its_own_artifact_only() -> None:
     node, held = nodes()[-1], beside(CASE.artifact)
     own = replace(held[0], pieces=SideObject.of(b"another index of the same files"))
-    line = sign_holds(node.record, [own, *held[1:]], node.online).line
+    line = sign_content(Holds.of(node.record.node, [own, *held[1:]]), node.online).line
     readings = read_claims((line,), CASE.artifact)
     assert named_indexes(readings, CASE.artifact, None) == [own.pieces.digest]
     assert named_indexes(readings, held[1].artifact, PUBLISHED) == [PUBLISHED, held[1].pieces.digest]
 
 
 def test_holds_that_another_key_signed_are_a_note() -> None:
-    forged = sign_statement(sign_holds(OTHER.record, some(2), OTHER.online).statement, NODE.online)
+    forged = sign_statement(sign_content(Holds.of(OTHER.record.node, some(2)), OTHER.online).statement, NODE.online)
     subjects = sorted((Subject("", CASE.artifact), forged.statement.subjects[0]), key=lambda subject: subject.digest)
     about = replace(forged.statement, subjects=tuple(subjects))
     verdict = CASE.saying(sign_statement(about, NODE.online).line).verdict()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import consistency_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Verdict
@@ -16,7 +17,6 @@ from comity.trust.keys import PublicKey
 from comity.trust.names import Name
 from comity.trust.rotation import LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements import sign_published
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof, consistency_proofs
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of
@@ -309,7 +309,7 @@ def test_a_hostile_identity_costs_a_check_a_signature_and_not_one_for_each_of_it
         change = Rotation(inception.id, 1, hostile.state.digest, keys, ())
         lines.append(rotate(hostile.state, change, hostile.recovery, [own, shared]).line)
         said = replace(release()[0], by=inception.id, name=Name("hostile", "tiny", f"v{number}"))
-        lines.append(sign_published(said, shared, hostile.keys[0]).line)
+        lines.append(sign_content(said, shared, hostile.keys[0]).line)
     asked: list[bytes] = []
     real = PublicKey.verify
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import Row
@@ -28,7 +29,7 @@ from comity.trust.lineage import (
 )
 from comity.trust.rows.content import derivation_text
 from comity.trust.statement import parse_entry, sign_payload, sign_statement
-from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
+from comity.trust.statements import Derived, Extent, Parent
 from support.case import Case, case, nodes, release
 from support.derivations import derived_line
 from support.world import Identity, identity
@@ -47,7 +48,7 @@ def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> Pu
 
 def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") -> DerivationClaim:
     line = derived_line(digest(child), digest(parent), exact=exact)
-    return DerivationClaim(by, parse_derived(parse_entry(line).statement), sha256(line))
+    return DerivationClaim(by, Derived.parse(parse_entry(line).statement), sha256(line))
 
 
 def graph(root: str, **known: ArtifactClaims) -> LineageGraph:
@@ -315,7 +316,7 @@ def test_exact_derivations_are_named_before_partial_ones() -> None:
 
 
 def test_no_steps_are_listed_where_no_tensor_is_the_same() -> None:
-    share = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE, exact=False)).statement)
+    share = Derived.parse(parse_entry(derived_line(CHILD.artifact, BASE, exact=False)).statement)
     assert derivation_text(share) == "50 of 101 tensors are the same (50 copy)"
     none = replace(share, steps={}, tensors=Extent(101, 0))
     assert derivation_text(none) == "0 of 101 tensors are the same"
@@ -342,10 +343,10 @@ def test_an_unproven_derivation_is_a_note_and_no_fact() -> None:
 
 def test_a_node_may_claim_a_derivation() -> None:
     _, node, *_ = nodes(4)
-    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
-    good = sign_derived(replace(said, by=node.record.node), node.online).line
+    said = Derived.parse(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = sign_content(replace(said, by=node.record.node), node.online).line
     assert f"derived bit for bit, as claimed by {node.record.name}" in row(CHILD.saying(BASE_LINE, good)).summary
-    forged = sign_derived(replace(said, by=node.record.node), OWNER.signer).line
+    forged = sign_content(replace(said, by=node.record.node), OWNER.signer).line
     assert row(CHILD.saying(BASE_LINE, forged)) == row(CHILD.saying(BASE_LINE))
 
 
@@ -407,10 +408,10 @@ def last(lines: Iterable[bytes]) -> bytes:
 
 def test_no_number_of_strangers_hides_what_a_member_derived() -> None:
     _, node, *_ = nodes(4)
-    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
-    good = last(sign_derived(replace(said, by=node.record.node), node.online).line for _ in range(20))
+    said = Derived.parse(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = last(sign_content(replace(said, by=node.record.node), node.online).line for _ in range(20))
     flood = [
-        sign_derived(replace(said, by=STRANGER.inception.author, left_out=number), STRANGER.signer).line
+        sign_content(replace(said, by=STRANGER.inception.author, left_out=number), STRANGER.signer).line
         for number in range(4 * MAX_STATEMENTS)
     ]
     told = row(CHILD.saying(BASE_LINE, STRANGER.entry.line, good, *flood))
@@ -420,10 +421,10 @@ def test_no_number_of_strangers_hides_what_a_member_derived() -> None:
 
 def test_no_number_of_statements_of_one_member_hides_what_another_derived() -> None:
     _, one, other, _ = nodes(4)
-    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
-    good = last(sign_derived(replace(said, by=other.record.node), other.online).line for _ in range(20))
+    said = Derived.parse(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = last(sign_content(replace(said, by=other.record.node), other.online).line for _ in range(20))
     flood = [
-        sign_derived(replace(said, by=one.record.node, left_out=number), one.online).line
+        sign_content(replace(said, by=one.record.node, left_out=number), one.online).line
         for number in range(4 * MAX_STATEMENTS)
     ]
     told = row(CHILD.saying(BASE_LINE, good, *flood))

@@ -21,7 +21,7 @@ from comity.trust.policy_file import parse_policy
 from comity.trust.rotation import LogCut, parse_rotation
 from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import APPROVED
-from comity.trust.statements import Advisory, Compromise, Vouched, sign_advisory, sign_vouched
+from comity.trust.statements import Advisory, Compromise, Vouched
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -211,7 +211,7 @@ def test_approvals_that_do_not_count_hide_no_later_one() -> None:
 
 def test_other_statements_of_an_officer_are_no_approval_and_no_note() -> None:
     said = Vouched(ANNA.inception.author, GOOD.artifact, "evaluated", "on our benchmark", None)
-    verdict = asking(at_least=1).saying(*by(ANNA), sign_vouched(said, ANNA.signer).line).verdict()
+    verdict = asking(at_least=1).saying(*by(ANNA), sign_content(said, ANNA.signer).line).verdict()
     assert (verdict.row("approvals").state, verdict.row("notes").state) == ("pass", "pass")
 
 
@@ -241,7 +241,7 @@ def test_a_member_may_be_an_officer_with_keys_that_its_charter_lists_since_a_rot
     assert verify(asked.evidence, policy).row("approvals").state == "pass"
     lost = Compromise(second.keys[0].public.id, CH.origin, 0)
     said = Advisory(first.inception.author, first.id, "key-compromise", "critical", "gone", lost)
-    asked = asked.saying(sign_advisory(said, first.signer).line)
+    asked = asked.saying(sign_content(said, first.signer).line)
     assert "reports that the key was compromised" in verify(asked.evidence, policy).row("approvals").summary
 
 
@@ -362,18 +362,18 @@ def test_an_approval_that_was_logged_before_its_key_was_lost_counts() -> None:
     for since, state in ((index, "fail"), (index + 1, "pass")):
         lost = Compromise(ANNA.signer.public.id, log.origin, since)
         said = Advisory(ANNA.inception.author, ANNA.id, "key-compromise", "critical", "gone", lost)
-        asked = asking(at_least=1).saying(*by(ANNA), sign_advisory(said, ANNA.signer).line)
+        asked = asking(at_least=1).saying(*by(ANNA), sign_content(said, ANNA.signer).line)
         assert row(replace(asked, proofs=(*asked.proofs, log.proof(line)))).state == state
 
 
 def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
     key = ANNA.signer.public.id
     lost = Advisory(ANNA.inception.author, ANNA.id, "key-compromise", "critical", "gone", Compromise(key, CH.origin, 0))
-    asked = asking(at_least=1).saying(*by(ANNA), sign_advisory(lost, ANNA.signer).line)
+    asked = asking(at_least=1).saying(*by(ANNA), sign_content(lost, ANNA.signer).line)
     assert "reports that the key was compromised" in row(asked).summary
     by_another = replace(lost, by=BEN.inception.author)
     assert (
-        row(asking(at_least=1).saying(*by(ANNA), *by(BEN), sign_advisory(by_another, BEN.signer).line)).state == "pass"
+        row(asking(at_least=1).saying(*by(ANNA), *by(BEN), sign_content(by_another, BEN.signer).line)).state == "pass"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.names import Name
@@ -18,7 +19,6 @@ from comity.trust.statements import (
     Parent,
     Published,
     check_published,
-    sign_published,
 )
 from support.world import identity, signer
 
@@ -43,14 +43,14 @@ def said(**change: Any) -> Statement:
 
 
 def test_a_publication_reads_back() -> None:
-    entry = parse_entry(sign_published(PUBLISHED, SWISS_AI.signer).line)
+    entry = parse_entry(sign_content(PUBLISHED, SWISS_AI.signer).line)
     assert check_published(entry, SWISS_AI.inception) == PUBLISHED
     assert entry.statement.subjects == (Subject("swiss-ai/tiny@v1", MANIFEST.digest),)
 
 
 def test_a_minimal_publication_reads_back() -> None:
     bare = replace(PUBLISHED, licence=Licence("LicenseRef-none"), lineage=(), documents={})
-    assert check_published(sign_published(bare, SWISS_AI.signer), SWISS_AI.inception) == bare
+    assert check_published(sign_content(bare, SWISS_AI.signer), SWISS_AI.inception) == bare
     assert bare.statement().objects == (MANIFEST, PIECES)
 
 
@@ -61,7 +61,7 @@ def test_the_longest_texts_of_a_publication_read_back() -> None:
         licence=Licence("x" * 200, LICENCE),
         lineage=(Parent("merge", "x" * 300),),
     )
-    assert check_published(sign_published(longest, SWISS_AI.signer), SWISS_AI.inception) == longest
+    assert check_published(sign_content(longest, SWISS_AI.signer), SWISS_AI.inception) == longest
 
 
 def test_a_publication_without_an_author_is_refused() -> None:
@@ -71,10 +71,10 @@ def test_a_publication_without_an_author_is_refused() -> None:
 
 def test_a_publisher_that_rotated_its_keys_publishes_with_the_new_ones() -> None:
     later = identity("Swiss AI, later")
-    entry = sign_published(PUBLISHED, later.signer)
+    entry = sign_content(PUBLISHED, later.signer)
     assert check_published(entry, SWISS_AI.inception, later.inception.keys) == PUBLISHED
     with pytest.raises(Untrusted):
-        check_published(sign_published(PUBLISHED, SWISS_AI.signer), SWISS_AI.inception, later.inception.keys)
+        check_published(sign_content(PUBLISHED, SWISS_AI.signer), SWISS_AI.inception, later.inception.keys)
 
 
 def test_every_document_is_a_side_object() -> None:
@@ -135,15 +135,15 @@ def test_a_malformed_publication_is_refused(statement: Statement) -> None:
 )
 def test_an_invalid_publication_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        sign_published(replace(PUBLISHED, **change), SWISS_AI.signer)
+        sign_content(replace(PUBLISHED, **change), SWISS_AI.signer)
 
 
 def test_a_publication_is_its_publishers_own() -> None:
     other = identity("Other")
     for entry in (
-        sign_published(PUBLISHED, other.signer),
-        sign_published(PUBLISHED, signer("a stranger"), other.signer),
-        sign_published(replace(PUBLISHED, by=other.id), SWISS_AI.signer),
+        sign_content(PUBLISHED, other.signer),
+        sign_content(PUBLISHED, signer("a stranger"), other.signer),
+        sign_content(replace(PUBLISHED, by=other.id), SWISS_AI.signer),
     ):
         with pytest.raises(Untrusted) as refusal:
             check_published(entry, SWISS_AI.inception)
@@ -152,7 +152,7 @@ def test_a_publication_is_its_publishers_own() -> None:
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_one_half_of_a_hybrid_signature_is_no_signature(half: int) -> None:
-    entry = sign_published(PUBLISHED, SWISS_AI.signer)
+    entry = sign_content(PUBLISHED, SWISS_AI.signer)
     envelope = replace(entry.envelope, signatures=entry.envelope.signatures[half : half + 1])
     with pytest.raises(ComityError):
         check_published(parse_entry(envelope.encode()), SWISS_AI.inception)

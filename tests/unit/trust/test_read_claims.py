@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import (
     KnownAuthor,
@@ -21,15 +22,15 @@ from comity.trust.claims import (
     verify_holds,
     verify_vouches,
 )
-from comity.trust.copies import HeldArtifact, sign_hold, sign_holds
+from comity.trust.copies import HeldArtifact, Holds
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evidence import Remark
 from comity.trust.identity import sign_inception
-from comity.trust.report import VerdictReport, sign_verified, summarise_report
+from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Author, Entry, SideObject, parse_entry, sign_payload, sign_statement
-from comity.trust.statements import Advisory, Vouched, sign_advisory, sign_published, sign_vouched
-from comity.trust.upstream import Changed, Gone, Upstream, sign_changed, sign_gone
+from comity.trust.statements import Advisory, Vouched
+from comity.trust.upstream import Changed, Gone, Upstream
 from support.case import FILES, case, nodes, release
 from support.observations import COMMIT, observation
 from support.rotations import of, owned
@@ -97,14 +98,14 @@ def test_the_signer_is_the_newest_state_whose_keys_signed() -> None:
     first = of(OWNER)
     later, rotation = first.to("later")
     published, entry, _, _ = release()
-    claims = read(OWNER.entry.line, rotation.line, entry.line, sign_published(published, *later.keys).line)
+    claims = read(OWNER.entry.line, rotation.line, entry.line, sign_content(published, *later.keys).line)
     assert {each.signer for each in claims.publications} == {first.state, later.state}
     keys, seq = later.state.keys, (later.state.seq or 0) + 1
     spare = owned(OWNER.id, "other", keys=1, recovery=1).state.recovery
     again = rotate(
         later.state, Rotation(OWNER.id, seq, later.state.digest, keys, spare, "", ()), later.recovery, later.keys
     )
-    claims = read(OWNER.entry.line, rotation.line, again.line, sign_published(published, *later.keys).line)
+    claims = read(OWNER.entry.line, rotation.line, again.line, sign_content(published, *later.keys).line)
     assert [each.signer for each in claims.publications] == [KeyState(OWNER.id, keys, spare, later.state.home, seq)]
 
 
@@ -112,12 +113,12 @@ WARNING = Advisory(STRANGER.inception.author, ARTIFACT, "malware", "high", "do n
 
 
 def test_an_advisory_is_its_author_s_about_this_artifact() -> None:
-    by_stranger = sign_advisory(WARNING, STRANGER.signer)
-    by_node = sign_advisory(replace(WARNING, by=CH.record.node), CH.online)
-    by_seat = sign_advisory(replace(WARNING, by=ES.seat.inception.author), ES.seat.signer)
-    elsewhere = sign_advisory(replace(WARNING, artifact=sha256(b"other")), STRANGER.signer)
-    as_node = sign_advisory(replace(WARNING, by=Author("node", STRANGER.id)), STRANGER.signer)
-    bad = [sign_advisory(replace(WARNING, by=each), KR.online) for each in (CH.record.node, ES.seat.inception.author)]
+    by_stranger = sign_content(WARNING, STRANGER.signer)
+    by_node = sign_content(replace(WARNING, by=CH.record.node), CH.online)
+    by_seat = sign_content(replace(WARNING, by=ES.seat.inception.author), ES.seat.signer)
+    elsewhere = sign_content(replace(WARNING, artifact=sha256(b"other")), STRANGER.signer)
+    as_node = sign_content(replace(WARNING, by=Author("node", STRANGER.id)), STRANGER.signer)
+    bad = [sign_content(replace(WARNING, by=each), KR.online) for each in (CH.record.node, ES.seat.inception.author)]
     lines = [each.line for each in (by_stranger, by_node, by_seat, elsewhere, as_node, *bad)]
     claims = read(STRANGER.entry.line, *lines)
     found, notes = verify_advisories(claims, ARTIFACT, [CH.record], [ES.seat.member])
@@ -131,9 +132,9 @@ def test_an_advisory_is_its_author_s_about_this_artifact() -> None:
 
 def test_a_check_is_its_officer_s_about_this_artifact() -> None:
     report = VerdictReport.of(GOOD.verdict(), "1.0")
-    by_stranger = sign_verified(summarise_report(report, STRANGER.id, NOW), STRANGER.signer)
-    by_seat = sign_verified(summarise_report(report, ES.seat.id, NOW), ES.seat.signer)
-    bad = sign_verified(summarise_report(report, ES.seat.id, NOW), STRANGER.signer)
+    by_stranger = sign_content(summarise_report(report, STRANGER.id, NOW), STRANGER.signer)
+    by_seat = sign_content(summarise_report(report, ES.seat.id, NOW), ES.seat.signer)
+    bad = sign_content(summarise_report(report, ES.seat.id, NOW), STRANGER.signer)
     lines = [each.line for each in (by_stranger, by_seat, bad)]
     found, notes = verify_checks(read(STRANGER.entry.line, *lines), ARTIFACT, [ES.seat.member])
     assert ([entry for entry, _ in found], told(notes)) == ([by_stranger, by_seat], {bad.digest})
@@ -145,12 +146,12 @@ def test_a_check_is_its_officer_s_about_this_artifact() -> None:
 def test_a_hold_is_its_nodes_about_this_artifact() -> None:
     manifest, pieces = SideObject.of(GOOD.manifest), SideObject.of(GOOD.pieces)
     other = SideObject.of(b"another manifest")
-    good = sign_hold(CH.record, ARTIFACT, manifest, pieces, CH.online)
+    good = sign_content(HeldArtifact(CH.record.node, manifest, pieces), CH.online)
     held = [HeldArtifact(SG.record.node, each, pieces) for each in (manifest, other)]
-    several = sign_holds(SG.record, sorted(held, key=lambda item: item.artifact), SG.online)
-    elsewhere = sign_hold(CH.record, other.digest, other, pieces, CH.online)
-    bad = sign_hold(ES.record, ARTIFACT, manifest, pieces, KR.online)
-    unbound = sign_hold(KR.record, ARTIFACT, manifest, pieces, KR.online)
+    several = sign_content(Holds.of(SG.record.node, sorted(held, key=lambda item: item.artifact)), SG.online)
+    elsewhere = sign_content(HeldArtifact(CH.record.node, other, pieces), CH.online)
+    bad = sign_content(HeldArtifact(ES.record.node, manifest, pieces), KR.online)
+    unbound = sign_content(HeldArtifact(KR.record.node, manifest, pieces), KR.online)
     claims = read(*(each.line for each in (several, bad, elsewhere, unbound, good)))
     found, notes = verify_holds(claims, ARTIFACT, bound(CH, SG, ES))
     assert [(entry, each.record.name) for entry, each in found] == [(good, CH.record.name), (several, SG.record.name)]
@@ -163,7 +164,7 @@ def test_a_hold_is_its_nodes_about_this_artifact() -> None:
 
 
 def vouched(by: Author, *signers: object, artifact: Digest = ARTIFACT) -> Entry:
-    return sign_vouched(Vouched(by, artifact, "rehashed"), *signers)  # type: ignore[arg-type]
+    return sign_content(Vouched(by, artifact, "rehashed"), *signers)  # type: ignore[arg-type]
 
 
 def test_an_author_is_known_by_a_seat_an_inception_or_a_node() -> None:
@@ -201,7 +202,7 @@ def test_unproven_vouched_statements_and_those_about_other_artifacts_do_not_coun
     bad = vouched(CH.record.node, SG.online)
     odd = sign_statement(replace(good.statement, body={}), STRANGER.signer)
     elsewhere = vouched(STRANGER.inception.author, STRANGER.signer, artifact=sha256(b"other"))
-    other = sign_advisory(WARNING, STRANGER.signer)
+    other = sign_content(WARNING, STRANGER.signer)
     claims = read(STRANGER.entry.line, *(each.line for each in (odd, bad, elsewhere, other, good)))
     found, notes = verify_vouches(claims, ARTIFACT, KnownAuthors(claims, bound(CH), []))
     assert ([each.entry for each in found], told(notes)) == ([good], {bad.digest, odd.digest})
@@ -233,9 +234,9 @@ def test_observations_of_an_upstream_count_where_their_node_signed_them() -> Non
     rival = sha256(b"other bytes")
     seen = [observation(CH, ARTIFACT), observation(SG, ARTIFACT, how="carried")]
     against, elsewhere = observation(ES, rival), observation(ES, rival, commit="2e" * 20)
-    changed = sign_changed(Changed(CH.record.node.id, UPSTREAM, ARTIFACT, "3d" * 20, 5), CH.online)
-    gone = sign_gone(Gone(SG.record.node.id, UPSTREAM, ARTIFACT, "commit", 5), SG.online)
-    of_other = sign_gone(Gone(SG.record.node.id, UPSTREAM, rival, "commit", 5), SG.online)
+    changed = sign_content(Changed(CH.record.node.id, UPSTREAM, ARTIFACT, "3d" * 20, 5), CH.online)
+    gone = sign_content(Gone(SG.record.node.id, UPSTREAM, ARTIFACT, "commit", 5), SG.online)
+    of_other = sign_content(Gone(SG.record.node.id, UPSTREAM, rival, "commit", 5), SG.online)
     bad = [forged(each) for each in (*seen, against, changed, gone)]
     odd = [sign_statement(replace(each.statement, body={}), CH.online) for each in (seen[0], changed)]
     nobody = [without_author(each) for each in (seen[0], gone)]

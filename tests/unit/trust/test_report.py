@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
@@ -24,7 +25,6 @@ from comity.trust.report import (
     VerdictReport,
     Verified,
     check_report,
-    sign_verified,
     summarise_report,
     vsa_level,
 )
@@ -41,7 +41,7 @@ GOOD = case()
 OFFICER, OTHER = identity("Security officer", "ES"), identity("Somebody else", "SG")
 REPORT = VerdictReport.of(GOOD.verdict(), "1.0")
 SUMMARY = summarise_report(REPORT, OFFICER.id, NOW)
-SIGNED = sign_verified(SUMMARY, OFFICER.signer)
+SIGNED = sign_content(SUMMARY, OFFICER.signer)
 
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
 texts = st.text(st.characters(), max_size=20)
@@ -300,7 +300,7 @@ def without(summary: Verified) -> list[Verified]:
 @pytest.mark.parametrize("other", without(SUMMARY), ids=range(7))
 def test_a_summary_with_more_facts_than_its_report_is_refused(other: Verified) -> None:
     with pytest.raises(Untrusted, match="the signed summary differs"):
-        check_report(sign_verified(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
+        check_report(sign_content(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
 
 
 @pytest.mark.parametrize(("gone", "missing"), [("artifact", "a manifest"), ("policy", "a policy file")])
@@ -314,7 +314,7 @@ def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str, mis
 def test_a_summary_names_so_many_inputs_as_fit_a_log_line() -> None:
     inputs = tuple(sha256(bytes([number % 256, number // 256])) for number in range(MAX_INPUT_ATTESTATIONS + 5))
     many = replace(REPORT, verdict=replace(REPORT.verdict, inputs=inputs))
-    entry = sign_verified(summarise_report(many, OFFICER.id, NOW), OFFICER.signer)
+    entry = sign_content(summarise_report(many, OFFICER.id, NOW), OFFICER.signer)
     assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUT_ATTESTATIONS]
 
 
@@ -351,7 +351,7 @@ def test_a_version_has_at_most_64_characters_and_a_longer_one_is_not_signed() ->
     longest = replace(SUMMARY, version="1" * 64)
     assert Verified.parse(longest.statement()) == longest
     with pytest.raises(Malformed):
-        sign_verified(replace(SUMMARY, version="1" * 65), OFFICER.signer)
+        sign_content(replace(SUMMARY, version="1" * 65), OFFICER.signer)
 
 
 def test_a_node_cannot_sign_a_verification() -> None:
@@ -364,7 +364,7 @@ def test_a_node_cannot_sign_a_verification() -> None:
 
 
 def checked(good: Case, by: Identity, **changes: Any) -> bytes:
-    return sign_verified(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line
+    return sign_content(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line
 
 
 def test_verifications_by_others_are_their_claims_and_change_no_row() -> None:
@@ -399,7 +399,7 @@ def test_a_verifying_member_has_its_name_of_the_newest_pinned_charter() -> None:
 
 @pytest.mark.parametrize(
     "lines",
-    [(checked(GOOD, OFFICER),), (OTHER.entry.line, OFFICER.entry.line, sign_verified(SUMMARY, OTHER.signer).line)],
+    [(checked(GOOD, OFFICER),), (OTHER.entry.line, OFFICER.entry.line, sign_content(SUMMARY, OTHER.signer).line)],
 )
 def test_a_verification_without_a_proven_author_is_a_note(lines: tuple[bytes, ...]) -> None:
     verdict = GOOD.saying(*lines).verdict()

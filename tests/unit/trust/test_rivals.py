@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from comity.rules.signing import sign_content
 from comity.trust.evidence import Row
-from comity.trust.statements import sign_published
 from support.case import FILES, Case, case, nodes, release
 from support.world import Identity, found, identity
 
@@ -53,7 +53,7 @@ def test_a_publisher_that_gives_one_version_to_two_artifacts_is_in_dispute_with_
 
 def test_an_unsigned_claim_is_no_rival() -> None:
     assert disputes(GOOD.saying(claimed(RIVAL))).facts == ()
-    forged = sign_published(release(OTHER_FILES, by=RIVAL)[0], OWNER.signer).line
+    forged = sign_content(release(OTHER_FILES, by=RIVAL)[0], OWNER.signer).line
     assert disputes(GOOD.saying(RIVAL.entry.line, forged)).facts == ()
 
 

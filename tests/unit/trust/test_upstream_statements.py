@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.artifact import MAX_FILES, FileEntry
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed
@@ -22,11 +23,6 @@ from comity.trust.upstream import (
     check_commit,
     check_endpoint,
     check_revision,
-    parse_changed,
-    parse_gone,
-    sign_changed,
-    sign_gone,
-    sign_observed,
 )
 from comity.upstream.listed_files import (
     ListedFile,
@@ -164,7 +160,10 @@ def test_an_observation_is_bounded_in_every_part(good: Statement, bad: Statement
         Observed.parse(bad)
 
 
-NEWS = {parse_changed: sign_changed(CHANGED, NODE.online).statement, parse_gone: sign_gone(GONE, NODE.online).statement}
+NEWS = {
+    Changed.parse: sign_content(CHANGED, NODE.online).statement,
+    Gone.parse: sign_content(GONE, NODE.online).statement,
+}
 
 
 @pytest.mark.parametrize("parse", NEWS, ids=["changed", "gone"])
@@ -192,11 +191,11 @@ def test_news_are_of_a_node_about_one_commit(parse: Any, change: dict[str, Any])
 def test_what_nobody_could_read_is_not_signed() -> None:
     for successor in (COMMIT, "main"):
         with pytest.raises(Malformed):
-            sign_changed(replace(CHANGED, successor=successor), NODE.online)
+            sign_content(replace(CHANGED, successor=successor), NODE.online)
     with pytest.raises(Malformed):
-        sign_gone(replace(GONE, lost="interest"), NODE.online)
+        sign_content(replace(GONE, lost="interest"), NODE.online)
     with pytest.raises(Malformed):
-        sign_observed(replace(OBSERVED, unchecked=("upstream",)), NODE.online)
+        sign_content(replace(OBSERVED, unchecked=("upstream",)), NODE.online)
 
 
 def files(**change: Any) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.copies import HoldWithdrawn, sign_hold, sign_hold_withdrawn
+from comity.rules.signing import sign_content
+from comity.trust.copies import HeldArtifact, HoldWithdrawn
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.evidence import EVIDENCE_MISSING, Evidence, InclusionEvidence, Verdict
 from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import SideObject, parse_entry, sign_statement
-from comity.trust.statements import Advisory, Licence, Parent, sign_advisory, sign_published
+from comity.trust.statements import Advisory, Licence, Parent
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes, release
 from support.world import Identity, found, identity
@@ -89,7 +90,7 @@ def test_without_files_a_document_is_looked_for_among_the_side_objects_alone() -
 
 def test_a_licence_without_a_text_is_judged_by_its_name() -> None:
     published, *_ = release()
-    textless = sign_published(replace(published, licence=Licence("Apache-2.0", None)), SWISS_AI.signer)
+    textless = sign_content(replace(published, licence=Licence("Apache-2.0", None)), SWISS_AI.signer)
     row = NOT_PUBLISHED.saying(textless.line).verdict().row("licence")
     assert (row.state, [fact.text for fact in row.facts]) == ("pass", ["Apache-2.0"])
 
@@ -121,7 +122,7 @@ def test_an_advisory_blocks_nothing_unless_the_owner_lists_its_issuer(kind: str)
 
 def advised(by: Identity, severity: str, kind: str = "yank") -> Case:
     said = Advisory(by.inception.author, GOOD.artifact, kind, severity, "there is a newer version")
-    return GOOD.saying(by.entry.line, sign_advisory(said, by.signer).line)
+    return GOOD.saying(by.entry.line, sign_content(said, by.signer).line)
 
 
 def test_an_advisory_for_information_is_listed_and_fails_no_row() -> None:
@@ -150,9 +151,9 @@ def test_an_unnamed_signer_is_shown_with_the_policy_line_to_paste() -> None:
 
 def test_a_node_that_the_owner_lists_can_advise_against_an_artifact() -> None:
     said = Advisory(ES.record.node, GOOD.artifact, "malware", "high", "it phones home")
-    warned = GOOD.saying(sign_advisory(said, ES.online).line)
+    warned = GOOD.saying(sign_content(said, ES.online).line)
     assert verify(warned.evidence, listed(GOOD, ES.record.node.id)).exit_status == 4
-    forged = GOOD.saying(sign_advisory(said, KR.online).line)
+    forged = GOOD.saying(sign_content(said, KR.online).line)
     verdict = verify(forged.evidence, listed(GOOD, ES.record.node.id))
     assert verdict.exit_status == 0
     assert "advisory" in verdict.row("notes").summary
@@ -161,7 +162,7 @@ def test_a_node_that_the_owner_lists_can_advise_against_an_artifact() -> None:
 def test_a_member_that_the_owner_lists_advises_with_the_keys_that_a_pinned_charter_lists() -> None:
     said = Advisory(ES.seat.inception.author, GOOD.artifact, "malware", "high", "it phones home")
     for signer, status in ((ES.seat.signer, 4), (KR.seat.signer, 0)):
-        warned = GOOD.saying(sign_advisory(said, signer).line)
+        warned = GOOD.saying(sign_content(said, signer).line)
         assert verify(warned.evidence, listed(GOOD, ES.seat.id)).exit_status == status
 
 
@@ -195,8 +196,8 @@ def test_a_withdrawn_copy_is_no_replica_until_its_node_claims_one_again() -> Non
     log, hold = filled(KR), GOOD.claims[-1]
     withdrawn = HoldWithdrawn(KR.record.node, GOOD.artifact, 0, "legal-order", "order 12")
     manifest, pieces = parse_entry(hold).statement.objects
-    again = sign_hold(KR.record, GOOD.artifact, *_in_order(GOOD, manifest, pieces), KR.online, "again").line
-    lines = (hold, sign_hold_withdrawn(KR.record, withdrawn, KR.online).line, again)
+    again = sign_content(HeldArtifact(KR.record.node, *_in_order(GOOD, manifest, pieces), "again"), KR.online).line
+    lines = (hold, sign_content(withdrawn, KR.online).line, again)
     for line in lines:
         log.append(line)
     others = without_proofs_of(hold)
@@ -214,7 +215,7 @@ def _in_order(case: Case, one: SideObject, other: SideObject) -> tuple[SideObjec
 
 def test_a_withdrawal_by_another_node_is_a_note_and_ends_no_claim() -> None:
     withdrawn = HoldWithdrawn(KR.record.node, GOOD.artifact, 0, "safety", "")
-    forged = sign_statement(parse_entry(sign_hold_withdrawn(KR.record, withdrawn, KR.online).line).statement, SG.online)
+    forged = sign_statement(parse_entry(sign_content(withdrawn, KR.online).line).statement, SG.online)
     verdict = GOOD.saying(forged.line).verdict()
     assert "withdrawal refused" in verdict.row("notes").summary
     assert verdict.row("replicas") == GOOD.verdict().row("replicas")

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.claims import KnownAuthor, in_turn
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import RowFact
 from comity.trust.keys import Signer
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statements import VOUCH_KINDS, Vouched, parse_vouched, sign_vouched
+from comity.trust.statements import VOUCH_KINDS, Vouched
 from comity.trust.verify import verify
 from support.case import CARD, Case, case, nodes
 from support.world import draft, identity, seat, succeeded
@@ -34,9 +35,9 @@ def vouches(what: Case) -> list[RowFact]:
 @pytest.mark.parametrize("document", [None, RESULTS], ids=["alone", "with a document"])
 @pytest.mark.parametrize("statement", VOUCH_KINDS)
 def test_a_vouched_statement_reads_back(statement: str, document: SideObject | None) -> None:
-    said = replace(SAID, statement=statement, document=document)
-    entry = parse_entry(sign_vouched(said, LAB.signer).line)
-    assert parse_vouched(entry.statement) == said
+    said = replace(SAID, kind=statement, document=document)
+    entry = parse_entry(sign_content(said, LAB.signer).line)
+    assert Vouched.parse(entry.statement) == said
     assert entry.statement.objects == ((document,) if document else ())
 
 
@@ -55,24 +56,24 @@ def test_a_vouched_statement_reads_back(statement: str, document: SideObject | N
     ],
 )
 def test_an_invalid_vouched_statement_is_refused(change: dict[str, Any], why: str) -> None:
-    made = sign_vouched(replace(SAID, statement="rehashed", text="", document=None), LAB.signer).statement
+    made = sign_content(replace(SAID, kind="rehashed", text="", document=None), LAB.signer).statement
     assert made.body == BODY
     with pytest.raises(Malformed, match=why):
-        parse_vouched(replace(made, **change))
+        Vouched.parse(replace(made, **change))
 
 
 def test_a_vouch_that_nobody_could_read_is_not_signed() -> None:
     with pytest.raises(Malformed, match="must be one of"):
-        sign_vouched(replace(SAID, statement="liked"), LAB.signer)
+        sign_content(replace(SAID, kind="liked"), LAB.signer)
 
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "x" * 4000])
 def test_the_text_of_a_vouch_may_have_lines(text: str) -> None:
-    assert parse_vouched(sign_vouched(replace(SAID, text=text), LAB.signer).statement).text == text
+    assert Vouched.parse(sign_content(replace(SAID, text=text), LAB.signer).statement).text == text
 
 
 def test_a_vouched_statement_is_shown_as_its_signers_claim() -> None:
-    said = GOOD.saying(LAB.entry.line, sign_vouched(SAID, LAB.signer).line)
+    said = GOOD.saying(LAB.entry.line, sign_content(SAID, LAB.signer).line)
     (fact,) = vouches(said)
     assert (fact.basis, fact.by[:14]) == ("claimed", "Evaluation lab")
     assert fact.text.startswith("evaluated: on our benchmark; document") and fact.text.endswith("missing")
@@ -83,11 +84,11 @@ def test_a_vouched_statement_is_shown_as_its_signers_claim() -> None:
 
 def test_members_are_counted_once_with_seat_and_node() -> None:
     lines = [
-        sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line,
-        sign_vouched(Vouched(ES.seat.inception.author, GOOD.artifact, "rehashed"), ES.seat.signer).line,
-        sign_vouched(Vouched(KR.record.node, GOOD.artifact, "rehashed"), KR.online).line,
+        sign_content(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line,
+        sign_content(Vouched(ES.seat.inception.author, GOOD.artifact, "rehashed"), ES.seat.signer).line,
+        sign_content(Vouched(KR.record.node, GOOD.artifact, "rehashed"), KR.online).line,
         LAB.entry.line,
-        sign_vouched(Vouched(LAB.inception.author, GOOD.artifact, "rehashed"), LAB.signer).line,
+        sign_content(Vouched(LAB.inception.author, GOOD.artifact, "rehashed"), LAB.signer).line,
     ]
     said = GOOD.saying(*lines)
     assert [fact.by for fact in vouches(said)].count("Institute ES (ES)") == 1
@@ -106,8 +107,8 @@ def test_members_are_first_and_parties_take_turns() -> None:
 
 
 def test_no_number_of_statements_moves_those_of_a_member_from_the_start() -> None:
-    many = [sign_vouched(replace(SAID, text=str(number)), LAB.signer).line for number in range(9)]
-    own = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line
+    many = [sign_content(replace(SAID, text=str(number)), LAB.signer).line for number in range(9)]
+    own = sign_content(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line
     for lines in ((*many, own), (own, *many)):
         assert vouches(GOOD.saying(LAB.entry.line, *lines))[0].by.startswith(ES.record.name)
 
@@ -122,7 +123,7 @@ def test_a_member_and_its_successor_are_counted_once_and_an_observer_not_at_all(
         for who in (ES.seat, heir, watcher)
         for line in (
             who.entry.line,
-            sign_vouched(Vouched(who.inception.author, GOOD.artifact, "rehashed"), who.signer).line,
+            sign_content(Vouched(who.inception.author, GOOD.artifact, "rehashed"), who.signer).line,
         )
     ]
     policy = replace(GOOD.policy, pins=(*GOOD.policy.pins, pinned, later))
@@ -132,24 +133,24 @@ def test_a_member_and_its_successor_are_counted_once_and_an_observer_not_at_all(
 
 @pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])
 def test_a_forged_vouched_statement_is_a_note_and_does_not_count(forger: Signer) -> None:
-    forged = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)
+    forged = sign_content(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)
     verdict = GOOD.saying(forged.line).verdict()
     assert "vouched" in verdict.row("notes").summary
     assert vouches(GOOD.saying(forged.line)) == []
 
 
 def test_an_unreadable_vouched_statement_or_one_about_another_artifact_counts_for_nothing() -> None:
-    odd = Statement("vouched", sign_vouched(SAID, LAB.signer).statement.subjects, LAB.inception.author, {})
+    odd = Statement("vouched", sign_content(SAID, LAB.signer).statement.subjects, LAB.inception.author, {})
     verdict = GOOD.saying(LAB.entry.line, sign_statement(odd, LAB.signer).line).verdict()
     assert "could not be read" in verdict.row("notes").summary
     elsewhere = replace(SAID, artifact=sha256(b"another"))
-    assert vouches(GOOD.saying(LAB.entry.line, sign_vouched(elsewhere, LAB.signer).line)) == []
+    assert vouches(GOOD.saying(LAB.entry.line, sign_content(elsewhere, LAB.signer).line)) == []
 
 
 def test_a_member_of_another_federation_is_no_member_here() -> None:
     other = seat("IN")
     said = GOOD.saying(
-        other.entry.line, sign_vouched(Vouched(other.inception.author, GOOD.artifact, "rehashed"), other.signer).line
+        other.entry.line, sign_content(Vouched(other.inception.author, GOOD.artifact, "rehashed"), other.signer).line
     )
     assert len(vouches(said)) == 1
     assert said.verdict().row("documents").summary == "present: card"

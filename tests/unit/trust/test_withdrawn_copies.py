@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
-from comity.trust.copies import HoldWithdrawn, sign_hold, sign_hold_withdrawn
+from comity.trust.copies import HeldArtifact, HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import SideObject
@@ -23,9 +24,9 @@ async def test_nobody_makes_a_copy_look_withdrawn_by_logging_an_old_withdrawal_a
     holder, thief, *_ = nodes(4)
     manifest, pieces = SideObject(ARTIFACT, 10), SideObject(sha256(b"pieces"), 10)
     record = holder.record
-    held = sign_hold(record, ARTIFACT, manifest, pieces, holder.online).line
-    gone = sign_hold_withdrawn(record, HoldWithdrawn(record.node, ARTIFACT, 0, "space", ""), holder.online).line
-    again = sign_hold(record, ARTIFACT, manifest, pieces, holder.online, "again").line
+    held = sign_content(HeldArtifact(record.node, manifest, pieces), holder.online).line
+    gone = sign_content(HoldWithdrawn(record.node, ARTIFACT, 0, "space", ""), holder.online).line
+    again = sign_content(HeldArtifact(record.node, manifest, pieces, "again"), holder.online).line
     own, false = Log(record.origin, holder.log), Log(record.origin, thief.log)
     for line in (held, gone):
         own.append(line)

@@ -27,7 +27,7 @@ from comity.rules.audit import DAY
 from comity.rules.copy_counts import FAILED, STATES, CopyPolicy
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
-from comity.trust.copies import parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
@@ -36,7 +36,7 @@ from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, PUBLISHED
-from comity.trust.statements import Published, parse_derived
+from comity.trust.statements import Derived, Published
 from comity.trust.verify import counted_publication
 
 MAX_STATEMENTS: Final = 100
@@ -215,7 +215,7 @@ class ArtifactPages:
             known = last.get(line.vkey)
             later = known is None or line.index > known[1].line.index
             if record is not None and str(record.log) == line.vkey and later:
-                reason = parse_hold_withdrawn(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
+                reason = HoldWithdrawn.parse(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
                 last[line.vkey] = record.member, CopyStatement(line, reason)
         return dict(sorted(last.values(), key=lambda item: not item[1].withdrawn))
 
@@ -327,7 +327,7 @@ def _parents(lines: Iterable[bytes]) -> list[Digest]:
             if statement.predicate == PUBLISHED:
                 found += [parent.digest for parent in Published.parse(statement).lineage if parent.digest]
             else:
-                found.append(parse_derived(statement).parent)
+                found.append(Derived.parse(statement).parent)
         except ComityError:
             continue
     return found

@@ -41,7 +41,7 @@ from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha2
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
-from comity.trust.statements import parse_advisory
+from comity.trust.statements import Advisory
 
 FEEDS_FILE: Final = "feeds.json"
 FEEDS_SCHEMA: Final = "comity/feeds/v1"
@@ -162,7 +162,7 @@ class Feeds:
         """Blocking."""
         entry, text = parse_entry(line.line), ""
         if entry.statement.predicate == ADVISORY:
-            said = parse_advisory(entry.statement)
+            said = Advisory.parse(entry.statement)
             text = f"{said.severity}, {said.kind}: {said.text}"[:MAX_TEXT]
         statement = entry.statement_digest
         seen = self._memory.seen.get(statement, int(self._clock()))

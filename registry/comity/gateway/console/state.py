@@ -33,7 +33,7 @@ from comity.trust.statement_kinds import (
     PUBLICATION_PREDICATES,
     STATEMENT_KINDS,
 )
-from comity.trust.statements import parse_advisory
+from comity.trust.statements import Advisory
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
@@ -374,7 +374,7 @@ def kind_of(entry: Entry) -> str:
     """The kind under which an entry is shown (`STATEMENTS`)."""
     if entry.statement.predicate == ADVISORY:
         with contextlib.suppress(Malformed):
-            return LOST_KEY if parse_advisory(entry.statement).compromise is not None else ADVISORY
+            return LOST_KEY if Advisory.parse(entry.statement).compromise is not None else ADVISORY
     return entry.statement.predicate
 
 

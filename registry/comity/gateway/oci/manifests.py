@@ -41,7 +41,7 @@ from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.statement import Entry, Statement, parse_entry
 from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
-from comity.trust.statements import Published, parse_advisory
+from comity.trust.statements import Advisory, Published
 
 IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -294,7 +294,7 @@ def _advised(statement: Statement) -> dict[str, str]:
     if statement.predicate != ADVISORY:
         return {}
     with contextlib.suppress(Malformed):
-        said = parse_advisory(statement)
+        said = Advisory.parse(statement)
         return {ADVISED: f"{said.kind} ({said.severity})"}
     return {}
 

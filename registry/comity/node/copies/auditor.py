@@ -41,7 +41,7 @@ from comity.node.projection import Follower, Position
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
-from comity.rules.artifact_pins import parse_wanted, parse_wanted_withdrawn
+from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import (
     DAY,
     NOT_HELD,
@@ -67,7 +67,7 @@ from comity.rules.audit import (
     split_rows,
 )
 from comity.rules.copy_counts import MISSED, PASSED, AuditResult
-from comity.trust.copies import parse_hold_withdrawn, read_holds
+from comity.trust.copies import HoldWithdrawn, read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.node_records import NodeRecord
@@ -120,13 +120,13 @@ class StatementReader:
         if statement.by not in self._membership.writers(line.vkey):
             return []  # repeated in another log: it counts only where the node said it
         if statement.predicate == HOLD_WITHDRAWN:
-            withdrawn = parse_hold_withdrawn(statement)
+            withdrawn = HoldWithdrawn.parse(statement)
             return [(WithdrawalFact(withdrawn.artifact, line.vkey, line.index, withdrawn.reason), None)]
         if statement.predicate == WANTED:
-            wanted = parse_wanted(statement)
+            wanted = Wanted.parse(statement)
             return [(WantedFact(wanted.artifact, line.vkey, line.index, wanted.policy), None)]
         if statement.predicate == WANTED_WITHDRAWN:
-            ended = parse_wanted_withdrawn(statement)
+            ended = WantedWithdrawn.parse(statement)
             return [(WantedEndFact(ended.artifact, line.vkey, ended.wanted), None)]
         return [
             (HoldFact(item.artifact, line.vkey, item.by.id, line.index, item.manifest, item.pieces), None)

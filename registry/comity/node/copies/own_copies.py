@@ -23,7 +23,7 @@ from comity.node.uploads import read_artifact
 from comity.rules.audit import DamagedPiece, PieceNumbers
 from comity.rules.pieces import PieceLayout, check_records
 from comity.trust.artifact import FileEntry, PieceRecord
-from comity.trust.copies import hold_of, parse_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn, hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.trust.statement import SideObject, Statement, parse_entry
@@ -74,7 +74,7 @@ class OwnClaims:
     def keeps(self, artifact: Digest) -> bool:
         """Whether the last withdrawal of an artifact says that its bytes are kept."""
         withdrawals = [statement for _, statement in self._about(artifact, HOLD_WITHDRAWN)]
-        return bool(withdrawals) and parse_hold_withdrawn(withdrawals[-1]).kept
+        return bool(withdrawals) and HoldWithdrawn.parse(withdrawals[-1]).kept
 
     def _about(self, artifact: Digest, predicate: str) -> Iterator[tuple[int, Statement]]:
         for item in iterate_entries(self._ledger, EntryQuery(artifact, predicate, self._node, self._log)):

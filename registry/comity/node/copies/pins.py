@@ -41,18 +41,10 @@ from comity.node.replication.wanted import WantedArtifacts
 from comity.node.settings import PinSettings
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
-from comity.rules.artifact_pins import (
-    HERE,
-    Pin,
-    PinnedArtifact,
-    PinnedCopy,
-    WantedWithdrawn,
-    answer_turn,
-    sign_wanted,
-    sign_wanted_withdrawn,
-)
+from comity.rules.artifact_pins import HERE, Pin, PinnedArtifact, PinnedCopy, Wanted, WantedWithdrawn, answer_turn
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import CLAIMED, CopyCount, CopyPolicy
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.trust.statement_kinds import WANTED_WITHDRAWN
@@ -231,7 +223,7 @@ class PinRepair:
         query = EntryQuery(pin.artifact, WANTED_WITHDRAWN, record.node.id, log)
         last = await self._ledger.run(last_entry, self._ledger.tables, query)
         label = "" if last is None else f"wanted again after entry {last}"  # a log has no statement twice
-        entry = await self._pools.files(sign_wanted, record, pin, self._signer.online, label)
+        entry = await self._pools.files(sign_content, Wanted.of(record.node, pin, label), self._signer.online)
         index = await self._own_log.append(entry.line)
         self._asked[pin.artifact] = WantedFact(pin.artifact, log, index, pin.policy)
         _log.info("copies wanted", artifact=pin.artifact, policy=str(pin.policy), index=index)
@@ -241,9 +233,8 @@ class PinRepair:
         open_ = self._asked.get(artifact)
         if open_ is None:
             return
-        record = self._signer.record
-        ended = WantedWithdrawn(record.node, artifact, open_.index, reason)
-        entry = await self._pools.files(sign_wanted_withdrawn, record, ended, self._signer.online)
+        ended = WantedWithdrawn(self._signer.record.node, artifact, open_.index, reason)
+        entry = await self._pools.files(sign_content, ended, self._signer.online)
         await self._own_log.append(entry.line)
         del self._asked[artifact]
         _log.info("copies wanted no longer", artifact=artifact, reason=reason)

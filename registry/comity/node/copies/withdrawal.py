@@ -33,7 +33,8 @@ from comity.node.replication.replicas import Replicas
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
 from comity.rules.copy_counts import PASSED, CopyPolicy
-from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.rules.signing import sign_content
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Conflict, NotFound, PolicyNotMet
 from comity.trust.places import declared_reach
@@ -97,7 +98,7 @@ class LoggedHolds:
         statement = HoldWithdrawn(
             record.node, order.artifact, hold.index, order.reason, order.basis, order.keep, order.force
         )
-        entry = await self._pools.files(sign_hold_withdrawn, record, statement, online)
+        entry = await self._pools.files(sign_content, statement, online)
         index = await self._own_log.append(entry.line)
         await self._replicas.own_claims_logged()
         return entry, index

@@ -39,28 +39,14 @@ from comity.node.publishing import Submissions
 from comity.node.threads import AsyncLedger, Clock, NameLocks, Pools
 from comity.node.uploads import Uploads, Want, missing_files, read_artifact
 from comity.rules.pieces import PieceIndex, PieceLayout, records_root
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
-from comity.trust.upstream import (
-    FETCHED,
-    Changed,
-    Conditions,
-    Gone,
-    Matched,
-    Observed,
-    Obtained,
-    Upstream,
-    is_commit,
-    parse_changed,
-    parse_gone,
-    sign_changed,
-    sign_gone,
-    sign_observed,
-)
+from comity.trust.upstream import FETCHED, Changed, Conditions, Gone, Matched, Observed, Obtained, Upstream, is_commit
 from comity.upstream import mirror
 from comity.upstream.download import ImportControl, ImportObserver, NoImportObserver
 from comity.upstream.hub_api import HUB_ENDPOINT, AllowedHosts, RepositoryListing, RevisionInfo
@@ -333,7 +319,7 @@ class UpstreamWatch:
 
     def _sign(self, change: UpstreamChange) -> Entry:
         online = self._signer.online
-        return sign_changed(change, online) if isinstance(change, Changed) else sign_gone(change, online)
+        return sign_content(change, online)
 
 
 def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
@@ -371,9 +357,9 @@ def _commit(observed: Observed, token: str, revision: str) -> str:
 def _same(statement: Statement, change: UpstreamChange) -> bool:
     try:
         if isinstance(change, Changed):
-            logged = parse_changed(statement)
+            logged = Changed.parse(statement)
             return (logged.upstream, logged.successor) == (change.upstream, change.successor)
-        gone = parse_gone(statement)
+        gone = Gone.parse(statement)
         return (gone.upstream, gone.lost) == (change.upstream, change.lost)
     except ComityError:
         return False
@@ -498,7 +484,7 @@ class Importer:
         observed, objects = await self._pools.files(describe, node, result, layouts, details, now)  # (4)
         for digest, data in objects.items():
             await self._uploads.put(digest, data)
-        entry = sign_observed(observed, self._signer.online)
+        entry = sign_content(observed, self._signer.online)
         submitted = await self._submissions.submit(OPERATOR, [entry.line], [])  # (5)
         if not submitted.receipts:
             why = f"{len(submitted.missing)} objects were removed concurrently"

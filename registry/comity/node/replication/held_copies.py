@@ -35,7 +35,8 @@ from comity.node.members import Membership
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import missing_files, read_manifest
-from comity.trust.copies import HeldArtifact, read_holds, sign_hold, sign_holds
+from comity.rules.signing import sign_content
+from comity.trust.copies import HeldArtifact, Holds, read_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.statement import Entry, SideObject, Statement, parse_entry
@@ -383,12 +384,9 @@ class OwnHolds:
 
     def _sign(self, copies: Sequence[CompletedCopy]) -> Entry:
         """Blocking."""
-        record, online = self._signer.record, self._signer.online
         held = [self._held_artifact(copy, self._label(copy.artifact)) for copy in copies]
-        if len(held) > 1:
-            return sign_holds(record, held, online)
-        only = held[0]
-        return sign_hold(record, only.artifact, only.manifest, only.pieces, online, only.label)
+        together = Holds.of(self._signer.record.node, held) if len(held) > 1 else held[0]
+        return sign_content(together, self._signer.online)
 
     def _held_artifact(self, copy: CompletedCopy, label: str = "") -> HeldArtifact:
         return HeldArtifact(self._signer.record.node, copy.manifest, copy.pieces, label)

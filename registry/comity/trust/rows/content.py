@@ -300,7 +300,7 @@ def _vouch_fact(vouch: Vouch, found: Findings) -> RowFact:
         state = "present" if _is_present(vouched.document, found) else "missing"
         document = f"; document {short(vouched.document.digest)} {state}"
     return RowFact(
-        f"{vouched.statement}{': ' * bool(vouched.text)}{vouched.text}{document}",
+        f"{vouched.kind}{': ' * bool(vouched.text)}{vouched.text}{document}",
         "claimed",
         vouch.by.name,
         vouch.entry.digest,

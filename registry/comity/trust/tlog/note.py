@@ -49,8 +49,9 @@ _FORBIDDEN_IN_TEXT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _FORBIDDEN_IN_NAME: Final = re.compile("[\x00-\x1f+]")
 
 
-def check_name(name: str) -> None:
-    """Check a key name or origin: 1 to 255 bytes, no white space, '+' or control character. Raises Malformed."""
+def check_name(name: str) -> str:
+    """Return `name` if it is a key name or origin: 1 to 255 bytes, no white space, '+' or control character. Raises
+    Malformed."""
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -59,6 +60,7 @@ def check_name(name: str) -> None:
         raise Malformed("bad key name", why=f"{size} bytes, 1 to {MAX_NAME} are allowed", code="NOTE-NAME")
     if _FORBIDDEN_IN_NAME.search(name) or any(map(str.isspace, name)):
         raise Malformed("bad key name", why="it contains white space, '+' or a control character", code="NOTE-NAME")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 from comity.content import durable
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import Frontier, MemoryTree, consistency_proof
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Published, sign_published
+from comity.trust.statements import Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.wire.log import ShownMisbehaviour
 from comity_client.bundles import exporting
@@ -351,7 +352,7 @@ def logged(node: MemoryNode, manifest: bytes, index: bytes, licence: SideObject 
     """A member's own node logs any line, and all others mirror it."""
     by, documents = Publisher.generate(), (SideObject.of(manifest), SideObject.of(index))
     named = Published(by.id, Name.parse("evil/model@v1"), documents[0].digest, *documents, Licence("MIT", licence))
-    node.lines += [by.announcement, sign_published(named, by.signer).line]
+    node.lines += [by.announcement, sign_content(named, by.signer).line]
     node.blobs |= {sha256(data): data for data in (manifest, index)}
 
 

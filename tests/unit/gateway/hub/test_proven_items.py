@@ -21,13 +21,14 @@ from comity.node.members import FoundRecord, Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Author, sign_statement
-from comity.trust.statements import Advisory, sign_advisory
+from comity.trust.statements import Advisory
 from support.case import nodes, release
 from support.logs import LogKeys
 from support.observations import observation
@@ -91,7 +92,7 @@ class JudgedRepositories:
 
     def advise(self, by: Identity, artifact: Digest) -> None:
         said = Advisory(Author("identity", by.id), artifact, "yank", "high", "wrong weights")
-        self.say(sign_advisory(said, by.signer).line)
+        self.say(sign_content(said, by.signer).line)
 
     async def made(self, *names: str) -> dict[str, KeptItem]:
         return {item.name: item for item in await self.proven.make(names)}

@@ -22,8 +22,9 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.copies import HoldWithdrawn, sign_hold_withdrawn
+from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import HybridSigner
@@ -91,7 +92,7 @@ class Own:
 
     async def withdraw(self, artifact: Digest, index: int) -> None:
         said = HoldWithdrawn(NODE, artifact, index, "space", "")
-        await self.append(sign_hold_withdrawn(RECORD, said, SIGNER).line)
+        await self.append(sign_content(said, SIGNER).line)
         await self.held.read_new()
 
 

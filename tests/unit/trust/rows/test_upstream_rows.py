@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import collect_mirror_evidence
 from comity.trust.encoding import Digest, sha256
@@ -15,7 +16,7 @@ from comity.trust.evidence import Row, Verdict
 from comity.trust.policy import ROWS, Policy, UpstreamRule
 from comity.trust.policy_file import parse_policy
 from comity.trust.statement import Entry
-from comity.trust.upstream import Changed, Gone, Observed, Upstream, sign_changed, sign_gone, sign_observed
+from comity.trust.upstream import Changed, Gone, Observed, Upstream
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ def test_an_observation_is_shown_as_its_nodes_claim_and_never_as_a_publication()
 
 def test_an_observation_that_checked_all_files_lists_none_as_unchecked() -> None:
     known = replace(Observed.parse(observation(CH).statement), unchecked=())
-    row = GOOD.saying(sign_observed(known, CH.online).line).verdict().row("artifact")
+    row = GOOD.saying(sign_content(known, CH.online).line).verdict().row("artifact")
     (said,) = (text for text in texts(row) if text.startswith("mirrored from"))
     assert said.endswith(known.match_text)
 
@@ -100,7 +101,7 @@ def test_another_commit_with_other_bytes_is_no_dispute() -> None:
 
 def test_a_forged_observation_counts_for_nothing() -> None:
     true = observation(CH)
-    forged = sign_observed(Observed.parse(true.statement), SG.online)
+    forged = sign_content(Observed.parse(true.statement), SG.online)
     said = GOOD.saying(forged.line)
     assert any("mirrored" in text for text in texts(GOOD.saying(true.line).verdict().row("artifact")))
     assert not any("mirrored" in text for text in texts(said.verdict().row("artifact")))
@@ -136,8 +137,8 @@ def test_a_strangers_publication_does_not_replace_the_required_members() -> None
 
 def test_news_of_the_upstream_are_shown_and_change_no_state() -> None:
     node, upstream = CH.record.node.id, Upstream("https://hub.example", "org/tiny", COMMIT, "main")
-    changed = sign_changed(Changed(node, upstream, GOOD.artifact, "2e" * 20, 5), CH.online)
-    gone = sign_gone(Gone(node, upstream, GOOD.artifact, "repository", 6), CH.online)
+    changed = sign_content(Changed(node, upstream, GOOD.artifact, "2e" * 20, 5), CH.online)
+    gone = sign_content(Gone(node, upstream, GOOD.artifact, "repository", 6), CH.online)
     before, after = GOOD.saying(observation(CH).line), GOOD.saying(observation(CH).line, changed.line, gone.line)
     row = after.verdict().row("artifact")
     assert any(f"is now at {'2e' * 20}" in text for text in texts(row))
