@@ -156,7 +156,9 @@ class EvaluationResults:
         return made
 
     def encode(self) -> bytes:
-        values: Mapping[str, Json] = {threshold.metric: value for threshold, value, _ in self.rows()}
+        values: Mapping[str, Json] = {
+            threshold.metric: value for threshold, value in zip(self.criteria.thresholds, self.values, strict=True)
+        }
         return canonical({"schema": RESULTS, "criteria": self.criteria.to_json(), "values": values, "at": self.at})
 
     def rows(self) -> Iterator[tuple[Threshold, str, bool]]:
