@@ -66,7 +66,8 @@ def command(
     from comity_client.approving import ApprovalTerms
 
     printed, api = output(), client()
-    begin, end = _day(since, last=False), _day(until, last=True)
+    today = int(time.time()) // DAY_SECONDS * DAY_SECONDS
+    begin, end = moment(since) if since else today, _last_second(until)
     signer = signer_of(api, publisher, home, keys)
     with follow(printed, "hashing") as on_event:
         subject = api.approvals().subject(target, on_event=on_event)
@@ -83,12 +84,10 @@ def command(
     return show_approval(printed, receipt, "approved", nodes)
 
 
-def _day(text: str, *, last: bool) -> int:
-    """POSIX seconds of a time, or of the first or last second of a day; without text, of today."""
-    if not text:
-        return int(time.time()) // DAY_SECONDS * DAY_SECONDS
+def _last_second(text: str) -> int:
+    """POSIX seconds of a time, or of the last second of a day."""
     at = moment(text)
-    return at + DAY_SECONDS - 1 if last and len(text) == len("2027-03-31") else at
+    return at + DAY_SECONDS - 1 if len(text) == len("2027-03-31") else at
 
 
 def show_approval(out: Output, receipt: ApprovalReceipt, what: str, nodes: Sequence[str]) -> int:
