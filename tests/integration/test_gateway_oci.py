@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from comity.addons.oci import manifests, registry
+from comity.addons.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
 from comity.gateway.hub.mirrored import LocalStatements
-from comity.gateway.oci import manifests, registry
-from comity.gateway.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import sha256

@@ -5,8 +5,9 @@ runs.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -15,17 +16,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from comity.content.gateway_tokens import TOKENS_FILE, USES_FILE, TokenUses
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.setup import console_routes, console_url
-from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, require_declared
+from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, answers_below, require_declared
 from comity.gateway.fileserver.server import FileRoutes, serve_files
 from comity.gateway.fileserver.verified import REMOTE_PIECES
-from comity.gateway.http import ConnectionSlots, RequestBounds, error_response, on_error
+from comity.gateway.http import ConnectionSlots, RequestBounds, on_error
 from comity.gateway.http_listener import listen_http
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
@@ -35,12 +36,11 @@ from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import HubRoutes, git_routes
-from comity.gateway.oci.registry import Registry, open_registry
-from comity.gateway.oci.routes import OciRoutes, oci_error
 from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
+from comity.installed_addons import declared
 from comity.node.app import RunningNode
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.importing.read_through import ReadThroughImports
@@ -60,7 +60,8 @@ class ReaderParts:
     catalogue: Catalogue
     read_through: ReadThroughRoutes
     items: ListItems
-    registry: Registry
+    repositories: RepositoryList
+    access: GatewayAccess
     uses: TokenUses
 
 
@@ -80,9 +81,10 @@ async def reader_parts(
     ):
         read_through = ReadThroughRoutes(pools, imports, catalogue)
         made = await pools.files(list_items, home, catalogue)
-        async with kept_list(made, home.metrics) as items, open_registry(ledger, read_through, pools) as registry:
+        async with kept_list(made, home.metrics) as items:
+            access = gateway_access(home, uses)
             try:
-                yield ReaderParts(home, catalogue, read_through, items, registry, uses)
+                yield ReaderParts(home, catalogue, read_through, items, RepositoryList(ledger), access, uses)
             finally:
                 with suppress(ComityError):
                     await pools.files(uses.flush)
@@ -96,41 +98,51 @@ async def _closed_after(kept: KeptInspections) -> AsyncIterator[None]:
         kept.close()
 
 
-def make_app(
+@asynccontextmanager
+async def addon_routes(parts: ReaderParts, files: FileResponses) -> AsyncIterator[list[DeclaredRoute]]:
+    """The routes of the installed add-ons, while the block lasts. An add-on declares `open_routes`, which has the same
+    arguments and result."""
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(open_routes(parts, files)) for open_routes in declared("open_routes")]
+        yield [route for routes in opened for route in routes]
+
+
+@asynccontextmanager
+async def open_app(
     parts: ReaderParts,
     files: FileResponses,
     tlog: Sequence[BaseRoute],
     console: Sequence[BaseRoute],
     readiness: Readiness,
     middleware: Sequence[Middleware] = (),
-) -> Starlette:
-    """Return the application for a running node or front end. Raises Refused (ACCESS-UNDECLARED) if a route does not
-    declare who may ask it."""
-    home, read_through = parts.home, parts.read_through
-    settings, repositories, access = home.config.gateway, RepositoryList(home.ledger), gateway_access(home, parts.uses)
-    hub = HubRoutes(settings, home.pools, repositories, parts.items, read_through, access, files)
+) -> AsyncIterator[Starlette]:
+    """The application for a running node or front end, while the block lasts. Raises Refused (ACCESS-UNDECLARED) if a
+    route does not declare who may ask it."""
+    home, settings = parts.home, parts.home.config.gateway
+    hub = HubRoutes(settings, home.pools, parts.repositories, parts.items, parts.read_through, parts.access, files)
     bounds = Middleware(
         RequestBounds,
         metrics=home.metrics,
         calls_per_second=settings.calls_per_second,
         proxies=settings.proxies,
     )
-    return Starlette(
-        routes=require_declared(
-            [
-                DeclaredRoute("/healthz", healthz, EVERYBODY),
-                DeclaredRoute("/readyz", readyz(readiness), EVERYBODY),
-                *tlog,
-                *OciRoutes(parts.registry, read_through, repositories, access, files).routes(),
-                *git_routes(),
-                *hub.api_routes(),
-                *console,
-                *hub.resolve_routes(),
-            ]
-        ),
-        middleware=[bounds, *middleware, *cross_origin(settings)],
-        exception_handlers={ComityError: on_error, HTTPException: on_routing},
-    )
+    async with addon_routes(parts, files) as addons:
+        yield Starlette(
+            routes=require_declared(
+                [
+                    DeclaredRoute("/healthz", healthz, EVERYBODY),
+                    DeclaredRoute("/readyz", readyz(readiness), EVERYBODY),
+                    *tlog,
+                    *addons,
+                    *git_routes(),
+                    *hub.api_routes(),
+                    *console,
+                    *hub.resolve_routes(),
+                ]
+            ),
+            middleware=[bounds, *middleware, *cross_origin(settings)],
+            exception_handlers={ComityError: on_error, HTTPException: on_routing},
+        )
 
 
 def file_responses(parts: ReaderParts, file_routes: FileRoutes, cold: ColdFiles | None) -> FileResponses:
@@ -150,8 +162,8 @@ ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Range", "If-None-Match
 SHOWN_HEADERS: Final = (
     *("Accept-Ranges", "Content-Range", "Content-Length", "ETag", "Link", "X-Total-Count", "X-Repo-Commit"),
     *("X-Linked-ETag", "X-Linked-Size", "X-Error-Code", "X-Error-Message", "X-HF-Warning", "X-Request-Id"),
-    *("Docker-Content-Digest", "OCI-Filters-Applied"),
 )
+"""What pages of other origins may read of an answer; an add-on declares those of its own routes under the same name."""
 
 
 def cross_origin(settings: Gateway) -> list[Middleware]:
@@ -165,7 +177,7 @@ def cross_origin(settings: Gateway) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=ASKED_HEADERS,
-            expose_headers=SHOWN_HEADERS,
+            expose_headers=[*SHOWN_HEADERS, *chain.from_iterable(declared("SHOWN_HEADERS"))],
         )
     ]
 
@@ -202,15 +214,16 @@ def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[JSONResponse]]
     return answer
 
 
-async def on_routing(request: Request, error: Exception) -> JSONResponse:
+async def on_routing(request: Request, error: Exception) -> Response:
     """Return the error response for a request that the router refuses."""
     assert isinstance(error, HTTPException)
-    respond = oci_error if request.url.path.startswith("/v2/") else error_response
+    respond = answers_below(request.app.routes, request.url.path).errors
     if error.status_code == 404:
-        return respond(NotFound("no such address", code="NO-SUCH-ROUTE"))
+        return await respond(request, NotFound("no such address", code="NO-SUCH-ROUTE"))
     if error.status_code == 405:
-        return respond(Malformed("the address does not support this method", why=request.method[:20], code="METHOD"))
-    return respond(Malformed("the request cannot be read", why=error.detail))
+        refusal = Malformed("the address does not support this method", why=request.method[:20], code="METHOD")
+        return await respond(request, refusal)
+    return await respond(request, Malformed("the request cannot be read", why=error.detail))
 
 
 def list_items(home: ServedHome, catalogue: Catalogue) -> ListItems:
@@ -238,8 +251,10 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
         ):
             cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
             files = file_responses(parts, file_routes, cold)
-            app = make_app(parts, files, tlog_routes(home, replication), console, node.readiness)
-            async with listen_http(app, settings) as url:
+            async with (
+                open_app(parts, files, tlog_routes(home, replication), console, node.readiness) as app,
+                listen_http(app, settings) as url,
+            ):
                 node.links.serve_at(console_url(settings, url))
                 structlog.get_logger("comity.gateway").info("gateway", url=url)
                 try:

@@ -55,10 +55,12 @@ EVERYBODY: Final = Everybody()
 @dataclass(frozen=True, slots=True)
 class RouteAnswers:
     """How the answers of a family of routes look to its clients: `errors` makes the answer to an error, and each answer
-    gets `headers`."""
+    gets `headers`. `below` is the path below which no other family has a route: the errors of addresses that do not
+    exist have the same form there."""
 
     errors: Callable[[Request, ComityError], Awaitable[Response]] = on_error
     headers: Mapping[str, str] = field(default_factory=dict)
+    below: str = ""
 
 
 PLAIN: Final = RouteAnswers()
@@ -77,6 +79,7 @@ class DeclaredRoute(Route):
         methods: Collection[str] = ("GET",),
     ) -> None:
         self.access: RouteAccess | None = access
+        self.answers = answers
 
         async def answer(request: Request) -> Response:
             try:
@@ -99,3 +102,9 @@ def require_declared(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
         if not isinstance(route, DeclaredRoute) or route.access is None:
             raise undeclared(f"ask {getattr(route, 'path', type(route).__name__)}")
     return found
+
+
+def answers_below(routes: Iterable[BaseRoute], path: str) -> RouteAnswers:
+    """How errors look at an address that no route has."""
+    families = (route.answers for route in routes if isinstance(route, DeclaredRoute))
+    return next((family for family in families if family.below and path.startswith(family.below)), PLAIN)

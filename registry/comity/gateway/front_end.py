@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comity.gateway.app import file_responses, make_app, reader_parts, serve_gateway
+from comity.gateway.app import file_responses, open_app, reader_parts, serve_gateway
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, Handler
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
@@ -64,18 +64,21 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
         return
     policy, supervisor = await home.pools.files(PolicyFile, settings.policy), Supervisor(home.metrics)
     policy.begin(supervisor, home.pools)
-    async with _stopped_after(supervisor), reader_parts(home, policy, None) as parts:
-        app = make_app(
+    async with (
+        _stopped_after(supervisor),
+        reader_parts(home, policy, None) as parts,
+        open_app(
             parts,
             file_responses(parts, read_files(home), None),
             reading_tlog_routes(front_end),
             [DeclaredRoute("/", overview(home.membership.own_node.record.name, front_end.followed.age), EVERYBODY)],
             front_end.readiness,
             [Middleware(AgeWarning, age=front_end.followed.age)],
-        )
-        async with listen_http(app, settings) as url:
-            _log.info("gateway", url=url)
-            yield url
+        ) as app,
+        listen_http(app, settings) as url,
+    ):
+        _log.info("gateway", url=url)
+        yield url
 
 
 @asynccontextmanager

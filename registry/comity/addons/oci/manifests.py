@@ -32,9 +32,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
+from comity.addons.oci.ollama import encode_image, find_projector, list_models, model_config, model_image
 from comity.gateway.hub.mirrored import LocalStatements
-from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
-from comity.gateway.ollama import encode_image, find_projector, list_models, model_config, model_image
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import Malformed

@@ -12,11 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
-from comity.gateway.hub.mirrored import LocalStatements
-from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.views import MAIN, Snapshot
-from comity.gateway.oci.manifests import (
+from comity.addons.oci.manifests import (
     Document,
     ModelPack,
     Referrers,
@@ -26,8 +22,12 @@ from comity.gateway.oci.manifests import (
     make_referrers,
     make_statements,
 )
-from comity.gateway.ollama import MANIFEST as OLLAMA_MANIFEST
-from comity.gateway.ollama import choose_image
+from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
+from comity.addons.oci.ollama import choose_image
+from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
+from comity.gateway.hub.mirrored import LocalStatements
+from comity.gateway.hub.read_through import ReadThroughRoutes
+from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest

@@ -2,5 +2,5 @@
 
 A layer is a file of the artifact as it is, so that its digest is the SHA-256 that the publisher signed and nothing is
 packed again. Clients that accept OCI manifests get a CNCF ModelPack; Ollama, which does not, gets its own manifest from
-`comity.gateway.ollama`.
+`comity.addons.oci.ollama`.
 """

@@ -1,4 +1,4 @@
-"""Image manifests of GGUF files: for Ollama, and for llama.cpp before it used the Hub API. `comity.gateway.oci` serves
+"""Image manifests of GGUF files: for Ollama, and for llama.cpp before it used the Hub API. `comity.addons.oci` serves
 them.
 
 The layer digest is the SHA-256 of the file, and the image manifest is derived from the file only, so it is the same

@@ -21,6 +21,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from comity.addons.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
+from comity.addons.oci.registry import LATEST, Registry
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.http import error_response
@@ -28,8 +30,6 @@ from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot, read_integer
-from comity.gateway.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
-from comity.gateway.oci.registry import LATEST, Registry
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
@@ -89,7 +89,7 @@ async def _on_error(request: Request, error: ComityError) -> Response:
     return oci_error(error)
 
 
-OCI: Final = RouteAnswers(_on_error, VERSION)
+OCI: Final = RouteAnswers(_on_error, VERSION, "/v2/")
 
 
 class OciRoutes:
