@@ -20,8 +20,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from comity.derivation import casts
-from comity.derivation.check import compare, read_weights
+from comity.addons.derivation import casts
+from comity.addons.derivation.check import compare, read_weights
 from harness import show, speeds, take_turns, write
 
 ROWS, COLUMNS = 2048, 4096
@@ -30,9 +30,9 @@ HASH = "sha256 of both"
 GROWTH = """
 import sys
 from pathlib import Path
-from comity.derivation import casts
-from comity.derivation.check import compare
-from comity.derivation.check import read_weights
+from comity.addons.derivation import casts
+from comity.addons.derivation.check import compare
+from comity.addons.derivation.check import read_weights
 def peak():
     with open("/proc/self/status") as status:  # getrusage counts what ran before exec, too
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024

@@ -26,6 +26,7 @@ from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
 from comity_cli.document import KINDS, schema
+from comity_cli.main import COMMANDS
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -80,7 +81,10 @@ def document_schemas() -> Mapping[Path, str]:
     """The schema of each kind of document that commands print, and the table of these files."""
     for module in pkgutil.walk_packages(comity_cli.__path__, "comity_cli."):
         importlib.import_module(module.name)
-    folder, ours = DOCS / "schemas", (made for made in KINDS if made.__module__.startswith("comity_cli."))
+    for command in COMMANDS.values():
+        importlib.import_module(command.module, "comity_cli.commands")
+    ours = (made for made in KINDS if made.__module__.startswith(("comity_cli.", "comity.addons.")))
+    folder = DOCS / "schemas"
     found = {KINDS[made]: schema(made) for made in sorted(ours, key=KINDS.__getitem__)}
     table = "| schema | command, with `--json` |\n|---|---|\n" + "".join(
         f"| [{kind}](commands/{kind}.json) | `{command}` |\n"

@@ -1,4 +1,4 @@
-"""The `comity` command. Each command is a module in `comity_cli.commands`, imported only when the command runs."""
+"""The `comity` command. Each command is a module in `comity_cli.commands` or of an add-on, imported when it runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 import comity
+from comity.installed_addons import declared
 from comity.trust.errors import ComityError
 
 from comity_cli.output import Output
@@ -27,7 +28,8 @@ USER_ERRORS: Final = frozenset(
 
 
 class LazyCommand(NamedTuple):
-    """A command's section in the help, its module, and its one-line help (a test compares it with the command's)."""
+    """A command's section in the help, its module (after a dot: below `comity_cli.commands`), and its one-line help (a
+    test compares it with the command's)."""
 
     section: str
     module: str
@@ -35,80 +37,78 @@ class LazyCommand(NamedTuple):
 
 
 COMMANDS: Final[dict[str, LazyCommand]] = {
-    "demo": LazyCommand("Start", "demo", "Publish real weights, lose the publisher, pull, verify and load them."),
-    "lab": LazyCommand("Start", "lab", "Run a four-node federation on this machine."),
-    "pull": LazyCommand("Mirror", "pull", "Fetch an artifact from all reachable nodes, and verify it."),
-    "search": LazyCommand("Mirror", "search", "Find artifacts by name."),
-    "show": LazyCommand("Mirror", "show", "Show the statements about an artifact, and their authors."),
-    "whereis": LazyCommand("Mirror", "whereis", "List the nodes that claim a full copy."),
-    "copies": LazyCommand("Mirror", "copies", "Count the copies of each artifact, claimed and tested."),
-    "pin": LazyCommand("Mirror", "pin", "Keep artifacts available, by asking others for copies."),
-    "audit": LazyCommand("Mirror", "audit", "Test the copies of others, and show who tested which."),
-    "impact": LazyCommand("Mirror", "impact", "Show what would be lost if a party vanished."),
+    "demo": LazyCommand("Start", ".demo", "Publish real weights, lose the publisher, pull, verify and load them."),
+    "lab": LazyCommand("Start", ".lab", "Run a four-node federation on this machine."),
+    "pull": LazyCommand("Mirror", ".pull", "Fetch an artifact from all reachable nodes, and verify it."),
+    "search": LazyCommand("Mirror", ".search", "Find artifacts by name."),
+    "show": LazyCommand("Mirror", ".show", "Show the statements about an artifact, and their authors."),
+    "whereis": LazyCommand("Mirror", ".whereis", "List the nodes that claim a full copy."),
+    "copies": LazyCommand("Mirror", ".copies", "Count the copies of each artifact, claimed and tested."),
+    "pin": LazyCommand("Mirror", ".pin", "Keep artifacts available, by asking others for copies."),
+    "audit": LazyCommand("Mirror", ".audit", "Test the copies of others, and show who tested which."),
+    "impact": LazyCommand("Mirror", ".impact", "Show what would be lost if a party vanished."),
     "transparency-report": LazyCommand(
-        "Mirror", "transparency_report", "Count withdrawn copies by jurisdiction and reason."
+        "Mirror", ".transparency_report", "Count withdrawn copies by jurisdiction and reason."
     ),
-    "mirror": LazyCommand("Mirror", "mirror", "Write and check the rules by which your node copies artifacts."),
-    "drill": LazyCommand("Mirror", "drill", "Show what is left without each single party."),
-    "env": LazyCommand("Mirror", "env", "Point Hugging Face clients at a node."),
-    "run-with": LazyCommand("Mirror", "run_with", "Run one program with a node as its Hugging Face Hub."),
-    "export": LazyCommand("Mirror", "export", "Write what a node has to disks that people carry."),
-    "load": LazyCommand("Mirror", "load", "Have your node take what a bundle on disks has."),
-    "verify": LazyCommand("Verify", "verify", "Check an artifact and its evidence, offline."),
-    "report": LazyCommand("Verify", "report", "Check and read reports."),
-    "policy": LazyCommand("Verify", "policy", "Write, check and explain your verification policy."),
-    "attestation": LazyCommand("Verify", "attestation", "Read and write attestations of other tools."),
-    "lineage": LazyCommand("Verify", "lineage", "Show what an artifact was made from, and who claims it."),
-    "derive": LazyCommand("Verify", "derive", "Derive a child's weights again from its parent, and compare."),
-    "bom": LazyCommand("Verify", "bom", "Write a CycloneDX ML-BOM of an artifact."),
-    "scan": LazyCommand("Verify", "scan", "Detect file formats and code that a loader would run."),
-    "diff": LazyCommand("Verify", "diff", "Show the differences between two artifacts."),
-    "trust": LazyCommand("Verify", "trust", "Pin a federation, and see what is pinned."),
-    "log": LazyCommand("Verify", "log", "Read and check transparency logs."),
-    "publisher": LazyCommand("Publish", "publisher", "Make and list publisher identities."),
-    "publish": LazyCommand("Publish", "publish", "Sign a folder and publish it to one or two nodes."),
-    "import": LazyCommand("Publish", "import_", "Mirror a repository of a Hub through your node, and log it."),
-    "vouch": LazyCommand("Publish", "vouch", "Sign and log that you checked an artifact yourself."),
-    "approve": LazyCommand("Publish", "approve", "Approve an artifact for a use, as a named officer."),
-    "approvals": LazyCommand("Publish", "approvals", "List approvals of officers, end yours, and carry them."),
-    "evaluation": LazyCommand("Publish", "evaluation", "Announce an evaluation, and log its results."),
-    "advisory": LazyCommand("Publish", "advisory", "Log a warning about an artifact, such as a yank."),
-    "offer": LazyCommand("Lend", "offer", "Lend machines to partners, and find machines they lend."),
-    "grant": LazyCommand("Lend", "grant", "Answer requests for machines; accept, redeem or release grants."),
-    "pact": LazyCommand("Lend", "pact", "Reserve machines for the case of a cut-off."),
-    "init": LazyCommand("Join", "init", "Make a member's keys and a node's home."),
-    "join": LazyCommand("Join", "join", "Ask a federation to admit your member."),
-    "invite": LazyCommand("Join", "invite", "Write the federation file for a newcomer."),
-    "found": LazyCommand("Join", "found", "Found a federation from members' cards, by files."),
-    "member": LazyCommand("Govern", "member", "Show the members, and the requests to join."),
-    "proposal": LazyCommand("Govern", "proposal", "Change the charter: draft, approve, follow."),
-    "keys": LazyCommand("Govern", "keys", "Show, change and use the keys of your seat."),
-    "leave": LazyCommand("Govern", "leave", "Ask to be removed from the next charter."),
-    "refound": LazyCommand("Govern", "refound", "Found a successor of a federation that lost its quorum."),
-    "serve": LazyCommand("Operate", "serve", "Run a node."),
-    "console": LazyCommand("Operate", "console", "Sign in to the pages of your node."),
-    "peer": LazyCommand("Operate", "peer", "Show and call the nodes of other members."),
-    "doctor": LazyCommand("Operate", "doctor", "Find what is wrong with your node, and how to repair it."),
-    "backup": LazyCommand("Operate", "backup", "Back up your node's home, and restore it."),
-    "upgrade": LazyCommand("Operate", "upgrade", "See what an upgrade of your node would change."),
-    "config": LazyCommand("Operate", "config", "Check and show the settings of your node."),
-    "webhook": LazyCommand("Operate", "webhook", "Tell other programs what happens at your node."),
-    "pulls": LazyCommand("Operate", "pulls", "Count the pulls from your node, by week."),
-    "audit-log": LazyCommand("Operate", "audit_log", "Check and read the log of what operators of your node did."),
-    "token": LazyCommand("Operate", "token", "Manage tokens for your node's gateway."),
-    "cache": LazyCommand("Mirror", "cache", "List, remove and clean up what was pulled."),
-    "gc": LazyCommand("Operate", "gc", "Remove the copies that your retention rules let go."),
-    "rm": LazyCommand("Operate", "rm", "Remove your node's copy, if enough others prove theirs now."),
-    "withdraw": LazyCommand("Operate", "withdraw", "Stop serving an artifact at once, and log why."),
-    "status": LazyCommand("Operate", "status", "Show the state of the nodes of your federation."),
+    "mirror": LazyCommand("Mirror", ".mirror", "Write and check the rules by which your node copies artifacts."),
+    "drill": LazyCommand("Mirror", ".drill", "Show what is left without each single party."),
+    "env": LazyCommand("Mirror", ".env", "Point Hugging Face clients at a node."),
+    "run-with": LazyCommand("Mirror", ".run_with", "Run one program with a node as its Hugging Face Hub."),
+    "export": LazyCommand("Mirror", ".export", "Write what a node has to disks that people carry."),
+    "load": LazyCommand("Mirror", ".load", "Have your node take what a bundle on disks has."),
+    "verify": LazyCommand("Verify", ".verify", "Check an artifact and its evidence, offline."),
+    "report": LazyCommand("Verify", ".report", "Check and read reports."),
+    "policy": LazyCommand("Verify", ".policy", "Write, check and explain your verification policy."),
+    "attestation": LazyCommand("Verify", ".attestation", "Read and write attestations of other tools."),
+    "scan": LazyCommand("Verify", ".scan", "Detect file formats and code that a loader would run."),
+    "trust": LazyCommand("Verify", ".trust", "Pin a federation, and see what is pinned."),
+    "log": LazyCommand("Verify", ".log", "Read and check transparency logs."),
+    "publisher": LazyCommand("Publish", ".publisher", "Make and list publisher identities."),
+    "publish": LazyCommand("Publish", ".publish", "Sign a folder and publish it to one or two nodes."),
+    "import": LazyCommand("Publish", ".import_", "Mirror a repository of a Hub through your node, and log it."),
+    "vouch": LazyCommand("Publish", ".vouch", "Sign and log that you checked an artifact yourself."),
+    "approve": LazyCommand("Publish", ".approve", "Approve an artifact for a use, as a named officer."),
+    "approvals": LazyCommand("Publish", ".approvals", "List approvals of officers, end yours, and carry them."),
+    "evaluation": LazyCommand("Publish", ".evaluation", "Announce an evaluation, and log its results."),
+    "advisory": LazyCommand("Publish", ".advisory", "Log a warning about an artifact, such as a yank."),
+    "offer": LazyCommand("Lend", ".offer", "Lend machines to partners, and find machines they lend."),
+    "grant": LazyCommand("Lend", ".grant", "Answer requests for machines; accept, redeem or release grants."),
+    "pact": LazyCommand("Lend", ".pact", "Reserve machines for the case of a cut-off."),
+    "init": LazyCommand("Join", ".init", "Make a member's keys and a node's home."),
+    "join": LazyCommand("Join", ".join", "Ask a federation to admit your member."),
+    "invite": LazyCommand("Join", ".invite", "Write the federation file for a newcomer."),
+    "found": LazyCommand("Join", ".found", "Found a federation from members' cards, by files."),
+    "member": LazyCommand("Govern", ".member", "Show the members, and the requests to join."),
+    "proposal": LazyCommand("Govern", ".proposal", "Change the charter: draft, approve, follow."),
+    "keys": LazyCommand("Govern", ".keys", "Show, change and use the keys of your seat."),
+    "leave": LazyCommand("Govern", ".leave", "Ask to be removed from the next charter."),
+    "refound": LazyCommand("Govern", ".refound", "Found a successor of a federation that lost its quorum."),
+    "serve": LazyCommand("Operate", ".serve", "Run a node."),
+    "console": LazyCommand("Operate", ".console", "Sign in to the pages of your node."),
+    "peer": LazyCommand("Operate", ".peer", "Show and call the nodes of other members."),
+    "doctor": LazyCommand("Operate", ".doctor", "Find what is wrong with your node, and how to repair it."),
+    "backup": LazyCommand("Operate", ".backup", "Back up your node's home, and restore it."),
+    "upgrade": LazyCommand("Operate", ".upgrade", "See what an upgrade of your node would change."),
+    "config": LazyCommand("Operate", ".config", "Check and show the settings of your node."),
+    "webhook": LazyCommand("Operate", ".webhook", "Tell other programs what happens at your node."),
+    "pulls": LazyCommand("Operate", ".pulls", "Count the pulls from your node, by week."),
+    "audit-log": LazyCommand("Operate", ".audit_log", "Check and read the log of what operators of your node did."),
+    "token": LazyCommand("Operate", ".token", "Manage tokens for your node's gateway."),
+    "cache": LazyCommand("Mirror", ".cache", "List, remove and clean up what was pulled."),
+    "gc": LazyCommand("Operate", ".gc", "Remove the copies that your retention rules let go."),
+    "rm": LazyCommand("Operate", ".rm", "Remove your node's copy, if enough others prove theirs now."),
+    "withdraw": LazyCommand("Operate", ".withdraw", "Stop serving an artifact at once, and log why."),
+    "status": LazyCommand("Operate", ".status", "Show the state of the nodes of your federation."),
     "support-bundle": LazyCommand(
-        "Operate", "support_bundle", "Collect what helps others to find a fault: no secrets."
+        "Operate", ".support_bundle", "Collect what helps others to find a fault: no secrets."
     ),
-    "explain": LazyCommand("Operate", "explain", "Explain an error code."),
-    "completion": LazyCommand("Operate", "completion", "Print a shell completion script."),
-    "version": LazyCommand("Operate", "version", "Print the version."),
-    "help": LazyCommand("Operate", "help", "Show the help of a command."),
+    "explain": LazyCommand("Operate", ".explain", "Explain an error code."),
+    "completion": LazyCommand("Operate", ".completion", "Print a shell completion script."),
+    "version": LazyCommand("Operate", ".version", "Print the version."),
+    "help": LazyCommand("Operate", ".help", "Show the help of a command."),
+    **{name: LazyCommand(*each) for added in declared("COMMANDS") for name, each in added.items()},
 }
+"""Those of the core, then those of the add-ons, each of which declares a table with the same three texts."""
 
 GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "unpin": ("trust unpin",),
@@ -149,9 +149,9 @@ GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "key": ("keys",),
     "settings": ("config show",),
     "migrate": ("upgrade check",),
-    "sbom": ("bom",),
     "license": ("show",),
     "replicas": ("whereis",),
+    **{typed: meant for added in declared("GUESSES") for typed, meant in added.items()},
 }
 """What people type first, and the commands that do it."""
 
@@ -172,7 +172,7 @@ class CommandTable(click.Group):
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
-        command = importlib.import_module(f"comity_cli.commands.{lazy.module}").command
+        command = importlib.import_module(lazy.module, "comity_cli.commands").command
         assert isinstance(command, click.Command)
         return command
 

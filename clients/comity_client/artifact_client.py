@@ -6,7 +6,6 @@ costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.trust.artifact import Manifest
-from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
@@ -32,14 +30,11 @@ from comity_client.pull.destinations import (
     folder_of,
     hash_local_copy,
     known_reference,
-    local_copy_loader,
 )
 from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
-    from comity_client.diff import ComparedArtifact, Differences
-    from comity_client.lineage import Derivation, Lineage
     from comity_client.offers.model_memory import Model
     from comity_client.pull.pull import PullContext, Pulled, PullPlan
     from comity_client.reports import CheckedReport
@@ -193,83 +188,12 @@ class ArtifactClient(TrustClient):
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
         return self._user.whereis(reference)
 
-    def lineage(self, what: Path | str, *, check: bool = False, hub_cache: Path | None = None) -> Lineage:
-        """Return the lineage of an artifact: of a folder from its pack only, of a reference from the statements of all
-        nodes.
-
-        Args:
-            check: recompute the weights of each edge whose two artifacts are on this machine.
-
-        Raises as `resolve` and `lineage_of_folder` do.
-        """
-
-        from comity_client.lineage import check_edges, lineage_of_folder, lineage_of_resolution
-
-        async def work(session: Session) -> Lineage:
-            policy = self._user.policy(session.pins)
-            return lineage_of_resolution(await self._user.resolve(session, str(what), policy), policy)
-
-        folder = Path(what) if Path(what).is_dir() else None
-        found = lineage_of_folder(folder, self.policy()) if folder else self._user.run(work)
-        if not check:
-            return found
-        places = {found.graph.root.digest: folder} if folder else {}
-
-        def derivation(child: Digest, parent: Digest) -> Derivation:
-            sides = (self.local_copy(places.get(d) or f"sha256:{d}", hub_cache=hub_cache) for d in (child, parent))
-            return self.derive(*sides)
-
-        return check_edges(found, derivation)
-
     def local_copy(
         self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
     ) -> LocalCopy:
         """Hash an artifact on this machine: a folder, or the pulled copy of a reference. Uses no network. Raises as
         `destinations.hash_local_copy` does."""
         return hash_local_copy(what, workers=workers(), hub_cache=hub_cache, on_hashed=on_hashed)
-
-    def derive(
-        self, child: LocalCopy, parent: LocalCopy, *, on_read: Callable[[int], None] = lambda _: None
-    ) -> Derivation:
-        """Check tensor by tensor whether `child` was made from `parent`. Uses no network. Raises as `lineage.derive`
-        does."""
-        from comity_client.lineage import derive
-
-        return derive(child, parent, workers=workers(), on_read=on_read)
-
-    def compare(
-        self,
-        before: Path | str,
-        after: Path | str,
-        *,
-        policy: Policy | None = None,
-        hub_cache: Path | None = None,
-        on_event: OnEvent = ignore_event,
-    ) -> Differences:
-        """Compare two artifacts, each a folder or a reference.
-
-        Raises as `resolve` and `destinations.hash_local_copy` do. The result lists the parts that could not be
-        compared.
-        """
-
-        from comity_client.diff import compare_sides, compared_folder, compared_resolution
-
-        def load(what: Path | str) -> LocalCopy:
-            return self.local_copy(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
-
-        async def side(session: Session, what: Path | str, judged_by: Policy) -> ComparedArtifact:
-            if isinstance(what, Path) or Path(what).exists():
-                return compared_folder(await asyncio.to_thread(load, what), judged_by)
-            resolution = await self._user.resolve(session, what, judged_by)
-            here = local_copy_loader(f"sha256:{resolution.artifact}", hub_cache, load)
-            return await compared_resolution(session, self._user.seen_logs(), resolution, judged_by, on_event, here)
-
-        async def work(session: Session) -> Differences:
-            judged_by = policy or self._user.policy(session.pins)
-            sides = [await side(session, what, judged_by) for what in (before, after)]
-            return await compare_sides(session, *sides)
-
-        return self._user.run(work, on_event)
 
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a
@@ -284,16 +208,6 @@ class ArtifactClient(TrustClient):
         from comity_client.scan import scan_pickles
 
         return scan_pickles(census.folder, [each.file.path for each in census.files if each.may_hold_pickles])
-
-    def bom(self, what: Path | str, *, on_hashed: Callable[[int], None] | None = None) -> str:
-        """Return a CycloneDX ML-BOM of a folder, which is hashed, or of the artifact of a reference, as nodes describe
-        it. Raises as `local_copy` and `show` do."""
-        from comity_client import bom
-
-        if isinstance(what, Path):
-            here = self.local_copy(what, on_hashed=on_hashed)
-            return bom.write_bom(bom.bom_of_folder(here, self.policy()))
-        return bom.write_bom(bom.bom_of_artifact(self.show(what)))
 
     def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
         """Check the report in a file and its signature. The signer must be known to this user, or be `by`. Uses no

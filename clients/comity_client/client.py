@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.bounded_file import read_bounded
-from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.home_logs import home_origin
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from comity_client.charter.governance import GovernanceClient
     from comity_client.identity_signer import IdentitySigner
     from comity_client.importing import Imported, UpstreamState
-    from comity_client.lineage import Derivation
     from comity_client.node_states import NodeState
     from comity_client.offers.offer_client import OfferClient
     from comity_client.party_drill import FederationDrill
@@ -240,7 +238,7 @@ class Client(ArtifactClient):
         """Log the inception and the rotations of a publisher again. Raises as `publish` does."""
         from comity_client.publish import log_keys
 
-        return self._log(lambda targets: log_keys(targets, publisher), nodes or home_target(publisher.home), on_event)
+        return self.log(lambda targets: log_keys(targets, publisher), nodes or home_target(publisher.home), on_event)
 
     def publish(
         self,
@@ -274,8 +272,7 @@ class Client(ArtifactClient):
 
         The inclusion proofs in the receipt are verified. Raises as `publish.publish_folder` does.
         """
-        from comity_client.lineage import with_digests
-        from comity_client.publish import PublicationDetails, publish_folder
+        from comity_client.publish import PublicationDetails, publish_folder, with_digests
 
         full = Name.parse(name)
         more = documents or {}
@@ -286,7 +283,7 @@ class Client(ArtifactClient):
             details = replace(given, parents=named)
             return await publish_folder(targets, folder, full, publisher, details, workers=workers(), link=link)
 
-        return self._log(work, nodes or home_target(publisher.home), on_event)
+        return self.log(work, nodes or home_target(publisher.home), on_event)
 
     def advise(
         self,
@@ -308,7 +305,7 @@ class Client(ArtifactClient):
             advisory = Advisory(publisher.inception.author, resolution.artifact, kind, severity, text)
             return await publish_advisory(targets, resolution.title, advisory, publisher)
 
-        return self._log(work, nodes or home_target(publisher.home), on_event)
+        return self.log(work, nodes or home_target(publisher.home), on_event)
 
     def report_lost_key(
         self,
@@ -337,7 +334,7 @@ class Client(ArtifactClient):
             )
         lost = Compromise(lost_key(publisher, key), home_origin(publisher.home), since)
         warning = Advisory(publisher.inception.author, publisher.id, KEY_COMPROMISE, severity, text, lost)
-        return self._log(
+        return self.log(
             lambda targets: publish_advisory(targets, publisher.label, warning, publisher),
             nodes or home_target(publisher.home),
             on_event,
@@ -379,13 +376,13 @@ class Client(ArtifactClient):
                 workers=workers(),
             )
 
-        return self._log(work, nodes or home_target(signer.home), on_event)
+        return self.log(work, nodes or home_target(signer.home), on_event)
 
     def approvals(self) -> ApprovalClient:
         """Return the client for approvals by named officers."""
         from comity_client.approving import ApprovalClient
 
-        return ApprovalClient(self._user, self.local_copy, self.resolve, self._log)
+        return ApprovalClient(self._user, self.local_copy, self.resolve, self.log)
 
     def announce_evaluation(
         self,
@@ -405,32 +402,14 @@ class Client(ArtifactClient):
         async def work(targets: LogTargets) -> PublishReceipt:
             return await announce(targets, await self._user.resolve(targets.session, reference), criteria, signer)
 
-        return self._log(work, nodes or home_target(signer.home), on_event)
+        return self.log(work, nodes or home_target(signer.home), on_event)
 
-    def _log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T:
+    def log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
         from comity_client.publish import LogTargets
 
         return self._user.run(
             lambda session: work(LogTargets(session, self._user.seen_logs(), nodes, on_event)), on_event
-        )
-
-    def log_derivation(
-        self,
-        derivation: Derivation,
-        *,
-        publisher: Publisher,
-        nodes: Sequence[str] = (),
-        on_event: OnEvent = ignore_event,
-    ) -> PublishReceipt:
-        """Sign a derivation and log it. Raises as `publish` does."""
-        from comity_client.publish import publish_statement
-
-        entry = sign_content(derivation.statement_by(publisher.inception.author), publisher.signer())
-        return self._log(
-            lambda targets: publish_statement(targets, derivation.child.title, entry, publisher.lines),
-            nodes or home_target(publisher.home),
-            on_event,
         )
 
     def sign_report(self, report: VerdictReport, publisher: Publisher) -> Entry:
@@ -452,7 +431,7 @@ class Client(ArtifactClient):
         from comity_client.publish import publish_statement
 
         data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
-        return self._log(
+        return self.log(
             lambda targets: publish_statement(targets, title, entry, publisher.lines, {sha256(data): data}),
             nodes or home_target(publisher.home),
             on_event,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
 from comity_client.evidence.collect import NodeCollector
+from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
 from comity_client.pull.model_sig import sign_folder
@@ -101,6 +102,24 @@ class LogTargets:
     seen_logs: SeenLogs
     nodes: Sequence[Target]
     on_event: OnEvent
+
+
+async def with_digests(
+    parents: Iterable[Parent], resolve: Callable[[str], Awaitable[Resolution]], on_event: OnEvent
+) -> tuple[Parent, ...]:
+    """Return `parents`; a parent without a digest gets the digest that its name resolves to now, because a claim must
+    not change with later resolutions. A parent that does not resolve is kept unchanged, with a note."""
+    named = []
+    for parent in parents:
+        if parent.digest is None:
+            try:
+                resolution = await resolve(parent.name)
+                parent = Parent(parent.relation, resolution.title, resolution.artifact)
+                on_event(Note(f"parent {resolution.title} is sha256:{resolution.artifact}, by {resolution.basis}"))
+            except ComityError as error:
+                on_event(Note(f"parent {parent.name} is named without a digest: {error}"))
+        named.append(parent)
+    return tuple(named)
 
 
 async def publish_folder(

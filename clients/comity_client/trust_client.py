@@ -36,6 +36,11 @@ class TrustClient:
         self._limits = limits or TransferLimits()
         self._user = User(self.home)
 
+    @property
+    def user(self) -> User:
+        """Stores and sessions, for what add-ons do beside the methods of this class."""
+        return self._user
+
     def policy(self, path: Path | None = None) -> Policy:
         """Return the policy in a file; without a file, the default policy of the pins (see `user.default_policy`).
         Raises Malformed, Untrusted, NotFound."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.addons.derivation.bom import make_bom
+from comity.addons.derivation.lineage import find_lineage
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
@@ -122,7 +124,7 @@ def test_a_corrected_publication_counts_and_the_older_one_stays_visible(
     client.pull("lab/tiny@v1", to=tmp_path / "model")
     assert any("replaced: lab/tiny@v1, licence Apache2" in text for text in verdict_facts(client, tmp_path / "model"))
     assert client.verify(tmp_path / "model").row("licence").summary.endswith("claimed: Apache-2.0")
-    assert json.loads(client.bom(tmp_path / "model"))["metadata"]["component"]["licenses"] == (
+    assert json.loads(make_bom(client, tmp_path / "model"))["metadata"]["component"]["licenses"] == (
         [{"expression": "Apache-2.0", "acknowledgement": "declared"}]
     )
     assert run(monkeypatch, client, "show", "lab/tiny@v1") == 0
@@ -144,13 +146,13 @@ def test_a_lineage_that_is_stated_later_counts(
     (base / "model.safetensors").write_bytes(b"other weights")
     parent = client.publish(base, "lab/base@v1", publisher=publisher, licence="MIT").artifact
     client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT")
-    assert client.lineage("lab/tiny@v1").graph.edges == ()
+    assert find_lineage(client, "lab/tiny@v1").graph.edges == ()
     parents = [Parent("finetune", "lab/base@v1")]
     client.publish(source, "lab/tiny@v1", publisher=publisher, licence="MIT", parents=parents)
-    (edge,) = client.lineage("lab/tiny@v1").graph.edges
+    (edge,) = find_lineage(client, "lab/tiny@v1").graph.edges
     assert edge.parent == f"sha256:{parent}"
     client.pull("lab/tiny@v1", to=tmp_path / "model")
-    (edge,) = client.lineage(tmp_path / "model").graph.edges
+    (edge,) = find_lineage(client, tmp_path / "model").graph.edges
     assert edge.parent == f"sha256:{parent}"
 
 
@@ -202,8 +204,9 @@ def test_what_holds_for_the_same_bytes_under_another_version_is_told_before_anyt
     assert replaced.startswith("these bytes are lab/tiny@v2 already") and "lineage" in replaced
     assert inherited == "yank (wrong tokenizer) is about these bytes, so lab/tiny@v3 has it too"
     assert len(federation.nodes[0].logs_held["node-ch.example/log"].lines) > logged
-    assert client.lineage("lab/tiny@v2").notes[0].startswith("lab/tiny@v3 is the newest statement of its publisher")
-    assert not client.lineage("lab/tiny@v3").notes
+    (note, *_) = find_lineage(client, "lab/tiny@v2").notes
+    assert note.startswith("lab/tiny@v3 is the newest statement of its publisher")
+    assert not find_lineage(client, "lab/tiny@v3").notes
 
 
 def test_a_version_that_nobody_published_is_told_with_the_others_also_while_a_node_is_down(

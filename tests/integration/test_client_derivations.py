@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.addons.derivation.derive import Derivation, derive
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Derived
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.lineage import Derivation
 from comity_client.publishers import Publisher
 from support.derivations import Named, each, flip, sharded, to_bf16, write_safetensors
 from support.fakes import FakeFederation
@@ -45,8 +45,8 @@ def child(tmp_path: Path) -> Path:
     return sharded(tmp_path / "child", each(WEIGHTS, to_bf16), 2)
 
 
-def derive(client: Client, child: Path, parent: Path) -> Derivation:
-    return client.derive(client.local_copy(child), client.local_copy(parent))
+def derivation_of(client: Client, child: Path, parent: Path) -> Derivation:
+    return derive(client.local_copy(child), client.local_copy(parent))
 
 
 def run(*words: str | Path) -> Result:
@@ -54,7 +54,7 @@ def run(*words: str | Path) -> Result:
 
 
 def test_an_exact_derivation_is_a_statement_about_both_digests(client: Client, child: Path, parent: Path) -> None:
-    found = derive(client, child, parent)
+    found = derivation_of(client, child, parent)
     said = found.statement_by(client.new_publisher("Lab", "CH", "").inception.author)
     assert (said.result, said.relation) == ("exact", "converted")
     assert (said.child, said.parent) == (found.child.artifact, found.parent.artifact)
@@ -62,7 +62,7 @@ def test_an_exact_derivation_is_a_statement_about_both_digests(client: Client, c
 
 
 def test_shards_are_the_same_weights(client: Client, tmp_path: Path, parent: Path) -> None:
-    assert derive(client, sharded(tmp_path / "cut", WEIGHTS, 3), parent).relation == "same-weights"
+    assert derivation_of(client, sharded(tmp_path / "cut", WEIGHTS, 3), parent).relation == "same-weights"
 
 
 @pytest.fixture
@@ -111,13 +111,13 @@ def test_a_label_without_a_node_is_a_mistake(home: Path, child: Path, parent: Pa
 
 def test_sides_that_cannot_be_compared_say_why(client: Client, tmp_path: Path, child: Path, parent: Path) -> None:
     with pytest.raises(Conflict) as same:
-        derive(client, parent, parent)
+        derivation_of(client, parent, parent)
     assert same.value.code == "SAME-ARTIFACT"
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "pytorch_model.bin").write_bytes(b"?")
     with pytest.raises(NotFound, match=r"pytorch_model\.bin") as none:
-        derive(client, bare, parent)
+        derivation_of(client, bare, parent)
     assert none.value.code == "NO-WEIGHTS"
     with pytest.raises(NotFound, match="one file"):
         client.local_copy(str(parent / "model.safetensors"))
@@ -153,5 +153,5 @@ def test_a_file_that_changes_after_it_was_hashed_proves_nothing(client: Client, 
     sides = client.local_copy(child), client.local_copy(parent)
     flip(parent / "model.safetensors", "layer.3.weight", 17, 4)
     with pytest.raises(Conflict) as changed:
-        client.derive(*sides)
+        derive(*sides)
     assert changed.value.code == "CHANGED"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from comity.addons.derivation.diff import GGUF, Shared, TensorChanges, compare
 from comity.trust.errors import NotFound
 from comity_cli.main import command
 from comity_client.client import Client
-from comity_client.diff import GGUF, Shared, TensorChanges
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.derivations import Named, flip, llama_gguf, sharded, write_safetensors
@@ -74,7 +74,7 @@ def run(*words: str | Path) -> str:
 
 
 def test_two_folders_are_compared_down_to_tensors_keys_and_tokens(client: Client, one: Path, two: Path) -> None:
-    found = client.compare(one, two)
+    found = compare(client, one, two)
     assert [(old.path, new.path) for old, new in found.files.renamed] == [("LICENSE", "COPYING")]
     assert {old.path for old, _ in found.files.changed} == {"config.json", "model.safetensors", "tokenizer.json"}
     tensors = found.tensors
@@ -90,7 +90,7 @@ def test_two_folders_are_compared_down_to_tensors_keys_and_tokens(client: Client
 
 
 def test_shards_differ_in_files_and_in_no_tensor(tmp_path: Path, client: Client, one: Path) -> None:
-    found = client.compare(one, sharded(tmp_path / "cut", WEIGHTS, 2))
+    found = compare(client, one, sharded(tmp_path / "cut", WEIGHTS, 2))
     assert isinstance(found.tensors, TensorChanges)
     assert (found.tensors.same, found.tensors.changed, found.tensors.added) == (3, (), ())
     assert found.files.same == 0
@@ -101,7 +101,7 @@ def test_references_that_are_not_here_are_compared_by_pieces_and_small_files(
 ) -> None:
     client.publish(one, "lab/tiny@v1", publisher=lab, licence="Apache-2.0")
     client.publish(two, "lab/tiny@v2", publisher=lab, licence="MIT")
-    found = client.compare("lab/tiny@v1", "lab/tiny@v2")
+    found = compare(client, "lab/tiny@v1", "lab/tiny@v2")
     assert (found.before.folder, found.after.folder) == (None, None)
     assert isinstance(found.tensors, Shared)
     assert len(LARGE) <= found.tensors.shared < found.tensors.bytes
@@ -117,7 +117,7 @@ def test_a_file_that_became_empty_at_nodes_is_compared(client: Client, lab: Publ
     (two / "config.json").write_bytes(b"")
     client.publish(one, "lab/tiny@v1", publisher=lab, licence="MIT")
     client.publish(two, "lab/tiny@v2", publisher=lab, licence="MIT")
-    found = client.compare("lab/tiny@v1", "lab/tiny@v2")
+    found = compare(client, "lab/tiny@v1", "lab/tiny@v2")
     assert found.keys == {"config.json": None}
     assert not found.unread
 
@@ -126,15 +126,15 @@ def test_pulled_artifacts_are_compared_by_their_tensors(client: Client, lab: Pub
     for number, folder in enumerate((one, two), 1):
         client.publish(folder, f"lab/tiny@v{number}", publisher=lab, licence="MIT")
         client.pull(f"lab/tiny@v{number}")
-    found = client.compare("lab/tiny@v1", "lab/tiny@v2")
+    found = compare(client, "lab/tiny@v1", "lab/tiny@v2")
     assert isinstance(found.tensors, TensorChanges)
-    mixed = client.compare("lab/tiny@v1", two)
+    mixed = compare(client, "lab/tiny@v1", two)
     assert isinstance(mixed.tensors, TensorChanges)
 
 
 def test_a_folder_against_a_reference_shares_pieces(client: Client, lab: Publisher, one: Path, two: Path) -> None:
     client.publish(two, "lab/tiny@v2", publisher=lab, licence="MIT")
-    found = client.compare(one, "lab/tiny@v2")
+    found = compare(client, one, "lab/tiny@v2")
     assert isinstance(found.tensors, Shared)
     assert found.tensors.shared >= len(LARGE)
 
@@ -157,7 +157,7 @@ def test_two_gguf_files_are_compared_by_their_metadata(tmp_path: Path, client: C
     floats: list[Named] = [("model.embed_tokens.weight", "F32", (4, 32), bytes(512))]
     for name, heads in (("first", 4), ("second", 8)):
         llama_gguf(tmp_path / name / "m.gguf", floats, "Q8_0", 1, heads, 2)
-    found = client.compare(tmp_path / "first", tmp_path / "second")
+    found = compare(client, tmp_path / "first", tmp_path / "second")
     assert [(c.key, c.before, c.after) for c in found.keys[GGUF] or ()] == [("llama.attention.head_count", "4", "8")]
     assert isinstance(found.tensors, TensorChanges)
     assert found.tensors.same == 1
@@ -169,7 +169,7 @@ def test_equal_files_are_reported_as_equal(client: Client, one: Path) -> None:
 
 def test_weights_with_a_damaged_header_are_reported_as_not_compared(client: Client, one: Path, two: Path) -> None:
     (two / "model.safetensors").write_bytes(b"\xff" * 4096)
-    found = client.compare(one, two)
+    found = compare(client, one, two)
     assert isinstance(found.tensors, Shared)
     assert found.tensors.shared == 0
     assert any("model.safetensors cannot be read" in why for why in found.unread)
@@ -177,4 +177,4 @@ def test_weights_with_a_damaged_header_are_reported_as_not_compared(client: Clie
 
 def test_an_artifact_that_no_node_has_is_named(client: Client, one: Path) -> None:
     with pytest.raises(NotFound, match="lab/none"):
-        client.compare(one, "lab/none@v1")
+        compare(client, one, "lab/none@v1")

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
+from comity.addons.derivation.derive import derive, log_derivation
+from comity.addons.derivation.lineage import find_lineage
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.statements import Parent
@@ -68,7 +70,7 @@ def run(*words: str | Path) -> str:
 
 
 def test_nodes_give_the_whole_lineage(client: Client, chain: dict[str, Digest]) -> None:
-    graph = client.lineage("lab/tiny-bf16@v1").graph
+    graph = find_lineage(client, "lab/tiny-bf16@v1").graph
     assert [node.digest for node in graph.nodes] == [chain[name] for name in ("tiny-bf16", "tiny", "base")]
     assert {edge.basis for edge in graph.edges} == {"claimed"}
     assert not graph.missing
@@ -82,9 +84,9 @@ def test_a_logged_derivation_is_on_its_edge_with_its_signer(
     tmp_path: Path, client: Client, chain: dict[str, Digest]
 ) -> None:
     checker = client.new_publisher("Checking lab", "ES", "node-es.example/log")
-    found = client.derive(client.local_copy(tmp_path / "tiny-bf16"), client.local_copy(tmp_path / "tiny"))
-    client.log_derivation(found, publisher=checker)
-    upper, lower = sorted(client.lineage("lab/tiny-bf16@v1").graph.edges, key=lambda edge: edge.basis)
+    found = derive(client.local_copy(tmp_path / "tiny-bf16"), client.local_copy(tmp_path / "tiny"))
+    log_derivation(client, found, publisher=checker)
+    upper, lower = sorted(find_lineage(client, "lab/tiny-bf16@v1").graph.edges, key=lambda edge: edge.basis)
     assert (lower.basis, upper.basis) == ("signed", "claimed")
     assert [word.by.partition(" [")[0] for word in lower.derivations] == ["Checking lab"]
     assert "Checking lab" in run("lab/tiny-bf16@v1")
@@ -97,18 +99,18 @@ def test_a_pull_stores_the_lineage_so_that_it_is_judged_without_a_network(
     assert pulled.verdict.row("lineage").state == "pass"
     alone = client.verify(tmp_path / "mine").row("lineage")
     assert (alone.state, alone.summary) == ("pass", "quantized of lab/tiny@v1 (claimed)")
-    graph = client.lineage(tmp_path / "mine").graph
+    graph = find_lineage(client, tmp_path / "mine").graph
     assert [node.title for node in graph.nodes] == ["lab/tiny-bf16@v1", "lab/tiny@v1", "lab/base@v1"]
 
 
 def test_derivations_are_checked_where_both_artifacts_are_here(client: Client, chain: dict[str, Digest]) -> None:
     for name in ("tiny-bf16", "tiny"):
         client.pull(f"lab/{name}@v1")
-    checked = client.lineage("lab/tiny-bf16@v1", check=True)
+    checked = find_lineage(client, "lab/tiny-bf16@v1", check=True)
     assert [edge.basis for edge in checked.graph.edges] == ["here", "claimed"]
     assert len(checked.unchecked) == 1
     client.pull("lab/base@v1")
-    share = client.lineage("lab/tiny-bf16@v1", check=True).graph.edges[1]
+    share = find_lineage(client, "lab/tiny-bf16@v1", check=True).graph.edges[1]
     assert share.comparison is not None
     assert (share.comparison.exact, share.comparison.tensors.equal, share.basis) == (False, 2, "claimed")
 
@@ -130,7 +132,7 @@ def test_a_parent_that_no_node_knows_is_missing(
     nobody = Digest("0" * 64)
     parents = [Parent("merge", "lab/tiny@v1", chain["tiny"]), Parent("merge", "gone/base@v1", nobody)]
     client.publish(folder, "lab/orphan@v1", publisher=lab, licence="MIT", parents=parents)
-    graph = client.lineage("lab/orphan@v1").graph
+    graph = find_lineage(client, "lab/orphan@v1").graph
     assert [(node.title, node.digest) for node in graph.missing] == [("gone/base@v1", nobody)]
     assert "no claims found" in run("lab/orphan@v1")
 
@@ -161,5 +163,5 @@ def test_a_parent_given_by_name_is_published_with_its_digest(
 def test_a_folder_without_a_pack_has_no_lineage(tmp_path: Path, client: Client) -> None:
     (tmp_path / "bare").mkdir()
     with pytest.raises(NotFound) as caught:
-        client.lineage(tmp_path / "bare")
+        find_lineage(client, tmp_path / "bare")
     assert caught.value.code == "NO-PACK"

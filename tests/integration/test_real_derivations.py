@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
+from comity.addons.derivation.check import Comparison, WeightFiles, compare, read_weights
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
 from support.derivations import Named, bert_gguf, each, flip, read_all, sharded, to_bf16
@@ -22,10 +22,10 @@ POOLER = ("pooler.dense.bias", "pooler.dense.weight")
 CHILD_MEMORY = """
 import sys
 from pathlib import Path
-from comity.derivation.check import compare
-from comity.derivation.check import read_weights
+from comity.addons.derivation.check import compare
+from comity.addons.derivation.check import read_weights
 sides = [read_weights(Path(name), [p.name for p in Path(name).iterdir() if p.is_file()]) for name in sys.argv[1:]]
-from comity.derivation import casts
+from comity.addons.derivation import casts
 def peak():
     with open("/proc/self/status") as status:  # getrusage counts what ran before exec, too
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.addons.derivation.bom import BomContent, write_bom
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent, Published
-from comity_client.bom import BomContent, write_bom
 from support.case import case
 from support.environments import python_with
 from support.world import identity

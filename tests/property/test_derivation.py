@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comity.derivation import casts
-from comity.derivation.casts import quantise
-from comity.derivation.check import WeightFiles, compare, read_weights
-from comity.derivation.steps import QUANTISED
+from comity.addons.derivation import casts
+from comity.addons.derivation.casts import quantise
+from comity.addons.derivation.check import WeightFiles, compare, read_weights
+from comity.addons.derivation.steps import QUANTISED
 from comity.trust.errors import ComityError
 from hypothesis import given, settings
 from hypothesis import strategies as st

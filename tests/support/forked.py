@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from comity_cli import commands
+from comity_cli.main import COMMANDS
 
 FORKS = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(
@@ -36,6 +37,7 @@ forkserver.set_forkserver_preload(
         "comity_client.client",
         "comity_cli.main",
         *(f"comity_cli.commands.{found.name}" for found in pkgutil.iter_modules(commands.__path__)),
+        *(command.module for command in COMMANDS.values() if not command.module.startswith(".")),
         "support.forked",
     ]
 )

@@ -6,7 +6,7 @@ import random
 import struct
 from pathlib import Path
 
-from comity.derivation.check import ComparedTensor, Comparison, WeightFiles, compare, read_weights
+from comity.addons.derivation.check import ComparedTensor, Comparison, WeightFiles, compare, read_weights
 from support.derivations import Named
 
 LAYERS, HEADS, HEADS_KV, WIDE = 2, 4, 2, 64

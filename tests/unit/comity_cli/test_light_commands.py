@@ -23,12 +23,13 @@ from comity_client.user import User
 from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
-    "argparse", "comity.derivation", "comity.drawing", "comity.formats", "comity.hashing", "comity.rules.hardware",
+    "argparse", "comity.addons.derivation.check", "comity.addons.derivation.commands", "comity.drawing",
+    "comity.formats", "comity.hashing", "comity.rules.hardware",
     "comity.transfer.range_source", "comity.rules.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
     "comity.wire.audit", "comity.wire.news", "comity.wire.node_status", "comity.wire.offer",
     "comity.wire.server", "comity.wire.upstream",
-    "comity_client.bom", "comity_client.charter", "comity_client.client", "comity_client.diff",
-    "comity_client.founding", "comity_client.hardware_pins", "comity_client.lineage", "comity_client.node_card",
+    "comity_client.charter", "comity_client.client",
+    "comity_client.founding", "comity_client.hardware_pins", "comity_client.node_card",
     "comity_client.node_home", "comity_client.offers",
     "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
     "comity_client.signing", "filelock", "http.client",

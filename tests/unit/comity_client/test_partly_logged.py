@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner
-from comity.derivation.check import ComparedTensor, Comparison
+from comity.addons.derivation import derive as derivations
+from comity.addons.derivation.check import ComparedTensor, Comparison
+from comity.addons.derivation.commands import derive
 from comity.trust.encoding import sha256
-from comity_cli.commands import derive
-from comity_cli.main import command
+from comity_cli import main
 from comity_cli.output import Output
 from comity_client.approving import ApprovalReceipt
 from comity_client.publish import Logged, PublishReceipt
@@ -78,19 +79,20 @@ class LoggingClient:
 
 
 def status(monkeypatch: pytest.MonkeyPatch, folder: Path, arguments: tuple[str, ...], count: int) -> int:
-    module: Any = import_module(f"comity_cli.commands.{arguments[0]}")
+    module: Any = import_module(main.COMMANDS[arguments[0]].module, "comity_cli.commands")
     monkeypatch.setattr(module, "client", lambda: LoggingClient(count))
     for signing in ("signing", "signer_of"):
         monkeypatch.setattr(module, signing, lambda *_: PUBLISHER, raising=False)
     monkeypatch.setattr(derive, "_derive", lambda out, api, child, parent: api.derive())
     monkeypatch.setattr(derive, "_show", lambda *_: None)
+    monkeypatch.setattr(derivations, "log_derivation", lambda api, _, **given: api.log_derivation(**given))
     criteria, made, new = folder / "criteria.toml", folder / "made.json", folder / f"new-{count}.json"
     criteria.write_text(TEMPLATE)
     made.write_bytes(read_criteria(TEMPLATE.encode()).encode())
     places = {"criteria": criteria, "made": made, "new": new, "folder": folder}
     given = [argument.format(**places) for argument in arguments]
     ran = CliRunner().invoke(
-        command, [*given, "--node", "node-a", "--node", "node-b"], obj=Output(), standalone_mode=False
+        main.command, [*given, "--node", "node-a", "--node", "node-b"], obj=Output(), standalone_mode=False
     )
     assert ran.exception is None, (ran.exception, ran.output)
     return int(ran.return_value or 0)

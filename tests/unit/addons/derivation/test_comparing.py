@@ -6,9 +6,16 @@ import json
 from typing import Any
 
 import pytest
+from comity.addons.derivation.diff import (
+    MAX_KEYS,
+    Shared,
+    compare_files,
+    compare_keys,
+    compare_pieces,
+    compare_vocabularies,
+)
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import sha256
-from comity_client.diff import MAX_KEYS, Shared, compare_files, compare_keys, compare_pieces, compare_vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comity.derivation import casts, steps
-from comity.derivation import check as differences
-from comity.derivation.check import compare
+from comity.addons.derivation import casts, steps
+from comity.addons.derivation import check as differences
+from comity.addons.derivation.check import compare
 from comity.trust.errors import Malformed, Unavailable
 from support.derivations import Named, each, flip, llama_gguf, sharded, to_bf16, write_safetensors
 from support.tiny_llama import HEADS, HEADS_KV, LAYERS, LLAMA, WIDE, compared, unequal, weights
@@ -166,9 +166,9 @@ def test_a_hostile_count_of_layers_or_heads_is_bounded(tmp_path: Path, parent: P
 def test_without_the_extra_unchanged_tensors_are_compared_and_casts_name_what_to_install(
     tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("gguf", "numpy", "comity.derivation.casts", "comity.derivation.casts"):
+    for name in ("gguf", "numpy", "comity.addons.derivation.casts", "comity.addons.derivation.casts"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr("comity.derivation.steps.tools_installed", lambda: False)
+    monkeypatch.setattr("comity.addons.derivation.steps.tools_installed", lambda: False)
     child = sharded(tmp_path / "child", LLAMA, 2)
     assert compared(child, parent).exact
     flip(child / "model-00001-of-00002.safetensors", LLAMA[0][0], 77, 4)

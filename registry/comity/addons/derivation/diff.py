@@ -16,10 +16,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from comity_client.artifact_client import ArtifactClient
+from comity_client.events import OnEvent, Progress, ignore_event
+from comity_client.evidence.proofs import collect_objects, collect_proofs, fetch_object
+from comity_client.evidence.resolve import Resolution
+from comity_client.pull.destinations import LocalCopy, local_copy_loader
+from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
+from comity_client.seen import SeenLogs
+from comity_client.session import Session
+
+from comity.addons.derivation.check import UNREAD, LocatedTensor, WeightFiles, read_errors, read_exactly, read_weights
 from comity.bounded_file import read_bounded
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import hash_pieces
-from comity.derivation.check import UNREAD, LocatedTensor, WeightFiles, read_errors, read_exactly, read_weights
 from comity.formats.tensors import tensor_reader
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.claims import ParsedClaims
@@ -29,13 +38,6 @@ from comity.trust.evidence import Evidence, Row, Verdict
 from comity.trust.policy import Policy
 from comity.trust.statements import Published
 from comity.trust.verify import verify
-from comity_client.events import OnEvent
-from comity_client.evidence.proofs import collect_objects, collect_proofs, fetch_object
-from comity_client.evidence.resolve import Resolution
-from comity_client.pull.destinations import LocalCopy
-from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
-from comity_client.seen import SeenLogs
-from comity_client.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,3 +435,37 @@ def _local_pieces(side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]
         _, lengths = piece_lengths(entry.path, file, entry.size)
         file.seek(0)
         return hash_pieces(file, lengths, lambda _: None).records
+
+
+def compare(
+    client: ArtifactClient,
+    before: Path | str,
+    after: Path | str,
+    *,
+    policy: Policy | None = None,
+    hub_cache: Path | None = None,
+    on_event: OnEvent = ignore_event,
+) -> Differences:
+    """Compare two artifacts, each a folder or a reference.
+
+    Raises as `User.resolve` and `destinations.hash_local_copy` do. The result lists the parts that could not be
+    compared.
+    """
+    user = client.user
+
+    def load(what: Path | str) -> LocalCopy:
+        return client.local_copy(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
+
+    async def side(session: Session, what: Path | str, judged_by: Policy) -> ComparedArtifact:
+        if isinstance(what, Path) or Path(what).exists():
+            return compared_folder(await asyncio.to_thread(load, what), judged_by)
+        resolution = await user.resolve(session, what, judged_by)
+        here = local_copy_loader(f"sha256:{resolution.artifact}", hub_cache, load)
+        return await compared_resolution(session, user.seen_logs(), resolution, judged_by, on_event, here)
+
+    async def work(session: Session) -> Differences:
+        judged_by = policy or user.policy(session.pins)
+        sides = [await side(session, what, judged_by) for what in (before, after)]
+        return await compare_sides(session, *sides)
+
+    return user.run(work, on_event)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
-from comity.trust.encoding import Digest
-
 from comity_cli.command import Command, Group, client, examples, output
 from comity_cli.commands.publish import show_receipt
 from comity_cli.document import ABSENT, Absent, document
@@ -18,12 +16,15 @@ from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural, size
 from comity_cli.signers import signing
 
+from comity.trust.encoding import Digest
+
 if TYPE_CHECKING:
-    from comity.derivation.check import ComparedTensor
-    from comity.trust.statements import Extent
     from comity_client.client import Client
-    from comity_client.lineage import Derivation
     from comity_client.publish import PublishReceipt
+
+    from comity.addons.derivation.check import ComparedTensor
+    from comity.addons.derivation.derive import Derivation
+    from comity.trust.statements import Extent
 
 SHOWN = 10
 NOT_EXACT = 8
@@ -140,6 +141,8 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     Exit status: 0 exact, 8 only a share, or not logged at every node that you named, 3 a side differs from its
     manifest.
     """
+    from comity.addons.derivation.derive import log_derivation
+
     if publisher and not nodes:
         raise click.UsageError("--sign-as goes with --node")
     out = output()
@@ -151,7 +154,7 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     logged: PublishReceipt | Absent = ABSENT
     if signer is not None:
         with follow(out, "logging") as on_event:
-            receipt = api.log_derivation(derivation, publisher=signer, nodes=nodes, on_event=on_event)
+            receipt = log_derivation(api, derivation, publisher=signer, nodes=nodes, on_event=on_event)
         status = show_receipt(out, receipt, nodes, alone=False) or status
         logged = receipt
     elif derivation.comparison.equal:
@@ -161,10 +164,12 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
 
 
 def _derive(out: Output, api: Client, child: str, parent: str) -> Derivation:
+    from comity.addons.derivation.derive import derive
+
     with out.progress("hashing", _size(child) + _size(parent)) as hashing:
         sides = [api.local_copy(what, on_hashed=hashing.advance) for what in (child, parent)]
     with out.progress("comparing", sides[0].manifest.size) as comparing:
-        return api.derive(*sides, on_read=comparing.advance)
+        return derive(*sides, on_read=comparing.advance)
 
 
 def _size(what: str) -> int:

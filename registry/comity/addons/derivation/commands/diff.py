@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.diff import ComparedArtifact, Differences
+    from comity.addons.derivation.diff import ComparedArtifact, Differences
 
 SHOWN = 20
 
@@ -31,9 +30,11 @@ def command(before: str, after: str) -> None:
     Files on this machine are read, and small files are fetched. For other weights the hashes of pieces are compared,
     which nodes send and a tree hash proves. Licences and names are claims of the publishers.
     """
+    from comity.addons.derivation.diff import compare
+
     out = output()
     with follow(out, "hashing") as on_event:
-        found = client().compare(before, after, on_event=on_event)
+        found = compare(client(), before, after, on_event=on_event)
     _show(out, found)
     out.document("diff", _document(found))
 
@@ -72,7 +73,7 @@ def _show_files(out: Output, found: Differences) -> None:
 
 
 def _show_tensors(out: Output, found: Differences) -> None:
-    from comity_client.diff import TensorChanges
+    from comity.addons.derivation.diff import TensorChanges
 
     tensors = found.tensors
     if isinstance(tensors, TensorChanges):
@@ -159,7 +160,7 @@ def _side(side: ComparedArtifact) -> dict[str, Any]:
 
 
 def _tensors(found: Differences) -> dict[str, Any] | None:
-    from comity_client.diff import TensorChanges
+    from comity.addons.derivation.diff import TensorChanges
 
     tensors = found.tensors
     if tensors is None:

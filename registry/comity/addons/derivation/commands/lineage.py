@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import click
-from comity.trust.encoding import Digest
-
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
 
+from comity.trust.encoding import Digest
+
 if TYPE_CHECKING:
+    from comity.addons.derivation.lineage import Lineage
     from comity.trust.lineage import LicenceFit, LineageEdge, LineageGraph, LineageNode
     from comity.trust.statements import Extent
-    from comity_client.lineage import Lineage
 
 FORMATS = ("text", "dot", "svg")
 
@@ -142,8 +142,10 @@ def command(target: str, form: str, check: bool) -> None:
 
     Everything is a claim, except the derivations that --check repeats on this machine.
     """
+    from comity.addons.derivation.lineage import find_lineage
+
     out = output()
-    lineage = client().lineage(target, check=check)
+    lineage = find_lineage(client(), target, check=check)
     out.say(_rendered(lineage.graph, form).rstrip("\n"))
     for note in (*lineage.notes, *(f"not derived again here: {why}" for why in lineage.unchecked)):
         out.warn(note)

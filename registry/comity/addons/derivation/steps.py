@@ -28,7 +28,7 @@ from comity.trust.errors import Unavailable
 def load_casts() -> ModuleType:
     """Raises Unavailable (NO-GGUF)."""
     try:
-        return import_module("comity.derivation.casts")
+        return import_module("comity.addons.derivation.casts")
     except ImportError as error:
         raise Unavailable(
             "casts and GGUF files cannot be re-derived on this machine",

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from comity.derivation.steps import ConversionStep, load_casts, steps_between, tool_versions, tools_installed
+from comity.addons.derivation.steps import ConversionStep, load_casts, steps_between, tool_versions, tools_installed
 from comity.formats.tensors import MetadataValue, Tensor, TensorTable, tensor_reader
 from comity.trust.errors import Conflict, Malformed, Unavailable
 

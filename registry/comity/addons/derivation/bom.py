@@ -11,9 +11,14 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
+
+from comity_client.artifact_client import ArtifactClient
+from comity_client.evidence.artifact_info import ArtifactInfo, vouches_of
+from comity_client.pull.destinations import LocalCopy
 
 import comity
 from comity.trust.artifact import Manifest
@@ -24,8 +29,6 @@ from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent
 from comity.trust.verify import counted_publication
-from comity_client.evidence.artifact_info import ArtifactInfo, vouches_of
-from comity_client.pull.destinations import LocalCopy
 
 SPEC: Final = "1.6"
 MAX_CONFIG: Final = 1024 * 1024
@@ -45,6 +48,14 @@ class BomContent:
     publication: Publication | None
     vouches: tuple[Vouch, ...] = ()
     config: bytes = b""
+
+
+def make_bom(client: ArtifactClient, what: Path | str, *, on_hashed: Callable[[int], None] | None = None) -> str:
+    """Return a CycloneDX ML-BOM of a folder, which is hashed, or of the artifact of a reference, as nodes describe
+    it. Raises as `ArtifactClient.local_copy` and `show` do."""
+    if isinstance(what, Path):
+        return write_bom(bom_of_folder(client.local_copy(what, on_hashed=on_hashed), client.policy()))
+    return write_bom(bom_of_artifact(client.show(what)))
 
 
 def bom_of_folder(local: LocalCopy, policy: Policy) -> BomContent:

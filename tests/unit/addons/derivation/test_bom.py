@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.addons.derivation.bom import BomContent, write_bom
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
 from comity.trust.statements import Licence, Parent, Published, Vouched
 from comity_cli.main import main
-from comity_client.bom import BomContent, write_bom
 from comity_client.client import Client
 from comity_client.home import Home
 from support.case import CARD, case

@@ -1,6 +1,0 @@
-"""Compares the weights of two folders tensor by tensor, by making the child's bytes again from the parent's.
-
-`check` finds and pairs the tensors and reads both sides with bounded memory. `steps` and `casts` make from the parent's
-bytes those of the child: the same bytes (standard library only), a cast (numpy) or a quantisation (the gguf package).
-The result states how much was proven and where the first difference is. Nothing is loaded, unpickled or executed.
-"""
