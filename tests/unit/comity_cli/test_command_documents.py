@@ -33,7 +33,7 @@ from comity.wire.node_status import (
 )
 from comity_cli import node_view
 from comity_cli.document import KINDS, members
-from comity_cli.main import command
+from comity_cli.main import COMMANDS, command
 from comity_cli.output import Output
 from comity_client.client import Client
 from comity_client.home import Home
@@ -226,11 +226,14 @@ def test_an_example_of_every_other_document_is_printed_by_a_test_of_every_run(ki
 def test_every_schema_is_derived_from_a_class_of_documents() -> None:
     for module in pkgutil.walk_packages(comity_cli.__path__, "comity_cli."):
         importlib.import_module(module.name)
-    kinds = [kind for made, kind in KINDS.items() if made.__module__.startswith("comity_cli.")]
+    for name in COMMANDS.values():
+        importlib.import_module(name.module, "comity_cli.commands")
+    kinds = [kind for made, kind in KINDS.items() if made.__module__.startswith(("comity_cli.", "comity.addons."))]
     assert sorted(kinds) == sorted({*DESCRIBED, "error"})
 
 
 def test_no_further_document_is_printed_without_a_class() -> None:
-    files = [path for path in (ROOT / "clients" / "comity_cli").rglob("*.py") if path.name != "output.py"]
+    folders = (ROOT / "clients" / "comity_cli", ROOT / "registry" / "comity" / "addons")
+    files = [path for folder in folders for path in folder.rglob("*.py") if path.name != "output.py"]
     printed = re.findall(r"\.document\(\s*([^,]+),", "".join(path.read_text("utf-8") for path in files))
     assert {kind.strip('"') for kind in printed} == WITHOUT_A_CLASS
