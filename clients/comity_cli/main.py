@@ -59,7 +59,6 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "verify": LazyCommand("Verify", ".verify", "Check an artifact and its evidence, offline."),
     "report": LazyCommand("Verify", ".report", "Check and read reports."),
     "policy": LazyCommand("Verify", ".policy", "Write, check and explain your verification policy."),
-    "attestation": LazyCommand("Verify", ".attestation", "Read and write attestations of other tools."),
     "scan": LazyCommand("Verify", ".scan", "Detect file formats and code that a loader would run."),
     "trust": LazyCommand("Verify", ".trust", "Pin a federation, and see what is pinned."),
     "log": LazyCommand("Verify", ".log", "Read and check transparency logs."),

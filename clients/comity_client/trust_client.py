@@ -19,7 +19,6 @@ from comity_client.trust_store import Bindings, CharterDiff, TrustPin
 from comity_client.user import User
 
 if TYPE_CHECKING:
-    from comity_client.attestations import AttestationKeyStore
     from comity_client.hardware_pins import HardwarePinStore
 
 
@@ -119,9 +118,3 @@ class TrustClient:
     def hardware_pins(self) -> HardwarePinStore:
         """Return the owner's pins for hardware evidence."""
         return self._user.hardware_pins()
-
-    def attestation_keys(self) -> AttestationKeyStore:
-        """Return the keys that the owner pinned for attestations of other tools."""
-        from comity_client.attestations import AttestationKeyStore
-
-        return AttestationKeyStore(self.home.ensure(self.home.attestations))

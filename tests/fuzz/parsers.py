@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from comity.addons.attestations.envelopes import AttestationKey, ForeignEnvelope
+from comity.addons.attestations.predicates import ForeignStatement
 from comity.content.audit_log import EMPTY, AuditLog, parse_head, parse_record
 from comity.content.gateway_tokens import parse_uses
 from comity.federation_file import Federation
@@ -33,9 +35,7 @@ from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks, parse_secret
-from comity.rules.attestation_predicates import ForeignStatement
 from comity.rules.equivocation import check_equivocation
-from comity.rules.foreign_attestations import AttestationKey, ForeignEnvelope
 from comity.rules.hardware.appraisal import HardwarePins, appraise
 from comity.rules.hardware.certificates import RevocationData, VendorChain
 from comity.rules.hardware.evidence import (

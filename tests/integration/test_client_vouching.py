@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.rules.attestation_predicates import ForeignStatement
-from comity.rules.foreign_attestations import ForeignEnvelope
+from comity.addons.attestations.envelopes import ForeignEnvelope
+from comity.addons.attestations.predicates import ForeignStatement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
 from comity.trust.eval_result import SuiteResult

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from comity.rules.attestation_predicates import ForeignStatement, encode_statement
-from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation, write_envelope
+from comity.addons.attestations.envelopes import ArtifactDigests, AttestationKey, judge_attestation, write_envelope
+from comity.addons.attestations.files import artifact_subject, provenance_of, result_of, summary_of
+from comity.addons.attestations.predicates import ForeignStatement, encode_statement
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.statements import Parent
-from comity_client.attestations import artifact_subject, provenance_of, result_of, summary_of
 from support.attesting import PREDICATES, Private, payload, private_key, public_pem, signature
 from support.case import case, release
 from support.environments import python_with

@@ -143,8 +143,8 @@ SUITES: Final = (
     Suite(
         (
             f"{TRUST}/eval_result.py",
-            f"{RULES}/attestation_predicates.py",
-            f"{RULES}/foreign_attestations.py",
+            "registry/comity/addons/attestations/envelopes.py",
+            "registry/comity/addons/attestations/predicates.py",
         ),
         "attestation_predicates attestations",
         "attestation_formats",

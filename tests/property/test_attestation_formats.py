@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from comity.rules.attestation_predicates import (
+from comity.addons.attestations.envelopes import ArtifactDigests, AttestationKey, judge_attestation
+from comity.addons.attestations.predicates import (
     ForeignStatement,
     ResourceDescriptor,
     SlsaProvenance,
@@ -13,7 +14,6 @@ from comity.rules.attestation_predicates import (
     VerificationSummary,
     encode_statement,
 )
-from comity.rules.foreign_attestations import ArtifactDigests, AttestationKey, judge_attestation
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import canonical
 from comity.trust.eval_result import COMPARATORS, Commitment, SuiteResult, ThresholdClaim

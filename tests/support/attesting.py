@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from comity.rules.attestation_predicates import (
+from comity.addons.attestations.predicates import (
     ResourceDescriptor,
     SlsaProvenance,
     StandardPredicate,

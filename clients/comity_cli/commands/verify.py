@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import comity
+from comity.installed_addons import declared
 from comity.trust.evidence import Verdict
 
 from comity_cli import verdicts
@@ -132,7 +133,7 @@ def command(
     verdict = _judged(api, folder if folder.exists() else target, policy)
     verdicts.show(out, verdict, facts=facts, folder=shlex.quote(target) if folder.exists() else "", policy=policy)
     verdicts.warn(out, verdict)
-    _tell_of_attestations(folder)
+    _tell_of_others(folder)
     if policy is None and not api.pins():
         out.warn("no federation is pinned here, so no log and no cosigner counts")
         out.hint("copy the federation file from the machine that pulled it, which lists its path: comity trust show")
@@ -149,12 +150,12 @@ def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
         return api.verify(subject, policy=api.policy(policy) if policy else None, on_hashed=progress.advance)
 
 
-def _tell_of_attestations(folder: Path) -> None:
-    from comity_client.attestations import count_attestations
-
-    if folder.is_dir() and (count := count_attestations(folder)):
-        output().say(f"{plural(count, 'attestation')} of other tools beside it: no row depends on them")
-        output().hint(f"comity attestation ls {shlex.quote(str(folder))}")
+def _tell_of_others(folder: Path) -> None:
+    """What add-ons know beside the files: each declares `beside`, which returns a count, its unit and a command."""
+    for found in filter(None, (beside(folder) for beside in declared("beside") if folder.is_dir())):
+        count, unit, command = found
+        output().say(f"{plural(count, unit)} of other tools beside it: no row depends on them")
+        output().hint(command)
 
 
 def _check_usage(

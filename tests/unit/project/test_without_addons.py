@@ -54,7 +54,7 @@ def test_the_commands_of_add_ons_are_unknown_without_them_and_the_others_are_all
     ).stdout
     alone = run(core, "-m", "comity_cli.start", "--help").stdout
     added = {name for commands in declared("COMMANDS") for name in commands}
-    assert {"derive", "diff", "bom", "lineage"} <= added
+    assert {"attestation", "derive", "diff", "bom", "lineage"} <= added
     missing = [line.split()[0] for line in everything.splitlines() if line.strip() and line not in alone.splitlines()]
     assert set(missing) == added
     for name in added:

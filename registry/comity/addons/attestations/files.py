@@ -29,17 +29,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from comity.bounded_file import read_bounded
-from comity.content import durable
-from comity.rules.attestation_predicates import (
-    ResourceDescriptor,
-    SlsaProvenance,
-    StandardPredicate,
-    TestResult,
-    VerificationSummary,
-    encode_statement,
-)
-from comity.rules.foreign_attestations import (
+from comity_client.publishers import Publisher
+from comity_client.pull.destinations import folder_of
+from comity_client.pull.model_sig import own_key, verify_keyless_payload
+from comity_client.trust_client import TrustClient
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from comity.addons.attestations.envelopes import (
     MAX_ATTESTATION,
     MAX_KEY,
     ArtifactDigests,
@@ -49,6 +46,16 @@ from comity.rules.foreign_attestations import (
     judge_attestation,
     write_envelope,
 )
+from comity.addons.attestations.predicates import (
+    ResourceDescriptor,
+    SlsaProvenance,
+    StandardPredicate,
+    TestResult,
+    VerificationSummary,
+    encode_statement,
+)
+from comity.bounded_file import read_bounded
+from comity.content import durable
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.claims import KnownAuthors, ParsedClaims, read_claims, verify_vouches
 from comity.trust.encoding import Digest, Json, canonical, format_time, sha256
@@ -63,11 +70,6 @@ from comity.trust.statement import PAYLOAD_TYPE, Entry, pae
 from comity.trust.statement_kinds import DERIVED
 from comity.trust.statements import Derived, Published
 from comity.verifier import BUNDLE_MARK, read_pack
-from comity_client.publishers import Publisher
-from comity_client.pull.destinations import folder_of
-from comity_client.pull.model_sig import own_key, verify_keyless_payload
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 FOLDER: Final = "attestations"
 MAX_ATTESTATIONS: Final = 256
@@ -115,6 +117,11 @@ class AttestationKeyStore:
         with durable.disk_errors(f"{name} was not removed"):
             (self._folder / f"{name}.pem").unlink()
         return key
+
+
+def pinned_keys(client: TrustClient) -> AttestationKeyStore:
+    """The keys that the owner pinned for attestations of other tools."""
+    return AttestationKeyStore(client.home.ensure(client.home.attestations))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.rules.attestation_predicates import ForeignStatement, SlsaProvenance, TestResult, VerificationSummary
-from comity.rules.foreign_attestations import AttestationKey, ForeignEnvelope
+from comity.addons.attestations.envelopes import AttestationKey, ForeignEnvelope
+from comity.addons.attestations.files import judge_folder, pinned_keys
+from comity.addons.attestations.predicates import ForeignStatement, SlsaProvenance, TestResult, VerificationSummary
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statements import Parent
 from comity_cli.main import command
 from comity_client import attestations
-from comity_client.attestations import judge_folder
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
@@ -153,7 +153,7 @@ def test_an_attestation_with_a_wrong_signature_for_its_key_gives_status_3(
 ) -> None:
     pinned, pem = private_key(), tmp_path / "key.pub"
     pem.write_bytes(public_pem(pinned))
-    api.attestation_keys().pin(pem, "lab")
+    pinned_keys(api).pin(pem, "lab")
     hint = AttestationKey.parse(public_pem(pinned)).id
     file = tmp_path / "x.json"
     file.write_bytes(encoded(envelope(private_key(), payload(SUMMARY, GOOD.artifact), hint)))
@@ -163,7 +163,7 @@ def test_an_attestation_with_a_wrong_signature_for_its_key_gives_status_3(
 
 
 def test_a_name_or_a_key_is_pinned_once(api: Client, tmp_path: Path) -> None:
-    store, files = api.attestation_keys(), [tmp_path / "a.pub", tmp_path / "b.pub"]
+    store, files = pinned_keys(api), [tmp_path / "a.pub", tmp_path / "b.pub"]
     for file in files:
         file.write_bytes(public_pem(private_key()))
     assert store.pin(files[0], "lab") == store.pin(files[0], "lab")

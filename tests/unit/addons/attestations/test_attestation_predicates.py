@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.attestation_predicates import (
+from comity.addons.attestations.predicates import (
     MAX_ALGORITHMS,
     ForeignStatement,
     ResourceDescriptor,

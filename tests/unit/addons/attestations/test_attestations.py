@@ -7,16 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.attestation_predicates import (
-    READERS,
-    ForeignStatement,
-    ResourceDescriptor,
-    SlsaProvenance,
-    StandardPredicate,
-    VerificationSummary,
-    encode_statement,
-)
-from comity.rules.foreign_attestations import (
+from comity.addons.attestations.envelopes import (
     BUNDLE,
     MAX_KEY,
     ArtifactDigests,
@@ -24,6 +15,23 @@ from comity.rules.foreign_attestations import (
     ForeignEnvelope,
     judge_attestation,
     write_envelope,
+)
+from comity.addons.attestations.files import (
+    MAX_INPUTS,
+    artifact_subject,
+    provenance_of,
+    result_of,
+    subjects_of_files,
+    summary_of,
+)
+from comity.addons.attestations.predicates import (
+    READERS,
+    ForeignStatement,
+    ResourceDescriptor,
+    SlsaProvenance,
+    StandardPredicate,
+    VerificationSummary,
+    encode_statement,
 )
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, b64encode, sha256
@@ -33,14 +41,6 @@ from comity.trust.keys import PublicKey
 from comity.trust.model_signing.bundle import statement_of_files
 from comity.trust.statement import Author, pae
 from comity.trust.statements import Derived, Extent, Parent, Published
-from comity_client.attestations import (
-    MAX_INPUTS,
-    artifact_subject,
-    provenance_of,
-    result_of,
-    subjects_of_files,
-    summary_of,
-)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

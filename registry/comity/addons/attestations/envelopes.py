@@ -26,7 +26,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from comity.rules.attestation_predicates import ForeignStatement, ResourceDescriptor
+from comity.addons.attestations.predicates import ForeignStatement, ResourceDescriptor
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, Fields, Json, b64encode, parse_json, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable, Untrusted

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import printable
-
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, out_option
 
-if TYPE_CHECKING:
-    from comity.rules.foreign_attestations import AttestationVerdict
+from comity.trust.encoding import printable
 
+if TYPE_CHECKING:
     from comity_cli.output import Output
+
+    from comity.addons.attestations.envelopes import AttestationVerdict
 
 FAILED_STATUS = 3
 SIGNS = {"verified": ("✓", "green"), "claimed": ("?", "yellow"), "failed": ("✗", "red"), "unreadable": ("!", "yellow")}
@@ -60,8 +60,8 @@ def export(what: str, kind: str, signer: str, policy: Path | None, algorithm: st
     """
     if (kind in ("vsa", "test-result")) != (policy is not None):
         raise click.UsageError("vsa and test-result need --policy; slsa and eval-result take none")
+    from comity.addons.attestations.files import export_evaluation, export_lineage, export_verdict
     from comity.content import durable
-    from comity_client.attestations import export_evaluation, export_lineage, export_verdict
 
     printed, api = output(), client()
     publisher, status = api.publisher(signer), 0
@@ -100,10 +100,10 @@ def export(what: str, kind: str, signer: str, policy: Path | None, algorithm: st
 def add(file: Path, target: str) -> None:
     """Copy FILE, a DSSE envelope or a Sigstore bundle about DIR or one of its files, to the evidence pack in DIR. It is
     named by its SHA-256, and need not be verified: `comity attestation ls` shows its verdict."""
-    from comity_client.attestations import add_attestation
+    from comity.addons.attestations.files import add_attestation, pinned_keys
 
     out = output()
-    verdict = add_attestation(target, file, client().attestation_keys().keys())
+    verdict = add_attestation(target, file, pinned_keys(client()).keys())
     out.done(f"added: {verdict.predicate_type} about {printable(verdict.about)}")
     _show(out, verdict)
     out.document("attestation-added", verdict.to_json())
@@ -131,11 +131,11 @@ def ls(target: str, identity: str, issuer: str, root: Path | None) -> int:
     """
     if len({bool(identity), bool(issuer), root is not None}) > 1:
         raise click.UsageError("--identity, --issuer and --sigstore-root belong together")
+    from comity.addons.attestations.files import MAX_SIGSTORE_ROOT, judge_folder, keyless_signer, pinned_keys
     from comity.bounded_file import read_bounded
-    from comity_client.attestations import MAX_SIGSTORE_ROOT, judge_folder, keyless_signer
 
     keyless = keyless_signer(identity, issuer, read_bounded(root, MAX_SIGSTORE_ROOT)) if root else None
-    out, found = output(), judge_folder(target, client().attestation_keys().keys(), keyless)
+    out, found = output(), judge_folder(target, pinned_keys(client()).keys(), keyless)
     for verdict in found.verdicts:
         _show(out, verdict)
     if not found.verdicts:
@@ -157,7 +157,9 @@ def ls(target: str, identity: str, issuer: str, root: Path | None) -> int:
 @command.command("keys", short_help="List the keys that you pinned for attestations.")
 def keys() -> None:
     """List the pinned keys of tools and people whose attestations you read."""
-    out, pinned = output(), client().attestation_keys().keys()
+    from comity.addons.attestations.files import pinned_keys
+
+    out, pinned = output(), pinned_keys(client()).keys()
     if pinned:
         out.table(("name", "algorithm", "sha256"), [(key.label, key.algorithm, key.id[:16]) for key in pinned])
     else:
@@ -175,14 +177,15 @@ def keys() -> None:
 def pin(file: Path, name: str, yes: bool) -> None:
     """Pin the public key in FILE (PEM). Get it from its owner, and compare its SHA-256 by another way. It counts for
     attestations only, and for no publication."""
+    from comity.addons.attestations.envelopes import MAX_KEY, AttestationKey
+    from comity.addons.attestations.files import pinned_keys
     from comity.bounded_file import read_bounded
-    from comity.rules.foreign_attestations import MAX_KEY, AttestationKey
 
     out = output()
     key = AttestationKey.parse(read_bounded(file, MAX_KEY), name)
     out.fact("key", f"{key.algorithm}, sha256 {key.id}")
     agree(f"Pin it as {name}?", yes=yes)
-    pinned = client().attestation_keys().pin(file, name)
+    pinned = pinned_keys(client()).pin(file, name)
     out.done(f"pinned: {pinned}")
     out.document("attestation-key", {"name": pinned.label, "algorithm": pinned.algorithm, "id": pinned.id})
 
@@ -192,7 +195,9 @@ def pin(file: Path, name: str, yes: bool) -> None:
 @click.argument("name")
 def unpin(name: str) -> None:
     """Remove the pinned key NAME."""
-    key = client().attestation_keys().unpin(name)
+    from comity.addons.attestations.files import pinned_keys
+
+    key = pinned_keys(client()).unpin(name)
     output().done(f"no longer pinned: {key}")
     output().document("attestation-key", {"name": key.label, "algorithm": key.algorithm, "id": None})
 
