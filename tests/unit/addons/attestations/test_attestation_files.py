@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.addons.attestations import files
 from comity.addons.attestations.envelopes import AttestationKey, ForeignEnvelope
 from comity.addons.attestations.files import judge_folder, pinned_keys
 from comity.addons.attestations.predicates import ForeignStatement, SlsaProvenance, TestResult, VerificationSummary
@@ -14,7 +15,6 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statements import Parent
 from comity_cli.main import command
-from comity_client import attestations
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
@@ -91,7 +91,7 @@ def test_only_the_publisher_exports_provenance(api: Client, folder: Path, monkey
     other = case(publisher=SWISS_AI, lineage=(Parent("quantized", "inst/base@v1", Digest("e" * 64)),))
     made = other.write(folder.parent / "own")
     monkeypatch.setattr(Publisher, "id", property(lambda _: SWISS_AI.id))
-    exported = attestations.export_lineage(made, publisher, "ed25519")
+    exported = files.export_lineage(made, publisher, "ed25519")
     said = ForeignStatement.parse(ForeignEnvelope.parse(exported.envelope).payload)
     assert isinstance(said.predicate, SlsaProvenance)
     assert [each.sha256 for each in said.predicate.dependencies] == ["e" * 64]
@@ -179,7 +179,7 @@ def test_no_number_of_attestations_is_judged_without_end(folder: Path, monkeypat
     for number in range(5):
         (target / f"{number}.json").write_bytes(b"{%d" % number)
     (target / "link.json").symlink_to("nowhere")
-    monkeypatch.setattr(attestations, "MAX_ATTESTATIONS", 3)
+    monkeypatch.setattr(files, "MAX_ATTESTATIONS", 3)
     found = judge_folder(folder, ())
     assert (len(found.verdicts), found.left_out) == (3, 2)
     assert {each.state for each in found.verdicts} == {"unreadable"}
@@ -189,8 +189,8 @@ def test_keyless_bundles_of_any_statement_are_verified_offline(folder: Path) -> 
     """The real Sigstore package with a Sigstore of the test's own."""
     site = Site()
     (folder / "claims.jsonl").write_bytes(b" ".join(site.bundle(files=GOOD.files).split(b"\n")) + b"\n")
-    named = attestations.keyless_signer("release@lab.example", "https://accounts.example", site.trusted_root)
-    others = attestations.keyless_signer("other@lab.example", "https://accounts.example", site.trusted_root)
+    named = files.keyless_signer("release@lab.example", "https://accounts.example", site.trusted_root)
+    others = files.keyless_signer("other@lab.example", "https://accounts.example", site.trusted_root)
     about = "the hashes of its files, without their names (OpenSSF root)"
     for keyless, state in ((named, "verified"), (others, "claimed"), (None, "claimed")):
         (verdict,) = judge_folder(folder, (), keyless).verdicts
