@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.rules.foreign_attestations import AttestationKey
+from comity.addons.attestations.command import FAILED_STATUS, command
+from comity.addons.attestations.envelopes import AttestationKey
 from comity.trust.errors import Conflict, Malformed
-from comity_cli.commands.attestation import FAILED_STATUS, command
 from support.attesting import SUMMARY, encoded, envelope, payload, private_key, public_pem
 from support.case import case
 from support.run_command import printed, refused, run, said

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from comity.addons.derivation.commands.lineage import FORMATS, command
 from comity.trust.encoding import sha256
 from comity.trust.statements import Parent
-from comity_cli.commands.lineage import FORMATS, command
 from support.case import case
 from support.run_command import printed, refused, run, said
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity_cli.commands.diff import SHOWN, command
+from comity.addons.derivation.commands.diff import SHOWN, command
 from support.case import FILES, case
 from support.run_command import printed, refused, said
 from support.weights import safetensors
