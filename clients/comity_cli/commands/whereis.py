@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,6 +16,9 @@ from comity_cli.places import reach_text
 
 if TYPE_CHECKING:
     from comity_client.evidence.artifact_info import Replica
+
+MOST_NAMES: Final = 3
+"""Auditors with the same result that are named; `--json` has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,18 @@ def _reach(replica: Replica) -> str:
 
 
 def _audits(replica: Replica) -> str:
-    if not replica.audits:
-        return "none"
-    return "; ".join(
-        f"{outcome_text(audit.result)} on {date(audit.result.day)}, says {audit.auditor}"
-        + (" with the signed answer" if audit.signed else "" if audit.logged else ", not logged yet")
-        for audit in replica.audits
-    )
+    """The newest result of each auditor; auditors with the same one are named together."""
+    by_result: dict[tuple[str, str], list[str]] = {}
+    for audit in replica.audits:
+        found = f"{outcome_text(audit.result)} on {date(audit.result.day)}"
+        proof = " with the signed answer" if audit.signed else "" if audit.logged else ", not logged yet"
+        by_result.setdefault((found, proof), []).append(audit.auditor)
+    return "; ".join(f"{found}, {_say(names)}{proof}" for (found, proof), names in by_result.items()) or "none"
+
+
+def _say(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{'says' if len(names) == 1 else 'say'} {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def _answer(replica: Replica) -> str:

@@ -188,6 +188,16 @@ def test_whereis_names_the_auditor_of_each_result(monkeypatch: pytest.MonkeyPatc
     assert "withdrawn: legal-order" in ran.output
 
 
+def test_whereis_names_auditors_with_the_same_result_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = [LoggedResult(f"node-{n}", sha256(A.encode()), AuditResult(B, 20_000, PASSED, 10)) for n in range(5)]
+    tested = Replica("node-a", "Institute A", "CH", True, 3, 3, audits=(*notes[:2],))
+    often = Replica("node-b", "Institute B", "FR", True, 3, 3, audits=(*notes,))
+    monkeypatch.setattr(whereis, "user", lambda: SimpleNamespace(whereis=lambda _: [tested, often]))
+    ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output())
+    assert "passed 10 pieces on 2024-10-04, say node-0, node-1\n" in ran.output
+    assert "passed 10 pieces on 2024-10-04, say node-0, node-1, node-2 and 2 more\n" in ran.output
+
+
 def test_rm_asks_before_it_removes_and_names_the_nodes_that_proved_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[HoldOrder] = []
 
