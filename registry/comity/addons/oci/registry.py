@@ -101,13 +101,14 @@ class Registry:
         """Return Ollama's manifest of the file that `tag` means. Raises NotFound (NO-SUCH-FILE)."""
         return Document(await self._pools.hashing(choose_image, snapshot.manifest, tag), OLLAMA_MANIFEST)
 
-    async def manifest(self, repository: str, digest: Digest) -> Document:
-        """Return a manifest by its digest. Raises NotFound (NO-SUCH-REVISION), and what hides the last version."""
+    async def manifest(self, repository: str, digest: Digest) -> tuple[Document, Snapshot]:
+        """Return a manifest by its digest, and the artifact that it is of or about. Raises NotFound (NO-SUCH-REVISION),
+        and what hides the last version."""
         missing = NotFound("no such manifest", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
         found = await self._find(repository, digest, missing)
         if not isinstance(found.content, Document):
             raise missing
-        return found.content
+        return found.content, found.snapshot
 
     async def blob(self, repository: str, digest: Digest) -> FoundBlob:
         """Raises NotFound (NO-SUCH-FILE), and what hides the last version."""

@@ -146,7 +146,7 @@ class OciRoutes:
     async def manifest(self, request: Request) -> Response:
         repository, reference = _repository(request), request.path_params["reference"]
         if ":" in reference:
-            return _manifest(await self._registry.manifest(repository, _digest(reference)))
+            return _manifest(*await self._registry.manifest(repository, _digest(reference)))
         if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
             snapshot = await self._registry.tagged(repository, reference)
             document = (await self._registry.pack(snapshot)).manifest
