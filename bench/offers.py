@@ -56,9 +56,8 @@ from comity.rules.offers.records import (
     Offered,
     PartyStatement,
     Record,
-    party_statement,
-    record_statement,
 )
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
@@ -138,11 +137,11 @@ class Writer:
         )
 
     def say(self, said: PartyStatement) -> Entry:
-        return sign_statement(party_statement(said), self.holder)
+        return sign_statement(statement_of(said), self.holder)
 
     def record(self, state: ChainState, record: Record) -> Entry:
         linked = state.link(record, START)
-        entry = sign_statement(record_statement(linked, self.node), self.online)
+        entry = sign_statement(statement_of(linked, self.node), self.online)
         state.append(linked, entry.envelope, entry.line)
         return entry
 

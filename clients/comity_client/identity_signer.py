@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.rules.offers.records import PartyStatement, party_statement
+from comity.rules.offers.records import PartyStatement
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
 from comity.trust.identity import KeySet
@@ -84,12 +85,12 @@ class IdentitySigner:
     def sign(self, content: PartyStatement) -> Entry:
         """Sign a statement about an offer; the caller must show it first. Raises as `require_complete` does."""
         self.require_complete()
-        return sign_statement(party_statement(content), *self.signers)
+        return sign_statement(statement_of(content), *self.signers)
 
     def begin_ceremony(self, content: PartyStatement, charter: bytes) -> Ceremony:
         """Sign with the available keys, for transfer to the holders of the others. `charter` is the charter body with
         the member's seat, for a signer that only has a key. Raises Malformed."""
-        payload = party_statement(content).encode()
+        payload = statement_of(content).encode()
         ceremony = Ceremony(payload, (SigningPanel("governance", self.keys),), objects=(charter,))
         for signer in self.signers:
             ceremony = ceremony.with_signature(signer)

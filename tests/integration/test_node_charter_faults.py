@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from comity.rules.equivocation import check_misbehaviour, parse_misbehaviour
+from comity.rules.equivocation import EquivocationClaim, check_misbehaviour
 from comity.trust.charter.document import Body
 from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.errors import NotFound, Untrusted
@@ -67,7 +67,10 @@ async def _convicts(founded: Founded, person: Person, liar: Person) -> bool:
             if entry.statement.predicate != "misbehaviour" or entry.statement.by != person.home.record.node:
                 continue
             lines = {item.digest: await client.object(item.digest) for item in entry.statement.objects}
-            return check_misbehaviour(parse_misbehaviour(entry), lines, keys(founded, liar)).member == liar.id
+            return (
+                check_misbehaviour(EquivocationClaim.parse(entry.statement), lines, keys(founded, liar)).member
+                == liar.id
+            )
     return False
 
 

@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from comity.rules.offers.records import (
-    Acceptance,
-    CutOff,
-    GivingBack,
-    GrantRequest,
-    Redemption,
-    Withdrawn,
-    record_statement,
-)
+from comity.rules.offers.records import Acceptance, CutOff, GivingBack, GrantRequest, Redemption, Withdrawn
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused
 from comity.trust.keys import HybridSigner
@@ -108,7 +101,7 @@ def test_records_under_a_providers_new_key_count_once_its_node_record_is_proven(
     chain, _ = granted(granting)
     rotated = replace(NODE.record, online=STRANGER.public)
     withdrawn = granting.read().chains[chain].state.link(Withdrawn(to(chain)), granting.now)
-    line = sign_statement(record_statement(withdrawn, rotated.node), STRANGER).line
+    line = sign_statement(statement_of(withdrawn, rotated.node), STRANGER).line
     granting.ledger.logs.append(granting.log, [line])
     granting.tick()
     found = granting.index.find(chain)

@@ -15,10 +15,11 @@ import pytest
 from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
 from comity.rules.misbehaviour import verify_misbehaviour
-from comity.rules.offers.fault_proof import FaultProof, read_offer_fault, verify_fault_proof
+from comity.rules.offers.fault_proof import FaultProof, OfferFault, verify_fault_proof
 from comity.rules.offers.log_reader import OfferLogReader
 from comity.rules.offers.offer import SliceAllocation, Window
-from comity.rules.offers.records import Grant, Offered, record_statement
+from comity.rules.offers.records import Grant, Offered
+from comity.rules.signing import statement_of
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.note import SignedNote
@@ -45,7 +46,7 @@ def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry,
     link, lines = replace(to(offer.id), at=window.start, remaining=(1000,)), []
 
     def say(record: Any) -> Entry:
-        lines.append(sign_statement(record_statement(record, node), online))
+        lines.append(sign_statement(statement_of(record, node), online))
         return lines[-1]
 
     last = say(Offered(link, offer))
@@ -77,7 +78,7 @@ async def accusations(home: NodeHome) -> list[tuple[str, str]]:
                 async for batch in client.entries(head.vkey, 0, size):
                     for entry in map(parse_entry, batch.lines):
                         if entry.statement.predicate == OFFER_FAULT:
-                            found.append((head.origin, read_offer_fault(entry.statement).kind))
+                            found.append((head.origin, OfferFault.parse(entry.statement).kind))
     return found
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from comity.rules.offers.offer import Eligibility, Window
-from comity.rules.offers.records import Grant, read_record, record_statement
+from comity.rules.offers.records import Grant, read_record
+from comity.rules.signing import statement_of
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.statement import sign_statement
 from comity.wire.client import NodeClient
@@ -120,7 +121,7 @@ async def test_submitted_records_of_this_nodes_chains_are_refused(lender: Lender
         offer = await lender.post()
         online = read_signer(lender.home.directory / "keys" / "online.pem")
         grant = Grant(replace(to(offer), remaining=(1,)), offer, offer, (hours(0, 1),), START + 1)
-        forged = sign_statement(record_statement(grant, lender.home.record.node), online)
+        forged = sign_statement(statement_of(grant, lender.home.record.node), online)
         async with lender.home.operator() as client:
             with pytest.raises(Refused) as refused:
                 await client.submit([forged.line])

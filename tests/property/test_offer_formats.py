@@ -6,27 +6,12 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from comity.rules.offers.amounts import (
-    FAULTS,
-    DefaultAnswer,
-    Profile,
-    Usage,
-    answer_statement,
-    read_answer,
-    read_usage,
-    usage_statement,
-)
-from comity.rules.offers.fault_proof import OfferFault, offer_fault_statement, read_offer_fault
+from comity.rules.offers.amounts import FAULTS, DefaultAnswer, Profile, Usage
+from comity.rules.offers.fault_proof import OfferFault
 from comity.rules.offers.log_reader import read_offer_statement
 from comity.rules.offers.offer import Offer
-from comity.rules.offers.records import (
-    PartyStatement,
-    Record,
-    party_statement,
-    read_party_statement,
-    read_record,
-    record_statement,
-)
+from comity.rules.offers.records import PartyStatement, Record, read_party_statement, read_record
+from comity.rules.signing import statement_of
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import Statement
 from comity.trust.tlog.note import VerifierKey
@@ -48,30 +33,30 @@ def test_an_offer_has_one_spelling_that_reads_back(offer: Offer) -> None:
 
 @given(records)
 def test_every_record_reads_back(record: Record) -> None:
-    statement = again(record_statement(record, NODE))
+    statement = again(statement_of(record, NODE))
     assert read_record(statement) == read_offer_statement(statement) == record
 
 
 @given(said)
 def test_every_statement_of_a_grantee_reads_back(what: PartyStatement) -> None:
-    statement = again(party_statement(what))
+    statement = again(statement_of(what))
     assert read_party_statement(statement) == read_offer_statement(statement) == what
 
 
 @given(usages, answers)
 def test_usage_and_answers_read_back(usage: Usage, answer: DefaultAnswer) -> None:
-    assert read_usage(again(usage_statement(usage, NODE))) == usage
-    assert read_answer(again(answer_statement(answer, NODE))) == answer
+    assert Usage.parse(again(statement_of(usage, NODE))) == usage
+    assert DefaultAnswer.parse(again(statement_of(answer, NODE))) == answer
 
 
 @given(st.builds(OfferFault, digests, st.just(str(LOG)), st.integers(0, 2**53 - 1), digests, st.sampled_from(FAULTS)))
 def test_an_accusation_reads_back(accused: OfferFault) -> None:
-    assert read_offer_fault(again(offer_fault_statement(accused, NODE))) == accused
+    assert OfferFault.parse(again(statement_of(accused, NODE))) == accused
     assert VerifierKey.parse(accused.log) == LOG
 
 
 @settings(max_examples=examples(60))
-@given(st.one_of(records.map(lambda r: record_statement(r, NODE)), said.map(party_statement)), st.data())
+@given(st.one_of(records.map(lambda r: statement_of(r, NODE)), said.map(statement_of)), st.data())
 def test_a_member_that_is_missing_strange_or_of_another_type_is_refused(
     statement: Statement, data: st.DataObject
 ) -> None:

@@ -11,13 +11,8 @@ from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
-from comity.rules.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
-from comity.rules.offers.fault_proof import (
-    FaultProof,
-    OfferFault,
-    ProvenRecord,
-    offer_fault_statement,
-)
+from comity.rules.offers.amounts import DefaultAnswer, Usage
+from comity.rules.offers.fault_proof import FaultProof, OfferFault, ProvenRecord
 from comity.rules.offers.offer import Eligibility, Offer, Terms, Window
 from comity.rules.offers.records import (
     Acceptance,
@@ -31,16 +26,15 @@ from comity.rules.offers.records import (
     GrantRequest,
     Lapsed,
     Offered,
+    Pact,
     Redeemed,
     Redemption,
     Rejected,
     Released,
     Withdrawn,
-    party_statement,
-    record_statement,
 )
 from comity.rules.pieces import PieceIndex
-from comity.rules.signing import sign_content
+from comity.rules.signing import sign_content, statement_of
 from comity.rules.statement_readers import read_content
 from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.artifact import FileEntry, Manifest
@@ -129,7 +123,7 @@ def _records() -> Iterator[bytes]:
         Offered(first, _LOG.chain(_CHAIN).state.offer),
         Withdrawn(_LINK, "sold"),
         Grant(_LINK, _DIGEST, offers.GRANTEE, _WANTED, offers.START),
-        Grant(_LINK, _DIGEST, offers.GRANTEE, _WANTED, offers.START, pact=True),
+        Pact(_LINK, _DIGEST, offers.GRANTEE, _WANTED, offers.START),
         Rejected(_LINK, _DIGEST, "no"),
         Accepted(_LINK, _DIGEST, _DIGEST),
         Lapsed(_LINK, _DIGEST),
@@ -138,7 +132,7 @@ def _records() -> Iterator[bytes]:
         Released(_LINK, _DIGEST),
         Released(_LINK, _DIGEST, _DIGEST),
     )
-    yield from (record_statement(record, offers.NODE).encode() for record in records)
+    yield from (statement_of(record, offers.NODE).encode() for record in records)
     said = (offers.GRANTEE, _CHAIN, _DIGEST)
     party = (
         GrantRequest(offers.GRANTEE, _CHAIN, _WANTED, 1, True, "please"),
@@ -149,10 +143,10 @@ def _records() -> Iterator[bytes]:
         Default(*said, "nothing came"),
         Agreement(*said, _DIGEST),
     )
-    yield from (party_statement(statement).encode() for statement in party)
-    yield usage_statement(Usage(_CHAIN, _DIGEST, Window(1, 2), (0, 3)), offers.NODE).encode()
-    yield answer_statement(DefaultAnswer(_CHAIN, _DIGEST, _DIGEST, "a fire"), offers.NODE).encode()
-    yield offer_fault_statement(OfferFault(_CHAIN, str(offers.LOG), 4, _DIGEST, "forked"), offers.NODE).encode()
+    yield from (statement_of(statement).encode() for statement in party)
+    yield statement_of(Usage(_CHAIN, _DIGEST, Window(1, 2), (0, 3)), offers.NODE).encode()
+    yield statement_of(DefaultAnswer(_CHAIN, _DIGEST, _DIGEST, "a fire"), offers.NODE).encode()
+    yield statement_of(OfferFault(_CHAIN, str(offers.LOG), 4, _DIGEST, "forked"), offers.NODE).encode()
 
 
 def _about_artifacts() -> Iterator[bytes]:

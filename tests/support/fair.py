@@ -15,11 +15,11 @@ from comity.rules.offers.records import (
     Grant,
     GrantRequest,
     Offered,
+    Pact,
     PartyStatement,
     Record,
-    party_statement,
-    record_statement,
 )
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, Statement, sign_statement
 from comity_client.offers.bundle import OfferBundle, PlacedLine
@@ -80,14 +80,14 @@ class Stall:
     def grant(self, chain: Digest, *, nodes: int = 1, amount: int = 8, pact: bool = False) -> Entry:
         asked = self.ask(chain, nodes=nodes, amount=amount, pact=pact)
         wanted = (hours(0, 10, nodes=nodes, amount=amount),)
-        return self.record(Grant(to(chain), asked.digest, self.customer.id, wanted, START + 86_400, pact))
+        return self.record((Pact if pact else Grant)(to(chain), asked.digest, self.customer.id, wanted, START + 86_400))
 
     def accept(self, chain: Digest, grant: Entry) -> Entry:
         said = self.say(Acceptance(self.customer.id, chain, grant.digest))
         return self.record(Accepted(to(chain), grant.digest, said.digest))
 
     def say(self, said: PartyStatement, *, logged: bool = True) -> Entry:
-        entry = sign_statement(party_statement(said), self.customer.signer)
+        entry = sign_statement(statement_of(said), self.customer.signer)
         return self._add(entry) if logged else entry
 
     def record(self, record: Record) -> Entry:
@@ -96,7 +96,7 @@ class Stall:
         return self.write(found_.state.link(record, START))
 
     def write(self, record: Record) -> Entry:
-        return self.sign(record_statement(record, self.provider.record.node))
+        return self.sign(statement_of(record, self.provider.record.node))
 
     def sign(self, statement: Statement) -> Entry:
         return self._add(sign_statement(statement, self.provider.online))

@@ -20,9 +20,9 @@ from comity.rules.offers.records import (
     GrantRequest,
     PartyStatement,
     Redemption,
-    party_statement,
     read_record,
 )
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.client import NodeClient
@@ -75,7 +75,7 @@ class Borrower:
         return cls(Publisher(signer, home.card.inception, line))
 
     def sign(self, said: PartyStatement) -> Entry:
-        return sign_statement(party_statement(said), self.publisher.signer)
+        return sign_statement(statement_of(said), self.publisher.signer)
 
     def request(self, offer: Digest, *wanted: SliceAllocation, pact: bool = False) -> Entry:
         self.asked += 1

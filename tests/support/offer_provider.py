@@ -21,7 +21,8 @@ from comity.node.offers.provider import GrantReconciler, HardwareAttester, Offer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.offers.log_reader import OfferLogReader
 from comity.rules.offers.offer import Offer
-from comity.rules.offers.records import PartyStatement, party_statement
+from comity.rules.offers.records import PartyStatement
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
 from comity.trust.statement import Entry, parse_entry, sign_statement
@@ -94,13 +95,13 @@ class GrantingNode:
 
     def say(self, said: PartyStatement, by: Identity = HOLDER) -> Entry:
         """Log a statement of the borrower, or of another author."""
-        entry = sign_statement(party_statement(said), by.signer)
+        entry = sign_statement(statement_of(said), by.signer)
         self.ledger.logs.append(self.log, [entry.line])
         return entry
 
     def forge(self, said: PartyStatement, by: Signer) -> Entry:
         """Log a statement in a peer's log, in the borrower's name, signed by `by`."""
-        entry = sign_statement(party_statement(said), by)
+        entry = sign_statement(statement_of(said), by)
         logs, origin, vkey = self.ledger.logs, PEER.origin, str(PEER.record.log)
         start = logs.create(origin, vkey, own=False).size
         root = logs.stage(vkey, start, [entry.line])

@@ -17,16 +17,8 @@ from comity.rules.offers.offer import (
     Terms,
     Window,
 )
-from comity.rules.offers.records import (
-    ChainLink,
-    Grant,
-    GrantRequest,
-    Offered,
-    PartyStatement,
-    Record,
-    party_statement,
-    record_statement,
-)
+from comity.rules.offers.records import ChainLink, Grant, GrantRequest, Offered, Pact, PartyStatement, Record
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Author, Entry, sign_statement
@@ -85,11 +77,11 @@ class Written:
 
     def post(self, offer: Offer | None = None, *, at: int = START) -> Digest:
         offer = offer or an_offer()
-        self.add(record_statement(Offered(ChainLink(offer.id, 0, None, at, _amounts(offer)), offer), NODE), self.node)
+        self.add(statement_of(Offered(ChainLink(offer.id, 0, None, at, _amounts(offer)), offer), NODE), self.node)
         return offer.id
 
     def say(self, said: PartyStatement, *signers: HybridSigner) -> Entry:
-        return self.add(party_statement(said), *(signers or (HOLDER,)))
+        return self.add(statement_of(said), *(signers or (HOLDER,)))
 
     def request(self, chain: Digest, *wanted: SliceAllocation, pact: bool = False, by: Digest = GRANTEE) -> Entry:
         self.number += 1
@@ -98,11 +90,11 @@ class Written:
 
     def record(self, record: Record, *, at: int = START) -> Entry:
         """Append a record, with its link. Raises Refused if its chain does not allow it."""
-        return self.add(record_statement(self.chain(record.link.chain).state.link(record, at), NODE), self.node)
+        return self.add(statement_of(self.chain(record.link.chain).state.link(record, at), NODE), self.node)
 
     def grant(self, chain: Digest, *wanted: SliceAllocation, at: int = START, pact: bool = False) -> Entry:
         asked = self.request(chain, *wanted, pact=pact)
-        return self.record(Grant(to(chain), asked.digest, GRANTEE, wanted, at + 86_400, pact), at=at)
+        return self.record((Pact if pact else Grant)(to(chain), asked.digest, GRANTEE, wanted, at + 86_400), at=at)
 
     def chain(self, offer: Digest) -> OfferChain:
         found = self.log.chain_of(offer)

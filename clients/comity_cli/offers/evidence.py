@@ -42,7 +42,7 @@ def read_challenge(file: Path) -> Challenge:
     fields = Fields(parse_json(read_bounded(file, 4096), limit=4096, what=str(file)), "challenge")
     fields.constant("schema", CHALLENGE_SCHEMA)
     subject, nonce = fields.digest("subject"), fields.text("nonce", most=64)
-    challenge = Challenge.read(fields, subject)
+    challenge = Challenge.read(fields, subject=subject)
     if challenge.nonce.hex() != nonce:
         raise Malformed(f"{file} was changed", why="its nonce is not that of its challenge")
     return challenge

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence, parse_attested
+from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.offers.offer import Offer
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
@@ -164,7 +164,7 @@ async def _appraised(
     found = []
     for line, index in await _attested_lines(session, view.state.offer.id, provider):
         entry = parse_entry(line)
-        attested = parse_attested(entry.statement)
+        attested = Attested.parse(entry.statement)
         try:
             evidence = await _fetch_evidence(session, attested)
         except ComityError as error:
@@ -208,7 +208,7 @@ def _is_attestation(line: bytes, provider: BoundNode) -> bool:
         entry = parse_entry(line)
         if entry.statement.predicate != ATTESTED:
             return False
-        parse_attested(entry.statement)
+        Attested.parse(entry.statement)
     except ComityError:
         return False
     return signed_by_node(entry, provider.record)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Final
 
 from comity.trust.charter.votes import Intent, Ratify, Vote, parse_vote
+from comity.trust.codec import JsonWord
+from comity.trust.content import Content, SubjectDigest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Untrusted
 from comity.trust.identity import Signatory
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry
 from comity.trust.statement_kinds import MISBEHAVIOUR
@@ -45,14 +47,23 @@ class EquivocationProof:
 
 
 @dataclass(frozen=True, slots=True)
-class EquivocationClaim:
-    """The content of a `misbehaviour` statement: a member and the digests of two lines. Not verified."""
+class EquivocationClaim(Content):
+    """Two votes that no honest member signs both. It names the member and the digests of two lines; not verified."""
 
-    kind: str
-    member: Digest
+    predicate: ClassVar = MISBEHAVIOUR
+    named_objects: ClassVar = 2
+    kind: Annotated[str, JsonWord(KINDS)]
+    member: SubjectDigest
     prev: Digest
-    first: Digest
+    first: Annotated[Digest, "SHA-256 of a line, a side object."]
     second: Digest
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("member", self.member),)
+
+    def check(self, statement: Statement) -> None:
+        if tuple(side.digest for side in statement.objects) != (self.first, self.second):
+            raise self.malformed("its side objects are not the two lines")
 
 
 def find_equivocations(votes: Mapping[Vote, Entry]) -> tuple[EquivocationProof, ...]:
@@ -86,24 +97,9 @@ def check_equivocation(kind: str, first: bytes, second: bytes, keys: Signatory) 
 def misbehaviour_statement(proof: EquivocationProof, by: Author) -> Statement:
     """The `misbehaviour` statement for a proof. Its two lines are the side objects."""
     vote = parse_vote(parse_entry(proof.first))
-    objects = SideObject.of(proof.first), SideObject.of(proof.second)
-    pair = {"first": objects[0].digest, "second": objects[1].digest}
-    body = {"kind": proof.kind, "prev": vote.prev, **pair}
-    return Statement(MISBEHAVIOUR, (Subject("member", proof.member),), by, body, objects)
-
-
-def parse_misbehaviour(entry: Entry) -> EquivocationClaim:
-    """Parse a `misbehaviour` statement. `check_misbehaviour` verifies it. Raises Malformed."""
-    statement = entry.statement
-    if statement.predicate != MISBEHAVIOUR:
-        raise Malformed("misbehaviour statement is malformed", why="it is a statement of another type")
-    fields = statement.fields()
-    pair = fields.digest("first"), fields.digest("second")
-    claim = EquivocationClaim(fields.choice("kind", KINDS), statement.sole_subject(), fields.digest("prev"), *pair)
-    fields.done()
-    if tuple(side.digest for side in statement.objects) != pair:
-        raise Malformed("misbehaviour statement is malformed", why="its side objects are not the two lines")
-    return claim
+    lines = SideObject.of(proof.first), SideObject.of(proof.second)
+    claim = EquivocationClaim(proof.kind, proof.member, vote.prev, lines[0].digest, lines[1].digest)
+    return replace(claim.statement(by), objects=lines)
 
 
 def check_misbehaviour(claim: EquivocationClaim, lines: Mapping[Digest, bytes], keys: Signatory) -> EquivocationProof:

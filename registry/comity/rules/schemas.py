@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from comity.rules.offers.offer import Offer, Window
 from comity.trust import codec
 from comity.trust.codec import JsonObject, MemberRule, Path, shape_of
 from comity.trust.content import Content, SideFile
@@ -42,7 +43,13 @@ _BETWEEN: Final[Mapping[type, Schema]] = {
 }
 """Rules between members that a schema can say."""
 _BASE64_OF: Final = {"allOf": [{"$ref": f"{_COMMON}base64"}]}
-_COMMON_FORMS: Final[Mapping[type, str]] = {SideObject: "sideObject", VerifyingKey: "key", Upstream: "upstream"}
+_COMMON_FORMS: Final[Mapping[type, Schema]] = {
+    SideObject: {"$ref": f"{_COMMON}sideObject"},
+    VerifyingKey: {"$ref": f"{_COMMON}key"},
+    Upstream: {"$ref": f"{_COMMON}upstream"},
+    Window: {"$ref": f"{_COMMON}window"},
+    Offer: {"$ref": "../offer.json"},
+}
 
 _COMMON_TEXTS: Final = {(0, True, 4000): "statementText", (0, True, 1000): "recordText"}
 
@@ -50,15 +57,22 @@ _COMMON_TEXTS: Final = {(0, True, 4000): "statementText", (0, True, 1000): "reco
 def predicate_schema(forms: Sequence[type[Content]]) -> Schema:
     """The schema of the predicate of which these classes are the forms."""
     first, *others = forms
-    title = f"{first.predicate}: {summary(first)}"
-    shape = {"oneOf": [_form(each) for each in forms]} if others else _form(first)
-    return {"$schema": _DIALECT, "title": title, **shape}
+    if not others:
+        return {"$schema": _DIALECT, "title": f"{first.predicate}: {summary(first)}", **_form(first)}
+    shapes = [{"description": _sentence(each), **_form(each)} for each in forms]
+    did = STATEMENT_KINDS[first.predicate].did
+    return {"$schema": _DIALECT, "title": f"{first.predicate}: {did[0].lower()}{did[1:]}", "oneOf": shapes}
 
 
 def summary(kind: type[Content]) -> str:
-    """The first sentence of the docstring."""
-    first = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
-    return f"{first[0].lower()}{first[1:]}"
+    """The first sentence of the docstring, in the middle of a line."""
+    first = _sentence(kind)
+    return f"{first[0].lower()}{first[1:-1]}"
+
+
+def _sentence(kind: type[Content]) -> str:
+    first = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+    return f"{first.partition('. ')[0].partition(': ')[0].rstrip('.')}."
 
 
 def _form(kind: type[Content]) -> Schema:
@@ -68,9 +82,10 @@ def _form(kind: type[Content]) -> Schema:
     made["properties"] = {"by": _common(f"by{by.capitalize()}"), **made["properties"]}
     made["required"] = ["by", *made["required"]]
     places = list(_places(kind))
-    least, most = sum(always for _, always in places), len(places)
-    if most:
-        made["properties"]["objects"] = {"allOf": [_common("objects")], "minItems": 1, "maxItems": most}
+    least = sum(always for _, always in places) + kind.named_objects
+    if most := len(places) + kind.named_objects:
+        fewest = kind.named_objects or 1
+        made["properties"]["objects"] = {"allOf": [_common("objects")], "minItems": fewest, "maxItems": most}
     if least:
         made["required"].append("objects")
     elif most:
@@ -105,6 +120,9 @@ def _add(outer: Schema, name: str, inner: Schema, optional: bool) -> Schema:
 
 def rule_schema(rule: MemberRule) -> Schema:
     """The schema of a member. Raises TypeError for a rule that has none."""
+    form = getattr(rule, "form", None)
+    if isinstance(form, str):
+        return _common(form)
     match rule:
         case codec.JsonText():
             return _text(rule)
@@ -137,7 +155,7 @@ def rule_schema(rule: MemberRule) -> Schema:
             size = {"properties": {"size": {"maximum": rule.most}}}
             return {"allOf": [_common("sideObject")], **size}
         case codec.JsonInner() if rule.kind in _COMMON_FORMS:
-            return _common(_COMMON_FORMS[rule.kind])
+            return dict(_COMMON_FORMS[rule.kind])
         case codec.JsonInner():
             return object_schema(rule.kind)
         case codec.OrAbsent():
@@ -159,8 +177,7 @@ def _text(rule: codec.JsonText) -> Schema:
 
 
 def _read(rule: codec.JsonRead) -> Schema:
-    if isinstance(rule.form, str):
-        return _common(rule.form)
+    assert not isinstance(rule.form, str)
     bounds = {"minLength": rule.least, "maxLength": rule.most} if rule.most < MAX_TEXT else {}
     return {"type": "string", **bounds, "pattern": _pattern(rule.form), "not": {"pattern": _CONTROLS}}
 

@@ -8,13 +8,14 @@ from typing import Final
 
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import parse_answer, parse_audited
-from comity.rules.equivocation import parse_misbehaviour
-from comity.rules.hardware.evidence import parse_attested
-from comity.rules.offers.fault_proof import read_offer_fault
-from comity.rules.offers.log_reader import read_offer_statement
+from comity.rules.equivocation import EquivocationClaim
+from comity.rules.hardware.evidence import Attested
+from comity.rules.offers.amounts import DefaultAnswer, Usage
+from comity.rules.offers.fault_proof import OfferFault
+from comity.rules.offers.records import PARTY_STATEMENTS, RECORDS
 from comity.trust import statement_kinds as kinds
 from comity.trust.approvals import ApprovalEnded, Approved
-from comity.trust.charter.votes import parse_body_statement, parse_vote
+from comity.trust.charter.votes import BODY_STATEMENTS, Intent, Ratify, parse_vote
 from comity.trust.content import Content
 from comity.trust.copies import HeldArtifact, Holds, HoldWithdrawn
 from comity.trust.evaluation import EvaluationAnnounced
@@ -43,6 +44,16 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     HoldWithdrawn,
     Wanted,
     WantedWithdrawn,
+    *PARTY_STATEMENTS,
+    *RECORDS,
+    Usage,
+    DefaultAnswer,
+    OfferFault,
+    Attested,
+    *BODY_STATEMENTS.values(),
+    Intent,
+    Ratify,
+    EquivocationClaim,
 )
 FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
     predicate: tuple(each for each in CONTENTS if each.predicate == predicate)
@@ -53,18 +64,12 @@ FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
 _OF_STATEMENTS: Final[Mapping[str, Callable[[Statement], object]]] = {
     kinds.INCEPTION: read_inception,
     kinds.ADDRESSES: parse_addresses,
-    kinds.ATTESTED: parse_attested,
     kinds.AUDITED: parse_audited,
     kinds.AUDIT_ANSWER: parse_answer,
-    kinds.OFFER_FAULT: read_offer_fault,
-    **dict.fromkeys(kinds.OFFER_PREDICATES, read_offer_statement),
 }
 _OF_ENTRIES: Final[Mapping[str, Callable[[Entry], object]]] = {
     kinds.ROTATED: parse_rotation,
     kinds.NODE_RECORD: parse_node_record,
-    kinds.MISBEHAVIOUR: parse_misbehaviour,
-    **dict.fromkeys(kinds.BODY_PREDICATES, parse_body_statement),
-    **dict.fromkeys(kinds.VOTE_PREDICATES, parse_vote),
 }
 
 
@@ -73,6 +78,8 @@ def read_content(entry: Entry) -> object:
     Raises Malformed, and what else the reader of the kind raises."""
     statement = entry.statement
     predicate = statement.predicate
+    if predicate in kinds.VOTE_PREDICATES:
+        return parse_vote(entry)
     if predicate in FORMS:
         return content_class(statement).parse(statement)
     if predicate in _OF_STATEMENTS:

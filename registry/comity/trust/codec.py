@@ -208,8 +208,8 @@ class JsonMap:
 
     def read(self, fields: Fields, name: str) -> dict[str, Any]:
         raw = fields.take(name)
-        if not isinstance(raw, Mapping) or len(raw) > self.most or not all(map(self._allows, raw)):
-            names = "short names" if isinstance(self.names, re.Pattern) else f"the names {', '.join(self.names)}"
+        if not isinstance(raw, Mapping) or len(raw) > self.most or not all(map(self.allows, raw)):
+            names = f"of the names {', '.join(self.names)}" if isinstance(self.names, tuple) else "short names"
             raise fields.error(f"member {name!r} must be an object of at most {self.most} {names}")
         inner = fields.alone(name, raw).object(name)
         return {each: self.of.read(inner, each) for each in raw}
@@ -217,7 +217,7 @@ class JsonMap:
     def write(self, value: Mapping[str, Any]) -> Json:
         return {name: self.of.write(item) for name, item in value.items()}
 
-    def _allows(self, name: str) -> bool:
+    def allows(self, name: str) -> bool:
         return bool(self.names.match(name)) if isinstance(self.names, re.Pattern) else name in self.names
 
 

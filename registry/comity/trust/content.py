@@ -55,6 +55,7 @@ class Content(JsonObject):
     Attributes:
         predicate: the kind.
         author: `identity` or `node`, where a kind says something else if the other one is its author.
+        named_objects: how many side objects it names by their digests alone; `check` says which.
         objects_rule: what is said of a statement with other side objects.
         subject_count: the fewest and the most subjects; `check` says what those after the first are.
     """
@@ -62,6 +63,7 @@ class Content(JsonObject):
     __slots__ = ()
     predicate: ClassVar[str]
     author: ClassVar[str] = ""
+    named_objects: ClassVar[int] = 0
     objects_rule: ClassVar[str] = "'objects' must list exactly the side objects that it uses"
     subject_count: ClassVar[tuple[int, int]] = (1, 1)
 
@@ -78,7 +80,7 @@ class Content(JsonObject):
         first = subjects[0]
         given = {"author": by, "id": by.id, "subject": first.digest, "label": first.name, "subjects": subjects}
         content = cls.read(statement.fields(), **given)
-        if set(content.objects()) != set(statement.objects):
+        if not cls.named_objects and set(content.objects()) != set(statement.objects):
             raise content.malformed(cls.objects_rule)
         content.check(statement)
         return content

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comity.content.secrets import write_keys
-from comity.rules.offers.amounts import Usage, usage_statement
+from comity.rules.offers.amounts import Usage
 from comity.rules.offers.offer import Window
 from comity.rules.offers.records import Redeemed, Redemption
+from comity.rules.signing import statement_of
 from comity.trust.errors import ComityError, NotFound, Refused
 from comity_cli.main import command
 from comity_cli.output import Output
@@ -85,7 +86,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     for each in (grant, pact):
         stall.accept(chain, each)
     used = Usage(chain, grant.digest, Window(START, START + HOUR), (5,))
-    usage = stall.sign(usage_statement(used, stall.provider.record.node))
+    usage = stall.sign(statement_of(used, stall.provider.record.node))
     stall.bundle().write(tmp_path / "chain")
     names = {"GRANT": grant.digest[:12], "PACT": pact.digest[:12], "USAGE": usage.digest[:12]}
     return Table(tmp_path, stall, names)

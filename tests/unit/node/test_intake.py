@@ -12,8 +12,8 @@ import pytest
 from comity.ledger import proven as proven_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
-from comity.rules.offers.records import GrantRequest, party_statement
-from comity.rules.signing import sign_content
+from comity.rules.offers.records import GrantRequest
+from comity.rules.signing import sign_content, statement_of
 from comity.trust.authorship import MAX_RIVALS
 from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
@@ -171,7 +171,7 @@ def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> Non
 
 def test_only_a_line_about_offers_makes_a_reader_of_offers_begin_again(logs: Logs) -> None:
     """Anybody whom the log's node lets publish can log lines whose keys become known elsewhere, one after the other."""
-    request = party_statement(GrantRequest(OWNER.id, sha256(b"an offer"), (hours(0, 1),), 1, False))
+    request = statement_of(GrantRequest(OWNER.id, sha256(b"an offer"), (hours(0, 1),), 1, False))
     logs.say(FAR, published())
     logs.say(OTHER, sign_statement(request, OWNER.signer))
     logs.prove()

@@ -10,12 +10,12 @@ import pytest
 from comity.rules.equivocation import (
     KINDS,
     MAX_PROOFS,
+    EquivocationClaim,
     EquivocationProof,
     check_equivocation,
     check_misbehaviour,
     find_equivocations,
     misbehaviour_statement,
-    parse_misbehaviour,
 )
 from comity.rules.tally import compute_tally
 from comity.trust.charter.votes import Vote, parse_vote
@@ -46,7 +46,9 @@ def lies(assembly: Assembly) -> tuple[EquivocationProof, ...]:
     for lie in found:
         owner = next(who for who in SEATS if who.id == lie.member)
         assert check_equivocation(lie.kind, lie.first, lie.second, owner.member.keys) == lie
-        accused = parse_misbehaviour(sign_statement(misbehaviour_statement(lie, B.inception.author), B.signer))
+        accused = EquivocationClaim.parse(
+            sign_statement(misbehaviour_statement(lie, B.inception.author), B.signer).statement
+        )
         lines = {sha256(line): line for line in (lie.first, lie.second)}
         assert check_misbehaviour(accused, lines, owner.member.keys) == lie
     shown = compute_tally(assembly.body, reversed(assembly.lines), {}).equivocations
@@ -250,7 +252,7 @@ def test_an_accusation_has_both_lines_and_names_the_member(assembly: Assembly) -
     statement = misbehaviour_statement(lie, B.inception.author)
     assert (statement.predicate, statement.subject) == ("misbehaviour", A.id)
     assert [side.digest for side in statement.objects] == [sha256(one), sha256(other)]
-    accused = parse_misbehaviour(sign_statement(statement, B.signer))
+    accused = EquivocationClaim.parse(sign_statement(statement, B.signer).statement)
     lines = {sha256(line): line for line in (one, other)}
     for wrong, at_hand in (
         (accused, {}),
@@ -271,4 +273,4 @@ def test_an_accusation_has_both_lines_and_names_the_member(assembly: Assembly) -
         replace(statement, body={**statement.body, "note": "more"}),
     ):
         with pytest.raises(Malformed):
-            parse_misbehaviour(sign_statement(other_statement, B.signer))
+            EquivocationClaim.parse(sign_statement(other_statement, B.signer).statement)

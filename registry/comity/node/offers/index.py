@@ -27,10 +27,11 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.offers.chain import ChainState, GrantState
-from comity.rules.offers.fault_proof import OfferFault, offer_fault_statement
+from comity.rules.offers.fault_proof import OfferFault
 from comity.rules.offers.log_reader import LocatedStatement, OfferChain, OfferLogReader
 from comity.rules.offers.offer import Offer, Slice
 from comity.rules.offers.records import GrantRequest
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
@@ -314,7 +315,7 @@ class FaultPublisher:
         if self._published[faulty.log] > MAX_PUBLISHED_FAULTS or faulty.log == str(self._signer.record.log):
             return
         if not await self._ledger.run(self._is_published, offer_fault):
-            statement = offer_fault_statement(offer_fault, self._signer.record.node)
+            statement = statement_of(offer_fault, self._signer.record.node)
             await self._own_log.append(sign_statement(statement, self._signer.online).line)
 
     def _is_published(self, fault: OfferFault) -> bool:

@@ -27,14 +27,8 @@ from comity.node.own_log import Compose
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.offers.chain import ChainState, GrantState
 from comity.rules.offers.log_reader import OfferChain, OfferLogReader
-from comity.rules.offers.records import (
-    ChainLink,
-    PartyStatement,
-    Record,
-    is_party_statement,
-    read_party_statement,
-    record_statement,
-)
+from comity.rules.offers.records import ChainLink, PartyStatement, Record, is_party_statement, read_party_statement
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Refused
 from comity.trust.statement import Author, Entry, Statement, parse_entry, sign_statement
@@ -79,7 +73,7 @@ class OwnChains:
 
     def sign_record(self, record: Record) -> bytes:
         """The line of a record, signed with this node's online key."""
-        return self.sign(record_statement(record, self._node))
+        return self.sign(statement_of(record, self._node))
 
     def sign(self, statement: Statement) -> bytes:
         """The line of a statement, signed with this node's online key."""

@@ -36,8 +36,8 @@ from comity.node.offers.own_chains import (
 from comity.node.own_log import OwnLog
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence, sign_attested
-from comity.rules.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
+from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState
 from comity.rules.offers.log_reader import OfferChain
 from comity.rules.offers.offer import Offer
@@ -52,6 +52,7 @@ from comity.rules.offers.records import (
     GrantRequest,
     Lapsed,
     Offered,
+    Pact,
     PartyStatement,
     Record,
     Redeemed,
@@ -60,6 +61,7 @@ from comity.rules.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.rules.signing import sign_content, statement_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Refused, Unavailable
 from comity.trust.statement import SideObject
@@ -116,7 +118,7 @@ class HardwareAttester:
         evidence = SideObject.of(action.evidence)
         await self._pools.files(self._store.put, evidence.digest, action.evidence)
         challenge = Challenge(action.offer, record.origin, action.size, action.root, record.node.id)
-        entry = sign_attested(Attested(record.node, challenge, evidence), self._signer.online)
+        entry = sign_content(Attested(record.node, challenge, evidence), self._signer.online)
         index = await self._append(entry.line)
         line = await self._ledger.run(self._ledger.tables.history.entry, str(record.log), index)
         return (LocatedEntry(record.origin, index, line),)
@@ -221,7 +223,8 @@ class OfferProvider:
                 raise Refused("not eligible", why=why, code="OFFER-ELIGIBILITY")
             wanted = action.allocations or request.allocations
             until = self._writer.now(chain.state) + offer.accept_seconds
-            grant = Grant(unlinked(chain), statement.entry.digest, request.by, wanted, until, request.pact)
+            kind = Pact if request.pact else Grant
+            grant = kind(unlinked(chain), statement.entry.digest, request.by, wanted, until)
             return [*missing_lines(own, statement), own.sign_record(self._writer.linked(chain.state, grant))]
 
         return await self._writer.write(make)
@@ -304,7 +307,7 @@ class OfferProvider:
             same = next((located.index for located in chain.statements if located.statement == answer), None)
             if same is not None:
                 return same
-            return [*missing_lines(own, statement), own.sign(answer_statement(answer, own.node))]
+            return [*missing_lines(own, statement), own.sign(statement_of(answer, own.node))]
 
         return await self._writer.write(make)
 
@@ -320,7 +323,7 @@ class OfferProvider:
             if usage in logged:
                 return logged[usage]
             _require_redeemed(grant_state, [*(other for other in logged if other.grant == grant_state.digest), usage])
-            return [own.sign(usage_statement(usage, own.node))]
+            return [own.sign(statement_of(usage, own.node))]
 
         return await self._writer.write(make)
 

@@ -13,24 +13,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from comity.rules.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
+from comity.trust.codec import JsonMerged, JsonNumber, JsonObject, JsonPath, JsonRead
+from comity.trust.content import ByAuthor, Content, SideFile, SubjectDigest
 from comity.trust.encoding import (
     Digest,
     Fields,
     Json,
     b64decode,
     b64encode,
-    bare_digest,
     canonical,
     parse_canonical,
     parse_json,
     sha256,
 )
 from comity.trust.errors import Malformed
-from comity.trust.keys import Signer
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import ATTESTED
 from comity.trust.tlog.note import check_name
 
@@ -48,7 +48,7 @@ _PAIRS: Final = re.compile(r"(?:[0-9a-f]{2})+\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(JsonObject):
     """What the devices sign, by its SHA-256.
 
     Attributes:
@@ -58,34 +58,17 @@ class Challenge:
         key: the id of the attester's online key.
     """
 
-    subject: Digest
-    origin: str
-    size: int
+    subject: SubjectDigest
+    origin: Annotated[str, JsonRead(check_name, "origin"), JsonPath("log")]
+    size: Annotated[int, JsonNumber(1)]
     root: Digest
     key: Digest
-
-    def to_json(self) -> dict[str, Json]:
-        return {"key": self.key, "log": self.origin, "root": self.root, "size": self.size}
 
     @property
     def nonce(self) -> bytes:
         """32 bytes: SHA-256 of the challenge in canonical JSON."""
         document = {"schema": CHALLENGE_SCHEMA, "subject": self.subject, **self.to_json()}
         return bytes.fromhex(sha256(canonical(document)))
-
-    @classmethod
-    def read(cls, fields: Fields, subject: Digest) -> Challenge:
-        """Raises Malformed."""
-        challenge = cls(
-            subject=subject,
-            origin=fields.text("log"),
-            size=fields.integer("size", least=1),
-            root=fields.digest("root"),
-            key=fields.digest("key"),
-        )
-        fields.done()
-        check_name(challenge.origin)
-        return challenge
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +144,8 @@ def _gpu(item: Json) -> Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Attested:
-    """Content of an `attested` statement of a node. Source: protocol, section 5.
+class Attested(Content):
+    """Hardware evidence of a node's machines. Source: protocol, section 5.
 
         {"by":{"node":"51aa…"},"challenge":{"key":"51aa…","log":"node-ch/log","root":"9f2c…","size":18100},
          "evidence":{"digest":"0a1b…","size":9120},"objects":[{"digest":"0a1b…","size":9120}]}
@@ -171,33 +154,14 @@ class Attested:
     `appraise` judges the evidence.
     """
 
-    by: Author
-    challenge: Challenge
-    evidence: SideObject
+    predicate: ClassVar = ATTESTED
+    by: ByAuthor
+    challenge: Annotated[Challenge, JsonMerged("challenge")]
+    evidence: Annotated[SideObject, SideFile(MAX_EVIDENCE), "hardware-evidence.json."]
 
-    def statement(self) -> Statement:
-        body: dict[str, Json] = {"challenge": self.challenge.to_json(), "evidence": self.evidence.to_json()}
-        return Statement(ATTESTED, (Subject("", self.challenge.subject),), self.by, body, (self.evidence,))
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("", self.challenge.subject),)
 
-
-def sign_attested(attested: Attested, *signers: Signer) -> Entry:
-    """Raises Malformed if the statement is not valid."""
-    statement = attested.statement()
-    parse_attested(statement)
-    return sign_statement(statement, *signers)
-
-
-def parse_attested(statement: Statement) -> Attested:
-    """Raises Malformed."""
-    by = statement.author(ATTESTED)
-    fields = statement.fields()
-    challenge = Challenge.read(fields.object("challenge"), bare_digest(statement.sole_subject()))
-    attested = Attested(by, challenge, SideObject.from_json(fields.take("evidence")))
-    fields.done()
-    if challenge.key != by.id:
-        raise Malformed("attested is malformed", why="its challenge names another key than its author's")
-    if statement.objects != (attested.evidence,) or attested.evidence.size > MAX_EVIDENCE:
-        raise Malformed(
-            "attested is malformed", why=f"its evidence, of at most {MAX_EVIDENCE} bytes, is its only side object"
-        )
-    return attested
+    def check(self, statement: Statement) -> None:
+        if self.challenge.key != self.by.id:
+            raise self.malformed("its challenge names another key than its author's")

@@ -13,41 +13,46 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from comity.rules.cosigned_times import verified_cosigners
-from comity.rules.offers.offer import Window, read_amounts
-from comity.rules.offers.records import Acceptance, Grant, read_party_statement, read_text
-from comity.trust.encoding import Digest, Json
-from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.statement import Author, Entry, Statement, Subject
+from comity.rules.offers.offer import Window
+from comity.rules.offers.records import Acceptance, Amounts, Grant, OfChain, OfferText, read_party_statement
+from comity.trust.content import SubjectDigest
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, Untrusted
+from comity.trust.statement import Entry
 from comity.trust.statement_kinds import DEFAULTED, USAGE
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import TlogProof
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """`usage`, by the provider's node: amount used of each allocation of `grant` within `window`, in order.
+class Usage(OfChain):
+    """What was used of a grant, says the provider's node: the amount of each allocation within `window`, in order.
 
     Several statements about one grant add up. `amounts` are in units of the offer's measure.
     """
 
-    chain: Digest
+    predicate: ClassVar = USAGE
+    author: ClassVar = "node"
+    chain: SubjectDigest
     grant: Digest
     window: Window
-    amounts: tuple[int, ...]
-    text: str = ""
+    amounts: Amounts
+    text: OfferText = ""
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultAnswer:
-    """`defaulted`, by the provider's node: its answer to the grantee's `defaulted` with line digest `default`."""
+class DefaultAnswer(OfChain):
+    """The answer of the provider's node to a grantee's `defaulted` with line digest `default`."""
 
-    chain: Digest
+    predicate: ClassVar = DEFAULTED
+    author: ClassVar = "node"
+    chain: SubjectDigest
     grant: Digest
     default: Digest
-    text: str
+    text: OfferText
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -107,55 +112,6 @@ def balances(used: Iterable[UsageRecord]) -> tuple[Balance, ...]:
         for unit in dict.fromkeys(unit for unit, _ in line.amounts):
             groups.setdefault((first, second, unit), []).append(line)
     return tuple(_balance(*key, lines) for key, lines in sorted(groups.items()))
-
-
-def usage_statement(usage: Usage, node: Author) -> Statement:
-    """The statement that the provider's node signs. Raises Malformed if it cannot be read."""
-    body: dict[str, Json] = {
-        "grant": usage.grant,
-        "window": usage.window.to_json(),
-        "amounts": list(usage.amounts),
-        "text": usage.text,
-    }
-    statement = Statement(USAGE, (Subject("offer", usage.chain),), node, body)
-    read_usage(statement)
-    return statement
-
-
-def read_usage(statement: Statement) -> Usage:
-    """Parse a node's `usage`. Raises Malformed."""
-    chain = _subject_chain(statement, USAGE)
-    fields = statement.fields()
-    grant, window = fields.digest("grant"), Window.read(fields.object("window"))
-    usage = Usage(chain, grant, window, read_amounts(fields), read_text(fields))
-    fields.done()
-    return usage
-
-
-def answer_statement(answer: DefaultAnswer, node: Author) -> Statement:
-    """The statement that the provider's node signs. Raises Malformed if it cannot be read."""
-    body: dict[str, Json] = {"grant": answer.grant, "default": answer.default, "text": answer.text}
-    statement = Statement(DEFAULTED, (Subject("offer", answer.chain),), node, body)
-    read_answer(statement)
-    return statement
-
-
-def read_answer(statement: Statement) -> DefaultAnswer:
-    """Parse a node's `defaulted`. Raises Malformed."""
-    chain = _subject_chain(statement, DEFAULTED)
-    fields = statement.fields()
-    answer = DefaultAnswer(chain, fields.digest("grant"), fields.digest("default"), read_text(fields))
-    fields.done()
-    return answer
-
-
-def _subject_chain(statement: Statement, predicate: str) -> Digest:
-    """The chain that a node's statement is about, its sole subject. Raises Malformed."""
-    if statement.predicate != predicate or statement.by is None or statement.by.kind != "node" or statement.objects:
-        raise Malformed(f"{predicate} is malformed", why=f"not a {predicate} statement of a node")
-    if statement.subjects != (Subject("offer", statement.sole_subject()),):
-        raise Malformed(f"{predicate} is malformed", why="its subject is not named 'offer'")
-    return statement.subject
 
 
 def _balance(first: Digest, second: Digest, unit: Unit, lines: Iterable[UsageRecord]) -> Balance:

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from comity.rules.offers.amounts import FAULTS, FORKED, fault_kind
 from comity.rules.offers.chain import ChainState
-from comity.rules.offers.records import Record, is_record, read_record
+from comity.rules.offers.records import OfChain, Record, is_record, read_record
+from comity.trust.codec import JsonRead, JsonWord
+from comity.trust.content import SubjectDigest
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -31,45 +33,31 @@ from comity.trust.encoding import (
     parse_canonical,
     sha256,
 )
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Untrusted
 from comity.trust.keys import VerifyingKey
-from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, Statement, Subject, parse_entry
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
 from comity.trust.statement_kinds import OFFER_FAULT
 from comity.trust.tlog.merkle import HASH_SIZE
 from comity.trust.tlog.note import SignedNote, VerifierKey
 from comity.trust.tlog.proof import MAX_INCLUSION_HASHES, TlogProof
 
 
-@dataclass(frozen=True, slots=True)
-class OfferFault:
-    """Chain `chain` in the log of verifier key `log` has a fault at entry `index`, whose line digest is `line`."""
+def _log_key(text: str) -> str:
+    VerifierKey.parse(text)
+    return text
 
-    chain: Digest
-    log: str
+
+@dataclass(frozen=True, slots=True)
+class OfferFault(OfChain):
+    """A chain breaks the rules, and where. Chain `chain` in the log of verifier key `log` has a fault at entry `index`,
+    whose line digest is `line`."""
+
+    predicate: ClassVar = OFFER_FAULT
+    chain: SubjectDigest
+    log: Annotated[str, JsonRead(_log_key, "noteKey")]
     index: int
     line: Digest
-    kind: str
-
-
-def offer_fault_statement(fault: OfferFault, node: Author) -> Statement:
-    """The statement that the reporting node signs. Raises Malformed if it cannot be read."""
-    body: dict[str, Json] = {"log": fault.log, "index": fault.index, "line": fault.line, "kind": fault.kind}
-    statement = Statement(OFFER_FAULT, (Subject("offer", fault.chain),), node, body)
-    read_offer_fault(statement)
-    return statement
-
-
-def read_offer_fault(statement: Statement) -> OfferFault:
-    """Parse an `offer-fault` statement. Raises Malformed."""
-    statement.author(OFFER_FAULT)
-    fields, chain = statement.fields(), statement.sole_subject()
-    log, index, line = fields.text("log"), fields.integer("index"), fields.digest("line")
-    VerifierKey.parse(log)
-    fault = OfferFault(chain, log, index, line, fields.choice("kind", FAULTS))
-    fields.done()
-    if statement.subjects != (Subject("offer", chain),) or statement.objects:
-        raise Malformed("offer-fault statement is malformed", why="its subject is not named 'offer'")
-    return fault
+    kind: Annotated[str, JsonWord(FAULTS)]
 
 
 SCHEMA: Final = "comity/offer-dossier/v1"

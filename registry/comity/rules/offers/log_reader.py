@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from comity.rules.offers.amounts import DefaultAnswer, Usage, fault_kind, read_answer, read_usage, unanswered
+from comity.rules.offers.amounts import DefaultAnswer, Usage, fault_kind, unanswered
 from comity.rules.offers.chain import ChainState, GrantState
 from comity.rules.offers.records import (
     Acceptance,
@@ -239,7 +239,7 @@ def read_offer_statement(statement: Statement) -> Record | PartyStatement | Usag
         return read_party_statement(statement)
     if is_record(statement):
         return read_record(statement)
-    return read_usage(statement) if statement.predicate == USAGE else read_answer(statement)
+    return (Usage if statement.predicate == USAGE else DefaultAnswer).parse(statement)
 
 
 def _require(matches: bool, what: str) -> None:

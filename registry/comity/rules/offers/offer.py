@@ -14,11 +14,12 @@ the same hardware is not in two offers: the provider states it. Source: protocol
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, ClassVar, Final
 
-from comity.trust.encoding import LAST_TIME, Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
+from comity.trust.codec import JsonInner, JsonItems, JsonMap, JsonNumber, JsonObject, JsonText, JsonWord
+from comity.trust.encoding import LAST_TIME, Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_jurisdiction
 from comity.trust.tlog.note import ED25519, VerifierKey
@@ -39,28 +40,19 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(JsonObject):
     """From `start` up to `end`, POSIX seconds. Raises Malformed if empty."""
 
-    start: int
-    end: int
+    start: Annotated[int, JsonNumber(most=MAX_TIME)]
+    end: Annotated[int, JsonNumber(most=MAX_TIME)]
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= MAX_TIME:
             raise Malformed("not a window", why=f"expected 0 <= start < end <= {MAX_TIME}")
 
-    @classmethod
-    def read(cls, fields: Fields) -> Window:
-        made = cls(fields.integer("start", most=MAX_TIME), fields.integer("end", most=MAX_TIME))
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {"start": self.start, "end": self.end}
-
 
 @dataclass(frozen=True, slots=True)
-class Granularity:
+class Granularity(JsonObject):
     """Smallest unit of a grant: nodes, seconds, amount. Every grant is a multiple of it."""
 
     nodes: int = 1
@@ -71,18 +63,25 @@ class Granularity:
         if not (1 <= self.nodes <= MAX_NODES and 1 <= self.seconds <= MAX_TIME and 1 <= self.amount <= MAX_AMOUNT):
             raise Malformed("not a granularity", why="nodes, seconds and amount are at least 1")
 
-    @classmethod
-    def read(cls, fields: Fields) -> Granularity:
-        made = cls(fields.integer("nodes"), fields.integer("seconds"), fields.integer("amount"))
-        fields.done()
-        return made
 
-    def to_json(self) -> dict[str, Json]:
-        return {"nodes": self.nodes, "seconds": self.seconds, "amount": self.amount}
+class _Attributes(JsonMap):
+    """Names and values, sorted by name. Each name has 1 to 64 printable characters."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_ATTRIBUTES, (), of=JsonText(200, 0))
+
+    def allows(self, name: str) -> bool:
+        return 1 <= len(name) <= 64 and name.isprintable()
+
+    def read(self, fields: Fields, name: str) -> Any:
+        return tuple(sorted(super().read(fields, name).items()))
+
+    def write(self, value: Any) -> Json:
+        return dict(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(JsonObject):
     """Equal nodes that are offered together.
 
     Attributes:
@@ -100,18 +99,18 @@ class Slice:
     """
 
     name: str
-    vendor: str
-    accelerator: str
-    count: int
-    memory_gib: int
-    interconnect: str
-    nodes: int
-    cpus: int
-    ram_gib: int
-    disk_gib: int
-    fabric: str
-    amount: int
-    attributes: tuple[tuple[str, str], ...] = ()
+    vendor: Annotated[str, JsonText(64, 0)]
+    accelerator: Annotated[str, JsonText(64, 0)]
+    count: Annotated[int, JsonNumber(most=1024)]
+    memory_gib: Annotated[int, JsonNumber(most=10**6)]
+    interconnect: Annotated[str, JsonText(100, 0)]
+    nodes: Annotated[int, JsonNumber(most=MAX_NODES)]
+    cpus: Annotated[int, JsonNumber(most=10**6)]
+    ram_gib: Annotated[int, JsonNumber(most=10**9)]
+    disk_gib: Annotated[int, JsonNumber(most=10**9)]
+    fabric: Annotated[str, JsonText(100, 0)]
+    amount: Annotated[int, JsonNumber(1, MAX_AMOUNT)]
+    attributes: Annotated[tuple[tuple[str, str], ...], _Attributes()] = ()
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -122,46 +121,6 @@ class Slice:
         names = [name for name, _ in self.attributes]
         if names != sorted(set(names)) or len(names) > MAX_ATTRIBUTES:
             raise Malformed("slice is malformed", why=f"at most {MAX_ATTRIBUTES} attributes, each once, sorted by name")
-
-    @classmethod
-    def read(cls, value: Json) -> Slice:
-        fields = Fields(value, "slice")
-        made = cls(
-            name=fields.text("name"),
-            vendor=fields.text("vendor", least=0, most=64),
-            accelerator=fields.text("accelerator", least=0, most=64),
-            count=fields.integer("count", most=1024),
-            memory_gib=fields.integer("memory_gib", most=10**6),
-            interconnect=fields.text("interconnect", least=0, most=100),
-            nodes=fields.integer("nodes", most=MAX_NODES),
-            cpus=fields.integer("cpus", most=10**6),
-            ram_gib=fields.integer("ram_gib", most=10**9),
-            disk_gib=fields.integer("disk_gib", most=10**9),
-            fabric=fields.text("fabric", least=0, most=100),
-            amount=fields.integer("amount", least=1, most=MAX_AMOUNT),
-            attributes=_attributes(fields.take("attributes")),
-            strict=fields.boolean("strict"),
-        )
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "name": self.name,
-            "vendor": self.vendor,
-            "accelerator": self.accelerator,
-            "count": self.count,
-            "memory_gib": self.memory_gib,
-            "interconnect": self.interconnect,
-            "nodes": self.nodes,
-            "cpus": self.cpus,
-            "ram_gib": self.ram_gib,
-            "disk_gib": self.disk_gib,
-            "fabric": self.fabric,
-            "amount": self.amount,
-            "attributes": dict(self.attributes),
-            "strict": self.strict,
-        }
 
     def same_kind(self, other: Slice) -> bool:
         """Whether grants of this slice may continue with the other."""
@@ -174,10 +133,10 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class SliceAllocation:
+class SliceAllocation(JsonObject):
     """`nodes` nodes of the slice named `slice` from `start` up to `end`, with at most `amount` used in total."""
 
-    slice: str
+    slice: Annotated[str, JsonText(32)]
     nodes: int
     start: int
     end: int
@@ -188,63 +147,42 @@ class SliceAllocation:
             raise Malformed("allocation is malformed", why="nodes and amount are at least 1")
         Window(self.start, self.end)
 
-    @classmethod
-    def read(cls, value: Json) -> SliceAllocation:
-        fields = Fields(value, "allocation")
-        made = cls(
-            fields.text("slice", most=32),
-            fields.integer("nodes"),
-            fields.integer("start"),
-            fields.integer("end"),
-            fields.integer("amount"),
-        )
-        fields.done()
-        return made
 
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "slice": self.slice,
-            "nodes": self.nodes,
-            "start": self.start,
-            "end": self.end,
-            "amount": self.amount,
-        }
+class _Allocations(JsonItems):
+    """1 to 8 allocations, at most one of each slice."""
+
+    form = "allocations"
+
+    def __init__(self) -> None:
+        super().__init__(MAX_SLICES, 1, of=JsonInner(SliceAllocation))
+
+    def read(self, fields: Fields, name: str) -> tuple[SliceAllocation, ...]:
+        found = super().read(fields, name)
+        if len({allocation.slice for allocation in found}) != len(found):
+            raise fields.error("a slice is named twice")
+        return found
 
 
-def read_allocations(fields: Fields, name: str = "allocations") -> tuple[SliceAllocation, ...]:
-    """1 to 8 allocations, at most one of each slice. Raises Malformed."""
-    found = tuple(SliceAllocation.read(item) for item in fields.items(name, least=1, most=MAX_SLICES))
-    if len({allocation.slice for allocation in found}) != len(found):
-        raise fields.error("a slice is named twice")
-    return found
+class _Amounts(JsonItems):
+    """1 to 8 amounts in the order of a grant's allocations, not all 0."""
+
+    form = "amounts"
+
+    def __init__(self) -> None:
+        super().__init__(MAX_SLICES, of=_AMOUNT)
+
+    def read(self, fields: Fields, name: str) -> tuple[int, ...]:
+        found = super().read(fields, name)
+        if not any(found):
+            raise fields.error("all amounts are 0")
+        return found
 
 
-def _attributes(value: Json) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, Mapping):
-        raise Malformed("slice is malformed", why="attributes are an object")
-    fields = Fields(value, "slice attributes")
-    if any(not 1 <= len(name) <= 64 or not name.isprintable() for name in value):
-        raise Malformed("slice is malformed", why="an attribute's name has 1 to 64 printable characters")
-    return tuple((name, fields.text(name, least=0, most=200)) for name in sorted(value))
-
-
-def read_amounts(fields: Fields, name: str = "amounts") -> tuple[int, ...]:
-    """1 to 8 amounts in the order of a grant's allocations, not all 0. Raises Malformed."""
-    found = tuple(_amount(item) for item in fields.items(name, most=MAX_SLICES))
-    if not any(found):
-        raise fields.error("all amounts are 0")
-    return found
-
-
-def read_remaining(fields: Fields, name: str = "remaining") -> tuple[int, ...]:
-    """1 to 8 amounts in the order of an offer's slices. Raises Malformed."""
-    return tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
-
-
-def _amount(item: Json) -> int:
-    if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= MAX_AMOUNT:
-        raise Malformed("not an amount", why=f"expected an integer from 0 to {MAX_AMOUNT}")
-    return item
+_AMOUNT: Final = JsonNumber(0, MAX_AMOUNT)
+ALLOCATIONS: Final = _Allocations()
+AMOUNTS: Final = _Amounts()
+REMAINING: Final = JsonItems(MAX_SLICES, 1, of=_AMOUNT)
+"""Amounts in the order of an offer's slices."""
 
 
 ENGINES: Final = ("slurm", "kubernetes", "skypilot", "ssh")
@@ -255,7 +193,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class OfferLocation:
+class OfferLocation(JsonObject):
     """Location of the machines and legal reach, as the provider states them.
 
     Attributes:
@@ -266,9 +204,9 @@ class OfferLocation:
     """
 
     jurisdiction: str
-    operator: str
-    cloud_parent: str = ""
-    legal_reach: tuple[str, ...] = ()
+    operator: Annotated[str, JsonText(200)]
+    cloud_parent: Annotated[str, JsonText(200, 0)] = ""
+    legal_reach: Annotated[tuple[str, ...], JsonItems(MAX_LISTED)] = ()
 
     def __post_init__(self) -> None:
         for code in (self.jurisdiction, *self.legal_reach):
@@ -276,36 +214,17 @@ class OfferLocation:
         if list(self.legal_reach) != sorted(set(self.legal_reach)) or len(self.legal_reach) > MAX_LISTED:
             raise Malformed("location is malformed", why=f"at most {MAX_LISTED} jurisdictions, each once, sorted")
 
-    @classmethod
-    def read(cls, fields: Fields) -> OfferLocation:
-        made = cls(
-            fields.text("jurisdiction"),
-            fields.text("operator", most=200),
-            fields.text("cloud_parent", least=0, most=200),
-            _texts(fields, "legal_reach"),
-        )
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "jurisdiction": self.jurisdiction,
-            "operator": self.operator,
-            "cloud_parent": self.cloud_parent,
-            "legal_reach": list(self.legal_reach),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Eligibility:
+class Eligibility(JsonObject):
     """Who may request: `anyone`, `members` of the provider's federation, or identities that are `listed`.
 
     `jurisdictions`, if not empty, restricts it to members of these.
     """
 
-    who: str = "members"
-    identities: tuple[Digest, ...] = ()
-    jurisdictions: tuple[str, ...] = ()
+    who: Annotated[str, JsonWord(ELIGIBLE)] = "members"
+    identities: Annotated[tuple[Digest, ...], JsonItems(MAX_LISTED)] = ()
+    jurisdictions: Annotated[tuple[str, ...], JsonItems(MAX_LISTED)] = ()
 
     def __post_init__(self) -> None:
         if self.who not in ELIGIBLE or (self.who == "listed") != bool(self.identities):
@@ -318,19 +237,6 @@ class Eligibility:
             if list(items) != sorted(set(items)) or len(items) > MAX_LISTED:
                 raise Malformed("eligibility is malformed", why=f"at most {MAX_LISTED} items a list, each once, sorted")
 
-    @classmethod
-    def read(cls, fields: Fields) -> Eligibility:
-        made = cls(
-            fields.choice("who", ELIGIBLE),
-            fields.digests("identities", most=MAX_LISTED),
-            _texts(fields, "jurisdictions"),
-        )
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {"who": self.who, "identities": list(self.identities), "jurisdictions": list(self.jurisdictions)}
-
     def admits(self, identity: Digest, jurisdiction: str | None) -> bool:
         """Whether an identity may request. `jurisdiction` is that of its seat; None if it has no seat."""
         if self.jurisdictions and jurisdiction not in self.jurisdictions:
@@ -341,14 +247,14 @@ class Eligibility:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(JsonObject):
     """Terms: `grant` (free), `price` (for each unit of the measure, in the currency's smallest unit) or `reciprocal`
     (counts in the balance of the two members). `text` is free text."""
 
-    kind: str = "grant"
-    price: int = 0
-    currency: str = ""
-    text: str = ""
+    kind: Annotated[str, JsonWord(TERMS)] = "grant"
+    price: Annotated[int, JsonNumber(most=MAX_AMOUNT)] = 0
+    currency: Annotated[str, JsonText(least=0)] = ""
+    text: Annotated[str, JsonText(4000, 0, lines=True)] = ""
 
     def __post_init__(self) -> None:
         priced = self.kind == "price"
@@ -356,46 +262,17 @@ class Terms:
         if self.kind not in TERMS or not right:
             raise Malformed("terms are malformed", why="only a price has a currency, of three letters")
 
-    @classmethod
-    def read(cls, fields: Fields) -> Terms:
-        made = cls(
-            fields.choice("kind", TERMS),
-            fields.integer("price", most=MAX_AMOUNT),
-            fields.text("currency", least=0),
-            fields.text("text", least=0, most=4000, lines=True),
-        )
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {"kind": self.kind, "price": self.price, "currency": self.currency, "text": self.text}
-
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(JsonObject):
     """The system that runs jobs of a grant. `target` is its local name: a partition, a queue, a context, a host."""
 
-    kind: str
-    target: str = ""
+    kind: Annotated[str, JsonWord(ENGINES)]
+    target: Annotated[str, JsonText(200, 0)] = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ENGINES:
             raise Malformed("engine is malformed", why=f"one of {', '.join(ENGINES)}")
-
-    @classmethod
-    def read(cls, fields: Fields) -> Engine:
-        made = cls(fields.choice("kind", ENGINES), fields.text("target", least=0, most=200))
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {"kind": self.kind, "target": self.target}
-
-
-def _texts(fields: Fields, name: str) -> tuple[str, ...]:
-    items = fields.items(name, most=MAX_LISTED)
-    each = Fields({str(at): item for at, item in enumerate(items)}, name)
-    return tuple(each.text(str(at)) for at in range(len(items)))
 
 
 SCHEMA: Final = "comity/offer/v1"
@@ -406,7 +283,7 @@ MAX_ACCEPT: Final = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(JsonObject):
     """An offer document. Raises Malformed for values that are not consistent.
 
     Attributes:
@@ -419,20 +296,21 @@ class Offer:
         id: SHA-256 of `encode`; requests and grants use it.
     """
 
+    constants: ClassVar = {"schema": SCHEMA}
     provider: Digest
     log: str
-    title: str
-    measure: str
-    slices: tuple[Slice, ...]
+    title: Annotated[str, JsonText(200)]
+    measure: Annotated[str, JsonWord(MEASURES)]
+    slices: Annotated[tuple[Slice, ...], JsonItems(MAX_SLICES)]
     window: Window
     granularity: Granularity
     location: OfferLocation
     eligibility: Eligibility
     terms: Terms
     engine: Engine
-    accept_seconds: int
-    artifacts: tuple[Digest, ...] = ()
-    contact: str = ""
+    accept_seconds: Annotated[int, JsonNumber(most=MAX_ACCEPT)]
+    artifacts: Annotated[tuple[Digest, ...], JsonItems(MAX_ARTIFACTS)] = ()
+    contact: Annotated[str, JsonText(400, 0)] = ""
     supersedes: Digest | None = None
     id: Digest = field(init=False, repr=False, compare=False)
 
@@ -462,51 +340,6 @@ class Offer:
     def parse(cls, data: bytes) -> Offer:
         """Inverse of `encode`. Raises Malformed."""
         return cls.from_json(parse_canonical(data, limit=MAX_BYTES, what="offer"))
-
-    @classmethod
-    def from_json(cls, value: Json) -> Offer:
-        fields = Fields(value, "offer")
-        fields.constant("schema", SCHEMA)
-        supersedes = fields.take("supersedes")
-        made = cls(
-            provider=fields.digest("provider"),
-            log=fields.text("log"),
-            title=fields.text("title", most=200),
-            measure=fields.choice("measure", MEASURES),
-            slices=tuple(Slice.read(item) for item in fields.items("slices", most=MAX_SLICES)),
-            window=Window.read(fields.object("window")),
-            granularity=Granularity.read(fields.object("granularity")),
-            location=OfferLocation.read(fields.object("location")),
-            eligibility=Eligibility.read(fields.object("eligibility")),
-            terms=Terms.read(fields.object("terms")),
-            engine=Engine.read(fields.object("engine")),
-            accept_seconds=fields.integer("accept_seconds", most=MAX_ACCEPT),
-            artifacts=fields.digests("artifacts", most=MAX_ARTIFACTS),
-            contact=fields.text("contact", least=0, most=400),
-            supersedes=None if supersedes is None else bare_digest(supersedes),
-        )
-        fields.done()
-        return made
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "schema": SCHEMA,
-            "provider": self.provider,
-            "log": self.log,
-            "title": self.title,
-            "measure": self.measure,
-            "slices": [part.to_json() for part in self.slices],
-            "window": self.window.to_json(),
-            "granularity": self.granularity.to_json(),
-            "location": self.location.to_json(),
-            "eligibility": self.eligibility.to_json(),
-            "terms": self.terms.to_json(),
-            "engine": self.engine.to_json(),
-            "accept_seconds": self.accept_seconds,
-            "artifacts": list(self.artifacts),
-            "contact": self.contact,
-            "supersedes": self.supersedes,
-        }
 
     def encode(self) -> bytes:
         """The document in canonical form, RFC 8785."""

@@ -31,14 +31,16 @@ Source: protocol, section 9. The field `at`, and that the first offer is number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
-from comity.rules.offers.offer import MAX_TIME, Offer, SliceAllocation, read_allocations, read_amounts, read_remaining
-from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest
+from comity.rules.offers.offer import ALLOCATIONS, AMOUNTS, MAX_TIME, REMAINING, Offer, SliceAllocation
+from comity.trust.codec import JsonMerged, JsonNumber, JsonText
+from comity.trust.content import ById, Content, SubjectDigest
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
-from comity.trust.statement import Author, Statement, Subject
+from comity.trust.statement import Statement, Subject
 from comity.trust.statement_kinds import (
     ACCEPTED,
     CUT_OFF,
@@ -55,411 +57,306 @@ from comity.trust.statement_kinds import (
     USAGE,
 )
 
-RECORDS: Final = (OFFER, OFFER_WITHDRAWN, GRANT, PACT, REJECTED, ACCEPTED, LAPSED, REDEEMED, RELEASED)
 MAX_TEXT: Final = 1000
+OfferText: TypeAlias = Annotated[str, JsonText(MAX_TEXT, 0, lines=True)]
+Time: TypeAlias = Annotated[int, JsonNumber(most=MAX_TIME)]
+"""POSIX seconds."""
+Allocations: TypeAlias = Annotated[tuple[SliceAllocation, ...], ALLOCATIONS]
+Amounts: TypeAlias = Annotated[tuple[int, ...], AMOUNTS]
 
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
     """Position of a record in its chain. `chain` is the id of the first offer of the chain."""
 
-    chain: Digest
+    chain: Annotated[Digest, "The first offer of the chain."]
     seq: int
     prev: Digest | None
-    at: int
-    remaining: tuple[int, ...]
+    at: Time
+    remaining: Annotated[tuple[int, ...], REMAINING]
+
+
+Link: TypeAlias = Annotated[ChainLink, JsonMerged()]
+
+
+class _ChainRecord(Content):
+    __slots__ = ()
+    author: ClassVar = "node"
+    link: Link
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("offer", self.link.chain),)
+
+    def check(self, statement: Statement) -> None:
+        if statement.subjects != self.subjects():
+            raise self.malformed("its subject is not its offer")
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
-    """`offer`."""
+class Offered(_ChainRecord):
+    """A node lends machines."""
 
-    link: ChainLink
+    predicate: ClassVar = OFFER
+    subject_count: ClassVar = (1, 2)
+    link: Link
     offer: Offer
 
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """`offer-withdrawn`. `text` is the reason."""
-
-    link: ChainLink
-    text: str = ""
+    def subjects(self) -> tuple[Subject, ...]:
+        """The chain, and the offer if it is not the first of the chain."""
+        return tuple(Subject("offer", digest) for digest in dict.fromkeys((self.link.chain, self.offer.id)))
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """`grant`, or `pact` if `pact` is true. `request` is the line digest of the request.
+class Withdrawn(_ChainRecord):
+    """A node grants nothing more of an offer. `text` is the reason."""
+
+    predicate: ClassVar = OFFER_WITHDRAWN
+    link: Link
+    text: OfferText = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant(_ChainRecord):
+    """A node grants allocations to one grantee. `request` is the line digest of the request.
 
     `allocations` may differ from the request: they bind nobody before the grantee accepts. `accept_by` is the last
     second to accept, POSIX.
     """
 
-    link: ChainLink
-    request: Digest
+    predicate: ClassVar = GRANT
+    link: Link
+    request: Annotated[Digest, "SHA-256 of the line of the request."]
     grantee: Digest
-    allocations: tuple[SliceAllocation, ...]
-    accept_by: int
-    pact: bool = False
+    allocations: Allocations
+    accept_by: Time
+
+    @property
+    def pact(self) -> bool:
+        return self.predicate == PACT
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """`rejected`. `text` is the reason."""
+class Pact(Grant):
+    """A node grants a standing pact, which is usable only after its beneficiary's cut-off."""
 
-    link: ChainLink
+    predicate: ClassVar = PACT
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(_ChainRecord):
+    """A node rejects a request. `text` is the reason."""
+
+    predicate: ClassVar = REJECTED
+    link: Link
     request: Digest
-    text: str = ""
+    text: OfferText = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """`accepted`, by the provider's node: `acceptance` is the line digest of the grantee's own `accepted`."""
+class Accepted(_ChainRecord):
+    """The grantee accepted in time, says the provider's node. `acceptance` is the line digest of the grantee's own
+    `accepted`."""
 
-    link: ChainLink
+    predicate: ClassVar = ACCEPTED
+    link: Link
     grant: Digest
     acceptance: Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Lapsed:
-    """`lapsed`."""
+class Lapsed(_ChainRecord):
+    """A grant was not accepted in time."""
 
-    link: ChainLink
+    predicate: ClassVar = LAPSED
+    link: Link
     grant: Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Redeemed:
-    """`redeemed`, by the provider's node: amounts of each allocation, in order, as the grantee's own `redeemed` (line
-    digest `redemption`) asks. `cut_off` is the line digest of the beneficiary's cut-off; only for a pact."""
+class Redeemed(_ChainRecord):
+    """An amount of each allocation is handed over, says the provider's node. The amounts, in order, are those that the
+    grantee's own `redeemed` (line digest `redemption`) asks for. `cut_off` is the line digest of the beneficiary's
+    cut-off; only for a pact."""
 
-    link: ChainLink
+    predicate: ClassVar = REDEEMED
+    link: Link
     grant: Digest
     redemption: Digest
-    amounts: tuple[int, ...]
+    amounts: Amounts
     cut_off: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
-    """`released`, by the provider's node. `giving_back` is the line digest of the grantee's own `released`; None if the
-    grant is over."""
+class Released(_ChainRecord):
+    """What is left of a grant is free again, says the provider's node. `giving_back` is the line digest of the
+    grantee's own `released`; None if the grant is over."""
 
-    link: ChainLink
+    predicate: ClassVar = RELEASED
+    link: Link
     grant: Digest
     giving_back: Digest | None = None
 
 
 Record: TypeAlias = Offered | Withdrawn | Grant | Rejected | Accepted | Lapsed | Redeemed | Released
-
-
-def record_statement(record: Record, node: Author) -> Statement:
-    """The statement that `node`, whose log the offer names, signs. Raises Malformed if it does not read back."""
-    link = record.link
-    body: dict[str, Json] = {
-        "chain": link.chain,
-        "seq": link.seq,
-        "prev": link.prev,
-        "at": link.at,
-        "remaining": list(link.remaining),
-        **_record_body(record),
-    }
-    statement = Statement(predicate_of(record), _subjects(record), node, body)
-    if read_record(statement) != record:
-        raise Malformed("record is malformed", why="it does not read back as it was written")
-    return statement
-
-
-def predicate_of(record: Record) -> str:
-    if isinstance(record, Grant):
-        return PACT if record.pact else GRANT
-    return _RECORD_PREDICATES[type(record)]
+RECORDS: Final[Sequence[type[Record]]] = (
+    Offered,
+    Withdrawn,
+    Grant,
+    Pact,
+    Rejected,
+    Accepted,
+    Lapsed,
+    Redeemed,
+    Released,
+)
+_RECORDS: Final[Mapping[str, type[Record]]] = {each.predicate: each for each in RECORDS}
 
 
 def read_record(statement: Statement) -> Record:
     """Parse a record. Neither its signature nor its chain is checked. Raises Malformed."""
-    read = _RECORD_READERS.get(statement.predicate)
-    if read is None or statement.by is None or statement.by.kind != "node":
+    if not is_record(statement):
         raise Malformed("not a record of an offer", why=f"{statement.predicate[:60]!r} is not a record of a node")
-    fields = statement.fields()
-    prev = fields.take("prev")
-    link = ChainLink(
-        chain=fields.digest("chain"),
-        seq=fields.integer("seq", most=MAX_INTEGER),
-        prev=None if prev is None else bare_digest(prev),
-        at=fields.integer("at", most=MAX_TIME),
-        remaining=read_remaining(fields),
-    )
-    record = read(link, fields)
-    fields.done()
-    if statement.subjects != _subjects(record) or statement.objects:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not its offer")
-    return record
+    return _RECORDS[statement.predicate].parse(statement)
 
 
 def is_record(statement: Statement) -> bool:
     """Whether the statement is a record, by its predicate and its author's kind."""
-    return statement.predicate in RECORDS and statement.by is not None and statement.by.kind == "node"
+    return statement.predicate in _RECORDS and statement.by is not None and statement.by.kind == "node"
 
 
-def _subjects(record: Record) -> tuple[Subject, ...]:
-    """The chain, and the offer if it is not the first of the chain."""
-    named = [record.link.chain]
-    if isinstance(record, Offered) and record.offer.id != record.link.chain:
-        named.append(record.offer.id)
-    return tuple(Subject("offer", digest) for digest in named)
+class OfChain(Content):
+    """What is said about a chain in a statement that is no record."""
+
+    __slots__ = ()
+    chain: SubjectDigest
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("offer", self.chain),)
+
+    def check(self, statement: Statement) -> None:
+        if statement.subjects[0].name != "offer":
+            raise self.malformed("its subject is not named 'offer'")
 
 
-def _record_body(record: Record) -> dict[str, Json]:
-    if isinstance(record, Offered):
-        return {"offer": record.offer.to_json()}
-    if isinstance(record, Withdrawn):
-        return {"text": record.text}
-    if isinstance(record, Grant):
-        return {
-            "request": record.request,
-            "grantee": record.grantee,
-            "allocations": [allocation.to_json() for allocation in record.allocations],
-            "accept_by": record.accept_by,
-        }
-    if isinstance(record, Rejected):
-        return {"request": record.request, "text": record.text}
-    if isinstance(record, Accepted):
-        return {"grant": record.grant, "acceptance": record.acceptance}
-    if isinstance(record, Lapsed):
-        return {"grant": record.grant}
-    if isinstance(record, Redeemed):
-        amounts = list(record.amounts)
-        return {
-            "grant": record.grant,
-            "redemption": record.redemption,
-            "amounts": amounts,
-            "cut_off": record.cut_off,
-        }
-    return {"grant": record.grant, "giving_back": record.giving_back}
-
-
-def _read_grant(link: ChainLink, fields: Fields, pact: bool) -> Grant:
-    return Grant(
-        link,
-        fields.digest("request"),
-        fields.digest("grantee"),
-        read_allocations(fields),
-        fields.integer("accept_by", most=MAX_TIME),
-        pact,
-    )
-
-
-def _read_redeemed(link: ChainLink, fields: Fields) -> Redeemed:
-    return Redeemed(
-        link,
-        fields.digest("grant"),
-        fields.digest("redemption"),
-        read_amounts(fields),
-        fields.digest_or_none("cut_off"),
-    )
-
-
-def _read_rejected(link: ChainLink, fields: Fields) -> Rejected:
-    return Rejected(link, fields.digest("request"), read_text(fields))
-
-
-def read_text(fields: Fields) -> str:
-    """The member `text`: at most 1,000 characters. Raises Malformed."""
-    return fields.text("text", least=0, most=MAX_TEXT, lines=True)
-
-
-_RECORD_READERS: Final[Mapping[str, Callable[[ChainLink, Fields], Record]]] = {
-    OFFER: lambda link, fields: Offered(link, Offer.from_json(fields.take("offer"))),
-    OFFER_WITHDRAWN: lambda link, fields: Withdrawn(link, read_text(fields)),
-    GRANT: lambda link, fields: _read_grant(link, fields, False),
-    PACT: lambda link, fields: _read_grant(link, fields, True),
-    REJECTED: _read_rejected,
-    ACCEPTED: lambda link, fields: Accepted(link, fields.digest("grant"), fields.digest("acceptance")),
-    LAPSED: lambda link, fields: Lapsed(link, fields.digest("grant")),
-    REDEEMED: _read_redeemed,
-    RELEASED: lambda link, fields: Released(link, fields.digest("grant"), fields.digest_or_none("giving_back")),
-}
-_RECORD_PREDICATES: Final[Mapping[type, str]] = {
-    Offered: OFFER,
-    Withdrawn: OFFER_WITHDRAWN,
-    Rejected: REJECTED,
-    Accepted: ACCEPTED,
-    Lapsed: LAPSED,
-    Redeemed: REDEEMED,
-    Released: RELEASED,
-}
-
-
-PARTY: Final = (REQUEST, ACCEPTED, REDEEMED, RELEASED, CUT_OFF, DEFAULTED, USAGE)
+class _PartyStatement(OfChain):
+    __slots__ = ()
+    author: ClassVar = "identity"
 
 
 @dataclass(frozen=True, slots=True)
-class GrantRequest:
-    """`request`: `by` requests these allocations of `offer`, the version in force.
+class GrantRequest(_PartyStatement):
+    """An identity asks for allocations of an offer, the version in force.
 
     `number` is chosen by the author and makes equal requests distinct. With `pact` it requests a standing pact.
     """
 
-    by: Digest
-    offer: Digest
-    allocations: tuple[SliceAllocation, ...]
+    predicate: ClassVar = REQUEST
+    by: ById
+    offer: SubjectDigest
+    allocations: Allocations
     number: int
     pact: bool = False
-    text: str = ""
+    text: OfferText = ""
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("offer", self.offer),)
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
-    """`accepted`: `by` accepts `grant`, the line digest of a `grant` or `pact` in `chain`."""
+class Acceptance(_PartyStatement):
+    """The grantee accepts a grant: `grant` is the line digest of a `grant` or `pact` in `chain`."""
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = ACCEPTED
+    by: ById
+    chain: SubjectDigest
     grant: Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Redemption:
-    """`redeemed`: `by` asks for an amount of each allocation of `grant`, in order.
+class Redemption(_PartyStatement):
+    """The grantee asks for an amount of each allocation of a grant, in order.
 
     `after` is the challenge: the line digest of the newest record about this grant. A recorded redemption changes it,
     so no redemption can be used twice or signed before the previous one was recorded. `text` is for the provider, such
     as a user name or a public SSH key. It is public and must not hold a secret.
     """
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = REDEEMED
+    by: ById
+    chain: SubjectDigest
     grant: Digest
-    amounts: tuple[int, ...]
-    after: Digest
-    text: str = ""
+    amounts: Amounts
+    after: Annotated[Digest, "The newest record about this grant."]
+    text: OfferText = ""
 
 
 @dataclass(frozen=True, slots=True)
-class GivingBack:
-    """`released`: `by` will not use what is left of `grant`."""
+class GivingBack(_PartyStatement):
+    """The grantee will not use what is left of a grant."""
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = RELEASED
+    by: ById
+    chain: SubjectDigest
     grant: Digest
-    text: str = ""
+    text: OfferText = ""
 
 
 @dataclass(frozen=True, slots=True)
-class CutOff:
-    """`cut-off`: `by`, the beneficiary of the pact `grant`, declares itself cut off. A `drill` has no effect."""
+class CutOff(_PartyStatement):
+    """The beneficiary of a pact declares itself cut off. A `drill` has no effect."""
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = CUT_OFF
+    by: ById
+    chain: SubjectDigest
     grant: Digest
     drill: bool
-    text: str = ""
+    text: OfferText = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Default:
-    """`defaulted`, by the grantee: `grant` was not honoured, or lapsed although it was accepted in time."""
+class Default(_PartyStatement):
+    """The grantee says that a grant was not honoured, or lapsed although it was accepted in time."""
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = DEFAULTED
+    by: ById
+    chain: SubjectDigest
     grant: Digest
-    text: str
+    text: OfferText
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """`usage`, by the grantee: it agrees to the provider's `usage` with line digest `usage`."""
+class Agreement(_PartyStatement):
+    """The grantee agrees to the provider's `usage` with line digest `usage`."""
 
-    by: Digest
-    chain: Digest
+    predicate: ClassVar = USAGE
+    by: ById
+    chain: SubjectDigest
     grant: Digest
     usage: Digest
 
 
 PartyStatement: TypeAlias = GrantRequest | Acceptance | Redemption | GivingBack | CutOff | Default | Agreement
-
-
-def party_statement(content: PartyStatement) -> Statement:
-    """The statement that `content.by` signs. Raises Malformed if it does not read back."""
-    body = _party_body(content)
-    subject = content.offer if isinstance(content, GrantRequest) else content.chain
-    statement = Statement(
-        _PARTY_PREDICATES[type(content)], (Subject("offer", subject),), Author("identity", content.by), body
-    )
-    if read_party_statement(statement) != content:
-        raise Malformed("statement is malformed", why="it does not read back as it was written")
-    return statement
+PARTY_STATEMENTS: Final[Sequence[type[PartyStatement]]] = (
+    GrantRequest,
+    Acceptance,
+    Redemption,
+    GivingBack,
+    CutOff,
+    Default,
+    Agreement,
+)
+_PARTY_STATEMENTS: Final[Mapping[str, type[PartyStatement]]] = {each.predicate: each for each in PARTY_STATEMENTS}
 
 
 def read_party_statement(statement: Statement) -> PartyStatement:
     """Parse a statement of an identity about an offer. Its signature is not checked. Raises Malformed."""
-    read = _PARTY_READERS.get(statement.predicate)
-    if read is None or statement.by is None or statement.by.kind != "identity":
+    if not is_party_statement(statement):
         raise Malformed(
             "not about an offer", why=f"{statement.predicate[:60]!r} is not a statement of an identity about an offer"
         )
-    fields, subject = statement.fields(), statement.sole_subject()
-    content = read(statement.by.id, subject, fields)
-    fields.done()
-    if statement.subjects != (Subject("offer", subject),) or statement.objects:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not named 'offer'")
-    return content
+    return _PARTY_STATEMENTS[statement.predicate].parse(statement)
 
 
 def is_party_statement(statement: Statement) -> bool:
     """Whether the statement is a party statement, by its predicate and its author's kind."""
-    return statement.predicate in PARTY and statement.by is not None and statement.by.kind == "identity"
-
-
-def _party_body(content: PartyStatement) -> dict[str, Json]:
-    if isinstance(content, GrantRequest):
-        return {
-            "allocations": [allocation.to_json() for allocation in content.allocations],
-            "number": content.number,
-            "pact": content.pact,
-            "text": content.text,
-        }
-    body: dict[str, Json] = {"grant": content.grant}
-    if isinstance(content, Redemption):
-        return body | {"amounts": list(content.amounts), "after": content.after, "text": content.text}
-    if isinstance(content, CutOff):
-        return body | {"drill": content.drill, "text": content.text}
-    if isinstance(content, GivingBack | Default):
-        return body | {"text": content.text}
-    if isinstance(content, Agreement):
-        return body | {"usage": content.usage}
-    return body
-
-
-def _read_request(by: Digest, offer: Digest, fields: Fields) -> GrantRequest:
-    allocations, number = read_allocations(fields), fields.integer("number", most=MAX_INTEGER)
-    return GrantRequest(by, offer, allocations, number, fields.boolean("pact"), read_text(fields))
-
-
-def _read_redemption(by: Digest, chain: Digest, fields: Fields) -> Redemption:
-    grant, amounts, after = fields.digest("grant"), read_amounts(fields), fields.digest("after")
-    return Redemption(by, chain, grant, amounts, after, read_text(fields))
-
-
-def _read_cut_off(by: Digest, chain: Digest, fields: Fields) -> CutOff:
-    return CutOff(by, chain, fields.digest("grant"), fields.boolean("drill"), read_text(fields))
-
-
-_PARTY_READERS: Final[Mapping[str, Callable[[Digest, Digest, Fields], PartyStatement]]] = {
-    REQUEST: _read_request,
-    ACCEPTED: lambda by, chain, fields: Acceptance(by, chain, fields.digest("grant")),
-    REDEEMED: _read_redemption,
-    RELEASED: lambda by, chain, fields: GivingBack(by, chain, fields.digest("grant"), read_text(fields)),
-    CUT_OFF: _read_cut_off,
-    DEFAULTED: lambda by, chain, fields: Default(by, chain, fields.digest("grant"), read_text(fields)),
-    USAGE: lambda by, chain, fields: Agreement(by, chain, fields.digest("grant"), fields.digest("usage")),
-}
-_PARTY_PREDICATES: Final[Mapping[type, str]] = {
-    GrantRequest: REQUEST,
-    Acceptance: ACCEPTED,
-    Redemption: REDEEMED,
-    GivingBack: RELEASED,
-    CutOff: CUT_OFF,
-    Default: DEFAULTED,
-    Agreement: USAGE,
-}
+    return statement.predicate in _PARTY_STATEMENTS and statement.by is not None and statement.by.kind == "identity"

@@ -17,25 +17,25 @@ Which vote a key may sign is decided in `comity.rules.vote_state`. Source: proto
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 from comity.trust.charter.document import Body
-from comity.trust.encoding import Digest, Fields, Json, bare_digest
+from comity.trust.codec import JsonNumber, JsonObject, JsonText
+from comity.trust.content import ById, Content
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.keys import Signer
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import (
     ADOPTED,
-    BODY_PREDICATES,
     CONSENTED,
     DRAFT,
     DRAFT_WITHDRAWN,
     INTENT,
     LEFT,
     RATIFIED,
-    STATEMENT_KINDS,
     VOTE_PREDICATES,
 )
 
@@ -43,33 +43,86 @@ MAX_TEXT: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class BodyStatement:
-    """A `draft`, `draft-withdrawn`, `consented`, `left` or `adopted` statement about a body. `by` is a member, or a
-    node for `adopted`."""
+class BodyStatement(Content):
+    """A statement about a body, which it names by its digest. `by` is a member, or a node for `adopted`."""
 
-    predicate: str
-    by: Digest
+    named_objects: ClassVar = 1
+    by: ById
     federation: Digest
     prev: Digest | None
     body: Digest
-    text: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason; empty for a kind that gives none."""
+        return ""
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("charter", self.body),)
+
+    def check(self, statement: Statement) -> None:
+        if statement.subject != self.body:
+            raise self.malformed("its subject is another body")
+        if [item.digest for item in statement.objects] != [self.body][: self.named_objects]:
+            why = "its only side object must be the body" if self.named_objects else "it names a side object"
+            raise self.malformed(why)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted(BodyStatement):
+    """A member proposes a charter body."""
+
+    predicate: ClassVar = DRAFT
+    text: Annotated[str, JsonText(MAX_TEXT, 0, lines=True)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftWithdrawn(Drafted):
+    """A member proposes a charter body no longer. It names no side object: the log that has the draft has the body."""
+
+    predicate: ClassVar = DRAFT_WITHDRAWN
+    named_objects: ClassVar = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving(Drafted):
+    """A member asks to be left out of the next body."""
+
+    predicate: ClassVar = LEFT
+
+
+@dataclass(frozen=True, slots=True)
+class Consented(BodyStatement):
+    """A founder or newcomer agrees to its seat in exactly one body."""
+
+    predicate: ClassVar = CONSENTED
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted(BodyStatement):
+    """A node acts under this body from now on."""
+
+    predicate: ClassVar = ADOPTED
+
+
+BODY_STATEMENTS: Final[Mapping[str, type[BodyStatement]]] = {
+    each.predicate: each for each in (Drafted, DraftWithdrawn, Consented, Leaving, Adopted)
+}
 
 
 def draft_statement(body: Body, member: Digest, text: str) -> Statement:
     """Propose `body`; `text` (at most 4,000 characters) gives the other members the reason."""
-    return _draft_statement(DRAFT, body, Author("identity", member), {"text": text})
+    return _of_body(Drafted(member, body.federation, body.prev, body.digest, text), body)
 
 
 def draft_withdrawn_statement(body: Body, member: Digest, text: str = "") -> Statement:
-    """Propose `body` no longer. It names no side object: the log that has the draft has the body."""
-    return dataclasses.replace(
-        _draft_statement(DRAFT_WITHDRAWN, body, Author("identity", member), {"text": text}), objects=()
-    )
+    """Propose `body` no longer."""
+    return _of_body(DraftWithdrawn(member, body.federation, body.prev, body.digest, text), body)
 
 
 def consent_statement(body: Body, member: Digest) -> Statement:
     """Agree to exactly `body`. The statement to sign, for signers in several places."""
-    return _draft_statement(CONSENTED, body, Author("identity", member))
+    return _of_body(Consented(member, body.federation, body.prev, body.digest), body)
 
 
 def consent(body: Body, member: Digest, *signers: Signer) -> Entry:
@@ -79,93 +132,70 @@ def consent(body: Body, member: Digest, *signers: Signer) -> Entry:
 
 def left_statement(body: Body, member: Digest, text: str = "") -> Statement:
     """Ask to be left out of the body that follows `body`, the current one."""
-    return _draft_statement(LEFT, body, Author("identity", member), {"text": text})
+    return _of_body(Leaving(member, body.federation, body.prev, body.digest, text), body)
 
 
 def adopted_statement(body: Body, node: Digest) -> Statement:
     """A node states, under its online key (whose id is `node`), that it acts under `body`."""
-    return _draft_statement(ADOPTED, body, Author("node", node))
+    return _of_body(Adopted(node, body.federation, body.prev, body.digest), body)
+
+
+def _of_body(said: BodyStatement, body: Body) -> Statement:
+    return replace(said.statement(), objects=(SideObject.of(body.data),)[: said.named_objects])
 
 
 def parse_body_statement(entry: Entry) -> BodyStatement:
     """Parse a `draft`, `draft-withdrawn`, `consented`, `left` or `adopted`. Verifies no signature. Raises Malformed."""
     statement = entry.statement
-    if statement.predicate not in BODY_PREDICATES or statement.by is None:
+    if statement.predicate not in BODY_STATEMENTS:
         raise Malformed("not about a charter", why=f"a statement of type {statement.predicate[:60]!r}")
-    if not STATEMENT_KINDS[statement.predicate].by.allows(statement.by.kind):
-        raise Malformed(f"{statement.predicate} is malformed", why=f"a {statement.by.kind} cannot be its author")
-    fields = statement.fields()
-    prev, texted = fields.take("prev"), statement.predicate in (DRAFT, DRAFT_WITHDRAWN, LEFT)
-    named = BodyStatement(
-        predicate=statement.predicate,
-        by=statement.by.id,
-        federation=fields.digest("federation"),
-        prev=None if prev is None else bare_digest(prev),
-        body=fields.digest("body"),
-        text=fields.text("text", least=0, most=MAX_TEXT, lines=True) if texted else "",
-    )
-    fields.done()
-    if statement.sole_subject() != named.body:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject is another body")
-    withdrawn = statement.predicate == DRAFT_WITHDRAWN
-    if [item.digest for item in statement.objects] != ([] if withdrawn else [named.body]):
-        why = "it names a side object" if withdrawn else "its only side object must be the body"
-        raise Malformed(f"{statement.predicate} is malformed", why=why)
-    return named
-
-
-def _draft_statement(predicate: str, body: Body, by: Author, more: dict[str, Json] | None = None) -> Statement:
-    return Statement(
-        predicate,
-        (Subject("charter", body.digest),),
-        by,
-        {"federation": body.federation, "prev": body.prev, "body": body.digest, **(more or {})},
-        (SideObject.of(body.data),),
-    )
+    return BODY_STATEMENTS[statement.predicate].parse(statement)
 
 
 @dataclass(frozen=True, slots=True)
-class RoundBody:
+class RoundBody(JsonObject):
     """A body in one round."""
 
-    round: int
+    round: Annotated[int, JsonNumber(1)]
     body: Digest
 
 
+class _Vote(Content):
+    __slots__ = ()
+    body: Digest
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("charter", self.body),)
+
+
 @dataclass(frozen=True, slots=True)
-class Intent:
-    """The first vote: the member will ratify `body` in `round` if a quorum has the same intent.
+class Intent(_Vote):
+    """The first vote on a body: the member will ratify `body` in `round` if a quorum has the same intent.
 
     `last_ratified` is the member's last RATIFY for the same `prev`, of an earlier round. `unlock` names the round of
     the intent-certificate for `body` that allows this INTENT after that RATIFY.
     """
 
-    member: Digest
+    predicate: ClassVar = INTENT
+    member: ById
     prev: Digest
-    epoch: int
-    round: int
+    epoch: Annotated[int, JsonNumber(1)]
+    round: Annotated[int, JsonNumber(1)]
     body: Digest
     last_ratified: RoundBody | None = None
-    unlock: int | None = None
-
-    def statement(self) -> Statement:
-        last = self.last_ratified
-        locked: Json = {"round": last.round, "body": last.body} if last else None
-        return _vote_statement(INTENT, self, {"last_ratified": locked, "unlock": self.unlock})
+    unlock: Annotated[int, JsonNumber(1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ratify:
-    """The second vote: `body` follows `prev`, because a quorum signed INTENT for it in `round`."""
+class Ratify(_Vote):
+    """The second vote on a body: it follows `prev`, because a quorum signed INTENT for it in `round`."""
 
-    member: Digest
+    predicate: ClassVar = RATIFIED
+    member: ById
     prev: Digest
-    epoch: int
-    round: int
+    epoch: Annotated[int, JsonNumber(1)]
+    round: Annotated[int, JsonNumber(1)]
     body: Digest
-
-    def statement(self) -> Statement:
-        return _vote_statement(RATIFIED, self, {})
 
 
 Vote: TypeAlias = Intent | Ratify
@@ -176,11 +206,9 @@ def parse_vote(entry: Entry) -> Vote:
     statement = entry.statement
     if statement.predicate not in VOTE_PREDICATES or statement.by is None or statement.by.kind != "identity":
         raise Malformed("not a vote", why="neither an intent nor a ratified statement of a member")
-    fields = statement.fields()
-    vote = _read(fields, statement.by.id, statement.predicate)
-    fields.done()
+    vote: Vote = (Intent if statement.predicate == INTENT else Ratify).parse(statement)
     if vote.statement().encode() != entry.envelope.payload:
-        raise Malformed(f"{statement.predicate} is malformed", why="it is not the canonical encoding of this vote")
+        raise vote.malformed("it is not the canonical encoding of this vote")
     return vote
 
 
@@ -205,35 +233,3 @@ def _unlock_covers_lock(intent: Intent) -> bool:
     if last is None or unlock is None:
         return last is None and unlock is None
     return last.round <= unlock if last.body == intent.body else last.round < unlock
-
-
-def _read(fields: Fields, member: Digest, predicate: str) -> Vote:
-    prev, epoch = fields.digest("prev"), fields.integer("epoch", least=1)
-    round_, body = fields.integer("round", least=1), fields.digest("body")
-    if predicate == RATIFIED:
-        return Ratify(member, prev, epoch, round_, body)
-    return Intent(
-        member, prev, epoch, round_, body, _last(fields.take("last_ratified")), _unlock(fields.take("unlock"))
-    )
-
-
-def _last(value: Json) -> RoundBody | None:
-    if value is None:
-        return None
-    fields = Fields(value, "intent.last_ratified")
-    last = RoundBody(fields.integer("round", least=1), bare_digest(fields.take("body")))
-    fields.done()
-    return last
-
-
-def _unlock(value: Json) -> int | None:
-    return None if value is None else Fields({"unlock": value}, INTENT).integer("unlock", least=1)
-
-
-def _vote_statement(predicate: str, vote: Vote, more: dict[str, Json]) -> Statement:
-    return Statement(
-        predicate,
-        (Subject("charter", vote.body),),
-        Author("identity", vote.member),
-        {"prev": vote.prev, "epoch": vote.epoch, "round": vote.round, "body": vote.body, **more},
-    )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.rules.offers.records import Acceptance, Accepted, Grant, Redemption, party_statement, record_statement
+from comity.rules.offers.records import Acceptance, Accepted, Grant, Redemption
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement import sign_statement
@@ -141,7 +142,7 @@ def test_signed_overbooking_is_a_fault_of_the_node(stall: Stall) -> None:
     asked = stall.ask(chain, nodes=3)
     state = stall.read.chain_of(chain).state  # type: ignore[union-attr]  # the chain is there
     honest = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
-    stall.sign(record_statement(replace(honest, allocations=_wanted(3)), stall.provider.record.node))
+    stall.sign(statement_of(replace(honest, allocations=_wanted(3)), stall.provider.record.node))
     found = seen(stall, chain)
     assert (found.status, found.why.split()[0]) == ("convicted", "overbooked")
 
@@ -161,7 +162,7 @@ def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> No
     asked = stall.ask(chain)
     state = stall.read.chain_of(chain).state  # type: ignore[union-attr]  # the chain is there
     forged = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
-    line = sign_statement(record_statement(forged, stall.provider.record.node), node(seat("SG")).online)
+    line = sign_statement(statement_of(forged, stall.provider.record.node), node(seat("SG")).online)
     found = seen(stall, chain, stall.bundle() | OfferBundle((PlacedLine(line.line, stall.log.origin, 2),)))
     assert (found.status, found.state.grants) == ("proven", {})
 
@@ -191,7 +192,7 @@ def test_an_unlogged_redemption_is_found_in_its_bundle(stall: Stall) -> None:
     unlogged_entry = stall.say(said, logged=False)
     found = market(stall, stall.bundle(), unlogged([unlogged_entry.line])).statement("", Redemption)
     assert (found.statement, found.entry) == (said, unlogged_entry)
-    forged = sign_statement(party_statement(replace(said, amounts=(8,))), identity("a thief").signer)
+    forged = sign_statement(statement_of(replace(said, amounts=(8,))), identity("a thief").signer)
     with pytest.raises(NotFound):
         market(stall, stall.bundle(), unlogged([forged.line])).statement("", Redemption)
 
@@ -204,7 +205,7 @@ def test_ids_that_are_too_short_name_nothing(stall: Stall) -> None:
 
 
 def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
-    from comity.rules.offers.amounts import Usage, usage_statement
+    from comity.rules.offers.amounts import Usage
     from comity.rules.offers.offer import Window
     from comity.rules.offers.records import Agreement
 
@@ -212,12 +213,12 @@ def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
     grant = stall.grant(chain)
     stall.accept(chain, grant)
     used = stall.sign(
-        usage_statement(Usage(chain, grant.digest, Window(START, START + HOUR), (6,)), stall.provider.record.node)
+        statement_of(Usage(chain, grant.digest, Window(START, START + HOUR), (6,)), stall.provider.record.node)
     )
     (claimed,) = compute_balances([seen(stall, chain, stall.bundle())])
     assert (claimed.claimed, claimed.net) == (6, 0)
     agreement = Agreement(stall.customer.id, chain, grant.digest, used.digest)
-    forged = sign_statement(party_statement(agreement), identity("a thief").signer)
+    forged = sign_statement(statement_of(agreement), identity("a thief").signer)
     (still,) = compute_balances([seen(stall, chain, stall.bundle() | unlogged([forged.line]))])
     assert still.claimed == 6
     agreed = stall.say(agreement, logged=False)  # in another log, or carried

@@ -11,15 +11,8 @@ import pytest
 from comity.node.offers import admission as counter
 from comity.node.offers.admission import OfferAdmission
 from comity.rules.offers.offer import Offer
-from comity.rules.offers.records import (
-    Acceptance,
-    Grant,
-    GrantRequest,
-    PartyStatement,
-    Redemption,
-    party_statement,
-    read_record,
-)
+from comity.rules.offers.records import Acceptance, Grant, GrantRequest, PartyStatement, Redemption, read_record
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import Entry, parse_entry, sign_statement
@@ -48,7 +41,7 @@ def posted(granting: GrantingNode) -> Offer:
 
 
 def said(what: PartyStatement, by: Identity = HOLDER) -> Entry:
-    return sign_statement(party_statement(what), by.signer)
+    return sign_statement(statement_of(what), by.signer)
 
 
 def asking(offer: Offer, number: int, by: Identity = HOLDER) -> Entry:

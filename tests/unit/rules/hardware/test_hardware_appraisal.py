@@ -8,17 +8,8 @@ from dataclasses import replace
 import pytest
 from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
 from comity.rules.hardware.certificates import VendorChain, check_revocation
-from comity.rules.hardware.evidence import (
-    KINDS,
-    SEV_SNP,
-    Attested,
-    Challenge,
-    Device,
-    HardwareEvidence,
-    parse_attested,
-    read_gpu_list,
-    sign_attested,
-)
+from comity.rules.hardware.evidence import KINDS, SEV_SNP, Attested, Challenge, Device, HardwareEvidence, read_gpu_list
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.statement import SideObject, parse_entry
@@ -310,8 +301,8 @@ ATTESTED = Attested(NODE.record.node, CHALLENGE, SideObject.of(EVIDENCE.encode()
 
 def test_evidence_and_its_statement_read_back() -> None:
     assert HardwareEvidence.parse(EVIDENCE.encode()) == EVIDENCE
-    entry = parse_entry(sign_attested(ATTESTED, NODE.online).line)
-    assert parse_attested(entry.statement) == ATTESTED
+    entry = parse_entry(sign_content(ATTESTED, NODE.online).line)
+    assert Attested.parse(entry.statement) == ATTESTED
 
 
 def test_every_part_of_a_challenge_changes_its_nonce() -> None:
@@ -339,7 +330,7 @@ def test_every_part_of_a_challenge_changes_its_nonce() -> None:
 )
 def test_a_statement_that_is_not_of_the_form_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
-        parse_attested(replace(ATTESTED.statement(), **change))  # type: ignore[arg-type]  # each is a field
+        Attested.parse(replace(ATTESTED.statement(), **change))  # type: ignore[arg-type]  # each is a field
 
 
 @pytest.mark.parametrize(

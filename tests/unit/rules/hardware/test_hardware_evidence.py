@@ -20,10 +20,9 @@ from comity.rules.hardware.evidence import (
     Challenge,
     Device,
     HardwareEvidence,
-    parse_attested,
     read_gpu_list,
-    sign_attested,
 )
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Fields, b64decode, b64encode, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Subject
@@ -92,7 +91,7 @@ def test_a_document_of_evidence_is_bounded_in_every_part(good: bytes, bad: bytes
 )
 def test_a_challenge_is_bounded_in_every_part(good: dict[str, Any], bad: dict[str, Any]) -> None:
     def read(change: dict[str, Any]) -> Challenge:
-        return Challenge.read(Fields({**CHALLENGE.to_json(), **change}, "challenge"), CHALLENGE.subject)
+        return Challenge.read(Fields({**CHALLENGE.to_json(), **change}, "challenge"), subject=CHALLENGE.subject)
 
     assert read(good).to_json() == {**CHALLENGE.to_json(), **good}
     with pytest.raises(Malformed):
@@ -111,9 +110,9 @@ def test_a_challenge_is_bounded_in_every_part(good: dict[str, Any], bad: dict[st
     ],
 )
 def test_a_statement_of_evidence_is_of_a_node_with_one_side_object(change: dict[str, Any]) -> None:
-    assert parse_attested(STATEMENT) == ATTESTED
+    assert Attested.parse(STATEMENT) == ATTESTED
     with pytest.raises(Malformed):
-        parse_attested(replace(STATEMENT, **change))
+        Attested.parse(replace(STATEMENT, **change))
 
 
 def test_too_much_evidence_and_the_challenge_of_another_key_are_not_stated() -> None:
@@ -122,7 +121,7 @@ def test_too_much_evidence_and_the_challenge_of_another_key_are_not_stated() -> 
         {"challenge": replace(CHALLENGE, key=sha256(b"another"))},
     ):
         with pytest.raises(Malformed):
-            sign_attested(replace(ATTESTED, **change), NODE.online)
+            sign_content(replace(ATTESTED, **change), NODE.online)
 
 
 def listed(change: Callable[[dict[str, Any]], None]) -> bytes:

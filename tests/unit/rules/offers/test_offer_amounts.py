@@ -6,16 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.offers.amounts import (
-    DefaultAnswer,
-    Profile,
-    Usage,
-    answer_statement,
-    read_answer,
-    read_usage,
-    usage_statement,
-)
+from comity.rules.offers.amounts import DefaultAnswer, Profile, Usage
 from comity.rules.offers.offer import Window
+from comity.rules.signing import statement_of
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Statement, Subject
@@ -24,7 +17,7 @@ from support.offers import NODE, START
 CHAIN, GRANT = sha256(b"a chain"), sha256(b"a grant")
 USED = Usage(CHAIN, GRANT, Window(START, START + 3600), (5, 0), "two jobs")
 ANSWER = DefaultAnswer(CHAIN, GRANT, sha256(b"a default"), "the cluster was down")
-USAGE_SAID, ANSWER_SAID = usage_statement(USED, NODE), answer_statement(ANSWER, NODE)
+USAGE_SAID, ANSWER_SAID = statement_of(USED, NODE), statement_of(ANSWER, NODE)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +32,11 @@ USAGE_SAID, ANSWER_SAID = usage_statement(USED, NODE), answer_statement(ANSWER, 
     ],
 )
 def test_usage_and_answers_are_statements_of_a_node_about_one_offer(change: dict[str, Any]) -> None:
-    assert (read_usage(USAGE_SAID), read_answer(ANSWER_SAID)) == (USED, ANSWER)
+    assert (Usage.parse(USAGE_SAID), DefaultAnswer.parse(ANSWER_SAID)) == (USED, ANSWER)
     with pytest.raises(Malformed):
-        read_usage(replace(USAGE_SAID, **change))
+        Usage.parse(replace(USAGE_SAID, **change))
     with pytest.raises(Malformed):
-        read_answer(replace(ANSWER_SAID, **change))
+        DefaultAnswer.parse(replace(ANSWER_SAID, **change))
 
 
 @pytest.mark.parametrize("name", ["more", "grant", "text"])
@@ -52,17 +45,17 @@ def test_members_of_usage_and_of_answers_are_known_and_typed(name: str) -> None:
         return replace(statement, body={**statement.body, name: 1})
 
     with pytest.raises(Malformed):
-        read_usage(changed(USAGE_SAID))
+        Usage.parse(changed(USAGE_SAID))
     with pytest.raises(Malformed):
-        read_answer(changed(ANSWER_SAID))
+        DefaultAnswer.parse(changed(ANSWER_SAID))
 
 
 def test_what_nobody_could_read_is_not_stated() -> None:
     for used in (replace(USED, amounts=()), replace(USED, amounts=(-1,)), replace(USED, text="\x1b[2J")):
         with pytest.raises(Malformed):
-            usage_statement(used, NODE)
+            statement_of(used, NODE)
     with pytest.raises(Malformed):
-        answer_statement(replace(ANSWER, text="\x1b[2J"), NODE)
+        statement_of(replace(ANSWER, text="\x1b[2J"), NODE)
 
 
 def test_an_empty_interval_has_no_nodes_and_adds_none() -> None:

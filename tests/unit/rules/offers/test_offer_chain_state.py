@@ -22,9 +22,8 @@ from comity.rules.offers.records import (
     Rejected,
     Released,
     Withdrawn,
-    party_statement,
-    record_statement,
 )
+from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused
 from comity.trust.statement import Entry, sign_statement
@@ -289,7 +288,7 @@ def overbooked() -> tuple[Written, Digest]:
     state = log.chain(chain).state
     asked = log.request(chain, hours(5, 6))
     link = replace(to(chain), seq=2, prev=state.last, at=START, remaining=(984,))
-    log.add(record_statement(Grant(link, asked.digest, GRANTEE, (hours(5, 6),), START + DAY), NODE), log.node)
+    log.add(statement_of(Grant(link, asked.digest, GRANTEE, (hours(5, 6),), START + DAY), NODE), log.node)
     return log, chain
 
 
@@ -307,10 +306,10 @@ def test_two_records_of_one_number_are_a_fault_and_a_copy_is_not() -> None:
     state = log.chain(chain).state
     grant = Grant(to(chain), first.digest, GRANTEE, (hours(0, 10),), START + DAY)
     linked = state.link(grant, START)
-    log.add(record_statement(linked, NODE), log.node)
-    log.add(record_statement(linked, NODE), log.node)
+    log.add(statement_of(linked, NODE), log.node)
+    log.add(statement_of(linked, NODE), log.node)
     assert log.chain(chain).fault is None
-    log.add(record_statement(replace(linked, accept_by=START + 2 * DAY), NODE), log.node)
+    log.add(statement_of(replace(linked, accept_by=START + 2 * DAY), NODE), log.node)
     fault = log.chain(chain).fault
     assert fault is not None
     assert fault.kind == "forked"
@@ -321,7 +320,7 @@ def test_a_record_signed_by_another_node_does_not_count() -> None:
     chain = log.post()
     asked = log.request(chain, hours(0, 10))
     linked = log.chain(chain).state.link(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY), START)
-    log.add(record_statement(linked, NODE), HOLDER)
+    log.add(statement_of(linked, NODE), HOLDER)
     assert log.chain(chain).state.seq == 0
     assert log.chain(chain).fault is None
 
@@ -376,7 +375,7 @@ def test_a_newest_record_that_links_or_adds_up_wrongly_breaks_its_chain(wrong: d
     asked = log.request(chain, hours(0, 10))
     right = log.chain(chain).state.link(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY), START)
     assert right.link.remaining == (992,)
-    log.add(record_statement(replace(right, link=replace(right.link, **wrong)), NODE), log.node)
+    log.add(statement_of(replace(right, link=replace(right.link, **wrong)), NODE), log.node)
     fault = log.chain(chain).fault
     assert fault is not None
     assert fault.kind == "broken"
@@ -428,7 +427,7 @@ def test_records_by_an_unknown_key_stop_a_chain_and_prove_no_fault() -> None:
     chain = log.post()
     first, second = log.request(chain, hours(0, 10)), log.request(chain, hours(10, 20))
     state = log.chain(chain).state
-    unknown = record_statement(
+    unknown = statement_of(
         state.link(Grant(to(chain), first.digest, GRANTEE, (hours(0, 10),), START + DAY), START), NODE
     )
     log.log.read(len(log.entries), sign_statement(unknown, HOLDER), None)
@@ -448,7 +447,7 @@ def test_a_statement_whose_author_cannot_be_judged_is_kept_as_that() -> None:
     log = Written()
     chain = log.post()
     grant = log.grant(chain, hours(0, 10))
-    said = sign_statement(party_statement(Acceptance(GRANTEE, chain, grant.digest)), HOLDER)
+    said = sign_statement(statement_of(Acceptance(GRANTEE, chain, grant.digest)), HOLDER)
     log.log.read(len(log.entries), said, None)
     assert not log.log.statements[said.digest].proven
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from comity.rules.offers.offer import (
+    ALLOCATIONS,
+    AMOUNTS,
     MAX_ACCEPT,
     MAX_AMOUNT,
     MAX_ARTIFACTS,
@@ -18,6 +20,7 @@ from comity.rules.offers.offer import (
     MAX_NODES,
     MAX_SLICES,
     MAX_TIME,
+    REMAINING,
     Eligibility,
     Engine,
     Granularity,
@@ -27,9 +30,6 @@ from comity.rules.offers.offer import (
     SliceAllocation,
     Terms,
     Window,
-    read_allocations,
-    read_amounts,
-    read_remaining,
 )
 from comity.trust.encoding import Fields, Json, canonical, sha256
 from comity.trust.errors import Malformed
@@ -215,7 +215,7 @@ def test_what_cannot_be_read_cannot_be_built(make: Callable[[], object]) -> None
 
 
 def test_attributes_are_sorted_when_they_are_read() -> None:
-    assert Slice.read({**SLICE, "attributes": {"b": "2", "a": "1"}}).attributes == (("a", "1"), ("b", "2"))
+    assert Slice.from_json({**SLICE, "attributes": {"b": "2", "a": "1"}}).attributes == (("a", "1"), ("b", "2"))
 
 
 def test_the_largest_values_can_be_built() -> None:
@@ -292,11 +292,11 @@ def test_granules_begin_with_the_window() -> None:
     ("read", "good", "bad"),
     [
         (
-            read_amounts,
+            AMOUNTS.read,
             [[1], [0, MAX_AMOUNT], [1] * MAX_SLICES],
             [[], [0], [0, 0], [1] * (MAX_SLICES + 1), [-1], [True]],
         ),
-        (read_remaining, [[0], [MAX_AMOUNT], [1] * MAX_SLICES], [[], [1] * (MAX_SLICES + 1), [MAX_AMOUNT + 1], ["1"]]),
+        (REMAINING.read, [[0], [MAX_AMOUNT], [1] * MAX_SLICES], [[], [1] * (MAX_SLICES + 1), [MAX_AMOUNT + 1], ["1"]]),
     ],
 )
 def test_lists_of_amounts_are_bounded(read: Callable[[Fields, str], tuple[int, ...]], good: Any, bad: Any) -> None:
@@ -309,7 +309,7 @@ def test_lists_of_amounts_are_bounded(read: Callable[[Fields, str], tuple[int, .
 
 def test_lists_of_allocations_name_each_slice_once() -> None:
     def read(items: list[Json]) -> tuple[SliceAllocation, ...]:
-        return read_allocations(Fields({"m": items}, "document"), "m")
+        return ALLOCATIONS.read(Fields({"m": items}, "document"), "m")
 
     made = [hours(0, 1, slice=f"s{number}") for number in range(MAX_SLICES + 1)]
     items: list[Any] = [each.to_json() for each in made]

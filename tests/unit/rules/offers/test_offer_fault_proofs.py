@@ -7,18 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.offers.amounts import Usage, usage_statement
-from comity.rules.offers.fault_proof import (
-    MAX_NOTES,
-    FaultProof,
-    OfferFault,
-    ProvenRecord,
-    offer_fault_statement,
-    read_offer_fault,
-    verify_fault_proof,
-)
+from comity.rules.offers.amounts import Usage
+from comity.rules.offers.fault_proof import MAX_NOTES, FaultProof, OfferFault, ProvenRecord, verify_fault_proof
 from comity.rules.offers.offer import Window
-from comity.rules.offers.records import Grant, Withdrawn, record_statement
+from comity.rules.offers.records import Grant, Withdrawn
+from comity.rules.signing import statement_of
 from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.encoding import b64encode, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
@@ -50,7 +43,7 @@ def overbooked() -> Written:
     log.grant(chain, hours(0, 10, nodes=4, amount=8))
     asked = log.request(chain, hours(5, 6))
     link = replace(to(chain), seq=2, prev=log.chain(chain).state.last, at=START, remaining=(984,))
-    log.add(record_statement(Grant(link, asked.digest, GRANTEE, (hours(5, 6),), START + DAY), NODE), ONLINE)
+    log.add(statement_of(Grant(link, asked.digest, GRANTEE, (hours(5, 6),), START + DAY), NODE), ONLINE)
     return log
 
 
@@ -123,16 +116,16 @@ def test_a_last_record_that_does_not_follow_those_that_are_shown_does_not_convic
     log = Written()
     chain = log.post()
     link = replace(to(chain), seq=1, prev=log.chain(chain).state.last, at=START, remaining=(1,))
-    log.add(record_statement(Withdrawn(link), NODE), ONLINE)
+    log.add(statement_of(Withdrawn(link), NODE), ONLINE)
     assert verify_fault_proof(shown(log.entries, by_node(log)), LOG, ONLINE.public) == "broken"
-    log.add(record_statement(Withdrawn(replace(link, **change)), NODE), ONLINE)
+    log.add(statement_of(Withdrawn(replace(link, **change)), NODE), ONLINE)
     refused(log, [0, 2], "records before the last one are missing")
 
 
 def test_another_statement_of_the_node_does_not_convict() -> None:
     log = Written()
     used = Usage(log.post(), sha256(b"a grant"), Window(START, START + 1), (1,))
-    log.add(usage_statement(used, NODE), ONLINE)
+    log.add(statement_of(used, NODE), ONLINE)
     refused(log, [1], "not a record signed by this node")
 
 
@@ -172,7 +165,7 @@ def test_a_malformed_proof_is_refused(data: bytes) -> None:
 
 
 FAULT = OfferFault(sha256(b"a chain"), str(LOG), 7, sha256(b"a line"), "broken")
-STATEMENT = offer_fault_statement(FAULT, NODE)
+STATEMENT = statement_of(FAULT, NODE)
 
 
 @pytest.mark.parametrize(
@@ -191,15 +184,15 @@ STATEMENT = offer_fault_statement(FAULT, NODE)
     ],
 )
 def test_a_malformed_fault_statement_is_refused(change: dict[str, Any]) -> None:
-    assert read_offer_fault(STATEMENT) == FAULT
+    assert OfferFault.parse(STATEMENT) == FAULT
     with pytest.raises(Malformed):
-        read_offer_fault(replace(STATEMENT, **change))
+        OfferFault.parse(replace(STATEMENT, **change))
 
 
 def test_a_fault_that_nobody_could_read_is_not_stated() -> None:
     for change in ({"kind": "late"}, {"index": -1}, {"log": "node-ch/log"}):
         with pytest.raises(Malformed):
-            offer_fault_statement(replace(FAULT, **change), NODE)
+            statement_of(replace(FAULT, **change), NODE)
 
 
 def test_a_record_outside_of_the_log_proves_no_fault() -> None:
