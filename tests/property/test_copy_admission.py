@@ -73,7 +73,8 @@ class Admission(RuleBasedStateMachine):
         self.count += 1
         artifact: Digest = sha256(b"%d" % self.count)
         before = self.uses()
-        found = self.admission.admit(artifact, member, size, 0, self.now, self.free, patience=PATIENCE)
+        self.admission.look(self.now, self.free)
+        found = self.admission.admit(artifact, member, size, 0, self.now, patience=PATIENCE)
         if isinstance(found, Refusal):
             assert member == OPERATOR or size > self.part() - before[member] or self.disturbed
             return

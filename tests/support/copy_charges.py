@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 
 from comity.content.blobs import BlobStore
 from comity.ledger.ledger import Ledger
@@ -11,6 +12,7 @@ from comity.node.replication.copy_admission import AdmissionLimits, CopyAdmissio
 from comity.node.replication.copy_charges import CopyCharges
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.mirror_rules import MirrorQuotas
+from support.context import node_context
 
 
 def made_charges(
@@ -25,6 +27,6 @@ def made_charges(
     now: Callable[[], float] = time.monotonic,
 ) -> CopyCharges:
     admission = CopyAdmission(limits or AdmissionLimits(stop=0))
-    return CopyCharges(
-        quotas or MirrorQuotas({}), admission, AsyncLedger(ledger), store, pools, own_log, lambda: members or {}, now
-    )
+    membership = SimpleNamespace(names=members or {}, own_node=SimpleNamespace(log=own_log))
+    context = node_context(ledger=AsyncLedger(ledger), store=store, pools=pools, membership=membership)
+    return CopyCharges(quotas or MirrorQuotas({}), admission, context, now)

@@ -127,9 +127,7 @@ class WithdrawingNode:
             holds,
             OtherHolders(ledger, self.membership, self.index, cast(Auditor, self.played_auditor), lambda: self.now),
             SoleFiles(ledger, self.store, self.pools, self.held, self.files),
-            WithdrawnFiles(self.pools, holds, WithheldFiles(self.store), replicas),
-            replicas,
-            lambda: None,
+            WithdrawnFiles(self.pools, holds, WithheldFiles(self.store), replicas, lambda: None),
         )
         return self.withdrawals
 

@@ -149,7 +149,7 @@ def file_responses(parts: ReaderParts, file_routes: FileRoutes, cold: ColdFiles 
     """Return the responses with the bodies of files."""
     home, withdrawn = parts.home, parts.catalogue.local_artifacts.withdrawn
     slots = ConnectionSlots(REMOTE_PIECES if file_routes.verified.remote else BODIES, "readers")
-    return FileResponses(home.config.gateway, home.store, home.pools, file_routes, cold, slots, home.served, withdrawn)
+    return FileResponses(home, file_routes, cold, slots, withdrawn)
 
 
 def gateway_access(home: ServedHome, uses: TokenUses) -> GatewayAccess:

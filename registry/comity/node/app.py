@@ -270,7 +270,6 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     admission = Admission(ledger, membership, config.publishing, config.limits, charter_admission, offers.admission)
     submissions = Submissions(
         home.context,
-        membership.own_node,
         uploads,
         own_log,
         admission,
@@ -374,9 +373,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
     if config.listen.metrics:  # only after the misbehaviour proofs are loaded
         listener = MetricsListener(home.metrics, config.listen.metrics, parts.readiness.from_thread)
         after_loops.callback(listener.close)
-    Housekeeping(
-        home.ledger, home.store, pools, home.metrics, home.clock, parts.uploads, parts.listing, home.membership
-    ).begin(supervisor)
+    Housekeeping(home.context, parts.uploads, parts.listing).begin(supervisor)
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     after_loops.callback(audit_copies.close)
     audit_copies.begin(supervisor)

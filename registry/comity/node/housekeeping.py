@@ -22,13 +22,12 @@ from typing import Final
 from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.heap import return_freed
 from comity.ledger.records import PieceRecordTable
+from comity.node.context import NodeContext
 from comity.node.importing.importer import remove_stale as remove_stale_imports
-from comity.node.members import Membership
-from comity.node.metrics import Metrics
 from comity.node.own_log import cosigned_times
 from comity.node.replication.on_demand import remove_abandoned
 from comity.node.supervisor import LoopTiming, Supervisor
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import Clock
 from comity.node.uploads import Uploads
 from comity.rules.cosigned_times import corroborated_time
 from comity.trust.encoding import Digest, sha256
@@ -173,25 +172,15 @@ PARTIAL_SECONDS: Final = 30 * 86_400.0
 class Housekeeping:
     """Removes what was abandoned, and measures the store and the logs."""
 
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        metrics: Metrics,
-        clock: Clock,
-        uploads: Uploads,
-        listing: StoreListing,
-        membership: Membership,
-    ) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._metrics = metrics
-        self._clock = clock
+    def __init__(self, context: NodeContext, uploads: Uploads, listing: StoreListing) -> None:
+        self._ledger = context.ledger
+        self._store = context.store
+        self._pools = context.pools
+        self._metrics = context.metrics
+        self._clock = context.clock
+        self._membership = context.membership
         self._uploads = uploads
         self._listing = listing
-        self._membership = membership
         self._cosigned_at: int | None = None
 
     def begin(self, supervisor: Supervisor) -> None:

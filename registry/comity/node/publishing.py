@@ -18,7 +18,6 @@ import structlog
 
 from comity.node.admission import Admission
 from comity.node.context import NodeContext
-from comity.node.members import OwnNode
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
 from comity.node.threads import NameLocks
@@ -55,7 +54,6 @@ class Submissions:
     def __init__(
         self,
         context: NodeContext,
-        own_node: OwnNode,
         uploads: Uploads,
         own_log: OwnLog,
         admission: Admission,
@@ -66,7 +64,7 @@ class Submissions:
         self._ledger = context.ledger
         self._store = context.store
         self._pools = context.pools
-        self._own_node = own_node
+        self._own_node = context.membership.own_node
         self._uploads = uploads
         self._own_log = own_log
         self._admission = admission

@@ -39,7 +39,10 @@ class Carrying(WithdrawingNode):
     def __init__(self, folder: Path, place: int) -> None:
         super().__init__(folder / "node", FolderStore(folder / "store"), place)
         self.damaged = 0
-        ledger, pieces = AsyncLedger(self.ledger), OwnPieces(self.ledger, self.store, WithheldFiles(self.store))
+        ledger, pieces = (
+            AsyncLedger(self.ledger),
+            OwnPieces(self.ledger, self.store, WithheldFiles(self.store), self._found_damage),
+        )
         metrics, settings = Metrics(), Audits(pieces=2)
         self.auditor = Auditor(
             node_context(
@@ -50,7 +53,6 @@ class Carrying(WithdrawingNode):
             self.own_log,
             {},
             pieces,
-            self._found_damage,
         )
         claims = OwnClaims(self.ledger, self.signer.record.node.id, self.log)
         answers = AuditResponder(
@@ -63,7 +65,6 @@ class Carrying(WithdrawingNode):
             claims,
             pieces,
             Leases(0.0),
-            lambda: None,
         )
         self.carried = CarriedAudits(
             node_context(ledger=ledger, pools=self.pools, membership=self.membership, clock=self.clock),

@@ -79,6 +79,9 @@ class Scene:
         async def claim(copy: Any) -> None:
             self.claimed.append(copy.pieces)
 
+        async def uncharged(copy: Copy) -> None:
+            return None
+
         async def no(*_: object, **__: object) -> bool:
             return False
 
@@ -89,8 +92,7 @@ class Scene:
             cast(Any, SimpleNamespace(add=claim)),
             cast(Any, SimpleNamespace(admitted=_nothing)),
             cast(Any, SimpleNamespace(pace=None)),
-            no,
-            lambda artifact: False,
+            uncharged,
         )
 
     def copy(self, *indexes: bytes, missing: Sequence[bytes] = ()) -> Copy:

@@ -15,7 +15,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota, OutsideUsageTable
 from comity.node.admission import Admission, OutsideQuotas
-from comity.node.members import Membership, OwnNode
+from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog
@@ -56,8 +56,14 @@ async def test_logged_entries_are_announced_once(tmp_path: Path) -> None:
             return ledger.logs.append(OWN.vkey, lines)
 
         submissions = Submissions(
-            node_context(ledger=AsyncLedger(ledger), store=FolderStore(tmp_path / "blobs"), pools=Pools()),
-            cast(OwnNode, SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))),
+            node_context(
+                ledger=AsyncLedger(ledger),
+                store=FolderStore(tmp_path / "blobs"),
+                pools=Pools(),
+                membership=SimpleNamespace(
+                    own_node=SimpleNamespace(log=OWN.vkey, record=SimpleNamespace(origin=OWN.origin))
+                ),
+            ),
             cast(Uploads, None),
             cast(OwnLog, SimpleNamespace(append_all=append_all)),
             cast(Admission, SimpleNamespace(admitted=admitted)),

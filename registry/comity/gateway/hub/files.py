@@ -19,16 +19,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Scope, Send
 
-from comity.content.blobs import BlobStore
 from comity.gateway.fileserver.http1 import ByteRange, parse_range
 from comity.gateway.fileserver.server import FileRoutes
 from comity.gateway.http import ConnectionSlots, ResponseTimeout
 from comity.gateway.hub.views import Claim
+from comity.node.home import ServedHome
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
-from comity.node.metrics import ServedBytes
 from comity.node.replication.on_demand import OnDemandFetch
-from comity.node.settings import Gateway
-from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
@@ -141,23 +138,20 @@ class FileResponses:
 
     def __init__(
         self,
-        settings: Gateway,
-        store: BlobStore,
-        pools: Pools,
+        home: ServedHome,
         file_routes: FileRoutes,
         cold: ColdFiles | None,
         slots: ConnectionSlots,
-        served: ServedBytes,
         withdrawn: Callable[[Digest], Awaitable[bool]],
     ) -> None:
         self._withdrawn = withdrawn
-        self._settings = settings
-        self._store = store
-        self._pools = pools
+        self._settings = home.config.gateway
+        self._store = home.store
+        self._pools = home.pools
         self._file_routes = file_routes
         self._cold = cold
         self._slots = slots
-        self._served = served
+        self._served = home.served
 
     async def response(self, request: Request, claim: Claim, entry: FileEntry) -> Response:
         """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; NotFound (NOT-HELD) if this node

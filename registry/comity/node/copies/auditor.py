@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -197,7 +197,6 @@ class Auditor:
 
     Args:
         links: the connections to peers.
-        on_damaged: called when the own copy was found to be damaged, after its file was quarantined.
     """
 
     def __init__(
@@ -208,7 +207,6 @@ class Auditor:
         own_log: OwnLog,
         links: Mapping[PeerKey, PeerLink],
         pieces: OwnPieces,
-        on_damaged: Callable[[], None],
     ) -> None:
         self._pools = context.pools
         self._membership = context.membership
@@ -220,7 +218,6 @@ class Auditor:
         self._ledger = context.ledger
         self._own_log = own_log
         self._links = links
-        self._on_damaged = on_damaged
         self._pieces = pieces
         self._reader = StatementReader(context.ledger, context.membership, index, self._pieces)
         self._chance = random.SystemRandom()
@@ -383,7 +380,7 @@ class Auditor:
         """The copy of a row cannot be compared with the own one. Quarantine the file of the own one that is damaged."""
         if isinstance(error, DamagedPiece):
             await self._pools.files(self._pieces.quarantine, error)
-            self._on_damaged()
+            self._pieces.on_damaged()
         _log.info("copy cannot be audited from here", artifact=row.artifact, why=str(error))
 
     def peer(self, log: str) -> Peer | None:

@@ -43,7 +43,7 @@ class CopiesController:
         self.index = CopiesIndex(file, home.membership.own_node.log, lambda: chance.getrandbits(62))
         self._held = HeldFiles(file, home.membership.own_node.log)
         withheld = WithheldFiles(home.store)
-        pieces = OwnPieces(home.ledger.tables, home.store, withheld)
+        pieces = OwnPieces(home.ledger.tables, home.store, withheld, replication.blob_lost)
         claims = OwnClaims(home.ledger.tables, home.membership.own_node.record.node.id, home.membership.own_node.log)
         leases = Leases(time.monotonic())
         self.responder = AuditResponder(
@@ -54,7 +54,6 @@ class CopiesController:
             claims,
             pieces,
             leases,
-            replication.blob_lost,
         )
         self.auditor = Auditor(
             home.context,
@@ -63,7 +62,6 @@ class CopiesController:
             replication.own_log,
             replication.peers.links,
             pieces,
-            replication.blob_lost,
         )
 
         files = HeldFilesReader(home.ledger, home.store, home.pools, home.membership, self._held, home.clock)
@@ -78,9 +76,7 @@ class CopiesController:
             holds,
             OtherHolders(home.ledger, home.membership, self.index, self.auditor, time.monotonic),
             SoleFiles(home.ledger, home.store, home.pools, self._held, files),
-            WithdrawnFiles(home.pools, holds, withheld, replication.replicas),
-            replication.replicas,
-            replication.blob_lost,
+            WithdrawnFiles(home.pools, holds, withheld, replication.replicas, replication.blob_lost),
         )
 
         self.carried = CarriedAudits(home.context, home.keys.signer, self.index, pieces, self.auditor, self.responder)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,9 +124,16 @@ class WithheldFiles:
 
 
 class OwnPieces:
-    """Implements `PieceSource` over the blob store. Blocking; thread-safe."""
+    """Implements `PieceSource` over the blob store. Blocking; thread-safe.
 
-    def __init__(self, ledger: Ledger, store: BlobStore, withheld: WithheldFiles) -> None:
+    Attributes:
+        on_damaged: to be called on the event loop when a piece was found to be damaged, after its file was quarantined.
+    """
+
+    def __init__(
+        self, ledger: Ledger, store: BlobStore, withheld: WithheldFiles, on_damaged: Callable[[], None]
+    ) -> None:
+        self.on_damaged = on_damaged
         self._withheld = withheld
         self._ledger = ledger
         self._store = store

@@ -12,7 +12,6 @@ reserve that no other can use. A refusal is no failure, but others see that this
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,7 +108,6 @@ class AuditResponder:
 
     Args:
         monotonic: seconds, for the budget.
-        on_damaged: called when a piece of an own copy was found to be damaged, after its blob was quarantined.
     """
 
     def __init__(
@@ -121,7 +119,6 @@ class AuditResponder:
         claims: OwnClaims,
         pieces: OwnPieces,
         leases: Leases,
-        on_damaged: Callable[[], None],
     ) -> None:
         self._ledger = context.ledger
         self._pools = context.pools
@@ -131,7 +128,6 @@ class AuditResponder:
         self._clock = context.clock
         self._monotonic = monotonic
         self._budget = AuditBudget(bytes_per_hour)
-        self._on_damaged = on_damaged
         self._claims = claims
         self._pieces = pieces
         self._leases = leases
@@ -193,7 +189,7 @@ class AuditResponder:
                 raise _not_held(challenge.artifact, error.why) from error
             except DamagedPiece as error:
                 await self._pools.files(self._pieces.quarantine, error)
-                self._on_damaged()
+                self._pieces.on_damaged()
                 raise _not_held(challenge.artifact, error.why) from error
         record, online = self._signer.record, self._signer.online
         entry = sign_answer(record, federation, challenge, nonce, int(self._clock()), read, online)

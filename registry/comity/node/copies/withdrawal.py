@@ -233,13 +233,24 @@ class WithdrawnFiles:
     """The files that withdrawals have taken out of the store, until they are back or deleted.
 
     Not thread-safe: call from the event loop.
+
+    Args:
+        wake: called after a withdrawal was taken back.
     """
 
-    def __init__(self, pools: Pools, holds: LoggedHolds, withheld: WithheldFiles, replicas: Replicas) -> None:
+    def __init__(
+        self,
+        pools: Pools,
+        holds: LoggedHolds,
+        withheld: WithheldFiles,
+        replicas: Replicas,
+        wake: Callable[[], None],
+    ) -> None:
         self._pools = pools
         self._holds = holds
         self._withheld = withheld
         self._replicas = replicas
+        self._wake = wake
         self._unfinished: set[Digest] = set()
         """Withdrawals whose files are neither back nor deleted."""
         self._listed = False
@@ -276,7 +287,7 @@ class WithdrawnFiles:
         self._unfinished.add(artifact)
         try:
             if await self._holds.find(artifact) is not None:
-                await self.give_back(artifact)
+                await self._give_back(artifact)
                 self._replicas.end_withdrawal(artifact)
             elif not await self._holds.keeps_bytes(artifact):
                 await self._pools.files(self._withheld.erase, artifact)
@@ -286,7 +297,15 @@ class WithdrawnFiles:
         self._unfinished.discard(artifact)
         return None
 
-    async def give_back(self, artifact: Digest) -> None:
+    async def take_back(self, artifact: Digest) -> None:
+        """The operator takes back a withdrawal that has ended. Raises NotFound (NOT-HELD) if there is none."""
+        if not await self._replicas.has_withdrawn(artifact):
+            raise NotFound("nothing to take back", why="this node withdrew no such copy", code="NOT-HELD")
+        await self._give_back(artifact)
+        await self._replicas.want_again(artifact)
+        self._wake()
+
+    async def _give_back(self, artifact: Digest) -> None:
         """Move all files of an artifact back into the store."""
         await self._pools.files(self._withheld.give_back, artifact)
 
@@ -296,7 +315,6 @@ class Withdrawals:
 
     Args:
         monotonic: seconds, for leases.
-        wake: called after a withdrawal was taken back.
     """
 
     def __init__(
@@ -308,8 +326,6 @@ class Withdrawals:
         others: OtherHolders,
         sole: SoleFiles,
         files: WithdrawnFiles,
-        replicas: Replicas,
-        wake: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
@@ -318,8 +334,6 @@ class Withdrawals:
         self._others = others
         self._sole = sole
         self._files = files
-        self._replicas = replicas
-        self._wake = wake
         self._lock = asyncio.Lock()
 
     async def recover(self) -> None:
@@ -353,7 +367,8 @@ class Withdrawals:
         async with self._lock:
             await self._others.read_new()
             if order.again:
-                return await self._take_back(order)
+                await self._files.take_back(order.artifact)
+                return HoldDecision(b"", 0, (), (), 0)
             hold = await self._holds.find(order.artifact)
             if hold is None:
                 why = f"this node claims no copy of {short(order.artifact)}"
@@ -415,14 +430,6 @@ class Withdrawals:
             return await self._files.end(artifact)
         finally:
             self._leases.end(artifact)
-
-    async def _take_back(self, order: HoldOrder) -> HoldDecision:
-        if not await self._replicas.has_withdrawn(order.artifact):
-            raise NotFound("nothing to take back", why="this node withdrew no such copy", code="NOT-HELD")
-        await self._files.give_back(order.artifact)
-        await self._replicas.want_again(order.artifact)
-        self._wake()
-        return HoldDecision(b"", 0, (), (), 0)
 
 
 def _names(results: list[AuditedCopy]) -> tuple[tuple[str, ...], tuple[str, ...]]:

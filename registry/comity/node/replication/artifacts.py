@@ -157,34 +157,24 @@ class CopyQueue:
         member, used = max(self._count_by_source.items(), key=lambda item: item[1], default=(None, 0))
         return QueueUse(member, used, self._max_queued)
 
-    def add(
-        self,
-        artifact: Digest,
-        name: str,
-        manifest: SideObject,
-        pieces: SideObject,
-        path: Path,
-        number: int = 0,
-        rule: str | None = None,
-        own: OwnCopy | None = None,
-    ) -> None:
-        """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher. `number` is
-        that of the proven statement, `rule` the mirror rule that decided about it, `own` what this node claims."""
-        copy = self._copies.get(artifact)
+    def add(self, claimed: Copy, pieces: SideObject, path: Path) -> None:
+        """Queue an artifact claimed with these piece records under `path`: the member whose log has the claim, and the
+        publisher. One that is queued already gets the records and the path, and counts for no rule if this one does."""
+        copy = self._copies.get(claimed.artifact)
         if copy is None:
-            if self._count_by_source[path[0]] >= self._max_queued:
-                self._leave_out(path[0], number)
+            if self._count_by_source[claimed.source] >= self._max_queued:
+                self._leave_out(claimed.source, claimed.number)
                 return
-            copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0], number, rule=rule, own=own)
+            copy = self._copies[claimed.artifact] = claimed
             self._count_by_source[copy.source] += 1
             self._standing += copy.stands
-        elif rule is None:
+        elif claimed.rule is None:
             copy.rule = None
         if len(copy.indexes) < MAX_INDEXES:
             copy.indexes.setdefault(pieces)
         if path not in copy.paths and len(copy.paths) < MAX_PATHS:
             copy.paths[path] = None
-            if artifact not in self._jobs and not copy.resting_until:
+            if copy.artifact not in self._jobs and not copy.resting_until:
                 self._enqueue(copy, path)
 
     def next(self, now: float) -> Job | None:

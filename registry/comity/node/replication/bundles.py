@@ -30,7 +30,6 @@ from comity.node.replication.artifacts import Copy
 from comity.node.replication.copy_charges import WAITS
 from comity.node.replication.link import CopySource, PeerState
 from comity.node.replication.mirror import LogMirror, PeerHead
-from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.node.replication.news import PendingNews
 from comity.node.replication.replicas import Replicas
 from comity.rules.misbehaviour import ROOTS
@@ -96,7 +95,6 @@ class BundleLoading:
         self,
         context: NodeContext,
         mirror: LogMirror,
-        misbehaviour: MisbehaviourProofs,
         follower: CharterFollower | None,
         intake: Intake,
         replicas: Replicas,
@@ -107,7 +105,7 @@ class BundleLoading:
         self._pools = context.pools
         self._membership = context.membership
         self._mirror = mirror
-        self._misbehaviour = misbehaviour
+        self._misbehaviour = mirror.misbehaviour
         self._follower = follower
         self._intake = intake
         self._replicas = replicas

@@ -167,14 +167,12 @@ class CopyAdmission:
         size: int,
         stored: int,
         now: float,
-        free: int | None,
         *,
         partial: int = 0,
         patience: float = 60.0,
     ) -> AdmittedCopy | Refusal:
         """Admit a copy of which `stored` of `size` bytes are on the disk, charged to nobody now. `partial` of these are
-        reported to `received` again. (1)"""
-        self.look(now, free)
+        reported to `received` again. Its caller has just had a `look` at the disk. (1)"""
         verified = max(0, stored - partial)
         copy = AdmittedCopy(artifact, member, size, min(stored, size), patience, 0, verified, "", now, now, verified)
         is_silent = member in self._silent

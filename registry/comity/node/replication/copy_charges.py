@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 import structlog
 
-from comity.content.blobs import BlobStore
 from comity.ledger.copy_tables import MirrorCharge
+from comity.node.context import NodeContext
 from comity.node.replication.copy_admission import OPERATOR, OUTSIDE, AdmittedCopy, CopyAdmission, Refusal
-from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.node.threads import Clock
 from comity.node.uploads import Want, missing_files, read_manifest
 from comity.rules.mirror_rules import MirrorQuotas
 from comity.trust.artifact import Manifest
@@ -75,8 +75,6 @@ class CopyCharges:
     """Not thread-safe: call from the event loop.
 
     Args:
-        own_log: the verifier key of this node's log.
-        members: the members between whom the space is divided, with their names.
         now: monotonic seconds.
 
     Attributes:
@@ -87,20 +85,15 @@ class CopyCharges:
         self,
         quotas: MirrorQuotas,
         admission: CopyAdmission,
-        ledger: AsyncLedger,
-        store: BlobStore,
-        pools: Pools,
-        own_log: str,
-        members: Callable[[], Mapping[str, str]],
+        context: NodeContext,
         now: Clock,
     ) -> None:
         self._quotas = quotas
         self._admission = admission
-        self._ledger = ledger
-        self._store = store
-        self._pools = pools
-        self._own_log = own_log
-        self._members = members
+        self._ledger = context.ledger
+        self._store = context.store
+        self._pools = context.pools
+        self._membership = context.membership
         self._now = now
         self._lock = asyncio.Lock()
         self._turns: dict[AdmittedCopy, asyncio.Timeout] = {}
@@ -135,7 +128,7 @@ class CopyCharges:
     async def look(self) -> bool:
         """Look at the disk, and end the copies that lost their promise. Returns whether space was given back."""
         free = await self._pools.files(self._store.free_bytes)
-        self._admission.set_members(self._members())
+        self._admission.set_members(self._membership.names)
         self._admission.look(self._now(), free)
         self._after_change()
         freed, self._freed = self._freed, False
@@ -152,7 +145,7 @@ class CopyCharges:
         table = self._ledger.tables.mirror_charges
         async with self._lock:
             await self._ledger.run(table.release_unwanted)
-            await self._ledger.run(table.set_counted, self._own_log, basis)
+            await self._ledger.run(table.set_counted, self._membership.own_node.log, basis)
             await self._load()
             for copy in self._turns:  # what runs is charged by the admission
                 if (row := await self._before(copy.artifact)) is not None:
@@ -257,7 +250,7 @@ class CopyCharges:
 
     def spaces(self) -> list[MemberCopies]:
         """How the copies of each member use the disk, the largest user first."""
-        names, waiting = self._members(), Counter[str]()
+        names, waiting = self._membership.names, Counter[str]()
         for (_, member), count in self._waiting.items():
             waiting[member] += count
         return [
@@ -337,9 +330,9 @@ class CopyCharges:
             if charge is not None and (why := self._over_quota(wanted)):
                 raise OutOfSpace(f"{name} is not copied yet", why=why, code="MIRROR-QUOTA")
             stored = min(new, new - absent + partial)
-            found = self._admission.admit(
-                artifact, member, new, stored, self._now(), free, partial=partial, patience=patience
-            )
+            now = self._now()
+            self._admission.look(now, free)
+            found = self._admission.admit(artifact, member, new, stored, now, partial=partial, patience=patience)
             if isinstance(found, Refusal):
                 raise _no_space(name, found)
         except OutOfSpace as error:
@@ -373,7 +366,7 @@ class CopyCharges:
     def _payer(self, charge: ChargedTo | None) -> str:
         if charge is None or not charge.members:
             return OPERATOR
-        known = self._members()
+        known = self._membership.names
         return self._admission.payer({member if member in known else OUTSIDE for member in charge.members})
 
     def _charge(self, row: MirrorCharge | None, sign: int) -> None:

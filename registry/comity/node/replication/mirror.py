@@ -107,7 +107,7 @@ class PeerHead:
 
 
 class LogMirror:
-    """Mirrors the logs of members from any peer."""
+    """Mirrors the logs of members from any peer. `misbehaviour` has the proofs against them."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class LogMirror:
         self._membership = context.membership
         self._interval = interval
         self._cosigner = cosigner
-        self._misbehaviour = misbehaviour
+        self.misbehaviour = misbehaviour
         self._quotas = quotas
         self._side_objects = side_objects
         self._on_advance = on_advance
@@ -162,7 +162,7 @@ class LogMirror:
     async def follow(self, link: CopySource, head: PeerHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
         """Fetch what `head` covers. Returns whether nothing is left to fetch. Raises the peer's failure, and OutOfSpace
         (QUOTA)."""
-        if self._misbehaviour.frozen(head.key):
+        if self.misbehaviour.frozen(head.key):
             return True
         local_size = (await self._ledger.run(_get_or_create, self._ledger.tables, head)).size
         if head.checkpoint.size > local_size:
@@ -181,7 +181,7 @@ class LogMirror:
         if state.size < head.checkpoint.size:
             return False
         known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
-        if known or not await self._misbehaviour.contradicts(head.key, head.note):  # (2)
+        if known or not await self.misbehaviour.contradicts(head.key, head.note):  # (2)
             await self._cosigner.collect(head.key, head.checkpoint, head.note)
         return True
 
@@ -317,7 +317,7 @@ class LogMirror:
         try:
             verify_consistency(size, root, target.size, target.root, proof)
         except Untrusted:
-            await self._misbehaviour.search(client, head.key, head.note, size)
+            await self.misbehaviour.search(client, head.key, head.note, size)
             raise
 
 

@@ -165,6 +165,10 @@ class PeerRounds:
         clock: POSIX seconds, for the lag that the metric shows.
         interval: seconds between two tries.
         charter: None without a federation.
+
+    Attributes:
+        start: what waits for the first answers of the peers.
+        is_mirrored: whether the log of a verifier key is mirrored here.
     """
 
     def __init__(
@@ -181,7 +185,8 @@ class PeerRounds:
         self._metrics = context.metrics
         self._clock = context.clock
         self._interval = interval
-        self._start = start
+        self.start = start
+        self.is_mirrored = mirror.is_mirrored
         self._mirror = mirror
         self._misbehaviour = misbehaviour
         self._charter = charter
@@ -274,7 +279,7 @@ class PeerRounds:
     def _record(self, link: PeerLink, told: PendingNews, outcome: _Outcome) -> None:
         """What is settled is forgotten, once the node has its first answers; the rest is processed again later."""
         link.state.last_error = outcome.error
-        if outcome.settled and self._start.settled:
+        if outcome.settled and self.start.settled:
             link.news.settle(told)
             return
         seconds = INVALID_SECONDS if outcome.invalid else self._interval
@@ -329,21 +334,21 @@ class Peers:
         interval: float,
         connect: Callable[[PeerKey], PeerLink],
         supervisor: Supervisor,
-        start: StartBarrier,
         recovery: OwnLogRecovery,
         rounds: PeerRounds,
         own_keys: Sequence[bytes],
-        is_mirrored: Callable[[str], bool],
     ) -> None:
         self._membership = context.membership
         self._metrics = context.metrics
         self._interval = interval
         self._connect = connect
         self._supervisor = supervisor
-        self._start = start
+        self._start = rounds.start
         self._recovery = recovery
         self._rounds = rounds
-        self._reader: NewsReader[PeerLink] = NewsReader(HEARTBEAT_ROUNDS * interval, own_keys, is_mirrored, self._taken)
+        self._reader: NewsReader[PeerLink] = NewsReader(
+            HEARTBEAT_ROUNDS * interval, own_keys, rounds.is_mirrored, self._taken
+        )
         self._discovery = PeerDiscovery(context.ledger, context.membership)
         self.links: dict[PeerKey, PeerLink] = {}
 

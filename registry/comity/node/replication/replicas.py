@@ -27,7 +27,6 @@ from comity.node.replication.copy_limits import PACED_LIMITS, CopyPauses
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHolds
 from comity.node.replication.wanted import PublicationReader, WantedArtifacts
-from comity.node.settings import Replication
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.rules.pieces import PieceIndex
@@ -61,8 +60,7 @@ class ArtifactCopier:
     """Copies artifacts. Not thread-safe: call from the event loop.
 
     Args:
-        published_here: whether the own log publishes an artifact; such a copy is charged to nobody.
-        pinned: whether the operator pinned an artifact; such a copy is charged to no member.
+        charge: to what a copy is charged.
     """
 
     def __init__(
@@ -73,8 +71,7 @@ class ArtifactCopier:
         own_holds: OwnHolds,
         charges: CopyCharges,
         pauses: CopyPauses,
-        published_here: Callable[[Digest], Awaitable[bool]],
-        pinned: Callable[[Digest], bool],
+        charge: Callable[[Copy], Awaitable[ChargedTo | None]],
     ) -> None:
         self._ledger = context.ledger
         self._store = context.store
@@ -84,8 +81,7 @@ class ArtifactCopier:
         self._own_holds = own_holds
         self._charges = charges
         self._pauses = pauses
-        self._published_here = published_here
-        self._pinned = pinned
+        self._charge = charge
 
     async def complete(self, wanted: Copy) -> None:
         """Copy an artifact. Repeats it if an object was lost meanwhile: the round that a loss begins leaves out the
@@ -132,12 +128,6 @@ class ArtifactCopier:
             await self._files.fetch(files, name=wanted.name, pace=pace, received=received)  # (2)
             await self._remember_pieces(manifest, index)
 
-    async def _charge(self, wanted: Copy) -> ChargedTo | None:
-        """To what a copy is charged. A copy that is repaired is charged already."""
-        if wanted.stands or wanted.rule is None or await self._published_here(wanted.artifact):
-            return None
-        return ChargedTo(wanted.rule, () if self._pinned(wanted.artifact) else wanted.members)
-
     async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:
         """Store the piece records of every file in this layout, also of files stored before."""
         for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
@@ -160,7 +150,6 @@ class Replicas:
     def __init__(
         self,
         context: NodeContext,
-        settings: Replication,
         own_log: OwnLog,
         files: FileFetcher,
         wanted: WantedArtifacts,
@@ -175,7 +164,7 @@ class Replicas:
         self._pauses = pauses
         self._store = context.store
         self._metrics = context.metrics
-        self._settings = settings
+        settings = self._settings = wanted.settings
         self._on_lost = on_lost
         self._warned = False
         self._wake_loop: Callable[[str], None] = lambda name: None
@@ -188,9 +177,7 @@ class Replicas:
         wait = HOLD_INTERVALS * settings.interval_seconds
         own_holds = OwnHolds(context.ledger, own_log, self._held, settings.hold_batch, wait, self._now)
         self._own_holds = own_holds
-        self._publications = PublicationReader(
-            context.ledger, context.membership, wanted, charges, self._held, self._copies, own_holds, self._now
-        )
+        self._publications = PublicationReader(context, wanted, charges, self._held, self._copies, own_holds, self._now)
         self._copier = ArtifactCopier(
             context,
             files,
@@ -198,8 +185,7 @@ class Replicas:
             own_holds,
             charges,
             pauses,
-            self._publications.published_here,
-            wanted.pins.__contains__,
+            self._publications.charge,
         )
 
     async def load(self) -> None:

@@ -104,11 +104,9 @@ class ReplicationTasks:
             interval,
             partial(PeerLink, membership, self._announced, home.keys.tls, home.clock),
             supervisor,
-            self.start,
             self.recovery,
             rounds,
             [key.key_id for key in self.cosigner.cosigners],
-            self._mirror.is_mirrored,
         )
         self._missing = MissingCosignatures(ledger, self.cosigner, self.peers.links, self.questions)
         files = FileFetcher(ledger, store, pools, metrics, uploads, self.questions, side_objects)
@@ -121,20 +119,15 @@ class ReplicationTasks:
         self.charges = CopyCharges(
             self.wanted.quotas,
             CopyAdmission(admission_limits(settings, membership.own_node.inception.id)),
-            ledger,
-            store,
-            pools,
-            self._own,
-            lambda: membership.names,
+            home.context,
             monotonic,
         )
         self.replicas = Replicas(
-            home.context, settings, self.own_log, files, self.wanted, self.charges, self.pauses, self._side_objects_lost
+            home.context, self.own_log, files, self.wanted, self.charges, self.pauses, self._side_objects_lost
         )
         self.bundles = BundleLoading(
             home.context,
             self._mirror,
-            self.misbehaviour,
             self.charter_follower,
             self.intake,
             self.replicas,

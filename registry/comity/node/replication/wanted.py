@@ -27,8 +27,8 @@ from comity.bounded_file import read_at_most
 from comity.content.blobs import BlobStore
 from comity.ledger.copy_tables import PUBLICATIONS
 from comity.ledger.proven import ProvenLine
-from comity.node.members import Membership
-from comity.node.replication.artifacts import CopyQueue
+from comity.node.context import NodeContext
+from comity.node.replication.artifacts import Copy, CopyQueue
 from comity.node.replication.copy_charges import ChargedTo, CopyCharges
 from comity.node.replication.held_copies import HeldCopies
 from comity.node.settings import Replication
@@ -124,7 +124,7 @@ class WantedArtifacts:
     ) -> None:
         self.ages = ages
         self.pins = pins
-        self._settings = settings
+        self.settings = settings
         self._store = store
         self._pools = pools
         data = read_rules(settings.rules) if settings.rules is not None else None
@@ -146,7 +146,7 @@ class WantedArtifacts:
             return MirrorDecision(True)
         claim = replace(MirrorClaim.of(claimed), wanted_by=self.asked.get(claimed.artifact, frozenset()))
         if self._rules is None:
-            return MirrorDecision(self._settings.wants(claim.repository))
+            return MirrorDecision(self.settings.wants(claim.repository))
         age = self.ages.of(number) if self._rules.need_age else 0.0
         decision = self._rules.decide(claim, None, age)
         if decision is None:
@@ -160,7 +160,7 @@ class WantedArtifacts:
 
     def may_want(self, repository: str) -> bool:
         """Whether some version of a repository could be copied."""
-        return self._settings.wants(repository) if self._rules is None else self._rules.may_copy(repository)
+        return self.settings.wants(repository) if self._rules is None else self._rules.may_copy(repository)
 
     def _contents(self, claimed: Published | Observed) -> MirrorContents | None:
         """Blocking."""
@@ -215,8 +215,7 @@ class PublicationReader:
 
     def __init__(
         self,
-        ledger: AsyncLedger,
-        membership: Membership,
+        context: NodeContext,
         wanted: WantedArtifacts,
         charges: CopyCharges,
         held: HeldCopies,
@@ -224,8 +223,8 @@ class PublicationReader:
         unclaimed: Container[Digest],
         now: Callable[[], float],
     ) -> None:
-        self._ledger = ledger
-        self._membership = membership
+        self._ledger = context.ledger
+        self._membership = context.membership
         self._wanted = wanted
         self._ages = wanted.ages
         self._charges = charges
@@ -308,6 +307,13 @@ class PublicationReader:
         found = await self._ledger.run(about, artifact, PREDICATES, MAX_CLAIMS, self._membership.precedence)
         return any(line.vkey == self._membership.own_node.log for line in found.found)
 
+    async def charge(self, wanted: Copy) -> ChargedTo | None:
+        """To what a copy is charged. A copy that is repaired is charged already; what the own log publishes is charged
+        to nobody, and what the operator pinned to no member."""
+        if wanted.stands or wanted.rule is None or await self.published_here(wanted.artifact):
+            return None
+        return ChargedTo(wanted.rule, () if wanted.artifact in self._wanted.pins else wanted.members)
+
     @property
     def basis(self) -> Digest:
         """On what else it depends which publications are wanted."""
@@ -382,8 +388,9 @@ class PublicationReader:
                 continue
             if own is not None and own.stands and not own.damaged:
                 continue
-            path, name = (self._member_of(line.vkey), published.by), str(published.name)
-            self._copies.add(artifact, name, published.manifest, published.pieces, path, line.number, item.rule, own)
+            member, name = self._member_of(line.vkey), str(published.name)
+            copy = Copy(artifact, name, published.manifest, member, line.number, rule=item.rule, own=own)
+            self._copies.add(copy, published.pieces, (member, published.by))
             if artifact in self._copies:
                 queued.add(artifact)
         return queued

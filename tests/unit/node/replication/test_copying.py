@@ -11,6 +11,7 @@ from comity.node.replication.artifacts import (
     WORKERS,
     WORKERS_PER_MEMBER,
     WORKERS_PER_PUBLISHER,
+    Copy,
     CopyQueue,
     Job,
 )
@@ -25,7 +26,7 @@ def artifact(who: str, number: int) -> Digest:
 
 
 def want(copying: CopyQueue, member: str, publisher: str, number: int) -> None:
-    copying.add(artifact(publisher, number), publisher, MANIFEST, PIECES, (member, publisher))
+    copying.add(Copy(artifact(publisher, number), publisher, MANIFEST, member), PIECES, (member, publisher))
 
 
 @dataclass
@@ -87,7 +88,9 @@ def test_any_number_of_hostile_members_delays_an_honest_one_by_a_turn() -> None:
     workers = Workers(copying, {"slow": 1e9, "honest": 10})
     for member in range(20):
         for number in range(20):
-            copying.add(artifact(f"slow {member}", number), "slow", MANIFEST, PIECES, (member, f"slow {member}"))
+            copying.add(
+                Copy(artifact(f"slow {member}", number), "slow", MANIFEST, member), PIECES, (member, f"slow {member}")
+            )
     workers.until(5)
     want(copying, "honest member", "honest", 0)
     workers.until(5 + 20 / WORKERS * COPY_SECONDS + COPY_SECONDS + 10)
@@ -99,8 +102,8 @@ def test_a_claim_of_anothers_artifact_takes_nothing_from_its_publisher() -> None
     for number in range(500):
         want(copying, "hostile", "slow", number)
     wanted = artifact("honest", 0)
-    copying.add(wanted, "honest", MANIFEST, PIECES, ("hostile", "slow"))
-    copying.add(wanted, "honest", MANIFEST, PIECES, ("honest member", "honest"))
+    copying.add(Copy(wanted, "honest", MANIFEST, "hostile"), PIECES, ("hostile", "slow"))
+    copying.add(Copy(wanted, "honest", MANIFEST, "honest member"), PIECES, ("honest member", "honest"))
     jobs = [copying.next(0) for _ in range(WORKERS)]
     assert wanted in [job.copy.artifact for job in jobs if job is not None]
 

@@ -245,7 +245,6 @@ def replicas(ledger: Ledger, folder: Path, mirror: object = "all") -> Replicas:
     ages = StatementAges(AsyncLedger(ledger), lambda: 0.0)
     return Replicas(
         node_context(ledger=AsyncLedger(ledger), store=store, pools=pools, membership=MEMBERSHIP, metrics=Metrics()),
-        settings,
         cast(OwnLog, SimpleNamespace(signer=None)),
         cast(FileFetcher, None),
         WantedArtifacts(settings, store, pools, ages, {}),

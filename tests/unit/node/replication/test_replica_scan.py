@@ -96,7 +96,6 @@ class Bench:
                 ),
                 metrics=self.metrics,
             ),
-            Replication(mirror="all"),
             cast(OwnLog, SimpleNamespace(signer=None)),
             cast(FileFetcher, files),
             wanted or self.wanted(Replication(mirror="all")),
