@@ -37,7 +37,7 @@ from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 from harness import RESULTS, write
 from support.ports import free_port
 from support.publisher import Publisher
@@ -92,12 +92,14 @@ def found(folder: Path, count: int) -> list[tuple[Path, NodeCard]]:
     cards = [
         init_node(
             home,
-            jurisdiction=COUNTRIES[number % len(COUNTRIES)],
-            org=f"Institute {number}",
-            node_name=f"node-{number}.example",
-            mutual=f"127.0.0.1:{free_port()}",
-            open_=f"127.0.0.1:{free_port()}",
-            listeners=ListenSettings(http="127.0.0.1:0"),
+            NewNode(
+                jurisdiction=COUNTRIES[number % len(COUNTRIES)],
+                org=f"Institute {number}",
+                node_name=f"node-{number}.example",
+                mutual=f"127.0.0.1:{free_port()}",
+                open_=f"127.0.0.1:{free_port()}",
+                listeners=ListenSettings(http="127.0.0.1:0"),
+            ),
         )
         for number, home in enumerate(homes)
     ]

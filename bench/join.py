@@ -54,7 +54,7 @@ from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 from harness import process_seconds, write
 from start import GrowingHome, make, publisher_at
 from support.federation import NodeHome
@@ -166,12 +166,14 @@ def found(folder: Path) -> None:
     for home, country, address in zip(homes, ("CH", "ES", "KR"), ADDRESSES, strict=True):
         card = init_node(
             home,
-            jurisdiction=country,
-            org=f"Institute {country}",
-            node_name=f"node-{country.lower()}.example",
-            mutual=f"{address}:7443",
-            open_=f"{address}:7444",
-            listeners=ListenSettings(http="127.0.0.1:0"),
+            NewNode(
+                jurisdiction=country,
+                org=f"Institute {country}",
+                node_name=f"node-{country.lower()}.example",
+                mutual=f"{address}:7443",
+                open_=f"{address}:7444",
+                listeners=ListenSettings(http="127.0.0.1:0"),
+            ),
         )
         cards.append(card)
     body = draft_genesis(cards, CharterPolicy(3, 1, 1, cosigner_quorum=1), None)

@@ -63,7 +63,7 @@ from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer import GrantQuery, OfferQuery
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 
 HOUR = 3600
 START = 1_800_000_000
@@ -268,12 +268,14 @@ def main() -> None:
         home = Path(folder) / "node"
         card = init_node(
             home,
-            node_name="node.example",
-            jurisdiction="CH",
-            org="Bench",
-            mutual=HERE,
-            open_=HERE_TOO,
-            listeners=ListenSettings(http=""),
+            NewNode(
+                node_name="node.example",
+                jurisdiction="CH",
+                org="Bench",
+                mutual=HERE,
+                open_=HERE_TOO,
+                listeners=ListenSettings(http=""),
+            ),
         )
         config = NodeConfig.load(home / "node.toml", environ={})
         online, holder = read_signer(home / "keys" / "online.pem"), HybridSigner.generate()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from comity_client.user import User
 
 C = TypeVar("C", bound=click.Command)
+R = TypeVar("R")
 
 _WORD: Final = re.compile(r"(?:--[\w-]+ +(?=[^-\s]))?(?:[^\s']|'[^']*')+")
 """A word of an example, or an option with its value."""
@@ -80,6 +83,22 @@ def examples(*lines: str) -> Callable[[C], C]:
         assert isinstance(command, Command | Group)
         command.examples = lines
         return command
+
+    return decorate
+
+
+def bound(name: str, options: type[Any]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Decorator for a command of more than seven parameters: those that a frozen dataclass has as fields are given to
+    the function as one value of it, under `name`. Decorators above this one bind earlier."""
+    names = [each.name for each in fields(options)]
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def run(**values: Any) -> R:
+            given = {each: values.pop(each) for each in names if each in values}
+            return function(**values, **{name: options(**given)})
+
+        return run
 
     return decorate
 

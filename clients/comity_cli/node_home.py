@@ -1,4 +1,5 @@
-"""The home of a node on this machine: its settings file, whether the node is installed, and its audit log."""
+"""The home of a node on this machine: the keys of a new one, its settings file, whether the node is installed, and its
+audit log."""
 
 from __future__ import annotations
 
@@ -6,12 +7,33 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.content.audit_log import FAILED, AuditLog, local_user
 from comity.trust.errors import ComityError, NotFound, Unavailable
 
 from comity_cli.command import output
+
+if TYPE_CHECKING:
+    from comity_client.signing.seat_keys import SeatShape
+
+
+@dataclass(frozen=True, slots=True)
+class SeatOptions:
+    """How many keys a new seat gets. `governance_keys` counts those that `tokens` describe."""
+
+    governance_keys: int
+    threshold: int | None
+    recovery_keys: int
+    tokens: tuple[Path, ...]
+
+    @property
+    def shape(self) -> SeatShape:
+        from comity_client.signing.seat_keys import SeatShape
+
+        return SeatShape(self.governance_keys - len(self.tokens), self.threshold, self.recovery_keys, self.tokens)
 
 
 @contextmanager

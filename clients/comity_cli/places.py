@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import click
 from comity.trust.places import MAX_TEXT, Place, Reach, check_new_jurisdiction
 
-F = TypeVar("F", bound=Callable[..., Any])
+from comity_cli.command import bound
+
+R = TypeVar("R")
 
 
-def place_options(function: F) -> F:
-    """Decorator: `--operator`, `--cloud` and `--reach`, as the arguments `operator`, `cloud` and `reach`."""
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """Who runs the machines of a node, on which cloud, and the further jurisdictions whose law reaches them."""
+
+    operator: str
+    cloud: str
+    reach: tuple[str, ...]
+
+    @property
+    def given(self) -> bool:
+        return bool(self.operator or self.cloud or self.reach)
+
+    def declared_by(self, organisation: str, jurisdiction: str) -> Place:
+        """Raises Malformed (BAD-JURISDICTION, PLACE)."""
+        codes = tuple(sorted({check_new_jurisdiction(code) for code in (jurisdiction, *self.reach)}))
+        operator = self.operator or organisation
+        for name, value in (("--operator", operator), ("--cloud", self.cloud)):
+            if len(value) > MAX_TEXT or not value.isprintable():
+                raise click.UsageError(f"{name} needs printable text of at most {MAX_TEXT} characters")
+        return Place(operator, self.cloud, codes)
+
+
+def place_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Decorator: `--operator`, `--cloud` and `--reach`, as the argument `declared`."""
+    function = bound("declared", PlaceOptions)(function)
     for option in (
         click.option(
             "--reach", multiple=True, metavar="CODE", help="A further jurisdiction whose law reaches the machines."
@@ -22,15 +48,6 @@ def place_options(function: F) -> F:
     ):
         function = option(function)
     return function
-
-
-def declared_place(operator: str, cloud: str, reach: Iterable[str]) -> Place:
-    """Raises Malformed (BAD-JURISDICTION, PLACE)."""
-    codes = tuple(sorted({check_new_jurisdiction(code) for code in reach}))
-    for name, value in (("--operator", operator), ("--cloud", cloud)):
-        if len(value) > MAX_TEXT or not value.isprintable():
-            raise click.UsageError(f"{name} needs printable text of at most {MAX_TEXT} characters")
-    return Place(operator, cloud, codes)
 
 
 def reach_text(reach: Reach) -> str:

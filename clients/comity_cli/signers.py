@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 from comity.trust.errors import Conflict, NotFound
 
+from comity_cli.command import bound
 from comity_cli.files import FILE, FOLDER
 
 if TYPE_CHECKING:
@@ -15,14 +18,10 @@ if TYPE_CHECKING:
     from comity_client.identity_signer import IdentitySigner
     from comity_client.publishers import Publisher
 
+R = TypeVar("R")
+
 PUBLISHER: Final = click.option(
     "--publisher", "--sign-as", "publisher", default="", help="The publisher that signs; required if you have several."
-)
-MEMBER_HOME: Final = click.option(
-    "--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its governance keys."
-)
-MEMBER_KEYS: Final = click.option(
-    "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline."
 )
 
 
@@ -39,15 +38,36 @@ def signing(api: Client, name: str) -> Publisher:
     return known[0]
 
 
-def signer_of(api: Client, publisher: str, home: Path | None, keys: tuple[Path, ...]) -> Publisher | IdentitySigner:
-    """The identity that signs: the member of `home` if that is given, else the publisher of that name, or the only one.
+@dataclass(frozen=True, slots=True)
+class SignerOptions:
+    """Who signs: the member of `home` if that is given, else the publisher of that name, or the only one."""
 
-    Raises click.UsageError for keys without a home, and the errors of `signing` and `IdentitySigner.of_member`.
-    """
-    if home is None:
-        if keys:
-            raise click.UsageError("--key names keys of a member: give --dir too")
-        return signing(api, publisher)
-    from comity_client.identity_signer import IdentitySigner
+    publisher: str
+    home: Path | None
+    keys: tuple[Path, ...]
 
-    return IdentitySigner.of_member(home, keys)
+    def of(self, api: Client) -> Publisher | IdentitySigner:
+        """Raises click.UsageError for keys without a home, and as `signing` and `IdentitySigner.of_member` do."""
+        if self.home is None:
+            if self.keys:
+                raise click.UsageError("--key names keys of a member: give --dir too")
+            return signing(api, self.publisher)
+        from comity_client.identity_signer import IdentitySigner
+
+        return IdentitySigner.of_member(self.home, self.keys)
+
+
+def signer_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Decorator: `--publisher`, `--dir` and `--key`, as the argument `by`."""
+    function = bound("by", SignerOptions)(function)
+    for option in (
+        click.option(
+            "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline."
+        ),
+        click.option(
+            "--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its governance keys."
+        ),
+        PUBLISHER,
+    ):
+        function = option(function)
+    return function

@@ -57,6 +57,15 @@ class ApprovalTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalEnding:
+    """For which scope approvals end, from when on (POSIX seconds), and why; `text` is public."""
+
+    scope: str
+    since: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalReceipt:
     """What was signed about which artifact, and where it was put. `entries` approve, or end an approval."""
 
@@ -168,18 +177,16 @@ class ApprovalClient:
     def end(
         self,
         subject: ApprovalSubject,
-        scope: str,
-        since: int,
-        text: str,
+        ending: ApprovalEnding,
         *,
         by: Publisher | IdentitySigner,
         nodes: Sequence[str] = (),
         out: Path | None = None,
         on_event: OnEvent = ignore_event,
     ) -> ApprovalReceipt:
-        """End each approval of an artifact by the signer for a scope that is not ended by the time `since`, from that
-        time on. Raises NotFound (NO-APPROVAL) if there is none, and as `approve` does."""
-        signer = IdentitySigner.of(by)
+        """End each approval of an artifact by the signer for a scope that is not ended by the time of `ending`, from
+        that time on. Raises NotFound (NO-APPROVAL) if there is none, and as `approve` does."""
+        signer, scope, since = IdentitySigner.of(by), ending.scope, ending.since
         signer.require_complete()
         found = self._approvals_by(signer, subject)
         own = [each.proven for each in found if each.proven.approved.scope == scope and each.until >= since]
@@ -188,7 +195,7 @@ class ApprovalClient:
             raise NotFound("there is nothing to end", why=why, hint="comity approvals ls REF --policy FILE",
                            code="NO-APPROVAL")  # fmt: skip
         statements = [each.entry.statement_digest for each in own]
-        ends = [ApprovalEnded(signer.identity, subject.artifact, each, since, text) for each in statements]
+        ends = [ApprovalEnded(signer.identity, subject.artifact, each, since, ending.text) for each in statements]
         entries = tuple(sign_content(end, *signer.signers) for end in ends)
         return self._put(subject, entries, signer, ApprovalPlaces.of(subject, signer, nodes, out), [], on_event)
 

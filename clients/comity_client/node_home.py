@@ -22,7 +22,7 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -426,22 +426,11 @@ def _socket(directory: Path) -> str:
 OFFLINE: Final = "offline"
 
 
-def init_node(
-    directory: Path,
-    *,
-    jurisdiction: str,
-    org: str,
-    node_name: str,
-    mutual: str,
-    open_: str,
-    listeners: ListenSettings | None = None,
-    origin: str = "",
-    seat: SeatShape | None = None,
-    place: Place | None = None,
-) -> NodeCard:
-    """Create the home of a new member's node in `directory`: keys, inception, node record, node.toml, node-card.json.
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """A node to make, and the seat of its member.
 
-    Args:
+    Attributes:
         jurisdiction: ISO 3166-1 alpha-2 code, or a name that the charter defines.
         org: the display name of the member.
         node_name: unique in the federation, e.g. `node-ch.example.org`.
@@ -451,44 +440,59 @@ def init_node(
             the log's public key, which some witnesses require.
         seat: the number of keys of the seat; by default one governance and one recovery key.
         place: what the member declares about the node's machines; by default nothing.
+    """
+
+    jurisdiction: str
+    org: str
+    node_name: str
+    mutual: str
+    open_: str
+    listeners: ListenSettings = ListenSettings()
+    origin: str = ""
+    seat: SeatShape = field(default_factory=SeatShape)
+    place: Place | None = None
+
+
+def init_node(directory: Path, new: NewNode) -> NodeCard:
+    """Create the home of a new member's node in `directory`: keys, inception, node record, node.toml, node-card.json.
 
     The keys below `offline/` control the seat: the running node never reads them; keep them on a medium that is not
     connected (see `signing.seat_keys`). Raises Conflict if the directory is not empty, Malformed for an invalid name,
     address, number of keys or two listeners with one port, OutOfSpace, Unavailable.
     """
-    check_new_jurisdiction(jurisdiction)
-    check_visible(org, "the organisation's name")
-    check_visible(node_name, "the node's name")
-    check_name(f"{node_name}/cosigner")
-    for address in (mutual, open_):
+    check_new_jurisdiction(new.jurisdiction)
+    check_visible(new.org, "the organisation's name")
+    check_visible(new.node_name, "the node's name")
+    check_name(f"{new.node_name}/cosigner")
+    for address in (new.mutual, new.open_):
         Address.parse(address)
-    keys, seat_keys = NewNodeKeys.generate(), SeatKeys.generate(seat or SeatShape())
-    log = _log_key(origin or f"{node_name}/log", keys.log.keys[0].public)
+    keys, seat_keys = NewNodeKeys.generate(), SeatKeys.generate(new.seat)
+    log = _log_key(new.origin or f"{new.node_name}/log", keys.log.keys[0].public)
     inception = Inception(
         kind="member",
         keys=seat_keys.keys,
         recovery=seat_keys.recovery,
         home=log.name,
-        jurisdiction=jurisdiction,
-        label=org,
+        jurisdiction=new.jurisdiction,
+        label=new.org,
     )
     record = NodeRecord(
         member=inception.id,
-        name=node_name,
+        name=new.node_name,
         log=log,
-        cosigners=tuple(cosigner_key(f"{node_name}/cosigner", key.public) for key in keys.cosigner.keys),
+        cosigners=tuple(cosigner_key(f"{new.node_name}/cosigner", key.public) for key in keys.cosigner.keys),
         online=keys.online.public,
         tls=make_certificate(keys.tls.keys[0]),
-        place=place,
+        place=new.place,
     )
     card = NodeCard.of(
         sign_inception(inception, *seat_keys.signers).line,
         (),
         sign_node_record(record, seat_keys.signers, keys.signers).line,
-        (mutual,),
-        (open_,),
+        (new.mutual,),
+        (new.open_,),
     )
-    settings = node_toml(directory, card, listeners or ListenSettings())
+    settings = node_toml(directory, card, new.listeners)
     _new_home(directory)
     keys.write(directory / "keys")
     seat_keys.write(directory / OFFLINE)

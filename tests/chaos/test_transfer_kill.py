@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from comity.transfer.fetch import fetch_file
+from comity.transfer.fetch import FetchOptions, fetch_file
 from support.sources import PIECE_SIZE, QUICK, MemorySource, named, wanted, weights
 
 PIECES = 60
@@ -35,7 +35,7 @@ async def test_no_verified_piece_is_fetched_again_after_a_kill(tmp_path: Path) -
     for part in (1, 2, 3):
         told = killed_after(len(data) * part // 4, into)
     source = MemorySource("c", data)
-    fetched = await fetch_file(wanted(data), [source], into, limits=QUICK)
+    fetched = await fetch_file(wanted(data), [source], into, options=FetchOptions(limits=QUICK))
     assert into.read_bytes() == data
     assert fetched.resumed >= told
     assert source.served == len(data) - fetched.resumed
@@ -47,6 +47,6 @@ async def test_pieces_that_a_crash_damaged_are_fetched_again(tmp_path: Path) -> 
     with into.open("r+b") as file:  # a machine that lost power may keep the length and lose the bytes
         file.seek(PIECE_SIZE + 5)
         file.write(bytes(PIECE_SIZE))
-    fetched = await fetch_file(wanted(data), [MemorySource("c", data)], into, limits=QUICK)
+    fetched = await fetch_file(wanted(data), [MemorySource("c", data)], into, options=FetchOptions(limits=QUICK))
     assert into.read_bytes() == data
     assert named(fetched.bytes_by_source)["c"] >= 2 * PIECE_SIZE

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.founding import consent_to, draft_genesis, seal_federation
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 from support.forked import ForkedProgram
 from support.officers import Officer, change, serving, wait_for
 from support.partition import Divide, divide
@@ -57,7 +57,9 @@ def _gap(tmp_path: Path) -> Iterator[Gap]:
             listen: dict[str, Any] = {"mutual": mutual, "open_": open_, "listeners": ListenSettings(http=gateway)}
             name = f"node-{code.lower()}"
             cards.append(
-                init_node(tmp_path / code, jurisdiction=code, org=f"Institute {code}", node_name=name, **listen)
+                init_node(
+                    tmp_path / code, NewNode(jurisdiction=code, org=f"Institute {code}", node_name=name, **listen)
+                )
             )
             change(tmp_path / code, interval_seconds=0.5, first_answer_seconds=1.0, accept="any")
         policy = CharterPolicy(quorum(len(CODES)), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)

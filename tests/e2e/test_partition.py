@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.founding import consent_to, draft_genesis, seal_federation
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 from support.officers import Officer, change, known_by, serving, together, wait_for
 from support.partition import Divide, divide
 from support.publisher import model
@@ -44,7 +44,7 @@ def _parted(tmp_path: Path) -> Iterator[PartitionedFederation]:
             mutual, open_ = (f"{made.address(side)}:{port + 10 * number}" for port in (7400, 7500))
             home, name = tmp_path / code, f"node-{code.lower()}"
             listen: dict[str, Any] = {"mutual": mutual, "open_": open_, "listeners": ListenSettings(http="")}
-            cards.append(init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **listen))
+            cards.append(init_node(home, NewNode(jurisdiction=code, org=f"Institute {code}", node_name=name, **listen)))
             change(home, interval_seconds=0.5, first_answer_seconds=1.0, accept="any")
         policy = CharterPolicy(quorum(len(CODES)), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)
         body = draft_genesis(cards, policy)

@@ -12,7 +12,7 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import PolicyNotMet
 from comity_cli.main import main
-from comity_client.approving import ApprovalTerms
+from comity_client.approving import ApprovalEnding, ApprovalTerms
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.policy_text import write_policy
@@ -102,7 +102,8 @@ def test_an_end_at_any_node_is_found_by_the_next_pull(
         approve(client, officers[name], tmp_path)
     assert client.pull(NAME, to=tmp_path / "before", policy=policy).verdict.exit_status == 0
     subject = client.approvals().subject(NAME)
-    client.approvals().end(subject, SCOPE, SINCE + 1, "a new version", by=officers["Ben"], nodes=["node-ch.example"])
+    ending = ApprovalEnding(SCOPE, SINCE + 1, "a new version")
+    client.approvals().end(subject, ending, by=officers["Ben"], nodes=["node-ch.example"])
     assert client.verify(tmp_path / "before", policy=policy).exit_status == 0, "an old pack does not have the end"
     with pytest.raises(PolicyNotMet, match="its officer ended it"):
         client.pull(NAME, to=tmp_path / "after", policy=policy)

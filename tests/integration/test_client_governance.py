@@ -21,7 +21,7 @@ from comity_client.charter.proposals import Plan, propose_plan, sign_plan, vote_
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.node_home import init_node
+from comity_client.node_home import NewNode, init_node
 from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
 from support.fake_charter import FakeCharter
 from support.fakes import FakeFederation, FakeNode
@@ -125,11 +125,13 @@ def test_a_newcomer_asks_and_members_see_its_card(tmp_path: Path, federation: Fa
     home = tmp_path / "node-br"
     card = init_node(
         home,
-        jurisdiction="BR",
-        org="Institute BR",
-        node_name="node-br.example",
-        mutual="127.0.0.1:7443",
-        open_="127.0.0.1:7444",
+        NewNode(
+            jurisdiction="BR",
+            org="Institute BR",
+            node_name="node-br.example",
+            mutual="127.0.0.1:7443",
+            open_="127.0.0.1:7444",
+        ),
     )
     asked = client.governance().ask(home)
     assert asked.member == card.inception.id

@@ -18,7 +18,7 @@ import pytest
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.errors import ComityError, PolicyNotMet, Refused
 from comity_cli.main import main
-from comity_client.approving import ApprovalTerms
+from comity_client.approving import ApprovalEnding, ApprovalTerms
 from comity_client.client import Client
 from comity_client.events import Event, Progress
 from comity_client.home import Home
@@ -235,7 +235,8 @@ def test_approvals_of_officers_are_mirrored_and_an_end_counts_at_the_node_that_i
         asyncio.run(converged(running.founded.homes, running.founded.homes[1], least=logged.index + 1))
         running.nodes[1].kill()
         assert eventually(lambda: pull("three")) == 0, "the entries of the second node are mirrored"
-        approvals.end(subject, scope, since + 1, "a new version", by=officers[1], nodes=[running.founded.homes[0].name])
+        ending = ApprovalEnding(scope, since + 1, "a new version")
+        approvals.end(subject, ending, by=officers[1], nodes=[running.founded.homes[0].name])
         eventually(refusal, lambda said: "its officer ended it" in said)
         approvals.approve(subject, terms, by=officers[2], nodes=[running.founded.homes[0].name])
         assert eventually(lambda: pull("four")) == 0

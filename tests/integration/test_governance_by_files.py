@@ -55,7 +55,7 @@ from comity_client.charter.state import (
 )
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import init_node
+from comity_client.node_home import NewNode, init_node
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import (
     Ceremony,
@@ -136,7 +136,11 @@ def office(root: Path, code: str, shape: SeatShape | None = None) -> MemberOffic
     where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     home = root / code
     return MemberOffice(
-        home, init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **where, seat=shape)
+        home,
+        init_node(
+            home,
+            NewNode(jurisdiction=code, org=f"Institute {code}", node_name=name, **where, seat=shape or SeatShape()),
+        ),
     )
 
 

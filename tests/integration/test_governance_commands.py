@@ -38,7 +38,7 @@ from comity_client.client import Client
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.home import Home
 from comity_client.node_card import NodeCard
-from comity_client.node_home import init_node, own_inception
+from comity_client.node_home import NewNode, init_node, own_inception
 from comity_client.signing.votes import find_keys
 from support import command_lines
 
@@ -95,10 +95,18 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four homes and the federation file of their founding."""
     root = tmp_path_factory.mktemp("founded")
     cards = [
-        init_node(root / code, jurisdiction=code, org=f"Institute {code}", node_name=f"node-{code.lower()}",
-                  mutual="127.0.0.1:7443", open_="127.0.0.1:7444")
+        init_node(
+            root / code,
+            NewNode(
+                jurisdiction=code,
+                org=f"Institute {code}",
+                node_name=f"node-{code.lower()}",
+                mutual="127.0.0.1:7443",
+                open_="127.0.0.1:7444",
+            ),
+        )
         for code in CODES
-    ]  # fmt: skip
+    ]
     body = draft_genesis(cards)
     federation = seal_federation(body, [consent_to(body, root / code) for code in CODES], cards)
     (root / "federation.json").write_bytes(federation.encode())
@@ -512,8 +520,12 @@ def test_a_newcomer_is_told_a_node_that_accepts_its_consent(
     comity: Comity, machine: SigningMachine, tmp_path: Path
 ) -> None:
     newcomer = tmp_path / "NO"
-    init_node(newcomer, jurisdiction="NO", org="Institute NO", node_name="node-no", mutual="127.0.0.1:7443",
-              open_="127.0.0.1:7444")  # fmt: skip
+    init_node(
+        newcomer,
+        NewNode(
+            jurisdiction="NO", org="Institute NO", node_name="node-no", mutual="127.0.0.1:7443", open_="127.0.0.1:7444"
+        ),
+    )
     comity("proposal", "new", "admit", newcomer / "node-card.json", *machine.offline, "--yes")
     listed = comity("proposal", "ls", "--offline", "--from", machine.stick)
     (line,) = [line.strip() for line in listed.out.splitlines() if "proposal consent" in line]

@@ -25,7 +25,7 @@ from comity.hashing import FileHash
 from comity.node.app import Companion
 from comity.rules.pieces import CHAINED_LAYOUT, chained_records, encode_records
 from comity.transfer import range_source as ranges
-from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
 from comity.transfer.scheduler import TransferLimits
@@ -235,7 +235,7 @@ async def fetch(folder: Path, *second: RangeSource) -> FetchResult:
     streams = MemorySource("node", WEIGHTS, message=ranges.CHUNK)
     want = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE_SIZE))
     limits = TransferLimits(read_timeout=0.5, patience=20.0, first_delay=0.05, max_delay=0.1)
-    fetched = await fetch_file(want, [streams, *second], folder / "got", limits=limits)
+    fetched = await fetch_file(want, [streams, *second], folder / "got", options=FetchOptions(limits=limits))
     for source in second:
         source.close()
     assert (folder / "got").read_bytes() == WEIGHTS
@@ -468,7 +468,7 @@ async def over_https(
         limits = TransferLimits(read_timeout=0.5, patience=5.0, first_delay=0.05, max_delay=0.1)
         try:
             plain = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE_SIZE))
-            return await fetch_file(want or plain, [source], folder / "got", limits=limits)
+            return await fetch_file(want or plain, [source], folder / "got", options=FetchOptions(limits=limits))
         finally:
             source.close()
             source._threads.shutdown(wait=True)

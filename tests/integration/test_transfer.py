@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from comity import hashing
 from comity.hashing import INITIAL_STATE
-from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.receiver import PartialFile
 from comity.transfer.scheduler import SourceHealth, TransferLimits
@@ -49,7 +49,7 @@ def into(tmp_path: Path) -> Path:
 async def fetch(
     sources: list[BlobSource], into: Path, *, data: bytes = DATA, limits: TransferLimits = QUICK
 ) -> FetchResult:
-    fetched = await fetch_file(wanted(data), sources, into, limits=limits, jitter=lambda: 0.5)
+    fetched = await fetch_file(wanted(data), sources, into, options=FetchOptions(limits=limits, jitter=lambda: 0.5))
     assert into.read_bytes() == data
     counted = sum(fetched.bytes_by_source.values()) + fetched.resumed + fetched.reused
     assert counted == len(data)
@@ -83,7 +83,9 @@ async def test_small_files_are_files_too(into: Path, size: int) -> None:
 
 async def test_progress_adds_up_to_the_size(into: Path) -> None:
     steps: list[int] = []
-    await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, limits=QUICK, on_progress=steps.append)
+    await fetch_file(
+        wanted(DATA), [MemorySource("a", DATA)], into, on_progress=steps.append, options=FetchOptions(limits=QUICK)
+    )
     assert sum(steps) == len(DATA) and len(steps) == 40
 
 
@@ -162,7 +164,7 @@ async def test_the_last_source_is_never_dropped_for_silence(into: Path) -> None:
 async def test_without_any_bytes_the_transfer_ends_when_its_patience_does(into: Path) -> None:
     limits = replace(QUICK, patience=0.2, read_timeout=0.02)
     with pytest.raises(Unavailable, match="a: timeout") as failure:
-        await fetch_file(wanted(DATA), [Silent("a", DATA)], into, limits=limits)
+        await fetch_file(wanted(DATA), [Silent("a", DATA)], into, options=FetchOptions(limits=limits))
     assert failure.value.code == "PATIENCE"
 
 
@@ -187,7 +189,7 @@ async def test_an_only_source_that_lies_is_refused_by_name(into: Path) -> None:
             yield len(self.asked).to_bytes(8, "big") + self.data[offset + 8 : offset + length]
 
     with pytest.raises(Untrusted, match="inventor") as refusal:
-        await fetch_file(wanted(DATA), [Inventive("inventor", DATA)], into, limits=QUICK)
+        await fetch_file(wanted(DATA), [Inventive("inventor", DATA)], into, options=FetchOptions(limits=QUICK))
     assert refusal.value.code == "BAD-PIECES"
 
 
@@ -196,7 +198,9 @@ async def test_the_same_bad_piece_from_all_sources_makes_the_index_doubtful(into
     records[7] = PieceRecord(records[7].length, bytes(32))
     want = WantedFile(sha256(DATA), len(DATA), records)
     with pytest.raises(Untrusted) as refusal:
-        await fetch_file(want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, limits=QUICK)
+        await fetch_file(
+            want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, options=FetchOptions(limits=QUICK)
+        )
     assert refusal.value.code == "PIECE-INDEX"
     fetched = await fetch([MemorySource("a", DATA)], into)
     assert fetched.resumed >= 7 * PIECE_SIZE, "pieces verified under the wrong index are used under the right one"
@@ -207,7 +211,7 @@ async def test_pieces_that_do_not_form_the_file_leave_nothing_and_name_their_sou
     other[0] ^= 1
     want = WantedFile(sha256(DATA), len(DATA), cut(bytes(other)))
     with pytest.raises(Untrusted, match=r"a: pieces 0-39") as refusal:
-        await fetch_file(want, [MemorySource("a", bytes(other))], into, limits=QUICK)
+        await fetch_file(want, [MemorySource("a", bytes(other))], into, options=FetchOptions(limits=QUICK))
     assert refusal.value.code == "PIECE-INDEX"
     assert not into.exists()
 
@@ -218,7 +222,7 @@ async def test_a_transfer_fails_with_the_error_that_all_sources_give(
 ) -> None:
     sources: list[BlobSource] = [Failing(name, DATA, lambda: error("no")) for name in "ab"]
     with pytest.raises(kind, match="a: no; b: no"):
-        await fetch_file(wanted(DATA), sources, into, limits=QUICK)
+        await fetch_file(wanted(DATA), sources, into, options=FetchOptions(limits=QUICK))
 
 
 async def test_a_transfer_without_a_source_says_so(into: Path) -> None:
@@ -233,12 +237,12 @@ async def test_a_fault_of_this_program_is_not_blamed_on_a_source(into: Path) -> 
             yield b""
 
     with pytest.raises(ZeroDivisionError):
-        await fetch_file(wanted(DATA), [Broken("a", DATA)], into, limits=QUICK)
+        await fetch_file(wanted(DATA), [Broken("a", DATA)], into, options=FetchOptions(limits=QUICK))
 
 
 async def interrupted(source: MemorySource, into: Path, served: int) -> None:
     """A transfer that is cancelled when the source has served that many bytes."""
-    task = asyncio.create_task(fetch_file(wanted(DATA), [source], into, limits=QUICK))
+    task = asyncio.create_task(fetch_file(wanted(DATA), [source], into, options=FetchOptions(limits=QUICK)))
     while source.served < served:
         await asyncio.sleep(0)
     task.cancel()
@@ -291,7 +295,9 @@ async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path
         return [(lies, 0), (older, places[record.sha256])] if record.sha256 in places else [(lies, 0)]
 
     source = MemorySource("a", DATA)
-    fetched = await fetch_file(wanted(DATA), [source], into, local=LocalSource(find), limits=QUICK)
+    fetched = await fetch_file(
+        wanted(DATA), [source], into, local=LocalSource(find), options=FetchOptions(limits=QUICK)
+    )
     assert into.read_bytes() == DATA
     assert (fetched.reused, named(fetched.bytes_by_source)) == (30 * PIECE_SIZE, {"a": len(DATA) - 30 * PIECE_SIZE})
 
@@ -301,7 +307,7 @@ async def test_a_full_disk_keeps_the_partial_file_for_the_next_attempt(into: Pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PIECE_SIZE, before[1]))
     try:
         with pytest.raises(OutOfSpace, match="the partial file of"):
-            await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, limits=QUICK)
+            await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, options=FetchOptions(limits=QUICK))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     fetched = await fetch([MemorySource("a", DATA)], into)
@@ -321,7 +327,9 @@ async def test_bytes_written_after_a_transfer_was_cancelled_are_not_counted(
 
     monkeypatch.setattr(PartialFile, "write_piece", slow_disk)
     want, sources = wanted(DATA), [MemorySource("a", DATA)]
-    task = asyncio.create_task(fetch_file(want, sources, into, limits=QUICK, on_progress=counted.append))
+    task = asyncio.create_task(
+        fetch_file(want, sources, into, on_progress=counted.append, options=FetchOptions(limits=QUICK))
+    )
     await asyncio.to_thread(written.wait)
     task.cancel()
     await asyncio.sleep(0)
@@ -342,7 +350,7 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
 
     monkeypatch.setattr(PartialFile, "write_piece", slow_disk)
     sources = [MemorySource(f"{number}", DATA) for number in range(12)]
-    task = asyncio.create_task(fetch_file(wanted(DATA), sources, into, limits=QUICK))
+    task = asyncio.create_task(fetch_file(wanted(DATA), sources, into, options=FetchOptions(limits=QUICK)))
     for _ in range(200):
         await asyncio.sleep(0.001)
     served = sum(source.served for source in sources)
@@ -354,9 +362,11 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
 async def test_two_transfers_share_their_state_of_the_sources(tmp_path: Path) -> None:
     health: dict[SourceKey, SourceHealth] = {}
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
-    await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, health=health)
+    await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", options=FetchOptions(limits=QUICK, health=health))
     asked = len(liar.asked)
-    fetched = await fetch_file(wanted(DATA), [liar, honest], tmp_path / "2", limits=QUICK, health=health)
+    fetched = await fetch_file(
+        wanted(DATA), [liar, honest], tmp_path / "2", options=FetchOptions(limits=QUICK, health=health)
+    )
     assert len(liar.asked) == asked
     assert "wrong bytes" in named(fetched.dropped)["liar"]
 
@@ -367,12 +377,18 @@ async def test_sources_that_lacked_one_file_are_not_asked_first_for_the_next(tmp
     small = weights(1, seed=2)
     lacking = [Failing(f"{number}", DATA, lambda: NotFound("not here")) for number in range(20)]
     await fetch_file(
-        wanted(DATA), [*lacking, MemorySource("honest", DATA)], tmp_path / "1", limits=QUICK, health=health
+        wanted(DATA),
+        [*lacking, MemorySource("honest", DATA)],
+        tmp_path / "1",
+        options=FetchOptions(limits=QUICK, health=health),
     )
     asked = [len(source.asked) for source in lacking]
     assert min(asked) > 0
     await fetch_file(
-        wanted(small), [*lacking, MemorySource("honest", small)], tmp_path / "2", limits=QUICK, health=health
+        wanted(small),
+        [*lacking, MemorySource("honest", small)],
+        tmp_path / "2",
+        options=FetchOptions(limits=QUICK, health=health),
     )
     assert [len(source.asked) for source in lacking] == asked
 
@@ -390,8 +406,8 @@ async def test_two_files_at_a_time_from_the_same_sources(tmp_path: Path) -> None
 
     sources = [Both("a", b""), Both("b", b"")]
     async with asyncio.TaskGroup() as both:
-        both.create_task(fetch_file(wanted(DATA), sources, tmp_path / "1", limits=QUICK))
-        both.create_task(fetch_file(wanted(other), sources, tmp_path / "2", limits=QUICK))
+        both.create_task(fetch_file(wanted(DATA), sources, tmp_path / "1", options=FetchOptions(limits=QUICK)))
+        both.create_task(fetch_file(wanted(other), sources, tmp_path / "2", options=FetchOptions(limits=QUICK)))
     assert (tmp_path / "1").read_bytes() == DATA
     assert (tmp_path / "2").read_bytes() == other
 
@@ -429,11 +445,11 @@ def chained(data: bytes = DATA) -> WantedFile:
 
 async def test_a_chain_proves_pieces_in_any_order_from_many_sources(into: Path) -> None:
     sources = [MemorySource("a", DATA, pause=0.001), MemorySource("b", DATA), Short("c", DATA)]
-    fetched = await fetch_file(chained(), sources, into, limits=QUICK, jitter=lambda: 0.5)
+    fetched = await fetch_file(chained(), sources, into, options=FetchOptions(limits=QUICK, jitter=lambda: 0.5))
     assert into.read_bytes() == DATA
     assert not named(fetched.dropped)
     assert fetched.states == [record.sha256 for record in chained().records[:-1]]
-    again = await fetch_file(chained(), [MemorySource("a", DATA)], into, limits=QUICK)
+    again = await fetch_file(chained(), [MemorySource("a", DATA)], into, options=FetchOptions(limits=QUICK))
     assert (again.resumed, named(again.bytes_by_source)) == (len(DATA), {})
 
 
@@ -445,7 +461,11 @@ async def test_a_fast_source_has_two_requests_where_pieces_may_come_in_any_order
     open_at_once: list[int] = []
     health = {source.key: SourceHealth(rate=1e12)}
     await fetch_file(
-        want(DATA), [source], into, health=health, on_progress=lambda _: open_at_once.append(source.streams)
+        want(DATA),
+        [source],
+        into,
+        on_progress=lambda _: open_at_once.append(source.streams),
+        options=FetchOptions(health=health),
     )
     assert max(open_at_once) == most
     assert into.read_bytes() == DATA
@@ -455,7 +475,7 @@ async def test_a_piece_that_does_not_match_a_chain_ends_its_use_and_accuses_no_s
     health: dict[SourceKey, SourceHealth] = {}
     liar = Liar("liar", DATA, pieces=[20])
     with pytest.raises(Untrusted, match="piece 20, from liar") as refusal:
-        await fetch_file(chained(), [liar], into, limits=QUICK, health=health)
+        await fetch_file(chained(), [liar], into, options=FetchOptions(limits=QUICK, health=health))
     assert refusal.value.code == "PIECE-INDEX"
     assert all(found.bad_piece is None for found in health.values())
     fetched = await fetch([MemorySource("a", DATA)], into)
@@ -468,7 +488,7 @@ async def test_wrong_bytes_that_a_false_chain_allows_do_not_survive_the_signed_r
     false = chained(liar.data)
     records = [*false.records[:-1], chained().records[-1]]
     with pytest.raises(Untrusted) as refusal:
-        await fetch_file(replace(chained(), records=records), [liar], into, limits=QUICK)
+        await fetch_file(replace(chained(), records=records), [liar], into, options=FetchOptions(limits=QUICK))
     assert refusal.value.code == "PIECE-INDEX"
     fetched = await fetch([MemorySource("a", DATA)], into)
     assert named(fetched.bytes_by_source)["a"] >= PIECE_SIZE

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.scheduler import MIB
 from comity.trust.artifact import PIECE_SIZE
@@ -36,7 +36,9 @@ def links() -> list[MemorySource]:
 def fetch(sources: list[MemorySource], folder: Path, want: WantedFile | None = None) -> tuple[FetchResult, float]:
     """The transfer, and its rate in Mbit/s."""
     want = want or wanted()
-    work = fetch_file(want, sources, folder / "partial", executor=virtual_time.Inline(), jitter=lambda: 0.5)
+    work = fetch_file(
+        want, sources, folder / "partial", options=FetchOptions(executor=virtual_time.Inline(), jitter=lambda: 0.5)
+    )
     fetched, seconds = virtual_time.run(work)
     return fetched, want.size * 8 / 1e6 / seconds
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from hashlib import sha256 as hashed
 from pathlib import Path
 
-from comity.transfer.fetch import fetch_file
+from comity.transfer.fetch import FetchOptions, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import PieceRecord
@@ -52,7 +52,12 @@ def test_one_honest_source_is_enough(cuts: set[int], message: int, others: list[
         into = Path(folder) / "partial"
         into.write_bytes(DATA[:left])
         fetched = asyncio.run(
-            fetch_file(WantedFile(sha256(DATA), len(DATA), records), sources, into, limits=LIMITS, jitter=lambda: 0.5)
+            fetch_file(
+                WantedFile(sha256(DATA), len(DATA), records),
+                sources,
+                into,
+                options=FetchOptions(limits=LIMITS, jitter=lambda: 0.5),
+            )
         )
         assert into.read_bytes() == DATA
     assert fetched.resumed + sum(fetched.bytes_by_source.values()) == len(DATA)

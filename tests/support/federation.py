@@ -35,7 +35,7 @@ from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import ListenSettings, init_node
+from comity_client.node_home import ListenSettings, NewNode, init_node
 from support.forked import ForkedProgram
 from support.ports import free_port
 from support.waiting import PATIENCE, pause_after
@@ -114,13 +114,15 @@ def make_home(directory: Path, number: int, *, interval: float = 0.3, origin: st
     """A home as `comity init` makes it, on free loopback ports, in no federation yet."""
     card = init_node(
         directory,
-        jurisdiction=JURISDICTIONS[number],
-        org=f"Example Institute {number}",
-        node_name=f"node-{JURISDICTIONS[number].lower()}.example",
-        mutual=f"127.0.0.1:{free_port()}",
-        open_=f"127.0.0.1:{free_port()}",
-        listeners=ListenSettings(http="127.0.0.1:0"),
-        origin=origin,
+        NewNode(
+            jurisdiction=JURISDICTIONS[number],
+            org=f"Example Institute {number}",
+            node_name=f"node-{JURISDICTIONS[number].lower()}.example",
+            mutual=f"127.0.0.1:{free_port()}",
+            open_=f"127.0.0.1:{free_port()}",
+            listeners=ListenSettings(http="127.0.0.1:0"),
+            origin=origin,
+        ),
     )
     home = NodeHome(directory, card)
     home.set("replication", interval_seconds=interval, first_answer_seconds=1.0)

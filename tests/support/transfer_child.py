@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from comity.transfer.fetch import fetch_file
+from comity.transfer.fetch import FetchOptions, fetch_file
 from support.sources import QUICK, MemorySource, wanted, weights
 
 
@@ -21,7 +21,7 @@ def main(into: str, pieces: str) -> None:
     def tell(count: int) -> None:
         os.write(1, f"{count}\n".encode())
 
-    asyncio.run(fetch_file(wanted(data), sources, Path(into), limits=QUICK, on_progress=tell))
+    asyncio.run(fetch_file(wanted(data), sources, Path(into), on_progress=tell, options=FetchOptions(limits=QUICK)))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ from comity.trust.encoding import format_time, printable
 from comity.trust.errors import NotFound
 
 from comity_cli.command import Group, agree, client, examples, output
-from comity_cli.commands.approve import DAY_SECONDS, OUT, SCOPE, YES, show_approval
-from comity_cli.commands.publish import NODE
+from comity_cli.commands.approve import DAY_SECONDS, SCOPE, ApprovalOptions, approval_options, show_approval
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
 from comity_cli.offers.context import now
-from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
 
 if TYPE_CHECKING:
     from comity_client.evidence.approvals import ListedApproval
@@ -111,38 +109,28 @@ def _item(listed: ListedApproval, time: int) -> dict[str, object]:
 @SCOPE
 @click.option("--from", "since", default="", metavar="DATE", help="End it from this time on. Default: now.")
 @click.option("--text", default="", help="Why. Public.")
-@PUBLISHER
-@MEMBER_HOME
-@MEMBER_KEYS
-@NODE
-@OUT
-@YES
-def end(
-    target: str,
-    scope: str,
-    since: str,
-    text: str,
-    publisher: str,
-    home: Path | None,
-    keys: tuple[Path, ...],
-    nodes: tuple[str, ...],
-    out: Path | None,
-    yes: bool,
-) -> int:
+@approval_options
+def end(options: ApprovalOptions, since: str, text: str) -> int:
     """Sign that your approvals of an artifact for SITE end. Only their officer can end them. A reader who does not get
     the end, for example in an older pack, counts the approval until its last day. Exit status 8: not every node that
     you named logged it."""
+    from comity_client.approving import ApprovalEnding
+
     printed, api = output(), client()
-    signer, at = signer_of(api, publisher, home, keys), moment(since) if since else now()
+    signer, at = options.by.of(api), moment(since) if since else now()
     with follow(printed, "hashing") as on_event:
-        subject = api.approvals().subject(target, on_event=on_event)
-    printed.say(f"{printable(signer.label)} ends the approval of {printable(target)} for {printable(scope)}")
+        subject = api.approvals().subject(options.target, on_event=on_event)
+    target, scope = printable(options.target), printable(options.scope)
+    printed.say(f"{printable(signer.label)} ends the approval of {target} for {scope}")
     printed.fact("artifact", f"sha256:{subject.artifact}")
     printed.fact("from", format_time(at))
-    agree("Sign this?", yes=yes)
+    agree("Sign this?", yes=options.yes)
+    ending = ApprovalEnding(options.scope, at, text)
     with follow(printed, "ending") as on_event:
-        receipt = api.approvals().end(subject, scope, at, text, by=signer, nodes=nodes, out=out, on_event=on_event)
-    return show_approval(printed, receipt, "ended", nodes)
+        receipt = api.approvals().end(
+            subject, ending, by=signer, nodes=options.nodes, out=options.out, on_event=on_event
+        )
+    return show_approval(printed, receipt, "ended", options.nodes)
 
 
 @examples("comity approvals add anna.intoto.jsonl ./apertus-8b --conditions ward.txt")

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from comity.trust.encoding import format_time, printable
 
-from comity_cli.command import Command, agree, client, examples, output
+from comity_cli.command import Command, agree, bound, client, examples, output
 from comity_cli.commands.publish import NODE, logged_status
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
 from comity_cli.output import Output
-from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
+from comity_cli.signers import SignerOptions, signer_options
 
 if TYPE_CHECKING:
     from comity_client.approving import ApprovalReceipt
 
+R = TypeVar("R")
 DAY_SECONDS = 86_400
 SCOPE = click.option("--scope", required=True, metavar="SITE", help="The scope, exactly as policies write it.")
 OUT = click.option("--out", type=NEW_FILE, help="Write it to this file, to carry it to a pack.")
 YES = click.option("--yes", is_flag=True, help="Sign without asking.")
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalOptions:
+    """An artifact and a scope for which an officer approves it, or ends that; who signs, and where it is put."""
+
+    target: str
+    scope: str
+    by: SignerOptions
+    nodes: tuple[str, ...]
+    out: Path | None
+    yes: bool
+
+
+def approval_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Decorator: what approving and ending have in common, as the argument `options`."""
+    function = bound("options", ApprovalOptions)(function)
+    for option in (YES, OUT, NODE, signer_options):
+        function = option(function)
+    return function
 
 
 @examples(
@@ -38,25 +60,8 @@ YES = click.option("--yes", is_flag=True, help="Sign without asking.")
 @click.option("--until", required=True, metavar="DATE", help="The last day, or a time in UTC.")
 @click.option("--from", "since", default="", metavar="DATE", help="The first day, or a time in UTC. Default: today.")
 @click.option("--conditions", type=FILE, help="A text file; its SHA-256 is signed, and the text travels along.")
-@PUBLISHER
-@MEMBER_HOME
-@MEMBER_KEYS
-@NODE
-@OUT
-@YES
-def command(
-    target: str,
-    scope: str,
-    until: str,
-    since: str,
-    conditions: Path | None,
-    publisher: str,
-    home: Path | None,
-    keys: tuple[Path, ...],
-    nodes: tuple[str, ...],
-    out: Path | None,
-    yes: bool,
-) -> int:
+@approval_options
+def command(options: ApprovalOptions, until: str, since: str, conditions: Path | None) -> int:
     """Sign that you approve an artifact for SITE until DATE. An officer is an identity (comity publisher new) that the
     owner of a policy names in [approvals.officers]; for everybody else the approval means nothing.
 
@@ -68,20 +73,22 @@ def command(
     printed, api = output(), client()
     today = int(time.time()) // DAY_SECONDS * DAY_SECONDS
     begin, end = moment(since) if since else today, _last_second(until)
-    signer = signer_of(api, publisher, home, keys)
+    signer = options.by.of(api)
     with follow(printed, "hashing") as on_event:
-        subject = api.approvals().subject(target, on_event=on_event)
-    printed.say(f"{printable(signer.label)} approves {printable(target)} for {printable(scope)}")
+        subject = api.approvals().subject(options.target, on_event=on_event)
+    printed.say(f"{printable(signer.label)} approves {printable(options.target)} for {printable(options.scope)}")
     printed.fact("artifact", f"sha256:{subject.artifact}")
     printed.fact("from", format_time(begin))
     printed.fact("until", format_time(end))
     if conditions is not None:
         printed.fact("under", printable(conditions.name))
-    agree("Sign this?", yes=yes)
-    terms = ApprovalTerms(scope, begin, end, conditions)
+    agree("Sign this?", yes=options.yes)
+    terms = ApprovalTerms(options.scope, begin, end, conditions)
     with follow(printed, "approving") as on_event:
-        receipt = api.approvals().approve(subject, terms, by=signer, nodes=nodes, out=out, on_event=on_event)
-    return show_approval(printed, receipt, "approved", nodes)
+        receipt = api.approvals().approve(
+            subject, terms, by=signer, nodes=options.nodes, out=options.out, on_event=on_event
+        )
+    return show_approval(printed, receipt, "approved", options.nodes)
 
 
 def _last_second(text: str) -> int:

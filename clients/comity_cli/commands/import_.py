@@ -10,7 +10,7 @@ import click
 from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, bound, client, examples, output
 from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import follow
@@ -99,6 +99,16 @@ LOST = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamOptions:
+    """Where a repository is fetched from, under which accepted terms; or where a folder is from."""
+
+    endpoint: str
+    hosts: tuple[str, ...]
+    terms: Path | None
+    claimed: str
+
+
 @examples(
     "comity import hf:org/name --node /var/lib/comity",
     "comity import hf:org/name@v1.0 --node /srv/comity/operator.sock",
@@ -122,16 +132,8 @@ LOST = {
     "--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="The repository and commit of the folder."
 )
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
-def command(
-    source: str,
-    node: str | None,
-    endpoint: str,
-    hosts: tuple[str, ...],
-    terms: Path | None,
-    token_file: Path | None,
-    claimed: str,
-    recheck: bool,
-) -> None:
+@bound("upstream", UpstreamOptions)
+def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
     """Make your node fetch a commit of a repository, or import a folder on its machine: hash every byte, compare with
     the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream
     vouches for its hashes, your node for the fetch. Run the command again to continue."""
@@ -143,7 +145,7 @@ def command(
         _show_check(out, api.check_upstream(source, target, token=token))
         return
     hub = source.startswith(UPSTREAM)
-    if hub and claimed:
+    if hub and upstream.claimed:
         raise click.UsageError("--from is for a folder only")
     if not hub and not Path(source).is_dir():
         raise click.UsageError(f"{source!r} is neither hf:org/name nor a folder")
@@ -151,11 +153,11 @@ def command(
         done = api.import_upstream(
             source if hub else Path(source),
             target,
-            endpoint=endpoint,
-            hosts=hosts,
-            terms=terms.read_bytes() if terms else b"",
+            endpoint=upstream.endpoint,
+            hosts=upstream.hosts,
+            terms=upstream.terms.read_bytes() if upstream.terms else b"",
             token=token,
-            claimed=claimed,
+            claimed=upstream.claimed,
             on_event=on_event,
         )
     _show(out, done)

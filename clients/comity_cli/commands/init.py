@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from comity.trust.encoding import SYLLABLE_BITS, format_id, syllables
+from comity.wire.addresses import Address
+from comity_client.node_home import ListenSettings, NewNode, init_node
 
-from comity_cli.command import Command, examples, output
+from comity_cli.command import Command, bound, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
-from comity_cli.places import declared_place, place_options
+from comity_cli.node_home import SeatOptions
+from comity_cli.places import PlaceOptions, place_options
 
 
 @examples(
@@ -37,54 +41,23 @@ from comity_cli.places import declared_place, place_options
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @place_options
 @click.option("--dir", "directory", type=NEW_FOLDER, help="Default: ./NAME")
-def command(
-    jurisdiction: str,
-    org: str,
-    node_name: str,
-    mutual: str,
-    open_: str,
-    http: str,
-    files: str | None,
-    ranges: str | None,
-    metrics: str,
-    origin: str,
-    governance_keys: int,
-    threshold: int | None,
-    recovery_keys: int,
-    tokens: tuple[Path, ...],
-    operator: str,
-    cloud: str,
-    reach: tuple[str, ...],
-    directory: Path | None,
-) -> None:
+@bound("listeners", ListenSettings)
+@bound("node", NewNode)
+@bound("seat", SeatOptions)
+def command(node: NewNode, seat: SeatOptions, declared: PlaceOptions, directory: Path | None) -> None:
     """Make a new member's keys, node record and configuration in a new directory. With --operator, --cloud or --reach,
     the node record declares where the machines are and whose law reaches them: copies are counted by it."""
-    from comity.wire.addresses import Address
-    from comity_client.node_home import ListenSettings, init_node
-    from comity_client.signing.seat_keys import SeatShape
-
-    home = directory or Path(node_name)
-    seat = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
-    card = init_node(
-        home,
-        jurisdiction=jurisdiction,
-        org=org,
-        node_name=node_name,
-        mutual=mutual,
-        open_=open_,
-        listeners=ListenSettings(http, files, ranges, metrics),
-        origin=origin,
-        seat=seat,
-        place=declared_place(operator or org, cloud, (jurisdiction, *reach)) if operator or cloud or reach else None,
-    )
+    home = directory or Path(node.node_name)
+    place = declared.declared_by(node.org, node.jurisdiction) if declared.given else None
+    card = init_node(home, replace(node, seat=seat.shape, place=place))
     out, member = output(), card.inception.id
-    out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
+    out.done(f"{node.org} ({node.jurisdiction}) has keys and a node in {home}")
     out.fact("member id", format_id(member))
     out.fact("on the phone", f"{syllables(member)}   (its first {SYLLABLE_BITS} bits)")
     out.fact("log", card.record.origin)
     out.fact("offline", f"{home / 'offline'}: move these keys to a medium that is not connected")
-    if governance_keys > 1:
-        out.fact("to sign", f"{card.inception.keys.threshold} of {governance_keys} governance keys sign")
+    if (keys := seat.governance_keys) > 1:
+        out.fact("to sign", f"{card.inception.keys.threshold} of {keys} governance keys sign")
     out.document(
         "member",
         {

@@ -12,11 +12,12 @@ from comity.bounded_file import read_bounded
 from comity.trust.encoding import format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
-from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.command import Group, agree, bound, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+from comity_cli.node_home import SeatOptions
 from comity_cli.nodes import home_option, member_node_options
 from comity_cli.output import plural
-from comity_cli.places import declared_place, place_options
+from comity_cli.places import PlaceOptions, place_options
 
 if TYPE_CHECKING:
     from comity_client.charter.proposals import Plan
@@ -95,13 +96,11 @@ def show(home: Path, **options: Any) -> None:
 @click.option("--recovery-keys", default=1, show_default=True, help="How many new recovery keys.")
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @click.option("--signed", type=FILE, help="Apply a rotation that others have signed: its ceremony file.")
+@bound("seat", SeatOptions)
 @signing_options
 def rotate(
     recovery: tuple[Path, ...],
-    governance_keys: int,
-    threshold: int | None,
-    recovery_keys: int,
-    tokens: tuple[Path, ...],
+    seat: SeatOptions,
     signed: Path | None,
     **options: Any,
 ) -> None:
@@ -112,7 +111,6 @@ def rotate(
     from comity_client.charter import proposals as acts
     from comity_client.charter.proposals import plan_carried
     from comity_client.node_home import OFFLINE, own_inception
-    from comity_client.signing.seat_keys import SeatShape
     from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
     from comity_cli.charter.signing import show_plan, write_ceremony
@@ -124,11 +122,10 @@ def rotate(
         return
     files = recovery or tuple(sorted((context.home / OFFLINE).rglob("recovery*.pem")))
     used = [key for key in map(open_key, files) if key.public.id in context.chain.current.recovery]
-    shape = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
     context.check_own_log()
     cut = () if context.offline else (client().cut(own_inception(context.home).home),)
     prepared = rotating.prepare_rotation(
-        context.charter_state, context.home, shape, [key.public for key in used], cut=cut
+        context.charter_state, context.home, seat.shape, [key.public for key in used], cut=cut
     )
     show_plan(prepared.plan)
     context.check_destination()
@@ -150,7 +147,7 @@ def rotate(
 @place_options
 @click.option("--signed", type=FILE, help="Apply a node record that others have signed: its ceremony file.")
 @signing_options
-def place(operator: str, cloud: str, reach: tuple[str, ...], signed: Path | None, **options: Any) -> None:
+def place(declared: PlaceOptions, signed: Path | None, **options: Any) -> None:
     """Sign and log a new node record that declares who operates your node's machines, on which cloud, and whose law
     reaches them; the jurisdiction of your member is always one. Copies are counted by it. It is your member's word:
     nobody verifies it. Nodes of an older version do not read such a record and go on with the one before."""
@@ -168,8 +165,8 @@ def place(operator: str, cloud: str, reach: tuple[str, ...], signed: Path | None
         plan = plan_carried(read_bounded(signed, MAX_CEREMONY_FILE), context.charter_state)
     else:
         own = own_inception(context.home)
-        declared = declared_place(operator or own.label, cloud, (own.jurisdiction, *reach))
-        plan = records.plan_place(context.charter_state, context.home, declared)
+        stated = declared.declared_by(own.label, own.jurisdiction)
+        plan = records.plan_place(context.charter_state, context.home, stated)
         show_plan(plan)
         context.check_destination()
         agree("Sign this declaration with the governance keys?", yes=context.yes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from comity.rules.mirror_rules import (
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.errors import ComityError, Conflict, NotFound
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, bound, client, examples, output
 from comity_cli.node_home import recorded_act
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
@@ -121,6 +122,36 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
     out.document("mirror-decisions", {"file": str(file), "decisions": documents})
 
 
+@dataclass(frozen=True, slots=True)
+class NewRule:
+    """A rule to add. Further fields are the conditions of a rule, by their keys in the file."""
+
+    name: str
+    action: str
+    repositories: tuple[str, ...]
+    versions: tuple[str, ...]
+    publishers: tuple[str, ...]
+    organisations: tuple[str, ...]
+    licences: tuple[str, ...]
+    formats: tuple[str, ...]
+    min_bytes: int | None
+    max_bytes: int | None
+    min_age_hours: int | None
+    max_age_hours: int | None
+    quota_bytes: int | None
+
+    @property
+    def toml(self) -> str:
+        lines = ["", "[[rule]]", f"name = {_quoted(self.name)}", f"do = {_quoted(self.action)}"]
+        for key in (each.name for each in fields(self)[2:]):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and value:
+                lines.append(f"{key} = [{', '.join(map(_quoted, value))}]")
+            elif isinstance(value, int):
+                lines.append(f"{key} = {value}")
+        return "\n".join(lines) + "\n"
+
+
 @examples(
     "comity mirror rules add 'the institute' --do copy --repository 'swiss-ai/*' --node node-ch",
     "comity mirror rules add 'nothing above 200 GB' --do skip --min-bytes 200000000000 --node node-ch",
@@ -139,23 +170,9 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
 @click.option("--min-age-hours", type=int, help="Copied only when your node has known it for so long.")
 @click.option("--max-age-hours", type=int, help="Fits only while your node has not known it for longer.")
 @click.option("--quota-bytes", type=int, help="The most bytes that the rule may copy; others wait.")
+@bound("rule", NewRule)
 @home_option("Your node, by its home. Default: here.")
-def add(
-    name: str,
-    action: str,
-    repositories: tuple[str, ...],
-    versions: tuple[str, ...],
-    publishers: tuple[str, ...],
-    organisations: tuple[str, ...],
-    licences: tuple[str, ...],
-    formats: tuple[str, ...],
-    min_bytes: int | None,
-    max_bytes: int | None,
-    min_age_hours: int | None,
-    max_age_hours: int | None,
-    quota_bytes: int | None,
-    home: Path,
-) -> None:
+def add(rule: NewRule, home: Path) -> None:
     """Add a rule at the end of your node's file of rules. A new file gets `default = "skip"`: what no rule names is not
     copied. The file is checked before it is written; the node reads it when it starts."""
     out = output()
@@ -164,27 +181,9 @@ def add(
         text = read_bounded(file, MAX_BYTES).decode("utf-8")
     except NotFound:
         text = 'default = "skip"   # what no rule decides: "copy" or "skip"\n'
-    conditions = {
-        "repositories": repositories,
-        "versions": versions,
-        "publishers": publishers,
-        "organisations": organisations,
-        "licences": licences,
-        "formats": formats,
-    }
-    lines = ["", "[[rule]]", f"name = {_quoted(name)}", f"do = {_quoted(action)}"]
-    lines += [f"{key} = [{', '.join(map(_quoted, values))}]" for key, values in conditions.items() if values]
-    numbers = {
-        "min_bytes": min_bytes,
-        "max_bytes": max_bytes,
-        "min_age_hours": min_age_hours,
-        "max_age_hours": max_age_hours,
-        "quota_bytes": quota_bytes,
-    }
-    lines += [f"{key} = {value}" for key, value in numbers.items() if value is not None]
-    data = (text.rstrip("\n") + "\n" + "\n".join(lines) + "\n").encode()
+    data = (text.rstrip("\n") + "\n" + rule.toml).encode()
     found = parse_mirror_rules(data)
-    with recorded_act(home, "mirror.rule", name, f"{action} {' '.join(repositories)}".strip()):
+    with recorded_act(home, "mirror.rule", rule.name, f"{rule.action} {' '.join(rule.repositories)}".strip()):
         durable.write_file(file, data, mode=0o644, point="home")
     out.done(f"{file} has {plural(len(found.rules), 'rule')}; the new one is the last")
     if _configured(home) is None:

@@ -15,13 +15,14 @@ import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.errors import Conflict, Untrusted
+from comity_client.offers.fit import Workload
 
-from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.command import Group, agree, bound, client, examples, output
 from comity_cli.document import ABSENT, document, members
 from comity_cli.files import FILE, NEW_FILE, out_option
 from comity_cli.nodes import home_option
 from comity_cli.offers import evidence, rendering
-from comity_cli.offers.arguments import offer_query
+from comity_cli.offers.arguments import Search, offer_query
 from comity_cli.offers.context import (
     PROVIDER_HOME,
     OfferContext,
@@ -36,7 +37,7 @@ from comity_cli.output import plural
 if TYPE_CHECKING:
     from comity.rules.offers.offer import Offer
     from comity_client.offers.attestation import OfferHardware
-    from comity_client.offers.fit import AcceleratorGroup, Workload
+    from comity_client.offers.fit import AcceleratorGroup
     from comity_client.offers.model_memory import Model
     from comity_client.offers.offer_client import FoundChain
 
@@ -245,14 +246,15 @@ def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> No
 @click.option("--partly-attested", is_flag=True, help="Also if only some accelerators have; shows how many.")
 @click.option("--closed", is_flag=True, help="Include offers that are over, withdrawn or faulty.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number.")
+@bound("search", Search)
 @reading_options
-def ls(closed: bool, limit: int, attested: bool, partly_attested: bool, **options: Any) -> None:
+def ls(search: Search, limit: int, attested: bool, partly_attested: bool, **options: Any) -> None:
     """List offers from all reachable nodes, also if their provider does not answer. Each chain is computed again here:
     *proven* means that its newest record is proven to be in the provider's log, *claimed* that there is no proof.
 
     Of an offer without accelerators, --attested and --partly-attested count its nodes."""
-    out, context = output(), OfferContext(bundles=options.pop("bundles"), offline=options.pop("offline"))
-    found, more = context.offer_client.offers(offer_query(closed=closed, **options), limit)
+    out, context = output(), OfferContext(**options)
+    found, more = context.offer_client.offers(offer_query(search), limit)
     hardware: dict[str, OfferHardware] = {}
     if attested or partly_attested:
         wanted = ("verified", "partly verified") if partly_attested else ("verified",)
@@ -428,28 +430,29 @@ def request(offer: str, **options: Any) -> None:
 @click.option("--kv", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "fp32"]),
               help="Number type of the KV-cache.")  # fmt: skip
 @click.option(
-    "--margin", default=10, show_default=True, type=click.IntRange(0, 90), help="Percentage of memory to keep free."
+    "--margin",
+    "margin_percent",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, 90),
+    help="Percentage of memory to keep free.",
 )
 @click.option("--file", "pattern", default="", metavar="PATTERN", help="Count only these files of REF.")
 @click.option("--room", "groups", multiple=True, metavar="NAME:COUNT:GIB[:NODES]", help="Include machines of your own.")
 @click.option("--accelerator", default="", metavar="NAME", help="Only offers with this accelerator.")
+@bound("work", Workload)
 @reading_options
-def fit(reference: str, pattern: str, groups: Sequence[str], accelerator: str, bundles: Sequence[Path], offline: bool,
-        context: int, batch: int, kv: str, margin: int) -> None:  # fmt: skip
+def fit(reference: str, pattern: str, groups: Sequence[str], accelerator: str, work: Workload, **options: Any) -> None:
     """Compute whether the weights and the KV-cache of REF fit the offered accelerators. REF is a name, a digest or a
     folder. Only the headers of its files are fetched, not the weights. For an unknown kind of attention, the size of
     the KV-cache is reported as unknown."""
-    from comity_client.offers.fit import Workload
-
-    from comity_cli.commands.offer import parse_group, show_fits
-
     own = [parse_group(text) for text in groups]
     model = client().model(Path(reference) if Path(reference).is_dir() else reference, pattern)
-    work = Workload(context, batch, kv, margin)
     found: list[FoundChain] = []
-    if not (offline and not bundles):
-        offer_client = OfferContext(bundles=bundles, offline=offline).offer_client
-        found, more = offer_client.offers(offer_query(closed=False, accelerator=accelerator), MAX_FIT_OFFERS)
+    context = OfferContext(**options)
+    if context.bundles or not context.offline:
+        offer_client = context.offer_client
+        found, more = offer_client.offers(offer_query(Search(accelerator)), MAX_FIT_OFFERS)
         if more:
             output().warn(f"{more} more offers are not checked; select with --accelerator")
     show_fits(model, work, own, found)
@@ -467,7 +470,7 @@ def balance(**options: Any) -> None:
 
     out, context = output(), OfferContext(**options)
     offer_client = context.offer_client
-    found, more = offer_client.offers(offer_query(closed=True), MAX_BALANCE_OFFERS)
+    found, more = offer_client.offers(offer_query(Search(closed=True)), MAX_BALANCE_OFFERS)
     if more:
         out.warn(f"{more} more offers are not counted")
     show_balances(compute_balances([seen.view for seen in found]), offer_client.identities())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from comity.trust.evidence import PARTIAL
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, bound, client, examples, output
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
@@ -37,6 +37,23 @@ class ReceiptDocument:
     """
 
     receipt: PublishReceipt = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """What is stated about a folder, who signs it, and where it is logged."""
+
+    licence: str
+    unlisted_licence: bool
+    licence_file: Path | None
+    card: Path | None
+    documents: tuple[str, ...]
+    parents: tuple[str, ...]
+    model_sig: bool
+    model_sig_key: Path | None
+    publisher: str
+    nodes: tuple[str, ...]
+    link: bool
 
 
 @examples(
@@ -73,42 +90,29 @@ class ReceiptDocument:
 @PUBLISHER
 @NODE
 @click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
-def command(
-    folder: Path,
-    name: str,
-    licence: str,
-    unlisted_licence: bool,
-    licence_file: Path | None,
-    card: Path | None,
-    documents: tuple[str, ...],
-    parents: tuple[str, ...],
-    model_sig: bool,
-    model_sig_key: Path | None,
-    publisher: str,
-    nodes: tuple[str, ...],
-    link: bool,
-) -> int:
+@bound("options", PublishOptions)
+def command(folder: Path, name: str, options: PublishOptions) -> int:
     """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
     A receipt is printed only after the node's checkpoint proves the entry. Run it again to continue. Exit status 8: not
     every node that you named logged it."""
     out = output()
     api = client()
-    signer = signing(api, publisher)
-    model_key = _model_key(signer, model_sig_key) if model_sig or model_sig_key else None
+    signer = signing(api, options.publisher)
+    signs_model = options.model_sig or options.model_sig_key
     with follow(out, "publishing") as on_event:
         receipt = api.publish(
             folder,
             name,
             publisher=signer,
-            licence=licence,
-            unlisted_licence=unlisted_licence,
-            licence_file=licence_file,
-            card=card,
-            parents=[_parent(item) for item in parents],
-            documents=dict(_document_of(item) for item in documents),
-            model_key=model_key,
-            nodes=nodes,
-            link=link,
+            licence=options.licence,
+            unlisted_licence=options.unlisted_licence,
+            licence_file=options.licence_file,
+            card=options.card,
+            parents=[_parent(item) for item in options.parents],
+            documents=dict(_document_of(item) for item in options.documents),
+            model_key=_model_key(signer, options.model_sig_key) if signs_model else None,
+            nodes=options.nodes,
+            link=options.link,
             on_event=on_event,
         )
     out.prose(f"{receipt.title}  sha256:{receipt.artifact}")
@@ -118,7 +122,7 @@ def command(
         out.fact("model.sig", f"by key {receipt.model_key[:16]}: comity publisher show {signer.label!r}")
     if receipt.uncovered:
         out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
-    status = show_receipt(out, receipt, nodes)
+    status = show_receipt(out, receipt, options.nodes)
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
     return status
 

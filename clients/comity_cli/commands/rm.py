@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 from comity.wire.audit import HoldDecision, HoldOrder
 
-from comity_cli.command import Command, agree, examples, output
+from comity_cli.command import Command, agree, bound, examples, output
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
 from comity_cli.output import size
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How a copy is removed, as `HoldOrder` has it."""
+
+    basis: str
+    force: bool
+    typed: str
+    trial: bool
+    again: bool
 
 
 @examples(
@@ -26,24 +38,15 @@ from comity_cli.output import size
 @click.option("--basis", default="", help="A note for the log.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @of_own_node
-def command(
-    reference: str,
-    trial: bool,
-    force: bool,
-    typed: str,
-    again: bool,
-    basis: str,
-    yes: bool,
-    socket: Path | None,
-    home: Path | None,
-) -> None:
+@bound("removal", Removal)
+def command(reference: str, removal: Removal, yes: bool, socket: Path | None, home: Path | None) -> None:
     """Remove your node's copy of REF. The node asks the other holders to prove their copies now and to keep them for a
     few minutes. It refuses unless enough of them do for the charter. The withdrawal is logged before the bytes go;
     files that other artifacts use stay."""
     from comity_client.own_node import decide_hold
 
-    order = HoldOrder(artifact_of(reference), "space", basis, force=force, typed=typed, trial=trial, again=again)
-    if not (trial or again):
+    order = HoldOrder(artifact_of(reference), "space", **asdict(removal))
+    if not (removal.trial or removal.again):
         agree(f"Remove this node's copy of {reference}?", yes=yes)
     show(reference, order, decide_hold(socket_of(socket, home), order))
 

@@ -12,7 +12,7 @@ from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
 from comity_cli.files import FILE
 from comity_cli.following import follow
-from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
+from comity_cli.signers import SignerOptions, signer_options
 
 
 @examples(
@@ -26,9 +26,7 @@ from comity_cli.signers import MEMBER_HOME, MEMBER_KEYS, PUBLISHER, signer_of
 @click.option("--statement", required=True, type=click.Choice(VOUCH_KINDS), help="What you checked.")
 @click.option("--text", default="", help="How, in a few words.")
 @click.option("--document", type=FILE, help="A file with results or the method; logged by digest and uploaded.")
-@PUBLISHER
-@MEMBER_HOME
-@MEMBER_KEYS
+@signer_options
 @NODE
 @click.option("--yes", is_flag=True, help="Sign as a member without asking.")
 def command(
@@ -36,9 +34,7 @@ def command(
     statement: str,
     text: str,
     document: Path | None,
-    publisher: str,
-    home: Path | None,
-    keys: tuple[Path, ...],
+    by: SignerOptions,
     nodes: tuple[str, ...],
     yes: bool,
 ) -> int:
@@ -50,9 +46,9 @@ def command(
     node that you named logged it.
     """
     out, api, folder = output(), client(), Path(target)
-    by = signer_of(api, publisher, home, keys)
-    if home is not None:
-        out.say(f"{printable(by.label)} signs this with its governance keys: {printable(f'{statement} {target}')}")
+    signer = by.of(api)
+    if by.home is not None:
+        out.say(f"{printable(signer.label)} signs this with its governance keys: {printable(f'{statement} {target}')}")
         agree("Sign this?", yes=yes)
     with follow(out, "vouching") as on_event:
         receipt = api.vouch(
@@ -60,8 +56,8 @@ def command(
             statement,
             text=text,
             document=document,
-            by=by,
-            nodes=nodes or _own_node(home),
+            by=signer,
+            nodes=nodes or _own_node(by.home),
             on_event=on_event,
         )
     out.prose(f"{statement}: {receipt.title}  sha256:{receipt.artifact}")

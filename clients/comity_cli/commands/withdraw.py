@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.wire.audit import HoldOrder
 
-from comity_cli.command import Command, agree, examples
+from comity_cli.command import Command, agree, bound, examples
 from comity_cli.commands.rm import show
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a copy is withdrawn, for everybody who reads the log."""
+
+    reason: str
+    basis: str
 
 
 @examples(
@@ -25,21 +34,15 @@ from comity_cli.copies_view import artifact_of, of_own_node, socket_of
 @click.option("--last-copy", "typed", default="", help="The name of REF: needed to delete the last known copy.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @of_own_node
+@bound("why", Reason)
 def command(
-    reference: str,
-    reason: str,
-    basis: str,
-    delete: bool,
-    typed: str,
-    yes: bool,
-    socket: Path | None,
-    home: Path | None,
+    reference: str, why: Reason, delete: bool, typed: str, yes: bool, socket: Path | None, home: Path | None
 ) -> None:
     """Stop serving REF at your node now, such as for a legal order, even if no other node has a copy. The withdrawal is
     logged with its reason and basis, so that others see it and can copy REF elsewhere. No other node's copy is touched.
     `comity rm REF --undo` takes it back."""
     from comity_client.own_node import decide_hold
 
-    order = HoldOrder(artifact_of(reference), reason, basis, keep=not delete, force=True, typed=typed)
+    order = HoldOrder(artifact_of(reference), why.reason, why.basis, keep=not delete, force=True, typed=typed)
     agree(f"Withdraw this node's copy of {reference}, and log the reason?", yes=yes)
     show(reference, order, decide_hold(socket_of(socket, home), order))

@@ -100,14 +100,16 @@ class Lab:
             mutual, open_, http, files, ranges = _free_ports(5)
             card = node_home.init_node(
                 directory / name,
-                jurisdiction=jurisdiction,
-                org=organisation,
-                node_name=name,
-                place=Place(organisation, "", (jurisdiction,)),
-                mutual=f"127.0.0.1:{mutual}",
-                open_=f"127.0.0.1:{open_}",
-                listeners=node_home.ListenSettings(
-                    http=f"127.0.0.1:{http}", files=f"127.0.0.1:{files}", ranges=f"127.0.0.1:{ranges}"
+                node_home.NewNode(
+                    jurisdiction=jurisdiction,
+                    org=organisation,
+                    node_name=name,
+                    place=Place(organisation, "", (jurisdiction,)),
+                    mutual=f"127.0.0.1:{mutual}",
+                    open_=f"127.0.0.1:{open_}",
+                    listeners=node_home.ListenSettings(
+                        http=f"127.0.0.1:{http}", files=f"127.0.0.1:{files}", ranges=f"127.0.0.1:{ranges}"
+                    ),
                 ),
             )
             cards.append(card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -73,23 +74,33 @@ EU = (
 """The jurisdictions that `EU` means."""
 
 
-def offer_query(
-    *, closed: bool, accelerator: str = "", min_hours: int = 0, measure: str = "", jurisdiction: Sequence[str] = (),
-    beyond: Sequence[str] = (), artifact: str = "", engine: str = "",
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which offers are searched: those whose window is not over, or all if `closed`."""
 
-) -> OfferQuery:  # fmt: skip
-    """A query for offers whose window is not over; all offers if `closed`. Raises as `Client.resolve` does."""
+    accelerator: str = ""
+    min_hours: int = 0
+    measure: str = ""
+    jurisdiction: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    artifact: str = ""
+    engine: str = ""
+    closed: bool = False
+
+
+def offer_query(search: Search) -> OfferQuery:
+    """Raises as `Client.resolve` does."""
     from comity.wire.offer import OfferQuery
 
-    places = [code for given in jurisdiction for code in (EU if given == "EU" else [given])]
+    places = [code for given in search.jurisdiction for code in (EU if given == "EU" else [given])]
     return OfferQuery(
-        accelerator=accelerator,
-        least_amount=min_hours,
+        accelerator=search.accelerator,
+        least_amount=search.min_hours,
         jurisdictions=tuple(dict.fromkeys(places)),
-        beyond_reach_of=tuple(beyond),
-        artifact=client().resolve(artifact).artifact if artifact else None,
-        engine=engine,
-        measure=measure,
-        ends_after=None if closed else now(),
-        closed=closed,
+        beyond_reach_of=search.beyond,
+        artifact=client().resolve(search.artifact).artifact if search.artifact else None,
+        engine=search.engine,
+        measure=search.measure,
+        ends_after=None if search.closed else now(),
+        closed=search.closed,
     )

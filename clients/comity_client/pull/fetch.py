@@ -31,7 +31,7 @@ from comity.rules.pieces import (
     derived_records,
     encode_records,
 )
-from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
 from comity.transfer.scheduler import SourceHealth, TransferLimits
@@ -417,9 +417,8 @@ class PullFetch:
                     sources,
                     self._incoming / entry.sha256,
                     local=LocalSource(self._local_pieces) if reusable else None,
-                    limits=self._limits,
                     on_progress=lambda count: self._on_event(Progress(entry.path, count)),
-                    health=self._source_health,
+                    options=FetchOptions(limits=self._limits, health=self._source_health),
                 )
             except Untrusted as error:
                 if error.code != "PIECE-INDEX":

@@ -15,7 +15,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
@@ -66,19 +66,35 @@ class FetchResult:
     states: Sequence[bytes] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How a file is fetched.
+
+    Attributes:
+        limits: those of the transfer.
+        health: measurements of sources, read and updated: pass the same one to all transfers of a pull.
+        jitter: numbers in [0, 1) that spread the retries of many pullers.
+        executor: threads for hashing, reading and writing; default: those of the event loop.
+        past_cache: asked in a thread before each piece is written whether it is written past the page cache; default:
+            if the records are chained.
+    """
+
+    limits: TransferLimits = field(default_factory=TransferLimits)
+    health: dict[SourceKey, SourceHealth] = field(default_factory=dict)
+    jitter: Callable[[], float] = random.random
+    executor: Executor | None = None
+    past_cache: Callable[[], bool] | None = None
+
+
 async def fetch_file(
     want: WantedFile,
     sources: Sequence[BlobSource],
     into: Path,
     *,
     local: LocalSource | None = None,
-    limits: TransferLimits | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
     observer: TransferObserver | None = None,
-    health: dict[SourceKey, SourceHealth] | None = None,
-    jitter: Callable[[], float] = random.random,
-    executor: Executor | None = None,
-    past_cache: Callable[[], bool] | None = None,
+    options: FetchOptions | None = None,
 ) -> FetchResult:
     """Fetch `want` completely to `into`, verified and durable; the caller moves the file to its final path.
 
@@ -88,27 +104,22 @@ async def fetch_file(
         local: pieces on this machine, tried before any source.
         on_progress: called with the number of newly verified bytes; the sum is the size.
         observer: sees verified pieces and names those that readers wait for.
-        health: measurements of sources, read and updated: pass the same one to all transfers of a pull.
-        jitter: numbers in [0, 1) that spread the retries of many pullers.
-        executor: threads for hashing, reading and writing; default: those of the event loop.
-        past_cache: asked in a thread before each piece is written whether it is written past the page cache; default:
-            if the records are chained.
 
     Raises:
         Untrusted: no honest source (code BAD-PIECES), or pieces and file contradict each other (code PIECE-INDEX:
             another piece index may help; if the whole-file hash proved it, `into` is removed).
-        Unavailable: no verified piece for `limits.patience` seconds, or every source failed; NotFound or Refused if
+        Unavailable: no verified piece for the seconds of `patience`, or every source failed; NotFound or Refused if
             all sources answered so.
         OutOfSpace: the disk is full.
         Otherwise, and after cancellation, the partial file keeps every verified piece for the next try.
     """
-    health = {} if health is None else health
-    known = {source.key: health.setdefault(source.key, SourceHealth()) for source in sources}
+    options = options or FetchOptions()
+    known = {source.key: options.health.setdefault(source.key, SourceHealth()) for source in sources}
     if len(known) != len(sources):
         raise ValueError("duplicate source key")
     hosts = {source.key: source.host for source in sources}
-    limits, observer = limits or TransferLimits(), observer or NoObserver()
-    receiver = TransferReceiver(want, into, limits, on_progress, observer, executor, past_cache)
+    limits, observer = options.limits, observer or NoObserver()
+    receiver = TransferReceiver(want, into, limits, on_progress, observer, options.executor, options.past_cache)
     try:
         with span("fetch file", comity_bytes=want.size, comity_sources=len(sources)):
             async with asyncio.TaskGroup() as tasks:
@@ -120,7 +131,7 @@ async def fetch_file(
                 if not want.chained:  # the hash of the file would read what arrives out of order again
                     limits = replace(limits, fast=math.inf)
                 schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
-                requests = _Requests(want, sources, limits, schedule, receiver, tasks, jitter)
+                requests = _Requests(want, sources, limits, schedule, receiver, tasks, options.jitter)
                 await requests.run()
     except BaseExceptionGroup as failures:
         cause = _first_cause(failures)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.node_home import init_node
+from comity_client.node_home import NewNode, init_node
 
 ENDLESS = Path("/dev/zero")
 
@@ -20,7 +20,10 @@ ENDLESS = Path("/dev/zero")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("member") / "node-ch"
-    init_node(made, org="Institute", jurisdiction="CH", node_name="node-ch", mutual="127.0.0.1:1", open_="127.0.0.1:2")
+    init_node(
+        made,
+        NewNode(org="Institute", jurisdiction="CH", node_name="node-ch", mutual="127.0.0.1:1", open_="127.0.0.1:2"),
+    )
     return made
 
 

@@ -20,7 +20,7 @@ from comity_client.charter.joining import extended_federation
 from comity_client.charter.state import CharterMaterial, compute_charter_state
 from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import ListenSettings, init_node, node_toml
+from comity_client.node_home import ListenSettings, NewNode, init_node, node_toml
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import find_keys
 from pydantic import BaseModel
@@ -33,11 +33,13 @@ FOUNDERS = ("CH", "SG", "ES")
 def found(root: Path, code: str) -> NodeCard:
     return init_node(
         root / code,
-        jurisdiction=code,
-        org=f"Institute {code}",
-        node_name=f"node-{code.lower()}.example",
-        mutual="127.0.0.1:7443",
-        open_="node.example.org:7444",
+        NewNode(
+            jurisdiction=code,
+            org=f"Institute {code}",
+            node_name=f"node-{code.lower()}.example",
+            mutual="127.0.0.1:7443",
+            open_="node.example.org:7444",
+        ),
     )
 
 
@@ -62,11 +64,11 @@ def test_a_log_has_the_name_that_its_operator_chose_or_one_from_its_key(tmp_path
         "mutual": "127.0.0.1:7443",
         "open_": "127.0.0.1:7444",
     }
-    card = init_node(tmp_path / "node", node_name="node-ch", origin="sigsum.org/v1/tree/{key}", **where)
+    card = init_node(tmp_path / "node", NewNode(node_name="node-ch", origin="sigsum.org/v1/tree/{key}", **where))
     assert card.record.origin == f"sigsum.org/v1/tree/{hashlib.sha256(card.record.log.public).hexdigest()}"
     assert card.inception.home == card.record.origin
     with pytest.raises(Malformed):
-        init_node(tmp_path / "other", node_name="node-ch", origin="has+plus", **where)
+        init_node(tmp_path / "other", NewNode(node_name="node-ch", origin="has+plus", **where))
     assert not (tmp_path / "other").exists()
 
 
@@ -87,7 +89,9 @@ def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard
 
 def seat_of(root: Path, shape: SeatShape) -> NodeCard:
     where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
-    return init_node(root, jurisdiction="FR", org="Institute", node_name="node-fr.example", **where, seat=shape)
+    return init_node(
+        root, NewNode(jurisdiction="FR", org="Institute", node_name="node-fr.example", **where, seat=shape)
+    )
 
 
 def test_every_governance_key_is_made_with_an_empty_vote_file(tmp_path: Path) -> None:
@@ -179,7 +183,7 @@ def test_a_bad_name_writes_nothing(tmp_path: Path, field: dict[str, str]) -> Non
         **field,
     }
     with pytest.raises(Malformed):
-        init_node(tmp_path / "node", **arguments)
+        init_node(tmp_path / "node", NewNode(**arguments))
     assert not (tmp_path / "node").exists()
 
 
@@ -201,7 +205,7 @@ def test_a_jurisdiction_that_the_charter_names_is_kept(tmp_path: Path) -> None:
 def test_two_founders_cannot_give_their_nodes_one_name(tmp_path: Path, cards: list[NodeCard]) -> None:
     where: dict[str, Any] = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
     name = cards[0].record.name.upper()
-    other = init_node(tmp_path / "BR", jurisdiction="BR", org="Institute BR", node_name=name, **where)
+    other = init_node(tmp_path / "BR", NewNode(jurisdiction="BR", org="Institute BR", node_name=name, **where))
     with pytest.raises(Conflict) as refused:
         draft_genesis([*cards, other])
     assert refused.value.code == "NODE-NAME-TAKEN"
@@ -247,7 +251,7 @@ def test_a_card_with_another_members_record_is_refused(cards: list[NodeCard]) ->
 def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
     where: dict[str, Any] = {"jurisdiction": "CH", "org": "X", "node_name": "n"}
     where |= {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7479"}
-    init_node(tmp_path / "node", **where)
+    init_node(tmp_path / "node", NewNode(**where))
     config = NodeConfig.load(tmp_path / "node" / "node.toml", environ={})
     assert config.listeners == {
         "listen.mutual": "127.0.0.1:7443",
@@ -257,7 +261,7 @@ def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
         "gateway.ranges": "127.0.0.1:7481",
     }
     with pytest.raises(Malformed) as caught:
-        init_node(tmp_path / "other", **where, listeners=ListenSettings(ranges="127.0.0.1:7480"))
+        init_node(tmp_path / "other", NewNode(**where, listeners=ListenSettings(ranges="127.0.0.1:7480")))
     assert caught.value.code == "PORT-TWICE" and not (tmp_path / "other").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node import housekeeping as housekeeping_module
+from comity.node.context import NodeContext
 from comity.node.housekeeping import (
     PARTIAL_SECONDS,
     RECORD_RETENTION,
@@ -83,7 +84,8 @@ def housekeeping(parts: Parts, metrics: Metrics, listing: StoreListing) -> House
     uploads = Uploads(ledger, parts.store, pools, metrics)
     own = seat("CH", ("ed25519",))
     membership = Membership(OwnNode.parse(own.entry.line, node(own).entry.line), None)
-    return Housekeeping(ledger, parts.store, pools, metrics, parts.clock, uploads, listing, membership)
+    context = NodeContext(ledger, parts.store, pools, membership, metrics, parts.clock)
+    return Housekeeping(context, uploads, listing)
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from comity.hashing import FileHash
 from comity.rules.pieces import chained_records
-from comity.transfer.fetch import Writing, _AsyncAnswer, _PieceReader, fetch_file
+from comity.transfer.fetch import FetchOptions, Writing, _AsyncAnswer, _PieceReader, fetch_file
 from comity.transfer.pieces import HeldPiece, PieceBuffers, WantedFile
 from comity.transfer.receiver import FileHasher, NoObserver, PartialFile, TransferReceiver
 from comity.transfer.scheduler import TransferLimits
@@ -239,7 +239,7 @@ async def test_a_file_written_past_the_page_cache_is_hashed_from_its_aligned_buf
         return len(asked) % 2 == 0
 
     source, limits = MemorySource("a", LARGE), TransferLimits(streams=1, buffers=3)
-    await fetch_file(want, [source], tmp_path / "p", limits=limits, past_cache=sometimes)
+    await fetch_file(want, [source], tmp_path / "p", options=FetchOptions(limits=limits, past_cache=sometimes))
     assert (tmp_path / "p").read_bytes() == LARGE
     assert len(asked) == len(want.records)
 

@@ -29,7 +29,7 @@ from comity.node.replication.side_objects import SideObjectFetcher, missing_side
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.rules.pieces import PieceLayout, check_records, derived_records, encode_records
-from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
 from comity.transfer.scheduler import SourceHealth, TransferLimits
@@ -411,12 +411,14 @@ class FileFetcher:
             await source_set.sources_of(holders, want),
             partial,
             local=self._local_source(),
-            limits=limits,
             on_progress=received,
             observer=download,
-            health=source_set.health,
-            executor=self._pools.hashing_threads,
-            past_cache=lambda: want.size > PIECE_SIZE and not download.readers,  # a reader waits for the next pieces
+            options=FetchOptions(
+                limits=limits,
+                health=source_set.health,
+                executor=self._pools.hashing_threads,
+                past_cache=lambda: want.size > PIECE_SIZE and not download.readers,  # who waits for the next pieces
+            ),
         )
         # Records first: after a crash in between there may be records without a blob, never a blob without records.
         await self._store_records(want, layout, records)

@@ -17,7 +17,7 @@ from comity_cli.output import Output
 from comity_client.charter.state import DeliveredLine
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.node_home import init_node
+from comity_client.node_home import NewNode, init_node
 from comity_client.signing.seat_keys import SeatShape
 from support.case import case
 from support.run_command import printed, refused, run, said
@@ -29,7 +29,8 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("made") / "node"
     seat = SeatShape(3, None, 1, ())
     init_node(
-        home, jurisdiction="FR", org="Institute", node_name="node-fr.example", mutual="a:1", open_="a:2", seat=seat
+        home,
+        NewNode(jurisdiction="FR", org="Institute", node_name="node-fr.example", mutual="a:1", open_="a:2", seat=seat),
     )
     return home
 
