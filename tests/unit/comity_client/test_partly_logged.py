@@ -14,7 +14,7 @@ from comity.addons.derivation import derive as derivations
 from comity.addons.derivation.check import ComparedTensor, Comparison
 from comity.addons.derivation.commands import derive
 from comity.trust.encoding import sha256
-from comity_cli import main
+from comity_cli import main, signers
 from comity_cli.output import Output
 from comity_client.approving import ApprovalReceipt
 from comity_client.publish import Logged, PublishReceipt
@@ -81,8 +81,8 @@ class LoggingClient:
 def status(monkeypatch: pytest.MonkeyPatch, folder: Path, arguments: tuple[str, ...], count: int) -> int:
     module: Any = import_module(main.COMMANDS[arguments[0]].module, "comity_cli.commands")
     monkeypatch.setattr(module, "client", lambda: LoggingClient(count))
-    for signing in ("signing", "signer_of"):
-        monkeypatch.setattr(module, signing, lambda *_: PUBLISHER, raising=False)
+    for signs in (module, signers):
+        monkeypatch.setattr(signs, "signing", lambda *_: PUBLISHER, raising=False)
     monkeypatch.setattr(derive, "_derive", lambda out, api, child, parent: api.derive())
     monkeypatch.setattr(derive, "_show", lambda *_: None)
     monkeypatch.setattr(derivations, "log_derivation", lambda api, _, **given: api.log_derivation(**given))
