@@ -24,6 +24,7 @@ from comity.node import webhook_deliveries
 from comity.node.home import OpenedHome
 from comity.node.maintenance.home_files import add_webhook
 from comity.node.own_log import LEDGER_MARK
+from comity.node.projection import FIRST
 from comity.node.services import artifact
 from comity.node.webhook_deliveries import EventQueue
 from comity.rules.precedence import Bounds
@@ -108,7 +109,7 @@ def prepared(folder: Path, floods: Sequence[str], count: int) -> tuple[Founded, 
         for start in range(0, len(lines), 500):
             opened.ledger.tables.logs.append(log, lines[start : start + 500])
     opened.close()
-    EventQueue(home.directory / "data").add((), (), "", 0.0, 0)
+    EventQueue(home.directory / "data").add((), (), "", 0.0, FIRST)
     return founded, subject, honest
 
 

@@ -96,7 +96,12 @@ def connect_sqlite_cache(file: Path, schema: str, version: int) -> sqlite3.Conne
 
 
 def opened_or_made_again(
-    file: Path, what: str, connect: Callable[[], sqlite3.Connection], on_kept: OnKept | None = None
+    file: Path,
+    what: str,
+    connect: Callable[[], sqlite3.Connection],
+    on_kept: OnKept | None = None,
+    *,
+    kept: bool = False,
 ) -> sqlite3.Connection:
     """What `connect` opens; if the file is no such cache, that of a new file. One that a full or failing disk, or
     another process, keeps from being opened stays. Blocking.
@@ -105,8 +110,9 @@ def opened_or_made_again(
         what: what could not be done if this raises, for the error.
         on_kept: with it, the file that is no such cache is kept under another name: it had what cannot be computed
             again.
+        kept: whether nothing in the file can be computed again, for the error.
 
-    Raises OutOfSpace, Unavailable (INDEX).
+    Raises OutOfSpace, Unavailable (INDEX; DISK if `kept`).
     """
     try:
         try:
@@ -120,7 +126,7 @@ def opened_or_made_again(
                 remove_sqlite_cache(file)
         return connect()
     except sqlite3.Error as error:
-        raise sqlite_cache_error(what, error) from error
+        raise _sqlite_error(what, error, kept=kept) from error
 
 
 def _is_no_cache(error: sqlite3.Error) -> bool:
@@ -130,23 +136,24 @@ def _is_no_cache(error: sqlite3.Error) -> bool:
 
 
 @contextmanager
-def locked_cache(lock: Lock, database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
+def locked_cache(
+    lock: Lock, database: sqlite3.Connection, what: str, *, kept: bool = False
+) -> Iterator[sqlite3.Connection]:
     """The connection, under its lock. An error of SQLite becomes that of `what`.
 
-    Raises OutOfSpace, Unavailable (INDEX).
+    Raises OutOfSpace, Unavailable (INDEX; DISK if `kept`).
     """
     with lock:
         try:
             yield database
         except sqlite3.Error as error:
-            raise sqlite_cache_error(what, error) from error
+            raise _sqlite_error(what, error, kept=kept) from error
 
 
-def sqlite_cache_error(what: str, error: sqlite3.Error) -> OutOfSpace | Unavailable:
-    """The error to raise where `what` failed: OutOfSpace for a full disk, else Unavailable (INDEX)."""
-    if _is_full(error):
+def _sqlite_error(what: str, error: sqlite3.Error, *, kept: bool) -> OutOfSpace | Unavailable:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
         return OutOfSpace(what, why=str(error), hint=_MAKE_ROOM)
-    return Unavailable(what, why=str(error), code="INDEX")
+    return Unavailable(what, why=str(error), code="DISK") if kept else Unavailable(what, why=str(error), code="INDEX")
 
 
 @contextmanager
@@ -157,13 +164,7 @@ def kept_file_errors(what: str) -> Iterator[None]:
         with disk_errors(what):
             yield
     except sqlite3.Error as error:
-        if _is_full(error):
-            raise OutOfSpace(what, why=str(error), hint=_MAKE_ROOM) from error
-        raise Unavailable(what, why=str(error), code="DISK") from error
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        raise _sqlite_error(what, error, kept=True) from error
 
 
 def remove_sqlite_cache(file: Path) -> None:

@@ -51,10 +51,18 @@ class NameIndex(Protocol):
         """Returns turn and log id of publications with all of `grams` (at least one) after `after`, in this order."""
 
 
+SQLITE_INDEX: Final = "fts5 (name, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0)"
+"""An index of names in SQLite, by their grams."""
+
+
+def sqlite_match(grams: Sequence[str]) -> str:
+    """Returns the condition of names with all of these grams."""
+    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
+
+
 class SqliteNames:
     def create(self, connection: Connection) -> None:
-        options = "content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0"
-        connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {TABLE} USING fts5 (name, {options})")
+        connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {TABLE} USING {SQLITE_INDEX}")
 
     def add(self, connection: Connection, names: Sequence[NamedPlace]) -> None:
         rows = [(_row_number(each.turn, each.log_id), each.name) for each in names]
@@ -64,9 +72,8 @@ class SqliteNames:
     def find(
         self, connection: Connection, grams: Sequence[str], after: tuple[int, int], limit: int
     ) -> list[tuple[int, int]]:
-        quoted = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
         wanted = f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH ? AND rowid > ? ORDER BY rowid LIMIT ?"
-        found = connection.exec_driver_sql(wanted, (quoted, _row_number(*after), limit)).scalars()
+        found = connection.exec_driver_sql(wanted, (sqlite_match(grams), _row_number(*after), limit)).scalars()
         return [(number >> _LOG_BITS, number & ((1 << _LOG_BITS) - 1)) for number in found]
 
 

@@ -20,6 +20,7 @@ import structlog
 
 from comity.content.heap import limit_arenas
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
+from comity.content.sqlite_cache import remove_sqlite_cache
 from comity.ledger.ledger import Ledger
 from comity.node.admission import Admission
 from comity.node.capacity import Capacity, CountedParts, StoredUse
@@ -406,7 +407,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
     hooks = read_hooks(config.webhooks.file) if config.webhooks.file else ()
     folder = config.storage.ledger.parent
     if not hooks:
-        (folder / QUEUE_FILE).unlink(missing_ok=True)
+        remove_sqlite_cache(folder / QUEUE_FILE)
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)

@@ -33,15 +33,16 @@ from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import OnKept, connect_sqlite, locked_cache, opened_or_made_again
 from comity.ledger.proven import ProvenLine
 from comity.node.threads import AsyncLedger
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest
+from comity.trust.statement import Envelope
 
 TOGETHER: Final = 1_024
 """Rows that are written in one transaction. Each changes some pages at random places, and all of them are in the
 write-ahead log until the transaction ends."""
 _POSITIONS: Final = """
-CREATE TABLE IF NOT EXISTS projection (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL, basis TEXT NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL)
-    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS followed (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, basis TEXT NOT NULL, number INTEGER NOT NULL,
+    statement TEXT NOT NULL) WITHOUT ROWID;
 """
 _TABLE: Final = re.compile(r"CREATE (?:VIRTUAL )?TABLE (\w+)")
 
@@ -52,17 +53,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The number of a proven statement, and the digest of its line; 0 and empty before the first one."""
+    """The number of a proven statement, and its digest; 0 and empty before the first one. (Its line may change: to an
+    earlier copy in the same log.)"""
 
     number: int = 0
-    line: str = ""
+    statement: str = ""
 
     @classmethod
     def at(cls, line: ProvenLine) -> Self:
-        return cls(line.number, sha256(line.line))
+        return cls(line.number, Envelope.parse(line.line).statement_digest)
 
 
 START: Final = Position()
+"""Nothing was read."""
+FIRST: Final = Position(0, "first")
+"""Nothing was read, because there was no statement; the first one will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ class ProjectionTables:
         name: of the projection in the file.
         what: the rows, for errors, such as "the list of the console".
         version: of the schema, and of the way in which rows are derived.
-        schema: the tables of the rows and their indexes: they are dropped when the rows are computed again.
+        schema: the tables of the rows and their indexes: they are dropped when the rows are computed again. Empty if
+            nothing in the file can be computed again.
         kept: tables in the same file that are never dropped.
         on_kept: with it, a damaged file is set aside.
     """
@@ -87,8 +93,8 @@ class ProjectionTables:
 
 
 class Projection:
-    """The rows of one reader. Blocking; thread-safe. Each call raises Unavailable (INDEX) where SQLite fails, and
-    OutOfSpace for a full disk.
+    """The rows of one reader. Blocking; thread-safe. Each call raises Unavailable where SQLite fails, and OutOfSpace
+    for a full disk.
 
     Args:
         file: the database, which several projections may share; made if it is missing.
@@ -106,7 +112,7 @@ class Projection:
         opening = f"{tables.what} was not opened"
         with disk_errors(opening):
             connect = partial(connect_sqlite, file, _POSITIONS + tables.kept)
-            self._database = opened_or_made_again(file, opening, connect, tables.on_kept)
+            self._database = opened_or_made_again(file, opening, connect, tables.on_kept, kept=not tables.schema)
         if self._row()[:2] != (tables.version, basis):
             self._restart(basis, START)
 
@@ -130,11 +136,11 @@ class Projection:
             for statement in self._tables.schema.split(";"):  # `executescript` would end the transaction
                 database.execute(statement)
             row = (self._tables.name, self._tables.version, basis, *astuple(position))
-            database.execute("INSERT OR REPLACE INTO projection VALUES (?, ?, ?, ?, ?)", row)
+            database.execute("INSERT OR REPLACE INTO followed VALUES (?, ?, ?, ?, ?)", row)
         self.basis = basis
 
     def _row(self) -> tuple[int, str, int, str]:
-        wanted = "SELECT version, basis, number, line FROM projection WHERE name = ?"
+        wanted = "SELECT version, basis, number, statement FROM followed WHERE name = ?"
         with self._reading() as database:
             row = database.execute(wanted, (self._tables.name,)).fetchone()
         return row or (-1, "", 0, "")
@@ -157,22 +163,26 @@ class Projection:
                 return
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        return locked_cache(self._lock, self._database, f"{self._tables.what} was not read")
+        return self._locked("read")
 
     @contextmanager
     def _writing(self, position: Position | None = None) -> Iterator[sqlite3.Connection]:
         """One transaction, which moves the position too if one is given."""
-        with locked_cache(self._lock, self._database, f"{self._tables.what} was not written") as database:
+        with self._locked("written") as database:
             try:
                 with database:
                     database.execute("BEGIN IMMEDIATE")  # another projection may write to the same file
                     yield database
                     if position is not None:
                         moved = (*astuple(position), self._tables.name)
-                        database.execute("UPDATE projection SET number = ?, line = ? WHERE name = ?", moved)
+                        database.execute("UPDATE followed SET number = ?, statement = ? WHERE name = ?", moved)
             except BaseException:
                 self._rolled_back(database)
                 raise
+
+    def _locked(self, done: str) -> AbstractContextManager[sqlite3.Connection]:
+        what, kept = f"{self._tables.what} was not {done}", not self._tables.schema
+        return locked_cache(self._lock, self._database, what, kept=kept)
 
     def _rolled_back(self, database: sqlite3.Connection) -> None:
         """A transaction was not written. For who keeps in memory what rows have."""
@@ -203,7 +213,6 @@ class Follower:
         from_newest: bool = False,
     ) -> None:
         self._ledger = ledger
-        self._proven = ledger.tables.proven
         self._rows = rows
         self._predicates = predicates
         self._log = log
@@ -218,7 +227,7 @@ class Follower:
     async def next(self, limit: int) -> list[ProvenLine]:
         """The next statements, at most `limit`; none if all were read. The same ones come again until the position has
         moved."""
-        last = await self._ledger.read(self._proven.last_number)
+        last = await self._ledger.read(self._ledger.tables.proven.last_number)
         basis = self._basis()
         if (basis, last) == (self._checked, self._searched):
             return []
@@ -242,8 +251,8 @@ class Follower:
         position, same = self._rows.position, self._rows.basis == basis
         known = not position.number or self._has(position)
         if not known:
-            _log.warning("rows were computed from another ledger, and are computed again", file=self._rows.file.name)
-        if not (same and known) or (self._from_newest and not position.number):
+            _log.warning("what was read of another ledger is read again", file=self._rows.file.name)
+        if not (same and known) or (self._from_newest and position == START):
             position = self._newest() if self._from_newest else START
             self._rows.begin_again(basis, position)
             self.begun += 1
@@ -254,11 +263,11 @@ class Follower:
         return [Position.at(line) for line in self._since(position.number - 1, 1)] == [position]
 
     def _newest(self) -> Position:
-        number = self._proven.last_number_of(self._predicates)
-        return Position.at(self._since(number - 1, 1)[0]) if number else START
+        number = self._ledger.tables.proven.last_number_of(self._predicates)
+        return Position.at(self._since(number - 1, 1)[0]) if number else FIRST
 
     def _since(self, number: int, limit: int) -> list[ProvenLine]:
-        return self._proven.since(number, self._predicates, limit, self._log)
+        return self._ledger.tables.proven.since(number, self._predicates, limit, self._log)
 
 
 def packed(digest: Digest) -> bytes:

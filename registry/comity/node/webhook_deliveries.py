@@ -34,7 +34,7 @@ import ssl
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +43,6 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from comity.content.sqlite_cache import kept_file_errors, make_tables_or_set_aside
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import CharterFollower
 from comity.node.context import NodeContext
@@ -51,6 +50,7 @@ from comity.node.copies.counter import CopyCounter
 from comity.node.inspector import Inspector
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
+from comity.node.projection import Follower, Position, Projection, ProjectionTables
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -79,10 +79,7 @@ AT_ONCE: Final = 16
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 3 * 3600.0
 GIVE_UP: Final = 3 * 86_400.0
-FAILED: Final = "the queue of the webhooks was not read or written"
-"""What failed, for errors."""
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+_KEPT: Final = """
 CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, hook TEXT NOT NULL, kind TEXT NOT NULL, urgent INTEGER NOT NULL, message TEXT NOT NULL,
@@ -91,6 +88,7 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE INDEX IF NOT EXISTS event_due ON event (hook, due);
 CREATE INDEX IF NOT EXISTS event_kind ON event (hook, kind);
 """
+_TABLES: Final = ProjectionTables("webhooks", "the queue of the webhooks", 1, "", _KEPT, warn_of_kept_file)
 
 _log: Final = structlog.get_logger("comity.node.webhooks")
 
@@ -107,40 +105,33 @@ class QueuedEvent:
     attempts: int
 
 
-class EventQueue:
-    """The events that wait. Blocking, and thread-safe. Raises OutOfSpace, Unavailable."""
+class EventQueue(Projection):
+    """The events that wait. They stay when another ledger is followed. Each call raises as those of `Projection`."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / QUEUE_FILE
-        self._lock = threading.Lock()
-        with kept_file_errors(FAILED):
-            make_tables_or_set_aside(self._path, _SCHEMA, warn_of_kept_file)
-        with self._database() as database:
+        super().__init__(folder / QUEUE_FILE, _TABLES)
+        with self._writing() as database:
             known = {row[1] for row in database.execute("PRAGMA table_info(event)")}
             for name, kind in (("log", "TEXT"), ("author", "TEXT"), ("place", "INTEGER")):
                 if name not in known:  # of an older version
                     default = "''" if kind == "TEXT" else "0"
                     database.execute(f"ALTER TABLE event ADD COLUMN {name} {kind} NOT NULL DEFAULT {default}")
 
-    def position(self) -> int | None:
-        """The number of the last statement that was read; None before the first one."""
-        with self._database() as database:
-            found = database.execute("SELECT number FROM position").fetchone()
-        return found[0] if found else None
-
     def add(
-        self, hooks: Sequence[Webhook], events: Iterable[NodeEvent], source: str, now: float, position: int | None
+        self,
+        hooks: Sequence[Webhook],
+        events: Iterable[NodeEvent],
+        source: str,
+        now: float,
+        position: Position | None = None,
     ) -> int:
         """Queue events, and move the position. Returns how many old ones were dropped."""
-        with self._database() as database:
-            dropped = _add(database, hooks, events, source, now)
-            if position is not None:
-                database.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
-        return dropped
+        with self._writing(position) as database:
+            return _add(database, hooks, events, source, now)
 
     def begun(self, hooks: Sequence[Webhook], found: FoundConditions, source: str, now: float) -> int:
         """Queue the conditions that did not hold at the last call. Returns how many old events were dropped."""
-        with self._database() as database:
+        with self._writing() as database:
             keys = {f"{each.kind} {each.key}": each for each in found.events}
             known = {key for (key,) in database.execute("SELECT key FROM condition")}
             ended = [key for key in known - keys.keys() if key.partition(" ")[0] not in found.unknown]
@@ -151,40 +142,29 @@ class EventQueue:
 
     def due(self, hook: str, now: float, most: int = AT_ONCE) -> list[QueuedEvent]:
         sql = "SELECT id, kind, message, body, made, attempts FROM event WHERE hook = ? AND due <= ?"
-        with self._database() as database:
+        with self._reading() as database:
             rows = database.execute(f"{sql} ORDER BY urgent DESC, id LIMIT ?", (hook, now, most)).fetchall()
         return [QueuedEvent(*row) for row in rows]
 
     def done(self, event: QueuedEvent) -> None:
-        with self._database() as database:
+        with self._writing() as database:
             database.execute("DELETE FROM event WHERE id = ?", (event.id,))
 
     def postponed(self, event: QueuedEvent, due: float) -> None:
-        with self._database() as database:
+        with self._writing() as database:
             database.execute("UPDATE event SET due = ?, attempts = attempts + 1 WHERE id = ?", (due, event.id))
 
     def waiting(self) -> dict[str, int]:
         """Events by webhook."""
-        with self._database() as database:
+        with self._reading() as database:
             return dict(database.execute("SELECT hook, count(*) FROM event GROUP BY hook").fetchall())
 
     def forget_others(self, hooks: Sequence[Webhook]) -> None:
         """Remove the events of webhooks that are no longer in the file."""
-        with self._database() as database:
+        with self._writing() as database:
             known = {hook.name for hook in hooks}
             gone = [row for row in database.execute("SELECT DISTINCT hook FROM event") if row[0] not in known]
             database.executemany("DELETE FROM event WHERE hook = ?", gone)
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """One transaction."""
-        with (
-            self._lock,
-            kept_file_errors(FAILED),
-            closing(sqlite3.connect(self._path, timeout=10)) as database,
-            database,
-        ):
-            yield database
 
 
 def _add(
@@ -299,6 +279,7 @@ class Webhooks:
         self._source = source_of(origin)
         self._conditions = conditions
         self._groups = groups
+        self._follower = Follower(context.ledger, queue, PREDICATES, from_newest=True)
         self._poster = Poster()
         self._threads = {hook.name: ThreadPoolExecutor(1, thread_name_prefix=f"webhook {hook.name}") for hook in hooks}
         """A thread for each webhook: a receiver that does not answer delays nothing else of the node. It stays in that
@@ -322,15 +303,9 @@ class Webhooks:
     async def collect(self) -> None:
         """Queue what is new. At the first start, or with another ledger, there is no history to tell: it begins
         with what comes next."""
-        position = await self._pools.files(self._queue.position)
-        last = await self._ledger.read(self._ledger.tables.proven.last_number)
-        if position is None or position > last:
-            position = last
-            await self._pools.files(self._queue.add, self._hooks, (), self._source, self._clock(), position)
-        while lines := await self._ledger.run(self._ledger.tables.proven.since, position, PREDICATES, STEP):
+        while lines := await self._follower.next(STEP):
             events = await self._ledger.run(self._events, lines)
-            position = lines[-1].number
-            await self._add(events, position)
+            await self._add(events, Position.at(lines[-1]))
         now, found = self._clock(), await self._conditions.now()
         dropped = await self._pools.files(self._queue.begun, self._hooks, found, self._source, now)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
@@ -339,7 +314,7 @@ class Webhooks:
         """Blocking."""
         return [event for line in lines if (event := statement_event(line, self._groups)) is not None]
 
-    async def _add(self, events: Sequence[NodeEvent], position: int) -> None:
+    async def _add(self, events: Sequence[NodeEvent], position: Position) -> None:
         dropped = await self._pools.files(self._queue.add, self._hooks, events, self._source, self._clock(), position)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
 

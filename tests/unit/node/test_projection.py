@@ -25,7 +25,7 @@ from comity.node.projection import START, Follower, Position, Projection, Projec
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
-from comity.trust.statement import SideObject
+from comity.trust.statement import Envelope, SideObject
 from comity.trust.statement_kinds import PUBLISHED
 from support.logs import LogKeys
 
@@ -33,7 +33,7 @@ MANY = 10_000
 
 
 def place(number: int) -> Position:
-    return Position(number, sha256(b"line %d" % number))
+    return Position(number, sha256(b"statement %d" % number))
 
 
 def artifact(number: int) -> Digest:
@@ -123,7 +123,7 @@ def test_rows_of_another_basis_or_version_or_damaged_are_computed_again(
         assert (rows.position, rows.basis, tables(rows)) == (START, "another", empty)
         rows.read(1)
     with closing(sqlite3.connect(file)) as database, database:
-        database.execute("UPDATE projection SET version = version + 1")
+        database.execute("UPDATE followed SET version = version + 1")
     with closing(opened(file, "another")) as rows:
         assert (rows.position, tables(rows)) == (START, empty)
         rows.read(1)
@@ -149,7 +149,7 @@ def test_after_a_kill_at_any_moment_the_rest_is_read_and_nothing_twice(
             os._exit(1)
     try:
         with closing(sqlite3.connect(file)) as database:
-            while database.execute("SELECT number FROM projection").fetchone()[0] < 10:
+            while database.execute("SELECT number FROM followed").fetchone()[0] < 10:
                 time.sleep(0.001)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -169,7 +169,7 @@ def test_what_fails_moves_no_position_and_leaves_no_half_written_statement(
     with closing(opened(tmp_path / "rows.sqlite", "basis")) as rows:
         rows.read(1)
         rows._database.execute(
-            "CREATE TEMP TRIGGER refused BEFORE UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TEMP TRIGGER refused BEFORE UPDATE ON followed BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
         with pytest.raises(Unavailable) as failed:
             rows.read(2)
@@ -284,7 +284,7 @@ async def test_only_the_statements_of_a_log_are_read_if_it_is_named(world: World
     assert await world.read(world.follower(log=OWN.vkey)) == 2
 
 
-@pytest.mark.parametrize("position", [Position(1, "another line"), Position(99, "beyond this ledger")])
+@pytest.mark.parametrize("position", [Position(1, "another statement"), Position(99, "beyond this ledger")])
 async def test_rows_of_another_ledger_are_computed_again(world: World, position: Position) -> None:
     lines = world.say(1, 2)
     world.rows.begin_again("", position)
@@ -313,8 +313,24 @@ async def test_rows_that_depend_only_on_what_comes_begin_with_it(world: World) -
     assert await world.read(follower) == 1
     assert await world.read(world.follower(from_newest=True)) == 0
     assert world.rows.seen == set(lines)
-    world.rows.begin_again("", replace(world.rows.position, line="of another ledger"))
+    world.rows.begin_again("", replace(world.rows.position, statement="of another ledger"))
     assert (await world.read(world.follower(from_newest=True)), world.rows.seen) == (0, set())
+
+
+async def test_the_first_statement_of_an_empty_ledger_is_read_although_the_process_ended_before(world: World) -> None:
+    assert await world.read(world.follower(from_newest=True)) == 0
+    lines = world.say(1)
+    assert await world.read(world.follower(from_newest=True)) == 1
+    assert world.rows.seen == set(lines)
+
+
+def test_a_statement_whose_line_becomes_an_earlier_copy_stays_at_its_position() -> None:
+    """Rows were dropped, in an earlier version, when the last statement was found at an earlier place, signed again."""
+    line = PUBLISHER.publish("a/m@v1", Release(b"1"))
+    envelope = Envelope.parse(line)
+    copy = replace(envelope, signatures=(replace(envelope.signatures[0], sig=bytes(64)),)).encode()
+    first, last = (ProvenLine(OWN.origin, OWN.vkey, index, each, 7) for index, each in enumerate((copy, line)))
+    assert Position.at(first) == Position.at(last)
 
 
 def test_rows_are_written_in_bounded_transactions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
+from comity.node.projection import START, Position
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -73,7 +74,7 @@ class Node:
         self.webhooks = Webhooks(hooks, self.queue, folder, context, "a/log", cast(NodeConditions, None), GROUPS)
 
     def tell(self, *events: NodeEvent) -> int:
-        return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now, 1)
+        return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now)
 
 
 def hook(url: str, *events: str, name: str = "ops") -> Webhook:
@@ -261,7 +262,7 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
     log, publisher = LogKeys.generate("node-ch.example/log"), Identity.made("a publisher")
     ledger, pools = AsyncLedger(Ledger.open(tmp_path / "ledger", lambda: 1_000)), Pools()
     hooks, queue = (hook("http://127.0.0.1:9/", "version"),), EventQueue(tmp_path)
-    queue.add(hooks, (), source_of(log.origin), NOW, 1_000_000)
+    queue.add(hooks, (), source_of(log.origin), NOW, Position(1_000_000))
     conditions = cast(NodeConditions, SimpleNamespace(now=nothing_found))
     node = Webhooks(
         hooks,
@@ -390,12 +391,13 @@ def test_the_command_writes_a_webhook_whose_secret_only_its_owner_reads(tmp_path
 
 
 def test_a_node_starts_with_an_empty_queue_where_the_file_is_damaged(tmp_path: Path) -> None:
-    EventQueue(tmp_path).add((), (), "urn:x", 1.0, 7)
+    with closing(EventQueue(tmp_path)) as made:
+        made.add((), (), "urn:x", 1.0, Position(7))
     file = tmp_path / "webhooks.sqlite"
     damaged = b"\0" * 100 + file.read_bytes()[100:]
     file.write_bytes(damaged)
     queue = EventQueue(tmp_path)
-    assert queue.position() is None, "it begins with the next statement"
+    assert queue.position == START, "it begins with the next statement"
     assert file.with_name("webhooks.sqlite.damaged").read_bytes() == damaged
 
 
@@ -441,5 +443,5 @@ def test_a_queue_of_an_older_version_is_still_used(tmp_path: Path, column: str) 
     with closing(sqlite3.connect(tmp_path / "webhooks.sqlite")) as database, database:
         database.execute(f"ALTER TABLE event DROP COLUMN {column}")
     queue = EventQueue(tmp_path)
-    queue.add((hook("http://127.0.0.1:1/"),), (event("alert"),), "comity://a", 1.0, None)
+    queue.add((hook("http://127.0.0.1:1/"),), (event("alert"),), "comity://a", 1.0)
     assert queue.waiting() == {"ops": 1}

@@ -21,9 +21,10 @@ from typing import Final
 
 from comity.gateway.console.copies import CopyHolders
 from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
+from comity.ledger.name_search import MAX_GRAMS, SQLITE_INDEX, grams_of, sqlite_match
 from comity.node.projection import START, Position, Projection, ProjectionTables, packed, unpacked
 from comity.rules.copy_counts import CopyPolicy
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject
 
@@ -33,10 +34,6 @@ MAX_RARE: Final = 2_000
 """Names with the words of a search that are sorted; a search with more reads names in order."""
 MAX_SETS: Final = 500
 """Sets of holders that the database compares; with more, they are compared one by one."""
-GRAM: Final = 3
-"""Characters of the parts by which names are indexed. Shorter words are compared only."""
-MAX_GRAMS: Final = 32
-"""Grams of one search that the index looks up; the words are compared too."""
 MAX_MANIFEST: Final = 256 * 1024
 """Bytes of the largest manifest that is read for the list: about 1,500 files."""
 SIZES: Final = {
@@ -54,24 +51,23 @@ one page looks at end."""
 MAX_DIGITS: Final = 18
 NEVER: Final = (1 << 62) - 1
 """The day on which artifacts are due whose copies no date changes."""
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), followed INTEGER NOT NULL);
 INSERT INTO state VALUES (1, -1);
 CREATE TABLE artifact (
     digest BLOB PRIMARY KEY, held TEXT NOT NULL, tested TEXT NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
     files INTEGER NOT NULL, formats TEXT NOT NULL, manifest_size INTEGER NOT NULL, pending INTEGER NOT NULL)
     WITHOUT ROWID;
-CREATE INDEX artifact_due ON artifact (due);
+CREATE INDEX artifact_due ON artifact (due) WHERE due < {NEVER};
 CREATE INDEX artifact_pending ON artifact (digest) WHERE pending = 1;
 CREATE TABLE repository (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher TEXT NOT NULL, label TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher BLOB NOT NULL, label TEXT NOT NULL,
     version TEXT NOT NULL, licence TEXT NOT NULL, artifact BLOB NOT NULL, versions INTEGER NOT NULL,
     others INTEGER NOT NULL, part INTEGER NOT NULL);
 CREATE INDEX repository_turn ON repository (part, key);
 CREATE INDEX repository_publisher ON repository (publisher, part DESC);
 CREATE INDEX repository_artifact ON repository (artifact);
-CREATE VIRTUAL TABLE words USING fts5 (
-    key, content = '', tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0);
+CREATE VIRTUAL TABLE words USING {SQLITE_INDEX};
 CREATE TABLE holders (
     kind TEXT NOT NULL, members TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind, members)) WITHOUT ROWID;
 CREATE TABLE facet (
@@ -79,7 +75,7 @@ CREATE TABLE facet (
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
 CREATE INDEX facet_number ON facet (kind, number DESC);
 """
-_TABLES: Final = ProjectionTables("console list", "the list of the console", 1, _SCHEMA)
+_TABLES: Final = ProjectionTables("console list", "the list of the console", 2, _SCHEMA)
 _REPOSITORY: Final = (
     "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
     " a.digest, a.held, a.tested, a.size, a.files, a.formats"
@@ -247,7 +243,7 @@ class ListingFile(Projection):
 
     def due(self, day: int, limit: int) -> list[Digest]:
         """Artifacts whose copies must be looked at on this day: new ones, and those that are due."""
-        wanted = "SELECT digest FROM artifact WHERE due <= ? ORDER BY due LIMIT ?"
+        wanted = f"SELECT digest FROM artifact WHERE due < {NEVER} AND due <= ? ORDER BY due LIMIT ?"
         with self._reading() as database:
             return [unpacked(row[0]) for row in database.execute(wanted, (day, limit))]
 
@@ -431,7 +427,7 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
         values_ = (
             said.key,
             said.repository,
-            said.publisher or "",
+            _stored(said.publisher),
             said.label,
             said.version,
             said.licence,
@@ -442,7 +438,7 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
         )
         columns = "key, name, publisher, label, version, licence, artifact, versions, others, part"
         cursor = database.execute(f"INSERT INTO repository ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)", values_)
-        database.execute("INSERT INTO words (rowid, key) VALUES (?, ?)", (cursor.lastrowid, said.key))
+        database.execute("INSERT INTO words (rowid, name) VALUES (?, ?)", (cursor.lastrowid, said.key))
     elif known.publisher == said.publisher or said.bound:
         _count(counts, known, -1)
         same = known.publisher == said.publisher
@@ -451,7 +447,9 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
             database.execute("UPDATE repository SET part = ? WHERE key = ?", (part, said.key))
         versions = known.versions + (known.version != said.version) if same else 1
         owner = (
-            (known.name, known.publisher or "", known.label) if same else (said.repository, said.publisher, said.label)
+            (known.name, _stored(known.publisher), known.label)
+            if same
+            else (said.repository, _stored(said.publisher), said.label)
         )
         changed = (*owner, said.version, said.licence, digest, versions, known.others or not same, said.key)
         database.execute(
@@ -468,7 +466,7 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
 
 def _next_part(database: sqlite3.Connection, publisher: Digest | None) -> int:
     wanted = "SELECT part FROM repository WHERE publisher = ? ORDER BY part DESC LIMIT ?"
-    return next_part([row[0] for row in database.execute(wanted, (publisher or "", NAMES_TOGETHER))])
+    return next_part([row[0] for row in database.execute(wanted, (_stored(publisher), NAMES_TOGETHER))])
 
 
 def _count(counts: _CountChanges, repository: ListedRepository, step: int) -> None:
@@ -509,7 +507,7 @@ def _conditions(query: CatalogueQuery) -> tuple[str, tuple[object, ...]]:
         values.append(word)
     if query.publisher:
         parts.append("r.publisher = ?")
-        values.append("" if query.publisher == MIRRORED else query.publisher)
+        values.append(_stored(query.publisher))
     if query.licence:
         parts.append("lower(r.licence) = ?")
         values.append(query.licence)
@@ -524,14 +522,13 @@ def _conditions(query: CatalogueQuery) -> tuple[str, tuple[object, ...]]:
 
 def _rare(database: sqlite3.Connection, words: Sequence[str]) -> list[int] | None:
     """The rows of names with all grams of these words, if they are few; None if there are many or no word is long."""
-    grams = dict.fromkeys(word[at : at + GRAM] for word in words for at in range(len(word) - GRAM + 1))
     if not all(word.isprintable() for word in words):
         return []  # no name has such characters
+    grams = grams_of(*words)[:MAX_GRAMS]
     if not grams:
         return None
-    quoted = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in list(grams)[:MAX_GRAMS])
     wanted = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
-    found = [row[0] for row in database.execute(wanted, (quoted, MAX_RARE + 1))]
+    found = [row[0] for row in database.execute(wanted, (sqlite_match(grams), MAX_RARE + 1))]
     return found if len(found) <= MAX_RARE else None
 
 
@@ -546,6 +543,16 @@ def _listed(row: tuple[object, ...]) -> ListedRepository:
     assert isinstance(digest, bytes)
     sets = (int(str(held), 16), int(str(tested), 16))
     artifact = ListedArtifact(unpacked(digest), *sets, int(str(size)), int(str(files)), known)
-    owner = Digest(str(publisher)) if publisher else None
+    owner = unpacked(publisher) if isinstance(publisher, bytes) and publisher else None
     about = (str(key), str(name), owner, str(label), str(version), str(licence), artifact)
     return ListedRepository(*about, int(str(versions)), bool(others))
+
+
+def _stored(publisher: str | None) -> bytes:
+    """The form in which rows have a publisher; empty for a mirrored repository. What is no digest is in no row."""
+    if publisher is None or publisher == MIRRORED:
+        return b""
+    try:
+        return packed(bare_digest(publisher))
+    except Malformed:
+        return publisher.encode("utf-8", "replace")

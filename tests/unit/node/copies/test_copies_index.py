@@ -56,13 +56,6 @@ def index(tmp_path: Path) -> Iterator[CopiesIndex]:
     opened.close()
 
 
-def test_the_index_is_the_same_after_it_was_opened_again(index: CopiesIndex, tmp_path: Path) -> None:
-    index.add([hold(FAR), hold(OWN), result(PASSED, 3)], AT)
-    again = CopiesIndex(tmp_path / "copies.sqlite", OWN, lambda: 0)
-    assert (again.position, again.copies(MODEL)) == (AT, index.copies(MODEL))
-    again.close()
-
-
 def test_a_damaged_file_is_made_again_and_kept_for_this_nodes_own_results(tmp_path: Path) -> None:
     damaged = b"no database at all, but as long as a header of one would be" * 10
     (tmp_path / "copies.sqlite").write_bytes(damaged)
@@ -94,11 +87,9 @@ def test_an_index_that_cannot_be_read_says_so(index: CopiesIndex, tmp_path: Path
     index.close()
     held.close()
     reads: tuple[Callable[[], object], ...] = (
-        lambda: index.position,
         lambda: index.copies(MODEL),
         lambda: index.page(None, 5),
         lambda: index.next_copies(1, 1, 5),
-        lambda: held.position,
         lambda: held.days([MODEL]),
         lambda: held.shared(MODEL, [MODEL]),
         lambda: held.unread(None, 5),

@@ -99,9 +99,7 @@ def test_the_failures_of_one_auditor_cost_a_bounded_number_of_reads_in_a_step(mo
         return True
 
     monkeypatch.setattr(StatementReader, "_is_proven", is_proven)
-    reader = StatementReader(
-        cast(Any, SimpleNamespace(tables=SimpleNamespace(proven=None))), *cast(Any, (None, None, None))
-    )
+    reader = StatementReader(*cast(Any, (None, None, None, None)))
 
     def failed(auditor: bytes, number: int) -> Any:
         result = AuditResult(sha256(auditor), 20_000, "digest", 1)
