@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity_cli.lab import outages
+from comity_cli.lab import seclusion
 from comity_cli.lab.outages import CONFIGURATION, PULL_SECONDS, Attempt, LabDrill, drill_lab
 from comity_cli.output import Output
 
@@ -49,7 +49,7 @@ class Scene:
         lab: Any = self.lab
         self.drill = LabDrill(Output(color=False), lab, folder)
         monkeypatch.setattr(subprocess, "run", self._run)
-        monkeypatch.setattr(outages.seclusion, "hiding", self._hiding)
+        monkeypatch.setattr(seclusion, "hiding", self._hiding)
 
     def _hiding(self, folders: Sequence[Path], words: Sequence[str]) -> Any:
         assert list(folders) == [CONFIGURATION]

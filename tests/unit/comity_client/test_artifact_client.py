@@ -1,0 +1,107 @@
+"""Artifacts on this machine, without a node: an exact pulled copy answers, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity_client.artifact_client import ArtifactClient, workers
+from comity_client.events import Progress
+from comity_client.home import Home
+from comity_client.user import User
+from support.case import FILES, Case, case
+
+GOOD: Case = case()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return GOOD.write(tmp_path)
+
+
+@pytest.fixture
+def api(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactClient:
+    """A client whose pinned federation has no node that answers."""
+
+    async def silent(*_: object) -> None:
+        raise Unavailable("no node answers", code="UNREACHABLE")
+
+    monkeypatch.setattr(User, "resolve", silent)
+    made = ArtifactClient(Home(tmp_path / "home"))
+    made.pin(GOOD.federation.encode())
+    return made
+
+
+def test_a_folder_is_verified_by_the_policy_that_is_given_or_the_default(api: ArtifactClient, folder: Path) -> None:
+    counted: list[int] = []
+    verdict = api.verify(folder, policy=api.policy(folder.parent / "policy.toml"), on_hashed=counted.append)
+    assert verdict.accepted and sum(counted) == sum(map(len, FILES.values()))
+    assert api.verify(folder).policy != verdict.policy
+    with pytest.raises(ComityError):
+        api.verify(folder.parent / "missing")
+
+
+def test_an_exact_copy_is_the_answer_where_no_node_answers(api: ArtifactClient, folder: Path) -> None:
+    policy, events = api.policy(folder.parent / "policy.toml"), list[object]()
+    exact = f"swiss-ai/tiny@sha256:{GOOD.artifact}"
+    pulled = api.pull(exact, to=folder, policy=policy, on_event=events.append)
+    assert (pulled.artifact, pulled.folder, pulled.verdict.accepted) == (GOOD.artifact, folder, True)
+    assert any(isinstance(event, Progress) for event in events)
+    changed = next(path for path in folder.iterdir() if path.name == "LICENSE")
+    changed.write_bytes(b"changed")
+    with pytest.raises(ComityError):
+        api.pull(exact, to=folder, policy=policy)
+
+
+@pytest.mark.parametrize("reference", ["swiss-ai/tiny", "swiss-ai/tiny@v9", f"swiss-ai/tiny@sha256:{'0' * 64}"])
+def test_a_copy_is_no_answer_to_another_question(api: ArtifactClient, folder: Path, reference: str) -> None:
+    with pytest.raises(ComityError):
+        api.pull(reference, to=folder, policy=api.policy(folder.parent / "policy.toml"))
+
+
+def test_without_a_copy_the_error_is_that_of_the_nodes(api: ArtifactClient, tmp_path: Path) -> None:
+    exact = f"swiss-ai/tiny@sha256:{GOOD.artifact}"
+    for to in (None, tmp_path / "empty"):
+        with pytest.raises(Unavailable):
+            api.pull(exact, to=to, hub_cache=tmp_path / "cache")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_lineage_and_bom_of_a_folder_need_no_node(api: ArtifactClient, folder: Path) -> None:
+    lineage = api.lineage(folder)
+    assert lineage.graph.root.digest == GOOD.artifact and lineage.graph.edges == ()
+    bom = json.loads(api.bom(folder))
+    assert bom["bomFormat"] == "CycloneDX" and GOOD.artifact in json.dumps(bom)
+    with pytest.raises(Unavailable):
+        api.lineage("swiss-ai/tiny@v1")
+
+
+def test_a_folder_is_compared_with_itself_without_a_node(api: ArtifactClient, folder: Path) -> None:
+    found = api.compare(folder, str(folder))
+    assert found.before.artifact == found.after.artifact == GOOD.artifact and found.files.same == len(FILES)
+    with pytest.raises(Unavailable):
+        api.compare(folder, "swiss-ai/tiny@v1")
+
+
+def test_a_scan_loads_and_hashes_nothing(api: ArtifactClient, folder: Path) -> None:
+    (folder / "model.bin").write_bytes(b"\x80\x04N.")
+    scan = api.scan(folder)
+    active = {each.file.path for each in scan.files if each.file.inspection and each.file.inspection.active}
+    assert active == {"model.bin"}
+    with pytest.raises(NotFound):
+        api.scan("swiss-ai/tiny@v1", hub_cache=folder.parent / "cache")
+
+
+def test_a_model_is_read_from_a_folder_or_the_cache(api: ArtifactClient, folder: Path) -> None:
+    assert api.model(folder).title == api.model(str(folder)).title == folder.name
+    with pytest.raises(Unavailable):
+        api.model("swiss-ai/tiny@v1", hub_cache=folder.parent / "cache")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(NotFound):
+        api.model(folder)
+
+
+def test_a_machine_hashes_with_few_threads() -> None:
+    assert 1 <= workers() <= 4
