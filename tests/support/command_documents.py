@@ -56,6 +56,14 @@ def _validator(kind: str) -> Any:
     return Draft202012Validator({"$ref": f"{BASE}commands/{kind}.json"}, registry=_registry())
 
 
+def fits(made: dict[str, Any], document: Any) -> bool:
+    """Whether a document is one of a schema that would be in docs/schemas/predicates."""
+    from jsonschema import Draft202012Validator
+
+    schema = {**made, "$id": f"{BASE}predicates/made-by-a-test.json"}
+    return bool(Draft202012Validator(schema, registry=_registry()).is_valid(document))
+
+
 @functools.cache
 def _registry() -> Any:
     from referencing import Registry, Resource

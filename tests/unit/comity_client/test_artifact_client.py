@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -67,22 +66,6 @@ def test_without_a_copy_the_error_is_that_of_the_nodes(api: ArtifactClient, tmp_
         with pytest.raises(Unavailable):
             api.pull(exact, to=to, hub_cache=tmp_path / "cache")
     assert not (tmp_path / "empty").exists()
-
-
-def test_lineage_and_bom_of_a_folder_need_no_node(api: ArtifactClient, folder: Path) -> None:
-    lineage = api.lineage(folder)
-    assert lineage.graph.root.digest == GOOD.artifact and lineage.graph.edges == ()
-    bom = json.loads(api.bom(folder))
-    assert bom["bomFormat"] == "CycloneDX" and GOOD.artifact in json.dumps(bom)
-    with pytest.raises(Unavailable):
-        api.lineage("swiss-ai/tiny@v1")
-
-
-def test_a_folder_is_compared_with_itself_without_a_node(api: ArtifactClient, folder: Path) -> None:
-    found = api.compare(folder, str(folder))
-    assert found.before.artifact == found.after.artifact == GOOD.artifact and found.files.same == len(FILES)
-    with pytest.raises(Unavailable):
-        api.compare(folder, "swiss-ai/tiny@v1")
 
 
 def test_a_scan_loads_and_hashes_nothing(api: ArtifactClient, folder: Path) -> None:

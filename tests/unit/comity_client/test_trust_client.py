@@ -103,4 +103,3 @@ def test_no_publisher_is_there_at_first(api: TrustClient) -> None:
     assert api.publishers() == []
     with pytest.raises(NotFound):
         api.publisher("Swiss AI")
-    assert api.attestation_keys().keys() == ()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from comity.ledger.ledger import Ledger
@@ -128,9 +128,8 @@ async def test_entries_that_do_not_lead_to_the_signed_head_are_not_appended(scen
     head = liar.head
     liar.lines[15] = statement_lines(100, 101)[0]
     truthful = Peer(2, 30)
-    scene_peers = (liar, truthful)
-    questions = PeerQuestions(lambda: scene_peers)  # type: ignore[arg-type]
-    objects: Any = scene
+    peers: Any = (liar, truthful)
+    questions, objects = PeerQuestions(lambda: peers), cast(Any, scene)
     made = OwnLogRecovery(scene.ledger, LOG.vkey, scene.mark, 0.0, StartBarrier((), 0.0), objects, questions)
     made.add_head(liar, head)  # type: ignore[arg-type]
     made.add_head(truthful, truthful.head)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""Each module of the product has a test that imports it: rules that only a larger test reaches are found broken late.
+
+A module of less than `LEAST` lines may be tested with the one that uses it. Generated stubs are tested by the calls; a
+migration is tested by the ledgers that are made with it, and never changes again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT = Path(__file__).resolve().parents[3]
+TOPS = (ROOT / "registry", ROOT / "clients")
+LEAST: Final = 100
+NOT_BY_HAND: Final = ("comity.v1.", "comity.ledger.migrations.")
+UNTESTED: Final[Mapping[str, str]] = {
+    "comity.addons.oci.routes": "answers of a real gateway, in tests/integration/test_gateway_oci.py",
+    "comity.node.copies.controller": "it makes parts that have tests, and begins their loops",
+    "comity.node.replication.bundles": "what real nodes take of disks, in tests/integration/test_bundles.py",
+    "comity.node.services.audit": "calls to real nodes, in the integration tests of audits",
+    "comity.node.services.charter": "calls to real nodes, in the integration tests of governance",
+    "comity_client.evidence.collect": "evidence from nodes of support.fakes, by the pulls of tests/unit/comity_client",
+    "comity_client.evidence.gather": "evidence from nodes of support.fakes, by the pulls of tests/unit/comity_client",
+    "comity_client.evidence.proofs": "evidence from nodes of support.fakes, by the pulls of tests/unit/comity_client",
+}
+"""Modules that no test imports, with the reason. A module is removed here when it has its test, and none is added."""
+MOST: Final = 8
+"""How many there are: this number only becomes smaller."""
+_IMPORT: Final = re.compile(r"^\s*(?:import ([\w., ]+)|from ([\w.]+) import (?:\(([^)]*)\)|([^\n]*)))", re.MULTILINE)
+_COMMENT: Final = re.compile(r"#[^\n]*")
+
+
+def modules() -> dict[str, int]:
+    """The modules of the product that are written by hand, with their lines."""
+    found = {
+        ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__"): path
+        for top in TOPS
+        for path in top.rglob("*.py")
+    }
+    return {
+        name: path.read_text("utf-8").count("\n") for name, path in found.items() if not name.startswith(NOT_BY_HAND)
+    }
+
+
+def imported(source: str) -> Iterator[str]:
+    """The modules that a source imports, and the names in them, which may be modules too."""
+    for plain, module, several, one in _IMPORT.findall(source):
+        yield from (name.split(" as ")[0].strip() for name in plain.split(","))
+        yield module
+        for name in _COMMENT.sub("", several or one).split(","):
+            yield f"{module}.{name.split(' as ')[0].strip()}"
+
+
+def untested() -> set[str]:
+    tested = {name for path in (ROOT / "tests").rglob("*.py") for name in imported(path.read_text("utf-8"))}
+    return {name for name, lines in modules().items() if lines >= LEAST and name not in tested}
+
+
+def test_each_large_module_is_imported_by_a_test() -> None:
+    assert untested() == set(UNTESTED), "write a test of the module, at the path that mirrors it"
+    assert len(UNTESTED) == MOST and all(UNTESTED.values())
+
+
+def test_imports_are_found_in_each_form() -> None:
+    source = "import a.b, c as d\nfrom e.f import (\n    g,  # why\n    h as i,\n)\nif True:\n    from j import k\n"
+    assert {"a.b", "c", "e.f", "e.f.g", "e.f.h", "j", "j.k"} <= set(imported(source))
+    assert "l" not in set(imported("# import l\ntext = 'import l'\n"))
