@@ -14,6 +14,7 @@ the JSON object, by its own name or `field(metadata=named(…))`. What the schem
     int, float                    0 or more
     Digest                        64 hex digits
     Path                          its text
+    bytes                         lower-case hex digits
     X | None                      null too
     X | Absent                    left out where it is ABSENT
     tuple[X, ...], tuple[X, Y]    a list of any length; of exactly these items
@@ -63,6 +64,7 @@ _DIGEST: Final = "../common.json#/$defs/digest"
 _PLAIN: Final[Mapping[Any, Mapping[str, Any]]] = {
     str: {"type": "string"},
     Path: {"type": "string"},
+    bytes: {"type": "string", "pattern": "^([0-9a-f]{2})*$"},
     bool: {"type": "boolean"},
     float: {"type": "number", "minimum": 0},
     int: {"type": "integer", "minimum": 0},
@@ -123,6 +125,8 @@ def _json(value: Any) -> Any:
         return {key: _json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_json(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value) if isinstance(value, Path) else value
 
 

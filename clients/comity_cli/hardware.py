@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 from comity.rules.hardware.evidence import KINDS
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import FILE
 from comity_cli.output import plural
 
@@ -18,6 +21,64 @@ if TYPE_CHECKING:
     from comity.rules.hardware.certificates import RevocationData
 
 DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class RootItem:
+    """A vendor's root certificate. `digest` is null once it is no longer pinned."""
+
+    kind: str
+    digest: Digest | None
+    subject: str
+
+
+@document("hardware-root")
+class HardwareRootDocument:
+    """A vendor's root, as `comity trust hardware pin --json` and `comity trust hardware unpin --json` print it."""
+
+    root: RootItem = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRevocation:
+    """A file with revocation data, by its SHA-256."""
+
+    digest: Digest
+    data: RevocationData = field(metadata=INLINE)
+
+
+@document("hardware-pins")
+class HardwarePinsDocument:
+    """The pinned roots of vendors, as `comity trust hardware ls --json` prints them.
+
+    `reference`: accepted values, by kind of evidence and name.
+    """
+
+    roots: tuple[RootItem, ...]
+    revocations: int
+    revocation_data: tuple[KeptRevocation, ...]
+    reference: Mapping[str, Mapping[str, tuple[str, ...]]]
+
+
+@document("hardware-revocation")
+class HardwareRevocationDocument:
+    """Revocation data of one file, as `comity trust hardware revocation --json` prints it.
+
+    `made`, `due`: when they were made, and when newer data are due, in POSIX seconds.
+    """
+
+    data: RevocationData = field(metadata=INLINE)
+
+
+@document("hardware-revocations")
+class HardwareRevocationsDocument:
+    """Revocation data of a folder, as `comity trust hardware revocation --json` prints them.
+
+    `others`: files without revocation data.
+    """
+
+    kept: tuple[RevocationData, ...]
+    others: int
 
 
 @examples(
@@ -48,7 +109,7 @@ def pin(kind: str, file: Path, yes: bool) -> None:
     agree(f"Pin it as a root for {kind}?", yes=yes)
     root = pins.pin(kind, file)
     out.done(f"pinned for {kind}: {root.digest}")
-    out.document("hardware-root", {"kind": kind, "digest": root.digest, "subject": root.subject})
+    out.answer(HardwareRootDocument(RootItem(kind, root.digest, root.subject)))
     out.hint("comity offer ls")
 
 
@@ -71,15 +132,10 @@ def ls() -> None:
     out.fact("revocation data", f"{len(loaded.revocations)} files")
     out.fact("reference values", ", ".join(f"{kind}: {', '.join(facts)}" for kind, facts in loaded.reference.items())
              or "none")  # fmt: skip
-    out.document(
-        "hardware-pins",
-        {
-            "roots": [{"kind": root.kind, "digest": root.digest, "subject": root.subject} for root in roots],
-            "revocations": len(loaded.revocations),
-            "revocation_data": [{"digest": digest, **asdict(found)} for digest, found in kept],
-            "reference": {k: {n: sorted(v) for n, v in facts.items()} for k, facts in loaded.reference.items()},
-        },
-    )
+    reference = {k: {n: tuple(sorted(v)) for n, v in facts.items()} for k, facts in loaded.reference.items()}
+    listed = tuple(RootItem(root.kind, root.digest, root.subject) for root in roots)
+    data = tuple(KeptRevocation(*each) for each in kept)
+    out.answer(HardwarePinsDocument(listed, len(loaded.revocations), data, reference))
 
 
 @examples("comity trust hardware unpin 9f2c41aa")
@@ -89,7 +145,7 @@ def unpin(digest: str) -> None:
     """Remove the pinned root whose SHA-256 begins with DIGEST."""
     root = client().hardware_pins().unpin(digest.removeprefix("sha256:"))
     output().done(f"no longer pinned for {root.kind}: {root.subject}")
-    output().document("hardware-root", {"kind": root.kind, "digest": None, "subject": root.subject})
+    output().answer(HardwareRootDocument(RootItem(root.kind, None, root.subject)))
 
 
 @examples("comity trust hardware revocation gpu.crl", "comity trust hardware revocation ./vendor-revocations")
@@ -105,11 +161,11 @@ def revocation(source: Path) -> None:
             out.done(f"kept: a revocation {each.kind} of {each.issuer}, {age(each, int(time.time()))}")
         if others:
             out.say(f"{plural(others, 'file')} without revocation data")
-        out.document("hardware-revocations", {"kept": [asdict(each) for each in found], "others": others})
+        out.answer(HardwareRevocationsDocument(tuple(found), others))
         return
     kept = pins.add_revocation(source)
     out.done(f"kept: a revocation {kept.kind} of {kept.issuer}, {age(kept, int(time.time()))}")
-    out.document("hardware-revocation", asdict(kept))
+    out.answer(HardwareRevocationDocument(kept))
 
 
 def age(found: RevocationData, at: int) -> str:

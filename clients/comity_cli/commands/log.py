@@ -5,28 +5,122 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from comity.content import durable
-from comity.trust.encoding import b64encode, parse_digest, sha256, short
+from comity.trust.encoding import Digest, b64encode, parse_digest, sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import NEW_FOLDER
 from comity_cli.nodes import nodes_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.logs import LogAccusation, LogCheck, LogEntry
+    from comity_client.evidence.logs import LogAccusation, LogCheck, LogEntry, ProvenIn
 
 FOLLOW_SECONDS: Final = 5
 MAX_SHOWN: Final = 1000
 """Entries that are asked for at once."""
 ORIGIN = click.argument("origin")
+
+
+@document("checkpoint")
+class CheckpointDocument:
+    """A log's newest checkpoint, as `comity log checkpoint --json` prints it.
+
+    `note`: signed by the log and by `cosigners`; the node called `node` showed it.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    cosigners: tuple[str, ...]
+    note: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryItem:
+    """An entry of a log."""
+
+    index: int
+    line: str
+
+
+@document("entries")
+class EntriesDocument:
+    """Entries of a log, as `comity log entries --json` prints them."""
+
+    origin: str
+    entries: tuple[EntryItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofItem:
+    """Where a line is logged, with the text of the proof."""
+
+    found: ProvenIn = field(metadata=INLINE)
+    proof: str
+
+
+@document("proofs")
+class ProofsDocument:
+    """Proofs that a line is logged, as `comity log proof --json` prints them."""
+
+    line: Digest
+    proofs: tuple[ProofItem, ...]
+
+
+@document("log-check")
+class LogCheckDocument:
+    """A log whose root was computed from all its lines, as `comity log check --json` prints it.
+
+    `seen`: the size that was stored before; 0 if the log was new here. `continues`: the same if these lines begin with
+    the entries of that checkpoint; 0 if they are fewer.
+    """
+
+    check: LogCheck = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ContradictionItem:
+    """Two signed notes of one log that contradict each other."""
+
+    kind: str
+    log: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccusationItem:
+    """A proof that nodes keep. `parts` in base64; `why` it is not proven here."""
+
+    kind: str
+    log: str
+    basis: Literal["proven", "claimed"]
+    why: str
+    nodes: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kept: LogAccusation) -> AccusationItem:
+        basis: Literal["proven", "claimed"] = "proven" if kept.proven else "claimed"
+        return cls(kept.kind, kept.log, basis, kept.why, kept.nodes, tuple(map(b64encode, kept.parts)))
+
+
+@document("misbehaviour")
+class MisbehaviourDocument:
+    """Misbehaviour of logs that was seen here, or that nodes keep proofs of, as `comity log misbehaviour --json` prints
+    it."""
+
+    found: tuple[ContradictionItem, ...]
+    accusations: tuple[AccusationItem, ...]
 
 
 @examples(
@@ -52,17 +146,8 @@ def checkpoint(origin: str, raw: bool) -> None:
     out.fact("root", seen.checkpoint.root.hex())
     out.fact("cosigned by", ", ".join(seen.cosigners) or "nobody")
     out.fact("shown by", seen.node)
-    out.document(
-        "checkpoint",
-        {
-            "origin": origin,
-            "size": seen.checkpoint.size,
-            "root": seen.checkpoint.root.hex(),
-            "cosigners": list(seen.cosigners),
-            "note": seen.note.decode(),
-            "node": seen.node,
-        },
-    )
+    size, root = seen.checkpoint.size, seen.checkpoint.root
+    out.answer(CheckpointDocument(origin, size, root, seen.cosigners, seen.note.decode(), seen.node))
 
 
 @examples("comity log entries node-ch/log", "comity log entries node-ch/log --start 10 --end 20 --json")
@@ -79,8 +164,8 @@ def entries(origin: str, start: int | None, end: int | None, last: int) -> None:
     found = api.log_entries(origin, first, stop) if stop > first else []
     rows = [_row(item) for item in found]
     out.table(("index", "statement", "about", "by", "line"), rows)
-    listed = [{"index": item.index, "line": item.line.decode(errors="replace")} for item in found]
-    out.document("entries", {"origin": origin, "entries": listed})
+    listed = tuple(EntryItem(item.index, item.line.decode(errors="replace")) for item in found)
+    out.answer(EntriesDocument(origin, listed))
 
 
 @examples("comity log tail node-ch/log", "comity log tail node-ch/log --follow", "comity log tail node-ch/log --last 3")
@@ -154,8 +239,7 @@ def proof(line: str, folder: Path | None) -> None:
             path = folder / proof_name(digest, item.origin)
             durable.write_file(path, item.proof, mode=0o644, point="proof")
             out.done(str(path))
-    listed = [{**asdict(item), "proof": item.proof.decode()} for item in proven]
-    out.document("proofs", {"line": digest, "proofs": listed})
+    out.answer(ProofsDocument(digest, tuple(ProofItem(item, item.proof.decode()) for item in proven)))
 
 
 @examples("comity log check node-ch/log", "comity log check node-ch/log --json")
@@ -169,7 +253,7 @@ def check(origin: str) -> None:
     out.done(f"{origin}: {found.size} entries from {found.node} give the signed root {found.root.hex()[:16]}…")
     out.fact("continues", _continuation(found))
     out.fact("cosigned by", ", ".join(found.cosigners) or "nobody")
-    out.document("log-check", {**asdict(found), "root": found.root.hex()})
+    out.answer(LogCheckDocument(found))
 
 
 @examples("comity log misbehaviour", "comity log misbehaviour --node node-es", "comity log misbehaviour --all --json")
@@ -191,24 +275,11 @@ def misbehaviour(nodes: tuple[str, ...], all_nodes: bool) -> None:
     if accused:
         rows = [(a.log, a.kind, _basis(a), ", ".join(a.nodes), a.why or "-") for a in accused]
         out.table(("log", "kind", "basis", "kept by", "why not proven"), rows)
-    out.document(
-        "misbehaviour",
-        {
-            "found": [
-                {"kind": i.kind, "log": i.log, "notes": [n.decode(errors="replace") for n in i.notes]} for i in seen
-            ],
-            "accusations": [
-                {
-                    "kind": a.kind,
-                    "log": a.log,
-                    "basis": "proven" if a.proven else "claimed",
-                    "why": a.why,
-                    "nodes": list(a.nodes),
-                    "parts": [b64encode(part) for part in a.parts],
-                }
-                for a in accused
-            ],
-        },
+    out.answer(
+        MisbehaviourDocument(
+            tuple(ContradictionItem(i.kind, i.log, tuple(n.decode(errors="replace") for n in i.notes)) for i in seen),
+            tuple(map(AccusationItem.of, accused)),
+        )
     )
 
 

@@ -52,6 +52,32 @@ class TrustDocument:
     bindings: Bindings
 
 
+@document("binding")
+class BindingDocument:
+    """What a name means here, as `comity trust bind --json` and `comity trust unbind --json` print it.
+
+    `target`: of a publisher, or of an artifact; null once it is no longer bound.
+    """
+
+    name: str
+    target: Digest | None
+
+
+@document("held")
+class HeldDocument:
+    """A publisher that is pinned to the keys of a rotation, as `comity trust hold --json` prints it."""
+
+    identity: str
+    rotation: str
+
+
+@document("unpin")
+class UnpinDocument:
+    """The federation that is no longer pinned, as `comity trust unpin --json` prints it."""
+
+    federation: Digest
+
+
 @examples(
     "comity trust pin federation.json",
     "comity trust diff new-federation.json",
@@ -173,7 +199,7 @@ def bind(name: str, target: str, yes: bool) -> None:
         agree("Compare all digits with its publisher. Bind the name to it?", yes=yes)
     api.bind(name, found.id)
     out.done(f"{name} is now bound to {found.id} here")
-    out.document("binding", {"name": name, "target": found.id})
+    out.answer(BindingDocument(name, found.id))
 
 
 @examples("comity trust hold 51aa… 77b0…")
@@ -185,7 +211,7 @@ def hold(identity: str, rotation: str) -> None:
     signature of its retired keys counts only with proof that it was logged before, since the keys may be stolen."""
     client().pin_rotation(identity, rotation)
     output().done(f"{identity} is now pinned to rotation {rotation} here")
-    output().document("held", {"identity": identity, "rotation": rotation})
+    output().answer(HeldDocument(identity, rotation))
 
 
 @examples("comity trust unbind swiss-ai")
@@ -195,7 +221,7 @@ def unbind(name: str) -> None:
     """Remove your binding of NAME."""
     client().unbind(name)
     output().done(f"{name} is no longer bound by you")
-    output().document("binding", {"name": name, "target": None})
+    output().answer(BindingDocument(name, None))
 
 
 @examples("comity trust unpin 8fe83c74…")
@@ -205,7 +231,7 @@ def unpin(federation: str) -> None:
     """Remove the pin of a federation, by its id or 8 or more digits of it. Its cosignatures no longer count here."""
     found = client().unpin(federation)
     output().done(f"federation {found} is no longer pinned")
-    output().document("unpin", {"federation": found})
+    output().answer(UnpinDocument(found))
 
 
 def _federation(file: Path | None, federation: str) -> Federation:

@@ -47,30 +47,42 @@ from support.weights import as_tensor
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 DIGEST = sha256(b"example")
 PRINTED_BY = {
+    "artifact-pins": "tests/unit/comity_cli/commands/test_pin_command.py",
+    "attestation-added": "tests/unit/addons/attestations/test_attestation_files.py",
+    "attestation-export": "tests/unit/addons/attestations/test_attestation_files.py",
+    "attestation-key": "tests/unit/addons/attestations/test_attestation_command.py",
+    "attestation-keys": "tests/unit/addons/attestations/test_attestation_command.py",
+    "attestations": "tests/unit/addons/attestations/test_attestation_command.py",
     "audit-log": "tests/unit/comity_cli/commands/test_audit_log_command.py",
     "audit-log-check": "tests/unit/comity_cli/commands/test_audit_log_command.py",
     "audit-results": "tests/unit/comity_client/test_copies_commands.py",
     "audits": "tests/unit/comity_client/test_copies_commands.py",
     "backup": "tests/unit/node/maintenance/test_backup.py",
-    "derivation": "tests/integration/test_client_derivations.py",
-    "import": "tests/unit/project/test_documents.py",
-    "lineage": "tests/integration/test_client_lineage.py",
-    "peer-ping": "tests/integration/test_operator_status.py",
-    "peers": "tests/integration/test_operator_status.py",
-    "receipt": "tests/unit/project/test_documents.py",
-    "restored": "tests/unit/node/maintenance/test_backup.py",
-    "upstream-check": "tests/unit/project/test_documents.py",
-    "artifact-pins": "tests/unit/comity_cli/commands/test_pin_command.py",
+    "binding": "tests/unit/comity_cli/commands/test_trust.py",
     "copies": "tests/unit/comity_client/test_copies_commands.py",
+    "derivation": "tests/integration/test_client_derivations.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",
+    "hardware-pins": "tests/unit/comity_client/test_hardware_pins.py",
+    "hardware-revocation": "tests/unit/comity_client/test_hardware_pins.py",
+    "hardware-revocations": "tests/unit/comity_client/test_hardware_pins.py",
+    "hardware-root": "tests/unit/comity_client/test_hardware_pins.py",
+    "held": "tests/unit/comity_cli/commands/test_trust.py",
     "impact": "tests/unit/comity_client/test_copies_commands.py",
+    "import": "tests/unit/project/test_documents.py",
     "join": "tests/integration/test_governance_commands.py",
+    "lineage": "tests/integration/test_client_lineage.py",
     "members": "tests/integration/test_governance_commands.py",
     "offers": "tests/unit/comity_cli/commands/test_offer_texts.py",
+    "peer-ping": "tests/integration/test_operator_status.py",
+    "peers": "tests/integration/test_operator_status.py",
     "pin": "tests/integration/test_governance_commands.py",
-    "pulls": "tests/unit/node/test_pull_counts.py",
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
+    "pulls": "tests/unit/node/test_pull_counts.py",
+    "receipt": "tests/unit/project/test_documents.py",
+    "restored": "tests/unit/node/maintenance/test_backup.py",
+    "unpin": "tests/unit/comity_cli/commands/test_trust.py",
+    "upstream-check": "tests/unit/project/test_documents.py",
 }
 """Documents that a command prints in another test of every run: `watch_documents` checks them, with --json or not."""
 NOT_ALWAYS = {
@@ -82,16 +94,14 @@ NOT_ALWAYS = {
 }
 """Members that a command prints only in some cases."""
 WITHOUT_A_CLASS = {
-    "advisories", "approval", "approvals", "approvals-added", "ask", "asks", "attestation-added",
-    "attestation-export", "attestation-key", "attestation-keys", "attestations", "audit-answers",
-    "audit-challenges", "balance", "binding", "bom", "ceremony", "charter", "checked-report", "checkpoint",
-    "config", "demo", "diff", "drill", "entries", "entry.statement.predicate", "environment", "export", "fit",
-    "grant", "grants", "hand-over", "hardware-pins", "hardware-revocation", "hardware-revocations",
-    "hardware-root", "held", "hold-decision", "invitation", "keys", "kind", "lab", "lab-drill", "load",
-    "loaded", "log-check", "member", "mirror-decisions", "mirror-rules", "misbehaviour", "node-check", "offer",
-    "offer-attested", "offer-challenge", "offer-check", "offer-measured", "offer-post", "offer-withdrawn",
-    "pacts", "proofs", "publisher", "publisher-rotated", "publisher-shown", "recovered", "report-shown", "scan",
-    "sign-in", "signed", "support-bundle", "token", "transparency-report", "unpin",
+    "advisories", "approval", "approvals", "approvals-added", "ask", "asks", "audit-answers",
+    "audit-challenges", "balance", "bom", "ceremony", "charter", "checked-report", "config", "demo", "diff",
+    "drill", "entry.statement.predicate", "environment", "export", "fit", "grant", "grants", "hand-over",
+    "hold-decision", "invitation", "keys", "kind", "lab", "lab-drill", "load", "loaded", "member",
+    "mirror-decisions", "mirror-rules", "node-check", "offer", "offer-attested", "offer-challenge",
+    "offer-check", "offer-measured", "offer-post", "offer-withdrawn", "pacts", "publisher", "publisher-rotated",
+    "publisher-shown", "recovered", "report-shown", "scan", "sign-in", "signed", "support-bundle", "token",
+    "transparency-report",
 }  # fmt: skip
 """Documents that commands print as a dict, or whose kind a variable names. None is added here: a new document is a
 class, from which its schema is derived."""
@@ -150,6 +160,13 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
         run("status")
         run("pull", "swiss-ai/tiny", "--dry-run")
         run("pull", "swiss-ai/tiny")
+        origin = running.nodes[0].node.origin
+        run("log", "checkpoint", origin)
+        run("log", "entries", origin)
+        run("log", "check", origin)
+        run("log", "proof", made.entry.digest)
+        run("log", "misbehaviour", "--all")
+        run("advisory", "ls", "swiss-ai/tiny")
         run("publisher", "new", "Lab", "--jurisdiction", "CH", "--home", "")
     run("trust", "show")
     run("publisher", "ls")
@@ -173,6 +190,7 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     run("token", "ls", "--node", str(node))
     run("webhook", "new", "ops", "https://chat.example.org/hook", "--event", "alert", "--node", str(node))
     run("webhook", "ls", "--node", str(node))
+    run("config", "show", "--node", str(node))
     (node / "node.toml").write_text((node / "node.toml").read_text() + "nonsense = 1\n")
     run("config", "check", "--node", str(node))
     yield found | {"node-status": node_status()}

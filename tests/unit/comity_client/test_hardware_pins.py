@@ -158,6 +158,21 @@ def test_an_ocsp_response_has_an_age_too(pins: HardwarePinStore, tmp_path: Path)
     assert pins.revocations() == ()
 
 
+def test_the_documents_of_kept_revocation_data_name_issuer_and_times(tmp_path: Path) -> None:
+    file = tmp_path / "mirror" / "a.crl"
+    file.parent.mkdir()
+    file.write_bytes(hardware.revocation_list(CA))
+    (tmp_path / "mirror" / "README.md").write_text("mirrored")
+    home, words = tmp_path / "home", ("trust", "hardware", "revocation", "--json")
+    one, many = (json.loads(run(home, *words, str(place)).stdout) for place in (file, file.parent))
+    assert many == {"schema": "comity.dev/hardware-revocations/v1", "kept": many["kept"], "others": 1}
+    assert one == {"schema": "comity.dev/hardware-revocation/v1", **many["kept"][0]}
+    assert one["kind"] == "list" and one["issuer"] == "CN=NVIDIA GH100 Provisioner ICA 1"
+    assert one["due"] - one["made"] == 31 * 86_400
+    shown = json.loads(run(home, "trust", "hardware", "ls", "--json").stdout)
+    assert shown["revocation_data"] == [{"digest": sha256(file.read_bytes()), **many["kept"][0]}]
+
+
 def test_invalid_revocation_data_are_not_kept(pins: HardwarePinStore, root: Path) -> None:
     with pytest.raises(Malformed):
         pins.add_revocation(root)

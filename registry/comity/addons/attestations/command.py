@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, out_option
 
-from comity.trust.encoding import printable
+from comity.trust.encoding import Digest, printable
 
 if TYPE_CHECKING:
     from comity_cli.output import Output
@@ -19,6 +21,64 @@ if TYPE_CHECKING:
 
 FAILED_STATUS = 3
 SIGNS = {"verified": ("✓", "green"), "claimed": ("?", "yellow"), "failed": ("✗", "red"), "unreadable": ("!", "yellow")}
+
+
+@document("attestation-export")
+class AttestationExportDocument:
+    """An attestation for other tools, as `comity attestation export --json` prints it.
+
+    `exit_status`: of the verdict that it states.
+    """
+
+    file: Path
+    key: Path
+    predicate_type: str
+    exit_status: int
+
+
+@document("attestation-added")
+class AttestationAddedDocument:
+    """An attestation of another tool and its verdict, as `comity attestation add --json` prints it.
+
+    `says` is the claim of its signer.
+    """
+
+    verdict: AttestationVerdict = field(metadata=INLINE)
+
+
+@document("attestations")
+class AttestationsDocument:
+    """The attestations beside an artifact, as `comity attestation ls --json` prints them.
+
+    `left_out`: further ones that were not judged.
+    """
+
+    artifact: Digest
+    attestations: tuple[AttestationVerdict, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyItem:
+    """A key that is pinned for attestations. `id` is null once it is no longer pinned."""
+
+    name: str
+    algorithm: str
+    id: Digest | None
+
+
+@document("attestation-key")
+class AttestationKeyDocument:
+    """A key, as `comity attestation pin --json` and `comity attestation unpin --json` print it."""
+
+    key: KeyItem = field(metadata=INLINE)
+
+
+@document("attestation-keys")
+class AttestationKeysDocument:
+    """The keys that are pinned for attestations, as `comity attestation keys --json` prints them."""
+
+    keys: tuple[KeyItem, ...]
 
 
 @examples(
@@ -84,10 +144,7 @@ def export(what: str, kind: str, signer: str, policy: Path | None, algorithm: st
     printed.say(f"Key: {key}")
     if status:
         printed.warn("the policy does not accept this artifact, and the attestation says so")
-    printed.document(
-        "attestation-export",
-        {"file": str(target), "key": str(key), "predicate_type": made.predicate.TYPE, "exit_status": status},
-    )
+    printed.answer(AttestationExportDocument(target, key, made.predicate.TYPE, status))
     return status
 
 
@@ -106,7 +163,7 @@ def add(file: Path, target: str) -> None:
     verdict = add_attestation(target, file, pinned_keys(client()).keys())
     out.done(f"added: {verdict.predicate_type} about {printable(verdict.about)}")
     _show(out, verdict)
-    out.document("attestation-added", verdict.to_json())
+    out.answer(AttestationAddedDocument(verdict))
 
 
 @examples(
@@ -142,14 +199,7 @@ def ls(target: str, identity: str, issuer: str, root: Path | None) -> int:
         out.say("No attestation of another tool is here.")
     if found.left_out:
         out.warn(f"{found.left_out} more are not judged")
-    out.document(
-        "attestations",
-        {
-            "artifact": found.artifact,
-            "attestations": [verdict.to_json() for verdict in found.verdicts],
-            "left_out": found.left_out,
-        },
-    )
+    out.answer(AttestationsDocument(found.artifact, found.verdicts, found.left_out))
     return FAILED_STATUS if any(verdict.state == "failed" for verdict in found.verdicts) else 0
 
 
@@ -165,8 +215,7 @@ def keys() -> None:
     else:
         out.say("No key is pinned: attestations of other tools are shown as claimed.")
         out.hint("comity attestation pin FILE --name NAME")
-    listed = [{"name": key.label, "algorithm": key.algorithm, "id": key.id} for key in pinned]
-    out.document("attestation-keys", {"keys": listed})
+    out.answer(AttestationKeysDocument(tuple(KeyItem(key.label, key.algorithm, key.id) for key in pinned)))
 
 
 @examples("comity attestation pin builder.pub --name builder")
@@ -187,7 +236,7 @@ def pin(file: Path, name: str, yes: bool) -> None:
     agree(f"Pin it as {name}?", yes=yes)
     pinned = pinned_keys(client()).pin(file, name)
     out.done(f"pinned: {pinned}")
-    out.document("attestation-key", {"name": pinned.label, "algorithm": pinned.algorithm, "id": pinned.id})
+    out.answer(AttestationKeyDocument(KeyItem(pinned.label, pinned.algorithm, pinned.id)))
 
 
 @examples("comity attestation unpin builder")
@@ -199,7 +248,7 @@ def unpin(name: str) -> None:
 
     key = pinned_keys(client()).unpin(name)
     output().done(f"no longer pinned: {key}")
-    output().document("attestation-key", {"name": key.label, "algorithm": key.algorithm, "id": None})
+    output().answer(AttestationKeyDocument(KeyItem(key.label, key.algorithm, None)))
 
 
 def _show(out: Output, verdict: AttestationVerdict) -> None:

@@ -259,17 +259,6 @@ class AttestationVerdict:
     signer: str
     says: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "digest": self.digest,
-            "state": self.state,
-            "form": self.form,
-            "predicate_type": self.predicate_type,
-            "about": self.about,
-            "signer": self.signer,
-            "says": list(self.says),
-        }
-
 
 NO_KEY: Final = "present, not verified: no pinned key is known to have signed it"
 KEYLESS: Final = "present, not verified: a keyless signature, and no identity is named"
