@@ -38,6 +38,9 @@ def test_a_place_is_declared_only_where_it_is_given(tmp_path: Path) -> None:
     place = NodeCard.read(tmp_path / "cloud" / "node-card.json").record.place
     assert place is not None
     assert (place.operator, place.cloud, set(place.reach)) == ("Example Institute", "Example Cloud", {"CH", "US"})
+    for option, value in (("--operator", "Example Hosting"), ("--cloud", "Example Cloud"), ("--reach", "US")):
+        run(command, *WORDS, *FAR, "--dir", tmp_path / option, option, value)
+        assert NodeCard.read(tmp_path / option / "node-card.json").record.place is not None
 
 
 def test_several_keys_sign_by_more_than_half(tmp_path: Path) -> None:

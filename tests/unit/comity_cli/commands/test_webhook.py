@@ -32,6 +32,7 @@ def test_a_new_webhook_has_all_events_and_a_secret_that_is_printed_once(home: Pa
     (listed,) = printed(command, "ls", "--node", home)["webhooks"]
     assert listed == {"name": "ops", "url": "https://chat.example/hook", "events": list(KINDS), "waiting": 0}
     assert document["secret"] not in run(command, "ls", "--node", home).output
+    assert document["secret"] == (home / "keys" / "webhook-ops.secret").read_text().strip()
 
 
 def test_quiet_prints_the_secret_alone(home: Path) -> None:
