@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,6 @@ from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
-    from comity_client.offers.model_memory import Model
     from comity_client.pull.pull import PullContext, Pulled, PullPlan
     from comity_client.reports import CheckedReport
     from comity_client.scan import FolderScan, PickleScan
@@ -216,26 +214,6 @@ class ArtifactClient(TrustClient):
 
         trust = self._user.trust_store()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
-
-    def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
-        """Return the memory needs of a model, for `offers.fit.fit`: from a folder, from the copy in a Hub cache, or
-        from nodes, of which only headers are fetched. Raises as `resolve` does; NotFound if there are no weights,
-        Malformed (WHICH-WEIGHTS) if `pattern` must select one of several models."""
-        from comity_client.offers.model_memory import model_in
-
-        folder = Path(what)
-        if isinstance(what, str) and not folder.is_dir():
-            try:
-                folder = cached_folder(what, hub_cache)
-            except NotFound:
-                return self._user.run(lambda session: self._model(session, what, pattern))
-            return replace(model_in(folder, pattern), title=what)  # a snapshot is named by its commit
-        return model_in(folder, pattern)
-
-    async def _model(self, session: Session, reference: str, pattern: str) -> Model:
-        from comity_client.offers.model_memory import model_of
-
-        return await model_of(session, await self._user.resolve(session, reference), pattern)
 
 
 def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:

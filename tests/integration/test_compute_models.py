@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
+from comity.addons.fit.kv_cache import Cache, UnknownCache
+from comity.addons.fit.model_memory import read_model
 from comity.transfer.scheduler import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.offers.kv_cache import Cache, UnknownCache
 from support.federation import found, processes
 from support.waiting import PATIENCE
 from support.weights import gguf, safetensors
@@ -39,7 +40,7 @@ def client(tmp_path: Path) -> Client:
 
 
 def test_the_memory_of_a_folders_model_is_computed(folder: Path, client: Client) -> None:
-    model = client.model(folder)
+    model = read_model(client, folder)
     assert model.weights.by_type == {"U8": 5_000_107}
     assert model.weights.source == "the headers of 2 files"
     assert isinstance(model.cache, Cache)
@@ -49,7 +50,7 @@ def test_the_memory_of_a_folders_model_is_computed(folder: Path, client: Client)
 def test_a_file_with_an_invalid_header_is_counted_by_its_size(folder: Path, client: Client) -> None:
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"\xff" * 100)
     first = (folder / "model-00001-of-00002.safetensors").stat().st_size
-    assert client.model(folder).weights.by_type == {"unknown": first + 100}
+    assert read_model(client, folder).weights.by_type == {"unknown": first + 100}
 
 
 @pytest.mark.parametrize("config", [None, b"", b"[]", b"{", b"[" * 100_000, b'{"model_type": 7}'])
@@ -57,15 +58,15 @@ def test_an_empty_configuration_leaves_the_cache_unknown(folder: Path, client: C
     (folder / "config.json").unlink()
     if config is not None:
         (folder / "config.json").write_bytes(config)
-    assert isinstance(client.model(folder).cache, UnknownCache)
+    assert isinstance(read_model(client, folder).cache, UnknownCache)
 
 
 def test_of_several_quantizations_one_is_chosen(tmp_path: Path, client: Client) -> None:
     for name in ("m-Q4_K_M", "m-Q8_0"):
         (tmp_path / f"{name}.gguf").write_bytes(gguf({"a": bytes(64)}))
     with pytest.raises(Malformed):
-        client.model(tmp_path)
-    model = client.model(tmp_path, "*Q8_0*")
+        read_model(client, tmp_path)
+    model = read_model(client, tmp_path, "*Q8_0*")
     assert model.weights.by_type == {"I8": 64}
     assert isinstance(model.cache, UnknownCache)  # this header has no layers and heads
 
@@ -73,7 +74,7 @@ def test_of_several_quantizations_one_is_chosen(tmp_path: Path, client: Client) 
 def test_a_folder_without_weights_fits_nowhere(tmp_path: Path, client: Client) -> None:
     (tmp_path / "README.md").write_text("hello")
     with pytest.raises(NotFound) as refused:
-        client.model(tmp_path)
+        read_model(client, tmp_path)
     assert refused.value.code == "NO-WEIGHTS"
 
 
@@ -89,8 +90,8 @@ def test_nodes_give_the_same_result_and_no_weights_are_fetched(
         client.publish(folder, "swiss-ai/tiny@v1", publisher=publisher, licence="mit")
         read: list[tuple[int, int]] = []
         keep(monkeypatch, read)
-        model = client.model("swiss-ai/tiny@v1")
-    here = client.model(folder)
+        model = read_model(client, "swiss-ai/tiny@v1")
+    here = read_model(client, folder)
     assert (model.weights.by_type, model.cache) == (here.weights.by_type, here.cache)
     assert sum(length for _, length in read) < 10_000, read
     assert all(offset == 0 for offset, _ in read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shlex
 import time
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.installed_addons import declared
 from comity.trust.errors import Conflict, Untrusted
-from comity_client.offers.fit import Workload
 
 from comity_cli.command import Group, agree, bound, client, examples, output
 from comity_cli.document import ABSENT, document, members
@@ -37,9 +38,6 @@ from comity_cli.output import plural
 if TYPE_CHECKING:
     from comity.rules.offers.offer import Offer
     from comity_client.offers.attestation import OfferHardware
-    from comity_client.offers.fit import AcceleratorGroup
-    from comity_client.offers.model_memory import Model
-    from comity_client.offers.offer_client import FoundChain
 
 
 @document("offer-template")
@@ -52,68 +50,13 @@ class OfferTemplateDocument:
     file: Path
 
 
-def parse_group(text: str) -> tuple[str, AcceleratorGroup]:
-    """Parse own machines: `NAME:COUNT:GIB[:NODES]`. Raises click.UsageError."""
-    from comity_client.offers.fit import AcceleratorGroup
-
-    name, *numbers = text.split(":")
-    if not name or not 2 <= len(numbers) <= 3 or not all(n.isdecimal() and 0 < int(n) < 10**6 for n in numbers):
-        raise click.UsageError(f"--room {text!r}: write NAME:COUNT:GIB or NAME:COUNT:GIB:NODES")
-    count, memory, nodes = (*map(int, numbers), 1)[:3]
-    return text, AcceleratorGroup(name, count, memory, nodes, fabric="your own fabric" if nodes > 1 else "")
-
-
-def show_fits(
-    model: Model, work: Workload, own: Sequence[tuple[str, AcceleratorGroup]], found: Sequence[FoundChain]
-) -> None:
-    """Print for each group of accelerators whether the model fits, with how many, and why."""
-    from comity_client.offers.fit import fit, group_of, need_lines
-
-    out, listed = output(), list[dict[str, Any]]()
-    groups: list[tuple[str, str, str, AcceleratorGroup | str]] = [(text, "", "your own", group) for text, group in own]
-    for seen in found:
-        state, lender = seen.view.state, seen.view.identities.name(seen.view.offer.provider)
-        for part in seen.view.offer.slices:
-            groups.append(
-                (f"{state.chain[:12]} {part.name}", state.chain, f"{lender}, {seen.view.status}", group_of(part))
-            )
-    out.say(model.title)
-    for what, how in need_lines(model, work):
-        out.fact(what, how)
-    for name, chain, lender, group in groups:
-        if isinstance(group, str):
-            out.warn(f"{name}: not checked, {group}")
-            continue
-        answer = fit(model, group, work)
-        out.say(f"{name}  ({lender})")
-        for what, how in answer.lines[len(need_lines(model, work)) :]:
-            out.fact(what, how)
-        out.say(f" {answer.because}", sign=f"  {out.mark('✓', 'green') if answer.fits else out.mark('!', 'yellow')}")
-        listed.append({"room": name, "chain": chain, "fits": answer.fits, "accelerators": answer.accelerators,
-                       "per_node": answer.per_node, "nodes": answer.nodes, "because": answer.because,
-                       "figures": "measured" if group.measured else "declared",
-                       "lines": [list(line) for line in answer.lines]})  # fmt: skip
-    if not groups:
-        out.say("No offer is known. Give machines of your own: --room H100:8:80")
-    weights = {"total": model.weights.total, "by_type": dict(model.weights.by_type), "source": model.weights.source}
-    out.document("fit", {"model": model.title, "weights": weights, "fits": listed})
-    best = next((each for each in listed if each["fits"] and each["chain"]), None)
-    if best is not None:
-        out.hint(
-            f"comity offer request {best['chain'][:12]} --want {best['room'].split()[1]}:{best['nodes']} --node HOME"
-        )
-
-
 MAX_TOML = 65_536
-MAX_FIT_OFFERS = 200
-"""Maximum offers that `fit` checks."""
 MAX_BALANCE_OFFERS = 1000
 """Maximum offers that a balance counts."""
 
 
 @examples(
     "comity offer ls --accelerator H100 --jurisdiction EU --without-legal-reach US",
-    "comity offer fit swiss-ai/apertus-70b --context 32768 --batch 8",
     "comity offer request 9f2c41aa --want big:2 --node node-es",
 )
 @click.group(cls=Group, name="offer", short_help="Lend machines to partners, and find machines they lend.")
@@ -418,46 +361,6 @@ def request(offer: str, **options: Any) -> None:
     request_allocations(offer, pact=False, **options)
 
 
-@examples(
-    "comity offer fit swiss-ai/apertus-70b --context 32768 --batch 8",
-    "comity offer fit ./model --room H100:8:80 --offline",
-    "comity offer fit org/model-gguf --file '*Q4_K_M*' --accelerator H100 --json",
-)
-@command.command("fit", short_help="Compute which offers can run a model.")
-@click.argument("reference", metavar="REF")
-@click.option("--context", default=8192, show_default=True, type=click.IntRange(1, 2**32), help="Tokens of a sequence.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 2**20), help="Sequences at a time.")
-@click.option("--kv", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "fp32"]),
-              help="Number type of the KV-cache.")  # fmt: skip
-@click.option(
-    "--margin",
-    "margin_percent",
-    default=10,
-    show_default=True,
-    type=click.IntRange(0, 90),
-    help="Percentage of memory to keep free.",
-)
-@click.option("--file", "pattern", default="", metavar="PATTERN", help="Count only these files of REF.")
-@click.option("--room", "groups", multiple=True, metavar="NAME:COUNT:GIB[:NODES]", help="Include machines of your own.")
-@click.option("--accelerator", default="", metavar="NAME", help="Only offers with this accelerator.")
-@bound("work", Workload)
-@reading_options
-def fit(reference: str, pattern: str, groups: Sequence[str], accelerator: str, work: Workload, **options: Any) -> None:
-    """Compute whether the weights and the KV-cache of REF fit the offered accelerators. REF is a name, a digest or a
-    folder. Only the headers of its files are fetched, not the weights. For an unknown kind of attention, the size of
-    the KV-cache is reported as unknown."""
-    own = [parse_group(text) for text in groups]
-    model = client().model(Path(reference) if Path(reference).is_dir() else reference, pattern)
-    found: list[FoundChain] = []
-    context = OfferContext(**options)
-    if context.bundles or not context.offline:
-        offer_client = context.offer_client
-        found, more = offer_client.offers(offer_query(Search(accelerator)), MAX_FIT_OFFERS)
-        if more:
-            output().warn(f"{more} more offers are not checked; select with --accelerator")
-    show_fits(model, work, own, found)
-
-
 @examples("comity offer balance", "comity offer balance --json")
 @command.command("balance", short_help="Show what members owe each other.")
 @reading_options
@@ -495,3 +398,7 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("window", f"{rendering.when(offer.window.start)} up to {rendering.when(offer.window.end)}")
     rendering.show_figures(out, offer)
     out.fact("granted by", f"only the log {offer.log.split('+', 1)[0]}")
+
+
+for _module in (module for added in declared("OFFER_COMMANDS") for module in added):
+    command.add_command(importlib.import_module(_module).command)

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from comity.rules.offers.records import CutOff, Redeemed, Redemption
 from comity.trust.encoding import LAST_TIME
 from comity.trust.errors import Malformed, NotFound
-from comity_cli.commands.offer import parse_group
 from comity_cli.main import command
 from comity_cli.offers.arguments import allocations, amounts, moment
 from comity_cli.offers.rendering import STALE_SECONDS, describe_status, next_step, request_rows, statement_rows, when
@@ -82,15 +81,6 @@ def test_amounts_are_all_that_is_left_unless_they_are_named() -> None:
     assert amounts((1, 2), (5, 6)) == (1, 2)
     with pytest.raises(click.UsageError):
         amounts((1,), (5, 6))
-
-
-def test_a_group_of_own_machines_is_typed_as_one_word() -> None:
-    name, room = parse_group("H100:8:80:2")
-    assert (name, room.accelerator, room.count, room.memory_gib, room.nodes) == ("H100:8:80:2", "H100", 8, 80, 2)
-    assert parse_group("L4:1:24")[1].nodes == 1
-    for text in ("H100", "H100:8", ":8:80", "H100:0:80", "H100:8:80:1:1", "H100:x:80"):
-        with pytest.raises(click.UsageError):
-            parse_group(text)
 
 
 def seen(stall: Stall, chain: Any, answers: bool = False, **bundle: bool) -> FoundChain:

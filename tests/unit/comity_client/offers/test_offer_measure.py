@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from comity.addons.fit.fit import GIB, AcceleratorGroup, Workload, fit, group_of
+from comity.addons.fit.kv_cache import UnknownCache
+from comity.addons.fit.model_memory import Model, ModelWeights
 from comity.rules.offers.offer import Offer, Slice
 from comity.trust.errors import Malformed, Unavailable
 from comity_cli.main import command
 from comity_client.offers import measure as module
-from comity_client.offers.fit import GIB, AcceleratorGroup, Workload, fit, group_of
-from comity_client.offers.kv_cache import UnknownCache
 from comity_client.offers.measure import (
     MIB,
     NAME,
@@ -25,7 +26,6 @@ from comity_client.offers.measure import (
     measure,
     with_figures,
 )
-from comity_client.offers.model_memory import Model, ModelWeights
 from hypothesis import given
 from hypothesis import strategies as st
 from support.offers import an_offer

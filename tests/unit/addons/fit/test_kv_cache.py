@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from comity_client.offers.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
+from comity.addons.fit.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
+from comity.addons.fit.fit import AcceleratorGroup, OfferFit, Workload, fit
+from comity.addons.fit.kv_cache import UnknownCache, cache_of
+from comity.addons.fit.model_memory import Model, ModelWeights, by_headers, by_size, weight_files
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity_client.offers.fit import AcceleratorGroup, OfferFit, Workload, fit
-from comity_client.offers.kv_cache import UnknownCache, cache_of
-from comity_client.offers.model_memory import Model, ModelWeights, by_headers, by_size, weight_files
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -13,11 +13,19 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TypeVar
 
+from comity_client.artifact_client import ArtifactClient
+from comity_client.evidence.proofs import fetch_object
+from comity_client.evidence.resolve import Resolution
+from comity_client.pull.destinations import cached_folder
+from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
+from comity_client.session import Question, Session
+
+from comity.addons.fit.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
 from comity.bounded_file import read_bounded
 from comity.formats.tensors import TensorTable, tensor_reader
 from comity.transfer.pieces import WantedFile
@@ -25,11 +33,6 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.wire.client import NodeClient
-from comity_client.evidence.proofs import fetch_object
-from comity_client.evidence.resolve import Resolution
-from comity_client.offers.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
-from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
-from comity_client.session import Question, Session
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
 """In order of preference: a model is often published in several formats."""
@@ -276,3 +279,21 @@ async def _bytes(node: NodeClient, digest: Digest, length: int) -> bytes:
     if len(data) != length:
         raise NotFound("incomplete", why=f"received {len(data)} of {length} bytes")
     return data
+
+
+def read_model(client: ArtifactClient, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
+    """Return the memory needs of a model, for `fit.fit`: from a folder, from the copy in a Hub cache, or from nodes, of
+    which only headers are fetched. Raises as `User.resolve` does; NotFound if there are no weights, Malformed
+    (WHICH-WEIGHTS) if `pattern` must select one of several models."""
+    folder, user = Path(what), client.user
+
+    async def ask(session: Session) -> Model:
+        return await model_of(session, await user.resolve(session, str(what)), pattern)
+
+    if isinstance(what, str) and not folder.is_dir():
+        try:
+            folder = cached_folder(what, hub_cache)
+        except NotFound:
+            return user.run(ask)
+        return replace(model_in(folder, pattern), title=what)  # a snapshot is named by its commit
+    return model_in(folder, pattern)

@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from comity.rules.offers.offer import Slice
 from comity_client.offers.handoff import LABEL
-from comity_client.offers.kv_cache import UnknownCache
 from comity_client.offers.measure import MIB, NAME, PREFIX, MeasuredFigures
-from comity_client.offers.model_memory import Model
+
+from comity.addons.fit.kv_cache import UnknownCache
+from comity.addons.fit.model_memory import Model
+from comity.rules.offers.offer import Slice
 
 GIB: Final = 1 << 30
 MARGIN_PERCENT: Final = 10
