@@ -95,7 +95,10 @@ SUITES: Final = (
     ),
     Suite((f"{TRUST}/report.py",), "report report_page"),
     Suite((f"{TRUST}/approvals.py", f"{TRUST}/officers.py"), "approvals approvals_row officers"),
-    Suite((f"{TRUST}/policy.py", f"{TRUST}/policy_file.py"), "federation_file officers policy policy_files safety_row"),
+    Suite(
+        tuple(f"{TRUST}/{name}.py" for name in ("policy", "policy_file", "policy_table")),
+        "federation_file officers policy policy_files safety_row",
+    ),
     Suite((f"{RULES}/audit.py",), "audit audit_bounds"),
     Suite((f"{TRUST}/copies.py", f"{RULES}/copy_counts.py"), "copies holds"),
     Suite(

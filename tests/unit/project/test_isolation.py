@@ -35,6 +35,8 @@ def package(name: str) -> dict[str, Path]:
 
 CORE = {**package("trust"), **package("rules"), **package("formats")}
 GOOD = case()
+MOST_LINES = 14_000
+"""Of the kernel. What no verdict needs is a rule beside it (`comity.rules`)."""
 LOADED = """
 import sys
 before = set(sys.modules)
@@ -91,6 +93,10 @@ def test_the_verifier_loads_the_whole_kernel_and_no_rule_beside_it() -> None:
     command = [sys.executable, "-c", LOADED, "comity.verifier"]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert {name for name in loaded if name.startswith(("comity.trust", "comity.rules"))} == set(package("trust"))
+
+
+def test_one_person_can_read_the_kernel_in_a_week() -> None:
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in package("trust").values()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", CORE.values(), ids=CORE)

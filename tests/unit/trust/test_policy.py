@@ -18,7 +18,8 @@ from comity.trust.policy import (
     impossible_rows,
     most_cosigners,
 )
-from comity.trust.policy_file import PolicyLines, PolicyTable, parse_policy
+from comity.trust.policy_file import parse_policy
+from comity.trust.policy_table import PolicyLines, PolicyTable
 from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
 from support.case import case, nodes
