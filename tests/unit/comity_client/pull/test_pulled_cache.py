@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from comity.addons.fit.model_memory import read_model
 from comity.content.blobs import BlobLock
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
