@@ -73,7 +73,8 @@ def test_an_artifact_to_remove_is_also_named_by_some_digits_of_its_digest(cache:
 
 def test_a_model_in_the_cache_has_the_name_that_was_typed(cache: Path, tmp_path: Path) -> None:
     place(cache, "inst/weights@v1", {"model.safetensors": safetensors({"w": bytes(8)})})
-    assert Client(Home(tmp_path / "home")).model("inst/weights@v1", hub_cache=cache).title == "inst/weights@v1"
+    model = read_model(Client(Home(tmp_path / "home")), "inst/weights@v1", hub_cache=cache)
+    assert model.title == "inst/weights@v1"
 
 
 def test_a_pull_request_that_another_program_placed_hides_nothing(cache: Path) -> None:
