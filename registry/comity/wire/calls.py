@@ -201,10 +201,10 @@ def collected(
     method: Callable[Concatenate[Any, P], AsyncGenerator[V, None]],
 ) -> Callable[Concatenate[ServiceCalls, P], Coroutine[Any, Any, tuple[V, ...]]]:
     """Returns the client's method for a call whose answer is a stream, which it returns as a whole."""
-    stream = call(method)
+    rpc = declared(method)
 
     async def ask(service: ServiceCalls, /, *arguments: P.args, **named: P.kwargs) -> tuple[V, ...]:
-        async with aclosing(stream(service, *arguments, **named)) as values:
-            return tuple([value async for value in values])
+        async with aclosing(service._calls.stream(rpc, rpc.request.encode(*arguments, **named))) as answer:
+            return tuple([rpc.answer.decode(message) async for message in answer])
 
     return update_wrapper(ask, method)
