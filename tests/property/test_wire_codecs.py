@@ -29,7 +29,7 @@ from comity.wire.bundle import LOAD_EVENT, LoadedArtifact, LoadedCharter, Loaded
 from comity.wire.charter import AskReceipt, CharterService, JoinRequest
 from comity.wire.codec import MessageCodec
 from comity.wire.log import BATCH, EntryBatch, LocatedProof, LogHead, LogService, ShownMisbehaviour
-from comity.wire.messages import LOCATED, LocatedEntry
+from comity.wire.messages import LocatedEntry
 from comity.wire.news import NEWS, KnownCosignatures, LogNews, News
 from comity.wire.node import CHARTER, Charter, NodeFacts, NodeService, ReplicaCounts
 from comity.wire.node_status import (
@@ -62,11 +62,12 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-NODE, PAGE, HEAD, PROOF, MISBEHAVIOUR, ASK_RECEIPT, JOIN_REQUEST = (
+NODE, PAGE, LOCATED, HEAD, PROOF, MISBEHAVIOUR, ASK_RECEIPT, JOIN_REQUEST = (
     declared(method).answer
     for method in (
         NodeService.node,
         ArtifactService.search,
+        ArtifactService.claims,
         LogService.logs,
         LogService.proofs,
         LogService.misbehaviour,

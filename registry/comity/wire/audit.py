@@ -200,8 +200,6 @@ class OrderCodec(MessageCodec[AuditOrder, Any]):
 
 ORDER: Final = OrderCodec(AuditOrder, audit_pb2.AuditRequest, challenge=_PARTIES)
 CARRIED: Final = OrderCodec(AuditOrder, audit_pb2.AuditChallengeCarried, challenge=_CARRIED_PARTIES)
-REPLY: Final = MessageCodec(AuditReply, audit_pb2.AuditResponse)
-"""Challenges and answers are also written into files."""
 
 
 class AuditService(Protocol):

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import grpc
 
-from comity.v1 import types_pb2
 from comity.wire import limits
-from comity.wire.codec import LINE, ORIGIN, MessageCodec
+from comity.wire.codec import LINE, ORIGIN
 
 if TYPE_CHECKING:
     from comity.wire.rpc import Context
@@ -33,8 +32,6 @@ class LocatedEntry:
     more: bool = False
     others: bool = False
 
-
-LOCATED: Final = MessageCodec(LocatedEntry, types_pb2.Located)
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")
 """The initial metadata that asks the client for the chunks of an upload."""
