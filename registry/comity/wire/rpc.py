@@ -10,9 +10,10 @@ A service is a protocol, named as in its .proto file, that the node implements:
             \"""Every pin, or that of one artifact.\"""
 
 The parameters are the fields of the request, with rules as the fields of a value have (`codec`); a dataclass that is
-no field of the request is the whole of it. A `Caller` is no field: the server gives it. What is returned is the answer:
-a dataclass, the one field of the message, or nothing; a stream has one in each message. Whether a call is a stream is
-read from the contract, as is who may make it (`access`). `calls.call` makes the method of the client.
+no field of the request is the whole of it. A `Caller`, which comes first, is no field: the server gives it. What is
+returned is the answer: a dataclass, the one field of the message, or nothing; a stream has one in each message. Whether
+a call is a stream is read from the contract, as is who may make it (`access`). `calls.call` makes the method of the
+client.
 
 Methods may raise any error of comity.trust.errors, which is sent to the caller as a status. Arguments are within
 `limits`, and otherwise unchecked. Iterators are read with back-pressure, and closed when the caller disconnects. Data
@@ -115,7 +116,9 @@ class Rpc:
 
     def ask(self, implementation: object, request: Message) -> Any:
         """Call the method of an implementation with the arguments of a request. Raises Malformed."""
-        return getattr(implementation, self.method.__name__)(**self.request.decode(request))
+        arguments = self.request.decode(request)
+        named = {name: arguments.pop(name) for name in self.request.named}
+        return getattr(implementation, self.method.__name__)(*arguments.values(), **named)
 
     async def _serve_one(self, implementation: object, request: Message, context: Context) -> Any:
         return self.answer.encode(await self.ask(implementation, request))
@@ -182,6 +185,7 @@ class RequestCodec:
     Attributes:
         whole: the parameter that is the whole request; empty if each is one of its fields.
         codec: the codec of that parameter, or of all arguments together.
+        named: the parameters that are given by name.
     """
 
     def __init__(
@@ -189,6 +193,7 @@ class RequestCodec:
     ) -> None:
         _, *parameters = inspect.signature(method).parameters.values()
         hints = _hints(method, [parameter.name for parameter in parameters])
+        self.named = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
         self._callers = [name for name, hint in hints.items() if hint is Caller]
         fields = [_field(each, hints[each.name]) for each in parameters if each.name not in self._callers]
         self._arguments = dataclasses.make_dataclass(method.__name__, fields, eq=False, repr=False)
@@ -204,10 +209,10 @@ class RequestCodec:
         return self.codec.encode(getattr(given, self.whole) if self.whole else given)
 
     def decode(self, message: Message) -> dict[str, Any]:
-        """The arguments by their names, with the caller where the method wants to know. Raises Malformed."""
+        """The arguments by their names, in order, first the caller where the method asks for it. Raises Malformed."""
         value = self.codec.decode(message)
         found = {self.whole: value} if self.whole else vars(value)
-        return found | {name: CALLER.get() for name in self._callers} if self._callers else found
+        return {name: CALLER.get() for name in self._callers} | found
 
 
 class _NoAnswer:
