@@ -80,6 +80,11 @@ _REPOSITORY: Final = (
     "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
     " a.digest, a.held, a.tested, a.size, a.files, a.formats"
 )
+_COLUMNS: Final = ("name", "publisher", "label", "version", "licence", "artifact", "versions", "others", "part")
+_PUT_REPOSITORY: Final = (
+    f"INSERT INTO repository (key, {', '.join(_COLUMNS)}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+    f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{each} = excluded.{each}' for each in _COLUMNS)}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +244,7 @@ class ListingFile(Projection):
         counts = _CountChanges()
         with self._counting(counts, position) as database:
             for said in statements:
+                _add_artifact(database, counts, said)
                 _add_name(database, counts, said)
 
     def due(self, day: int, limit: int) -> list[Digest]:
@@ -414,52 +420,33 @@ def _move(counts: Counter[int], before: int, after: int) -> None:
     counts[after] += 1
 
 
+def _add_artifact(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
+    size = said.manifest.size if said.manifest is not None else 0
+    values = (packed(said.artifact), size, 0 < size <= MAX_MANIFEST)
+    wanted = "INSERT OR IGNORE INTO artifact VALUES (?, '0', '0', 0, -1, 0, '', ?, ?)"
+    added = database.execute(wanted, values).rowcount
+    counts.sets[0] += added
+    counts.tested[0] += added
+
+
 def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadStatement) -> None:
-    digest = packed(said.artifact)
-    if database.execute("SELECT 1 FROM artifact WHERE digest = ?", (digest,)).fetchone() is None:
-        counts.sets[0] += 1
-        counts.tested[0] += 1
-        size = said.manifest.size if said.manifest is not None else 0
-        values = (digest, size, 0 < size <= MAX_MANIFEST)
-        database.execute("INSERT INTO artifact VALUES (?, '0', '0', 0, -1, 0, '', ?, ?)", values)
     known = next(_rows(database, "WHERE r.key = ?", (said.key,)), None)
-    if known is None:
-        values_ = (
-            said.key,
-            said.repository,
-            _stored(said.publisher),
-            said.label,
-            said.version,
-            said.licence,
-            digest,
-            1,
-            0,
-            _next_part(database, said.publisher),
-        )
-        columns = "key, name, publisher, label, version, licence, artifact, versions, others, part"
-        cursor = database.execute(f"INSERT INTO repository ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)", values_)
-        database.execute("INSERT INTO words (rowid, name) VALUES (?, ?)", (cursor.lastrowid, said.key))
-    elif known.publisher == said.publisher or said.bound:
+    same = known is not None and known.publisher == said.publisher
+    if known is not None:
+        if not (same or said.bound):
+            database.execute("UPDATE repository SET others = 1 WHERE key = ?", (said.key,))
+            return
         _count(counts, known, -1)
-        same = known.publisher == said.publisher
-        if not same:
-            part = _next_part(database, said.publisher)
-            database.execute("UPDATE repository SET part = ? WHERE key = ?", (part, said.key))
-        versions = known.versions + (known.version != said.version) if same else 1
-        owner = (
-            (known.name, _stored(known.publisher), known.label)
-            if same
-            else (said.repository, _stored(said.publisher), said.label)
-        )
-        changed = (*owner, said.version, said.licence, digest, versions, known.others or not same, said.key)
-        database.execute(
-            "UPDATE repository SET name = ?, publisher = ?, label = ?, version = ?, licence = ?, artifact = ?,"
-            " versions = ?, others = ? WHERE key = ?",
-            changed,
-        )
+    newest = (said.version, said.licence, packed(said.artifact))
+    if same:
+        wanted = "version = ?, licence = ?, artifact = ?, versions = versions + (version <> ?) WHERE key = ?"
+        database.execute(f"UPDATE repository SET {wanted}", (*newest, said.version, said.key))
     else:
-        database.execute("UPDATE repository SET others = 1 WHERE key = ?", (said.key,))
-        return
+        owner = (said.key, said.repository, _stored(said.publisher), said.label)
+        part = _next_part(database, said.publisher)
+        added = database.execute(_PUT_REPOSITORY, (*owner, *newest, 1, known is not None, part))
+        if known is None:
+            database.execute("INSERT INTO words (rowid, name) VALUES (?, ?)", (added.lastrowid, said.key))
     for repository in _rows(database, "WHERE r.key = ?", (said.key,)):
         _count(counts, repository, 1)
 
