@@ -29,7 +29,7 @@ from comity.trust.charter.certificate import certify, certify_genesis
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
 from comity.trust.encoding import sha256
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, sign_statement
@@ -81,7 +81,7 @@ class Clock:
 def founded(people: Sequence[Person]) -> tuple[Body, list[bytes]]:
     """The genesis of `people`, and the lines that certify it."""
     body = genesis([each.seat for each in people], CharterPolicy(quorum(len(people)), 1, 1, 0))
-    inceptions = [sign_inception(each.inception, each.signer).line for each in people]
+    inceptions = [sign_content(InceptionStatement(each.inception), each.signer).line for each in people]
     return body, inceptions + [consent(body, each.inception.id, each.signer).line for each in people]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from comity.content.secrets import read_keys
-from comity.trust.node_records import parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
@@ -22,7 +22,7 @@ from comity_client import session
 
 def at_mutual_ports(home: Path) -> None:
     """Make every session of this process use the mutual ports of the lab around `home`, as the node in `home`."""
-    record = parse_node_record(parse_entry((home / "node-record.line").read_bytes().strip()))
+    record = NodeRecord.parse(parse_entry((home / "node-record.line").read_bytes().strip()).statement)
     identity = TlsIdentity(record.tls, read_keys(home / "keys" / "tls.pem")[0])
     ports = {}
     for config in home.parent.glob("*/node.toml"):

@@ -37,6 +37,7 @@ from pathlib import Path
 
 from comity.rules.signing import sign_content
 from comity.trust.copies import Holds
+from comity.trust.identity import InceptionStatement
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -50,7 +51,7 @@ from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import Signer
 from comity.trust.names import Name
 from comity.trust.node_records import NodeRecord
@@ -124,7 +125,7 @@ def publisher_at(home: str) -> Publisher:
     """The same in each run."""
     key = signer("bench", ("ed25519",))
     inception = Inception("publisher", KeySet((key.public,), 1), (), home, "CH", "bench")
-    return Publisher(key, inception, sign_inception(inception, key).line)
+    return Publisher(key, inception, sign_content(InceptionStatement(inception), key).line)
 
 
 def homes_in(folder: Path) -> tuple[NodeHome, ...]:

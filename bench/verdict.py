@@ -34,10 +34,10 @@ from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name
-from comity.trust.identity import sign_inception
+from comity.trust.identity import InceptionStatement
 from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
 from comity.trust.names import Name
-from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Advisory, Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
@@ -78,7 +78,7 @@ class Node:
             tls=make_certificate(tls),
         )
         bound = (HybridSigner((log,)), person.cosigner, online, HybridSigner((tls,)))
-        return cls(person, record, sign_node_record(record, [person.signer], bound), log, online)
+        return cls(person, record, sign_content(record, person.signer, *bound), log, online)
 
 
 def governed(nodes: list[Node]) -> Federation:
@@ -100,7 +100,7 @@ def claims_about(manifest: Manifest, nodes: list[Node]) -> list[Entry]:
     name = Name.parse("institute/model@v1")
     said = Published(who.id, name, manifest.digest, document, pieces, Licence("Apache-2.0"))
     made = [
-        sign_inception(who, publisher.signer),
+        sign_content(InceptionStatement(who), publisher.signer),
         sign_content(said, publisher.signer),
         *(node.entry for node in nodes),
     ]

@@ -19,9 +19,10 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
-from comity.rules.schemas import predicate_schema
+from comity.rules.schemas import predicate_schema, summary
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
+from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule, StatementKind
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
@@ -74,6 +75,7 @@ def rendered() -> Mapping[Path, str]:
         ),
         **document_schemas(),
         **statement_schemas(),
+        DOCS / "protocol.md": with_kinds((DOCS / "protocol.md").read_text(encoding="utf-8")),
     }
 
 
@@ -105,9 +107,7 @@ def statement_schemas() -> Mapping[Path, str]:
     """The schema of what each kind of statement says, and the part of the statement's schema that names these."""
     folder = DOCS / "schemas"
     statement = json.loads((folder / "statement.json").read_text(encoding="utf-8"))
-    others = [each for each in statement["allOf"] if _predicate_name(each) not in FORMS]
-    made = [_predicate_of_statement(*each) for each in FORMS.items()]
-    statement["allOf"] = sorted([*others, *made], key=_predicate_name)
+    statement["allOf"] = [_predicate_of_statement(*each) for each in sorted(FORMS.items())]
     return {
         folder / "statement.json": f"{_json_text(statement)}\n",
         **{
@@ -117,8 +117,26 @@ def statement_schemas() -> Mapping[Path, str]:
     }
 
 
-def _predicate_name(rule: Mapping[str, Any]) -> str:
-    return str(rule["if"]["properties"]["predicateType"]["const"])[len("urn:comity:") : -len(":v1")]
+def with_kinds(page: str) -> str:
+    """The page of the protocol with a row for each kind of statement: the rows that say more than the classes do are
+    written there, the others follow from these."""
+    head = "| predicate | by | content |\n|---|---|---|\n"
+    before, _, rest = page.partition(head)
+    table, _, after = rest.partition("\n\n")
+    written = [row for row in table.splitlines() if "[schema](schemas/predicates/" not in row]
+    named = {name for row in written for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    rows = written + [
+        _kind_row(kind) for kind in STATEMENT_KINDS.values() if kind.logged and kind.predicate not in named
+    ]
+    order = list(STATEMENT_KINDS)
+    rows.sort(key=lambda row: order.index(re.findall(r"`([a-z-]+)`", row)[0]))
+    return before + head + "\n".join(rows) + "\n\n" + after
+
+
+def _kind_row(kind: StatementKind) -> str:
+    by = {AuthorRule.ANYONE: "anyone", AuthorRule.NODE: "node", AuthorRule.MEMBER: "member"}.get(kind.by, "identity")
+    said = "; ".join(summary(form) for form in FORMS[kind.predicate])
+    return f"| `{kind.predicate}` | {by} | {said} ([schema](schemas/predicates/{kind.predicate}.json)) |"
 
 
 def _predicate_of_statement(predicate: str, forms: Sequence[type[Content]]) -> Mapping[str, Any]:

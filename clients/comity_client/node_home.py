@@ -29,11 +29,12 @@ from typing import Any, Final
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
+from comity.rules.signing import sign_content
 from comity.trust.encoding import check_visible
 from comity.trust.errors import Conflict, Malformed, NotFound
-from comity.trust.identity import Inception, check_inception, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, check_inception
 from comity.trust.keys import HybridSigner, PublicKey
-from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import Place, check_new_jurisdiction
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey, check_name, cosigner_key, log_verifier_key
@@ -486,9 +487,9 @@ def init_node(directory: Path, new: NewNode) -> NodeCard:
         place=new.place,
     )
     card = NodeCard.of(
-        sign_inception(inception, *seat_keys.signers).line,
+        sign_content(InceptionStatement(inception), *seat_keys.signers).line,
         (),
-        sign_node_record(record, seat_keys.signers, keys.signers).line,
+        sign_content(record, *seat_keys.signers, *keys.signers).line,
         (new.mutual,),
         (new.open_,),
     )

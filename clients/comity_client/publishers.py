@@ -26,7 +26,7 @@ from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, check_visible, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.home_logs import home_name
-from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet, check_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.names import is_meant
 from comity.trust.places import check_new_jurisdiction
@@ -147,7 +147,7 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     path = folder / name
     if path.exists():
         raise _exists(path)
-    line = sign_inception(inception, first).line
+    line = sign_content(InceptionStatement(inception), first).line
     try:
         with _atomic_folder(path) as making:  # a partial identity would block its label
             write_keys(making / "key.pem", first.keys)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.errors import NotFound
 from comity.trust.home_logs import home_origin
-from comity.trust.node_records import sign_node_record
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import log_verifier_key
@@ -57,7 +57,7 @@ class LyingFederation(FakeFederation):
 def _lying_node(of: Node) -> Node:
     other = node(of.seat, "second.example")
     record = replace(other.record, name=ORIGIN, log=log_verifier_key(ORIGIN, other.log.public))
-    return replace(other, record=record, entry=sign_node_record(record, [of.seat.signer], other.bound))
+    return replace(other, record=record, entry=sign_content(record, of.seat.signer, *other.bound))
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from comity.content.secrets import read_keys, read_signer, write_keys
+from comity.rules.signing import sign_content
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.node_records import sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_statement
 from comity.wire.tls import make_certificate
@@ -69,7 +69,7 @@ def renewed(home: NodeHome, governance: HybridSigner) -> tuple[PrivateKey, Entry
     record = replace(home.record, tls=make_certificate(key))
     files = (home.directory / "keys" / f"{name}.pem" for name in ("log", "cosigner", "online"))
     bound = [HybridSigner(read_keys(file)) for file in files]
-    return key, sign_node_record(record, [governance], [*bound, HybridSigner((key,))])
+    return key, sign_content(record, governance, *bound, HybridSigner((key,)))
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from comity.content.secrets import read_signer
+from comity.rules.signing import sign_content
 from comity.trust.errors import Untrusted
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate, rotation_statement
 from comity.trust.statement import Entry, sign_statement
@@ -16,7 +17,7 @@ from support.publisher import Publisher, model, release, send
 
 FIRST, SPARE, SECOND = (HybridSigner.generate() for _ in range(3))
 INCEPTION = Inception("publisher", KeySet((FIRST.public,), 1), (SPARE.public.id,), "", "CH", "rotates")
-OWNER = Publisher(FIRST, INCEPTION, sign_inception(INCEPTION, FIRST).line)
+OWNER = Publisher(FIRST, INCEPTION, sign_content(InceptionStatement(INCEPTION), FIRST).line)
 
 
 def rotated(start: KeyState, recovery: HybridSigner, new: HybridSigner) -> Entry:

@@ -11,10 +11,11 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from comity.rules.signing import sign_content
 from comity.trust.home_logs import HomeLogs, home_logs, named_homes, origin_owners
-from comity.trust.identity import Inception, sign_inception
+from comity.trust.identity import Inception, InceptionStatement
 from comity.trust.names import Reference
-from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.resolution import Preference, PublisherClaim, newest_first, select_candidate
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry
@@ -46,7 +47,7 @@ def publisher(home: str) -> Identity:
     """A publisher whose inception names this home log."""
     other = identity("Swiss AI", "CH")
     inception = Inception("publisher", other.inception.keys, other.inception.recovery, home, "CH", "Swiss AI")
-    return Identity(inception, other.signer, sign_inception(inception, other.signer))
+    return Identity(inception, other.signer, sign_content(InceptionStatement(inception), other.signer))
 
 
 def by_origin(*, moved: bool) -> RotationChain:
@@ -143,7 +144,7 @@ def judged(order: Sequence[int], home: str, told: Sequence[tuple[str, Sequence[i
     bound: list[bytes] = []
     for number, (origin, places) in enumerate(told):
         other, record = lying_node(SG.seat, number, origin)
-        bound.append(sign_node_record(record, [SG.seat.signer], other.bound).line)
+        bound.append(sign_content(record, SG.seat.signer, *other.bound).line)
         lying = Log(origin, other.log)
         for at in places:
             lying.append(entries[at].line)

@@ -18,7 +18,6 @@ from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
-from comity.trust.node_records import sign_node_record
 from comity.trust.statement import (
     Author,
     Entry,
@@ -111,7 +110,7 @@ def cases(who: int) -> tuple[Case, ...]:
     for state, path in zip(states, paths, strict=True):
         entries = [
             *(said(who, item, name, "v1", state.keys) for item in ARTIFACTS for name in ("tiny", "Tiny")),
-            sign_node_record(mine.record, state.keys, mine.bound),
+            sign_content(mine.record, *state.keys, *mine.bound),
             sign_content(Advisory(by, ARTIFACTS[0].digest, "yank", "low", ""), *state.keys),
             sign_statement(Statement("unheard-of", (Subject("", MODEL),), by, {}), *state.keys),
         ]

@@ -14,7 +14,7 @@ import pytest
 from comity.rules.signing import sign_content
 from comity.trust.charter.document import Body
 from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence, Verdict
-from comity.trust.identity import KeySet, sign_inception
+from comity.trust.identity import InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
 from comity.trust.report import VerdictReport, summarise_report
@@ -248,7 +248,7 @@ def test_all_others_together_cannot_publish_for_a_publisher(
 def record_in_anothers_name(keys: list[HybridSigner]) -> bytes:
     """An inception like the publisher's, with other keys, that claims to be the publisher's."""
     forged = replace(SWISS_AI.inception, keys=KeySet((keys[0].public,), 1))
-    statement = replace(sign_inception(forged, keys[0]).statement, by=SWISS_AI.inception.author)
+    statement = replace(sign_content(InceptionStatement(forged), keys[0]).statement, by=SWISS_AI.inception.author)
     return sign_statement(replace(statement, subjects=SWISS_AI.entry.statement.subjects), keys[0]).line
 
 

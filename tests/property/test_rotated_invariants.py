@@ -14,7 +14,6 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.keys import HybridSigner
-from comity.trust.node_records import sign_node_record
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
@@ -67,7 +66,7 @@ def published_by(keys: Owned) -> Entry:
 
 def recorded(keys: Owned, which: Node = SG) -> Entry:
     """A node record of the member's, under other keys than the charter lists."""
-    return sign_node_record(which.record, keys.keys, which.bound)
+    return sign_content(which.record, *keys.keys, *which.bound)
 
 
 SAID = {keys: published_by(keys) for keys in (SECOND, THIRD, STOLEN)}

@@ -22,7 +22,7 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KINDS, Inception, KeySet
 from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
 from comity.trust.names import Name, Reference
-from comity.trust.node_records import node_record_statement, parse_addresses, parse_node_record
+from comity.trust.node_records import Addresses, NodeRecord
 from comity.trust.places import Place
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -292,7 +292,7 @@ def read_published(data: bytes) -> object:
 
 
 def read_record(data: bytes) -> object:
-    return parse_node_record(parse_entry(Envelope("application/vnd.in-toto+json", data, (ANY,)).encode()))
+    return NodeRecord.parse(parse_entry(Envelope("application/vnd.in-toto+json", data, (ANY,)).encode()).statement)
 
 
 ANY = EnvelopeSignature(GOOD.artifact, bytes(64))
@@ -318,10 +318,10 @@ DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
         Statement(
             "addresses", (Subject("", NODE.record.node.id),), NODE.record.node, {"mutual": ["a:1"], "open": []}
         ).encode(),
-        lambda d: parse_addresses(Statement.parse(d)),
+        lambda d: Addresses.parse(Statement.parse(d)),
     ),
     "node record": (NODE.entry.envelope.payload, read_record),
-    "placed node record": (node_record_statement(replace(NODE.record, place=PLACE)).encode(), read_record),
+    "placed node record": (replace(NODE.record, place=PLACE).statement().encode(), read_record),
     "envelope": (GOOD.publication.line, Envelope.parse),
 }
 

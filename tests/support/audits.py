@@ -17,8 +17,6 @@ from comity.rules.audit import (
     draw_nonce,
     read_pieces,
     sign_answer,
-    sign_failure,
-    sign_summary,
 )
 from comity.rules.copy_counts import CopyPolicy
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
@@ -80,14 +78,9 @@ CHALLENGE = draw_challenge(AUDITOR.record.node.id, PROVER.record.node.id, _NUMBE
 _NONCE = draw_nonce(_CHANCE)
 _READ = read_pieces(FEDERATION, CHALLENGE, _NONCE, _NUMBERS, _COPY)
 ANSWER = sign_answer(PROVER.record, FEDERATION, CHALLENGE, _NONCE, 1, _READ, PROVER.online).line
-FAILURE = sign_failure(
-    AUDITOR.record,
-    AuditFailure(AUDITOR.record.node, CHALLENGE, 1, "digest", ANSWER, 1),
-    AUDITOR.online,
-).line
-SUMMARY = sign_summary(
-    AUDITOR.record,
-    AuditSummary(
+FAILURE = sign_content(AuditFailure(AUDITOR.record.node, CHALLENGE, 1, "digest", ANSWER, 1), AUDITOR.online).line
+SUMMARY = sign_content(
+    AuditSummary.of(
         AUDITOR.record.node,
         20_000,
         (AuditRow(CHALLENGE.artifact, PROVER.record.node.id, 1, 2, 3),),

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from comity.rules.charter_drafts import draft, genesis
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.votes import Intent, Ratify, Vote, consent
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.rotation import Rotation, rotation_statement
 from comity.trust.statement import Entry, Envelope, pae, sign_statement
@@ -71,7 +72,7 @@ class Seated:
 
     @property
     def announced(self) -> Entry:
-        return sign_inception(self.inception, self.signer)
+        return sign_content(InceptionStatement(self.inception), self.signer)
 
     def says(self, reading: Vote) -> Entry:
         return sign_statement(reading.statement(), self.signer)

@@ -50,10 +50,9 @@ from comity.trust.charter.votes import (
     left_statement,
 )
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
-from comity.trust.evaluation import EvaluationAnnounced
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import node_record_statement, sign_addresses
+from comity.trust.node_records import Addresses
 from comity.trust.places import Place
 from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.rotation import LogCut
@@ -70,6 +69,7 @@ from support.case import case, nodes, release
 from support.derivations import derived_line
 from support.observations import observation
 from support.rotations import begun
+from support.samples import derived_samples
 from support.world import NOW, identity, signer
 
 Document = Any
@@ -168,8 +168,6 @@ def _about_artifacts() -> Iterator[bytes]:
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_content(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
-    announced = EvaluationAnnounced(_OFFICER.inception.author, _CASE.artifact, sha256(b"criteria"))
-    yield sign_content(announced, _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
     yield _payload(derived_line(_CASE.artifact, exact=False))
     yield _payload(_CASE.claims[-1])
@@ -179,9 +177,6 @@ def _about_artifacts() -> Iterator[bytes]:
         audits.FAILURE,
         audits.SUMMARY,
         audits.ANSWER,
-        audits.WITHDRAWN,
-        audits.WANTED,
-        audits.WANTED_WITHDRAWN,
         audits.HELD_TOGETHER,
     ):
         yield _payload(line)
@@ -200,13 +195,13 @@ def _about_identities() -> Iterator[bytes]:
     ].envelope.payload
     yield _payload(_NODE.entry.line)
     placed = replace(_NODE.record, place=Place("Example Hosting", "Example Cloud", ("CH", "US")))
-    yield node_record_statement(placed).encode()
-    yield sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online).envelope.payload
+    yield placed.statement().encode()
+    yield sign_content(Addresses.of(_NODE.record, ["node.example:7443"], ["[::1]:7444"]), _NODE.online).envelope.payload
 
 
 def statements() -> tuple[bytes, ...]:
     """Payloads: at least one of every predicate, by every kind of author that is allowed."""
-    return (*_about_identities(), *_about_artifacts(), *_votes(), *_records())
+    return (*_about_identities(), *_about_artifacts(), *_votes(), *_records(), *derived_samples())
 
 
 def read_statement(payload: bytes) -> object:

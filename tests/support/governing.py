@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from comity.content.secrets import read_signer
 from comity.rules.charter_drafts import draft
+from comity.rules.signing import sign_content
 from comity.rules.tally import NothingToVote, Tally, compute_tally, next_vote
 from comity.rules.vote_state import VoteState, check_vote
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
@@ -16,7 +17,7 @@ from comity.trust.charter.votes import Vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner
-from comity.trust.node_records import sign_addresses
+from comity.trust.node_records import Addresses
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.client import NodeClient
 from comity.wire.node_status import NodeStatus
@@ -53,7 +54,7 @@ class Person:
     def card(self) -> tuple[bytes, ...]:
         """A request to join."""
         shown = self.home.card
-        addresses = sign_addresses(shown.record, shown.mutual, shown.open, self.online)
+        addresses = sign_content(Addresses.of(shown.record, shown.mutual, shown.open), self.online)
         return shown.inception_line, shown.record_line, addresses.line
 
     def drafting(self, body: Body, text: str = "because") -> Entry:

@@ -15,7 +15,7 @@ from comity.rules.signing import sign_content
 from comity.trust.approvals import ApprovalEnded, Approved
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Author, Entry
@@ -54,7 +54,7 @@ class Owner:
         key, spare = HybridSigner.generate(), HybridSigner.generate()
         self.inception = Inception("publisher", KeySet((key.public,), 1), (spare.public.id,), home, "CH", self.label)
         self.keys, self.spare = [key], [spare]
-        self.lines = [sign_inception(self.inception, key).line]
+        self.lines = [sign_content(InceptionStatement(self.inception), key).line]
         self.state = KeyState.of_inception(self.inception)
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from comity.content.ingest import Ingested, ingest
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
@@ -35,7 +35,7 @@ class Publisher:
     def generate(cls, label: str = "tests", jurisdiction: str = "CH") -> Publisher:
         signer = HybridSigner.generate()
         inception = Inception("publisher", KeySet((signer.public,), 1), (), "", jurisdiction, label)
-        return cls(signer, inception, sign_inception(inception, signer).line)
+        return cls(signer, inception, sign_content(InceptionStatement(inception), signer).line)
 
     @property
     def id(self) -> Digest:

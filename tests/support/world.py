@@ -14,15 +14,16 @@ from dataclasses import dataclass, field, replace
 
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import genesis
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum
 from comity.trust.charter.federation import FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import Place
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import leaf_hash
@@ -75,7 +76,7 @@ def identity(
     key, recovery = signer(f"{label} first", algs), signer(f"{label} recovery", algs)
     home = f"node-{jurisdiction.lower()}.example/log" if jurisdiction else ""
     inception = Inception(kind, KeySet((key.public,), 1), (recovery.public.id,), home, jurisdiction, label)
-    return Identity(inception, key, sign_inception(inception, key))
+    return Identity(inception, key, sign_content(InceptionStatement(inception), key))
 
 
 @functools.cache
@@ -125,7 +126,7 @@ def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS
         place=place,
     )
     bound = (HybridSigner((log,)), cosigner, online, HybridSigner((tls,)))
-    return Node(owner, record, sign_node_record(record, [owner.signer], bound), log, cosigner, online, tls)
+    return Node(owner, record, sign_content(record, owner.signer, *bound), log, cosigner, online, tls)
 
 
 _numbers = itertools.count()

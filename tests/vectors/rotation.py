@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, consistency_proof
 from comity.trust.encoding import canonical
-from comity.trust.identity import Inception, sign_inception
+from comity.trust.identity import Inception, InceptionStatement
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import LogCut, RotationChain, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
@@ -64,7 +65,7 @@ def growth() -> dict[str, Any]:
 
 def _announced() -> Entry:
     inception = Inception("publisher", FIRST.state.keys, FIRST.state.recovery, ORIGIN, "", "vector")
-    return sign_inception(inception, *FIRST.keys)
+    return sign_content(InceptionStatement(inception), *FIRST.keys)
 
 
 def _case(before: Owned, after: Owned, entry: Entry) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from comity.content.secrets import read_signer
 from comity.federation_file import Federation
+from comity.rules.signing import sign_content
 from comity.trust.charter.federation import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception
-from comity.trust.node_records import NodeRecord, parse_addresses, parse_node_record, sign_addresses, signed_by_node
+from comity.trust.node_records import Addresses, NodeRecord, signed_by_node
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
@@ -77,7 +78,7 @@ def card_lines(home: Path) -> tuple[bytes, ...]:
     """
     card = card_of(home)
     online = read_signer(home / "keys" / "online.pem")
-    return (*card.lines, sign_addresses(card.record, card.mutual, card.open, online).line)
+    return (*card.lines, sign_content(Addresses.of(card.record, card.mutual, card.open), online).line)
 
 
 async def ask_to_join(session: Session, lines: Sequence[bytes]) -> JoinAnswer:
@@ -131,7 +132,7 @@ def _card(request: JoinRequest) -> NodeCard | None:
     try:
         entries = [parse_entry(line) for line in request.lines]
         lines = {kind: [e.line for e in entries if e.statement.predicate == kind] for kind in PROVING_PREDICATES}
-        addresses = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == ADDRESSES]
+        addresses = [Addresses.parse(entry.statement) for entry in entries if entry.statement.predicate == ADDRESSES]
         mutual, open_ = (addresses[-1].mutual, addresses[-1].open) if addresses else ((), ())
         return NodeCard.of(lines[INCEPTION][0], lines[ROTATED], lines[NODE_RECORD][-1], mutual, open_)
     except (ComityError, IndexError):
@@ -178,7 +179,7 @@ async def announced_nodes(session: Session, charter_state: CharterState) -> list
     for home in _home_logs(charter_state):
         records += await _about(session, sha256(home.encode()), NODE_RECORD)
     for entry in records:
-        addresses += await _about(session, parse_node_record(entry).node.id, ADDRESSES)
+        addresses += await _about(session, NodeRecord.parse(entry.statement).node.id, ADDRESSES)
     return list(_verified_nodes(charter_state, records, addresses))
 
 
@@ -211,7 +212,7 @@ def _verified_nodes(
             record = prove_record(entry, charter_state.current, chains)
         except ComityError:
             continue
-        matching = [parse_addresses(other.statement) for other in entries if _addresses_of(other, record)]
+        matching = [Addresses.parse(other.statement) for other in entries if _addresses_of(other, record)]
         mutual, open_ = (matching[-1].mutual, matching[-1].open) if matching else ((), ())
         yield FederationNode(record, entry.line, mutual, open_)
 

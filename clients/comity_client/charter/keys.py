@@ -28,7 +28,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import NodeRecord, check_node_record, node_record_statement, parse_node_record
+from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import Place
 from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, rotation_statement
 from comity.trust.statement import parse_entry
@@ -128,13 +128,13 @@ def plan_place(charter_state: CharterState, home: Path, place: Place) -> Plan:
 
 
 def _own_record(home: Path) -> NodeRecord:
-    return parse_node_record(parse_entry(read_line(home / "node-record.line")))
+    return NodeRecord.parse(parse_entry(read_line(home / "node-record.line")).statement)
 
 
 def _plan_record(charter_state: CharterState, home: Path, record: NodeRecord) -> Plan:
     keys, node = own_chain(charter_state, home).current.keys, NewNodeKeys.read(home / "keys").signers
     panels = (SigningPanel(GOVERNANCE, keys), SigningPanel("node", _all_of([signer.public for signer in node])))
-    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(charter_state.current.data,))
+    ceremony = Ceremony(record.statement().encode(), panels, objects=(charter_state.current.data,))
     for signer in node:
         ceremony = ceremony.with_signature(signer)
     return plan(ceremony, charter_state)

@@ -44,7 +44,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, Refused, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
 from comity.trust.statement_kinds import (
@@ -272,7 +272,7 @@ def _describe_rotation(rotation: Rotation, charter_state: CharterState) -> _Plan
 
 
 def _describe_node_record(entry: Entry, charter_state: CharterState) -> _PlanText:
-    record = parse_node_record(entry)
+    record = NodeRecord.parse(entry.statement)
     title = f"NODE: {_member_name(record.member, charter_state)} states that {record.name} is its node"
     facts = [("log", str(record.log)), ("online key", record.online.id)]
     if (place := record.place) is not None:

@@ -17,7 +17,7 @@ from comity.rules.offers.offer import ACCELERATOR_HOURS, HOUR, MAX_BYTES, NODE_H
 from comity.trust.encoding import MAX_INTEGER, Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import parse_id
-from comity.trust.node_records import NodeRecord, parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
 from comity_client.node_home import read_line
 
@@ -156,7 +156,7 @@ def own_node_record(home: Path) -> NodeRecord:
     if not (home / "node-record.line").exists():
         why, hint = "node-record.line is missing", "give the home of the node that lends: --node HOME"
         raise NotFound(f"{home.absolute()} is not the home of a node", why=why, hint=hint, code="NO-HOME")
-    return parse_node_record(parse_entry(read_line(home / "node-record.line")))
+    return NodeRecord.parse(parse_entry(read_line(home / "node-record.line")).statement)
 
 
 def offer_warnings(offer: Offer, now: int) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from comity.ledger.subject_reads import next_round
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
 from comity.trust.identity import Inception
-from comity.trust.node_records import parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import (
     INCEPTION,
@@ -117,7 +117,7 @@ def _detail(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
             inception = Inception.from_json(statement.body.get("record"))
             return IdentityFacts(inception.id, inception.home, inception.display)
         if statement.predicate == NODE_RECORD:
-            record = parse_node_record(entry)
+            record = NodeRecord.parse(entry.statement)
             return NodeKey(record.node.id, canonical(record.online.to_json()))
         if statement.predicate == PUBLISHED:
             published = Published.parse(statement)

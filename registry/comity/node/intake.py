@@ -31,7 +31,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey, VerifyingKey
-from comity.trust.node_records import parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Author, Entry, Envelope, parse_entry
 from comity.trust.statement_kinds import (
@@ -109,7 +109,7 @@ class KnownKeys:
         statement = entry.statement
         assert statement.by is not None
         if statement.predicate == NODE_RECORD:
-            record = parse_node_record(entry)
+            record = NodeRecord.parse(entry.statement)
             self._learned.setdefault(record.node.id, [])
             self._cache_node(record.node.id, record.online)
         elif statement.predicate == INCEPTION:

@@ -25,7 +25,7 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
-from comity.trust.node_records import NodeRecord, check_node_record, parse_node_record
+from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import Reach, declared_reach
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Author, Entry, parse_entry
@@ -447,7 +447,7 @@ class Membership:
         found = []
         for item in records:
             try:
-                claimed = parse_node_record(item.entry)
+                claimed = NodeRecord.parse(item.entry.statement)
                 CertificatePin.of(claimed.tls)
                 record, key_rank = _verify_record(
                     claimed, item.entry, self.keys(claimed.member), self.reached(claimed.member)

@@ -28,9 +28,10 @@ from comity.node.keys import NodeKeys
 from comity.node.members import Membership, OwnNode
 from comity.node.settings import Advertise
 from comity.node.threads import AsyncLedger
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.node_records import NodeRecord, parse_addresses, sign_addresses
+from comity.trust.node_records import Addresses, NodeRecord
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADDRESSES
 from comity.trust.tlog.note import VerifierKey
@@ -201,10 +202,10 @@ class OwnLog:
         newest = await self._ledger.run(newest_addresses, self._ledger.tables, own_node.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _listed_addresses(newest) != wanted):
-            entry = sign_addresses(own_node.record, *wanted, self.signer.online, newest or b"")
+            entry = sign_content(Addresses.of(own_node.record, *wanted, newest or b""), self.signer.online)
             await self._sequencer.append_all((entry.line,))
 
 
 def _listed_addresses(line: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    addresses = parse_addresses(parse_entry(line).statement)
+    addresses = Addresses.parse(parse_entry(line).statement)
     return addresses.mutual, addresses.open

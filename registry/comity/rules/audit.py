@@ -34,16 +34,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, inclusion_proof
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
-from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode
+from comity.trust.codec import (
+    JsonBytes,
+    JsonDigest,
+    JsonItems,
+    JsonMerged,
+    JsonNumber,
+    JsonPath,
+    JsonRead,
+    JsonRow,
+    JsonWord,
+)
+from comity.trust.content import ByAuthor, ById, Content, SubjectDigest, Subjects
+from comity.trust.encoding import Digest, Fields, Json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import Signer
 from comity.trust.node_records import NodeRecord
@@ -55,7 +69,6 @@ from comity.trust.statement import (
     Statement,
     Subject,
     parse_entry,
-    sign_statement,
 )
 from comity.trust.statement_kinds import AUDIT_ANSWER, AUDITED
 from comity.trust.tlog.merkle import leaf_hash, verify_inclusion
@@ -72,6 +85,7 @@ MAX_LEASE: Final = 600
 AUDITABLE: Final = frozenset({FIXED_LAYOUT, TENSOR_LAYOUT})
 """Layouts whose root is the RFC 6962 root over the piece records."""
 DAY: Final = 86_400
+_ASCII: Final = re.compile(r"[\x00-\x7f]*\Z")
 _DOMAIN: Final = b"comity/audit/v2\n"
 
 NOT_HELD: Final = "not-held"
@@ -148,13 +162,13 @@ class AuditChallenge:
     0 for none.
     """
 
-    auditor: Digest
-    prover: Digest
-    artifact: Digest
-    pieces: Digest
+    auditor: ById
+    prover: Annotated[Digest, JsonPath("node")]
+    artifact: SubjectDigest
+    pieces: Annotated[Digest, JsonPath("index")]
     nonce: Digest
-    numbers: tuple[int, ...]
-    lease: int = 0
+    numbers: Annotated[tuple[int, ...], JsonItems(MAX_CHALLENGED, 1), "Pieces that were asked for, ascending."]
+    lease: Annotated[int, JsonNumber(most=MAX_LEASE)] = 0
 
     def __post_init__(self) -> None:
         ascending = all(left < right for left, right in itertools.pairwise(self.numbers))
@@ -273,16 +287,59 @@ def _hashed(chunks: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
         yield chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A signed answer: the prover's nonce and time, and {number: (record, hash)} of the challenged pieces."""
+class _Federation(JsonDigest):
+    def read(self, fields: Fields, name: str) -> Digest:
+        if not fields.has(name):
+            raise OlderAnswer
+        return super().read(fields, name)
 
-    by: Author
-    federation: Digest
-    challenge: AuditChallenge
+
+class _Record(JsonBytes):
+    def __init__(self) -> None:
+        super().__init__(size=RECORD_BYTES)
+
+    def read(self, fields: Fields, name: str) -> Any:
+        data = super().read(fields, name)
+        return PieceRecord(struct.unpack_from(">I", data)[0], data[4:])
+
+    def write(self, value: Any) -> Json:
+        return super().write(value.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Content):
+    """What an audited node signs for its auditor; in no log. `nonce` and `time` are the prover's; `index` is the piece
+    index, `asked` the auditor's nonce."""
+
+    predicate: ClassVar = AUDIT_ANSWER
+    by: ByAuthor
+    artifact: SubjectDigest
+    federation: Annotated[Digest, _Federation()]
+    auditor: Digest
+    asked: Annotated[Digest, JsonPath("challenge")]
+    lease: Annotated[int, JsonNumber(most=MAX_LEASE)]
     nonce: Digest
+    index: Digest
     time: int
-    pieces: dict[int, tuple[PieceRecord, Digest]]
+    answered: Annotated[
+        tuple[tuple[int, PieceRecord, Digest], ...],
+        JsonItems(MAX_CHALLENGED, 1, of=JsonRow(JsonNumber(), _Record(), JsonDigest())),
+        JsonPath("pieces"),
+        "Each [number, record in base64, hash].",
+    ]
+
+    @property
+    def challenge(self) -> AuditChallenge:
+        numbers = tuple(number for number, _, _ in self.answered)
+        return AuditChallenge(self.auditor, self.by.id, self.artifact, self.index, self.asked, numbers, self.lease)
+
+    @property
+    def pieces(self) -> dict[int, tuple[PieceRecord, Digest]]:
+        """{number: (record, hash)} of the challenged pieces."""
+        return {number: (record, digest) for number, record, digest in self.answered}
+
+    def check(self, statement: Statement) -> None:
+        _ = self.challenge  # made of numbers that a challenge may have
 
 
 def sign_answer(
@@ -294,55 +351,19 @@ def sign_answer(
     read: Sequence[ReadPiece],
     online: Signer,
 ) -> Entry:
-    body: dict[str, Json] = {
-        "auditor": challenge.auditor,
-        "challenge": challenge.nonce,
-        "federation": federation,
-        "lease": challenge.lease,
-        "nonce": nonce,
-        "index": challenge.pieces,
-        "time": time,
-        "pieces": [[piece.number, b64encode(piece.record.encode()), piece.digest] for piece in read],
-    }
-    statement = Statement(AUDIT_ANSWER, (Subject("", challenge.artifact),), record.node, body)
-    parse_answer(statement)
-    return sign_statement(statement, online)
-
-
-def parse_answer(statement: Statement) -> Answer:
-    """Raises Malformed, and OlderAnswer."""
-    by = statement.author(AUDIT_ANSWER)
-    fields = statement.fields()
-    if not fields.has("federation"):
-        raise OlderAnswer
-    federation = fields.digest("federation")
-    pieces = [_answered(item) for item in fields.items("pieces", least=1, most=MAX_CHALLENGED)]
-    challenge = AuditChallenge(
-        fields.digest("auditor"),
-        by.id,
-        statement.sole_subject(),
-        fields.digest("index"),
-        fields.digest("challenge"),
-        tuple(number for number, _, _ in pieces),
-        fields.integer("lease", most=MAX_LEASE),
+    answer = Answer(
+        by=record.node,
+        artifact=challenge.artifact,
+        federation=federation,
+        auditor=challenge.auditor,
+        asked=challenge.nonce,
+        lease=challenge.lease,
+        nonce=nonce,
+        index=challenge.pieces,
+        time=time,
+        answered=tuple((piece.number, piece.record, piece.digest) for piece in read),
     )
-    nonce, time = fields.digest("nonce"), fields.integer("time")
-    fields.done()
-    found = {number: (record, hash_) for number, record, hash_ in pieces}
-    return Answer(by, federation, challenge, nonce, time, found)
-
-
-def _answered(item: Json) -> tuple[int, PieceRecord, Digest]:
-    fields = Fields(dict(zip(("number", "record", "digest"), _row(item, 3), strict=True)), "audit answer")
-    data = b64decode(fields.take("record"), size=RECORD_BYTES)
-    record = PieceRecord(struct.unpack_from(">I", data)[0], data[4:])
-    return fields.integer("number"), record, fields.digest("digest")
-
-
-def _row(item: Json, size: int) -> Sequence[Json]:
-    if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != size:
-        raise Malformed("audit is malformed", why=f"a row must be a list of {size}")
-    return item
+    return sign_content(answer, online)
 
 
 ExpectedHash = Callable[[int, Digest], Digest]
@@ -365,7 +386,7 @@ def check_answer(
     """
     try:
         entry = parse_entry(line)
-        answer = parse_answer(entry.statement)
+        answer = Answer.parse(entry.statement)
     except OlderAnswer:
         raise
     except ComityError as error:
@@ -393,9 +414,22 @@ def check_record(piece: NumberedPiece, number: int, record: PieceRecord, path: S
         raise AuditFailed("record", f"the record of piece {number} is not in the piece index", number) from error
 
 
+class _Line(JsonRead):
+    controls = True
+
+    def __init__(self) -> None:
+        super().__init__(str, _ASCII, write=lambda line: line.decode("ascii"), most=MAX_LINE, least=0)
+
+    def read(self, fields: Fields, name: str) -> bytes:
+        value = fields.take(name)
+        if not (isinstance(value, str) and value.isascii() and len(value) <= MAX_LINE):
+            raise fields.error(f"{name!r} must be null or a line")
+        return value.encode("ascii")
+
+
 @dataclass(frozen=True, slots=True)
-class AuditFailure:
-    """A failed audit of a node, as the node `by` logged it.
+class AuditFailure(Content):
+    """A failed audit of a node, in full, as the node `by` logged it.
 
     Attributes:
         time: POSIX seconds by the auditor's clock.
@@ -403,16 +437,29 @@ class AuditFailure:
         piece: the number of the first wrong piece.
     """
 
-    by: Author
-    challenge: AuditChallenge
-    time: int
-    reason: str
-    answer: bytes | None = None
-    piece: int | None = None
+    predicate: ClassVar = AUDITED
+    by: ByAuthor
+    challenge: Annotated[AuditChallenge, JsonMerged("failed")]
+    time: Annotated[int, JsonPath("failed.time")]
+    reason: Annotated[str, JsonWord(REASONS), JsonPath("failed.reason")]
+    answer: Annotated[
+        bytes | None,
+        _Line(),
+        JsonPath("failed.answer"),
+        "The line that the audited node signed, if it answered this challenge.",
+    ] = None
+    piece: Annotated[int | None, JsonPath("failed.piece"), "The first wrong piece."] = None
 
     @property
     def prover(self) -> Digest:
         return self.challenge.prover
+
+    @classmethod
+    def is_form_of(cls, statement: Statement) -> bool:
+        return "failed" in statement.body
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("", self.challenge.artifact),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,14 +474,49 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditSummary:
-    """Results of a `day`, counted from 1970. `root` is the RFC 6962 root over the `answers` lines that passed."""
+class AuditSummary(Content):
+    """The results of a day, counted from 1970. The subjects are artifacts; each result is [subject, node, passed,
+    pieces, missed]. `root` is the RFC 6962 root over the `answers` lines that passed."""
 
-    by: Author
+    predicate: ClassVar = AUDITED
+    subject_count: ClassVar = (1, MAX_SUBJECTS)
+    by: ByAuthor
+    named: Subjects
+    nodes: Annotated[tuple[Digest, ...], JsonItems(MAX_ROWS, 1)]
+    results: Annotated[tuple[tuple[int, ...], ...], JsonItems(MAX_ROWS, 1, of=JsonRow(*[JsonNumber()] * 5))]
     day: int
-    rows: tuple[AuditRow, ...]
     root: Digest
     answers: int
+
+    @classmethod
+    def of(cls, by: Author, day: int, rows: Sequence[AuditRow], root: Digest, answers: int) -> AuditSummary:
+        artifacts = list(dict.fromkeys(row.artifact for row in rows))
+        nodes = list(dict.fromkeys(row.prover for row in rows))
+        at, of = ({digest: index for index, digest in enumerate(items)} for items in (artifacts, nodes))
+        results = [(at[row.artifact], of[row.prover], row.passed, row.pieces, row.missed) for row in rows]
+        named = tuple(Subject("", digest) for digest in artifacts)
+        return cls(by, named, tuple(nodes), tuple(results), day, root, answers)
+
+    @property
+    def rows(self) -> tuple[AuditRow, ...]:
+        return tuple(
+            AuditRow(self.named[subject].digest, self.nodes[node], passed, pieces, missed)
+            for subject, node, passed, pieces, missed in self.results
+        )
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return self.named
+
+    def check(self, statement: Statement) -> None:
+        for subject, node, passed, pieces, missed in self.results:
+            if subject >= len(self.named) or node >= len(self.nodes) or passed + missed == 0:
+                raise self.malformed("a result names no listed artifact or node, or has no audit")
+            if not passed <= pieces <= passed * MAX_CHALLENGED:
+                raise self.malformed(f"an audit has 1 to {MAX_CHALLENGED} pieces")
+        if len({(row.artifact, row.prover) for row in self.rows}) != len(self.results):
+            raise self.malformed("a copy is listed twice")
+        if self.answers != sum(row.passed for row in self.rows):
+            raise self.malformed("'answers' must be the number of passed audits")
 
 
 def answers_root(lines: Iterable[bytes]) -> Digest:
@@ -442,105 +524,9 @@ def answers_root(lines: Iterable[bytes]) -> Digest:
     return Digest(merkle_root([leaf_hash(line) for line in lines]).hex())
 
 
-def sign_failure(record: NodeRecord, failure: AuditFailure, online: Signer) -> Entry:
-    """Raises Malformed if the failure is not valid."""
-    challenge = failure.challenge
-    failed: dict[str, Json] = {
-        "answer": failure.answer.decode("ascii") if failure.answer else None,
-        "index": challenge.pieces,
-        "lease": challenge.lease,
-        "node": failure.prover,
-        "nonce": challenge.nonce,
-        "numbers": list(challenge.numbers),
-        "piece": failure.piece,
-        "reason": failure.reason,
-        "time": failure.time,
-    }
-    statement = Statement(AUDITED, (Subject("", challenge.artifact),), record.node, {"failed": failed})
-    parse_audited(statement)
-    return sign_statement(statement, online)
-
-
-def sign_summary(record: NodeRecord, summary: AuditSummary, online: Signer) -> Entry:
-    """Raises Malformed if the summary is not valid, or has too many rows."""
-    artifacts = list(dict.fromkeys(row.artifact for row in summary.rows))
-    nodes = list(dict.fromkeys(row.prover for row in summary.rows))
-    subject, node = ({digest: at for at, digest in enumerate(items)} for items in (artifacts, nodes))
-    body: dict[str, Json] = {
-        "answers": summary.answers,
-        "day": summary.day,
-        "nodes": nodes,
-        "results": [
-            [subject[row.artifact], node[row.prover], row.passed, row.pieces, row.missed] for row in summary.rows
-        ],
-        "root": summary.root,
-    }
-    statement = Statement(AUDITED, tuple(Subject("", digest) for digest in artifacts), record.node, body)
-    parse_audited(statement)
-    return sign_statement(statement, online)
-
-
 def parse_audited(statement: Statement) -> AuditFailure | AuditSummary:
     """Raises Malformed."""
-    by = statement.author(AUDITED)
-    fields = statement.fields()
-    audited: AuditFailure | AuditSummary
-    if fields.has("failed"):
-        audited = _failure(by, statement.sole_subject(), fields.object("failed"))
-    else:
-        audited = _summary(by, tuple(subject.digest for subject in statement.subjects), fields)
-    fields.done()
-    return audited
-
-
-def _failure(by: Author, artifact: Digest, fields: Fields) -> AuditFailure:
-    numbers = tuple(_number(item) for item in fields.items("numbers", least=1, most=MAX_CHALLENGED))
-    challenge = AuditChallenge(
-        by.id,
-        fields.digest("node"),
-        artifact,
-        fields.digest("index"),
-        fields.digest("nonce"),
-        numbers,
-        fields.integer("lease"),
-    )
-    answer, piece = fields.take("answer"), fields.take("piece")
-    if answer is not None and not (isinstance(answer, str) and answer.isascii() and len(answer) <= MAX_LINE):
-        raise fields.error("'answer' must be null or a line")
-    failure = AuditFailure(
-        by,
-        challenge,
-        fields.integer("time"),
-        fields.choice("reason", REASONS),
-        answer.encode("ascii") if answer is not None else None,
-        None if piece is None else _number(piece),
-    )
-    fields.done()
-    return failure
-
-
-def _summary(by: Author, artifacts: tuple[Digest, ...], fields: Fields) -> AuditSummary:
-    nodes = fields.digests("nodes", least=1, most=MAX_ROWS)
-    rows = tuple(_result(item, artifacts, nodes) for item in fields.items("results", least=1, most=MAX_ROWS))
-    if len({(row.artifact, row.prover) for row in rows}) != len(rows):
-        raise fields.error("a copy is listed twice")
-    summary = AuditSummary(by, fields.integer("day"), rows, fields.digest("root"), fields.integer("answers"))
-    if summary.answers != sum(row.passed for row in rows):
-        raise fields.error("'answers' must be the number of passed audits")
-    return summary
-
-
-def _result(item: Json, artifacts: Sequence[Digest], nodes: Sequence[Digest]) -> AuditRow:
-    subject, node, passed, pieces, missed = (_number(value) for value in _row(item, 5))
-    if subject >= len(artifacts) or node >= len(nodes) or passed + missed == 0:
-        raise Malformed("audited is malformed", why="a result names no listed artifact or node, or has no audit")
-    if not passed <= pieces <= passed * MAX_CHALLENGED:
-        raise Malformed("audited is malformed", why=f"an audit has 1 to {MAX_CHALLENGED} pieces")
-    return AuditRow(artifacts[subject], nodes[node], passed, pieces, missed)
-
-
-def _number(value: Json) -> int:
-    return Fields({"number": value}, "audited").integer("number")
+    return (AuditFailure if AuditFailure.is_form_of(statement) else AuditSummary).parse(statement)
 
 
 def split_rows(rows: Sequence[AuditRow]) -> list[list[AuditRow]]:
@@ -563,7 +549,7 @@ def is_evidence(failure: AuditFailure, prover: NodeRecord) -> bool:
         return False
     try:
         entry = parse_entry(failure.answer)
-        answer = parse_answer(entry.statement)
+        answer = Answer.parse(entry.statement)
     except ComityError:
         return False
     signed = answer.by == prover.node == Author("node", failure.prover) and entry.envelope.verified_by(prover.online)
@@ -579,7 +565,7 @@ def check_failure(failure: AuditFailure, prover: NodeRecord, numbers: PieceNumbe
     if not is_evidence(failure, prover):
         return None
     assert failure.answer is not None and failure.piece is not None
-    answer = parse_answer(parse_entry(failure.answer).statement)
+    answer = Answer.parse(parse_entry(failure.answer).statement)
     challenge = replace(failure.challenge, numbers=(failure.piece,))
     (true,) = read_pieces(answer.federation, challenge, answer.nonce, numbers, copy)
     record, digest = answer.pieces[failure.piece]

@@ -17,6 +17,7 @@ from comity.trust import codec
 from comity.trust.codec import JsonObject, MemberRule, Path, shape_of
 from comity.trust.content import Content, SideFile
 from comity.trust.encoding import MAX_INTEGER, MAX_TEXT
+from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.statement import SideObject
 from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule
@@ -49,6 +50,7 @@ _COMMON_FORMS: Final[Mapping[type, Schema]] = {
     Upstream: {"$ref": f"{_COMMON}upstream"},
     Window: {"$ref": f"{_COMMON}window"},
     Offer: {"$ref": "../offer.json"},
+    Inception: {"$ref": "../inception.json"},
 }
 
 _COMMON_TEXTS: Final = {(0, True, 4000): "statementText", (0, True, 1000): "recordText"}
@@ -149,6 +151,9 @@ def rule_schema(rule: MemberRule) -> Schema:
         case codec.JsonItems():
             bounds = {"minItems": rule.least, "maxItems": rule.most} | ({"uniqueItems": True} if rule.once else {})
             return {"type": "array", "items": rule_schema(rule.of), **bounds}
+        case codec.JsonRow():
+            items = [rule_schema(each) for each in rule.of]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
         case codec.JsonMap():
             return _named(rule)
         case SideFile():
@@ -179,13 +184,16 @@ def _text(rule: codec.JsonText) -> Schema:
 def _read(rule: codec.JsonRead) -> Schema:
     assert not isinstance(rule.form, str)
     bounds = {"minLength": rule.least, "maxLength": rule.most} if rule.most < MAX_TEXT else {}
-    return {"type": "string", **bounds, "pattern": _pattern(rule.form), "not": {"pattern": _CONTROLS}}
+    controls = {} if rule.controls else {"not": {"pattern": _CONTROLS}}
+    return {"type": "string", **bounds, "pattern": _pattern(rule.form), **controls}
 
 
 def _data(rule: codec.JsonBytes) -> Schema:
     if rule.size is not None:
         return {**_BASE64_OF, "minLength": (size := -(-rule.size // 3) * 4), "maxLength": size}
-    return {**_BASE64_OF, "maxLength": -(-rule.most // 3) * 4} if rule.most < MAX_INTEGER else _common("base64")
+    if rule.most == MAX_INTEGER:
+        return _common("base64")
+    return {**_BASE64_OF, "minLength": -(-rule.least // 3) * 4, "maxLength": -(-rule.most // 3) * 4}
 
 
 def _named(rule: codec.JsonMap) -> Schema:

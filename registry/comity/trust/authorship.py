@@ -25,7 +25,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_records import parse_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import MAX_ROTATIONS, KeyState, RotationChain, check_rotation, parse_rotation
 from comity.trust.statement import Author, Entry
 from comity.trust.statement_kinds import CHARTER_PREDICATES, INCEPTION, NODE_RECORD, PUBLISHED, ROTATED
@@ -161,7 +161,7 @@ def _require_room(entry: Entry, prev: Digest, keys: AuthorKeys) -> None:
 
 def _judge_signatures(entry: Entry, identity: Digest, keys: AuthorKeys) -> JudgedAuthor:
     predicate = entry.statement.predicate
-    bound = parse_node_record(entry).bound_keys if predicate == NODE_RECORD else ()
+    bound = NodeRecord.parse(entry.statement).bound_keys if predicate == NODE_RECORD else ()
     chains = keys.chains_for(predicate)
     for chain in chains:
         if chain.matching(entry.envelope, bound):

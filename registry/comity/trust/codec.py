@@ -135,15 +135,15 @@ class JsonDigest(JsonPlain):
 
 
 class JsonBytes:
-    """At most `most` bytes, in base64; exactly `size`, if it is given."""
+    """`least` to `most` bytes, in base64; exactly `size`, if it is given."""
 
-    def __init__(self, most: int = MAX_INTEGER, *, size: int | None = None) -> None:
-        self.most, self.size = most, size
+    def __init__(self, most: int = MAX_INTEGER, least: int = 0, *, size: int | None = None) -> None:
+        self.most, self.least, self.size = most, least, size
 
     def read(self, fields: Fields, name: str) -> bytes:
         data = b64decode(fields.take(name), size=self.size)
-        if len(data) > self.most:
-            raise fields.error(f"member {name!r} has at most {self.most} bytes")
+        if not self.least <= len(data) <= self.most:
+            raise fields.error(f"member {name!r} must have at least {self.least} and at most {self.most} bytes")
         return data
 
     def write(self, value: bytes) -> Json:
@@ -164,6 +164,9 @@ class JsonRead:
     """A text of at most `most` characters that a function reads: it raises Malformed for other texts. `form` is the
     name of the form in the schemas' common parts, or the pattern of the text."""
 
+    controls = False
+    """Whether a control character may be in it."""
+
     def __init__(
         self,
         read: Callable[[str], Any],
@@ -181,10 +184,13 @@ class JsonRead:
 
 
 class JsonItems:
-    """`least` to `most` items; with `once` none is there twice. `of`: the rule of each; by default its type has it."""
+    """`least` to `most` items; with `once` none is there twice. `of`: the rule of each; by default its type has it.
+    `form` is the name of the form in the schemas' common parts, where these have it."""
 
-    def __init__(self, most: int, least: int = 0, *, of: MemberRule | None = None, once: bool = False) -> None:
-        self.most, self.least, self.once = most, least, once
+    def __init__(
+        self, most: int, least: int = 0, *, of: MemberRule | None = None, once: bool = False, form: str | None = None
+    ) -> None:
+        self.most, self.least, self.once, self.form = most, least, once, form
         self.of = cast(MemberRule, of)
 
     def read(self, fields: Fields, name: str) -> tuple[Any, ...]:
@@ -196,6 +202,20 @@ class JsonItems:
 
     def write(self, value: Sequence[Any]) -> Json:
         return list(map(self.of.write, value))
+
+
+class JsonRow:
+    """A list with one item for each of these rules."""
+
+    def __init__(self, *of: MemberRule) -> None:
+        self.of = of
+
+    def read(self, fields: Fields, name: str) -> tuple[Any, ...]:
+        items = fields.items(name, most=len(self.of), least=len(self.of))
+        return tuple(rule.read(fields.alone(name, item), name) for rule, item in zip(self.of, items, strict=True))
+
+    def write(self, value: Sequence[Any]) -> Json:
+        return [rule.write(item) for rule, item in zip(self.of, value, strict=True)]
 
 
 class JsonMap:

@@ -71,7 +71,7 @@ class Content(JsonObject):
     def parse(cls, statement: Statement) -> Self:
         """Raises Malformed."""
         by, subjects = statement.author(cls.predicate), statement.subjects
-        if cls.author and by.kind != cls.author:
+        if not cls.is_form_of(statement):
             raise cls.malformed(f"not by a {cls.author}")
         least, most = cls.subject_count
         if not least <= len(subjects) <= most:
@@ -84,6 +84,11 @@ class Content(JsonObject):
             raise content.malformed(cls.objects_rule)
         content.check(statement)
         return content
+
+    @classmethod
+    def is_form_of(cls, statement: Statement) -> bool:
+        """Whether a statement of this kind has this form, where the kind has several."""
+        return statement.by is not None and cls.author in ("", statement.by.kind)
 
     def check(self, statement: Statement) -> None:
         """Raises Malformed for fields that do not fit together, or for other subjects than its own."""

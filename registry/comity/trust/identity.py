@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 
-from comity.trust.encoding import Digest, Fields, Json, canonical, sha256
+from comity.trust.codec import JsonItems, JsonMerged, JsonNumber, JsonObject, JsonText, JsonWord
+from comity.trust.content import Content
+from comity.trust.encoding import Digest, Fields, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.keys import PublicKey, Signer, VerifyingKey
-from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
+from comity.trust.keys import PublicKey, VerifyingKey
+from comity.trust.statement import Author, Entry, Envelope, Statement, Subject
 from comity.trust.statement_kinds import INCEPTION
 
 SCHEMA: Final = "comity/inception/v1"
@@ -52,8 +54,8 @@ class Signatory(Protocol):
 class KeySet:
     """`threshold` of `keys` must sign; `threshold` is more than half of the keys."""
 
-    keys: tuple[VerifyingKey, ...]
-    threshold: int
+    keys: Annotated[tuple[VerifyingKey, ...], JsonItems(MAX_KEYS, 1)]
+    threshold: Annotated[int, JsonNumber(1, MAX_KEYS), "More than half of the keys."]
 
     def __post_init__(self) -> None:
         if len(self.keys) > MAX_KEYS or not len(self.keys) < 2 * self.threshold <= 2 * len(self.keys):
@@ -71,19 +73,20 @@ class KeySet:
 
 
 @dataclass(frozen=True, slots=True)
-class Inception:
+class Inception(JsonObject):
     """An inception record.
 
     `home` names the log that orders this identity's statements (`home_logs`): its verifier key, its origin, or empty.
     `label` and `jurisdiction` are claims of the identity and prove nothing. `id` is the SHA-256 of the record's JSON.
     """
 
-    kind: str
-    keys: KeySet
-    recovery: tuple[Digest, ...]
-    home: str = ""
-    jurisdiction: str = ""
-    label: str = ""
+    constants: ClassVar = {"schema": SCHEMA}
+    kind: Annotated[str, JsonWord(KINDS)]
+    keys: Annotated[KeySet, JsonMerged()]
+    recovery: Annotated[tuple[Digest, ...], JsonItems(MAX_KEYS)]
+    home: Annotated[str, JsonText(255, 0)] = ""
+    jurisdiction: Annotated[str, JsonText(31, 0)] = ""
+    label: Annotated[str, JsonText(200, 0)] = ""
     id: Digest = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -94,33 +97,6 @@ class Inception:
         if self.jurisdiction:
             check_jurisdiction(self.jurisdiction)
         object.__setattr__(self, "id", sha256(canonical(self.to_json())))
-
-    @classmethod
-    def from_json(cls, value: Json) -> Inception:
-        fields = Fields(value, "inception")
-        fields.constant("schema", SCHEMA)
-        inception = cls(
-            kind=fields.choice("kind", KINDS),
-            keys=read_key_set(fields),
-            recovery=fields.digests("recovery", most=MAX_KEYS),
-            home=fields.text("home", least=0, most=255),
-            jurisdiction=fields.text("jurisdiction", least=0, most=31),
-            label=fields.text("label", least=0, most=200),
-        )
-        fields.done()
-        return inception
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            "keys": [key.to_json() for key in self.keys.keys],
-            "threshold": self.keys.threshold,
-            "recovery": list(self.recovery),
-            "home": self.home,
-            "jurisdiction": self.jurisdiction,
-            "label": self.label,
-        }
 
     @property
     def author(self) -> Author:
@@ -138,24 +114,26 @@ def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
     return KeySet(keys, fields.integer("threshold", most=MAX_KEYS))
 
 
-def sign_inception(inception: Inception, *signers: Signer) -> Entry:
-    """Sign the `inception` statement: the record, signed by all of its keys."""
-    body = {"record": inception.to_json()}
-    statement = Statement(INCEPTION, (Subject(inception.label, inception.id),), inception.author, body)
-    return sign_statement(statement, *signers)
+@dataclass(frozen=True, slots=True)
+class InceptionStatement(Content):
+    """The first keys of an identity. All of them sign the record."""
 
+    predicate: ClassVar = INCEPTION
+    record: Inception
 
-def read_inception(statement: Statement) -> Inception:
-    """Return the record of an `inception` statement; its signatures are not verified. Raises Malformed/Untrusted."""
-    if statement.predicate != INCEPTION:
-        raise Malformed("inception is malformed", why="not an inception statement")
-    fields = statement.fields()
-    record = fields.take("record")
-    fields.done()
-    inception = Inception.from_json(record)
-    if statement.by != inception.author or statement.sole_subject() != inception.id:
-        raise Untrusted("inception refused", why="its subject is not the record that it contains", code="INCEPTION")
-    return inception
+    @classmethod
+    def parse(cls, statement: Statement) -> InceptionStatement:
+        """Raises Malformed/Untrusted."""
+        if statement.predicate != INCEPTION:
+            raise Malformed("inception is malformed", why="not an inception statement")
+        said = cls.read(statement.fields())
+        if statement.by != said.record.author or statement.sole_subject() != said.record.id:
+            raise Untrusted("inception refused", why="its subject is not the record that it contains", code="INCEPTION")
+        return said
+
+    def statement(self, by: Author | None = None) -> Statement:
+        record = self.record
+        return Statement(INCEPTION, (Subject(record.label, record.id),), by or record.author, self.to_json())
 
 
 def check_inception(entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> Inception:
@@ -166,7 +144,7 @@ def check_inception(entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> 
     Args:
         signed: verifies signatures; simulations of many members pass a cheaper function.
     """
-    inception = read_inception(entry.statement)
+    inception = InceptionStatement.parse(entry.statement).record
     if not signed(KeySet(inception.keys.keys, len(inception.keys.keys)), entry.envelope):
         raise Untrusted("inception refused", why="not signed by exactly the keys that it lists", code="INCEPTION")
     return inception

@@ -9,21 +9,23 @@ and 5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, parse_decimal, sha256
+from comity.trust.codec import ABSENT, JsonBytes, JsonItems, JsonRead, JsonText
+from comity.trust.content import ByAuthor, ById, Content, Label
+from comity.trust.encoding import Fields, parse_decimal, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Signatory
-from comity.trust.keys import PublicKey, Signer, VerifyingKey
+from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.places import Place
-from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement import MAX_SUBJECTS, Author, Entry, Statement, Subject
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
 from comity.trust.tlog.note import COSIGNER_ALGORITHMS, ED25519, VerifierKey
 
@@ -33,9 +35,23 @@ MAX_OPERATORS: Final = 4
 MAX_ADDRESSES: Final = 8
 
 
+class _CosignerKey(JsonRead):
+    """Any text is read as a verifier key, whose error says more."""
+
+    def read(self, fields: Fields, name: str) -> VerifierKey:
+        text = fields.take(name)
+        if not isinstance(text, str):
+            raise fields.error("a cosigner key must be a verifier key string")
+        return VerifierKey.parse(text)
+
+
+_NOTE_KEY: Final = JsonRead(VerifierKey.parse, "noteKey")
+_CERTIFICATE: Final = JsonBytes(MAX_CERTIFICATE, 1)
+
+
 @dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """The keys and certificates that a member binds as one node (protocol, section 3).
+class NodeRecord(Content):
+    """A member says which keys and certificates belong to its node. Source: protocol, section 3.
 
     `member` is the id of the member; `log` the key of the node's log (the key name is the origin); `cosigners` the keys
     of the node's mirror cosigner (Ed25519 0x04, ML-DSA-44 0x06; one name); `online` the key that signs the node's
@@ -46,14 +62,23 @@ class NodeRecord:
     that they do not hold. A key bound by several members counts for each of them.
     """
 
-    member: Digest
-    name: str
-    log: VerifierKey
-    cosigners: tuple[VerifierKey, ...]
-    online: VerifyingKey
-    tls: bytes
-    operators: tuple[bytes, ...] = ()
-    place: Place | None = None
+    predicate: ClassVar = NODE_RECORD
+    member: ById
+    name: Annotated[str, JsonText(100)]
+    log: Annotated[VerifierKey, _NOTE_KEY, "The key of the log (type 0x01); its name is the origin."]
+    cosigners: Annotated[
+        tuple[VerifierKey, ...],
+        JsonItems(MAX_COSIGNERS, 1, of=_CosignerKey(VerifierKey.parse, "noteKey"), once=True),
+        "Types 0x04 and 0x06, of one name.",
+    ]
+    online: Annotated[VerifyingKey, "The key of the node's own statements."]
+    tls: Annotated[bytes, _CERTIFICATE, "The TLS certificate in DER: the exact bytes that the node presents."]
+    operators: Annotated[tuple[bytes, ...], JsonItems(MAX_OPERATORS, of=_CERTIFICATE)] = ()
+    place: Annotated[
+        Place | None,
+        ABSENT,
+        "What the member declares about the node's machines; nobody verifies it. Absent in the first form.",
+    ] = None
     bound_keys: tuple[PublicKey, ...] = field(init=False, repr=False, compare=False)
     """Every key that must countersign."""
 
@@ -84,6 +109,13 @@ class NodeRecord:
     def origin(self) -> str:
         return self.log.name
 
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject(self.origin, sha256(self.origin.encode())),)
+
+    def check(self, statement: Statement) -> None:
+        if statement.subject != sha256(self.origin.encode()):
+            raise self.malformed("its subject is not the origin of its log")
+
 
 def certificate_key(der: bytes) -> PublicKey:
     """The P-256 key of a certificate. The other fields are not trusted. Raises Malformed."""
@@ -97,59 +129,12 @@ def certificate_key(der: bytes) -> PublicKey:
     return PublicKey("ecdsa-p256", raw)
 
 
-def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Sequence[Signer]) -> Entry:
-    """Sign the `node-record` statement with the member's keys and every bound key.
-
-    Args:
-        governance: enough of the member's keys to reach its threshold.
-        bound: signers that together have every key of `record.bound_keys`.
-    """
-    return sign_statement(node_record_statement(record), *governance, *bound)
-
-
-def node_record_statement(record: NodeRecord) -> Statement:
-    """The unsigned statement, for signers on different machines."""
-    body: dict[str, Json] = {
-        "name": record.name,
-        "log": str(record.log),
-        "cosigners": [str(key) for key in record.cosigners],
-        "online": record.online.to_json(),
-        "tls": b64encode(record.tls),
-        "operators": [b64encode(der) for der in record.operators],
-    }
-    if record.place is not None:
-        body["place"] = record.place.to_json()
-    subject = Subject(record.origin, sha256(record.origin.encode()))
-    return Statement(NODE_RECORD, (subject,), Author("identity", record.member), body)
-
-
-def parse_node_record(entry: Entry) -> NodeRecord:
-    """Read a `node-record` statement without verifying signatures. Raises Malformed."""
-    statement = entry.statement
-    by = statement.author(NODE_RECORD)
-    fields = statement.fields()
-    record = NodeRecord(
-        member=by.id,
-        name=fields.text("name", most=100),
-        log=VerifierKey.parse(fields.text("log")),
-        cosigners=tuple(_verifier_key(item) for item in fields.items("cosigners", least=1, most=MAX_COSIGNERS)),
-        online=VerifyingKey.from_json(fields.take("online")),
-        tls=_certificate(fields.take("tls")),
-        operators=tuple(_certificate(item) for item in fields.items("operators", most=MAX_OPERATORS)),
-        place=Place.read(fields.object("place")) if fields.has("place") else None,
-    )
-    fields.done()
-    if statement.sole_subject() != sha256(record.origin.encode()):
-        raise Malformed("node record is malformed", why="its subject is not the origin of its log")
-    return record
-
-
 def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:
     """Return the record if the member's `governance` keys and every bound key signed it. Raises Malformed/Untrusted.
 
     Not checked: its time and its log. A record is valid by its signatures, whatever its source.
     """
-    return prove_node_record(parse_node_record(entry), entry, governance)
+    return prove_node_record(NodeRecord.parse(entry.statement), entry, governance)
 
 
 def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -> NodeRecord:
@@ -165,62 +150,40 @@ def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -
     return record
 
 
-def _verifier_key(item: object) -> VerifierKey:
-    if not isinstance(item, str):
-        raise Malformed("node record is malformed", why="a cosigner key must be a verifier key string")
-    return VerifierKey.parse(item)
-
-
-def _certificate(item: object) -> bytes:
-    der = b64decode(item)
-    if len(der) > MAX_CERTIFICATE:
-        raise Malformed("node record is malformed", why=f"a certificate has at most {MAX_CERTIFICATE} bytes")
-    return der
-
-
 def signed_by_node(entry: Entry, record: NodeRecord) -> bool:
     """Whether the entry is a statement of this node, signed by its online key and no other key."""
     return entry.statement.by == record.node and entry.envelope.verified_by(record.online)
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Addresses that a node claims, `host:port` each: `mutual` requires a known certificate, `open` does not."""
-
-    by: Author
-    mutual: tuple[str, ...]
-    open: tuple[str, ...]
-
-
-def sign_addresses(
-    record: NodeRecord, mutual: Sequence[str], open_: Sequence[str], online: Signer, replaced: bytes = b""
-) -> Entry:
-    """`replaced` is the line that it replaces, which its label names: a log has no statement twice, and a node may go
-    back to addresses that it had before."""
-    body = {"mutual": list(mutual), "open": list(open_)}
-    label = f"{record.origin} after {sha256(replaced)[:16]}" if replaced else record.origin
-    statement = Statement(ADDRESSES, (Subject(label, record.node.id),), record.node, body)
-    parse_addresses(statement)
-    return sign_statement(statement, online)
-
-
-def parse_addresses(statement: Statement) -> Addresses:
-    """Raises Malformed."""
-    by = statement.author(ADDRESSES)
-    fields = statement.fields()
-    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
-    fields.done()
-    return Addresses(by, mutual, open_)
-
-
-def read_addresses(fields: Fields, name: str) -> tuple[str, ...]:
-    """Read the member `name`: at most eight `host:port` items. Raises Malformed."""
-    return tuple(_address(item) for item in fields.items(name, most=MAX_ADDRESSES))
-
-
-def _address(item: object) -> str:
-    if isinstance(item, str) and 3 <= len(item) <= 300 and item.isprintable() and " " not in item:
-        host, _, port = item.rpartition(":")
-        if host and parse_decimal(port, limit=65_535) > 0:
-            return item
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    shown = 3 <= len(text) <= 300 and text.isprintable() and " " not in text
+    if shown and host and parse_decimal(port, limit=65_535) > 0:
+        return text
     raise Malformed("addresses are malformed", why="expected host:port")
+
+
+ADDRESS_LIST: Final = JsonItems(MAX_ADDRESSES, of=JsonRead(_address, "address"), form="addresses")
+"""At most eight `host:port`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses(Content):
+    """A node says where it can be reached: `host:port` each. `mutual` requires a known certificate, `open` does not."""
+
+    predicate: ClassVar = ADDRESSES
+    subject_count: ClassVar = (1, MAX_SUBJECTS)
+    by: ByAuthor
+    mutual: Annotated[tuple[str, ...], ADDRESS_LIST, "Of the port for members."]
+    open: Annotated[tuple[str, ...], ADDRESS_LIST, "Of the port for everybody."]
+    label: Label = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, record: NodeRecord, mutual: Iterable[str], open_: Iterable[str], replaced: bytes = b"") -> Addresses:
+        """`replaced` is the line that it replaces, which its label names: a log has no statement twice, and a node may
+        go back to addresses that it had before."""
+        label = f"{record.origin} after {sha256(replaced)[:16]}" if replaced else record.origin
+        return cls(record.node, tuple(mutual), tuple(open_), label)
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject(self.label, self.by.id),)

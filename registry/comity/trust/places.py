@@ -20,9 +20,10 @@ import difflib
 import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from comity.trust.encoding import Fields, Json
+from comity.trust.codec import JsonItems, JsonObject, JsonRead, JsonText
+from comity.trust.encoding import Fields
 from comity.trust.errors import Malformed
 from comity.trust.identity import check_jurisdiction
 
@@ -84,14 +85,29 @@ def suggest_jurisdiction(code: str, names: Iterable[str] = ()) -> str | None:
     return next(iter(difflib.get_close_matches(key, tuple(names), 1)), None)
 
 
+class _Codes(JsonItems):
+    """Texts, of which `Place` says more, with an error of its own."""
+
+    def read(self, fields: Fields, name: str) -> Reach:
+        items = fields.items(name, most=self.most, least=self.least)
+        codes = tuple(code for code in items if isinstance(code, str))
+        if len(codes) != len(items):
+            raise Malformed("the declared place is malformed", why="a jurisdiction must be text", code="PLACE")
+        return codes
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(JsonObject):
     """`operator` runs the machines; `cloud` is the parent company whose platform they are, empty for the operator's
     own machines; `reach` are the jurisdictions whose law reaches any of these, sorted, at least one."""
 
-    operator: str
-    cloud: str
-    reach: Reach
+    operator: Annotated[str, JsonText(MAX_TEXT), "Who runs the machines."]
+    cloud: Annotated[str, JsonText(MAX_TEXT, 0), "The parent company of the platform; empty for own machines."]
+    reach: Annotated[
+        Reach,
+        _Codes(MAX_REACH, 1, of=JsonRead(check_jurisdiction, "jurisdiction"), once=True),
+        "The jurisdictions whose law reaches any of these, sorted.",
+    ]
 
     def __post_init__(self) -> None:
         for code in self.reach:
@@ -99,24 +115,6 @@ class Place:
         if not 1 <= len(self.reach) <= MAX_REACH or list(self.reach) != sorted(set(self.reach)):
             why = f"'reach' needs 1 to {MAX_REACH} jurisdictions, in order, each once"
             raise Malformed("the declared place is malformed", why=why, code="PLACE")
-
-    def to_json(self) -> Json:
-        return {"cloud": self.cloud, "operator": self.operator, "reach": list(self.reach)}
-
-    @classmethod
-    def read(cls, fields: Fields) -> Place:
-        """Raises Malformed."""
-        operator = fields.text("operator", most=MAX_TEXT)
-        cloud = fields.text("cloud", least=0, most=MAX_TEXT)
-        reach = tuple(_code(item) for item in fields.items("reach", least=1, most=MAX_REACH))
-        fields.done()
-        return cls(operator, cloud, reach)
-
-
-def _code(item: Json) -> str:
-    if not isinstance(item, str):
-        raise Malformed("the declared place is malformed", why="a jurisdiction must be text", code="PLACE")
-    return item
 
 
 def declared_reach(jurisdiction: str, place: Place | None) -> Reach:

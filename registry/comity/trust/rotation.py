@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
-from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, canonical, sha256, short
+from comity.trust.codec import JsonBytes, JsonItems, JsonMerged, JsonNumber, JsonObject, JsonRead, JsonText
+from comity.trust.content import ById, Content
+from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import Remark
-from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck, read_key_set
+from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import ROTATED
@@ -37,27 +39,17 @@ MAX_ROTATIONS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class LogCut:
+class LogCut(JsonObject):
     """Size and root of a log when keys were retired: entries below `size` were logged before."""
 
-    origin: str
-    size: int
-    root: bytes
+    origin: Annotated[str, JsonRead(check_name, "origin", most=255)]
+    size: Annotated[int, JsonNumber(1)]
+    root: Annotated[bytes, JsonBytes(size=HASH_SIZE)]
 
     def __post_init__(self) -> None:
         check_name(self.origin)
         if not 1 <= self.size <= MAX_SIZE or len(self.root) != HASH_SIZE:
             raise Malformed("cut is malformed", why="expected a size of at least 1 and a root of 32 bytes")
-
-    @classmethod
-    def from_json(cls, value: Json) -> LogCut:
-        fields = Fields(value, "cut")
-        cut = cls(fields.text("origin", most=255), fields.integer("size"), b64decode(fields.take("root")))
-        fields.done()
-        return cut
-
-    def to_json(self) -> dict[str, Json]:
-        return {"origin": self.origin, "size": self.size, "root": b64encode(self.root)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +82,7 @@ class KeyState:
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(JsonObject):
     """The content of a rotation. `seq` is 1 for the first rotation of an identity. `home` is the verifier key or the
     origin of a log (`home_logs`); an empty one keeps the home log.
 
@@ -98,13 +90,17 @@ class Rotation:
     code ROTATIONS-SPENT for a number above MAX_ROTATIONS.
     """
 
-    identity: Digest
-    seq: int
-    prev: Digest
-    keys: KeySet
-    recovery: tuple[Digest, ...]
-    home: str = ""
-    cut: tuple[LogCut, ...] = ()
+    identity: ById
+    seq: Annotated[int, JsonNumber(1)]
+    prev: Annotated[Digest, "The key state that it replaces."]
+    keys: Annotated[KeySet, JsonMerged()]
+    recovery: Annotated[tuple[Digest, ...], JsonItems(MAX_KEYS, once=True)]
+    home: Annotated[
+        str,
+        JsonText(255, 0),
+        "The home log of what follows: its verifier key or its origin; empty to keep the one before.",
+    ] = ""
+    cut: Annotated[tuple[LogCut, ...], JsonItems(MAX_CUTS)] = ()
 
     def __post_init__(self) -> None:
         if self.seq > MAX_ROTATIONS:
@@ -128,17 +124,6 @@ class Rotation:
         """The digest that a policy pins. It does not cover the used recovery keys."""
         return sha256(canonical({"identity": self.identity, **self.to_json()}))
 
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "seq": self.seq,
-            "prev": self.prev,
-            "keys": [key.to_json() for key in self.keys.keys],
-            "threshold": self.keys.threshold,
-            "recovery": list(self.recovery),
-            "home": self.home,
-            "cut": [cut.to_json() for cut in self.cut],
-        }
-
     def cut_of(self, origin: str) -> LogCut | None:
         return next((cut for cut in self.cut if cut.origin == origin), None)
 
@@ -157,31 +142,31 @@ def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new
     return entry
 
 
+@dataclass(frozen=True, slots=True)
+class RotationStatement(Content):
+    """The next keys of an identity. `used` are recovery keys, revealed and spent."""
+
+    predicate: ClassVar = ROTATED
+    rotation: Annotated[Rotation, JsonMerged()]
+    used: Annotated[tuple[VerifyingKey, ...], JsonItems(MAX_KEYS, 1), "Recovery keys, revealed and spent."]
+
+    def subjects(self) -> tuple[Subject, ...]:
+        return (Subject("", self.rotation.identity),)
+
+    def check(self, statement: Statement) -> None:
+        if statement.subject != self.rotation.identity:
+            raise self.malformed("its subject is not its author")
+
+
 def rotation_statement(rotation: Rotation, used: Iterable[VerifyingKey]) -> Statement:
     """The unsigned statement, for signers on different machines. `used` are the recovery keys that will sign."""
-    body = {**rotation.to_json(), "used": [key.to_json() for key in used]}
-    return Statement(ROTATED, (Subject("", rotation.identity),), Author("identity", rotation.identity), body)
+    return RotationStatement(rotation, tuple(used)).statement(Author("identity", rotation.identity))
 
 
 def parse_rotation(entry: Entry) -> tuple[Rotation, tuple[VerifyingKey, ...]]:
     """Read a `rotated` statement and the recovery keys that it reveals, without verification. Raises Malformed."""
-    statement = entry.statement
-    by = statement.author(ROTATED)
-    fields = statement.fields()
-    used = tuple(VerifyingKey.from_json(item) for item in fields.items("used", least=1, most=MAX_KEYS))
-    rotation = Rotation(
-        identity=by.id,
-        seq=fields.integer("seq", least=1),
-        prev=fields.digest("prev"),
-        keys=read_key_set(fields),
-        recovery=fields.digests("recovery", most=MAX_KEYS),
-        home=fields.text("home", least=0, most=255),
-        cut=tuple(LogCut.from_json(item) for item in fields.items("cut", most=MAX_CUTS)),
-    )
-    fields.done()
-    if statement.sole_subject() != rotation.identity:
-        raise Malformed("rotation is malformed", why="its subject is not its author")
-    return rotation, used
+    said = RotationStatement.parse(entry.statement)
+    return said.rotation, said.used
 
 
 def check_rotation(entry: Entry, before: KeyState, *, signed: SignatureCheck = KeySet.signed) -> KeyState:

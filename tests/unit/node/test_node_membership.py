@@ -11,12 +11,13 @@ from comity.node import members as members_module
 from comity.node.charter.follower import governance_report
 from comity.node.members import MAX_NODES, OUTSIDE_LOG, FoundRecord, Membership, OwnNode, PeerKey
 from comity.rules.charter_drafts import draft
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import CharterPolicy, Member, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.home_logs import NamedLog
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.node_records import certificate_key, parse_node_record, sign_node_record
+from comity.trust.node_records import NodeRecord, certificate_key
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key
@@ -57,14 +58,14 @@ def renewed(of: Node, governance: HybridSigner, tls: str) -> Entry:
     key = private_key(tls, "ecdsa-p256")
     record = replace(of.record, tls=make_certificate(key))
     bound = (HybridSigner((of.log,)), of.cosigner, of.online, HybridSigner((key,)))
-    return sign_node_record(record, [governance], bound)
+    return sign_content(record, governance, *bound)
 
 
 def called_like(of: Node, other: Node) -> Entry:
     """A record of `of` with the name and the origin of `other`, and keys of its own."""
     record = replace(of.record, name=other.record.name, log=log_verifier_key(other.origin, of.log.public))
     bound = (HybridSigner((of.log,)), of.cosigner, of.online, HybridSigner((of.tls,)))
-    return sign_node_record(record, [of.seat.signer], bound)
+    return sign_content(record, of.seat.signer, *bound)
 
 
 def shown(members: Membership, of: Node) -> tuple[bytes, ...]:
@@ -214,7 +215,7 @@ def test_no_member_takes_over_the_node_of_another() -> None:
     key = private_key("thief", "ecdsa-p256")
     record = replace(node(SG).record, member=KR.id, name="thief", tls=make_certificate(key))
     bound = (HybridSigner((node(SG).log,)), node(SG).cosigner, node(SG).online, HybridSigner((key,)))
-    members.learn([FoundRecord(sign_node_record(record, [KR.signer], bound), 99)])
+    members.learn([FoundRecord(sign_content(record, KR.signer, *bound), 99)])
     peer = members.peer(PeerKey.of(node(SG).record))
     assert peer is not None and peer.member.id == SG.id and peer.record == node(SG).record
 
@@ -222,7 +223,7 @@ def test_no_member_takes_over_the_node_of_another() -> None:
 def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_distinguished() -> None:
     members = start()
     namesake = called_like(node(KR), node(SG))
-    record = parse_node_record(namesake)
+    record = NodeRecord.parse(namesake.statement)
     assert [peer.member.id for peer in members.learn([FoundRecord(namesake)])] == [KR.id]
     first, second = (members.peer(PeerKey.of(each)) for each in (node(SG).record, record))
     assert first is not None and second is not None and first.name == second.name
@@ -256,7 +257,7 @@ def with_online_key(of: Node, name: str) -> Entry:
     online = signer(name, CLASSICAL)
     record = replace(of.record, online=online.public)
     bound = (HybridSigner((of.log,)), of.cosigner, online, HybridSigner((of.tls,)))
-    return sign_node_record(record, [of.seat.signer], bound)
+    return sign_content(record, of.seat.signer, *bound)
 
 
 def test_a_node_has_a_bounded_number_of_online_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +313,7 @@ def test_a_log_whose_key_its_node_changed_stays_a_home_log_before_the_new_one() 
     record = replace(node(SG).record, log=log_verifier_key(node(SG).origin, key.public))
     bound = (HybridSigner((key,)), node(SG).cosigner, node(SG).online, HybridSigner((node(SG).tls,)))
     for index in (OUTSIDE_LOG, 7):
-        members.learn([FoundRecord(sign_node_record(record, [SG.signer], bound), index)])
+        members.learn([FoundRecord(sign_content(record, SG.signer, *bound), index)])
         home = members.home_logs([NamedLog(node(SG).origin, node(SG).record.log)])
         assert home.ranks == ((str(node(SG).record.log),), (str(record.log),))
 
@@ -323,7 +324,7 @@ def test_a_member_has_a_bounded_number_of_logs(monkeypatch: pytest.MonkeyPatch) 
     for number in range(5):
         of = node(KR, f"several-{number}.example", CLASSICAL)
         record = replace(of.record, log=log_verifier_key(origin, of.log.public))
-        members.learn([FoundRecord(sign_node_record(record, [KR.signer], of.bound))])
+        members.learn([FoundRecord(sign_content(record, KR.signer, *of.bound))])
     assert len(members.home_logs([NamedLog(origin)]).logs) == 2, "and the log of its first node"
     assert members.home_logs([NamedLog(node(SG).origin)]).logs == (str(node(SG).record.log),)
 
@@ -367,7 +368,7 @@ def test_the_times_of_a_checkpoint_are_counted_by_member_and_those_of_unknown_ke
 def test_a_log_that_shares_an_origin_is_named_with_the_id_of_its_key_unless_its_member_owns_the_origin() -> None:
     members, log = start(), node(SG).record.log
     assert members.log_title(str(log)) == log.name
-    thief = parse_node_record(called_like(node(KR), node(SG))).log
+    thief = NodeRecord.parse(called_like(node(KR), node(SG)).statement).log
     members.learn([FoundRecord(called_like(node(KR), node(SG)))])
     assert members.log_title(str(thief)) == f"{log.name}+{thief.key_id.hex()}"
     members.name_homes({SG.id: "", KR.id: ""})
@@ -383,7 +384,7 @@ def test_the_log_of_another_member_with_this_origin_makes_no_member_look_silent(
     """Or speaking: any member may bind a log of its own to another's origin."""
     members = start()
     members.learn([FoundRecord(called_like(node(KR), node(SG)))])
-    logs = (node(SG).record.log, parse_node_record(called_like(node(KR), node(SG))).log)
+    logs = (node(SG).record.log, NodeRecord.parse(called_like(node(KR), node(SG)).statement).log)
     state = {str(log): LogStatus(log.name, 1, own=False, checkpoint_time=9, cosigners=()) for log in logs[:1]}
     state[str(logs[1])] = replace(state[str(logs[0])], checkpoint_time=0)
     body = SimpleNamespace(federation="f", epoch=0, digest="d", member=members.member)

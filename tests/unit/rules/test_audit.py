@@ -12,6 +12,7 @@ from comity.rules.audit import (
     MAX_CHALLENGED,
     MAX_ROWS,
     REASONS,
+    Answer,
     AuditChallenge,
     AuditFailed,
     AuditFailure,
@@ -26,16 +27,14 @@ from comity.rules.audit import (
     draw_challenge,
     draw_nonce,
     is_evidence,
-    parse_answer,
     parse_audited,
     possession_hash,
     read_pieces,
     sign_answer,
-    sign_failure,
-    sign_summary,
     split_rows,
 )
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, fixed_pieces, tensor_pieces
+from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
@@ -339,7 +338,7 @@ def test_the_largest_failure_fits_into_a_line() -> None:
     challenge = challenge_of(numbers, MAX_CHALLENGED)
     line, _ = answered(challenge, numbers, copy)
     failure = AuditFailure(AUDITOR.record.node, challenge, 5, "digest", line, 7)
-    assert parse_audited(sign_failure(AUDITOR.record, failure, AUDITOR.online).statement) == failure
+    assert parse_audited(sign_content(failure, AUDITOR.online).statement) == failure
 
 
 def wrong_answer() -> tuple[AuditChallenge, PieceNumbers, Copy, Entry, int]:
@@ -404,10 +403,10 @@ def test_summaries_read_back() -> None:
         )
         for at in range(60)
     )
-    summary = AuditSummary(
+    summary = AuditSummary.of(
         AUDITOR.record.node, 20_000, rows, answers_root([b"a", b"b"]), sum(row.passed for row in rows)
     )
-    entry = sign_summary(AUDITOR.record, summary, AUDITOR.online)
+    entry = sign_content(summary, AUDITOR.online)
     assert parse_audited(entry.statement) == summary
 
 
@@ -416,8 +415,8 @@ def test_results_of_a_day_are_split_into_lines_of_bounded_size() -> None:
     parts = split_rows(rows)
     assert [row for part in parts for row in part] == rows
     for part in parts:
-        summary = AuditSummary(AUDITOR.record.node, 1, tuple(part), sha256(b""), len(part))
-        assert parse_audited(sign_summary(AUDITOR.record, summary, AUDITOR.online).statement) == summary
+        summary = AuditSummary.of(AUDITOR.record.node, 1, tuple(part), sha256(b""), len(part))
+        assert parse_audited(sign_content(summary, AUDITOR.online).statement) == summary
     one = [AuditRow(sha256(b"a"), sha256(b"node %d" % at), 0, 0, 1) for at in range(MAX_ROWS + 1)]
     assert [len(part) for part in split_rows(one)] == [MAX_ROWS, 1]
 
@@ -432,22 +431,20 @@ def test_results_of_a_day_are_split_into_lines_of_bounded_size() -> None:
 )
 def test_an_impossible_result_is_refused(row: AuditRow) -> None:
     with pytest.raises(Malformed):
-        sign_summary(
-            AUDITOR.record, AuditSummary(AUDITOR.record.node, 1, (row,), sha256(b""), row.passed), AUDITOR.online
-        )
+        sign_content(AuditSummary.of(AUDITOR.record.node, 1, (row,), sha256(b""), row.passed), AUDITOR.online)
 
 
 def test_a_copy_is_listed_once_in_a_summary() -> None:
     row = AuditRow(sha256(b"a"), sha256(b"n"), 1, 1, 0)
     with pytest.raises(Malformed, match="twice"):
-        sign_summary(AUDITOR.record, AuditSummary(AUDITOR.record.node, 1, (row, row), sha256(b""), 2), AUDITOR.online)
+        sign_content(AuditSummary.of(AUDITOR.record.node, 1, (row, row), sha256(b""), 2), AUDITOR.online)
 
 
 def test_an_answer_reads_back() -> None:
     numbers, copy = big()
     challenge, nonce = replace(challenge_of(numbers), lease=60), draw_nonce(CHANCE)
     read = read_pieces(FEDERATION, challenge, nonce, numbers, copy)
-    answer = parse_answer(sign_answer(PROVER.record, FEDERATION, challenge, nonce, 77, read, PROVER.online).statement)
+    answer = Answer.parse(sign_answer(PROVER.record, FEDERATION, challenge, nonce, 77, read, PROVER.online).statement)
     assert (answer.challenge, answer.nonce, answer.time, answer.by) == (challenge, nonce, 77, PROVER.record.node)
     assert answer.pieces == {piece.number: (piece.record, piece.digest) for piece in read}
 

@@ -14,6 +14,7 @@ from comity.rules.audit import (
     MAX_FILE_PIECES,
     MAX_LEASE,
     MAX_ROWS,
+    Answer,
     AuditChallenge,
     AuditFailed,
     AuditFailure,
@@ -26,16 +27,14 @@ from comity.rules.audit import (
     draw_challenge,
     draw_nonce,
     is_evidence,
-    parse_answer,
     parse_audited,
     possession_hash,
     read_pieces,
     sign_answer,
-    sign_failure,
-    sign_summary,
     split_rows,
 )
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
+from comity.rules.signing import sign_content
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
@@ -231,13 +230,13 @@ IDENTITY = Author("identity", PROVER.record.node.id)
 )
 def test_an_invalid_answer_is_refused(changed: Statement) -> None:
     with pytest.raises(Malformed):
-        parse_answer(changed)
+        Answer.parse(changed)
 
 
 def test_an_answer_may_promise_the_longest_lease_and_have_the_most_pieces() -> None:
-    assert parse_answer(body(ANSWER, lease=MAX_LEASE)).challenge.lease == MAX_LEASE
+    assert Answer.parse(body(ANSWER, lease=MAX_LEASE)).challenge.lease == MAX_LEASE
     many = body(ANSWER, pieces=[[at, *PIECE[0][1:]] for at in range(MAX_CHALLENGED)])
-    assert len(parse_answer(many).pieces) == MAX_CHALLENGED
+    assert len(Answer.parse(many).pieces) == MAX_CHALLENGED
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -296,7 +295,7 @@ def test_an_invalid_audited_statement_is_refused(changed: Statement) -> None:
 def test_a_failure_for_no_reason_that_is_known_is_not_signed() -> None:
     said = AuditFailure(AUDITOR.record.node, CHALLENGE, 5, "bored")
     with pytest.raises(Malformed):
-        sign_failure(AUDITOR.record, said, AUDITOR.online)
+        sign_content(said, AUDITOR.online)
 
 
 def test_an_answer_about_no_piece_is_not_signed() -> None:
@@ -329,7 +328,7 @@ def test_a_failure_may_rest_on_the_auditors_claim_only() -> None:
     node = AUDITOR.record.node
     assert isinstance(one := parse_audited(failed(numbers=[1])), AuditFailure) and one.challenge.numbers == (1,)
     said = AuditFailure(node, CHALLENGE, 5, "not-held")
-    assert parse_audited(sign_failure(AUDITOR.record, said, AUDITOR.online).statement) == said
+    assert parse_audited(sign_content(said, AUDITOR.online).statement) == said
     read = parse_audited(failed(answer="x" * MAX_LINE, piece=0, numbers=list(range(MAX_CHALLENGED))))
     assert isinstance(read, AuditFailure)
     assert (read.answer, read.piece, len(read.challenge.numbers)) == (b"x" * MAX_LINE, 0, MAX_CHALLENGED)
@@ -338,8 +337,8 @@ def test_a_failure_may_rest_on_the_auditors_claim_only() -> None:
 @pytest.mark.parametrize("row", [(1, 1, 0), (1, MAX_CHALLENGED, 0), (0, 0, 1), (2, 2, 3)])
 def test_a_result_may_have_one_to_thirty_pieces_for_each_audit_that_passed(row: tuple[int, int, int]) -> None:
     rows = (AuditRow(CHALLENGE.artifact, PROVER.record.node.id, *row),)
-    summary = AuditSummary(AUDITOR.record.node, 20_000, rows, answers_root([]), row[0])
-    assert parse_audited(sign_summary(AUDITOR.record, summary, AUDITOR.online).statement) == summary
+    summary = AuditSummary.of(AUDITOR.record.node, 20_000, rows, answers_root([]), row[0])
+    assert parse_audited(sign_content(summary, AUDITOR.online).statement) == summary
 
 
 def test_a_summary_may_have_as_many_results_and_artifacts_as_its_limits() -> None:
@@ -353,11 +352,11 @@ def test_a_summary_may_have_as_many_results_and_artifacts_as_its_limits() -> Non
     assert [len(part) for part in split_rows(rows(1, 2 * MAX_ROWS + 2))] == [MAX_ROWS, MAX_ROWS, 2]
     assert split_rows([]) == []
     for full in (rows(1, MAX_ROWS), rows(MAX_SUBJECTS, 8)):
-        summary = AuditSummary(AUDITOR.record.node, 1, tuple(full), sha256(b""), MAX_ROWS)
-        assert parse_audited(sign_summary(AUDITOR.record, summary, AUDITOR.online).statement) == summary
+        summary = AuditSummary.of(AUDITOR.record.node, 1, tuple(full), sha256(b""), MAX_ROWS)
+        assert parse_audited(sign_content(summary, AUDITOR.online).statement) == summary
     over = tuple(rows(1, MAX_ROWS + 1))
     with pytest.raises(Malformed):
-        sign_summary(AUDITOR.record, AuditSummary(AUDITOR.record.node, 1, over, NONCE, len(over)), AUDITOR.online)
+        sign_content(AuditSummary.of(AUDITOR.record.node, 1, over, NONCE, len(over)), AUDITOR.online)
 
 
 def test_a_failure_with_an_answer_of_another_signer_than_it_names_is_no_evidence() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import BoundNode, ProvenCosigner, WitnessedEntry, bind_nodes, verify_witnessed
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import LAST_TIME, sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import Remark
-from comity.trust.node_records import NodeRecord, sign_node_record
+from comity.trust.node_records import NodeRecord
 from comity.trust.places import Place
 from comity.trust.policy import CosignerRule
 from comity.trust.rotation import RotationChains
@@ -81,14 +82,14 @@ RECORD = replace(CH.record, member=OWNER.id)
 
 
 def test_one_record_in_several_envelopes_binds_one_node_by_the_strongest_of_them() -> None:
-    weak = sign_node_record(RECORD, [OWNER.signer], CH.bound)
-    strong = sign_node_record(RECORD, LATER.keys, CH.bound)
+    weak = sign_content(RECORD, OWNER.signer, *CH.bound)
+    strong = sign_content(RECORD, *LATER.keys, *CH.bound)
     for order in itertools.permutations((weak, strong, SG.entry)):
         bound, notes, _ = bind((OLD, NEW), *order)
         strengths = {each.record.name: (each.post_quantum, each.entry) for each in bound}
         assert (strengths, notes) == ({RECORD.name: (True, strong), SG.record.name: (True, SG.entry)}, ())
     for signers, bodies in (([OWNER.signer], (OLD,)), (LATER.keys, (NEW,))):
-        first, again = (sign_node_record(RECORD, signers, CH.bound) for _ in range(2))
+        first, again = (sign_content(RECORD, *signers, *CH.bound) for _ in range(2))
         bound, _, _ = bind(bodies, first, again)
         assert (first != again, [each.entry for each in bound]) == (True, [first])
     assert [each.post_quantum for each in bind((OLD, NEW), weak)[0]] == [False]
@@ -96,7 +97,7 @@ def test_one_record_in_several_envelopes_binds_one_node_by_the_strongest_of_them
 
 def test_a_record_is_as_strong_as_under_any_charter_that_binds_its_node() -> None:
     without, watching = (draft([each, SG.seat.member]) for each in (ES.seat.member, replace(HYBRID, status="observer")))
-    signed = sign_node_record(RECORD, LATER.keys, CH.bound)
+    signed = sign_content(RECORD, *LATER.keys, *CH.bound)
     for bodies, strong in (
         ((OLD,), False),
         ((NEW,), True),

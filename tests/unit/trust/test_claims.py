@@ -10,7 +10,7 @@ from comity.rules.signing import sign_content
 from comity.trust.copies import HeldArtifact
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.node_records import Addresses, parse_addresses, sign_addresses, signed_by_node
+from comity.trust.node_records import Addresses, signed_by_node
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, Advisory, Compromise
 from support.case import nodes
@@ -52,18 +52,18 @@ def test_an_invalid_hold_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_addresses_read_back() -> None:
-    entry = sign_addresses(NODE.record, ["node.example:7443", "[2001:db8::1]:7443"], [], NODE.online)
+    entry = sign_content(Addresses.of(NODE.record, ["node.example:7443", "[2001:db8::1]:7443"], []), NODE.online)
     expected = Addresses(NODE.record.node, ("node.example:7443", "[2001:db8::1]:7443"), ())
-    assert parse_addresses(parse_entry(entry.line).statement) == expected
+    assert Addresses.parse(parse_entry(entry.line).statement) == expected
 
 
 @pytest.mark.parametrize(
     "address", ["node.example", ":7443", "node:0", "node:65536", "a b:1", "a\n:1", "a:٣", "x" * 400]
 )
 def test_an_address_is_host_and_port(address: str) -> None:
-    entry = sign_addresses(NODE.record, ["node.example:7443"], [], NODE.online)
+    entry = sign_content(Addresses.of(NODE.record, ["node.example:7443"], []), NODE.online)
     with pytest.raises(Malformed):
-        parse_addresses(replace(entry.statement, body={"mutual": [address], "open": []}))
+        Addresses.parse(replace(entry.statement, body={"mutual": [address], "open": []}))
 
 
 @pytest.mark.parametrize("kind", ADVISORIES)

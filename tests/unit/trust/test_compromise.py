@@ -13,7 +13,6 @@ from comity.trust.errors import Malformed
 from comity.trust.evidence import EVIDENCE_MISSING, OK, Row, Verdict
 from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
-from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.note import log_verifier_key
 from comity.trust.verify import verify
@@ -105,8 +104,8 @@ def test_an_entry_outside_of_the_home_log_is_searched_in_the_log_of_its_owner(li
     log = filled(sg)
     index = log.append(GOOD.publication.line)
     other = node(es.seat, "second")
-    bound = sign_node_record(
-        replace(other.record, log=log_verifier_key(sg.origin, other.log.public)), [es.seat.signer], other.bound
+    bound = sign_content(
+        replace(other.record, log=log_verifier_key(sg.origin, other.log.public)), es.seat.signer, *other.bound
     )
     lying = Log(sg.origin, other.log)
     lying.append(GOOD.publication.line)
@@ -226,7 +225,7 @@ def test_a_log_of_another_member_under_the_same_origin_makes_no_statement_older(
     record = replace(other.record, log=log_verifier_key(HOME, other.log.public))
     log = Log(HOME, other.log)
     log.append(GOOD.publication.line)
-    bound = sign_node_record(record, [sg.seat.signer], other.bound)
+    bound = sign_content(record, sg.seat.signer, *other.bound)
     stolen = GOOD.saying(notice(PLACE), bound.line)
     stolen = replace(stolen, proofs=(*stolen.proofs, log.proof(GOOD.publication.line, nodes()[2:])))
     assert key_policy(stolen).state == "fail"

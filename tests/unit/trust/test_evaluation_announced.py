@@ -19,7 +19,6 @@ from comity.trust.evaluation import (
     Threshold,
 )
 from comity.trust.evidence import RowFact
-from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statements import Vouched
 from comity.trust.tlog.note import log_verifier_key
@@ -119,7 +118,7 @@ def test_positions_in_two_logs_of_one_origin_and_member_prove_no_order() -> None
     other = node(CH.seat, "second")
     record = replace(other.record, log=log_verifier_key(CH.origin, other.log.public))
     made = with_lines(first, second, log=logged(second), proven=(second,))
-    made = made.saying(sign_node_record(record, [CH.seat.signer], other.bound).line)
+    made = made.saying(sign_content(record, CH.seat.signer, *other.bound).line)
     log = Log(CH.origin, other.log)
     log.append(first.line)
     made = replace(made, proofs=(*made.proofs, log.proof(first.line, (SG, ES))))

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.charter.document import Body
 from comity.trust.encoding import canonical
 from comity.trust.home_logs import (
@@ -23,7 +24,7 @@ from comity.trust.home_logs import (
     named_homes,
     origin_owners,
 )
-from comity.trust.identity import Inception, sign_inception
+from comity.trust.identity import Inception, InceptionStatement
 from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import follow
 from comity.trust.statement import sign_statement
@@ -246,7 +247,7 @@ def named_by(label: str, home: str) -> Identity:
     """A member in Switzerland whose inception names this home log."""
     other = identity(label, "CH", kind="member")
     inception = Inception("member", other.inception.keys, other.inception.recovery, home, "CH", label)
-    return Identity(inception, other.signer, sign_inception(inception, other.signer))
+    return Identity(inception, other.signer, sign_content(InceptionStatement(inception), other.signer))
 
 
 def epoch_after(body: Body, member: Identity) -> Body:

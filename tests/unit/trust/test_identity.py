@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import MAX_KEYS, Inception, KeySet, check_inception, check_jurisdiction, sign_inception
+from comity.trust.identity import MAX_KEYS, Inception, InceptionStatement, KeySet, check_inception, check_jurisdiction
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
 from support.world import identity, signer
@@ -23,7 +24,7 @@ def record(**change: Any) -> dict[str, Any]:
 
 
 def statement(**change: Any) -> Statement:
-    return replace(sign_inception(RECORD, A, B, C).statement, **change)
+    return replace(sign_content(InceptionStatement(RECORD), A, B, C).statement, **change)
 
 
 def test_the_id_is_the_hash_of_the_canonical_record() -> None:
@@ -31,21 +32,21 @@ def test_the_id_is_the_hash_of_the_canonical_record() -> None:
 
 
 def test_an_inception_reads_back_and_proves_itself() -> None:
-    entry = parse_entry(sign_inception(RECORD, A, B, C).line)
+    entry = parse_entry(sign_content(InceptionStatement(RECORD), A, B, C).line)
     assert check_inception(entry) == RECORD
     assert entry.statement.by == RECORD.author
 
 
 def test_an_identity_without_label_or_jurisdiction_proves_itself_too() -> None:
     bare = Inception("publisher", KeySet((A.public,), 1), ())
-    assert check_inception(parse_entry(sign_inception(bare, A).line)) == bare
+    assert check_inception(parse_entry(sign_content(InceptionStatement(bare), A).line)) == bare
     assert bare.display == bare.id[:12]
 
 
 def test_every_first_key_signs_the_inception() -> None:
     for signers in ((A, B), (A, B, D), (D,)):
         with pytest.raises(Untrusted) as refusal:
-            check_inception(sign_inception(RECORD, *signers))
+            check_inception(sign_content(InceptionStatement(RECORD), *signers))
         assert refusal.value.code == "INCEPTION"
 
 
@@ -190,4 +191,4 @@ def test_the_largest_identity_fits_a_log_line() -> None:
     largest = Inception(
         "member", KeySet(tuple(s.public for s in signers), MAX_KEYS), recovery, "x" * 255, "CH", "y" * 200
     )
-    assert check_inception(parse_entry(sign_inception(largest, *signers).line)) == largest
+    assert check_inception(parse_entry(sign_content(InceptionStatement(largest), *signers).line)) == largest

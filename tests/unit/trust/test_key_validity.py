@@ -11,7 +11,7 @@ from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import consistency_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Verdict
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN, KeyValidity, judge_keys
 from comity.trust.keys import PublicKey
 from comity.trust.names import Name
@@ -302,7 +302,7 @@ def test_a_hostile_identity_costs_a_check_a_signature_and_not_one_for_each_of_it
     many, shared = 40, signer("shared", CLASSICAL)
     hostile = begun("hostile")
     inception = Inception("publisher", hostile.state.keys, hostile.state.recovery, "node.example/log", "", "hostile")
-    lines = [sign_inception(inception, *hostile.keys).line]
+    lines = [sign_content(InceptionStatement(inception), *hostile.keys).line]
     for number in range(many):
         own = signer(f"hostile {number}", CLASSICAL)
         keys = KeySet((shared.public, own.public), 2)

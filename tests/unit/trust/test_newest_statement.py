@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.home_logs import HomePosition
-from comity.trust.node_records import sign_node_record
 from comity.trust.statements import Parent
 from comity.trust.tlog.note import log_verifier_key
 from comity.trust.verify import choose_publication, counted_publication, verify
@@ -56,7 +56,7 @@ def test_a_log_of_another_member_under_the_origin_of_the_home_log_orders_nothing
     record = replace(other.record, log=log_verifier_key(CH.origin, other.log.public))
     log = Log(CH.origin, other.log)
     log.append(told.claims[-1])
-    told = told.saying(sign_node_record(record, [SG.seat.signer], other.bound).line)
+    told = told.saying(sign_content(record, SG.seat.signer, *other.bound).line)
     told = replace(told, proofs=(*told.proofs, log.proof(told.claims[-2], (ES, KR))))
     assert licence(told.verdict()) == "Apache-2.0"
 

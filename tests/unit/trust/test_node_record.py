@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Json, b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
@@ -16,12 +17,10 @@ from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_records import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
+    Addresses,
+    NodeRecord,
     certificate_key,
     check_node_record,
-    parse_addresses,
-    parse_node_record,
-    sign_addresses,
-    sign_node_record,
     signed_by_node,
 )
 from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
@@ -55,12 +54,12 @@ def certificate(key: Any, not_before: int = 0, padding: x509.UnrecognizedExtensi
 
 
 def test_a_node_record_reads_back() -> None:
-    assert parse_node_record(parse_entry(NODE.entry.line)) == RECORD
+    assert NodeRecord.parse(parse_entry(NODE.entry.line).statement) == RECORD
     assert check_node_record(parse_entry(NODE.entry.line), KEYS) == RECORD
 
 
 def test_a_record_counts_by_its_signatures_in_any_order() -> None:
-    entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[::-1])
+    entry = sign_content(WITH_OPERATOR, NODE.seat.signer, *BOUND[::-1])
     assert check_node_record(parse_entry(entry.line), KEYS) == WITH_OPERATOR
 
 
@@ -82,7 +81,7 @@ def test_a_record_binds_these_keys() -> None:
     "missing", range(len(BOUND)), ids=[f"{key.alg}-{at}" for at, key in enumerate(WITH_OPERATOR.bound_keys)]
 )
 def test_every_bound_key_countersigns(missing: int) -> None:
-    entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[:missing] + BOUND[missing + 1 :])
+    entry = sign_content(WITH_OPERATOR, NODE.seat.signer, *BOUND[:missing] + BOUND[missing + 1 :])
     with pytest.raises(Untrusted, match="did not countersign") as refusal:
         check_node_record(entry, KEYS)
     assert refusal.value.code == "NODE-RECORD"
@@ -93,14 +92,14 @@ def test_every_bound_key_countersigns(missing: int) -> None:
 def test_the_member_signs_with_both_halves_of_its_key(half: int) -> None:
     for governance in ([], [signer("a stranger")], [OTHER.seat.signer], [HybridSigner((NODE.seat.signer.keys[half],))]):
         with pytest.raises(Untrusted, match="governance") as refusal:
-            check_node_record(sign_node_record(RECORD, governance, BOUND), KEYS)
+            check_node_record(sign_content(RECORD, *governance, *BOUND), KEYS)
         assert refusal.value.code == "NODE-RECORD"
 
 
 def test_no_member_binds_a_key_that_it_does_not_hold() -> None:
     stolen = replace(RECORD, log=OTHER.record.log)
     with pytest.raises(Untrusted):
-        check_node_record(sign_node_record(stolen, [NODE.seat.signer], BOUND), KEYS)
+        check_node_record(sign_content(stolen, NODE.seat.signer, *BOUND), KEYS)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_no_member_binds_a_key_that_it_does_not_hold() -> None:
 )
 def test_a_malformed_record_is_refused(statement: Statement) -> None:
     with pytest.raises(Malformed):
-        parse_node_record(sign_statement(statement, NODE.seat.signer))
+        NodeRecord.parse(sign_statement(statement, NODE.seat.signer).statement)
 
 
 ED, DSA = RECORD.cosigners
@@ -160,14 +159,14 @@ def test_an_invalid_record_cannot_be_made(change: dict[str, Any], why: str) -> N
 def test_a_record_may_have_one_cosigner_key_and_a_name_of_a_hundred_characters() -> None:
     for cosigner in (ED, DSA):
         record = replace(RECORD, cosigners=(cosigner,), name="n" * 100)
-        assert parse_node_record(sign_node_record(record, [NODE.seat.signer], BOUND)) == record
+        assert NodeRecord.parse(sign_content(record, NODE.seat.signer, *BOUND).statement) == record
     with pytest.raises(Malformed):
-        parse_node_record(sign_statement(said(name="n" * 101), NODE.seat.signer))
+        NodeRecord.parse(sign_statement(said(name="n" * 101), NODE.seat.signer).statement)
 
 
 def test_a_record_without_an_author_is_refused() -> None:
     with pytest.raises(Malformed, match="not a node-record statement of an identity"):
-        parse_node_record(replace(NODE.entry, statement=replace(said(), by=None)))
+        NodeRecord.parse(replace(NODE.entry, statement=replace(said(), by=None)).statement)
 
 
 def test_a_certificate_is_read_up_to_its_bound() -> None:
@@ -184,13 +183,13 @@ def test_a_certificate_is_read_up_to_its_bound() -> None:
     largest, larger = of_size(MAX_CERTIFICATE), of_size(MAX_CERTIFICATE + 1)
     record = replace(RECORD, tls=largest)
     tls = HybridSigner((PrivateKey("ecdsa-p256", key),))
-    assert parse_node_record(sign_node_record(record, [NODE.seat.signer], [*BOUND[:-2], tls])) == record
+    assert NodeRecord.parse(sign_content(record, NODE.seat.signer, *BOUND[:-2], tls).statement) == record
     with pytest.raises(Malformed, match=f"at most {MAX_CERTIFICATE} bytes"):
-        parse_node_record(sign_statement(said(tls=b64encode(larger)), NODE.seat.signer))
+        NodeRecord.parse(sign_statement(said(tls=b64encode(larger)), NODE.seat.signer).statement)
 
 
 def test_a_statement_of_a_node_names_it_and_has_its_signature() -> None:
-    entry = sign_addresses(RECORD, [], [], NODE.online)
+    entry = sign_content(Addresses.of(RECORD, [], []), NODE.online)
     assert signed_by_node(entry, RECORD)
     as_other = sign_statement(replace(entry.statement, by=OTHER.record.node), NODE.online)
     assert not signed_by_node(as_other, RECORD) and not signed_by_node(as_other, OTHER.record)
@@ -202,11 +201,13 @@ def test_a_statement_of_a_node_names_it_and_has_its_signature() -> None:
 
 def test_addresses_are_hosts_and_ports_at_their_bounds() -> None:
     good = ["a:1", "a:65535", "h" * 298 + ":1", "[::1]:7443"]
-    assert parse_addresses(sign_addresses(RECORD, good, good[:1], NODE.online).statement).mutual == tuple(good)
+    assert Addresses.parse(sign_content(Addresses.of(RECORD, good, good[:1]), NODE.online).statement).mutual == tuple(
+        good
+    )
     for bad in (":1", "a:", "a:0", "a:65536", "h" * 299 + ":1", "a b:1", "a:01", "a", "", "a\n:1"):
         with pytest.raises(Malformed):
-            sign_addresses(RECORD, [bad], [], NODE.online)
-    statement = sign_addresses(RECORD, good, [], NODE.online).statement
+            sign_content(Addresses.of(RECORD, [bad], []), NODE.online)
+    statement = sign_content(Addresses.of(RECORD, good, []), NODE.online).statement
     bodies: tuple[dict[str, Json], ...] = (
         {"mutual": [["a", ":", "1"]], "open": []},
         {"mutual": [], "open": [], "more": 1},
@@ -214,7 +215,7 @@ def test_addresses_are_hosts_and_ports_at_their_bounds() -> None:
     )
     for body in bodies:
         with pytest.raises(Malformed):
-            parse_addresses(replace(statement, body=body))
+            Addresses.parse(replace(statement, body=body))
 
 
 def test_a_log_key_is_of_the_notes_own_type() -> None:
@@ -256,5 +257,5 @@ def test_the_largest_record_fits_a_log_line() -> None:
     operators = [private_key(f"operator {at}", "ecdsa-p256") for at in range(MAX_OPERATORS)]
     largest = replace(RECORD, name="n" * 100, operators=tuple(make_certificate(key) for key in operators))
     bound = [*BOUND[:-1], *(HybridSigner((key,)) for key in operators)]
-    entry = parse_entry(sign_node_record(largest, governance, bound).line)
+    entry = parse_entry(sign_content(largest, *governance, *bound).line)
     assert check_node_record(entry, KeySet(tuple(key.public for key in governance), MAX_KEYS)) == largest

@@ -13,7 +13,7 @@ from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import PublicKey
 from comity.trust.officers import prove_approvals
 from comity.trust.policy import ApprovalRule
@@ -261,7 +261,7 @@ def test_one_person_does_not_fill_a_place_and_a_role(officers: Sequence[Identity
 def test_two_identities_with_one_key_are_one_person() -> None:
     key = signer("Anna first")
     again = Inception("publisher", KeySet((key.public,), 1), (), "", "CH", "Anna again")
-    twin = Identity(again, key, sign_inception(again, key))
+    twin = Identity(again, key, sign_content(InceptionStatement(again), key))
     text = table().replace(f'Ben = "{BEN.id}"', f'Ben = "{twin.id}"')
     asked = replace(GOOD, policy_text=GOOD.policy_text + text)
     assert row(asked.saying(*by(ANNA), *by(twin))).state == "fail"
@@ -300,7 +300,7 @@ def test_with_four_eyes_a_member_that_published_under_other_keys_does_not_approv
 
 def test_with_four_eyes_another_identity_with_the_publishers_key_does_not_approve() -> None:
     again = Inception("publisher", KeySet((OWNER.signer.public,), 1), (), "", "CH", "Ben")
-    twin = Identity(again, OWNER.signer, sign_inception(again, OWNER.signer))
+    twin = Identity(again, OWNER.signer, sign_content(InceptionStatement(again), OWNER.signer))
     text = table(1, four_eyes="true").replace(f'Ben = "{BEN.id}"', f'Ben = "{twin.id}"')
     assert row(replace(GOOD, policy_text=GOOD.policy_text + text).saying(*by(twin))).state == "fail"
 

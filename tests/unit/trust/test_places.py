@@ -6,9 +6,10 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Fields, Json
 from comity.trust.errors import Malformed
-from comity.trust.node_records import check_node_record, parse_node_record, sign_node_record
+from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import (
     MAX_REACH,
     MOST_REACHES,
@@ -35,10 +36,10 @@ REACHES = st.lists(
 
 def test_a_node_record_reads_back_with_a_place_and_without() -> None:
     record = replace(NODE.record, place=CLOUD)
-    entry = parse_entry(sign_node_record(record, [NODE.seat.signer], NODE.bound).line)
+    entry = parse_entry(sign_content(record, NODE.seat.signer, *NODE.bound).line)
     assert check_node_record(entry, NODE.seat.inception.keys) == record
     assert "place" not in NODE.entry.statement.body
-    assert parse_node_record(NODE.entry).place is None
+    assert NodeRecord.parse(NODE.entry.statement).place is None
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from comity.trust.claims import (
 from comity.trust.copies import HeldArtifact, Holds
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evidence import Remark
-from comity.trust.identity import sign_inception
+from comity.trust.identity import InceptionStatement
 from comity.trust.report import VerdictReport, summarise_report
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Author, Entry, SideObject, parse_entry, sign_payload, sign_statement
@@ -84,7 +84,7 @@ def test_publications_are_those_of_the_artifact_that_their_publisher_signed() ->
 
 
 def test_a_line_that_cannot_be_read_and_an_inception_that_is_forged_are_notes() -> None:
-    inception = sign_inception(OWNER.inception, STRANGER.signer)
+    inception = sign_content(InceptionStatement(OWNER.inception), STRANGER.signer)
     claims = read(b"no line", inception.line, GOOD.publication.line)
     assert (claims.inceptions, claims.publications, claims.unknown_publishers) == ({}, (), (OWNER.id,))
     line, record = claims.notes

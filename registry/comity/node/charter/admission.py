@@ -34,7 +34,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
 from comity.trust.identity import check_inception
-from comity.trust.node_records import NodeRecord, check_node_record, parse_addresses, signed_by_node
+from comity.trust.node_records import Addresses, NodeRecord, check_node_record, signed_by_node
 from comity.trust.places import check_new_jurisdiction
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, parse_entry
@@ -301,7 +301,7 @@ def check_card(lines: Sequence[bytes]) -> Digest:
         raise Untrusted("card refused", why="its rotations are not one chain from the inception", code="CARD")
     records = [_record(entry, inception.id, chain) for entry in by_kind["node-record"]]
     for entry in by_kind.get("addresses", ()):
-        parse_addresses(entry.statement)
+        Addresses.parse(entry.statement)
         if not any(signed_by_node(entry, record) for record in records):
             raise Untrusted("card refused", why="it holds addresses of a node without a record in it", code="CARD")
     return inception.id

@@ -62,11 +62,10 @@ from comity.rules.audit import (
     is_evidence,
     parse_audited,
     read_pieces,
-    sign_failure,
-    sign_summary,
     split_rows,
 )
 from comity.rules.copy_counts import MISSED, PASSED, AuditResult
+from comity.rules.signing import sign_content
 from comity.trust.copies import HoldWithdrawn, read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
@@ -285,8 +284,8 @@ class Auditor:
             for rows in split_rows(_rows(audits)):
                 named = {(row.artifact, row.prover) for row in rows}
                 lines = [audit.line for audit in audits if audit.passed and (audit.artifact, audit.node) in named]
-                summary = AuditSummary(self._signer.record.node, day, tuple(rows), answers_root(lines), len(lines))
-                entry = await self._pools.files(sign_summary, self._signer.record, summary, self._signer.online)
+                summary = AuditSummary.of(self._signer.record.node, day, rows, answers_root(lines), len(lines))
+                entry = await self._pools.files(sign_content, summary, self._signer.online)
                 await self._own_log.append(entry.line)  # the same statement again after a crash: logged once
             await self._ledger.run(self._index.logged, day, today)
 
@@ -374,7 +373,7 @@ class Auditor:
         claimed = AuditFailure(self._signer.record.node, challenge, now, reason)
         evident = replace(claimed, answer=line, piece=piece)
         failure = evident if is_evidence(evident, prover) else claimed
-        return sign_failure(self._signer.record, failure, self._signer.online), failure is evident
+        return sign_content(failure, self._signer.online), failure is evident
 
     async def own_copy_failed(self, row: CopyRow, error: ComityError) -> None:
         """The copy of a row cannot be compared with the own one. Quarantine the file of the own one that is damaged."""

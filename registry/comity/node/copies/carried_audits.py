@@ -31,13 +31,13 @@ from comity.node.members import Peer
 from comity.node.threads import NameLocks
 from comity.rules.audit import (
     DAY,
+    Answer,
     AuditChallenge,
     AuditFailed,
     AuditFailure,
     OlderAnswer,
     check_answer,
     check_failure,
-    parse_answer,
 )
 from comity.rules.copy_counts import FRESH_DAYS, PASSED
 from comity.trust.encoding import Digest, short
@@ -177,7 +177,7 @@ class CarriedAudits:
 
 def _nonce(line: bytes) -> Digest:
     try:
-        return parse_answer(parse_entry(line).statement).challenge.nonce
+        return Answer.parse(parse_entry(line).statement).challenge.nonce
     except OlderAnswer:
         raise
     except ComityError as error:

@@ -35,7 +35,7 @@ from comity.node.threads import AsyncLedger
 from comity.rules.misbehaviour import ROOTS
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
-from comity.trust.node_records import Addresses, NodeRecord, parse_addresses, parse_node_record, signed_by_node
+from comity.trust.node_records import Addresses, NodeRecord, signed_by_node
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
 from comity.wire.client import NodeClient
@@ -104,7 +104,7 @@ class PeerDiscovery:
 def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
     """The addresses in a node's statement; None if it is invalid."""
     try:
-        return parse_addresses(entry.statement) if signed_by_node(entry, record) else None
+        return Addresses.parse(entry.statement) if signed_by_node(entry, record) else None
     except ComityError:
         return None
 
@@ -112,7 +112,7 @@ def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
 def _found_record(item: ProvenLine) -> FoundRecord | None:
     entry = parse_entry(item.line)
     try:
-        own = str(parse_node_record(entry).log) == item.vkey
+        own = str(NodeRecord.parse(entry.statement).log) == item.vkey
     except ComityError:
         return None
     return FoundRecord(entry, item.index if own else OUTSIDE_LOG)

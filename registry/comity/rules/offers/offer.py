@@ -151,10 +151,8 @@ class SliceAllocation(JsonObject):
 class _Allocations(JsonItems):
     """1 to 8 allocations, at most one of each slice."""
 
-    form = "allocations"
-
     def __init__(self) -> None:
-        super().__init__(MAX_SLICES, 1, of=JsonInner(SliceAllocation))
+        super().__init__(MAX_SLICES, 1, of=JsonInner(SliceAllocation), form="allocations")
 
     def read(self, fields: Fields, name: str) -> tuple[SliceAllocation, ...]:
         found = super().read(fields, name)
@@ -166,10 +164,8 @@ class _Allocations(JsonItems):
 class _Amounts(JsonItems):
     """1 to 8 amounts in the order of a grant's allocations, not all 0."""
 
-    form = "amounts"
-
     def __init__(self) -> None:
-        super().__init__(MAX_SLICES, of=_AMOUNT)
+        super().__init__(MAX_SLICES, of=_AMOUNT, form="amounts")
 
     def read(self, fields: Fields, name: str) -> tuple[int, ...]:
         found = super().read(fields, name)
@@ -181,7 +177,7 @@ class _Amounts(JsonItems):
 _AMOUNT: Final = JsonNumber(0, MAX_AMOUNT)
 ALLOCATIONS: Final = _Allocations()
 AMOUNTS: Final = _Amounts()
-REMAINING: Final = JsonItems(MAX_SLICES, 1, of=_AMOUNT)
+REMAINING: Final = JsonItems(MAX_SLICES, 1, of=_AMOUNT, form="remaining")
 """Amounts in the order of an offer's slices."""
 
 

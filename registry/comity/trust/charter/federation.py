@@ -26,7 +26,7 @@ from comity.trust.encoding import Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.json_chunks import JsonChunks, JsonSlice
-from comity.trust.node_records import NodeRecord, parse_node_record, prove_node_record, read_addresses
+from comity.trust.node_records import ADDRESS_LIST, NodeRecord, prove_node_record
 from comity.trust.rotation import RotationChains, SigningStates
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statement_kinds import KEY_PREDICATES
@@ -79,7 +79,7 @@ def prove_record(entry: Entry, body: Body, chains: RotationChains | None = None)
 
 def prove_record_states(entry: Entry, body: Body, chains: RotationChains) -> tuple[NodeRecord, SigningStates]:
     """As `prove_record`, and also the key states by which the member signed."""
-    claimed = parse_node_record(entry)
+    claimed = NodeRecord.parse(entry.statement)
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
@@ -212,7 +212,7 @@ def _lines(fields: Fields) -> tuple[bytes, ...]:
 def _node(item: Json, chain: Sequence[Body], chains: RotationChains, reader: EvidenceReader) -> FederationNode:
     fields = Fields(item, "federation node")
     line = _text(fields.take("record"), MAX_LINE)
-    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
+    mutual, open_ = ADDRESS_LIST.read(fields, "mutual"), ADDRESS_LIST.read(fields, "open")
     fields.done()
     return FederationNode(prove_by_newest(reader.entry(line), chain, chains), line, mutual, open_)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from comity.rules.collected import best_proofs
+from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
 from comity.trust.evidence import UNREAD, EvidenceReader
-from comity.trust.node_records import sign_node_record
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
 from comity_client.pull.destinations import EvidencePack
@@ -26,7 +26,7 @@ def test_a_log_of_the_same_origin_displaces_no_proof_of_another_log(tmp_path: Pa
     """A member may give its log the origin of another member's, and have it cosigned by more."""
     publication, second = GOOD.publication, node(SG.seat, "second.example")
     record = replace(second.record, log=log_verifier_key(CH.origin, second.log.public))
-    bound_by = sign_node_record(record, [SG.seat.signer], second.bound)
+    bound_by = sign_content(record, SG.seat.signer, *second.bound)
     log = Log(CH.origin, second.log)
     for line in (*GOOD.claims, publication.line):
         log.append(line)

@@ -24,9 +24,8 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.identity import sign_inception
+from comity.trust.identity import InceptionStatement
 from comity.trust.keys import HybridSigner
-from comity.trust.node_records import sign_node_record
 from comity.trust.statement import Author, sign_statement
 from comity.trust.statements import Advisory
 from support.case import nodes, release
@@ -71,7 +70,7 @@ class JudgedRepositories:
         """Follow a record in which the member of this node binds this log."""
         record = replace(of.record, log=log.verifier)
         bound = (HybridSigner((log.key,)), of.cosigner, of.online, HybridSigner((of.tls,)))
-        self.membership.learn([FoundRecord(sign_node_record(record, [of.seat.signer], bound))])
+        self.membership.learn([FoundRecord(sign_content(record, of.seat.signer, *bound))])
 
     def line(self, by: Identity, name: str, *files: str) -> bytes:
         """The statement about a model with these files, which are stored."""
@@ -164,7 +163,7 @@ async def test_a_log_of_another_member_under_the_origin_of_the_home_log_orders_n
     node: JudgedRepositories, home: str
 ) -> None:
     inception = replace(ANNA.inception, home=home, label="Dora")
-    dora = Identity(inception, ANNA.signer, sign_inception(inception, ANNA.signer))
+    dora = Identity(inception, ANNA.signer, sign_content(InceptionStatement(inception), ANNA.signer))
     lying = LogKeys.generate(HOME.origin)
     node.learn(nodes(2)[1], lying)
     node.ledger.logs.create(lying.origin, lying.vkey, own=True)

@@ -10,9 +10,10 @@ from comity.ledger.ledger import Ledger
 from comity.node.charter.admission import JoinRequests, check_card
 from comity.node.members import Membership, OwnNode
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.signing import sign_content
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
-from comity.trust.node_records import sign_addresses, sign_node_record
+from comity.trust.node_records import Addresses
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
 from comity.wire.access import Caller
@@ -27,7 +28,7 @@ def at(who: Identity) -> Node:
 
 
 def addresses(of: Node) -> Entry:
-    return sign_addresses(of.record, ["br.example:1"], [], of.online)
+    return sign_content(Addresses.of(of.record, ["br.example:1"], []), of.online)
 
 
 def rotation(who: Identity, name: str = "after") -> Entry:
@@ -51,7 +52,7 @@ def test_a_card_names_its_member() -> None:
 
 def test_after_a_rotation_the_record_is_signed_by_the_new_keys() -> None:
     new = signer("after", CLASSICAL)
-    renewed = sign_node_record(at(BR).record, [new], at(BR).bound)
+    renewed = sign_content(at(BR).record, new, *at(BR).bound)
     assert check_card(lines(BR.entry, rotation(BR), renewed)) == BR.id
 
 

@@ -13,15 +13,16 @@ from comity.ledger.ledger import Ledger
 from comity.node.members import Membership, OwnNode
 from comity.node.replication.peers import PeerDiscovery
 from comity.node.threads import AsyncLedger
+from comity.rules.signing import sign_content
 from comity.trust.errors import Unavailable
-from comity.trust.node_records import sign_addresses
+from comity.trust.node_records import Addresses
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import leaf_hash, root
 from comity.trust.tlog.note import Checkpoint
 from support.world import found, node, seat
 
 OWN, OTHER = node(seat("CH")), node(seat("SG"))
-MOVED = sign_addresses(OTHER.record, ("sg.example:7443",), (), OTHER.online)
+MOVED = sign_content(Addresses.of(OTHER.record, ("sg.example:7443",), ()), OTHER.online)
 
 
 class FailingLedger(AsyncLedger):

@@ -20,8 +20,8 @@ from comity.node.services import artifact
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
+from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest
-from comity.trust.node_records import sign_node_record
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.messages import LocatedEntry
@@ -143,7 +143,7 @@ async def test_key_statements_of_others_have_no_lines_of_members_read_again(
     scene.say(Identity.made("somebody else").inception)
     assert expected <= await scene.lines()
     assert scene.read == []
-    renewed = sign_node_record(replace(first.record, name="renewed"), [first.seat.signer], first.bound).line
+    renewed = sign_content(replace(first.record, name="renewed"), first.seat.signer, *first.bound).line
     scene.say(renewed)
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id]

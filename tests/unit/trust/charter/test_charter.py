@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from comity.rules.charter_drafts import genesis
+from comity.rules.signing import sign_content
 from comity.trust.charter.certificate import StatementSet, certify_genesis, consenting
 from comity.trust.charter.document import Body, CharterPolicy, Member, quorum, seat_names
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.statement import Statement, Subject, sign_statement
 from support.case import nodes
 from support.rotations import of
@@ -272,7 +273,7 @@ def test_a_member_with_several_keys_consents_by_its_threshold() -> None:
     a, b, c = signer("a"), signer("b"), signer("c")
     record = Inception("member", KeySet((a.public, b.public, c.public), 2), (), "", "CA", "Three keys")
     body = draft([Member(record.id, record.label, "CA", record.keys, ())])
-    inception = sign_inception(record, a, b, c).line
+    inception = sign_content(InceptionStatement(record), a, b, c).line
     assert certify_genesis(body, [inception, consent(body, record.id, c, a).line]) == body
     for signers in ((a,), (a, signer("d"))):
         with pytest.raises(Untrusted):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from comity.rules.charter_drafts import assemble, draft
+from comity.rules.signing import sign_content
 from comity.trust.charter.certificate import (
     MAX_LINES,
     Certificate,
@@ -20,7 +21,7 @@ from comity.trust.charter.certificate import (
 from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.charter.votes import consent, parse_body_statement, parse_vote
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import PublicKey
 from comity.trust.rotation import Rotation, RotationChains, follow, parse_rotation, rotate
 from comity.trust.statement import Entry, Envelope, Statement, Subject, parse_entry, sign_payload, sign_statement
@@ -223,7 +224,7 @@ def test_a_newcomer_agrees_with_all_its_keys(assembly: Assembly) -> None:
     record = Inception("member", KeySet(tuple(key.public for key in keys), 2), (), "", "ZZ", "Newcomer")
     member = replace(NEWCOMER.member, id=record.id, name="Newcomer", keys=record.keys, recovery=())
     body = reseated(assembly.body, [*(who.member for who in SEATS), member])
-    assembly.lines.append(sign_inception(record, *keys))
+    assembly.lines.append(sign_content(InceptionStatement(record), *keys))
     vote(assembly, body, *SEATS)
     assert "Newcomer" in refusal(assembly, body, code="CHARTER-CONSENT")
     assembly.lines.append(consent(body, record.id, *keys[:2]))

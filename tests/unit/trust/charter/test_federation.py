@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft as next_body
+from comity.rules.signing import sign_content
 from comity.trust.charter.federation import CHUNK, in_chunks, prove_epochs, prove_record
 from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.node_records import sign_node_record
 from comity.trust.policy_file import parse_policy
 from comity.trust.statement import MAX_LINE, Entry
 from support.case import nodes
@@ -110,7 +110,7 @@ def test_a_member_may_run_several_nodes_or_none() -> None:
         pytest.param(first_epoch(round=1), id="an unknown member of an epoch"),
         pytest.param(listed(record=OUTSIDER.entry.line.decode()), id="a node of an identity without a seat"),
         pytest.param(
-            listed(record=sign_node_record(NODES[0].record, [NODES[1].seat.signer], NODES[0].bound).line.decode()),
+            listed(record=sign_content(NODES[0].record, NODES[1].seat.signer, *NODES[0].bound).line.decode()),
             id="a record by another member",
         ),
         pytest.param(listed(record="{}"), id="no record"),
@@ -151,7 +151,7 @@ NEXT = next_body(
     policy=replace(FEDERATION.body.policy, min_copies=3),
 )
 CERTIFICATE = [ROTATION.line, *(entry.line for entry in votes(PEOPLE, FEDERATION.body, NEXT))]
-RENEWED = sign_node_record(NODES[1].record, ROTATED.keys, NODES[1].bound)
+RENEWED = sign_content(NODES[1].record, *ROTATED.keys, *NODES[1].bound)
 LATER = Federation.assemble(
     [FEDERATION.body, NEXT], [FEDERATION.certificates[0], CERTIFICATE], [*FEDERATION.nodes[:1], *FEDERATION.nodes[2:]]
 )
@@ -196,7 +196,7 @@ def test_a_node_need_not_sign_again_with_each_epoch() -> None:
 def test_a_node_record_holds_under_new_keys_and_under_those_that_rotations_in_the_file_reach() -> None:
     assert carrying(node=RENEWED).nodes[0].record == NODES[1].record
     third, rotation = ROTATED.to("SG third")
-    newest = sign_node_record(NODES[1].record, third.keys, NODES[1].bound)
+    newest = sign_content(NODES[1].record, *third.keys, *NODES[1].bound)
     assert carrying(rotation.line, node=newest).nodes[0].record == NODES[1].record
     with pytest.raises(Untrusted):
         carrying(node=newest)

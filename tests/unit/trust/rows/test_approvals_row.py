@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.approvals import ApprovalConditions
 from comity.trust.encoding import format_time, short
 from comity.trust.evidence import Row
-from comity.trust.identity import Inception, KeySet, sign_inception
+from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rows.approvals import MAX_SHOWN
 from comity.trust.statement import SideObject
@@ -37,7 +38,7 @@ def holding(label: str, classical: str, post_quantum: str) -> Identity:
     """An identity whose key has these halves."""
     key = HybridSigner((private_key(classical, "ed25519"), private_key(post_quantum, "ml-dsa-65")))
     inception = Inception("publisher", KeySet((key.public,), 1), (), "", "CH", label)
-    return Identity(inception, key, sign_inception(inception, key))
+    return Identity(inception, key, sign_content(InceptionStatement(inception), key))
 
 
 def officers(*who: Identity, at_least: int = 2, of: str = '["Anna", "Ben"]') -> Case:
