@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import harness
-from comity.rules.hardware.appraisal import HardwarePins, appraise
-from comity.rules.hardware.evidence import KINDS, MAX_DEVICES, HardwareEvidence
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware_evidence import KINDS, MAX_DEVICES, HardwareEvidence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

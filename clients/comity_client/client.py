@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from comity.bounded_file import read_bounded
+from comity.installed_addons import declared
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.home_logs import home_origin
@@ -454,4 +455,5 @@ class Client(ArtifactClient):
         from comity_client.offers.offer_client import OfferClient
 
         pins = tuple(pin.federation for pin in self._user.trust_store().pins())
-        return OfferClient(pins, self._user.run, self._user.hardware_pins().load)
+        appraise = [appraiser(self.home) for appraiser in declared("appraiser")]
+        return OfferClient(pins, self._user.run, *appraise[:1])

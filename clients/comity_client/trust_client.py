@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from comity.federation_file import FederationSource
 from comity.transfer.scheduler import TransferLimits
@@ -17,9 +16,6 @@ from comity_client.home import Home
 from comity_client.publishers import Publisher, find_publisher, publishers
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
 from comity_client.user import User
-
-if TYPE_CHECKING:
-    from comity_client.hardware_pins import HardwarePinStore
 
 
 class TrustClient:
@@ -114,7 +110,3 @@ class TrustClient:
         except NotFound:
             if not forgotten:
                 raise
-
-    def hardware_pins(self) -> HardwarePinStore:
-        """Return the owner's pins for hardware evidence."""
-        return self._user.hardware_pins()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from comity_client.events import OnEvent
     from comity_client.evidence.artifact_info import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Resolution
-    from comity_client.hardware_pins import HardwarePinStore
     from comity_client.pull.fetch import PlacedPieces
     from comity_client.seen import KnownNames, SeenLogs
     from comity_client.session import RemoteNode, Session
@@ -42,11 +41,6 @@ class User:
 
     def trust_store(self) -> TrustStore:
         return TrustStore(self.home.ensure(self.home.trust))
-
-    def hardware_pins(self) -> HardwarePinStore:
-        from comity_client.hardware_pins import HardwarePinStore
-
-        return HardwarePinStore(self.home.ensure(self.home.hardware))
 
     def seen_logs(self) -> SeenLogs:
         from comity_client.seen import SeenLogs

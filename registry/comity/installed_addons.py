@@ -1,9 +1,9 @@
 """Which add-ons are installed, and what they add. The core asks here, and imports no add-on by its name.
 
 A package below `comity.addons` has a module `addon`. What an attribute of that module adds is said where it is asked
-for: `COMMANDS` and `GUESSES` in `comity_cli.main`, `OFFER_COMMANDS` in
-`comity_cli.commands.offer`, `beside` in `comity_cli.commands.verify`, `open_routes` and
-`SHOWN_HEADERS` in `comity.gateway.app`.
+for: `COMMANDS` and `GUESSES` in `comity_cli.main`; `offer_commands`, `trust_commands` and `beside` in the commands
+`offer`, `trust` and `verify`; `appraiser` in `comity_client.client`; `open_routes` and `SHOWN_HEADERS` in
+`comity.gateway.app`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from comity.rules.hardware.evidence import Device, HardwareEvidence
+from comity.rules.hardware_evidence import Device, HardwareEvidence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.wire.client import NodeClient

@@ -14,6 +14,10 @@ from typing import Any, BinaryIO, Final
 
 from comity.addons.attestations.envelopes import AttestationKey, ForeignEnvelope
 from comity.addons.attestations.predicates import ForeignStatement
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.certificates import RevocationData, VendorChain
+from comity.addons.hardware.evidence_files import read_gpu_list
+from comity.addons.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.content.audit_log import EMPTY, AuditLog, parse_head, parse_record
 from comity.content.gateway_tokens import parse_uses
 from comity.federation_file import Federation
@@ -36,14 +40,7 @@ from comity.node.maintenance.backup_format import BackupFile, BackupManifest, Le
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks, parse_secret
 from comity.rules.equivocation import check_equivocation
-from comity.rules.hardware.appraisal import HardwarePins, appraise
-from comity.rules.hardware.certificates import RevocationData, VendorChain
-from comity.rules.hardware.evidence import (
-    KINDS,
-    HardwareEvidence,
-    read_gpu_list,
-)
-from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.rules.hardware_evidence import KINDS, HardwareEvidence
 from comity.rules.mirror_rules import parse_mirror_rules
 from comity.rules.offers.fault_proof import FaultProof, ProvenRecord
 from comity.rules.offers.offer import Offer

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.rules.hardware.evidence import NVIDIA, Challenge, Device
+from comity.addons.hardware.evidence_files import challenge_json
+from comity.rules.hardware_evidence import NVIDIA, Challenge, Device
 from comity.trust.encoding import sha256
 from comity_cli.main import main
-from comity_cli.offers.evidence import challenge_json
 from cryptography.hazmat.primitives.serialization import Encoding
 from support import hardware
 from support.real_hardware import ROOTS, real_gpu, real_quote, sample

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise
-from comity.rules.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence, read_gpu_list
-from comity_client.hardware_pins import HardwarePinStore
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.evidence_files import read_gpu_list
+from comity.addons.hardware.pins import HardwarePinStore
+from comity.rules.hardware_evidence import NVIDIA, SEV_SNP, TDX, Device, DeviceResult, HardwareEvidence
 from support.hardware import AT, flipped, twin
 from support.real_hardware import real_certificates, real_gpu, real_quote, real_snp, sample
 

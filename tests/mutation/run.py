@@ -115,7 +115,7 @@ SUITES: Final = (
         "chained hub manifest pieces",
     ),
     Suite(
-        (f"{RULES}/hardware",),
+        ("registry/comity/addons/hardware", f"{RULES}/hardware_evidence.py"),
         """hardware_appraisal hardware_certificates hardware_evidence hardware_pins hardware_reports
         hardware_tampers""",
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
-from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import FaultProof, OfferFault, ProvenRecord
 from comity.rules.offers.offer import Eligibility, Offer, Terms, Window

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
-from comity.rules.hardware import certificates
-from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
-from comity.rules.hardware.reports import TdxQuote
+from comity.addons.hardware import certificates
+from comity.addons.hardware.reports import TdxQuote
+from comity.rules.hardware_evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
 from comity.trust.encoding import b64encode
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

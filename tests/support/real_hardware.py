@@ -6,8 +6,8 @@ beside the repository and not part of it.
 
 from __future__ import annotations
 
-from comity.rules.hardware.certificates import load_pem
-from comity.rules.hardware.evidence import NVIDIA, SEV_SNP, TDX, Device
+from comity.addons.hardware.certificates import load_pem
+from comity.rules.hardware_evidence import NVIDIA, SEV_SNP, TDX, Device
 from cryptography.hazmat.primitives.serialization import Encoding
 from support.shared import shared
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,16 +14,15 @@ import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.installed_addons import declared
-from comity.trust.errors import Conflict, Untrusted
+from comity.trust.errors import Conflict
 
-from comity_cli.command import Group, agree, bound, client, examples, output
+from comity_cli.command import Group, bound, examples, output
 from comity_cli.document import ABSENT, document, members
 from comity_cli.files import FILE, NEW_FILE, out_option
 from comity_cli.nodes import home_option
 from comity_cli.offers import evidence, rendering
 from comity_cli.offers.arguments import Search, offer_query
 from comity_cli.offers.context import (
-    PROVIDER_HOME,
     OfferContext,
     now,
     provider_options,
@@ -33,7 +30,6 @@ from comity_cli.offers.context import (
     recording_options,
 )
 from comity_cli.offers.own_grant import request_allocations, request_options
-from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.rules.offers.offer import Offer
@@ -274,63 +270,6 @@ def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path
     printed.hint(next_command)
 
 
-@examples("comity offer challenge 9f2c41aa --node node-ch", "comity offer challenge 9f2c41aa --out challenge.json")
-@command.command("challenge", short_help="Make the nonce that hardware evidence has to sign.")
-@click.argument("offer", metavar="OFFER")
-@out_option("challenge.json")
-@PROVIDER_HOME
-def challenge(offer: str, target: Path, home: Path) -> None:
-    """Write a challenge for your OFFER, with the newest checkpoint of your node's log. Give its nonce to the vendor's
-    tool at each machine, then run `comity offer attest`. Nothing is logged."""
-    out, context = output(), OfferContext(home=home)
-    made = context.offer_client.challenge(context.offer(offer), context.socket)
-    document = evidence.challenge_json(made)
-    durable.write_file(target, json.dumps(document, indent=1).encode() + b"\n", mode=0o644, point="offer")
-    out.done(f"{target}: a challenge after entry {made.size} of {made.origin}")
-    out.fact("nonce", made.nonce.hex())
-    out.document("offer-challenge", {"file": str(target), **document})
-    file, where = shlex.quote(str(target)), shlex.quote(str(home))
-    out.hint(f"comity offer attest --challenge {file} --evidence FILE --node {where}")
-
-
-@examples(
-    "comity offer attest --challenge challenge.json --evidence gpus.json --node node-ch",
-    "comity offer attest --challenge challenge.json --snp report.bin chain.pem --node node-ch",
-)
-@command.command("attest", short_help="Log hardware evidence of an offer's machines.")
-@click.option("--challenge", "file", required=True, type=FILE, help="The file of `comity offer challenge`.")
-@click.option("--evidence", "lists", multiple=True, type=FILE, help="GPU evidence, as NVIDIA's tools write it (JSON).")
-@click.option("--snp", multiple=True, type=(FILE, FILE), metavar="REPORT CHAIN",
-              help="SEV-SNP report, and its VCEK and authorities in PEM.")  # fmt: skip
-@click.option("--tdx", multiple=True, type=FILE, metavar="QUOTE", help="A TDX quote.")
-@click.option("--yes", is_flag=True, help="Log it without a question.")
-@PROVIDER_HOME
-def attest(file: Path, lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], tdx: Sequence[Path], yes: bool,
-           home: Path) -> None:  # fmt: skip
-    """Log evidence that vendors' firmware signed over the challenge. Everybody can appraise it by roots of their own
-    choice; it shows the certificates of your devices to everybody, for ever."""
-    from comity.rules.hardware.appraisal import appraise
-    from comity.wire.offer import Attest
-
-    if not (lists or snp or tdx):
-        raise click.UsageError("give the evidence: --evidence, --snp or --tdx")
-    out, context, made = output(), OfferContext(home=home), evidence.read_challenge(file)
-    found = evidence.read_evidence(lists, snp, tdx)
-    for device in appraise(found, made.nonce, client().hardware_pins().load(), now()):
-        wrong = [row for row in device.findings if row.state == "fail"]
-        if wrong:
-            raise Untrusted(f"{device.kind}: the evidence fails", why=f"{wrong[0].name}: {wrong[0].text}",
-                            hint="comity offer challenge OFFER, and take the evidence again",
-                            code="HARDWARE-UNTRUSTED")  # fmt: skip
-    socket = context.socket
-    agree(f"Log evidence of {plural(len(found.devices), 'device')} publicly, for ever?", yes=yes)
-    action = Attest(made.subject, made.size, made.root, found.encode())
-    entry, index = context.offer_client.attest(action, socket)
-    out.done(f"logged: entry {index}, proven by a checkpoint")
-    out.document("offer-attested", {"offer": made.subject, "line": entry.digest, "index": index})
-    out.hint(f"comity offer show {made.subject[:12]}")
-
-
 @examples("comity offer withdraw 9f2c41aa --node node-ch --text 'the machines are broken'")
 @command.command("withdraw", short_help="Withdraw your offer: grant no more.")
 @click.argument("offer", metavar="OFFER")
@@ -400,5 +339,6 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("granted by", f"only the log {offer.log.split('+', 1)[0]}")
 
 
-for _module in (module for added in declared("OFFER_COMMANDS") for module in added):
-    command.add_command(importlib.import_module(_module).command)
+for _commands in declared("offer_commands"):
+    for _added in _commands():
+        command.add_command(_added)

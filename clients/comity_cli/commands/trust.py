@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
+from comity.installed_addons import declared
 from comity.trust.encoding import Digest, syllables
 
 from comity_cli.command import Group, agree, client, examples, output, user
 from comity_cli.document import document, members
 from comity_cli.files import FILE
-from comity_cli.hardware import hardware
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def command() -> None:
     """Decide whom to trust. Pins are local files; no server, charter or peer can change them."""
 
 
-command.add_command(hardware)
+for _commands in declared("trust_commands"):
+    for _added in _commands():
+        command.add_command(_added)
 
 
 @examples(

@@ -1,63 +1,19 @@
-"""What commands do with hardware evidence of offers: read it from files, and show an appraisal."""
+"""What commands show of the appraisal of hardware evidence."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from comity.bounded_file import read_bounded
-from comity.rules.hardware.certificates import VendorChain, load_pem
-from comity.rules.hardware.evidence import (
-    CHALLENGE_SCHEMA,
-    MAX_EVIDENCE,
-    SEV_SNP,
-    TDX,
-    Challenge,
-    Device,
-    HardwareEvidence,
-    read_gpu_list,
-)
-from comity.trust.encoding import Fields, Json, parse_json, short
-from comity.trust.errors import Malformed
+from comity.trust.encoding import short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from comity_client.offers.attestation import OfferAttestation, OfferHardware
     from comity_client.offers.views import ChainView
 
     from comity_cli.output import Output
 
 SIGNS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN"}
-
-
-def challenge_json(challenge: Challenge) -> dict[str, Json]:
-    """The challenge as the file of `comity offer challenge`, with its nonce."""
-    document = {"schema": CHALLENGE_SCHEMA, "subject": challenge.subject, **challenge.to_json()}
-    return {**document, "nonce": challenge.nonce.hex()}
-
-
-def read_challenge(file: Path) -> Challenge:
-    """Read the file that `comity offer challenge` wrote. Raises Malformed."""
-    fields = Fields(parse_json(read_bounded(file, 4096), limit=4096, what=str(file)), "challenge")
-    fields.constant("schema", CHALLENGE_SCHEMA)
-    subject, nonce = fields.digest("subject"), fields.text("nonce", most=64)
-    challenge = Challenge.read(fields, subject=subject)
-    if challenge.nonce.hex() != nonce:
-        raise Malformed(f"{file} was changed", why="its nonce is not that of its challenge")
-    return challenge
-
-
-def read_evidence(lists: Sequence[Path], snp: Sequence[tuple[Path, Path]], tdx: Sequence[Path]) -> HardwareEvidence:
-    """The devices of GPU lists, of SEV-SNP reports with their certificates, and of TDX quotes. Raises Malformed."""
-    devices: list[Device] = []
-    for file in lists:
-        devices += read_gpu_list(read_bounded(file, MAX_EVIDENCE)).devices
-    for report, certificates in snp:
-        chain = VendorChain(load_pem(read_bounded(certificates, MAX_EVIDENCE))).to_der()
-        devices.append(Device(SEV_SNP, read_bounded(report, MAX_EVIDENCE), chain))
-    devices += [Device(TDX, read_bounded(file, MAX_EVIDENCE)) for file in tdx]
-    return HardwareEvidence.parse(HardwareEvidence(tuple(devices)).encode())
 
 
 def show_hardware(out: Output, hardware: OfferHardware) -> None:

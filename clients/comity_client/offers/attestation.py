@@ -1,8 +1,8 @@
 """Hardware evidence of offers: the challenge for an offer, and the appraisal of what its provider logged.
 
 An attestation counts only if the provider's own node signed it, its log holds it, and its challenge names an earlier
-checkpoint of the same log. Then the evidence is appraised by the owner's pins (`comity.rules.hardware.appraisal`), each
-device is compared with what the offer names and with the devices of other offers, and the devices are counted
+checkpoint of the same log. Then the evidence is appraised by the owner's pins (an add-on does that), each device is
+compared with what the offer names and with the devices of other offers, and the devices are counted
 (`comity_client.offers.coverage`).
 
 For people it is shown as rows with basis and digest, and as a page of HTML to file. A row that passes or fails was
@@ -17,8 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.hardware_evidence import (
+    AppraisalRow,
+    Appraise,
+    Attested,
+    Challenge,
+    DeviceResult,
+    HardwareEvidence,
+    signed_devices,
+)
 from comity.rules.offers.offer import Offer
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
@@ -123,7 +130,7 @@ class _Appraised:
 
 
 async def fetch_attestations(
-    session: Session, views: Sequence[ChainView], pins: HardwarePins, at: int
+    session: Session, views: Sequence[ChainView], appraise: Appraise, at: int
 ) -> dict[Digest, OfferHardware]:
     """What hardware evidence shows of the offers in force, by chain.
 
@@ -135,7 +142,7 @@ async def fetch_attestations(
 
     async def appraised(view: ChainView) -> list[_Appraised]:
         async with limit:
-            return [] if view.provider is None else await _appraised(session, view, view.provider, pins, at)
+            return [] if view.provider is None else await _appraised(session, view, view.provider, appraise, at)
 
     chains = [view.state.chain for view in views]
     found = dict(zip(chains, await asyncio.gather(*map(appraised, views)), strict=True))
@@ -158,7 +165,7 @@ def _offers_by_device(found: Mapping[Digest, Sequence[_Appraised]]) -> dict[Dige
 
 
 async def _appraised(
-    session: Session, view: ChainView, provider: BoundNode, pins: HardwarePins, at: int
+    session: Session, view: ChainView, provider: BoundNode, appraise: Appraise, at: int
 ) -> list[_Appraised]:
     """The newest attestations of an offer. Nodes that do not answer leave them without evidence."""
     found = []
@@ -170,7 +177,7 @@ async def _appraised(
         except ComityError as error:
             found.append(_Appraised(entry, index, attested, (), str(error)))
         else:
-            found.append(_Appraised(entry, index, attested, appraise(evidence, attested.challenge.nonce, pins, at), ""))
+            found.append(_Appraised(entry, index, attested, appraise(evidence, attested.challenge.nonce, at), ""))
     return found
 
 

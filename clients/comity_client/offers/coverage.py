@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult
-from comity.rules.hardware.devices import GPUS, chip_of
-from comity.rules.hardware.evidence import NVIDIA, SEV_SNP, TDX
+from comity.rules.hardware_evidence import GPUS, NVIDIA, SEV_SNP, TDX, AppraisalRow, DeviceResult, chip_of
 from comity.rules.offers.offer import Offer, Slice
 from comity.trust.encoding import Digest
 

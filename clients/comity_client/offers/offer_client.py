@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from comity.federation_file import Federation
-from comity.rules.hardware.appraisal import HardwarePins
-from comity.rules.hardware.evidence import Challenge
+from comity.rules.hardware_evidence import Appraise, Challenge, not_appraised
 from comity.rules.offers.amounts import Usage
 from comity.rules.offers.chain import GrantState
 from comity.rules.offers.records import Acceptance, PartyStatement
@@ -255,14 +254,14 @@ class OfferClient:
     """Offers and grants for one user. Created by `Client.market`.
 
     Attributes:
-        hardware: reads the owner's pins for hardware evidence.
+        appraise: appraises hardware evidence, by the owner's pins; an add-on does (`appraiser`).
         known: lines and proofs from bundle files.
         offline: ask no node; use only `known`.
     """
 
     pins: tuple[Federation, ...]
     run: RunInSession
-    hardware: Callable[[], HardwarePins] = HardwarePins
+    appraise: Appraise = not_appraised
     known: OfferBundle = field(default_factory=OfferBundle)
     offline: bool = False
 
@@ -410,8 +409,8 @@ class OfferClient:
         seconds. A device that is in two of these offers fails in both."""
         if self.offline:
             return {seen.view.state.chain: OfferHardware.of(seen.view.offer, ()) for seen in found}
-        pins = self.hardware()
-        return self.run(lambda session: fetch_attestations(session, [seen.view for seen in found], pins, at))
+        views = [seen.view for seen in found]
+        return self.run(lambda session: fetch_attestations(session, views, self.appraise, at))
 
     def identities(self) -> IdentityResolver:
         """Resolver for the pinned federations and the bundle files."""

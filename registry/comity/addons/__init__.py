@@ -3,6 +3,7 @@
     attestations   those of other tools: SLSA, in-toto and Sigstore
     derivation     lineage, derivations, differences and bills of materials
     fit            which offers can run a model
+    hardware       appraises hardware evidence of offers
     oci            the gateway as an OCI registry, and for Ollama
 
 The core finds them with `comity.installed_addons` and imports none by its name; an installation without this folder

@@ -9,7 +9,7 @@ from typing import Final
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
 from comity.rules.equivocation import EquivocationClaim
-from comity.rules.hardware.evidence import Attested
+from comity.rules.hardware_evidence import Attested
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import OfferFault
 from comity.rules.offers.records import PARTY_STATEMENTS, RECORDS

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeAlias
 
-from comity.rules.hardware.evidence import MAX_EVIDENCE
+from comity.rules.hardware_evidence import MAX_EVIDENCE
 from comity.rules.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllocation, Window
 from comity.rules.offers.records import MAX_TEXT
 from comity.trust.encoding import Digest
@@ -184,7 +184,7 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class Attest:
-    """Log hardware evidence (`comity.rules.hardware.evidence`) of an offer's machines, for the challenge that names the
+    """Log hardware evidence (`comity.rules.hardware_evidence`) of an offer's machines, for the challenge that names the
     first `size` entries of the node's log, with this `root`."""
 
     offer: Digest

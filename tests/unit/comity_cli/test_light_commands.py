@@ -24,12 +24,12 @@ from support.fakes import FakeFederation, release
 
 FORBIDDEN = (
     "argparse", "comity.addons.derivation.check", "comity.addons.derivation.commands", "comity.drawing",
-    "comity.formats", "comity.hashing", "comity.rules.hardware",
+    "comity.formats", "comity.hashing", "comity.rules.hardware_evidence",
     "comity.transfer.range_source", "comity.rules.offers", "comity.trust.verify", "comity.upstream", "comity.verifier",
     "comity.wire.audit", "comity.wire.news", "comity.wire.node_status", "comity.wire.offer",
     "comity.wire.server", "comity.wire.upstream",
     "comity_client.charter", "comity_client.client",
-    "comity_client.founding", "comity_client.hardware_pins", "comity_client.node_card",
+    "comity_client.founding", "comity.addons.hardware.pins", "comity_client.node_card",
     "comity_client.node_home", "comity_client.offers",
     "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
     "comity_client.signing", "filelock", "http.client",
@@ -43,7 +43,7 @@ WITHOUT_NODES = (
     "grpc", "http", "ssl",
 )  # fmt: skip
 """Modules that a command that reads only the pins does not need in addition."""
-NEEDED = {"trust": "comity.rules.hardware", "whereis": "comity.wire.audit"}
+NEEDED = {"trust": "comity.rules.hardware_evidence", "whereis": "comity.wire.audit"}
 """Modules that one of them needs: a subcommand of `trust` takes a kind of hardware by name, and `whereis` asks for
 audits.
 """

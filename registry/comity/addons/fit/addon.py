@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING
 
-OFFER_COMMANDS: Final = ("comity.addons.fit.command",)
+if TYPE_CHECKING:
+    import click
+
+
+def offer_commands() -> list[click.Command]:
+    from comity.addons.fit.command import command
+
+    return [command]

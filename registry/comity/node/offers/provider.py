@@ -36,7 +36,7 @@ from comity.node.offers.own_chains import (
 from comity.node.own_log import OwnLog
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
-from comity.rules.hardware.evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.chain import ACCEPTED, GRANTED, LAPSED, RELEASED, ChainState, GrantState
 from comity.rules.offers.log_reader import OfferChain

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from comity.rules.hardware.appraisal import AppraisalRow, HardwarePins, appraise
-from comity.rules.hardware.evidence import KINDS, Attested, Challenge, HardwareEvidence
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware_evidence import KINDS, AppraisalRow, Attested, Challenge, HardwareEvidence
 from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject
 from comity_cli.offers.evidence import attestation_json, show_hardware

@@ -6,8 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
-from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Attested, Challenge, HardwareEvidence
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware_evidence import (
+    KINDS,
+    NVIDIA,
+    SEV_SNP,
+    TDX,
+    AppraisalRow,
+    Attested,
+    Challenge,
+    DeviceResult,
+    HardwareEvidence,
+)
 from comity.rules.offers.offer import Offer
 from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject

@@ -26,7 +26,7 @@ the Provisioning Certification Service publishes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -35,19 +35,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from comity.rules.hardware.certificates import VendorChain, extension_bytes
-from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.addons.hardware.certificates import VendorChain, extension_bytes
+from comity.addons.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.rules.hardware_evidence import GPUS
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed
 
 Report: TypeAlias = SnpReport | TdxQuote | GpuReport
 
-GPUS: Final[Mapping[str, tuple[str, ...]]] = {
-    "GH100": ("H100", "H200", "H800", "H20", "GH200"),
-    "GB100": ("B100", "B200", "GB200"),
-}
-"""Chips of GPUs, as certificates name them, and the accelerators with such a chip, as offers name them. Certificates do
-not say which of these accelerators a chip is in."""
 SWITCHES: Final = ("LS_10",)
 _CHIP: Final = r"(?P<chip>[A-Z]{2}_?[0-9]{2,3})"
 _NVIDIA_NAMES: Final = (
@@ -109,14 +104,6 @@ def device_id(report: Report, chain: VendorChain, *, certified: bool) -> Digest:
     if isinstance(report, TdxQuote):
         return sha256(_ppid(chain.leaf))
     return _key_digest(chain.certificates[min(1, len(chain.certificates) - 1)])
-
-
-def chip_of(vendor: str, accelerator: str) -> str | None:
-    """The chip of an accelerator that an offer names, such as `GH100` of NVIDIA `H100-SXM`; None if it is not known."""
-    words = re.split(r"[^A-Z0-9]+", accelerator.upper())
-    if vendor.upper() != "NVIDIA":
-        return None
-    return next((chip for chip, models in GPUS.items() if words[0] in models), None)
 
 
 def _gpu_kind(chain: VendorChain) -> DeviceKind:

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from comity.rules.hardware.evidence import KINDS
-from comity.trust.encoding import Digest
-
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE
 from comity_cli.output import plural
 
+from comity.rules.hardware_evidence import KINDS
+from comity.trust.encoding import Digest
+
 if TYPE_CHECKING:
-    from comity.rules.hardware.certificates import RevocationData
+    from comity.addons.hardware.certificates import RevocationData
 
 DAY: Final = 86_400
 
@@ -102,7 +102,9 @@ def pin(kind: str, file: Path, yes: bool) -> None:
     """Pin the root certificate in FILE (PEM) for one kind of evidence. FILE may be a vendor's chain of authorities,
     such as AMD's ASK and ARK: the root is pinned. Compare its digest with one that you got from the vendor another
     way."""
-    out, pins = output(), client().hardware_pins()
+    from comity.addons.hardware.pins import pin_store
+
+    out, pins = output(), pin_store(client().home)
     shown = pins.read_root(kind, file)
     out.fact("subject", shown.subject)
     out.fact("sha256", shown.digest)
@@ -117,7 +119,9 @@ def pin(kind: str, file: Path, yes: bool) -> None:
 @hardware.command("ls", short_help="List pinned roots.")
 def ls() -> None:
     """List the pinned roots, and how much revocation data is kept."""
-    out, pins = output(), client().hardware_pins()
+    from comity.addons.hardware.pins import pin_store
+
+    out, pins = output(), pin_store(client().home)
     roots = [root for kind in KINDS for root in pins.roots(kind)]
     loaded = pins.load()
     if roots:
@@ -143,7 +147,9 @@ def ls() -> None:
 @click.argument("digest")
 def unpin(digest: str) -> None:
     """Remove the pinned root whose SHA-256 begins with DIGEST."""
-    root = client().hardware_pins().unpin(digest.removeprefix("sha256:"))
+    from comity.addons.hardware.pins import pin_store
+
+    root = pin_store(client().home).unpin(digest.removeprefix("sha256:"))
     output().done(f"no longer pinned for {root.kind}: {root.subject}")
     output().answer(HardwareRootDocument(RootItem(root.kind, None, root.subject)))
 
@@ -154,7 +160,9 @@ def unpin(digest: str) -> None:
 def revocation(source: Path) -> None:
     """Keep revocation data (DER), from any source: what their issuer did not sign has no effect. DIR is a folder with
     such files, for example an artifact in which a member mirrors them."""
-    out, pins = output(), client().hardware_pins()
+    from comity.addons.hardware.pins import pin_store
+
+    out, pins = output(), pin_store(client().home)
     if source.is_dir():
         found, others = pins.add_revocations(source)
         for each in found:

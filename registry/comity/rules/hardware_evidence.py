@@ -1,21 +1,21 @@
-"""The kinds of hardware evidence, by the names that documents and commands use.
-
-The document that carries hardware evidence, the challenge that makes it fresh, and the `attested` statement.
+"""Hardware evidence: the document that carries it, the challenge that makes it fresh, the `attested` statement, and
+what an appraisal says of each device.
 
 The challenge is a document that names what is attested and a checkpoint of the attester's log; its SHA-256 is the nonce
 that the devices sign. Nobody knows the root of a checkpoint before it exists, so evidence with this nonce is younger
 than the checkpoint, and evidence for one offer cannot be shown for another. Formats that sign 64 bytes take the nonce
 followed by 32 zero bytes. Source: protocol, section 5; RFC 9334, section 10 (freshness by epoch).
+
+What vendors sign is read and judged by an add-on (`comity.addons.hardware`). Without it nothing is known of a device.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
-from comity.rules.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES, VendorChain, load_pem
 from comity.trust.codec import JsonMerged, JsonNumber, JsonObject, JsonPath, JsonRead
 from comity.trust.content import ByAuthor, Content, SideFile, SubjectDigest
 from comity.trust.encoding import (
@@ -26,7 +26,6 @@ from comity.trust.encoding import (
     b64encode,
     canonical,
     parse_canonical,
-    parse_json,
     sha256,
 )
 from comity.trust.errors import Malformed
@@ -41,10 +40,11 @@ KINDS: Final = (SEV_SNP, TDX, NVIDIA)
 SCHEMA: Final = "comity/hardware-evidence/v1"
 CHALLENGE_SCHEMA: Final = "comity/hardware-challenge/v1"
 MAX_DEVICES: Final = 64
+MAX_CERTIFICATES: Final = 8
+MAX_CERTIFICATE: Final = 8192
 MAX_REPORT: Final = 32_768
 MAX_EVIDENCE: Final = 1 << 20
 """Bytes; 64 GPUs need about 900,000."""
-_PAIRS: Final = re.compile(r"(?:[0-9a-f]{2})+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,31 +118,6 @@ class HardwareEvidence:
         return cls(devices)
 
 
-def read_gpu_list(data: bytes) -> HardwareEvidence:
-    """Read the list that NVIDIA's tools write: [{"arch","certificate","evidence","nonce"}], one item a GPU.
-
-    `certificate` is a base64 PEM chain, `evidence` a base64 report, `nonce` its nonce in hex, which must be the one in
-    the report. Other members are ignored. Raises Malformed (HARDWARE-EVIDENCE).
-    """
-    value = parse_json(data, limit=MAX_EVIDENCE, what="evidence list")
-    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= MAX_DEVICES:
-        why = f"expected a list of 1 to {MAX_DEVICES} GPUs"
-        raise Malformed("evidence list is malformed", why=why, code="HARDWARE-EVIDENCE")
-    return HardwareEvidence(tuple(_gpu(item) for item in value))
-
-
-def _gpu(item: Json) -> Device:
-    fields = Fields(item, "evidence list")
-    report = b64decode(fields.text("evidence", most=-(-MAX_REPORT // 3) * 4))
-    chain = VendorChain(load_pem(b64decode(fields.text("certificate", most=MAX_CERTIFICATES * MAX_CERTIFICATE * 2))))
-    nonce = fields.text("nonce")
-    if not _PAIRS.match(nonce) or report[4:36] != bytes.fromhex(nonce):
-        raise Malformed(
-            "evidence list is malformed", why="a report has another nonce than its item", code="HARDWARE-EVIDENCE"
-        )
-    return Device(NVIDIA, report, chain.to_der())
-
-
 @dataclass(frozen=True, slots=True)
 class Attested(Content):
     """Hardware evidence of a node's machines. Source: protocol, section 5.
@@ -165,3 +140,89 @@ class Attested(Content):
     def check(self, statement: Statement) -> None:
         if self.challenge.key != self.by.id:
             raise self.malformed("its challenge names another key than its author's")
+
+
+State: TypeAlias = Literal["pass", "fail", "unknown"]
+DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]
+_REQUIRED: Final = ("chain", "kind", "signature", "challenge")
+
+
+@dataclass(frozen=True, slots=True)
+class AppraisalRow:
+    """One row of an appraisal: `name` passes, fails or is unknown, because of `text`."""
+
+    name: str
+    state: State
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """The appraisal of one device.
+
+    Attributes:
+        device: the identifier of the device; empty if the evidence has none that can be read.
+        model: the chip or product that its certificates name; empty if they name none.
+        facts: what the report states, by name; verified only as far as `state` says.
+    """
+
+    kind: str
+    device: Digest | None
+    model: str
+    facts: tuple[tuple[str, str], ...]
+    findings: tuple[AppraisalRow, ...]
+
+    @property
+    def state(self) -> DeviceState:
+        if any(finding.state == "fail" for finding in self.findings):
+            return "failed"
+        return "verified" if self._passed.issuperset(_REQUIRED) else "claimed"
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificates lead to a pinned root: what they say is the vendor's word."""
+        return "chain" in self._passed
+
+    @property
+    def signed_challenge(self) -> bool:
+        """Whether the leaf's key signed the challenge; the issuer of the leaf is not checked here."""
+        return self._passed.issuperset(("signature", "challenge"))
+
+    @property
+    def _passed(self) -> set[str]:
+        return {finding.name for finding in self.findings if finding.state == "pass"}
+
+
+def signed_devices(results: Sequence[DeviceResult]) -> frozenset[Digest]:
+    """The devices that signed the challenge of the evidence that was appraised.
+
+    Two offers that name one device offer it twice. Evidence that somebody copied from another offer counts for nothing,
+    since its devices signed the other challenge.
+    """
+    return frozenset(result.device for result in results if result.device is not None and result.signed_challenge)
+
+
+GPUS: Final[Mapping[str, tuple[str, ...]]] = {
+    "GH100": ("H100", "H200", "H800", "H20", "GH200"),
+    "GB100": ("B100", "B200", "GB200"),
+}
+"""Chips of GPUs, as certificates name them, and the accelerators with such a chip, as offers name them. Certificates do
+not say which of these accelerators a chip is in."""
+
+
+def chip_of(vendor: str, accelerator: str) -> str | None:
+    """The chip of an accelerator that an offer names, such as `GH100` of NVIDIA `H100-SXM`; None if it is not known."""
+    words = re.split(r"[^A-Z0-9]+", accelerator.upper())
+    if vendor.upper() != "NVIDIA":
+        return None
+    return next((chip for chip, models in GPUS.items() if words[0] in models), None)
+
+
+Appraise: TypeAlias = Callable[[HardwareEvidence, bytes, int], tuple[DeviceResult, ...]]
+"""Appraises evidence of devices that had to sign these 32 bytes, at a time in POSIX seconds. Raises nothing."""
+
+
+def not_appraised(evidence: HardwareEvidence, nonce: bytes, at: int) -> tuple[DeviceResult, ...]:
+    """What is known of devices where nothing appraises their evidence: their kind, and that is a claim."""
+    unknown = AppraisalRow("appraisal", "unknown", "nothing that is installed here appraises hardware evidence")
+    return tuple(DeviceResult(device.kind, None, "", (), (unknown,)) for device in evidence.devices)

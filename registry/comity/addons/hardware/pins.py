@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from comity.bounded_file import read_bounded
-from comity.content import durable
-from comity.rules.hardware.appraisal import HardwarePins
-from comity.rules.hardware.certificates import (
+from comity_client.home import Home
+
+from comity.addons.hardware.appraisal import HardwarePins
+from comity.addons.hardware.certificates import (
     MAX_REVOCATION,
     MAX_REVOCATIONS,
     RevocationData,
     VendorChain,
     load_pem,
 )
-from comity.rules.hardware.evidence import KINDS
+from comity.bounded_file import read_bounded
+from comity.content import durable
+from comity.rules.hardware_evidence import KINDS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 
@@ -178,3 +180,8 @@ def _root_of(file: Path) -> VendorChain:
 
 def _bad_reference(file: Path, why: str) -> Malformed:
     return Malformed(f"{file} is malformed", why=why, hint=f"undo the last edit of {file}", code="TRUST-SYNTAX")
+
+
+def pin_store(home: Home) -> HardwarePinStore:
+    """The owner's pins in a state folder."""
+    return HardwarePinStore(home.ensure(home.hardware))

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
 
-from comity.rules.hardware.certificates import VendorChain, check_revocation
-from comity.rules.hardware.devices import DeviceKind, Report, device_id, judge_kind
-from comity.rules.hardware.evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device, HardwareEvidence
-from comity.rules.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.addons.hardware.certificates import VendorChain, check_revocation
+from comity.addons.hardware.devices import DeviceKind, Report, device_id, judge_kind
+from comity.addons.hardware.reports import GpuReport, SnpReport, TdxQuote
+from comity.rules.hardware_evidence import (
+    KINDS,
+    NVIDIA,
+    SEV_SNP,
+    TDX,
+    AppraisalRow,
+    Device,
+    DeviceResult,
+    HardwareEvidence,
+    State,
+)
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-
-State: TypeAlias = Literal["pass", "fail", "unknown"]
-DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]
-_REQUIRED: Final = ("chain", "kind", "signature", "challenge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +43,6 @@ class HardwarePins:
     roots: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
     reference: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     revocations: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AppraisalRow:
-    """One row of an appraisal: `name` passes, fails or is unknown, because of `text`."""
-
-    name: str
-    state: State
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceResult:
-    """The appraisal of one device.
-
-    Attributes:
-        device: the identifier of the device, as `device_id` says; empty if the evidence has none that can be read.
-        model: the chip or product that its certificates name; empty if they name none.
-        facts: what the report states, by name; verified only as far as `state` says.
-    """
-
-    kind: str
-    device: Digest | None
-    model: str
-    facts: tuple[tuple[str, str], ...]
-    findings: tuple[AppraisalRow, ...]
-
-    @property
-    def state(self) -> DeviceState:
-        if any(finding.state == "fail" for finding in self.findings):
-            return "failed"
-        return "verified" if self._passed.issuperset(_REQUIRED) else "claimed"
-
-    @property
-    def certified(self) -> bool:
-        """Whether the certificates lead to a pinned root: what they say is the vendor's word."""
-        return "chain" in self._passed
-
-    @property
-    def signed_challenge(self) -> bool:
-        """Whether the leaf's key signed the challenge; the issuer of the leaf is not checked here."""
-        return self._passed.issuperset(("signature", "challenge"))
-
-    @property
-    def _passed(self) -> set[str]:
-        return {finding.name for finding in self.findings if finding.state == "pass"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +174,6 @@ def _mark_repeated(results: tuple[DeviceResult, ...]) -> tuple[DeviceResult, ...
             seen.add(result.device)
         marked.append(result)
     return tuple(marked)
-
-
-def signed_devices(results: Sequence[DeviceResult]) -> frozenset[Digest]:
-    """The devices that signed the challenge of the evidence that was appraised.
-
-    Two offers that name one device offer it twice. Evidence that somebody copied from another offer counts for nothing,
-    since its devices signed the other challenge.
-    """
-    return frozenset(result.device for result in results if result.device is not None and result.signed_challenge)
 
 
 def _parse(device: Device) -> _Parsed:

@@ -27,11 +27,10 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from comity.rules.hardware_evidence import MAX_CERTIFICATE, MAX_CERTIFICATES
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed, Untrusted
 
-MAX_CERTIFICATES: Final = 8
-MAX_CERTIFICATE: Final = 8192
 MAX_REVOCATION: Final = 1 << 20
 MAX_REVOCATIONS: Final = 64
 

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from comity.rules.hardware.certificates import VendorChain, extension_bytes
+from comity.addons.hardware.certificates import VendorChain, extension_bytes
 from comity.trust.encoding import printable
 from comity.trust.errors import Malformed, Untrusted
 

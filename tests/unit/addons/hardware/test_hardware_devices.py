@@ -6,9 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise, signed_devices
-from comity.rules.hardware.devices import chip_of
-from comity.rules.hardware.evidence import KINDS, NVIDIA, Device, HardwareEvidence
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.rules.hardware_evidence import (
+    KINDS,
+    NVIDIA,
+    AppraisalRow,
+    Device,
+    DeviceResult,
+    HardwareEvidence,
+    chip_of,
+    signed_devices,
+)
 from comity.trust.encoding import sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

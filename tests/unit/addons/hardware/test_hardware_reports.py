@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.rules.hardware.appraisal import HardwarePins, appraise
-from comity.rules.hardware.certificates import VendorChain
-from comity.rules.hardware.evidence import Device, HardwareEvidence
-from comity.rules.hardware.reports import MAX_REPORT, BinaryReader, GpuReport, SnpReport, TdxQuote, nist_point
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.certificates import VendorChain
+from comity.addons.hardware.reports import MAX_REPORT, BinaryReader, GpuReport, SnpReport, TdxQuote, nist_point
+from comity.rules.hardware_evidence import Device, HardwareEvidence
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
-from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise
-from comity.rules.hardware.certificates import VendorChain
-from comity.rules.hardware.evidence import KINDS, TDX, Device, HardwareEvidence
-from comity.rules.hardware.reports import TdxQuote
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.certificates import VendorChain
+from comity.addons.hardware.reports import TdxQuote
+from comity.rules.hardware_evidence import KINDS, TDX, Device, DeviceResult, HardwareEvidence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp

@@ -5,16 +5,9 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from comity.rules.hardware import certificates
-from comity.rules.hardware.certificates import (
-    MAX_CERTIFICATE,
-    MAX_CERTIFICATES,
-    MAX_REVOCATIONS,
-    RevocationData,
-    VendorChain,
-    check_revocation,
-    load_pem,
-)
+from comity.addons.hardware import certificates
+from comity.addons.hardware.certificates import MAX_REVOCATIONS, RevocationData, VendorChain, check_revocation, load_pem
+from comity.rules.hardware_evidence import MAX_CERTIFICATE, MAX_CERTIFICATES
 from comity.trust.errors import Malformed, Untrusted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from comity.rules.hardware.appraisal import DeviceResult, HardwarePins, appraise, signed_devices
-from comity.rules.hardware.certificates import VendorChain, check_revocation
-from comity.rules.hardware.evidence import KINDS, SEV_SNP, Attested, Challenge, Device, HardwareEvidence, read_gpu_list
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.certificates import VendorChain, check_revocation
+from comity.addons.hardware.evidence_files import read_gpu_list
+from comity.rules.hardware_evidence import (
+    KINDS,
+    SEV_SNP,
+    Attested,
+    Challenge,
+    Device,
+    DeviceResult,
+    HardwareEvidence,
+    signed_devices,
+)
 from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted

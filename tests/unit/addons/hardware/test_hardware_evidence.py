@@ -8,19 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.rules.hardware.appraisal import AppraisalRow, DeviceResult, HardwarePins, appraise
-from comity.rules.hardware.certificates import MAX_CERTIFICATE, MAX_CERTIFICATES
-from comity.rules.hardware.evidence import (
+from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.evidence_files import read_gpu_list
+from comity.rules.hardware_evidence import (
     KINDS,
+    MAX_CERTIFICATE,
+    MAX_CERTIFICATES,
     MAX_DEVICES,
     MAX_EVIDENCE,
     MAX_REPORT,
     NVIDIA,
+    AppraisalRow,
     Attested,
     Challenge,
     Device,
+    DeviceResult,
     HardwareEvidence,
-    read_gpu_list,
 )
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Fields, b64decode, b64encode, canonical, sha256

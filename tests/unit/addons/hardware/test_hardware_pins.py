@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.rules.hardware.appraisal import appraise
-from comity.rules.hardware.evidence import HardwareEvidence
+from comity.addons.hardware import pins as hardware_pins
+from comity.addons.hardware.appraisal import appraise
+from comity.addons.hardware.evidence_files import challenge_json, read_challenge, read_evidence
+from comity.addons.hardware.pins import HardwarePinStore
+from comity.addons.hardware.trust_command import age
+from comity.rules.hardware_evidence import HardwareEvidence
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity_cli.hardware import age
 from comity_cli.main import command
-from comity_cli.offers.evidence import challenge_json, read_challenge, read_evidence
-from comity_client import hardware_pins
-from comity_client.hardware_pins import HardwarePinStore
 from cryptography.hazmat.primitives.serialization import Encoding
 from support import hardware
-from unit.rules.hardware.test_hardware_appraisal import CA, CHALLENGE, GPU, NONCE, QUOTE, ROOT, SNP
+from unit.addons.hardware.test_hardware_appraisal import CA, CHALLENGE, GPU, NONCE, QUOTE, ROOT, SNP
 
 PEM = ROOT.certificate.public_bytes(Encoding.PEM)
 
