@@ -49,8 +49,11 @@ class Suite:
 
 
 def _test_of(folder: str, topic: str) -> str:
-    """The path of the test of a topic, wherever it is in this folder. Raises LookupError if there is none."""
-    found = list((ROOT / "tests" / folder).rglob(f"test_{topic}.py"))
+    """The path of the test of a topic: that of the kernel or of a rule, else the only one in this folder. Raises
+    LookupError if there is none."""
+    top = ROOT / "tests" / folder
+    everywhere = list(top.rglob(f"test_{topic}.py"))
+    found = [path for path in everywhere if path.relative_to(top).parts[0] in ("trust", "rules")] or everywhere
     if len(found) != 1:
         raise LookupError(f"{len(found)} tests of {topic!r} in tests/{folder}")
     return found[0].relative_to(ROOT).as_posix()
