@@ -87,17 +87,20 @@ def document_schemas() -> Mapping[Path, str]:
         importlib.import_module(command.module, "comity_cli.commands")
     ours = (made for made in KINDS if made.__module__.startswith(("comity_cli.", "comity.addons.")))
     folder = DOCS / "schemas"
-    found = {KINDS[made]: schema(made) for made in sorted(ours, key=KINDS.__getitem__)}
+    kinds: dict[str, list[type]] = {}
+    for made in sorted(ours, key=lambda made: (KINDS[made], made.__name__)):
+        kinds.setdefault(KINDS[made], []).append(made)
+    found = {kind: schema(*classes) for kind, classes in kinds.items()}
     table = "| schema | command, with `--json` |\n|---|---|\n" + "".join(
-        f"| [{kind}](commands/{kind}.json) | `{command}` |\n"
+        f"| [{kind}](commands/{kind}.json) | {commands} |\n"
         for kind, each in found.items()
-        if (command := _command(each["title"]))
+        if (commands := ", ".join(f"`{command}`" for command in _commands(each["title"])))
     )
     readme = folder / "README.md"
     return {
         readme: _between(readme.read_text(encoding="utf-8"), "commands", table),
         **{
-            folder / ("commands" if _command(each["title"]) else "") / f"{kind}.json": f"{_json_text(each)}\n"
+            folder / ("commands" if _commands(each["title"]) else "") / f"{kind}.json": f"{_json_text(each)}\n"
             for kind, each in found.items()
         },
     }
@@ -146,10 +149,9 @@ def _predicate_of_statement(predicate: str, forms: Sequence[type[Content]]) -> M
     return {"if": kind, "then": {"properties": members, "required": ["predicate"]}}
 
 
-def _command(title: str) -> str:
-    """The command that the title of a schema names; empty for a document of every command."""
-    named = re.search(r"`(comity [^`]+)`", title)
-    return named[1].removesuffix(" --json") if named else ""
+def _commands(title: str) -> list[str]:
+    """The commands that the title of a schema names; none for a document of every command."""
+    return [named.removesuffix(" --json") for named in re.findall(r"`(comity [^`]+)`", title)]
 
 
 def _json_text(value: Any, depth: int = 0, name: str = "") -> str:

@@ -7,7 +7,8 @@
         version: str
         python: str
 
-The first paragraph of its docstring is the title of the schema, the others are the description. A field is a member of
+The first paragraph of its docstring is the title of the schema, the others are the description. Where commands print
+several documents of one kind, each has a class, and the schema is one of theirs. A field is a member of
 the JSON object, by its own name or `field(metadata=named(…))`. What the schema says of a member follows from its type:
 
     str, bool, Literal[…]         as they are
@@ -130,12 +131,19 @@ def _json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def schema(described: type) -> dict[str, Any]:
-    """The JSON Schema of a class of documents."""
+def schema(*described: type) -> dict[str, Any]:
+    """The JSON Schema of a kind of documents, of one class or of several."""
+    made = [_titled(each) for each in described]
+    if len(made) == 1:
+        return {"$schema": _DIALECT, **made[0]}
+    return {"$schema": _DIALECT, "title": "; or ".join(each["title"] for each in made), "oneOf": made}
+
+
+def _titled(described: type) -> dict[str, Any]:
     title, _, description = inspect.cleandoc(described.__doc__ or "").partition("\n\n")
     made = _object(described, {"schema": {"const": schema_name(KINDS[described])}})
     about = {"description": " ".join(description.split())} if description else {}
-    return {"$schema": _DIALECT, "title": " ".join(title.split()).rstrip("."), **about, **made}
+    return {"title": " ".join(title.split()).rstrip("."), **about, **made}
 
 
 def _object(described: type, first: Mapping[str, Any] | None = None) -> dict[str, Any]:

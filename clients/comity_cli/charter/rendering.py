@@ -172,6 +172,27 @@ class ConfirmationItem:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class CharterSeat:
+    """A member of a charter."""
+
+    id: Digest
+    name: str
+    jurisdiction: str
+
+
+@document("charter")
+class CharterDocument:
+    """A charter, as `comity found draft --json` and `comity found seal --json` print it."""
+
+    federation: Digest
+    body: Digest
+    epoch: int
+    predecessor: Digest | None
+    members: tuple[CharterSeat, ...]
+    quorum_change: int
+
+
 def compare_words(words: str | None, federation: Digest) -> None:
     """Compare the words that a person heard, if any, with a federation's. Raises Untrusted (OTHER-FEDERATION)."""
     spoken = syllables(federation)
@@ -191,17 +212,8 @@ def show_charter(out: Output, body: Body) -> None:
         f"copies in {policy.min_jurisdictions} jurisdictions"
         + (f", so that fewer than {policy.min_reaches} cannot reach all." if policy.min_reaches else ".")
     )
-    out.document(
-        "charter",
-        {
-            "federation": body.federation,
-            "body": body.digest,
-            "epoch": body.epoch,
-            "predecessor": body.predecessor,
-            "members": [{"id": m.id, "name": m.name, "jurisdiction": m.jurisdiction} for m in body.members],
-            "quorum_change": policy.quorum_change,
-        },
-    )
+    seats = tuple(CharterSeat(m.id, m.name, m.jurisdiction) for m in body.members)
+    out.answer(CharterDocument(body.federation, body.digest, body.epoch, body.predecessor, seats, policy.quorum_change))
 
 
 def show_changes(out: Output, changes: Sequence[CharterChange]) -> None:

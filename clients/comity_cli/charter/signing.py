@@ -6,27 +6,60 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from comity.content import durable
-from comity.trust.encoding import printable
+from comity.trust.encoding import Digest, printable
 from comity.trust.statement_kinds import ROTATED
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import PendingItem, show_changes, show_pending
 from comity_cli.command import agree, output
-from comity_cli.document import members
+from comity_cli.document import document
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity_client.charter.proposals import Plan
     from comity_client.charter.state import CharterMaterial, DeliveredLine
     from comity_client.signing.votes import GovernanceKey
+    from comity_client.trust_store import CharterChange
 
 PARTLY_ACCEPTED = 8
 WIDTH = 80
 """Columns of the shown plan."""
+
+
+@document("ceremony")
+class CeremonyDocument:
+    """A file for the next signer, as `comity keys sign --json` and other commands that sign write it.
+
+    `missing`: which keys must sign still.
+    """
+
+    title: str
+    complete: bool
+    file: Path
+    missing: tuple[str, ...]
+
+
+@document("signed")
+class SignedDocument:
+    """A completely signed line, as `comity proposal new --json` and other commands that sign for a member print it.
+
+    `where`: the folder, or the node that has it. `next`: what members must sign next.
+    """
+
+    title: str
+    complete: Literal[True] = field(default=True, kw_only=True)
+    predicate: str
+    subject: str
+    line: Digest
+    where: str
+    changes: tuple[CharterChange, ...]
+    epoch: int
+    next: tuple[PendingItem, ...]
 
 
 def show_plan(plan: Plan) -> None:
@@ -71,8 +104,7 @@ def write_ceremony(plan: Plan, file: Path | None = None) -> Path:
     else:
         out.done(f"completely signed: {where}")
         out.hint(_next_step(plan, where))
-    done = ceremony.complete
-    out.document("ceremony", {"title": plan.title, "complete": done, "file": str(where), "missing": needed})
+    out.answer(CeremonyDocument(plan.title, ceremony.complete, where, tuple(needed)))
     return where
 
 
@@ -102,19 +134,17 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
         out.done(f"decided: this is the charter of epoch {after.current.epoch}")
     due = pending_actions(after)
     show_pending(out, due, context.consent_node)
-    out.document(
-        "signed",
-        {
-            "title": plan.title,
-            "complete": True,
-            "predicate": plan.entry.statement.predicate,
-            "subject": plan.entry.statement.subject,
-            "line": plan.entry.digest,
-            "where": where,
-            "changes": [members(change) for change in plan.changes],
-            "epoch": after.current.epoch,
-            "next": [members(PendingItem.of(each)) for each in due],
-        },
+    out.answer(
+        SignedDocument(
+            title=plan.title,
+            predicate=plan.entry.statement.predicate,
+            subject=plan.entry.statement.subject,
+            line=plan.entry.digest,
+            where=where,
+            changes=tuple(plan.changes),
+            epoch=after.current.epoch,
+            next=tuple(map(PendingItem.of, due)),
+        )
     )
 
 

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from comity.trust.encoding import Digest
 from comity.trust.home_logs import home_origin
 from comity.trust.statements import ADVISORIES, SEVERITIES, Advisory
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, show_receipt
+from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import follow
 from comity_cli.signers import PUBLISHER, signing
+
+
+@dataclass(frozen=True, slots=True)
+class WarningItem:
+    """A verified warning, by its signer."""
+
+    kind: str
+    severity: str
+    by: Digest
+    text: str
+
+
+@document("advisories")
+class AdvisoriesDocument:
+    """The warnings about an artifact, as `comity advisory ls --json` prints them.
+
+    `not_read`: what a limit left out.
+    """
+
+    advisories: tuple[WarningItem, ...]
+    not_read: tuple[str, ...]
 
 
 @examples("comity advisory new inst/name@v1 --kind yank --text 'wrong tokenizer'", "comity advisory ls inst/name@v1")
@@ -89,5 +113,5 @@ def ls(reference: str, policy: Path | None) -> None:
     not_read = resolution.gathered.bounds
     for text in not_read:
         out.fact("not read", text)
-    listed = [{"kind": a.kind, "severity": a.severity, "by": a.by.id, "text": a.text} for a in advisories]
-    out.document("advisories", {"advisories": listed, "not_read": list(not_read)})
+    listed = tuple(WarningItem(a.kind, a.severity, a.by.id, a.text) for a in advisories)
+    out.answer(AdvisoriesDocument(listed, tuple(not_read)))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import format_time, printable
+from comity.trust.encoding import Digest, format_time, printable
 from comity.trust.errors import NotFound
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.approve import DAY_SECONDS, SCOPE, ApprovalOptions, approval_options, show_approval
+from comity_cli.document import document, named
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
@@ -21,6 +23,68 @@ if TYPE_CHECKING:
     from comity_client.evidence.approvals import ListedApproval
 
 _SPAN = re.compile(r"([0-9]{1,5})d\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsItem:
+    """A text of conditions, by its name and its SHA-256."""
+
+    name: str
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalItem:
+    """An approval by an officer whom the policy names `officer`. `line`: the signed line of `statement`."""
+
+    officer: str
+    id: Digest
+    artifact: Digest
+    claimed_title: str
+    scope: str
+    since: str = field(metadata=named("from"))
+    until: str
+    ended_from: str | None
+    state: str
+    conditions: ConditionsItem | None
+    statement: Digest
+    line: Digest
+
+    @classmethod
+    def of(cls, listed: ListedApproval, time: int) -> ApprovalItem:
+        """Args: time: of the state, in POSIX seconds."""
+        approved, end, entry = listed.proven.approved, listed.proven.end, listed.proven.entry
+        conditions = approved.conditions
+        return cls(
+            officer=listed.officer,
+            id=approved.by,
+            artifact=approved.artifact,
+            claimed_title=approved.title,
+            scope=approved.scope,
+            since=format_time(approved.since),
+            until=format_time(approved.until),
+            ended_from=format_time(end.since) if end else None,
+            state=listed.state(time),
+            conditions=ConditionsItem(conditions.name, conditions.text.digest) if conditions else None,
+            statement=entry.statement_digest,
+            line=entry.digest,
+        )
+
+
+@document("approvals")
+class ApprovalsDocument:
+    """Approvals of officers, as `comity approvals ls --json` prints them."""
+
+    at: str
+    approvals: tuple[ApprovalItem, ...]
+
+
+@document("approvals-added")
+class ApprovalsAddedDocument:
+    """How many lines a pack got, as `comity approvals add --json` prints it."""
+
+    folder: Path
+    lines: int
 
 
 @examples(
@@ -63,7 +127,7 @@ def ls(target: str | None, policy_file: Path, runs_out: str, at: str) -> None:
         out.table(("officer", "artifact", "scope", "until", "state"), rows)
     else:
         out.say("None here." if target and Path(target).is_dir() else "None known to the reachable nodes.")
-    out.document("approvals", {"at": format_time(time), "approvals": [_item(each, time) for each in found]})
+    out.answer(ApprovalsDocument(format_time(time), tuple(ApprovalItem.of(each, time) for each in found)))
 
 
 def _days(text: str) -> int | None:
@@ -79,25 +143,6 @@ def _row(listed: ListedApproval, time: int) -> tuple[str, ...]:
     approved = listed.proven.approved
     title = approved.title or f"sha256:{approved.artifact[:16]}"
     return (listed.officer, title, approved.scope, format_time(listed.until), listed.state(time))
-
-
-def _item(listed: ListedApproval, time: int) -> dict[str, object]:
-    approved, end = listed.proven.approved, listed.proven.end
-    conditions = approved.conditions
-    return {
-        "officer": listed.officer,
-        "id": approved.by,
-        "artifact": approved.artifact,
-        "claimed_title": approved.title,
-        "scope": approved.scope,
-        "from": format_time(approved.since),
-        "until": format_time(approved.until),
-        "ended_from": format_time(end.since) if end else None,
-        "state": listed.state(time),
-        "conditions": {"name": conditions.name, "sha256": conditions.text.digest} if conditions else None,
-        "statement": listed.proven.entry.statement_digest,
-        "line": listed.proven.entry.digest,
-    }
 
 
 @examples(
@@ -144,4 +189,4 @@ def add(file: Path, folder: Path, conditions: tuple[Path, ...]) -> None:
     out, added = output(), client().approvals().carry(file, folder, conditions)
     out.say(f"{added} new lines in {folder}/.comity; their signatures were not checked")
     out.hint(f"comity verify {folder} --policy FILE")
-    out.document("approvals-added", {"folder": str(folder), "lines": added})
+    out.answer(ApprovalsAddedDocument(folder, added))

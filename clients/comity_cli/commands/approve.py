@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-from comity.trust.encoding import format_time, printable
+from comity.trust.encoding import Digest, format_time, printable
 
 from comity_cli.command import Command, agree, bound, client, examples, output
-from comity_cli.commands.publish import NODE, logged_status
+from comity_cli.commands.publish import NODE, LoggedEntry, logged_status
+from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.offers.arguments import moment
@@ -27,6 +28,21 @@ DAY_SECONDS = 86_400
 SCOPE = click.option("--scope", required=True, metavar="SITE", help="The scope, exactly as policies write it.")
 OUT = click.option("--out", type=NEW_FILE, help="Write it to this file, to carry it to a pack.")
 YES = click.option("--yes", is_flag=True, help="Sign without asking.")
+
+
+@document("approval")
+class ApprovalDocument:
+    """What an officer signed, as `comity approve --json` and `comity approvals end --json` print it.
+
+    `folder` has it in its pack, `file` was written to be carried.
+    """
+
+    artifact: Digest
+    title: str
+    statements: tuple[Digest, ...]
+    folder: Path | None
+    file: Path | None
+    logged: tuple[LoggedEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +125,7 @@ def show_approval(out: Output, receipt: ApprovalReceipt, what: str, nodes: Seque
     if receipt.out is not None:
         out.fact("written to", str(receipt.out))
         out.hint(f"on the machine with the folder: comity approvals add {receipt.out} DIR")
-    out.document(
-        "approval",
-        {
-            "artifact": receipt.artifact,
-            "title": receipt.title,
-            "statements": [entry.statement_digest for entry in receipt.entries],
-            "folder": str(receipt.folder) if receipt.folder else None,
-            "file": str(receipt.out) if receipt.out else None,
-            "logged": [{"node": each.node, "origin": each.origin, "index": each.index} for each in receipt.logged],
-        },
-    )
+    entries = tuple(LoggedEntry(each.node, each.origin, each.index) for each in receipt.logged)
+    statements = tuple(entry.statement_digest for entry in receipt.entries)
+    out.answer(ApprovalDocument(receipt.artifact, receipt.title, statements, receipt.folder, receipt.out, entries))
     return logged_status(receipt.logged, nodes)

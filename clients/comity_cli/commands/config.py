@@ -39,6 +39,24 @@ class ConfigCheckDocument:
     problems: tuple[ProblemItem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SettingItem:
+    """A setting as it takes effect, and where its value comes from."""
+
+    name: str
+    value: str
+    origin: str
+    where: str
+
+
+@document("config")
+class ConfigDocument:
+    """The settings of a node, as `comity config show --json` prints them. No secret is printed."""
+
+    file: Path
+    settings: tuple[SettingItem, ...]
+
+
 @examples("comity config check", "comity config check --node /var/lib/comity", "comity config show --origin")
 @click.group(cls=Group, name="config", short_help="Check and show the settings of your node.")
 def command() -> None:
@@ -87,8 +105,5 @@ def show(origin: bool, home: Path) -> None:
         out.table(("setting", "value", "origin"), rows, shorten=("value", "origin"))
     else:
         out.table(("setting", "value"), [(each.name, each.value or "-") for each in settings], shorten=("value",))
-    listed = [
-        {"name": each.name, "value": each.value, "origin": each.origin.kind, "where": each.origin.where}
-        for each in settings
-    ]
-    out.document("config", {"file": str(file), "settings": listed})
+    listed = (SettingItem(each.name, each.value, each.origin.kind, each.origin.where) for each in settings)
+    out.answer(ConfigDocument(file, tuple(listed)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,56 @@ from comity.content import durable
 from comity.trust.evidence import PARTIAL
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.files import FOLDER, NEW_FILE
 from comity_cli.nodes import NODE
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
+    from comity.rules.copy_counts import CopyPolicy
     from comity_client.party_drill import FederationDrill, PartyOutcome
+
+    from comity_cli.lab.outages import Attempt
+
+
+@document("lab-drill")
+class LabDrillDocument:
+    """What was pulled and verified without each node of a lab, as `comity drill --lab --json` prints it."""
+
+    attempts: tuple[Attempt, ...]
+    verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeItem:
+    """What the loss of a party leaves."""
+
+    outcome: PartyOutcome = field(metadata=INLINE)
+    name: str
+    survived: bool
+
+
+@document("drill")
+class DrillDocument:
+    """What is left without each party, by reasoning, as `comity drill --json` prints it.
+
+    `silent`: nodes that do not answer. `remainders`: entries that only lost nodes have; where there are any it is not
+    known what verifies, and `verifies` is 0. `fallen`: the first artifacts that are lost.
+    """
+
+    source: str
+    artifacts: int
+    policy: CopyPolicy
+    silent: tuple[str, ...]
+    parties: int
+    survived: int
+    outcomes: tuple[OutcomeItem, ...]
+
+    @classmethod
+    def of(cls, found: FederationDrill) -> DrillDocument:
+        outcomes = tuple(OutcomeItem(each, found.name(each.party), each.survived) for each in found.outcomes)
+        silent = tuple(found.silent)
+        return cls(found.source, found.artifacts, found.policy, silent, len(outcomes), found.survived, outcomes)
 
 
 @examples(
@@ -58,7 +102,7 @@ def _drill_lab(lab: Path, references: tuple[str, ...]) -> int:
     out = output()
     attempts = drill_lab(out, lab, references)
     held = sum(attempt.verified for attempt in attempts)
-    out.document("lab-drill", {"attempts": [asdict(attempt) for attempt in attempts], "verified": held})
+    out.answer(LabDrillDocument(tuple(attempts), held))
     if attempts and held == len(attempts):
         out.done(f"{held} of {len(attempts)}: every artifact was pulled and verified without each party.")
         return 0
@@ -93,7 +137,7 @@ def _drill_by_reasoning(node: str, hubs: tuple[str, ...], html: Path | None) -> 
     if html is not None:
         durable.write_file(html, render_drill(found, _today()).encode(), mode=0o644, point="page")
         out.done(f"page written: {html}")
-    out.document("drill", _document(found))
+    out.answer(DrillDocument.of(found))
     return _conclude(found)
 
 
@@ -122,22 +166,6 @@ def _result(outcome: PartyOutcome) -> str:
         f"{plural(item.count, 'entry', 'entries')} of {item.origin} nowhere else" for item in outcome.remainders
     )
     return rest or f"{plural(outcome.artifacts - outcome.pulls, 'artifact')} lost"
-
-
-def _document(found: FederationDrill) -> dict[str, object]:
-    outcomes = [
-        {**asdict(outcome), "name": found.name(outcome.party), "survived": outcome.survived}
-        for outcome in found.outcomes
-    ]
-    return {
-        "source": found.source,
-        "artifacts": found.artifacts,
-        "policy": asdict(found.policy),
-        "silent": list(found.silent),
-        "parties": len(found.outcomes),
-        "survived": found.survived,
-        "outcomes": outcomes,
-    }
 
 
 def _today() -> str:

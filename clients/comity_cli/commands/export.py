@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.trust.encoding import Digest
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 from comity_cli.files import FOLDER, NEW_FOLDER
 from comity_cli.following import follow
 from comity_cli.node_home import noted_if_home
@@ -19,6 +22,59 @@ if TYPE_CHECKING:
 
 PARTIAL = 8
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedLog:
+    """The entries of a log that a bundle has: from `start` up to `end`."""
+
+    log: str
+    start: int
+    end: int
+
+
+@document("export")
+class ExportDocument:
+    """A bundle that was written, as `comity export --json` prints it.
+
+    `earlier`: the bundles that it continues. `incomplete`: artifacts that the node does not have whole, which were left
+    out. `written`: bytes written now.
+    """
+
+    folder: Path
+    bundle: Digest
+    federation: str
+    node: str
+    earlier: tuple[Digest, ...]
+    logs: tuple[ExportedLog, ...]
+    entries: int
+    artifacts: int
+    incomplete: tuple[str, ...]
+    files: int
+    bytes: int
+    written: int
+    disks: int
+    data_disks: int
+
+    @classmethod
+    def of(cls, exported: ExportedBundle, folder: Path) -> ExportDocument:
+        index = exported.index
+        return cls(
+            folder=folder,
+            bundle=index.digest,
+            federation=index.federation,
+            node=index.node,
+            earlier=tuple(index.earlier),
+            logs=tuple(ExportedLog(log.log, log.start.size, log.end.size) for log in index.logs),
+            entries=exported.entries,
+            artifacts=index.artifacts,
+            incomplete=tuple(exported.incomplete),
+            files=exported.files,
+            bytes=index.size,
+            written=exported.written,
+            disks=index.code.total,
+            data_disks=index.code.data,
+        )
 
 
 class DiskSize(click.ParamType):  # type: ignore[type-arg]  # not generic in older versions of click
@@ -86,7 +142,7 @@ def command(
             on_event=on_event,
         )
     show_export(out, exported, folder)
-    out.document("export", export_document(exported, folder))
+    out.answer(ExportDocument.of(exported, folder))
     out.hint(f"carry it, then at the other side: comity load {folder} --node HOME")
     return PARTIAL if references and exported.incomplete else 0
 
@@ -106,23 +162,3 @@ def show_export(out: Output, exported: ExportedBundle, folder: Path) -> None:
     disks = f"{plural(index.code.total, 'disk')}, of which any {index.code.data} restore everything"
     out.fact("disks", disks if index.code.total > index.code.data else plural(index.code.total, "disk"))
     out.fact("bytes", f"{size(index.size)} in {plural(exported.files, 'file')}; {size(exported.written)} written now")
-
-
-def export_document(exported: ExportedBundle, folder: Path) -> dict[str, Any]:
-    index = exported.index
-    return {
-        "folder": str(folder),
-        "bundle": index.digest,
-        "federation": index.federation,
-        "node": index.node,
-        "earlier": list(index.earlier),
-        "logs": [{"log": log.log, "start": log.start.size, "end": log.end.size} for log in index.logs],
-        "entries": exported.entries,
-        "artifacts": index.artifacts,
-        "incomplete": list(exported.incomplete),
-        "files": exported.files,
-        "bytes": index.size,
-        "written": exported.written,
-        "disks": index.code.total,
-        "data_disks": index.code.data,
-    }

@@ -11,6 +11,7 @@ from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
 from comity_cli.command import Command, bound, client, examples, output
+from comity_cli.commands.publish import LoggedEntry
 from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import follow
@@ -21,15 +22,6 @@ from comity_cli.output import Output
 if TYPE_CHECKING:
     from comity.trust.upstream import Matched
     from comity_client.importing import Imported, UpstreamState
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEntry:
-    """An entry of a log, as its node shows it."""
-
-    node: str
-    origin: str
-    index: int
 
 
 @document("import")

@@ -6,14 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from comity.trust.encoding import SYLLABLE_BITS, format_id, syllables
+from comity.trust.encoding import SYLLABLE_BITS, Digest, format_id, syllables
 from comity.wire.addresses import Address
 from comity_client.node_home import ListenSettings, NewNode, init_node
 
 from comity_cli.command import Command, bound, examples, output
+from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.node_home import SeatOptions
 from comity_cli.places import PlaceOptions, place_options
+
+
+@document("member")
+class NewMemberDocument:
+    """A new member's identity and node card, as `comity init --json` made them."""
+
+    id: Digest
+    spelled: str
+    syllables: str
+    origin: str
+    card: Path
 
 
 @examples(
@@ -58,15 +70,8 @@ def command(node: NewNode, seat: SeatOptions, declared: PlaceOptions, directory:
     out.fact("offline", f"{home / 'offline'}: move these keys to a medium that is not connected")
     if (keys := seat.governance_keys) > 1:
         out.fact("to sign", f"{card.inception.keys.threshold} of {keys} governance keys sign")
-    out.document(
-        "member",
-        {
-            "id": member,
-            "spelled": format_id(member),
-            "syllables": syllables(member),
-            "origin": card.record.origin,
-            "card": str(home / "node-card.json"),
-        },
+    out.answer(
+        NewMemberDocument(member, format_id(member), syllables(member), card.record.origin, home / "node-card.json")
     )
     local = [address for address in (*card.mutual, *card.open) if Address.parse(address).is_loopback]
     if local:

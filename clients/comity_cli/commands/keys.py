@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from comity.bounded_file import read_bounded
-from comity.trust.encoding import format_id, syllables
+from comity.trust.encoding import Digest, format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, agree, bound, client, examples, output
+from comity_cli.document import document
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.node_home import SeatOptions
 from comity_cli.nodes import home_option, member_node_options
@@ -22,6 +24,32 @@ from comity_cli.places import PlaceOptions, place_options
 if TYPE_CHECKING:
     from comity_client.charter.proposals import Plan
     from comity_client.charter.state import CharterState
+
+
+@dataclass(frozen=True, slots=True)
+class KeyItem:
+    """A governance key; `path` is null where it is not here."""
+
+    id: Digest
+    kind: str
+    path: Path | None
+    state: str
+
+
+@document("keys")
+class KeysDocument:
+    """The keys of a member, as `comity keys show --json` prints them.
+
+    `seat`: its name in the current charter. `recovery`: digests of the keys that can change the others.
+    """
+
+    member: Digest
+    seat: str | None
+    threshold: int
+    rotations: int
+    disputed: bool
+    keys: tuple[KeyItem, ...]
+    recovery: tuple[Digest, ...]
 
 
 @examples(
@@ -63,22 +91,21 @@ def show(home: Path, **options: Any) -> None:
         state = "not here" if not found else f"does not vote in this epoch: {lost.why}" if lost else "may sign"
         kind = " + ".join(half.alg for half in key.halves)
         rows.append((key.id[:16], kind, str(found.path) if found else "-", state))
-        listed.append({"id": key.id, "kind": kind, "path": str(found.path) if found else None, "state": state})
+        listed.append(KeyItem(key.id, kind, found.path if found else None, state))
     out.table(("key", "kind", "file", "state"), rows)
     out.fact(
         "recovery", ", ".join(digest[:16] for digest in chain.current.recovery) or "none: the keys can never be changed"
     )
-    out.document(
-        "keys",
-        {
-            "member": chain.start.identity,
-            "seat": seat.name if seat else None,
-            "threshold": keys.threshold,
-            "rotations": len(chain.steps),
-            "disputed": bool(chain.disputes),
-            "keys": listed,
-            "recovery": list(chain.current.recovery),
-        },
+    out.answer(
+        KeysDocument(
+            member=chain.start.identity,
+            seat=seat.name if seat else None,
+            threshold=keys.threshold,
+            rotations=len(chain.steps),
+            disputed=bool(chain.disputes),
+            keys=tuple(listed),
+            recovery=tuple(chain.current.recovery),
+        )
     )
 
 

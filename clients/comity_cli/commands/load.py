@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
 from comity_cli.files import FOLDER
 from comity_cli.following import follow
 from comity_cli.nodes import node_option
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
+    from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog
     from comity_client.bundles.loading import LoadResult
 
 PARTIAL = 8
 SHOWN = 20
 """Logs and artifacts that are named; the rest is counted."""
+
+
+@document("load")
+class LoadDocument:
+    """What a node took from a bundle, as `comity load --json` prints it.
+
+    `disks` of `of_disks` were read; `damaged`: why one that was named was not, by its folder. `why` and `code`: why a
+    part was not taken. `not_listed`: published artifacts that the settings of the node do not name.
+    """
+
+    changed: bool
+    disks: int
+    of_disks: int
+    damaged: Mapping[str, str]
+    charter: LoadedCharter | None
+    logs: tuple[LoadedLog, ...]
+    artifacts: tuple[LoadedArtifact, ...]
+    not_listed: int
 
 
 @examples(
@@ -79,19 +99,12 @@ def _show(out: Output, result: LoadResult) -> None:
     if result.not_listed:
         names = plural(result.not_listed, "published artifact")
         out.hint(f"{names} not named by [replication] mirror of this node: comity status --node HOME")
-    out.document(
-        "load",
-        {
-            "changed": result.changed,
-            "disks": here,
-            "of_disks": disks,
-            "damaged": result.damaged,
-            "charter": asdict(charter) if charter else None,
-            "logs": [asdict(log) for log in result.logs],
-            "artifacts": [asdict(item) for item in result.artifacts],
-            "not_listed": result.not_listed,
-        },
-    )
+    out.answer(
+        LoadDocument(
+            result.changed, here, disks, result.damaged, charter, tuple(result.logs), tuple(result.artifacts),
+            result.not_listed,
+        )
+    )  # fmt: skip
 
 
 def _refusal(why: str) -> str:

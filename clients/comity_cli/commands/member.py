@@ -13,7 +13,7 @@ from comity.trust.encoding import Digest, format_id, syllables
 from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import date
-from comity_cli.document import INLINE, document, members
+from comity_cli.document import INLINE, document
 from comity_cli.nodes import node_option
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -65,6 +65,42 @@ class MembersDocument:
     members: tuple[MemberItem, ...]
     confirmation: ConfirmationItem | None
     alarms: AlarmsItem = field(metadata=INLINE)
+
+
+@document("member")
+class MemberDocument:
+    """A member of the charter, as `comity member show --json` prints it.
+
+    `home_origin_of`: the other member whose log has the origin of its home log; empty for none.
+    """
+
+    member: MemberItem = field(metadata=INLINE)
+    home_origin_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskItem:
+    """A request to join, by the identity that it claims. `since` in POSIX seconds."""
+
+    id: Digest
+    label: str
+    jurisdiction: str
+    since: int
+
+
+@document("asks")
+class AsksDocument:
+    """The requests to join, as `comity member asks --json` prints them."""
+
+    asks: tuple[AskItem, ...]
+
+
+@document("ask")
+class AskDocument:
+    """What became of a request, as `comity member keep --json` and `comity member dismiss --json` print it."""
+
+    id: Digest
+    kept: bool
 
 
 _own_node = node_option("Your node, by its home or operator socket. Default: here.", old=("--dir", "--socket"))
@@ -129,8 +165,7 @@ def show(member: str, **options: Any) -> None:
         out.warn(taken_origin_warning(seat, *taken))
     for note in filter(None, [_notes(charter_state, seat)]):
         out.fact("notes", note)
-    origin_of = {"home_origin_of": taken[1] if taken else ""}
-    out.document("member", {**members(MemberItem.of(charter_state, seat)), **origin_of})
+    out.answer(MemberDocument(MemberItem.of(charter_state, seat), taken[1] if taken else ""))
 
 
 @examples("comity member asks", "comity member asks --json")
@@ -148,12 +183,8 @@ def asks(federation: str) -> None:
     out.table(("claims to be", "jur", "since", "on the phone", "id"), rows)
     if not rows:
         out.say("There are no requests to join.")
-    asking = [
-        {"id": a.card.inception.id, "label": a.card.inception.label, "jurisdiction": a.card.inception.jurisdiction,
-         "since": a.since}
-        for a in found
-    ]  # fmt: skip
-    out.document("asks", {"asks": asking})
+    asking = [(a.card.inception, a.since) for a in found]
+    out.answer(AsksDocument(tuple(AskItem(i.id, i.label, i.jurisdiction, since) for i, since in asking)))
     if found:
         out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --node HOME")
 
@@ -182,7 +213,7 @@ def _decide(applicant: str, node: str | None, *, keep: bool) -> None:
     out = output()
     member = decide_ask(own_socket(node), applicant, keep=keep)
     out.say(f"{'Kept' if keep else 'Dismissed'}: {member}")
-    out.document("ask", {"id": member, "kept": keep})
+    out.answer(AskDocument(member, keep))
 
 
 def _notes(charter_state: CharterState, seat: Member) -> str:

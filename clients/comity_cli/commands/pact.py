@@ -5,14 +5,15 @@ The drill of a cut-off takes every step except logging.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.errors import ComityError, Refused
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document
 from comity_cli.offers.context import OfferContext, now, reading_options, signing_options
 from comity_cli.offers.own_grant import find_own_grant, request_allocations, request_options
 from comity_cli.offers.rendering import describe_amounts, when
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a cut-off: whether it succeeded, and details. The field names are keys of the JSON document."""
+    """One step of a cut-off: whether it succeeded, and details."""
 
     what: str
     well: bool
     how: str
+
+
+@document("drill")
+class PactDrillDocument:
+    """The steps of a cut-off that was tried, as `comity pact drill --json` prints them."""
+
+    well: bool
+    logged: Literal[False] = field(default=False, kw_only=True)
+    steps: tuple[Step, ...]
 
 
 def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
@@ -159,14 +169,12 @@ def declare(pact: str, text: str, **options: Any) -> None:
 def drill(pact: str, **options: Any) -> None:
     """Perform every step of a cut-off except logging: read and prove the chain, find the key, sign the declaration and
     a redemption, and check both as the provider's node would. Run it regularly to find what is missing in time."""
-    from comity_cli.commands.pact import run_drill
-
     out, context = output(), OfferContext(**options)
     steps = run_drill(context, context.grant(pact))
     for step in steps:
         (out.done if step.well else out.warn)(f"{step.what}: {step.how}")
     well = all(step.well for step in steps)
-    out.document("drill", {"well": well, "logged": False, "steps": [asdict(step) for step in steps]})
+    out.answer(PactDrillDocument(well, tuple(steps)))
     out.say("Nothing was logged or sent.")
     if not well:
         raise click.exceptions.Exit(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 from comity.trust.charter.document import Body, CharterPolicy
@@ -14,6 +15,7 @@ from comity.trust.names import parse_id
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document
 from comity_cli.files import FOLDER, NEW_FOLDER
 from comity_cli.nodes import member_node_options
 from comity_cli.output import plural
@@ -22,6 +24,31 @@ if TYPE_CHECKING:
     from comity.trust.node_records import NodeRecord
     from comity_client.charter.state import CharterMaterial, CharterState
     from comity_client.node_card import NodeCard
+
+
+@document("export")
+class ProposalExportDocument:
+    """How many new files a folder got, as `comity proposal export --json` prints it."""
+
+    folder: Path
+    files: int
+
+
+@document("load")
+class ProposalLoadDocument:
+    """How many lines a node got, as `comity proposal load --json` prints it."""
+
+    node: str
+    lines: int
+
+
+@document("signed")
+class NothingSignedDocument:
+    """Why nothing is to be signed now, as `comity proposal approve --json` prints it."""
+
+    complete: Literal[False] = field(default=False, kw_only=True)
+    why: str
+
 
 CHANGES: Final[Mapping[str, str]] = {
     "admit": "CARD",
@@ -230,7 +257,7 @@ def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> 
     if isinstance(plan, acts.NothingToSign):
         out = output()
         out.say(f"Nothing to sign now: {plan.why}")
-        out.document("signed", {"complete": False, "why": plan.why})
+        out.answer(NothingSignedDocument(plan.why))
         out.hint(f"comity proposal show {short(body.digest)}")
     else:
         sign_and_deliver(context, plan, context.governance_keys)
@@ -316,7 +343,7 @@ def export(folder: Path, **options: Any) -> None:
     durable.make_folders(folder)
     count = write_folder(folder, CharterContext(**options).charter_state.material)
     output().done(f"{plural(count, 'new file')} in {folder}")
-    output().document("export", {"folder": str(folder), "files": count})
+    output().answer(ProposalExportDocument(folder, count))
     output().hint(f"on the other machine: comity proposal ls --offline --from {folder}")
 
 
@@ -337,4 +364,4 @@ def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
     where = context.target
     delivered = context.governance.deliver(read_folder(folder), where)
     report(delivered, where)
-    output().document("load", {"node": where, "lines": len(delivered)})
+    output().answer(ProposalLoadDocument(where, len(delivered)))

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry of a log, as its node shows it."""
+
+    node: str
+    origin: str
+    index: int
+
+
 @document("receipt")
 class ReceiptDocument:
     """Where a statement about an artifact was logged, as `comity publish --json` and its like print it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from comity.trust.rotation import MAX_ROTATIONS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.publish import logged_status
-from comity_cli.document import document
+from comity_cli.document import INLINE, document
 from comity_cli.files import FILE
 from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
@@ -34,6 +34,51 @@ class PublishersDocument:
     """Publisher identities of this user, as `comity publisher ls --json` prints them."""
 
     publishers: tuple[PublisherItem, ...]
+
+
+@document("publisher")
+class PublisherDocument:
+    """A new identity, as `comity publisher new --json` prints it."""
+
+    publisher: PublisherItem = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceInLog:
+    """Where a line was logged."""
+
+    origin: str
+    index: int
+
+
+@document("publisher-rotated")
+class PublisherRotatedDocument:
+    """The newest keys of an identity, by their rotation, as `comity publisher rotate --json` prints it."""
+
+    id: Digest
+    rotation: Digest | None
+    logged: tuple[PlaceInLog, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSigKey:
+    """The public key for model.sig files, and the hint by which such a file names it."""
+
+    file: Path
+    pem: str
+    hint: Digest
+
+
+@document("publisher-shown")
+class PublisherShownDocument:
+    """An identity and its public keys, as `comity publisher show --json` prints it.
+
+    `rotation`: of its newest keys; null for its first.
+    """
+
+    publisher: PublisherItem = field(metadata=INLINE)
+    rotation: Digest | None
+    model_sig: ModelSigKey | None
 
 
 @examples("comity publisher new 'Swiss AI' --jurisdiction CH", "comity publisher ls")
@@ -67,10 +112,7 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
     out.fact("on the phone", syllables(publisher.id))
     out.fact("home log", home_origin(publisher.home) or "none: its versions are ordered by their names")
     out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
-    out.document(
-        "publisher",
-        {"id": publisher.id, "label": publisher.label, "home": publisher.home, "folder": str(publisher.folder)},
-    )
+    out.answer(PublisherDocument(PublisherItem(publisher.id, publisher.label, publisher.home, publisher.folder)))
     out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
 
 
@@ -112,14 +154,8 @@ def rotate(label: str, recovery: tuple[Path, ...], home: str, nodes: tuple[str, 
     out.fact("rotation", str(changed.rotation))
     for item in logged:
         out.fact("logged at", f"{item.origin} #{item.index}")
-    out.document(
-        "publisher-rotated",
-        {
-            "id": changed.id,
-            "rotation": changed.rotation,
-            "logged": [{"origin": item.origin, "index": item.index} for item in logged],
-        },
-    )
+    places = tuple(PlaceInLog(item.origin, item.index) for item in logged)
+    out.answer(PublisherRotatedDocument(changed.id, changed.rotation, places))
     out.hint(f"to pin these keys, other users run: comity trust hold {changed.id} {changed.rotation}")
     return logged_status(logged, nodes)
 
@@ -143,17 +179,9 @@ def show(label: str) -> None:
     out.fact("model.sig", str(public) if public else "no key yet; comity publish --model-sig makes one")
     if pem:
         out.say(pem.rstrip())
-    out.document(
-        "publisher-shown",
-        {
-            "id": publisher.id,
-            "label": publisher.label,
-            "home": publisher.home,
-            "folder": str(publisher.folder),
-            "rotation": publisher.rotation,
-            "model_sig": {"file": str(public), "pem": pem, "hint": sha256(pem.encode())} if public and pem else None,
-        },
-    )
+    item = PublisherItem(publisher.id, publisher.label, publisher.home, publisher.folder)
+    model_sig = ModelSigKey(public, pem, sha256(pem.encode())) if public and pem else None
+    out.answer(PublisherShownDocument(item, publisher.rotation, model_sig))
 
 
 @examples("comity publisher ls", "comity publisher ls --json")

@@ -6,11 +6,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+from comity.trust.encoding import Digest
 from comity.wire.audit import HoldDecision, HoldOrder
 
 from comity_cli.command import Command, agree, bound, examples, output
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
+from comity_cli.document import document
 from comity_cli.output import size
+
+
+@document("hold-decision")
+class HoldDecisionDocument:
+    """What became of a node's copy, as `comity rm --json` and `comity withdraw --json` print it.
+
+    `trial`: nothing was done. `again`: it may be copied again. `index`: of the entry that withdraws it. `proven`: nodes
+    that proved their copy. `bytes`: were freed, or would be.
+    """
+
+    artifact: Digest
+    trial: bool
+    again: bool
+    index: int | None
+    proven: tuple[str, ...]
+    unproven: tuple[str, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +90,9 @@ def show(reference: str, order: HoldOrder, decision: HoldDecision) -> None:
             out.fact("not proven", name)
         if order.force:
             out.warn("nobody was asked whether enough copies are left; this is logged")
-    out.document(
-        "hold-decision",
-        {
-            "artifact": order.artifact,
-            "trial": order.trial,
-            "again": order.again,
-            "index": decision.index if decision.line else None,
-            "proven": list(decision.proven),
-            "unproven": list(decision.unproven),
-            "bytes": decision.bytes,
-        },
+    index = decision.index if decision.line else None
+    out.answer(
+        HoldDecisionDocument(
+            order.artifact, order.trial, order.again, index, decision.proven, decision.unproven, decision.bytes
+        )
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from comity_cli.command import Command, examples, output
+from comity_cli.document import document
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
@@ -18,6 +20,15 @@ from comity_cli.start import collect_as_in_a_long_run
 
 if TYPE_CHECKING:
     from comity.node.app import HomeCheck
+
+
+@document("node-check")
+class NodeCheckDocument:
+    """A home that can be started, as `comity serve --check --json` prints it; the addresses by their setting."""
+
+    node: str
+    origin: str
+    listeners: Mapping[str, str]
 
 
 @examples("comity serve", "comity serve --node /var/lib/comity --check", "comity serve --node /var/lib/comity")
@@ -52,7 +63,7 @@ def _show(found: HomeCheck) -> None:
     if found.loopback:
         out.warn(f"[advertise] names {' and '.join(found.loopback)}, which other machines cannot reach")
     out.done("the settings, keys and ports are usable")
-    out.document("node-check", {"node": found.node, "origin": found.origin, "listeners": found.listeners})
+    out.answer(NodeCheckDocument(found.node, found.origin, found.listeners))
 
 
 def _stop_at_eof() -> None:

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import click
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
 
 from comity_cli.command import Group, examples, output
-from comity_cli.document import INLINE, document, members
+from comity_cli.document import INLINE, document
 from comity_cli.node_home import node_file, recorded_act
 from comity_cli.nodes import home_option
 
@@ -53,6 +53,23 @@ class TokensDocument:
     """
 
     tokens: tuple[UsedToken, ...]
+
+
+@document("token")
+class TokenDocument:
+    """A token with its secret, once, as `comity token new --json` and `comity token rotate --json` print it."""
+
+    item: TokenItem = field(metadata=INLINE)
+    token: str
+
+
+@document("token")
+class RevokedTokenDocument:
+    """A token that is accepted no longer, as `comity token revoke --json` prints it."""
+
+    id: str
+    name: str
+    revoked: Literal[True] = True
 
 
 @examples(
@@ -134,7 +151,7 @@ def revoke(identifier: str, directory: Path) -> None:
         token = tokens.revoke(identifier)
     out = output()
     out.done(f"token {token.name} ({token.id}) is revoked")
-    out.document("token", {"id": token.id, "name": token.name, "revoked": True})
+    out.answer(RevokedTokenDocument(token.id, token.name))
 
 
 def _show_new(secret: str, token: Token) -> None:
@@ -144,7 +161,7 @@ def _show_new(secret: str, token: Token) -> None:
     out.done(f"token {token.name} ({token.id}) gives access to {', '.join(token.reach)}")
     out.fact("token", secret)
     out.fact("ends", _ends(token))
-    out.document("token", {**members(TokenItem.of(token)), "token": secret})
+    out.answer(TokenDocument(TokenItem.of(token), secret))
     out.hint("keep it in a file of mode 0600, and name that file in HF_TOKEN_PATH")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -9,7 +10,28 @@ from comity.trust.copies import WITHDRAWAL_REASONS
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import date, of_a_node, read_list
+from comity_cli.document import document
 from comity_cli.output import plural
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawnItem:
+    """Copies that members of a jurisdiction withdrew for a reason."""
+
+    jurisdiction: str
+    reason: str
+    copies: int
+
+
+@document("transparency-report")
+class TransparencyReportDocument:
+    """Withdrawn copies as one node reads the logs, as `comity transparency-report --json` prints them."""
+
+    source: str
+    date: str
+    artifacts: int
+    total: int
+    withdrawn: tuple[WithdrawnItem, ...]
 
 
 @examples(
@@ -35,16 +57,5 @@ def command(node: str, socket: Path | None, home: Path | None) -> None:
     if counts:
         rows = [(code, *(str(counts.get((code, reason), 0)) for reason in reasons)) for code in jurisdictions]
         out.table(("jurisdiction", *reasons), rows)
-    listed = [
-        {"jurisdiction": code, "reason": reason, "copies": count} for (code, reason), count in sorted(counts.items())
-    ]
-    out.document(
-        "transparency-report",
-        {
-            "source": found.source,
-            "date": date(found.day),
-            "artifacts": len(found.artifacts),
-            "total": total,
-            "withdrawn": listed,
-        },
-    )
+    listed = tuple(WithdrawnItem(*key, count) for key, count in sorted(counts.items()))
+    out.answer(TransparencyReportDocument(found.source, date(found.day), len(found.artifacts), total, listed))

@@ -13,6 +13,7 @@ import comity_cli
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import sha256
+from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (
     DraftStatus,
@@ -32,7 +33,9 @@ from comity.wire.node_status import (
     StoreStatus,
 )
 from comity_cli import node_view
-from comity_cli.document import KINDS, members
+from comity_cli.commands import drill, load, member, pact
+from comity_cli.document import KINDS, members, schema_name
+from comity_cli.lab.outages import Attempt
 from comity_cli.main import COMMANDS, command
 from comity_cli.output import Output
 from comity_client.client import Client
@@ -47,7 +50,11 @@ from support.weights import as_tensor
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 DIGEST = sha256(b"example")
 PRINTED_BY = {
+    "approval": "tests/unit/comity_cli/commands/test_approve.py",
+    "approvals": "tests/unit/comity_cli/commands/test_approvals.py",
+    "approvals-added": "tests/unit/comity_cli/commands/test_approvals.py",
     "artifact-pins": "tests/unit/comity_cli/commands/test_pin_command.py",
+    "asks": "tests/unit/comity_cli/commands/test_stated_times.py",
     "attestation-added": "tests/unit/addons/attestations/test_attestation_files.py",
     "attestation-export": "tests/unit/addons/attestations/test_attestation_files.py",
     "attestation-key": "tests/unit/addons/attestations/test_attestation_command.py",
@@ -59,28 +66,39 @@ PRINTED_BY = {
     "audits": "tests/unit/comity_client/test_copies_commands.py",
     "backup": "tests/unit/node/maintenance/test_backup.py",
     "binding": "tests/unit/comity_cli/commands/test_trust.py",
+    "ceremony": "tests/unit/comity_cli/charter/test_signing.py",
+    "charter": "tests/unit/comity_cli/commands/test_found.py",
     "copies": "tests/unit/comity_client/test_copies_commands.py",
     "derivation": "tests/integration/test_client_derivations.py",
+    "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",
     "hardware-pins": "tests/unit/addons/hardware/test_hardware_pins.py",
     "hardware-revocation": "tests/unit/addons/hardware/test_hardware_pins.py",
     "hardware-revocations": "tests/unit/addons/hardware/test_hardware_pins.py",
     "hardware-root": "tests/unit/addons/hardware/test_hardware_pins.py",
     "held": "tests/unit/comity_cli/commands/test_trust.py",
+    "hold-decision": "tests/unit/comity_client/test_copies_commands.py",
     "impact": "tests/unit/comity_client/test_copies_commands.py",
     "import": "tests/unit/project/test_documents.py",
     "join": "tests/integration/test_governance_commands.py",
+    "keys": "tests/unit/comity_cli/commands/test_keys.py",
     "lineage": "tests/integration/test_client_lineage.py",
+    "member": "tests/unit/comity_cli/commands/test_init.py",
     "members": "tests/integration/test_governance_commands.py",
+    "node-check": "tests/unit/comity_cli/test_founding_commands.py",
     "offers": "tests/unit/comity_cli/commands/test_offer_texts.py",
     "peer-ping": "tests/integration/test_operator_status.py",
     "peers": "tests/integration/test_operator_status.py",
     "pin": "tests/integration/test_governance_commands.py",
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
+    "publisher-rotated": "tests/unit/comity_client/test_partly_logged.py",
+    "publisher-shown": "tests/unit/comity_cli/commands/test_publisher.py",
     "pulls": "tests/unit/node/test_pull_counts.py",
     "receipt": "tests/unit/project/test_documents.py",
     "restored": "tests/unit/node/maintenance/test_backup.py",
+    "signed": "tests/unit/comity_cli/charter/test_signing.py",
+    "transparency-report": "tests/unit/comity_cli/commands/test_withdrawal_report.py",
     "unpin": "tests/unit/comity_cli/commands/test_trust.py",
     "upstream-check": "tests/unit/project/test_documents.py",
 }
@@ -94,19 +112,16 @@ NOT_ALWAYS = {
 }
 """Members that a command prints only in some cases."""
 WITHOUT_A_CLASS = {
-    "advisories", "approval", "approvals", "approvals-added", "ask", "asks", "audit-answers",
-    "audit-challenges", "balance", "bom", "ceremony", "charter", "checked-report", "config", "demo", "diff",
-    "drill", "entry.statement.predicate", "environment", "export", "fit", "grant", "grants", "hand-over",
-    "hold-decision", "invitation", "keys", "kind", "lab", "lab-drill", "load", "loaded", "member",
-    "mirror-decisions", "mirror-rules", "node-check", "offer", "offer-attested", "offer-challenge",
-    "offer-check", "offer-measured", "offer-post", "offer-withdrawn", "pacts", "publisher", "publisher-rotated",
-    "publisher-shown", "recovered", "report-shown", "scan", "sign-in", "signed", "support-bundle", "token",
-    "transparency-report",
+    "audit-answers", "audit-challenges", "balance", "bom", "checked-report", "demo", "diff",
+    "entry.statement.predicate", "environment", "fit", "grant", "grants", "hand-over", "invitation", "kind",
+    "lab", "loaded", "mirror-decisions", "mirror-rules", "offer", "offer-attested", "offer-challenge",
+    "offer-check", "offer-measured", "offer-post", "offer-withdrawn", "pacts", "recovered", "report-shown",
+    "scan", "sign-in", "support-bundle",
 }  # fmt: skip
 """Documents that commands print as a dict, or whose kind a variable names. None is added here: a new document is a
 class, from which its schema is derived."""
-MAPS = ("by_node", "codes")
-"""Members that are maps: of node names, of error codes."""
+MAPS = ("by_node", "codes", "damaged")
+"""Members that are maps: of node names, of error codes, of folders."""
 
 
 def shortened(document: dict[str, Any]) -> dict[str, Any]:
@@ -132,8 +147,21 @@ def node_status() -> Any:
             (MemberCopies(DIGEST, "Institute", 1, 2, 3),),
         ),
     )  # fmt: skip
-    document = members(node_view.NodeStatusDocument.of(made))
-    return json.loads(json.dumps({"schema": "comity.dev/node-status/v1", **document}))
+    return node_view.NodeStatusDocument.of(made)
+
+
+def printed(document: Any) -> Any:
+    """What a command prints of a document."""
+    return json.loads(json.dumps({"schema": schema_name(KINDS[type(document)]), **members(document)}))
+
+
+def of_a_lab() -> Iterator[Any]:
+    """Documents that are printed where nodes run as processes of their own, with an item in each list."""
+    yield member.AskDocument(DIGEST, True)
+    yield drill.LabDrillDocument((Attempt("node-ch", "a/b@v1", True, False, "why"),), 1)
+    yield pact.PactDrillDocument(True, (pact.Step("the pact", True, "how"),))
+    log, copy = LoadedLog("node.example/log+key", 1, 2, 2), LoadedArtifact(DIGEST, "a/b@v1", "why", "CODE")
+    yield load.LoadDocument(True, 1, 2, {"disk-1": "why"}, LoadedCharter(1, 2), (log,), (copy,), 1)
 
 
 @pytest.fixture(scope="module", name="examples")
@@ -193,7 +221,9 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     run("config", "show", "--node", str(node))
     (node / "node.toml").write_text((node / "node.toml").read_text() + "nonsense = 1\n")
     run("config", "check", "--node", str(node))
-    yield found | {"node-status": node_status()}
+    for made_here in (node_status(), *of_a_lab()):
+        found[KINDS[type(made_here)]] = printed(made_here)
+    yield found
 
 
 def test_the_examples_of_policies_and_settings_have_an_item_in_each_list(examples: dict[str, Any]) -> None:
@@ -219,7 +249,8 @@ def test_a_commands_document_fits_its_schema_and_with_one_member_changed_does_no
 @pytest.mark.parametrize("kind", sorted(DESCRIBED))
 def test_a_schema_requires_every_member_that_is_always_printed(kind: str) -> None:
     described = schema(kind)
-    assert described["properties"]["schema"] == {"const": f"comity.dev/{kind}/v1"}
+    for form in described.get("oneOf", [described]):
+        assert form["properties"]["schema"] == {"const": f"comity.dev/{kind}/v1"}
     optional = set[str]()
 
     def look(found: Any) -> None:
@@ -246,8 +277,8 @@ def test_every_schema_is_derived_from_a_class_of_documents() -> None:
         importlib.import_module(module.name)
     for name in COMMANDS.values():
         importlib.import_module(name.module, "comity_cli.commands")
-    kinds = [kind for made, kind in KINDS.items() if made.__module__.startswith(("comity_cli.", "comity.addons."))]
-    assert sorted(kinds) == sorted({*DESCRIBED, "error"})
+    kinds = {kind for made, kind in KINDS.items() if made.__module__.startswith(("comity_cli.", "comity.addons."))}
+    assert kinds == {*DESCRIBED, "error"}
 
 
 def test_no_further_document_is_printed_without_a_class() -> None:

@@ -59,7 +59,7 @@ class AttestationsDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyItem:
+class PinnedKeyItem:
     """A key that is pinned for attestations. `id` is null once it is no longer pinned."""
 
     name: str
@@ -71,14 +71,14 @@ class KeyItem:
 class AttestationKeyDocument:
     """A key, as `comity attestation pin --json` and `comity attestation unpin --json` print it."""
 
-    key: KeyItem = field(metadata=INLINE)
+    key: PinnedKeyItem = field(metadata=INLINE)
 
 
 @document("attestation-keys")
 class AttestationKeysDocument:
     """The keys that are pinned for attestations, as `comity attestation keys --json` prints them."""
 
-    keys: tuple[KeyItem, ...]
+    keys: tuple[PinnedKeyItem, ...]
 
 
 @examples(
@@ -215,7 +215,7 @@ def keys() -> None:
     else:
         out.say("No key is pinned: attestations of other tools are shown as claimed.")
         out.hint("comity attestation pin FILE --name NAME")
-    out.answer(AttestationKeysDocument(tuple(KeyItem(key.label, key.algorithm, key.id) for key in pinned)))
+    out.answer(AttestationKeysDocument(tuple(PinnedKeyItem(key.label, key.algorithm, key.id) for key in pinned)))
 
 
 @examples("comity attestation pin builder.pub --name builder")
@@ -236,7 +236,7 @@ def pin(file: Path, name: str, yes: bool) -> None:
     agree(f"Pin it as {name}?", yes=yes)
     pinned = pinned_keys(client()).pin(file, name)
     out.done(f"pinned: {pinned}")
-    out.answer(AttestationKeyDocument(KeyItem(pinned.label, pinned.algorithm, pinned.id)))
+    out.answer(AttestationKeyDocument(PinnedKeyItem(pinned.label, pinned.algorithm, pinned.id)))
 
 
 @examples("comity attestation unpin builder")
@@ -248,7 +248,7 @@ def unpin(name: str) -> None:
 
     key = pinned_keys(client()).unpin(name)
     output().done(f"no longer pinned: {key}")
-    output().answer(AttestationKeyDocument(KeyItem(key.label, key.algorithm, None)))
+    output().answer(AttestationKeyDocument(PinnedKeyItem(key.label, key.algorithm, None)))
 
 
 def _show(out: Output, verdict: AttestationVerdict) -> None:
