@@ -70,7 +70,7 @@ def parse_decimal(text: str, *, limit: int = 2**63 - 1) -> int:
 def canonical(value: Json) -> bytes:
     """RFC 8785 bytes of `value`. Raises Malformed for values outside the subset (fractions, big integers)."""
     try:
-        return (_DUMPER.encode(value) if _std_is_canonical(value, 0) else _encode(value, 0)).encode("utf-8")
+        return (_DUMPER.encode(value) if _std_is_canonical(value) else _encode(value, 0)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
@@ -136,22 +136,32 @@ def _check(value: Json, depth: int, escapes: bool) -> None:
             raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
 
-def _std_is_canonical(value: Json, depth: int) -> bool:
+def _std_is_canonical(value: Json) -> bool:
     """Whether the standard library encodes `value` as RFC 8785 does: built-in types, integers in range, and names
     that sort the same by UTF-16 code units and by characters. `_encode` handles all other values, and the errors."""
-    if depth > MAX_DEPTH:
-        return False
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return -MAX_INTEGER <= value <= MAX_INTEGER  # type: ignore[operator]
-    if kind is dict:
-        return all(
-            (name.isascii() or max(name) < "\ud800") and _std_is_canonical(item, depth + 1)
-            for name, item in value.items()  # type: ignore[union-attr]
-        )
-    return kind in (list, tuple) and all(_std_is_canonical(item, depth + 1) for item in value)  # type: ignore[union-attr]
+    level: list[Json] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Json] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or item is None or kind is bool:
+                continue
+            if kind is int:
+                if not -MAX_INTEGER <= item <= MAX_INTEGER:  # type: ignore[operator]
+                    return False
+            elif kind is dict:
+                names = "".join(item)  # type: ignore[arg-type]
+                if not names.isascii() and max(names) >= "\ud800":
+                    return False
+                inner += item.values()  # type: ignore[union-attr]
+            elif kind is list or kind is tuple:
+                inner += item  # type: ignore[arg-type]
+            else:
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 def _too_deep() -> Malformed:

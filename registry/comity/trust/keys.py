@@ -165,6 +165,7 @@ class VerifyingKey:
     """A composite key: halves sorted by algorithm name, all of which must verify."""
 
     halves: tuple[PublicKey, ...]
+    _id: Digest | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         algs = [half.alg for half in self.halves]
@@ -187,8 +188,11 @@ class VerifyingKey:
 
     @property
     def id(self) -> Digest:
-        """SHA-256 of the canonical JSON form."""
-        return sha256(canonical(self.to_json()))
+        """SHA-256 of the canonical JSON form, computed once."""
+        if self._id is None:
+            object.__setattr__(self, "_id", found := sha256(canonical(self.to_json())))
+            return found
+        return self._id
 
     @property
     def post_quantum(self) -> bool:

@@ -61,7 +61,12 @@ class Envelope:
     payload_type: str
     payload: bytes
     signatures: tuple[EnvelopeSignature, ...]
+    statement_digest: Digest = field(init=False, repr=False, compare=False)
+    """SHA-256 of the pre-authentication encoding; independent of the signatures."""
     _checked: dict[PublicKey, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "statement_digest", sha256(pae(self.payload_type, self.payload)))
 
     @classmethod
     def parse(cls, line: bytes) -> Envelope:
@@ -88,11 +93,6 @@ class Envelope:
         if len(line) > MAX_LINE:
             raise Malformed("envelope too large", why=f"{len(line)} bytes; a log entry has at most {MAX_LINE}")
         return line
-
-    @property
-    def statement_digest(self) -> Digest:
-        """SHA-256 of the pre-authentication encoding; independent of the signatures."""
-        return sha256(pae(self.payload_type, self.payload))
 
     def signed_by(self, keys: Sequence[VerifyingKey], threshold: int, extra_keys: Iterable[PublicKey] = ()) -> bool:
         """Whether at least `threshold` of `keys` and each of `extra_keys` signed this, and no other key.
@@ -297,16 +297,14 @@ class Entry:
     line: bytes
     envelope: Envelope
     statement: Statement
+    digest: Digest = field(init=False, repr=False, compare=False)
+    """SHA-256 of the line; inclusion proofs refer to it."""
+    statement_digest: Digest = field(init=False, repr=False, compare=False)
+    """The same for every envelope of one statement; used for duplicates, quotas and votes."""
 
-    @property
-    def digest(self) -> Digest:
-        """SHA-256 of the line; inclusion proofs refer to it."""
-        return sha256(self.line)
-
-    @property
-    def statement_digest(self) -> Digest:
-        """The same for every envelope of one statement; used for duplicates, quotas and votes."""
-        return self.envelope.statement_digest
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", sha256(self.line))
+        object.__setattr__(self, "statement_digest", self.envelope.statement_digest)
 
 
 def parse_entry(line: bytes) -> Entry:
