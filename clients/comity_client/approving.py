@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.rules.signing import sign_content
@@ -35,6 +35,7 @@ from comity_client.evidence.approvals import (
     listed_approvals,
     write_approvals,
 )
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.resolve import Resolution
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import Logged, LogTargets, publish_statement
@@ -116,7 +117,9 @@ class FindLocalCopy(Protocol):
 
 
 class RunLogging(Protocol):
-    def __call__(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T: ...
+    def __call__(
+        self, work: Callable[[LogTargets], Coroutine[Any, Any, T]], nodes: Sequence[Target], on_event: OnEvent
+    ) -> T: ...
 
 
 class ApprovalClient:
@@ -257,6 +260,5 @@ async def _approvals_at_nodes(
     session: Session, artifact: Digest | None, rule: ApprovalRule, policy: Policy
 ) -> tuple[ListedApproval, ...]:
     """The proven approvals that reachable nodes have: of an artifact, or of all."""
-    asked = replace(policy, approvals=rule)
-    lines = await gather_approvals(session, asked, artifact)
+    lines = await gather_approvals(Inquiry(session, replace(policy, approvals=rule)), artifact)
     return await asyncio.to_thread(listed_approvals, lines, rule, policy)

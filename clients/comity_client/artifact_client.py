@@ -6,42 +6,33 @@ costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comity.trust.artifact import Manifest
-from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence
-from comity_client.events import OnEvent, Progress, ignore_event, in_thread
+from comity_client.events import OnEvent, ignore_event
 from comity_client.evidence.artifact_info import ArtifactInfo, Replica
 from comity_client.evidence.resolve import Resolution
 from comity_client.evidence.search import FoundArtifacts, search_artifacts
 from comity_client.pull.destinations import (
-    Destination,
     LocalCopy,
-    cached_folder,
     folder_of,
     hash_local_copy,
     known_reference,
+    workers,
 )
 from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
-    from comity_client.pull.pull import PullContext, Pulled, PullPlan
+    from comity_client.pull.order import PullContext, Pulled
+    from comity_client.pull.pull import PullPlan
     from comity_client.reports import CheckedReport
     from comity_client.scan import FolderScan, PickleScan
-
-
-def workers() -> int:
-    """Return the number of threads that hash files."""
-    return min(4, os.cpu_count() or 1)
 
 
 class ArtifactClient(TrustClient):
@@ -66,18 +57,13 @@ class ArtifactClient(TrustClient):
         the next attempt.
         """
 
+        from comity_client.pull.order import PullOrder
         from comity_client.pull.pull import pull
 
-        async def work(session: Session) -> Pulled:
-            try:
-                context, resolution = await self._pulling(session, reference, policy, on_event)
-            except Unavailable as error:
-                judged_by = policy or self._user.policy(session.pins, reference)
-                return await in_thread(partial(self._pulled, reference, to, hub_cache, judged_by, error), on_event)
-            destination = partial(_destination, resolution, to, hub_cache)
-            return await pull(context, resolution, destination, include, exclude)
-
-        return self._user.run(work, on_event)
+        order = PullOrder(reference, to, hub_cache, include, exclude)
+        return self._user.run(
+            lambda session: pull(self._pull_context(session, reference, policy, on_event), order), on_event
+        )
 
     def plan_pull(
         self,
@@ -92,60 +78,22 @@ class ArtifactClient(TrustClient):
     ) -> PullPlan:
         """Return what `pull` with the same arguments would fetch, and where to; writes nothing. Raises as `pull`."""
 
+        from comity_client.pull.order import PullOrder
         from comity_client.pull.pull import plan_pull
 
-        async def work(session: Session) -> PullPlan:
-            context, resolution = await self._pulling(session, reference, policy, on_event)
-            destination = partial(_destination, resolution, to, hub_cache)
-            return await plan_pull(context, resolution, destination, include, exclude)
-
-        return self._user.run(work, on_event)
-
-    async def _pulling(
-        self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent
-    ) -> tuple[PullContext, Resolution]:
-        from comity_client.pull.pull import PullContext
-
-        judged_by = policy or self._user.policy(session.pins, reference)
-        resolution = await self._user.resolve(session, reference, judged_by)
-        stores = self._user.seen_logs(), self._user.placed_pieces()
-        return PullContext(session, *stores, judged_by, self._limits, on_event), resolution
-
-    def _pulled(
-        self,
-        reference: str,
-        to: Path | None,
-        hub_cache: Path | None,
-        policy: Policy,
-        failure: Unavailable,
-        on_event: OnEvent,
-    ) -> Pulled:
-        """Return the copy that an earlier pull left, as the answer without nodes. Raises `failure`."""
-        from comity_client.pull.fetch import BytesBySource
-        from comity_client.pull.offline import is_exact, local_answer
-        from comity_client.pull.pull import Pulled
-
-        try:
-            folder = to or cached_folder(reference, hub_cache)
-            parsed = known_reference(reference, hub_cache)
-        except NotFound:
-            raise failure from None
-        if not folder.is_dir() or not is_exact(parsed):
-            raise failure
-        found = local_answer(
-            folder,
-            parsed,
-            policy,
-            self.bindings(),
-            self._user.known_names(),
-            failure,
-            workers=workers(),
-            on_hashed=lambda count: on_event(Progress("", count)),
+        order = PullOrder(reference, to, hub_cache, include, exclude)
+        return self._user.run(
+            lambda session: plan_pull(self._pull_context(session, reference, policy, on_event), order), on_event
         )
-        here, tally = found.bytes, BytesBySource()
-        return Pulled(
-            found.title, found.artifact, folder, found.verdict, found.files, here, here, tally, (), found.basis
-        )
+
+    def _pull_context(self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent) -> PullContext:
+        from comity_client.evidence.inquiry import Inquiry
+        from comity_client.pull.order import PullContext
+
+        user = self._user
+        inquiry = Inquiry(session, policy or user.policy(session.pins, reference))
+        names, seen, placed = user.known_names(), user.seen_logs(session.reader), user.placed_pieces()
+        return PullContext(inquiry, user.trust_store().bindings(), names, seen, placed, self._limits, on_event)
 
     def verify(
         self,
@@ -214,9 +162,3 @@ class ArtifactClient(TrustClient):
 
         trust = self._user.trust_store()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
-
-
-def _destination(resolution: Resolution, to: Path | None, hub_cache: Path | None, made: Manifest) -> Destination:
-    from comity_client.pull.pull import destination_of
-
-    return destination_of(resolution, made, to, hub_cache)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.installed_addons import declared
@@ -28,11 +28,12 @@ from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
-from comity_client.artifact_client import ArtifactClient, workers
+from comity_client.artifact_client import ArtifactClient
 from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
 from comity_client.events import OnEvent, ignore_event
 from comity_client.evidence import logs
 from comity_client.publishers import Publisher, change_keys, default_home_log, lost_key, new_publisher
+from comity_client.pull.destinations import workers
 from comity_client.seen import LogContradiction
 from comity_client.session import ClaimedGateway, Session, Target, claimed_gateway, home_target
 from comity_client.uplink import find_node, open_uplink
@@ -405,7 +406,9 @@ class Client(ArtifactClient):
 
         return self.log(work, nodes or home_target(signer.home), on_event)
 
-    def log(self, work: Callable[[LogTargets], Awaitable[T]], nodes: Sequence[Target], on_event: OnEvent) -> T:
+    def log(
+        self, work: Callable[[LogTargets], Coroutine[Any, Any, T]], nodes: Sequence[Target], on_event: OnEvent
+    ) -> T:
         """Run `work`, which logs statements at `nodes`, in a session."""
         from comity_client.publish import LogTargets
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
+from comity.rules.collector import Collector
 from comity.rules.signing import sign_content
 from comity.trust.claims import proven_advisories
 from comity.trust.encoding import Digest, sha256
@@ -28,7 +29,8 @@ from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Pu
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
-from comity_client.evidence.collect import NodeCollector
+from comity_client.evidence.collect import collect
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
@@ -163,16 +165,16 @@ async def _known_bytes(session: Session, published: Published) -> tuple[str, ...
     """Return what its publisher should know before it signs: what it said about these bytes under other names holds for
     the new name too, because statements are about bytes."""
     policy = Policy(pins=tuple(pin.body for pin in session.pins), origins=session.origins)
-    collector = NodeCollector(session, published.artifact, policy, published.by)
+    collector = Collector(published.artifact, policy, published.by)
     try:
-        claims = collector.claims(await collector.run())
+        claims = (await collect(Inquiry(session, policy), collector)).claims
     except (NotFound, Unavailable):
         return ()
-    own = (each.published.name for each in claims.claims.publications if each.publisher.id == published.by)
+    own = (each.published.name for each in claims.publications if each.publisher.id == published.by)
     others = [str(name) for name in dict.fromkeys(own) if name != published.name]
     if not others:
         return ()
-    said = proven_advisories(claims.claims, published.artifact)
+    said = proven_advisories(claims, published.artifact)
     withdrawn = [each for each in said if each.by.id == published.by and each.kind in STATE_SETTING]
     replaced = (
         f"these bytes are {', '.join(others)} already: the newest statement about them counts, so its licence, lineage "

@@ -65,11 +65,15 @@ class LogContradiction:
 
 class SeenLogs:
     """Log memory in `folder`, which must exist. A stored note that did not change is not verified again. Methods raise
-    Malformed if a file is corrupt, OutOfSpace, Unavailable."""
+    Malformed if a file is corrupt, OutOfSpace, Unavailable.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        reader: that of the session, which may have read the notes before; default: a new one.
+    """
+
+    def __init__(self, folder: Path, reader: EvidenceReader | None = None) -> None:
         self._folder = folder
-        self._reader = EvidenceReader()
+        self._reader = reader or EvidenceReader()
         self._logs, self._misbehaviour = folder / "logs", folder / "misbehaviour"
         with durable.disk_errors(f"{folder} was not opened"):
             for made in (self._logs, self._misbehaviour):

@@ -23,13 +23,12 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from comity.federation_file import Federation
 from comity.trust.charter.document import Member
 from comity.trust.charter.federation import FederationNode
-from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
 from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
@@ -40,9 +39,6 @@ from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.asking import AnswerTimes, everyone, outcomes
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
-
-if TYPE_CHECKING:
-    from comity.trust.claims import ParsedClaims
 
 T = TypeVar("T")
 ANSWER_TIMEOUT: Final = 15.0
@@ -172,15 +168,14 @@ class Session:
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._times = AnswerTimes[RemoteNode](time.monotonic)
 
+    async def close(self) -> None:
+        """Close all connections."""
+        for node in self.nodes:
+            await node.close()
+
     def records(self) -> tuple[Entry, ...]:
         """Return the entries of the proven node records."""
         return tuple(self.reader.entry(line) for line in dict.fromkeys(node.line for node in self.nodes))
-
-    def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
-        """Read claims with the reader of this session."""
-        from comity.trust.claims import read_claims
-
-        return read_claims(lines, artifact, self.reader)
 
     @cached_property
     def origins(self) -> OriginOwners:
@@ -321,8 +316,7 @@ async def open_session(
     try:
         yield session
     finally:
-        for node in session.nodes:
-            await node.close()
+        await session.close()
 
 
 def _nodes(federation: Federation) -> list[RemoteNode]:

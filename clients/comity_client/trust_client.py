@@ -11,9 +11,11 @@ from comity.trust.errors import NotFound
 from comity.trust.names import Abbreviation, Reference, find_id, parse_id
 from comity.trust.policy import Policy
 from comity.verifier import load_policy
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.home import Home
 from comity_client.publishers import Publisher, find_publisher, publishers
+from comity_client.pull.destinations import read_reference
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
 from comity_client.user import User
 
@@ -78,10 +80,10 @@ class TrustClient:
             return FoundIdentity(parse_id(to), "", claimed=False)
         if "/" in name:
             repository = Reference.parse(name).repository
-            found = self._user.run(lambda session: self._user.reference(session, f"{repository}@sha256:{to}"))
+            found = self._user.run(lambda session: read_reference(session, f"{repository}@sha256:{to}"))
             return FoundIdentity(found.digest or Digest(""), "", claimed=True)
-        known = self._known_identities()
-        return self._user.run(lambda session: find_identity(session, name, to, known, self._user.policy(session.pins)))
+        known, policy = self._known_identities(), self._user.policy(self._user.pins())
+        return self._user.run(lambda session: find_identity(Inquiry(session, policy), name, to, known))
 
     def _known_identities(self) -> dict[Digest, str]:
         own = (publisher.inception for publisher in self.publishers())

@@ -210,7 +210,12 @@ class TrustStore:
         Args:
             reader: that of the session in which they are used; default: a new one.
         """
-        return tuple(self._pin(file, body, reader) for file, body in self._read().pins.items())
+        found: list[TrustPin] = []
+        for file, body in self._read().pins.items():
+            federation = read_federation(self._folder / file, reader)
+            _require_body(federation, file, body)
+            found.append(TrustPin(federation, self._folder / file))
+        return tuple(found)
 
     def bindings(self) -> Bindings:
         return self._read().bindings
@@ -236,7 +241,9 @@ class TrustStore:
             decisions = self._read()
             before = decisions.file_of(federation.id)
             if before is not None and federation.holds(pinned := decisions.pins[before]) is None:
-                _require_forward(self._pin(before, pinned).federation, federation, branch)
+                old = read_federation(self._folder / before)
+                _require_body(old, before, pinned)
+                _require_forward(old, federation, branch)
             durable.write_pieces(self._folder / name, federation.encoded(), mode=0o600, point="trust")
             pins = {**decisions.without(before), name: federation.body.digest}
             self._write(_Decisions(pins, decisions.bindings))
@@ -296,16 +303,6 @@ class TrustStore:
         with durable.disk_errors(f"{file} was not removed"):
             (self._folder / file).unlink(missing_ok=True)
 
-    def _pin(self, file: str, body: Digest, reader: EvidenceReader | None = None) -> TrustPin:
-        path = self._folder / file
-        federation = read_federation(path, reader)
-        if federation.body.digest != body:
-            why = f"{file} has charter body {short(federation.body.digest)}, pinned is {short(body)}"
-            raise Untrusted(
-                "pin refused", why=why, hint="comity trust diff FILE, then comity trust pin FILE", code="PIN"
-            )
-        return TrustPin(federation, path)
-
     def _read(self) -> _Decisions:
         try:
             document = tomllib.loads(read_bounded(self._file, MAX_TRUST).decode("utf-8"))
@@ -334,6 +331,12 @@ class TrustStore:
         ):
             lines += [f"[{table}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(bound.items())), ""]
         durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")
+
+
+def _require_body(federation: Federation, file: str, body: Digest) -> None:
+    if federation.body.digest != body:
+        why = f"{file} has charter body {short(federation.body.digest)}, pinned is {short(body)}"
+        raise Untrusted("pin refused", why=why, hint="comity trust diff FILE, then comity trust pin FILE", code="PIN")
 
 
 def _require_forward(pinned: Federation, new: Federation, branch: bool) -> None:

@@ -5,9 +5,9 @@ What asks nodes, and what judges, is loaded where it is used: a look at the pins
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from comity.federation_file import Federation
 from comity.trust.errors import ComityError
@@ -42,10 +42,10 @@ class User:
     def trust_store(self) -> TrustStore:
         return TrustStore(self.home.ensure(self.home.trust))
 
-    def seen_logs(self) -> SeenLogs:
+    def seen_logs(self, reader: EvidenceReader | None = None) -> SeenLogs:
         from comity_client.seen import SeenLogs
 
-        return SeenLogs(self.home.ensure(self.home.memory))
+        return SeenLogs(self.home.ensure(self.home.memory), reader)
 
     def known_names(self) -> KnownNames:
         from comity_client.seen import KnownNames
@@ -70,24 +70,20 @@ class User:
         policy = default_policy(pins, self.trust_store().bindings())
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
-    async def reference(self, session: Session, text: str) -> Reference:
-        """Parse a reference; an abbreviated digest is looked up. Raises as `reference_of` and `find_reference` do."""
-        from comity_client.evidence.lookup import find_reference, reference_of
-
-        if (given := abbreviated(text)) is None:
-            return reference_of(text)
-        from comity_client.pull.destinations import cached_artifacts, default_cache
-
-        repository, digits = given
-        return await find_reference(session, repository, digits, cached_artifacts(default_cache(), repository))
-
     async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
         """Resolve a reference; by default by the default policy of the session's pins."""
+        from comity_client.evidence.inquiry import Inquiry
+        from comity_client.evidence.lookup import reference_of
         from comity_client.evidence.resolve import resolve
 
-        judged_by = policy or self.policy(session.pins)
-        parsed, bindings = await self.reference(session, reference), self.trust_store().bindings()
-        return await resolve(session, parsed, judged_by, bindings, self.known_names())
+        if abbreviated(reference) is None:
+            parsed = reference_of(reference)
+        else:
+            from comity_client.pull.destinations import read_reference
+
+            parsed = await read_reference(session, reference)
+        inquiry = Inquiry(session, policy or self.policy(session.pins))
+        return await resolve(inquiry, parsed, self.trust_store().bindings(), self.known_names())
 
     def show(self, reference: str, policy: Policy | None = None) -> ArtifactInfo:
         """Describe the artifact of a reference; without a policy, by the default policy. Raises as `resolve` does."""
@@ -95,8 +91,7 @@ class User:
         async def work(session: Session) -> ArtifactInfo:
             from comity_client.evidence.artifact_info import describe_artifact
 
-            judged_by = policy or self.policy(session.pins)
-            return await describe_artifact(session, await self.resolve(session, reference, judged_by), judged_by)
+            return await describe_artifact(await self.resolve(session, reference, policy))
 
         return self.run(work)
 
@@ -106,19 +101,17 @@ class User:
         async def work(session: Session) -> list[Replica]:
             from comity_client.evidence.artifact_info import replicas
 
-            policy = self.policy(session.pins)
-            return await replicas(session, await self.resolve(session, reference, policy), policy)
+            return await replicas(await self.resolve(session, reference))
 
         return self.run(work)
 
-    def run(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent | None = None) -> T:
+    def run(self, work: Callable[[Session], Coroutine[Any, Any, T]], on_event: OnEvent | None = None) -> T:
         """Run `work` in a session. One reader parses the pins and what the nodes say."""
         import asyncio
 
-        from comity_client.session import open_session
+        from comity_client.session import Session
 
         reader = EvidenceReader()
-        pins = self.pins(reader)
 
         def report(node: RemoteNode, error: ComityError) -> None:
             if on_event is not None:
@@ -126,11 +119,13 @@ class User:
 
                 on_event(NodeAtFault(node.name, str(error)))
 
-        async def run() -> T:
-            async with open_session(pins, report, reader) as session:
-                return await work(session)
-
-        return asyncio.run(run())
+        pins = [pin.federation for pin in self.trust_store().pins(reader)]
+        session = Session(pins, report, reader)
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(work(session))
+            finally:
+                runner.run(session.close())
 
 
 def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:

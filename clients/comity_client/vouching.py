@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.rules.collector import Collector
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed
@@ -25,7 +26,8 @@ from comity.trust.policy import Policy
 from comity.trust.statement import Author, SideObject
 from comity.trust.statements import Vouched
 from comity_client.events import OnEvent, Progress, in_thread
-from comity_client.evidence.collect import NodeCollector
+from comity_client.evidence.collect import collect
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.resolve import Resolution
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import LogTargets, PublishReceipt, publish_statement
@@ -80,7 +82,7 @@ async def _subject(
     useless."""
     if isinstance(what, Path) or Path(what).is_dir():
         here = await _hashed(what, workers, targets.on_event)
-        await NodeCollector(targets.session, here.artifact, policy).run()
+        await collect(Inquiry(targets.session, policy), Collector(here.artifact, policy))
         return here.artifact, here.title
     resolution = await resolve(what)
     if statement == REHASHED:

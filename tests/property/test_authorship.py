@@ -31,7 +31,7 @@ from comity.trust.policy import ApprovalRule
 from comity.trust.rotation import MAX_ROTATIONS
 from comity.trust.statement import Author, Entry, SideObject
 from comity.trust.statements import Advisory, Licence, Published
-from comity_client.evidence.prove import prove_lines
+from comity_client.evidence.prove import Prover
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.examples import examples
@@ -179,7 +179,7 @@ def proven_in(ledger: Ledger, entries: Iterable[Entry]) -> Answers:
 
 
 def client(entries: Sequence[Entry]) -> Answers:
-    proven = {e.statement_digest for e in prove_lines({"log": [e.line for e in entries]}, [], []).entries}
+    proven = {e.statement_digest for e in Prover([]).prove({"log": [e.line for e in entries]}).entries}
     return {entry.statement_digest: entry.statement_digest in proven for entry in entries}
 
 

@@ -110,7 +110,7 @@ def ls(reference: str, policy: Path | None) -> None:
         out.table(("kind", "severity", "by", "text"), rows)
     else:
         out.say("None known to the reachable nodes.")
-    not_read = resolution.gathered.bounds
+    not_read = resolution.evidence.bounds
     for text in not_read:
         out.fact("not read", text)
     listed = tuple(WarningItem(a.kind, a.severity, a.by.id, a.text) for a in advisories)

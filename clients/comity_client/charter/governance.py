@@ -11,10 +11,10 @@ the tally verifies them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from comity.content import durable
 from comity.federation_file import Federation
@@ -49,7 +49,7 @@ MAX_PAST_EPOCHS: Final = 8
 class RunWithSession(Protocol):
     """Runs work in a session of the pinned federation."""
 
-    def __call__(self, work: Callable[[Session], Awaitable[T]], /) -> T: ...
+    def __call__(self, work: Callable[[Session], Coroutine[Any, Any, T]], /) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,34 +24,25 @@ from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, ROTATED
 from comity.verifier import read_pack
-from comity_client.evidence.gather import lines_by_log, select_lines
-from comity_client.session import Session
+from comity_client.evidence.inquiry import Inquiry
 
 MAX_LINES: Final = 4_096
 """Lines of a file of approvals."""
 _KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 
 
-async def gather_approvals(session: Session, policy: Policy, artifact: Digest | None = None) -> tuple[bytes, ...]:
+async def gather_approvals(inquiry: Inquiry, artifact: Digest | None = None) -> tuple[bytes, ...]:
     """Return what the officers of the policy signed about one artifact or any, and the lines about their keys, as far
     as reachable nodes have them. Nothing is raised if none has any."""
-    officers = policy.approvals.officers.values()
+    officers = tuple(dict.fromkeys(inquiry.policy.approvals.officers.values()))
     subjects = [key for who in officers for key in (approval_key(who, artifact) if artifact else officer_key(who), who)]
-    return await _lines_about(session, subjects, policy)
 
+    async def entries(subject: Digest) -> list[Entry]:
+        said = await inquiry.ask(lambda node: node.claims(subject, officers))
+        return inquiry.chosen(said.proven, (*officers, *inquiry.policy.named))[0]
 
-async def _lines_about(session: Session, subjects: Sequence[Digest], policy: Policy) -> tuple[bytes, ...]:
-    officers = frozenset(policy.approvals.officers.values())
-
-    async def lines(subject: Digest) -> tuple[bytes, ...]:
-        answers = await session.ask(lambda node: node.claims(subject, tuple(officers)))
-        found, _ = select_lines(session, lines_by_log(answers.found), policy, tuple(officers))
-        return found
-
-    found = await asyncio.gather(*map(lines, subjects))
-    read = (session.reader.entry(line) for some in found for line in some)
-    wanted = (e.line for e in read if _is_of(e, officers))
-    return tuple(dict.fromkeys(wanted))
+    found = await asyncio.gather(*map(entries, subjects))
+    return tuple(dict.fromkeys(entry.line for some in found for entry in some if _is_of(entry, frozenset(officers))))
 
 
 def _is_of(entry: Entry, officers: frozenset[Digest]) -> bool:

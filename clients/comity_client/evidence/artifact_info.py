@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from comity.rules.collected import CollectedEvidence
 from comity.trust.artifact import Manifest
-from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import (
-    KnownAuthors,
     MirrorEvidence,
     ParsedClaims,
     Publication,
@@ -20,7 +19,6 @@ from comity.trust.claims import (
     Vouch,
     rivals,
     verify_checks,
-    verify_vouches,
 )
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest
@@ -38,8 +36,10 @@ from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
+from comity_client.evidence.inquiry import is_about
+from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_object
-from comity_client.evidence.resolve import Resolution, versions
+from comity_client.evidence.resolve import Resolution
 from comity_client.session import RemoteNode, Session
 
 
@@ -107,42 +107,39 @@ class ArtifactInfo:
         return self.statements[0].publication if self.statements else self.publication
 
 
-async def describe_artifact(session: Session, resolution: Resolution, policy: Policy) -> ArtifactInfo:
+async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
     """Raises NotFound, Unavailable."""
-    manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
-    others = resolution.versions or ()
-    if resolution.versions is None and resolution.publication is not None:
-        name = resolution.publication.published.name
-        publisher = resolution.publication.publisher.id
-        others = await versions(session, name.repository, publisher, policy)
-    gathered, publication = resolution.gathered, resolution.publication
-    readings = gathered.readings
-    nodes = {node.record.node.id: node.record.name for node in session.nodes}
+    inquiry, evidence, publication = resolution.inquiry, resolution.evidence, resolution.publication
+    manifest = Manifest.parse(await fetch_object(inquiry.session, resolution.artifact))
+    others = resolution.decision.versions
+    if others is None and publication is not None:
+        others = await versions(inquiry, publication.published.name.repository, publication.publisher.id)
+    nodes = {node.record.node.id: node.record.name for node in inquiry.session.nodes}
     said = tuple(
         ArtifactStatement(
             entry.statement.predicate,
-            _author_name(entry, gathered.readings, nodes),
-            tuple(sorted(gathered.places.get(entry.line, ()))),
+            _author_name(entry, evidence.claims, nodes),
+            tuple(sorted(evidence.places.get(entry.line, ()))),
         )
-        for entry in gathered.readings.entries
-        if resolution.artifact in {subject.digest for subject in entry.statement.subjects}
+        for entry in evidence.claims.entries
+        if is_about(entry, resolution.artifact)
     )
     return ArtifactInfo(
         title=resolution.title,
         artifact=resolution.artifact,
         basis=resolution.basis,
-        publication=resolution.publication,
+        publication=publication,
         manifest=manifest,
-        versions=others,
+        versions=others or (),
         advisories=resolution.advisories,
         said=said,
         mirroring=resolution.mirroring,
         statements=resolution.statements,
-        vouches=vouches_of(gathered.readings, resolution.artifact, policy),
+        vouches=evidence.vouches(),
         lost_keys=resolution.lost_keys,
-        rivals=rivals(readings, publication) if publication else (),
-        checks=_checks(gathered.readings, resolution.artifact, policy),
-        not_read=gathered.bounds,
+        rivals=rivals(evidence.claims, publication) if publication else (),
+        checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
+        not_read=evidence.bounds,
     )
 
 
@@ -152,21 +149,14 @@ def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[R
     return check_facts(checks, readings, policy.pins)
 
 
-def vouches_of(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
-    """Return the vouches of others; their signatures are verified."""
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    seats = [seat for body in policy.pins for seat in body.members]
-    return verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))[0]
-
-
-async def replicas(session: Session, resolution: Resolution, policy: Policy) -> list[Replica]:
+async def replicas(resolution: Resolution) -> list[Replica]:
     """Return what each node of the pinned federations claims and now answers about its copy."""
+    session, evidence = resolution.inquiry.session, resolution.evidence
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = sorted({entry.sha256 for entry in manifest.files})
     answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
-    readings, places = resolution.gathered.readings, resolution.gathered.places
-    claimed = _claimants(readings, resolution.artifact, policy)
-    withdrawn = await _withdrawn(session, readings, places, resolution.artifact)
+    claimed = _claimants(evidence)
+    withdrawn = await _withdrawn(session, evidence.claims, evidence.places, resolution.artifact)
     audits = await audit_results(session, resolution.artifact)
     return [
         Replica(
@@ -196,10 +186,10 @@ async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> in
     return count
 
 
-def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> frozenset[Digest]:
+def _claimants(evidence: CollectedEvidence) -> frozenset[Digest]:
     """Return the online keys of pinned nodes that claim a copy of the artifact; its logging is not verified here."""
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    holds = [e for e in readings.entries if e.statement.predicate in HOLD_PREDICATES and _is_about(e, artifact)]
+    holds = evidence.claims.about(evidence.artifact, *HOLD_PREDICATES)
+    bound = evidence.bound
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
 
 
@@ -215,7 +205,7 @@ async def _withdrawn(
         last: tuple[int, str] = (-1, "")
         for entry in readings.entries:
             statement = entry.statement
-            wanted = statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN) and _is_about(entry, artifact)
+            wanted = statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN) and is_about(entry, artifact)
             if not (wanted and signed_by_node(entry, node.record)):
                 continue
             reason = HoldWithdrawn.parse(statement).reason if statement.predicate == HOLD_WITHDRAWN else ""
@@ -231,10 +221,6 @@ async def _own_index(session: Session, node: RemoteNode, entry: Entry, places: I
     claimed = [index for origin, index in places if origin == node.record.origin]
     own = claimed if len(claimed) < 2 else await proven_indexes(session, entry.line, node.record.log)
     return max(own, default=-1)
-
-
-def _is_about(entry: Entry, artifact: Digest) -> bool:
-    return artifact in {subject.digest for subject in entry.statement.subjects}
 
 
 def _author_name(entry: Entry, readings: ParsedClaims, nodes: Mapping[Digest, str]) -> str:

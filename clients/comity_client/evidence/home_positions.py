@@ -9,20 +9,22 @@ origin are not in the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from comity.trust.claims import Publication
+from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.home_logs import HomeLogs, HomePosition, home_logs, named_homes
+from comity.trust.key_validity import compromise_notices, loss_rank, older_than_all
 from comity.trust.node_records import NodeRecord
-from comity.trust.policy import Policy
+from comity.trust.resolution import Candidate, newest_first
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.log import LocatedProof
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import lines_by_log, prove_said
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Question, Session
 
 AT_ONCE: Final = 16
@@ -33,12 +35,12 @@ class HomePositions:
     """Positions of publications in the home logs of their publishers; what is proven is remembered. Not thread-safe.
 
     Args:
-        policy: its pinned charters, and those of the session, say which node records count.
+        inquiry: the pinned charters of its policy and session say which node records count.
     """
 
-    def __init__(self, session: Session, policy: Policy) -> None:
-        self._session = session
-        self._policy = policy
+    def __init__(self, inquiry: Inquiry) -> None:
+        self.inquiry = inquiry
+        self._session = session = inquiry.session
         self._semaphore = asyncio.Semaphore(AT_ONCE)
         self._records: tuple[NodeRecord, ...] = tuple(node.record for node in session.nodes)
         self._proven: dict[Digest, HomePosition | None] = {}
@@ -90,9 +92,8 @@ class HomePositions:
         named = {home for each in publications for home in named_homes(each.chain) if home.key is not None}
         known = len(self._records)
         for origin in sorted({home.origin for home in named}):
-            answers = await self._session.ask(_about(sha256(origin.encode())))
-            proven = prove_said(self._session, lines_by_log(answers.found), self._policy, lambda entry: False)
-            self._records = tuple(dict.fromkeys((*self._records, *(node.record for node in proven.bound))))
+            said = await self.inquiry.ask(_about(sha256(origin.encode())), lambda entry: False)
+            self._records = tuple(dict.fromkeys((*self._records, *(node.record for node in said.proven.bound))))
         return len(self._records) > known
 
 
@@ -149,3 +150,44 @@ def _places(
                 continue
             places.append((log, proof.index))
     return places
+
+
+MAX_STATEMENTS: Final = 16
+"""Statements of one publisher about one artifact whose order is proven."""
+
+
+async def order_statements(
+    positions: HomePositions,
+    stated: Iterable[Publication],
+    places: Mapping[bytes, frozenset[tuple[str, int]]],
+    claims: ParsedClaims | None = None,
+) -> tuple[Candidate, ...]:
+    """Return statements of one publisher about the same bytes, the newest first, by proven positions in its home logs;
+    those that a lost key may have signed come last, as in a verdict. More than `MAX_STATEMENTS` are not ordered: the
+    newest by the claimed positions come first.
+
+    Args:
+        places: the claimed places of lines.
+        claims: with what the publisher says about its keys; without them no loss is known.
+    """
+    claimed = [Candidate(each, positions.claimed(each, places.get(each.entry.line, ()))) for each in stated]
+    if len(claimed) < 2:
+        return tuple(claimed)
+    ordered = newest_first(await prove_positions(positions, newest_first(claimed)[:MAX_STATEMENTS]))
+    if claims is None:
+        return tuple(ordered)
+    return tuple(sorted(ordered, key=lambda each: -loss_rank(_before_loss(positions, each, claims))))
+
+
+def _before_loss(positions: HomePositions, stated: Candidate, claims: ParsedClaims) -> bool | None:
+    """Whether a statement is older than every loss of its keys that its publisher reports."""
+    by = stated.publication
+    notices = compromise_notices(claims, by.publisher.id, by.chain, by.entry.envelope)
+    home = positions.home(by)
+    return older_than_all(home.position_before(stated.position, each.origin, each.index) for each in notices)
+
+
+async def prove_positions(positions: HomePositions, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates with their proven positions."""
+    found = await positions.of_all(candidate.publication for candidate in candidates)
+    return [replace(candidate, position=place) for candidate, place in zip(candidates, found, strict=True)]

@@ -16,12 +16,11 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.identity import Inception
 from comity.trust.names import Abbreviation, Reference, ambiguous, find_id
-from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import lines_by_log, prove_said
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Session
 from comity_client.trust_store import Bindings
 
@@ -117,9 +116,7 @@ def known_identities(own: Iterable[Inception], pins: Iterable[Body], bindings: B
     return known | {inception.id: inception.label for inception in own}
 
 
-async def find_identity(
-    session: Session, namespace: str, text: str, known: Mapping[Digest, str], policy: Policy
-) -> FoundIdentity:
+async def find_identity(inquiry: Inquiry, namespace: str, text: str, known: Mapping[Digest, str]) -> FoundIdentity:
     """Return the publisher of a namespace that `text` gives in full or abbreviates: one that is `known`, else one whose
     publication under the namespace a node shows and its signature proves.
 
@@ -129,12 +126,11 @@ async def find_identity(
     if digits is None or any(map(digits.matches, known)):
         found = find_id(text, known, "publisher", "")
         return FoundIdentity(found, known.get(found, ""), claimed=False)
-    answers = await session.ask(lambda node: node.resolve(f"{namespace}/", None))
-    if not answers.found:
-        raise answers.failure(f"{digits.text} cannot be looked up", otherwise=f"comity search {namespace}")
-    proven = prove_said(session, lines_by_log(answers.found), policy)
-    claimants = _claimants(proven.entries, namespace)
-    labels = {who: made.label for who, made in proven.readings.inceptions.items() if who in claimants}
+    said = await inquiry.ask(lambda node: node.resolve(f"{namespace}/", None))
+    if not said.answers.found:
+        raise said.answers.failure(f"{digits.text} cannot be looked up", otherwise=f"comity search {namespace}")
+    claimants = _claimants(said.proven.entries, namespace)
+    labels = {who: made.label for who, made in said.proven.readings.inceptions.items() if who in claimants}
     matching = find_id(text, labels, "publisher", f"comity search {namespace}")
     return FoundIdentity(matching, labels[matching], claimed=True)
 

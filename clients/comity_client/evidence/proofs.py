@@ -1,4 +1,4 @@
-"""Collect the proofs that lines are logged, and the objects that statements name.
+"""Adds to collected statements the documents that they name, and the proofs that they are logged.
 
 For each log that has a line, the proof with most cosigners is kept, or of a claim of a copy the first valid one; its
 checkpoint is reconciled with the stored checkpoints of that log, and a contradiction is reported and its proof dropped.
@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-from comity.rules.collected import CollectedClaims, KeptProof, MissingConsistency, best_proofs, missing_consistency
+from comity.rules.collected import CollectedEvidence, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.trust.bound_nodes import BoundNode
-from comity.trust.claims import Publication
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
-from comity.trust.evidence import InclusionEvidence
+from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.tlog.proof import ConsistencyProof
@@ -34,64 +33,34 @@ from comity_client.seen import (
 from comity_client.session import Session
 
 
-@dataclass(slots=True)
-class CollectedProofs:
-    """The proofs to use; `alarms` are contradictions found while collecting."""
-
-    proofs: list[KeptProof] = field(default_factory=list)
-    alarms: list[Untrusted] = field(default_factory=list)
-
-
-async def collect_proofs(
-    session: Session,
-    seen_logs: SeenLogs,
-    claims: CollectedClaims,
-    known: Iterable[InclusionEvidence],
-    on_event: OnEvent,
-) -> CollectedProofs:
-    """Collect the proofs on which a verdict depends (`CollectedClaims.entries_to_prove`).
+async def complete(
+    session: Session, seen_logs: SeenLogs, evidence: CollectedEvidence, before: Evidence, on_event: OnEvent
+) -> tuple[CollectedEvidence, list[Untrusted]]:
+    """Add documents and proofs, and return also the contradictions of logs that were found. Invalid proofs are dropped,
+    not raised.
 
     Args:
-        known: existing proofs, of any line.
-
-    Invalid proofs are dropped, not raised.
+        before: the evidence of an earlier copy, whose documents and proofs are used too.
     """
-    return await _collect(session, seen_logs, claims.entries_to_prove(), claims.bound, known, on_event)
+    documents = await _documents(session, evidence.documents(), on_event)
+    evidence = replace(evidence, objects={**before.objects, **documents})
+    entries, bound = evidence.entries_to_prove(), evidence.bound
+    found = await asyncio.gather(*(_best_proofs(session, entry, bound, before.proofs) for entry in entries))
+    proofs: list[KeptProof] = []
+    alarms: list[Untrusted] = []
+    for kept in (each for some in found for each in some):
+        alarm = await _contradiction(session, seen_logs, kept, bound, on_event)
+        if alarm is None:
+            proofs.append(kept)
+        else:
+            alarms.append(alarm)
+            on_event(MisbehaviourFound(str(alarm), alarm.hint))
+    missing = missing_consistency(evidence.claims.publications, proofs, session.reader)
+    consistency = await _consistency(session, missing)
+    return replace(evidence, proofs=tuple(proofs), objects={**evidence.objects, **consistency}), alarms
 
 
-async def collect_evaluation_proofs(
-    session: Session,
-    seen_logs: SeenLogs,
-    claims: CollectedClaims,
-    objects: Mapping[Digest, bytes],
-    known: Iterable[InclusionEvidence],
-    on_event: OnEvent,
-) -> CollectedProofs:
-    """Collect proofs of evaluations whose results are in `objects`, and of their announcements, which together show
-    which was logged first."""
-    return await _collect(session, seen_logs, claims.evaluations_to_prove(objects), claims.bound, known, on_event)
-
-
-async def _collect(
-    session: Session,
-    seen_logs: SeenLogs,
-    entries: Sequence[Entry],
-    bound: tuple[BoundNode, ...],
-    known: Iterable[InclusionEvidence],
-    on_event: OnEvent,
-) -> CollectedProofs:
-    offered = await asyncio.gather(*(_fetch_proofs(session, entry, bound) for entry in entries))
-    collected = CollectedProofs()
-    here = tuple(known)
-    for entry, proofs in zip(entries, offered, strict=True):
-        digest = entry.digest
-        candidates = (*proofs, *(proof for proof in here if proof.line == digest))
-        for kept in best_proofs(entry, candidates, bound, session.reader):
-            await _check_against_seen(session, seen_logs, kept, bound, collected, on_event)
-    return collected
-
-
-async def collect_objects(session: Session, items: Iterable[SideObject], on_event: OnEvent) -> Mapping[Digest, bytes]:
+async def _documents(session: Session, items: Iterable[SideObject], on_event: OnEvent) -> Mapping[Digest, bytes]:
     """Fetch the documents that statements name, if any node has them."""
     found: dict[Digest, bytes] = {}
     for item in items:
@@ -107,68 +76,59 @@ async def fetch_object(session: Session, digest: Digest) -> bytes:
     return await session.first(lambda node: node.object(digest), f"no node serves object {short(digest)}")
 
 
-async def _fetch_proofs(session: Session, entry: Entry, bound: tuple[BoundNode, ...]) -> tuple[InclusionEvidence, ...]:
-    """Return the proofs that nodes have. Of a hold or its withdrawal any valid one is enough, and each member may have
-    signed one: to ask every node about each would cost as much as the square of the number of members."""
+async def _best_proofs(
+    session: Session, entry: Entry, bound: tuple[BoundNode, ...], known: Sequence[InclusionEvidence]
+) -> list[KeptProof]:
+    """Return the best proofs that nodes have or that are `known`. Of a hold or its withdrawal any valid one is enough,
+    and each member may have signed one: to ask every node about each would cost as much as the square of the number of
+    members."""
+    offered: list[InclusionEvidence] = []
     if entry.statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN):
-        return await _first_valid_proofs(session, entry, bound)
-    answers = await session.ask(lambda node: node.proofs(entry.digest))
-    return _proofs_of(entry, (item for found in answers.found.values() for item in found))
+        async with aclosing(session.answers(lambda node: node.proofs(entry.digest))) as answers:
+            async for located in answers:
+                if best_proofs(entry, proofs := _proofs_of(entry, located), bound, session.reader):
+                    offered = proofs
+                    break
+    else:
+        every = await session.ask(lambda node: node.proofs(entry.digest))
+        offered = _proofs_of(entry, (item for found in every.found.values() for item in found))
+    own = (proof for proof in known if proof.line == entry.digest)
+    return best_proofs(entry, dict.fromkeys((*offered, *own)), bound, session.reader)
 
 
-async def _first_valid_proofs(
-    session: Session, entry: Entry, bound: tuple[BoundNode, ...]
-) -> tuple[InclusionEvidence, ...]:
-    async with aclosing(session.answers(lambda node: node.proofs(entry.digest))) as answers:
-        async for located in answers:
-            proofs = _proofs_of(entry, located)
-            if best_proofs(entry, proofs, bound, session.reader):
-                return proofs
-    return ()
+def _proofs_of(entry: Entry, located: Iterable[LocatedProof]) -> list[InclusionEvidence]:
+    return list(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
 
 
-def _proofs_of(entry: Entry, located: Iterable[LocatedProof]) -> tuple[InclusionEvidence, ...]:
-    return tuple(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
-
-
-async def _check_against_seen(
-    session: Session,
-    seen_logs: SeenLogs,
-    kept: KeptProof,
-    bound: tuple[BoundNode, ...],
-    collected: CollectedProofs,
-    on_event: OnEvent,
-) -> None:
+async def _contradiction(
+    session: Session, seen_logs: SeenLogs, kept: KeptProof, bound: tuple[BoundNode, ...], on_event: OnEvent
+) -> Untrusted | None:
+    """Return the error if the checkpoint of the proof contradicts the stored checkpoints of its log."""
     note = session.reader.proof(kept.proof.data).checkpoint
     for key in dict.fromkeys(node.record.log for node in bound if node.record.origin == kept.origin):
         try:
             await reconcile_checkpoint(seen_logs, key, note, consistency_proofs(session))
         except Untrusted as error:
-            if error.code not in CONTRADICTION_CODES:
-                continue  # signed by another key bound to this origin
-            collected.alarms.append(error)
-            on_event(MisbehaviourFound(str(error), error.hint))
-            return
+            if error.code in CONTRADICTION_CODES:
+                return error
+            # else it is signed by another key bound to this origin
         except Unavailable as error:
             on_event(Note(str(error)))
-    collected.proofs.append(kept)
+    return None
 
 
-async def collect_consistency(
-    session: Session, publications: Iterable[Publication], kept: Iterable[KeptProof]
-) -> Mapping[Digest, bytes]:
-    """Fetch consistency proofs between the kept proofs and the cuts of rotations that retired the keys of
-    `publications`, if any node has them. Invalid answers are dropped, not raised."""
+async def _consistency(session: Session, missing: Iterable[MissingConsistency]) -> Mapping[Digest, bytes]:
+    """Fetch consistency proofs, if any node has them. Invalid answers are dropped, not raised."""
     found: dict[Digest, bytes] = {}
-    proofs = consistency_proofs(session)
-    for missing in missing_consistency(publications, kept, session.reader):
-        proof = await _consistency(missing, proofs)
+    offered = consistency_proofs(session)
+    for each in missing:
+        proof = await _first_valid(each, offered)
         if proof is not None:
             found[sha256(proof.encode())] = proof.encode()
     return found
 
 
-async def _consistency(missing: MissingConsistency, proofs: ConsistencyProofs) -> ConsistencyProof | None:
+async def _first_valid(missing: MissingConsistency, proofs: ConsistencyProofs) -> ConsistencyProof | None:
     async with aclosing(proofs(missing.log, *missing.sizes)) as offered:
         async for hashes in offered:
             try:

@@ -4,12 +4,16 @@
 (2) keys             inceptions that hash to their id, rotations that extend a chain, node records of pinned members
 (3) statements       each is verified with the keys of its author
 
+What is proven stays known while a command asks on: a line that several nodes send, or one node for several questions,
+is proven once.
+
 A limit applies only to proven lines, in the order of `comity.rules.precedence`: so the lines of one node never displace
 those of another, and those of others never displace those of a preferred author or a member.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,31 +22,32 @@ from comity.trust.bound_nodes import BoundNode, bind_nodes
 from comity.trust.charter.document import Body
 from comity.trust.claims import KnownAuthors, ParsedClaims
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader
 from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import INCEPTION, KEY_PREDICATES, PROVING_PREDICATES, ROTATED
+from comity.trust.statement_kinds import INCEPTION, KEY_PREDICATES, NODE_RECORD, PROVING_PREDICATES, ROTATED
 
 _RANKS = {"published": 0, "hold": 1, "holds": 1, "observed": 2, "advisory": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenStatements:
-    """Proven statements. `sources` has the entries by sender (for example the verifier key of the log of a node), in
-    order of arrival, without duplicates; `unproven` counts the dropped lines of each sender."""
+    """Proven statements of one answer, and all keys that are known. `sources` has the entries by sender (for example
+    the verifier key of the log of a node), in order of arrival, without duplicates; `unproven` counts the dropped lines
+    of each sender; `entries` are all statements, in the order of the sources, without duplicates."""
 
     inceptions: Mapping[Digest, Entry]
     readings: ParsedClaims
     bound: tuple[BoundNode, ...]
     sources: Mapping[str, tuple[Entry, ...]]
-    unproven: Mapping[str, int] = field(default_factory=dict)
+    unproven: Mapping[str, int]
+    entries: tuple[Entry, ...] = field(init=False)
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All statements, in the order of the sources, without duplicates."""
-        return tuple({entry.statement_digest: entry for said in self.sources.values() for entry in said}.values())
+    def __post_init__(self) -> None:
+        every = {entry.statement_digest: entry for said in self.sources.values() for entry in said}
+        object.__setattr__(self, "entries", tuple(every.values()))
 
     def keys_of(self, identity: Digest) -> tuple[Entry, ...]:
         """Return the inception of an identity and all rotations of its chain."""
@@ -58,40 +63,98 @@ class ProvenStatements:
         )
 
 
-def prove_lines(
-    sources: Mapping[str, Iterable[bytes]],
-    bodies: Sequence[Body],
-    records: Sequence[Entry],
-    wanted: Callable[[Entry], bool] = lambda entry: True,
-    reader: EvidenceReader | None = None,
-) -> ProvenStatements:
-    """Verify lines. Invalid lines are dropped, not raised.
+class Prover:
+    """Proves lines, and keeps what it proved, until that is more than a verifier reads. Invalid lines are dropped, not
+    raised. Not thread-safe.
 
     Args:
-        sources: the lines, by sender.
         bodies: pinned charter bodies, whose members and nodes are known.
         records: node records that are known already; an answer need not repeat them.
-        wanted: selects the statements to verify, in addition to those about keys and nodes; the others are not counted
-            as proven.
         reader: that of the session; default: a new one.
     """
-    reader = reader or EvidenceReader()
-    read = {name: _read(lines, reader) for name, lines in sources.items()}
-    entries = list({entry.line: entry for said in (records, *read.values()) for entry in said}.values())
-    lines = _inceptions(entries)
-    inceptions = {identity: inception for identity, (_, inception) in lines.items()}
-    chains = RotationChains(entry for entry in entries if entry.statement.predicate == ROTATED)
-    readings = ParsedClaims((), inceptions, chains, (), 0, ())
-    bound, _, _ = bind_nodes(bodies, entries, chains)
-    seats = [seat for body in bodies for seat in body.members]
-    starts = [KeyState.of_inception(each) for each in inceptions.values()] + [seat.key_state for seat in seats]
-    proven = {entry.statement_digest: entry for entry, _ in lines.values()}
-    proven |= {node.entry.statement_digest: node.entry for node in bound}
-    proven |= {s.entry.statement_digest: s.entry for start in starts for s in chains.follow(start).steps}
-    proven |= _signed_statements(entries, KnownAuthors(readings, bound, seats), wanted)
-    kept = {name: _distinct(proven, said) for name, said in read.items()}
-    unproven = {name: len(said) - sum(e.statement_digest in proven for e in said) for name, said in read.items()}
-    return ProvenStatements({who: entry for who, (entry, _) in lines.items()}, readings, bound, kept, unproven)
+
+    def __init__(self, bodies: Sequence[Body], records: Iterable[Entry] = (), reader: EvidenceReader | None = None):
+        self._bodies = tuple(bodies)
+        self._seats = [seat for body in bodies for seat in body.members]
+        self._records = tuple(records)
+        self._reader = reader or EvidenceReader()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._inceptions: dict[Digest, tuple[Entry, Inception]] = {}
+        self._keys: dict[bytes, Entry] = {entry.line: entry for entry in self._records}
+        self._chains = RotationChains()
+        self._bound: tuple[BoundNode, ...] | None = None
+        self._proven: dict[Digest, Entry] = {}
+
+    def prove(
+        self, sources: Mapping[str, Iterable[bytes]], wanted: Callable[[Entry], bool] = lambda entry: True
+    ) -> ProvenStatements:
+        """Verify the lines of each sender.
+
+        Args:
+            wanted: selects the statements to verify, in addition to those about keys and nodes; the others are not
+                counted as proven.
+        """
+        if sum(len(entry.line) for entry in self._proven.values()) > MAX_READ:
+            self._begin()
+        read = {name: _read(lines, self._reader) for name, lines in sources.items()}
+        entries = {entry.line: entry for said in read.values() for entry in said}.values()
+        self._learn_inceptions(entries)
+        self._learn_keys(entries)
+        inceptions = {identity: inception for identity, (_, inception) in self._inceptions.items()}
+        readings, bound = ParsedClaims((), inceptions, self._chains, (), 0, ()), self._bound or ()
+        self._prove_statements(entries, KnownAuthors(readings, bound, self._seats), wanted)
+        kept = {name: self._kept(said, wanted) for name, said in read.items()}
+        unproven = {name: sum(not self._counts(each, wanted) for each in said) for name, said in read.items()}
+        lines = {identity: entry for identity, (entry, _) in self._inceptions.items()}
+        return ProvenStatements(lines, readings, bound, kept, unproven)
+
+    def _learn_inceptions(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.statement.predicate != INCEPTION or entry.statement.subject in self._inceptions:
+                continue
+            try:
+                inception = check_inception(entry)
+            except ComityError:
+                continue
+            self._inceptions[inception.id] = entry, inception
+            self._proven[entry.statement_digest] = entry
+
+    def _learn_keys(self, entries: Iterable[Entry]) -> None:
+        """Follow the rotations and bind the nodes again if there are new ones; those that prove nothing are dropped."""
+        kinds = (ROTATED, NODE_RECORD)
+        new = {e.line: e for e in entries if e.statement.predicate in kinds and e.line not in self._keys}
+        if self._bound is not None and not new:
+            return
+        known = [*self._keys.values(), *new.values()]
+        self._chains = RotationChains(known)
+        self._bound, _, _ = bind_nodes(self._bodies, known, self._chains)
+        starts = [KeyState.of_inception(each) for _, each in self._inceptions.values()]
+        starts += [seat.key_state for seat in self._seats]
+        steps = (step.entry for start in starts for step in self._chains.follow(start).steps)
+        self._keys = {entry.line: entry for entry in (*steps, *(node.entry for node in self._bound))}
+        self._proven |= {entry.statement_digest: entry for entry in self._keys.values()}
+
+    def _prove_statements(
+        self, entries: Iterable[Entry], authors: KnownAuthors, wanted: Callable[[Entry], bool]
+    ) -> None:
+        """Keep the statements with a valid signature of a known author, each in its shortest envelope."""
+        for entry in entries:
+            if entry.statement.predicate in PROVING_PREDICATES or not wanted(entry):
+                continue
+            known = self._proven.get(entry.statement_digest)
+            if (known is None or len(entry.line) < len(known.line)) and authors.author_of(entry) is not None:
+                self._proven[entry.statement_digest] = entry
+
+    def _counts(self, entry: Entry, wanted: Callable[[Entry], bool]) -> bool:
+        asked = entry.statement.predicate in PROVING_PREDICATES or wanted(entry)
+        return asked and entry.statement_digest in self._proven
+
+    def _kept(self, said: Iterable[Entry], wanted: Callable[[Entry], bool]) -> tuple[Entry, ...]:
+        """The proven entries, each statement once, in order of arrival."""
+        digests = dict.fromkeys(entry.statement_digest for entry in said if self._counts(entry, wanted))
+        return tuple(self._proven[digest] for digest in digests)
 
 
 def choose(
@@ -163,37 +226,8 @@ def _rank(entry: Entry) -> int:
 
 def _read(lines: Iterable[bytes], reader: EvidenceReader) -> list[Entry]:
     """Return the distinct lines that parse."""
-    return [entry for line in dict.fromkeys(lines) if (entry := reader.readable(line)) is not None]
-
-
-def _inceptions(entries: Iterable[Entry]) -> dict[Digest, tuple[Entry, Inception]]:
-    found: dict[Digest, tuple[Entry, Inception]] = {}
-    for entry in entries:
-        if entry.statement.predicate != INCEPTION or entry.statement.subject in found:
-            continue
-        try:
-            inception = check_inception(entry)
-        except ComityError:
-            continue
-        found[inception.id] = entry, inception
+    found: list[Entry] = []
+    for line in dict.fromkeys(lines):
+        with contextlib.suppress(Malformed):
+            found.append(reader.entry(line))
     return found
-
-
-def _signed_statements(
-    entries: Iterable[Entry], authors: KnownAuthors, wanted: Callable[[Entry], bool]
-) -> dict[Digest, Entry]:
-    """Return the statements with a valid signature of a known author, each in its shortest envelope."""
-    said: dict[Digest, Entry] = {}
-    for entry in entries:
-        if entry.statement.predicate in PROVING_PREDICATES or not wanted(entry):
-            continue
-        known = said.get(entry.statement_digest)
-        if (known is None or len(entry.line) < len(known.line)) and authors.author_of(entry) is not None:
-            said[entry.statement_digest] = entry
-    return said
-
-
-def _distinct(proven: Mapping[Digest, Entry], said: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the proven entries, each statement once, in order of arrival."""
-    digests = dict.fromkeys(entry.statement_digest for entry in said)
-    return tuple(proven[digest] for digest in digests if digest in proven)

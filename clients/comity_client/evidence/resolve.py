@@ -1,26 +1,26 @@
 """Resolve a reference to one artifact: ask the nodes, verify their answers, and let `comity.trust.resolution` decide.
 
-(1) claimant      binding of the owner, pinned charter, remembered claimant, or the one that most members saw first
-(2) version       the publications of that claimant only, independent of the number of other claimants
-
-A reference to an upstream commit, `hf:org/name@commit`, resolves by the nodes that mirrored it. Only nodes of pinned
-members count, each member once. If they saw different bytes for one commit, those that most members fetched win; if
-equal, those that most members saw first. The others are listed.
+(1) decide    a digest, or a binding of the owner to one; an upstream commit (`mirrored`); or a name:
+                claimant    binding of the owner, pinned charter, remembered claimant, or the one that most members saw
+                            first
+                version     the publications of that claimant only, independent of the number of other claimants
+(2) collect   what is said about the artifact, on which a verdict depends
+(3) describe  the statement that counts, advisories, who mirrored it
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from comity.trust.bound_nodes import bind_nodes
-from comity.trust.claims import MirrorEvidence, ParsedClaims, Publication, collect_mirror_evidence, proven_advisories
+from comity.rules.collected import CollectedEvidence
+from comity.rules.collector import Collector
+from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
-from comity.trust.key_validity import CompromiseNotice, compromise_notices, loss_rank, older_than_all
+from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
+from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
@@ -30,52 +30,65 @@ from comity.trust.resolution import (
     bound_claimant,
     claimant_label,
     first_seen,
-    majority_first,
-    newest_first,
-    preferred_artifact,
     preferred_claimant,
     select_candidate,
 )
-from comity.trust.rows.findings import member_names
-from comity.trust.statement import Entry
-from comity.trust.statement_kinds import ADVISORY, OBSERVED
-from comity.trust.statements import STATE_SETTING, Advisory
-from comity.trust.upstream import Observed
-from comity.wire.messages import LocatedEntry
-from comity_client.evidence.collect import GatheredEvidence, NodeCollector
-from comity_client.evidence.gather import Claims, claims_of, lines_by_log, prove_said, sightings
-from comity_client.evidence.home_positions import HomePositions
-from comity_client.evidence.prove import ProvenStatements
+from comity.trust.statements import Advisory
+from comity_client.evidence.collect import collect
+from comity_client.evidence.home_positions import HomePositions, order_statements, prove_positions
+from comity_client.evidence.inquiry import Inquiry
+from comity_client.evidence.mirrored import decide_commit, mirror_basis
+from comity_client.evidence.names import Claims, candidates_of, claims_of, published_by
 from comity_client.seen import KnownNames
-from comity_client.session import Answers, Session
 from comity_client.trust_store import Bindings
 
-MAX_STATEMENTS: Final = 16
-"""Statements of one publisher about one artifact whose order is proven."""
+
+@dataclass(frozen=True, slots=True)
+class DecidedArtifact:
+    """The artifact that a reference means, and why. `chosen` is the statement of the publisher to whom the name
+    belongs; None for a digest or a commit. `rivals` are the other claimants of the name, as text. `versions`: what the
+    same publisher published under the name, if no version was asked for."""
+
+    artifact: Digest
+    basis: str
+    chosen: Publication | None = None
+    rivals: tuple[str, ...] = ()
+    versions: tuple[Candidate, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The artifact of a reference, the reason, and the gathered evidence.
+    """The artifact of a reference, the reason, and the evidence that was collected.
 
     `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there
-    is no proven publication. `basis` describes what decided, `collector` asks on, `mirroring` who mirrored it,
-    `rivals` the other claimants. `statements` are those of the same publisher about these bytes, the newest first:
-    the first one counts. `versions`: what the same publisher published under the name, if that was asked for; None if
-    one version was.
+    is no proven publication. `mirroring`: who mirrored it. `statements` are those of the same publisher about these
+    bytes, the newest first: the first one counts.
     """
 
+    inquiry: Inquiry
     reference: Reference
-    artifact: Digest
-    basis: str
+    decision: DecidedArtifact
+    evidence: CollectedEvidence
     publication: Publication | None
-    gathered: GatheredEvidence
-    collector: NodeCollector
     advisories: tuple[Advisory, ...]
     mirroring: MirrorEvidence
-    rivals: tuple[str, ...] = ()
-    statements: tuple[Candidate, ...] = ()
-    versions: tuple[Candidate, ...] | None = None
+    statements: tuple[Candidate, ...]
+
+    @property
+    def artifact(self) -> Digest:
+        return self.decision.artifact
+
+    @property
+    def basis(self) -> str:
+        return self.decision.basis
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        return self.decision.rivals
+
+    @property
+    def publisher(self) -> Digest | None:
+        return self.publication.publisher.id if self.publication else None
 
     @property
     def current(self) -> Publication | None:
@@ -89,7 +102,7 @@ class Resolution:
         stated = self.current
         if stated is None:
             return ()
-        return compromise_notices(self.gathered.readings, stated.publisher.id, stated.chain, stated.entry.envelope)
+        return compromise_notices(self.evidence.claims, stated.publisher.id, stated.chain, stated.entry.envelope)
 
     @property
     def title(self) -> str:
@@ -99,29 +112,71 @@ class Resolution:
         return next(iter(self.mirroring.names), f"sha256:{self.artifact}")
 
 
-async def resolve(
-    session: Session, reference: Reference, policy: Policy, bindings: Bindings, names: KnownNames
-) -> Resolution:
+async def resolve(inquiry: Inquiry, reference: Reference, bindings: Bindings, names: KnownNames) -> Resolution:
     """Resolve the reference. The claimant of a name that the owner did not decide is stored in `names`, so that later
     claims do not change it.
 
-    Raises NotFound, Unavailable, and PolicyNotMet if only the owner can decide (see `resolution.decide`).
+    Raises NotFound, Unavailable, and PolicyNotMet if only the owner can decide (see `trust.resolution`).
     """
+    positions = HomePositions(inquiry)
     if reference.digest is not None:
-        return await _resolve_artifact(session, reference, reference.digest, "its digest", policy)
-    if (bound := _bound_artifact(reference, bindings)) is not None:
-        return await _resolve_artifact(session, reference, bound, "your binding", policy)
-    if reference.mirrored:
-        mirroring = await _decide_mirrored(session, reference, policy)
-        artifact = mirroring.seen[0].observed.artifact
-        return await _resolve_artifact(session, reference, artifact, _mirror_basis(mirroring), policy)
-    repository = reference.repository or ""
-    preference, claims = await _preference(session, repository, policy, names)
+        decision = DecidedArtifact(reference.digest, "its digest")
+    elif (bound := bindings.artifacts.get(str(reference))) is not None:
+        decision = DecidedArtifact(bound, "your binding")
+    elif reference.mirrored:
+        mirroring = await decide_commit(inquiry, reference)
+        decision = DecidedArtifact(mirroring.seen[0].observed.artifact, mirror_basis(mirroring))
+    else:
+        decision = await _decide_name(positions, reference, names)
+    publisher = decision.chosen.publisher.id if decision.chosen else None
+    evidence = await collect(inquiry, Collector(decision.artifact, inquiry.policy, publisher))
+    publication, statements = decision.chosen, tuple[Candidate, ...]()
+    if decision.chosen is not None:
+        statements = await _statements(positions, evidence, decision.chosen)
+    elif evidence.claims.publications:
+        named = [p for p in evidence.claims.publications if reference.repository in (None, p.published.name.repository)]
+        stated = named or evidence.claims.publications
+        publication = max(stated, key=lambda each: _priority(each, inquiry.policy))
+        statements = await _statements(positions, evidence, publication)
+        wanted = {each.entry.digest for each in stated}
+        newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
+        publication = next(newest, publication)
+    nodes, members = inquiry.session.nodes, [member for pin in inquiry.session.pins for member in pin.body.members]
+    return Resolution(
+        inquiry,
+        reference,
+        decision,
+        evidence,
+        publication,
+        proven_advisories(evidence.claims, evidence.artifact, (node.record for node in nodes), members),
+        collect_mirror_evidence(evidence.claims.entries, evidence.artifact, evidence.bound),
+        statements,
+    )
+
+
+def _priority(publication: Publication, policy: Policy) -> tuple[bool, bool]:
+    bound = policy.bound_publisher(publication.published.name.namespace)
+    accepted = not policy.publishers or publication.publisher.id in policy.publishers
+    return accepted, bound == publication.publisher.id
+
+
+async def _statements(
+    positions: HomePositions, evidence: CollectedEvidence, publication: Publication
+) -> tuple[Candidate, ...]:
+    """Return the statements about the artifact of the publisher of `publication`, as `order_statements` does."""
+    own = [each for each in evidence.claims.publications if each.publisher.id == publication.publisher.id]
+    if publication.entry.digest not in {each.entry.digest for each in own}:
+        own.append(publication)
+    return await order_statements(positions, own, evidence.places, evidence.claims)
+
+
+async def _decide_name(positions: HomePositions, reference: Reference, names: KnownNames) -> DecidedArtifact:
+    inquiry, repository = positions.inquiry, reference.repository or ""
+    preference, claims = await _preference(inquiry, repository, names)
     publisher = preference.claimant.publisher
     if publisher is None:
         raise _name_is_mirrored(reference, preference, claims)
-    own = await _claims_of_publisher(session, reference, policy, publisher, claims)
-    positions = HomePositions(session, policy)
+    own = await _claims_of_publisher(inquiry, reference, publisher, claims)
     candidates = candidates_of(own, positions)
     try:
         chosen = await _choose_proven(positions, reference, candidates, preference)
@@ -129,56 +184,23 @@ async def resolve(
         raise _with_silent(error, own) from None
     if not preference.decided:
         await asyncio.to_thread(names.remember, repository, preference.claimant)
-    collector = NodeCollector(session, chosen.artifact, policy, publisher)
-    gathered = await collector.run()
-    return Resolution(
-        reference,
-        chosen.artifact,
-        str(preference),
-        chosen.publication,
-        gathered,
-        collector,
-        _advisories(session, gathered),
-        _mirror_evidence(gathered, policy),
-        _rivals(preference, claims),
-        await _statements(positions, gathered, chosen.publication),
-        _published_by(publisher, candidates) if reference.version is None else None,
-    )
+    listed = published_by(publisher, candidates) if reference.version is None else None
+    return DecidedArtifact(chosen.artifact, str(preference), chosen.publication, _rivals(preference, claims), listed)
 
 
-async def versions(session: Session, repository: str, publisher: Digest, policy: Policy) -> tuple[Candidate, ...]:
-    """Return every proven publication of `publisher` under the name of a repository. Raises NotFound, Unavailable."""
-    claims = await claims_of(session, repository, None, policy, publisher)
-    return _published_by(publisher, candidates_of(claims, HomePositions(session, policy)))
-
-
-def _published_by(publisher: Digest, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """Nodes may answer with publications of other publishers than the one asked for."""
-    return tuple(candidate for candidate in candidates if candidate.publication.publisher.id == publisher)
-
-
-def candidates_of(claims: Claims, positions: HomePositions) -> tuple[Candidate, ...]:
-    """Return the publications, each with its claimed position in the home logs of its publisher."""
-    return tuple(
-        Candidate(p, positions.claimed(p, claims.places.get(p.entry.line, ())), withdrawn(p, claims.proven.entries))
-        for p in claims.publications
-    )
-
-
-async def _preference(
-    session: Session, repository: str, policy: Policy, names: KnownNames
-) -> tuple[Preference, Claims | None]:
+async def _preference(inquiry: Inquiry, repository: str, names: KnownNames) -> tuple[Preference, Claims | None]:
     """Return the preferred claimant of the name and the claims of nodes; the claims are None if nodes did not
     answer."""
-    known = await asyncio.to_thread(names.claimant, repository)
+    remembered = asyncio.to_thread(names.claimant, repository)
+    known, claims = await asyncio.gather(remembered, claims_of(inquiry, repository, None), return_exceptions=True)
+    if isinstance(known, BaseException):
+        raise known
     preferences = [
-        item for item in (bound_claimant(policy, repository), known and Preference(known, "remembered")) if item
+        item for item in (bound_claimant(inquiry.policy, repository), known and Preference(known, "remembered")) if item
     ]
-    try:
-        claims = await claims_of(session, repository, None, policy)
-    except (NotFound, Unavailable):
-        if not preferences:
-            raise
+    if isinstance(claims, BaseException):
+        if not preferences or not isinstance(claims, NotFound | Unavailable):
+            raise claims
         return preferences[0], None
     seen = first_seen(claims.sightings)
     preference = preferred_claimant(
@@ -190,17 +212,17 @@ async def _preference(
 
 
 async def _claims_of_publisher(
-    session: Session, reference: Reference, policy: Policy, publisher: Digest, claims: Claims | None
+    inquiry: Inquiry, reference: Reference, publisher: Digest, claims: Claims | None
 ) -> Claims:
     """Return the publications of `publisher` under the name; if no node that answers has any of the version, those of
     other versions, or else `claims`, which the error then lists."""
     repository = reference.repository or ""
     try:
-        return await claims_of(session, repository, reference.version, policy, publisher)
+        return await claims_of(inquiry, repository, reference.version, publisher)
     except (NotFound, Unavailable):
         if reference.version is not None:
             with contextlib.suppress(NotFound, Unavailable):
-                return await claims_of(session, repository, None, policy, publisher)
+                return await claims_of(inquiry, repository, None, publisher)
         if claims is None or not claims.rivals(PublisherClaim(publisher)):
             raise
         return claims
@@ -208,9 +230,9 @@ async def _claims_of_publisher(
 
 def _with_silent(error: NotFound, claims: Claims) -> NotFound:
     """The error, with the nodes that did not answer: they may know more."""
-    if not claims.silent or error.code != "NOT-PUBLISHED":
+    if not claims.said.silent or error.code != "NOT-PUBLISHED":
         return error
-    why = f"{error.why}; no answer of {', '.join(claims.silent)}, which may know more"
+    why = f"{error.why}; no answer of {', '.join(claims.said.silent)}, which may know more"
     return NotFound(error.what, why=why, hint=error.hint, code="NOT-PUBLISHED")
 
 
@@ -238,88 +260,6 @@ def _name_is_mirrored(reference: Reference, preference: Preference, claims: Clai
     )
 
 
-async def _resolve_artifact(
-    session: Session, reference: Reference, artifact: Digest, why: str, policy: Policy
-) -> Resolution:
-    collector = NodeCollector(session, artifact, policy)
-    gathered = await collector.run()
-    publications = gathered.readings.publications
-    named = [p for p in publications if reference.repository in (None, p.published.name.repository)]
-
-    def priority(publication: Publication) -> tuple[bool, bool]:
-        bound = policy.bound_publisher(publication.published.name.namespace)
-        accepted = not policy.publishers or publication.publisher.id in policy.publishers
-        return accepted, bound == publication.publisher.id
-
-    best = max(named or publications, key=priority, default=None)
-    statements: tuple[Candidate, ...] = ()
-    if best is not None:
-        statements = await _statements(HomePositions(session, policy), gathered, best)
-        wanted = {publication.entry.digest for publication in named or publications}
-        newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
-        best = next(newest, best)
-    advisories = _advisories(session, gathered)
-    mirroring = _mirror_evidence(gathered, policy)
-    return Resolution(reference, artifact, why, best, gathered, collector, advisories, mirroring, statements=statements)
-
-
-async def _statements(
-    positions: HomePositions, gathered: GatheredEvidence, publication: Publication
-) -> tuple[Candidate, ...]:
-    """Return the statements about the artifact of the publisher of `publication`, as `order_statements` does."""
-    own = [each for each in gathered.readings.publications if each.publisher.id == publication.publisher.id]
-    if publication.entry.digest not in {each.entry.digest for each in own}:
-        own.append(publication)
-    return await order_statements(positions, own, gathered.places, gathered.readings)
-
-
-async def order_statements(
-    positions: HomePositions,
-    stated: Iterable[Publication],
-    places: Mapping[bytes, frozenset[tuple[str, int]]],
-    claims: ParsedClaims | None = None,
-) -> tuple[Candidate, ...]:
-    """Return statements of one publisher about the same bytes, the newest first, by proven positions in its home logs;
-    those that a lost key may have signed come last, as in a verdict. More than `MAX_STATEMENTS` are not ordered: the
-    newest by the claimed positions come first.
-
-    Args:
-        places: the claimed places of lines.
-        claims: with what the publisher says about its keys; without them no loss is known.
-    """
-    claimed = [Candidate(each, positions.claimed(each, places.get(each.entry.line, ()))) for each in stated]
-    if len(claimed) < 2:
-        return tuple(claimed)
-    ordered = newest_first(await _proven(positions, newest_first(claimed)[:MAX_STATEMENTS]))
-    if claims is None:
-        return tuple(ordered)
-    return tuple(sorted(ordered, key=lambda each: -loss_rank(_before_loss(positions, each, claims))))
-
-
-def _before_loss(positions: HomePositions, stated: Candidate, claims: ParsedClaims) -> bool | None:
-    """Whether a statement is older than every loss of its keys that its publisher reports."""
-    by = stated.publication
-    notices = compromise_notices(claims, by.publisher.id, by.chain, by.entry.envelope)
-    home = positions.home(by)
-    return older_than_all(home.position_before(stated.position, each.origin, each.index) for each in notices)
-
-
-async def _proven(positions: HomePositions, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates with their proven positions."""
-    found = await positions.of_all(candidate.publication for candidate in candidates)
-    return [replace(candidate, position=place) for candidate, place in zip(candidates, found, strict=True)]
-
-
-def _mirror_evidence(gathered: GatheredEvidence, policy: Policy) -> MirrorEvidence:
-    readings = gathered.readings
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    return collect_mirror_evidence(readings.entries, gathered.artifact, bound)
-
-
-def _bound_artifact(reference: Reference, bindings: Bindings) -> Digest | None:
-    return bindings.artifacts.get(str(reference))
-
-
 async def _choose_proven(
     positions: HomePositions, reference: Reference, candidates: Sequence[Candidate], preference: Preference
 ) -> Candidate:
@@ -335,151 +275,10 @@ async def _choose_proven(
             return select_candidate(reference, candidates, [preference])
         candidates = same
     # Nodes give one position of a line, which may be in another log than the home log of the publisher.
-    found = await _proven(positions, [candidate for candidate in candidates if candidate.position is None])
+    found = await prove_positions(positions, [candidate for candidate in candidates if candidate.position is None])
     placed = [*(candidate for candidate in candidates if candidate.position is not None), *found]
     chosen = select_candidate(reference, placed, [preference])
     if chosen.position is None or await positions.of(chosen.publication) == chosen.position:
         return chosen
-    proven = await _proven(positions, placed)
+    proven = await prove_positions(positions, placed)
     return select_candidate(reference, proven, [preference]) if any(c.position is not None for c in proven) else chosen
-
-
-def _advisories(session: Session, gathered: GatheredEvidence) -> tuple[Advisory, ...]:
-    members = [member for federation in session.pins for member in federation.body.members]
-    return proven_advisories(gathered.readings, gathered.artifact, (node.record for node in session.nodes), members)
-
-
-def withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
-    """Whether one of these entries is an advisory by which the publisher yanks or supersedes the artifact."""
-    publisher, artifact = publication.publisher, publication.published.artifact
-    for entry in entries:
-        statement = entry.statement
-        if (statement.predicate, statement.by, statement.subject) != (ADVISORY, publisher.author, artifact):
-            continue
-        try:
-            kind = Advisory.parse(statement).kind
-        except Malformed:
-            continue
-        if kind in STATE_SETTING and publication.chain.signed(entry.envelope):
-            return True
-    return False
-
-
-async def _decide_mirrored(session: Session, reference: Reference, policy: Policy) -> MirrorEvidence:
-    """Return the proven evidence for the artifact that the reference resolves to.
-
-    Raises NotFound (NOT-MIRRORED), Unavailable; PolicyNotMet if nodes contradict each other and no rule decides
-    (UPSTREAM-DISPUTED) or the reference matches several commits (NO-ORDER).
-    """
-    answers = await session.ask(lambda node: node.resolve(reference.repository or "", None))
-    if not answers.found:
-        raise answers.failure(f"{reference} is not known")
-    proven = prove_said(session, lines_by_log(answers.found), policy)
-    found = _evidence_by_artifact(proven)
-    wanted = {name for name, mirroring in _observed_commits(found) if _means_commit(reference, name, mirroring)}
-    if not wanted:
-        others = sorted(name for name, _ in _observed_commits(found) if name.partition("@")[0] == reference.repository)
-        why = "no node of a pinned member claims to have fetched it"
-        raise NotFound(
-            f"{reference} is not mirrored here",
-            why=f"{why}; they fetched {', '.join(others[:5])}" if others else why,
-            hint=f"comity import {reference}",
-            code="NOT-MIRRORED",
-        )
-    commit = _decide_commit(reference, wanted, found, answers, proven, policy)
-    seen = sightings(answers, proven, policy, lambda entry: _observed_artifact(entry, commit))
-    artifact = preferred_artifact(found, commit, seen)
-    if artifact is None:
-        raise _disputed_commit(commit, {digest: m for digest, m in found.items() if commit in m.names})
-    return found[artifact]
-
-
-def _decide_commit(
-    reference: Reference,
-    wanted: set[str],
-    found: Mapping[Digest, MirrorEvidence],
-    answers: Answers[tuple[LocatedEntry, ...]],
-    proven: ProvenStatements,
-    policy: Policy,
-) -> str:
-    """Return the commit of the reference: the only one, else the one that most members fetched, else the one that most
-    members saw first. Raises PolicyNotMet (NO-ORDER)."""
-    if len(wanted) == 1:
-        return next(iter(wanted))
-    counts = {
-        name: len({m.lineage for mirroring in found.values() for m in mirroring.corroborating(name)}) for name in wanted
-    }
-    best = [name for name, count in counts.items() if count == max(counts.values())]
-    if len(best) == 1:
-        return best[0]
-    first = majority_first(
-        sightings(
-            answers, proven, policy, lambda entry: _observed_name(entry) if _observed_name(entry) in best else None
-        )
-    )
-    if first is not None:
-        return first[0]
-    listed = sorted(wanted)
-    raise PolicyNotMet(
-        f"{reference} is ambiguous",
-        why=f"{len(listed)} commits are mirrored: {', '.join(listed[:5])}",
-        hint=f"comity show {listed[0]}",
-        code="NO-ORDER",
-    )
-
-
-def _mirror_basis(mirroring: MirrorEvidence) -> str:
-    """Return text that names the members whose claims decided."""
-    name = mirroring.names[0]
-    members = mirroring.corroborating(name)
-    if not members:
-        return "a claim of a node that imported it from a folder; no node fetched it"
-    return f"nodes that mirrored it; corroborated {len(members)}: {member_names(members)}"
-
-
-def _evidence_by_artifact(proven: ProvenStatements) -> Mapping[Digest, MirrorEvidence]:
-    observed = [entry for entry in proven.entries if entry.statement.predicate == OBSERVED]
-    digests = dict.fromkeys(entry.statement.subject for entry in observed)
-    found = {digest: collect_mirror_evidence(observed, digest, proven.bound) for digest in digests}
-    return {digest: mirroring for digest, mirroring in found.items() if mirroring.seen}
-
-
-def _observed_name(entry: Entry) -> str | None:
-    """Return the name of the commit that a proven entry observed."""
-    if entry.statement.predicate != OBSERVED:
-        return None
-    try:
-        return Observed.parse(entry.statement).upstream.name
-    except ComityError:
-        return None
-
-
-def _observed_artifact(entry: Entry, commit: str) -> Digest | None:
-    return entry.statement.subject if _observed_name(entry) == commit else None
-
-
-def _observed_commits(found: Mapping[Digest, MirrorEvidence]) -> Iterable[tuple[str, MirrorEvidence]]:
-    return ((name, mirroring) for mirroring in found.values() for name in mirroring.names)
-
-
-def _means_commit(reference: Reference, name: str, mirroring: MirrorEvidence) -> bool:
-    repository, _, commit = name.partition("@")
-    if repository != reference.repository:
-        return False
-    if reference.version in (None, commit):
-        return True
-    asked = (seen.observed.upstream for seen in mirroring.seen)
-    return any(upstream.name == name and upstream.requested == reference.version for upstream in asked)
-
-
-def _disputed_commit(name: str, rivals: Mapping[Digest, MirrorEvidence]) -> PolicyNotMet:
-    listed = "; ".join(
-        f"sha256:{digest} by {member_names([m for seen in mirroring.seen for m in seen.members])}"
-        for digest, mirroring in sorted(rivals.items())
-    )
-    return PolicyNotMet(
-        f"{name} is disputed",
-        why=f"nodes observed different content: {listed}; all are kept",
-        hint=f"comity trust bind {name} sha256:DIGEST",
-        code="UPSTREAM-DISPUTED",
-    )

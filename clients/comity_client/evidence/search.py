@@ -13,21 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from comity.trust.claims import Publication
+from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.node_records import signed_by_node
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.statement import Entry
-from comity.trust.statement_kinds import PUBLISHED
+from comity.trust.statement_kinds import KEY_PREDICATES, PUBLISHED
 from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import places_of, prove_publication, publisher_records
-from comity_client.evidence.home_positions import HomePositions
-from comity_client.evidence.resolve import order_statements, withdrawn
+from comity_client.evidence.home_positions import HomePositions, order_statements
+from comity_client.evidence.inquiry import Inquiry, author_of, places_of
+from comity_client.evidence.names import withdrawn
 from comity_client.session import Session
 
 K = TypeVar("K")
@@ -98,15 +98,31 @@ async def _listings(session: Session, answer: _SearchAnswer, limit: int) -> list
     records = await publisher_records(session, newest)
     stated: dict[tuple[str, Digest, Digest | None], list[Publication]] = {}
     for entry in published:
-        if (publication := prove_publication(entry, records)) is not None:
+        known = records.get(author_of(entry) or Digest(""))
+        if known is not None and (publication := known.publication(entry)) is not None:
             stated.setdefault(_key(entry), []).append(publication)
-    chosen = await _newest_statements(HomePositions(session, Policy()), stated, places)
+    chosen = await _newest_statements(HomePositions(Inquiry(session, Policy())), stated, places)
     advised = [entry for item in answer.advisories if (entry := session.reader.readable(item.line)) is not None]
     found = []
     for entry in newest:
         own = chosen.get(_key(entry))
         found.append(_found(own.entry, own, advised) if own else _found(entry, None, ()))
     return found + _mirrored(session, entries)[: limit - len(found)]
+
+
+async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, ParsedClaims]:
+    """Fetch the inceptions and rotations of the publishers of `claims`, if any node has them, from the claims about one
+    artifact of each."""
+    artifacts = {who: entry.statement.subject for entry in claims if (who := author_of(entry)) is not None}
+
+    async def records(identity: Digest, artifact: Digest) -> ParsedClaims:
+        answers = await session.ask(lambda node: node.claims(artifact))
+        said = (session.reader.readable(item.line) for found in answers.found.values() for item in found)
+        own = (e for e in said if e and author_of(e) == identity and e.statement.predicate in KEY_PREDICATES)
+        return read_claims((entry.line for entry in own), artifact, session.reader)
+
+    found = await asyncio.gather(*(records(*item) for item in artifacts.items()))
+    return dict(zip(artifacts, found, strict=True))
 
 
 MAX_ORDERED: Final = 16

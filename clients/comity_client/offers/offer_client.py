@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from comity.federation_file import Federation
 from comity.rules.hardware_evidence import Appraise, Challenge, not_appraised
@@ -219,7 +219,7 @@ RECORD_POLL: Final = 0.5
 class RunInSession(Protocol):
     """Runs work in a session with the user's pinned federations."""
 
-    def __call__(self, work: Callable[[Session], Awaitable[T]], /) -> T: ...
+    def __call__(self, work: Callable[[Session], Coroutine[Any, Any, T]], /) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)

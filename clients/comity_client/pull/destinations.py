@@ -23,7 +23,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -49,7 +49,8 @@ from comity.trust.evidence import (
 )
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
-from comity_client.evidence.lookup import reference_of
+from comity_client.evidence.lookup import find_reference, reference_of
+from comity_client.session import Session
 
 PARTIAL: Final = "partial"
 INCOMING: Final = "incoming"
@@ -57,67 +58,49 @@ IN_USE: Final = "in-use.lock"
 """In a repository of a Hub cache: pulls hold it together, a removal alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvidencePack:
-    """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
-    the files. `chains`: chained records by file, with which the files are hashed on all cores. `unread`: what was said
-    and not read, and `cut` by whom."""
+def write_pack(
+    folder: Path,
+    evidence: Evidence,
+    kept: Iterable[KeptProof],
+    *,
+    missing: Iterable[str] = (),
+    chains: Mapping[Digest, bytes] | None = None,
+) -> None:
+    """Write the evidence pack of the artifact in `folder`. Other evidence of an older pack is kept.
 
-    manifest: bytes
-    pieces: bytes
-    claims: tuple[bytes, ...]
-    proofs: tuple[KeptProof, ...]
-    objects: Mapping[Digest, bytes] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    model_sig: bytes | None = None
-    chains: Mapping[Digest, bytes] = field(default_factory=dict)
-    unread: tuple[str, ...] = ()
-    cut: frozenset[Digest] = frozenset()
+    Args:
+        evidence: what the verdict was about.
+        kept: its proofs, with the origins by which their files are named.
+        missing: paths that a partial pull left out.
+        chains: chained records by file, with which the files are hashed on all cores.
 
-    def evidence(self, files: Iterable[FoundFile]) -> Evidence:
-        """Return the evidence as a verifier would read it, with `files` as found."""
-        proofs = tuple(kept.proof for kept in self.proofs)
-        return Evidence(
-            manifest=self.manifest,
-            files=tuple(files),
-            claims=self.claims,
-            proofs=proofs,
-            objects=self.objects,
-            partial=bool(self.missing),
-            pieces=self.pieces,
-            model_sig=self.model_sig,
-            unread=self.unread,
-            cut=self.cut,
-        )
-
-    def write(self, folder: Path) -> None:
-        """Write the pack of the artifact in `folder`. Other evidence of an older pack is kept. Raises OutOfSpace,
-        Unavailable."""
-        pack = folder / PACK
-        with durable.disk_errors(f"{pack} was not written"):
-            for made in (pack, pack / "proofs", pack / "objects", *([pack / CHAINS] if self.chains else [])):
-                durable.make_folders(made)
-        for digest, records in self.chains.items():
-            _write(pack / CHAINS / digest, records)
-        for digest, data in self.objects.items():
-            _write(pack / "objects" / digest, data)
-        names: dict[str, bytes] = {}
-        for kept in self.proofs:
-            name = proof_name(sha256(kept.line), kept.origin)
-            names[name if name not in names else proof_name(sha256(kept.line), kept.log)] = kept.proof.data
-        for name, data in names.items():
-            _write(pack / "proofs" / name, data)
-        _write(pack / STATEMENTS, b"".join(line + b"\n" for line in self.claims))
-        _remove_old_statements(pack)
-        _write(pack / "pieces.json", self.pieces)
-        _write(pack / "manifest.json", self.manifest)
-        partial = "".join(f"{path}\n" for path in self.missing).encode()
-        unread = UnreadStatements(self.unread, self.cut).encode() if self.unread or self.cut else b""
-        for mark, data in ((PARTIAL, partial), (UNREAD, unread)):
-            if data:
-                _write(pack / mark, data)
-            else:
-                (pack / mark).unlink(missing_ok=True)
+    Raises OutOfSpace, Unavailable.
+    """
+    pack = folder / PACK
+    with durable.disk_errors(f"{pack} was not written"):
+        for made in (pack, pack / "proofs", pack / "objects", *([pack / CHAINS] if chains else [])):
+            durable.make_folders(made)
+    for digest, records in (chains or {}).items():
+        _write(pack / CHAINS / digest, records)
+    for digest, data in evidence.objects.items():
+        _write(pack / "objects" / digest, data)
+    names: dict[str, bytes] = {}
+    for each in kept:
+        name = proof_name(sha256(each.line), each.origin)
+        names[name if name not in names else proof_name(sha256(each.line), each.log)] = each.proof.data
+    for name, data in names.items():
+        _write(pack / "proofs" / name, data)
+    _write(pack / STATEMENTS, b"".join(line + b"\n" for line in evidence.claims))
+    _remove_old_statements(pack)
+    _write(pack / "pieces.json", evidence.pieces or b"")
+    _write(pack / "manifest.json", evidence.manifest or b"")
+    partial = "".join(f"{path}\n" for path in missing).encode()
+    unread = UnreadStatements(evidence.unread, evidence.cut).encode() if evidence.unread or evidence.cut else b""
+    for mark, data in ((PARTIAL, partial), (UNREAD, unread)):
+        if data:
+            _write(pack / mark, data)
+        else:
+            (pack / mark).unlink(missing_ok=True)
 
 
 def _remove_old_statements(pack: Path) -> None:
@@ -377,6 +360,15 @@ def cached_folder(what: str, hub_cache: Path | None = None) -> Path:
     return cached(hub_cache or default_cache(), known_reference(what, hub_cache))
 
 
+async def read_reference(session: Session, text: str) -> Reference:
+    """Parse a reference; an abbreviated digest is looked up, here and at nodes. Raises as `reference_of` and
+    `find_reference` do."""
+    if (given := abbreviated(text)) is None:
+        return reference_of(text)
+    repository, digits = given
+    return await find_reference(session, repository, digits, cached_artifacts(default_cache(), repository))
+
+
 def known_reference(what: str, hub_cache: Path | None = None) -> Reference:
     """Parse a reference; an abbreviated digest is looked up in a Hub cache. Raises as `cached_folder` does."""
     if (given := abbreviated(what)) is None:
@@ -467,6 +459,11 @@ def local_copy_loader(
     except NotFound:
         return None
     return lambda: load(reference)
+
+
+def workers() -> int:
+    """Return the number of threads that hash files."""
+    return min(4, os.cpu_count() or 1)
 
 
 def hash_local_copy(

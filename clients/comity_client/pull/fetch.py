@@ -42,9 +42,10 @@ from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement_kinds import HOLD_PREDICATES, OBSERVED
+from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from comity.wire.tls import CertificatePin
-from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
+from comity_client.events import FileDone, Note, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
 from comity_client.pull.destinations import has_file
 from comity_client.session import RemoteNode, Session
@@ -70,6 +71,19 @@ class Layouts:
         self._manifest = manifest
         self._digests = tuple(dict.fromkeys(indexes))
         self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
+
+    @classmethod
+    def named(
+        cls,
+        session: Session,
+        manifest: Manifest,
+        claims: ParsedClaims,
+        published: Published | None,
+        holders: Collection[RemoteNode] = (),
+    ) -> Layouts:
+        """The indexes that statements name for the artifact, that of `published` before the others."""
+        first = published.pieces.digest if published else None
+        return cls(session, manifest, named_indexes(claims, manifest.digest, first), holders)
 
     async def layouts_of(self, entry: FileEntry) -> AsyncGenerator[WantedFile, None]:
         """Yield the file as each index divides it. Raises Unavailable if no index gives records."""
@@ -385,6 +399,18 @@ class PullFetch:
         finally:
             for source in self._other_ways:
                 source.close()
+
+    def remember(self, entries: Iterable[FileEntry]) -> None:
+        """Keep the pieces of the fetched files for later pulls. Blocking."""
+        for entry in entries:
+            records = self.records.get(entry.sha256)
+            if records is None:
+                continue  # another pull placed the file
+            try:
+                self._placed.remember(self._place_of(entry), records)
+            except Unavailable as error:
+                self._on_event(Note(str(error)))
+                return
 
     async def _run(self, entries: Sequence[FileEntry]) -> None:
         turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()

@@ -8,13 +8,10 @@ or a digest is answered, because the newest version of a name is what nodes say 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.trust.claims import read_claims
-from comity.trust.encoding import LAST_TIME, Digest
+from comity.trust.encoding import LAST_TIME
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
 from comity.trust.key_validity import JudgedPublication
@@ -23,33 +20,12 @@ from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
+from comity_client.events import OnEvent, Progress
+from comity_client.pull.destinations import cached_folder, known_reference, workers
+from comity_client.pull.fetch import BytesBySource
 from comity_client.pull.model_sig import keyless_for
-from comity_client.seen import KnownNames
+from comity_client.pull.order import CacheBasis, PullContext, Pulled, PullOrder
 from comity_client.trust_store import Bindings
-
-
-@dataclass(frozen=True, slots=True)
-class CacheBasis:
-    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: since when enough cosigners have seen a
-    log head that proves the publication, in seconds since 1970, by their clocks; None without a cosigner.
-    `answered`: nodes answered, and none of them knows it."""
-
-    why: str
-    cosigned_at: int | None
-    answered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LocalAnswer:
-    """A complete copy of an artifact that verifies, and its basis."""
-
-    title: str
-    artifact: Digest
-    folder: Path
-    verdict: Verdict
-    files: int
-    bytes: int
-    basis: CacheBasis
 
 
 def is_exact(reference: Reference) -> bool:
@@ -57,41 +33,44 @@ def is_exact(reference: Reference) -> bool:
     return reference.digest is not None or (reference.version is not None and not reference.mirrored)
 
 
-def local_answer(
-    folder: Path,
-    reference: Reference,
-    policy: Policy,
-    bindings: Bindings,
-    names: KnownNames,
-    failure: Unavailable,
-    *,
-    workers: int,
-    on_hashed: Callable[[int], None],
-) -> LocalAnswer:
-    """Verify the copy in `folder` as the answer for `reference`. Blocking.
+def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, on_event: OnEvent) -> Pulled:
+    """Verify the copy that an earlier pull left, as the answer without nodes. Blocking.
 
-    Raises `failure`, the error of the nodes, if the copy is incomplete, does not pass the policy, or is not what the
-    reference means: by its digest, by a binding of the owner, or by a statement of the publisher to which the name
-    belongs here.
+    Raises `failure`, the error of the nodes, if the copy is missing or incomplete, does not pass the policy, or is not
+    what the reference means: by its digest, by a binding of the owner, or by a statement of the publisher to which the
+    name belongs here.
     """
-    reader = EvidenceReader()
-    evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed, reader=reader)
-    claimant = names.claimant(reference.repository or "") if reference.digest is None else None
+    try:
+        folder = order.to or cached_folder(order.reference, order.hub_cache)
+        reference = known_reference(order.reference, order.hub_cache)
+    except NotFound:
+        raise failure from None
+    if not folder.is_dir() or not is_exact(reference):
+        raise failure
+    reader, policy = EvidenceReader(), context.inquiry.policy
+    evidence = collect_evidence(
+        folder, workers=workers(), on_hashed=lambda count: on_event(Progress("", count)), reader=reader
+    )
+    claimant = context.names.claimant(reference.repository or "") if reference.digest is None else None
     publisher = claimant.publisher if claimant else None
     verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader, publisher=publisher)
     chosen = choose_publication(evidence, policy, reader, publisher)
-    title = _title(reference, evidence, verdict, chosen, bindings, claimant, reader)
+    title = _title(reference, evidence, verdict, chosen, context.bindings, claimant, reader)
     if verdict.exit_status != OK or verdict.artifact is None or not title:
         raise failure
     files = evidence.files or ()
-    return LocalAnswer(
+    size = sum(file.size for file in files)
+    return Pulled(
         title=title,
         artifact=verdict.artifact,
         folder=folder,
         verdict=verdict,
         files=len(files),
-        bytes=sum(file.size for file in files),
-        basis=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
+        bytes=size,
+        here=size,
+        tally=BytesBySource(),
+        alarms=(),
+        cache=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
     )
 
 

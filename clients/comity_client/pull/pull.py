@@ -1,6 +1,6 @@
-"""Pull one artifact to this machine: gather evidence, apply the policy, fetch, verify, place.
+"""Pull one artifact to this machine: resolve the reference, gather evidence, judge, fetch, verify, place.
 
-(1) evidence             claims, proofs and objects of all nodes, and of an existing pack
+(1) evidence             statements, documents and proofs of all nodes, and of an existing pack
 (2) early verdict        refuse what no download would change, before the first byte
 (3) local files          files in place are hashed again; pieces of other placed files are reused
 (4) fetch                from all nodes that have it; each piece and file is verified; resumable
@@ -17,18 +17,19 @@ import asyncio
 import fnmatch
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.formats.inspect import inspect, inspect_name
+from comity.rules.collected import CollectedEvidence
 from comity.rules.refusal import refusal
-from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
-from comity.trust.evidence import Evidence, FoundFile, Row, Verdict
+from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, Row, Verdict
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.rows.approvals import APPROVALS_ROW
@@ -36,17 +37,11 @@ from comity.trust.rows.content import FILE_SAFETY_ROW, refused_files
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
-from comity_client.evidence.proofs import (
-    collect_consistency,
-    collect_evaluation_proofs,
-    collect_objects,
-    collect_proofs,
-    fetch_object,
-)
-from comity_client.evidence.resolve import Resolution
+from comity_client.evidence.collect import collect_more
+from comity_client.evidence.proofs import complete, fetch_object
+from comity_client.evidence.resolve import Resolution, resolve
 from comity_client.pull.destinations import (
     Destination,
-    EvidencePack,
     FolderDestination,
     HubCacheDestination,
     allocated,
@@ -54,24 +49,21 @@ from comity_client.pull.destinations import (
     free_space,
     has_file,
     place_file,
+    read_reference,
     require_space,
+    write_pack,
 )
 from comity_client.pull.fetch import (
-    BytesBySource,
     Layouts,
-    PlacedPieces,
     PullFetch,
     holders,
     locked,
-    named_indexes,
     node_sources,
 )
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
-from comity_client.seen import SeenLogs
-from comity_client.session import RemoteNode, Session
-
-if TYPE_CHECKING:
-    from comity_client.pull.offline import CacheBasis
+from comity_client.pull.offline import pulled_before
+from comity_client.pull.order import PullContext, Pulled, PullOrder
+from comity_client.session import RemoteNode
 
 
 def announced(manifest: Manifest) -> Iterator[FoundFile]:
@@ -93,93 +85,100 @@ def _found(destination: Destination, entry: FileEntry, here: bool) -> FoundFile:
     return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """Result of a pull. `folder` has the files by path. `here` counts bytes that were in place already; `alarms` are
-    log contradictions found. The verdict of a partial pull has status 8. `cache`: no node answered, and the copy here,
-    verified again, is the answer."""
+async def pull(context: PullContext, order: PullOrder) -> Pulled:
+    """Fetch an artifact, verified. If no node gives it, the complete copy of an exact version that is here already is
+    the answer, verified again (`Pulled.cache`).
 
-    title: str
-    artifact: Digest
-    folder: Path
-    verdict: Verdict
-    files: int
-    bytes: int
-    here: int
-    tally: BytesBySource
-    alarms: tuple[str, ...]
-    cache: CacheBasis | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PullContext:
-    """The session, stores, policy and limits of a pull."""
-
-    session: Session
-    seen_logs: SeenLogs
-    placed: PlacedPieces
-    policy: Policy
-    limits: TransferLimits
-    on_event: OnEvent
-
-
-async def pull(
-    context: PullContext,
-    resolution: Resolution,
-    destination_for: Callable[[Manifest], Destination],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> Pulled:
-    """Fetch the artifact of `resolution`, verified, to the destination that `destination_for` returns for its manifest.
-
-    Args:
-        include: patterns as in Hub tools (`*.safetensors`); only matching files are pulled, a partial pull.
-        exclude: patterns of files that are left out, also of the included ones.
-
-    Raises Untrusted, PolicyNotMet, Unavailable, NotFound, OutOfSpace, Conflict; then nothing is placed.
+    Raises as `resolve` does, and Untrusted, PolicyNotMet, Unavailable, NotFound, OutOfSpace, Conflict; then nothing is
+    placed.
     """
-    _announce(context.on_event, resolution)
-    data = await fetch_object(context.session, resolution.artifact)
-    manifest = Manifest.parse(data)
-    wanted = _selected(manifest, include, exclude)
-    destination = destination_for(manifest)
-    holding = holders(context.session, resolution.gathered.readings, manifest.digest)
-    layouts = _layouts(context.session, resolution, manifest, holding)
-    pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
-    early = replace(context, policy=policy_before_fetch(context.policy, manifest))
-    _judge(pack, announced(manifest), early, resolution, alarms, final=False)
-    fetching = PullFetch(
-        destination.incoming,
-        destination.path_of,
-        layouts,
-        node_sources([*holding, *context.session.nodes]),
-        context.placed,
-        context.limits,
-        context.on_event,
-    )
+    inquiry, policy, on_event = context.inquiry, context.inquiry.policy, context.on_event
+    try:
+        reference = await read_reference(inquiry.session, order.reference)
+        resolution = await resolve(inquiry, reference, context.bindings, context.names)
+    except Unavailable as error:
+        return await in_thread(partial(pulled_before, context, order, error), on_event)
+    judge = _judge_of(resolution)
+    found = await _gather(context, order, resolution)
+    manifest, destination = found.manifest, found.destination
+    early = found.evidence_with(announced(manifest))
+    _conclude(judge(early, policy_before_fetch(policy, manifest)), found, on_event, final=False)
     async with _prepared(destination):
-        here = await _in_place(destination, manifest, context.on_event)
-        missing = [entry for entry in wanted if entry.path not in here]
-        await _fetch(fetching, destination, missing, wanted, context.on_event)
+        here = await _in_place(destination, manifest, on_event)
+        missing = [entry for entry in found.wanted if entry.path not in here]
+        fetching = await _fetch(context, found, missing)
         there = here.union(entry.path for entry in missing)
         complete = [entry for entry in manifest.files if entry.path in there]
-        pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry.path not in there))
-        pack = replace(pack, model_sig=await asyncio.to_thread(fetched_model_sig, destination, complete, missing))
-        found = await asyncio.to_thread(inspect_files, destination, complete, here)
-        verdict = _judge(pack, found, context, resolution, alarms, final=True)
-        await _place(destination, missing, complete, replace(pack, chains=fetching.chains), context.on_event)
-    await asyncio.to_thread(_remember, context, destination, missing, fetching)
+        left_out = [entry.path for entry in manifest.files if entry.path not in there]
+        model_sig = await asyncio.to_thread(fetched_model_sig, destination, complete, missing)
+        files = await asyncio.to_thread(inspect_files, destination, complete, here)
+        evidence = found.evidence_with(files, partial=bool(left_out), model_sig=model_sig)
+        verdict = judge(evidence, policy)
+        _conclude(verdict, found, on_event, final=True)
+        await _place(destination, missing, on_event)
+        kept, chains = found.evidence.proofs, fetching.chains
+        await asyncio.to_thread(write_pack, destination.folder, evidence, kept, missing=left_out, chains=chains)
+        await asyncio.to_thread(destination.finish, complete)
+    await asyncio.to_thread(fetching.remember, missing)
     return Pulled(
         title=resolution.title,
         artifact=resolution.artifact,
         folder=destination.folder,
         verdict=verdict,
-        files=len(wanted),
-        bytes=sum(entry.size for entry in wanted),
-        here=sum(entry.size for entry in wanted if entry.path in here),
+        files=len(found.wanted),
+        bytes=sum(entry.size for entry in found.wanted),
+        here=sum(entry.size for entry in found.wanted if entry.path in here),
         tally=fetching.tally,
-        alarms=tuple(str(alarm) for alarm in alarms),
+        alarms=tuple(str(alarm) for alarm in found.alarms),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What is known before the first file is fetched. `alarms` are contradictions of logs."""
+
+    resolution: Resolution
+    manifest: Manifest
+    wanted: Sequence[FileEntry]
+    destination: Destination
+    layouts: Layouts
+    holding: Sequence[RemoteNode]
+    evidence: CollectedEvidence
+    pieces: bytes
+    alarms: Sequence[ComityError]
+
+    def evidence_with(
+        self, files: Iterable[FoundFile], *, partial: bool = False, model_sig: bytes | None = None
+    ) -> Evidence:
+        """Return the evidence as a verifier reads it, with files as found."""
+        found, manifest = tuple(files), self.manifest.encode()
+        return self.evidence.evidence(manifest, found, partial=partial, pieces=self.pieces, model_sig=model_sig)
+
+
+def _judge_of(resolution: Resolution) -> Callable[[Evidence, Policy], Verdict]:
+    """Return `verify` with what this session has read, and to whom the name belongs."""
+    inquiry = resolution.inquiry
+    keyless, reader = keyless_for(inquiry.policy), inquiry.session.reader
+    return partial(verify, keyless=keyless, reader=reader, publisher=resolution.publisher)
+
+
+async def _gather(context: PullContext, order: PullOrder, resolution: Resolution) -> _Gathered:
+    """Step (1): the manifest, and evidence of the nodes and of an earlier pull."""
+    on_event, session = context.on_event, resolution.inquiry.session
+    _announce(on_event, resolution)
+    manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
+    wanted = _selected(manifest, order.include, order.exclude)
+    destination = _destination(resolution, order, manifest)
+    holding = holders(session, resolution.evidence.claims, manifest.digest)
+    published = resolution.publication.published if resolution.publication else None
+    layouts = Layouts.named(session, manifest, resolution.evidence.claims, published, holding)
+    pieces = await layouts.document()
+    before = _existing_pack(destination.folder, session.reader, on_event)
+    evidence = await collect_more(resolution.inquiry, resolution.evidence, before.claims)
+    for note in evidence.notes:
+        on_event(Note(note))
+    evidence, alarms = await complete(session, context.seen_logs, evidence, before, on_event)
+    return _Gathered(resolution, manifest, wanted, destination, layouts, holding, evidence, pieces, alarms)
 
 
 @asynccontextmanager
@@ -209,26 +208,18 @@ class PullPlan:
         return sum({entry.sha256: entry.size for entry in self.files if entry.path not in self.here}.values())
 
 
-async def plan_pull(
-    context: PullContext,
-    resolution: Resolution,
-    destination_for: Callable[[Manifest], Destination],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> PullPlan:
+async def plan_pull(context: PullContext, order: PullOrder) -> PullPlan:
     """Steps (1) and (2) of a pull: fetches the manifest and evidence, writes nothing. Raises as `pull`, if no download
     would change the verdict."""
-    _announce(context.on_event, resolution)
-    data = await fetch_object(context.session, resolution.artifact)
-    manifest = Manifest.parse(data)
-    wanted, destination = _selected(manifest, include, exclude), destination_for(manifest)
-    layouts = _layouts(context.session, resolution, manifest)
-    pack, alarms = await _evidence(context, resolution, destination, data, await layouts.document())
-    early = replace(context, policy=policy_before_fetch(context.policy, manifest))
-    verdict = _judge(pack, announced(manifest), early, resolution, alarms, final=False)
-    here = frozenset(entry.path for entry in wanted if _has_size(destination.path_of(entry), entry))
+    reference = await read_reference(context.inquiry.session, order.reference)
+    resolution = await resolve(context.inquiry, reference, context.bindings, context.names)
+    found = await _gather(context, order, resolution)
+    early, destination = found.evidence_with(announced(found.manifest)), found.destination
+    verdict = _judge_of(resolution)(early, policy_before_fetch(context.inquiry.policy, found.manifest))
+    _conclude(verdict, found, context.on_event, final=False)
+    here = frozenset(entry.path for entry in found.wanted if _has_size(destination.path_of(entry), entry))
     free = free_space(destination.folder)
-    return PullPlan(resolution.title, resolution.artifact, destination.folder, verdict, tuple(wanted), here, free)
+    return PullPlan(resolution.title, resolution.artifact, destination.folder, verdict, tuple(found.wanted), here, free)
 
 
 def _has_size(path: Path, entry: FileEntry) -> bool:
@@ -236,22 +227,22 @@ def _has_size(path: Path, entry: FileEntry) -> bool:
         return path.is_file() and path.stat().st_size == entry.size
 
 
-def destination_of(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Destination:
-    """Return the folder `to`, else the place in a Hub cache (default: the user's own). Raises NotFound (NO-NAME) for an
+def _destination(resolution: Resolution, order: PullOrder, manifest: Manifest) -> Destination:
+    """Raises NotFound (NO-NAME) for an
     artifact that has no place in a cache."""
-    if to is not None:
-        return FolderDestination(to, manifest)
-    upstream = resolution.mirroring.upstream
+    if order.to is not None:
+        return FolderDestination(order.to, manifest)
+    upstream, cache = resolution.mirroring.upstream, order.hub_cache or default_cache()
     if upstream and (resolution.reference.mirrored or not resolution.publication):
         namespace, _, repository = upstream.repository.partition("/")
         named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
-        return HubCacheDestination(hub_cache or default_cache(), named, manifest, newest=False, commit=upstream.commit)
+        return HubCacheDestination(cache, named, manifest, newest=False, commit=upstream.commit)
     if resolution.publication is None:
         hint = f"comity pull {resolution.reference} --out DIR"
         raise NotFound("an artifact without a name cannot be stored in a Hub cache", hint=hint, code="NO-NAME")
     newest = resolution.reference.version is None and resolution.reference.digest is None
     name = resolution.publication.published.name
-    return HubCacheDestination(hub_cache or default_cache(), name, manifest, newest=newest)
+    return HubCacheDestination(cache, name, manifest, newest=newest)
 
 
 def _announce(on_event: OnEvent, resolution: Resolution) -> None:
@@ -280,62 +271,20 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def _layouts(
-    session: Session, resolution: Resolution, manifest: Manifest, holding: Collection[RemoteNode] = ()
-) -> Layouts:
-    first = resolution.publication.published.pieces.digest if resolution.publication else None
-    return Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first), holding)
-
-
-async def _evidence(
-    context: PullContext, resolution: Resolution, destination: Destination, manifest: bytes, pieces: bytes
-) -> tuple[EvidencePack, list[ComityError]]:
-    """Step (1): evidence of the nodes, and of an earlier pull."""
-    before, on_event = _existing_pack(destination.folder, context), context.on_event
-    gathered = await resolution.collector.with_carried(before.claims)
-    for note in gathered.notes:
-        on_event(Note(note))
-    claims = resolution.collector.claims(gathered)
-    collected = await collect_proofs(context.session, context.seen_logs, claims, before.proofs, on_event)
-    consistency = await collect_consistency(context.session, claims.claims.publications, collected.proofs)
-    objects = {**before.objects, **consistency, **await collect_objects(context.session, claims.documents(), on_event)}
-    ordered = await collect_evaluation_proofs(
-        context.session, context.seen_logs, claims, objects, before.proofs, on_event
-    )
-    proofs = (*collected.proofs, *ordered.proofs)
-    pack = EvidencePack(manifest, pieces, gathered.lines, proofs, objects, unread=gathered.bounds, cut=gathered.cut)
-    return pack, [*collected.alarms, *ordered.alarms]
-
-
-def _existing_pack(folder: Path, context: PullContext) -> Evidence:
+def _existing_pack(folder: Path, reader: EvidenceReader, on_event: OnEvent) -> Evidence:
     try:
-        return read_pack(folder, context.session.reader)
+        return read_pack(folder, reader)
     except (Malformed, Unavailable) as error:
-        context.on_event(Note(f"the existing evidence pack is not used: {error}"))
+        on_event(Note(f"the existing evidence pack is not used: {error}"))
         return Evidence(None, None)
 
 
-def _judge(
-    pack: EvidencePack,
-    files: Iterable[FoundFile],
-    context: PullContext,
-    resolution: Resolution,
-    alarms: Sequence[ComityError],
-    *,
-    final: bool,
-) -> Verdict:
-    """Steps (2) and (5). If a log contradiction caused the refusal, that error is raised."""
-    verdict = verify(
-        pack.evidence(files),
-        context.policy,
-        keyless=keyless_for(context.policy),
-        reader=context.session.reader,
-        publisher=resolution.publication.publisher.id if resolution.publication else None,
-    )
-    context.on_event(PolicyJudged(verdict, final))
-    if (refused := refusal(verdict, resolution.title, "the policy", _next_step)) is not None:
-        raise alarms[0] if alarms else refused
-    return verdict
+def _conclude(verdict: Verdict, found: _Gathered, on_event: OnEvent, *, final: bool) -> None:
+    """Steps (2) and (5): raise the refusal, if the verdict is one. If a log contradiction caused it, that error is
+    raised."""
+    on_event(PolicyJudged(verdict, final))
+    if (refused := refusal(verdict, found.resolution.title, "the policy", _next_step)) is not None:
+        raise found.alarms[0] if found.alarms else refused
 
 
 async def _in_place(destination: Destination, manifest: Manifest, on_event: OnEvent) -> frozenset[str]:
@@ -362,31 +311,31 @@ def _counting(on_event: OnEvent, path: str) -> Callable[[int], None]:
     return lambda count: on_event(Progress(path, count))
 
 
-async def _fetch(
-    fetching: PullFetch,
-    destination: Destination,
-    missing: Sequence[FileEntry],
-    wanted: Sequence[FileEntry],
-    on_event: OnEvent,
-) -> None:
+async def _fetch(context: PullContext, found: _Gathered, missing: Sequence[FileEntry]) -> PullFetch:
     """Step (4)."""
+    destination, on_event = found.destination, context.on_event
+    sources = node_sources([*found.holding, *found.resolution.inquiry.session.nodes])
+    fetching = PullFetch(
+        destination.incoming,
+        destination.path_of,
+        found.layouts,
+        sources,
+        context.placed,
+        context.limits,
+        on_event,
+    )
     distinct = list({entry.sha256: entry for entry in missing}.values())
     begun = sum(min(allocated(destination.incoming / entry.sha256), entry.size) for entry in distinct)
-    total = sum(entry.size for entry in wanted)
+    total = sum(entry.size for entry in found.wanted)
     work = sum(entry.size for entry in distinct)
-    on_event(Started(len(wanted), total, total - sum(entry.size for entry in missing), work))
+    on_event(Started(len(found.wanted), total, total - sum(entry.size for entry in missing), work))
     placed = {destination.path_of(entry): entry.size for entry in missing}
     require_space(destination.incoming, sum(placed.values()) - begun)
     await fetching.run(distinct)
+    return fetching
 
 
-async def _place(
-    destination: Destination,
-    missing: Sequence[FileEntry],
-    complete: Sequence[FileEntry],
-    pack: EvidencePack,
-    on_event: OnEvent,
-) -> None:
+async def _place(destination: Destination, missing: Sequence[FileEntry], on_event: OnEvent) -> None:
     """Step (6). Raises Conflict if another artifact was placed there meanwhile."""
     await asyncio.to_thread(destination.prepare)
     groups: dict[Digest, list[FileEntry]] = {}
@@ -396,22 +345,6 @@ async def _place(
         paths = list(dict.fromkeys(destination.path_of(entry) for entry in entries))
         async with locked(destination.incoming, entries[0], on_event):
             await asyncio.to_thread(place_file, destination.incoming / digest, paths, entries[0])
-    await asyncio.to_thread(pack.write, destination.folder)
-    await asyncio.to_thread(destination.finish, complete)
-
-
-def _remember(
-    context: PullContext, destination: Destination, missing: Sequence[FileEntry], fetching: PullFetch
-) -> None:
-    for entry in missing:
-        records = fetching.records.get(entry.sha256)
-        if records is None:
-            continue  # another pull placed the file
-        try:
-            context.placed.remember(destination.path_of(entry), records)
-        except Unavailable as error:
-            context.on_event(Note(str(error)))
-            return
 
 
 MAX_ALLOWED: Final = 4

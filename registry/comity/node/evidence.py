@@ -7,40 +7,26 @@ clients, so a node judges by what it tells others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from comity.content.blobs import BlobStore
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
 from comity.node.threads import Pools
-from comity.rules.collected import CollectedClaims, KeptProof, MissingConsistency, best_proofs, missing_consistency
+from comity.rules.collected import CollectedEvidence, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.rules.collector import Collector, Question
-from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
 from comity.trust.policy import Policy
-from comity.trust.statement import Entry, SideObject
+from comity.trust.statement import SideObject
 from comity.trust.tlog.proof import ConsistencyProof
 from comity.wire.messages import LocatedEntry
 
 MAX_OBJECTS: Final = 64 * 1024 * 1024
 """Bytes of documents that are read for one artifact."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalEvidence:
-    """What the own ledger has. `asked` are the subjects on which it depends; `bounds` say what was left out,
-    and `cut` of whom."""
-
-    lines: tuple[bytes, ...]
-    proofs: tuple[InclusionEvidence, ...]
-    objects: Mapping[Digest, bytes]
-    asked: tuple[Question, ...] = field(default=())
-    bounds: tuple[str, ...] = field(default=())
-    cut: frozenset[Digest] = field(default=frozenset())
 
 
 class LedgerCollector:
@@ -59,21 +45,18 @@ class LedgerCollector:
         self._pools = pools
         self._reader = reader
 
-    async def collect(self, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> LocalEvidence:
+    async def collect(self, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> CollectedEvidence:
         """Return the statements, proofs and documents here. Raises NotFound if nothing is said here about it."""
         collector = Collector(artifact, policy, publisher)
         while questions := collector.questions():
             for question in questions:
                 answer = await self._ask(question, collector.named)
                 await self._pools.hashing(self._take, collector, question, answer)
-        lines = collector.lines
-        claims = await self._pools.hashing(self._read, artifact, policy, lines, publisher)
-        objects = await self._pools.files(self._documents, claims, collector)
-        proofs = await self._proofs(claims, (*claims.entries_to_prove(), *claims.evaluations_to_prove(objects)))
-        consistency = await self._consistency(missing_consistency(claims.claims.publications, proofs, self._reader))
-        kept = tuple(each.proof for each in proofs)
-        bounds, cut = tuple(collector.bounds), frozenset(collector.cut)
-        return LocalEvidence(lines, kept, {**objects, **consistency}, collector.asked, bounds, cut)
+        found = await self._pools.hashing(CollectedEvidence.of, collector, self._reader)
+        found = await self._pools.files(self._with_documents, found)
+        found = replace(found, proofs=await self._proofs(found))
+        missing = missing_consistency(found.claims.publications, found.proofs, self._reader)
+        return replace(found, objects={**found.objects, **await self._consistency(missing)})
 
     async def _ask(self, question: Question, named: Collection[Digest]) -> Sequence[LocatedEntry]:
         if question.kind in ("name", "commit"):
@@ -94,23 +77,17 @@ class LedgerCollector:
         more = any(located.others for located in answer)
         collector.answered(question, entries.values(), more=more, cut=cut)
 
-    def _read(
-        self, artifact: Digest, policy: Policy, lines: Iterable[bytes], publisher: Digest | None
-    ) -> CollectedClaims:
-        return CollectedClaims.of(artifact, policy, read_claims(lines, artifact, self._reader), publisher)
-
-    def _documents(self, claims: CollectedClaims, collector: Collector) -> dict[Digest, bytes]:
-        """Blocking. The documents that are stored here."""
-        found: dict[Digest, bytes] = {}
-        left = MAX_OBJECTS
-        for item in claims.documents():
+    def _with_documents(self, evidence: CollectedEvidence) -> CollectedEvidence:
+        """Blocking. Add the documents that are stored here."""
+        found, bounds, left = dict[Digest, bytes](), evidence.bounds, MAX_OBJECTS
+        for item in evidence.documents():
             if item.size > left:
-                collector.bounds["documents that were read: more than fit"] = None
+                bounds = (*evidence.bounds, "documents that were read: more than fit")
                 continue
             if (data := self._document(item)) is not None:
                 found[item.digest] = data
                 left -= item.size
-        return found
+        return replace(evidence, objects=found, bounds=bounds)
 
     def _document(self, item: SideObject) -> bytes | None:
         if not self._store.has(item.digest):
@@ -118,12 +95,12 @@ class LedgerCollector:
         data = b"".join(self._store.iterate(item.digest, 0, item.size))
         return data if sha256(data) == item.digest else None
 
-    async def _proofs(self, claims: CollectedClaims, entries: Iterable[Entry]) -> list[KeptProof]:
+    async def _proofs(self, evidence: CollectedEvidence) -> tuple[KeptProof, ...]:
         found: list[KeptProof] = []
-        for entry in {entry.digest: entry for entry in entries}.values():
+        for entry in await self._pools.hashing(evidence.entries_to_prove):
             offered = [InclusionEvidence(entry.digest, data) for data in await self.proofs(entry.digest)]
-            found += await self._pools.hashing(best_proofs, entry, offered, claims.bound, self._reader)
-        return found
+            found += await self._pools.hashing(best_proofs, entry, offered, evidence.bound, self._reader)
+        return tuple(found)
 
     async def proofs(self, line: Digest) -> tuple[bytes, ...]:
         """Return the inclusion proofs of a line (`TlogProof`), one for each log; none if no checkpoint covers it yet,

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from comity.rules.collector import Collector
 from comity.trust.approvals import MAX_CONDITIONS
-from comity.trust.bound_nodes import BoundNode, bind_nodes
-from comity.trust.claims import KnownAuthors, ParsedClaims, Publication, Vouch, verify_vouches
+from comity.trust.bound_nodes import BoundNode
+from comity.trust.claims import ParsedClaims, Publication, Vouch, read_claims, verify_vouches
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evaluation import announcements_of, evaluations_of
-from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, InclusionEvidence
 from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.rotation import LogCut
@@ -40,32 +41,85 @@ MAX_CUTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class CollectedClaims:
-    """The statements about one artifact, read and bound to the nodes that the policy's charters prove.
+class KeptProof:
+    """The best proof of one line in one log. `log` is the verifier key of the log: several members may have logs of one
+    origin."""
 
-    `publisher` is the identity to whose name the artifact belongs here; None if nobody decided that.
+    line: bytes
+    origin: str
+    proof: InclusionEvidence
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedEvidence:
+    """What is known about one artifact, on which a verdict depends: it grows from its statements, which are read and
+    bound once, by documents and proofs.
+
+    `collector` asks on; `lines` are the statements; `bound` are the nodes that the charters of the policy prove;
+    `bounds` says what was left out because a bound was reached, and `cut` of whom. Of an answer by nodes: `places` are
+    the positions of lines as (origin, index) that they claim, and `notes` are about lines that were dropped.
     """
 
-    artifact: Digest
-    policy: Policy
+    collector: Collector = field(repr=False)
+    lines: tuple[bytes, ...]
     claims: ParsedClaims
     bound: tuple[BoundNode, ...]
-    publisher: Digest | None = None
+    bounds: tuple[str, ...]
+    cut: frozenset[Digest]
+    objects: Mapping[Digest, bytes] = field(default_factory=dict)
+    proofs: tuple[KeptProof, ...] = ()
+    places: Mapping[bytes, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, artifact: Digest, policy: Policy, claims: ParsedClaims, publisher: Digest | None = None
-    ) -> CollectedClaims:
-        return cls(artifact, policy, claims, bind_nodes(policy.pins, claims.entries, claims.chains)[0], publisher)
+    def of(cls, collector: Collector, reader: EvidenceReader) -> CollectedEvidence:
+        """Read the statements that were collected so far."""
+        lines = collector.lines
+        claims = read_claims(lines, collector.artifact, reader)
+        bound = claims.binding(collector.policy.pins)[0]
+        return cls(collector, lines, claims, bound, tuple(collector.bounds), frozenset(collector.cut))
+
+    @property
+    def artifact(self) -> Digest:
+        return self.collector.artifact
+
+    @property
+    def policy(self) -> Policy:
+        return self.collector.policy
+
+    def evidence(
+        self,
+        manifest: bytes,
+        files: tuple[FoundFile, ...] | None,
+        *,
+        partial: bool = False,
+        pieces: bytes | None = None,
+        model_sig: bytes | None = None,
+    ) -> Evidence:
+        """Return the evidence as a verifier would read it from a pack beside these files."""
+        return Evidence(
+            manifest=manifest,
+            files=files,
+            claims=self.lines,
+            proofs=tuple(kept.proof for kept in self.proofs),
+            objects=self.objects,
+            partial=partial,
+            pieces=pieces,
+            model_sig=model_sig,
+            unread=self.bounds,
+            cut=self.cut,
+        )
 
     def entries_to_prove(self) -> tuple[Entry, ...]:
         """The publications, the claims of copies, their withdrawals and the observations of nodes that a charter binds,
-        and the approvals of officers."""
+        the approvals of officers, and evaluations whose results are here."""
         nodes = {node.record.node for node in self.bound}
         of_nodes = (*HOLD_PREDICATES, HOLD_WITHDRAWN, OBSERVED)
         found = [publication.entry for publication in self.claims.publications]
         found += [e for e in self.claims.entries if e.statement.predicate in of_nodes and e.statement.by in nodes]
-        return (*found, *self.approvals())
+        every = (*found, *self.approvals(), *self._evaluations_to_prove())
+        return tuple({entry.digest: entry for entry in every}.values())
 
     def approvals(self) -> tuple[Entry, ...]:
         """The approvals that name an officer of the policy as their author."""
@@ -80,13 +134,12 @@ class CollectedClaims:
 
     def vouches(self) -> tuple[Vouch, ...]:
         """The proven vouches for the artifact."""
-        members = [member for body in self.policy.pins for member in body.members]
-        return verify_vouches(self.claims, self.artifact, KnownAuthors(self.claims, self.bound, members))[0]
+        return verify_vouches(self.claims, self.artifact, self.claims.authors(self.policy.pins))[0]
 
-    def evaluations_to_prove(self, objects: Mapping[Digest, bytes]) -> tuple[Entry, ...]:
-        """Evaluations whose results are among `objects`, and their announcements, whose order in a log is shown."""
+    def _evaluations_to_prove(self) -> tuple[Entry, ...]:
+        """Evaluations whose results are among the documents, and their announcements, whose order in a log is shown."""
         found: dict[Digest, Entry] = {}
-        evaluations = evaluations_of(self.vouches(), objects)
+        evaluations = evaluations_of(self.vouches(), self.objects)
         for vouch, results in itertools.islice(evaluations, MAX_DOCUMENTS):
             announced = announcements_of(vouch, results, self.claims, self.artifact)[:MAX_ANNOUNCEMENTS]
             if announced:
@@ -96,7 +149,7 @@ class CollectedClaims:
     def documents(self) -> tuple[SideObject, ...]:
         """The licence texts and documents that publishers name, the conditions of approvals, and small documents of
         vouches. Of publishers: the one to whose name the artifact belongs, or all."""
-        published = [p for p in self.claims.publications if p.publisher.id == self.publisher]
+        published = [p for p in self.claims.publications if p.publisher.id == self.collector.publisher]
         stated = [publication.published for publication in published or self.claims.publications]
         found = [
             item
@@ -109,17 +162,6 @@ class CollectedClaims:
         vouched = dict.fromkeys(item for vouch in self.vouches() if (item := vouch.vouched.document) is not None)
         found += [item for item in vouched if item.size <= MAX_DOCUMENT][:MAX_DOCUMENTS]
         return tuple(dict.fromkeys(found))
-
-
-@dataclass(frozen=True, slots=True)
-class KeptProof:
-    """The best proof of one line in one log. `log` is the verifier key of the log: several members may have logs of one
-    origin."""
-
-    line: bytes
-    origin: str
-    proof: InclusionEvidence
-    log: str = ""
 
 
 def best_proofs(

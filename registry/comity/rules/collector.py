@@ -87,13 +87,15 @@ class Collector:
         publisher: the identity to whose name the artifact belongs here; its statements come before those of others.
 
     Attributes:
+        artifact, policy, publisher: as given.
         bounds: what was left out, as text.
         cut: the authors of whom something was left out that may decide.
     """
 
     def __init__(self, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> None:
-        self._artifact = artifact
-        self._publisher = publisher
+        self.artifact = artifact
+        self.policy = policy
+        self.publisher = publisher
         self._preferred = ((publisher,) if publisher else ()) + policy.named
         self._asked: dict[Question, None] = {}
         self._waiting: dict[Question, None] = {Question("artifact", artifact): None}
@@ -145,7 +147,7 @@ class Collector:
         """Take statements that came another way, such as with an earlier copy of the artifact."""
         said = list(entries)
         self._kept.setdefault("carried", {}).update(dict.fromkeys(entry.line for entry in said))
-        self._follow_artifact([entry for entry in said if _is_about(entry, self._artifact)])
+        self._follow_artifact([entry for entry in said if _is_about(entry, self.artifact)])
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -174,14 +176,14 @@ class Collector:
         self.bounds[text] = None
 
     def _read_artifact(self, question: Question, said: list[Entry]) -> list[Entry]:
-        self._follow_artifact([entry for entry in said if _is_about(entry, self._artifact)])
+        self._follow_artifact([entry for entry in said if _is_about(entry, self.artifact)])
         return said
 
     def _follow_artifact(self, about: Sequence[Entry]) -> None:
         published = self._preferred_first(entry for entry in about if entry.statement.predicate == PUBLISHED)
         for entry in [entry for entry in published if _author(entry) in self._preferred] or published:
             self._want_keys(entry)
-        own = [entry for entry in published if _author(entry) == self._publisher] or published
+        own = [entry for entry in published if _author(entry) == self.publisher] or published
         for name in dict.fromkeys(entry.statement.subjects[0].name for entry in own):
             repository, _, version = name.partition("@")
             self._want(Question("name", repository, version), MAX_NAMES, "names whose other claimants were asked for")
@@ -215,7 +217,7 @@ class Collector:
         ]
 
     def _is_own(self, entry: Entry) -> bool:
-        return entry.statement.subject == self._artifact and _author(entry) == self._publisher
+        return entry.statement.subject == self.artifact and _author(entry) == self.publisher
 
     def _read_commit(self, question: Question, said: list[Entry]) -> list[Entry]:
         return [entry for entry in said if entry.statement.predicate in (OBSERVED, *PROVING_PREDICATES)]
@@ -241,7 +243,7 @@ class Collector:
             if enough:
                 self._bound(f"ancestors that were asked about: more than {MAX_ANCESTOR_BYTES} bytes")
                 return
-            if parent != self._artifact:
+            if parent != self.artifact:
                 self._want(Question("ancestor", parent), MAX_ANCESTORS, "ancestors that were asked about")
 
     def _at_most(self, entries: list[Entry], most: int, question: Question) -> list[Entry]:

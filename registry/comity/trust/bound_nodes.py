@@ -109,8 +109,7 @@ def bind_nodes(
     the names of nodes whose member no pinned body lists (for example newer members)."""
     bodies, bound, notes, unlisted_nodes = tuple(pins), dict[Digest, BoundNode](), list[Remark](), list[str]()
     members, listed = _active_members(bodies), {member.id for body in bodies for member in body.members}
-    for member in (member for body in bodies for member in body.members):
-        chains.follow(member.key_state)
+    follow_members(bodies, chains)
     for entry in entries:
         if entry.statement.predicate != NODE_RECORD or not bodies:
             continue
@@ -129,6 +128,12 @@ def bind_nodes(
             if known is None or post_quantum:
                 bound[entry.statement_digest] = BoundNode(members[record.member], record, entry, post_quantum)
     return tuple(bound.values()), tuple(notes), tuple(unlisted_nodes)
+
+
+def follow_members(bodies: Iterable[Body], chains: RotationChains) -> None:
+    """Follow the rotations of all members of charter bodies, from the keys that these list."""
+    for member in (member for body in bodies for member in body.members):
+        chains.follow(member.key_state)
 
 
 def _active_members(bodies: tuple[Body, ...]) -> dict[Digest, Member]:

@@ -12,12 +12,13 @@ observed other bytes contradicts them; which one is wrong is not decided here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from comity.trust.authorship import AuthorKeys, judge_author
-from comity.trust.bound_nodes import BoundNode
-from comity.trust.charter.document import Member
+from comity.trust.bound_nodes import BoundNode, bind_nodes, follow_members
+from comity.trust.charter.document import Body, Member
 from comity.trust.copies import HoldWithdrawn, hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
@@ -101,10 +102,15 @@ class Publication:
         return not self.chain.post_quantum.isdisjoint(self.chain.signers(self.entry.envelope))
 
 
+Binding: TypeAlias = "tuple[tuple[BoundNode, ...], tuple[Remark, ...], tuple[str, ...]]"
+"""As `bind_nodes` returns it: nodes, notes, names of nodes of unlisted members."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedClaims:
-    """The parsed claims. `failed` is the number of `published` lines about the artifact that did not verify;
-    `unknown_publishers` are the publishers of such lines whose inception is not among the claims."""
+    """The parsed claims, and the nodes that are bound by them. `failed` is the number of `published` lines about the
+    artifact that did not verify; `unknown_publishers` are the publishers of such lines whose inception is not among the
+    claims."""
 
     entries: tuple[Entry, ...]
     inceptions: dict[Digest, Inception]
@@ -113,6 +119,29 @@ class ParsedClaims:
     failed: int
     unknown_publishers: tuple[Digest, ...]
     notes: tuple[Remark, ...] = field(default=())
+    _bindings: dict[tuple[Digest, ...], Binding] = field(default_factory=dict, repr=False, compare=False)
+    """Of everybody who reads the same claims."""
+    _followed: set[tuple[Digest, ...]] = field(default_factory=set, init=False, repr=False, compare=False)
+    """The bodies whose members were followed in `chains`."""
+
+    def binding(self, pins: Sequence[Body]) -> Binding:
+        """Bind nodes by their records among the claims, as `bind_nodes` does; once for the same pinned bodies, whatever
+        the order of the claims."""
+        key = tuple(body.digest for body in pins)
+        if key not in self._bindings:
+            self._bindings[key] = bind_nodes(pins, sorted(self.entries, key=lambda entry: entry.line), self.chains)
+        elif key not in self._followed:
+            follow_members(pins, self.chains)
+        self._followed.add(key)
+        return self._bindings[key]
+
+    def bound(self, pins: Sequence[Body]) -> tuple[BoundNode, ...]:
+        """The nodes that pinned bodies prove by their records among the claims."""
+        return self.binding(pins)[0]
+
+    def authors(self, pins: Sequence[Body]) -> KnownAuthors:
+        """The authors whom the claims and pinned bodies prove."""
+        return KnownAuthors(self, self.bound(pins), [member for body in pins for member in body.members])
 
     def chain(self, identity: Digest) -> RotationChain | None:
         """Return the rotations of `identity` from its inception; None if the inception is not among the claims."""
@@ -144,10 +173,25 @@ class ParsedClaims:
 def read_claims(lines: Iterable[bytes], artifact: Digest, reader: EvidenceReader | None = None) -> ParsedClaims:
     """Parse each line once, verify inceptions and rotations, then verify the publications of `artifact`.
 
+    The order of the lines is that of the entries and publications, and makes no other difference.
+
     Args:
-        reader: that of the session; default: a new one.
+        reader: that of the session, which reads the same lines once; default: a new one.
     """
-    read, unread = prove_each(dict.fromkeys(lines), (reader or EvidenceReader()).entry)
+    reader, given = reader or EvidenceReader(), tuple(lines)
+    distinct = frozenset(given)
+    read = reader.last(distinct, artifact, partial(_read_claims, distinct, artifact, reader))
+    order = {line: place for place, line in enumerate(dict.fromkeys(given))}
+    return replace(
+        read,
+        entries=tuple(sorted(read.entries, key=lambda entry: order[entry.line])),
+        publications=tuple(sorted(read.publications, key=lambda each: order[each.entry.line])),
+        chains=read.chains.copy(),
+    )
+
+
+def _read_claims(lines: frozenset[bytes], artifact: Digest, reader: EvidenceReader) -> ParsedClaims:
+    read, unread = prove_each(sorted(lines), reader.entry)
     entries = tuple(entry for _, entry in read)
     starts, forged = prove_each((e for e in entries if e.statement.predicate == INCEPTION), check_inception)
     inceptions = {inception.id: inception for _, inception in starts}
@@ -392,7 +436,7 @@ def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublica
 
 
 def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
-    if entry.statement.predicate != PUBLISHED:
+    if entry.statement.predicate != PUBLISHED or entry.digest == publication.entry.digest:
         return None
     rival = claims.publication(entry)
     if rival is None or str(rival.published.name).lower() != str(publication.published.name).lower():

@@ -19,9 +19,9 @@ Source: protocol, sections 8 and 10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, printable, sha256
 from comity.trust.errors import Malformed
@@ -134,9 +134,12 @@ class Evidence:
     cut: frozenset[Digest] = frozenset()
 
 
+Parsed = TypeVar("Parsed")
+
+
 class EvidenceReader:
     """Parses each line, tlog-proof, checkpoint note and its signatures of one session once, and returns the same object
-    again.
+    again. Of the statements about artifacts, the reading of those that were read last is kept (`read_claims`).
 
     These objects keep the answers of their signature and inclusion checks, so what one step of a session proved costs
     the next step nothing. An answer depends on the bytes alone; no policy, charter or time is part of it. At most
@@ -148,6 +151,8 @@ class EvidenceReader:
         self._proofs: _Remembered[TlogProof] = _Remembered(limit)
         self._notes: _Remembered[SignedNote] = _Remembered(limit)
         self._signatures: _Remembered[NoteSignature] = _Remembered(limit)
+        self._limit = limit
+        self._last: tuple[frozenset[bytes], Digest, Any] | None = None
 
     def entry(self, line: bytes) -> Entry:
         """Raises Malformed as `parse_entry` does."""
@@ -168,13 +173,20 @@ class EvidenceReader:
         """Raises Malformed as `SignedNote.parse` does."""
         return self._notes.get(data) or self._notes.put(data, SignedNote.parse(data, parse_signature=self._signature))
 
+    def last(self, lines: frozenset[bytes], artifact: Digest, read: Callable[[], Parsed]) -> Parsed:
+        """Return what `read` makes of these lines about `artifact`, without calling it if they were read last."""
+        if self._last is not None and self._last[:2] == (lines, artifact):
+            known: Parsed = self._last[2]
+            return known
+        found = read()
+        if sum(map(len, lines)) <= self._limit:
+            self._last = lines, artifact, found
+        return found
+
     def _signature(self, line: str) -> NoteSignature:
         """Notes of one checkpoint differ in the cosignatures that a node had received, and share the others."""
         data = line.encode()
         return self._signatures.get(data) or self._signatures.put(data, NoteSignature.parse(line))
-
-
-Parsed = TypeVar("Parsed")
 
 
 class _Remembered(Generic[Parsed]):

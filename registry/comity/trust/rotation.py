@@ -437,28 +437,36 @@ def _claimed_previous(entry: Entry) -> str:
 
 
 class RotationChains:
-    """The rotation chains of all identities among `entries`; each chain is built once."""
+    """The rotation chains of all identities among `entries`; each chain is built once, also for all copies."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._rotations: dict[Author, list[Entry]] = {}
+        self._built: dict[KeyState, RotationChain] = {}
         self._followed: dict[KeyState, RotationChain] = {}
         for entry in entries:
             if entry.statement.predicate == ROTATED and entry.statement.by is not None:
                 self._rotations.setdefault(entry.statement.by, []).append(entry)
 
+    def copy(self) -> RotationChains:
+        """Return the same chains, of which the same were followed. What is followed in one of both is not followed in
+        the other, so that remarks do not depend on who else reads the same rotations."""
+        copied = RotationChains()
+        copied._rotations, copied._built, copied._followed = self._rotations, self._built, dict(self._followed)
+        return copied
+
     def follow(self, start: KeyState) -> RotationChain:
-        if start not in self._followed:
-            self._followed[start] = follow(start, self._rotations.get(Author("identity", start.identity), ()))
-        return self._followed[start]
+        if start not in self._built:
+            self._built[start] = follow(start, self._rotations.get(Author("identity", start.identity), ()))
+        return self._followed.setdefault(start, self._built[start])
 
     def disputes(self, identities: Container[Digest]) -> tuple[tuple[Entry, Entry], ...]:
-        """Pairs of different rotations of one state, in the chains of `identities` built so far."""
+        """Pairs of different rotations of one state, in the chains of `identities` followed so far."""
         chains = [chain for start, chain in self._followed.items() if start.identity in identities]
         pairs = [pair for chain in chains for pair in chain.disputes]
         return tuple({(first.digest, other.digest): (first, other) for first, other in pairs}.values())
 
     def remarks(self) -> tuple[Remark, ...]:
-        """Remarks on rotations that start from no known state of their identity, for the chains built so far."""
+        """Remarks on rotations that start from no known state of their identity, for the chains followed so far."""
         used = {step.entry.statement_digest for chain in self._followed.values() for step in chain.steps}
         known = {Author("identity", start.identity) for start in self._followed}
         entries = [entry for by, entries in self._rotations.items() if by in known for entry in entries]

@@ -33,9 +33,8 @@ from dataclasses import replace
 from typing import Final
 
 from comity.trust.artifact import Manifest
-from comity.trust.bound_nodes import BoundNode, bind_nodes
+from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import (
-    KnownAuthors,
     Publication,
     collect_mirror_evidence,
     member_label,
@@ -160,7 +159,7 @@ def choose_publication(
     if isinstance(manifest, Row):
         return None
     claims = read_claims(evidence.claims, manifest.digest, reader)
-    bound, _, _ = bind_nodes(policy.pins, claims.entries, claims.chains)
+    bound = claims.bound(policy.pins)
     consistency = consistency_proofs(evidence.objects.values())
     judged = [
         judge_publication(p, claims, evidence.proofs, consistency, bound, policy, reader) for p in claims.publications
@@ -184,7 +183,7 @@ def _find(
     """Verify everything that the rows are about, each thing once."""
     artifact = manifest.digest
     claims = read_claims(evidence.claims, artifact, reader)
-    bound, binding_notes, unlisted_nodes = bind_nodes(policy.pins, claims.entries, claims.chains)
+    bound, binding_notes, unlisted_nodes = claims.binding(policy.pins)
     consistency = consistency_proofs(evidence.objects.values())
     judged = tuple(
         judge_publication(each, claims, evidence.proofs, consistency, bound, policy, reader)
@@ -197,7 +196,7 @@ def _find(
     holds, forged_holds = verify_holds(claims, artifact, bound)
     withdrawn, forged_withdrawals = verify_hold_withdrawals(claims, artifact, bound)
     checks, unproven_checks = verify_checks(claims, artifact, members)
-    authors = KnownAuthors(claims, bound, members)
+    authors = claims.authors(policy.pins)
     vouches, unproven_vouches = verify_vouches(claims, artifact, authors)
     announced, unproven_announcements = judge_evaluations(
         claims, artifact, vouches, authors, evidence.objects, evidence.proofs, bound, reader

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from comity.addons.fit.model_memory import read_model
 from comity.trust.errors import ComityError, NotFound, Unavailable
-from comity_client.artifact_client import ArtifactClient, workers
+from comity_client.artifact_client import ArtifactClient
 from comity_client.events import Progress
 from comity_client.home import Home
+from comity_client.pull.destinations import workers
 from comity_client.user import User
 from support.case import FILES, Case, case
 

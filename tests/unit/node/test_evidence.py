@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from comity.node import evidence as module
-from comity.node.evidence import LedgerCollector, LocalEvidence
+from comity.node.evidence import LedgerCollector
 from comity.node.threads import Pools
+from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Question
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -76,7 +77,7 @@ def collector(answers: Any, pools: Pools) -> LedgerCollector:
     return LedgerCollector(answers, answers, answers, pools, EvidenceReader())
 
 
-async def collected(answers: Answers, pools: Pools, policy: Policy = GOOD.policy) -> LocalEvidence:
+async def collected(answers: Answers, pools: Pools, policy: Policy = GOOD.policy) -> CollectedEvidence:
     return await collector(answers, pools).collect(answers.case.artifact, policy)
 
 
@@ -85,9 +86,10 @@ async def test_all_that_a_verdict_depends_on_is_collected(pools: Pools) -> None:
     found = await collected(answers, pools)
     assert set(found.lines) == set(GOOD.claims)
     assert dict(found.objects) == dict(GOOD.objects)
-    assert set(found.proofs) == set(GOOD.proofs)
-    assert found.asked[0] == Question("artifact", GOOD.artifact) and found.bounds == () and found.cut == frozenset()
-    assert {"artifact", "identity", "name"} <= {question.kind for question in found.asked}
+    assert {kept.proof for kept in found.proofs} == set(GOOD.proofs)
+    asked = found.collector.asked
+    assert asked[0] == Question("artifact", GOOD.artifact) and found.bounds == () and found.cut == frozenset()
+    assert {"artifact", "identity", "name"} <= {question.kind for question in asked}
 
 
 async def test_an_artifact_of_which_nothing_is_said_is_not_found(pools: Pools) -> None:

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 from comity.rules.signing import sign_content
-from comity.trust.bound_nodes import BoundNode
+from comity.trust.bound_nodes import BoundNode, bind_nodes
+from comity.trust.charter.document import Body
 from comity.trust.claims import (
+    Binding,
     KnownAuthor,
     KnownAuthors,
     ParsedClaims,
@@ -24,11 +26,12 @@ from comity.trust.claims import (
 )
 from comity.trust.copies import HeldArtifact, Holds
 from comity.trust.encoding import Digest, sha256, short
-from comity.trust.evidence import Remark
+from comity.trust.evidence import EvidenceReader, Remark
 from comity.trust.identity import InceptionStatement
 from comity.trust.report import VerdictReport, summarise_report
-from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.rotation import KeyState, Rotation, RotationChains, rotate
 from comity.trust.statement import Author, Entry, SideObject, parse_entry, sign_payload, sign_statement
+from comity.trust.statement_kinds import NODE_RECORD
 from comity.trust.statements import Advisory, Vouched
 from comity.trust.upstream import Changed, Gone, Upstream
 from support.case import FILES, case, nodes, release
@@ -271,3 +274,33 @@ def test_members_corroborate_one_another_for_one_commit(commits: tuple[str, ...]
     found = collect_mirror_evidence(entries, ARTIFACT, (*bound(CH, second, SG, ES), both))
     assert found.corroborated == (4 if len(commits) == 1 else 3)
     assert [each.jurisdiction for each in found.corroborating(f"hf:org/tiny@{commits[0]}")][:3] == ["CH", "SG", "KR"]
+
+
+def test_one_reader_reads_the_same_claims_once_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, asked = EvidenceReader(), list[int]()
+
+    def counted(pins: Iterable[Body], entries: Iterable[Entry], chains: RotationChains) -> Binding:
+        asked.append(1)
+        return bind_nodes(pins, entries, chains)
+
+    monkeypatch.setattr("comity.trust.claims.bind_nodes", counted)
+    first = read_claims(GOOD.claims, ARTIFACT, reader)
+    second = read_claims(reversed(GOOD.claims), ARTIFACT, reader)
+    assert [entry.line for entry in second.entries] == list(reversed(GOOD.claims))
+    assert first.entries == tuple(reversed(second.entries))
+    assert all(mine is other for mine, other in zip(first.entries, reversed(second.entries), strict=True))
+    assert first.bound(GOOD.policy.pins) is second.bound(GOOD.policy.pins)
+    assert read_claims(GOOD.claims, sha256(b"another"), reader).publications == ()
+    records = {entry.digest for entry in first.entries if entry.statement.predicate == NODE_RECORD}
+    assert (len(asked), {each.entry.digest for each in first.bound(GOOD.policy.pins)}) == (1, records)
+
+
+def test_what_others_follow_in_the_same_claims_makes_no_remark() -> None:
+    """Otherwise a verdict would depend on what the session did before."""
+    reader, lost = EvidenceReader(), of(STRANGER).to("more")[0].to("again")[1]
+    lines = (*GOOD.claims, STRANGER.entry.line, lost.line)
+    first, second = (read_claims(lines, ARTIFACT, reader) for _ in range(2))
+    assert first.chain(STRANGER.id) is not None
+    assert [remark.evidence for remark in first.chains.remarks()] == [lost.digest]
+    assert second.chains.remarks() == ()
+    assert read_claims(lines, ARTIFACT, reader).chains.remarks() == ()

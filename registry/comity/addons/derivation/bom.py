@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from comity_client.artifact_client import ArtifactClient
-from comity_client.evidence.artifact_info import ArtifactInfo, vouches_of
+from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.pull.destinations import LocalCopy
 
 import comity
 from comity.trust.artifact import Manifest
-from comity.trust.claims import Publication, Vouch
+from comity.trust.claims import Publication, Vouch, verify_vouches
 from comity.trust.encoding import Digest
 from comity.trust.evidence import EvidenceReader
 from comity.trust.policy import Policy
@@ -64,7 +64,8 @@ def bom_of_folder(local: LocalCopy, policy: Policy) -> BomContent:
     data = (local.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
     evidence = replace(local.evidence, manifest=local.manifest.encode())
     chosen = counted_publication(evidence, policy, EvidenceReader())
-    return BomContent(local.manifest, chosen, vouches_of(local.readings, local.artifact, policy), data)
+    vouches, _ = verify_vouches(local.readings, local.artifact, local.readings.authors(policy.pins))
+    return BomContent(local.manifest, chosen, vouches, data)
 
 
 def bom_of_artifact(info: ArtifactInfo) -> BomContent:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from comity_client.artifact_client import workers
 from comity_client.client import Client
 from comity_client.events import OnEvent, ignore_event
 from comity_client.publish import PublishReceipt, publish_statement
 from comity_client.publishers import Publisher
-from comity_client.pull.destinations import LocalCopy
+from comity_client.pull.destinations import LocalCopy, workers
 from comity_client.session import home_target
 
 from comity.addons.derivation.check import Comparison, WeightFiles, compare, read_weights

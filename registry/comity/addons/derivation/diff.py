@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from comity_client.artifact_client import ArtifactClient
 from comity_client.events import OnEvent, Progress, ignore_event
-from comity_client.evidence.proofs import collect_objects, collect_proofs, fetch_object
+from comity_client.evidence.proofs import complete, fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy, local_copy_loader
-from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
+from comity_client.pull.fetch import Layouts, fetch_small_file
 from comity_client.seen import SeenLogs
 from comity_client.session import Session
 
@@ -98,27 +98,18 @@ def compared_folder(local: LocalCopy, policy: Policy) -> ComparedArtifact:
 
 
 async def compared_resolution(
-    session: Session,
-    seen_logs: SeenLogs,
-    resolution: Resolution,
-    policy: Policy,
-    on_event: OnEvent,
-    load: Callable[[], LocalCopy] | None,
+    resolution: Resolution, seen_logs: SeenLogs, on_event: OnEvent, load: Callable[[], LocalCopy] | None
 ) -> ComparedArtifact:
     """Return the side for a resolution: the claims of all nodes, and the bytes if `load` hashes a local copy. Raises
     NotFound, Unavailable."""
+    session = resolution.inquiry.session
     data = await fetch_object(session, resolution.artifact)
-    gathered = resolution.gathered
-    claims = resolution.collector.claims(gathered)
-    collected = await collect_proofs(session, seen_logs, claims, (), on_event)
-    objects = await collect_objects(session, claims.documents(), on_event)
-    proofs = tuple(kept.proof for kept in collected.proofs)
-    evidence = Evidence(data, None, gathered.lines, proofs, objects, unread=gathered.bounds, cut=gathered.cut)
-    publisher = resolution.publication.publisher.id if resolution.publication else None
-    verdict = verify(evidence, policy, reader=session.reader, publisher=publisher)
+    evidence, _ = await complete(session, seen_logs, resolution.evidence, Evidence(None, None), on_event)
+    judged = evidence.evidence(data, None)
+    verdict = verify(judged, evidence.policy, reader=session.reader, publisher=resolution.publisher)
     folder = (await asyncio.to_thread(load)).folder if load else None
     published = resolution.current.published if resolution.current else None
-    return ComparedArtifact(resolution.title, Manifest.parse(data), folder, gathered.readings, published, verdict)
+    return ComparedArtifact(resolution.title, Manifest.parse(data), folder, evidence.claims, published, verdict)
 
 
 async def read_file(session: Session, side: ComparedArtifact, path: str, limit: int) -> bytes:
@@ -138,9 +129,7 @@ async def read_file(session: Session, side: ComparedArtifact, path: str, limit: 
 
 async def pieces_of(session: Session, side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
     """Fetch the piece records of a file from nodes. Raises Unavailable."""
-    first = side.published.pieces.digest if side.published else None
-    indexes = named_indexes(side.readings, side.manifest.digest, first)
-    async for wanted in Layouts(session, side.manifest, indexes).layouts_of(entry):
+    async for wanted in Layouts.named(session, side.manifest, side.readings, side.published).layouts_of(entry):
         return list(wanted.records)
     raise Unavailable(f"no usable piece index for {entry.path}")
 
@@ -461,7 +450,7 @@ def compare(
             return compared_folder(await asyncio.to_thread(load, what), judged_by)
         resolution = await user.resolve(session, what, judged_by)
         here = local_copy_loader(f"sha256:{resolution.artifact}", hub_cache, load)
-        return await compared_resolution(session, user.seen_logs(), resolution, judged_by, on_event, here)
+        return await compared_resolution(resolution, user.seen_logs(), on_event, here)
 
     async def work(session: Session) -> Differences:
         judged_by = policy or user.policy(session.pins)

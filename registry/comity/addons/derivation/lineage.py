@@ -11,7 +11,6 @@ from comity_client.evidence.resolve import Resolution
 from comity_client.session import Session
 
 from comity.addons.derivation.derive import Derivation, derive
-from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -46,8 +45,7 @@ def find_lineage(
     user = client.user
 
     async def work(session: Session) -> Lineage:
-        policy = user.policy(session.pins)
-        return lineage_of_resolution(await user.resolve(session, str(what), policy), policy)
+        return lineage_of_resolution(await user.resolve(session, str(what)))
 
     folder = Path(what) if Path(what).is_dir() else None
     found = lineage_of_folder(folder, client.policy()) if folder else user.run(work)
@@ -62,9 +60,10 @@ def find_lineage(
     return check_edges(found, derivation)
 
 
-def lineage_of_resolution(resolution: Resolution, policy: Policy) -> Lineage:
+def lineage_of_resolution(resolution: Resolution) -> Lineage:
     """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
-    found = lineage_of_claims(resolution.gathered.readings, resolution.artifact, resolution.current, policy)
+    evidence = resolution.evidence
+    found = lineage_of_claims(evidence.claims, resolution.artifact, resolution.current, evidence.policy)
     asked, current = resolution.publication, resolution.current
     if asked is None or current is None or asked.published.name == current.published.name:
         return found
@@ -95,8 +94,7 @@ def lineage_of_claims(readings: ParsedClaims, artifact: Digest, chosen: Publicat
     Args:
         chosen: the publication of `artifact` to use; None if there is none.
     """
-    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-    graph, notes = lineage_of(readings, artifact, chosen, policy, bound)
+    graph, notes = lineage_of(readings, artifact, chosen, policy, readings.bound(policy.pins))
     return Lineage(graph, tuple(note.text for note in notes))
 
 

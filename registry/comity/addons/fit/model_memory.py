@@ -22,7 +22,7 @@ from comity_client.artifact_client import ArtifactClient
 from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import cached_folder
-from comity_client.pull.fetch import Layouts, fetch_small_file, named_indexes
+from comity_client.pull.fetch import Layouts, fetch_small_file
 from comity_client.session import Question, Session
 
 from comity.addons.fit.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
@@ -164,13 +164,13 @@ def model_in(folder: Path, pattern: str = "") -> Model:
     return _model(folder.name, files, tables, config)
 
 
-async def model_of(session: Session, resolution: Resolution, pattern: str = "") -> Model:
+async def model_of(resolution: Resolution, pattern: str = "") -> Model:
     """The model of a resolved reference. Raises NotFound, Unavailable, Malformed (WHICH-WEIGHTS)."""
+    session = resolution.inquiry.session
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     files = weight_files(manifest.files, pattern)
-    publication = resolution.publication
-    first = publication.published.pieces.digest if publication else None
-    layouts = Layouts(session, manifest, named_indexes(resolution.gathered.readings, manifest.digest, first))
+    published = resolution.publication.published if resolution.publication else None
+    layouts = Layouts.named(session, manifest, resolution.evidence.claims, published)
     limit = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def head(entry: FileEntry) -> TensorTable | None:
@@ -288,7 +288,7 @@ def read_model(client: ArtifactClient, what: Path | str, pattern: str = "", hub_
     folder, user = Path(what), client.user
 
     async def ask(session: Session) -> Model:
-        return await model_of(session, await user.resolve(session, str(what)), pattern)
+        return await model_of(await user.resolve(session, str(what)), pattern)
 
     if isinstance(what, str) and not folder.is_dir():
         try:

@@ -7,7 +7,7 @@ file was hashed when it arrived; a copy of another member is that member's signe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -25,7 +25,6 @@ from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import FAILED, STATES, CopyPolicy
-from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
@@ -35,16 +34,14 @@ from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN, PUBLISHED
-from comity.trust.statements import Derived, Published
+from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
+from comity.trust.statements import Published
 from comity.trust.verify import counted_publication
 
 MAX_STATEMENTS: Final = 100
 MAX_HOLDS: Final = 1_000
 MAX_TESTS: Final = 3
 """Results of audits shown for one copy."""
-MAX_ANCESTORS: Final = 64
-MAX_ANCESTOR_LINES: Final = 16
 MAX_CARD_FILE: Final = 1024 * 1024
 """Bytes of the largest file that is read for a card."""
 MAX_PAGES: Final = 256
@@ -298,8 +295,7 @@ class ArtifactPages:
         chosen = counted_publication(evidence, policy, reader, publisher)
         artifact = sha256(evidence.manifest or b"")
         readings = read_claims(evidence.claims, artifact, reader)
-        bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
-        graph, _ = lineage_of(readings, artifact, chosen, policy, bound)
+        graph, _ = lineage_of(readings, artifact, chosen, policy, readings.bound(policy.pins))
         return graph if graph.edges else None
 
 
@@ -316,18 +312,3 @@ def enough_copies(copies: Sequence[CopyView], rule: CopyPolicy) -> bool:
     return (
         len(found) >= rule.min_copies and len(jurisdictions) >= rule.min_jurisdictions and reaches >= rule.min_reaches
     )
-
-
-def _parents(lines: Iterable[bytes]) -> list[Digest]:
-    """The digests of the parents that `published` and `derived` statements name."""
-    found: list[Digest] = []
-    for line in lines:
-        statement = parse_entry(line).statement
-        try:
-            if statement.predicate == PUBLISHED:
-                found += [parent.digest for parent in Published.parse(statement).lineage if parent.digest]
-            else:
-                found.append(Derived.parse(statement).parent)
-        except ComityError:
-            continue
-    return found

@@ -49,7 +49,7 @@ from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest
-from comity.trust.claims import Publication, proven_advisories
+from comity.trust.claims import Publication, proven_advisories, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.home_logs import named_homes
@@ -416,7 +416,7 @@ class Catalogue:
 
     async def _prove(self, artifact: Digest, publishers: Collection[Digest]) -> _Proven:
         lines = [located.line async for located in self._artifacts.claims(artifact, publishers)]
-        readings = await self._pools.hashing(self.judge.read_claims, lines, artifact)
+        readings = await self._pools.hashing(read_claims, lines, artifact, self.judge.reader)
         setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
         return _Proven(readings.publications, frozenset(setting))
 

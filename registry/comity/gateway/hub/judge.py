@@ -20,7 +20,6 @@ from comity.node.members import Membership
 from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.refusal import refusal
-from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Row, RowFact, Verdict
@@ -193,10 +192,6 @@ class PolicyJudge:
         author = "a publisher signed the same bytes under another name" if signed else "no publisher signed it"
         mirrored = [("mirrored", f"{claim.text}, says {claim.by}; {author}")] if claim else []
         return PolicyDecision(_refusal(verdict, title), (*mirrored, *_advisories(verdict))[:MAX_NOTICES])
-
-    def read_claims(self, lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
-        """As `comity.trust.claims.read_claims`; what is read and verified here is not verified again in a judgement."""
-        return read_claims(lines, artifact, self.reader)
 
     def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:
         """Return the advisories about an artifact without a statement yet."""

@@ -84,18 +84,9 @@ class LocalArtifacts:
         """
         found = await self._collector.collect(manifest.digest, self._judge.policy, publisher)
         files = await self._pools.files(self._stored_files, manifest)
-        evidence = Evidence(
-            manifest.encode(),
-            files,
-            found.lines,
-            found.proofs,
-            found.objects,
-            partial=True,
-            model_sig=await self._pools.files(self._model_sig, manifest),
-            unread=found.bounds,
-            cut=found.cut,
-        )
-        return JudgedEvidence(evidence, frozenset(map(_subject, found.asked)))
+        model_sig = await self._pools.files(self._model_sig, manifest)
+        evidence = found.evidence(manifest.encode(), files, partial=True, model_sig=model_sig)
+        return JudgedEvidence(evidence, frozenset(map(_subject, found.collector.asked)))
 
     async def statements(self, artifact: Digest) -> LocalStatements:
         """Return the proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""

@@ -14,7 +14,7 @@ from comity_cli.commands import member, pull
 from comity_cli.main import command
 from comity_cli.offers.rendering import when
 from comity_cli.output import Output
-from comity_client.pull.offline import CacheBasis
+from comity_client.pull.order import CacheBasis
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.trust.claims import ParsedClaims, read_claims
+from comity.rules.collector import Collector
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import Entry
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.collect import NodeCollector
+from comity_client.evidence.collect import collect, collect_more
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Answers
 from support.case import advisory, case, release
 from support.world import identity
@@ -57,9 +58,6 @@ class Session:
     def records(self) -> tuple[Entry, ...]:
         return tuple(self.reader.entry(node.line) for node in GOOD.federation.nodes)
 
-    def read_claims(self, lines: Sequence[bytes], artifact: Digest) -> ParsedClaims:
-        return read_claims(lines, artifact, self.reader)
-
     async def ask(self, question: Callable[[Node], Awaitable[Any]]) -> Any:
         found: dict[Any, Any] = {}
         failed: dict[Any, ComityError] = {}
@@ -79,14 +77,15 @@ def forge(line: bytes) -> bytes:
 
 async def gathered(*nodes: Node, carried: Sequence[bytes] = (), publisher: Digest | None = None) -> Any:
     session: Any = Session(*nodes)
-    collector = NodeCollector(session, GOOD.artifact, GOOD.policy, publisher)
-    return await collector.with_carried(carried)
+    inquiry = Inquiry(session, GOOD.policy)
+    found = await collect(inquiry, Collector(GOOD.artifact, GOOD.policy, publisher))
+    return await collect_more(inquiry, found, carried)
 
 
 async def test_what_one_node_has_is_enough() -> None:
     found = await gathered(Node(1, GOOD.claims))
     assert set(found.lines) == set(GOOD.claims) and found.artifact == GOOD.artifact
-    assert len(found.readings.publications) == 1 and found.notes == () and found.bounds == ()
+    assert len(found.claims.publications) == 1 and found.notes == () and found.bounds == ()
     assert found.places[GOOD.publication.line] == {("log 1", GOOD.claims.index(GOOD.publication.line))}
 
 
@@ -147,8 +146,6 @@ async def test_an_author_who_says_more_is_marked_where_no_node_has_it_all() -> N
 
 
 async def test_the_claims_have_the_nodes_that_the_charters_bind() -> None:
-    session: Any = Session(Node(1, GOOD.claims))
-    collector = NodeCollector(session, GOOD.artifact, GOOD.policy)
-    claims = collector.claims(await collector.run())
-    assert {node.record.origin for node in claims.bound} == {node.record.origin for node in GOOD.federation.nodes}
-    assert sha256(b"x") not in {entry.digest for entry in claims.entries_to_prove()}
+    found = await gathered(Node(1, GOOD.claims))
+    assert {node.record.origin for node in found.bound} == {node.record.origin for node in GOOD.federation.nodes}
+    assert sha256(b"x") not in {entry.digest for entry in found.entries_to_prove()}

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.rules.collected import CollectedClaims
-from comity.trust.claims import read_claims
+from comity.rules.collected import CollectedEvidence, missing_consistency
+from comity.rules.collector import Collector
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable, Untrusted
-from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence
+from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note
 from comity_client.evidence import proofs as module
-from comity_client.evidence.proofs import collect_consistency, collect_objects, collect_proofs, fetch_object
+from comity_client.evidence.proofs import complete, fetch_object
 from comity_client.session import Answers
 from support.case import CARD, LICENCE_TEXT, case
 
@@ -71,8 +72,10 @@ class Session:
         raise Unavailable(what, code="UNREACHABLE")
 
 
-CLAIMS = CollectedClaims.of(GOOD.artifact, GOOD.policy, read_claims(GOOD.claims, GOOD.artifact, EvidenceReader()), None)
-HOLDS = {entry.digest for entry in CLAIMS.entries_to_prove() if entry.statement.predicate in HOLD_PREDICATES}
+COLLECTOR = Collector(GOOD.artifact, GOOD.policy)
+COLLECTOR.carried(map(parse_entry, GOOD.claims))
+COLLECTED = CollectedEvidence.of(COLLECTOR, EvidenceReader())
+HOLDS = {entry.digest for entry in COLLECTED.entries_to_prove() if entry.statement.predicate in HOLD_PREDICATES}
 
 
 @pytest.fixture(autouse=True, name="seen")
@@ -93,8 +96,16 @@ async def collected(*nodes: Node, known: tuple[InclusionEvidence, ...] = ()) -> 
     events: list[Any] = []
     session: Any = Session(*nodes)
     session.consistency = None
+    session.first = _document
     unused: Any = None
-    return await collect_proofs(session, unused, CLAIMS, known, events.append), events
+    before = Evidence(None, None, proofs=known)
+    evidence, alarms = await complete(session, unused, COLLECTED, before, events.append)
+    assert evidence.objects == GOOD.objects
+    return SimpleNamespace(proofs=list(evidence.proofs), alarms=alarms), events
+
+
+async def _document(question: Callable[[Node], Awaitable[Any]], what: str) -> Any:
+    return await question(Node((), dict(GOOD.objects)))
 
 
 async def test_each_line_is_proven_by_what_a_node_has() -> None:
@@ -147,7 +158,7 @@ async def test_documents_are_those_that_a_node_has() -> None:
     session: Any = Session(Node((), {sha256(CARD): CARD}), Node((), {}))
     events: list[Any] = []
     items: Any = [SimpleNamespace(digest=sha256(data)) for data in (CARD, LICENCE_TEXT)]
-    assert await collect_objects(session, items, events.append) == {sha256(CARD): CARD}
+    assert await module._documents(session, items, events.append) == {sha256(CARD): CARD}
     assert [type(event) for event in events] == [Note]
     with pytest.raises(Unavailable):
         await fetch_object(session, sha256(LICENCE_TEXT))
@@ -157,4 +168,5 @@ async def test_without_rotations_no_consistency_is_asked_for() -> None:
     asked: list[Any] = []
     session: Any = Session()
     session.consistency = lambda *given: asked.append(given)
-    assert await collect_consistency(session, CLAIMS.claims.publications, ()) == {} and asked == []
+    missing = missing_consistency(COLLECTED.claims.publications, (), session.reader)
+    assert await module._consistency(session, missing) == {} and asked == []

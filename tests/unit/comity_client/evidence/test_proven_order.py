@@ -14,6 +14,7 @@ from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, Preference, PublisherClaim
 from comity_client.evidence import home_positions, resolve
+from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Session
 from support.candidates import OURS, A, B, C, candidate
 
@@ -36,7 +37,7 @@ class Proofs:
 
 async def choose(*candidates: Candidate, reference: Reference = BARE) -> tuple[Digest, int | None]:
     preference = Preference(PublisherClaim(OURS.id), "bound")
-    positions = home_positions.HomePositions(Session([]), Policy())
+    positions = home_positions.HomePositions(Inquiry(Session([]), Policy()))
     chosen = await resolve._choose_proven(positions, reference, candidates, preference)
     return chosen.artifact, chosen.position.index if chosen.position else None
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 import base64
 import json
 
+import pytest
+from comity.trust.claims import KnownAuthor, KnownAuthors
 from comity.trust.identity import Inception
-from comity.trust.statement import parse_entry
-from comity_client.evidence.prove import choose, prove_lines
+from comity.trust.statement import Entry, parse_entry
+from comity_client.evidence import prove
+from comity_client.evidence.prove import Prover, choose
 from support.case import case, nodes, release
 from support.world import found, identity
 
@@ -35,7 +38,7 @@ def junk(number: int, predicate: str = "node-record", by: str = "") -> bytes:
 
 
 def kept(*sources: list[bytes], most: int = 10_000, prefer: tuple[str, ...] = ()) -> tuple[bytes, ...]:
-    proven = prove_lines({str(number): lines for number, lines in enumerate(sources)}, BODIES, ())
+    proven = Prover(BODIES).prove({str(number): lines for number, lines in enumerate(sources)})
     return choose(proven, (), prefer, most=most)[0]  # type: ignore[arg-type]  # names in place of origins
 
 
@@ -45,7 +48,7 @@ def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another(
 
 
 def test_unproven_lines_of_a_node_are_reported() -> None:
-    proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES, ())
+    proven = Prover(BODIES).prove({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]})
     assert proven.notes() == ("b gave 2 unproven lines, dropped",)
 
 
@@ -87,7 +90,7 @@ def test_one_statement_in_many_envelopes_is_kept_once() -> None:
 
 
 def test_only_identities_whose_record_hashes_to_their_id_are_known() -> None:
-    proven = prove_lines({"a": [OWNER.entry.line, junk(5, "inception")]}, BODIES, ())
+    proven = Prover(BODIES).prove({"a": [OWNER.entry.line, junk(5, "inception")]})
     assert set(proven.inceptions) == {OWNER.id}
     assert all(isinstance(each, Inception) for each in proven.readings.inceptions.values())
 
@@ -96,5 +99,38 @@ def test_statements_of_a_node_are_proven_by_an_available_record() -> None:
     claims = case().claims
     holds = [line for line in claims if parse_entry(line).statement.predicate == "hold"]
     records = [entry for entry in map(parse_entry, claims) if entry.statement.predicate == "node-record"]
-    assert not prove_lines({"a": holds}, BODIES, ()).entries
-    assert [entry.line for entry in prove_lines({"a": holds}, BODIES, records).entries] == holds
+    assert not Prover(BODIES).prove({"a": holds}).entries
+    assert [entry.line for entry in Prover(BODIES, records).prove({"a": holds}).entries] == holds
+
+
+def test_what_one_answer_proves_is_known_for_the_next_and_is_not_proven_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    prover, judged = Prover(BODIES), list[bytes]()
+    genuine = KnownAuthors.author_of
+
+    def counted(authors: KnownAuthors, entry: Entry) -> KnownAuthor | None:
+        judged.append(entry.line)
+        return genuine(authors, entry)
+
+    monkeypatch.setattr(KnownAuthors, "author_of", counted)
+    keys, published = HONEST[0], HONEST[1]
+    assert not prover.prove({"a": [published]}).entries
+    assert [entry.line for entry in prover.prove({"a": [keys, *HONEST[2:]]}).entries] == [keys, *HONEST[2:]]
+    assert [entry.line for entry in prover.prove({"b": [published]}).entries] == [published]
+    again = prover.prove({"a": [published], "b": HONEST})
+    assert (set(again.sources), {entry.line for entry in again.entries}) == ({"a", "b"}, set(HONEST))
+    assert judged == [published, published], "once before its keys were known"
+
+
+def test_a_statement_that_is_known_counts_only_where_it_is_wanted() -> None:
+    prover = Prover(BODIES)
+    assert len(prover.prove({"a": HONEST}).entries) == len(HONEST)
+    unwanted = prover.prove({"a": HONEST}, lambda entry: False)
+    assert [entry.line for entry in unwanted.entries] == [HONEST[0], *HONEST[2:]]
+    assert unwanted.unproven == {"a": 1}
+
+
+def test_more_than_a_verifier_reads_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "MAX_READ", sum(map(len, HONEST)) - 1)
+    prover = Prover(BODIES)
+    assert [entry.line for entry in prover.prove({"a": HONEST}).entries] == HONEST
+    assert not prover.prove({"a": [HONEST[1]]}).entries, "its keys were sent with another answer"

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from comity.rules.collected import best_proofs
 from comity.rules.signing import sign_content
-from comity.trust.bound_nodes import bind_nodes
 from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
-from comity.trust.evidence import UNREAD, EvidenceReader
+from comity.trust.evidence import UNREAD, Evidence, EvidenceReader
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
-from comity_client.pull.destinations import EvidencePack
+from comity_client.pull.destinations import write_pack
 from support.case import case, nodes
 from support.world import Log, node
 
 CH, SG, ES, KR = nodes(4)
 ANNA = sha256(b"anna")
 GOOD = case()
+WHOLE = Evidence(GOOD.manifest, None, GOOD.claims, pieces=GOOD.pieces)
 
 
 def test_a_log_of_the_same_origin_displaces_no_proof_of_another_log(tmp_path: Path) -> None:
@@ -33,26 +33,24 @@ def test_a_log_of_the_same_origin_displaces_no_proof_of_another_log(tmp_path: Pa
     (real,) = GOOD.proofs_of(publication.line)
     other = log.proof(publication.line, (CH, SG, ES, KR))
     claims = read_claims((*GOOD.claims, bound_by.line), GOOD.artifact)
-    bound, _, _ = bind_nodes(GOOD.policy.pins, claims.entries, claims.chains)
-    kept = best_proofs(publication, (real, other), bound, EvidenceReader())
+    kept = best_proofs(publication, (real, other), claims.bound(GOOD.policy.pins), EvidenceReader())
     assert {each.proof for each in kept} == {real, other}
-    EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, tuple(kept)).write(tmp_path)
+    write_pack(tmp_path, WHOLE, kept)
     assert set(read_pack(tmp_path, EvidenceReader()).proofs) == {real, other}
 
 
 def test_a_pack_says_what_was_not_read_until_a_pull_reads_it(tmp_path: Path) -> None:
-    whole = EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, ())
-    limited = replace(whole, unread=("more was said about the artifact 9f2c than was read",), cut=frozenset({ANNA}))
-    limited.write(tmp_path)
+    limited = replace(WHOLE, unread=("more was said about the artifact 9f2c than was read",), cut=frozenset({ANNA}))
+    write_pack(tmp_path, limited, ())
     found = read_pack(tmp_path, EvidenceReader())
     assert (found.unread, found.cut, found.left_out) == (limited.unread, limited.cut, ())
-    whole.write(tmp_path)
+    write_pack(tmp_path, WHOLE, ())
     found = read_pack(tmp_path, EvidenceReader())
     assert (found.unread, found.cut) == ((), frozenset())
 
 
 def test_a_file_that_says_nothing_readable_about_it_is_named(tmp_path: Path) -> None:
-    EvidencePack(GOOD.manifest, GOOD.pieces, GOOD.claims, ()).write(tmp_path)
+    write_pack(tmp_path, WHOLE, ())
     (tmp_path / ".comity" / UNREAD).write_bytes(b'{"cut":[1]}')
     (note,) = read_pack(tmp_path, EvidenceReader()).left_out
     assert note.startswith("unread.json is ignored: ")

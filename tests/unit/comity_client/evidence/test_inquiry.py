@@ -1,4 +1,4 @@
-"""What the answers of nodes say together: whose statements were cut, what members saw first, and who claims a name."""
+"""What the answers of nodes say together: whose statements were cut, and what members saw first."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ from typing import Any
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.resolution import MIRROR, PublisherClaim
+from comity.trust.evidence import EvidenceReader
+from comity.trust.policy import Policy
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.gather import (
-    Claims,
-    author_of,
-    cut_authors,
-    is_about,
-    lines_by_log,
-    places_of,
-    prove_publication,
-    sightings,
-)
+from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, author_of, is_about, places_of
 from comity_client.session import Answers
 from support.case import release
 from support.world import identity
@@ -51,7 +43,7 @@ def proven(found: Mapping[Any, Iterable[LocatedEntry]]) -> Any:
 
 def cut(*answers: tuple[LocatedEntry, ...]) -> set[Digest]:
     found: Any = {Node(number): items for number, items in enumerate(answers)}
-    return set(cut_authors(found, proven(found)))
+    return set(ProvenAnswers(Answers(found, {}), proven(found)).cut_authors())
 
 
 def test_an_author_of_whom_a_node_has_more_is_cut() -> None:
@@ -78,7 +70,7 @@ def seen(
 ) -> dict[Digest, Any]:
     found: Any = {Node(number, who): located(*said) for number, (who, said) in enumerate(answers)}
     wrong: Any = {Node(100 + number, who): error for number, (who, error) in enumerate(failed)}
-    return sightings(Answers(found, wrong), proven(found), POLICY, author_of)
+    return ProvenAnswers(Answers(found, wrong), proven(found)).sightings(POLICY, author_of)
 
 
 def test_a_member_saw_what_its_node_lists_first() -> None:
@@ -105,33 +97,20 @@ def test_a_node_that_knows_nothing_says_so_and_a_silent_one_says_nothing() -> No
     assert seen([], failed) == {SEATS[MEMBERS[0]]: None}
 
 
-def claims(*publishers: Digest, mirrored: bool = False, limited: bool = False) -> Claims:
-    made: Any = tuple(
-        SimpleNamespace(publisher=SimpleNamespace(id=who, display=f"label {who[:2]}")) for who in publishers
-    )
-    unused: Any = None
-    return Claims("swiss-ai/tiny", made, unused, {}, {}, mirrored, limited=limited)
-
-
-def test_claimants_are_listed_once_and_the_mirror_last() -> None:
-    made = claims(OWNER.id, RIVAL.id, OWNER.id, mirrored=True)
-    assert made.claimants == (PublisherClaim(OWNER.id), PublisherClaim(RIVAL.id), MIRROR)
-    assert claims().claimants == ()
-
-
-def test_rivals_are_all_but_the_owner() -> None:
-    made = claims(OWNER.id, RIVAL.id, mirrored=True)
-    assert len(made.rivals(PublisherClaim(OWNER.id))) == 2 and len(made.rivals(MIRROR)) == 2
-    assert claims(OWNER.id).rivals(PublisherClaim(OWNER.id)) == ()
-    (other,) = claims(OWNER.id, limited=True).rivals(PublisherClaim(OWNER.id))
-    assert "no node listed" in other
-
-
-def test_lines_are_gathered_by_log_and_place() -> None:
+async def test_lines_are_gathered_by_log_and_place() -> None:
     first, second = Node(1), Node(2)
     found: Any = {first: located(OWN[0], OWN[1]), second: located(OWN[1])}
-    assert lines_by_log(found) == {"log 1": [OWN[0].line, OWN[1].line], "log 2": [OWN[1].line]}
-    assert places_of(item for items in found.values() for item in items) == {
+
+    async def ask(question: object) -> Answers[Any]:
+        return Answers(found, {})
+
+    session: Any = SimpleNamespace(ask=ask, pins=(), records=tuple, reader=EvidenceReader())
+    given: list[Any] = []
+    inquiry: Any = Inquiry(session, Policy())
+    inquiry._prover = SimpleNamespace(prove=lambda lines, wanted: given.append(lines))
+    said = await inquiry.ask(lambda node: node)
+    assert given == [{"log 1": [OWN[0].line, OWN[1].line], "log 2": [OWN[1].line]}]
+    assert places_of(said.located) == {
         OWN[0].line: {("log", 0)},
         OWN[1].line: {("log", 1), ("log", 0)},
     }
@@ -139,12 +118,5 @@ def test_lines_are_gathered_by_log_and_place() -> None:
 
 def test_a_statement_is_about_any_of_its_subjects() -> None:
     subject = OWN[0].statement.subject
-    assert is_about(OWN[0], {subject, sha256(b"x")}) and not is_about(OWN[0], {sha256(b"x")})
-    assert not is_about(OWN[0], set())
-
-
-def test_a_publication_needs_the_records_of_its_publisher() -> None:
-    records: Any = {OWNER.id: SimpleNamespace(publication=lambda entry: ("proven", entry))}
-    assert prove_publication(OWN[0], records) == ("proven", OWN[0])  # type: ignore[comparison-overlap]
-    assert prove_publication(OTHER[0], records) is None
+    assert is_about(OWN[0], subject) and not is_about(OWN[0], sha256(b"x"))
     assert author_of(OWN[0]) == OWNER.id

@@ -1,0 +1,142 @@
+"""Questions to the nodes of a session under one policy, whose answers are proven here.
+
+The answer of a node is its own selection, so only lines that `prove` verifies are used. What one answer proves is known
+for the next one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from comity.trust.encoding import Digest
+from comity.trust.errors import NotFound
+from comity.trust.policy import Policy
+from comity.trust.statement import Entry
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence.prove import ProvenStatements, Prover, choose
+from comity_client.session import Answers, Question, Session
+
+T = TypeVar("T")
+
+
+class Inquiry:
+    """A session in which one command asks about statements. Not thread-safe.
+
+    Args:
+        policy: it says whose statements come first. Its charters and those of the session prove nodes and members,
+            because another policy may apply to the result later.
+    """
+
+    def __init__(self, session: Session, policy: Policy) -> None:
+        self.session = session
+        self.policy = policy
+
+    @cached_property
+    def _prover(self) -> Prover:
+        bodies = (*self.policy.pins, *(federation.body for federation in self.session.pins))
+        distinct = {body.digest: body for body in bodies}.values()
+        return Prover(tuple(distinct), self.session.records(), self.session.reader)
+
+    async def ask(
+        self, question: Question[tuple[LocatedEntry, ...]], wanted: Callable[[Entry], bool] = lambda entry: True
+    ) -> ProvenAnswers:
+        """Ask all nodes, as `Session.ask` does, and prove the statements of the answers that are `wanted`."""
+        answers = await self.session.ask(question)
+        lines: dict[str, list[bytes]] = {}
+        for node, items in answers.found.items():
+            lines.setdefault(str(node.record.log), []).extend(item.line for item in items)
+        return ProvenAnswers(answers, self._prover.prove(lines, wanted))
+
+    def chosen(self, proven: ProvenStatements, prefer: Sequence[Digest]) -> tuple[list[Entry], tuple[str, ...]]:
+        """Return proven statements, as many as a verifier reads, those of `prefer` first, and notes on the others."""
+        lines, left = choose(proven, self.session.records(), prefer)
+        beyond = (f"{left} proven statements exceed the limit of a verifier and are left out",) if left else ()
+        return [self.session.reader.entry(line) for line in lines], (*proven.notes(), *beyond)
+
+    def prove(self, source: str, lines: Sequence[bytes]) -> ProvenStatements:
+        """Prove lines that came another way."""
+        return self._prover.prove({source: lines})
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenAnswers:
+    """Answers of nodes, and what they prove."""
+
+    answers: Answers[tuple[LocatedEntry, ...]]
+    proven: ProvenStatements
+
+    @property
+    def located(self) -> list[LocatedEntry]:
+        return [item for found in self.answers.found.values() for item in found]
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The nodes without an answer."""
+        failed = self.answers.failed.items()
+        return tuple(sorted(node.name for node, error in failed if not isinstance(error, NotFound)))
+
+    @property
+    def limited(self) -> bool:
+        """Whether a node knows of others than it listed."""
+        return any(item.others for item in self.located)
+
+    def cut_authors(self) -> frozenset[Digest]:
+        """Return the authors of whom a node says that it has more statements than it gave. A node that says so of
+        everybody makes nothing unknown: another node that gave as many proven statements, and says that these are all,
+        counts."""
+        marked: Counter[Digest] = Counter()
+        whole: Counter[Digest] = Counter()
+        for node, items in self.answers.found.items():
+            said = self.proven.sources.get(str(node.record.log), ())
+            more = {item.line for item in items if item.more}
+            numbers = Counter(who for entry in said if (who := author_of(entry)) is not None)
+            cut = {author_of(entry) for entry in said if entry.line in more}
+            for who, number in numbers.items():
+                counted = marked if who in cut else whole
+                counted[who] = max(counted[who], number)
+        return frozenset(who for who, number in marked.items() if whole[who] < number)
+
+    def sightings(self, policy: Policy, seen: Callable[[Entry], T | None]) -> dict[Digest, T | None]:
+        """Return what the nodes of each active member of a pinned body saw first; None for a member that answers but
+        knows nothing or contradicts itself.
+
+        Args:
+            seen: returns what an entry shows, None if it is not relevant.
+        """
+        seats = {member.id: member.lineage for body in policy.pins for member in body.active}
+        values: dict[Digest, set[T | None]] = {}
+        for node in self.answers.found:
+            entries = self.proven.sources.get(str(node.record.log), ())
+            first = next((found for entry in entries if (found := seen(entry)) is not None), None)
+            if node.member.id in seats:
+                values.setdefault(seats[node.member.id], set()).add(first)
+        for node, error in self.answers.failed.items():
+            if isinstance(error, NotFound) and node.member.id in seats:
+                values.setdefault(seats[node.member.id], set())
+        return {member: _single(found) for member, found in values.items()}
+
+
+def _single(found: set[T | None]) -> T | None:
+    known = [item for item in found if item is not None]
+    return known[0] if len(known) == 1 else None
+
+
+def is_about(entry: Entry, subject: Digest) -> bool:
+    """Whether a statement is about this subject."""
+    return any(each.digest == subject for each in entry.statement.subjects)
+
+
+def author_of(entry: Entry) -> Digest | None:
+    return entry.statement.by.id if entry.statement.by else None
+
+
+def places_of(located: Iterable[LocatedEntry]) -> Mapping[bytes, frozenset[tuple[str, int]]]:
+    """The positions (origin of a log, index) that nodes claim, by line."""
+    places: dict[bytes, set[tuple[str, int]]] = {}
+    for item in located:
+        places.setdefault(item.line, set()).add((item.origin, item.index))
+    return {line: frozenset(found) for line, found in places.items()}

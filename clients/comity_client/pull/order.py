@@ -1,0 +1,73 @@
+"""What a pull is asked for, what it works with, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.encoding import Digest
+from comity.trust.evidence import Verdict
+from comity_client.events import OnEvent
+from comity_client.evidence.inquiry import Inquiry
+from comity_client.pull.fetch import BytesBySource, PlacedPieces
+from comity_client.seen import KnownNames, SeenLogs
+from comity_client.trust_store import Bindings
+
+
+@dataclass(frozen=True, slots=True)
+class PullOrder:
+    """What to pull, and where to: into folder `to`, or else into a Hub cache (default: the user's own).
+
+    `include` are patterns as in Hub tools (`*.safetensors`); only matching files are pulled, a partial pull. `exclude`
+    are patterns of files that are left out, also of the included ones.
+    """
+
+    reference: str
+    to: Path | None = None
+    hub_cache: Path | None = None
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PullContext:
+    """The nodes and the policy of a pull, the stores of the user, and the limits."""
+
+    inquiry: Inquiry
+    bindings: Bindings
+    names: KnownNames
+    seen_logs: SeenLogs
+    placed: PlacedPieces
+    limits: TransferLimits
+    on_event: OnEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CacheBasis:
+    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: since when enough cosigners have seen a
+    log head that proves the publication, in seconds since 1970, by their clocks; None without a cosigner.
+    `answered`: nodes answered, and none of them knows it."""
+
+    why: str
+    cosigned_at: int | None
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Result of a pull. `folder` has the files by path. `here` counts bytes that were in place already; `alarms` are
+    log contradictions found. The verdict of a partial pull has status 8. `cache`: no node answered, and the copy here,
+    verified again, is the answer."""
+
+    title: str
+    artifact: Digest
+    folder: Path
+    verdict: Verdict
+    files: int
+    bytes: int
+    here: int
+    tally: BytesBySource
+    alarms: tuple[str, ...]
+    cache: CacheBasis | None = None
