@@ -15,7 +15,7 @@ from comity.trust.encoding import printable
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.names import parse_id
 from comity_client.hub_environment import endpoint_for_other_machines
-from comity_client.offers.handoff import HandOff, Part, render
+from comity_client.offers.handoff import Files, HandOff, Part, render
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
@@ -125,10 +125,11 @@ def hand_over(
     context, out = OfferContext(**options), output()
     found = context.statement(redemption, Redemption)
     handoff = build_handoff(found, engine, user, endpoint, artifact, model, context.home)
+    texts = render(handoff)
     for what, how in rendering.grant_facts(found.view, found.view.grant(found.statement.grant)):
         out.fact(what, how)
     recorded = context.record(Redeem(found.entry.digest), "Record this redemption?", _unlogged_lines(found))
-    files = write(handoff, into)
+    files = write(texts, into)
     out.done(f"recorded: {recorded.entry.digest[:12]}; files for {handoff.engine}: {', '.join(files)} in {into}")
     written = {name: str(into / name) for name in files}
     out.document(
@@ -243,9 +244,8 @@ def build_handoff(
     )
 
 
-def write(handoff: HandOff, folder: Path) -> list[str]:
-    """Write the files below `folder`; returns their names. Raises Malformed (HAND-OFF), OutOfSpace, Unavailable."""
-    files = render(handoff)
+def write(files: Files, folder: Path) -> list[str]:
+    """Write the files below `folder`; returns their names. Raises OutOfSpace, Unavailable."""
     with durable.disk_errors(f"{folder} was not made"):
         durable.make_folders(folder)
     for name, text in files.items():

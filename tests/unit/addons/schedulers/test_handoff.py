@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from comity.addons.schedulers.quoting import to_yaml
 from comity.trust.errors import Malformed
-from comity_client.offers.handoff import RENDERERS, render, to_yaml
+from comity_client.offers.handoff import render, renderers
 from comity_client.offers.offer_file import VENDORS, accelerator_warning
 from hypothesis import given
 from support.handoffs import H100, HOSTILE, PLAIN, hostile_with, words
@@ -21,7 +22,7 @@ def documents(text: str) -> list[Any]:
     return list(yaml.safe_load_all(text))
 
 
-@pytest.mark.parametrize("engine", RENDERERS)
+@pytest.mark.parametrize("engine", renderers())
 def test_every_engine_gets_the_models_digest_and_path(engine: str) -> None:
     told = "".join(render(PLAIN, engine).values())
     assert f"sha256:{PLAIN.artifact}" in told
@@ -30,7 +31,7 @@ def test_every_engine_gets_the_models_digest_and_path(engine: str) -> None:
     assert PLAIN.grant in told
 
 
-@pytest.mark.parametrize("engine", RENDERERS)
+@pytest.mark.parametrize("engine", renderers())
 def test_the_offers_engine_is_the_default(engine: str) -> None:
     assert render(replace(PLAIN, engine=engine)) == render(PLAIN, engine)
 
