@@ -17,6 +17,8 @@ from comity.installed_addons import declared
 from comity.trust.encoding import Digest, format_moment, printable
 from comity.trust.errors import Malformed
 
+LABEL: Final = "label/"
+"""Begins the names of attributes of a slice that are labels of its nodes."""
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 
 
@@ -117,9 +119,6 @@ def to_shell(value: str) -> str:
 def to_comments(lines: Iterable[str], sign: str = "# ") -> str:
     """One comment line for each of `lines`, with escaped content."""
     return "".join(f"{sign}{printable(line)}\n" for line in lines)
-
-
-LABEL: Final = "label/"
 
 
 def render_ssh(handoff: HandOff) -> dict[str, str]:

@@ -6,12 +6,16 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 import yaml
 from comity.addons.schedulers.quoting import to_yaml
 from comity.trust.errors import Malformed
+from comity_cli.offers import provider
+from comity_cli.output import Output
 from comity_client.offers.handoff import render, renderers
 from comity_client.offers.offer_file import VENDORS, accelerator_warning
 from hypothesis import given
@@ -217,3 +221,14 @@ def test_unusual_accelerator_names_are_reported(vendor: str, name: str, said: st
 
 def test_every_known_name_is_accepted_with_its_vendor() -> None:
     assert all(accelerator_warning(vendor, name) == "" for name, vendor in VENDORS.items())
+
+
+def test_a_redemption_is_recorded_only_if_its_files_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = replace(PLAIN, engine="kubernetes", parts=(replace(H100, vendor="Nobody"),))
+    monkeypatch.setattr(provider, "build_handoff", lambda *_: unknown)
+    context = SimpleNamespace(statement=lambda *_: None, home=None, record=lambda *_: pytest.fail("recorded"))
+    monkeypatch.setattr(provider, "OfferContext", lambda **_: context)
+    assert provider.hand_over.callback is not None
+    with click.Context(provider.hand_over, obj=Output()), pytest.raises(Malformed) as refused:
+        provider.hand_over.callback("redemption", Path(), "", "", "", "", "")
+    assert refused.value.code == "HAND-OFF"
