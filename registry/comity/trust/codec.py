@@ -231,7 +231,7 @@ class JsonMap:
         if not isinstance(raw, Mapping) or len(raw) > self.most or not all(map(self.allows, raw)):
             names = f"of the names {', '.join(self.names)}" if isinstance(self.names, tuple) else "short names"
             raise fields.error(f"member {name!r} must be an object of at most {self.most} {names}")
-        inner = fields.alone(name, raw).object(name)
+        inner = fields.within(name, raw)
         return {each: self.of.read(inner, each) for each in raw}
 
     def write(self, value: Mapping[str, Any]) -> Json:
@@ -246,11 +246,10 @@ class JsonInner:
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
+        self._derived = issubclass(kind, JsonObject)
 
     def read(self, fields: Fields, name: str) -> Any:
-        if issubclass(self.kind, JsonObject):
-            return self.kind.read(fields.object(name))
-        return self.kind.from_json(fields.take(name))
+        return self.kind.read(fields.object(name)) if self._derived else self.kind.from_json(fields.take(name))
 
     def write(self, value: Any) -> Json:
         return value.to_json()  # type: ignore[no-any-return]
@@ -361,9 +360,9 @@ class JsonObject:
         for path, optional in shape.inner.items():
             outer, name = parts[path[:-1]], path[-1]
             parts[path] = outer.alone() if optional and not outer.has(name) else outer.object(name)
-        constants = [member.rule.read(parts[member.path[:-1]], member.path[-1]) for member in shape.constants]
+        constants = [(each, each.rule.read(parts[each.path[:-1]], each.path[-1])) for each in shape.constants]
         value: Self = shape.make(parts, given)
-        for member, found in zip(shape.constants, constants, strict=True):
+        for member, found in constants:
             if found != member.get(value):
                 raise fields.error(f"{'.'.join(member.path)!r} must be {member.get(value)!r}, not {str(found)[:60]!r}")
         for part in parts.values():
@@ -409,26 +408,30 @@ def _fields(kind: Any, at: Path, holders: Path) -> tuple[_Make, tuple[JsonMember
     """What makes a value of members below the path `at`, and these members. `holders` are the attributes that lead to
     the value."""
     hints = get_type_hints(kind, localns={}, include_extras=True)
-    makers, members = list[_Make](), list[JsonMember]()
+    steps, members = list[tuple[Path | None, str, Callable[[Any, Any], Any]]](), list[JsonMember]()
     for field in dataclasses.fields(kind):
         one, said, optional = _split(hints[field.name])
         if not field.init:
             continue
         if given := _first(said, Given):
-            makers.append(_taken(given.word))
+            steps.append((None, "", _taken(given.word)))
         elif merged := _first(said, JsonMerged):
             make, inner = _fields(one, (*at, *_path(merged.path)), (*holders, field.name))
-            makers.append(_unless_absent(make, inner[0].path) if optional else make)
+            steps.append((None, "", _unless_absent(make, inner[0].path) if optional else make))
             members.extend(_optional(each, len(at) + 1) if optional else each for each in inner)
         else:
             named, rule = _first(said, JsonPath), rule_of(one, said)
             if optional:
                 rule = (OrAbsent if ABSENT in said else OrNull)(rule)
             path = (*at, *_path(named.path if named else field.name))
-            makers.append(_reader(path, rule))
+            steps.append((path[:-1], path[-1], rule.read))
             get = attrgetter(".".join((*holders, field.name)))
             members.append(JsonMember(path, rule, get, _first(said, str) or "", isinstance(rule, OrAbsent)))
-    return lambda parts, given: kind(*[make(parts, given) for make in makers]), tuple(members)
+
+    def made(parts: Parts, given: Mapping[str, Any]) -> Any:
+        return kind(*[read(parts, given) if at is None else read(parts[at], name) for at, name, read in steps])
+
+    return made, tuple(members)
 
 
 def rule_of(kind: Any, said: Sequence[Any] = ()) -> MemberRule:
@@ -480,11 +483,6 @@ def _constant(path: str, value: str | JsonFollows) -> JsonMember:
 
 def _taken(word: str) -> _Make:
     return lambda parts, given: given[word]
-
-
-def _reader(path: Path, rule: MemberRule) -> _Make:
-    part, name, read = path[:-1], path[-1], rule.read
-    return lambda parts, given: read(parts[part], name)
 
 
 def _unless_absent(make: _Make, first: Path) -> _Make:

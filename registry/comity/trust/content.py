@@ -16,8 +16,8 @@ that are one. `comity.rules.signing` signs. Source: protocol, section 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Self, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 
 from comity.trust.codec import Given, JsonInner, JsonObject, shape_of
 from comity.trust.encoding import Digest, Fields
@@ -80,7 +80,8 @@ class Content(JsonObject):
         first = subjects[0]
         given = {"author": by, "id": by.id, "subject": first.digest, "label": first.name, "subjects": subjects}
         content = cls.read(statement.fields(), **given)
-        if not cls.named_objects and set(content.objects()) != set(statement.objects):
+        used, listed = content.objects(), statement.objects
+        if not cls.named_objects and used != listed and set(used) != set(listed):
             raise content.malformed(cls.objects_rule)
         content.check(statement)
         return content
@@ -118,11 +119,20 @@ class Content(JsonObject):
         return Author(self.author or kind, getattr(self, given["id"]))
 
 
+_HOLDERS: Final[dict[type, tuple[Callable[[Any], Any], ...]]] = {}
+"""For each class, what gets the members that may be or hold a side object."""
+
+
 def _side_objects(value: JsonObject) -> Iterator[SideObject]:
-    for member in shape_of(type(value)).members:
-        item = member.get(value)
-        for each in item.values() if isinstance(item, Mapping) else (item,):
-            if isinstance(each, SideObject):
-                yield each
-            elif isinstance(each, JsonObject):
-                yield from _side_objects(each)
+    kind = type(value)
+    if kind not in _HOLDERS:
+        members = shape_of(kind).members
+        _HOLDERS[kind] = tuple(m.get for m in members if isinstance(getattr(m.rule, "of", m.rule), JsonInner))
+    for get in _HOLDERS[kind]:
+        item = get(value)
+        if isinstance(item, SideObject):
+            yield item
+        elif isinstance(item, JsonObject):
+            yield from _side_objects(item)
+        elif isinstance(item, Mapping):
+            yield from item.values()

@@ -328,7 +328,11 @@ class Fields:
         return tuple(bare_digest(item) for item in self.items(name, most=most, least=least))
 
     def object(self, name: str) -> Fields:
-        return Fields(self.take(name), f"{self._what}.{name}")
+        return self.within(name, self.take(name))
+
+    def within(self, name: str, value: Json) -> Fields:
+        """Reads the object `value`, which is or was the member `name`."""
+        return Fields(value, f"{self._what}.{name}")
 
     def constant(self, name: str, expected: str) -> None:
         value = self.take(name)
