@@ -53,7 +53,7 @@ PRINTED_BY = {
     "approval": "tests/unit/comity_cli/commands/test_approve.py",
     "approvals": "tests/unit/comity_cli/commands/test_approvals.py",
     "approvals-added": "tests/unit/comity_cli/commands/test_approvals.py",
-    "artifact-pins": "tests/unit/comity_cli/commands/test_pin_command.py",
+    "artifact-pins": "tests/unit/comity_cli/commands/test_pin.py",
     "asks": "tests/unit/comity_cli/commands/test_stated_times.py",
     "attestation-added": "tests/unit/addons/attestations/test_attestation_files.py",
     "attestation-export": "tests/unit/addons/attestations/test_attestation_files.py",

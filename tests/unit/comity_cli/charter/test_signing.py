@@ -11,9 +11,12 @@ from typing import Any
 import click
 import pytest
 from comity.trust.errors import Refused
-from comity_cli.charter.signing import PARTLY_ACCEPTED, WIDTH, report, show_plan
+from comity.trust.places import Place
+from comity_cli.charter.context import CharterContext
+from comity_cli.charter.signing import PARTLY_ACCEPTED, WIDTH, report, show_plan, sign_and_deliver
 from comity_cli.commands.keys import command
 from comity_cli.output import Output
+from comity_client.charter.keys import plan_place
 from comity_client.charter.state import DeliveredLine
 from comity_client.client import Client
 from comity_client.home import Home
@@ -111,6 +114,20 @@ def test_a_changed_statement_is_not_signed(home: Path, begun: Path) -> None:
     data[name] = data[name][:-8] + "AAAAAAAA"
     begun.write_text(json.dumps(data))
     refused(command, "sign", begun, "--key", home / "offline" / "governance-2.pem", "--yes")
+
+
+@pytest.mark.parametrize(("answer", "signed"), [("n\n", False), ("y\n", True)])
+def test_a_plan_is_signed_and_delivered_after_one_question(home: Path, answer: str, signed: bool) -> None:
+    @click.command()
+    def command() -> None:
+        context = CharterContext(home=home, offline=True, out=Path("line"))
+        plan = plan_place(context.charter_state, home, Place("Example Hosting", "", ("FR",)))
+        sign_and_deliver(context, plan, context.governance_keys)
+
+    result = run(command, answer=answer)
+    question = "Sign this with governance-1.pem, governance-2.pem, governance-3.pem?"
+    assert result.output.index("Example Hosting") < result.output.index(question)
+    assert (result.exit_code == 0, Path("line").exists()) == (signed, signed)
 
 
 def printing(capsys: pytest.CaptureFixture[str], act: Any, *given: Any) -> tuple[str, str]:

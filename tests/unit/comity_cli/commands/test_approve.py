@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,12 @@ def test_all_that_is_signed_is_shown_before_the_question(folder: Path, tmp_path:
 )
 def test_a_day_ends_with_its_last_second_and_a_time_at_once(folder: Path, until: str, end: str) -> None:
     assert f"until {end}" in said(command, *words(folder, "--yes", until=until))
+
+
+def test_the_first_day_is_today_if_none_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_795_000_000.0)
+    text = said(command, folder, "--scope", "hospital-bern", "--until", "2026-11-18", "--yes")
+    assert "from 2026-11-18T00:00:00Z until 2026-11-18T23:59:59Z" in text
 
 
 @pytest.mark.parametrize("until", ["2026-10-31", "2026-11-01T00:00:00Z", "tomorrow", "", "2027-13-01"])

@@ -73,6 +73,11 @@ def test_what_is_announced_is_kept_before_it_is_sent(node: Node, tmp_path: Path,
     assert out.read_bytes() == kept and len(node.sent) == 1
 
 
+def test_an_announcement_ends_with_the_status_of_its_receipt(node: Node, tmp_path: Path, criteria: Path) -> None:
+    words = ("announce", "inst/tiny@v1", "--criteria", criteria, "--node", "node-ch", "--out")
+    assert run(command, *words, tmp_path / "a").exit_code == 8
+
+
 def test_two_announcements_of_the_same_criteria_differ(node: Node, tmp_path: Path, criteria: Path) -> None:
     for name in ("a", "b"):
         text = said(command, "announce", "inst/tiny@v1", "--criteria", criteria, "--out", tmp_path / name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,12 @@ def test_copies_are_shown_of_the_artifact_that_is_named(node: Node) -> None:
 def test_a_pin_is_ended(node: Node) -> None:
     assert said(command, "rm", ARTIFACT, *WHERE) == f"✓ {ARTIFACT} is pinned no longer"
     assert node.asked == [ARTIFACT]
+
+
+def test_a_pin_without_a_name_is_named_by_its_digest_in_a_table_of_80_columns(node: Node) -> None:
+    unnamed = replace(listed(1, 2, asked=True), pin=Pin(ARTIFACT, "", CopyPolicy(3, 2, 1)))
+    node.listed = [listed(3, 3, met=True), unnamed]
+    lines = run(command, "ls", *WHERE).output.splitlines()
+    rows = [re.split(r"\s{2,}", line) for line in lines]
+    assert [ARTIFACT[:12], "1 of 3", "1 of 2", "1 of 1", "1 more claimed, others are asked"] in rows
+    assert max(map(len, lines)) <= 80 and "2 pins, 1 not met" in lines
