@@ -10,6 +10,7 @@ from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity_client.artifact_client import ArtifactClient
 from comity_client.events import Progress
 from comity_client.home import Home
+from comity_client.pull import pull as pulling
 from comity_client.pull.destinations import workers
 from comity_client.user import User
 from support.case import FILES, Case, case
@@ -30,6 +31,7 @@ def api(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Artifa
         raise Unavailable("no node answers", code="UNREACHABLE")
 
     monkeypatch.setattr(User, "resolve", silent)
+    monkeypatch.setattr(pulling, "resolve", silent)
     made = ArtifactClient(Home(tmp_path / "home"))
     made.pin(GOOD.federation.encode())
     return made

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.addons.hardware.appraisal import HardwarePins, appraise
+from comity.addons.hardware.certificates import VendorChain
+from comity.addons.hardware.devices import device_id
+from comity.addons.hardware.reports import GpuReport
 from comity.rules.hardware_evidence import (
     KINDS,
     NVIDIA,
@@ -223,3 +227,16 @@ def test_surplus_bytes_after_a_report_are_named_as_that(made: Device) -> None:
     for surplus, what in ((b"\n", "1 surplus byte follows"), (b"\nx", "2 surplus bytes follow")):
         (result,) = appraised(replace(made, report=made.report + surplus))
         assert result.findings[0].text.endswith(f"{what} its end at byte {len(made.report)}")
+
+
+def test_a_chain_under_no_pinned_root_is_known_by_its_leaf_alone() -> None:
+    own = chip_authority(CA)
+    leaf = gpu_leaf(own)
+    chain = VendorChain.parse_der((leaf.der, own.der))
+    report: Any = GpuReport.parse(gpu(CA, NONCE, leaf=leaf).report)
+    assert device_id(report, chain, certified=False) != device_id(report, chain, certified=True)
+    assert device_id(report, chain, certified=True) == device_id(
+        report, VendorChain.parse_der((own.der,)), certified=False
+    )
+    alone = VendorChain.parse_der((leaf.der,))
+    assert device_id(report, alone, certified=True) == device_id(report, alone, certified=False)
