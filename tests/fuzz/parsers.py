@@ -112,9 +112,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from support import audits, hardware, weights
 from support import offers as lending
-from support.attesting import PREDICATES, bundle, encoded, envelope, payload, private_key, public_pem
+from support.attesting import PREDICATES, bundle, encoded, envelope, payload
 from support.case import advisory, case, nodes
 from support.documents import read_statement, statements
+from support.foreign_keys import private_key, public_pem
 from support.logs import LogKeys
 from support.model_sig import Authority, certificate_der, posix
 from support.world import found, identity

@@ -19,9 +19,10 @@ from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.statements import Parent
-from support.attesting import PREDICATES, Private, payload, private_key, public_pem, signature
+from support.attesting import PREDICATES, payload, signature
 from support.case import case, release
 from support.environments import python_with
+from support.foreign_keys import Private, private_key, public_pem
 from support.tools import needs
 
 GOOD = case()

@@ -19,8 +19,9 @@ from comity.trust.encoding import canonical
 from comity.trust.eval_result import COMPARATORS, Commitment, SuiteResult, ThresholdClaim
 from hypothesis import given
 from hypothesis import strategies as st
-from support.attesting import EVALUATION, PREDICATES, encoded, envelope, payload, private_key, public_pem
+from support.attesting import EVALUATION, PREDICATES, encoded, envelope, payload
 from support.case import case
+from support.foreign_keys import private_key, public_pem
 
 GOOD = case()
 DIGESTS = ArtifactDigests.of(Manifest.parse(GOOD.manifest))

@@ -17,10 +17,9 @@ from comity.addons.attestations.predicates import (
 from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.eval_result import Commitment, SuiteResult, ThresholdClaim
 from comity.trust.statement import PAYLOAD_TYPE, pae
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-
-Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+from support.foreign_keys import Private, public_pem
 
 SUMMARY: Final = VerificationSummary(
     verifier="https://verifier.example/slsa",
@@ -71,19 +70,6 @@ PREDICATES: Final[Sequence[StandardPredicate]] = (SUMMARY, PROVENANCE, TESTS, EV
 
 def payload(predicate: StandardPredicate, digest: str, name: str = "tiny") -> bytes:
     return encode_statement(predicate, [ResourceDescriptor.of_sha256(Digest(digest), name)])
-
-
-def private_key(kind: str = "ed25519") -> Private:
-    if kind == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    if kind == "rsa":
-        return rsa.generate_private_key(65537, 2048)
-    curves: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
-    return ec.generate_private_key(curves[kind])
-
-
-def public_pem(key: Private) -> bytes:
-    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def signature(key: Private, message: bytes, *, pss: bool = True) -> bytes:

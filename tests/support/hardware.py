@@ -1,4 +1,5 @@
-"""Evidence of invented devices under an invented vendor, for tests of formats and appraisal without real samples."""
+"""Evidence of invented devices under an invented vendor, for tests of formats and appraisal without real samples. What
+the add-on for hardware reads is imported where it is needed: statements with such evidence are the core's."""
 
 from __future__ import annotations
 
@@ -12,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
-from comity.addons.hardware import certificates
-from comity.addons.hardware.reports import TdxQuote
 from comity.rules.hardware_evidence import KINDS, NVIDIA, SEV_SNP, TDX, Device
 from comity.trust.encoding import b64encode
 from cryptography import x509
@@ -42,6 +41,8 @@ _SNP_EXTENSIONS: Final = {"4": CHIP_ID} | {
 @contextmanager
 def certificates_checked_once() -> Iterator[None]:
     """While the block lasts, each certificate is parsed, and checked against its issuer, once."""
+    from comity.addons.hardware import certificates
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_load", "load_pem", "_check_issued"):
             patch.setattr(certificates, name, functools.cache(getattr(certificates, name)))
@@ -304,6 +305,8 @@ def ocsp_responder(issuer: Issuer) -> Issuer:
 def revocable(device: Device) -> x509.Certificate:
     """The certificate of a device that revocation data can name: of a GPU, its own authority's."""
     if device.kind == TDX:
+        from comity.addons.hardware.reports import TdxQuote
+
         return TdxQuote.parse(device.report).chain.leaf
     return x509.load_der_x509_certificate(device.certificates[1 if device.kind == NVIDIA else 0])
 

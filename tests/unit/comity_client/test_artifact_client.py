@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.addons.fit.model_memory import read_model
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity_client.artifact_client import ArtifactClient
 from comity_client.events import Progress
@@ -79,15 +78,6 @@ def test_a_scan_loads_and_hashes_nothing(api: ArtifactClient, folder: Path) -> N
     assert active == {"model.bin"}
     with pytest.raises(NotFound):
         api.scan("swiss-ai/tiny@v1", hub_cache=folder.parent / "cache")
-
-
-def test_a_model_is_read_from_a_folder_or_the_cache(api: ArtifactClient, folder: Path) -> None:
-    assert read_model(api, folder).title == read_model(api, str(folder)).title == folder.name
-    with pytest.raises(Unavailable):
-        read_model(api, "swiss-ai/tiny@v1", hub_cache=folder.parent / "cache")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(NotFound):
-        read_model(api, folder)
 
 
 def test_a_machine_hashes_with_few_threads() -> None:

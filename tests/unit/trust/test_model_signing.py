@@ -15,7 +15,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.bundle import Bundle, KeyMaterial
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from support.attesting import private_key, public_pem
+from support.foreign_keys import private_key, public_pem
 from support.model_sig import (
     FILES,
     KEY,

@@ -8,8 +8,9 @@ import pytest
 from comity.addons.attestations.command import FAILED_STATUS, command
 from comity.addons.attestations.envelopes import AttestationKey
 from comity.trust.errors import Conflict, Malformed
-from support.attesting import SUMMARY, encoded, envelope, payload, private_key, public_pem
+from support.attesting import SUMMARY, encoded, envelope, payload
 from support.case import case
+from support.foreign_keys import private_key, public_pem
 from support.run_command import printed, refused, run, said
 
 GOOD = case()

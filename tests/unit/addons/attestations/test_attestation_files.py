@@ -18,8 +18,9 @@ from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
-from support.attesting import SUMMARY, bundle, encoded, envelope, payload, private_key, public_pem
+from support.attesting import SUMMARY, bundle, encoded, envelope, payload
 from support.case import case
+from support.foreign_keys import private_key, public_pem
 from support.sigstore_site import Site
 from support.world import identity
 

@@ -56,11 +56,10 @@ from support.attesting import (
     encoded,
     envelope,
     payload,
-    private_key,
-    public_pem,
     signature,
 )
 from support.case import case, release
+from support.foreign_keys import private_key, public_pem
 
 GOOD = case()
 MANIFEST = Manifest.parse(GOOD.manifest)

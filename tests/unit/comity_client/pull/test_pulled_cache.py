@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.addons.fit.model_memory import read_model
 from comity.content.blobs import BlobLock
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
@@ -15,11 +14,8 @@ from comity.trust.errors import Conflict, NotFound, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.names import Name, Reference
 from comity_cli.main import command
-from comity_client.client import Client
-from comity_client.home import Home
 from comity_client.pull.cache import cached_artifacts, find_cached, interrupted_files, remove_cached
 from comity_client.pull.destinations import PARTIAL, HubCacheDestination
-from support.weights import safetensors
 
 SHARED = b"the same in both versions"
 MANIFEST = Manifest.of([FileEntry("shared.bin", len(SHARED), sha256(SHARED))])
@@ -69,12 +65,6 @@ def test_an_artifact_to_remove_is_also_named_by_some_digits_of_its_digest(cache:
     (artifact,) = [item for item in cached_artifacts(cache) if "v1" in item.versions]
     for reference in (f"sha256:{artifact.artifact[:9]}", f"inst/model@sha256:{artifact.artifact[:9]}"):
         assert str(artifact.folder) in run("rm", reference, "--hub-cache", cache, "--dry-run").stdout
-
-
-def test_a_model_in_the_cache_has_the_name_that_was_typed(cache: Path, tmp_path: Path) -> None:
-    place(cache, "inst/weights@v1", {"model.safetensors": safetensors({"w": bytes(8)})})
-    model = read_model(Client(Home(tmp_path / "home")), "inst/weights@v1", hub_cache=cache)
-    assert model.title == "inst/weights@v1"
 
 
 def test_a_pull_request_that_another_program_placed_hides_nothing(cache: Path) -> None:
