@@ -57,6 +57,26 @@ class AuditResultsDocument:
     results: tuple[AuditResultItem, ...]
 
 
+@document("audit-challenges")
+class AuditChallengesDocument:
+    """How many challenges a file has, as `comity audit challenge --json` prints it."""
+
+    file: Path
+    challenges: int
+
+
+@document("audit-answers")
+class AuditAnswersDocument:
+    """How many answers a file has, as `comity audit answer --json` prints it.
+
+    `refused`: challenges to which the node has no answer.
+    """
+
+    file: Path
+    answers: int
+    refused: int
+
+
 @examples("comity audit run swiss-ai/apertus-8b@v1 --node /var/lib/comity", "comity audit ls --failed")
 @click.group(cls=Group, name="audit", short_help="Test the copies of others, and show who tested which.")
 def command() -> None:
@@ -109,7 +129,7 @@ def challenge(
     durable.write_file(file, encode_challenges(drawn), mode=0o644)
     out.done(f"{plural(len(drawn), 'challenge')} written to {file}.")
     out.hint(f"at {prover}: comity audit answer {shlex.quote(str(file))} --out answers.json --node HOME")
-    out.document("audit-challenges", {"file": str(file), "challenges": len(drawn)})
+    out.answer(AuditChallengesDocument(file, len(drawn)))
 
 
 @examples("comity audit answer challenges.json --out answers.json --node node-sg")
@@ -130,8 +150,7 @@ def answer(challenges: Path, file: Path, socket: Path | None, home: Path | None)
     out.done(f"{plural(len(answers.answers), 'answer')} written to {file}.")
     for refused in answers.refused:
         out.warn(f"no answer about sha256:{refused.artifact}: {refused.why}")
-    counts = {"answers": len(answers.answers), "refused": len(answers.refused)}
-    out.document("audit-answers", {"file": str(file), **counts})
+    out.answer(AuditAnswersDocument(file, len(answers.answers), len(answers.refused)))
     out.hint(f"carry it back, then there: comity audit check {shlex.quote(str(file))} --node HOME")
     if answers.refused:
         raise click.exceptions.Exit(FAILED_STATUS)

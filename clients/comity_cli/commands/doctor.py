@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from comity_cli.command import Command, examples, output
+from comity_cli.document import INLINE, document, named
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
@@ -18,6 +20,31 @@ if TYPE_CHECKING:
     from comity.node.maintenance.home_checks import Diagnosis
 
 SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingItem:
+    """What was found about a topic, and the next command."""
+
+    topic: str
+    level: str
+    text: str
+    fix: str = field(metadata=named("try"))
+
+
+@dataclass(frozen=True, slots=True)
+class AllFindings:
+    """All of them, and the exit status of the worst one."""
+
+    findings: tuple[FindingItem, ...]
+    exit_status: int
+
+
+@document("doctor")
+class DoctorDocument:
+    """What is wrong with a node, as `comity doctor --json` prints it."""
+
+    found: AllFindings = field(metadata=INLINE)
 
 
 @examples("comity doctor", "comity doctor --node /var/lib/comity", "comity doctor --node /var/lib/comity --json")
@@ -36,11 +63,11 @@ def command(home: Path) -> int:
         from comity.node.maintenance.doctor import diagnose
     with output().waiting("checking"):
         found = diagnose(home)
-    return show_findings("doctor", found)
+    return show_findings(DoctorDocument, found)
 
 
-def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
-    """Print findings with their fixes, and their number; as a document of this kind with --json. Returns the exit
+def show_findings(described: Callable[[AllFindings], object], findings: Sequence[Diagnosis]) -> int:
+    """Print findings with their fixes, and their number; as this document with --json. Returns the exit
     status of the worst one."""
     from comity.node.maintenance.home_checks import EXIT_STATUS, worst
 
@@ -53,6 +80,6 @@ def show_findings(kind: str, findings: Sequence[Diagnosis]) -> int:
     count, status = Counter(finding.level for finding in findings), EXIT_STATUS[worst(findings)]
     unchecked = f", {count['unknown']} not checked" if count["unknown"] else ""
     out.say(f"{plural(count['fail'], 'problem')}, {plural(count['warn'], 'warning')}{unchecked}")
-    listed = [{"topic": each.topic, "level": each.level, "text": each.text, "try": each.fix} for each in findings]
-    out.document(kind, {"findings": listed, "exit_status": status})
+    listed = tuple(FindingItem(each.topic, each.level, each.text, each.fix) for each in findings)
+    out.answer(described(AllFindings(listed, status)))
     return status

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from comity_cli.command import Command, examples, output
-from comity_cli.gateways import endpoint, gateway_options, warn_of_proxy
+from comity_cli.document import document
+from comity_cli.gateways import Endpoint, endpoint, gateway_options, warn_of_proxy
 
 if TYPE_CHECKING:
     from comity_client.hub_environment import HubEnvironment
+
+
+@document("environment")
+class EnvironmentDocument:
+    """The variables to set and to unset, as `comity env --json` prints them."""
+
+    endpoint: Endpoint
+    set: Mapping[str, str]
+    unset: tuple[str, ...]
 
 
 @examples(
@@ -47,9 +56,7 @@ def command(
     out = output()
     for line in _fish(variables) if shell == "fish" else _posix(variables):
         out.say(line)
-    out.document(
-        "environment", {"endpoint": asdict(gateway), "set": dict(variables.set), "unset": list(variables.unset)}
-    )
+    out.answer(EnvironmentDocument(gateway, variables.set, variables.unset))
 
 
 def _posix(variables: HubEnvironment) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 import click
@@ -11,10 +12,31 @@ from comity.rules.offers.records import Acceptance, Agreement, Default, GivingBa
 from comity.trust.errors import Refused
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.offers import provider, rendering
 from comity_cli.offers.arguments import amounts
 from comity_cli.offers.context import LINE, OfferContext, reading_options, signing_options
 from comity_cli.offers.own_grant import find_accepted_grant, find_own_grant, require_own
+
+
+@document("grants")
+class GrantsDocument:
+    """Requests and grants, as `comity grant ls --json` prints them.
+
+    `more_offers`: further ones that are said to have requests.
+    """
+
+    grants: tuple[rendering.RequestItem, ...]
+    more_offers: int
+
+
+@document("grant")
+class GrantDocument:
+    """A grant and what was said about it, as `comity grant show --json` prints it."""
+
+    grant: rendering.GrantItem = field(metadata=INLINE)
+    said: tuple[rendering.SaidItem, ...]
+    next: str
 
 
 @examples(
@@ -44,20 +66,19 @@ def ls(offer: str, state: str, **options: Any) -> None:
 
     out, offer_client = output(), OfferContext(**options).offer_client
     chains, more = ([offer_client.offer(offer)], 0) if offer else offer_client.grants(GrantQuery(state=state))
-    rows = [row for seen in chains for row in request_rows(seen.view) if state in ("", row["state"])]
+    rows = [row for seen in chains for row in request_rows(seen.view) if state in ("", row.state)]
     table = [
-        (row["line"][:12], row["state"] + (" pact" if row["pact"] else ""), row["who"], row["asked"], row["chain"][:12],
-         row["chain_state"])
+        (row.line[:12], row.state + (" pact" if row.pact else ""), row.who, row.asked, row.chain[:12], row.chain_state)
         for row in rows
-    ]  # fmt: skip
+    ]
     if table:
         out.table(("request or grant", "state", "who", "what", "offer", "chain"), table)
     else:
         out.say("No request is known.")
     if more:
         out.warn(f"{more} more offers are said to have requests; name one: --offer OFFER")
-    out.document("grants", {"grants": rows, "more_offers": more})
-    for next_command in [row["next"] for row in rows if row["next"]][:1]:
+    out.answer(GrantsDocument(tuple(rows), more))
+    for next_command in [row.next for row in rows if row.next][:1]:
         out.hint(next_command)
 
 
@@ -76,11 +97,10 @@ def show(grant: str, **options: Any) -> None:
         out.fact(what, how)
     statements = statement_rows(found.view, found.grant_state.digest)
     for each in statements:
-        out.say(f"  {each['kind']} {each['line'][:12]} by {each['by']}" + (f": {each['text']}" if each["text"] else ""))
+        out.say(f"  {each.kind} {each.line[:12]} by {each.by}" + (f": {each.text}" if each.text else ""))
     next_command = next_step(found.view, found.grant_state)
-    out.document(
-        "grant", {**rendering.grant_json(found.view, found.grant_state), "said": statements, "next": next_command}
-    )
+    item = rendering.GrantItem.of(found.view, found.grant_state)
+    out.answer(GrantDocument(item, tuple(statements), next_command))
     if next_command:
         out.hint(next_command)
 

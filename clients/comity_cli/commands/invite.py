@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from comity.content import durable
+from comity.trust.encoding import Digest
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.command import Command, examples, output
+from comity_cli.document import document
 from comity_cli.files import out_option
+
+
+@document("invitation")
+class InvitationDocument:
+    """A federation file for a newcomer, as `comity invite --json` prints it.
+
+    `spoken`: the words to read out, by what they are of.
+    """
+
+    file: Path
+    federation: Digest
+    epoch: int
+    spoken: Mapping[str, str]
 
 
 @examples("comity invite --out federation.json", "comity invite --json")
@@ -28,10 +44,7 @@ def command(target: Path, federation: str) -> None:
     for what, words in invitation.spoken:
         out.fact(what, words)
     body = invitation.federation.body
-    spoken = dict(invitation.spoken)
-    out.document(
-        "invitation", {"file": str(target), "federation": body.federation, "epoch": body.epoch, "spoken": spoken}
-    )
+    out.answer(InvitationDocument(target, body.federation, body.epoch, dict(invitation.spoken)))
     out.hint(
         f"they run: comity join {target} --node HOME; read the words to them through another channel than the file"
     )

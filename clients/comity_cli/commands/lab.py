@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from comity_cli.command import Group, examples, output
+from comity_cli.document import document
 from comity_cli.files import NEW_FOLDER
 from comity_cli.lab.lab import Lab, check_lab_folder
 
 DIRECTORY = click.argument("directory", type=NEW_FOLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class LabNodeItem:
+    """A node of a lab; `pid` is null while it is stopped, `http` empty without a gateway."""
+
+    node: str
+    jurisdiction: str
+    pid: int | None
+    open: str
+    http: str
+
+
+@document("lab")
+class LabDocument:
+    """The nodes of a lab, as `comity lab status --json` prints them."""
+
+    directory: Path
+    nodes: tuple[LabNodeItem, ...]
+    federation: Path
 
 
 @examples("comity lab up ./lab", "comity lab status ./lab", "comity lab down ./lab")
@@ -51,19 +73,9 @@ def status(directory: Path) -> None:
 
 def _show(lab: Lab) -> None:
     out = output()
-    nodes = [
-        {
-            "node": node.name,
-            "jurisdiction": node.jurisdiction,
-            "pid": node.pid,
-            "open": node.address,
-            "http": node.endpoint,
-        }
-        for node in lab.nodes
-    ]
-    rows = [
-        (n["node"], n["jurisdiction"], f"running, pid {n['pid']}" if n["pid"] else "stopped", n["open"], n["http"])
-        for n in nodes
-    ]
-    out.table(("node", "jur", "state", "open port", "HF_ENDPOINT"), [tuple(map(str, row)) for row in rows])
-    out.document("lab", {"directory": str(lab.directory), "nodes": nodes, "federation": str(lab.federation)})
+    nodes = tuple(
+        LabNodeItem(each.name, each.jurisdiction, each.pid, each.address, each.endpoint) for each in lab.nodes
+    )
+    rows = [(n.node, n.jurisdiction, f"running, pid {n.pid}" if n.pid else "stopped", n.open, n.http) for n in nodes]
+    out.table(("node", "jur", "state", "open port", "HF_ENDPOINT"), rows)
+    out.answer(LabDocument(lab.directory, nodes, lab.federation))

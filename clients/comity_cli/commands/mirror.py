@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,11 @@ from comity.rules.mirror_rules import (
     parse_mirror_rules,
 )
 from comity.rules.rule_file import MAX_BYTES
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound
 
 from comity_cli.command import Group, bound, client, examples, output
+from comity_cli.document import INLINE, document
 from comity_cli.node_home import recorded_act
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
@@ -37,6 +39,60 @@ if TYPE_CHECKING:
     from comity_client.evidence.artifact_info import ArtifactInfo
 
 DEFAULT_FILE = "mirror.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaItem:
+    """A quota and its use, in bytes: null for none, and where it is not known."""
+
+    quota_bytes: int | None
+    used_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleItem:
+    """A rule and its quota."""
+
+    name: str
+    do: str
+    quota: QuotaItem = field(metadata=INLINE)
+
+
+@document("mirror-rules")
+class MirrorRulesDocument:
+    """The rules of a node in their order, as `comity mirror rules ls --json` prints them."""
+
+    file: Path
+    default: str
+    rules: tuple[RuleItem, ...]
+    total: QuotaItem
+
+
+@document("mirror-rules")
+class MirrorRuleAddedDocument:
+    """How many rules a file has with the new one, as `comity mirror rules add --json` prints it."""
+
+    file: Path
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionItem:
+    """What the rule called `rule` decides, empty for the default."""
+
+    name: str
+    artifact: Digest
+    copy: bool
+    rule: str
+    wait_seconds: int
+
+
+@document("mirror-decisions")
+class MirrorDecisionsDocument:
+    """What the rules decide about artifacts, as `comity mirror rules check --json` prints it."""
+
+    file: Path
+    decisions: tuple[DecisionItem, ...]
 
 
 @examples(
@@ -78,12 +134,9 @@ def list_rules(home: Path) -> None:
     out.table(("", "rule", "does", "used", "quota"), rows)
     for warning in (text for text in (status.warnings if status else ()) if "mirror" in text):
         out.warn(warning)
-    listed = [
-        {"name": rule.name, "do": rule.do, "quota_bytes": rule.quota_bytes, "used_bytes": uses.get(rule.name)}
-        for rule in found.rules
-    ]
-    total = {"quota_bytes": found.quota_bytes, "used_bytes": uses.get(ALL)}
-    out.document("mirror-rules", {"file": str(file), "default": found.default, "rules": listed, "total": total})
+    listed = (RuleItem(rule.name, rule.do, QuotaItem(rule.quota_bytes, uses.get(rule.name))) for rule in found.rules)
+    total = QuotaItem(found.quota_bytes, uses.get(ALL))
+    out.answer(MirrorRulesDocument(file, found.default, tuple(listed), total))
 
 
 @examples(
@@ -102,7 +155,7 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
     uses the rules that it read when it started."""
     out = output()
     file, found = _read(home)
-    documents = []
+    decided = list[DecisionItem]()
     for reference in references:
         info = client().show(reference)
         for claim in _claims(info):
@@ -110,16 +163,9 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
             assert decision is not None  # the contents are given
             name = f"{claim.repository}@{claim.version}"
             out.say(f"{name}: {_outcome(decision)}, by {_by(decision)}")
-            documents.append(
-                {
-                    "name": name,
-                    "artifact": info.artifact,
-                    "copy": decision.copy,
-                    "rule": decision.rule,
-                    "wait_seconds": round(decision.wait),
-                }
-            )
-    out.document("mirror-decisions", {"file": str(file), "decisions": documents})
+            wait = round(decision.wait)
+            decided.append(DecisionItem(name, info.artifact, decision.copy, decision.rule, wait))
+    out.answer(MirrorDecisionsDocument(file, tuple(decided)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +236,7 @@ def add(rule: NewRule, home: Path) -> None:
         out.hint(f'set rules = "{DEFAULT_FILE}" in [replication] of node.toml, and restart the node: comity serve')
     else:
         out.hint("restart the node, so that it reads them: comity serve")
-    out.document("mirror-rules", {"file": str(file), "rules": len(found.rules)})
+    out.answer(MirrorRuleAddedDocument(file, len(found.rules)))
 
 
 def _claims(info: ArtifactInfo) -> Iterator[MirrorClaim]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.installed_addons import declared
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 
 from comity_cli.command import Group, bound, examples, output
@@ -44,6 +45,33 @@ class OfferTemplateDocument:
     """
 
     file: Path
+
+
+@document("offer-check")
+class OfferCheckDocument:
+    """An offer as it would be posted, as `comity offer check --json` prints it."""
+
+    offer: Digest
+    document: Annotated[Mapping[str, object], {"$ref": "../offer.json"}]
+    remarks: tuple[str, ...]
+
+
+@document("offer-post")
+class OfferPostDocument:
+    """A logged offer and the command to request it, as `comity offer post --json` prints it."""
+
+    offer: Digest
+    chain: Digest
+    line: Digest
+    next: str
+
+
+@document("offer-withdrawn")
+class OfferWithdrawnDocument:
+    """The record that withdraws an offer, as `comity offer withdraw --json` prints it."""
+
+    chain: Digest
+    line: Digest
 
 
 MAX_TOML = 65_536
@@ -125,7 +153,7 @@ def check(file: Path, measured: Sequence[tuple[str, Path]], home: Path) -> None:
     for warning in unusual:
         out.warn(warning)
     out.done(f"{file} is a valid offer")
-    out.document("offer-check", {"offer": offer.id, "document": offer.to_json(), "remarks": list(unusual)})
+    out.answer(OfferCheckDocument(offer.id, offer.to_json(), unusual))
     figures = "".join(f" --measured {shlex.quote(name)} {shlex.quote(str(path))}" for name, path in measured)
     out.hint(f"comity offer post {shlex.quote(str(file))}{figures} --node {shlex.quote(str(home))}")
 
@@ -154,7 +182,7 @@ def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> No
         f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --node HOME"
     )
     out.done(f"logged: offer {chain[:12]}, proven by a checkpoint")
-    out.document("offer-post", {"offer": offer.id, "chain": chain, "line": recorded.entry.digest, "next": next_command})
+    out.answer(OfferPostDocument(offer.id, chain, recorded.entry.digest, next_command))
     out.hint(f"to request it: {next_command}")
 
 
@@ -259,7 +287,9 @@ def show(offer: str, out: Path | None, page: Path | None, bundles: Sequence[Path
     if page is not None:
         evidence.write_page(page, seen.view, hardware, now())
         printed.done(f"{page}: the appraisal, with the basis and the digest of each row")
-    grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
+    grants = [
+        members(rendering.GrantItem.of(seen.view, grant_state)) for grant_state in seen.view.state.grants.values()
+    ]
     appraised = {
         "attested": members(rendering.HardwareItem(hardware.state, hardware.coverage)),
         "hardware": [evidence.attestation_json(each) for each in hardware.attestations],
@@ -284,7 +314,7 @@ def withdraw(offer: str, text: str, **options: Any) -> None:
     rendering.show_offer(out, seen, now())
     recorded = context.record(Withdraw(seen.view.offer.id, text), "Withdraw this offer?")
     out.done(f"withdrawn: {recorded.entry.digest[:12]}; {len(seen.view.state.grants)} grants stay valid")
-    out.document("offer-withdrawn", {"chain": seen.view.state.chain, "line": recorded.entry.digest})
+    out.answer(OfferWithdrawnDocument(seen.view.state.chain, recorded.entry.digest))
 
 
 @examples(

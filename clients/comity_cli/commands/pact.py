@@ -13,10 +13,10 @@ from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.errors import ComityError, Refused
 
 from comity_cli.command import Group, examples, output
-from comity_cli.document import document
+from comity_cli.document import INLINE, document
 from comity_cli.offers.context import OfferContext, now, reading_options, signing_options
 from comity_cli.offers.own_grant import find_own_grant, request_allocations, request_options
-from comity_cli.offers.rendering import describe_amounts, when
+from comity_cli.offers.rendering import RequestItem, describe_amounts, when
 
 if TYPE_CHECKING:
     from comity_client.offers.offer_client import FoundGrant
@@ -29,6 +29,25 @@ class Step:
     what: str
     well: bool
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class PactItem:
+    """A standing pact, and whether its beneficiary has declared a cut-off."""
+
+    request: RequestItem = field(metadata=INLINE)
+    cut_off: bool
+
+
+@document("pacts")
+class PactsDocument:
+    """Standing pacts, as `comity pact ls --json` prints them.
+
+    `more_offers`: further ones that are said to have requests.
+    """
+
+    pacts: tuple[PactItem, ...]
+    more_offers: int
 
 
 @document("drill")
@@ -125,21 +144,24 @@ def ls(**options: Any) -> None:
     from comity_cli.offers.rendering import request_rows, statement_rows
 
     out, offer_client = output(), OfferContext(**options).offer_client
-    rows: list[dict[str, Any]] = []
+    rows = list[PactItem]()
     chains, more = offer_client.grants(GrantQuery())
     for seen in chains:
-        for row in (row for row in request_rows(seen.view) if row["pact"]):
-            declared = any(statement["kind"] == "cut-off" for statement in statement_rows(seen.view, row["line"]))
-            rows.append({**row, "cut_off": declared})
-    table = [(row["line"][:12], row["state"], row["who"], row["asked"], "declared" if row["cut_off"] else "no")
-             for row in rows]  # fmt: skip
+        for row in (row for row in request_rows(seen.view) if row.pact):
+            declared = any(statement.kind == "cut-off" for statement in statement_rows(seen.view, row.line))
+            rows.append(PactItem(row, declared))
+    table = [
+        (each.request.line[:12], each.request.state, each.request.who, each.request.asked,
+         "declared" if each.cut_off else "no")
+        for each in rows
+    ]  # fmt: skip
     if table:
         out.table(("pact", "state", "for", "what", "cut off"), table)
     else:
         out.say("No standing pact is known.")
     if more:
         out.warn(f"{more} more offers are said to have requests; see one: comity grant ls --offer OFFER")
-    out.document("pacts", {"pacts": rows, "more_offers": more})
+    out.answer(PactsDocument(tuple(rows), more))
 
 
 @examples("comity pact declare 1f2e3d4c --text 'our provider cut us off' --node node-es")

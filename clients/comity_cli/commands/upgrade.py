@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import field
 from pathlib import Path
 
 import click
 
 from comity_cli.command import Group, examples, output
-from comity_cli.commands.doctor import show_findings
+from comity_cli.commands.doctor import AllFindings, show_findings
+from comity_cli.document import INLINE, document
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
+
+
+@document("upgrade")
+class UpgradeDocument:
+    """What a start of the installed version would change, as `comity upgrade check --json` prints it."""
+
+    found: AllFindings = field(metadata=INLINE)
 
 
 @examples("comity upgrade check", "comity upgrade check --node /var/lib/comity", "comity upgrade check --no-peers")
@@ -39,4 +48,4 @@ def check(peers: bool, home: Path) -> int:
         from comity.node.maintenance.doctor import check_upgrade
     with output().waiting("checking"):
         found = tuple(check_upgrade(file, clock=time.time, ask_peers=peers))
-    return show_findings("upgrade", found)
+    return show_findings(UpgradeDocument, found)

@@ -18,6 +18,7 @@ from comity_client.hub_environment import endpoint_for_other_machines
 from comity_client.offers.handoff import Files, HandOff, Part, render
 
 from comity_cli.command import Command, examples, output
+from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.offers import rendering
 from comity_cli.offers.arguments import allocations, moment
@@ -26,6 +27,14 @@ from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity_client.offers.offer_client import ProviderRecord, SentStatement
+
+
+@document("loaded")
+class LoadedDocument:
+    """The entries of a node's log for the lines of a file, as `comity grant load --json` prints them."""
+
+    node: str
+    indexes: tuple[int, ...]
 
 
 @examples(
@@ -96,7 +105,7 @@ def load(file: Path, home: Path) -> None:
                        hint=f"comity offer show {shlex.quote(str(file))} --offline", code="NOTHING-TO-LOG")  # fmt: skip
     name, indexes = context.offer_client.deliver(lines, context.socket)
     out.done(f"{plural(len(indexes), 'line')} of {file} logged at {name}")
-    out.document("loaded", {"node": name, "indexes": list(indexes)})
+    out.answer(LoadedDocument(name, tuple(indexes)))
 
 
 @examples(

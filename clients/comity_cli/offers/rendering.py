@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.chain import GrantState
@@ -95,6 +95,70 @@ class OffersDocument:
 
     offers: tuple[ListedOffer, ...]
     more: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantItem:
+    """A grant, and what its chain says of it. `left`: what of each allocation may still be redeemed."""
+
+    grant: Digest
+    chain: Digest
+    chain_state: str
+    why: str
+    state: str
+    pact: bool
+    request: Digest
+    grantee: Digest
+    allocations: tuple[SliceAllocation, ...]
+    accept_by: int
+    redeemed: tuple[int, ...]
+    left: tuple[int, ...]
+    newest: Digest
+
+    @classmethod
+    def of(cls, view: ChainView, state: GrantState) -> GrantItem:
+        return cls(
+            grant=state.digest,
+            chain=view.state.chain,
+            chain_state=view.status,
+            why=view.why,
+            state=state.state,
+            pact=state.grant.pact,
+            request=state.grant.request,
+            grantee=state.grant.grantee,
+            allocations=state.grant.allocations,
+            accept_by=state.grant.accept_by,
+            redeemed=state.redeemed,
+            left=state.left,
+            newest=state.newest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RequestItem:
+    """A request, or the grant that answers it, and the next command."""
+
+    line: Digest
+    request: Digest
+    state: str
+    pact: bool
+    by: Digest
+    who: str
+    asked: str
+    chain: Digest
+    chain_state: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaidItem:
+    """A statement about a grant that is no record."""
+
+    kind: str
+    line: Digest
+    index: int
+    by: str
+    text: str
 
 
 def when(seconds: int) -> str:
@@ -209,26 +273,7 @@ def grant_facts(view: ChainView, grant_state: GrantState) -> list[tuple[str, str
     return facts
 
 
-def grant_json(view: ChainView, grant_state: GrantState) -> dict[str, Any]:
-    """The JSON document of a grant."""
-    return {
-        "grant": grant_state.digest,
-        "chain": view.state.chain,
-        "chain_state": view.status,
-        "why": view.why,
-        "state": grant_state.state,
-        "pact": grant_state.grant.pact,
-        "request": grant_state.grant.request,
-        "grantee": grant_state.grant.grantee,
-        "allocations": [part.to_json() for part in grant_state.grant.allocations],
-        "accept_by": grant_state.grant.accept_by,
-        "redeemed": list(grant_state.redeemed),
-        "left": list(grant_state.left),
-        "newest": grant_state.newest,
-    }
-
-
-def request_rows(view: ChainView) -> list[dict[str, Any]]:
+def request_rows(view: ChainView) -> list[RequestItem]:
     """One row for each request: its state and the next command."""
     from comity.rules.offers.records import GrantRequest
     from comity_client.offers.views import unlogged_statements
@@ -242,27 +287,27 @@ def request_rows(view: ChainView) -> list[dict[str, Any]]:
         grant_state = view.state.grants.get(answer) if answer else None
         state = grant_state.state if grant_state else "rejected" if answer else "requested"
         rows.append(
-            {
-                "line": grant_state.digest if grant_state else located.line,
-                "request": located.line,
-                "state": state,
-                "pact": request.pact,
-                "by": request.by,
-                "who": view.identities.name(request.by),
-                "asked": _describe(
+            RequestItem(
+                line=grant_state.digest if grant_state else located.line,
+                request=located.line,
+                state=state,
+                pact=request.pact,
+                by=request.by,
+                who=view.identities.name(request.by),
+                asked=_describe(
                     grant_state.grant.allocations if grant_state else request.allocations, view.offer.measure
                 ),
-                "chain": view.state.chain,
-                "chain_state": view.status,
-                "next": next_step(view, grant_state)
+                chain=view.state.chain,
+                chain_state=view.status,
+                next=next_step(view, grant_state)
                 if grant_state
                 else f"comity grant approve {located.line[:12]} --node HOME",
-            }
+            )
         )
     return rows
 
 
-def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
+def statement_rows(view: ChainView, grant: str) -> list[SaidItem]:
     """Statements about a grant that are not records, in order."""
     from comity_client.offers.views import statements_about
 
@@ -272,15 +317,8 @@ def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
         if getattr(statement, "grant", None) != grant:
             continue
         by = getattr(statement, "by", None)
-        found.append(
-            {
-                "kind": _kind(statement),
-                "line": located.line,
-                "index": located.index,
-                "by": view.identities.name(by) if by else f"the provider, {view.identities.name(view.offer.provider)}",
-                "text": getattr(statement, "text", ""),
-            }
-        )
+        who = view.identities.name(by) if by else f"the provider, {view.identities.name(view.offer.provider)}"
+        found.append(SaidItem(_kind(statement), located.line, located.index, who, getattr(statement, "text", "")))
     return found
 
 

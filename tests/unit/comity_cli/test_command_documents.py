@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import comity_cli
@@ -33,10 +34,12 @@ from comity.wire.node_status import (
     StoreStatus,
 )
 from comity_cli import node_view
-from comity_cli.commands import drill, load, member, pact
+from comity_cli.commands import audit, drill, invite, lab, load, member, mirror, offer, pact
 from comity_cli.document import KINDS, members, schema_name
 from comity_cli.lab.outages import Attempt
 from comity_cli.main import COMMANDS, command
+from comity_cli.offers import provider
+from comity_cli.offers.rendering import RequestItem
 from comity_cli.output import Output
 from comity_client.client import Client
 from comity_client.home import Home
@@ -72,6 +75,8 @@ PRINTED_BY = {
     "derivation": "tests/integration/test_client_derivations.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",
+    "grant": "tests/unit/comity_cli/commands/test_grant.py",
+    "grants": "tests/unit/comity_cli/commands/test_grant.py",
     "hardware-pins": "tests/unit/addons/hardware/test_hardware_pins.py",
     "hardware-revocation": "tests/unit/addons/hardware/test_hardware_pins.py",
     "hardware-revocations": "tests/unit/addons/hardware/test_hardware_pins.py",
@@ -86,6 +91,7 @@ PRINTED_BY = {
     "member": "tests/unit/comity_cli/commands/test_init.py",
     "members": "tests/integration/test_governance_commands.py",
     "node-check": "tests/unit/comity_cli/test_founding_commands.py",
+    "offer-check": "tests/unit/comity_cli/commands/test_offer_texts.py",
     "offers": "tests/unit/comity_cli/commands/test_offer_texts.py",
     "peer-ping": "tests/integration/test_operator_status.py",
     "peers": "tests/integration/test_operator_status.py",
@@ -112,16 +118,14 @@ NOT_ALWAYS = {
 }
 """Members that a command prints only in some cases."""
 WITHOUT_A_CLASS = {
-    "audit-answers", "audit-challenges", "balance", "bom", "checked-report", "demo", "diff",
-    "entry.statement.predicate", "environment", "fit", "grant", "grants", "hand-over", "invitation", "kind",
-    "lab", "loaded", "mirror-decisions", "mirror-rules", "offer", "offer-attested", "offer-challenge",
-    "offer-check", "offer-measured", "offer-post", "offer-withdrawn", "pacts", "recovered", "report-shown",
-    "scan", "sign-in", "support-bundle",
+    "balance", "bom", "checked-report", "demo", "diff", "entry.statement.predicate", "fit", "hand-over",
+    "offer", "offer-attested", "offer-challenge", "offer-measured", "recovered", "report-shown", "scan",
+    "sign-in", "support-bundle",
 }  # fmt: skip
 """Documents that commands print as a dict, or whose kind a variable names. None is added here: a new document is a
 class, from which its schema is derived."""
-MAPS = ("by_node", "codes", "damaged")
-"""Members that are maps: of node names, of error codes, of folders."""
+MAPS = ("by_node", "codes", "damaged", "set", "spoken")
+"""Members that are maps: of node names, of error codes, of folders, of variables, of words."""
 
 
 def shortened(document: dict[str, Any]) -> dict[str, Any]:
@@ -157,6 +161,19 @@ def printed(document: Any) -> Any:
 
 def of_a_lab() -> Iterator[Any]:
     """Documents that are printed where nodes run as processes of their own, with an item in each list."""
+    file, request = (
+        Path("file"),
+        RequestItem(DIGEST, DIGEST, "requested", True, DIGEST, "a", "b", DIGEST, "proven", "c"),
+    )
+    yield pact.PactsDocument((pact.PactItem(request, False),), 1)
+    yield offer.OfferPostDocument(DIGEST, DIGEST, DIGEST, "comity offer request")
+    yield offer.OfferWithdrawnDocument(DIGEST, DIGEST)
+    yield provider.LoadedDocument("node-ch", (1,))
+    yield invite.InvitationDocument(file, DIGEST, 1, {"federation": "babab"})
+    yield audit.AuditChallengesDocument(file, 1)
+    yield audit.AuditAnswersDocument(file, 1, 0)
+    yield lab.LabDocument(file, (lab.LabNodeItem("node-ch", "CH", None, "127.0.0.1:1", ""),), file)
+    yield mirror.MirrorRuleAddedDocument(file, 1)
     yield member.AskDocument(DIGEST, True)
     yield drill.LabDrillDocument((Attempt("node-ch", "a/b@v1", True, False, "why"),), 1)
     yield pact.PactDrillDocument(True, (pact.Step("the pact", True, "how"),))
@@ -178,6 +195,12 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
         document = json.loads(ran.stdout)
         found[document["schema"].split("/")[1]] = document
 
+    node = make_home(folder / "node", 0).directory
+    run("mirror", "rules", "add", "all of it", "--do", "copy", "--quota-bytes", "5", "--node", str(node))
+    run("mirror", "rules", "ls", "--node", str(node))
+    run("upgrade", "check", "--no-peers", "--node", str(node))
+    run("doctor", "--node", str(node))
+    run("env", "--node", "https://models.example.org")
     with federation.running() as running:
         running.publish(made)
         running.nodes[0].replicas = ReplicaCounts(1, 0, 1, 1, 0)
@@ -195,6 +218,7 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
         run("log", "proof", made.entry.digest)
         run("log", "misbehaviour", "--all")
         run("advisory", "ls", "swiss-ai/tiny")
+        run("mirror", "rules", "check", "swiss-ai/tiny", "--node", str(node))
         run("publisher", "new", "Lab", "--jurisdiction", "CH", "--home", "")
     run("trust", "show")
     run("publisher", "ls")
@@ -213,7 +237,6 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     run("policy", "explain", str(folder / "strict.toml"))
     run("evaluation", "new", "--out", str(folder / "criteria.toml"))
     run("offer", "new", "--out", str(folder / "offer.toml"))
-    node = make_home(folder / "node", 0).directory
     run("token", "new", "ci", "--node", str(node))
     run("token", "ls", "--node", str(node))
     run("webhook", "new", "ops", "https://chat.example.org/hook", "--event", "alert", "--node", str(node))

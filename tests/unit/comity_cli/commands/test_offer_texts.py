@@ -109,13 +109,13 @@ def test_each_request_is_a_row_with_the_next_command() -> None:
     grant = stall.grant(chain)
     stall.ask(chain)
     held, asked = request_rows(seen(stall, chain).view)
-    assert (held["state"], held["line"]) == ("granted", grant.digest)
-    assert held["next"] == f"comity grant accept {grant.digest[:12]} --node HOME"
-    assert (asked["state"], asked["next"].split()[:3]) == ("requested", ["comity", "grant", "approve"])
+    assert (held.state, held.line) == ("granted", grant.digest)
+    assert held.next == f"comity grant accept {grant.digest[:12]} --node HOME"
+    assert (asked.state, asked.next.split()[:3]) == ("requested", ["comity", "grant", "approve"])
     stall.accept(chain, grant)
     held, _ = request_rows(seen(stall, chain).view)
-    assert held["next"].startswith("comity grant redeem")
-    assert [each["kind"] for each in statement_rows(seen(stall, chain).view, grant.digest)] == ["acceptance"]
+    assert held.next.startswith("comity grant redeem")
+    assert [each.kind for each in statement_rows(seen(stall, chain).view, grant.digest)] == ["acceptance"]
 
 
 def run(home: Path, *arguments: str | Path) -> Any:
