@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import click
+from comity.rules.copy_counts import FAILED
 
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.copies_view import date, outcome_text
@@ -51,7 +52,7 @@ def command(reference: str) -> None:
         replicas = user().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r), _reach(r), _audits(r)) for r in replicas]
     out.table(("jur", "member", "node", "signed claim", "answers now", "declared reach", "audits"), rows)
-    full = {r.jurisdiction for r in replicas if r.claimed or (r.complete and not r.withdrawn)}
+    full = {replica.jurisdiction for replica in replicas if replica.counts}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
     out.answer(ReplicasDocument(tuple(ReplicaItem(r, r.complete, r.reach) for r in replicas)))
 
@@ -59,6 +60,8 @@ def command(reference: str) -> None:
 def _claim(replica: Replica) -> str:
     if replica.withdrawn:
         return f"withdrawn: {replica.withdrawn}"
+    if replica.state == FAILED:
+        return "full copy, which failed its audits"
     return "full copy" if replica.claimed else "-"
 
 

@@ -6,10 +6,13 @@ is a claim of the nodes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
+from comity.rules.copy_counts import FAILED, WITHDRAWN, ClaimedCopy, assess
 from comity.trust.artifact import Manifest
 from comity.trust.claims import (
     MirrorEvidence,
@@ -57,7 +60,8 @@ class Replica:
     """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
     claim later; `audits` are the newest results that other members' nodes logged and signed about its copy, or say that
-    they will log; `place` is what the node record of the pin declares about its machines."""
+    they will log; `place` is what the node record of the pin declares about its machines. `state` is what all of that
+    makes of the claim today (one of `copy_counts.STATES`), empty without a claim."""
 
     node: str
     member: str
@@ -69,6 +73,12 @@ class Replica:
     withdrawn: str = ""
     audits: tuple[LoggedResult, ...] = ()
     place: Place | None = None
+    state: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as a copy: claimed, or answered in full, and not withdrawn or found to be bad."""
+        return (self.claimed or self.complete) and self.state not in (WITHDRAWN, FAILED)
 
     @property
     def reach(self) -> Reach:
@@ -157,26 +167,27 @@ async def replicas(resolution: Resolution) -> list[Replica]:
     answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
     claimed = _claimants(evidence)
     withdrawn = await _withdrawn(session, evidence.claims, evidence.places, resolution.artifact)
-    audits = await audit_results(session, resolution.artifact)
-    return [
-        Replica(
+    audits, today = await audit_results(session, resolution.artifact), int(time.time()) // DAY
+    found = []
+    for node in session.nodes:
+        own = node.record.node.id
+        tests = tuple(each for each in audits if each.prover == own and each.result.auditor != node.member.id)
+        copy = ClaimedCopy(node.member.id, own, node.jurisdiction, withdrawn.get(own, ""))
+        replica = Replica(
             node=node.name,
             member=node.member.name,
             jurisdiction=node.jurisdiction,
-            claimed=node.record.node.id in claimed and node.record.node.id not in withdrawn,
+            claimed=own in claimed and not copy.withdrawn,
             held=answers.found.get(node),
             files=len(wanted),
             why=str(answers.failed.get(node, "")),
-            withdrawn=withdrawn.get(node.record.node.id, ""),
-            audits=tuple(
-                audit
-                for audit in audits
-                if audit.prover == node.record.node.id and audit.result.auditor != node.member.id
-            ),
+            withdrawn=copy.withdrawn,
+            audits=tests,
             place=node.record.place,
+            state=assess(copy, [each.result for each in tests], today).state if own in claimed else "",
         )
-        for node in session.nodes
-    ]
+        found.append(replica)
+    return found
 
 
 async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> int:

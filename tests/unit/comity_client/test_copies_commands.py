@@ -198,6 +198,15 @@ def test_whereis_names_auditors_with_the_same_result_together(monkeypatch: pytes
     assert "passed 10 pieces on 2024-10-04, say node-0, node-1, node-2 and 2 more\n" in ran.output
 
 
+def test_whereis_does_not_count_a_copy_that_failed_its_audits(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = Replica("node-a", "Institute A", "CH", True, 3, 3, state=CLAIMED)
+    bad = Replica("node-b", "Institute B", "FR", True, 3, 3, state=FAILED)
+    monkeypatch.setattr(whereis, "user", lambda: SimpleNamespace(whereis=lambda _: [good, bad]))
+    ran = CliRunner().invoke(command, ["whereis", "a/b"], obj=Output())
+    assert "full copy, which failed its audits" in ran.output
+    assert "A full copy is claimed or answered in 1 jurisdiction." in ran.output
+
+
 def test_rm_asks_before_it_removes_and_names_the_nodes_that_proved_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[HoldOrder] = []
 
