@@ -81,8 +81,12 @@ def test_the_number_of_lines_has_bounds(home: Path, lines: int) -> None:
 def test_times_are_shown_in_utc(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_795_000_000.0)
     monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
     act(home, 1)
-    assert "2026-11-18 11:06:40 token.new" in said(command, "tail", "--node", home)
+    text = said(command, "tail", "--node", home)
+    monkeypatch.undo()
+    time.tzset()
+    assert "2026-11-18 11:06:40 token.new" in text
 
 
 def test_a_folder_that_is_no_home_is_refused(tmp_path: Path) -> None:

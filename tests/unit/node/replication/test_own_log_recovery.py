@@ -157,9 +157,8 @@ async def test_nothing_is_done_before_peers_had_time_to_answer(scene: Scene) -> 
     unused: Any = objects
     made = OwnLogRecovery(scene.ledger, LOG.vkey, scene.mark, 0.0, barrier, unused, questions)
     waiting = asyncio.create_task(made.run())
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert scene.marked == 0
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert scene.marked == 0 and not waiting.done()
     barrier.attempted(PeerKey(sha256(b"m"), "p"), answered=True)
     async with asyncio.timeout(20):
         await waiting
