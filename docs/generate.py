@@ -22,7 +22,8 @@ from comity.node.settings import S3
 from comity.rules.schemas import predicate_schema, summary
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
-from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule, StatementKind
+from comity.trust.copies import MAX_LABEL
+from comity.trust.statement_kinds import HOLDS, STATEMENT_KINDS, AuthorRule, StatementKind
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
@@ -145,7 +146,9 @@ def _kind_row(kind: StatementKind) -> str:
 def _predicate_of_statement(predicate: str, forms: Sequence[type[Content]]) -> Mapping[str, Any]:
     fewest, most = min(each.subject_count[0] for each in forms), max(each.subject_count[1] for each in forms)
     kind = {"properties": {"predicateType": {"const": f"urn:comity:{predicate}:v1"}}, "required": ["predicateType"]}
-    members = {"predicate": {"$ref": f"predicates/{predicate}.json"}, "subject": {"minItems": fewest, "maxItems": most}}
+    label = {"items": {"properties": {"name": {"maxLength": MAX_LABEL}}}} if predicate == HOLDS else {}
+    subjects = {"minItems": fewest, "maxItems": most, **label}
+    members = {"predicate": {"$ref": f"predicates/{predicate}.json"}, "subject": subjects}
     return {"if": kind, "then": {"properties": members, "required": ["predicate"]}}
 
 

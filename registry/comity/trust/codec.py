@@ -418,7 +418,8 @@ def _fields(kind: Any, at: Path, holders: Path) -> tuple[_Make, tuple[JsonMember
         elif merged := _first(said, JsonMerged):
             make, inner = _fields(one, (*at, *_path(merged.path)), (*holders, field.name))
             steps.append((None, "", _unless_absent(make, inner[0].path) if optional else make))
-            members.extend(_optional(each, len(at) + 1) if optional else each for each in inner)
+            holder = attrgetter(".".join((*holders, field.name)))
+            members.extend(_optional(each, len(at) + 1, holder) if optional else each for each in inner)
         else:
             named, rule = _first(said, JsonPath), rule_of(one, said)
             if optional:
@@ -489,14 +490,8 @@ def _unless_absent(make: _Make, first: Path) -> _Make:
     return lambda parts, given: make(parts, given) if parts[first[:-1]].has(first[-1]) else None
 
 
-def _optional(member: JsonMember, depth: int) -> JsonMember:
-    """A member of a value that may be None. `depth` is that of members of the object itself."""
-
-    def get(value: Any) -> Any:
-        try:
-            return member.get(value)
-        except AttributeError:
-            return None
-
+def _optional(member: JsonMember, depth: int, holder: Callable[[Any], Any]) -> JsonMember:
+    """A member of the value that `holder` gets, which may be None. `depth` is that of members of the object itself."""
     rule = OrAbsent(member.rule) if len(member.path) == depth else member.rule
-    return replace(member, rule=rule, get=get, optional=True)
+    get = member.get
+    return replace(member, rule=rule, get=lambda whole: None if holder(whole) is None else get(whole), optional=True)

@@ -54,7 +54,7 @@ class Signatory(Protocol):
 class KeySet:
     """`threshold` of `keys` must sign; `threshold` is more than half of the keys."""
 
-    keys: Annotated[tuple[VerifyingKey, ...], JsonItems(MAX_KEYS, 1)]
+    keys: Annotated[tuple[VerifyingKey, ...], JsonItems(MAX_KEYS, 1, once=True)]
     threshold: Annotated[int, JsonNumber(1, MAX_KEYS), "More than half of the keys."]
 
     def __post_init__(self) -> None:
