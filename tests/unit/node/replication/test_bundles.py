@@ -300,6 +300,7 @@ async def test_a_copy_that_fails_twice_is_told_with_its_reason(node: Node) -> No
 
     node.attempts = attempt
     assert taken(await loaded(node)) == [LoadedArtifact(ARTIFACT, "inst/model-0", "other bytes", "WRONG-BYTES")]
+    assert node.incomplete[0].failures == 3  # the first one may have begun before the bundle was opened
 
 
 async def test_a_copy_that_waits_for_room_is_told(node: Node) -> None:
