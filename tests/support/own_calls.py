@@ -12,20 +12,20 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final
 
-import comity
-import comity_client
 import pytest
+from comity import verifier
 from comity.trust.keys import PublicKey
+from comity_client import client
 
-OWN: Final = tuple(str(Path(each.__file__ or "").parent) for each in (comity, comity_client))
+OWN: Final = tuple(str(Path(each.__file__ or "").parent) for each in (verifier, client))
 
 
 @dataclass
 class OwnCalls:
     """Calls of product code in one thread. `parsed` counts the parsing of each log line, `included` the computing of
     each inclusion proof by (leaf, index, root), and `signatures` the checks of each signature by (key, signature,
-    message). `stacks` is the sum over all calls of the number of product functions on the stack; comprehensions,
-    generator expressions and lambdas are part of the function that they are in."""
+    message). `calls` are those of functions, comprehensions, generator expressions and lambdas; `stacks` is the sum
+    over all of them of the number of product functions on the stack, without comprehensions and the like."""
 
     named: Counter[str] = field(default_factory=Counter)
     parsed: Counter[bytes] = field(default_factory=Counter)
@@ -40,7 +40,7 @@ class OwnCalls:
 
     def see(self, frame: FrameType, event: str, _: object) -> None:
         """For `sys.setprofile`."""
-        if event != "call" or not _is_function(frame.f_code):
+        if event != "call" or not frame.f_code.co_filename.startswith(OWN):
             return
         found, name = frame.f_locals, frame.f_code.co_name
         self.named[name] += 1

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import prove_record
+from comity.trust.charter.federation import prove_record_states
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
@@ -160,7 +160,7 @@ def _verify_record(entry: Entry, bodies: tuple[Body, ...], chains: RotationChain
     refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
     for body in bodies:
         try:
-            record = prove_record(entry, body, chains)
+            record, _ = prove_record_states(entry, body, chains)
         except ComityError as error:
             refusal = error
             continue
