@@ -33,6 +33,7 @@ from comity.rules.offers.records import (
     GrantRequest,
     Lapsed,
     Offered,
+    Pact,
     Redeemed,
     Redemption,
     Rejected,
@@ -142,7 +143,8 @@ links = st.builds(
 records = st.one_of(
     st.builds(Offered, links, offers()),
     st.builds(Withdrawn, links, texts),
-    st.builds(Grant, links, digests, digests, several, times, st.booleans()),
+    st.builds(Grant, links, digests, digests, several, times),
+    st.builds(Pact, links, digests, digests, several, times),
     st.builds(Rejected, links, digests, texts),
     st.builds(Accepted, links, digests, digests),
     st.builds(Lapsed, links, digests),
