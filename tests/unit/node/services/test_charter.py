@@ -119,7 +119,7 @@ async def test_few_adopted_lines_of_the_writers_of_a_log_are_given(ledger: Async
         return statement_line(number, predicate=ADOPTED, subject=body, by=by)
 
     lines = [adopted(number, WRITER) for number in range(MAX_ADOPTED + 2)]
-    ledger.tables.logs.append(LOG.vkey, [*lines, adopted(100, STRANGER), adopted(101, WRITER, BODIES[1])])
+    ledger.tables.logs.append(LOG.vkey, [adopted(100, STRANGER), *lines, adopted(101, WRITER, BODIES[1])])
     found = [item.line async for item in service(ledger, Follower()).next_epoch_entries()]
     assert found == lines[:MAX_ADOPTED]
 
