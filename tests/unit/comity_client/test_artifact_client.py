@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,5 +81,7 @@ def test_a_scan_loads_and_hashes_nothing(api: ArtifactClient, folder: Path) -> N
         api.scan("swiss-ai/tiny@v1", hub_cache=folder.parent / "cache")
 
 
-def test_a_machine_hashes_with_few_threads() -> None:
-    assert 1 <= workers() <= 4
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (3, 3), (64, 4)])
+def test_a_machine_hashes_with_few_threads(monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert workers() == threads
