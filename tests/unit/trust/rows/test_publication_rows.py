@@ -133,10 +133,10 @@ def test_a_line_is_hashed_once_however_many_proofs_there_are(monkeypatch: pytest
         return sha256(data)
 
     monkeypatch.setattr("comity.trust.statement.sha256", counted)
-    entry = parse_entry(GOOD.publication.line)  # one whose line nobody hashed yet
+    entry = parse_entry(GOOD.publication.line)
     for _ in range(2):
         assert prove_entry(entry, others, (), EvidenceReader()) == ((), (), ())
-    assert hashed == [entry.line]
+    assert hashed.count(entry.line) == 1
 
 
 def beside(*cosigners: Node, time: int = NOW) -> Case:
