@@ -89,6 +89,8 @@ def test_a_backup_is_restored_only_if_it_is_proven_or_that_is_waived(home: Path,
     digest = printed(command, "create", backup, "--with-keys", "--node", home)["digest"]
     error = refused(command, "restore", backup, "--node", new)
     assert error.code == "BACKUP-UNPROVEN" and not new.exists()
+    refused(command, "restore", backup, "--digest", "0" * 64, "--node", new)
+    assert not (new / "node.toml").exists()
     restored = printed(command, "restore", backup, "--digest", digest, "--node", new)
     assert (restored["digest"], restored["home"]) == (digest, str(new))
     assert (new / "node.toml").read_bytes() == (home / "node.toml").read_bytes()
