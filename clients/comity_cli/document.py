@@ -33,11 +33,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import (
     Annotated,
@@ -64,7 +64,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DIGEST: Final = "../common.json#/$defs/digest"
 _PLAIN: Final[Mapping[Any, Mapping[str, Any]]] = {
     str: {"type": "string"},
-    Path: {"type": "string"},
+    os.PathLike: {"type": "string"},
     bytes: {"type": "string", "pattern": "^([0-9a-f]{2})*$"},
     bool: {"type": "boolean"},
     float: {"type": "number", "minimum": 0},
@@ -128,7 +128,7 @@ def _json(value: Any) -> Any:
         return [_json(item) for item in value]
     if isinstance(value, bytes):
         return value.hex()
-    return str(value) if isinstance(value, Path) else value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def schema(*described: type) -> dict[str, Any]:
@@ -197,6 +197,8 @@ def _member(hint: Any) -> dict[str, Any]:
         return _annotated(hint)
     if kind is Literal:
         return {"enum": list(inner)}
+    if isinstance(hint, type) and issubclass(hint, os.PathLike):  # a Path; pathlib is slow to import
+        hint = os.PathLike
     if hint in _PLAIN:
         return dict(_PLAIN[hint])
     if kind in (Union, UnionType):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMANDS: Final = {
     "attestation": ("Verify", "comity.addons.attestations.command", "Read and write attestations of other tools."),
