@@ -34,7 +34,7 @@ from comity.node.uploads import (
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, Statement, parse_entry
-from comity.trust.statement_kinds import OBSERVED
+from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from comity.wire import limits
@@ -178,7 +178,7 @@ def _named(entries: Sequence[Entry]) -> set[tuple[Digest, int]]:
 def _publications(entries: Sequence[Entry]) -> list[Published | Observed]:
     """The statements which claim that this node has all files of an artifact."""
     readers: dict[str, Callable[[Statement], Published | Observed]] = {
-        "published": Published.parse,
+        PUBLISHED: Published.parse,
         OBSERVED: Observed.parse,
     }
     claims = (entry.statement for entry in entries)

@@ -75,6 +75,22 @@ def _comparisons(path: Path) -> Iterator[str]:
                     yield f"{path.relative_to(ROOT)}:{node.lineno} {each.value}"
 
 
+NO_OTHER_WORD = {"inception", "rotated", "published", *(kind for kind in STATEMENT_KINDS if "-" in kind)}
+"""Predicates that mean nothing else in a node, so that their text is a second spelling wherever it stands."""
+
+
+def _texts(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in NO_OTHER_WORD:
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
+
+
+def test_no_module_of_a_node_spells_a_predicate_again() -> None:
+    folders = (ROOT / "registry" / "comity" / name for name in ("gateway", "ledger", "node", "rules", "trust", "wire"))
+    modules = (path for folder in folders for path in folder.rglob("*.py") if "migrations" not in path.parts)
+    assert [found for path in modules if path.stem != "statement_kinds" for found in _texts(path)] == []
+
+
 def test_no_module_compares_with_a_predicate_of_its_own_spelling() -> None:
     modules = (path for folder in ("registry", "clients") for path in (ROOT / folder).rglob("*.py"))
     assert [found for path in modules for found in _comparisons(path)] == []

@@ -42,6 +42,8 @@ from comity.trust.statement_kinds import (
     ADDRESSES,
     CHARTER_PREDICATES,
     CONSENTED,
+    INCEPTION,
+    NODE_RECORD,
     PROVING_PREDICATES,
     ROTATED,
     VOTE_PREDICATES,
@@ -187,7 +189,7 @@ class CharterAdmission:
         if not seated:
             newcomer = author in self._newcomers
             return _StatementClass(
-                author, "" if newcomer else "rotated", MAX_NEWCOMER if newcomer else MAX_ROTATIONS_SUBMITTED
+                author, "" if newcomer else ROTATED, MAX_NEWCOMER if newcomer else MAX_ROTATIONS_SUBMITTED
             )
         if entry.statement.predicate in CHARTER_PREDICATES and prev_of(entry.statement) == self._newest:
             return _StatementClass(author, "", MAX_NEWEST)
@@ -287,20 +289,20 @@ def check_card(lines: Sequence[bytes]) -> Digest:
     by_kind: dict[str, list[Entry]] = {}
     for entry in entries:
         by_kind.setdefault(entry.statement.predicate, []).append(entry)
-    if unknown := set(by_kind) - {"inception", "rotated", "node-record", "addresses"}:
+    if unknown := set(by_kind) - {INCEPTION, ROTATED, NODE_RECORD, ADDRESSES}:
         raise Malformed("not a card", why=f"a {sorted(unknown)[0][:60]!r} statement does not belong in it", code="CARD")
-    if len(by_kind.get("inception", ())) != 1 or not by_kind.get("node-record"):
+    if len(by_kind.get(INCEPTION, ())) != 1 or not by_kind.get(NODE_RECORD):
         raise Malformed("not a card", why="it must hold one inception and at least one node record", code="CARD")
-    inception = check_inception(by_kind["inception"][0])
+    inception = check_inception(by_kind[INCEPTION][0])
     if inception.kind != "member":
         why = "the identity is a publisher, not a member"
         raise Untrusted("card refused", why=why, hint="make a member identity: comity init --help", code="CARD")
     check_new_jurisdiction(inception.jurisdiction)
-    chain = follow(KeyState.of_inception(inception), by_kind.get("rotated", ()))
-    if len(chain.steps) != len(by_kind.get("rotated", ())) or chain.disputes:
+    chain = follow(KeyState.of_inception(inception), by_kind.get(ROTATED, ()))
+    if len(chain.steps) != len(by_kind.get(ROTATED, ())) or chain.disputes:
         raise Untrusted("card refused", why="its rotations are not one chain from the inception", code="CARD")
-    records = [_record(entry, inception.id, chain) for entry in by_kind["node-record"]]
-    for entry in by_kind.get("addresses", ()):
+    records = [_record(entry, inception.id, chain) for entry in by_kind[NODE_RECORD]]
+    for entry in by_kind.get(ADDRESSES, ()):
         Addresses.parse(entry.statement)
         if not any(signed_by_node(entry, record) for record in records):
             raise Untrusted("card refused", why="it holds addresses of a node without a record in it", code="CARD")

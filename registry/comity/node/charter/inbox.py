@@ -239,7 +239,7 @@ WINDOW: Final = 256
 """Statements of one log that are read in one step."""
 NEWCOMER_PREDICATES: Final = (INCEPTION, ROTATED, CONSENTED)
 """Statements of newcomers that matter for a draft; they are looked up when the tally is computed."""
-READ_PREDICATES: Final = (*CHARTER_PREDICATES, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
+READ_PREDICATES: Final = (*CHARTER_PREDICATES, INCEPTION, ROTATED, MISBEHAVIOUR, ADOPTED)
 MAX_NEWCOMER_STATEMENTS: Final = 16
 """Limit of statements of one newcomer in one log that cause a new tally."""
 
@@ -485,7 +485,7 @@ def newcomer_entries(ledger: Ledger, identity: Digest, body: Digest, signatures:
 
 def find_inception(ledger: Ledger, identity: Digest) -> tuple[Inception, Entry] | None:
     """Blocking. The verified inception of an identity, with its entry."""
-    for entry in logged_statements(ledger, identity, "inception"):
+    for entry in logged_statements(ledger, identity, INCEPTION):
         try:
             record = check_inception(entry)
         except ComityError:
@@ -497,7 +497,7 @@ def find_inception(ledger: Ledger, identity: Digest) -> tuple[Inception, Entry] 
 
 def logged_rotations(ledger: Ledger, start: KeyState, signatures: SignatureCache) -> RotationChain:
     """Blocking. The rotation chain of an identity, from the rotations in the logs held here."""
-    return follow(start, logged_statements(ledger, start.identity, "rotated"), signed=signatures.signed)
+    return follow(start, logged_statements(ledger, start.identity, ROTATED), signed=signatures.signed)
 
 
 def logged_statements(ledger: Ledger, identity: Digest, predicate: str) -> list[Entry]:

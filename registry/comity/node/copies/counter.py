@@ -26,7 +26,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.places import Place, declared_reach
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import OBSERVED
+from comity.trust.statement_kinds import OBSERVED, PUBLICATION_PREDICATES
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from comity.wire.limits import STATUS_EXAMPLES
@@ -210,7 +210,7 @@ class CopyCounter:
         """The names under which the artifacts were published first, as far as a publication can be read."""
         found = dict[Digest, str]()
         for artifact in artifacts:
-            for line in self._ledger.tables.proven.about(artifact, ("published", OBSERVED), 1).found:
+            for line in self._ledger.tables.proven.about(artifact, PUBLICATION_PREDICATES, 1).found:
                 try:
                     statement = parse_entry(line.line).statement
                     observed = statement.predicate == OBSERVED

@@ -47,7 +47,7 @@ from comity.rules.copy_counts import CLAIMED, CopyCount, CopyPolicy
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
-from comity.trust.statement_kinds import WANTED_WITHDRAWN
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES, WANTED_WITHDRAWN
 from comity.wire.pin import ListedPin, ListedPinnedCopy
 
 PINS: Final = "pins"
@@ -114,7 +114,7 @@ class PinRepair:
         """Pin an artifact, or change its pin. Returns False if no log here names the artifact. Raises OutOfSpace
         (PINS)."""
         about = self._ledger.tables.proven.about
-        if not (await self._ledger.run(about, pin.artifact, ("published", "observed"), 1)).found:
+        if not (await self._ledger.run(about, pin.artifact, PUBLICATION_PREDICATES, 1)).found:
             return False
         await self._ledger.run(self._ledger.tables.pins.put, pin)
         self.pins[pin.artifact] = pin
