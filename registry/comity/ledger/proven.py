@@ -243,6 +243,11 @@ class ProvenTables:
                     found[artifact] = Page(named, page.limited)
         return found
 
+    def first_names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
+        """Returns the first name of each of these artifacts that has one, by which lists call it."""
+        named = self.names_of(artifacts, 1)
+        return {artifact: page.found[0].name for artifact, page in named.items() if page.found}
+
     def observations(
         self, name: str, observers: Collection[Digest], commit: str | None = None, limit: int = 64
     ) -> Page[ProvenPublication]:

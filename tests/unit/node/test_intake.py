@@ -153,6 +153,10 @@ def test_names_and_versions_of_many_artifacts_are_those_of_each(
                 expected[:1] if alone.limited else expected
             )
             assert page.limited == alone.limited
+    alone_named = {artifact: proven.publications_of(artifact, 1).found for artifact in artifacts}
+    assert proven.first_names(artifacts) == {
+        artifact: found[0].name for artifact, found in alone_named.items() if found
+    }
     repositories = {("ACME/tiny", OWNER.id), ("acme/tiny", other.id), ("acme/second", OWNER.id), ("acme/x", other.id)}
     found = proven.artifacts_under(repositories)
     assert found == {key: proven.newest_artifacts(*key, 100) for key in found}

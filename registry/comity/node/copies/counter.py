@@ -23,12 +23,7 @@ from comity.rules.audit import DAY
 from comity.rules.copy_counts import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.charter.document import Member
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
 from comity.trust.places import Place, declared_reach
-from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import OBSERVED, PUBLICATION_PREDICATES
-from comity.trust.statements import Published
-from comity.trust.upstream import Observed
 from comity.wire.limits import STATUS_EXAMPLES
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import ReplicationStatus, ShortArtifact
@@ -161,7 +156,7 @@ class CopyCounter:
     async def status(self) -> ReplicationStatus:
         """What the node wants and lacks, with examples; all numbers are those of the step in which this returns."""
         worst = self._last.worst
-        names = await self._ledger.run(self._names, [item.artifact for item in worst])
+        names = await self._ledger.run(self._ledger.tables.proven.first_names, [item.artifact for item in worst])
         members = await self._replicas.member_copies()
         lacking = await self._replicas.incomplete_examples(STATUS_EXAMPLES)
         return ReplicationStatus(
@@ -205,16 +200,3 @@ class CopyCounter:
     def _counts(self, page: list[Digest], assessor: CopyAssessor) -> list[CopyCount]:
         """Blocking."""
         return [CopyCount.of(holders(assessor.assess(self._index.copies(artifact)))) for artifact in page]
-
-    def _names(self, artifacts: list[Digest]) -> dict[Digest, str]:
-        """The names under which the artifacts were published first, as far as a publication can be read."""
-        found = dict[Digest, str]()
-        for artifact in artifacts:
-            for line in self._ledger.tables.proven.about(artifact, PUBLICATION_PREDICATES, 1).found:
-                try:
-                    statement = parse_entry(line.line).statement
-                    observed = statement.predicate == OBSERVED
-                    found[artifact] = str((Observed if observed else Published).parse(statement).name)
-                except ComityError:
-                    continue
-        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from comity.node.copies.auditor import AuditedCopy
@@ -59,7 +59,7 @@ class AuditServicer:
             groups, more = _bounded(groups)
         today = int(self._clock()) // DAY
         assessor = CopyAssessor(self._membership, today)
-        named = await self._ledger.run(self._names, [rows[0].artifact for rows in groups])
+        named = await self._ledger.run(self._ledger.tables.proven.first_names, [rows[0].artifact for rows in groups])
         listed = tuple(
             ListedCopies(rows[0].artifact, named.get(rows[0].artifact, ""), _shown(assessor.assess(rows)))
             for rows in groups
@@ -102,15 +102,6 @@ class AuditServicer:
     def _shown_result(self, result: AuditedCopy) -> CheckedCopy:
         member, name = result.peer.member, self._membership.shown_name(result.peer)
         return CheckedCopy(member.name, name, member.jurisdiction, result.outcome, result.why, result.pieces)
-
-    def _names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
-        """A claimed name of each artifact. Blocking."""
-        found = {}
-        for artifact in artifacts:
-            page = self._ledger.tables.proven.publications_of(artifact, 1)
-            if page.found:
-                found[artifact] = page.found[0].name
-        return found
 
 
 def _bounded(groups: list[list[CopyRow]]) -> tuple[list[list[CopyRow]], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -60,9 +60,8 @@ class Scene:
     def page(self, after: Digest | None, most: int) -> list[list[CopyRow]]:
         return [group for group in self.groups if after is None or group[0].artifact > after][:most]
 
-    def publications_of(self, artifact: Digest, most: int) -> Any:
-        name = self.names.get(artifact)
-        return SimpleNamespace(found=[SimpleNamespace(name=name)] if name else [])
+    def first_names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
+        return {artifact: self.names[artifact] for artifact in artifacts if artifact in self.names}
 
     async def decide(self, order: HoldOrder) -> HoldDecision:
         self.orders.append(order)
