@@ -77,6 +77,21 @@ def test_every_link_has_a_target(page: Path) -> None:
             assert anchor in _anchors(linked), target
 
 
+def test_every_module_that_the_page_on_architecture_names_exists() -> None:
+    """As `node.members`, or `upstream.listed_files` with what it is in: from a package of ours on."""
+    tops = (ROOT / "registry" / "comity", ROOT / "clients" / "comity_client", ROOT / "clients" / "comity_cli")
+    files = [path.relative_to(top.parent).with_suffix("") for top in tops for path in top.rglob("*.py")]
+    modules = [file.parts[:-1] if file.name == "__init__" else file.parts for file in files]
+    known = {".".join(parts[start:]) for parts in modules for start in range(len(parts))}
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:\.[A-Z]\w+)?`", text)) - {
+        "model.sig",
+        "copies.sqlite",
+        "webhooks.sqlite",
+    }
+    assert {name for name in named if name not in known and name.rpartition(".")[0] not in known} == set()
+
+
 def test_the_generated_parts_match_the_source() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None and spec.loader is not None
