@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow long mutation lint docs man api bench
+.PHONY: setup demo test core slow long mutation lint docs man api bench
 
 setup:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
@@ -10,6 +10,9 @@ demo:
 	$(BIN)/comity demo
 test:
 	$(BIN)/python -m pytest -n 3
+core:
+	rm -rf build/core && mkdir -p build/core && git archive HEAD | tar -x -C build/core && rm -r build/core/registry/comity/addons
+	cd build/core && PYTHONPATH=$(CURDIR)/build/core/registry:$(CURDIR)/build/core/clients $(CURDIR)/$(BIN)/python -m pytest -n 3
 slow:
 	$(BIN)/python -m pytest -n 3 -m "slow and not long"
 long:

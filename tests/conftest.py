@@ -22,6 +22,7 @@ from support.examples import ALL, FIFTH, TWO_FIFTHS
 from support.file_times import slowest_files
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
+from support.needed_addons import ADDONS, needs_addons
 from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a fifth.
@@ -58,7 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Modules that have slow tests alone are not imported for the fast ones, unless the command names the module."""
+    """Modules that have slow tests alone are not imported for the fast ones, unless the command names the module; what
+    needs an add-on is not imported where there are none."""
+    if not ADDONS and collection_path.suffix == ".py" and needs_addons(collection_path):
+        return True
     if config.option.markexpr != FAST or collection_path.suffix != ".py" or collection_path.name in _named(config):
         return None
     return True if SLOW_MODULE.search(collection_path.read_text("utf-8")) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import comity.addons  # noqa: F401  # texts name commands of add-ons
 import pytest
 from comity_cli.commands.explain import explanations
 from comity_cli.main import main

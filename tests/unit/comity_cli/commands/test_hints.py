@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import comity.addons  # noqa: F401  # texts name commands of add-ons
 import pytest
 from comity_cli.commands.pull import _next_step as next_step
 from support import command_lines, error_codes
