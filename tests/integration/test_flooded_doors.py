@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def prepared(folder: Path, floods: Sequence[str], count: int) -> tuple[Founded, 
         for start in range(0, len(lines), 500):
             opened.ledger.tables.logs.append(log, lines[start : start + 500])
     opened.close()
-    EventQueue(home.directory / "data").add((), (), "", 0.0, FIRST)
+    with closing(EventQueue(home.directory / "data")) as queue:
+        queue.add((), (), "", 0.0, FIRST)
     return founded, subject, honest
 
 
@@ -170,7 +172,8 @@ async def by_node(home: NodeHome, subject: Subject, said: Sequence[bytes]) -> di
 
 
 def by_webhook(home: NodeHome) -> dict[str, Shown]:
-    due = EventQueue(home.directory / "data").due("ops", time.time() + 1e9, 10_000)
+    with closing(EventQueue(home.directory / "data")) as queue:
+        due = queue.due("ops", time.time() + 1e9, 10_000)
     return {"webhook": Shown.of(" ".join(event.body.decode() for event in due))}
 
 

@@ -5,11 +5,12 @@ it: its loops first, then what they use.
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from comity.node.maintenance.home_files import add_webhook
-from comity.node.projection import START
+from comity.node.projection import START, Position
 from comity.node.supervisor import Supervisor
 from comity.node.webhook_deliveries import EventQueue, Webhooks
 from support.federation import found, serving, until
@@ -17,6 +18,11 @@ from support.publisher import Publisher, release, send
 from support.webhook_receiver import receiving
 
 pytestmark = pytest.mark.slow
+
+
+def position(folder: Path) -> Position:
+    with closing(EventQueue(folder)) as queue:
+        return queue.position
 
 
 async def test_a_publication_reaches_a_receiver_that_failed_first(
@@ -44,7 +50,7 @@ async def test_a_publication_reaches_a_receiver_that_failed_first(
         (tmp_path / "model" / "config.json").write_text("{}")
         ready = release(publisher, tmp_path / "model", "tests/model@v1")
         async with serving(home), home.client() as node:
-            await until(lambda: EventQueue(home.directory / "data").position != START, what="the first step")
+            await until(lambda: position(home.directory / "data") != START, what="the first step")
             await send(node, ready)
             await until(lambda: len(receiver.got) >= 2, what="the event, twice")
     assert ended == ["loops", "webhooks"]

@@ -382,6 +382,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)
     if webhooks is not None:
+        after_loops.callback(webhooks.queue.close)
         after_loops.callback(webhooks.close)
         webhooks.begin(supervisor)
     parts.policy.begin(supervisor, pools)

@@ -270,7 +270,7 @@ class Webhooks:
         groups: StatementGroups,
     ) -> None:
         self._hooks = hooks
-        self._queue = queue
+        self.queue = queue
         self._home = home
         self._ledger = context.ledger
         self._pools = context.pools
@@ -295,7 +295,7 @@ class Webhooks:
             supervisor.loop(f"webhook {hook.name}", step, DELIVERING)
 
     def close(self) -> None:
-        """End what is in progress: it is sent again at the next start."""
+        """End what is in progress: it is sent again at the next start. The queue stays open."""
         self._poster.close()
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
@@ -307,7 +307,7 @@ class Webhooks:
             events = await self._ledger.run(self._events, lines)
             await self._add(events, Position.at(lines[-1]))
         now, found = self._clock(), await self._conditions.now()
-        dropped = await self._pools.files(self._queue.begun, self._hooks, found, self._source, now)
+        dropped = await self._pools.files(self.queue.begun, self._hooks, found, self._source, now)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
 
     def _events(self, lines: Iterable[ProvenLine]) -> list[NodeEvent]:
@@ -315,13 +315,13 @@ class Webhooks:
         return [event for line in lines if (event := statement_event(line, self._groups)) is not None]
 
     async def _add(self, events: Sequence[NodeEvent], position: Position) -> None:
-        dropped = await self._pools.files(self._queue.add, self._hooks, events, self._source, self._clock(), position)
+        dropped = await self._pools.files(self.queue.add, self._hooks, events, self._source, self._clock(), position)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
 
     def deliver(self, hook: Webhook) -> None:
         """Post what is due, until a request fails. Blocking. Raises Refused (SECRET-EXPOSED), Malformed, Unavailable
         (WEBHOOK)."""
-        due = self._queue.due(hook.name, self._clock())
+        due = self.queue.due(hook.name, self._clock())
         key = hook.secret(self._home) if due else b""
         for event in due:
             try:
@@ -329,7 +329,7 @@ class Webhooks:
             except Unavailable:
                 self._retry(hook, event)
                 raise
-            self._queue.done(event)
+            self.queue.done(event)
             self._metrics.webhook_requests.labels("done").inc()
 
     def _post(self, hook: Webhook, key: bytes, event: QueuedEvent) -> None:
@@ -348,12 +348,12 @@ class Webhooks:
     def _retry(self, hook: Webhook, event: QueuedEvent) -> None:
         now = self._clock()
         if now - event.made > GIVE_UP:
-            self._queue.done(event)
+            self.queue.done(event)
             self._metrics.webhook_requests.labels("dropped").inc()
             _log.warning("event dropped", webhook=hook.name, kind=event.kind, attempts=event.attempts + 1)
             return
         self._metrics.webhook_requests.labels("failed").inc()
-        self._queue.postponed(event, now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(event.attempts, 16)))
+        self.queue.postponed(event, now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(event.attempts, 16)))
 
 
 PREDICATES: Final = (PUBLISHED, OBSERVED, ADVISORY)

@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -58,6 +59,21 @@ KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 NOW = 1_800_000_000.0
 GROUPS = cast(StatementGroups, SimpleNamespace(of=lambda statement: OTHERS))
+
+
+@pytest.fixture(autouse=True)
+def _closed_queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the queues that a test opened."""
+    opened, made = EventQueue.__init__, list[EventQueue]()
+
+    def remembered(queue: EventQueue, folder: Path) -> None:
+        opened(queue, folder)
+        made.append(queue)
+
+    monkeypatch.setattr(EventQueue, "__init__", remembered)
+    yield
+    for queue in made:
+        queue.close()
 
 
 class Node:

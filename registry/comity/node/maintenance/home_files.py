@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,7 +76,10 @@ def waiting_hooks(file: Path, environ: Mapping[str, str] = os.environ) -> list[W
     """The webhooks that a `node.toml` names, and what waits. Blocking. Raises as `add_webhook`."""
     config = NodeConfig.load(file, environ)
     folder = config.storage.ledger.parent
-    waiting = EventQueue(folder).waiting() if (folder / QUEUE_FILE).exists() else {}
+    waiting = dict[str, int]()
+    if (folder / QUEUE_FILE).exists():
+        with closing(EventQueue(folder)) as queue:
+            waiting = queue.waiting()
     hooks = parse_hooks(_text(config.webhooks.file or config.home / DEFAULT_FILE))
     return [WaitingHook(hook, waiting.get(hook.name, 0)) for hook in hooks]
 
