@@ -22,7 +22,7 @@ from support.examples import ALL, FIFTH, TWO_FIFTHS
 from support.file_times import slowest_files
 from support.made_ledgers import cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
-from support.needed_addons import ADDONS, needs_addons
+from support.needed_addons import ADDONS, ASKED, needs_addons
 from support.postgres import Postgres, start_postgres
 
 # No deadline: a loaded machine is no failure. Other examples are drawn in each run, and the fast suite tries a fifth.
@@ -66,6 +66,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != FAST or collection_path.suffix != ".py" or collection_path.name in _named(config):
         return None
     return True if SLOW_MODULE.search(collection_path.read_text("utf-8")) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without add-ons, no test that asks one runs."""
+    if not ADDONS:
+        left_out = [item for item in items if item.nodeid.startswith(ASKED)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.nodeid.startswith(ASKED)]
 
 
 def _named(config: pytest.Config) -> set[str]:
