@@ -3,7 +3,7 @@
 A package below `comity.addons` has a module `addon`. What an attribute of that module adds is said where it is asked
 for: `COMMANDS` and `GUESSES` in `comity_cli.main`; `offer_commands`, `trust_commands` and `beside` in the commands
 `offer`, `trust` and `verify`; `appraiser` in `comity_client.client`; `handoff_renderers` in
-`comity_client.offers.handoff`; `open_routes` and `SHOWN_HEADERS` in `comity.gateway.app`.
+`comity_client.offers.handoff`; `gateway_routes` and `SHOWN_HEADERS` in `comity.gateway.app`.
 """
 
 from __future__ import annotations

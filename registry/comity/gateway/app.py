@@ -100,15 +100,18 @@ async def _closed_after(kept: KeptInspections) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def addon_routes(parts: ReaderParts, files: FileResponses) -> AsyncIterator[list[DeclaredRoute]]:
-    """The routes of the installed add-ons, while the block lasts. An add-on declares `open_routes`, which has the same
+    """The routes of the installed add-ons, while the block lasts. An add-on declares `gateway_routes`, with the same
     arguments and result."""
     async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(open_routes(parts, files)) for open_routes in declared("open_routes")]
+        opened = [
+            await stack.enter_async_context(gateway_routes(parts, files))
+            for gateway_routes in declared("gateway_routes")
+        ]
         yield [route for routes in opened for route in routes]
 
 
 @asynccontextmanager
-async def open_app(
+async def gateway_app(
     parts: ReaderParts,
     files: FileResponses,
     tlog: Sequence[BaseRoute],
@@ -252,7 +255,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             cold = ColdFiles(replication.on_demand, imports) if settings.cold != "off" else None
             files = file_responses(parts, file_routes, cold)
             async with (
-                open_app(parts, files, tlog_routes(home, replication), console, node.readiness) as app,
+                gateway_app(parts, files, tlog_routes(home, replication), console, node.readiness) as app,
                 listen_http(app, settings) as url,
             ):
                 node.links.serve_at(console_url(settings, url))

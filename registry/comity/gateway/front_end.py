@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comity.gateway.app import file_responses, open_app, reader_parts, serve_gateway
+from comity.gateway.app import file_responses, gateway_app, reader_parts, serve_gateway
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, Handler
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
@@ -67,7 +67,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     async with (
         _stopped_after(supervisor),
         reader_parts(home, policy, None) as parts,
-        open_app(
+        gateway_app(
             parts,
             file_responses(parts, read_files(home), None),
             reading_tlog_routes(front_end),

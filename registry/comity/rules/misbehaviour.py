@@ -34,7 +34,7 @@ def verify_misbehaviour(kind: str, parts: Sequence[bytes], key: VerifierKey) -> 
         raise Malformed("not a proof of misbehaviour", why=f"expected two parts, of kind {', '.join(KINDS)}")
     first, second = parts
     if kind == ROOTS:
-        _different_roots(_open(first, key), _open(second, key))
+        _different_roots(_signed_checkpoint(first, key), _signed_checkpoint(second, key))
     elif kind == LEAVES:
         _different_leaves(first, second, key)
     else:
@@ -92,7 +92,7 @@ def _different_history(first: bytes, second: bytes, key: VerifierKey) -> None:
 
 def _is_history(smaller: bytes, larger: bytes, key: VerifierKey) -> bool:
     try:
-        _check_history(_open(smaller, key), larger, key)
+        _check_history(_signed_checkpoint(smaller, key), larger, key)
     except ComityError:
         return False
     return True
@@ -104,13 +104,13 @@ def _check_history(smaller: Checkpoint, larger: bytes, key: VerifierKey) -> None
     if not count or count[0] > MAX_CONSISTENCY_HASHES or len(rest) < end:
         raise Malformed("not a proof of misbehaviour", why="truncated")
     proof = [rest[at : at + HASH_SIZE] for at in range(0, end, HASH_SIZE)]
-    checkpoint = _open(rest[end:], key)
+    checkpoint = _signed_checkpoint(rest[end:], key)
     verify_consistency(smaller.size, root, checkpoint.size, checkpoint.root, proof)
     if root == smaller.root:
         raise _not_proven("the larger tree extends the smaller one")
 
 
-def _open(note: bytes, key: VerifierKey) -> Checkpoint:
+def _signed_checkpoint(note: bytes, key: VerifierKey) -> Checkpoint:
     return open_checkpoint(SignedNote.parse(note), key)
 
 

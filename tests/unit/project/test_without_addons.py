@@ -67,7 +67,7 @@ def test_the_commands_of_add_ons_are_unknown_without_them_and_the_others_are_all
 def test_each_add_on_declares_something() -> None:
     names = [found.name for found in pkgutil.iter_modules(addons.__path__)]
     assert names == sorted(names)
-    asked = ("COMMANDS", "appraiser", "handoff_renderers", "offer_commands", "open_routes")
+    asked = ("COMMANDS", "appraiser", "handoff_renderers", "offer_commands", "gateway_routes")
     assert sum(len(declared(attribute)) for attribute in asked) >= len(names)
 
 

@@ -15,10 +15,10 @@ SHOWN_HEADERS: Final = ("Docker-Content-Digest", "OCI-Filters-Applied")
 
 
 @asynccontextmanager
-async def open_routes(parts: ReaderParts, files: FileResponses) -> AsyncIterator[list[DeclaredRoute]]:
+async def gateway_routes(parts: ReaderParts, files: FileResponses) -> AsyncIterator[list[DeclaredRoute]]:
     """The routes, while the block lasts."""
-    from comity.addons.oci.registry import open_registry
+    from comity.addons.oci.registry import registry_of_node
     from comity.addons.oci.routes import OciRoutes
 
-    async with open_registry(parts.home.ledger, parts.read_through, parts.home.pools) as registry:
+    async with registry_of_node(parts.home.ledger, parts.read_through, parts.home.pools) as registry:
         yield OciRoutes(registry, parts.read_through, parts.repositories, parts.access, files).routes()

@@ -241,7 +241,9 @@ async def _never_changes() -> int:
 
 
 @asynccontextmanager
-async def open_registry(ledger: AsyncLedger, read_through: ReadThroughRoutes, pools: Pools) -> AsyncIterator[Registry]:
+async def registry_of_node(
+    ledger: AsyncLedger, read_through: ReadThroughRoutes, pools: Pools
+) -> AsyncIterator[Registry]:
     """Open the registry of a running node."""
     catalogue = read_through.catalogue
     now = Generations(ledger, lambda: catalogue.judge.basis).now
