@@ -19,7 +19,6 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
-from comity.rules.schemas import predicate_schema, summary
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
 from comity.trust.copies import MAX_LABEL
@@ -27,10 +26,12 @@ from comity.trust.statement_kinds import HOLDS, STATEMENT_KINDS, AuthorRule, Sta
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
-from comity_cli.document import KINDS, schema
+from comity_cli.document import KINDS
 from comity_cli.main import COMMANDS
+from document_schemas import document_schema
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from statement_schemas import predicate_schema, summary
 
 DOCS: Final = Path(__file__).resolve().parent
 LINE_LENGTH: Final = 120
@@ -91,7 +92,7 @@ def document_schemas() -> Mapping[Path, str]:
     kinds: dict[str, list[type]] = {}
     for made in sorted(ours, key=lambda made: (KINDS[made], made.__name__)):
         kinds.setdefault(KINDS[made], []).append(made)
-    found = {kind: schema(*classes) for kind, classes in kinds.items()}
+    found = {kind: document_schema(*classes) for kind, classes in kinds.items()}
     table = "| schema | command, with `--json` |\n|---|---|\n" + "".join(
         f"| [{kind}](commands/{kind}.json) | {commands} |\n"
         for kind, each in found.items()

@@ -12,7 +12,7 @@ dataclass is an object in the object. `X | None` is None for null. Every member 
 marks, and no other is allowed. Reading and writing are inverse to each other; reading raises Malformed for a value
 beyond a bound, and a count is checked before the items are read.
 
-`comity.wire.codec` does the same for messages; `comity.rules.schemas` derives the schemas of docs/schemas.
+`comity.wire.codec` does the same for messages; `docs/statement_schemas.py` derives the schemas of docs/schemas.
 """
 
 from __future__ import annotations

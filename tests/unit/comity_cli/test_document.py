@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from comity.trust.encoding import Digest, sha256
 from comity.wire.codec import Number, OneOf
-from comity_cli.document import ABSENT, INLINE, KINDS, Absent, document, members, named, schema
+from comity_cli.document import ABSENT, INLINE, KINDS, Absent, document, members, named
 from comity_cli.output import Output
+from document_schemas import document_schema
 from jsonschema import Draft202012Validator
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_a_document_is_printed_with_its_schema_first(capsys: pytest.CaptureFixtu
 
 
 def test_the_schema_of_a_document_follows_from_its_class() -> None:
-    found = schema(Example)
+    found = document_schema(Example)
     assert list(found) == ["$schema", "title", "description", "type", "properties", "required", "additionalProperties"]
     assert found["title"] == "An example, as `comity example --json` prints it"
     assert found["description"] == "What its members mean."
@@ -131,6 +132,6 @@ def test_a_class_with_a_member_that_json_does_not_have_has_no_schema() -> None:
 
     try:
         with pytest.raises(TypeError, match="no member of the type"):
-            schema(Refused)
+            document_schema(Refused)
     finally:
         del KINDS[Refused]

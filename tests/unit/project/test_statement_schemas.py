@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import pytest
-from comity.rules.schemas import object_schema, predicate_schema, rule_schema, summary
 from comity.trust.codec import (
     ABSENT,
     JsonBytes,
@@ -31,6 +30,7 @@ from comity.trust.encoding import MAX_INTEGER, Digest, Fields, parse_decimal, sh
 from comity.trust.errors import Malformed
 from comity.trust.statement import Author, SideObject
 from comity.trust.statement_kinds import PUBLISHED
+from statement_schemas import object_schema, predicate_schema, rule_schema, summary
 from support.command_documents import fits
 
 OBJECT = SideObject(sha256(b"1"), 10)
