@@ -20,7 +20,7 @@ from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, verify_c
 from comity_cli.main import COMMANDS
 from comity_cli.main import command as root
 from packaging.requirements import Requirement
-from support import command_lines
+from support import command_lines, product
 from support.case import case
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -79,9 +79,7 @@ def test_every_link_has_a_target(page: Path) -> None:
 
 def test_every_module_that_the_page_on_architecture_names_exists() -> None:
     """As `node.members`, or `upstream.listed_files` with what it is in: from a package of ours on."""
-    tops = (ROOT / "registry" / "comity", ROOT / "clients" / "comity_client", ROOT / "clients" / "comity_cli")
-    files = [path.relative_to(top.parent).with_suffix("") for top in tops for path in top.rglob("*.py")]
-    modules = [file.parts[:-1] if file.name == "__init__" else file.parts for file in files]
+    modules = [name.split(".") for name in product.modules()]
     known = {".".join(parts[start:]) for parts in modules for start in range(len(parts))}
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:\.[A-Z]\w+)?`", text)) - {

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
-ROOT = Path(__file__).resolve().parents[3]
-TOPS = (ROOT / "registry", ROOT / "clients")
+from support import product
+
 LEAST: Final = 100
 NOT_BY_HAND: Final = ("comity.v1.", "comity.ledger.migrations.")
 UNTESTED: Final[Mapping[str, str]] = {
@@ -25,15 +24,12 @@ _IMPORT: Final = re.compile(r"^\s*(?:import ([\w., ]+)|from ([\w.]+) import (?:\
 _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
-def modules() -> dict[str, int]:
+def lines_by_module() -> dict[str, int]:
     """The modules of the product that are written by hand, with their lines."""
-    found = {
-        ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__"): path
-        for top in TOPS
-        for path in top.rglob("*.py")
-    }
     return {
-        name: path.read_text("utf-8").count("\n") for name, path in found.items() if not name.startswith(NOT_BY_HAND)
+        name: path.read_text("utf-8").count("\n")
+        for name, path in product.modules().items()
+        if not name.startswith(NOT_BY_HAND)
     }
 
 
@@ -47,8 +43,8 @@ def imported(source: str) -> Iterator[str]:
 
 
 def untested() -> set[str]:
-    tested = {name for path in (ROOT / "tests").rglob("*.py") for name in imported(path.read_text("utf-8"))}
-    return {name for name, lines in modules().items() if lines >= LEAST and name not in tested}
+    tested = {name for path in (product.ROOT / "tests").rglob("*.py") for name in imported(path.read_text("utf-8"))}
+    return {name for name, lines in lines_by_module().items() if lines >= LEAST and name not in tested}
 
 
 def test_each_large_module_is_imported_by_a_test() -> None:

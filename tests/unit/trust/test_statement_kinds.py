@@ -14,6 +14,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import PAYLOAD_TYPE, Author, Entry, Envelope, Statement
 from comity.trust.statement_kinds import STATEMENT_KINDS, AuthorRule
+from support import product
 from support.documents import statements
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,11 +87,13 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def test_no_module_of_a_node_spells_a_predicate_again() -> None:
-    folders = (ROOT / "registry" / "comity" / name for name in ("gateway", "ledger", "node", "rules", "trust", "wire"))
-    modules = (path for folder in folders for path in folder.rglob("*.py") if "migrations" not in path.parts)
-    assert [found for path in modules if path.stem != "statement_kinds" for found in _texts(path)] == []
+    folders = tuple(f"comity.{name}." for name in ("gateway", "ledger", "node", "rules", "trust", "wire"))
+    apart = ("comity.trust.statement_kinds", "comity.ledger.migrations")
+    modules = (
+        path for name, path in product.modules().items() if name.startswith(folders) and not name.startswith(apart)
+    )
+    assert [found for path in modules for found in _texts(path)] == []
 
 
 def test_no_module_compares_with_a_predicate_of_its_own_spelling() -> None:
-    modules = (path for folder in ("registry", "clients") for path in (ROOT / folder).rglob("*.py"))
-    assert [found for path in modules for found in _comparisons(path)] == []
+    assert [found for path in product.modules().values() for found in _comparisons(path)] == []
