@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
-from comity.rules.copy_counts import FAILED, WITHDRAWN, ClaimedCopy, assess
+from comity.rules.copy_counts import NOT_COUNTED, ClaimedCopy, assess
 from comity.trust.artifact import Manifest
 from comity.trust.claims import (
     MirrorEvidence,
@@ -78,7 +78,7 @@ class Replica:
     @property
     def counts(self) -> bool:
         """Whether it counts as a copy: claimed, or answered in full, and not withdrawn or found to be bad."""
-        return (self.claimed or self.complete) and self.state not in (WITHDRAWN, FAILED)
+        return (self.claimed or self.complete) and self.state not in NOT_COUNTED
 
     @property
     def reach(self) -> Reach:

@@ -30,6 +30,8 @@ DISPUTED: Final = "disputed"
 FAILED: Final = "failed"
 WITHDRAWN: Final = "withdrawn"
 STATES: Final = (TESTED, CLAIMED, STALE, DISPUTED, FAILED, WITHDRAWN)
+NOT_COUNTED: Final = (FAILED, WITHDRAWN)
+"""States of a claim that is no copy."""
 
 CLAIMANTS: Final = 2
 """Members whose failures count without proof."""
@@ -88,7 +90,7 @@ class AssessedCopy:
     @property
     def counts(self) -> bool:
         """Whether it counts as a claimed copy."""
-        return self.state not in (WITHDRAWN, FAILED)
+        return self.state not in NOT_COUNTED
 
 
 def assess(copy: ClaimedCopy, results: Iterable[AuditResult], today: int, fresh_days: int = FRESH_DAYS) -> AssessedCopy:

@@ -24,7 +24,7 @@ from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.rules.audit import DAY
-from comity.rules.copy_counts import FAILED, STATES, CopyPolicy
+from comity.rules.copy_counts import NOT_COUNTED, STATES, CopyPolicy
 from comity.trust.claims import read_claims
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
@@ -87,7 +87,7 @@ class CopyView:
     @property
     def counts(self) -> bool:
         """Whether it counts as a copy: it is here, or claimed, not withdrawn and not proven to be wrong."""
-        return self.basis != "unknown" and not self.withdrawn and self.assessed != FAILED
+        return self.basis != "unknown" and not self.withdrawn and self.assessed not in NOT_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
