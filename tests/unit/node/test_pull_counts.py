@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.node import pull_counts
+from comity.node.home import OpenedHome
 from comity.node.metrics import LocationProviders, Metrics, ServedBytes
 from comity.node.pull_counts import (
     DAY,
@@ -35,6 +36,7 @@ from comity.trust.errors import OutOfSpace, Unavailable
 from comity.wire.access import CALLER, Caller
 from comity_cli.main import command
 from comity_cli.output import Output
+from support.federation import make_home
 
 MONDAY = 1_799_625_600  # 2027-01-11
 FILE = sha256(b"weights")
@@ -195,6 +197,16 @@ async def test_a_file_is_counted_when_a_client_got_its_last_byte(
     CALLER.set(caller)
     assert [part async for part in service.read(digest, offset, length)]
     assert ended == [digest] * counted
+
+
+def test_a_node_that_stops_writes_its_last_counts_and_releases_its_ledger(tmp_path: Path) -> None:
+    home = make_home(tmp_path, 0)
+    for number in (1, 2):
+        node = OpenedHome.open(home.config(), Clock())
+        node.served.ended(FILE)
+        node.close()
+        weeks = pull_counts.read_weeks(node.config.storage.ledger.with_name(PULLS_FILE), None)
+        assert sum(week.count for week in weeks) == number
 
 
 def test_the_command_reads_a_home_whose_node_is_stopped(tmp_path: Path) -> None:
