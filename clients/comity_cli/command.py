@@ -87,9 +87,9 @@ def examples(*lines: str) -> Callable[[C], C]:
     return decorate
 
 
-def bound(name: str, options: type[Any]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def options_as(name: str, options: type[Any]) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Decorator for a command of more than seven parameters: those that a frozen dataclass has as fields are given to
-    the function as one value of it, under `name`. Decorators above this one bind earlier."""
+    the function as one value of it, under `name`. Decorators above this one take theirs first."""
     names = [each.name for each in fields(options)]
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 import comity
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.errors import ComityError
 
 from comity_cli.output import Output
@@ -105,7 +105,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "completion": LazyCommand("Operate", ".completion", "Print a shell completion script."),
     "version": LazyCommand("Operate", ".version", "Print the version."),
     "help": LazyCommand("Operate", ".help", "Show the help of a command."),
-    **{name: LazyCommand(*each) for added in declared("COMMANDS") for name, each in added.items()},
+    **{name: LazyCommand(*each) for added in from_addons("COMMANDS") for name, each in added.items()},
 }
 """Those of the core, then those of the add-ons, each of which declares a table with the same three texts."""
 
@@ -150,7 +150,7 @@ GUESSES: Final[dict[str, tuple[str, ...]]] = {
     "migrate": ("upgrade check",),
     "license": ("show",),
     "replicas": ("whereis",),
-    **{typed: meant for added in declared("GUESSES") for typed, meant in added.items()},
+    **{typed: meant for added in from_addons("GUESSES") for typed, meant in added.items()},
 }
 """What people type first, and the commands that do it."""
 

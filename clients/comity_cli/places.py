@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 from comity.trust.places import MAX_TEXT, Place, Reach, check_new_jurisdiction
 
-from comity_cli.command import bound
+from comity_cli.command import options_as
 
 R = TypeVar("R")
 
@@ -38,7 +38,7 @@ class PlaceOptions:
 
 def place_options(function: Callable[..., R]) -> Callable[..., R]:
     """Decorator: `--operator`, `--cloud` and `--reach`, as the argument `declared`."""
-    function = bound("declared", PlaceOptions)(function)
+    function = options_as("declared", PlaceOptions)(function)
     for option in (
         click.option(
             "--reach", multiple=True, metavar="CODE", help="A further jurisdiction whose law reaches the machines."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 from comity.trust.errors import Conflict, NotFound
 
-from comity_cli.command import bound
+from comity_cli.command import options_as
 from comity_cli.files import FILE, FOLDER
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class SignerOptions:
 
 def signer_options(function: Callable[..., R]) -> Callable[..., R]:
     """Decorator: `--publisher`, `--dir` and `--key`, as the argument `by`."""
-    function = bound("by", SignerOptions)(function)
+    function = options_as("by", SignerOptions)(function)
     for option in (
         click.option(
             "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline."

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from comity.bounded_file import read_bounded
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.home_logs import home_origin
@@ -458,5 +458,5 @@ class Client(ArtifactClient):
         from comity_client.offers.offer_client import OfferClient
 
         pins = tuple(pin.federation for pin in self._user.trust_store().pins())
-        appraise = [appraiser(self.home) for appraiser in declared("appraiser")]
+        appraise = [appraiser(self.home) for appraiser in from_addons("appraiser")]
         return OfferClient(pins, self._user.run, *appraise[:1])

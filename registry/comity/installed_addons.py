@@ -17,7 +17,7 @@ from typing import Any, Final
 PACKAGE: Final = "comity.addons"
 
 
-def declared(attribute: str) -> list[Any]:
+def from_addons(attribute: str) -> list[Any]:
     """What the installed add-ons have under this name, in the order of the add-ons' names."""
     return [getattr(addon, attribute) for addon in _addons() if hasattr(addon, attribute)]
 

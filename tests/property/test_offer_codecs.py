@@ -28,7 +28,7 @@ from comity.wire.offer import (
     UsageReport,
     Withdraw,
 )
-from comity.wire.rpc import declared
+from comity.wire.rpc import rpc_of
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ from support.offers import LOG
 OFFER_QUERY = MessageCodec(OfferQuery, offer_pb2.SearchOffersRequest)
 GRANT_QUERY = MessageCodec(GrantQuery, offer_pb2.ListGrantsRequest)
 OFFER_STATE, GRANT_STATE, ALLOCATED = (
-    declared(method).answer for method in (OfferService.search, OfferService.grants, OfferService.allocate)
+    rpc_of(method).answer for method in (OfferService.search, OfferService.grants, OfferService.allocate)
 )
 words = st.text(st.characters(categories=["L", "N"]), max_size=12)
 counts = st.integers(0, limits.INTEGER)

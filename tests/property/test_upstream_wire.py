@@ -15,7 +15,7 @@ from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, Ret
 from comity.upstream.listed_files import UpstreamRequest
 from comity.v1 import upstream_pb2
 from comity.wire import limits
-from comity.wire.rpc import declared
+from comity.wire.rpc import rpc_of
 from comity.wire.upstream import (
     EVENT,
     ORDER,
@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.hub_like import Answer, Asked, HubLike, hub_like
 
-CHECK = declared(UpstreamService.check).answer
+CHECK = rpc_of(UpstreamService.check).answer
 integers = st.integers(0, limits.INTEGER)
 letters = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
 words = st.text(letters, max_size=16).map(lambda text: " ".join(text.split()))

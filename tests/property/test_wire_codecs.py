@@ -57,13 +57,13 @@ from comity.wire.publish import (
     Submitted,
     UploadHeader,
 )
-from comity.wire.rpc import declared
+from comity.wire.rpc import rpc_of
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 NODE, PAGE, LOCATED, HEAD, PROOF, MISBEHAVIOUR, ASK_RECEIPT, JOIN_REQUEST = (
-    declared(method).answer
+    rpc_of(method).answer
     for method in (
         NodeService.node,
         ArtifactService.search,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from comity.trust.encoding import Digest, format_time, printable
 
-from comity_cli.command import Command, agree, bound, client, examples, output
+from comity_cli.command import Command, agree, client, examples, options_as, output
 from comity_cli.commands.publish import NODE, LoggedEntry, logged_status
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
@@ -59,7 +59,7 @@ class ApprovalOptions:
 
 def approval_options(function: Callable[..., R]) -> Callable[..., R]:
     """Decorator: what approving and ending have in common, as the argument `options`."""
-    function = bound("options", ApprovalOptions)(function)
+    function = options_as("options", ApprovalOptions)(function)
     for option in (YES, OUT, NODE, signer_options):
         function = option(function)
     return function

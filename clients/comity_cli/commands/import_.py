@@ -10,7 +10,7 @@ import click
 from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
-from comity_cli.command import Command, bound, client, examples, output
+from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.commands.publish import LoggedEntry
 from comity_cli.document import document
 from comity_cli.files import FILE
@@ -124,7 +124,7 @@ class UpstreamOptions:
     "--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="The repository and commit of the folder."
 )
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
-@bound("upstream", UpstreamOptions)
+@options_as("upstream", UpstreamOptions)
 def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
     """Make your node fetch a commit of a repository, or import a folder on its machine: hash every byte, compare with
     the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream

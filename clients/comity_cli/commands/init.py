@@ -10,7 +10,7 @@ from comity.trust.encoding import SYLLABLE_BITS, Digest, format_id, syllables
 from comity.wire.addresses import Address
 from comity_client.node_home import ListenSettings, NewNode, init_node
 
-from comity_cli.command import Command, bound, examples, output
+from comity_cli.command import Command, examples, options_as, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.node_home import SeatOptions
@@ -53,9 +53,9 @@ class NewMemberDocument:
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @place_options
 @click.option("--dir", "directory", type=NEW_FOLDER, help="Default: ./NAME")
-@bound("listeners", ListenSettings)
-@bound("node", NewNode)
-@bound("seat", SeatOptions)
+@options_as("listeners", ListenSettings)
+@options_as("node", NewNode)
+@options_as("seat", SeatOptions)
 def command(node: NewNode, seat: SeatOptions, declared: PlaceOptions, directory: Path | None) -> None:
     """Make a new member's keys, node record and configuration in a new directory. With --operator, --cloud or --reach,
     the node record declares where the machines are and whose law reaches them: copies are counted by it."""

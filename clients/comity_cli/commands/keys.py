@@ -13,7 +13,7 @@ from comity.bounded_file import read_bounded
 from comity.trust.encoding import Digest, format_id, syllables
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
-from comity_cli.command import Group, agree, bound, client, examples, output
+from comity_cli.command import Group, agree, client, examples, options_as, output
 from comity_cli.document import document
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.node_home import SeatOptions
@@ -123,7 +123,7 @@ def show(home: Path, **options: Any) -> None:
 @click.option("--recovery-keys", default=1, show_default=True, help="How many new recovery keys.")
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @click.option("--signed", type=FILE, help="Apply a rotation that others have signed: its ceremony file.")
-@bound("seat", SeatOptions)
+@options_as("seat", SeatOptions)
 @signing_options
 def rotate(
     recovery: tuple[Path, ...],

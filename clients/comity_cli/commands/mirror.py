@@ -27,7 +27,7 @@ from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound
 
-from comity_cli.command import Group, bound, client, examples, output
+from comity_cli.command import Group, client, examples, options_as, output
 from comity_cli.document import INLINE, document
 from comity_cli.node_home import recorded_act
 from comity_cli.node_view import span
@@ -216,7 +216,7 @@ class NewRule:
 @click.option("--min-age-hours", type=int, help="Copied only when your node has known it for so long.")
 @click.option("--max-age-hours", type=int, help="Fits only while your node has not known it for longer.")
 @click.option("--quota-bytes", type=int, help="The most bytes that the rule may copy; others wait.")
-@bound("rule", NewRule)
+@options_as("rule", NewRule)
 @home_option("Your node, by its home. Default: here.")
 def add(rule: NewRule, home: Path) -> None:
     """Add a rule at the end of your node's file of rules. A new file gets `default = "skip"`: what no rule names is not

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict
 
-from comity_cli.command import Group, bound, examples, output
+from comity_cli.command import Group, examples, options_as, output
 from comity_cli.document import ABSENT, document, members
 from comity_cli.files import FILE, NEW_FILE, out_option
 from comity_cli.nodes import home_option
@@ -213,7 +213,7 @@ def post(file: Path, measured: Sequence[tuple[str, Path]], **options: Any) -> No
 @click.option("--partly-attested", is_flag=True, help="Also if only some accelerators have; shows how many.")
 @click.option("--closed", is_flag=True, help="Include offers that are over, withdrawn or faulty.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number.")
-@bound("search", Search)
+@options_as("search", Search)
 @reading_options
 def ls(search: Search, limit: int, attested: bool, partly_attested: bool, **options: Any) -> None:
     """List offers from all reachable nodes, also if their provider does not answer. Each chain is computed again here:
@@ -369,6 +369,6 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("granted by", f"only the log {offer.log.split('+', 1)[0]}")
 
 
-for _commands in declared("offer_commands"):
+for _commands in from_addons("offer_commands"):
     for _added in _commands():
         command.add_command(_added)

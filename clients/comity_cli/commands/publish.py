@@ -12,7 +12,7 @@ from comity.trust.evidence import PARTIAL
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
-from comity_cli.command import Command, bound, client, examples, output
+from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
@@ -99,7 +99,7 @@ class PublishOptions:
 @PUBLISHER
 @NODE
 @click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
-@bound("options", PublishOptions)
+@options_as("options", PublishOptions)
 def command(folder: Path, name: str, options: PublishOptions) -> int:
     """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
     A receipt is printed only after the node's checkpoint proves the entry. Run it again to continue. Exit status 8: not

@@ -9,7 +9,7 @@ import click
 from comity.trust.encoding import Digest
 from comity.wire.audit import HoldDecision, HoldOrder
 
-from comity_cli.command import Command, agree, bound, examples, output
+from comity_cli.command import Command, agree, examples, options_as, output
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
 from comity_cli.document import document
 from comity_cli.output import size
@@ -57,7 +57,7 @@ class Removal:
 @click.option("--basis", default="", help="A note for the log.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @of_own_node
-@bound("removal", Removal)
+@options_as("removal", Removal)
 def command(reference: str, removal: Removal, yes: bool, socket: Path | None, home: Path | None) -> None:
     """Remove your node's copy of REF. The node asks the other holders to prove their copies now and to keep them for a
     few minutes. It refuses unless enough of them do for the charter. The withdrawal is logged before the bytes go;

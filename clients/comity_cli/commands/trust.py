@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest, syllables
 
 from comity_cli.command import Group, agree, client, examples, output, user
@@ -88,7 +88,7 @@ def command() -> None:
     """Decide whom to trust. Pins are local files; no server, charter or peer can change them."""
 
 
-for _commands in declared("trust_commands"):
+for _commands in from_addons("trust_commands"):
     for _added in _commands():
         command.add_command(_added)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import comity
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.evidence import Verdict
 
 from comity_cli import verdicts
@@ -152,7 +152,7 @@ def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
 
 def _tell_of_others(folder: Path) -> None:
     """What add-ons know beside the files: each declares `beside`, which returns a count, its unit and a command."""
-    for found in filter(None, (beside(folder) for beside in declared("beside") if folder.is_dir())):
+    for found in filter(None, (beside(folder) for beside in from_addons("beside") if folder.is_dir())):
         count, unit, command = found
         output().say(f"{plural(count, unit)} of other tools beside it: no row depends on them")
         output().hint(command)

@@ -9,7 +9,7 @@ import click
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.wire.audit import HoldOrder
 
-from comity_cli.command import Command, agree, bound, examples
+from comity_cli.command import Command, agree, examples, options_as
 from comity_cli.commands.rm import show
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
 
@@ -34,7 +34,7 @@ class Reason:
 @click.option("--last-copy", "typed", default="", help="The name of REF: needed to delete the last known copy.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @of_own_node
-@bound("why", Reason)
+@options_as("why", Reason)
 def command(
     reference: str, why: Reason, delete: bool, typed: str, yes: bool, socket: Path | None, home: Path | None
 ) -> None:

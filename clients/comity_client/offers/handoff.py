@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest, format_moment, printable
 from comity.trust.errors import Malformed
 
@@ -146,7 +146,7 @@ def _when(seconds: int) -> str:
 
 def renderers() -> dict[str, Renderer]:
     """What makes the files, by engine: of add-ons, which declare `handoff_renderers`, and for SSH."""
-    added = [item for renderers_of in declared("handoff_renderers") for item in renderers_of().items()]
+    added = [item for renderers_of in from_addons("handoff_renderers") for item in renderers_of().items()]
     return {**dict(added), "ssh": render_ssh}
 
 

@@ -40,7 +40,7 @@ from comity.gateway.tlog.logs import KnownLogs
 from comity.gateway.tlog.mirror import MirrorRoutes
 from comity.gateway.tlog.tiles import TileRoutes
 from comity.gateway.tlog.witness import WitnessKey, WitnessRoutes
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 from comity.node.app import RunningNode
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.importing.read_through import ReadThroughImports
@@ -105,7 +105,7 @@ async def addon_routes(parts: ReaderParts, files: FileResponses) -> AsyncIterato
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(gateway_routes(parts, files))
-            for gateway_routes in declared("gateway_routes")
+            for gateway_routes in from_addons("gateway_routes")
         ]
         yield [route for routes in opened for route in routes]
 
@@ -180,7 +180,7 @@ def cross_origin(settings: Gateway) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=ASKED_HEADERS,
-            expose_headers=[*SHOWN_HEADERS, *chain.from_iterable(declared("SHOWN_HEADERS"))],
+            expose_headers=[*SHOWN_HEADERS, *chain.from_iterable(from_addons("SHOWN_HEADERS"))],
         )
     ]
 

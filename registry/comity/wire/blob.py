@@ -16,7 +16,7 @@ from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Exact, Items, Number
 from comity.wire.fields import encode_digest, read_digest, read_many
 from comity.wire.messages import compress
-from comity.wire.rpc import Context, Rpcs, declared
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(blob_pb2)
 
@@ -99,7 +99,7 @@ async def serve_objects(
 async def _serve_records(
     service: BlobService, request: blob_pb2.GetRecordsRequest, context: Context
 ) -> AsyncIterator[blob_pb2.Chunk]:
-    records = await declared(BlobService.records).ask(service, request)
+    records = await rpc_of(BlobService.records).ask(service, request)
     for start in range(0, len(records), limits.CHUNK):
         yield blob_pb2.Chunk(data=records[start : start + limits.CHUNK])
 
@@ -135,7 +135,7 @@ class BlobCalls(ServiceCalls):
     async def object(self, digest: Digest) -> bytes:
         """Returns a whole object. Raises NotFound, and Untrusted if its SHA-256 is not `digest`."""
         request = blob_pb2.GetObjectRequest(digest=encode_digest(digest))
-        data = await self._calls.join(declared(_serve_object), request, limits.OBJECT)
+        data = await self._calls.join(rpc_of(_serve_object), request, limits.OBJECT)
         _check_object(digest, data)
         return data
 
@@ -144,7 +144,7 @@ class BlobCalls(ServiceCalls):
         Raises Untrusted for other bytes, and Unavailable (UNIMPLEMENTED) for a node of an older version."""
         request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, digests), together=True)
         left, size = iter(digests), limits.OBJECTS_BYTES + 64 * len(digests)
-        answer = self._calls.stream(declared(serve_objects), request, items=len(digests), size=size)
+        answer = self._calls.stream(rpc_of(serve_objects), request, items=len(digests), size=size)
         async with aclosing(answer) as messages:
             async for message in messages:
                 for digest, data in decode_objects(message):
@@ -158,7 +158,7 @@ class BlobCalls(ServiceCalls):
     async def records(self, digest: Digest, layout: str, most: int = limits.RECORDS) -> bytes:
         """Returns the piece records of a blob, at most so many bytes. Check their root against a piece index. Raises
         NotFound, and Malformed (UNBOUNDED) for more bytes."""
-        records = declared(BlobService.records)
+        records = rpc_of(BlobService.records)
         return await self._calls.join(records, records.request.encode(digest, layout), most)
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
@@ -171,7 +171,7 @@ class BlobCalls(ServiceCalls):
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yields `length` unverified bytes of a blob from `offset`; fewer only if the node reports its end.
         Raises NotFound."""
-        read = declared(BlobService.read)
+        read = rpc_of(BlobService.read)
         items, request = length // limits.MIN_CHUNK + 1, read.request.encode(digest, offset, length)
         async with aclosing(self._calls.stream(read, request, items=items, size=length)) as chunks:
             async for chunk in chunks:

@@ -22,7 +22,7 @@ from comity.wire import limits
 from comity.wire.access import Caller
 from comity.wire.errors import from_rpc
 from comity.wire.messages import GO_AHEAD
-from comity.wire.rpc import Rpc, declared
+from comity.wire.rpc import Rpc, rpc_of
 from comity.wire.tls import PinnedChannel
 
 SpanStart: TypeAlias = Callable[[str, Mapping[str, str | int]], AbstractContextManager[object]]
@@ -183,7 +183,7 @@ def call(method: Callable[Concatenate[Any, Caller, P], R]) -> Callable[Concatena
 def call(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[ServiceCalls, P], R]: ...
 def call(method: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the client's method for a call: the arguments of the service's method, but its caller, and its answer."""
-    rpc = declared(method)
+    rpc = rpc_of(method)
 
     async def ask(service: ServiceCalls, *arguments: Any, **named: Any) -> Any:
         answer = await service._calls.unary(rpc, rpc.request.encode(*arguments, **named))
@@ -201,7 +201,7 @@ def collected(
     method: Callable[Concatenate[Any, P], AsyncGenerator[V, None]],
 ) -> Callable[Concatenate[ServiceCalls, P], Coroutine[Any, Any, tuple[V, ...]]]:
     """Returns the client's method for a call whose answer is a stream, which it returns as a whole."""
-    rpc = declared(method)
+    rpc = rpc_of(method)
 
     async def ask(service: ServiceCalls, /, *arguments: P.args, **named: P.kwargs) -> tuple[V, ...]:
         async with aclosing(service._calls.stream(rpc, rpc.request.encode(*arguments, **named))) as answer:

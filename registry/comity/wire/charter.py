@@ -18,7 +18,7 @@ from comity.wire.codec import At, Read
 from comity.wire.fields import read_line, read_many
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import CHARTER, Charter, charter_parts, join_charter
-from comity.wire.rpc import Context, Rpcs, declared
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(charter_pb2)
 
@@ -56,7 +56,7 @@ async def _serve_epochs(
     service: CharterService, request: charter_pb2.GetEpochsRequest, context: Context
 ) -> AsyncIterator[node_pb2.GetCharterResponse]:
     epochs_left, bytes_left = limits.EPOCHS, limits.ANSWER
-    async with aclosing(declared(CharterService.epochs).ask(service, request)) as epochs:
+    async with aclosing(rpc_of(CharterService.epochs).ask(service, request)) as epochs:
         async for charter in epochs:
             epochs_left -= 1
             bytes_left -= len(charter.body) + sum(map(len, charter.certificate))
@@ -97,7 +97,7 @@ class CharterCalls(ServiceCalls):
     async def epochs(self, start: int = 0) -> tuple[Charter, ...]:
         """Certified epochs from `start`, as many as fit in one answer; get more with another call. Raises NotFound if
         the node does not have epoch `start`."""
-        rpc = declared(CharterService.epochs)
+        rpc = rpc_of(CharterService.epochs)
         async with aclosing(self._calls.stream(rpc, rpc.request.encode(start))) as messages:
             parts = [CHARTER.decode(message) async for message in messages]
         epochs = tuple(join_charter(*run) for run in groupby(parts, lambda part: part.epoch))

@@ -15,7 +15,7 @@ from comity.wire.calls import ServiceCalls, call, collected
 from comity.wire.codec import LINE, LOG, ORIGIN, SHA256_BYTES, Data, Exact, Items, MessageCodec, Number
 from comity.wire.fields import read_integer
 from comity.wire.messages import batches, compress
-from comity.wire.rpc import Context, Rpcs, declared
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(log_pb2)
 _Log: TypeAlias = Annotated[str, LOG]
@@ -75,7 +75,7 @@ def _check_entries(origin: str, start: int, end: int) -> None:
 async def _serve_entries(
     service: LogService, request: log_pb2.GetEntriesRequest, context: Context
 ) -> AsyncIterator[log_pb2.EntryBatch]:
-    asked = declared(LogService.entries).request.decode(request)
+    asked = rpc_of(LogService.entries).request.decode(request)
     if request.compressed:
         compress(context)
     start, end = asked["start"], asked["end"]
@@ -140,7 +140,7 @@ class LogCalls(ServiceCalls):
         """Yields the entries from `start` to before `end` without gaps: at most `limits.ENTRIES_PER_CALL`, fewer at the
         end of the log. Raises NotFound."""
         end = min(end, start + limits.ENTRIES_PER_CALL)
-        entries = declared(LogService.entries)
+        entries = rpc_of(LogService.entries)
         request: Any = entries.request.encode(origin, start, end)
         request.compressed = True
         items, size = end - start, (end - start) * limits.LINE

@@ -14,7 +14,7 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import LINE, ORIGIN, Data, Exact, Items, MessageCodec, Read
 from comity.wire.messages import batches
-from comity.wire.rpc import Context, Rpcs, declared
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(node_pb2)
 
@@ -86,7 +86,7 @@ def charter_parts(charter: Charter) -> Iterable[Charter]:
 async def _serve_charter(
     service: NodeService, request: node_pb2.GetCharterRequest, context: Context
 ) -> AsyncIterator[node_pb2.GetCharterResponse]:
-    for part in charter_parts(await declared(NodeService.charter).ask(service, request)):
+    for part in charter_parts(await rpc_of(NodeService.charter).ask(service, request)):
         yield CHARTER.encode(part)
 
 
@@ -104,7 +104,7 @@ class NodeCalls(ServiceCalls):
 
     async def charter(self, epoch: int | None = None) -> Charter:
         """The charter of an epoch, by default the newest that the node has. Raises NotFound."""
-        charter = declared(NodeService.charter)
+        charter = rpc_of(NodeService.charter)
         async with aclosing(self._calls.stream(charter, charter.request.encode(epoch))) as messages:
             parts = [CHARTER.decode(message) async for message in messages]
         if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):

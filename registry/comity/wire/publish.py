@@ -15,7 +15,7 @@ from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import LINE, ORIGIN, At, Data, Items, MessageCodec
 from comity.wire.fields import read_data, read_integer
 from comity.wire.messages import GO_AHEAD
-from comity.wire.rpc import Context, Rpcs, declared
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(publish_pb2)
 
@@ -143,5 +143,5 @@ class PublishCalls(ServiceCalls):
 
         first = publish_pb2.UploadRequest(header=UPLOAD_HEADER.encode(header))
         size = header.size - header.offset
-        answer = await self._calls.upload(declared(_serve_upload), first, requests(), size=size)
+        answer = await self._calls.upload(rpc_of(_serve_upload), first, requests(), size=size)
         return read_integer(answer.received, "received bytes", most=header.size)

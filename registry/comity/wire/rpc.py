@@ -174,7 +174,7 @@ class Rpcs:
 _RPCS: Final[dict[Callable[..., Any], Rpc]] = {}
 
 
-def declared(method: Callable[..., Any]) -> Rpc:
+def rpc_of(method: Callable[..., Any]) -> Rpc:
     """Returns the call that a method of a service, or a function that serves it, was declared to be."""
     return _RPCS[method]
 

@@ -51,7 +51,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 
 def test_no_function_has_more_parameters_than_a_reader_keeps_apart() -> None:
-    """A command whose options are more gets them as one value: `comity_cli.command.bound`."""
+    """A command whose options are more gets them as one value: `comity_cli.command.options_as`."""
     paths = (path for top in TOPS for path in top.rglob("*.py") if "_pb2" not in path.name)
     found = {
         f"{path.relative_to(ROOT)} {node.name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from comity import addons
-from comity.installed_addons import declared
+from comity.installed_addons import from_addons
 
 ROOT = Path(__file__).resolve().parents[3]
 IMPORT_ALL = """
@@ -56,7 +56,7 @@ def test_every_module_of_the_core_is_imported_without_an_add_on(core: Mapping[st
 
 def test_the_commands_of_add_ons_are_unknown_without_them_and_the_others_are_all_there(core: Mapping[str, str]) -> None:
     everything, alone = (listed(run(environ, "-m", "comity_cli.start", "--help")) for environ in (os.environ, core))
-    added = {name for commands in declared("COMMANDS") for name in commands}
+    added = {name for commands in from_addons("COMMANDS") for name in commands}
     assert {"attestation", "derive", "diff", "bom", "lineage"} <= added
     assert everything - alone == added
     assert alone < everything
@@ -68,7 +68,7 @@ def test_each_add_on_declares_something() -> None:
     names = [found.name for found in pkgutil.iter_modules(addons.__path__)]
     assert names == sorted(names)
     asked = ("COMMANDS", "appraiser", "handoff_renderers", "offer_commands", "gateway_routes")
-    assert sum(len(declared(attribute)) for attribute in asked) >= len(names)
+    assert sum(len(from_addons(attribute)) for attribute in asked) >= len(names)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from comity.v1 import node_pb2
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
 from comity.wire.node import NodeService
-from comity.wire.rpc import declared
+from comity.wire.rpc import rpc_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -82,11 +82,11 @@ def test_anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text])
 def test_a_node_with_an_invalid_gateway_url_is_malformed(text: str) -> None:
     with pytest.raises(Malformed):
-        declared(NodeService.node).answer.decode(node_pb2.GetNodeResponse(origin="node.example/log", gateway=text))
+        rpc_of(NodeService.node).answer.decode(node_pb2.GetNodeResponse(origin="node.example/log", gateway=text))
 
 
 def test_a_node_of_an_earlier_version_names_no_gateway() -> None:
-    assert declared(NodeService.node).answer.decode(node_pb2.GetNodeResponse(origin="node.example/log")).gateway is None
+    assert rpc_of(NodeService.node).answer.decode(node_pb2.GetNodeResponse(origin="node.example/log")).gateway is None
 
 
 @given(st.text(ALPHABET, max_size=40).map("http://a.example".__add__) | st.text(ALPHABET, max_size=40) | st.text())

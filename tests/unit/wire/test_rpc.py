@@ -16,7 +16,7 @@ from comity.wire.charter import AskReceipt, CharterService
 from comity.wire.log import LogCalls, LogHead, LogService
 from comity.wire.messages import LocatedEntry
 from comity.wire.operator import OperatorService
-from comity.wire.rpc import Rpc, Rpcs, declared
+from comity.wire.rpc import Rpc, Rpcs, rpc_of
 
 CONTEXT: Any = None
 EMPTY = types_pb2.ObjectSize(digest=bytes(32), size=0)
@@ -52,14 +52,14 @@ class Endless:
 
 async def test_the_server_sends_as_many_messages_as_declared_and_closes_the_iterator() -> None:
     node = Endless()
-    few = replace(declared(LogService.logs), items=3)
+    few = replace(rpc_of(LogService.logs), items=3)
     assert len(await answers(few, node, log_pb2.ListLogsRequest())) == 3
     assert node.closed
-    assert declared(LogService.logs).items == limits.LOGS
+    assert rpc_of(LogService.logs).items == limits.LOGS
 
 
 async def test_a_call_that_is_cut_ends_within_the_bytes_that_the_client_reads() -> None:
-    short = replace(declared(CharterService.next_epoch_entries), size=1_000)
+    short = replace(rpc_of(CharterService.next_epoch_entries), size=1_000)
     sent = await answers(short, Endless(), charter_pb2.GetProceedingsRequest())
     size = sum(message.ByteSize() for message in sent)
     assert 1_000 - 150 < size <= 1_000
@@ -83,7 +83,7 @@ async def test_a_call_that_is_cut_ends_within_the_bytes_that_the_client_reads() 
 )
 def test_arguments_beyond_their_bounds_are_malformed(method: Any, request_: Any) -> None:
     with pytest.raises(Malformed):
-        declared(method).request.decode(request_)
+        rpc_of(method).request.decode(request_)
 
 
 async def test_the_server_gives_the_caller_and_the_client_does_not() -> None:
@@ -91,7 +91,7 @@ async def test_the_server_gives_the_caller_and_the_client_does_not() -> None:
         async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
             return AskReceipt(sha256(caller.name.encode()), 1, len(lines))
 
-    rpc = declared(CharterService.ask)
+    rpc = rpc_of(CharterService.ask)
     CALLER.set(Caller("somebody"))
     request = rpc.request.encode([b"a line", b"another"])
     assert await answer(rpc, Asked(), request) == AskReceipt(sha256(b"somebody"), 1, 2)
@@ -102,7 +102,7 @@ async def test_a_parameter_that_is_given_by_name_only_is_given_so() -> None:
         async def decide_ask(self, member: Digest, *, keep: bool) -> None:
             self.decided = member, keep
 
-    node, rpc = Deciding(), declared(OperatorService.decide_ask)
+    node, rpc = Deciding(), rpc_of(OperatorService.decide_ask)
     assert await answer(rpc, node, rpc.request.encode(sha256(b""), keep=True)) is None
     assert node.decided == (sha256(b""), True)
 
@@ -113,7 +113,7 @@ def test_a_parameter_that_needs_a_rule_and_has_none_is_found_when_it_is_used() -
         async def decide(self, name: str) -> None: ...
 
     with pytest.raises(TypeError, match=r"DecidePinRequest\.name needs a rule"):
-        declared(WithoutRule.decide).request.encode("a name")
+        rpc_of(WithoutRule.decide).request.encode("a name")
 
 
 def test_the_method_of_the_client_is_described_as_the_call_that_it_makes() -> None:

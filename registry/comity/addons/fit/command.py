@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from comity_cli.command import Command, bound, client, examples, output
+from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.offers.arguments import Search, offer_query
 from comity_cli.offers.context import OfferContext, reading_options
 
@@ -97,7 +97,7 @@ def show_fits(
 @click.option("--file", "pattern", default="", metavar="PATTERN", help="Count only these files of REF.")
 @click.option("--room", "groups", multiple=True, metavar="NAME:COUNT:GIB[:NODES]", help="Include machines of your own.")
 @click.option("--accelerator", default="", metavar="NAME", help="Only offers with this accelerator.")
-@bound("work", Workload)
+@options_as("work", Workload)
 @reading_options
 def command(
     reference: str, pattern: str, groups: Sequence[str], accelerator: str, work: Workload, **options: Any

@@ -19,7 +19,7 @@ from comity.rules.copy_counts import MISSED, CopyPolicy
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.wire.audit import AuditService, HoldDecision, HoldOrder, RetainedCopy
-from comity.wire.rpc import declared
+from comity.wire.rpc import rpc_of
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.own_node import CollectedCopy
@@ -156,7 +156,7 @@ async def test_pages_list_each_copy_once_and_are_sent_as_they_are(node: Planning
     found: list[RetainedCopy] = []
     after, more = None, True
     while more:
-        codec = declared(AuditService.retention).answer
+        codec = rpc_of(AuditService.retention).answer
         page = codec.decode(codec.encode(await node.plan.page(after, 2)))
         found += page.copies
         after, more = page.copies[-1].artifact, page.more
