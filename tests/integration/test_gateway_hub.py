@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import stat
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,32 @@ async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(own: GatewayNode
         assert files == [(entry.path, blob_id(entry), entry.sha256) for entry in sorted(manifest.files, key=_path)]
         assert said(await http.get("/api/models/tests/many/tree/main/no-such")) == (404, "EntryNotFound")
         assert said(await http.get("/api/models/tests/many/tree/main?cursor=zzz")) == (400, "CURSOR")
+        listed: list[str] = []
+        cursor = ""
+        while True:  # as the downloader of text-generation-webui asks, which makes its cursors itself
+            page = (await http.get("/api/models/tests/many/tree/main", params={"cursor": cursor, "limit": 7})).json()
+            if not page:
+                break
+            listed += [item["path"] for item in page]
+            last = b64encode(json.dumps({"file_name": listed[-1]}).encode())
+            cursor = b64encode(last + b":50").decode()
+        assert listed == [item["path"] for item in (await http.get("/api/models/tests/many/tree/main")).json()]
+        unknown = b64encode(b64encode(b'{"file_name":"no such file"}') + b":50").decode()
+        assert said(await http.get(f"/api/models/tests/many/tree/main?cursor={unknown}")) == (400, "CURSOR")
+
+
+async def test_an_empty_file_a_pasted_page_and_an_upload_get_useful_answers(own: GatewayNode, tmp_path: Path) -> None:
+    folder = small(tmp_path / "model")
+    (folder / "empty.txt").touch()
+    await own.publish(folder, "tests/model@v1")
+    async with client(own) as http:
+        empty = await http.get("/tests/model/resolve/main/empty.txt", headers={"Range": "bytes=0-0"})
+        assert (empty.status_code, empty.content) == (200, b"")
+        page = await http.get("/tests/model/blob/main/config.json")
+        assert page.content == (folder / "config.json").read_bytes()
+        upload = await http.post("/api/repos/create", json={"name": "model"})
+        assert said(upload) == (405, "METHOD")
+        assert "comity publish" in upload.headers["X-Error-Message"]
 
 
 def _path(entry: object) -> str:
@@ -373,7 +400,8 @@ async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_i
 
             assert said(await http.get(PATH)) == (401, "RepoNotFound")
             assert said(await ask("hf_" + "x" * 40)) == (401, "RepoNotFound")
-            assert said(await ask(other)) == (403, "GatedRepo")
+            assert said(await ask(other)) == (403, "RepoNotFound")
+            assert said(await ask(other, "/api/models/tests/no-such")) == (403, "RepoNotFound")
             assert (await ask(everything)).status_code == 200
             assert (await ask(everything, "/api/whoami-v2")).json()["name"] == "all"
             assert [item["id"] for item in (await ask(everything, "/api/models")).json()] == ["tests/model"]

@@ -138,12 +138,14 @@ async def called(app: Starlette, url: str, home: Path) -> AsyncIterator[RunningG
 NO_ADDRESS = {"NO-SUCH-ROUTE", "METHOD"}
 """No repository is named, so nobody is let in or refused."""
 REFUSALS = {"NO-TOKEN", "TOKEN-SCOPE", "BAD-TOKEN", "NO-SESSION", "ROLE", "FORM-ORIGIN", "FORM-KEY", UNDECLARED}
-SHOWN = {HUB_CODES.get(code, code): code for code in REFUSALS}
+SHOWN = {HUB_CODES.get(code, code): code for code in REFUSALS - {"TOKEN-SCOPE"}}
 
 
 def refused(answer: httpx2.Response) -> str:
     """The code of a refusal; empty if the caller was let in."""
     code = answer.headers.get("X-Error-Code", "")
+    if code == HUB_CODES["TOKEN-SCOPE"] and answer.status_code == 403:
+        return "TOKEN-SCOPE"  # to Hub clients it looks as NO-TOKEN does, which is a 401
     return SHOWN.get(code, code if code in REFUSALS else "") if answer.status_code in (401, 403) else ""
 
 

@@ -224,7 +224,8 @@ async def on_routing(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return await respond(request, NotFound("no such address", code="NO-SUCH-ROUTE"))
     if error.status_code == 405:
-        refusal = Malformed("the address does not support this method", why=request.method[:20], code="METHOD")
+        why = f"{request.method[:20]}; nothing is written over HTTP: publish a folder with comity publish"
+        refusal = Malformed("the address does not support this method", why=why, code="METHOD")
         return await respond(request, refusal)
     return await respond(request, Malformed("the request cannot be read", why=error.detail))
 

@@ -155,7 +155,7 @@ HUB_CODES: Final[Mapping[str, str]] = {
     "NO-TOKEN": "RepoNotFound",
     "TOKEN-EXPIRED": "RepoNotFound",
     "UPSTREAM-NOT-ALLOWED": "RepoNotFound",
-    "TOKEN-SCOPE": "GatedRepo",
+    "TOKEN-SCOPE": "RepoNotFound",
     "UPSTREAM-GATED": "GatedRepo",
 }
 """Codes that Hub clients know. Without a token a repository is not found, as at the Hub. Source: huggingface_hub,

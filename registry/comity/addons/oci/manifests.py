@@ -95,6 +95,9 @@ MAX_STATEMENTS: Final = 128
 """Statements that are listed of an artifact, in the order of `comity.rules.precedence`."""
 MAX_PROOFS: Final = 8
 
+TITLE_DIGITS: Final = 16
+"""Digits of the digest of a statement or proof in the name of its file."""
+_ENDINGS: Final[Mapping[str, str]] = {STATEMENT: ".dsse.json", PROOF: ".tlog-proof"}
 _BOMS: Final[Mapping[str, str]] = {"bom.json": CYCLONEDX, ".cdx.json": CYCLONEDX, ".spdx.json": SPDX}
 
 
@@ -164,7 +167,7 @@ def model_pack_config(manifest: Manifest) -> Document:
     document: dict[str, Json] = {
         "descriptor": {},
         "config": {"format": known} if known else {},
-        "modelfs": {"type": "layers", "diff_ids": [f"sha256:{entry.sha256}" for entry in manifest.files]},
+        "modelfs": {"type": "layers", "diffIds": [f"sha256:{entry.sha256}" for entry in manifest.files]},
     }
     return Document(canonical(document), MODEL_CONFIG)
 
@@ -282,7 +285,10 @@ def make_referrers(
 
 
 def _made(subject: Document, kind: str, blob: Document, annotations: Mapping[str, str]) -> Referrer:
-    return Referrer(_manifest(subject, kind, of_document(blob), annotations), kind, annotations, blob)
+    """A referrer with one layer, under whose title oras writes it to a file."""
+    title = f"{blob.digest[:TITLE_DIGITS]}{_ENDINGS[kind]}"
+    layer = of_document(blob, annotations={TITLE: title})
+    return Referrer(_manifest(subject, kind, layer, annotations), kind, annotations, blob)
 
 
 def _manifest(subject: Document, kind: str, layer: Json, annotations: Mapping[str, str]) -> Document:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from comity.addons.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
+from comity.addons.oci.ollama import list_models
 from comity.addons.oci.registry import LATEST, Registry
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
@@ -148,14 +149,7 @@ class OciRoutes:
         if ":" in reference:
             return _manifest(*await self._registry.manifest(repository, _digest(reference)))
         if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
-            snapshot = await self._registry.tagged(repository, reference)
-            document = (await self._registry.pack(snapshot)).manifest
-            if document is None:
-                why = f"its {len(snapshot.manifest.files)} files do not fit into an image manifest"
-                raise NotFound(
-                    "no OCI form of this artifact", why=why, hint="comity pull NAME", code="NO-SUCH-REVISION"
-                )
-            return _manifest(document, snapshot)
+            return await self._model_pack(await self._registry.tagged(repository, reference))
         return await self._ollama_manifest(repository, reference)
 
     async def blob(self, request: Request) -> Response:
@@ -175,12 +169,22 @@ class OciRoutes:
         filtered = {"OCI-Filters-Applied": "artifactType"} if kind else {}
         return Response(index, media_type=IMAGE_INDEX, headers=filtered)
 
+    async def _model_pack(self, snapshot: Snapshot) -> Response:
+        document = (await self._registry.pack(snapshot)).manifest
+        if document is None:
+            why = f"its {len(snapshot.manifest.files)} files do not fit into an image manifest"
+            raise NotFound("no OCI form of this artifact", why=why, hint="comity pull NAME", code="NO-SUCH-REVISION")
+        return _manifest(document, snapshot)
+
     async def _ollama_manifest(self, repository: str, tag: str) -> Response:
-        """A tag of Ollama is a version, else a quantisation in the newest version."""
+        """A tag of Ollama is a version, else a quantisation in the newest version. A version without a file for Ollama
+        has only the form of an OCI registry, which is the answer then, whatever the client accepts."""
         try:
             snapshot, wanted = await self._read_through.catalogue.snapshot(repository, tag), LATEST
         except NotFound:
             snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
+        if wanted == LATEST and not list_models(snapshot.manifest):
+            return await self._model_pack(snapshot)
         return _manifest(await self._registry.ollama_image(snapshot, wanted))
 
 

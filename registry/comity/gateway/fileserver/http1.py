@@ -59,6 +59,7 @@ class FileRequest:
     target: str
     range: str | None
     if_range: str | None
+    if_none_match: str | None
     keep_alive: bool
 
 
@@ -87,6 +88,7 @@ def parse(head: bytes) -> FileRequest:
         target=found["target"].decode("ascii"),
         range=fields.get("range"),
         if_range=fields.get("if-range"),
+        if_none_match=fields.get("if-none-match"),
         keep_alive="close" not in tokens and (found["minor"] == b"1" or "keep-alive" in tokens),
     )
 
@@ -125,14 +127,15 @@ class ByteRange:
 
 
 def parse_range(size: int, wanted: str | None, condition: str | None, etag: str) -> ByteRange | None:
-    """Return the range to send of a file of `size` bytes; None if it is not satisfiable (416).
+    """Return the range to send of a file of `size` bytes; None if it is not satisfiable (416). Of an empty file it is
+    always the whole, because some clients ask for `bytes=0-0` first whatever the size is.
 
     Args:
         wanted: the Range field. A malformed range, another unit or several ranges are ignored, as the RFC allows.
         condition: the If-Range field. Only the exact `etag` keeps the range: dates and weak tags do not identify bytes.
     """
     whole = ByteRange(0, size, partial=False)
-    if wanted is None or (condition is not None and condition != etag):
+    if not size or wanted is None or (condition is not None and condition != etag):
         return whole
     found = _ONE_RANGE.fullmatch(wanted)
     if found is None or not (found["first"] or found["last"]):
@@ -145,6 +148,16 @@ def parse_range(size: int, wanted: str | None, condition: str | None, etag: str)
     if found["last"] and int(found["last"]) < first:
         return whole
     return ByteRange(first, last - first + 1, partial=True) if first < size else None
+
+
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether the client has the file with this tag already, so that the answer is 304 (RFC 9110, section 13.1.2).
+
+    Args:
+        if_none_match: the field, with tags or `*`; the comparison is the weak one.
+    """
+    tags = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    return etag in tags or "*" in tags
 
 
 PREFIX: Final = "/blobs/"
@@ -220,7 +233,7 @@ def _part(target: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileResponse:
-    """The head of a response, and the range of the blob that follows; empty for HEAD and 416."""
+    """The head of a response, and the range of the blob that follows; empty for HEAD, 304 and 416."""
 
     status: int
     head: bytes
@@ -230,6 +243,8 @@ class FileResponse:
 def file_response(request: FileRequest, digest: Digest, size: int) -> FileResponse:
     """Return the response to a valid request for a blob of `size` bytes."""
     etag = f'"{digest}"'
+    if is_known(etag, request.if_none_match):
+        return FileResponse(304, _head(304, {"ETag": etag}, request.keep_alive), ByteRange(0, 0, partial=False))
     asked = request.range if request.method == "GET" else None  # RFC 9110, section 14.2: no other method has ranges
     wanted = parse_range(size, asked, request.if_range, etag)
     if wanted is None:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Scope, Send
 
-from comity.gateway.fileserver.http1 import ByteRange, parse_range
+from comity.gateway.fileserver.http1 import ByteRange, is_known, parse_range
 from comity.gateway.fileserver.server import FileRoutes
 from comity.gateway.http import ConnectionSlots, ResponseTimeout
 from comity.gateway.hub.views import Claim
@@ -112,10 +112,6 @@ async def _stream(
     return Stream(first, parts, status, headers, media)
 
 
-def _etags(header: str | None) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}
-
-
 def _host(request: Request, url: str) -> str:
     """Return the host of the request URL, in URL syntax."""
     host = urlsplit(url).hostname if url else request.url.hostname
@@ -166,7 +162,7 @@ class FileResponses:
         if not here and self._cold is None:
             why = "this node does not have the complete artifact yet, or quarantined the file"
             raise Unavailable(f"{entry.path[:200]} is not available now", why=why, code="NOT-HERE")
-        if headers["ETag"] in _etags(request.headers.get("if-none-match")):
+        if is_known(headers["ETag"], request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
         tainted = self._cold is not None and self._cold.imports.is_tainted(entry.sha256)
         wanted = None if tainted else request.headers.get("range")

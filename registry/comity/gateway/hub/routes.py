@@ -188,7 +188,7 @@ class HubRoutes:
                 return Response()
 
     async def resolve(self, request: Request) -> Response:
-        """`/{id}/resolve/{revision}/{path}`, and the same with `raw`."""
+        """`/{id}/resolve/{revision}/{path}`, and the same with `raw` or `blob`."""
         address = read_resolve(_raw(request))
         redirect = await self._redirect(request, address)
         if redirect is not None:

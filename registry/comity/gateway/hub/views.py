@@ -12,6 +12,7 @@ computed commits have no time, so dates are the epoch.
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ PREFIXES: Final = KINDS[1:]
 VIEWS: Final = ("revision", "tree", "paths-info", "refs", "commits", "auth-check")
 RESOLVE: Final = "resolve"
 RAW: Final = "raw"
+BLOB: Final = "blob"
 HEAD: Final = "HEAD"
 """Git's name of the default branch, which some clients send."""
 MAIN: Final = "main"
@@ -73,12 +75,12 @@ def read_api(raw: str) -> HubAddress:
 
 
 def read_resolve(raw: str) -> HubAddress:
-    """`/[{kind}/]{id}/resolve/{revision}/{path}`, or with `raw`, by which JavaScript clients ask whether a file exists.
-    Raises NotFound (NO-SUCH-ROUTE), Malformed."""
+    """`/[{kind}/]{id}/resolve/{revision}/{path}`; or with `raw`, by which JavaScript clients ask whether a file exists;
+    or with `blob`, the Hub's page of a file, whose address people paste. Raises NotFound (NO-SUCH-ROUTE), Malformed."""
     segments = raw.split("/")[1:]
     prefix = segments[:1] if segments and segments[0] in PREFIXES else []
     segments = segments[len(prefix) :]
-    at = _view_at(segments, (RESOLVE, RAW))
+    at = _view_at(segments, (RESOLVE, RAW, BLOB))
     if at is None or len(segments) < at + 3:
         raise _no_route()
     head = "/" + "".join(f"{part}/" for part in prefix)
@@ -230,8 +232,12 @@ def commits_view(snapshot: Snapshot) -> list[Document]:
 
 
 def page_view(items: Sequence[Document], cursor: str, limit: int) -> tuple[list[Document], str]:
-    """Return one page of `items`, and the cursor of the next, empty at the end. Raises Malformed (CURSOR)."""
-    begin = _position(cursor) if cursor else 0
+    """Return one page of `items`, and the cursor of the next, empty at the end. Raises Malformed (CURSOR).
+
+    Args:
+        cursor: from the previous page, or as `_after_file` reads it.
+    """
+    begin = _begin(items, cursor) if cursor else 0
     end = begin + limit
     return list(items[begin:end]), _cursor(end) if end < len(items) else ""
 
@@ -253,18 +259,36 @@ def _cursor(position: int) -> str:
     return base64.urlsafe_b64encode(b"%d" % position).decode().rstrip("=")
 
 
-def _position(cursor: str) -> int:
+def _begin(items: Sequence[Document], cursor: str) -> int:
+    text = _decoded_cursor(cursor)
+    if _CURSOR.match(text):
+        return int(text)
+    last = _after_file(text)
+    found = (at for at, item in enumerate(items) if item["path"] == last)
+    if last is None or (at := next(found, None)) is None:
+        raise Malformed("not a cursor of this node", why="start again from the first page", code="CURSOR")
+    return at + 1
+
+
+def _after_file(text: bytes) -> str | None:
+    """Return the last path of the page before, by a decoded cursor that a client made itself, in the form that the Hub
+    had: `BASE64({"file_name": PATH}):LIMIT`. The downloader of text-generation-webui asks so for every page but the
+    first, until one is empty. None for other text."""
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except ValueError as error:
-        raise _no_cursor() from error
-    if not _CURSOR.match(text):
-        raise _no_cursor()
-    return int(text)
+        document = json.loads(base64.b64decode(text.partition(b":")[0], validate=True))
+    except (ValueError, RecursionError):
+        return None
+    name = document.get("file_name") if isinstance(document, dict) else None
+    return name if isinstance(name, str) else None
 
 
-def _no_cursor() -> Malformed:
-    return Malformed("not a cursor of this node", why="start again from the first page", code="CURSOR")
+def _decoded_cursor(cursor: str) -> bytes:
+    """Return the bytes of a cursor in either alphabet of base64; a `+` may have become a space in the query."""
+    text = cursor.replace(" ", "+").replace("+", "-").replace("/", "_")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
 
 
 def _sibling(entry: FileEntry, blobs: bool) -> Document:

@@ -67,14 +67,15 @@ class Scene:
     async def pack(self, snapshot: Any) -> Any:
         return self.packed
 
-    async def snapshot(self, repository: str, revision: str) -> str:
+    async def snapshot(self, repository: str, revision: str) -> Any:
         self.asked.append((repository, revision))
         if revision not in self.versions:
             raise NotFound("no such version")
-        return self.versions[revision]
+        files = [SimpleNamespace(path="tiny.Q4_K_M.gguf")]
+        return SimpleNamespace(name=self.versions[revision], manifest=SimpleNamespace(files=files))
 
-    async def ollama_image(self, snapshot: str, wanted: str) -> Any:
-        self.asked.append((snapshot, wanted))
+    async def ollama_image(self, snapshot: Any, wanted: str) -> Any:
+        self.asked.append((snapshot.name, wanted))
         return DOCUMENT
 
     async def blob(self, repository: str, digest: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.fileserver.http1 import ByteRange, parse, parse_range
+from comity.gateway.fileserver.http1 import ByteRange, file_response, parse, parse_range
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused
 
 ETAG = '"abc"'
@@ -137,7 +138,29 @@ def test_only_the_very_tag_keeps_a_conditional_range(condition: str) -> None:
     assert parse_range(100, "bytes=0-0", condition, ETAG) == ByteRange(0, 100, partial=False)
 
 
-def test_an_empty_file_has_no_range() -> None:
-    assert parse_range(0, "bytes=0-0", None, ETAG) is None
-    assert parse_range(0, "bytes=-5", None, ETAG) is None
-    assert parse_range(0, None, None, ETAG) == ByteRange(0, 0, partial=False)
+@pytest.mark.parametrize("wanted", [None, "bytes=0-0", "bytes=0-", "bytes=-5"])
+def test_an_empty_file_is_sent_whole_whatever_range_is_asked(wanted: str | None) -> None:
+    assert parse_range(0, wanted, None, ETAG) == ByteRange(0, 0, partial=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        (None, False),
+        ("", False),
+        (ETAG, True),
+        (f"W/{ETAG}", True),
+        (f'"other", {ETAG}', True),
+        ("*", True),
+        ('"other"', False),
+        (ETAG.strip('"'), False),
+    ],
+)
+def test_a_file_that_the_client_has_is_not_sent_again(field: str | None, known: bool) -> None:
+    fields = {"Host": "node", "Range": "bytes=0-0"} | ({} if field is None else {"If-None-Match": field})
+    head = "\r\n".join(["GET /blobs/x HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())])
+    digest = sha256(b"")
+    request = parse(head.replace(ETAG, f'"{digest}"').replace("abc", digest).encode())
+    response = file_response(request, digest, 100)
+    assert (response.status, response.span.length) == ((304, 0) if known else (206, 1))
+    assert f'ETag: "{digest}"'.encode() in response.head
