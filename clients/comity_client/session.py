@@ -22,7 +22,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.asking import AnswerTimes, everyone, outcomes
 from comity.wire.client import NodeClient
+from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
 
 T = TypeVar("T")
@@ -75,11 +76,11 @@ class RemoteNode:
 
     async def ask(self, question: Question[T]) -> T:
         """Call the node at each address in turn until one is reachable, and is no front end that leaves this question
-        to the node's writer. Raises the error of the last address."""
+        to the node's writer. Waits while the node limits the rate of calls. Raises the error of the last address."""
         failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
         for address in self.addresses:
             try:
-                return await question(self.client(address))
+                return await patiently(partial(question, self.client(address)))
             except NotFound:
                 raise
             except Unavailable as error:

@@ -1,6 +1,7 @@
 """Submit statements to one node: through its open port if its operator allows it, or through its operator socket.
 
-Missing objects are uploaded in rounds. A node that makes no progress, or asks too often, is given up.
+Missing objects are uploaded in rounds. A node that makes no progress, or asks too often, is given up; one that limits
+the rate of calls is waited for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.client import NodeClient
+from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 from comity_client.events import OnEvent, Progress, first_error
 from comity_client.own_node import local_socket
@@ -111,7 +114,7 @@ async def log_lines(
     progress, failures, rounds_without_progress = _UploadProgress(), list[ComityError](), 0
     counted = _CountedFiles(files, on_event)
     for _ in range(MAX_ROUNDS):
-        submitted = await uplink.client.submit(lines, inline)
+        submitted = await patiently(partial(uplink.client.submit, lines, inline))
         if submitted.receipts:
             counted.whole_except(())
             return _checked(uplink, lines, submitted.receipts)
@@ -202,7 +205,7 @@ class _Upload:
         async def one(wanted: MissingObject) -> None:
             async with turn:
                 try:
-                    await self._one(wanted)
+                    await patiently(partial(self._one, wanted))
                 except NotFound:
                     raise
                 except (Unavailable, Conflict) as error:

@@ -137,6 +137,16 @@ async def test_a_source_without_the_file_is_asked_once(into: Path) -> None:
     assert len(absent.asked) <= 2
 
 
+async def test_a_source_that_limits_its_calls_is_waited_for_and_not_at_fault(into: Path) -> None:
+    def busy() -> Refused:
+        error = Refused("too many calls", code="RATE")
+        error.retry_after = 0.02
+        return error
+
+    fetched = await fetch([Failing("a", DATA, busy, times=5)], into)
+    assert (into.read_bytes(), fetched.dropped, fetched.faults) == (DATA, {}, {})
+
+
 async def test_a_source_that_becomes_silent_in_the_middle_is_replaced(into: Path) -> None:
     fetched = await fetch([Silent("dying", DATA, budget=len(DATA) // 3), MemorySource("b", DATA, pause=0.001)], into)
     assert named(fetched.bytes_by_source)["dying"] > 0

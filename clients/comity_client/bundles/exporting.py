@@ -22,7 +22,7 @@ from comity.rules.pieces import PieceIndex, PieceLayout
 from comity.rules.tree_proofs import Frontier
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
@@ -32,6 +32,7 @@ from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
+from comity.wire.pacing import patiently
 from comity_client.bundles.contents import (
     MAX_ITEMS,
     BundleIndex,
@@ -53,9 +54,6 @@ PACKED: Final = 1024 * 1024
 AT_ONCE: Final = 8
 """Small objects that are fetched at the same time."""
 TIMEOUT: Final = 60.0
-PAUSE_SECONDS: Final = 0.5
-MAX_PAUSES: Final = 240
-"""Pauses of one call, while other readers use what the node allows to all of them."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -234,7 +232,7 @@ class BundleExport:
                 if not file.complete:
                     await self._fetch(layout.files[number], file.size, file.write)
                 await asyncio.to_thread(file.finish)
-        facts = await _patiently(self._client.node)
+        facts = await patiently(self._client.node)
         index = BundleIndex(
             federation=federation,
             node=facts.origin,
@@ -257,7 +255,7 @@ class BundleExport:
     async def _charters(self) -> tuple[str, int, int]:
         """Write the epochs after those of earlier bundles. Returns the federation, the first epoch and their number."""
         try:
-            federation = sha256((await _patiently(partial(self._client.charter, 0))).body)
+            federation = sha256((await patiently(partial(self._client.charter, 0))).body)
         except NotFound:
             return "", 0, 0
         for bundle in self._order.earlier:
@@ -267,7 +265,7 @@ class BundleExport:
         first = at = max((each.index.first_epoch + each.index.epochs for each in self._order.earlier), default=0)
         try:
             while True:
-                for charter in await _patiently(partial(self._client.epochs, at)):
+                for charter in await patiently(partial(self._client.epochs, at)):
                     await self._add(f"charter/{charter.epoch:06d}.body", charter.body)
                     await self._add(f"charter/{charter.epoch:06d}.certificate", _joined(charter.certificate))
                     at = charter.epoch + 1
@@ -280,7 +278,7 @@ class BundleExport:
             if log.end.size >= starts.get(log.log, Frontier.empty()).size:
                 starts[log.log] = log.end
         logs: list[CarriedLog] = []
-        for head in sorted(await _patiently(self._client.logs), key=lambda head: head.vkey):
+        for head in sorted(await patiently(self._client.logs), key=lambda head: head.vkey):
             start = starts.get(head.vkey, Frontier.empty())
             if head.note and Checkpoint.parse(SignedNote.parse(head.note).text).size >= start.size:
                 logs.append(await self._log(len(logs), head, start))
@@ -312,7 +310,7 @@ class BundleExport:
         path = f"logs/{number:05d}/{start:012d}.lines"
         if self._writer.find(path):
             return split_lines(await asyncio.to_thread(self._writer.read, path))
-        lines = await _patiently(partial(self._entries, log, start, end))
+        lines = await patiently(partial(self._entries, log, start, end))
         await self._add(path, _joined(lines))
         return lines
 
@@ -331,7 +329,7 @@ class BundleExport:
 
     async def _misbehaviour(self) -> None:
         written = {file.sha256 for file in self._writer.files if file.path.startswith("misbehaviour/")}
-        for shown in await _patiently(self._client.misbehaviour):
+        for shown in await patiently(self._client.misbehaviour):
             data = encode_misbehaviour_proof(shown.kind, shown.origin, shown.parts)
             if sha256(data) not in written:  # the node may show more than before, in any order
                 await self._add(f"misbehaviour/{len(written):05d}", data)
@@ -353,7 +351,7 @@ class BundleExport:
         """Read the publications that earlier bundles have; nothing of it is written."""
         at = 0
         while at < log.start.size:
-            lines = await _patiently(partial(self._entries, log.log, at, log.start.size))
+            lines = await patiently(partial(self._entries, log.log, at, log.start.size))
             at += len(lines)
             for statement in filter(None, map(_statement, lines)):
                 self._collected.add_publication(statement)
@@ -361,7 +359,7 @@ class BundleExport:
     async def _claimed(self, artifact: Digest) -> list[_Publication]:
         """The publications of an artifact, also of entries that earlier bundles have. Raises NotFound."""
         with suppress(NotFound):
-            for located in await _patiently(partial(self._client.claims, artifact)):
+            for located in await patiently(partial(self._client.claims, artifact)):
                 if (statement := _statement(located.line)) is not None:
                     self._collected.add_publication(statement)
         if artifact not in self._collected.publications:
@@ -383,7 +381,7 @@ class BundleExport:
     async def _document(self, parse: Callable[[bytes], T], digest: Digest) -> T | None:
         """A side object; None if the node does not have it, or it is no such document: members log what they like."""
         try:
-            return parse(await _patiently(partial(self._client.object, digest)))
+            return parse(await patiently(partial(self._client.object, digest)))
         except (NotFound, Malformed, Untrusted):
             return None
 
@@ -393,7 +391,7 @@ class BundleExport:
         digests = list(wanted)
         for start in range(0, len(digests), limits.STAT_DIGESTS):
             some = digests[start : start + limits.STAT_DIGESTS]
-            for stat in await _patiently(partial(self._client.stat, some)):
+            for stat in await patiently(partial(self._client.stat, some)):
                 if wanted[stat.digest] and (not stat.have or stat.size != wanted[stat.digest]):
                     return False
         return True
@@ -425,7 +423,7 @@ class BundleExport:
         """Fetch several at a time, in order."""
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
-            fetching = (_patiently(partial(fetch, item)) for item in some)
+            fetching = (patiently(partial(fetch, item)) for item in some)
             for item, data in zip(some, await asyncio.gather(*fetching), strict=True):
                 yield item, data
 
@@ -439,7 +437,7 @@ class BundleExport:
     async def _fetch(self, file: CarriedFile, start: int, write: Callable[[bytes], None]) -> None:
         while start < file.size:
             length = min(limits.READ, file.size - start)
-            if await _patiently(partial(self._read, file, start, length, write)) < length:
+            if await patiently(partial(self._read, file, start, length, write)) < length:
                 raise NotFound("a file ends early at the node", why=file.path)
             start += length
 
@@ -487,18 +485,6 @@ class _Pack:
 def _reported(work: Callable[[Callable[[int], None]], T], path: str, on_event: OnEvent) -> T:
     """Run `work`, and report the bytes that it has done as progress."""
     return work(lambda count: on_event(Progress(path, count)))
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call, again after a pause while the node limits the rate of calls."""
-    for _ in range(MAX_PAUSES):
-        try:
-            return await call()
-        except Refused as error:
-            if error.code != "RATE":
-                raise
-            await asyncio.sleep(PAUSE_SECONDS)
-    return await call()
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:

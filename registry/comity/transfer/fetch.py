@@ -35,6 +35,7 @@ from comity.transfer.sources import (
 from comity.trust.encoding import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.wire.calls import span
+from comity.wire.pacing import pause_of
 
 TICK: Final = 0.25
 """Seconds after which the schedule is asked again without an event, because a source may have become slow."""
@@ -415,6 +416,8 @@ class _Requests:
         error = None if task.cancelled() or task.exception() else task.result()
         if error is None:
             self._schedule.ended(request)
+        elif (pause := pause_of(error)) is not None:
+            self._schedule.paused(request, pause, self._now())
         elif isinstance(error, Unavailable) and not isinstance(error, NotFound):
             self._schedule.failed(request, error, self._now(), self._jitter())
         else:

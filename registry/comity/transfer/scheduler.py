@@ -13,6 +13,7 @@ numbers come from measurements of three policies over slow and malicious links):
     twice. At most two requests hold a piece, and the first to finish wins. A third source replaces the slower of the
     two that (10) does not protect.
 (4) A failure (timeout, error, wrong length) makes the source back off, longer each time; it never drops the source.
+    One that limits the rate of calls has not failed: it is asked again after the time that it names, or `max_delay`.
 (5) An answer such as NotFound drops the source from this transfer. In others that share its health it is asked after
     equals that gave no such answer, and displaces no request as an untried source does, until it brings a piece.
 (6) A bad piece drops the source at once. The last source is asked once more after a back-off, because the piece may
@@ -368,6 +369,12 @@ class Schedule:
         if request.at == request.first and self._past_grace(request, now):
             health.turns += 1
         self._note(request.source, error)
+        self.ended(request)
+
+    def paused(self, request: RangeRequest, seconds: float, now: float) -> None:
+        """The source has too many calls, and may be asked again after `seconds`. Rule (4)."""
+        health = self._sources[request.source]
+        health.backoff_until = max(health.backoff_until, now + min(seconds, self._limits.max_delay))
         self.ended(request)
 
     def refused(self, request: RangeRequest, error: ComityError) -> None:

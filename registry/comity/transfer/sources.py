@@ -71,7 +71,8 @@ class BlobSource(Protocol):
         """Stream `length` bytes of the blob from `offset`, in messages of any size from one byte to about 1 MiB.
 
         An async generator: closing it must free the stream. It raises Unavailable (but not NotFound) for a temporary
-        failure, and is asked again after a back-off. Any other ComityError is final: the source is dropped.
+        failure, and is asked again after a back-off; where it limits the rate of calls (`pacing.pause_of`), after the
+        time that it names. Any other ComityError is final: the source is dropped.
         """
         ...
 

@@ -31,11 +31,13 @@ class ComityError(Exception):
 
     Attributes:
         by_node: a node elsewhere said this, so the hint is its advice: a hostile one may advise anything.
+        retry_after: seconds after which the same call may succeed, where the node said so; else 0.
     """
 
     code = "FAILED"
     exit_status = 1
     by_node = False
+    retry_after = 0.0
 
     def __init__(self, what: str, *, why: str = "", hint: str = "", code: str | None = None) -> None:
         super().__init__(what)

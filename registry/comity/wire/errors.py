@@ -1,9 +1,10 @@
 """Conversion between the errors of Comity and gRPC statuses, in both directions, from one table.
 
 A status of Comity has a google.rpc.ErrorInfo: `reason` is the error's code, `domain` is "comity", and the metadata has
-`why` and `hint`. The status code alone decides the class of the error. A status without this ErrorInfo comes from gRPC
-or another program, and becomes an error from a second table. The texts of a peer are limited in length, and every
-character that could control a terminal is replaced.
+`why` and `hint`, and `retry_after`, seconds with three decimals, where the caller may ask again. The status code alone
+decides the class of the error. A status without this ErrorInfo comes from gRPC or another program, and becomes an error
+from a second table. The texts of a peer are limited in length, and every character that could control a terminal is
+replaced.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ _BARE: Final[Mapping[grpc.StatusCode, tuple[type[ComityError], str, str]]] = Map
 )
 
 _DETAILS: Final = "grpc-status-details-bin"
+_RETRY: Final = "retry_after"
+_LONGEST_RETRY: Final = 86_400.0
+_SECONDS: Final = re.compile(r"[0-9]{1,5}\.[0-9]{3}\Z")
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*\Z")
 
 
@@ -77,6 +81,8 @@ def to_status(error: ComityError) -> grpc.Status:
     for key, text, limit in (("why", error.why, limits.ERROR_WHY), ("hint", hint, limits.ERROR_HINT)):
         if text:
             info.metadata[key] = clean(text, limit)
+    if error.retry_after:
+        info.metadata[_RETRY] = f"{min(error.retry_after, _LONGEST_RETRY):.3f}"
     detail = any_pb2.Any()
     detail.Pack(info)
     status = status_pb2.Status(
@@ -96,7 +102,9 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ComityError:
         if _CLASS[code] is Equivocation:
             return Equivocation(what, proof=(), why=why, hint=hint)
         reason = info.reason if len(info.reason) <= limits.LABEL and _CODE.match(info.reason) else None
-        return _CLASS[code](what, why=why, hint=hint, code=reason)
+        failure = _CLASS[code](what, why=why, hint=hint, code=reason)
+        failure.retry_after = _retry_after(info)
+        return failure
     kind, reason, what = _BARE.get(code, (Unavailable, "PEER-FAULT", "the node failed to answer"))
     return kind(what, why=clean(error.details() or code.name, limits.ERROR_WHY), code=reason)
 
@@ -106,6 +114,11 @@ def clean(text: str, limit: int) -> str:
     line = " ".join(text[:limit].split())
     printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
     return printable.encode("utf-8")[:limit].decode("utf-8", "ignore")
+
+
+def _retry_after(info: error_details_pb2.ErrorInfo) -> float:
+    told = info.metadata.get(_RETRY, "")
+    return min(float(told), _LONGEST_RETRY) if _SECONDS.match(told) else 0.0
 
 
 def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:

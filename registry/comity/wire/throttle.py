@@ -209,7 +209,9 @@ class Throttle:
         for account, times in accounts:
             if account.calls < 1:
                 wait = (1 - account.calls) / (times * self._allowance.calls_per_second)
-                raise Refused("too many calls", hint=f"try again in {wait:.1f} s", code="RATE")
+                refusal = Refused("too many calls", hint=f"try again in {wait:.1f} s", code="RATE")
+                refusal.retry_after = wait
+                raise refusal
         return [account for account, _ in accounts]
 
     def _acquire_slot(self, running: AdmittedCall, caller: _Account) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from comity.node.front_end import WriterOnly
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
+from comity.wire import pacing
 from comity_client.session import RemoteNode
 
 DOWN = Unavailable("down")
 FRONT_END = WriterOnly("inner.example:1").refusal()
-RATE = Refused("too many calls", code="RATE")
+REFUSED = Refused("no")
 MISSING = NotFound("no such blob")
 
 
@@ -36,7 +37,7 @@ def node_with(*answers: ComityError | str) -> RemoteNode:
         ((FRONT_END, DOWN, "writer"), "writer"),
         ((DOWN, FRONT_END), FRONT_END),
         ((FRONT_END, DOWN), DOWN),
-        ((RATE, "second"), RATE),
+        ((REFUSED, "second"), REFUSED),
         ((MISSING, "second"), MISSING),
     ],
 )
@@ -55,3 +56,19 @@ async def test_a_question_is_asked_at_the_next_address_if_one_cannot_answer(
     with pytest.raises(type(expected)) as caught:
         await node.ask(question)
     assert caught.value is expected
+
+
+async def test_a_node_that_limits_the_rate_of_calls_is_asked_again_and_no_other_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pacing, "PAUSE", 0.0)
+    asked: list[str] = []
+
+    async def question(client: Any) -> str:
+        asked.append(client)
+        if len(asked) < 3:
+            raise Refused("too many calls", code="RATE")
+        return "answered"
+
+    assert await node_with("first", "second").ask(question) == "answered"
+    assert asked == ["first", "first", "first"]

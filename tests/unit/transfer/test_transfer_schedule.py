@@ -764,3 +764,15 @@ def test_a_schedule_says_whether_a_source_waits_for_a_piece_that_another_holds()
     waiting = schedule(1, a=FAST, b=FAST)
     waiting.assign(0.0)
     assert waiting.unserved, "the second source has no piece to take, and may take over the only one later"
+
+
+def test_a_source_with_too_many_calls_is_asked_again_after_the_time_that_it_names_as_before() -> None:
+    plan = schedule(4, TransferLimits(max_delay=30.0, run_bytes=MIB), a=FAST)
+    [request, second] = plan.assign(0.0)
+    plan.paused(request, 2.0, 10.0)
+    plan.paused(second, 500.0, 10.0)
+    assert plan.assign(39.9) == []
+    assert plan.next_wake(39.0) == pytest.approx(1.0), "no longer than `max_delay`"
+    [again, *_] = plan.assign(40.0)
+    assert (again.first, plan.dropped, plan.faults) == (0, {}, {})
+    assert plan._sources[key("a")].expected == FAST

@@ -127,3 +127,19 @@ def test_the_bounds_of_an_error_hold_on_the_way_in() -> None:
 
 def _status(code: grpc.StatusCode, details: list[any_pb2.Any], message: str = "what") -> grpc.Status:
     return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=message, details=details))
+
+
+@pytest.mark.parametrize(("seconds", "arrives"), [(0.0, 0.0), (0.0204, 0.02), (61.5, 61.5), (1e9, 86_400.0)])
+def test_the_time_after_which_to_ask_again_arrives(seconds: float, arrives: float) -> None:
+    error = Refused("too many calls", code="RATE")
+    error.retry_after = seconds
+    assert arriving(to_status(error)).retry_after == arrives
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "-1.000", "1e3", "9" * 100, "99999.000\n", "", "99999.000"])
+def test_no_peer_names_a_time_that_is_none_or_longer_than_a_day(told: str) -> None:
+    info = error_details_pb2.ErrorInfo(reason="RATE", domain="comity", metadata={"retry_after": told})
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="no", details=[detail])
+    assert arriving(rpc_status.to_status(status)).retry_after == (86_400.0 if told == "99999.000" else 0.0)

@@ -45,6 +45,16 @@ def test_a_burst_is_allowed_and_then_the_rate() -> None:
     assert refused(throttle, "a") == "RATE"
 
 
+def test_a_refusal_says_when_the_next_call_is_allowed() -> None:
+    throttle, clock = made(Allowance(calls_per_second=4, burst=1))
+    with throttle.call("a"):
+        pass
+    clock.now += 0.125
+    with pytest.raises(Refused) as caught, throttle.call("a"):
+        pass
+    assert caught.value.retry_after == pytest.approx(0.125)
+
+
 def test_one_caller_does_not_use_up_anothers_allowance() -> None:
     throttle, _ = made(Allowance(calls_per_second=1, burst=1))
     with throttle.call("a"):
