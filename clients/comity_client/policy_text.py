@@ -1,15 +1,17 @@
 """Policy files for people: an explanation in plain words, a check for rules that can never pass, and a template.
 
 `explain` gives one paragraph per table of the file, including defaults of absent tables. `findings` reads the policy
-alone, without an artifact. `write_policy` writes a template with comments: the owner's pins are filled in and open
-decisions are commented out. The pinned federation files are copied next to the policy for use without a network.
+alone, without an artifact. `write_policy` writes a template with comments: the owner's pins are filled in, and what one
+publication needs if it is for one; open decisions are commented out. The pinned federation files are copied next to the
+policy for use without a network.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,10 +20,11 @@ from comity.content import durable
 from comity.federation_file import Federation
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import MAX_BYTES
+from comity.trust.claims import Publication
 from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS
-from comity.trust.policy import PUBLISHER, ROWS, LineageRule, Policy, most_cosigners
+from comity.trust.policy import PUBLISHER, ROWS, CosignerRule, LineageRule, Policy, most_cosigners
 from comity_client.reports import QUESTIONS
 from comity_client.trust_store import TrustPin
 
@@ -104,21 +107,21 @@ _NO_PIN: Final = """\
 _REST: Final = """
 # Accepted publishers. Empty: those that the names here, or the pinned charters, give.
 [publishers]
-# accept = ["51aa…"]
-# names = { swiss-ai = "51aa…" }
+{publishers}
+# names = {{ swiss-ai = "51aa…" }}
 # lost_keys = "report"           # show what was signed after a publisher lost its key, and do not refuse it
 
 # How many other members must have cosigned, and where. "publisher" excludes its jurisdiction and that of its log.
 [cosigners]
-at_least = 2
-jurisdictions = 2
+at_least = {at_least}
+jurisdictions = {jurisdictions}
 outside = ["publisher"]
 declared = false
 post_quantum = false
 
 # Accepted licences, as SPDX expressions. Takes effect if rows.require lists "licence".
 [licences]
-# accept = ["apache-2.0", "mit"]
+# accept = [{licence}]
 
 # Lineage. Takes effect if rows.require lists "lineage".
 [lineage]
@@ -159,9 +162,27 @@ require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cos
 """
 
 
-def write_policy(path: Path, pins: Sequence[TrustPin]) -> tuple[Path, ...]:
+def _rest(pins: Sequence[TrustPin], publication: Publication | None) -> str:
+    """The tables after the pins. A policy for one publication asks for as many cosigners as the pinned charters can
+    have, where these are fewer than the usual two in two jurisdictions."""
+    publishers, licence, rule = '# accept = ["51aa…"]', '"apache-2.0", "mit"', CosignerRule(jurisdictions=2)
+    if publication is not None:
+        who = publication.publisher
+        publishers = f'accept = ["{who.id}"]  # says: {who.display}; compare the id by telephone'
+        licence = json.dumps(publication.published.licence.spdx)
+        most = most_cosigners(rule, [pin.federation.body for pin in pins])
+        rule = rule if most is None else replace(rule, at_least=min(2, most[0]), jurisdictions=min(2, most[1]))
+    return _REST.format(
+        publishers=publishers, at_least=rule.at_least, jurisdictions=rule.jurisdictions, licence=licence
+    )
+
+
+def write_policy(path: Path, pins: Sequence[TrustPin], publication: Publication | None = None) -> tuple[Path, ...]:
     """Write a policy to `path` and the federation files that it pins to the same folder. Returns the paths that were
     written; an identical federation file that exists is reused.
+
+    Args:
+        publication: the policy accepts its publisher only.
 
     Raises Conflict if the policy exists, or another file has the name of a federation file; OutOfSpace, Unavailable.
     """
@@ -173,7 +194,8 @@ def write_policy(path: Path, pins: Sequence[TrustPin]) -> tuple[Path, ...]:
     for file, pin in new.items():
         durable.write_pieces(file, pin.federation.encoded(), mode=0o644, point="policy")
     pinned = (f'[[pin]]\nfile = "{file.name}"\nbody = "{pin.body}"\n' for file, pin in files.items())
-    durable.write_file(path, (_HEAD + ("\n".join(pinned) or _NO_PIN) + _REST).encode(), mode=0o644, point="policy")
+    text = _HEAD + ("\n".join(pinned) or _NO_PIN) + _rest(pins, publication)
+    durable.write_file(path, text.encode(), mode=0o644, point="policy")
     return (path, *new)
 
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, syllables
+from comity.trust.errors import NotFound
 from comity.trust.evidence import OK, POLICY_NOT_MET
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, client, examples, output, resolving
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, out_option
 
 if TYPE_CHECKING:
+    from comity.trust.claims import Publication
     from comity.trust.policy import Policy
     from comity_client.policy_text import Finding, Rule
+
+    from comity_cli.output import Output
 
 
 @document("policy-new")
@@ -88,18 +92,23 @@ def command() -> None:
     """A policy is a TOML file under your own control. `comity verify DIR --policy FILE` applies it."""
 
 
-@examples("comity policy new", "comity policy new --out ministry.toml")
+@examples("comity policy new", "comity policy new --for swiss-ai/apertus-8b --out ministry.toml")
 @command.command("new", short_help="Write a commented policy to start from.")
+@click.option("--for", "reference", metavar="REF", help="Accept the publisher of this artifact, and nobody else.")
 @out_option("policy.toml")
-def new(target: Path) -> None:
+def new(reference: str | None, target: Path) -> None:
     """Write a policy that pins your federations, and their federation files beside it. Copy these files together."""
     from comity_client.policy_text import write_policy
 
     out, pins = output(), client().pins()
-    written = write_policy(target, pins)
+    publication = _publication(reference) if reference else None
+    written = write_policy(target, pins, publication)
     for path in written:
         out.say(f"Written: {path}")
-    if not pins:
+    if publication is not None:
+        _say_decisions(out, publication)
+        out.hint(f"comity policy check {target}   then   comity pull {reference} --policy {target}")
+    elif not pins:
         out.warn("no federation is pinned yet, so no artifact can pass this policy")
         out.hint(f"comity trust pin FILE, then write it again: comity policy new --out OTHER{target.suffix}")
     elif not any(pin.federation.body.namespaces for pin in pins):
@@ -108,6 +117,25 @@ def new(target: Path) -> None:
     else:
         out.hint(f"comity policy check {target}")
     out.answer(PolicyNewDocument(tuple(written)))
+
+
+def _publication(reference: str) -> Publication:
+    """Raises as `Client.resolve` does; NotFound for an artifact that nobody published."""
+    with resolving("policy new --for"), output().waiting("asking the nodes"):
+        found = client().resolve(reference)
+    if found.current is None:
+        why = "no publisher signed it, so a policy can accept none"
+        raise NotFound(f"{reference} has no publisher", why=why, hint="comity policy new")
+    return found.current
+
+
+def _say_decisions(out: Output, publication: Publication) -> None:
+    """Say what only a person can decide about a policy for one publication."""
+    publisher = publication.publisher
+    out.say("Decide, and change the file where you disagree:")
+    out.fact("publisher", f"{publisher.display}: compare by telephone {syllables(publisher.id)}")
+    out.fact("licence", f"the publisher says {publication.published.licence.spdx}; no licence is required")
+    out.fact("time", "evidence may be of any age: set as_of and max_age_days in [time]")
 
 
 @examples("comity policy check ministry.toml", "comity policy check ministry.toml --json")
