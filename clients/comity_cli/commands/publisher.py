@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +113,10 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
     out.fact("on the phone", syllables(publisher.id))
     out.fact("home log", home_origin(publisher.home) or "none: its versions are ordered by their names")
     out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
+    if not publisher.home and home is None:
+        out.warn("no federation is pinned, so this identity never has a home log: of two statements none is the newer")
+        again = f"comity publisher new {shlex.quote(label)} --jurisdiction {jurisdiction}"
+        out.hint(f"comity trust pin FILE, then make another one: {again}")
     out.answer(PublisherDocument(PublisherItem(publisher.id, publisher.label, publisher.home, publisher.folder)))
     out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
 

@@ -20,7 +20,7 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -161,13 +161,21 @@ class SettingSources:
             yield Malformed(what, why=f"{each['msg']}, in {shown}", code="CONFIG")
 
     def _unknown_settings(self) -> Iterator[Malformed]:
+        """Each unknown section, and each unknown setting of a known one."""
         known = known_settings()
-        for path in _paths(self.document):
-            if path not in known:
-                close = difflib.get_close_matches(path, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
-                why = f"in {file_origin(self.file, self.lines, path)}"
-                yield Malformed(f"unknown setting {path!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
+        for name, value in self.document.items():
+            if isinstance(value, Mapping) and name not in SECTIONS:
+                yield self._unknown("section", name, SECTIONS)
+                continue
+            for path in _paths({name: value}):
+                if path not in known:
+                    yield self._unknown("setting", path, known)
+
+    def _unknown(self, kind: str, path: str, known: Collection[str]) -> Malformed:
+        close = difflib.get_close_matches(path, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
+        why = f"in {file_origin(self.file, self.lines, path)}"
+        return Malformed(f"unknown {kind} {path!r}", why=why, hint=hint, code="CONFIG-UNKNOWN-KEY")
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:

@@ -66,7 +66,7 @@ def test_patterns_decide_what_is_copied(tmp_path: Path, mirror: str, wanted: boo
 @pytest.mark.parametrize(
     ("more", "meant"),
     (
-        ("[listen2]\nmutual = 'x'\n", "listen.mutual"),
+        ("[listen2]\nmutual = 'x'\n", "'listen'"),
         ("[limits]\nentries_per_orign = 5\n", "limits.entries_per_origin"),
         ("[storage.s3]\nbuckett = 'x'\n", "storage.s3.bucket"),
     ),

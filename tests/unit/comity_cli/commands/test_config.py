@@ -38,6 +38,14 @@ def test_every_problem_is_named_and_ends_with_2(home: NodeHome) -> None:
     assert f"2 problems in the settings of {home.directory / 'node.toml'}" in text
 
 
+def test_a_misspelt_section_is_one_problem(home: NodeHome) -> None:
+    file = home.directory / "node.toml"
+    file.write_text(file.read_text().replace("[gateway]", "[gatway]"))
+    (problem,) = printed(command, "check", "--node", home.directory, status=2)["problems"]
+    assert problem["what"] == "unknown section 'gatway'" and "'gateway'" in problem["try"]
+    assert "node.toml:" in problem["why"]
+
+
 def test_a_value_that_is_impossible_is_a_problem(home: NodeHome) -> None:
     home.set("replication", interval_seconds=0)
     (problem,) = printed(command, "check", "--node", home.directory, status=2)["problems"]

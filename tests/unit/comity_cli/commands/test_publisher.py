@@ -40,6 +40,17 @@ def test_the_words_of_an_identity_are_shown_when_it_is_made() -> None:
     assert syllables(made["id"]) in text and "ordered by their names" in text and "recovery.pem" in text
 
 
+def test_an_identity_made_before_a_pin_is_warned_about(home: Path, tmp_path: Path) -> None:
+    text = said(command, "new", "Swiss AI", "--jurisdiction", "CH")
+    assert "no federation is pinned" in text
+    assert "comity publisher new 'Swiss AI' --jurisdiction CH" in text
+    assert "is pinned" not in said(command, "new", "Other", "--jurisdiction", "CH", "--home", "")
+    file = tmp_path / "federation.json"
+    file.write_bytes(case().federation.encode())
+    Client(Home(home)).pin(file)
+    assert "is pinned" not in said(command, "new", "Third", "--jurisdiction", "CH")
+
+
 def test_the_home_log_of_a_pinned_member_of_its_jurisdiction_is_the_default(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "federation.json"
     file.write_bytes(case().federation.encode())
