@@ -7,7 +7,7 @@ the rate of calls is waited for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
@@ -202,10 +202,10 @@ class _Upload:
         turn = asyncio.Semaphore(UPLOADS_AT_ONCE)
         passing: list[ComityError] = []
 
-        async def one(wanted: MissingObject) -> None:
+        async def one(sending: Callable[[], Awaitable[None]]) -> None:
             async with turn:
                 try:
-                    await patiently(partial(self._one, wanted))
+                    await patiently(sending)
                 except NotFound:
                     raise
                 except (Unavailable, Conflict) as error:
@@ -215,21 +215,65 @@ class _Upload:
 
         try:
             async with asyncio.TaskGroup() as tasks:
+                small = [] if self.link else [wanted for wanted in missing if _is_small(wanted)]
+                if small:
+                    tasks.create_task(one(partial(self._together, small)))
                 for wanted in missing:
-                    tasks.create_task(one(wanted))
+                    if self.link or not _is_small(wanted):
+                        tasks.create_task(one(partial(self._one, wanted)))
         except* ComityError as failures:
             raise first_error(failures) from None
         return passing
 
+    async def _together(self, small: Sequence[MissingObject]) -> None:
+        """Send small objects with one call; one by one to a node of an older version."""
+        size = sum(wanted.size for wanted in small)
+        try:
+            await self.uplink.client.upload_objects(self.submission, self._batches(small), size=size)
+        except Unavailable as error:
+            if error.code != "UNIMPLEMENTED":
+                raise
+            for wanted in small:
+                await self._one(wanted)
+
+    async def _batches(self, small: Sequence[MissingObject]) -> AsyncIterator[Sequence[InlineObject]]:
+        """The objects, as many together as one message has. Raises Conflict (CHANGED)."""
+        left = list(reversed(small))
+        while left:
+            some, size = list[MissingObject](), 0
+            while left and size + left[-1].size <= limits.CHUNK:
+                some.append(left.pop())
+                size += some[-1].size
+            yield await asyncio.to_thread(self._read_whole, some)
+            for wanted in some:
+                self.counted.reached(wanted.digest, wanted.size)
+
+    def _read_whole(self, some: Sequence[MissingObject]) -> list[InlineObject]:
+        return [self._whole(wanted) for wanted in some]
+
+    def _whole(self, wanted: MissingObject) -> InlineObject:
+        """A small object with its bytes. Blocking. Raises NotFound, and Conflict (CHANGED)."""
+        if (data := self.objects.get(wanted.digest)) is None:
+            path = self._path(wanted)
+            with disk_errors(f"{path} was not read"), path.open("rb", buffering=0) as file:
+                data = file.read(wanted.size)
+            if sha256(data) != wanted.digest:
+                raise _changed(path)
+        return InlineObject(wanted.digest, data)
+
+    def _path(self, wanted: MissingObject) -> Path:
+        if (path := self.files.get(wanted.digest)) is None:
+            why = "these statements name no object with that digest"
+            raise NotFound(f"{self.uplink.name} asks for {short(wanted.digest)}", why=why)
+        return path
+
     async def _one(self, wanted: MissingObject) -> None:
-        data, path = self.objects.get(wanted.digest), self.files.get(wanted.digest)
+        data = self.objects.get(wanted.digest)
         header = UploadHeader(self.submission, wanted.digest, wanted.size, wanted.received)
         if data is not None:
             await self.uplink.client.upload(header, _parts(data, wanted.received))
-        elif path is None:
-            why = "these statements name no object with that digest"
-            raise NotFound(f"{self.uplink.name} asks for {short(wanted.digest)}", why=why)
         else:
+            path = self._path(wanted)
             try:
                 await self._file(path, header)
             except Untrusted as error:
@@ -259,6 +303,10 @@ class _Upload:
                 yield chunk
                 at += len(chunk)
                 self.counted.reached(header.digest, at)
+
+
+def _is_small(wanted: MissingObject) -> bool:
+    return wanted.size <= limits.SMALL_OBJECT and not wanted.received
 
 
 def _require_unchanged(path: Path, wanted: MissingObject) -> None:

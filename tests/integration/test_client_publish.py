@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import (
+    ComityError,
+    Conflict,
+    Equivocation,
+    Malformed,
+    NotFound,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
 from comity.trust.home_logs import home_origin
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
+from comity.wire import pacing
 from comity.wire.messages import LocatedEntry
+from comity.wire.publish import PublishCalls
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client import uplink
@@ -510,3 +522,73 @@ def test_a_publisher_without_a_home_log_is_asked_for_a_node(
     with pytest.raises(Conflict) as refused:
         client.report_lost_key(homeless, 4, "the laptop is gone", nodes=["node-ch.example"])
     assert refused.value.code == "NO-HOME-LOG"
+
+
+MANY = {f"{number:04}.json": b'{"number": %d}' % number for number in range(600)}
+
+
+def test_many_small_files_are_sent_with_few_calls(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    node, events = federation.nodes[0], list[Event]()
+    client.publish(
+        write(tmp_path / "source", MANY),
+        "lab/many@v1",
+        publisher=publisher,
+        licence="MIT",
+        nodes=["node-ch.example"],
+        on_event=events.append,
+    )
+    assert {sha256(data) for data in MANY.values()} <= set(node.blobs)
+    assert (len(node.batches) <= 2, node.partial) == (True, {})
+    sent = sum(event.count for event in events if isinstance(event, Progress) and event.path in MANY)
+    assert sent == sum(map(len, MANY.values()))
+
+
+def test_a_small_file_that_changed_after_signing_is_reported_as_changed(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    source = write(tmp_path / "source", MANY)
+
+    def change_it(event: Event) -> None:
+        if isinstance(event, Started):
+            (source / "0099.json").write_bytes(b"other bytes")
+
+    with pytest.raises(Conflict) as caught:
+        client.publish(
+            source, "lab/many@v1", publisher=publisher, licence="MIT", nodes=["node-ch.example"], on_event=change_it
+        )
+    assert caught.value.code == "CHANGED"
+
+
+@pytest.mark.parametrize(
+    ("error", "batches"),
+    [
+        pytest.param(Unavailable("no such call", code="UNIMPLEMENTED"), 0, id="an older node"),
+        pytest.param(Refused("too many calls", code="RATE"), 1, id="a busy node"),
+    ],
+)
+def test_files_are_sent_to_an_older_node_one_by_one_and_to_a_busy_one_later(
+    tmp_path: Path,
+    client: Client,
+    publisher: Publisher,
+    federation: FakeFederation,
+    monkeypatch: pytest.MonkeyPatch,
+    error: ComityError,
+    batches: int,
+) -> None:
+    monkeypatch.setattr(pacing, "PAUSE", 0.01)
+    genuine, refused = PublishCalls.upload_objects, list[ComityError]()
+
+    async def upload_objects(calls: PublishCalls, *sent: Any, **given: Any) -> int:
+        if error.code == "UNIMPLEMENTED" or len(refused) < 3:
+            refused.append(error)
+            raise error
+        return await genuine(calls, *sent, **given)
+
+    monkeypatch.setattr(PublishCalls, "upload_objects", upload_objects)
+    files = dict(list(MANY.items())[:20])
+    source = write(tmp_path / "source", files)
+    client.publish(source, "lab/many@v1", publisher=publisher, licence="MIT", nodes=["node-ch.example"])
+    assert {sha256(data) for data in files.values()} <= set(federation.nodes[0].blobs)
+    assert (len(federation.nodes[0].batches), bool(refused)) == (batches, True)

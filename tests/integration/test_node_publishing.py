@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from comity.rules.pieces import PieceIndex, check_records
 from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
-from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.trust.statements import Advisory, Published
 from comity.wire.client import NodeClient
@@ -18,6 +19,7 @@ from comity.wire.publish import InlineObject, UploadHeader
 from support.derivations import derived_line
 from support.federation import NodeHome, introduced, make_home, serving
 from support.publisher import Publisher, Release, chunks, model, release, send
+from support.weights import as_tensor
 from support.world import identity
 
 
@@ -325,3 +327,56 @@ async def test_names_are_found_by_their_parts(home: NodeHome, ready: Release) ->
         assert not (await client.search("nobody")).found
         with pytest.raises(Malformed):
             await client.search("x", "not a cursor")
+
+
+def many_files(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04}.json").write_bytes(b'{"number": %d}' % number)
+    (folder / "small.safetensors").write_bytes(as_tensor(bytes(1_000)))
+    return folder
+
+
+async def together(*batches: Iterable[bytes]) -> AsyncIterator[Sequence[InlineObject]]:
+    for batch in batches:
+        yield [InlineObject(sha256(data), data) for data in batch]
+
+
+async def test_small_files_arrive_together_with_their_records(home: NodeHome, tmp_path: Path) -> None:
+    made = release(Publisher.generate(), many_files(tmp_path / "many", 300), "tests/many@v1")
+    files = [path.read_bytes() for path in made.blobs.values()]
+    async with serving(home), home.client() as client:
+        asked = await client.submit(made.lines, made.inline())
+        assert await client.upload_objects(asked.submission, together(files[:100], files[100:]), size=1) == len(files)
+        submitted = await client.submit(made.lines)
+        assert [receipt.line_digest for receipt in submitted.receipts] == [sha256(line) for line in made.lines]
+        for file, (_, layout) in zip(made.ingested.manifest.files, made.ingested.index.files, strict=True):
+            check_records(await client.records(file.sha256, layout.layout), size=file.size, expected=layout)
+        found = [data async for _, data in client.objects(list(made.blobs)[:250], uncompressed=True)]
+        assert found == files[:250]
+
+
+async def test_of_a_message_with_one_false_object_none_is_kept(home: NodeHome, tmp_path: Path) -> None:
+    made = release(Publisher.generate(), many_files(tmp_path / "many", 8), "tests/many@v1")
+    first, second, third, *_ = files = [path.read_bytes() for path in made.blobs.values()]
+    async with serving(home), home.client() as client:
+        asked = await client.submit(made.lines, made.inline())
+
+        async def sent() -> AsyncIterator[Sequence[InlineObject]]:
+            yield [InlineObject(sha256(first), first)]
+            yield [InlineObject(sha256(second), second), InlineObject(sha256(third), bytes(len(third)))]
+
+        with pytest.raises((Untrusted, Unavailable)):
+            await client.upload_objects(asked.submission, sent(), size=1)
+        assert [stat.have for stat in await client.stat([*map(sha256, files)])] == [True] + [False] * (len(files) - 1)
+
+
+async def test_objects_without_a_submission_that_names_them_are_refused(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        with pytest.raises(NotFound) as refused:
+            await client.upload_objects(sha256(b"no submission"), together([b"x"]), size=1)
+        assert refused.value.code == "NO-SUBMISSION"
+        asked = await client.submit(ready.lines, ready.inline())
+        with pytest.raises((NotFound, Unavailable)):
+            await client.upload_objects(asked.submission, together([b"x"]), size=1)
+        assert not (await client.stat([sha256(b"x")]))[0].have

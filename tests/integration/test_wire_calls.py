@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -341,3 +341,38 @@ async def test_an_operator_adopts_files_and_reads_the_status() -> None:
         with pytest.raises(Malformed, match="absolute"):
             await client.adopt(Path("model"), NOWHERE, 5)
     assert node.adopted == [Path("/data/model")]
+
+
+async def batches_of(*batches: Sequence[InlineObject]) -> AsyncIterator[Sequence[InlineObject]]:
+    for batch in batches:
+        yield batch
+
+
+def inline(data: bytes) -> InlineObject:
+    return InlineObject(sha256(data), data)
+
+
+async def test_small_objects_are_uploaded_with_one_call() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        sent = batches_of([inline(b"a"), inline(b"bc")], [inline(b"")])
+        assert await client.upload_objects(NOWHERE, sent, size=3) == 3
+    assert {b"a", b"bc", b""} <= set(node.blobs.values())
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        pytest.param([[]], id="no object"),
+        pytest.param([[inline(b"a"), inline(b"a")]], id="twice in a message"),
+        pytest.param([[inline(b"a")], [inline(b"a")]], id="twice in two messages"),
+        pytest.param([[inline(bytes(limits.SMALL_OBJECT + 1))]], id="too large"),
+        pytest.param([[inline(bytes([n]) * limits.SMALL_OBJECT) for n in range(5)]], id="too many bytes in a message"),
+        pytest.param([[inline(b"%d" % n)] for n in range(limits.MISSING + 1)], id="too many objects"),
+    ],
+)
+async def test_uploads_of_objects_beyond_the_bounds_are_refused(batches: list[list[InlineObject]]) -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        with pytest.raises((Malformed, Unavailable)):
+            await client.upload_objects(NOWHERE, batches_of(*batches), size=1)

@@ -34,7 +34,7 @@ from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
 from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
-from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
@@ -75,6 +75,8 @@ class FakeNode:
     reads: int = 0
     partial: dict[Digest, bytearray] = field(default_factory=dict)
     adopted: list[Path] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    """Objects of each message of `UploadObjects`."""
     decided: list[tuple[Digest, bool]] = field(default_factory=list)
     misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
     governance: CharterService | None = None
@@ -188,6 +190,9 @@ class FakeNode:
         await self._answering()
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)
 
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        return small_of(self, digests)
+
     async def records(self, digest: Digest, layout: str) -> bytes:
         await self._answering()
         if (digest, layout) not in self.records_held:
@@ -238,6 +243,19 @@ class FakeNode:
                 raise Untrusted("digest does not match", code="DIGEST")
             self.blobs[header.digest] = data
         return len(partial)
+
+    async def upload_objects(
+        self, caller: Caller, submission: Digest, batches: AsyncIterator[Sequence[InlineObject]]
+    ) -> int:
+        held = 0
+        async for batch in batches:
+            for each in batch:
+                if sha256(each.data) != each.digest:
+                    raise Untrusted("digest does not match", code="DIGEST")
+                self.blobs[each.digest] = each.data
+            self.batches.append(len(batch))
+            held += len(batch)
+        return held
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         held = digest in self.blobs

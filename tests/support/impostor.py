@@ -14,7 +14,7 @@ from comity.trust.errors import NotFound
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint
 from comity.wire.access import MutualAccess
-from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.news import NewsService
 from comity.wire.server import make_server
@@ -77,6 +77,9 @@ class Shown:
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         held = {digest: len(data) for digest, data in self.objects.items()} | self.claimed
         return tuple(BlobStat(digest, digest in held, held.get(digest, 0)) for digest in digests)
+
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        return small_of(self, digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         raise NotFound("no records")

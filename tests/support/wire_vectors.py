@@ -28,7 +28,7 @@ from comity.wire.audit import (
     RetainedCopy,
     RetentionPage,
 )
-from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
@@ -128,6 +128,9 @@ class AnsweringNode:
         self.asked.append(tuple(digests))
         return tuple(BlobStat(digest, True, 3) for digest in digests)
 
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        return small_of(self, digests)
+
     async def records(self, digest: Digest, layout: str) -> bytes:
         self.asked.append((digest, layout))
         return self._values.data()
@@ -151,6 +154,13 @@ class AnsweringNode:
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
         self.asked.append((caller, header, b"".join([chunk async for chunk in chunks])))
         return header.size
+
+    async def upload_objects(
+        self, caller: Caller, submission: Digest, batches: AsyncIterator[Sequence[InlineObject]]
+    ) -> int:
+        sent = [each async for batch in batches for each in batch]
+        self.asked.append((caller, submission, tuple(sent)))
+        return len(sent)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         self.asked.append((path, digest, size))
@@ -432,10 +442,16 @@ async def every_call(client: NodeClient, values: Values) -> None:
         pass
     await client.submit(values.some(values.line, 1), values.some(values.inline))
     await client.upload(UploadHeader(digest(), digest(), 6, 0), _chunks())
+    await client.upload_objects(abc, _batches(), size=6)
     await client.adopt(Path(f"/{values.word()}"), digest(), number())
     await client.decide_ask(digest(), keep=values.coin())
     await client.sign_in_link()
     await client.status()
+
+
+async def _batches() -> AsyncIterator[Sequence[InlineObject]]:
+    yield [InlineObject(sha256(b"abc"), b"abc"), InlineObject(sha256(b"de"), b"de")]
+    yield [InlineObject(sha256(b"f"), b"f")]
 
 
 async def _chunks() -> AsyncIterator[bytes]:

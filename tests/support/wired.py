@@ -15,7 +15,7 @@ from comity.trust.keys import PrivateKey
 from comity.wire.access import Access, Caller, MutualAccess, OpenAccess
 from comity.wire.addresses import Address
 from comity.wire.artifact import SearchPage
-from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -139,6 +139,9 @@ class MemoryNode:
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)
 
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        return small_of(self, digests)
+
     async def records(self, digest: Digest, layout: str) -> bytes:
         return self._held(digest)
 
@@ -184,6 +187,16 @@ class MemoryNode:
         if len(partial) == header.size:
             self.keep(bytes(partial))
         return len(partial)
+
+    async def upload_objects(
+        self, caller: Caller, submission: Digest, batches: AsyncIterator[Sequence[InlineObject]]
+    ) -> int:
+        held = 0
+        async for batch in batches:
+            for each in batch:
+                self.keep(each.data)
+            held += len(batch)
+        return held
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         self.adopted.append(path)

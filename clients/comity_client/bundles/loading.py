@@ -25,7 +25,7 @@ from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untru
 from comity.trust.tlog.merkle import leaf_hash, node_hash
 from comity.wire import limits
 from comity.wire.access import Caller, OperatorAccess
-from comity.wire.blob import BlobLocation, BlobStat
+from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog, LoadEnded
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
@@ -204,6 +204,9 @@ class CarriedBlobs:
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         return tuple(self._stat(digest) for digest in digests)
+
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        return small_of(self, digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         return await asyncio.to_thread(self._folder.records, digest, layout)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
@@ -185,7 +185,7 @@ class HashedFile:
     states: list[bytes] | None
 
 
-def hash_pieces(file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]) -> HashedFile:
+def hash_pieces(file: BufferedIOBase, lengths: Sequence[int], progress: Callable[[int], None]) -> HashedFile:
     """Hash the file and its pieces. Raises EOFError if the file is shorter than its pieces."""
     if len(lengths) < 2:  # the file is one piece
         data = _read(file, memoryview(bytearray(sum(lengths))))
@@ -207,7 +207,7 @@ def hash_pieces(file: BufferedReader, lengths: Sequence[int], progress: Callable
     return HashedFile(Digest(whole.digest().hex()), records, whole.states)
 
 
-def _read(file: BufferedReader, piece: memoryview) -> memoryview:
+def _read(file: BufferedIOBase, piece: memoryview) -> memoryview:
     if file.readinto(piece) != len(piece):
         raise EOFError
     return piece

@@ -54,13 +54,13 @@ from comity.ledger.key_notices import KeyNotices
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_store import LogStore
 from comity.ledger.page_sums import PageSums
+from comity.ledger.piece_records import PieceRecordTable
 from comity.ledger.proven import ProvenTables
 from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
 from comity.ledger.records import (
     Cosignatures,
     Epochs,
     MisbehaviourTable,
-    PieceRecordTable,
     SideObjectPositions,
     WitnessedTable,
 )

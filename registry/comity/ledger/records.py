@@ -1,4 +1,4 @@
-"""Records beside the logs of a ledger: cosignatures, witnessed checkpoints, misbehaviour proofs, epochs and pieces.
+"""Records beside the logs of a ledger: cosignatures, witnessed checkpoints, misbehaviour proofs and epochs.
 
 Callers verify each record before they store it.
 
@@ -13,29 +13,23 @@ Callers verify each record before they store it.
 - Misbehaviour proofs: kept for ever, and served to every caller, who verifies them again (`comity.trust.tlog.proof`).
 - Epochs: certified charters (`comity.trust.charter.certificate.certify`), kept for ever on all branches. The node
   decides which branch it follows.
-- Piece records: the pieces of each file, from the hashing of the file or verified against a piece index. They are true
-  for the SHA-256 of the file even after the file is deleted. A seal over each row detects damage; a damaged row is
-  ignored and replaced (docs/decisions, 17). A piece is hashed again when it is read.
 - Side object positions: for each log, the position below which all side objects are in the blob store.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_, update
 
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, all_logs, find_log
 from comity.ledger.tree import SignedHead, head_at, newest_head
 from comity.rules.misbehaviour import KINDS
-from comity.rules.pieces import CHAINED_LAYOUT
-from comity.trust.artifact import parse_records
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
@@ -546,107 +540,6 @@ def _join_lines(lines: Sequence[bytes]) -> bytes:
 
 def _split(text: bytes) -> tuple[bytes, ...]:
     return tuple(text.split(b"\n")) if text else ()
-
-
-_BLOBS: Final = 1_000
-"""Blobs of records that are read at a time."""
-_RECORDS, _PIECE = schema.piece_records.c, schema.pieces.c
-
-
-@dataclass(frozen=True, slots=True)
-class PieceLocation:
-    """A part of the blob `blob`: `length` bytes at `offset`."""
-
-    blob: Digest
-    offset: int
-    length: int
-
-
-class PieceRecordTable:
-    """Piece records by file, and files by piece. Thread-safe."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def store_records(self, blob: Digest, size: int, layout: str, records: bytes) -> None:
-        """Store the piece records of a file of `size` bytes. Undamaged records for the same blob and layout are not
-        replaced. Raises Malformed."""
-        pieces = parse_records(records, size=size)
-        with self._database.writing("pieces") as connection:
-            if _sealed(connection, blob, layout) is not None:
-                return
-            connection.execute(delete(schema.piece_records).where(_RECORDS.blob == blob, _RECORDS.layout == layout))
-            number = 1 + (connection.scalar(select(func.max(_RECORDS.id))) or 0)
-            seal = _seal(blob, layout, records)
-            row = {"id": number, "blob": blob, "layout": layout, "records": records, "seal": seal}
-            connection.execute(insert(schema.piece_records).values(row))
-            if layout == CHAINED_LAYOUT:  # states do not say which other file contains a piece
-                return
-            rows, offset = [], 0
-            for piece in pieces:
-                rows.append({"sha256": piece.sha256, "record_id": number, "offset": offset, "length": piece.length})
-                offset += piece.length
-            if rows:
-                connection.execute(insert(schema.pieces), rows)
-
-    def records(self, blob: Digest, layout: str) -> bytes | None:
-        """Returns the records of a blob; None if there are none or they are damaged."""
-        with self._database.reading() as connection:
-            return _sealed(connection, blob, layout)
-
-    def records_size(self, blob: Digest, layout: str) -> int:
-        """Returns the bytes of the records of a blob; 0 if there are none."""
-        size = select(func.length(_RECORDS.records)).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
-        with self._database.reading() as connection:
-            return connection.scalar(size) or 0
-
-    def ordered_blobs(self) -> Iterator[Digest]:
-        """Yields all blobs that have records, in their order. Raises Untrusted (LEDGER-CORRUPT)."""
-        last: Digest | None = None
-        while True:
-            wanted = select(_RECORDS.blob).distinct().order_by(_RECORDS.blob).limit(_BLOBS)
-            if last is not None:
-                wanted = wanted.where(_RECORDS.blob > last)
-            with self._database.reading() as connection:
-                page = list(connection.scalars(wanted))
-            yield from page
-            if len(page) < _BLOBS:
-                return
-            last = page[-1]
-
-    def find_piece(self, sha256: bytes, limit: int = 16) -> list[PieceLocation]:
-        """Returns at most `limit` locations of the piece with this hash."""
-        locations = (
-            select(_RECORDS.blob, _PIECE.offset, _PIECE.length)
-            .join(schema.piece_records, _RECORDS.id == _PIECE.record_id)
-            .where(_PIECE.sha256 == sha256)
-            .limit(limit)
-        )
-        with self._database.reading() as connection:
-            return [PieceLocation(*row) for row in connection.execute(locations)]
-
-    def delete_records(self, blob: Digest) -> None:
-        """Delete the records of a blob that is no longer stored."""
-        with self._database.writing("forget") as connection:
-            connection.execute(delete(schema.piece_records).where(_RECORDS.blob == blob))
-
-
-def _sealed(connection: Connection, blob: Digest, layout: str) -> bytes | None:
-    columns = (
-        cast(column, LargeBinary) for column in (_RECORDS.records, _RECORDS.seal)
-    )  # damage may have changed the type of a value
-    known = select(*columns).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
-    row = connection.execute(known).one_or_none()
-    if row is None or row.records is None or row.seal != _seal(blob, layout, row.records):
-        return None
-    records: bytes = row.records
-    return records
-
-
-def _seal(blob: Digest, layout: str, records: bytes) -> bytes:
-    hasher = hashlib.sha256(bytes.fromhex(blob) + layout.encode() + b"\0")
-    hasher.update(records)
-    return hasher.digest()
 
 
 _LOG, _POSITION = schema.logs.c, schema.side_object_positions.c

@@ -21,7 +21,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore, lock_if_free
 from comity.content.heap import return_freed
-from comity.ledger.records import PieceRecordTable
+from comity.ledger.piece_records import PieceRecordTable
 from comity.node.context import NodeContext
 from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.own_log import cosigned_times

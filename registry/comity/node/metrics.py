@@ -337,6 +337,14 @@ class ServedBytes:
             sent=record.sent,
         )
 
+    def add_whole(self, peer: str, sizes: Mapping[Digest, int], *, port: str) -> None:
+        """Count small blobs that one call has sent whole: many of them are one event of the log."""
+        for blob, size in sizes.items():
+            self.count(peer, blob, size)
+        sent = sum(sizes.values())
+        self._metrics.served_bytes.labels(peer if port == "mutual" else port).inc(sent)
+        self._log.info("served together", peer=peer, port=port, blobs=len(sizes), sent=sent)
+
     def count(self, peer: str, blob: Digest, sent: int) -> None:
         """Add to the sums only; the caller logs and counts by itself."""
         self._sums[peer, blob] = self._sums.pop((peer, blob), 0) + sent

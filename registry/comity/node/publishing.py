@@ -113,6 +113,18 @@ class Submissions:
         with self.pending.uploading(header.submission):
             return await self._uploads.upload(want, header.offset, chunks)
 
+    async def upload_objects(
+        self, caller: Caller, submission: Digest, batches: AsyncIterator[Sequence[InlineObject]]
+    ) -> int:
+        self.pending.require(submission)
+        held = 0
+        with self.pending.uploading(submission):
+            async for batch in batches:
+                objects = [(self.pending.want(submission, each.digest, len(each.data)), each.data) for each in batch]
+                await self._uploads.put_small(objects)
+                held += len(batch)
+        return held
+
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         """Store a file of this machine. Its path in a pending manifest decides how it is cut into pieces, else its own
         name."""

@@ -26,6 +26,7 @@ import structlog
 from comity.content.blobs import MAX_READ, BlobStore, blob_reader, lock_if_free, piece_lengths
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
+from comity.ledger.piece_records import FileRecords
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.pieces import CHAINED_LAYOUT, PieceIndex, PieceLayout, chained_records, check_records, encode_records
@@ -138,16 +139,20 @@ class PendingSubmissions:
         self._wanted += len(submission.wants)
         self.bytes += submission.size
 
-    def want(self, submission: Digest, digest: Digest, size: int) -> Want:
-        """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
-        found = [self._waiting[key] for key in self._callers.get(submission, ())]
-        if not found:
+    def require(self, submission: Digest) -> list[PendingSubmission]:
+        """The submissions of these lines that wait. Raises NotFound (NO-SUBMISSION) if there is none."""
+        if not (found := [self._waiting[key] for key in self._callers.get(submission, ())]):
             raise NotFound(
                 "no such submission",
                 why="it was never made, or it expired",
                 hint="submit the lines again",
                 code="NO-SUBMISSION",
             )
+        return found
+
+    def want(self, submission: Digest, digest: Digest, size: int) -> Want:
+        """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
+        found = self.require(submission)
         for each in found:
             self._waiting.move_to_end(each.key)
             self._used[each.key] = self._clock()
@@ -278,6 +283,17 @@ class Uploads:
         await self._pools.files(self._require_space, len(data))
         await self._pools.files(self._store.put, digest, data)
 
+    async def put_small(self, objects: Sequence[tuple[Want, bytes]]) -> None:
+        """Store small whole objects together. Raises OutOfSpace, and Untrusted (DIGEST) if one has another hash; then
+        none is stored."""
+        await self._pools.files(self._require_space, sum(len(data) for _, data in objects))
+        await self._pools.whole_files(self._put_small, objects)
+
+    def _put_small(self, objects: Sequence[tuple[Want, bytes]]) -> None:
+        named = [(want, data) for want, data in objects if want.path]
+        self._ledger.tables.pieces.store_all([self._hashed(io.BytesIO(data), want)[0] for want, data in named])
+        self._store.put_all({want.digest: data for want, data in objects})
+
     def records(self, want: Want, layout: str) -> None:
         """Compute and store the piece records of a stored blob in a layout. Blocking.
 
@@ -307,8 +323,9 @@ class Uploads:
         Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) if the index does not match the files.
         """
         manifest, index = read_artifact(self._store, published.manifest, published.pieces)
+        stored = self._ledger.tables.pieces.all_records({entry.sha256 for entry in manifest.files})
         for want, layout in _files_with_layouts(manifest, index):
-            records = self._ledger.tables.pieces.records(want.digest, layout.layout)
+            records = stored.get((want.digest, layout.layout))
             if records is None:
                 self.records(want, layout.layout)
                 records = self._ledger.tables.pieces.records(want.digest, layout.layout) or b""
@@ -384,8 +401,18 @@ class Uploads:
             raise Conflict(f"{path} changed while it was read", why="another process writes to it", code="CHANGED")
         self._store.admit(path, want.digest, want.size, link=True)
 
-    def _hash(self, file: io.BufferedReader[Any], want: Want) -> None:
+    def _hash(self, file: io.BufferedReader[Any] | io.BytesIO, want: Want) -> None:
         """Hash a file and store its piece records. Raises Untrusted (DIGEST)."""
+        hashed, states = self._hashed(file, want)
+        if want.path:
+            self._ledger.tables.pieces.store_all((hashed,))
+            if states:
+                self.remember_states(want.digest, want.size, states)
+
+    def _hashed(
+        self, file: io.BufferedReader[Any] | io.BytesIO, want: Want
+    ) -> tuple[FileRecords, Sequence[bytes] | None]:
+        """The piece records of a file, and its states for chained ones, if it has any. Raises Untrusted (DIGEST)."""
         layout, lengths = piece_lengths(want.path, file, want.size)
         file.seek(0)
         try:
@@ -395,11 +422,7 @@ class Uploads:
         if found.digest != want.digest:
             self._metrics.verify_failures.labels("upload").inc()
             raise Untrusted("digest does not match", why=f"the bytes hash to {found.digest}", code="DIGEST")
-        if want.path:
-            records = encode_records(found.records)
-            self._ledger.tables.pieces.store_records(want.digest, want.size, layout, records)
-            if found.states:
-                self.remember_states(want.digest, want.size, found.states)
+        return FileRecords(want.digest, want.size, layout, encode_records(found.records)), found.states
 
 
 def _file_version(found: os.stat_result) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/blob.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"\"\n\x10GetObjectRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"6\n\x11GetObjectsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\x12\x10\n\x08together\x18\x02 \x01(\x08\"Q\n\x0bSmallObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x04more\x18\x03 \x03(\x0b\x32\x16.comity.v1.SmallObject\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"1\n\x11GetRecordsRequest\x12\x0c\n\x04\x62lob\x18\x01 \x01(\x0c\x12\x0e\n\x06layout\x18\x02 \x01(\t\"\x1e\n\x0bStatRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"2\n\x0cStatResponse\x12\"\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x13.comity.v1.BlobStat\"6\n\x08\x42lobStat\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04have\x18\x02 \x01(\x08\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14ListLocationsRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"?\n\x15ListLocationsResponse\x12&\n\tlocations\x18\x01 \x03(\x0b\x32\x13.comity.v1.Location\"%\n\x08Location\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\"=\n\x0bReadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"\n\n\x08RawBytes2\xe5\x03\n\x0b\x42lobService\x12I\n\tGetObject\x12\x1b.comity.v1.GetObjectRequest\x1a\x10.comity.v1.Chunk\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12R\n\nGetObjects\x12\x1c.comity.v1.GetObjectsRequest\x1a\x16.comity.v1.SmallObject\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x04\x30\x01\x12K\n\nGetRecords\x12\x1c.comity.v1.GetRecordsRequest\x1a\x10.comity.v1.Chunk\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12\x45\n\x04Stat\x12\x16.comity.v1.StatRequest\x1a\x17.comity.v1.StatResponse\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x04\x12_\n\rListLocations\x12\x1f.comity.v1.ListLocationsRequest\x1a .comity.v1.ListLocationsResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12\x42\n\x04Read\x12\x16.comity.v1.ReadRequest\x1a\x13.comity.v1.RawBytes\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63omity/v1/blob.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"\"\n\x10GetObjectRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"L\n\x11GetObjectsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\x12\x10\n\x08together\x18\x02 \x01(\x08\x12\x14\n\x0cuncompressed\x18\x03 \x01(\x08\"Q\n\x0bSmallObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x04more\x18\x03 \x03(\x0b\x32\x16.comity.v1.SmallObject\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"1\n\x11GetRecordsRequest\x12\x0c\n\x04\x62lob\x18\x01 \x01(\x0c\x12\x0e\n\x06layout\x18\x02 \x01(\t\"\x1e\n\x0bStatRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"2\n\x0cStatResponse\x12\"\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x13.comity.v1.BlobStat\"6\n\x08\x42lobStat\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04have\x18\x02 \x01(\x08\x12\x0c\n\x04size\x18\x03 \x01(\x04\"&\n\x14ListLocationsRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"?\n\x15ListLocationsResponse\x12&\n\tlocations\x18\x01 \x03(\x0b\x32\x13.comity.v1.Location\"%\n\x08Location\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\"=\n\x0bReadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"\n\n\x08RawBytes2\xe5\x03\n\x0b\x42lobService\x12I\n\tGetObject\x12\x1b.comity.v1.GetObjectRequest\x1a\x10.comity.v1.Chunk\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12R\n\nGetObjects\x12\x1c.comity.v1.GetObjectsRequest\x1a\x16.comity.v1.SmallObject\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x04\x30\x01\x12K\n\nGetRecords\x12\x1c.comity.v1.GetRecordsRequest\x1a\x10.comity.v1.Chunk\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x12\x45\n\x04Stat\x12\x16.comity.v1.StatRequest\x1a\x17.comity.v1.StatResponse\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x04\x12_\n\rListLocations\x12\x1f.comity.v1.ListLocationsRequest\x1a .comity.v1.ListLocationsResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 \x12\x42\n\x04Read\x12\x16.comity.v1.ReadRequest\x1a\x13.comity.v1.RawBytes\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,29 +47,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETOBJECTREQUEST']._serialized_start=59
   _globals['_GETOBJECTREQUEST']._serialized_end=93
   _globals['_GETOBJECTSREQUEST']._serialized_start=95
-  _globals['_GETOBJECTSREQUEST']._serialized_end=149
-  _globals['_SMALLOBJECT']._serialized_start=151
-  _globals['_SMALLOBJECT']._serialized_end=232
-  _globals['_CHUNK']._serialized_start=234
-  _globals['_CHUNK']._serialized_end=255
-  _globals['_GETRECORDSREQUEST']._serialized_start=257
-  _globals['_GETRECORDSREQUEST']._serialized_end=306
-  _globals['_STATREQUEST']._serialized_start=308
-  _globals['_STATREQUEST']._serialized_end=338
-  _globals['_STATRESPONSE']._serialized_start=340
-  _globals['_STATRESPONSE']._serialized_end=390
-  _globals['_BLOBSTAT']._serialized_start=392
-  _globals['_BLOBSTAT']._serialized_end=446
-  _globals['_LISTLOCATIONSREQUEST']._serialized_start=448
-  _globals['_LISTLOCATIONSREQUEST']._serialized_end=486
-  _globals['_LISTLOCATIONSRESPONSE']._serialized_start=488
-  _globals['_LISTLOCATIONSRESPONSE']._serialized_end=551
-  _globals['_LOCATION']._serialized_start=553
-  _globals['_LOCATION']._serialized_end=590
-  _globals['_READREQUEST']._serialized_start=592
-  _globals['_READREQUEST']._serialized_end=653
-  _globals['_RAWBYTES']._serialized_start=655
-  _globals['_RAWBYTES']._serialized_end=665
-  _globals['_BLOBSERVICE']._serialized_start=668
-  _globals['_BLOBSERVICE']._serialized_end=1153
+  _globals['_GETOBJECTSREQUEST']._serialized_end=171
+  _globals['_SMALLOBJECT']._serialized_start=173
+  _globals['_SMALLOBJECT']._serialized_end=254
+  _globals['_CHUNK']._serialized_start=256
+  _globals['_CHUNK']._serialized_end=277
+  _globals['_GETRECORDSREQUEST']._serialized_start=279
+  _globals['_GETRECORDSREQUEST']._serialized_end=328
+  _globals['_STATREQUEST']._serialized_start=330
+  _globals['_STATREQUEST']._serialized_end=360
+  _globals['_STATRESPONSE']._serialized_start=362
+  _globals['_STATRESPONSE']._serialized_end=412
+  _globals['_BLOBSTAT']._serialized_start=414
+  _globals['_BLOBSTAT']._serialized_end=468
+  _globals['_LISTLOCATIONSREQUEST']._serialized_start=470
+  _globals['_LISTLOCATIONSREQUEST']._serialized_end=508
+  _globals['_LISTLOCATIONSRESPONSE']._serialized_start=510
+  _globals['_LISTLOCATIONSRESPONSE']._serialized_end=573
+  _globals['_LOCATION']._serialized_start=575
+  _globals['_LOCATION']._serialized_end=612
+  _globals['_READREQUEST']._serialized_start=614
+  _globals['_READREQUEST']._serialized_end=675
+  _globals['_RAWBYTES']._serialized_start=677
+  _globals['_RAWBYTES']._serialized_end=687
+  _globals['_BLOBSERVICE']._serialized_start=690
+  _globals['_BLOBSERVICE']._serialized_end=1175
 # @@protoc_insertion_point(module_scope)

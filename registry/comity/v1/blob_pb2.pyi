@@ -43,7 +43,9 @@ class GetObjectsRequest(_message.Message):
 
     DIGESTS_FIELD_NUMBER: _builtins.int
     TOGETHER_FIELD_NUMBER: _builtins.int
+    UNCOMPRESSED_FIELD_NUMBER: _builtins.int
     together: _builtins.bool
+    uncompressed: _builtins.bool
     @_builtins.property
     def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
@@ -51,10 +53,11 @@ class GetObjectsRequest(_message.Message):
         *,
         digests: _abc.Iterable[_builtins.bytes] | None = ...,
         together: _builtins.bool = ...,
+        uncompressed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "together", b"together"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "together", b"together", "uncompressed", b"uncompressed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

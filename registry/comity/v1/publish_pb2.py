@@ -26,7 +26,7 @@ from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/publish.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\",\n\x0cInlineObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"H\n\rSubmitRequest\x12\r\n\x05lines\x18\x01 \x03(\x0c\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.comity.v1.InlineObject\"u\n\x0eSubmitResponse\x12\x12\n\nsubmission\x18\x01 \x01(\x0c\x12)\n\x07missing\x18\x02 \x03(\x0b\x32\x18.comity.v1.MissingObject\x12$\n\x08receipts\x18\x03 \x03(\x0b\x32\x12.comity.v1.Receipt\"H\n\rMissingObject\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.comity.v1.ObjectSize\x12\x10\n\x08received\x18\x02 \x01(\x04\"=\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x13\n\x0bline_digest\x18\x03 \x01(\x0c\"R\n\rUploadRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.comity.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Y\n\x0cUploadHeader\x12\x12\n\nsubmission\x18\x01 \x01(\x0c\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\"\n\x0eUploadResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x32\xae\x01\n\x0ePublishService\x12L\n\x06Submit\x12\x18.comity.v1.SubmitRequest\x1a\x19.comity.v1.SubmitResponse\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x02\x12N\n\x06Upload\x12\x18.comity.v1.UploadRequest\x1a\x19.comity.v1.UploadResponse\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/publish.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\",\n\x0cInlineObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"H\n\rSubmitRequest\x12\r\n\x05lines\x18\x01 \x03(\x0c\x12(\n\x07objects\x18\x02 \x03(\x0b\x32\x17.comity.v1.InlineObject\"u\n\x0eSubmitResponse\x12\x12\n\nsubmission\x18\x01 \x01(\x0c\x12)\n\x07missing\x18\x02 \x03(\x0b\x32\x18.comity.v1.MissingObject\x12$\n\x08receipts\x18\x03 \x03(\x0b\x32\x12.comity.v1.Receipt\"H\n\rMissingObject\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x15.comity.v1.ObjectSize\x12\x10\n\x08received\x18\x02 \x01(\x04\"=\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x13\n\x0bline_digest\x18\x03 \x01(\x0c\"R\n\rUploadRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.comity.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Y\n\x0cUploadHeader\x12\x12\n\nsubmission\x18\x01 \x01(\x0c\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\"\n\x0eUploadResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\"]\n\x14UploadObjectsRequest\x12\x14\n\nsubmission\x18\x01 \x01(\x0cH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.comity.v1.ObjectBatchH\x00\x42\x06\n\x04part\"7\n\x0bObjectBatch\x12(\n\x07objects\x18\x01 \x03(\x0b\x32\x17.comity.v1.InlineObject\"%\n\x15UploadObjectsResponse\x12\x0c\n\x04held\x18\x01 \x01(\x04\x32\x93\x02\n\x0ePublishService\x12L\n\x06Submit\x12\x18.comity.v1.SubmitRequest\x1a\x19.comity.v1.SubmitResponse\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x02\x12N\n\x06Upload\x12\x18.comity.v1.UploadRequest\x1a\x19.comity.v1.UploadResponse\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x01(\x01\x12\x63\n\rUploadObjects\x12\x1f.comity.v1.UploadObjectsRequest\x1a .comity.v1.UploadObjectsResponse\"\r\xea\xdd\x19\t\x08\x01\x10\x01\x18\x80\x80\x80\x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHSERVICE'].methods_by_name['Submit']._serialized_options = b'\352\335\031\t\010\001\020\001\030\200\200\200\002'
   _globals['_PUBLISHSERVICE'].methods_by_name['Upload']._loaded_options = None
   _globals['_PUBLISHSERVICE'].methods_by_name['Upload']._serialized_options = b'\352\335\031\t\010\001\020\001\030\200\200\200\001'
+  _globals['_PUBLISHSERVICE'].methods_by_name['UploadObjects']._loaded_options = None
+  _globals['_PUBLISHSERVICE'].methods_by_name['UploadObjects']._serialized_options = b'\352\335\031\t\010\001\020\001\030\200\200\200\001'
   _globals['_INLINEOBJECT']._serialized_start=85
   _globals['_INLINEOBJECT']._serialized_end=129
   _globals['_SUBMITREQUEST']._serialized_start=131
@@ -53,6 +55,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER']._serialized_end=634
   _globals['_UPLOADRESPONSE']._serialized_start=636
   _globals['_UPLOADRESPONSE']._serialized_end=670
-  _globals['_PUBLISHSERVICE']._serialized_start=673
-  _globals['_PUBLISHSERVICE']._serialized_end=847
+  _globals['_UPLOADOBJECTSREQUEST']._serialized_start=672
+  _globals['_UPLOADOBJECTSREQUEST']._serialized_end=765
+  _globals['_OBJECTBATCH']._serialized_start=767
+  _globals['_OBJECTBATCH']._serialized_end=822
+  _globals['_UPLOADOBJECTSRESPONSE']._serialized_start=824
+  _globals['_UPLOADOBJECTSRESPONSE']._serialized_end=861
+  _globals['_PUBLISHSERVICE']._serialized_start=864
+  _globals['_PUBLISHSERVICE']._serialized_end=1139
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,8 @@ Conventions of comity.v1, which every service keeps:
   * An error carries google.rpc.ErrorInfo with domain "comity" and a stable reason in upper-case words joined by
     hyphens. The errors that a call documents are these reasons or statuses; any call may also end in
     PERMISSION_DENIED (who asks may not: certificate, rate, number of calls) or UNAVAILABLE.
+  * A refusal with the reason RATE is no failure: the same call may succeed after the seconds that the metadata of
+    its ErrorInfo names as `retry_after`, with three decimals. A caller waits that long, and goes on.
   * No call deletes, hides or overwrites anything at the node that serves it.
 """
 

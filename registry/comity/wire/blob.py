@@ -78,22 +78,30 @@ async def serve_objects(
     digests = read_many(request.digests, "digests", limits.OBJECTS, read_digest)
     if len(set(digests)) != len(digests):
         raise Malformed("an object is asked for twice", why="each digest is named once")
-    if request.together:
+    if request.together and not request.uncompressed:
         compress(context)
-    most = limits.CHUNK if request.together else 0
-    together = list[tuple[Digest, bytes]]()
-    left = limits.OBJECTS_BYTES
+    async with aclosing(service.small(digests)) as groups:
+        async for group in groups:
+            for together in (group,) if request.together else ((each,) for each in group):
+                yield encode_objects(together)
+
+
+async def small_of(
+    service: BlobService, digests: Sequence[Digest]
+) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+    """`BlobService.small` by its other methods, for a service that has nothing faster."""
+    group, left = list[tuple[Digest, bytes]](), limits.OBJECTS_BYTES
     for stat in await service.stat(digests):
         if not stat.have or stat.size > min(limits.SMALL_OBJECT, left):
             continue
         left -= stat.size
-        if together and sum(len(data) for _, data in together) + stat.size > most:
-            yield encode_objects(together)
-            together = []
+        if group and sum(len(data) for _, data in group) + stat.size > limits.CHUNK:
+            yield group
+            group = []
         async with aclosing(service.read(stat.digest, 0, stat.size)) as chunks:
-            together.append((stat.digest, b"".join([chunk async for chunk in chunks])))
-    if together:
-        yield encode_objects(together)
+            group.append((stat.digest, b"".join([chunk async for chunk in chunks])))
+    if group:
+        yield group
 
 
 async def _serve_records(
@@ -127,6 +135,10 @@ class BlobService(Protocol):
     ) -> AsyncGenerator[bytes, None]:
         """`length` bytes of a blob, fewer only at its end. Raises NotFound."""
 
+    def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        """Those of some blobs that the node has and that are small, in their order, in groups for one message: at most
+        `limits.SMALL_OBJECT` bytes each, `limits.CHUNK` a group, and `limits.OBJECTS_BYTES` in all."""
+
 
 class BlobCalls(ServiceCalls):
     locations = call(BlobService.locations)
@@ -139,10 +151,18 @@ class BlobCalls(ServiceCalls):
         _check_object(digest, data)
         return data
 
-    async def objects(self, digests: Sequence[Digest]) -> AsyncGenerator[tuple[Digest, bytes], None]:
+    async def objects(
+        self, digests: Sequence[Digest], *, uncompressed: bool = False
+    ) -> AsyncGenerator[tuple[Digest, bytes], None]:
         """Yields those of some small objects that the node has, at most `limits.OBJECTS`, in the order of `digests`.
-        Raises Untrusted for other bytes, and Unavailable (UNIMPLEMENTED) for a node of an older version."""
-        request = blob_pb2.GetObjectsRequest(digests=map(encode_digest, digests), together=True)
+        Raises Untrusted for other bytes, and Unavailable (UNIMPLEMENTED) for a node of an older version.
+
+        Args:
+            uncompressed: the node need not try to compress them: they are files, which may be weights.
+        """
+        request = blob_pb2.GetObjectsRequest(
+            digests=map(encode_digest, digests), together=True, uncompressed=uncompressed
+        )
         left, size = iter(digests), limits.OBJECTS_BYTES + 64 * len(digests)
         answer = self._calls.stream(rpc_of(serve_objects), request, items=len(digests), size=size)
         async with aclosing(answer) as messages:

@@ -13,7 +13,7 @@ from comity.wire import limits
 from comity.wire.access import CALLER, Caller
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import LINE, ORIGIN, At, Data, Items, MessageCodec
-from comity.wire.fields import read_data, read_integer
+from comity.wire.fields import encode_digest, read_data, read_digest, read_integer, read_many
 from comity.wire.messages import GO_AHEAD
 from comity.wire.rpc import Context, Rpcs, rpc_of
 
@@ -105,6 +105,12 @@ class PublishService(Protocol):
         """Store the chunks. Returns how many bytes of the object are stored. The caller sends no data until `chunks`
         is read first: refuse before that. `chunks` may end early, or raise."""
 
+    async def upload_objects(
+        self, caller: Caller, submission: Digest, batches: AsyncIterator[Sequence[InlineObject]]
+    ) -> int:
+        """Store the small objects of each batch together. Returns how many of them are stored. As for `upload`, refuse
+        before `batches` is read first."""
+
 
 @rpc.served("Upload")
 async def _serve_upload(
@@ -130,8 +136,62 @@ async def _chunks(
         yield read_data(request.data, "chunk", limits.CHUNK)
 
 
+@rpc.served("UploadObjects")
+async def _serve_upload_objects(
+    service: PublishService, requests: AsyncIterator[publish_pb2.UploadObjectsRequest], context: Context
+) -> publish_pb2.UploadObjectsResponse:
+    first = await anext(aiter(requests), None)
+    if first is None or first.WhichOneof("part") != "submission":
+        raise Malformed("no submission", why="the first message must name one")
+    held = await service.upload_objects(CALLER.get(), read_digest(first.submission), _batches(requests, context))
+    return publish_pb2.UploadObjectsResponse(held=held)
+
+
+async def _batches(
+    requests: AsyncIterator[publish_pb2.UploadObjectsRequest], context: Context
+) -> AsyncGenerator[Sequence[InlineObject], None]:
+    """Yields the objects of an upload. Asks for them at the first read. Raises Malformed for an object that is not
+    small or was sent before, for too many objects, and for more than `limits.CHUNK` bytes of them in one message."""
+    await context.send_initial_metadata((GO_AHEAD,))
+    seen = set[Digest]()
+    async for request in requests:
+        batch = read_many(request.batch.objects, "objects", limits.MISSING - len(seen), _small_object)
+        seen |= (fresh := {each.digest for each in batch} - seen)
+        if not batch or len(fresh) != len(batch) or sum(len(each.data) for each in batch) > limits.CHUNK:
+            why = "a message has no object, one that was sent before, or too many bytes"
+            raise Malformed("the objects do not fit one upload", why=why)
+        yield batch
+
+
+def _small_object(message: publish_pb2.InlineObject) -> InlineObject:
+    return InlineObject(read_digest(message.digest), read_data(message.data, "object", limits.SMALL_OBJECT))
+
+
 class PublishCalls(ServiceCalls):
     submit = call(PublishService.submit)
+
+    async def upload_objects(
+        self, submission: Digest, batches: AsyncIterable[Sequence[InlineObject]], *, size: int
+    ) -> int:
+        """Upload small objects, about `size` bytes in all. Returns how many of them the node has now. Raises as
+        `upload`, but Conflict, and Unavailable (UNIMPLEMENTED) for a node of an older version.
+
+        Args:
+            batches: objects of at most `limits.SMALL_OBJECT` bytes, at most `limits.CHUNK` in a batch, and
+                `limits.MISSING` objects in all, each once.
+        """
+        count = 0
+
+        async def requests() -> AsyncIterator[publish_pb2.UploadObjectsRequest]:
+            nonlocal count
+            async for batch in batches:
+                count += len(batch)
+                sent = (publish_pb2.InlineObject(digest=encode_digest(each.digest), data=each.data) for each in batch)
+                yield publish_pb2.UploadObjectsRequest(batch=publish_pb2.ObjectBatch(objects=sent))
+
+        first = publish_pb2.UploadObjectsRequest(submission=encode_digest(submission))
+        answer = await self._calls.upload(rpc_of(_serve_upload_objects), first, requests(), size=size)
+        return read_integer(answer.held, "objects", most=count)
 
     async def upload(self, header: UploadHeader, chunks: AsyncIterable[bytes]) -> int:
         """Upload an object from `header.offset`, in chunks of at most `limits.CHUNK`. Returns how many bytes of it the

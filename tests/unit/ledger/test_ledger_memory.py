@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import KEPT_PER_LOG, MAX_PART, PieceLocation, StoredMisbehaviour
+from comity.ledger.piece_records import FileRecords, PieceLocation
+from comity.ledger.records import KEPT_PER_LOG, MAX_PART, StoredMisbehaviour
 from comity.rules.misbehaviour import HISTORY, LEAVES, ROOTS
 from comity.rules.pieces import encode_records
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
@@ -118,3 +119,22 @@ def test_an_invalid_proof_is_refused(ledger: Ledger, parts: tuple[bytes, ...]) -
         ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, parts)
     with pytest.raises(Malformed):
         ledger.misbehaviour.add("rumour", LOG.origin, LOG.vkey, (b"a", b"b"))
+
+
+def test_the_records_of_many_files_are_stored_and_read_together(ledger: Ledger) -> None:
+    first = encode_records([record(5, 1)])
+    ledger.pieces.store_records(BLOB, 5, "fixed-4MiB/1", first)
+    many = [FileRecords(sha256(b"%d" % number), 5, "fixed-4MiB/1", first) for number in range(1_200)]
+    other = FileRecords(BLOB, 10, "tensor-4MiB/1", encode_records([record(5, 2), record(5, 2)]))
+    ledger.pieces.store_all([FileRecords(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 3)])), other, *many])
+    found = ledger.pieces.all_records([BLOB, OTHER, *(each.blob for each in many)])
+    assert found == {(BLOB, "fixed-4MiB/1"): first, **{each.key: each.records for each in (other, *many)}}
+    assert set(ledger.pieces.find_piece(record(5, 2).sha256)) == {PieceLocation(BLOB, 0, 5), PieceLocation(BLOB, 5, 5)}
+    assert ledger.pieces.find_piece(record(5, 3).sha256) == []
+
+
+def test_of_many_records_none_is_stored_where_one_does_not_tile_its_file(ledger: Ledger) -> None:
+    records = encode_records([record(5, 1)])
+    with pytest.raises(Malformed):
+        ledger.pieces.store_all([FileRecords(BLOB, 5, "fixed-4MiB/1", records), FileRecords(OTHER, 6, "x", records)])
+    assert ledger.pieces.all_records([BLOB, OTHER]) == {}

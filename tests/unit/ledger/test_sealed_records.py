@@ -13,7 +13,7 @@ from comity.content.blobs import FolderStore
 from comity.gateway.fileserver.server import LedgerRecords
 from comity.gateway.fileserver.verified import VerifiedBlobs
 from comity.ledger.ledger import DATABASE_FILE, Ledger
-from comity.ledger.records import PieceRecordTable
+from comity.ledger.piece_records import PieceRecordTable
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, encode_records
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import sha256

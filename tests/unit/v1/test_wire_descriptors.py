@@ -107,6 +107,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
         "comity.v1.PinService.DecidePin",
         "comity.v1.PublishService.Submit",
         "comity.v1.PublishService.Upload",
+        "comity.v1.PublishService.UploadObjects",
         "comity.v1.UpstreamService.CheckUpstream",
         "comity.v1.UpstreamService.ImportRepository",
     }

@@ -44,7 +44,7 @@ from comity.gateway.fileserver.http1 import (
 )
 from comity.gateway.fileserver.verified import BlobReader, FilePart, Hashed, PieceRecords, VerifiedBlobs
 from comity.gateway.http_listener import tls_context
-from comity.ledger.records import PieceRecordTable
+from comity.ledger.piece_records import PieceRecordTable
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.listeners import connection_limits
 from comity.node.metrics import LOCATION_SECONDS, Metrics, ServedBytes

@@ -88,6 +88,42 @@ class BlobServicer:
             if sent and offset + sent == size and caller.certificate is None:
                 self._served.ended(digest)
 
+    async def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        room, sent, at, left = unsent(), dict[Digest, int](), 0, limits.OBJECTS_BYTES
+        try:
+            while at < len(digests):
+                window = await room.take(limits.CHUNK, limits.SMALL_OBJECT)
+                at, group = await self._pools.files(self._group, digests, at, window, left)
+                size = sum(len(data) for _, data in group)
+                room.release(window - size)
+                if group:
+                    yield group
+                    room.release(size)
+                    left -= size
+                    sent |= {digest: len(data) for digest, data in group}
+        finally:
+            caller = CALLER.get()
+            self._served.add_whole(self._peer(caller) or caller.name, sent, port=_port(caller))
+            if caller.certificate is None:
+                for digest in sent:
+                    self._served.ended(digest)
+
+    def _group(
+        self, digests: Sequence[Digest], at: int, window: int, left: int
+    ) -> tuple[int, list[tuple[Digest, bytes]]]:
+        """The small blobs among the `digests` from `at` on, as many as fit into `window` bytes, at most `left` in all,
+        and where to continue. Blocking."""
+        group, used = list[tuple[Digest, bytes]](), 0
+        while at < len(digests):
+            stat = self._stat(digests[at])
+            if stat.have and stat.size <= min(limits.SMALL_OBJECT, left - used):
+                if used + stat.size > window:
+                    break
+                group.append((stat.digest, self._store.read(stat.digest, 0, stat.size)))
+                used += stat.size
+            at += 1
+        return at, group
+
     def _begin(self, digest: Digest, offset: int, length: int) -> tuple[int, list[bytes]]:
         """The size of a blob, and the first few chunks of a range. Blocking."""
         size = self._store.size(digest)
@@ -112,8 +148,11 @@ class BlobServicer:
         return self._membership.shown_name(peer) if peer else None
 
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
-        port = "operator" if caller.operator else "mutual" if caller.certificate else "open"
-        self._served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=port)
+        self._served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=_port(caller))
+
+
+def _port(caller: Caller) -> str:
+    return "operator" if caller.operator else "mutual" if caller.certificate else "open"
 
 
 def _windows(left: int) -> tuple[int, ...]:
