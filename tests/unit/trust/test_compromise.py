@@ -251,3 +251,8 @@ def test_a_notice_that_may_not_have_been_read_counts_without_a_required_key_poli
     required = tuple(name for name in GOOD.policy.require if name != "key policy")
     assert unread("refuse", required).exit_status == EVIDENCE_MISSING
     assert unread("report", required).exit_status == OK
+
+
+def test_a_policy_that_rests_on_no_signature_of_the_publisher_does_not_ask_for_its_keys() -> None:
+    assert unread("refuse", ("artifact", "bytes")).exit_status == OK
+    assert unread("refuse", ("artifact", "bytes", "licence")).exit_status == EVIDENCE_MISSING

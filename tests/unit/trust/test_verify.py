@@ -283,3 +283,10 @@ def test_a_listed_issuer_who_said_more_than_was_read_leaves_the_policy_unknown()
     other = verify(replace(good.evidence, cut=frozenset({sha256(b"somebody else")})), policy)
     assert (other.exit_status, other.row("policy").state) == (0, "pass")
     assert other.row("disputes and advisories").facts[-1].text == "more statements about it than were read"
+
+
+def test_what_did_not_verify_fails_the_notes_also_where_not_everything_was_read() -> None:
+    for evidence in (GOOD.saying(b"junk"), GOOD):
+        row = verify(replace(evidence.evidence, unread=("advisories",)), GOOD.policy).row("notes")
+        assert row.state == ("unknown" if evidence is GOOD else "fail")
+        assert any("not read: advisories" in fact.text for fact in row.facts)
