@@ -23,20 +23,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
-import fcntl
-import heapq
 import json
 import os
-import random
-import select
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -56,6 +50,7 @@ from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
 from comity_client.node_home import ListenSettings, NewNode, init_node
 from harness import process_seconds, write
+from link import ADDRESSES, linked, within
 from start import GrowingHome, make, publisher_at
 from support.federation import NodeHome
 
@@ -65,9 +60,6 @@ CHECKPOINT_EVERY = 50
 """Artifacts between two checkpoints of the source. A node that publishes one by one has one for each."""
 PLAIN_EVERY = 256
 """The same for plain entries: what a node appends at once, at most."""
-TUN_SETTINGS, TUN_WITHOUT_HEADER, SET_TUN = 0x0001, 0x1000, 0x400454CA
-PACKET = 65_536
-ADDRESSES = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
 
 
 @dataclass(frozen=True)
@@ -85,78 +77,6 @@ class Row:
     received_mb: float
     lost_packets: int
     load: float
-
-
-def enter(namespace: str) -> None:
-    """Move this process into a network namespace."""
-    with Path("/var/run/netns", namespace).open() as file:
-        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
-            raise OSError(ctypes.get_errno(), "setns")
-
-
-def tun_device(namespace: str, address: str) -> int:
-    """A new device in the namespace, in which this process is afterwards, and its file descriptor."""
-    enter(namespace)
-    device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(device, SET_TUN, struct.pack("16sH", b"slow0", TUN_SETTINGS | TUN_WITHOUT_HEADER))
-    for command in (f"ip addr add {address}/24 dev slow0", "ip link set slow0 up", "ip link set lo up"):
-        subprocess.run(command.split(), check=True)
-    return device
-
-
-def relay(namespaces: tuple[str, str], delay: float, loss: float) -> None:
-    """Pass packets between two namespaces until standard input ends; then print how many were lost."""
-    devices = [tun_device(name, address) for name, address in zip(namespaces, ADDRESSES, strict=False)]
-    print("ready", flush=True)
-    chance, lost, number = random.Random(1), 0, 0
-    waiting: list[tuple[float, int, int, bytes]] = []
-    while True:
-        wait = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
-        readable, _, _ = select.select([*devices, sys.stdin], [], [], wait)
-        if sys.stdin in readable:
-            print(lost, flush=True)
-            return
-        for device in set(devices).intersection(readable):
-            with contextlib.suppress(BlockingIOError):
-                while packet := os.read(device, PACKET):
-                    if chance.random() < loss:
-                        lost += 1
-                        continue
-                    number += 1
-                    other = devices[1 - devices.index(device)]
-                    heapq.heappush(waiting, (time.monotonic() + delay, number, other, packet))
-        while waiting and waiting[0][0] <= time.monotonic():
-            _, _, device, packet = heapq.heappop(waiting)
-            with contextlib.suppress(BlockingIOError):
-                os.write(device, packet)
-
-
-@contextlib.contextmanager
-def linked(delay: float, loss: float, congestion: str) -> Iterator[tuple[tuple[str, str], subprocess.Popen[str]]]:
-    """Two namespaces with a link between them, and the process that is the link."""
-    names = (f"comity-{os.getpid()}-a", f"comity-{os.getpid()}-b")
-    link: subprocess.Popen[str] | None = None
-    try:
-        for name in names:
-            subprocess.run(["ip", "netns", "add", name], check=True)
-        command = [sys.executable, __file__, "--relay", *names, "--delay", str(delay), "--loss", str(loss)]
-        link = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert link.stdout is not None
-        assert link.stdout.readline() == "ready\n"
-        for name in names:
-            route = ["ip", "route", "replace", "10.77.0.0/24", "dev", "slow0", "congctl", congestion]
-            subprocess.run([*within(name), *route], check=True)
-        yield names, link
-    finally:
-        if link is not None:
-            link.kill()
-            link.wait()
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False)
-
-
-def within(namespace: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace]
 
 
 def found(folder: Path) -> None:
@@ -252,11 +172,6 @@ async def watch(watched: Watched, size: int, artifacts: Sequence[Digest]) -> dic
     return {"first_s": found[0], "level_s": found[1], "longest_pause_s": watched.longest_pause}
 
 
-def received_bytes(namespace: str) -> int:
-    lines = subprocess.run([*within(namespace), "cat", "/proc/net/dev"], check=True, stdout=subprocess.PIPE, text=True)
-    return int(next(line.split()[1] for line in lines.stdout.splitlines() if line.strip().startswith("slow0:")))
-
-
 def listening_since(home: Path) -> float:
     """When the node that runs in this home began to listen."""
     events = [json.loads(line) for line in (home / "node.log").read_text().splitlines() if line.startswith("{")]
@@ -297,17 +212,16 @@ def seen_from_within(namespace: str, home: Path, log: str, began: float, count: 
 def measure(folder: Path, artifacts: int, plain: int, options: argparse.Namespace) -> Row:
     homes = sorted(folder.glob("node-*"))
     log = str(NodeCard.read(homes[0] / "node-card.json").record.log)
-    with linked(options.delay, options.loss, options.congestion) as (names, link):
-        nodes = [start(names[0], homes[0])]
+    with linked(options.delay, options.loss, "congctl", options.congestion) as link:
+        nodes = [start(link.near, homes[0])]
         try:
             time.sleep(10)  # the source listens, and is at rest
             source = process_seconds(nodes[0].pid)
             began = time.time()
-            nodes.append(start(names[1], homes[1]))
-            seen = seen_from_within(names[1], homes[1], log, began, artifacts, plain)
+            nodes.append(start(link.far, homes[1]))
+            seen = seen_from_within(link.far, homes[1], log, began, artifacts, plain)
             used = [process_seconds(node.pid) for node in nodes]
-            received = received_bytes(names[1])
-            lost, _ = link.communicate()
+            passed = link.passed()
         finally:
             for node in nodes:
                 node.terminate()
@@ -320,8 +234,8 @@ def measure(folder: Path, artifacts: int, plain: int, options: argparse.Namespac
         **seen,
         cpu_s=round(used[1], 1),
         source_cpu_s=round(used[0] - source, 1),
-        received_mb=round(received / 1e6, 1),
-        lost_packets=int(lost),
+        received_mb=round(passed.received / 1e6, 1),
+        lost_packets=passed.lost,
         load=round(os.getloadavg()[0], 1),
     )
 
@@ -348,12 +262,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--homes", type=Path, help="a folder that keeps the homes; default: one that is removed")
     parser.add_argument("--result", default="join", help="the name of the result file; empty: none")
-    parser.add_argument("--relay", nargs=2, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--watch", nargs="+", default=None, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.relay:
-        relay(tuple(chosen.relay), chosen.delay, chosen.loss)
-        return
     if chosen.watch:
         home, log, began, size, *some = chosen.watch
         watched = Watched(NodeCard.read(Path(home) / "node-card.json"), log, float(began))
