@@ -100,7 +100,7 @@ def admitted(live: LiveFederation, fifth: Officer) -> Officer:
     assert ("consented", asking["id"]) in {(turn["action"], turn["member"]) for turn in drafted["next"]}
     seen = fifth.comity("join", "--dir", fifth.home, "--yes")
     assert [(each["body"], each["consented"]) for each in seen["drafts"]] == [(draft, False)]
-    fifth.act("proposal", "consent", draft[:12], "--to", "node-es")
+    fifth.act("proposal", "consent", draft[:12])  # at its own node, which no member reads, and so at members' too
     epoch = decide(live.founders[:3], draft)
     live.taken_up(epoch)
     return fifth

@@ -106,6 +106,38 @@ def test_a_node_that_withholds_a_line_hides_nothing_that_another_shows(
     assert governance.charter_state().draft(body.digest).text == "ours"
 
 
+def test_what_a_newcomer_signed_is_logged_at_two_members_that_answer(
+    tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
+) -> None:
+    names = [fake.node.record.name for fake in federation.nodes]
+    federation.kill(names[1])
+    key = key_of(tmp_path, federation.nodes[0])
+    body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
+    told = governance.deliver_to_members(shown.material)
+    assert list(told) == [names[0], names[2]]
+    assert all(line.refusal is None for lines in told.values() for line in lines)
+    for name in (names[0], names[2], names[3]):
+        federation.kill(name)
+    assert governance.deliver_to_members(shown.material) == {}
+
+
+def test_a_delivered_line_that_no_node_shows_is_known_as_unseen(
+    tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
+) -> None:
+    key = key_of(tmp_path, federation.nodes[0])
+    state = governance.charter_state()
+    assert governance.unseen(state) == frozenset()
+    shown = sign_plan(propose_plan(state, key.public, draft_namespaces(state.current, {"alia": TWO}), "ours"), key)
+    governance.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert governance.unseen(state) == frozenset(), "the node that logged it shows it"
+    for fake in federation.nodes:
+        charter(fake).forgets = ("draft",)
+    assert governance.unseen(state) == {shown.entry.line}
+    assert governance.own_folder is not None
+    assert governance.carried(governance.own_folder).draft(shown.entry.statement.subject).text == "ours"
+
+
 def test_an_invented_epoch_of_a_node_changes_nothing(federation: FakeFederation, governance: GovernanceClient) -> None:
     current = governance.federation.body
     invented = draft_removal(current, federation.nodes[1].node.seat.id)

@@ -127,11 +127,11 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
         out.done(f"signed: the line is in {where}")
         out.hint(f"give the folder to another member: comity proposal load {where}")
     else:
-        where = context.target
-        report(context.governance.deliver(material, where), where)
+        where = _log(context, plan, material)
     after = plan.charter_state.adding(material)
     if after.current.epoch > plan.charter_state.current.epoch:
-        out.done(f"decided: this is the charter of epoch {after.current.epoch}")
+        out.done(f"decided, by the votes known here: the charter of epoch {after.current.epoch}")
+        out.hint("comity status   shows which nodes follow it: each does when it has read these votes")
     due = pending_actions(after)
     show_pending(out, due, context.consent_node)
     out.answer(
@@ -146,6 +146,24 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
             next=tuple(map(PendingItem.of, due)),
         )
     )
+
+
+def _log(context: CharterContext, plan: Plan, material: CharterMaterial) -> str:
+    """Have the target node log `material`; what a newcomer signed also nodes of members, which read no newcomer's log.
+    Returns the target."""
+    where = context.target
+    report(context.governance.deliver(material, where), where)
+    by = plan.entry.statement.by
+    if context.to or by is None or plan.charter_state.current.member(by.id) is not None:
+        return where
+    told = context.governance.deliver_to_members(material)
+    for node, delivered in told.items():
+        report(delivered, node)
+    if not told:
+        out = output()
+        out.warn("no node of a member took it: until one has it, nobody but you knows that you signed")
+        out.hint(f"say it again there: the same command with --node {context.consent_node}")
+    return where
 
 
 def report(delivered: Sequence[DeliveredLine], where: str) -> None:

@@ -161,6 +161,11 @@ def ls(**options: Any) -> None:
     rendering.show_drafts(out, charter_state)
     due = pending_actions(charter_state)
     rendering.show_pending(out, due, context.consent_node)
+    if not context.offline and (unseen := context.governance.unseen(charter_state)):
+        out.warn(
+            f"no node of the federation has {plural(len(unseen), 'line')} that you signed here; only you know of it"
+        )
+        out.hint(f"comity proposal load {context.governance.own_folder} --node {context.consent_node}")
     out.answer(
         rendering.ProposalsDocument(
             rendering.CharterItem.of(charter_state.current),

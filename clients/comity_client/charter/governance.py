@@ -11,7 +11,7 @@ the tally verifies them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -20,6 +20,7 @@ from comity.content import durable
 from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.statement import parse_entry
 from comity_client.charter import joining
 from comity_client.charter.joining import Applicant, JoinAnswer, announced_nodes, carried_nodes, extended_federation
 from comity_client.charter.state import (
@@ -42,6 +43,8 @@ from comity_client.session import Session
 from comity_client.uplink import open_uplink
 
 T = TypeVar("T")
+MEMBERS_TOLD: Final = 2
+"""Members whose nodes log what a newcomer signed. The nodes of the others read it there."""
 MAX_PAST_EPOCHS: Final = 8
 """Limit of decided epochs for which losing drafts are fetched."""
 
@@ -96,10 +99,38 @@ class GovernanceClient:
                 return await deliver_lines(uplink, material)
 
         delivered = self.run(work)
+        self._remember(material, delivered)
+        return delivered
+
+    def deliver_to_members(self, material: CharterMaterial) -> dict[str, list[DeliveredLine]]:
+        """Submit what a newcomer signed to the nodes of `MEMBERS_TOLD` members, because no node reads a newcomer's own
+        log. Returns the results by name of the node; of a node that refused everything or did not answer there is none.
+        """
+        delivered = self.run(lambda session: _deliver_to_members(session, material))
+        for lines in delivered.values():
+            self._remember(material, lines)
+        return delivered
+
+    def unseen(self, charter_state: CharterState) -> frozenset[bytes]:
+        """The lines about the next charter that this user delivered, and that no node of the federation has."""
+        own = self.own_lines.material if self.own_lines else CharterMaterial()
+        prev, known = charter_state.current.digest, (parse_entry(line) for line in own.lines)
+        about = {entry.statement_digest: entry.line for entry in known if entry.statement.body.get("prev") == prev}
+        if not about:
+            return frozenset()
+        for line in self.gather(own).material.lines:
+            about.pop(parse_entry(line).statement_digest, None)
+        return frozenset(about.values())
+
+    @property
+    def own_folder(self) -> Path | None:
+        """The folder with what this user delivered since the pin."""
+        return self.own_lines.current if self.own_lines else None
+
+    def _remember(self, material: CharterMaterial, delivered: Iterable[DeliveredLine]) -> None:
         accepted = frozenset(item.line for item in delivered if item.index is not None)
         if self.own_lines is not None and accepted:
             self.own_lines.add(CharterMaterial(accepted, material.objects))
-        return delivered
 
     def ask(self, home: Path) -> JoinAnswer:
         """Send a join request with the card in a node's home. Raises Refused, NotFound, Malformed."""
@@ -124,6 +155,25 @@ class GovernanceClient:
         return extended_federation(self.federation, seen, known)
 
 
+async def _deliver_to_members(session: Session, material: CharterMaterial) -> dict[str, list[DeliveredLine]]:
+    delivered: dict[str, list[DeliveredLine]] = {}
+    told = set[Digest]()
+    for node in session.nodes:
+        if node.former or node.member.id in told:
+            continue
+        try:
+            async with open_uplink(session, str(node.record.log)) as uplink:
+                lines = await deliver_lines(uplink, material)
+        except ComityError:
+            continue  # another member's node is asked
+        if any(line.index is not None for line in lines):
+            delivered[node.name] = lines
+            told.add(node.member.id)
+        if len(told) == MEMBERS_TOLD:
+            break
+    return delivered
+
+
 DIGITS: Final = 16
 """Digits of a digest in a folder's name."""
 
@@ -139,19 +189,20 @@ class OwnLines:
     def material(self) -> CharterMaterial:
         """The lines that were delivered since the pin; none if they cannot be read, because nodes have them too."""
         try:
-            return read_folder(self._current) if self._current.is_dir() else CharterMaterial()
+            return read_folder(self.current) if self.current.is_dir() else CharterMaterial()
         except ComityError:
             return CharterMaterial()
 
     def add(self, material: CharterMaterial) -> None:
         """Keep accepted lines, and drop those of earlier pins. Raises OutOfSpace, Unavailable."""
         with durable.disk_errors(f"{self.folder} was not written"):
-            durable.make_folders(self._current, mode=0o700)
+            durable.make_folders(self.current, mode=0o700)
             for other in self.folder.glob(f"{self.federation.id[:DIGITS]}-*"):
-                if other != self._current:
+                if other != self.current:
                     shutil.rmtree(other, ignore_errors=True)
-        write_folder(self._current, material)
+        write_folder(self.current, material)
 
     @property
-    def _current(self) -> Path:
+    def current(self) -> Path:
+        """The folder with the lines since the pin; it need not exist."""
         return self.folder / f"{self.federation.id[:DIGITS]}-{self.federation.body.digest[:DIGITS]}"
