@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test core slow long mutation lint docs man api bench
+.PHONY: setup demo test core slow long mutation lint docs manifests man api bench
 
 setup:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
@@ -23,6 +23,9 @@ lint:
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 docs:
 	$(BIN)/python docs/generate.py
+manifests:
+	helm template comity deploy/helm/comity > deploy/kubernetes/node.yaml
+	helm template comity deploy/helm/comity -f deploy/kubernetes/site.values.yaml > deploy/kubernetes/site.yaml
 man:
 	$(BIN)/python docs/man_pages.py build/man
 api:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,8 @@ from comity.federation_file import Federation
 from comity.node.config import NodeConfig
 from comity.node.metrics import Metrics
 from support.command_server import command_server
+from support.federation import NodeProcess, found
+from support.ports import free_port
 from support.tools import needs
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -141,3 +147,30 @@ def test_every_panel_of_the_dashboard_stands_alone() -> None:
     spots = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels]
     assert len(set(spots)) == len(spots)
     assert all(panel["targets"] and panel["title"] for panel in panels)
+
+
+async def test_the_images_health_check_asks_a_node_and_finds_a_frozen_one(tmp_path: Path) -> None:
+    words = re.search(r"HEALTHCHECK .*\\\n  CMD (\[.*\])\n", DOCKERFILE.read_text())
+    assert words is not None
+    program, *arguments = json.loads(words[1])
+    assert program == "python"
+    (home,) = found(tmp_path, 1)
+    address = f"127.0.0.1:{free_port()}"
+    home.set("listen", metrics=address)
+
+    def healthy() -> bool:
+        environment = {**os.environ, "COMITY_LISTEN_METRICS": address}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+    assert not healthy()
+    with closing(NodeProcess(home)) as node:
+        await node.ready()
+        assert healthy()
+        os.kill(node.pid, signal.SIGSTOP)
+        try:
+            with socket.create_connection(("127.0.0.1", home.listener_port)):  # what a check of the port would say
+                pass
+            assert not healthy()
+        finally:
+            os.kill(node.pid, signal.SIGCONT)
