@@ -58,12 +58,16 @@ class ArtifactClient(TrustClient):
         """
 
         from comity_client.pull.order import PullOrder
-        from comity_client.pull.pull import pull
 
         order = PullOrder(reference, to, hub_cache, include, exclude)
-        return self._user.run(
-            lambda session: pull(self._pull_context(session, reference, policy, on_event), order), on_event
-        )
+
+        async def work(session: Session) -> Pulled:
+            session.begin_connecting()
+            from comity_client.pull.pull import pull
+
+            return await pull(self._pull_context(session, reference, policy, on_event), order)
+
+        return self._user.run(work, on_event)
 
     def plan_pull(
         self,
@@ -79,12 +83,16 @@ class ArtifactClient(TrustClient):
         """Return what `pull` with the same arguments would fetch, and where to; writes nothing. Raises as `pull`."""
 
         from comity_client.pull.order import PullOrder
-        from comity_client.pull.pull import plan_pull
 
         order = PullOrder(reference, to, hub_cache, include, exclude)
-        return self._user.run(
-            lambda session: plan_pull(self._pull_context(session, reference, policy, on_event), order), on_event
-        )
+
+        async def work(session: Session) -> PullPlan:
+            session.begin_connecting()
+            from comity_client.pull.pull import plan_pull
+
+            return await plan_pull(self._pull_context(session, reference, policy, on_event), order)
+
+        return self._user.run(work, on_event)
 
     def _pull_context(self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent) -> PullContext:
         from comity_client.evidence.inquiry import Inquiry

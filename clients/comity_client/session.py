@@ -1,12 +1,16 @@
 """Sessions with the nodes of the pinned federations.
 
 A node is identified by its record, which the pinned charter body proves; only the TLS certificate in the record is
-accepted. Addresses are tried in turn. Answers are not trusted here. All nodes are asked at once, or one after the other
-with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node.
+accepted. Of several addresses each is tried a little after the one before; where none leads to the node, others are
+asked what it announced (`known_addresses`). Answers are not trusted here. All nodes are asked at once, or one after the
+other with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 import shlex
 import time
 from collections.abc import (
@@ -18,6 +22,7 @@ from collections.abc import (
     Coroutine,
     Iterable,
     Mapping,
+    MutableMapping,
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
@@ -36,18 +41,33 @@ from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
-from comity.wire.asking import AnswerTimes, everyone, outcomes
+from comity.wire.asking import AnswerTimes, everyone, first, outcomes
 from comity.wire.client import NodeClient
+from comity.wire.messages import LocatedEntry
 from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
+from comity_client.known_addresses import AnnouncedAddresses, KeptAddresses
 
 T = TypeVar("T")
 ANSWER_TIMEOUT: Final = 15.0
 """Seconds that a node may take to answer while no other node has answered."""
 GRACE_PERIOD: Final = 2.0
 """Seconds that other nodes have after the first good answer."""
+NEXT_ADDRESS: Final = 0.5
+"""Seconds after which the next address of a node is tried beside one at which it was not reached yet (RFC 8305)."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds in which a node is to be reached at one of several addresses."""
+AHEAD: Final = 16
+"""Nodes to which connections are opened before there is a question."""
+WHERE_TIMEOUT: Final = 5.0
+"""Seconds in which others are to say where a node is."""
+ASKED_WHERE: Final = 3
+"""Nodes that are asked where another one is: one of them may not know, or tell what was before."""
 FRONT_END: Final = "FRONT-END"
 """The code with which a front end leaves a question to its node's writer."""
+WRONG_NODE: Final = "PIN-MISMATCH"
+NOT_THERE: Final = frozenset({"UNREACHABLE", "NO-TLS", WRONG_NODE, "DEADLINE", "SLOW"})
+"""Codes of errors after which others are asked where a node is: it may not be at an address any more."""
 NO_PIN: Final = "comity trust pin FILE"
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
 OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
@@ -57,14 +77,27 @@ OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
 @dataclass(eq=False)
 class RemoteNode:
     """A node of a pinned federation. Connections are opened at the first call, one per address. `former`: the pinned
-    charter no longer lists its member."""
+    charter no longer lists its member.
+
+    Attributes:
+        addresses: those of the federation file.
+        announced: where else it may be reached, by its own word; None where nobody can be asked.
+    """
 
     record: NodeRecord
     line: bytes
     member: Member
     addresses: tuple[str, ...]
     former: bool = False
+    announced: AnnouncedAddresses | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
+    _answers_at: str = ""
+    """The address that answered last."""
+    _times: AnswerTimes[str] = field(
+        default_factory=lambda: AnswerTimes[str](time.monotonic, first_patience=NEXT_ADDRESS), repr=False
+    )
+    _choosing: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _noting: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -74,32 +107,127 @@ class RemoteNode:
     def jurisdiction(self) -> str:
         return self.member.jurisdiction
 
-    async def ask(self, question: Question[T]) -> T:
-        """Call the node at each address in turn until one is reachable, and is no front end that leaves this question
-        to the node's writer. Waits while the node limits the rate of calls. Raises the error of the last address."""
-        failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
-        for address in self.addresses:
+    @property
+    def answers(self) -> bool:
+        """Whether it has answered in this session, and its address was not left since."""
+        return bool(self._answers_at)
+
+    async def ask(self, question: Question[T], *, further: bool = True) -> T:
+        """Call the node at one address after the other until one is reachable, and is no front end that leaves this
+        question to the node's writer. Waits while the node limits the rate of calls. Raises the error of the last
+        pinned address.
+
+        Args:
+            further: ask other nodes where it is, if no known address leads to it.
+        """
+        failed: dict[str, ComityError] = {}
+        while address := await self.reached(failed, further=further):
             try:
-                return await patiently(partial(question, self.client(address)))
+                answer = await patiently(partial(question, self.client(address)))
             except NotFound:
                 raise
             except Unavailable as error:
-                failure = error
+                self.left(address)
+                failed[address] = error
             except Refused as error:
-                if error.code != FRONT_END:
+                if error.code not in (FRONT_END, WRONG_NODE):
                     raise
-                failure = error
-        raise failure
+                failed[address] = error
+            else:
+                self._answers_at = address
+                return answer
+        raise next((failed[each] for each in reversed(failed) if each in self.addresses), _no_address(self))
+
+    async def reached(self, failed: MutableMapping[str, ComityError], *, further: bool = True) -> str:
+        """Return an address at which the node can be called: the one that answered last, or the first of several that
+        can be connected to, each a little after the one before. Empty if none is left.
+
+        Args:
+            failed: addresses that are not tried; those that cannot be reached are added.
+            further: ask other nodes where it is, if no known address leads to it.
+        """
+        if address := await self._one_of(self._known(), failed):
+            return address
+        if further and (not failed or any(error.code in NOT_THERE for error in failed.values())):
+            if self.announced is not None:
+                await self.announced.look()
+            return await self._one_of(self._known(), failed)
+        return ""
+
+    def left(self, address: str) -> None:
+        """A call at an address failed: another one is tried before it."""
+        if self._answers_at == address:
+            self._answers_at = ""
 
     def client(self, address: str) -> NodeClient:
         if address not in self._clients:
-            pin = CertificatePin.of(self.record.tls)
-            self._clients[address] = NodeClient.connect(Address.parse(address), pin, proxy=True)
+            target = self.announced.target(address) if self.announced else Address.parse(address)
+            self._clients[address] = NodeClient.connect(target, CertificatePin.of(self.record.tls), proxy=True)
         return self._clients[address]
 
+    def begin_connecting(self) -> None:
+        """Open the connection to the first address of the federation file, without waiting for it."""
+        if self.addresses and not self._clients and self._known()[0] == self.addresses[0]:
+            self.client(self.addresses[0]).begin_connecting()
+
+    def note_addresses(self) -> None:
+        """Begin to ask the node itself, once, where else it may be reached: for a transfer that may outlast one of its
+        front ends. At an address that answers."""
+        if self._noting is None and self.announced is not None and self._answers_at:
+            self._noting = asyncio.create_task(self._note(self.announced, self.client(self._answers_at)))
+
+    async def _note(self, announced: AnnouncedAddresses, client: NodeClient) -> None:
+        with contextlib.suppress(ComityError):  # the transfer goes on without
+            if line := (await client.node()).addresses:
+                announced.told(line)
+
     async def close(self) -> None:
+        if self._noting is not None:
+            self._noting.cancel()
+            await asyncio.gather(self._noting, return_exceptions=True)
         for client in self._clients.values():
             await client.close()
+
+    def _known(self) -> list[str]:
+        announced = self.announced.addresses if self.announced else ()
+        return list(dict.fromkeys((*announced, *self.addresses)))
+
+    async def _one_of(self, known: Sequence[str], failed: MutableMapping[str, ComityError]) -> str:
+        async with self._choosing:
+            usable = [address for address in known if address not in failed]
+            if self._answers_at in usable:
+                return self._answers_at
+            if len(usable) == 1 and usable[0] in self.addresses:
+                return usable[0]  # the call itself connects
+            try:
+                found = await first(self._times, usable, self._connected, _no_address(self), places=1)
+            except ComityError as error:
+                failed.update(dict.fromkeys(usable, error))
+                return ""
+            self._answers_at = found
+            return found
+
+    async def _connected(self, address: str) -> str:
+        """Raises Unavailable, and for an address of the federation file what `NodeClient.connected` raises."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                if self.announced is not None:
+                    await self.announced.permit(address)
+                await self.client(address).connected()
+        except BaseException as error:
+            if (client := self._clients.pop(address, None)) is not None:
+                await client.close()  # it would go on trying
+            if isinstance(error, Refused) and address not in self.addresses:
+                what = f"{address} does not lead to {self.name}"
+                raise Unavailable(what, why=error.why, code="UNREACHABLE") from error
+            raise
+        if self.announced is not None:
+            self.announced.reached(address)
+        return address
+
+
+def _no_address(node: RemoteNode) -> ComityError:
+    return Unavailable(f"{node.name} cannot be reached", why="no open address is known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +289,7 @@ class Session:
         pins: Iterable[Federation],
         on_fault: OnFault = lambda node, error: None,
         reader: EvidenceReader | None = None,
+        kept: KeptAddresses | None = None,
     ) -> None:
         self.pins = tuple(pins)
         self.reader = reader or EvidenceReader()
@@ -168,11 +297,38 @@ class Session:
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._times = AnswerTimes[RemoteNode](time.monotonic)
+        self._learn_addresses(kept or KeptAddresses())
 
     async def close(self) -> None:
         """Close all connections."""
         for node in self.nodes:
             await node.close()
+
+    def begin_connecting(self) -> None:
+        """Open connections to the first nodes, without waiting: their handshakes, of three round trips, take place
+        while this process reads what it has. For work that begins with a question to all."""
+        for node in self.nodes[:AHEAD]:
+            node.begin_connecting()
+
+    def _learn_addresses(self, kept: KeptAddresses) -> None:
+        listed = [address for node in self.nodes for address in node.addresses]
+        for node in self.nodes:
+            ask_others = partial(self._where_is, node)
+            node.announced = AnnouncedAddresses(node.record, node.addresses, listed, kept, self.reader, ask_others)
+
+    async def _where_is(self, node: RemoteNode) -> list[LocatedEntry]:
+        """What a few other nodes have about a node, those first that have answered in this session."""
+        others = [other for other in self.nodes if other is not node]
+        random.shuffle(others)  # so that the same ones, which may tell what was before, are not always asked
+        others.sort(key=lambda other: not other.answers)
+        asked = await everyone(
+            self._times,
+            others[:ASKED_WHERE],
+            lambda other: other.ask(lambda client: client.claims(node.record.node.id), further=False),
+            seconds=WHERE_TIMEOUT,
+            grace=GRACE_PERIOD,
+        )
+        return [located for found in asked.found.values() for located in found]
 
     def records(self) -> tuple[Entry, ...]:
         """Return the entries of the proven node records."""
@@ -307,13 +463,15 @@ async def open_session(
     pins: Iterable[Federation],
     on_fault: OnFault = lambda node, error: None,
     reader: EvidenceReader | None = None,
+    kept: KeptAddresses | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session; its connections close with the block.
 
     Args:
         reader: the reader with which the pins were parsed; default: a new one.
+        kept: what was announced in earlier sessions; default: nothing, and nothing is kept.
     """
-    session = Session(pins, on_fault, reader)
+    session = Session(pins, on_fault, reader, kept)
     try:
         yield session
     finally:

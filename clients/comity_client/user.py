@@ -72,6 +72,7 @@ class User:
 
     async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
         """Resolve a reference; by default by the default policy of the session's pins."""
+        session.begin_connecting()
         from comity_client.evidence.inquiry import Inquiry
         from comity_client.evidence.lookup import reference_of
         from comity_client.evidence.resolve import resolve
@@ -109,6 +110,7 @@ class User:
         """Run `work` in a session. One reader parses the pins and what the nodes say."""
         import asyncio
 
+        from comity_client.known_addresses import KeptAddresses
         from comity_client.session import Session
 
         reader = EvidenceReader()
@@ -120,7 +122,7 @@ class User:
                 on_event(NodeAtFault(node.name, str(error)))
 
         pins = [pin.federation for pin in self.trust_store().pins(reader)]
-        session = Session(pins, report, reader)
+        session = Session(pins, report, reader, KeptAddresses(self.home.trust))
         with asyncio.Runner() as runner:
             try:
                 return runner.run(work(session))

@@ -20,7 +20,7 @@ from comity.trust.charter.federation import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception
-from comity.trust.node_records import Addresses, NodeRecord, signed_by_node
+from comity.trust.node_records import Addresses, NodeRecord, read_addresses
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
@@ -212,10 +212,6 @@ def _verified_nodes(
             record = prove_record(entry, charter_state.current, chains)
         except ComityError:
             continue
-        matching = [Addresses.parse(other.statement) for other in entries if _addresses_of(other, record)]
+        matching = [found for other in entries if (found := read_addresses(other, record)) is not None]
         mutual, open_ = (matching[-1].mutual, matching[-1].open) if matching else ((), ())
         yield FederationNode(record, entry.line, mutual, open_)
-
-
-def _addresses_of(entry: Entry, record: NodeRecord) -> bool:
-    return entry.statement.predicate == ADDRESSES and signed_by_node(entry, record)

@@ -190,11 +190,11 @@ def holders(session: Session, readings: ParsedClaims, artifact: Digest) -> list[
 
 
 class NodeSource:
-    """Reads blobs from one node; after a failure the next attempt uses the next address."""
+    """Reads blobs from one node; after a failure the next attempt uses another address, if there is one."""
 
     def __init__(self, node: RemoteNode) -> None:
         self._node = node
-        self._next_address = 0
+        self._failed: dict[str, ComityError] = {}
         self.key = SourceKey("node", sha256(node.line))
 
     @property
@@ -215,22 +215,38 @@ class NodeSource:
         )
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        addresses = self._node.addresses
-        client = self._node.client(addresses[self._next_address % len(addresses)])
+        if not (address := await self._node.reached(self._failed)):
+            self._failed.clear()  # each has failed since they were tried in turn
+            address = await self._node.reached(self._failed)
+        if not address:
+            none_known = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
+            raise next(reversed(self._failed.values()), none_known)
+        arrived = False
         try:
-            async with aclosing(client.read(digest, offset, length)) as chunks:
+            async with aclosing(self._node.client(address).read(digest, offset, length)) as chunks:
                 async for chunk in chunks:
+                    arrived = True
+                    if length >= PIECE_SIZE:
+                        self._node.note_addresses()
                     yield chunk
         except NotFound:
             raise
-        except Unavailable:
-            self._next_address += 1
+        except Unavailable as error:
+            self._leave(address, error)
             raise
+        except asyncio.CancelledError:
+            if not arrived:  # it may be silent for ever
+                self._leave(address, Unavailable(f"{address} sends nothing", code="SLOW"))
+            raise
+
+    def _leave(self, address: str, why: ComityError) -> None:
+        self._node.left(address)
+        self._failed[address] = why
 
 
 def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
-    """Return one source for each distinct node that has an address."""
-    sources = {source.key: source for source in (NodeSource(node) for node in nodes if node.addresses)}
+    """Return one source for each distinct node. One whose address is not known yet is found by asking others."""
+    sources = {source.key: source for source in map(NodeSource, nodes)}
     return list(sources.values())
 
 

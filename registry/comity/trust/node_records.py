@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from comity.trust.codec import ABSENT, JsonBytes, JsonItems, JsonRead, JsonText
 from comity.trust.content import ByAuthor, ById, Content, Label
 from comity.trust.encoding import Fields, parse_decimal, sha256
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.identity import Signatory
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.places import Place
@@ -182,8 +182,24 @@ class Addresses(Content):
     def of(cls, record: NodeRecord, mutual: Iterable[str], open_: Iterable[str], replaced: bytes = b"") -> Addresses:
         """`replaced` is the line that it replaces, which its label names: a log has no statement twice, and a node may
         go back to addresses that it had before."""
-        label = f"{record.origin} after {sha256(replaced)[:16]}" if replaced else record.origin
+        label = f"{record.origin}{_after(replaced)}" if replaced else record.origin
         return cls(record.node, tuple(mutual), tuple(open_), label)
 
     def subjects(self) -> tuple[Subject, ...]:
         return (Subject(self.label, self.by.id),)
+
+    def replaces(self, line: bytes) -> bool:
+        """Whether the node says here that these addresses replaced those of `line`."""
+        return self.label.endswith(_after(line))
+
+
+def _after(line: bytes) -> str:
+    return f" after {sha256(line)[:16]}"
+
+
+def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
+    """The addresses in a node's statement; None if it is none of this node, or invalid."""
+    try:
+        return Addresses.parse(entry.statement) if signed_by_node(entry, record) else None
+    except ComityError:
+        return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -107,6 +108,24 @@ def is_public(host: str) -> bool:
         if address not in _UNICAST:
             return False
     return address is not None and not any(address in network for network in _NOT_PUBLIC)
+
+
+def network_of(host: str) -> Network | None:
+    """The network of an IP address that is not of the public internet: the special one of IPv4 that it is in, or its
+    /48 of IPv6, or this machine alone. None for a public address, and for a name."""
+    address = _literal(host)
+    if address is None or is_public(host):
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return ipaddress.ip_network((address, 128 if address.is_loopback else 48), strict=False)
+    return next((network for network in _NOT_PUBLIC if address in network), None)
+
+
+def callable_host(found: Iterable[str], networks: Sequence[Network]) -> str | None:
+    """The first of the IP addresses of a name that may be called on the word of a stranger: one of the public internet,
+    or in one of these networks. None if there is none."""
+    allowed = (host for host in found if is_public(host) or any(_literal(host) in network for network in networks))
+    return next(allowed, None)
 
 
 def _last_four(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:

@@ -69,9 +69,10 @@ class _Pace:
     late_until: float = -math.inf
 
     @property
-    def patience(self) -> float:
+    def patience(self) -> float | None:
+        """Seconds; None without an estimate."""
         if self.mean is None:
-            return FIRST_PATIENCE
+            return None
         return min(MOST_PATIENCE, max(LEAST_PATIENCE, self.mean + DEVIATIONS * self.deviation))
 
     def learn(self, seconds: float) -> None:
@@ -88,11 +89,18 @@ class AnswerTimes(Generic[P]):
     Args:
         clock: monotonic seconds.
         turn_of: nodes with the same value share a turn.
+        first_patience: seconds that a node without an estimate is waited for before another is asked too.
     """
 
-    def __init__(self, clock: Callable[[], float], turn_of: Callable[[P], Hashable] = lambda node: node) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        turn_of: Callable[[P], Hashable] = lambda node: node,
+        first_patience: float = FIRST_PATIENCE,
+    ) -> None:
         self._clock = clock
         self._turn_of = turn_of
+        self._first_patience = first_patience
         self._paces: OrderedDict[P, _Pace] = OrderedDict()
         self._asked: OrderedDict[Hashable, int] = OrderedDict()
         """By node and by turn, the number of the last question."""
@@ -101,7 +109,8 @@ class AnswerTimes(Generic[P]):
     def patience(self, node: P) -> float:
         """Seconds after which another node is asked too."""
         known = self._paces.get(node)
-        return known.patience if known else FIRST_PATIENCE
+        usual = known.patience if known else None
+        return self._first_patience if usual is None else usual
 
     def is_late(self, node: P) -> bool:
         """Whether a node is asked after the others now."""
@@ -120,7 +129,7 @@ class AnswerTimes(Generic[P]):
     def answered(self, node: P, seconds: float) -> None:
         """A node has answered after so many seconds, whatever it said."""
         pace, now = self._pace(node), self._clock()
-        in_time = seconds <= pace.patience
+        in_time = seconds <= self.patience(node)
         pace.learn(seconds)
         if in_time and pace.rest > FIRST_REST and now >= pace.late_until + pace.rest / 2:
             pace.rest, pace.late_until = pace.rest / 2, now
@@ -128,7 +137,7 @@ class AnswerTimes(Generic[P]):
     def was_late(self, node: P, seconds: float) -> None:
         """A node has not answered within so many seconds, or cannot be reached."""
         pace, now = self._pace(node), self._clock()
-        if seconds >= pace.patience:
+        if seconds >= self.patience(node):
             pace.learn(seconds)  # it needs at least these: one that is always a little slower is waited for in the end
         if now >= pace.late_until:  # else several questions of one moment would count as several times
             pace.late_until, pace.rest = now + pace.rest, min(LONGEST_REST, 2 * pace.rest)
@@ -251,11 +260,18 @@ async def outcomes(
                 yield outcome
 
 
-async def first(times: AnswerTimes[P], nodes: Iterable[P], question: Question[P, T], otherwise: ComityError) -> T:
+async def first(
+    times: AnswerTimes[P],
+    nodes: Iterable[P],
+    question: Question[P, T],
+    otherwise: ComityError,
+    *,
+    places: int = PLACES,
+) -> T:
     """The first good answer. Raises `otherwise` if there is no node; else what a node raised, and of several errors
     the one that says most: that an answer does not verify, that one failed, that a node does not have it."""
     failures = list[ComityError]()
-    async with aclosing(outcomes(times, nodes, question)) as answers:
+    async with aclosing(outcomes(times, nodes, question, places=places)) as answers:
         async for _, outcome in answers:
             if not isinstance(outcome, ComityError):
                 return outcome

@@ -109,6 +109,14 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, Pu
         """Returns a client on the same connection with this timeout: seconds for an answer, or for the next message."""
         return NodeClient(self._calls.connection, timeout=timeout)
 
+    def begin_connecting(self) -> None:
+        """Begin to connect, and return at once: the handshakes go on while this process does other things."""
+        self._calls.connection.begin()
+
+    async def connected(self) -> None:
+        """Connect, and wait until calls can be made. Raises Unavailable or Refused, with the reason."""
+        await self._calls.connection.connected()
+
     async def close(self, grace: float | None = None) -> None:
         """Close the connection. Calls that run may end within `grace` seconds; none begins."""
         await self._calls.connection.channel.close(grace)

@@ -260,6 +260,9 @@ _OPTIONS: Final = (
 )
 
 
+_FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedChannel:
     """A channel, and a function that returns the reason why it does not connect. `local`: to a node whose operator is
@@ -268,6 +271,18 @@ class PinnedChannel:
     channel: grpc.aio.Channel
     explain: Callable[[], Awaitable[ComityError | None]]
     local: bool = False
+
+    def begin(self) -> bool:
+        """Begin to connect, if it is not connected, and return at once: whether calls can be made now."""
+        return self.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+
+    async def connected(self) -> None:
+        """Connect, and wait until calls can be made. Raises Unavailable or Refused, with the reason."""
+        while not self.begin():
+            state = self.channel.get_state()
+            if state in _FAILED:
+                raise await self.explain() or Unavailable("the node cannot be reached", code="UNREACHABLE")
+            await self.channel.wait_for_state_change(state)
 
 
 def connect(

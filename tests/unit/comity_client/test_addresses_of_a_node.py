@@ -1,7 +1,9 @@
-"""Which address of a node a client asks, where some are down and some are front ends."""
+"""Which address of a node a client asks, where some are down, some are silent and some are front ends."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,21 +13,70 @@ from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire import pacing
 from comity_client.session import RemoteNode
 
-DOWN = Unavailable("down")
+DOWN = Unavailable("down", code="UNREACHABLE")
 FRONT_END = WriterOnly("inner.example:1").refusal()
 REFUSED = Refused("no")
+OTHER_NODE = Refused("not the node that was pinned", code="PIN-MISMATCH")
 MISSING = NotFound("no such blob")
 
 
-def node_with(*answers: ComityError | str) -> RemoteNode:
-    """A node with an address for each answer."""
+@dataclass
+class Door:
+    """A client of an address, and what it does: `answer`, which may be an error; `silent`: it never connects."""
+
+    answer: ComityError | str
+    silent: bool = False
+    unreachable: bool = False
+    tries: int = 0
+    closed: bool = False
+
+    async def connected(self) -> None:
+        self.tries += 1
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.unreachable:
+            raise DOWN
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Announced:
+    """The announced addresses of a node: `later` are found when others are asked."""
+
+    later: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    looked: int = 0
+    reached_at: list[str] = field(default_factory=list)
+
+    async def look(self) -> None:
+        self.looked += 1
+        self.addresses = self.later
+
+    async def permit(self, address: str) -> None:
+        """Any may be called."""
+
+    def reached(self, address: str) -> None:
+        self.reached_at.append(address)
+
+
+def node_with(*doors: Door, announced: Announced | None = None, pinned: int | None = None) -> RemoteNode:
+    """A node with an address for each door, of which the first `pinned` are in the federation file."""
     unused: Any = None
-    addresses = tuple(f"node-{number}.example:1" for number in range(len(answers)))
+    addresses = tuple(f"node-{number}.example:1" for number in range(len(doors)))
     record: Any = SimpleNamespace(name="node.example")
-    node = RemoteNode(record, b"", unused, addresses)
-    clients: dict[str, Any] = dict(zip(addresses, answers, strict=True))
+    known: Any = announced
+    node = RemoteNode(record, b"", unused, addresses[:pinned], announced=known)
+    clients: dict[str, Any] = dict(zip(addresses, doors, strict=True))
     node._clients.update(clients)
     return node
+
+
+async def answer_of(client: Any) -> str:
+    if isinstance(client.answer, ComityError):
+        raise client.answer
+    return str(client.answer)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +84,7 @@ def node_with(*answers: ComityError | str) -> RemoteNode:
     [
         (("first", "second"), "first"),
         ((DOWN, "second"), "second"),
+        ((OTHER_NODE, "second"), "second"),
         ((FRONT_END, "writer"), "writer"),
         ((FRONT_END, DOWN, "writer"), "writer"),
         ((DOWN, FRONT_END), FRONT_END),
@@ -44,18 +96,48 @@ def node_with(*answers: ComityError | str) -> RemoteNode:
 async def test_a_question_is_asked_at_the_next_address_if_one_cannot_answer(
     answers: tuple[ComityError | str, ...], expected: ComityError | str
 ) -> None:
-    async def question(client: Any) -> str:
-        if isinstance(client, ComityError):
-            raise client
-        return str(client)
-
-    node = node_with(*answers)
+    node = node_with(*map(Door, answers))
     if isinstance(expected, str):
-        assert await node.ask(question) == expected
+        assert await node.ask(answer_of) == expected
         return
     with pytest.raises(type(expected)) as caught:
-        await node.ask(question)
+        await node.ask(answer_of)
     assert caught.value is expected
+
+
+async def test_a_silent_address_keeps_no_question_waiting_and_is_left() -> None:
+    silent, working = Door("never", silent=True), Door("second")
+    node = node_with(silent, working)
+    assert await asyncio.gather(*(node.ask(answer_of) for _ in range(3))) == ["second"] * 3
+    assert (silent.tries, silent.closed) == (1, True)
+    assert (working.tries, working.closed) == (1, False)
+
+
+async def test_others_are_asked_where_a_node_is_that_no_known_address_leads_to() -> None:
+    announced = Announced(("node-1.example:1", "node-2.example:1"))
+    moved = Door("here")
+    node = node_with(Door(DOWN), Door("not this node", unreachable=True), moved, announced=announced, pinned=1)
+    assert await node.ask(answer_of) == "here"
+    assert announced.looked == 1
+    assert announced.reached_at == ["node-2.example:1"]
+    assert await node.ask(answer_of) == "here"
+    assert (announced.looked, moved.tries) == (1, 1)
+
+
+async def test_nobody_is_asked_where_a_node_is_that_answers() -> None:
+    announced = Announced(("node-1.example:1",))
+    node = node_with(Door(REFUSED), Door("elsewhere"), announced=announced, pinned=1)
+    with pytest.raises(Refused, match="no"):
+        await node.ask(answer_of)
+    assert announced.looked == 0
+
+
+async def test_the_error_of_a_node_that_nobody_finds_is_that_of_its_pinned_address() -> None:
+    announced = Announced(("node-1.example:1",))
+    node = node_with(Door(DOWN), Door("never", unreachable=True), announced=announced, pinned=1)
+    with pytest.raises(Unavailable) as caught:
+        await node.ask(answer_of)
+    assert caught.value is DOWN
 
 
 async def test_a_node_that_limits_the_rate_of_calls_is_asked_again_and_no_other_address(
@@ -65,10 +147,10 @@ async def test_a_node_that_limits_the_rate_of_calls_is_asked_again_and_no_other_
     asked: list[str] = []
 
     async def question(client: Any) -> str:
-        asked.append(client)
+        asked.append(client.answer)
         if len(asked) < 3:
             raise Refused("too many calls", code="RATE")
         return "answered"
 
-    assert await node_with("first", "second").ask(question) == "answered"
+    assert await node_with(Door("first"), Door("second")).ask(question) == "answered"
     assert asked == ["first", "first", "first"]

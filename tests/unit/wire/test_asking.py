@@ -216,3 +216,12 @@ def test_a_node_that_is_fast_and_slow_in_turn_rests_longer_each_time() -> None:
                 now[0] += 1
             rests.append(now[0] - began)
     assert rests == sorted(rests) and rests[-1] > 4 * rests[0]
+
+
+@pytest.mark.parametrize("patience", [0.25, 0.5])
+def test_nodes_one_at_a_time_follow_one_another_after_the_patience_that_the_asker_has(patience: float) -> None:
+    async def main() -> str:
+        times = AnswerTimes[Node](asyncio.get_running_loop().time, first_patience=patience)
+        return await first(times, [stalled("s"), stalled("t"), Node("a")], Node.answer, NONE, places=1)
+
+    assert run(main()) == ("a", pytest.approx(2 * patience + RTT))

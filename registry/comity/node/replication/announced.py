@@ -22,7 +22,6 @@ a node says that its files are (`permit`): those are on its word too.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +34,7 @@ import structlog
 from comity.node.members import Peer, PeerKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused, Unavailable
-from comity.wire.addresses import Address, Network, is_public
+from comity.wire.addresses import Address, Network, callable_host
 from comity.wire.tls import CertificatePin, shown_certificate
 
 AT_FIRST: Final = 6
@@ -205,9 +204,8 @@ class AnnouncedAddresses:
             found = self._look_up(address.host)
         except OSError as error:
             raise Unavailable(f"{address} is not called", why=f"the name is not known: {error}") from error
-        for host in found:
-            if is_public(host) or any(ipaddress.ip_address(host) in network for network in self._networks):
-                return Address(host, address.port)
+        if (host := callable_host(found, self._networks)) is not None:
+            return Address(host, address.port)
         why = "it is not of the public internet, and `private_networks` in [replication] does not allow its network"
         raise Refused(f"{address} is not called", why=why, code="PRIVATE-ADDRESS")
 

@@ -35,8 +35,8 @@ from comity.node.threads import AsyncLedger
 from comity.rules.misbehaviour import ROOTS
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
-from comity.trust.node_records import Addresses, NodeRecord, signed_by_node
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.node_records import Addresses, NodeRecord, read_addresses
+from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
 from comity.wire.client import NodeClient
 
@@ -99,14 +99,6 @@ class PeerDiscovery:
 
     async def _since(self, number: int, predicate: str) -> list[ProvenLine]:
         return await self._ledger.run(self._ledger.tables.proven.since, number, (predicate,), PAGE)
-
-
-def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
-    """The addresses in a node's statement; None if it is invalid."""
-    try:
-        return Addresses.parse(entry.statement) if signed_by_node(entry, record) else None
-    except ComityError:
-        return None
 
 
 def _found_record(item: ProvenLine) -> FoundRecord | None:
