@@ -6,9 +6,9 @@ costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
@@ -61,13 +61,12 @@ class ArtifactClient(TrustClient):
 
         order = PullOrder(reference, to, hub_cache, include, exclude)
 
-        async def work(session: Session) -> Pulled:
-            session.begin_connecting()
+        def work(session: Session) -> Coroutine[Any, Any, Pulled]:
             from comity_client.pull.pull import pull
 
-            return await pull(self._pull_context(session, reference, policy, on_event), order)
+            return pull(self._pull_context(session, reference, policy, on_event), order)
 
-        return self._user.run(work, on_event)
+        return self._user.run(work, on_event, ahead=True)
 
     def plan_pull(
         self,
@@ -86,13 +85,12 @@ class ArtifactClient(TrustClient):
 
         order = PullOrder(reference, to, hub_cache, include, exclude)
 
-        async def work(session: Session) -> PullPlan:
-            session.begin_connecting()
+        def work(session: Session) -> Coroutine[Any, Any, PullPlan]:
             from comity_client.pull.pull import plan_pull
 
-            return await plan_pull(self._pull_context(session, reference, policy, on_event), order)
+            return plan_pull(self._pull_context(session, reference, policy, on_event), order)
 
-        return self._user.run(work, on_event)
+        return self._user.run(work, on_event, ahead=True)
 
     def _pull_context(self, session: Session, reference: str, policy: Policy | None, on_event: OnEvent) -> PullContext:
         from comity_client.evidence.inquiry import Inquiry
@@ -127,7 +125,7 @@ class ArtifactClient(TrustClient):
     def resolve(self, reference: str, *, policy: Policy | None = None) -> Resolution:
         """Resolve a reference to an artifact; by default by the default policy. Raises Malformed, NotFound,
         Unavailable; PolicyNotMet with the claimants listed if only the owner can decide."""
-        return self._user.run(lambda session: self._user.resolve(session, reference, policy))
+        return self._user.run(lambda session: self._user.resolve(session, reference, policy), ahead=True)
 
     def search(self, text: str, limit: int = 50) -> list[FoundArtifacts]:
         """Raises Unavailable."""

@@ -304,7 +304,7 @@ class Session:
         for node in self.nodes:
             await node.close()
 
-    def begin_connecting(self) -> None:
+    async def begin_connecting(self) -> None:
         """Open connections to the first nodes, without waiting: their handshakes, of three round trips, take place
         while this process reads what it has. For work that begins with a question to all."""
         for node in self.nodes[:AHEAD]:

@@ -72,7 +72,6 @@ class User:
 
     async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
         """Resolve a reference; by default by the default policy of the session's pins."""
-        session.begin_connecting()
         from comity_client.evidence.inquiry import Inquiry
         from comity_client.evidence.lookup import reference_of
         from comity_client.evidence.resolve import resolve
@@ -94,7 +93,7 @@ class User:
 
             return await describe_artifact(await self.resolve(session, reference, policy))
 
-        return self.run(work)
+        return self.run(work, ahead=True)
 
     def whereis(self, reference: str) -> list[Replica]:
         """List the nodes that claim a copy, and those that answer with one now. Raises as `resolve` does."""
@@ -104,10 +103,20 @@ class User:
 
             return await replicas(await self.resolve(session, reference))
 
-        return self.run(work)
+        return self.run(work, ahead=True)
 
-    def run(self, work: Callable[[Session], Coroutine[Any, Any, T]], on_event: OnEvent | None = None) -> T:
-        """Run `work` in a session. One reader parses the pins and what the nodes say."""
+    def run(
+        self,
+        work: Callable[[Session], Coroutine[Any, Any, T]],
+        on_event: OnEvent | None = None,
+        *,
+        ahead: bool = False,
+    ) -> T:
+        """Run `work` in a session. One reader parses the pins and what the nodes say.
+
+        Args:
+            ahead: it will ask all nodes; connections are opened before `work` is called, which may import much.
+        """
         import asyncio
 
         from comity_client.known_addresses import KeptAddresses
@@ -125,6 +134,8 @@ class User:
         session = Session(pins, report, reader, KeptAddresses(self.home.trust))
         with asyncio.Runner() as runner:
             try:
+                if ahead:
+                    runner.run(session.begin_connecting())
                 return runner.run(work(session))
             finally:
                 runner.run(session.close())
