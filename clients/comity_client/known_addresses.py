@@ -66,7 +66,7 @@ class KeptAddresses:
         return self._folder / f"{node}.line"
 
 
-class AnnouncedAddresses:
+class KnownAddresses:
     """The addresses that one node announced beyond those of the federation file. Not thread-safe.
 
     Args:

@@ -46,7 +46,7 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
-from comity_client.known_addresses import AnnouncedAddresses, KeptAddresses
+from comity_client.known_addresses import KeptAddresses, KnownAddresses
 
 T = TypeVar("T")
 ANSWER_TIMEOUT: Final = 15.0
@@ -89,7 +89,7 @@ class RemoteNode:
     member: Member
     addresses: tuple[str, ...]
     former: bool = False
-    announced: AnnouncedAddresses | None = field(default=None, repr=False)
+    announced: KnownAddresses | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
     _answers_at: str = ""
     """The address that answered last."""
@@ -176,7 +176,7 @@ class RemoteNode:
         if self._noting is None and self.announced is not None and self._answers_at:
             self._noting = asyncio.create_task(self._note(self.announced, self.client(self._answers_at)))
 
-    async def _note(self, announced: AnnouncedAddresses, client: NodeClient) -> None:
+    async def _note(self, announced: KnownAddresses, client: NodeClient) -> None:
         with contextlib.suppress(ComityError):  # the transfer goes on without
             if line := (await client.node()).addresses:
                 announced.told(line)
@@ -314,7 +314,7 @@ class Session:
         listed = [address for node in self.nodes for address in node.addresses]
         for node in self.nodes:
             ask_others = partial(self._where_is, node)
-            node.announced = AnnouncedAddresses(node.record, node.addresses, listed, kept, self.reader, ask_others)
+            node.announced = KnownAddresses(node.record, node.addresses, listed, kept, self.reader, ask_others)
 
     async def _where_is(self, node: RemoteNode) -> list[LocatedEntry]:
         """What a few other nodes have about a node, those first that have answered in this session."""

@@ -16,7 +16,7 @@ from comity.trust.node_records import MAX_ADDRESSES, Addresses
 from comity.wire.addresses import Address
 from comity.wire.messages import LocatedEntry
 from comity_client import known_addresses
-from comity_client.known_addresses import AnnouncedAddresses, KeptAddresses, permitted
+from comity_client.known_addresses import KeptAddresses, KnownAddresses, permitted
 from support.case import nodes
 
 NODE, OTHER = nodes(2)
@@ -38,7 +38,7 @@ class Known:
         self.asked = 0
         self._answers = list(answers)
         kept, listed = KeptAddresses(folder), (PINNED, "10.1.2.3:7444")
-        self.of = AnnouncedAddresses(NODE.record, (PINNED,), listed, kept, EvidenceReader(), self._ask)
+        self.of = KnownAddresses(NODE.record, (PINNED,), listed, kept, EvidenceReader(), self._ask)
 
     async def _ask(self) -> list[LocatedEntry]:
         self.asked += 1
