@@ -15,6 +15,8 @@ After a first run, in which it reads all of this for the first time, the node is
                                       CPU time for each call
     gc plan                           what `comity gc --dry-run` asks for: waiting times of pages, and the node's CPU
                                       time for each copy, over the first copies of the node
+    commands                          about all artifacts: CPU seconds of the node and of the command, less the rest of
+                                      the node in as much time, and the most memory of the command
     bytes an artifact                 of the ledger, and of the files beside it that are computed from it
 
 The same home grows from size to size, so that a row differs from the one before by its history alone.
@@ -28,12 +30,14 @@ import contextlib
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from comity.rules.signing import sign_content
 from comity.trust.copies import Holds
@@ -371,6 +375,52 @@ async def gc_plan(node: NodeProcess, home: NodeHome, copies: int) -> dict[str, f
     }
 
 
+COMMANDS: Final = {
+    "copies --short": ("copies", "--short"),
+    "copies": ("copies",),
+    "impact CH": ("impact", "CH"),
+    "impact --all": ("impact", "--all"),
+    "transparency-report": ("transparency-report",),
+    "gc --dry-run": ("gc", "--dry-run"),
+    "doctor": ("doctor",),
+}
+"""Of an operator, about its own node."""
+MEASURED: Final = """
+import atexit, sys, time
+from pathlib import Path
+def used():
+    (peak,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+    print(time.process_time(), peak, file=sys.stderr)
+atexit.register(used)
+from comity_cli.main import main
+main()
+"""
+"""A command that says at its end what it used: `wait4` gives the memory of the process that forked it."""
+
+
+def run_commands(node: NodeProcess, home: NodeHome) -> dict[str, dict[str, float]]:
+    """What commands about all artifacts cost the node and the client."""
+    began, before = time.monotonic(), process_seconds(node.pid)
+    time.sleep(QUIET)
+    rest = (process_seconds(node.pid) - before) / (time.monotonic() - began)
+    table = {}
+    for what, arguments in COMMANDS.items():
+        began, before = time.monotonic(), process_seconds(node.pid)
+        ran = [sys.executable, "-c", MEASURED, *arguments, "--node", str(home.directory)]
+        ended = subprocess.run(ran, capture_output=True, text=True, check=False)
+        waited = time.monotonic() - began
+        cpu, peak = ended.stderr.split()[-2:]
+        table[what] = {
+            "exit": ended.returncode,
+            "lines": ended.stdout.count("\n"),
+            "node_cpu_s": round(process_seconds(node.pid) - before - rest * waited, 2),
+            "client_cpu_s": round(float(cpu), 2),
+            "client_peak_mb": round(int(peak) / 1e3),
+        }
+        print(f"  {what:40} {table[what]}", flush=True)
+    return table
+
+
 def bytes_an_artifact(home: NodeHome, artifacts: int) -> dict[str, float]:
     """Of a node that does not run."""
     ledger = home.config().storage.ledger
@@ -398,6 +448,7 @@ class Row:
     again: dict[str, float]
     calls: dict[str, dict[str, float]]
     gc_plan: dict[str, float]
+    commands: dict[str, dict[str, float]]
     bytes: dict[str, float]
 
 
@@ -415,10 +466,11 @@ async def measure(grown: GrowingHome, count: int, rounds: int, only: str, gc: in
         table = await calls(node, grown, rounds)
         plan = await gc_plan(node, grown.home, gc)
         print(f"  gc plan {plan}", flush=True)
+        commands = run_commands(node, grown.home)
         node.stop()
     size = bytes_an_artifact(grown.home, count)
     print(f"  bytes an artifact {size}", flush=True)
-    return Row(count, round(os.getloadavg()[0], 1), first, again, table, plan, size)
+    return Row(count, round(os.getloadavg()[0], 1), first, again, table, plan, commands, size)
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,8 @@ from comity_cli.command import client
 from comity_cli.nodes import NODE
 
 if TYPE_CHECKING:
-    from comity_client.copies import CopyList
+    from comity.rules.copy_questions import CopyQuestion
+    from comity_client.copies import CopyList, CountedCopies, ShowArtifacts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,6 +96,23 @@ def read_list(node: str, socket: Path | None, home: Path | None, artifact: Diges
     if node:
         raise click.UsageError("name the node once")
     return own_copies(socket_of(socket, home), artifact)
+
+
+def fold_list(
+    node: str,
+    socket: Path | None,
+    home: Path | None,
+    question: CopyQuestion,
+    show: ShowArtifacts = lambda counted, found: None,
+) -> CountedCopies:
+    """What the chosen node says about the copies of all artifacts; `show` gets those that the question is about."""
+    from comity_client.copies import fold_own_copies
+
+    if socket is None and home is None:
+        return client().fold_copies(question, node, show)
+    if node:
+        raise click.UsageError("name the node once")
+    return fold_own_copies(socket_of(socket, home), question, show)
 
 
 def reaches_text(count: CopyCount) -> str:

@@ -31,6 +31,8 @@ LINE_INTERVAL_SECONDS = 10.0
 SILENT_SECONDS: Final = 2.0
 """Seconds after which a command on a terminal says what it is doing."""
 LEAST_WIDTH: Final = 40
+ROWS_TOGETHER: Final = 1_000
+"""Rows of one part of a long table."""
 _ERASED: Final = "\r\x1b[K"
 REST: Final = " " * 4
 """How further lines of a paragraph begin: not as a row of a verdict does, because strangers choose words in them."""
@@ -146,6 +148,10 @@ class Output:
             table.add_row(*map(Text, row))
         self.console(stderr=False).print(table)
 
+    def growing_table(self, headers: Sequence[str]) -> GrowingTable:
+        """A table of which rows are printed as they come, some hundred at a time."""
+        return GrowingTable(self, headers)
+
     def error(self, error: ComityError) -> None:
         """Print what happened, why, and the next command. That of a node elsewhere is shown as its advice."""
         if self.as_json:
@@ -202,6 +208,26 @@ class Output:
                 self._live = None
         else:
             yield _LineProgress(what, total)
+
+
+class GrowingTable:
+    """Prints rows in parts, so that it keeps one part of them. Each part is as wide as its own rows need."""
+
+    def __init__(self, out: Output, headers: Sequence[str]) -> None:
+        self._out = out
+        self._headers = headers
+        self._rows: list[Sequence[str]] = []
+
+    def add(self, row: Sequence[str]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= ROWS_TOGETHER:
+            self.finish()
+
+    def finish(self) -> None:
+        """Print what was not printed yet."""
+        if self._rows:
+            self._out.table(self._headers, self._rows)
+            self._rows = []
 
 
 def _tell_what_runs(what: str, ended: threading.Event) -> None:

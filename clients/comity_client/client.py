@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from comity.bounded_file import read_bounded
 from comity.installed_addons import from_addons
+from comity.rules.copy_questions import CopyQuestion
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.home_logs import home_origin
@@ -29,7 +30,15 @@ from comity.trust.rotation import LogCut
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
 from comity_client.artifact_client import ArtifactClient
-from comity_client.copies import CopyList, LoggedResult, copies_of_federation, logged_results
+from comity_client.copies import (
+    CopyList,
+    CountedCopies,
+    LoggedResult,
+    ShowArtifacts,
+    copies_of_federation,
+    fold_copies_of_federation,
+    logged_results,
+)
 from comity_client.events import OnEvent, ignore_event
 from comity_client.evidence import logs
 from comity_client.publishers import Publisher, change_keys, default_home_log, lost_key, new_publisher
@@ -144,6 +153,17 @@ class Client(ArtifactClient):
         """Return what a node says about the copies of all artifacts, or of one: the named node, or the first that
         answers. Raises NotFound, Unavailable."""
         return self._user.run(lambda session: copies_of_federation(session, node, artifact))
+
+    def fold_copies(
+        self,
+        question: CopyQuestion,
+        node: str = "",
+        show: ShowArtifacts = lambda counted, found: None,
+    ) -> CountedCopies:
+        """Return what a node says about the copies of all artifacts, counted by sets of copies: the named node, or the
+        first that answers. `show` gets the artifacts that the question is about, as they arrive. Raises NotFound,
+        Unavailable."""
+        return self._user.run(lambda session: fold_copies_of_federation(session, node, question, show))
 
     def drill(self, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
         """Return what is left of the federation without each single party, by reasoning over what nodes answer. Raises

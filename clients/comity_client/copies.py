@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,17 +20,16 @@ from comity.rules.audit import DAY, AuditFailure, parse_audited
 from comity.rules.copy_counts import (
     MISSED,
     PASSED,
+    AssessedCopy,
     AuditResult,
     CopyCount,
     CopyPolicy,
     Holder,
-    Loss,
     Party,
-    holders,
-    impact,
-    outside,
+    losses,
     parties_of,
 )
+from comity.rules.copy_questions import CopyFold, CopyFolder, CopyQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.node_records import signed_by_node
@@ -49,41 +49,38 @@ _KINDS = ("member", "jurisdiction", "reach", "cloud")
 
 
 @dataclass(frozen=True, slots=True)
-class CopyList:
-    """What the node `source` says about the copies of all artifacts, or of one."""
+class CountedCopies:
+    """What the node `source` says about the copies of all artifacts: how many artifacts have each set of copies. All
+    that is counted follows from it; it does not grow with the artifacts, but with their different sets."""
 
     source: str
-    artifacts: tuple[ListedCopies, ...]
+    sets: Mapping[tuple[AssessedCopy, ...], int]
     names: Mapping[Digest, str]
     policy: CopyPolicy
     day: int
     member: Digest
-    excluded: frozenset[str] = frozenset()
+    question: CopyQuestion
 
-    def without(self, codes: Iterable[str]) -> CopyList:
-        """The same list, in which only copies outside these jurisdictions count, by seat and by declared reach."""
-        return replace(self, excluded=frozenset(codes))
+    @property
+    def artifacts(self) -> int:
+        """The number of artifacts."""
+        return sum(self.sets.values())
 
-    def holders(self, listed: ListedCopies) -> tuple[Holder, ...]:
+    def holders(self, copies: Sequence[AssessedCopy]) -> tuple[Holder, ...]:
         """The members with a copy that counts. The copy of the member that was asked counts as tested."""
-        found = holders(listed.copies, self.member)
-        return outside(found, self.excluded) if self.excluded else found
+        return self.question.holders(copies, self.member)
 
-    def count(self, listed: ListedCopies) -> CopyCount:
-        return CopyCount.of(self.holders(listed))
+    def count(self, copies: Sequence[AssessedCopy]) -> CopyCount:
+        return CopyCount.of(self.holders(copies))
 
-    def short(self) -> list[ListedCopies]:
-        """The artifacts with fewer claimed copies or jurisdictions than the charter asks for."""
-        return [listed for listed in self.artifacts if not self.count(listed).meets(self.policy)]
-
-    def untested(self) -> list[ListedCopies]:
-        """The artifacts with enough claimed copies, of which too few are tested."""
-        counts = ((listed, self.count(listed)) for listed in self.artifacts)
-        return [listed for listed, count in counts if count.meets(self.policy) and not count.tested_meets(self.policy)]
+    @property
+    def short(self) -> int:
+        """The number of artifacts with fewer claimed copies or jurisdictions than the charter asks for."""
+        return sum(number for copies, number in self.sets.items() if not self.count(copies).meets(self.policy))
 
     def parties(self) -> tuple[Party, ...]:
         """Every single member, jurisdiction, declared reach and declared cloud with a copy."""
-        found = {holder for listed in self.artifacts for holder in self.holders(listed)}
+        found = {holder for copies in self.sets for holder in self.holders(copies)}
         parties = {party for holder in found for party in parties_of(holder) if party.kind != "publisher"}
         declared = {code for holder in found for code in holder.reach}
         shown = [party for party in parties if party.kind != "reach" or party.name in declared]
@@ -99,26 +96,71 @@ class CopyList:
         kind, _, rest = text.partition(":")
         if kind in ("reach", "cloud") and Party(kind, rest) in self.parties():
             return Party(kind, rest)
-        if any(holder.jurisdiction == text for listed in self.artifacts for holder in self.holders(listed)):
+        found = {holder for copies in self.sets for holder in self.holders(copies)}
+        if any(holder.jurisdiction == text for holder in found):
             return Party("jurisdiction", text)
-        members = {holder.member for listed in self.artifacts for holder in self.holders(listed)}
+        members = {holder.member for holder in found}
         exact = [member for member in members if self.names.get(member) == text]
-        found = exact or [member for member in members if len(text) >= 8 and member.startswith(text.lower())]
-        if len(found) == 1:
-            return Party("member", found[0])
-        if len(text) == 64 and not found:
+        fitting = exact or [member for member in members if len(text) >= 8 and member.startswith(text.lower())]
+        if len(fitting) == 1:
+            return Party("member", fitting[0])
+        if len(text) == 64 and not fitting:
             return Party("publisher", text.lower())
-        why = f"{len(found)} members fit {text[:64]!r}, and no copy is in such a jurisdiction"
+        why = f"{len(fitting)} members fit {text[:64]!r}, and no copy is in such a jurisdiction"
         raise NotFound("no such party", why=why, hint="comity impact --all", code="NO-PARTY")
 
-    def impact(self, parties: Sequence[Party]) -> Mapping[Party, list[Loss]]:
-        return impact(((listed.artifact, self.holders(listed)) for listed in self.artifacts), parties, self.policy)
+    def below(self, parties: Sequence[Party]) -> Mapping[Party, tuple[int, int]]:
+        """How many artifacts drop below the policy, and how many have no copy left, for each party, if it vanished."""
+        counted = dict.fromkeys(parties, (0, 0))
+        for copies, number in self.sets.items():
+            for party, _, after in losses(self.holders(copies), counted, self.policy):
+                below, gone = counted[party]
+                counted[party] = below + number, gone + (0 if after.copies else number)
+        return counted
 
     def withdrawals(self) -> Mapping[tuple[str, str], int]:
         """How many copies are withdrawn now, by jurisdiction of the member and by the reason that its node logged. One
         that was taken back later is not counted."""
-        copies = [item.copy for listed in self.artifacts for item in listed.copies]
-        return Counter((copy.jurisdiction, copy.withdrawn) for copy in copies if copy.withdrawn)
+        found = Counter[tuple[str, str]]()
+        for copies, number in self.sets.items():
+            for copy in (item.copy for item in copies if item.copy.withdrawn):
+                found[copy.jurisdiction, copy.withdrawn] += number
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSet:
+    """A set of copies, the members whose copies in it count, and their count. Artifacts of a page share it."""
+
+    copies: tuple[AssessedCopy, ...]
+    holders: tuple[Holder, ...]
+    count: CopyCount
+
+
+@dataclass(frozen=True, slots=True)
+class AskedArtifact:
+    """An artifact that a question is about; `name` as claimed, or empty."""
+
+    artifact: Digest
+    name: str
+    held: CountedSet
+
+    @property
+    def label(self) -> str:
+        """The claimed name, or the digest."""
+        return self.name or f"sha256:{self.artifact}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyList:
+    """What the node `source` says about the copies of all artifacts, or of one."""
+
+    source: str
+    artifacts: tuple[ListedCopies, ...]
+    names: Mapping[Digest, str]
+    policy: CopyPolicy
+    day: int
+    member: Digest
 
     def label(self, listed: ListedCopies) -> str:
         """The claimed name of an artifact, or its digest."""
@@ -143,6 +185,80 @@ async def read_copies(node: NodeClient, source: str, artifact: Digest | None = N
     last = pages[-1]
     artifacts = tuple(listed for page in pages for listed in page.artifacts)
     return CopyList(source, artifacts, names, last.policy, last.day, last.member)
+
+
+ShowArtifacts = Callable[[CountedCopies, Sequence[AskedArtifact]], None]
+"""Called with the next artifacts that a question is about, and with what is counted so far."""
+
+
+async def fold_copies(
+    node: NodeClient, source: str, question: CopyQuestion, show: ShowArtifacts = lambda counted, found: None
+) -> CountedCopies:
+    """Ask a node about the copies of all artifacts. Pages are folded as they arrive; a node of an older version sends
+    its whole list. Raises Malformed if its answers do not fit together."""
+    sets, names = Counter[tuple[AssessedCopy, ...]](), dict[Digest, str]()
+    counted: CountedCopies | None = None
+    async with aclosing(node.audits.all_copies(question)) as pages:
+        async for page in pages:
+            fold = page.fold or _folded(page, question)
+            whole = fold.whole_sets()
+            for copies, each in zip(whole, fold.sets, strict=True):
+                sets[copies] += each.artifacts
+            names |= page.names
+            counted = CountedCopies(source, sets, names, page.policy, page.day, page.member, question)
+            if counted.artifacts > MAX_ARTIFACTS:
+                raise Malformed("the list of copies does not end", why=f"more than {MAX_ARTIFACTS} artifacts")
+            held = [CountedSet(copies, counted.holders(copies), counted.count(copies)) for copies in whole]
+            show(counted, [AskedArtifact(artifact, name, held[number]) for artifact, name, number in fold.items()])
+    assert counted is not None
+    return counted
+
+
+def _folded(page: CopiesPage, question: CopyQuestion) -> CopyFold:
+    """What a page of the whole list comes to."""
+    folder = CopyFolder(question, page.member, page.policy)
+    for listed in page.artifacts:
+        folder.add(listed.artifact, folder.number(listed.copies))
+    named = {listed.artifact: listed.name for listed in page.artifacts}
+    return folder.fold(tuple(named[artifact] for artifact in folder.listed))
+
+
+async def fold_copies_of_federation(
+    session: Session, node: str, question: CopyQuestion, show: ShowArtifacts = lambda counted, found: None
+) -> CountedCopies:
+    """Ask the node that `node` names, or the first one that answers; once artifacts were shown, no other is asked.
+    Raises as `find_node` does, and Unavailable."""
+    shown = False
+
+    def show_first(counted: CountedCopies, found: Sequence[AskedArtifact]) -> None:
+        nonlocal shown
+        shown = shown or bool(found)
+        show(counted, found)
+
+    session.require_nodes()
+    chosen = [await find_node(session, node)] if node else session.nodes
+    failure: ComityError = Unavailable("no node lists copies", why="none answers", code="UNREACHABLE")
+
+    async def ask(client: NodeClient, source: str) -> CountedCopies:
+        if shown:  # at another address of the node, which would begin again
+            raise failure
+        return await fold_copies(client, source, question, show_first)
+
+    for known in chosen:
+        try:
+            return await known.ask(partial(ask, source=known.name))
+        except ComityError as error:
+            failure = error
+            if shown:
+                break
+    raise failure
+
+
+def fold_own_copies(
+    socket: Path, question: CopyQuestion, show: ShowArtifacts = lambda counted, found: None
+) -> CountedCopies:
+    """Ask the node of this machine that listens on `socket`. Raises as `ask_own_node` does."""
+    return ask_own_node(socket, lambda node: fold_copies(node, "this node", question, show))
 
 
 async def copies_of_federation(session: Session, node: str = "", artifact: Digest | None = None) -> CopyList:

@@ -21,21 +21,28 @@ the loss of one party would take entries from which the copies were computed. `r
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder, Party, parties_of
+from comity.rules.copy_questions import ALL, CopyQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.places import Reach, declared_reach
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
+from comity.wire.limits import FOLD_LISTED
 from comity.wire.log import LogHead
-from comity_client.copies import CopyList, copies_of_federation
+from comity_client.copies import AskedArtifact, CountedCopies, fold_copies_of_federation
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
+
+if TYPE_CHECKING:
+    from comity.wire.audit import CopiesPage
 
 MAX_FALLEN: Final = 1_000
 """Artifacts that are named for one party; all are counted."""
@@ -77,11 +84,19 @@ class DrillNode:
 
 @dataclass(frozen=True, slots=True)
 class DrillArtifact:
-    """An artifact, its claimed name, and the members with a copy that counts."""
+    """An artifact, and its claimed name or its digest."""
 
     artifact: Digest
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrillGroup:
+    """The artifacts of which the same members have a copy that counts: how many, and the first MAX_FALLEN of them."""
+
     holders: tuple[Holder, ...]
+    artifacts: int
+    first: tuple[DrillArtifact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +152,13 @@ class DrillInput:
     """What nodes answer.
 
     Attributes:
+        groups: all artifacts.
         read: the entries of each log from which the list of artifacts was computed, by verifier key.
         publishers, hubs: those whose loss is to be shown.
     """
 
     nodes: tuple[DrillNode, ...]
-    artifacts: tuple[DrillArtifact, ...]
+    groups: tuple[DrillGroup, ...]
     policy: CopyPolicy
     read: Mapping[str, int]
     publishers: tuple[str, ...] = ()
@@ -150,7 +166,7 @@ class DrillInput:
 
     def parties(self) -> tuple[Party, ...]:
         """Every single party, by kind and name."""
-        holders = {holder for item in self.artifacts for holder in item.holders}
+        holders = {holder for group in self.groups for holder in group.holders}
         nodes = {Holder(node.member, node.jurisdiction, False, node.reach, node.cloud) for node in self.nodes}
         found = {party for holder in (*holders, *nodes) for party in parties_of(holder) if party.kind != "publisher"}
         found |= {Party("publisher", name) for name in self.publishers}
@@ -178,32 +194,26 @@ def _parties_of_all(nodes: Sequence[DrillNode]) -> set[Party]:
 
 def drill(given: DrillInput, parties: Iterable[Party] | None = None) -> tuple[PartyOutcome, ...]:
     """Remove each party in turn. The cost is that of the parties times the different sets of holders."""
-    groups: dict[tuple[Holder, ...], list[DrillArtifact]] = {}
-    for item in given.artifacts:
-        groups.setdefault(item.holders, []).append(item)
-    chosen = given.parties() if parties is None else tuple(parties)
-    return tuple(_remove(party, given, groups) for party in chosen)
+    return tuple(_remove(party, given) for party in (given.parties() if parties is None else parties))
 
 
-def _remove(
-    party: Party, given: DrillInput, groups: Mapping[tuple[Holder, ...], Sequence[DrillArtifact]]
-) -> PartyOutcome:
+def _remove(party: Party, given: DrillInput) -> PartyOutcome:
     lost = tuple(node.name for node in given.nodes if node.lost_with(party))
     left = [node for node in given.nodes if node.answers and not node.lost_with(party)]
     serving = frozenset(node.member for node in left)
     remainders = tuple(_remainders(given.read, left))
     pulls = tested = enough = 0
     fallen: list[FallenArtifact] = []
-    for holders, artifacts in groups.items():
-        kept = [holder for holder in holders if holder.member in serving and party not in parties_of(holder)]
+    for group in given.groups:
+        kept = [holder for holder in group.holders if holder.member in serving and party not in parties_of(holder)]
         after = CopyCount.of(kept)
-        pulls += len(artifacts) if kept else 0
-        tested += len(artifacts) if after.tested else 0
-        enough += len(artifacts) if after.meets(given.policy) else 0
+        pulls += group.artifacts if kept else 0
+        tested += group.artifacts if after.tested else 0
+        enough += group.artifacts if after.meets(given.policy) else 0
         if not kept or remainders:
-            before, room = CopyCount.of(holders), MAX_FALLEN - len(fallen)
-            fallen += [FallenArtifact(item.artifact, item.name, before, after) for item in artifacts[:room]]
-    total = len(given.artifacts)
+            before, room = CopyCount.of(group.holders), MAX_FALLEN - len(fallen)
+            fallen += [FallenArtifact(item.artifact, item.name, before, after) for item in group.first[:room]]
+    total = sum(group.artifacts for group in given.groups)
     why = _INDEPENDENT.get(party.kind, "every node has an address that needs no DNS" if party.kind == DNS else "")
     verifies = 0 if remainders else pulls
     return PartyOutcome(
@@ -260,17 +270,54 @@ class FederationDrill:
 
 async def drill_federation(session: Session, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
     """Raises NotFound, Unavailable if no node lists copies."""
-    listed = await copies_of_federation(session, node)
-    source = session.named(listed.source)
+    groups = _GroupedArtifacts()
+    counted = await fold_copies_of_federation(session, node, CopyQuestion((ALL,)), groups.add)
+    source = session.named(counted.source)
     read = _sizes(await source.ask(_heads), session)  # after the list, so at least what the list was computed from
-    artifacts = tuple(
-        DrillArtifact(item.artifact, listed.label(item), listed.holders(item)) for item in listed.artifacts
-    )
     publishers = tuple(sorted({publisher for pin in session.pins for publisher in pin.body.namespaces.values()}))
-    given = DrillInput((), artifacts, listed.policy, read, publishers, tuple(hubs))
-    given = await _with_nodes(given, session, declared_places(listed))
+    given = DrillInput((), groups.found(), counted.policy, read, publishers, tuple(hubs))
+    given = await _with_nodes(given, session, declared_places(counted))
     silent = tuple(item.name for item in given.nodes if not item.answers)
-    return FederationDrill(listed.source, drill(given), silent, listed.names, listed.policy, len(artifacts))
+    outcomes = await _named(drill(given), source)
+    return FederationDrill(counted.source, outcomes, silent, counted.names, counted.policy, counted.artifacts)
+
+
+class _GroupedArtifacts:
+    """Groups artifacts by holders, as they arrive."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[tuple[Holder, ...]]()
+        self._first: dict[tuple[Holder, ...], list[DrillArtifact]] = {}
+
+    def add(self, counted: CountedCopies, artifacts: Sequence[AskedArtifact]) -> None:
+        for item in artifacts:
+            holders = item.held.holders
+            self._counts[holders] += 1
+            first = self._first.setdefault(holders, [])
+            if len(first) < MAX_FALLEN:
+                first.append(DrillArtifact(item.artifact, item.label))
+
+    def found(self) -> tuple[DrillGroup, ...]:
+        return tuple(DrillGroup(holders, self._counts[holders], tuple(first)) for holders, first in self._first.items())
+
+
+async def _named(outcomes: Sequence[PartyOutcome], source: RemoteNode) -> tuple[PartyOutcome, ...]:
+    """The same, with the claimed names of what falls, if the node that lists the artifacts has them."""
+    fallen = list(dict.fromkeys(item.artifact for outcome in outcomes for item in outcome.fallen))
+    names: dict[Digest, str] = {}
+    for start in range(0, len(fallen), FOLD_LISTED):
+        some = tuple(fallen[start : start + FOLD_LISTED])
+        page = await source.ask(partial(_names, some=some))
+        names |= {listed.artifact: listed.name for listed in page.artifacts if listed.name}
+
+    def named(item: FallenArtifact) -> FallenArtifact:
+        return replace(item, name=names.get(item.artifact, item.name))
+
+    return tuple(replace(outcome, fallen=tuple(map(named, outcome.fallen))) for outcome in outcomes)
+
+
+async def _names(node: NodeClient, some: tuple[Digest, ...]) -> CopiesPage:
+    return await node.audits.copies(None, None, None, some)
 
 
 async def _with_nodes(given: DrillInput, session: Session, declared: Mapping[Digest, tuple[Reach, str]]) -> DrillInput:
@@ -292,9 +339,9 @@ async def _heads(node: NodeClient) -> tuple[LogHead, ...]:
     return await node.logs()
 
 
-def declared_places(listed: CopyList) -> dict[Digest, tuple[Reach, str]]:
+def declared_places(counted: CountedCopies) -> dict[Digest, tuple[Reach, str]]:
     """Reach and cloud by node, as the node that lists the copies reads them in the newest records."""
-    copies = (item.copy for artifact in listed.artifacts for item in artifact.copies)
+    copies = (item.copy for copies in counted.sets for item in copies)
     return {copy.node: (copy.reach, copy.cloud) for copy in copies}
 
 

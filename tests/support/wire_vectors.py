@@ -13,6 +13,7 @@ from typing import Any, cast
 import grpc
 from comity.rules.artifact_pins import Pin
 from comity.rules.copy_counts import CopyPolicy
+from comity.rules.copy_questions import CopyQuestion
 from comity.trust.encoding import Digest, sha256
 from comity.wire.access import CALLER, Caller
 from comity.wire.artifact import SearchPage
@@ -195,8 +196,14 @@ class AnsweringAudits(AnsweringNode):
         self.asked.append((caller, order))
         return self._values.reply()
 
-    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
-        self.asked.append((artifact, after))
+    async def copies(
+        self,
+        artifact: Digest | None = None,
+        after: Digest | None = None,
+        question: CopyQuestion | None = None,
+        names_of: tuple[Digest, ...] = (),
+    ) -> CopiesPage:
+        self.asked.append((artifact, after) if question is None else (artifact, after, question, names_of))
         values = self._values
         listed = ListedCopies(values.digest(), values.text(), values.some(values.copy))
         names = {values.digest(): values.text()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.rules.copy_counts import STATES, ClaimedCopy, CopyCount, CopyPolicy
@@ -12,9 +13,12 @@ from comity.trust.encoding import Digest
 from comity.trust.places import check_new_jurisdiction
 
 from comity_cli.command import Command, examples, output
-from comity_cli.copies_view import of_a_node, reaches_text, read_list
+from comity_cli.copies_view import fold_list, of_a_node, reaches_text
 from comity_cli.document import INLINE, document
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client import copies as listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +68,50 @@ def command(
     only a node's word; a tested one passed an audit by another member in the last 30 days. Reaches are the fewest
     jurisdictions whose law together reaches every copy, as members declare it: nobody verifies that. With --outside, a
     copy counts only if its member has no seat there and declares a place that this law does not reach."""
-    out = output()
-    with out.waiting("reading the list of copies"):
-        listed_copies = read_list(node, socket, home)
-    found = listed_copies.without(map(check_new_jurisdiction, excluded))
-    wanted = list(found.artifacts)
-    if short or untested:
-        wanted = [*(found.short() if short else ()), *(found.untested() if untested else ())]
-    rows, listed_artifacts = [], []
-    for listed in wanted:
-        count = found.count(listed)
-        rows.append(
-            (
-                found.label(listed),
-                f"{count.copies} in {count.jurisdictions}",
-                f"{count.tested} in {count.tested_jurisdictions}",
-                reaches_text(count),
-                "" if count.meets(found.policy) else "short",
+    from comity.rules.copy_questions import ALL, SHORT, UNTESTED, CopyQuestion
+
+    which = (*((SHORT,) if short else ()), *((UNTESTED,) if untested else ())) or (ALL,)
+    question = CopyQuestion(which, tuple(map(check_new_jurisdiction, excluded)), named=True)
+    shown = _CopiesOutput(excluded)
+    shown.finish(fold_list(node, socket, home, question, shown.add))
+
+
+class _CopiesOutput:
+    """Prints each artifact when the node has listed it; keeps them only for the JSON document."""
+
+    def __init__(self, excluded: tuple[str, ...]) -> None:
+        self._excluded = excluded
+        self._table = output().growing_table(("artifact", "claimed", "tested", "reaches (declared)", ""))
+        self._listed: list[CountedArtifact] = []
+        self._began = False
+
+    def add(self, found: listed.CountedCopies, artifacts: Sequence[listed.AskedArtifact]) -> None:
+        for item in artifacts:
+            count = item.held.count
+            meets = count.meets(found.policy)
+            if output().as_json:
+                copies = tuple(CopyItem(copy.copy, copy.state) for copy in item.held.copies)
+                self._listed.append(CountedArtifact(item.artifact, item.name, meets, count, copies))
+                continue
+            self._begin(found)
+            self._table.add(
+                (
+                    item.label,
+                    f"{count.copies} in {count.jurisdictions}",
+                    f"{count.tested} in {count.tested_jurisdictions}",
+                    reaches_text(count),
+                    "" if meets else "short",
+                )
             )
-        )
-        items = tuple(CopyItem(copy.copy, copy.state) for copy in listed.copies)
-        listed_artifacts.append(CountedArtifact(listed.artifact, listed.name, count.meets(found.policy), count, items))
-    where = f", outside {', '.join(excluded)}" if excluded else ""
-    out.say(f"As {found.source} reads the logs{where}; the charter asks for {found.policy}:")
-    if rows:
-        out.table(("artifact", "claimed", "tested", "reaches (declared)", ""), rows)
-    out.say(f"{plural(len(found.short()), 'artifact')} of {len(found.artifacts)} with too few copies")
-    out.answer(CopiesDocument(found.source, found.policy, excluded, tuple(listed_artifacts)))
+
+    def _begin(self, found: listed.CountedCopies) -> None:
+        if not self._began:
+            where = f", outside {', '.join(self._excluded)}" if self._excluded else ""
+            output().say(f"As {found.source} reads the logs{where}; the charter asks for {found.policy}:")
+            self._began = True
+
+    def finish(self, found: listed.CountedCopies) -> None:
+        self._begin(found)
+        self._table.finish()
+        output().say(f"{plural(found.short, 'artifact')} of {found.artifacts} with too few copies")
+        output().answer(CopiesDocument(found.source, found.policy, self._excluded, tuple(self._listed)))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
-from comity.rules.copy_counts import CopyCount, Loss
+from comity.rules.copy_counts import CopyCount, Loss, Party, losses
 
 from comity_cli.command import Command, examples, output
-from comity_cli.copies_view import of_a_node, reaches_text, read_list
+from comity_cli.copies_view import fold_list, of_a_node, reaches_text
 from comity_cli.document import INLINE, document
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.copies import AskedArtifact, CountedCopies
+
+Asked: TypeAlias = tuple[str, Path | None, Path | None]
+"""The node that is asked, as a name, a socket or a home."""
+Losses: TypeAlias = dict[Party, list[tuple[Loss, str]]]
+"""What each party would take, with the label of the artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,47 +71,74 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
     declare nothing, this is unknown. A publisher without a seat holds no copies: its loss removes nothing."""
     if (party is None) == (not everybody):
         raise click.UsageError("name a party, or give --all")
-    out = output()
-    found = read_list(node, socket, home)
+    from comity.rules.copy_questions import CopyQuestion
+
+    found = fold_list(node, socket, home, CopyQuestion())
+    asked = (node if socket or home else found.source), socket, home
     parties = found.parties() if party is None else (found.party(party),)
-    losses = found.impact(parties)
-    labels = {listed.artifact: found.label(listed) for listed in found.artifacts}
-    out.say(f"As {found.source} reads the logs, of {plural(len(found.artifacts), 'artifact')}:")
+    output().say(f"As {found.source} reads the logs, of {plural(found.artifacts, 'artifact')}:")
+    below = found.below(parties)
+    lost: Losses = {each: [] for each in parties}
     if everybody:
-        rows = [
-            (p.kind, found.party_name(p), str(len(lost)), str(sum(loss.gone for loss in lost)))
-            for p, lost in losses.items()
-        ]
-        out.table(("without", "", "below policy", "no copy left"), rows)
+        rows = [(each.kind, found.party_name(each), *map(str, numbers)) for each, numbers in below.items()]
+        output().table(("without", "", "below policy", "no copy left"), rows)
+        if output().as_json and any(number for number, _ in below.values()):
+            _name_losses(asked, lost)
+    elif any(number for number, _ in below.values()):
+        _show_losses(asked, lost)
     else:
-        (lost,) = losses.values()
-        if lost:
-            out.table(
-                ("artifact", "copies now", "then", ""),
-                [
-                    (
-                        labels[loss.artifact],
-                        _text(loss.before),
-                        _text(loss.after),
-                        "no copy left" if loss.gone else "below policy",
-                    )
-                    for loss in lost
-                ],
-            )
-        else:
-            out.done("Nothing would fall below the policy.")
+        output().done("Nothing would fall below the policy.")
     items = (
         PartyItem(
             p.kind,
             p.name,
             found.party_name(p),
-            below_policy=len(lost),
-            gone=sum(loss.gone for loss in lost),
-            losses=tuple(LossItem(loss, labels[loss.artifact], loss.gone) for loss in lost),
+            *below[p],
+            tuple(LossItem(loss, name, loss.gone) for loss, name in named),
         )
-        for p, lost in losses.items()
+        for p, named in lost.items()
     )
-    out.answer(ImpactDocument(found.source, len(found.artifacts), tuple(items)))
+    output().answer(ImpactDocument(found.source, found.artifacts, tuple(items)))
+
+
+def _name_losses(asked: Asked, lost: Losses) -> None:
+    """Ask for every artifact by name, and keep what each party would take."""
+    from comity.rules.copy_questions import ALL, CopyQuestion
+
+    def show(found: CountedCopies, artifacts: Sequence[AskedArtifact]) -> None:
+        for item, (party, before, after) in _losses(found, artifacts, lost):
+            lost[party].append((Loss(item.artifact, before, after), item.label))
+
+    fold_list(*asked, CopyQuestion((ALL,), named=True), show)
+
+
+def _show_losses(asked: Asked, lost: Losses) -> None:
+    """Ask for what one party would take, and print it as it arrives; keep it for the JSON document only."""
+    from comity.rules.copy_questions import LOST, CopyQuestion
+
+    (party,) = lost
+    table = output().growing_table(("artifact", "copies now", "then", ""))
+
+    def show(found: CountedCopies, artifacts: Sequence[AskedArtifact]) -> None:
+        for item, (_, before, after) in _losses(found, artifacts, lost):
+            if output().as_json:
+                lost[party].append((Loss(item.artifact, before, after), item.label))
+            else:
+                table.add((item.label, _text(before), _text(after), "below policy" if after.copies else "no copy left"))
+
+    fold_list(*asked, CopyQuestion((LOST,), party=party, named=True), show)
+    table.finish()
+
+
+def _losses(
+    found: CountedCopies, artifacts: Sequence[AskedArtifact], lost: Losses
+) -> Iterator[tuple[AskedArtifact, tuple[Party, CopyCount, CopyCount]]]:
+    """What each party would take of these artifacts: computed once for each set of copies."""
+    known: dict[int, list[tuple[Party, CopyCount, CopyCount]]] = {}
+    for item in artifacts:
+        if id(item.held) not in known:
+            known[id(item.held)] = list(losses(item.held.holders, lost, found.policy))
+        yield from ((item, loss) for loss in known[id(item.held)])
 
 
 def _text(count: CopyCount) -> str:

@@ -9,7 +9,7 @@ import click
 from comity.trust.copies import WITHDRAWAL_REASONS
 
 from comity_cli.command import Command, examples, output
-from comity_cli.copies_view import date, of_a_node, read_list
+from comity_cli.copies_view import date, fold_list, of_a_node
 from comity_cli.document import document
 from comity_cli.output import plural
 
@@ -45,8 +45,10 @@ def command(node: str, socket: Path | None, home: Path | None) -> None:
     logged: space, retention, legal-order, licence, safety, damaged or other. Every withdrawal is a signed entry of the
     member's own log; the counts are what one node computes from the logs, so ask several. A withdrawal that was taken
     back is not counted. `comity whereis REF` names the nodes that withdrew one artifact."""
+    from comity.rules.copy_questions import CopyQuestion
+
     out = output()
-    found = read_list(node, socket, home)
+    found = fold_list(node, socket, home, CopyQuestion())
     counts = found.withdrawals()
     total = sum(counts.values())
     out.say(
@@ -58,4 +60,4 @@ def command(node: str, socket: Path | None, home: Path | None) -> None:
         rows = [(code, *(str(counts.get((code, reason), 0)) for reason in reasons)) for code in jurisdictions]
         out.table(("jurisdiction", *reasons), rows)
     listed = tuple(WithdrawnItem(*key, count) for key, count in sorted(counts.items()))
-    out.answer(TransparencyReportDocument(found.source, date(found.day), len(found.artifacts), total, listed))
+    out.answer(TransparencyReportDocument(found.source, date(found.day), found.artifacts, total, listed))

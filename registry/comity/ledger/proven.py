@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
 
 from comity.ledger import schema
+from comity.ledger.artifact_names import artifact_names
 from comity.ledger.claim_order import NameClaimant, first_claims
 from comity.ledger.database import Database, find_log
 from comity.ledger.intake import (
@@ -29,7 +30,7 @@ from comity.ledger.intake import (
     statement_facts,
 )
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
-from comity.ledger.subject_reads import ProvenPosition, first_authors, read_about, read_about_each
+from comity.ledger.subject_reads import ProvenPosition, first_authors, first_authors_of_each, read_about
 from comity.ledger.tree import corrupt_ledger
 from comity.rules.precedence import Bounds, Precedence, Selection
 from comity.rules.retention import NamedArtifact
@@ -226,22 +227,21 @@ class ProvenTables:
         with self._database.reading() as connection:
             return first_authors(connection, artifact, PUBLICATION_PREDICATES, most)
 
+    def first_publishers_of_each(self, artifacts: Sequence[Digest], most: int) -> dict[Digest, tuple[Digest, ...]]:
+        """Returns what `first_publishers` does, for each of these artifacts."""
+        with self._database.reading() as connection:
+            return first_authors_of_each(connection, artifacts, PUBLICATION_PREDICATES, most)
+
     def names_of(self, artifacts: Sequence[Digest], limit: int) -> dict[Digest, Page[NamedArtifact]]:
         """Returns the names of each of these artifacts, in the order of `publications_of`. Of an artifact with more
         than `limit` names, returns the first alone."""
         _check(limit)
-        found: dict[Digest, Page[NamedArtifact]] = {}
         with self._database.reading() as connection:
-            for some in _chunks(artifacts, TOGETHER):
-                pages = read_about_each(connection, some, PUBLICATION_PREDICATES, limit)
-                positions = {
-                    artifact: page.found[:1] if page.limited else page.found for artifact, page in pages.items()
-                }
-                names = _names_at(connection, [item for each in positions.values() for item in each])
-                for artifact, page in pages.items():
-                    named = tuple(names[item] for item in positions[artifact] if item in names)
-                    found[artifact] = Page(named, page.limited)
-        return found
+            named = artifact_names(connection, artifacts, limit)
+        return {
+            artifact: Page(names.found[: 1 if names.limited else None], names.limited)
+            for artifact, names in named.items()
+        }
 
     def first_names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """Returns the first name of each of these artifacts that has one, by which lists call it."""
@@ -544,16 +544,6 @@ def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list
         for turn, log_id, index, name, version in connection.execute(select(*columns).where(here)):
             found[turn, log_id] = turn, log_id, index, name, version
     return [found[place] for place in places if place in found]
-
-
-def _names_at(connection: Connection, positions: Sequence[ProvenPosition]) -> dict[ProvenPosition, NamedArtifact]:
-    """The names in the publications at these positions. Keeps one part of the lines in memory."""
-    found: dict[ProvenPosition, NamedArtifact] = {}
-    for some in _chunks(positions, 200):
-        for position, line in _at_positions(connection, some).items():
-            said = _publication(line)
-            found[position] = NamedArtifact(said.repository, said.version, said.publisher)
-    return found
 
 
 def _lines_of(connection: Connection, positions: Selection[ProvenPosition]) -> Selection[ProvenLine]:

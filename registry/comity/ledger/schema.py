@@ -276,6 +276,7 @@ publications = Table(
     Index(None, "name", "publisher", "version"),
     Index(None, "turn", "log_id"),
     Index(None, "log_id", "publisher", "turn"),
+    Index(None, "log_id", "index", unique=True),
     sqlite_with_rowid=False,
 )
 """Verified `published` and `observed` statements. `name` is the folded repository, `turn` the place in lists, in which

@@ -23,6 +23,8 @@ from comity.trust.encoding import Digest
 FEW: Final = 128
 """Statements about a digest that are read at once."""
 PAGE: Final = 64
+DIGESTS_TOGETHER: Final = 100
+"""Digests in one query."""
 AUTHORS_TOGETHER: Final = 200
 """Authors in one query."""
 _SUBJECT, _STATEMENT = schema.subjects.c, schema.statements.c
@@ -85,22 +87,6 @@ def _ordered(rows: Sequence[_SubjectRow], precedence: Precedence) -> list[_Subje
     return sorted(rows, key=age)
 
 
-def read_about_each(
-    connection: Connection, digests: Sequence[Digest], kinds: Sequence[str], limit: int
-) -> dict[Digest, Selection[ProvenPosition]]:
-    """As `read_about` without precedence, for each of some digests. Reads them together, or one by one if they have
-    many statements."""
-    bounds, most = Bounds(others=limit, total=limit), len(digests) * limit
-    about = (_SUBJECT.digest.in_(digests), _SUBJECT.kind.in_(kinds))
-    rows = list(connection.execute(_WANTED.add_columns(_SUBJECT.digest).where(*about).limit(most + 1)))
-    if len(rows) > most:
-        return {digest: read_about(connection, digest, kinds, Precedence(), bounds) for digest in digests}
-    found: dict[Digest, list[_SubjectRow]] = {digest: [] for digest in digests}
-    for *row, digest in rows:
-        found[digest].append(_SubjectRow(*row))
-    return {digest: choose([row.said for row in sorted(rows)], Precedence(), bounds) for digest, rows in found.items()}
-
-
 def first_authors(connection: Connection, digest: Digest, kinds: Sequence[str], most: int) -> tuple[Digest, ...]:
     """Returns the authors of the statements about a digest of these kinds that this node proved first, each once, at
     most `most`. Of a log, only its first statements are looked at."""
@@ -111,6 +97,28 @@ def first_authors(connection: Connection, digest: Digest, kinds: Sequence[str], 
         rows = connection.execute(numbered.where(*here).order_by(_SUBJECT.turn).limit(most))
         found += [(number, by) for number, by in rows]  # rows are no pairs
     return tuple(dict.fromkeys(by for _, by in sorted(found)))[:most]
+
+
+def first_authors_of_each(
+    connection: Connection, digests: Sequence[Digest], kinds: Sequence[str], most: int
+) -> dict[Digest, tuple[Digest, ...]]:
+    """As `first_authors`, for each of some digests. Reads those with few statements together."""
+    numbered = select(_SUBJECT.digest, _STATEMENT.number, _SUBJECT.by)
+    numbered = numbered.join_from(schema.subjects, schema.statements, _AT).where(_SUBJECT.kind.in_(kinds))
+    found: dict[Digest, tuple[Digest, ...]] = {}
+    for start in range(0, len(digests), DIGESTS_TOGETHER):
+        some = digests[start : start + DIGESTS_TOGETHER]
+        rows = connection.execute(numbered.where(_SUBJECT.digest.in_(some)).limit(most * len(some) + 1)).all()
+        said: dict[Digest, list[tuple[int, Digest]]] = {digest: [] for digest in some}
+        for digest, number, by in rows:
+            said[digest].append((number, by))
+        whole = len(rows) <= most * len(some)
+        for digest, authors in said.items():
+            if whole and len(authors) <= most:
+                found[digest] = tuple(dict.fromkeys(by for _, by in sorted(authors)))[:most]
+            else:
+                found[digest] = first_authors(connection, digest, kinds, most)
+    return found
 
 
 def next_round(connection: Connection, digest: Digest, by: Digest, kind: str, log_id: int) -> int:

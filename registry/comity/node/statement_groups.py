@@ -8,7 +8,7 @@ OTHERS    everybody else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from comity.ledger.proven import ProvenTables
@@ -35,11 +35,24 @@ class StatementGroups:
 
     def of(self, statement: Statement) -> int:
         """Blocking. The group of a proven statement."""
-        by = statement.by
-        if by is None:
-            return OTHERS
-        if by.id in self._membership.precedence.members or by.id in self._named():
-            return NAMED
-        about = {subject.digest for subject in statement.subjects}
-        own = by.id in about or any(by.id in self._proven.first_publishers(digest, PUBLISHERS) for digest in about)
-        return MEMBERS if own else OTHERS
+        return self.of_each([statement])[0]
+
+    def of_each(self, statements: Sequence[Statement]) -> list[int]:
+        """Blocking. The group of each of these proven statements."""
+        sure, named = self._membership.precedence.members, self._named()
+        asked = [
+            each for each in statements if each.by is not None and each.by.id not in sure and each.by.id not in named
+        ]
+        about = dict.fromkeys(subject.digest for each in asked for subject in each.subjects)
+        first = self._proven.first_publishers_of_each(list(about), PUBLISHERS) if about else {}
+
+        def group(statement: Statement) -> int:
+            by = statement.by
+            if by is None:
+                return OTHERS
+            if by.id in sure or by.id in named:
+                return NAMED
+            own = any(by.id == each.digest or by.id in first[each.digest] for each in statement.subjects)
+            return MEMBERS if own else OTHERS
+
+        return [group(each) for each in statements]

@@ -12,7 +12,7 @@ section 5; decision 31.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -239,6 +239,9 @@ class CopyCount:
         )
 
 
+PARTY_KINDS: Final = ("member", "publisher", "jurisdiction", "reach", "cloud")
+
+
 @dataclass(frozen=True, slots=True)
 class Party:
     """What may vanish at once; `name` is its id, code or name.
@@ -272,19 +275,16 @@ class Loss:
         return self.after.copies == 0
 
 
-def impact(
-    artifacts: Iterable[tuple[Digest, Sequence[Holder]]], parties: Sequence[Party], policy: CopyPolicy
-) -> Mapping[Party, list[Loss]]:
-    """What drops below the policy, for each party, if that party vanished. An artifact that is below it already is
-    listed where the party takes one of its copies. One pass; the cost is that of all copies."""
-    losses: dict[Party, list[Loss]] = {party: [] for party in parties}
-    for artifact, found in artifacts:
-        before = CopyCount.of(found)
-        for party in dict.fromkeys(party for holder in found for party in parties_of(holder) if party in losses):
-            after = CopyCount.of(holder for holder in found if not party.takes(holder))
-            if not after.meets(policy):
-                losses[party].append(Loss(artifact, before, after))
-    return losses
+def losses(
+    found: Sequence[Holder], parties: Collection[Party], policy: CopyPolicy
+) -> Iterator[tuple[Party, CopyCount, CopyCount]]:
+    """Each of these parties without which an artifact with these holders has too few copies, and the counts before and
+    after. One that is below the policy already is so where the party takes one of its copies."""
+    before = CopyCount.of(found)
+    for party in dict.fromkeys(party for holder in found for party in parties_of(holder) if party in parties):
+        after = CopyCount.of(holder for holder in found if not party.takes(holder))
+        if not after.meets(policy):
+            yield party, before, after
 
 
 def parties_of(holder: Holder) -> tuple[Party, ...]:

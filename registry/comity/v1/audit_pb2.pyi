@@ -360,23 +360,100 @@ class ListCopiesRequest(_message.Message):
 
     ARTIFACT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    NAMES_OF_FIELD_NUMBER: _builtins.int
     artifact: _builtins.bytes
     """Only this artifact; empty for all."""
     after: _builtins.bytes
     """The last artifact of the page before; empty for the first page."""
+    @_builtins.property
+    def question(self) -> Global___CopyQuestion:
+        """What is asked about all artifacts: the answer is `fold`. A node of an older version ignores it, and answers with the
+        whole list.
+        """
+
+    @_builtins.property
+    def names_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Only the names of these artifacts, at most 2,048: the answer lists those that have one, without copies."""
+
     def __init__(
         self,
         *,
         artifact: _builtins.bytes = ...,
         after: _builtins.bytes = ...,
+        question: Global___CopyQuestion | None = ...,
+        names_of: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "artifact", b"artifact"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "artifact", b"artifact", "names_of", b"names_of", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCopiesRequest: _TypeAlias = ListCopiesRequest  # noqa: Y015
+
+@_typing.final
+class CopyQuestion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHICH_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
+    PARTY_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    named: _builtins.bool
+    """List the names of artifacts too."""
+    @_builtins.property
+    def which(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which artifacts are listed: all; short: with too few copies for the charter; untested: with enough, of which too few
+        are tested; lost: those that have too few without `party`, which takes one of their copies. Without any, they are
+        only counted.
+        """
+
+    @_builtins.property
+    def outside(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only copies outside these jurisdictions count, by seat and by declared reach."""
+
+    @_builtins.property
+    def party(self) -> Global___CopyParty: ...
+    def __init__(
+        self,
+        *,
+        which: _abc.Iterable[_builtins.str] | None = ...,
+        outside: _abc.Iterable[_builtins.str] | None = ...,
+        party: Global___CopyParty | None = ...,
+        named: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["party", b"party"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["named", b"named", "outside", b"outside", "party", b"party", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyQuestion: _TypeAlias = CopyQuestion  # noqa: Y015
+
+@_typing.final
+class CopyParty(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """member, publisher, jurisdiction, reach or cloud."""
+    name: _builtins.str
+    """An id in hex, a code or a name."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyParty: _TypeAlias = CopyParty  # noqa: Y015
 
 @_typing.final
 class ListCopiesResponse(_message.Message):
@@ -390,6 +467,7 @@ class ListCopiesResponse(_message.Message):
     MEMBER_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     MIN_REACHES_FIELD_NUMBER: _builtins.int
+    FOLD_FIELD_NUMBER: _builtins.int
     min_copies: _builtins.int
     """What the charter asks for each artifact."""
     min_jurisdictions: _builtins.int
@@ -407,6 +485,10 @@ class ListCopiesResponse(_message.Message):
     def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartyName]:
         """Display names of the members and nodes named in this page."""
 
+    @_builtins.property
+    def fold(self) -> Global___CopyFold:
+        """The answer to `question`, in place of `artifacts`."""
+
     def __init__(
         self,
         *,
@@ -418,14 +500,89 @@ class ListCopiesResponse(_message.Message):
         member: _builtins.bytes = ...,
         more: _builtins.bool = ...,
         min_reaches: _builtins.int = ...,
+        fold: Global___CopyFold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fold", b"fold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "day", b"day", "member", b"member", "min_copies", b"min_copies", "min_jurisdictions", b"min_jurisdictions", "min_reaches", b"min_reaches", "more", b"more", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "day", b"day", "fold", b"fold", "member", b"member", "min_copies", b"min_copies", "min_jurisdictions", b"min_jurisdictions", "min_reaches", b"min_reaches", "more", b"more", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCopiesResponse: _TypeAlias = ListCopiesResponse  # noqa: Y015
+
+@_typing.final
+class CopyFold(_message.Message):
+    """What a page of at most 4,096 artifacts has: each different copy and each different set of copies once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    SETS_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    SET_OF_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    listed: _builtins.bytes
+    """The digests of the listed artifacts, 32 bytes each, in order; at most 2,048."""
+    last: _builtins.bytes
+    """The last artifact that was counted: the next page begins after it."""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyState]:
+        """Without results of audits."""
+
+    @_builtins.property
+    def sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopySet]: ...
+    @_builtins.property
+    def set_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each listed artifact, the number of its set, from 0."""
+
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each listed artifact, a name under which it was published, as claimed; empty where there is none."""
+
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[Global___CopyState] | None = ...,
+        sets: _abc.Iterable[Global___CopySet] | None = ...,
+        listed: _builtins.bytes = ...,
+        set_of: _abc.Iterable[_builtins.int] | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        last: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "last", b"last", "listed", b"listed", "names", b"names", "set_of", b"set_of", "sets", b"sets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyFold: _TypeAlias = CopyFold  # noqa: Y015
+
+@_typing.final
+class CopySet(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    artifacts: _builtins.int
+    """How many of the counted artifacts have exactly these."""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of copies, from 0."""
+
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[_builtins.int] | None = ...,
+        artifacts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "copies", b"copies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopySet: _TypeAlias = CopySet  # noqa: Y015
 
 @_typing.final
 class ArtifactCopies(_message.Message):

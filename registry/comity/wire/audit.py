@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
 
 from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
-from comity.rules.copy_counts import MISSED, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy
+from comity.rules.copy_counts import MISSED, PARTY_KINDS, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy, Party
+from comity.rules.copy_questions import WHICH, CopyFold, CopyQuestion, CopySet
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
@@ -74,6 +75,46 @@ def _write_names(names: Mapping[Digest, str]) -> list[audit_pb2.PartyName]:
 
 
 _NAMES: Final = Read(_read_names, _write_names)
+_DIGEST_BYTES: Final = 32
+
+
+def _read_digests(raw: bytes) -> tuple[Digest, ...]:
+    if len(raw) % _DIGEST_BYTES or len(raw) > limits.FOLD_LISTED * _DIGEST_BYTES:
+        why = f"expected at most {limits.FOLD_LISTED} digests of {_DIGEST_BYTES} bytes"
+        raise Malformed("the listed artifacts are malformed", why=why)
+    return tuple(Digest(raw[at : at + _DIGEST_BYTES].hex()) for at in range(0, len(raw), _DIGEST_BYTES))
+
+
+def _check_fold(fold: CopyFold) -> None:
+    """Raises Malformed if the parts of a page do not fit together."""
+    numbers = [number for each in fold.sets for number in each.copies]
+    named = len(fold.names) in (0, len(fold.listed))
+    if max(numbers, default=-1) >= len(fold.copies) or max(fold.set_of, default=-1) >= len(fold.sets):
+        raise Malformed("the answer does not fit together", why="it has numbers of copies that it does not name")
+    if not named or len(fold.set_of) != len(fold.listed) or len(fold.listed) > fold.counted:
+        raise Malformed("the answer does not fit together", why="it has not as many names as artifacts")
+    if bool(fold.counted) != (fold.last is not None):
+        raise Malformed("the answer does not fit together", why="it does not say where it ends")
+
+
+_SET: Final = MessageCodec(CopySet, audit_pb2.CopySet, copies=Items(limits.COPIES))
+_FOLD: Final = MessageCodec(
+    CopyFold,
+    audit_pb2.CopyFold,
+    _check_fold,
+    copies=Items(limits.FOLD_COPIES, _COPY),
+    sets=Items(limits.FOLD_ARTIFACTS, _SET),
+    listed=Read(_read_digests, lambda digests: bytes.fromhex("".join(digests))),
+    set_of=Items(limits.FOLD_LISTED),
+    names=Items(limits.FOLD_LISTED, Text(limits.NAME)),
+)
+_QUESTION: Final = MessageCodec(
+    CopyQuestion,
+    audit_pb2.CopyQuestion,
+    which=Items(len(WHICH), OneOf(WHICH)),
+    outside=Items(limits.JURISDICTIONS, Read(check_jurisdiction)),
+    party=MessageCodec(Party, audit_pb2.CopyParty, kind=OneOf(PARTY_KINDS), name=Exact(limits.NAME)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +146,7 @@ class ListedCopies:
 @dataclass(frozen=True, slots=True)
 class CopiesPage:
     """A page of what a node says about copies, for the `day` counted from 1970. `names` has display names by id;
-    `member` is the member of the node that says it."""
+    `member` is the member of the node that says it. `fold` is the answer to a question, in place of `artifacts`."""
 
     artifacts: Annotated[tuple[ListedCopies, ...], Items(limits.COPIES_PAGE)]
     names: Annotated[Mapping[Digest, str], _NAMES]
@@ -113,6 +154,18 @@ class CopiesPage:
     day: int
     member: Digest
     more: bool = False
+    fold: Annotated[CopyFold | None, _FOLD] = None
+
+    def order(self, after: Digest | None) -> tuple[Digest | None, bool]:
+        """The last artifact of the page, and whether it can be the page after `after`."""
+        if self.fold is not None:
+            order, last = [*self.fold.listed], self.fold.last
+        else:
+            order = [item.artifact for item in self.artifacts]
+            last = order[-1] if order else None
+        ascending = sorted(set(order)) == order and (last is None or not order or order[-1] <= last)
+        begins = after is None or last is None or after < min(order[:1], default=last)
+        return last, ascending and begins and not (self.more and last is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +262,15 @@ class AuditService(Protocol):
         (AUDIT-BUDGET)."""
 
     @rpc("ListCopies")
-    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
-        """What the node says about the copies of one artifact, or of a page of all artifacts."""
+    async def copies(
+        self,
+        artifact: Digest | None = None,
+        after: Digest | None = None,
+        question: Annotated[CopyQuestion | None, _QUESTION] = None,
+        names_of: Annotated[tuple[Digest, ...], Items(limits.FOLD_LISTED)] = (),
+    ) -> CopiesPage:
+        """What the node says about the copies of one artifact, or of a page of all artifacts; as an answer to a
+        question, or only the names of some artifacts."""
 
     @rpc("ListAudits", items=limits.AUDIT_LINES)
     def logged(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
@@ -256,18 +316,19 @@ class AuditCalls(ServiceCalls):
     check_answer = call(AuditService.check_answer)
     _retention = call(AuditService.retention)
 
-    async def all_copies(self) -> AsyncGenerator[CopiesPage, None]:
-        """Yields every page. Raises Malformed if the artifacts of a node are not in order."""
+    async def all_copies(self, question: CopyQuestion | None = None) -> AsyncGenerator[CopiesPage, None]:
+        """Yields every page. A node of an older version answers no question: its pages have no `fold`. Raises Malformed
+        if the artifacts of a node are not in order."""
         after: Digest | None = None
         while True:
-            page = await self.copies(after=after)
-            order = [item.artifact for item in page.artifacts]
-            if sorted(set(order)) != order or (after and order and order[0] <= after) or (page.more and not order):
+            page = await self.copies(None, after, question)
+            last, in_order = page.order(after)
+            if not in_order:
                 raise Malformed("the answer is not in order", why="artifacts must be listed in order, each once")
             yield page
             if not page.more:
                 return
-            after = order[-1]
+            after = last
 
     async def retention(self) -> AsyncGenerator[RetentionPage, None]:
         """Yields every page. Raises as `AuditService.retention`."""

@@ -125,6 +125,12 @@ AUDIT_LINES: Final = 64
 CARRIED_CHALLENGES: Final = 256
 """Challenges that are drawn at once, for one file."""
 
+# A page that answers a question about copies: the artifacts that it counts, and those that it lists, or names.
+FOLD_ARTIFACTS: Final = 4_096
+FOLD_LISTED: Final = 2_048
+# Different copies of one such page: a few states for each node.
+FOLD_COPIES: Final = 10_000
+
 # Pins of one answer, with their copies.
 PIN_BYTES: Final = 64 * MiB
 

@@ -21,7 +21,9 @@ from comity.rules.copy_counts import (
     AuditResult,
     ClaimedCopy,
     CopyPolicy,
+    Party,
 )
+from comity.rules.copy_questions import CopyQuestion
 from comity.trust.encoding import Digest, sha256
 from comity.wire.audit import CheckedCopy, HoldDecision, HoldOrder, ListedCopies
 from comity_cli.commands import audit, copies, impact, whereis
@@ -30,6 +32,7 @@ from comity_cli.output import Output
 from comity_client.copies import CopyList, LoggedResult
 from comity_client.evidence.artifact_info import Replica
 from support.command_documents import faults
+from support.copy_lists import ListingNode
 
 A, B, C, D = (sha256(b"member %d" % at) for at in range(4))
 WIDE, NARROW = sorted((sha256(b"wide"), sha256(b"narrow")))
@@ -76,8 +79,17 @@ LIST = CopyList(
 )
 
 
+@pytest.fixture(name="node", params=[False, True], ids=["this version", "older"], autouse=True)
+def _node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ListingNode:
+    """The node that is asked; an older one answers every question with its whole list."""
+    node = ListingNode(LIST, older=request.param)
+    monkeypatch.setattr(copies, "fold_list", node)
+    monkeypatch.setattr(impact, "fold_list", node)
+    return node
+
+
 def run(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> Any:
-    monkeypatch.setattr(module, "read_list", lambda *_: LIST)
+    monkeypatch.setattr(audit, "read_list", lambda *_: LIST)
     ran = CliRunner().invoke(command, arguments, obj=Output())
     assert ran.exit_code == 0, ran.output
     return ran.output
@@ -109,7 +121,7 @@ def test_copies_counts_claimed_and_tested_apart(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("state", STATES)
 def test_the_schema_knows_every_state_of_a_copy(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     only = replace(LIST, artifacts=(ListedCopies(WIDE, "", (held(A, "CH", state),)),))
-    monkeypatch.setattr(copies, "read_list", lambda *_: only)
+    monkeypatch.setattr(copies, "fold_list", ListingNode(only))
     ran = CliRunner().invoke(command, ["copies", "--json"], obj=Output())
     assert faults("copies", json.loads(ran.stdout)) == []
 
@@ -151,6 +163,28 @@ def test_impact_of_all_parties_and_of_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert "Nothing would fall" in run(monkeypatch, impact, "impact", D)  # a publisher without a copy
 
 
+def test_what_is_not_shown_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, node: ListingNode) -> None:
+    asked = {
+        ("copies", "--short"): [CopyQuestion(("short",), named=True)],
+        ("copies", "--short", "--untested"): [CopyQuestion(("short", "untested"), named=True)],
+        ("impact", "--all"): [CopyQuestion()],
+        ("impact", D): [CopyQuestion()],
+        ("impact", "CH"): [CopyQuestion(), CopyQuestion(("lost",), party=Party("jurisdiction", "CH"), named=True)],
+    }
+    for arguments, questions in asked.items():
+        node.asked.clear()
+        run(monkeypatch, copies, *arguments)
+        assert node.asked == questions
+
+
+def test_the_losses_of_all_parties_are_named_in_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    parties = document(monkeypatch, impact, "impact", "--all")["parties"]
+    (cloud,) = [party for party in parties if party["kind"] == "cloud"]
+    assert [(loss["name"], loss["after"]["copies"], loss["gone"]) for loss in cloud["losses"]] == [
+        *sorted([("lab/wide@v1", 1, False), (f"sha256:{NARROW}", 0, True)], key=lambda loss: loss[0] != "lab/wide@v1")
+    ]
+
+
 def test_copies_outside_a_jurisdiction_count_neither_its_reach_nor_what_is_undeclared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,8 +195,7 @@ def test_copies_outside_a_jurisdiction_count_neither_its_reach_nor_what_is_undec
     assert "outside FR" in run(monkeypatch, copies, "copies", "--outside", "FR")
 
 
-def test_impact_wants_one_party_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impact, "read_list", lambda *_: LIST)
+def test_impact_wants_one_party_or_all() -> None:
     for arguments in (("impact",), ("impact", "CH", "--all")):
         assert CliRunner().invoke(command, arguments, obj=Output()).exit_code == 2
 

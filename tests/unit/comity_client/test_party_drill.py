@@ -14,6 +14,7 @@ from comity_client.party_drill import (
     KINDS,
     MAX_FALLEN,
     DrillArtifact,
+    DrillGroup,
     DrillInput,
     DrillNode,
     PartyOutcome,
@@ -30,8 +31,16 @@ NODES = (
     DrillNode("node-c", C, "KR", ("KR",), entries=LOGS),
 )
 HOLDERS = tuple(Holder(node.member, node.jurisdiction, True, node.reach, node.cloud) for node in NODES)
-WIDE = DrillArtifact(sha256(b"wide"), "lab/wide@v1", HOLDERS)
-CLOUDY = DrillArtifact(sha256(b"cloudy"), "lab/cloudy@v1", HOLDERS[:2])
+
+
+def group(holders: tuple[Holder, ...], *names: str) -> DrillGroup:
+    """Artifacts with these names and holders."""
+    first = tuple(DrillArtifact(sha256(name.encode()), name) for name in names[:MAX_FALLEN])
+    return DrillGroup(holders, len(names), first)
+
+
+WIDE = group(HOLDERS, "lab/wide@v1")
+CLOUDY = group(HOLDERS[:2], "lab/cloudy@v1")
 SCENE = DrillInput(NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), LOGS, (sha256(b"publisher"),), ("https://hub.example",))
 
 
@@ -71,11 +80,9 @@ def test_a_copy_is_lost_with_its_cloud_though_its_member_has_another_node() -> N
 
 def test_artifacts_that_pull_from_a_tested_copy_are_counted() -> None:
     claimed = tuple(replace(holder, tested=False) for holder in HOLDERS)
-    artifacts = [DrillArtifact(sha256(b"%d" % at), "", HOLDERS) for at in range(2)]
-    artifacts += [DrillArtifact(sha256(b"%d" % at), "", claimed) for at in range(2, 5)]
-    artifacts += [DrillArtifact(sha256(b"%d" % at), "", (HOLDERS[0], *claimed[1:])) for at in range(5, 6)]
+    groups = group(HOLDERS, "1", "2"), group(claimed, "3", "4", "5"), group((HOLDERS[0], *claimed[1:]), "6")
     for lost, tested in ((A, 2), (B, 3)):
-        found = outcome("member", lost, replace(SCENE, artifacts=tuple(artifacts)))
+        found = outcome("member", lost, replace(SCENE, groups=groups))
         assert (found.pulls, found.tested) == (6, tested)
 
 
@@ -169,23 +176,20 @@ def test_a_log_that_no_other_node_has_is_lost_and_an_empty_log_is_not() -> None:
 
 
 def test_many_lost_artifacts_are_counted_and_the_first_are_named() -> None:
-    many = tuple(DrillArtifact(sha256(b"%d" % at), "", HOLDERS[:1]) for at in range(MAX_FALLEN + 5))
-    found = outcome("member", A, replace(SCENE, artifacts=many))
+    names = [str(at) for at in range(MAX_FALLEN + 5)]
+    found = outcome("member", A, replace(SCENE, groups=(group(HOLDERS[:1], *names),)))
     assert (found.pulls, found.artifacts, len(found.fallen)) == (0, MAX_FALLEN + 5, MAX_FALLEN)
-    untested = replace(HOLDERS[0], tested=False)
+    untested = (replace(HOLDERS[0], tested=False),)
     for first in (MAX_FALLEN - 1, MAX_FALLEN):
-        groups = (*many[:first], *(replace(item, holders=(untested,)) for item in many[first:]))
-        found = outcome("member", A, replace(SCENE, artifacts=groups))
-        assert [item.artifact for item in found.fallen] == [item.artifact for item in many[:MAX_FALLEN]]
+        groups = group(HOLDERS[:1], *names[:first]), group(untested, *names[first:])
+        found = outcome("member", A, replace(SCENE, groups=groups))
+        assert [item.name for item in found.fallen] == names[:MAX_FALLEN]
 
 
 @given(st.lists(st.sets(st.integers(0, 2)), max_size=6))
 def test_an_artifact_pulls_exactly_if_a_holder_is_left(held: list[set[int]]) -> None:
-    artifacts = tuple(
-        DrillArtifact(sha256(b"%d" % at), "", tuple(HOLDERS[who] for who in sorted(members)))
-        for at, members in enumerate(held)
-    )
-    scene = replace(SCENE, artifacts=artifacts)
+    groups = (group(tuple(HOLDERS[who] for who in sorted(members)), str(at)) for at, members in enumerate(held))
+    scene = replace(SCENE, groups=tuple(groups))
     for number, node in enumerate(NODES):
         found = outcome("member", node.member, scene)
         assert found.pulls == sum(bool(members - {number}) for members in held)

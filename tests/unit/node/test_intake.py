@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.ledger import artifact_names
 from comity.ledger import proven as proven_tables
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
@@ -32,6 +33,7 @@ from comity.trust.statement import (
 from comity.trust.statement_kinds import INCEPTION, PUBLISHED
 from comity.trust.statements import Advisory, Licence, Published
 from comity.trust.tlog.merkle import leaf_hash, root
+from sqlalchemy import event
 from support.logs import LogKeys
 from support.offers import hours
 from support.rotations import CLASSICAL, of
@@ -137,6 +139,8 @@ def test_names_and_versions_of_many_artifacts_are_those_of_each(
     logs: Logs, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     monkeypatch.setattr(proven_tables, "TOGETHER", together)
+    monkeypatch.setattr(artifact_names, "TOGETHER", together)
+    monkeypatch.setattr(artifact_names, "LEAST_TOGETHER", 1 if together == 1 else 8)
     monkeypatch.setattr(proven_tables, "VERSIONS_TOGETHER", 3)
     other = identity("Other", algs=CLASSICAL)
     said = [published(version=f"v{number}", artifact=number % 3) for number in range(5)]
@@ -162,6 +166,36 @@ def test_names_and_versions_of_many_artifacts_are_those_of_each(
     assert found == {key: proven.newest_artifacts(*key, 100) for key in found}
     too_many = {("ACME/tiny", OWNER.id)}
     assert set(found) == (repositories - too_many if together == 1 else repositories)
+
+
+def test_a_hundred_artifacts_have_their_names_and_publishers_by_one_query(logs: Logs) -> None:
+    logs.say(FAR, OWNER.entry, *(published(version=f"v{number}", artifact=number) for number in range(250)))
+    logs.prove()
+    artifacts = [sha256(b"artifact %d" % number) for number in range(250)]
+    asked: list[str] = []
+    engine = logs.ledger._database._engine
+
+    def count(connection: object, cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(engine, "after_cursor_execute", count)
+    named = logs.ledger.proven.first_names(artifacts)
+    first = logs.ledger.proven.first_publishers_of_each(artifacts, 8)
+    event.remove(engine, "after_cursor_execute", count)
+    assert len([each for each in asked if each.startswith("SELECT")]) == 6
+    assert named == {artifact: f"acme/tiny@v{number}" for number, artifact in enumerate(artifacts)}
+    assert first == dict.fromkeys(artifacts, (OWNER.id,))
+
+
+def test_the_first_publishers_of_many_are_those_of_each(logs: Logs) -> None:
+    other = identity("Other", algs=CLASSICAL)
+    many = [published(version=f"v{number}", artifact=1) for number in range(20)]
+    logs.say(FAR, OWNER.entry, other.entry, published(other), published(), *many, published(other, artifact=1))
+    logs.prove()
+    proven, artifacts = logs.ledger.proven, [sha256(b"artifact %d" % number) for number in range(3)]
+    for most in (1, 2, 64):
+        alone = {artifact: proven.first_publishers(artifact, most) for artifact in artifacts}
+        assert proven.first_publishers_of_each(artifacts, most) == alone
 
 
 def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> None:

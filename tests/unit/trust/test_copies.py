@@ -5,6 +5,7 @@ a party.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from comity.rules.copy_counts import (
     Party,
     assess,
     holders,
-    impact,
+    losses,
     next_change,
     outside,
     parties_of,
@@ -195,21 +196,32 @@ def test_withdrawn_and_failed_copies_do_not_count() -> None:
     assert holders([gone, failed]) == ()
 
 
+def impact(
+    artifacts: Iterable[tuple[Digest, Sequence[Holder]]], parties: Sequence[Party], policy: CopyPolicy
+) -> dict[Party, list[Loss]]:
+    """What each party would take."""
+    found: dict[Party, list[Loss]] = {party: [] for party in parties}
+    for artifact, held in artifacts:
+        for party, before, after in losses(held, parties, policy):
+            found[party].append(Loss(artifact, before, after))
+    return found
+
+
 def test_impact_names_artifacts_below_the_policy_and_lost_ones() -> None:
     wide = [Holder(A, "CH", True), Holder(B, "ES", True), Holder(C, "KR", False), Holder(D, "ES", False)]
     narrow = wide[:3]
     last = [Holder(A, "CH", True)]
     artifacts = [(sha256(b"wide"), wide), (sha256(b"narrow"), narrow), (sha256(b"last"), last)]
     parties = [Party("member", A), Party("member", D), Party("jurisdiction", "ES"), Party("publisher", E)]
-    losses = impact(artifacts, parties, POLICY)
-    assert [loss.artifact for loss in losses[parties[0]]] == [sha256(b"narrow"), sha256(b"last")]
-    assert [loss.gone for loss in losses[parties[0]]] == [False, True]
-    assert losses[parties[1]] == []
-    assert losses[parties[2]] == [
+    lost = impact(artifacts, parties, POLICY)
+    assert [loss.artifact for loss in lost[parties[0]]] == [sha256(b"narrow"), sha256(b"last")]
+    assert [loss.gone for loss in lost[parties[0]]] == [False, True]
+    assert lost[parties[1]] == []
+    assert lost[parties[2]] == [
         Loss(sha256(b"wide"), CopyCount(4, 3, 2, 2, undeclared=4), CopyCount(2, 2, 1, 1, undeclared=2)),
         Loss(sha256(b"narrow"), CopyCount(3, 3, 2, 2, undeclared=3), CopyCount(2, 2, 1, 1, undeclared=2)),
     ]
-    assert losses[parties[3]] == []
+    assert lost[parties[3]] == []
 
 
 def test_impact_agrees_with_counting_each_party_alone() -> None:
@@ -220,7 +232,7 @@ def test_impact_agrees_with_counting_each_party_alone() -> None:
         for at in range(100)
     ]
     parties = [*(Party("member", who) for who, _ in members), *(Party("jurisdiction", j) for j in ("CH", "ES", "KR"))]
-    losses = impact(artifacts, parties, POLICY)
+    lost = impact(artifacts, parties, POLICY)
     for party in parties:
         expected = [
             artifact
@@ -228,7 +240,7 @@ def test_impact_agrees_with_counting_each_party_alone() -> None:
             if any(party.takes(holder) for holder in found)
             and not CopyCount.of(holder for holder in found if not party.takes(holder)).meets(POLICY)
         ]
-        assert [loss.artifact for loss in losses[party]] == expected
+        assert [loss.artifact for loss in lost[party]] == expected
 
 
 ON_ONE_CLOUD = [
@@ -260,8 +272,8 @@ def test_the_loss_of_a_reach_or_a_cloud_takes_what_is_declared_to_be_there() -> 
         Party("jurisdiction", "US"): 4,
         Party("reach", "CH"): 4,
     }
-    losses = impact([(sha256(b"a"), found)], list(gone), CopyPolicy(5, 1))
-    assert {party: losses[party][0].after.copies for party in gone} == gone
+    lost = impact([(sha256(b"a"), found)], list(gone), CopyPolicy(5, 1))
+    assert {party: lost[party][0].after.copies for party in gone} == gone
 
 
 def test_a_member_with_a_second_copy_elsewhere_is_reached_only_by_what_reaches_both() -> None:
@@ -364,5 +376,5 @@ def test_a_copy_on_no_cloud_survives_the_loss_of_any_cloud() -> None:
 
 def test_a_loss_is_that_of_the_last_copy_only_if_none_is_left() -> None:
     found = [Holder(A, "CH", True), Holder(B, "CH", True)]
-    losses = impact([(sha256(b"a"), found)], [Party("member", A), Party("jurisdiction", "CH")], CopyPolicy(2, 1))
-    assert [loss.gone for each in losses.values() for loss in each] == [False, True]
+    lost = impact([(sha256(b"a"), found)], [Party("member", A), Party("jurisdiction", "CH")], CopyPolicy(2, 1))
+    assert [loss.gone for each in lost.values() for loss in each] == [False, True]

@@ -39,7 +39,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.rules.precedence import OTHERS, Said, newest
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory
 
@@ -156,17 +156,21 @@ class Feeds:
     def _read(self, position: int) -> list[tuple[FeedKind, FeedEntry]]:
         """Blocking. The next entries, in their order."""
         lines = self._ledger.tables.proven.since(position, tuple(_KINDS), STEP)
-        return [(kind, self._entry(line)) for line in lines if (kind := _kind(line)) is not None]
+        entries = [(line, parse_entry(line.line)) for line in lines]
+        kinds = [_KINDS.get(entry.statement.predicate) for _, entry in entries]
+        shown = [(kind, *each) for kind, each in zip(kinds, entries, strict=True) if kind is not None]
+        groups = self._groups.of_each([entry.statement for _, _, entry in shown])
+        return [(kind, self._entry(line, entry, at)) for (kind, line, entry), at in zip(shown, groups, strict=True)]
 
-    def _entry(self, line: ProvenLine) -> FeedEntry:
+    def _entry(self, line: ProvenLine, entry: Entry, group: int) -> FeedEntry:
         """Blocking."""
-        entry, text = parse_entry(line.line), ""
+        text = ""
         if entry.statement.predicate == ADVISORY:
             said = Advisory.parse(entry.statement)
             text = f"{said.severity}, {said.kind}: {said.text}"[:MAX_TEXT]
         statement = entry.statement_digest
         seen = self._memory.seen.get(statement, int(self._clock()))
-        by, group = entry.statement.by, self._groups.of(entry.statement)
+        by = entry.statement.by
         author = by.id if by is not None else ""
         return FeedEntry(statement, line.number, seen, self._states.entry(line), text, author, group)
 
@@ -227,10 +231,6 @@ def _entry(kind: FeedKind, endpoint: str, entry: FeedEntry) -> str:
         f"<updated>{_time(entry.seen)}</updated>{link}<author><name>{_text(what.by or 'unknown')}</name></author>"
         f"<summary>{_text(f'{entry.text} {said}'.strip())}</summary></entry>"
     )
-
-
-def _kind(line: ProvenLine) -> FeedKind | None:
-    return _KINDS.get(parse_entry(line.line).statement.predicate)
 
 
 def _text(value: str) -> str:

@@ -18,7 +18,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Said, newest
 from comity.trust.encoding import Digest
-from comity.trust.statement import parse_entry
+from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, HOLD_PREDICATES, KNOWN_PREDICATES
 
 RECENT: Final = 12
@@ -86,11 +86,14 @@ class RecentStatements:
 
     def _keep(self, lines: Iterable[ProvenLine]) -> None:
         """Blocking."""
-        said = sorted((*self._kept, *map(self._said, lines)), key=lambda each: each.item.line.number)
+        entries = [(line, parse_entry(line.line)) for line in lines]
+        groups = self._groups.of_each([entry.statement for _, entry in entries])
+        read = [_said(line, entry, group) for (line, entry), group in zip(entries, groups, strict=True)]
+        said = sorted((*self._kept, *read), key=lambda each: each.item.line.number)
         self._kept = newest(said, lambda each: each.item.group, RECENT)
 
-    def _said(self, line: ProvenLine) -> Said[_Grouped]:
-        entry = parse_entry(line.line)
-        by = entry.statement.by
-        author = by.id if by is not None else Digest("")
-        return Said(author, entry.statement_digest, line.vkey, _Grouped(line, self._groups.of(entry.statement)))
+
+def _said(line: ProvenLine, entry: Entry, group: int) -> Said[_Grouped]:
+    by = entry.statement.by
+    author = by.id if by is not None else Digest("")
+    return Said(author, entry.statement_digest, line.vkey, _Grouped(line, group))

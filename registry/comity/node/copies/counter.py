@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from comity.node.copies.index import CopiesIndex, CopyRow
+from comity.node.copies.index import CopiesIndex, CopyRow, LoggedClaim
 from comity.node.members import Membership
 from comity.node.replication.replicas import Replicas
 from comity.node.supervisor import LoopTiming, Supervisor
@@ -58,7 +58,7 @@ class CopyAssessor:
             writer = _LogWriter(peer.member.id, membership.shown_name(peer), peer.record.place)
             self._writers.setdefault(str(peer.record.log), writer)
 
-    def assess(self, rows: Iterable[CopyRow]) -> tuple[AssessedCopy, ...]:
+    def assess(self, rows: Iterable[CopyRow | LoggedClaim]) -> tuple[AssessedCopy, ...]:
         found = []
         for row in rows:
             member = self._member(row.log)
@@ -70,9 +70,14 @@ class CopyAssessor:
                 found.append(assess(copy, results, self._today))
         return tuple(found)
 
+    @property
+    def member_names(self) -> dict[Digest, str]:
+        """Display names of all members."""
+        return {member.id: member.name for member in self._members.values()}
+
     def names(self, rows: Iterable[CopyRow]) -> dict[Digest, str]:
         """Display names of the nodes of these copies, and of all members."""
-        names = {member.id: member.name for member in self._members.values()}
+        names = self.member_names
         return names | {row.node: self._writers[row.log].name for row in rows if row.log in self._writers}
 
     def _member(self, log: str) -> Member | None:

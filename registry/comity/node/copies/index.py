@@ -19,10 +19,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from comity.node.projection import START, Position, Projection, ProjectionTables, packed, unpacked
 from comity.node.telemetry import warn_of_kept_file
@@ -35,6 +35,8 @@ from comity.trust.statement import SideObject
 MAX_RESULTS: Final = 200_000
 MAX_CARRIED: Final = 100_000
 MAX_CHANGES: Final = 100_000
+CLAIMS_READ: Final = 16_384
+"""Claims, and results of audits, that `CopiesIndex.claims` reads at once: about 20 ms."""
 """Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
 _SCHEMA: Final = """
@@ -68,6 +70,14 @@ CREATE TABLE IF NOT EXISTS open_challenge (
     numbers TEXT NOT NULL, log TEXT NOT NULL, drawn INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_challenge_drawn ON open_challenge (drawn);
 """
+_CLAIMS: Final = """
+SELECT artifact, count(*), group_concat(log || hex(node) || iif(withdrawn > held, reason, ''))
+FROM (SELECT artifact, log, node, held, withdrawn, reason FROM copy WHERE artifact > ? ORDER BY artifact, log LIMIT ?)
+GROUP BY artifact ORDER BY artifact
+"""
+"""Artifacts, the number of claims about each, and a text that is the same for equal claims."""
+_RESULT: Final = "log, auditor, day, outcome, pieces, proven"
+_ResultRow: TypeAlias = tuple[int, bytes, int, str, int, int]
 _TABLES: Final = ProjectionTables("copies", "the index of copies", 1, _SCHEMA, _KEPT, warn_of_kept_file)
 
 
@@ -133,6 +143,25 @@ class CopyRow:
     pieces: SideObject
     withdrawn: str
     results: tuple[AuditResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedClaim:
+    """What a log claims about some artifact: a `CopyRow` without what is its artifact's alone."""
+
+    log: str
+    node: Digest
+    withdrawn: str
+    results: tuple[AuditResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsPage:
+    """The claims about each of some artifacts, in the order of artifacts; `more`: others follow. Artifacts with equal
+    claims that nobody audited have the same object."""
+
+    found: tuple[tuple[Digest, tuple[LoggedClaim, ...]], ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +274,38 @@ class CopiesIndex(Projection):
             wanted = "SELECT DISTINCT artifact FROM copy WHERE artifact > ? ORDER BY artifact LIMIT ?"
             artifacts = [row[0] for row in self._database.execute(wanted, (start, limit))]
             return [self._copies(artifact) for artifact in artifacts]
+
+    def claims(self, after: Digest | None, limit: int) -> ClaimsPage:
+        """What logs claim about the next artifacts after `after`, at most `limit`, in three queries and one for each
+        different set of claims: in most ledgers, these are few."""
+        start = packed(after) if after else b""
+        with self._reading() as database:
+            rows = database.execute(_CLAIMS, (start, CLAIMS_READ)).fetchall()
+            cut = sum(row[1] for row in rows) == CLAIMS_READ  # the last artifact may have more
+            found = [(artifact, key) for artifact, _, key in (rows[:-1] if cut and len(rows) > 1 else rows)]
+            results = self._results_between(start, found[-1][0]) if found else {}
+            if sum(map(len, results.values())) == CLAIMS_READ:  # the last artifact may have more
+                last = max(results)
+                found = [item for item in found if item[0] < last] or found[:1]
+                if found[0][0] == last:
+                    wanted = f"SELECT {_RESULT} FROM result WHERE artifact = ?"
+                    results[last] = database.execute(wanted, (last,)).fetchall()
+            known: dict[str, tuple[LoggedClaim, ...]] = {}
+            page = []
+            for artifact, key in found[:limit]:
+                if key not in known:
+                    known[key] = tuple(map(_claim, self._rows("WHERE artifact = ?", (artifact,), {})))
+                page.append((unpacked(artifact), _with_results(known[key], self._by_vkey(results.get(artifact, ())))))
+        return ClaimsPage(tuple(page), cut or len(page) < len(rows))
+
+    def _results_between(self, after: bytes, last: bytes) -> dict[bytes, list[_ResultRow]]:
+        results = defaultdict[bytes, list[_ResultRow]](list)
+        wanted = (
+            f"SELECT artifact, {_RESULT} FROM result WHERE artifact > ? AND artifact <= ? ORDER BY artifact LIMIT ?"
+        )
+        for artifact, *row in self._database.execute(wanted, (after, last, CLAIMS_READ)):
+            results[artifact].append(tuple(row))
+        return results
 
     def next_copies(self, now: int, pause: int, limit: int) -> list[CopyRow]:
         """Claimed copies of artifacts that this node has too and did not try in the last `pause` seconds; those first
@@ -429,11 +490,8 @@ class CopiesIndex(Projection):
         return self._logs[vkey]
 
     def _copies(self, artifact: bytes) -> list[CopyRow]:
-        results = defaultdict[int, list[AuditResult]](list)
-        wanted = "SELECT log, auditor, day, outcome, pieces, proven FROM result WHERE artifact = ?"
-        for log, auditor, day, outcome, pieces, proven in self._database.execute(wanted, (artifact,)):
-            results[log].append(AuditResult(unpacked(auditor), day, outcome, pieces, bool(proven)))
-        return list(self._rows("WHERE artifact = ?", (artifact,), results))
+        rows = self._database.execute(f"SELECT {_RESULT} FROM result WHERE artifact = ?", (artifact,))
+        return list(self._rows("WHERE artifact = ?", (artifact,), _by_log(rows)))
 
     def _rows(
         self, where: str, values: Sequence[object], results: Mapping[int, Sequence[AuditResult]]
@@ -451,6 +509,9 @@ class CopiesIndex(Projection):
                 tuple(results.get(log, ())),
             )
 
+    def _by_vkey(self, rows: Iterable[_ResultRow]) -> Mapping[str, Sequence[AuditResult]]:
+        return {self._vkeys[log]: results for log, results in _by_log(rows).items()} if rows else {}
+
     def _rolled_back(self, database: sqlite3.Connection) -> None:
         """What memory has of the rows is read again."""
         self._logs: dict[str, int] = dict(database.execute("SELECT vkey, id FROM log"))
@@ -459,3 +520,22 @@ class CopiesIndex(Projection):
 
     def _count_results(self) -> Counter[bytes]:
         return Counter(dict(self._database.execute("SELECT auditor, count(*) FROM result GROUP BY auditor")))
+
+
+def _by_log(rows: Iterable[_ResultRow]) -> dict[int, list[AuditResult]]:
+    results = defaultdict[int, list[AuditResult]](list)
+    for log, auditor, day, outcome, pieces, proven in rows:
+        results[log].append(AuditResult(unpacked(auditor), day, outcome, pieces, bool(proven)))
+    return results
+
+
+def _claim(row: CopyRow) -> LoggedClaim:
+    return LoggedClaim(row.log, row.node, row.withdrawn)
+
+
+def _with_results(
+    claims: tuple[LoggedClaim, ...], results: Mapping[str, Sequence[AuditResult]]
+) -> tuple[LoggedClaim, ...]:
+    if not results:
+        return claims
+    return tuple(replace(claim, results=tuple(results.get(claim.log, ()))) for claim in claims)

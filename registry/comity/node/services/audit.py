@@ -8,12 +8,14 @@ from contextlib import aclosing
 from comity.node.copies.auditor import AuditedCopy
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.counter import CopyAssessor
+from comity.node.copies.folds import CopyFolds
 from comity.node.copies.index import CopyRow
 from comity.node.members import Membership
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import AsyncLedger, Clock
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import AssessedCopy, CopyPolicy
+from comity.rules.copy_questions import CopyQuestion
 from comity.trust.encoding import Digest
 from comity.trust.statement_kinds import AUDITED
 from comity.wire import limits
@@ -46,28 +48,50 @@ class AuditServicer:
         self._clock = clock
         self._copies = copies
         self._acts = acts
+        self._folds = CopyFolds(ledger, copies.index)
 
     async def audit(self, caller: Caller, order: AuditOrder) -> AuditReply:
         return await self._copies.responder.answer(caller, order)
 
-    async def copies(self, artifact: Digest | None = None, after: Digest | None = None) -> CopiesPage:
-        if artifact is not None:
-            rows = await self._ledger.run(self._copies.index.copies, artifact)
-            groups, more = [rows] if rows else [], False
-        else:
-            groups = await self._ledger.run(self._copies.index.page, after, limits.COPIES_PAGE + 1)
-            groups, more = _bounded(groups)
+    async def copies(
+        self,
+        artifact: Digest | None = None,
+        after: Digest | None = None,
+        question: CopyQuestion | None = None,
+        names_of: tuple[Digest, ...] = (),
+    ) -> CopiesPage:
         today = int(self._clock()) // DAY
         assessor = CopyAssessor(self._membership, today)
+        body, own = self._membership.body, self._membership.own_node.inception.id
+        policy = CopyPolicy.of(body.policy if body else None)
+        if names_of:
+            named = await self._ledger.run(self._ledger.tables.proven.first_names, names_of)
+            listed = tuple(ListedCopies(item, name, ()) for item, name in named.items())
+            return CopiesPage(listed, {}, policy, today, own)
+        if question is not None and artifact is None:
+            fold, more = await self._folds.page(question, after, assessor, own, policy)
+            return CopiesPage((), assessor.member_names, policy, today, own, more, fold)
+        groups, more = await self._groups(artifact, after)
+        listed, names = await self._listed(groups, assessor)
+        return CopiesPage(listed, names, policy, today, own, more)
+
+    async def _groups(self, artifact: Digest | None, after: Digest | None) -> tuple[list[list[CopyRow]], bool]:
+        """The copies of each artifact of a page, and whether there are more artifacts."""
+        if artifact is not None:
+            rows = await self._ledger.run(self._copies.index.copies, artifact)
+            return [rows] if rows else [], False
+        return _bounded(await self._ledger.run(self._copies.index.page, after, limits.COPIES_PAGE + 1))
+
+    async def _listed(
+        self, groups: list[list[CopyRow]], assessor: CopyAssessor
+    ) -> tuple[tuple[ListedCopies, ...], dict[Digest, str]]:
+        """The copies of each artifact with its name, and names of members and nodes."""
         named = await self._ledger.run(self._ledger.tables.proven.first_names, [rows[0].artifact for rows in groups])
         listed = tuple(
             ListedCopies(rows[0].artifact, named.get(rows[0].artifact, ""), _shown(assessor.assess(rows)))
             for rows in groups
         )
-        names = assessor.names(row for rows in groups for row in rows)
-        body = self._membership.body
-        policy = CopyPolicy.of(body.policy if body else None)
-        return CopiesPage(listed, names, policy, today, self._membership.own_node.inception.id, more)
+        return listed, assessor.names(row for rows in groups for row in rows)
 
     async def logged(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
         newest_about = self._ledger.tables.proven.newest_about

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.rules.copy_counts import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
+from comity.rules.copy_questions import CopyQuestion
 from comity.trust.encoding import Digest, sha256
-from comity.wire.audit import ListedCopies
+from comity.wire.audit import CopiesPage, ListedCopies
 from comity.wire.log import LogHead
 from comity_cli.commands import drill as command_module
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client import party_drill as drill_module
-from comity_client.copies import CopyList
+from comity_client.copies import AskedArtifact, CountedCopies, CountedSet, ShowArtifacts
 from comity_client.party_drill import (
     DrillArtifact,
+    DrillGroup,
     DrillInput,
     DrillNode,
     FederationDrill,
@@ -39,10 +41,15 @@ BOTH = (Holder(A, "CH", True), Holder(B, "ES", False))
 HOSTILE = "<script>alert(1)</script>"
 
 
-def drilled(*artifacts: DrillArtifact, silent: tuple[str, ...] = ()) -> FederationDrill:
+def group(name: str, holders: tuple[Holder, ...]) -> DrillGroup:
+    """One artifact."""
+    return DrillGroup(holders, 1, (DrillArtifact(sha256(b"x"), name),))
+
+
+def drilled(*groups: DrillGroup, silent: tuple[str, ...] = ()) -> FederationDrill:
     policy = CopyPolicy(2, 2)
-    outcomes = drill(DrillInput(NODES, artifacts, policy, LOGS, (sha256(b"p"),)))
-    return FederationDrill("node-a", outcomes, silent, {A: "Institute A", B: "Institute B"}, policy, len(artifacts))
+    outcomes = drill(DrillInput(NODES, groups, policy, LOGS, (sha256(b"p"),)))
+    return FederationDrill("node-a", outcomes, silent, {A: "Institute A", B: "Institute B"}, policy, len(groups))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, found: FederationDrill, *arguments: str) -> Any:
@@ -54,20 +61,20 @@ def run(monkeypatch: pytest.MonkeyPatch, found: FederationDrill, *arguments: str
 
 def test_the_newest_declared_place_of_a_node_counts_and_not_that_of_an_older_pin() -> None:
     copy = ClaimedCopy(A, sha256(b"node a"), "CH", reach=("CH", "US"), cloud="Example Cloud")
-    listed = ListedCopies(sha256(b"x"), "lab/x@v1", (AssessedCopy(copy, CLAIMED, ()),))
-    found = CopyList("node-a", (listed,), {}, CopyPolicy(1, 1), 20_000, A)
+    held = (AssessedCopy(copy, CLAIMED, ()),)
+    found = CountedCopies("node-a", {held: 1}, {}, CopyPolicy(1, 1), 20_000, A, CopyQuestion())
     assert declared_places(found) == {sha256(b"node a"): (("CH", "US"), "Example Cloud")}
 
 
 def test_a_federation_that_survives_every_loss_says_so_with_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = run(monkeypatch, drilled(DrillArtifact(sha256(b"x"), "lab/x@v1", BOTH)))
+    ran = run(monkeypatch, drilled(group("lab/x@v1", BOTH)))
     assert ran.return_value == 0, ran.output
     assert "survives the loss of any one of" in ran.output
     assert "below the policy" in ran.output  # one copy is left, and the charter asks for two
 
 
 def test_artifacts_that_would_be_lost_are_named_with_status_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = drilled(DrillArtifact(sha256(b"x"), "lab/x@v1", BOTH[:1]))
+    found = drilled(group("lab/x@v1", BOTH[:1]))
     ran = run(monkeypatch, found)
     assert ran.return_value == 8
     assert "lab/x@v1 falls without member Institute A" in ran.output
@@ -88,7 +95,7 @@ def test_nothing_to_lose_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = tmp_path / "drill.html"
-    found = drilled(DrillArtifact(sha256(b"x"), HOSTILE, BOTH[:1]), silent=("node-b",))
+    found = drilled(group(HOSTILE, BOTH[:1]), silent=("node-b",))
     assert run(monkeypatch, found, "--html", str(page)).return_value == 8
     text = page.read_text()
     assert "something falls" in text
@@ -96,7 +103,7 @@ def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.M
     assert "Institute A" in text
     assert HOSTILE not in text
     assert "&lt;script&gt;" in text
-    assert "everything is left" in render_drill(drilled(DrillArtifact(sha256(b"x"), "x", BOTH)), "2026-11-27")
+    assert "everything is left" in render_drill(drilled(group("x", BOTH)), "2026-11-27")
     assert "no artifact to lose" in render_drill(drilled(), "2026-11-27")
 
 
@@ -118,6 +125,13 @@ def remote(name: str, member: Digest, keys: LogKeys) -> Remote:
     return Remote(name, SimpleNamespace(id=member), record)
 
 
+NAMES = CopiesPage((ListedCopies(sha256(b"x"), "lab/x@v1", ()),), {}, CopyPolicy(1, 1), 20_000, A)
+
+
+async def done(value: Any) -> Any:
+    return value
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
     monkeypatch: pytest.MonkeyPatch, arrives: bool
@@ -127,8 +141,10 @@ async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
     heads = {size: (LogHead(keys.origin, keys.vkey, keys.note(size, bytes(32)).encode()),) for size in (4, 5)}
     asked = []
 
-    async def source_answers(_: object) -> Sequence[LogHead]:
-        return heads[5]
+    client: Any = SimpleNamespace(logs=lambda: done(heads[5]), audits=SimpleNamespace(copies=lambda *_: done(NAMES)))
+
+    async def source_answers(question: Any) -> Any:
+        return await question(client)
 
     nodes[0].ask = source_answers
 
@@ -145,11 +161,13 @@ async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
             asked.append(1)
             return Answers({nodes[0]: heads[5], nodes[1]: heads[5 if arrives and len(asked) > 2 else 4]}, {})
 
-    async def listed(*_: object) -> CopyList:
+    async def listed(session: Any, node: str, question: CopyQuestion, show: ShowArtifacts) -> CountedCopies:
         copies = tuple(AssessedCopy(ClaimedCopy(who, who, code), CLAIMED, ()) for who, code in ((A, "A"), (B, "B")))
-        return CopyList("node-a", (ListedCopies(sha256(b"x"), "lab/x@v1", copies),), {}, CopyPolicy(1, 1), 20_000, A)
+        found = CountedCopies("node-a", {copies: 1}, {}, CopyPolicy(1, 1), 20_000, A, question)
+        show(found, [AskedArtifact(sha256(b"x"), "", CountedSet(copies, found.holders(copies), found.count(copies)))])
+        return found
 
-    monkeypatch.setattr(drill_module, "copies_of_federation", listed)
+    monkeypatch.setattr(drill_module, "fold_copies_of_federation", listed)
     monkeypatch.setattr(drill_module, "PAUSE", 0)
     if not arrives:
         monkeypatch.setattr(drill_module, "ARRIVAL_TIME", 0)
@@ -158,3 +176,4 @@ async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
     without = {outcome.party: outcome for outcome in found.outcomes}[Party("member", A)]
     assert (without.survived, len(asked)) == ((True, 3) if arrives else (False, 1))
     assert [item.count for item in without.remainders] == ([] if arrives else [1])
+    assert {item.name for item in without.fallen} == (set() if arrives else {"lab/x@v1"})

@@ -14,6 +14,7 @@ from comity_cli.commands import transparency_report
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.copies import CopyList
+from support.copy_lists import ListingNode
 
 
 def copy(member: str, jurisdiction: str, withdrawn: str = "") -> AssessedCopy:
@@ -27,7 +28,7 @@ def listed(*artifacts: tuple[AssessedCopy, ...]) -> CopyList:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, found: CopyList, *arguments: str) -> Any:
-    monkeypatch.setattr(transparency_report, "read_list", lambda *_: found)
+    monkeypatch.setattr(transparency_report, "fold_list", ListingNode(found))
     ran = CliRunner().invoke(command, ["transparency-report", *arguments], obj=Output())
     assert ran.exit_code == 0, ran.output
     return ran.stdout

@@ -1,0 +1,82 @@
+"""The names of many artifacts, in one query for a hundred of them.
+
+A name is read from the row of its publication (`schema.publications`), not from its line: the intake wrote the row from
+the verified line. Most artifacts have one publication. Those of which others have many are read one by one, as
+`subject_reads.read_about` bounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, select, tuple_
+
+from comity.ledger import schema
+from comity.ledger.subject_reads import ProvenPosition, read_about
+from comity.rules.precedence import Bounds, Precedence, Said, Selection
+from comity.rules.precedence import select as choose
+from comity.rules.retention import NamedArtifact
+from comity.trust.encoding import Digest
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES
+
+TOGETHER: Final = 100
+"""Artifacts, and positions, in one query."""
+LEAST_TOGETHER: Final = 8
+"""Publications of an artifact that are read together with those of others, on average, whatever the caller's limit."""
+_SUBJECT, _STATEMENT, _PUBLICATION = schema.subjects.c, schema.statements.c, schema.publications.c
+_NAME: Final = (_PUBLICATION.repository, _PUBLICATION.version, _PUBLICATION.publisher)
+_SAID: Final = and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index)
+_NAMED: Final = and_(_PUBLICATION.log_id == _SUBJECT.log_id, _PUBLICATION.index == _SUBJECT.index)
+_WANTED: Final = (
+    select(_SUBJECT.digest, *_NAME, _SUBJECT.round, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn, _STATEMENT.statement)
+    .join_from(schema.subjects, schema.publications, _NAMED)
+    .join(schema.statements, _SAID)
+    .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES))
+)
+
+
+def artifact_names(
+    connection: Connection, artifacts: Sequence[Digest], limit: int
+) -> dict[Digest, Selection[NamedArtifact]]:
+    """Returns the first `limit` names of each of these artifacts, in the order of `read_about` without precedence."""
+    found: dict[Digest, Selection[NamedArtifact]] = {}
+    for start in range(0, len(artifacts), TOGETHER):
+        found |= _together(connection, artifacts[start : start + TOGETHER], limit)
+    return found
+
+
+def _together(connection: Connection, some: Sequence[Digest], limit: int) -> dict[Digest, Selection[NamedArtifact]]:
+    bounds, most = Bounds(others=limit, total=limit), len(some) * max(limit, LEAST_TOGETHER)
+    rows = connection.execute(_WANTED.where(_SUBJECT.digest.in_(some)).limit(most + 1)).all()
+    if len(rows) > most:
+        return {artifact: _alone(connection, artifact, bounds) for artifact in some}
+    by_artifact: dict[Digest, list[tuple[Any, ...]]] = {artifact: [] for artifact in some}
+    for row in rows:
+        by_artifact[row[0]].append(tuple(row))
+    return {artifact: _selected(rows, bounds) for artifact, rows in by_artifact.items()}
+
+
+def _selected(rows: Sequence[tuple[Any, ...]], bounds: Bounds) -> Selection[NamedArtifact]:
+    if len(rows) < 2:
+        return Selection((), tuple(NamedArtifact(*row[1:4]) for row in rows))
+    ordered = sorted(rows, key=lambda row: row[4:8])
+    said = [Said(row[3], row[8], row[5:7], NamedArtifact(*row[1:4])) for row in ordered]
+    return choose(said, Precedence(), bounds)
+
+
+def _alone(connection: Connection, artifact: Digest, bounds: Bounds) -> Selection[NamedArtifact]:
+    """Of an artifact, or of others beside it, there are many publications."""
+    page = read_about(connection, artifact, PUBLICATION_PREDICATES, Precedence(), bounds)
+    names = dict(_at(connection, page.others))
+    return Selection((), tuple(names[item] for item in page.others if item in names), page.cut, page.more_others)
+
+
+def _at(connection: Connection, positions: Sequence[ProvenPosition]) -> Iterator[tuple[ProvenPosition, NamedArtifact]]:
+    for start in range(0, len(positions), TOGETHER):
+        here = [(item.log_id, item.index) for item in positions[start : start + TOGETHER]]
+        wanted = select(_PUBLICATION.log_id, _PUBLICATION.index, *_NAME)
+        for log_id, index, *name in connection.execute(
+            wanted.where(tuple_(_PUBLICATION.log_id, _PUBLICATION.index).in_(here))
+        ):
+            yield ProvenPosition(log_id, index), NamedArtifact(*name)
