@@ -413,10 +413,35 @@ class Session:
         Returns when all have answered, `GRACE_PERIOD` seconds after the first good answer, or after `ANSWER_TIMEOUT`
         seconds. Nodes that were too slow before are called again, but not waited for after the others have answered.
         """
+        return await self.ask_each(lambda node: question, self.nodes)
+
+    async def ask_each(
+        self,
+        question: Callable[[RemoteNode], Question[T]],
+        nodes: Iterable[RemoteNode],
+        *,
+        enough: Callable[[Mapping[RemoteNode, T]], bool] = bool,
+    ) -> Answers[T]:
+        """As `ask`, of some nodes, and each its own question.
+
+        Args:
+            enough: whether slow nodes are not waited for, where so much was found; default: after one good answer.
+        """
         asked = await everyone(
-            self._times, self.nodes, self._asked(question), seconds=ANSWER_TIMEOUT, grace=GRACE_PERIOD
+            self._times,
+            nodes,
+            lambda node: self._asked(question(node))(node),
+            seconds=ANSWER_TIMEOUT,
+            grace=GRACE_PERIOD,
+            enough=enough,
         )
         return Answers(asked.found, asked.failed)
+
+    def soonest(self, nodes: Iterable[RemoteNode], count: int) -> list[RemoteNode]:
+        """The nodes that will probably answer first; of equal ones any, so that not all clients ask the same ones."""
+        order = list(nodes)
+        random.shuffle(order)
+        return sorted(order, key=lambda node: (self._times.is_late(node), self._times.patience(node)))[:count]
 
     async def answers(self, question: Question[T], *, first: Collection[RemoteNode] = ()) -> AsyncGenerator[T, None]:
         """Yield good answers. The next node is called when those before it failed, did not satisfy the caller, or take

@@ -86,10 +86,10 @@ class Federation:
             reader: that of the session; default: a new one.
             keep: what is kept of each certificate; default: its lines.
         """
-        file = FederationReader(keep)
+        file, reader = FederationReader(keep), reader or EvidenceReader()
         file.document(chunks)
-        nodes = file.nodes(reader or EvidenceReader())
-        return cls(tuple(file.chain), tuple(file.certificates), nodes, tuple(file.identity_entries))
+        nodes = file.nodes(reader)
+        return cls(tuple(file.chain), tuple(file.certificates), nodes, tuple(map(reader.known, file.identity_entries)))
 
     @classmethod
     def assemble(

@@ -147,13 +147,11 @@ class FakeNode:
         if not wanted:
             raise NotFound("nobody here claims that name")
         authors = {entry.statement.by for _, entry in wanted}
-        wanted += [
-            (located, entry)
-            for located, entry in self._entries()
-            if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors
-        ]
         for located, _ in wanted:
             yield located
+        for located, entry in self._entries():
+            if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors:
+                yield replace(located, attached=True)
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
@@ -162,15 +160,14 @@ class FakeNode:
         about = [item for item in self._entries() if subject in {s.digest for s in item[1].statement.subjects}]
         if not about:
             raise NotFound("no statement about this artifact")
-        authors = {entry.statement.by for _, entry in about}
-        about += [
-            (located, entry)
-            for located, entry in self._entries()
-            if (entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors)
-            or entry.statement.predicate == "node-record"
-        ]
+        records = [item for item in self._entries() if item[1].statement.predicate == "node-record"]
+        authors = {entry.statement.by for _, entry in (*about, *records)}
         for located, _ in about:
             yield located
+        for located, entry in self._entries():
+            of_author = entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors
+            if of_author or entry.statement.predicate == "node-record":
+                yield replace(located, attached=True)
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         await self._answering()

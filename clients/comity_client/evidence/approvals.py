@@ -38,7 +38,7 @@ async def gather_approvals(inquiry: Inquiry, artifact: Digest | None = None) -> 
     subjects = [key for who in officers for key in (approval_key(who, artifact) if artifact else officer_key(who), who)]
 
     async def entries(subject: Digest) -> list[Entry]:
-        said = await inquiry.ask(lambda node: node.claims(subject, officers))
+        said = await inquiry.ask(lambda node, held: node.claims_beside(held, subject, officers))
         return inquiry.chosen(said.proven, (*officers, *inquiry.policy.named))[0]
 
     found = await asyncio.gather(*map(entries, subjects))

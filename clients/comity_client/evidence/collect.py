@@ -57,8 +57,12 @@ async def _ask(
     named = collector.named
     async with limit:
         if question.kind in ("name", "commit"):
-            answers = await inquiry.ask(lambda node: node.resolve(question.subject, question.version, None, named))
+            answers = await inquiry.ask(
+                lambda node, held: node.resolve_beside(held, question.subject, question.version, None, named)
+            )
         else:
             asked = question.digest
-            answers = await inquiry.ask(lambda node: node.claims(asked, named), lambda entry: is_about(entry, asked))
+            answers = await inquiry.ask(
+                lambda node, held: node.claims_beside(held, asked, named), lambda entry: is_about(entry, asked)
+            )
     return answers, *inquiry.chosen(answers.proven, collector.named)

@@ -23,7 +23,7 @@ from comity.trust.node_records import NodeRecord
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.log import LocatedProof
-from comity.wire.messages import LocatedEntry
+from comity_client.evidence.held_lines import Question as SelectionQuestion
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Question, Session
 
@@ -117,8 +117,8 @@ async def proven_indexes(session: Session, line: bytes, log: VerifierKey) -> lis
     return [index for _, index in _places(session.reader, offered, line, {str(log): log})]
 
 
-def _about(subject: Digest) -> Question[tuple[LocatedEntry, ...]]:
-    return lambda node: node.claims(subject)
+def _about(subject: Digest) -> SelectionQuestion:
+    return lambda node, held: node.claims_beside(held, subject)
 
 
 def _proofs(line: Digest, log: str) -> Question[tuple[LocatedProof, ...]]:

@@ -1,26 +1,34 @@
 """Questions to the nodes of a session under one policy, whose answers are proven here.
 
 The answer of a node is its own selection, so only lines that `prove` verifies are used. What one answer proves is known
-for the next one.
+for the next one, and is not sent again (`held_lines`).
 """
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from itertools import islice
+from typing import Final, TypeVar
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
+from comity.trust.statement_kinds import PROVING_PREDICATES
+from comity.wire.held import SALT
+from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
+from comity_client.evidence.held_lines import HeldLines, Question, ask_beside
 from comity_client.evidence.prove import ProvenStatements, Prover, choose
-from comity_client.session import Answers, Question, Session
+from comity_client.session import Answers, Session
 
 T = TypeVar("T")
+HERE: Final = "here"
+"""The sender of what is here already."""
 
 
 class Inquiry:
@@ -35,20 +43,30 @@ class Inquiry:
         self.session = session
         self.policy = policy
 
+        self._salt = secrets.token_bytes(SALT)
+
     @cached_property
     def _prover(self) -> Prover:
         bodies = (*self.policy.pins, *(federation.body for federation in self.session.pins))
         distinct = {body.digest: body for body in bodies}.values()
-        return Prover(tuple(distinct), self.session.records(), self.session.reader)
+        keys = (entry for federation in self.session.pins for entry in federation.identity_entries)
+        return Prover(tuple(distinct), (*self.session.records(), *keys), self.session.reader)
 
-    async def ask(
-        self, question: Question[tuple[LocatedEntry, ...]], wanted: Callable[[Entry], bool] = lambda entry: True
-    ) -> ProvenAnswers:
-        """Ask all nodes, as `Session.ask` does, and prove the statements of the answers that are `wanted`."""
-        answers = await self.session.ask(question)
-        lines: dict[str, list[bytes]] = {}
+    async def ask(self, question: Question, wanted: Callable[[Entry], bool] = lambda entry: True) -> ProvenAnswers:
+        """Ask all nodes, as `Session.ask` does, and prove the statements of the answers that are `wanted`.
+
+        What is here already of keys and nodes counts for every answer, whether a node repeats it or not.
+        """
+        proven = self._prover.proven
+        keys = {entry.line: entry for entry in proven if entry.statement.predicate in PROVING_PREDICATES}
+        others = (entry for entry in reversed(proven) if entry.line not in keys)
+        told = tuple(islice((*keys.values(), *others), HELD))
+        answers = await ask_beside(self.session, question, HeldLines(self._salt, told))
+        keys = {entry.line: entry for entry in told if entry.line in keys}
+        lines: dict[str, list[bytes]] = {HERE: list(keys)}
         for node, items in answers.found.items():
-            lines.setdefault(str(node.record.log), []).extend(item.line for item in items)
+            said = (item.line for item in items if item.more or item.line not in keys)
+            lines.setdefault(str(node.record.log), []).extend(said)
         return ProvenAnswers(answers, self._prover.prove(lines, wanted))
 
     def chosen(self, proven: ProvenStatements, prefer: Sequence[Digest]) -> tuple[list[Entry], tuple[str, ...]]:

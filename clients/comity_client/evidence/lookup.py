@@ -126,7 +126,7 @@ async def find_identity(inquiry: Inquiry, namespace: str, text: str, known: Mapp
     if digits is None or any(map(digits.matches, known)):
         found = find_id(text, known, "publisher", "")
         return FoundIdentity(found, known.get(found, ""), claimed=False)
-    said = await inquiry.ask(lambda node: node.resolve(f"{namespace}/", None))
+    said = await inquiry.ask(lambda node, held: node.resolve_beside(held, f"{namespace}/"))
     if not said.answers.found:
         raise said.answers.failure(f"{digits.text} cannot be looked up", otherwise=f"comity search {namespace}")
     claimants = _claimants(said.proven.entries, namespace)

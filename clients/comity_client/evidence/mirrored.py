@@ -27,7 +27,7 @@ async def decide_commit(inquiry: Inquiry, reference: Reference) -> MirrorEvidenc
     Raises NotFound (NOT-MIRRORED), Unavailable; PolicyNotMet if nodes contradict each other and no rule decides
     (UPSTREAM-DISPUTED) or the reference matches several commits (NO-ORDER).
     """
-    said = await inquiry.ask(lambda node: node.resolve(reference.repository or "", None))
+    said = await inquiry.ask(lambda node, held: node.resolve_beside(held, reference.repository or ""))
     if not said.answers.found:
         raise said.answers.failure(f"{reference} is not known")
     found = _evidence_by_artifact(said.proven)

@@ -51,7 +51,9 @@ class Claims:
 async def claims_of(inquiry: Inquiry, repository: str, version: str | None, publisher: Digest | None = None) -> Claims:
     """Ask every node for the claims to a name; if `publisher` is given, only for its claims, so that the answer does
     not depend on the number of other claimants. Raises NotFound, Unavailable."""
-    said = await inquiry.ask(lambda node: node.resolve(repository, version, publisher, inquiry.policy.named))
+    said = await inquiry.ask(
+        lambda node, held: node.resolve_beside(held, repository, version, publisher, inquiry.policy.named)
+    )
     if not said.answers.found:
         asked = f"{repository}@{version}" if version else repository
         raise said.answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")

@@ -69,23 +69,30 @@ class Prover:
 
     Args:
         bodies: pinned charter bodies, whose members and nodes are known.
-        records: node records that are known already; an answer need not repeat them.
+        known: node records, inceptions and rotations that are known already; an answer need not repeat them.
         reader: that of the session; default: a new one.
     """
 
-    def __init__(self, bodies: Sequence[Body], records: Iterable[Entry] = (), reader: EvidenceReader | None = None):
+    def __init__(self, bodies: Sequence[Body], known: Iterable[Entry] = (), reader: EvidenceReader | None = None):
         self._bodies = tuple(bodies)
         self._seats = [seat for body in bodies for seat in body.members]
-        self._records = tuple(records)
+        self._known = tuple({entry.line: entry for entry in known}.values())
         self._reader = reader or EvidenceReader()
         self._begin()
 
     def _begin(self) -> None:
         self._inceptions: dict[Digest, tuple[Entry, Inception]] = {}
-        self._keys: dict[bytes, Entry] = {entry.line: entry for entry in self._records}
+        self._keys: dict[bytes, Entry] = {}
         self._chains = RotationChains()
         self._bound: tuple[BoundNode, ...] | None = None
         self._proven: dict[Digest, Entry] = {}
+        self._learn_inceptions(self._known)
+        self._learn_keys(self._known)
+
+    @property
+    def proven(self) -> tuple[Entry, ...]:
+        """What is proven and kept, the newest last; first what was known already."""
+        return tuple(self._proven.values())
 
     def prove(
         self, sources: Mapping[str, Iterable[bytes]], wanted: Callable[[Entry], bool] = lambda entry: True
@@ -98,7 +105,8 @@ class Prover:
         """
         if sum(len(entry.line) for entry in self._proven.values()) > MAX_READ:
             self._begin()
-        read = {name: _read(lines, self._reader) for name, lines in sources.items()}
+        here = {entry.line: entry for entry in self._proven.values()}
+        read = {name: _read(lines, here, self._reader) for name, lines in sources.items()}
         entries = {entry.line: entry for said in read.values() for entry in said}.values()
         self._learn_inceptions(entries)
         self._learn_keys(entries)
@@ -224,10 +232,10 @@ def _rank(entry: Entry) -> int:
     return _RANKS.get(entry.statement.predicate, len(_RANKS))
 
 
-def _read(lines: Iterable[bytes], reader: EvidenceReader) -> list[Entry]:
-    """Return the distinct lines that parse."""
+def _read(lines: Iterable[bytes], here: Mapping[bytes, Entry], reader: EvidenceReader) -> list[Entry]:
+    """Return the distinct lines that parse. `here`: those that were read before."""
     found: list[Entry] = []
     for line in dict.fromkeys(lines):
         with contextlib.suppress(Malformed):
-            found.append(reader.entry(line))
+            found.append(here.get(line) or reader.entry(line))
     return found

@@ -158,6 +158,10 @@ class EvidenceReader:
         """Raises Malformed as `parse_entry` does."""
         return self._entries.get(line) or self._entries.put(line, parse_entry(line))
 
+    def known(self, entry: Entry) -> Entry:
+        """Remember an entry that was parsed elsewhere; return the one of this line that is remembered."""
+        return self._entries.get(entry.line) or self._entries.put(entry.line, entry)
+
     def readable(self, line: bytes) -> Entry | None:
         """Return the entry; None if the line is not a statement."""
         try:

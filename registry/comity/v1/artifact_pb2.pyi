@@ -29,6 +29,7 @@ class ResolveRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PUBLISHER_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"namespace/name", a prefix ending in "/", or a name under an upstream origin such as "hf:org/repo"; 512 bytes."""
     version: _builtins.str
@@ -38,6 +39,10 @@ class ResolveRequest(_message.Message):
     def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Identities whose claims and advisories the asker wants, whatever others say; at most 256."""
 
+    @_builtins.property
+    def held(self) -> Global___Held:
+        """What the answer need not repeat."""
+
     def __init__(
         self,
         *,
@@ -45,15 +50,20 @@ class ResolveRequest(_message.Message):
         version: _builtins.str | None = ...,
         publisher: _builtins.bytes | None = ...,
         named: _abc.Iterable[_builtins.bytes] | None = ...,
+        held: Global___Held | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
+    _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015
     _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
     _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held) -> _WhichOneofReturnType__held | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__publisher) -> _WhichOneofReturnType__publisher | None: ...
     @_typing.overload
@@ -67,25 +77,69 @@ class GetClaimsRequest(_message.Message):
 
     ARTIFACT_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     artifact: _builtins.bytes
     """The artifact digest: SHA-256 of its manifest."""
     @_builtins.property
     def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Identities and nodes whose statements the asker wants, whatever others say; at most 256."""
 
+    @_builtins.property
+    def held(self) -> Global___Held:
+        """What the answer need not repeat."""
+
     def __init__(
         self,
         *,
         artifact: _builtins.bytes = ...,
         named: _abc.Iterable[_builtins.bytes] | None = ...,
+        held: Global___Held | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "held", b"held"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "artifact", b"artifact", "held", b"held", "named", b"named"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
+    _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held) -> _WhichOneofReturnType__held | None: ...
+
+Global___GetClaimsRequest: _TypeAlias = GetClaimsRequest  # noqa: Y015
+
+@_typing.final
+class Held(_message.Message):
+    """The lines that the asker has. Keys and node records that come along with statements are left out of the answer if the
+    asker has them; every other line that it has is given by a reference (`Located.references`). A reference to a line is
+    the first 8 bytes of SHA-256(salt || SHA-256(line)). Only who knows the salt can look for two lines with one reference,
+    so it is new in every session. A node that does not know this field gives all lines.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALT_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
+    salt: _builtins.bytes
+    """16 random bytes."""
+    lines: _builtins.bytes
+    """References to the lines that the asker has, joined; at most 768."""
+    brief: _builtins.bool
+    """Give references instead of all other lines too: the asker expects these lines from another node, and asks again if
+    it does not get them.
+    """
+    def __init__(
+        self,
+        *,
+        salt: _builtins.bytes = ...,
+        lines: _builtins.bytes = ...,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "named", b"named"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brief", b"brief", "lines", b"lines", "salt", b"salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetClaimsRequest: _TypeAlias = GetClaimsRequest  # noqa: Y015
+Global___Held: _TypeAlias = Held  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):

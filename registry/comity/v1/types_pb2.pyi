@@ -19,8 +19,10 @@ Conventions of comity.v1, which every service keeps:
   * No call deletes, hides or overwrites anything at the node that serves it.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -73,6 +75,7 @@ class Located(_message.Message):
     LINE_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     index: _builtins.int
     line: _builtins.bytes
@@ -80,6 +83,12 @@ class Located(_message.Message):
     """In an answer that is a selection: the author of this line says more about the subject than the answer has."""
     others: _builtins.bool
     """In an answer that is a selection: authors who are neither named, nor members, say more than the answer has."""
+    @_builtins.property
+    def references(self) -> Global___References:
+        """In an answer to a question with `held`, instead of origin, index and line: several entries, in order. `more` is about
+        each of them.
+        """
+
     def __init__(
         self,
         *,
@@ -88,14 +97,52 @@ class Located(_message.Message):
         line: _builtins.bytes = ...,
         more: _builtins.bool = ...,
         others: _builtins.bool = ...,
+        references: Global___References | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_references", b"_references", "references", b"references"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_references", b"_references", "index", b"index", "line", b"line", "more", b"more", "origin", b"origin", "others", b"others", "references", b"references"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__references: _TypeAlias = _typing.Literal["references"]  # noqa: Y015
+    _WhichOneofArgType__references: _TypeAlias = _typing.Literal["_references", b"_references"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__references) -> _WhichOneofReturnType__references | None: ...
+
+Global___Located: _TypeAlias = Located  # noqa: Y015
+
+@_typing.final
+class References(_message.Message):
+    """Entries of logs whose lines are not repeated. The n-th entry is at `indexes[n]` of the log `origins[logs[n]]`, and its
+    line has the reference `lines[8n:8n+8]` (see `Held`). 1 to 256 entries.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    lines: _builtins.bytes
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        origins: _abc.Iterable[_builtins.str] | None = ...,
+        logs: _abc.Iterable[_builtins.int] | None = ...,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+        lines: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "line", b"line", "more", b"more", "origin", b"origin", "others", b"others"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes", "lines", b"lines", "logs", b"logs", "origins", b"origins"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Located: _TypeAlias = Located  # noqa: Y015
+Global___References: _TypeAlias = References  # noqa: Y015
 
 @_typing.final
 class ObjectSize(_message.Message):

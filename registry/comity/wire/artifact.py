@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
-from comity.v1 import artifact_pb2
+from comity.trust.errors import Malformed
+from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
-from comity.wire.calls import ServiceCalls, call, collected
+from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Exact, Items, Read
 from comity.wire.fields import read_integer
+from comity.wire.held import HELD, Held, Selected, in_messages, read_selected
 from comity.wire.messages import LocatedEntry
-from comity.wire.rpc import Rpcs
+from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(artifact_pb2)
 _Name: TypeAlias = Annotated[str, Exact(limits.NAME)]
@@ -36,7 +39,10 @@ def _page_size(limit: int) -> int:
 
 
 class ArtifactService(Protocol):
-    @rpc("Resolve", items=limits.RESOLVED)
+    """What the asker of `resolve` and `claims` has is left out where the answer is sent: an implementation gives all
+    lines."""
+
+    @rpc("Resolve", items=limits.RESOLVED, serve=lambda *call: _serve("resolve", *call))
     def resolve(
         self,
         name: _Name,
@@ -48,7 +54,7 @@ class ArtifactService(Protocol):
         `publisher` if given. Claims and advisories of the first 256 of `named` are among them, whatever others say.
         Raises NotFound."""
 
-    @rpc("GetClaims", items=limits.CLAIMS)
+    @rpc("GetClaims", items=limits.CLAIMS, serve=lambda *call: _serve("claims", *call))
     def claims(
         self, subject: Annotated[Digest, At("artifact")], named: _Named = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
@@ -65,15 +71,88 @@ class ArtifactService(Protocol):
         """At most `limit` results; 0 for the maximum."""
 
 
+async def _serve(
+    method: str, service: ArtifactService, request: Any, context: Context
+) -> AsyncIterator[types_pb2.Located]:
+    """Serve a call whose answer is a selection, without what the asker has."""
+    rpc, held = (
+        rpc_of(getattr(ArtifactService, method)),
+        HELD.decode(request.held) if request.HasField("held") else None,
+    )
+    async with aclosing(rpc.ask(service, request)) as entries:
+        left = rpc.items
+        async for message in in_messages(entries, held):
+            if not left:
+                return
+            left -= 1
+            yield message
+
+
+def _selected(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, tuple[Selected, ...]]]:
+    """Returns the client's method for a call whose answer is a selection, which it returns as a whole: what is held,
+    and the arguments of the service's method. It raises Malformed (UNBOUNDED) for more entries than the call may have
+    messages."""
+    rpc = rpc_of(method)
+
+    async def ask(service: ServiceCalls, held: Held | None, *arguments: Any) -> tuple[Selected, ...]:
+        request, found = rpc.request.encode(*arguments), list[Selected]()
+        if held is not None:
+            request.held.CopyFrom(HELD.encode(held))
+        async with aclosing(service._calls.stream(rpc, request)) as answer:
+            async for message in answer:
+                found += read_selected(message)
+                if len(found) > rpc.items:
+                    raise Malformed("the answer is too long", why="the node sent more than asked", code="UNBOUNDED")
+        return tuple(found)
+
+    return ask
+
+
+def _with_lines(entries: Collection[Selected]) -> tuple[LocatedEntry, ...]:
+    """Raises Malformed for a reference: who holds nothing is sent none."""
+    found = tuple(entry for entry in entries if isinstance(entry, LocatedEntry))
+    if len(found) < len(entries):
+        raise Malformed("the answer has references", why="the question said of no line that it is held")
+    return found
+
+
 class ArtifactCalls(ServiceCalls):
-    resolve = collected(ArtifactService.resolve)
+    """The calls whose names end in `_beside` say which lines the asker has; the answer refers to these."""
+
     search = call(ArtifactService.search)
-    _claims = collected(ArtifactService.claims)
+    _resolve = _selected(ArtifactService.resolve)
+    _claims = _selected(ArtifactService.claims)
+
+    async def resolve(
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
+    ) -> tuple[LocatedEntry, ...]:
+        """As `ArtifactService.resolve`."""
+        return _with_lines(await self._resolve(None, name, version, publisher, named))
+
+    def resolve_beside(
+        self,
+        held: Held,
+        name: str,
+        version: str | None = None,
+        publisher: Digest | None = None,
+        named: Collection[Digest] = (),
+    ) -> Coroutine[Any, Any, tuple[Selected, ...]]:
+        return self._resolve(held, name, version, publisher, named)
 
     async def claims(self, digest: Digest, named: Collection[Digest] = ()) -> tuple[LocatedEntry, ...]:
         """As `ArtifactService.claims`, for any number of authors."""
+        return _with_lines(await self._of_any_authors(None, digest, named))
+
+    def claims_beside(
+        self, held: Held, digest: Digest, named: Collection[Digest] = ()
+    ) -> Coroutine[Any, Any, tuple[Selected, ...]]:
+        return self._of_any_authors(held, digest, named)
+
+    async def _of_any_authors(
+        self, held: Held | None, digest: Digest, named: Collection[Digest]
+    ) -> tuple[Selected, ...]:
         authors = list(dict.fromkeys(named))
-        found: dict[LocatedEntry, None] = {}
+        found: dict[Selected, None] = {}
         for start in range(0, max(1, len(authors)), limits.NAMED):
-            found |= dict.fromkeys(await self._claims(digest, authors[start : start + limits.NAMED]))
+            found |= dict.fromkeys(await self._claims(held, digest, authors[start : start + limits.NAMED]))
         return tuple(found)

@@ -40,6 +40,10 @@ CLAIMS: Final = 10_000
 RESOLVED: Final = 4_000
 # Authors whose statements an asker wants first: those whom a policy names.
 NAMED: Final = 256
+# Lines that an asker has: with as many named authors, a request of a lookup stays below its 16 KiB.
+HELD: Final = 768
+# References to lines in one message.
+REFERENCES: Final = 256
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

@@ -9,13 +9,14 @@ bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 import grpc
 
+from comity.trust.encoding import Digest
 from comity.wire import limits
-from comity.wire.codec import LINE, ORIGIN
+from comity.wire.codec import LINE, ORIGIN, Constant
 
 if TYPE_CHECKING:
     from comity.wire.rpc import Context
@@ -24,13 +25,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class LocatedEntry:
     """One entry of one log. In an answer that is a selection: `more`: its author says more about the subject than the
-    answer has; `others`: so do authors who are neither named nor members."""
+    answer has; `others`: so do authors who are neither named nor members.
+
+    Not in the message: `attached`: it is about keys or a node, and comes along with statements; `digest`: SHA-256 of
+    the line, where the node knows it.
+    """
 
     origin: Annotated[str, ORIGIN]
     index: int
     line: Annotated[bytes, LINE]
     more: bool = False
     others: bool = False
+    attached: Annotated[bool, Constant(False)] = field(default=False, compare=False, repr=False)
+    digest: Annotated[Digest | None, Constant(None)] = field(default=None, compare=False, repr=False)
 
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")

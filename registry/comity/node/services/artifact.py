@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Final
 
@@ -107,7 +108,7 @@ _log: Final = structlog.get_logger("comity.node.services")
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _MemberLines:
     """Lines that most answers about artifacts contain: the records of the nodes that are `followed`, and of each member
     its node records, and its inception and rotations. They are the same while `basis` does not change and no member has
@@ -126,7 +127,12 @@ class _MemberLines:
     def keys(self) -> Iterator[ProvenLine]:
         return itertools.chain(*(keys for _, keys in self.of_member.values()))
 
-    @property
+    @cached_property
+    def digests(self) -> Mapping[bytes, Digest]:
+        """The SHA-256 of each line."""
+        return {found.line: sha256(found.line) for found in (*self.records, *self.keys)}
+
+    @cached_property
     def size(self) -> int:
         """Bytes of the lines."""
         return sum(len(line.line) for line in (*self.records, *self.keys))
@@ -173,7 +179,7 @@ class ArtifactServicer:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
         authors = dict.fromkeys(itertools.chain(*publishers.values()))
         for line in await self._ledger.run(self._keys_of, authors):
-            if (located := sent.new(line, limits.RESOLVED)) is not None:
+            if (located := sent.attached(line, limits.RESOLVED)) is not None:
                 yield located
         async for located in self._decisive_advisories(publishers, precedence, sent):
             yield located
@@ -222,7 +228,7 @@ class ArtifactServicer:
                 if (located := sent.new(line, limits.RESOLVED, author=author)) is not None:
                     yield located
         for line in await self._ledger.run(self._keys_of, advisers):
-            if (located := sent.new(line, limits.RESOLVED)) is not None:
+            if (located := sent.attached(line, limits.RESOLVED)) is not None:
                 yield located
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
@@ -255,15 +261,16 @@ class ArtifactServicer:
         for author, line in members.found:
             if (located := sent.new(line, author=author)) is not None:
                 yield located
+        digests = of_members.digests
         for line in of_members.records:
-            if (located := sent.new(line)) is not None:
+            if (located := sent.attached(line, digest=digests[line.line])) is not None:
                 yield located
         signers = [author for author in authors if author not in of_members.of_member]
         for line in await self._ledger.run(self._keys_of, signers):
-            if (located := sent.new(line, limits.CLAIMS)) is not None:
+            if (located := sent.attached(line, limits.CLAIMS)) is not None:
                 yield located
         for line in of_members.keys:
-            if (located := sent.new(line, limits.CLAIMS)) is not None:
+            if (located := sent.attached(line, limits.CLAIMS, digests[line.line])) is not None:
                 yield located
         known = frozenset(authors) | of_members.of_member.keys()
         others = await self._ledger.run(self._of_others, positions, known, sent.room)
@@ -453,15 +460,31 @@ class _Sent:
         self, found: ProvenLine | ProvenPublication, most: int | None = None, *, author: Digest | None = None
     ) -> LocatedEntry | None:
         """The line, if it is new and not beyond `most` lines, with the mark of its author."""
-        key = found.vkey, sha256(found.line)
-        if key in self._places:
+        digest = sha256(found.line)
+        if not self._takes(found, digest, most):
             return None
+        return LocatedEntry(found.origin, found.index, found.line, author in self.cut, digest=digest)
+
+    def attached(self, found: ProvenLine, most: int | None = None, digest: Digest | None = None) -> LocatedEntry | None:
+        """As `new`, for a line about keys or a node that comes along with statements. `digest`: its SHA-256, if that is
+        known."""
+        digest = digest or sha256(found.line)
+        if not self._takes(found, digest, most):
+            return None
+        return LocatedEntry(found.origin, found.index, found.line, attached=True, digest=digest)
+
+    def _takes(self, found: ProvenLine | ProvenPublication, digest: Digest, most: int | None) -> bool:
+        """Whether the line is new and not beyond `most` lines. It counts then, also where the asker has it already:
+        which lines are chosen does not depend on that."""
+        key = found.vkey, digest
+        if key in self._places:
+            return False
         if most is not None and len(self._places) >= most:
             self.limited = True
-            return None
+            return False
         self._places.add(key)
         self.size += len(found.line)
-        return LocatedEntry(found.origin, found.index, found.line, author in self.cut)
+        return True
 
 
 class _MembersSaid:

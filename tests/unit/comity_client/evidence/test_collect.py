@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from comity.trust.statement import Entry
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.collect import collect, collect_more
 from comity_client.evidence.inquiry import Inquiry
-from comity_client.session import Answers
+from support.asked_nodes import AskedNodes
 from support.case import advisory, case, release
 from support.world import identity
 
@@ -28,7 +28,7 @@ class Node:
 
     def __init__(self, number: int, lines: Sequence[bytes], *, named: Sequence[bytes] = (), more: bool = False) -> None:
         self.name, self.lines, self.named, self.more = f"node-{number}", lines, named, more
-        self.record = SimpleNamespace(log=f"log {number}", origin=f"log {number}")
+        self.record = SimpleNamespace(log=f"log-{number}", origin=f"log-{number}")
         self.failing: ComityError | None = None
         self.asked: list[str] = []
 
@@ -48,25 +48,20 @@ class Node:
         return tuple(LocatedEntry(self.record.log, index, line, self.more) for index, line in enumerate(lines))
 
 
-class Session:
+class Session(AskedNodes):
     """Asks all nodes; its pinned federation is that of the case."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.asked_of, self.reader = nodes, EvidenceReader()
-        self.pins = (GOOD.federation,)
+        super().__init__(*nodes)
+        self.reader, self.pins = EvidenceReader(), (GOOD.federation,)
 
     def records(self) -> tuple[Entry, ...]:
         return tuple(self.reader.entry(node.line) for node in GOOD.federation.nodes)
 
-    async def ask(self, question: Callable[[Node], Awaitable[Any]]) -> Any:
-        found: dict[Any, Any] = {}
-        failed: dict[Any, ComityError] = {}
-        for node in self.asked_of:
-            try:
-                found[node] = await question(node)
-            except ComityError as error:
-                failed[node] = error
-        return Answers(found, failed)
+
+OF_MEMBERS = {entry.line for entry in GOOD.federation.identity_entries}
+"""What the pinned charter proves of its members' keys; it counts whether a node repeats it or not."""
+WHOLE = OF_MEMBERS.union(GOOD.claims)
 
 
 def forge(line: bytes) -> bytes:
@@ -84,22 +79,22 @@ async def gathered(*nodes: Node, carried: Sequence[bytes] = (), publisher: Diges
 
 async def test_what_one_node_has_is_enough() -> None:
     found = await gathered(Node(1, GOOD.claims))
-    assert set(found.lines) == set(GOOD.claims) and found.artifact == GOOD.artifact
+    assert set(found.lines) == WHOLE and found.artifact == GOOD.artifact
     assert len(found.claims.publications) == 1 and found.notes == () and found.bounds == ()
-    assert found.places[GOOD.publication.line] == {("log 1", GOOD.claims.index(GOOD.publication.line))}
+    assert found.places[GOOD.publication.line] == {("log-1", GOOD.claims.index(GOOD.publication.line))}
 
 
 async def test_parts_of_several_nodes_are_put_together() -> None:
     half = len(GOOD.claims) // 2
     found = await gathered(Node(1, GOOD.claims[:half]), Node(2, GOOD.claims[half - 1 :]))
-    assert set(found.lines) == set(GOOD.claims)
+    assert set(found.lines) == WHOLE
     assert len(found.places[GOOD.claims[half - 1]]) == 2
 
 
 async def test_lines_that_are_not_proven_are_left_out_with_a_note() -> None:
     forged = forge(release(by=OWNER, name="swiss-ai/tiny@v7")[1].line)
     found = await gathered(Node(1, (*GOOD.claims, forged, b"no line")), Node(2, GOOD.claims))
-    assert forged not in found.lines and set(found.lines) == set(GOOD.claims)
+    assert forged not in found.lines and set(found.lines) == WHOLE
     assert len(found.notes) == 1 and "unproven" in found.notes[0]
 
 
@@ -111,7 +106,7 @@ async def test_statements_about_other_subjects_are_left_out() -> None:
 async def test_a_node_that_fails_is_left_out() -> None:
     broken = Node(1, GOOD.claims)
     broken.failing = Unavailable("silent")
-    assert set((await gathered(broken, Node(2, GOOD.claims))).lines) == set(GOOD.claims)
+    assert set((await gathered(broken, Node(2, GOOD.claims))).lines) == WHOLE
     with pytest.raises(Unavailable):
         await gathered(broken)
     with pytest.raises(NotFound, match=r"no statement about sha256:"):

@@ -14,6 +14,7 @@ from comity.trust.statement import Entry, parse_entry
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, author_of, is_about, places_of
 from comity_client.session import Answers
+from support.asked_nodes import AskedNodes
 from support.case import release
 from support.world import identity
 
@@ -97,19 +98,32 @@ def test_a_node_that_knows_nothing_says_so_and_a_silent_one_says_nothing() -> No
     assert seen([], failed) == {SEATS[MEMBERS[0]]: None}
 
 
+class Listing(Node):
+    """A node that lists these entries about everything."""
+
+    def __init__(self, number: int, *listed: Entry) -> None:
+        super().__init__(number)
+        self.listed = listed
+
+    async def claims(self, *_: object) -> tuple[LocatedEntry, ...]:
+        return located(*self.listed)
+
+
+class Session(AskedNodes):
+    """A session without pins."""
+
+    def __init__(self, *nodes: Node) -> None:
+        super().__init__(*nodes)
+        self.pins, self.records, self.reader = (), tuple[Entry, ...], EvidenceReader()
+
+
 async def test_lines_are_gathered_by_log_and_place() -> None:
-    first, second = Node(1), Node(2)
-    found: Any = {first: located(OWN[0], OWN[1]), second: located(OWN[1])}
-
-    async def ask(question: object) -> Answers[Any]:
-        return Answers(found, {})
-
-    session: Any = SimpleNamespace(ask=ask, pins=(), records=tuple, reader=EvidenceReader())
+    session: Any = Session(Listing(1, OWN[0], OWN[1]), Listing(2, OWN[1]))
     given: list[Any] = []
     inquiry: Any = Inquiry(session, Policy())
-    inquiry._prover = SimpleNamespace(prove=lambda lines, wanted: given.append(lines))
-    said = await inquiry.ask(lambda node: node)
-    assert given == [{"log 1": [OWN[0].line, OWN[1].line], "log 2": [OWN[1].line]}]
+    inquiry._prover = SimpleNamespace(prove=lambda lines, wanted: given.append(lines), proven=())
+    said = await inquiry.ask(lambda node, held: node.claims_beside(held, ""))
+    assert given == [{"here": [], "log 1": [OWN[0].line, OWN[1].line], "log 2": [OWN[1].line]}]
     assert places_of(said.located) == {
         OWN[0].line: {("log", 0)},
         OWN[1].line: {("log", 1), ("log", 0)},

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, NotFound, PolicyNotMet, Unavailable
+from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import Reference
 from comity.trust.statement import Entry
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.mirrored import decide_commit, mirror_basis
-from comity_client.session import Answers
+from support.asked_nodes import AskedNodes
 from support.case import case, nodes
 from support.observations import COMMIT, NAME, observation
 from support.world import identity, node
@@ -26,29 +26,25 @@ ONE, OTHER = sha256(b"one"), sha256(b"other")
 SECOND = "2e" * 20
 
 
-class Session:
+class Session(AskedNodes):
     """Nodes of these members, each with its lines."""
 
     def __init__(self, answers: Sequence[tuple[int, Sequence[Entry]]]) -> None:
+        super().__init__(*(Asked(number, entries) for number, entries in answers))
         self.reader, self.pins = EvidenceReader(), (GOOD.federation,)
-        self.answers = answers
 
     def records(self) -> tuple[Entry, ...]:
         return tuple(self.reader.entry(each.line) for each in GOOD.federation.nodes)
 
-    async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
-        found: dict[Any, tuple[LocatedEntry, ...]] = {}
-        for number, entries in self.answers:
-            owner = MEMBERS[number]
-            asked: Any = Asked(owner.origin, SimpleNamespace(log=f"{owner.origin} {number}"), owner.seat.member)
-            found[asked] = tuple(LocatedEntry(owner.origin, at, entry.line) for at, entry in enumerate(entries))
-        failed: dict[Any, ComityError] = {} if found else {Asked("x", None, None): NotFound("nothing")}
-        return Answers(found, failed)
-
 
 class Asked:
-    def __init__(self, name: str, record: Any, member: Any) -> None:
-        self.name, self.record, self.member = name, record, member
+    def __init__(self, number: int, entries: Sequence[Entry]) -> None:
+        owner = MEMBERS[number]
+        self.name, self.entries, self.member = owner.origin, entries, owner.seat.member
+        self.record = SimpleNamespace(log=f"{owner.origin} {number}")
+
+    async def resolve(self, *_: object) -> tuple[LocatedEntry, ...]:
+        return tuple(LocatedEntry(self.name, at, entry.line) for at, entry in enumerate(self.entries))
 
 
 async def decided(*answers: tuple[int, Sequence[Entry]], reference: str = NAME) -> Any:

@@ -1,0 +1,69 @@
+"""A session whose nodes answer at once, from what a test gives them, and leave out what the asker has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from comity.trust.errors import ComityError
+from comity.wire.held import Held, Selected, in_messages, read_selected
+from comity.wire.messages import LocatedEntry
+from comity_client.session import Answers
+
+Question = Callable[[Any], Awaitable[Any]]
+
+
+class AskedNodes:
+    """Asks nodes that have the methods `claims` and `resolve`. `told` are the questions of a kind that says what is
+    held: the node, and what it was told."""
+
+    def __init__(self, *nodes: Any) -> None:
+        self.nodes = nodes
+        self.told: list[tuple[Any, Held]] = []
+
+    async def ask(self, question: Question) -> Answers[Any]:
+        return await self.ask_each(lambda node: question, self.nodes)
+
+    async def ask_each(
+        self, question: Callable[[Any], Question], nodes: Iterable[Any], *, enough: object = None
+    ) -> Answers[Any]:
+        found: dict[Any, Any] = {}
+        failed: dict[Any, ComityError] = {}
+        for node in tuple(nodes):
+            try:
+                found[node] = await question(node)(_Called(self, node))
+            except ComityError as error:
+                failed[node] = error
+        return Answers(found, failed)
+
+    def soonest(self, nodes: Iterable[Any], count: int) -> list[Any]:
+        return list(nodes)[:count]
+
+
+class _Called:
+    """The calls of one node."""
+
+    def __init__(self, session: AskedNodes, node: Any) -> None:
+        self._session, self._node = session, node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    async def claims_beside(self, held: Held, *asked: Any) -> tuple[Selected, ...]:
+        self._session.told.append((self._node, held))
+        return await selected(await self._node.claims(*asked), held)
+
+    async def resolve_beside(self, held: Held, *asked: Any) -> tuple[Selected, ...]:
+        self._session.told.append((self._node, held))
+        return await selected(await self._node.resolve(*asked), held)
+
+
+async def selected(entries: Sequence[LocatedEntry], held: Held | None) -> tuple[Selected, ...]:
+    """What a client reads of this answer, if it is asked beside what is held."""
+
+    async def given() -> AsyncIterator[LocatedEntry]:
+        for entry in entries:
+            yield entry
+
+    messages = [message async for message in in_messages(given(), held)]
+    return tuple(entry for message in messages for entry in read_selected(message))
