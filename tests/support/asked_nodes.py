@@ -31,10 +31,14 @@ class AskedNodes:
         failed: dict[Any, ComityError] = {}
         for node in tuple(nodes):
             try:
-                found[node] = await question(node)(_Called(self, node))
+                found[node] = await question(node)(self.called(node))
             except ComityError as error:
                 failed[node] = error
         return Answers(found, failed)
+
+    def called(self, node: Any) -> Any:
+        """What a question calls."""
+        return _Called(self, node)
 
     def soonest(self, nodes: Iterable[Any], count: int) -> list[Any]:
         return list(nodes)[:count]
