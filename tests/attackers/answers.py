@@ -73,6 +73,45 @@ def endless_claims(target: Target) -> None:
     lying_about(target, "GetClaims", lie)
 
 
+@attacker("references to lines that nobody has", "own", by="member")
+def references_to_nothing(target: Target) -> None:
+    """Ten thousand references in answer to everything, each to no line; the node is asked again, and gives others."""
+
+    def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
+        for number in range(39):
+            lines = b"".join((number << 32 | at).to_bytes(8, "big") for at in range(256))
+            places = ((2, bytes(256)), (3, bytes(256)), (4, lines))
+            yield message((6, message((1, node.log.origin), *places)))
+
+    target.member.lies["Resolve"] = lie
+    lying_about(target, "GetClaims", lie)
+
+
+def _references(logs: bytes, indexes: bytes, lines: bytes, origins: int = 1) -> bytes:
+    names = ((1, f"log-{number}.example/log") for number in range(origins))
+    return message((6, message(*names, (2, logs), (3, indexes), (4, lines))))
+
+
+BAD_REFERENCES = (
+    _references(b"", b"", b""),
+    _references(b"\x07", b"\x00", bytes(8)),
+    _references(b"\x00", b"\x00", bytes(7)),
+    _references(bytes(2), b"\x00", bytes(8)),
+    _references(bytes(300), bytes(300), bytes(2_400)),
+    _references(b"\x00", b"\xff" * 9 + b"\x01", bytes(8)),
+    _references(b"\x00", b"\x00", bytes(8), origins=300),
+)
+
+
+@attacker("references that do not fit together", "own", by="member", emits=lambda: BAD_REFERENCES)
+def broken_references(target: Target) -> None:
+    def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
+        yield from BAD_REFERENCES
+
+    target.member.lies["Resolve"] = lie
+    lying_about(target, "GetClaims", lie)
+
+
 @attacker("claims and proofs that stall in the middle", "own", by="member")
 def stalled_claims(target: Target) -> None:
     def lie(node: HostileNode, question: Question) -> Iterator[bytes]:

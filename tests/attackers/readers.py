@@ -57,6 +57,25 @@ def _begin_and_cancel(channel: grpc.Channel, call: str, request: bytes) -> None:
         many(request, timeout=5).cancel()
 
 
+@attacker("questions that hold huge sets of lines", "own", by="addresses")
+def huge_held_sets(target: Target) -> None:
+    """As many lines as a question may name, more than that, and salts and references of wrong lengths, repeatedly."""
+    everywhere(target, _hold_on)
+
+
+def _hold_on(target: Target, victim: Victim, number: int) -> None:
+    artifact, salt = bytes.fromhex(target.known.artifacts[0]), bytes([number] * 16)
+    sets = ((salt, bytes(768 * 8)), (salt, bytes(769 * 8)), (salt, bytes(9)), (salt[1:], b""), (salt, bytes(12_000)))
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        for at in target.going_on(60):
+            one, lines = sets[at % len(sets)]
+            held = message((1, one), (2, lines), (3, at % 2))
+            caller.ask("GetClaims", (1, artifact), (3, held), patience=2)
+            caller.ask("Resolve", (1, target.known.bound.partition("@")[0]), (5, held), patience=2)
+            if target.ended.wait(0.02):
+                return
+
+
 @attacker("calls at the open port at the highest rate", "own", by="addresses")
 def open_port_flood(target: Target) -> None:
     everywhere(target, _ask_on)

@@ -66,7 +66,7 @@ WHOLE = {
 
 
 def test_every_message_has_vectors() -> None:
-    assert CODECS.keys() - VECTORS.keys() - WHOLE == {"MissingObject"}  # a part of another
+    assert CODECS.keys() - VECTORS.keys() - WHOLE == {"Held", "MissingObject"}  # parts of others
     assert VECTORS.keys() - CODECS.keys() == {"SmallObject"}
 
 
