@@ -18,7 +18,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import Entry
 from comity.wire.client import NodeClient
-from comity.wire.held import Held, Reference, Selected, reference_to
+from comity.wire.held import Held, LineReference, Selected, reference_to
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
 from comity_client.session import Answers, RemoteNode, Session
@@ -51,7 +51,7 @@ class HeldLines:
 
     def message(self, *, brief: bool = False, answer: Iterable[Selected] = ()) -> Held:
         """What a node is told. `answer`: what it gave before; of its lines it is told too."""
-        named = (item.line for item in answer if isinstance(item, Reference) and item.line in self._lines)
+        named = (item.line for item in answer if isinstance(item, LineReference) and item.line in self._lines)
         return Held(self._salt, b"".join(islice(dict.fromkeys((*self._told, *named)), HELD)), brief)
 
     def explains(self, answer: Iterable[Selected]) -> bool:
@@ -62,7 +62,7 @@ class HeldLines:
         """The answer with all lines. Raises Malformed (UNKNOWN-LINE) for a reference to a line that is not here."""
         return tuple(item if isinstance(item, LocatedEntry) else self._entry(item) for item in answer)
 
-    def _entry(self, item: Reference) -> LocatedEntry:
+    def _entry(self, item: LineReference) -> LocatedEntry:
         line = self._lines.get(item.line)
         if line is None:
             why = f"no line here has the reference {item.line.hex()}"

@@ -55,7 +55,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class LineReference:
     """One entry of one log without its line, with the marks of `LocatedEntry`."""
 
     origin: str
@@ -75,7 +75,7 @@ class References:
     lines: Annotated[bytes, Read(lambda raw: _read_joined(raw, limits.REFERENCES))]
 
     @classmethod
-    def of(cls, entries: Sequence[Reference]) -> References:
+    def of(cls, entries: Sequence[LineReference]) -> References:
         numbers = {origin: at for at, origin in enumerate(dict.fromkeys(each.origin for each in entries))}
         return cls(
             tuple(numbers),
@@ -93,7 +93,7 @@ class References:
             raise Malformed("not references", why=f"a log has number {max(self.logs)} of {len(self.origins)}")
 
 
-Selected: TypeAlias = LocatedEntry | Reference
+Selected: TypeAlias = LocatedEntry | LineReference
 """An entry of an answer that is a selection."""
 HELD: Final = MessageCodec(Held, artifact_pb2.Held)
 _ENTRY: Final = MessageCodec(LocatedEntry, types_pb2.Located)
@@ -111,7 +111,7 @@ def read_selected(message: types_pb2.Located) -> tuple[Selected, ...]:
         return (_ENTRY.decode(message),)
     found, more = _REFERENCES.decode(message.references), message.more
     places = zip(found.logs, found.indexes, split(found.lines), strict=True)
-    *first, last = [Reference(found.origins[log], index, line, more) for log, index, line in places]
+    *first, last = [LineReference(found.origins[log], index, line, more) for log, index, line in places]
     return (*first, replace(last, others=message.others))
 
 
@@ -120,13 +120,13 @@ async def in_messages(
 ) -> AsyncGenerator[types_pb2.Located, None]:
     """The messages of an answer to an asker who has some lines. References that follow each other are in one message,
     if they have the same mark `more`."""
-    references, waiting = frozenset(split(held.lines)) if held else frozenset(), list[Reference]()
+    references, waiting = frozenset(split(held.lines)) if held else frozenset(), list[LineReference]()
     async for entry in entries:
         given = entry if held is None else _beside(held, references, entry)
-        if waiting and not (isinstance(given, Reference) and _fits(given, waiting)):
+        if waiting and not (isinstance(given, LineReference) and _fits(given, waiting)):
             yield _packed(waiting)
             waiting = []
-        if isinstance(given, Reference):
+        if isinstance(given, LineReference):
             waiting.append(given)
         elif given is not None:
             yield _ENTRY.encode(given)
@@ -141,14 +141,14 @@ def _beside(held: Held, references: frozenset[bytes], entry: LocatedEntry) -> Se
     if has and entry.attached and not (entry.more or entry.others):
         return None
     if has or held.brief:
-        return Reference(entry.origin, entry.index, reference, entry.more, entry.others)
+        return LineReference(entry.origin, entry.index, reference, entry.more, entry.others)
     return entry
 
 
-def _fits(reference: Reference, waiting: Sequence[Reference]) -> bool:
+def _fits(reference: LineReference, waiting: Sequence[LineReference]) -> bool:
     return len(waiting) < limits.REFERENCES and reference.more == waiting[0].more and not waiting[-1].others
 
 
-def _packed(entries: Sequence[Reference]) -> types_pb2.Located:
+def _packed(entries: Sequence[LineReference]) -> types_pb2.Located:
     packed = _REFERENCES.encode(References.of(entries))
     return types_pb2.Located(references=packed, more=entries[0].more, others=entries[-1].others)

@@ -9,7 +9,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
-from comity.wire.held import HELD, REFERENCE, SALT, Held, Reference, read_selected, reference_to
+from comity.wire.held import HELD, REFERENCE, SALT, Held, LineReference, read_selected, reference_to
 from comity.wire.messages import LocatedEntry
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def told(salt: bytes, *lines: bytes, brief: bool = False) -> Held:
     return Held(salt, b"".join(reference_to(salt, sha256(line)) for line in lines), brief)
 
 
-def in_full(entry: LocatedEntry | Reference, salt: bytes) -> LocatedEntry:
+def in_full(entry: LocatedEntry | LineReference, salt: bytes) -> LocatedEntry:
     if isinstance(entry, LocatedEntry):
         return entry
     (line,) = (line for line in (b"line %d" % n for n in range(12)) if reference_to(salt, sha256(line)) == entry.line)
@@ -64,7 +64,7 @@ async def test_who_says_nothing_gets_all_lines() -> None:
 async def test_the_digest_that_a_node_knows_is_used() -> None:
     entry = LocatedEntry("one.example/log", 1, b"line", digest=sha256(b"other"))
     (answer,) = await selected([entry], told(bytes(SALT), b"other"))
-    assert answer == Reference("one.example/log", 1, reference_to(bytes(SALT), sha256(b"other")))
+    assert answer == LineReference("one.example/log", 1, reference_to(bytes(SALT), sha256(b"other")))
 
 
 def test_a_reference_depends_on_the_salt() -> None:
@@ -120,7 +120,7 @@ def _set(name: str, value: object) -> Callable[[dict[str, object]], None]:
 def test_references_that_do_not_fit_together_are_refused(change: Callable[[dict[str, object]], None]) -> None:
     fields: dict[str, object] = {"origins": ["a", "b"], "logs": [0, 1], "indexes": [3, 4], "lines": bytes(16)}
     good = types_pb2.Located(references=types_pb2.References(**fields), others=True)  # type: ignore[arg-type]
-    assert read_selected(good) == (Reference("a", 3, bytes(8)), Reference("b", 4, bytes(8), others=True))
+    assert read_selected(good) == (LineReference("a", 3, bytes(8)), LineReference("b", 4, bytes(8), others=True))
     change(fields)
     with pytest.raises(Malformed):
         read_selected(types_pb2.Located(references=types_pb2.References(**fields)))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import Entry, parse_entry
-from comity.wire.held import SALT, Held, Reference, Selected
+from comity.wire.held import SALT, Held, LineReference, Selected
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.held_lines import HeldLines, ask_beside
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers
@@ -108,7 +108,7 @@ async def test_two_others_take_the_place_of_those_that_do_not_answer() -> None:
 async def test_a_reference_to_no_line_is_a_false_answer_of_its_node_alone() -> None:
     class Liar(Node):
         async def claims_beside(self, held: Held, *_: object) -> tuple[Selected, ...]:
-            return (Reference(self.record.log, 0, b"no line!"),)
+            return (LineReference(self.record.log, 0, b"no line!"),)
 
     class Lying(Session):
         def called(self, node: Any) -> Any:
