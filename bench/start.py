@@ -50,7 +50,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
-from comity.node.own_log import LEDGER_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.copies import HeldArtifact
@@ -190,7 +190,7 @@ class GrowingHome:
                 self._log(ledger, home, [line.removesuffix(b"\n") for line in lines])
             self._log(ledger, self.home, [self._publisher.announcement])
             file = self.home.config().storage.ledger
-            LedgerMark(file.with_name(LEDGER_MARK), ledger.identity).write()  # it is no copy
+            FileMark(file.with_name(LEDGER_MARK), ledger.identity).write()  # it is no copy
 
     def grow(self, count: int) -> None:
         """Publish, and let each node hold, artifacts up to `count`; and have all statements proven."""

@@ -95,6 +95,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "token": LazyCommand("Operate", ".token", "Manage tokens for your node's gateway."),
     "cache": LazyCommand("Mirror", ".cache", "List, remove and clean up what was pulled."),
     "gc": LazyCommand("Operate", ".gc", "Remove the copies that your retention rules let go."),
+    "takeover": LazyCommand("Operate", ".takeover", "End the writer of your node, so that a standby goes on."),
     "rm": LazyCommand("Operate", ".rm", "Remove your node's copy, if enough others prove theirs now."),
     "withdraw": LazyCommand("Operate", ".withdraw", "Stop serving an artifact at once, and log why."),
     "status": LazyCommand("Operate", ".status", "Show the state of the nodes of your federation."),

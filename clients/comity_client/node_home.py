@@ -139,6 +139,8 @@ _TEMPLATE: Final = """\
 [node]
 # role "front-end": this process only reads the PostgreSQL database and the blobs of its node's writer, signs nothing,
 #   and serves strangers and users. See docs/operations/grow.md.
+# role "standby": this process, on another machine, listens nowhere until no other one writes the database, and is the
+#   writer then. See docs/operations/grow.md.
 # writer: where a front end says that the writer is reached.
 name = {name}
 member = {member}

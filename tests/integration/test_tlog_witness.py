@@ -15,7 +15,7 @@ import pytest
 from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
 from comity.ledger.ledger import Ledger
-from comity.node.own_log import OUTSIDE_MARK, LedgerMark
+from comity.node.own_log import OUTSIDE_MARK, FileMark
 from comity.rules.tree_proofs import consistency_proof
 from comity.rules.witness import AddCheckpoint, parse_signatures
 from comity.trust.encoding import b64encode
@@ -179,7 +179,7 @@ async def test_a_node_with_a_copied_ledger_signs_nothing_for_outside_logs(home: 
         for _ in range(2):
             answer = await TlogRoutes(client).add_checkpoint(LOG.submission(8, 9))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
-    mark = LedgerMark(ledger.with_name(OUTSIDE_MARK), str(ledger.stat().st_ino))
+    mark = FileMark(ledger.with_name(OUTSIDE_MARK), str(ledger.stat().st_ino))
     subprocess.run(mark.reset_command(), shell=True, check=True)
     async with (
         serving(home, companion=serve_gateway) as (listening,),

@@ -340,13 +340,32 @@ class Look:
         visible: names the set of transactions whose changes are visible.
         identity: as `Backing.identity`.
         revision: of the tables.
-        writer: whether a process holds the writer's lock.
+        writer: whether a process holds the writer's lock, and has given a sign of life in time.
     """
 
     visible: str
     identity: str
     revision: str
     writer: bool
+
+
+FROZEN_SECONDS: Final = 30
+"""Seconds without a sign of life after which a writer that holds the lock does not count as running. It may come back:
+then it finds its connections ended, and the fencing token raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSeen:
+    """What a standby saw of the writer. `held`: a process holds the lock; `silent`: the seconds since a writer gave the
+    last sign of life, None if none ever did."""
+
+    held: bool
+    silent: float | None
+
+    @property
+    def runs(self) -> bool:
+        """Whether a writer runs, as far as one knows: one of an older version holds the lock and gives no signs."""
+        return self.held and (self.silent is None or self.silent < FROZEN_SECONDS)
 
 
 class ReadBacking(Protocol):

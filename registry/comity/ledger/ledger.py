@@ -20,6 +20,7 @@ ledger.witnessed              the newest submitted checkpoint of each log, mirro
 ledger.epochs                 certified charters
 ledger.join_requests          requests to become a member
 ledger.outside_usage          usage of the own log by callers that are not members
+ledger.marks                  the identity that the database had when it was last written to
 ledger.repair                 checks of logs in parts, and repair of damaged entries
 ledger.pages                  checksums of the pages of the database file, if it is SQLite
 """
@@ -53,6 +54,7 @@ from comity.ledger.intake import IntakeStore
 from comity.ledger.key_notices import KeyNotices
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_store import LogStore
+from comity.ledger.marks import MarkTable
 from comity.ledger.page_sums import PageSums
 from comity.ledger.piece_records import PieceRecordTable
 from comity.ledger.proven import ProvenTables
@@ -111,6 +113,7 @@ class Ledger:
     epochs: Epochs
     join_requests: JoinRequestTable
     outside_usage: OutsideUsageTable
+    marks: MarkTable
     repair: LogRepair
     pages: PageSums | None
     identity: str
@@ -198,6 +201,7 @@ class Ledger:
             Epochs(database),
             JoinRequestTable(database, clock),
             OutsideUsageTable(database),
+            MarkTable(database),
             LogRepair(database),
             pages,
             identity,

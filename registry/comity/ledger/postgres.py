@@ -7,6 +7,10 @@ lock taken waits for it, up to `LOCK_SECONDS`. The node checks its end of the co
 commit, and every second in between. Between the check and the commit another process may still get the lock; the
 fencing token (`database.raise_fence`) covers this case.
 
+The process that holds the lock stores a sign of life every few seconds (`_SignsOfLife`): the lock of a process that is
+stopped, or whose machine is paused, stays held for as long as that lasts. `PostgresStandby` watches the lock and these
+signs for a process that waits to become the writer, and ends the connections of a writer that gives none.
+
 `PostgresReader` is for a process that only reads a ledger which another process writes: its transactions are read-only,
 and a database role that may only SELECT is enough. Whether somebody holds the lock is in `pg_locks`, which every role
 may read.
@@ -18,8 +22,8 @@ connection must reach the server that holds the lock, and commits durably whatev
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any, Final
@@ -30,11 +34,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
 from comity.content.secrets import read_secret
-from comity.ledger.database import Look, ledger_locked, lock_lost, replaced
+from comity.ledger.database import Look, WriterSeen, ledger_locked, lock_lost, replaced
 from comity.trust.errors import Malformed, Refused, Unavailable
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
 
+BEAT_SECONDS: Final = 5
+"""Seconds between two signs of life of a writer."""
+FIRST_SIGN_SECONDS: Final = 0.2
 LOCK_SECONDS: Final = 10
 """Seconds for which a new writer waits for the lock. The server needs milliseconds to see that a process has ended,
 seconds under load."""
@@ -48,7 +55,7 @@ class AdvisoryLock:
     Raises Conflict(code="LEDGER-LOCKED") if another connection still has the lock after `LOCK_SECONDS`.
     """
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, conninfo: str) -> None:
         self._connection = connection
         self._end_reason = self._last_notice = ""
         """Why the lock is no longer held, and the last notice of the server."""
@@ -58,6 +65,7 @@ class AdvisoryLock:
         connection.add_notice_handler(self._store_notice)
         if not connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchall()[0][0]:
             self._wait()
+        self._signs = _SignsOfLife(conninfo)
 
     def _wait(self) -> None:
         """The server may still end the connection of a writer that has just stopped."""
@@ -79,6 +87,7 @@ class AdvisoryLock:
     def release(self) -> None:
         """Tell the server, which otherwise releases the lock only when it notices the end of the connection."""
         with self._check_lock:
+            self._signs.end()
             held = not self._end_reason
             self._end_reason = self._end_reason or "the lock was released"
             if held:
@@ -100,7 +109,7 @@ class AdvisoryLock:
 
 
 CONNECTIONS: Final = 16
-"""Connections of the pool; the connection that holds the lock is extra."""
+"""Connections of the pool; those that hold the lock and give signs of life are extra."""
 TIMEOUT: Final = 10
 """Timeout, in seconds, for a connection or for the locks of another transaction."""
 
@@ -121,6 +130,9 @@ _DEFAULTS: Final = {
 }
 _READER_DEFAULTS: Final = {**_DEFAULTS, "application_name": "comity front end", "target_session_attrs": "primary"}
 """A role whose sessions are read-only by default does not count as "read-write" for libpq."""
+_STANDBY_DEFAULTS: Final = {**_DEFAULTS, "application_name": "comity standby", "options": "-c statement_timeout=10s"}
+_BRIEF: Final = {"options": "-c statement_timeout=5s -c lock_timeout=5s -c synchronous_commit=off"}
+"""Of the connection for signs of life: one that is late, or lost in a crash, is none."""
 _FORCED: Final = {
     "client_encoding": "UTF8",
     "password": "",  # overrides PGPASSWORD and service files, so libpq reads only the password file
@@ -145,11 +157,24 @@ SELECT current_setting('fsync'), current_setting('server_encoding'), pg_backend_
            substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
            (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-_LOOK_QUERY: Final = f"""
-SELECT pg_current_snapshot()::text, 'logs'::regclass::oid, (SELECT version_num FROM alembic_version),
-       EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND classid::bigint = {KEY >> 32 & 0xFFFF_FFFF} AND objid::bigint = {KEY & 0xFFFF_FFFF})
+_HOLDER: Final = f"""
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid::bigint = {KEY >> 32 & 0xFFFF_FFFF} AND objid::bigint = {KEY & 0xFFFF_FFFF}
+"""
+_END_WRITER: Final = f"""
+SELECT pg_terminate_backend(other.pid) FROM pg_stat_activity other, pg_stat_activity holder
+WHERE holder.pid IN ({_HOLDER}) AND other.datname = holder.datname AND other.usename = holder.usename
+    AND other.application_name = holder.application_name AND other.pid <> pg_backend_pid()
+"""
+"""All connections of the holder of the lock: those with its user and application name."""
+_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_BEAT: Final = f"""
+INSERT INTO writer_heartbeat VALUES (1, {_NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at
+"""
+_SILENT: Final = f"SELECT ({_NOW} - at) / 1000.0 FROM writer_heartbeat"
+_LOOK_QUERY: Final = """
+SELECT pg_current_snapshot()::text, 'logs'::regclass::oid, (SELECT version_num FROM alembic_version)
 """
 """Equal snapshots show the same rows: PostgreSQL decides by nothing else which changes a transaction sees."""
 
@@ -175,7 +200,7 @@ class PostgresDatabase:
             raise _cannot_connect(error) from error
         try:
             self._server = _configure_session(connection)
-            return AdvisoryLock(connection)
+            return AdvisoryLock(connection, self._conninfo)
         except psycopg.Error as error:
             connection.close()
             raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
@@ -213,6 +238,78 @@ class PostgresDatabase:
         return connection
 
 
+class _SignsOfLife:
+    """Stores a sign of life every `BEAT_SECONDS` until `end`, in a thread and by a connection of its own: no write
+    waits for it, and it waits for no write and no migration. One that fails is logged, and tried again."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = make_conninfo(conninfo, **_BRIEF)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join(1)  # it may wait for a server that does not answer; it holds nothing
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                with closing(psycopg.connect(self._conninfo, autocommit=True)) as connection:
+                    self._give(connection)
+            except psycopg.Error as error:
+                _log.warning("a sign of life was not stored", why=" ".join(str(error).split()))
+            self._ended.wait(BEAT_SECONDS)
+
+    def _give(self, connection: psycopg.Connection) -> None:
+        while not _has_signs(connection):  # the first migration has not made the table yet
+            if self._ended.wait(FIRST_SIGN_SECONDS):
+                return
+        while True:
+            connection.execute(_BEAT)
+            if self._ended.wait(BEAT_SECONDS):
+                return
+
+
+def _has_signs(connection: psycopg.Connection) -> bool:
+    return connection.execute("SELECT to_regclass('writer_heartbeat')").fetchone() != (None,)
+
+
+class PostgresStandby:
+    """The same database for a process that waits to become its writer. It holds no connection between two looks.
+    Arguments and errors as for `PostgresDatabase`."""
+
+    def __init__(self, conninfo: str, password_file: Path | None) -> None:
+        self._conninfo = _parse(conninfo, password_file, _STANDBY_DEFAULTS)
+
+    def look(self) -> WriterSeen:
+        """Raises Unavailable."""
+        with self._connected() as connection:
+            return _seen(connection)
+
+    def end_writer(self) -> int:
+        """End all connections of the process that holds the lock. Whatever it had not committed is undone, and if it
+        comes back it ends by itself. Returns their number. Raises Unavailable."""
+        with self._connected() as connection:
+            return sum(bool(ended) for (ended,) in connection.execute(_END_WRITER).fetchall())
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection]:
+        try:
+            with closing(psycopg.connect(self._conninfo, autocommit=True)) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise _cannot_connect(error) from error
+
+
+def _seen(connection: psycopg.Connection) -> WriterSeen:
+    held = bool(connection.execute(_HOLDER).fetchall())
+    if not _has_signs(connection):
+        return WriterSeen(held, None)
+    found = connection.execute(_SILENT).fetchone()
+    return WriterSeen(held, None if found is None else float(found[0]))
+
+
 class PostgresReader:
     """The same database for a process that only reads it. Arguments and errors as for `PostgresDatabase`."""
 
@@ -231,7 +328,8 @@ class PostgresReader:
         """Look once, by a connection of its own: an old one may lead to a server that is no longer at the address."""
         try:
             with self._connect() as connection:
-                ((visible, table, revision, writer),) = connection.execute(_LOOK_QUERY).fetchall()
+                ((visible, table, revision),) = connection.execute(_LOOK_QUERY).fetchall()
+                writer = _seen(connection).runs
         except psycopg.Error as error:
             raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
         return Look(visible, f"{self._server}:{table}", revision, writer)
@@ -304,7 +402,7 @@ def _parse(conninfo: str, password_file: Path | None, defaults: Mapping[str, Any
     return make_conninfo(**{**defaults, **given, **_FORCED})
 
 
-def _cannot_connect(error: psycopg.OperationalError) -> Unavailable:
+def _cannot_connect(error: psycopg.Error) -> Unavailable:
     hint = "check [storage] database in node.toml, and the log of the server"
     return _failed("cannot connect to PostgreSQL", str(error), hint)
 

@@ -483,3 +483,20 @@ writer = Table(
     Column("number", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
 )
+
+writer_heartbeat = Table(
+    "writer_heartbeat",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+"""When the writer last said that it runs: POSIX milliseconds by the clock of the server. Only PostgreSQL has a row."""
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("identity", String(200), nullable=False),
+)
+"""Marks of the database, by which a copy is told from it (`comity.node.own_log`)."""

@@ -29,7 +29,7 @@ from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinServicer
-from comity.node.home import HomeFiles, OpenedHome, check_ports
+from comity.node.home import HomeFiles, OpenedHome, check_ports, standby_database
 from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
@@ -54,6 +54,7 @@ from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeServicer
 from comity.node.services.offer import OfferServicer
 from comity.node.services.operator import OperatorServicer, SignInLinks
+from comity.node.standby import until_writer_ends
 from comity.node.statement_groups import StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
@@ -62,7 +63,7 @@ from comity.node.threads import Clock
 from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Conflict
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.services import Services
@@ -116,7 +117,7 @@ async def serve(
     (LEDGER-CORRUPT) for a damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another
     process may write it.
     """
-    home = await asyncio.to_thread(OpenedHome.open, config, clock)
+    home = await _opened(config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
             if config.telemetry.otlp:
@@ -127,6 +128,18 @@ async def serve(
     finally:
         await asyncio.to_thread(home.close)
         _log.info("stopped", node=home.membership.own_node.record.name)
+
+
+async def _opened(config: NodeConfig, clock: Clock) -> OpenedHome:
+    """Open the home; that of a standby when no other process writes the ledger any more."""
+    while True:
+        if config.is_standby:
+            await until_writer_ends(standby_database(config))
+        try:
+            return await asyncio.to_thread(OpenedHome.open, config, clock)
+        except Conflict as error:  # another standby was faster
+            if not config.is_standby or error.code != "LEDGER-LOCKED":
+                raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,8 +253,9 @@ class NodeConfig(AllSections):
         front = self.node.role == "front-end"
         if not front and not self.listen.open:
             raise ValueError("listen.open is empty: only a front end may have no open port")
-        if front and not self.storage.database:
-            raise ValueError("a front end needs storage.database: an SQLite file has one process")
+        if (front or self.is_standby) and not self.storage.database:
+            kind = "front end" if front else "standby"
+            raise ValueError(f"a {kind} needs storage.database: an SQLite file has one process")
         if front and not self.listen.open and not self.gateway.http:
             raise ValueError("a front end needs listen.open or gateway.http: it would serve nothing")
         return self
@@ -263,6 +264,11 @@ class NodeConfig(AllSections):
     def is_front_end(self) -> bool:
         """Whether this process only reads what the node's writer writes."""
         return self.node.role == "front-end"
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether this process waits until no other one writes the ledger, and then does."""
+        return self.node.role == "standby"
 
     @property
     def listeners(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.audit_log import AuditLog
@@ -24,7 +24,7 @@ from comity.node.epochs import EpochStore
 from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import Membership, OwnNode
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
-from comity.node.own_log import LedgerMark
+from comity.node.own_log import FileMark, LedgerMark, RowMark
 from comity.node.pull_counts import PullCounts
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest
@@ -32,6 +32,9 @@ from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.statement import MAX_LINE
 from comity.wire.blob import BlobLocation
 from comity.wire.tls import TlsIdentity
+
+if TYPE_CHECKING:
+    from comity.ledger.postgres import PostgresStandby
 
 SOFTWARE: Final = f"comity {version('comity')}"
 """What is installed here, as a node tells it."""
@@ -185,8 +188,10 @@ class OpenedHome(ServedHome):
             raise
 
     def mark(self, name: str) -> LedgerMark:
-        """The mark file `name` beside the ledger, which identifies its database."""
-        return LedgerMark(self.config.storage.ledger.with_name(name), self.ledger.tables.identity)
+        """The mark `name`, which identifies the database of the ledger."""
+        storage, tables = self.config.storage, self.ledger.tables
+        file = storage.ledger.with_name(name)
+        return RowMark(tables, name, storage.database, file) if storage.database else FileMark(file, tables.identity)
 
     @property
     def audit_log(self) -> AuditLog:
@@ -206,6 +211,13 @@ def read_backing(config: NodeConfig) -> ReadBacking:
     with _needs_postgres():
         from comity.ledger.postgres import PostgresReader
     return PostgresReader(config.storage.database, config.storage.password_file)
+
+
+def standby_database(config: NodeConfig) -> PostgresStandby:
+    """The database of the settings, for a process that waits to write it. Raises as `read_backing`."""
+    with _needs_postgres():
+        from comity.ledger.postgres import PostgresStandby
+    return PostgresStandby(config.storage.database, config.storage.password_file)
 
 
 @contextmanager

@@ -230,12 +230,13 @@ class Naming(Section):
 
     With `role = "front-end"` this process only reads the ledger and the blobs that the node's writer writes, has none
     of the node's signing keys, and serves strangers and users. `writer` says where the writer is reached: it is told to
-    callers of what only the writer does.
+    callers of what only the writer does. With `role = "standby"` this process, on another machine, listens nowhere
+    until no other one writes the ledger, and is the writer then.
     """
 
     name: str
     member: str = ""
-    role: Literal["writer", "front-end"] = "writer"
+    role: Literal["writer", "front-end", "standby"] = "writer"
     writer: Annotated[str, Field(max_length=200)] = ""
 
 

@@ -104,6 +104,7 @@ PRINTED_BY = {
     "receipt": "tests/unit/project/test_documents.py",
     "restored": "tests/unit/node/maintenance/test_backup.py",
     "signed": "tests/unit/comity_cli/charter/test_signing.py",
+    "takeover": "tests/unit/comity_cli/commands/test_takeover.py",
     "transparency-report": "tests/unit/comity_cli/commands/test_withdrawal_report.py",
     "unpin": "tests/unit/comity_cli/commands/test_trust.py",
     "upstream-check": "tests/unit/project/test_documents.py",

@@ -15,16 +15,17 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
-from comity.ledger.database import Database, migrate
+from comity.ledger.database import Database, WriterSeen, migrate
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
-from comity.ledger.postgres import KEY, AdvisoryLock, PostgresDatabase
-from comity.node.own_log import LedgerMark
+from comity.ledger.postgres import KEY, AdvisoryLock, PostgresDatabase, PostgresReader, PostgresStandby
+from comity.node.own_log import FileMark, RowMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines
-from support.postgres import KEYED, PASSWORD, SHARED, Postgres
+from support.postgres import KEYED, PASSWORD, READER, SHARED, Postgres
 from support.tables import PORTABLE
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.postgres
 
@@ -270,9 +271,9 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_restored_database_is_another_one(postgres: Postgres, empty: str, tmp_path: Path) -> None:
     name = postgres.database(template=empty)
 
-    def mark(database: str) -> LedgerMark:
+    def mark(database: str) -> FileMark:
         with closing(opened(postgres, database, tmp_path)) as ledger:
-            return LedgerMark(tmp_path / "mark", ledger.identity)
+            return FileMark(tmp_path / "mark", ledger.identity)
 
     mark(name).write()
     assert not mark(name).mismatches(begun=True)
@@ -359,3 +360,71 @@ def test_the_lock_is_one_that_an_administrator_finds(postgres: Postgres, ledger:
     high, low = divmod(KEY, 1 << 32)
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
     assert postgres.admin(f"{held} AND classid = {high} AND objid = {low}") == [(1,)]
+
+
+def standby(postgres: Postgres, name: str) -> PostgresStandby:
+    return PostgresStandby(postgres.url(name), None)
+
+
+def seen(database: PostgresStandby, wanted: Callable[[WriterSeen], bool]) -> WriterSeen:
+    """What the standby sees once it is as wanted."""
+    deadline = time.monotonic() + PATIENCE
+    while not wanted(found := database.look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
+
+
+def test_a_standby_sees_the_lock_and_the_signs_of_life_of_a_writer(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
+    watching = standby(postgres, name)
+    assert not watching.look().held
+    with closing(opened(postgres, name, tmp_path)):
+        assert seen(watching, lambda found: found.silent is not None).runs
+    assert not watching.look().runs
+
+
+def test_a_writer_that_is_silent_does_not_count_as_running(postgres: Postgres, name: str, ledger: Ledger) -> None:
+    watching = standby(postgres, name)
+    seen(watching, lambda found: found.silent is not None)
+    postgres.admin("UPDATE writer_heartbeat SET at = at - 60000", name)
+    found = watching.look()
+    assert (found.held, found.runs) == (True, False)
+    postgres.allow_reading(name)
+    assert not PostgresReader(postgres.url(name, READER), None).look().writer
+
+
+def test_an_ended_writer_loses_its_lock_and_writes_nothing_more(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    watching = standby(postgres, name)
+    assert watching.end_writer() >= 1
+    seen(watching, lambda found: not found.held)
+    with pytest.raises(Unavailable) as refused:
+        ledger.logs.append(LOG.vkey, [statement_line(1)])
+    assert refused.value.code == "LEDGER-LOCK-LOST"
+    with closing(opened(postgres, name, tmp_path / "second")) as second:
+        second.logs.append(LOG.vkey, [statement_line(1)])
+    assert watching.end_writer() == 0
+
+
+def test_the_mark_of_a_database_is_in_it_and_one_beside_it_counts_before(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    mark = RowMark(ledger, "ledger.inode", postgres.url(name), tmp_path / "ledger.inode")
+    assert mark.mismatches(begun=True) and not mark.mismatches(begun=False)
+    mark.file.write_text(f"{ledger.identity}\n")
+    assert not mark.mismatches(begun=True), "written by an earlier version"
+    mark.file.write_text("another\n")
+    assert mark.mismatches(begun=True)
+    mark.write()
+    mark.file.unlink()
+    assert not mark.mismatches(begun=True)
+    ledger.marks.put("ledger.inode", "another database")
+    assert mark.mismatches(begun=True)
+    accept = mark.reset_command()
+    assert postgres.url(name) in accept and ledger.identity in accept
+    for statement in accept.partition(" -c ")[2].strip("'").replace("'\"'\"'", "'").split("; "):
+        postgres.admin(statement, name)
+    assert not mark.mismatches(begun=True)

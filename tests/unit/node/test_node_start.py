@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
-from comity.node.own_log import LEDGER_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.node.replication.link import AnswerQuorum, StartBarrier
 from comity.trust.encoding import Digest
 from comity.wire.asking import FIRST_PATIENCE
@@ -108,10 +108,10 @@ async def test_one_answer_is_needed_even_if_no_member_that_counts_is_known() -> 
     assert await settles(start)
 
 
-def mark(folder: Path) -> LedgerMark:
+def mark(folder: Path) -> FileMark:
     """The mark beside the ledger in `folder`, which is made if there is none."""
     with closing(Ledger.open(folder, lambda: 1_000)) as ledger:
-        return LedgerMark(folder / LEDGER_MARK, ledger.identity)
+        return FileMark(folder / LEDGER_MARK, ledger.identity)
 
 
 def test_a_copied_ledger_is_recognised(tmp_path: Path) -> None:

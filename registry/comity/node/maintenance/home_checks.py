@@ -27,7 +27,7 @@ from comity.ledger.database import NEWEST
 from comity.ledger.page_sums import closed_file_damage
 from comity.node.config import NodeConfig
 from comity.node.home import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
-from comity.node.own_log import LEDGER_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError
 from comity.wire.node_status import NodeStatus
@@ -291,7 +291,7 @@ def _version(version: str) -> Iterator[Diagnosis]:
 
 
 def _copied(node: ExaminedNode, file: Path, begun: int) -> Iterator[Diagnosis]:
-    mark = LedgerMark(file.with_name(LEDGER_MARK), str(file.stat().st_ino))
+    mark = FileMark(file.with_name(LEDGER_MARK), str(file.stat().st_ino))
     if mark.mismatches(begun=begun > 0):
         text = "the ledger is a copy: the node signs nothing until enough members have shown what it signed"
         fix = "start the node while peers are reachable; if no member is left to ask: " + mark.reset_command()

@@ -30,7 +30,7 @@ from comity.node.maintenance.backup_format import (
 )
 from comity.node.maintenance.home_files import add_webhook
 from comity.node.maintenance.settings_shown import setting_problems
-from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, FileMark
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity_cli.main import command
@@ -46,7 +46,7 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
     (home, _) = found(tmp_path_factory.mktemp("founded"), 2)
     config = home.config()
     with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
-        LedgerMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
+        FileMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
         ledger.logs.create(home.origin, str(home.record.log), own=True)
         ledger.logs.append(str(home.record.log), [home.card.record_line])
     store = FolderStore(config.storage.blobs)
@@ -95,7 +95,7 @@ def test_a_restored_ledger_is_marked_as_a_copy_even_before_its_first_entry(tmp_p
     folder = tmp_path / "new" / "data"
     with closing(Ledger.open(folder, lambda: NOW)) as ledger:
         for name in (LEDGER_MARK, OUTSIDE_MARK):
-            assert LedgerMark(folder / name, ledger.identity).mismatches(begun=False)
+            assert FileMark(folder / name, ledger.identity).mismatches(begun=False)
 
 
 def test_keys_are_left_out_unless_they_are_asked_for(tmp_path: Path, home: NodeHome) -> None:

@@ -24,7 +24,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.home import SIGNING_KEYS, SOFTWARE
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
-from comity.node.own_log import LEDGER_MARK, LedgerMark
+from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.trust.encoding import sha256
 from comity.wire.node_status import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
 from comity_cli.main import command
@@ -73,7 +73,7 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
     config = home.config()
     config.storage.blobs.mkdir(parents=True)
     with closing(Ledger.open(config.storage.ledger.parent, lambda: NOW)) as ledger:
-        LedgerMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
+        FileMark(config.storage.ledger.with_name(LEDGER_MARK), ledger.identity).write()
         ledger.logs.create(home.origin, str(home.record.log), own=True)
     shutil.rmtree(home.directory / "offline")
     home.set("advertise", mutual=["127.0.0.1:7443"], open=["127.0.0.1:7444"])
@@ -86,7 +86,7 @@ def _planted(tmp_path: Path, founded: NodeHome) -> Planted:
     shutil.copytree(founded.directory, home)
     made = Planted(NodeHome(home, founded.card))
     ledger = made.node.config().storage.ledger
-    LedgerMark(ledger.with_name(LEDGER_MARK), str(ledger.stat().st_ino)).write()
+    FileMark(ledger.with_name(LEDGER_MARK), str(ledger.stat().st_ino)).write()
     os.utime(ledger, (NOW, NOW))
     return made
 
