@@ -147,6 +147,18 @@ def client() -> Client:
     return Client()
 
 
+@contextlib.contextmanager
+def connected_client() -> Iterator[Client]:
+    """The same with one session, whose connections are opened before the client is imported."""
+    from comity.content.heap import limit_arenas
+
+    limit_arenas()
+    with user().connected() as connected:
+        from comity_client.client import Client
+
+        yield Client(user=connected)
+
+
 def user() -> User:
     """This user's stores, for what reads local files only: gRPC is not loaded."""
     from comity_client.home import Home

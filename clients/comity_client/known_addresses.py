@@ -25,7 +25,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
-from urllib.request import getproxies
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
@@ -170,6 +169,8 @@ async def permitted(address: Address, own: Sequence[str], listed: Iterable[str])
 
     Raises Refused (PRIVATE-ADDRESS), Unavailable.
     """
+    from urllib.request import getproxies  # it loads an HTTP client, which few sessions need
+
     if "https" in getproxies() and not address.is_loopback:
         return address  # the proxy looks it up
     networks = _networks([Address.parse(text).host for text in listed])

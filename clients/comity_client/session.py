@@ -146,6 +146,8 @@ class RemoteNode:
             failed: addresses that are not tried; those that cannot be reached are added.
             further: ask other nodes where it is, if no known address leads to it.
         """
+        if self._answers_at and self._answers_at not in failed:
+            return self._answers_at
         if address := await self._one_of(self._known(), failed):
             return address
         if further and (not failed or any(error.code in NOT_THERE for error in failed.values())):

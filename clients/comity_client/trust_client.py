@@ -26,12 +26,15 @@ class TrustClient:
     Args:
         home: the state folder; default `Home.default()`.
         limits: timeouts and bounds of transfers.
+        user: the user of `home`, whose session may be open (`User.connected`); default: one without.
     """
 
-    def __init__(self, home: Home | None = None, *, limits: TransferLimits | None = None) -> None:
-        self.home = home or Home.default()
+    def __init__(
+        self, home: Home | None = None, *, limits: TransferLimits | None = None, user: User | None = None
+    ) -> None:
+        self._user = user or User(home or Home.default())
+        self.home = self._user.home
         self._limits = limits or TransferLimits()
-        self._user = User(self.home)
 
     @property
     def user(self) -> User:

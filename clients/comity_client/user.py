@@ -5,8 +5,9 @@ What asks nodes, and what judges, is loaded where it is used: a look at the pins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from comity.federation_file import Federation
@@ -14,9 +15,11 @@ from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
 from comity.trust.names import UPSTREAM, Reference, abbreviated
 from comity_client.home import Home
-from comity_client.trust_store import Bindings, TrustStore
+from comity_client.trust_store import Bindings, TrustPin, TrustStore
 
 if TYPE_CHECKING:
+    import asyncio
+
     from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
     from comity_client.events import OnEvent
@@ -38,6 +41,7 @@ class User:
     """The stores in the state folder of a user, the policy of the owner, and sessions with the nodes of the pins."""
 
     home: Home
+    _open: _OpenSession | None = field(default=None, repr=False, compare=False)
 
     def trust_store(self) -> TrustStore:
         return TrustStore(self.home.ensure(self.home.trust))
@@ -117,28 +121,56 @@ class User:
         Args:
             ahead: it will ask all nodes; connections are opened before `work` is called, which may import much.
         """
+        if self._open is None:
+            reader = EvidenceReader()
+            opening: AbstractContextManager[_OpenSession] = self._opened(self.trust_store().pins(reader), reader)
+        else:
+            opening = nullcontext(self._open)
+        with opening as opened:
+            opened.on_event = on_event
+            if ahead:
+                opened.runner.run(opened.session.begin_connecting())
+            return opened.runner.run(work(opened.session))
+
+    @contextmanager
+    def connected(self) -> Iterator[User]:
+        """This user, with one session for all that is run in the block. Its connections are being opened while a
+        command imports what it needs."""
+        reader = EvidenceReader()
+        with self._opened(self.trust_store().pins(reader), reader) as opened:
+            opened.runner.run(opened.session.begin_connecting())
+            yield replace(self, _open=opened)
+
+    @contextmanager
+    def _opened(self, pins: Iterable[TrustPin], reader: EvidenceReader) -> Iterator[_OpenSession]:
         import asyncio
 
         from comity_client.known_addresses import KeptAddresses
         from comity_client.session import Session
 
-        reader = EvidenceReader()
-
         def report(node: RemoteNode, error: ComityError) -> None:
-            if on_event is not None:
+            if opened.on_event is not None:
                 from comity_client.events import NodeAtFault
 
-                on_event(NodeAtFault(node.name, str(error)))
+                opened.on_event(NodeAtFault(node.name, str(error)))
 
-        pins = [pin.federation for pin in self.trust_store().pins(reader)]
-        session = Session(pins, report, reader, KeptAddresses(self.home.trust))
+        federations = [pin.federation for pin in pins]
+        session = Session(federations, report, reader, KeptAddresses(self.home.trust))
         with asyncio.Runner() as runner:
+            opened = _OpenSession(session, runner)
             try:
-                if ahead:
-                    runner.run(session.begin_connecting())
-                return runner.run(work(session))
+                yield opened
             finally:
                 runner.run(session.close())
+
+
+@dataclass(slots=True)
+class _OpenSession:
+    """A session, and the event loop that its connections belong to. `on_event` hears of faults of nodes."""
+
+    session: Session
+    runner: asyncio.Runner
+    on_event: OnEvent | None = None
 
 
 def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:

@@ -14,7 +14,7 @@ from comity.trust.encoding import Digest
 from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, connected_client, examples, output
 from comity_cli.copies_view import date
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
@@ -99,8 +99,7 @@ def command(
     if to is not None and hub_cache is not None:
         raise click.UsageError("give --out or --hub-cache, not both")
     out, began = output(), time.monotonic()
-    with follow(out, "pulling") as on_event:
-        api = client()
+    with follow(out, "pulling") as on_event, connected_client() as api:
         chosen = api.policy(policy) if policy else None
         what: dict[str, Any] = {
             "to": to,
