@@ -329,6 +329,11 @@ def raise_fence(database: Database) -> tuple[int, Callable[[Connection], None]]:
     return ours, require
 
 
+def touch_fence(connection: Connection) -> None:
+    """Write the row of the fencing token as it is: a commit of nothing else, after which SQLite reads pages again."""
+    connection.execute(update(schema.writer).values(number=_NUMBER))
+
+
 _HINT: Final = "start the writer of this ledger with this version of Comity first: it changes the tables"
 
 

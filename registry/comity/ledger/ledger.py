@@ -27,7 +27,7 @@ ledger.pages                  checksums of the pages of the database file, if it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ from comity.ledger.database import (
     replaced,
     require_revision,
     revision_of,
+    touch_fence,
 )
 from comity.ledger.entry_index import EntryIndex
 from comity.ledger.history import History, LogRepair
@@ -55,6 +56,7 @@ from comity.ledger.key_notices import KeyNotices
 from comity.ledger.listed_names import ListedNames
 from comity.ledger.log_store import LogStore
 from comity.ledger.marks import MarkTable
+from comity.ledger.page_check import ExaminedPages
 from comity.ledger.page_sums import PageSums
 from comity.ledger.piece_records import PieceRecordTable
 from comity.ledger.proven import ProvenTables
@@ -67,6 +69,7 @@ from comity.ledger.records import (
     WitnessedTable,
 )
 from comity.ledger.sqlite import SqliteFile
+from comity.trust.errors import Untrusted
 
 DATABASE_FILE: Final = "ledger.sqlite"
 
@@ -76,6 +79,10 @@ class Backing(Protocol):
 
     def lock(self) -> WriterLock:
         """Take the writer lock. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
+
+    def examine(self, *, whole: bool) -> ExaminedPages:
+        """Compare the pages of a database file with their sums, and mend what one changed byte explains, before
+        anything reads them. `whole`: however large the file is. Called after `lock`. Raises Unavailable."""
 
     def pages(self) -> PageSums | None:
         """Sums of the pages of a database file; None for a database that keeps such sums itself. Called before
@@ -118,6 +125,8 @@ class Ledger:
     pages: PageSums | None
     identity: str
     """Identifies the database. A copy that was restored from a backup has another identity."""
+    examined: ExaminedPages
+    """What the check of the pages found, before this ledger was opened."""
     _database: Database
     _lock: WriterLock
 
@@ -133,11 +142,19 @@ class Ledger:
         a newer version of Comity wrote it, and the errors of `Database`.
         """
         backing = backing or SqliteFile(folder / DATABASE_FILE)
+        try:
+            return cls._open(folder, clock, backing, whole=False)
+        except Untrusted:  # damage in a file that was too large to be compared
+            return cls._open(folder, clock, backing, whole=True)
+
+    @classmethod
+    def _open(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, whole: bool) -> Self:
         with ExitStack() as undo:
             with disk_errors("cannot create the ledger's folder"):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = backing.lock()
             undo.callback(lock.release)
+            examined = backing.examine(whole=whole)
             pages = backing.pages()
             if pages is not None:
                 undo.callback(pages.close)
@@ -151,7 +168,7 @@ class Ledger:
                 database.watch(pages.committed)
             identity = backing.identity()
             undo.pop_all()
-        return cls._with(database, lock, pages, identity, clock)
+        return cls._with(database, lock, pages, identity, clock, examined)
 
     @classmethod
     def read_only(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:
@@ -165,7 +182,7 @@ class Ledger:
         database = Database(backing.engine(), lock)
         try:
             require_revision(revision_of(database))
-            return cls._with(database, lock, None, backing.identity(), clock)
+            return cls._with(database, lock, None, backing.identity(), clock, ExaminedPages())
         except BaseException:
             database.close()
             raise
@@ -178,6 +195,7 @@ class Ledger:
         pages: PageSums | None,
         identity: str,
         clock: Callable[[], float],
+        examined: ExaminedPages,
     ) -> Self:
         return cls(
             LogStore(database),
@@ -205,9 +223,26 @@ class Ledger:
             LogRepair(database),
             pages,
             identity,
+            examined,
             database,
             lock,
         )
+
+    def mend_pages(self, pages: Sequence[int]) -> tuple[int, ...]:
+        """Write the changed byte of damaged pages again, where it is one. Returns those pages. Raises Unavailable."""
+        if self.pages is None:
+            return ()
+        with self._database.writing("mend-pages") as connection:
+            mended = self.pages.mend(pages)
+            if mended:
+                touch_fence(connection)
+                connection.detach()  # it keeps the pages that it read; the others read them again after this commit
+        return mended
+
+    def doubt(self) -> None:
+        """An error was met that damage may have caused: the next start compares every page."""
+        if self.pages is not None:
+            self.pages.doubtful = True
 
     def require_lock(self) -> None:
         """Raises Unavailable(code="LEDGER-LOCK-LOST") if another process may write the ledger. Fast; thread-safe."""

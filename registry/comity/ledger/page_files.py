@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import fsync
+from comity.ledger.changed_byte import changed_byte
 
 SUFFIX: Final = "-sums"
 """Follows the name of the database file."""
 
 _MAGIC: Final = b"comity-sums1"
 _HEADER: Final = struct.Struct("<12sIQQB")
+_CLOSED: Final = 0
+_RUNNING: Final = 1
+_DOUBTFUL: Final = 2
+"""Versions before this state forget the sums, as after a process that did not end well."""
 _CHECKSUM: Final = struct.Struct("<I")
 _BLOCK: Final = 4096
 _SUMS: Final = _BLOCK // 4 - 1
@@ -33,9 +38,9 @@ _FRAME_HEADER: Final = struct.Struct(">II8s8s")
 class DatabasePages:
     """The sums of the pages as they are in the database file now. Pages are numbered from 1."""
 
-    def __init__(self, file: Path, page_size: int) -> None:
+    def __init__(self, file: Path, page_size: int, flags: int = os.O_RDONLY) -> None:
         self.page_size = page_size
-        self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(file, flags | os.O_CLOEXEC)
 
     @property
     def inode(self) -> int:
@@ -56,6 +61,23 @@ class DatabasePages:
         view = memoryview(os.pread(self._descriptor, count * size, (first - 1) * size))
         pages = range(first, first + len(view) // size)
         return {page: _page_sum(view[at * size : (at + 1) * size], page) for at, page in enumerate(pages)}
+
+    def read(self, page: int) -> bytes:
+        return os.pread(self._descriptor, self.page_size, (page - 1) * self.page_size)
+
+    def changed(self, page: int, wanted: int) -> tuple[int, int] | None:
+        """The offset of the only byte whose change explains that the page does not have the sum `wanted`, and its
+        changed bits; None if other bytes changed too."""
+        difference = _page_sum(self.read(page), page) ^ wanted
+        return None if difference in (0, wrong(0)) else changed_byte(self.page_size, difference)
+
+    def change(self, page: int, offset: int, bits: int) -> None:
+        """Change bits of one byte. On the disk after `sync`."""
+        byte = self.read(page)[offset] ^ bits
+        os.pwrite(self._descriptor, bytes([byte]), (page - 1) * self.page_size + offset)
+
+    def sync(self, point: str) -> None:
+        fsync(self._descriptor, point=point)
 
     def drop_cached(self, first: int, count: int) -> None:
         """Have the next read of these pages come from the disk, not from the page cache."""
@@ -108,12 +130,14 @@ def _frames(log: int, page_size: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class SumsHeader:
-    """Of which database file the sums are. `fence`: the ledger's fencing token; `running`: whether a process writes."""
+    """Of which database file the sums are. `fence`: the ledger's fencing token; `running`: whether a process writes;
+    `doubtful`: whether the last process met an error, so that the next one compares every page."""
 
     page_size: int
     inode: int
     fence: int
     running: bool
+    doubtful: bool = False
 
 
 class SumTable:
@@ -131,11 +155,14 @@ class SumTable:
         packed = data[: _HEADER.size]
         if zlib.crc32(packed) != _CHECKSUM.unpack_from(data, _HEADER.size)[0]:
             return None
-        magic, page_size, inode, fence, running = _HEADER.unpack(packed)
-        return SumsHeader(page_size, inode, fence, bool(running)) if magic == _MAGIC else None
+        magic, page_size, inode, fence, state = _HEADER.unpack(packed)
+        if magic != _MAGIC:
+            return None
+        return SumsHeader(page_size, inode, fence, state not in (_CLOSED, _DOUBTFUL), state == _DOUBTFUL)
 
     def write_header(self, header: SumsHeader) -> None:
-        packed = _HEADER.pack(_MAGIC, header.page_size, header.inode, header.fence, header.running)
+        state = _RUNNING if header.running else _DOUBTFUL if header.doubtful else _CLOSED
+        packed = _HEADER.pack(_MAGIC, header.page_size, header.inode, header.fence, state)
         os.pwrite(self._descriptor, packed + _CHECKSUM.pack(zlib.crc32(packed)), 0)
 
     def read(self, pages: Iterable[int]) -> dict[int, int]:

@@ -20,25 +20,21 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
-from comity.ledger.page_files import SUFFIX, DatabasePages, SumsHeader, SumTable, WriteAheadLog, wrong
+from comity.ledger.page_check import MAX_DAMAGED, PAGES_READ, SQLITE_ERRORS, mend_pages
+from comity.ledger.page_files import DatabasePages, SumsHeader, SumTable, WriteAheadLog, wrong
 from comity.trust.errors import Unavailable, Untrusted
 
-SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What a call of `sqlite3` raises: the second one if the text of the error has bytes of a damaged page."""
+MAX_SHOWN: Final = 8
+"""Pages that an error names."""
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the write-ahead log from which on a commit makes a checkpoint. A page that changes often, such as the last
 one of a table, is written to the file once for all its changes in the log."""
-PAGES_READ: Final = 256
-"""Pages in one read of a check."""
-MAX_DAMAGED: Final = 1_000
-"""Damaged pages after which a check ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +75,12 @@ class PageSums:
 
     Attributes:
         tables: what SQLite says about pages and tables.
+        doubtful: whether an error was met: the next start compares every page.
     """
 
     def __init__(self, file: Path, checkpoint_bytes: int = CHECKPOINT_BYTES) -> None:
         self.tables = PageTables(file)
+        self.doubtful = False
         self._file = file
         self._log = WriteAheadLog(file)
         self._checkpoint_bytes = checkpoint_bytes
@@ -108,7 +106,7 @@ class PageSums:
         opener. Raises OutOfSpace, Unavailable."""
         page_size = self._take_over_checkpoints()
         with disk_errors("cannot open the page sums of the ledger"):
-            self._pages = DatabasePages(self._file, page_size)
+            self._pages = DatabasePages(self._file, page_size, os.O_RDWR)
             self._table = table = SumTable(self._file, os.O_RDWR | os.O_CREAT)
             self._header = SumsHeader(page_size, self._inode(), fence, running=True)
             if not self._continues(table.header()):
@@ -156,6 +154,13 @@ class PageSums:
             table.write(fresh)
         return PageRange(first + count if len(found) == count else None, damaged, len(fresh))
 
+    def mend(self, pages: Iterable[int]) -> tuple[int, ...]:
+        """Write the changed byte of damaged pages again, if it is one. Returns those pages. Whoever read one before
+        still has it: the caller commits a change, after which SQLite reads pages again."""
+        with self._using("the ledger cannot be repaired") as (database, table):
+            known = table.read(set(pages) - self._pending.moving - self._pending.damaged)
+            return mend_pages(database, known)
+
     def accept(self, pages: Iterable[int]) -> None:
         """Give damaged pages, whose contents were checked and repaired by other means, the sums of their bytes."""
         accepted = set(pages)
@@ -186,7 +191,7 @@ class PageSums:
         """Whether the sums are of the file as the last process left it."""
         if found is None:
             return False
-        before = replace(self._header, fence=self._header.fence - 1, running=found.running)
+        before = replace(self._header, fence=self._header.fence - 1, running=found.running, doubtful=found.doubtful)
         return found == before and (not found.running or self._crashed_log)
 
     def _inode(self) -> int:
@@ -196,7 +201,7 @@ class PageSums:
     def _finish(self, pages: DatabasePages, table: SumTable) -> None:
         with contextlib.suppress(OSError, *SQLITE_ERRORS):  # the next start finds the write-ahead log
             if self._checkpoint(pages, table, "TRUNCATE"):
-                table.write_header(replace(self._header, running=False))
+                table.write_header(replace(self._header, running=False, doubtful=self.doubtful))
                 table.sync("ledger.sums.end")
 
     def _checkpoint(self, pages: DatabasePages, table: SumTable, mode: str) -> bool:
@@ -268,14 +273,23 @@ class PageTables:
             yield database
 
 
+def named_pages(sums: PageSums, pages: Sequence[int]) -> str:
+    """Some of these pages, with their tables and indexes, for people."""
+    return shown_pages(sums.tables.of_pages(tuple(pages)), pages)
+
+
+def shown_pages(names: Mapping[int, str], pages: Sequence[int]) -> str:
+    """As `named_pages`, with the known names."""
+    shown = ", ".join(f"{page} ({names[page]})" if page in names else str(page) for page in pages[:MAX_SHOWN])
+    return f"{shown} and {len(pages) - MAX_SHOWN} more" if len(pages) > MAX_SHOWN else shown
+
+
 def damaged_pages(sums: PageSums, damaged: tuple[int, ...]) -> Untrusted:
     """The error for pages that are damaged."""
-    names = sums.tables.of_pages(damaged)
-    shown = ", ".join(f"{page} ({names[page]})" if page in names else str(page) for page in damaged[:8])
     return Untrusted(
         "the ledger is damaged",
-        why=f"{len(damaged)} pages of its file are not as they were written: {shown}",
-        hint="comity backup restore BACKUP --node HOME, into a new home",
+        why=f"{len(damaged)} pages of its file are not as they were written: {named_pages(sums, damaged)}",
+        hint="comity doctor --node HOME, which says what a start repairs and what to do about the rest",
         code="LEDGER-CORRUPT",
     )
 
@@ -292,25 +306,3 @@ def check_pages(sums: PageSums, on_read: Callable[[int], None] = lambda count: N
             break
         first = found.next
     return tuple(damaged)
-
-
-def closed_file_damage(file: Path) -> tuple[int, ...] | None:
-    """Check every page of a database that no process writes. Returns the damaged ones, at most `MAX_DAMAGED`; None if
-    there are no sums of this file. Changes nothing. Raises Unavailable."""
-    if not file.with_name(file.name + SUFFIX).exists():
-        return None
-    with disk_errors("the ledger cannot be read"), contextlib.closing(SumTable(file, os.O_RDONLY)) as table:
-        header = table.header()
-        if header is None or header.running:
-            return None
-        with contextlib.closing(DatabasePages(file, header.page_size)) as pages:
-            if header.inode != pages.inode:
-                return None
-            return tuple(islice(_damaged(pages, table), MAX_DAMAGED))
-
-
-def _damaged(pages: DatabasePages, table: SumTable) -> Iterator[int]:
-    first = 1
-    while found := pages.sums_from(first, PAGES_READ):
-        yield from sorted(table.mismatches(found))
-        first += PAGES_READ

@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from comity.content.durable import disk_errors
 from comity.ledger.database import FolderLock
+from comity.ledger.page_check import MAX_EXAMINED_BYTES, ExaminedPages, examine_pages
 from comity.ledger.page_sums import CHECKPOINT_BYTES, PageSums
 from comity.trust.errors import Unavailable
 
@@ -27,6 +28,10 @@ class SqliteFile:
         self._file = file
         self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints_itself = True
+
+    def examine(self, *, whole: bool) -> ExaminedPages:
+        """Compare the file with its sums, and mend it, before SQLite reads it (`page_check`)."""
+        return examine_pages(self._file, mend=True, most_bytes=None if whole else MAX_EXAMINED_BYTES)
 
     def pages(self) -> PageSums:
         """Sums of the pages of the file. From now on `PageSums` makes all checkpoints, and SQLite makes none."""

@@ -35,6 +35,7 @@ from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.inspector import Inspector
+from comity.node.ledger_damage import explained
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
 from comity.node.metrics import MetricsListener, Readiness
 from comity.node.offers.index import OfferIndex
@@ -125,6 +126,9 @@ async def serve(
                 ending.push_async_callback(asyncio.to_thread, telemetry.close)
                 ending.enter_context(traced(telemetry.start))
             await _run(home, ready, companion, ending)
+    except Exception as error:
+        known = await asyncio.to_thread(explained, home.ledger.tables, error)
+        raise known from (error if known is not error else error.__cause__)
     finally:
         await asyncio.to_thread(home.close)
         _log.info("stopped", node=home.membership.own_node.record.name)

@@ -22,6 +22,7 @@ from comity.node.config import NodeConfig
 from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
 from comity.node.keys import NodeKeys, load_tls
+from comity.node.ledger_damage import explained, report_pages
 from comity.node.members import Membership, OwnNode
 from comity.node.metrics import LOCATION_SECONDS, LocationProvider, LocationProviders, Metrics, ServedBytes
 from comity.node.own_log import FileMark, LedgerMark, RowMark
@@ -172,6 +173,7 @@ class OpenedHome(ServedHome):
         own_node, keys, federation = files.own_node, files.keys, files.federation
         ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
+            report_pages(ledger)
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
             membership = Membership(own_node, federation, epochs.bodies() if epochs else ())
             membership.name_homes(homes_of(membership.known, ledger))
@@ -183,9 +185,10 @@ class OpenedHome(ServedHome):
             served, calls = ServedBytes(metrics, pulls.count), AsyncLedger(ledger)
             parts = (membership, epochs, calls, store, pools, metrics, served, locations, clock)
             return cls(config, *parts, keys, pulls)
-        except BaseException:
+        except BaseException as error:
+            known = explained(ledger, error) if isinstance(error, Exception) else error
             ledger.close()
-            raise
+            raise known from (error if known is not error else error.__cause__)
 
     def mark(self, name: str) -> LedgerMark:
         """The mark `name`, which identifies the database of the ledger."""

@@ -34,7 +34,8 @@ from comity.content.blobs import CHUNK, BlobStore, FolderStore
 from comity.hashing import FileHash
 from comity.ledger.history import DamagedPart
 from comity.ledger.ledger import Ledger
-from comity.ledger.page_sums import PAGES_READ, damaged_pages
+from comity.ledger.page_check import PAGES_READ
+from comity.ledger.page_sums import damaged_pages, named_pages
 from comity.node.metrics import Metrics
 from comity.node.replication.link import CopySource, fetch_entries
 from comity.node.replication.questions import PeerQuestions
@@ -281,7 +282,7 @@ class LedgerScrub:
         self._parts = dict[str, dict[int, DamagedPart]]()
         """Parts that were not repaired, by log and number. They are tried again in each step."""
         self._found = list[ComityError]()
-        self._damage: tuple[ComityError, ...] = ()
+        self._damage: tuple[ComityError, ...] = known_damage(ledger.tables)
 
     def begin(self, supervisor: Supervisor) -> None:
         if self._rate:
@@ -296,7 +297,8 @@ class LedgerScrub:
         return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
-        if not self._within(FIRST_PASS_SECONDS, self._started) and within_hours(self._hours, self._clock()):
+        waits = not self._damage and self._within(FIRST_PASS_SECONDS, self._started)
+        if not waits and within_hours(self._hours, self._clock()):
             await self.read(int(STEP_SECONDS * self._rate))
 
     def _within(self, seconds: float, since: float) -> bool:
@@ -330,9 +332,13 @@ class LedgerScrub:
         found = await self._ledger.run(sums.check, first)
         self._page = found.next
         if found.damaged:
-            self._pages += found.damaged[: MAX_DAMAGED - len(self._pages)]
             self._metrics.verify_failures.labels("ledger page").inc(len(found.damaged))
-            _log.error("pages of the ledger are damaged", pages=found.damaged, code="LEDGER-CORRUPT")
+            pages = await self._ledger.run(named_pages, sums, found.damaged)
+            _log.error("pages of the ledger are damaged", pages=pages, code="LEDGER-CORRUPT")
+            mended = await self._ledger.run(self._ledger.tables.mend_pages, found.damaged)
+            _log.warning("changed bytes in pages of the ledger written again", pages=len(mended))
+            left = [page for page in found.damaged if page not in mended]
+            self._pages += left[: MAX_DAMAGED - len(self._pages)]
         return PAGE_BYTES
 
     async def _check_log(self, log: str) -> int:
@@ -416,6 +422,12 @@ class LedgerScrub:
             self._found.append(error)
         self._metrics.ledger_damage.set(len(self.damage))
         _log.error("the ledger is damaged", what=error.what, why=error.why, hint=error.hint, code=error.code)
+
+
+def known_damage(ledger: Ledger) -> tuple[ComityError, ...]:
+    """What the check before the start found and did not repair."""
+    pages = ledger.examined.damaged
+    return (damaged_pages(ledger.pages, pages),) if ledger.pages is not None and pages else ()
 
 
 async def _entries(source: CopySource, part: DamagedPart) -> list[bytes]:

@@ -24,7 +24,8 @@ from typing import Final, Literal, TypeAlias
 from comity.content.confinement import confinement
 from comity.content.durable import fsync
 from comity.ledger.database import NEWEST
-from comity.ledger.page_sums import closed_file_damage
+from comity.ledger.page_check import SQLITE_ERRORS, ExaminedPages, examine_pages
+from comity.ledger.page_sums import PageTables, shown_pages
 from comity.node.config import NodeConfig
 from comity.node.home import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
 from comity.node.own_log import LEDGER_MARK, FileMark
@@ -246,27 +247,32 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
     if not file.exists():
         yield Diagnosis("ledger", "unknown", f"{file} is made at the first start")
         return
+    whole = file.stat().st_size <= MAX_CHECKED_BYTES
+    pages = _examined(node, file, whole=whole)
+    yield from _damaged_pages(node, file, pages)
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
             (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
             (begun,) = database.execute("SELECT coalesce(max(size), 0) FROM logs WHERE own").fetchone()
-            whole = file.stat().st_size <= MAX_CHECKED_BYTES
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone() if whole else ("",)
-    except (sqlite3.Error, TypeError) as error:
-        fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
-        yield Diagnosis("ledger", "fail", f"{file} is not a readable ledger: {error}", fix)
+    except (*SQLITE_ERRORS, TypeError) as error:
+        if not pages.mended:
+            yield Diagnosis("ledger", "fail", f"{file} is not a readable ledger: {error}", _way_out(node, file))
         return
     yield from _version(version)
     if whole and said != "ok":
-        fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
-        yield Diagnosis("ledger", "fail", f"{file} is damaged: {said}", fix)
-    elif whole and (damaged := _damaged_pages(node, file)):
-        fix = f"comity backup restore BACKUP --node HOME, into a new home; the damaged ledger is {file}"
-        yield Diagnosis("ledger", "fail", f"LEDGER-CORRUPT: {damaged} pages of {file} differ from their sums", fix)
+        if not pages.mended:
+            yield Diagnosis("ledger", "fail", f"{file} is damaged: {said}", _way_out(node, file))
     elif not whole:
         yield Diagnosis("ledger", "unknown", f"{file} is large and was not read completely; the scrub does")
-    else:
-        yield Diagnosis("ledger", "ok", f"SQLite finds no damage; this node's log has {begun} entries")
+    elif pages.unchecked:
+        text = f"SQLite finds its tables in order; its pages were not compared with their sums: {pages.unchecked}"
+        yield Diagnosis("ledger", "unknown", text)
+    elif not (pages.mended or pages.damaged):
+        text = (
+            f"each page is as it was written, and SQLite finds its tables in order; this node's log has {begun} entries"
+        )
+        yield Diagnosis("ledger", "ok", f"{text}; this node's log has {begun} entries")
     yield from _copied(node, file, begun)
     log = file.with_name(file.name + "-wal")
     if log.exists() and log.stat().st_size > MAX_WAL_BYTES:
@@ -276,9 +282,35 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
         )
 
 
-def _damaged_pages(node: ExaminedNode, file: Path) -> int:
-    """How many pages differ from their sums; 0 while the node runs, whose scrub compares them."""
-    return 0 if node.status is not None else len(closed_file_damage(file) or ())
+def _examined(node: ExaminedNode, file: Path, *, whole: bool) -> ExaminedPages:
+    if node.status is not None:
+        return ExaminedPages(unchecked="the node runs, and its scrub compares them")
+    if not whole:
+        return ExaminedPages(unchecked="it is large")
+    return examine_pages(file, mend=False)
+
+
+def _damaged_pages(node: ExaminedNode, file: Path, pages: ExaminedPages) -> Iterator[Diagnosis]:
+    names = PageTables(file).of_pages(pages.mended + pages.damaged)
+    if pages.mended:
+        shown = shown_pages(names, pages.mended)
+        text = f"LEDGER-CORRUPT: one byte changed in each of {len(pages.mended)} pages of {file}: {shown}"
+        yield Diagnosis(
+            "ledger", "fail", text, f"start the node, which writes them again: comity serve --node {node.home}"
+        )
+    if pages.damaged:
+        shown = shown_pages(names, pages.damaged)
+        text = f"LEDGER-CORRUPT: {len(pages.damaged)} pages of {file} are not as they were written: {shown}"
+        yield Diagnosis("ledger", "fail", text, _way_out(node, file))
+
+
+def _way_out(node: ExaminedNode, file: Path) -> str:
+    """The commands for a ledger that no start repairs."""
+    aside = file.with_name("ledger-damaged")
+    return (
+        f"comity backup restore BACKUP --node HOME, into a new home. Without a backup, if other members mirror this "
+        f"node: mkdir {aside} && mv {file}* {aside}/ && comity serve --node {node.home}"
+    )
 
 
 def _version(version: str) -> Iterator[Diagnosis]:
