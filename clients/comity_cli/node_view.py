@@ -31,6 +31,8 @@ MOST_LIMITS: Final = 12
 MOST_MEMBERS: Final = 12
 MOST_NOT_LISTED: Final = 10_000
 """A node counts no more of them."""
+DAMAGED: Final = "LEDGER-CORRUPT"
+"""A warning of a node begins with the code of an error that it names."""
 PeerState: TypeAlias = Literal["up", "DOWN", "left", "unknown"]
 LogState: TypeAlias = Literal["own", "follows", "at quota", "FROZEN"]
 
@@ -105,12 +107,14 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
 
 
 def exit_status(status: NodeStatus) -> int:
-    """0 if all is well, 5 if a peer is down, 8 if something is lacking, short, or at its quota."""
+    """0 if all is well, 5 if a peer is down, 8 if something is lacking, short, damaged, or at its limit."""
     if any(peer_state(peer) == "DOWN" for peer in status.peers):
         return 5
     counts = status.replication.counts if status.replication else None
     missing = counts is not None and bool(counts.lacking or counts.short)
-    return 8 if missing or any(log.full for log in status.logs) else 0
+    full = any(log.full for log in status.logs) or any(quota.is_reached for quota in status.quotas)
+    damaged = any(warning.startswith(DAMAGED) for warning in status.warnings)
+    return 8 if missing or full or damaged else 0
 
 
 def peer_state(peer: PeerStatus) -> PeerState:

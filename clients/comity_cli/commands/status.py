@@ -116,7 +116,8 @@ def command(node: str | None, wait: int | None, watch: int | None) -> int:
     which artifacts it lacks, and why.
 
     Exit status: 0 all is well, 3 a log contradicts a checkpoint that you saw before, 5 a node is down, 8 all nodes
-    answer and something is lacking, short or at its quota.
+    answer and something is lacking, short or at its quota; of your own node also a limit that is reached, such as a
+    full disk, and a damaged ledger.
     """
     out = output()
     if watch is not None and (wait is not None or out.as_json):

@@ -197,6 +197,12 @@ class Database:
                 raise schema.damaged_ledger("a row refers to one that is missing")
 
     @contextmanager
+    def between_writes(self) -> Iterator[None]:
+        """Nobody commits before the block ends."""
+        with self._write_lock:
+            yield
+
+    @contextmanager
     def _writing(self, engine: Engine, step: str) -> Iterator[Connection]:
         with self._write_lock, translate_errors(), engine.connect() as connection, connection.begin() as transaction:
             self._check_writable()

@@ -165,6 +165,7 @@ class Ledger:
             database.check_writes(check_writer)
             if pages is not None:
                 pages.begin(fence)
+                pages.checkpoint()  # the tables of a new ledger, or what a crash left
                 database.watch(pages.committed)
             identity = backing.identity()
             undo.pop_all()
@@ -238,6 +239,12 @@ class Ledger:
                 touch_fence(connection)
                 connection.detach()  # it keeps the pages that it read; the others read them again after this commit
         return mended
+
+    def checkpoint(self) -> None:
+        """Move what the write-ahead log has to the file of an SQLite ledger. Blocking."""
+        if self.pages is not None:
+            with self._database.between_writes():
+                self.pages.checkpoint()
 
     def doubt(self) -> None:
         """An error was met that damage may have caused: the next start compares every page."""

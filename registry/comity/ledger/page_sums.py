@@ -135,9 +135,14 @@ class PageSums:
             self._tried = 0
         if size >= self._tried + self._checkpoint_bytes:
             self._tried = size  # while a reader keeps an old state, the log grows, and is not read at each commit
-            with self._lock, contextlib.suppress(*SQLITE_ERRORS, OSError):
-                if self._pages is not None and self._table is not None:
-                    self._checkpoint(self._pages, self._table, "PASSIVE")
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint, so that little depends on the write-ahead log. Called while nobody commits. One that fails
+        is tried again later."""
+        with self._lock, contextlib.suppress(*SQLITE_ERRORS, OSError):
+            if self._pages is not None and self._table is not None:
+                self._checkpoint(self._pages, self._table, "PASSIVE")
 
     def check(self, first: int, count: int = PAGES_READ) -> PageRange:
         """Check `count` pages from page `first`, which is 1 or more. Reads from the disk, not from the page cache.
@@ -155,8 +160,8 @@ class PageSums:
         return PageRange(first + count if len(found) == count else None, damaged, len(fresh))
 
     def mend(self, pages: Iterable[int]) -> tuple[int, ...]:
-        """Write the changed byte of damaged pages again, if it is one. Returns those pages. Whoever read one before
-        still has it: the caller commits a change, after which SQLite reads pages again."""
+        """Write the changed byte of damaged pages again, if it is one. Returns those pages. A connection that
+        read one before still has it: the caller commits a change, after which SQLite reads pages again."""
         with self._using("the ledger cannot be repaired") as (database, table):
             known = table.read(set(pages) - self._pending.moving - self._pending.damaged)
             return mend_pages(database, known)
@@ -289,7 +294,7 @@ def damaged_pages(sums: PageSums, damaged: tuple[int, ...]) -> Untrusted:
     return Untrusted(
         "the ledger is damaged",
         why=f"{len(damaged)} pages of its file are not as they were written: {named_pages(sums, damaged)}",
-        hint="comity doctor --node HOME, which says what a start repairs and what to do about the rest",
+        hint="comity doctor --node HOME; or comity backup restore BACKUP --node HOME, into a new home",
         code="LEDGER-CORRUPT",
     )
 

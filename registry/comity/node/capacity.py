@@ -17,6 +17,7 @@ here. From 80 % on the status warns, and names the next step.
     audit results of a member      further ones are not counted; logged
     open files                     each listener has a share of them, and refuses further connections
     disk of the ledger             uploads and copies stop at storage.reserve_bytes, before the ledger has no space
+    disk of the files              the same, where it is another one
 """
 
 from __future__ import annotations
@@ -176,11 +177,17 @@ class StoredUse:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fix = "set LimitNOFILE=65536 in the unit, or ulimit -Hn 65536"
         yield Limit("open files", "open files", sum(1 for _ in Path("/proc/self/fd").iterdir()), most, fix)
-        folder = self._config.storage.ledger.parent
+        storage = self._config.storage
+        yield self._disk("ledger disk", "disk of the ledger", storage.ledger.parent, "storage.ledger")
+        if storage.blobs.is_dir() and storage.blobs.stat().st_dev != storage.ledger.parent.stat().st_dev:
+            yield self._disk("blob disk", "disk of the files", storage.blobs, "storage.blobs")
+
+    def _disk(self, kind: str, name: str, folder: Path, setting: str) -> Limit:
         space = os.statvfs(folder)
         used, free = (count * space.f_frsize for count in (space.f_blocks - space.f_bfree, space.f_bavail))
-        fix = "free some space where storage.ledger is, or move it to a larger disk"
-        yield Limit("ledger disk", "disk of the ledger", used, used + free, fix, items=False)
+        most = max(1, used + free - self._config.storage.reserve_bytes)
+        fix = f"free some space where {setting} is, or move it to a larger disk"
+        return Limit(kind, name, used, most, fix, items=False)
 
 
 class Capacity:

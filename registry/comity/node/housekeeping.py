@@ -209,13 +209,14 @@ class Housekeeping:
         await self._pools.files(return_freed)
 
     async def _step(self) -> None:
-        """Remove each kind of what was abandoned, also where another kind cannot be removed."""
+        """Remove each kind of what was abandoned, also where another kind cannot be removed; make a checkpoint."""
         now, failure = time.time(), None  # file times use the system clock, not the node's clock
         for work in (
             self._store.sweep,
             partial(self._uploads.remove_stale, now - STALE_SECONDS),
             partial(remove_stale_imports, self._store, now - STALE_SECONDS),
             partial(remove_abandoned, self._store, now - PARTIAL_SECONDS),
+            self._ledger.tables.checkpoint,  # a young node commits too little for the checkpoints of the ledger itself
         ):
             try:
                 await self._pools.files(work)

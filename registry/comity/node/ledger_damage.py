@@ -34,8 +34,10 @@ def report_pages(ledger: Ledger) -> None:
 def explained(ledger: Ledger, error: Exception) -> Exception:
     """The error that names the damaged pages of the ledger, if there are any and `error` may come from them; else
     `error`. The next start compares every page, and repairs what it can. Blocking."""
-    by_damage = not isinstance(error, ComityError) or isinstance(error, Malformed | Untrusted)
-    if ledger.pages is None or not (by_damage or error.code in LEDGER_ERRORS):
+    by_other = isinstance(error, ComityError) and not (
+        isinstance(error, Malformed | Untrusted) or error.code in LEDGER_ERRORS
+    )
+    if ledger.pages is None or by_other:
         return error
     ledger.doubt()
     try:

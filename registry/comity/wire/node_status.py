@@ -89,6 +89,11 @@ class Quota:
         return self.used / self.limit if self.limit > 0 else 1.0
 
     @property
+    def is_reached(self) -> bool:
+        """Whether a limit that admits something is used up."""
+        return 0 < self.limit <= self.used
+
+    @property
     def is_near(self) -> bool:
         """Whether operators are warned."""
         return self.share >= WARN_SHARE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from comity.trust.encoding import sha256
-from comity.wire.node_status import DraftStatus, LogStatus, PeerStatus
-from comity_cli.node_view import log_state, obstacle, peer_state, span
+from comity.wire.node_status import DraftStatus, LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
+from comity_cli.node_view import exit_status, log_state, obstacle, peer_state, span
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,21 @@ def test_a_draft_is_held_up_by_a_missing_consent_or_an_objection(
     missing: tuple[str, ...], objection: str, text: str
 ) -> None:
     assert obstacle(DraftStatus(sha256(b""), "BSC", "why", 0, 0, 3, missing, objection)) == text
+
+
+STATUS = NodeStatus("comity", "node.example/log", 1, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())
+
+
+@pytest.mark.parametrize(
+    ("status", "ends_with"),
+    [
+        (STATUS, 0),
+        (replace(STATUS, quotas=(Quota("disk of the ledger", 99, 100),)), 0),
+        (replace(STATUS, quotas=(Quota("disk of the ledger", 100, 100),)), 8),
+        (replace(STATUS, quotas=(Quota("entries of outsiders", 0, 0, items=True),)), 0),
+        (replace(STATUS, warnings=("no peer answered when this node started",)), 0),
+        (replace(STATUS, warnings=("LEDGER-CORRUPT: the ledger is damaged: 1 pages; comity doctor",)), 8),
+    ],
+)
+def test_the_exit_status_tells_of_a_full_disk_and_of_damage(status: NodeStatus, ends_with: int) -> None:
+    assert exit_status(status) == ends_with

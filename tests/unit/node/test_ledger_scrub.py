@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 from comity.ledger.ledger import DATABASE_FILE, Ledger
+from comity.ledger.quotas import OutsideAmount, OutsideQuota
 from comity.ledger.stored_lines import pack_line
 from comity.node.members import PeerKey
 from comity.node.metrics import Metrics
@@ -20,6 +21,7 @@ from comity.node.scrub import PASS_SECONDS, LedgerScrub
 from comity.node.settings import Storage
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import sha256
+from structlog.testing import capture_logs
 from support.logs import LogKeys, statement_lines
 
 FAR = LogKeys.generate("far.example/log")
@@ -98,10 +100,13 @@ def change(folder: Path, statement: str) -> None:
 
 
 def flip(folder: Path, text: bytes, at: int = 0) -> None:
-    """Flip a bit at the only position of `text`, in its byte `at`."""
+    """Flip a bit at the only position of `text`, in its byte `at`, and one beside it: two bytes are not written again
+    from the sum of their page."""
     file = folder / DATABASE_FILE
     data = bytearray(file.read_bytes())
-    data[data.index(text) + at % len(text)] ^= 1
+    place = data.index(text)
+    for each in (at, at + 1 if at >= 0 else at - 1):
+        data[place + each % len(text)] ^= 1
     with file.open("r+b") as opened_file:
         opened_file.write(data)
 
@@ -171,6 +176,27 @@ async def test_damage_of_a_table_that_no_tree_covers_is_named_with_the_next_step
         (error,) = scrub.damage
         assert error.code == "LEDGER-CORRUPT"
         assert "comity backup restore" in error.hint
+
+
+async def test_a_changed_byte_is_written_again_where_nothing_else_could_repair_it(folder: Path) -> None:
+    with closing(opened(folder)) as ledger:
+        ledger.outside_usage.charge(FAR.origin, LINES[:1], [OutsideQuota("author", "somebody", OutsideAmount(9, 9999))])
+    sound = (folder / DATABASE_FILE).read_bytes()
+    with closing(opened(folder)) as ledger:
+        data = bytearray(sound)
+        data[sound.index(b"somebody")] ^= 0x20
+        with (folder / DATABASE_FILE).open("r+b") as file:
+            file.write(data)
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub()
+        with capture_logs() as said:
+            await scrub.read(WHOLE_PASS)
+        assert (scrub.damage, parts.damage()) == ((), 0)
+        assert "(outside_shares)" in next(
+            str(event["pages"]) for event in said if event.get("code") == "LEDGER-CORRUPT"
+        )
+        assert ledger.outside_usage.used("author", "somebody").entries == 1
+    assert b"somebody" in (folder / DATABASE_FILE).read_bytes()
 
 
 async def test_a_pass_continues_where_its_budget_ended(folder: Path) -> None:

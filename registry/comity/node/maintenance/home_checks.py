@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import resource
+import shlex
 import sqlite3
 import ssl
 import stat
@@ -306,10 +307,10 @@ def _damaged_pages(node: ExaminedNode, file: Path, pages: ExaminedPages) -> Iter
 
 def _way_out(node: ExaminedNode, file: Path) -> str:
     """The commands for a ledger that no start repairs."""
-    aside = file.with_name("ledger-damaged")
+    aside, ledger = (shlex.quote(str(path)) for path in (file.with_name("damaged-ledger"), file))
     return (
-        f"comity backup restore BACKUP --node HOME, into a new home. Without a backup, if other members mirror this "
-        f"node: mkdir {aside} && mv {file}* {aside}/ && comity serve --node {node.home}"
+        "comity backup restore BACKUP --node HOME, into a new home. Without a backup, where other members mirror this "
+        f"node: mkdir {aside} && mv {ledger}* {aside} && comity serve --node {shlex.quote(str(node.home))}"
     )
 
 

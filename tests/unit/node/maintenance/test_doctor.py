@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
+from comity.ledger.page_sums import check_pages
 from comity.node.home import SIGNING_KEYS, SOFTWARE
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
@@ -101,7 +103,49 @@ def test_a_ledger_is_read_at_any_path(planted: Planted, tmp_path: Path) -> None:
     home = tmp_path / "node #1? 100%41"
     planted.home.rename(home)
     moved = Planted(NodeHome(home, planted.node.card))
-    assert [finding.level for finding in moved.findings() if finding.topic == "ledger"] == ["ok"]
+    assert ["SQLite finds its tables in order" in text for text in _of_ledger(moved)] == [True]
+
+
+def _of_ledger(it: Planted, level: str = "") -> list[str]:
+    return [each.text for each in it.findings() if each.topic == "ledger" and level in ("", each.level)]
+
+
+def _restarted(it: Planted) -> Path:
+    """Open and close the ledger as a node does, all of whose pages have sums then. Returns its file."""
+    file = it.node.config().storage.ledger
+    for _ in range(2):
+        with closing(Ledger.open(file.parent, lambda: NOW)) as ledger:
+            assert ledger.pages is not None and check_pages(ledger.pages) == ()
+    return file
+
+
+def test_a_ledger_has_no_damage_only_where_its_pages_were_compared(planted: Planted) -> None:
+    file = _restarted(planted)
+    assert "each page is as it was written" in _of_ledger(planted, "ok")[0]
+    with closing(Ledger.open(file.parent, lambda: NOW)):
+        left = {each: each.read_bytes() for each in file.parent.glob(file.name + "*")}
+    for each, data in left.items():  # as a kill leaves them, and then without the write-ahead log
+        each.write_bytes(data)
+    file.with_name(file.name + "-wal").unlink()
+    assert _of_ledger(planted, "ok") == []
+    assert "not compared" in _of_ledger(planted, "unknown")[0]
+
+
+@pytest.mark.parametrize(("places", "fix"), [((5,), "comity serve --node"), ((5, 500), "mkdir ")])
+def test_a_damaged_page_is_named_with_a_command_that_works(planted: Planted, places: tuple[int, ...], fix: str) -> None:
+    file = _restarted(planted)
+    with file.open("r+b") as opened:
+        for place in places:
+            opened.seek(9 * 4096 + place)
+            opened.write(b"\xee")
+    (found,) = [each for each in planted.findings() if each.topic == "ledger" and "LEDGER-CORRUPT" in each.text]
+    assert (found.level, "10 (" in found.text, fix in found.fix) == ("fail", True, True)
+    if fix == "mkdir ":
+        command, _, _ = found.fix[found.fix.index(fix) :].partition(" && comity")
+        subprocess.run(command, shell=True, check=True)
+        assert not file.exists() and (file.parent / "damaged-ledger" / file.name).exists()
+    with closing(Ledger.open(file.parent, lambda: NOW)) as ledger:
+        assert ledger.pages is not None and check_pages(ledger.pages) == ()
 
 
 def test_a_front_end_needs_no_signing_key_and_gets_a_warning_for_one(planted: Planted) -> None:
