@@ -230,7 +230,7 @@ class Database:
 
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
-NEWEST: Final = "0022"
+NEWEST: Final = "0023"
 """The revision of the newest migration."""
 _VERSION: Final = table("alembic_version", column("version_num"))
 
