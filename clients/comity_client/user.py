@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comity_client.events import OnEvent
     from comity_client.evidence.artifact_info import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Resolution
-    from comity_client.pull.fetch import PlacedPieces
+    from comity_client.pull.placed_pieces import PlacedPieces
     from comity_client.seen import KnownNames, SeenLogs
     from comity_client.session import RemoteNode, Session
 
@@ -62,7 +62,7 @@ class User:
         return claimant.publisher if claimant else None
 
     def placed_pieces(self) -> PlacedPieces:
-        from comity_client.pull.fetch import PlacedPieces
+        from comity_client.pull.placed_pieces import PlacedPieces
 
         return PlacedPieces(self.home.ensure(self.home.placed))
 

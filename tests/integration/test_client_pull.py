@@ -22,10 +22,18 @@ from comity.trust.names import Reference
 from comity.trust.statements import Advisory
 from comity.wire.log import LocatedProof
 from comity_client.client import Client
-from comity_client.events import Event, MisbehaviourFound, PolicyJudged, SourceDropped, Started
+from comity_client.events import (
+    Event,
+    FileDone,
+    MisbehaviourFound,
+    PolicyJudged,
+    Progress,
+    SourceDropped,
+    Started,
+)
 from comity_client.home import Home
 from comity_client.pull.cache import find_cached, remove_cached
-from comity_client.pull.fetch import PlacedPieces
+from comity_client.pull.placed_pieces import PlacedPieces
 from comity_client.seen import CONTRADICTION_CODES
 from support.fakes import FakeFederation, FakeNode, Release, fork, misdescribed, release
 from support.weights import as_tensor
@@ -545,3 +553,82 @@ def test_a_policy_file_decides_instead_of_the_default(
     path.write_text('[[pin]]\nfile = "federation.json"\n[licences]\naccept = ["mit"]\n[rows]\nrequire = ["licence"]\n')
     with pytest.raises(PolicyNotMet, match="licence"):
         client.pull("swiss-ai/tiny", to=tmp_path / "model", policy=client.policy(path))
+
+
+MANY = {f"part-{number // 100}/{number:04}.txt": b"%d\n" % number * 50 for number in range(700)}
+
+
+@pytest.fixture
+def many(tmp_path: Path, federation: FakeFederation) -> Release:
+    made = release(tmp_path / "many", MANY, by=identity("Swiss AI", "CH"))
+    federation.publish(made)
+    return made
+
+
+def calls_for_small(federation: FakeFederation) -> int:
+    return sum(len(fake.asked_together) for fake in federation.nodes)
+
+
+def test_many_small_files_take_few_calls(
+    tmp_path: Path, client: Client, many: Release, federation: FakeFederation
+) -> None:
+    events: list[Event] = []
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model", on_event=events.append)
+    size = sum(map(len, MANY.values()))
+    assert files_in(tmp_path / "model") == MANY
+    assert calls_for_small(federation) <= 3 + len(federation.nodes)
+    assert sum(pulled.tally.by_node.values()) == size
+    [started] = [event for event in events if isinstance(event, Started)]
+    assert sum(event.count for event in events if isinstance(event, Progress)) == started.work == size
+    assert {event.path for event in events if isinstance(event, FileDone)} == MANY.keys()
+    assert list((tmp_path / "model" / ".comity" / "incoming").iterdir()) == []
+
+
+def test_small_files_that_are_whole_are_not_asked_for_again(
+    tmp_path: Path, client: Client, many: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: object) -> None:
+        raise Unavailable("the disk failed", code="DISK")
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable):
+        patched.setattr("comity_client.pull.pull.place_small", failing)
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    calls, [torn, *_] = calls_for_small(federation), sorted((tmp_path / "model" / ".comity" / "incoming").iterdir())
+    torn.chmod(0o600)
+    torn.write_bytes(b"torn")
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == MANY
+    assert (calls_for_small(federation) - calls, pulled.tally.reused) == (1, 0)
+    assert 0 < pulled.tally.resumed < sum(map(len, MANY.values()))
+
+
+def test_small_files_of_other_folders_are_used_again(
+    tmp_path: Path, client: Client, many: Release, federation: FakeFederation
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "first")
+    calls, changed = calls_for_small(federation), tmp_path / "first" / "part-0" / "0000.txt"
+    changed.chmod(0o600)
+    changed.write_bytes(bytes(len(MANY["part-0/0000.txt"])))
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "second")
+    assert files_in(tmp_path / "second") == MANY
+    assert calls_for_small(federation) - calls == 1
+    assert sum(pulled.tally.by_node.values()) == len(MANY["part-0/0000.txt"])
+
+
+def test_small_files_that_no_node_has_all_of_come_from_each_that_has_them(
+    tmp_path: Path, client: Client, many: Release, federation: FakeFederation
+) -> None:
+    ours = [sha256(data) for data in MANY.values()]
+    for number, fake in enumerate(federation.nodes):
+        for digest in ours[number::2]:
+            fake.blobs.pop(digest, None)
+    client.pull("swiss-ai/tiny", to=tmp_path / "model", include=["part-0/000*"])
+    assert files_in(tmp_path / "model").items() <= MANY.items()
+
+
+def test_small_files_have_their_names_in_a_hub_cache(tmp_path: Path, client: Client, many: Release) -> None:
+    pulled = client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    names = {path.relative_to(pulled.folder).as_posix(): path for path in pulled.folder.rglob("*.txt")}
+    assert {name: path.read_bytes() for name, path in names.items()} == MANY
+    assert all(path.is_symlink() for path in names.values())
+    assert list((tmp_path / "hub").glob("*/.comity/incoming/*")) == []

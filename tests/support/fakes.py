@@ -82,6 +82,8 @@ class FakeNode:
     governance: CharterService | None = None
     gateway: GatewayUrl | None = None
     replicas: ReplicaCounts | None = None
+    asked_together: list[int] = field(default_factory=list)
+    """Files of each call for small ones."""
     fail_after: int | None = None
     """Reads after which the node becomes silent, as if it failed in the middle."""
 
@@ -188,6 +190,7 @@ class FakeNode:
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)
 
     def small(self, digests: Sequence[Digest]) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        self.asked_together.append(len(digests))
         return small_of(self, digests)
 
     async def records(self, digest: Digest, layout: str) -> bytes:

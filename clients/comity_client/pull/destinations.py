@@ -227,9 +227,31 @@ def place_file(verified: Path, paths: Sequence[Path], entry: FileEntry) -> None:
 
     Raises Conflict (VANISHED) if neither exists, OutOfSpace, Unavailable.
     """
+    if last := _copied_to_all_but_one(verified, paths, entry):
+        with disk_errors(f"{entry.path} was not placed"):
+            durable.move(verified, last, point="place")
+
+
+def place_small(incoming: Path, files: Mapping[FileEntry, Sequence[Path]]) -> None:
+    """As `place_file` for small files, which are verified and not synced, from `incoming/<sha256>` to their paths: much
+    faster than one by one."""
+    moves = dict[Path, Path]()
+    with disk_errors(f"{len(files)} small files were not placed"):
+        for entry, paths in files.items():
+            verified = incoming / entry.sha256
+            if last := _copied_to_all_but_one(verified, paths, entry):
+                moves[verified] = last
+            else:
+                verified.unlink(missing_ok=True)
+        durable.move_together(moves, point="place")
+
+
+def _copied_to_all_but_one(verified: Path, paths: Sequence[Path], entry: FileEntry) -> Path | None:
+    """Copy a verified file to those of `paths` that lack it, but the last of them, which is returned: the file is to be
+    moved there."""
     missing = [path_of for path_of in paths if not has_file(path_of, entry)]
     if not missing:
-        return
+        return None
     if not verified.exists():
         why = f"{verified} was removed during the pull"
         raise Conflict("a verified file is missing", why=why, hint="run the same command again", code="VANISHED")
@@ -241,7 +263,7 @@ def place_file(verified: Path, paths: Sequence[Path], entry: FileEntry) -> None:
             with into as copy, verified.open("rb") as source:
                 shutil.copyfileobj(source, copy, COPY_BLOCK)
         verified.chmod(READ_ONLY)
-        durable.move(verified, missing[-1], point="place")
+    return missing[-1]
 
 
 def free_space(folder: Path) -> int:
@@ -323,9 +345,8 @@ class HubCacheDestination:
     def finish(self, entries: Sequence[FileEntry]) -> None:
         with disk_errors(f"{self._repository} was not linked"):
             for entry in entries:
-                link = self.folder / entry.path
-                durable.make_folders(link.parent)
-                self._link(link, Path(os.path.relpath(self.path_of(entry), link.parent)))
+                durable.make_folders((self.folder / entry.path).parent)
+            self._link_all(entries)
             refs = self._repository / "refs"
             named = [refs / self._version]
             if self._newest or not (refs / "main").exists():
@@ -334,14 +355,19 @@ class HubCacheDestination:
                 with durable.staged(ref, mode=0o644, folder=self.incoming, point="ref") as file:
                     file.write(self.commit.encode())
 
-    def _link(self, link: Path, target: Path) -> None:
-        """Make `link` point to `target`, atomically. The temporary link is in `incoming`, because a leftover in a
+    def _link_all(self, entries: Sequence[FileEntry]) -> None:
+        """Make each name of a file point to it, atomically. Temporary links are in `incoming`, because a leftover in a
         snapshot or among the refs would be taken for a part of it."""
-        if link.is_symlink() and link.readlink() == target:
-            return
-        temporary = self.incoming / f"{secrets.token_hex(8)}{durable.TEMPORARY}"
-        temporary.symlink_to(target)
-        durable.move(temporary, link, point="link")
+        moves, name = dict[Path, Path](), secrets.token_hex(8)
+        for number, entry in enumerate(entries):
+            link = self.folder / entry.path
+            target = Path(os.path.relpath(self.path_of(entry), link.parent))
+            if link.is_symlink() and link.readlink() == target:
+                continue
+            temporary = self.incoming / f"{name}.{number}{durable.TEMPORARY}"
+            temporary.symlink_to(target)
+            moves[temporary] = link
+        durable.rename_together(moves, point="link")
 
 
 def cached_artifacts(cache: Path, repository: str | None = None) -> dict[Digest, str]:

@@ -1,26 +1,22 @@
 """Fetch the files of a pull from many nodes, piece by piece, with reuse of pieces that are already on disk.
 
 Piece indexes come from statements; a wrong one costs a retry, never a wrong file, because the SHA-256 of the manifest
-decides. The index of placed pieces is only a hint: bytes found by it are hashed, and entries of changed or missing
-files are removed. It is one SQLite file; losing it costs bandwidth. Each file is fetched under a lock, so that two
-pulls share the work.
+decides. Small files are fetched in batches (`small_files`). Each file is fetched under a lock, so that two pulls share
+the work; small ones have one lock together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.request import getproxies
 
-from comity.content import fault
 from comity.content.blobs import BlobLock
-from comity.content.durable import disk_errors
 from comity.hashing import ENGINE
 from comity.rules.pieces import (
     CHAINED_LAYOUT,
@@ -44,10 +40,13 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.statement_kinds import HOLD_PREDICATES, OBSERVED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
+from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
 from comity_client.events import FileDone, Note, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
 from comity_client.pull.destinations import has_file
+from comity_client.pull.placed_pieces import PlacedPieces
+from comity_client.pull.small_files import SMALL_FILES, BytesBySource, SmallFiles, is_small, whole_record
 from comity_client.session import RemoteNode, Session
 
 CHAIN_TIMEOUT: Final = 5.0
@@ -189,6 +188,14 @@ def holders(session: Session, readings: ParsedClaims, artifact: Digest) -> list[
     return [node for node in session.nodes if node.record.node in claimed]
 
 
+@dataclass(slots=True)
+class _Reached:
+    """A client at an address of a node, and whether anything has arrived from there."""
+
+    client: NodeClient
+    arrived: bool = False
+
+
 class NodeSource:
     """Reads blobs from one node; after a failure the next attempt uses another address, if there is one."""
 
@@ -215,27 +222,39 @@ class NodeSource:
         )
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        async with self._reached() as reached, aclosing(reached.client.read(digest, offset, length)) as chunks:
+            async for chunk in chunks:
+                reached.arrived = True
+                if length >= PIECE_SIZE:
+                    self._node.note_addresses()
+                yield chunk
+
+    async def objects(self, digests: Sequence[Digest]) -> AsyncGenerator[tuple[Digest, bytes], None]:
+        """As `ObjectSource.objects`."""
+        async with self._reached() as reached, aclosing(reached.client.objects(digests, uncompressed=True)) as objects:
+            async for found in objects:
+                reached.arrived = True
+                yield found
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[_Reached]:
+        """An address of the node, which is left for another one if it fails in the block."""
         if not (address := await self._node.reached(self._failed)):
             self._failed.clear()  # each has failed since they were tried in turn
             address = await self._node.reached(self._failed)
         if not address:
             none_known = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
             raise next(reversed(self._failed.values()), none_known)
-        arrived = False
+        reached = _Reached(self._node.client(address))
         try:
-            async with aclosing(self._node.client(address).read(digest, offset, length)) as chunks:
-                async for chunk in chunks:
-                    arrived = True
-                    if length >= PIECE_SIZE:
-                        self._node.note_addresses()
-                    yield chunk
+            yield reached
         except NotFound:
             raise
         except Unavailable as error:
             self._leave(address, error)
             raise
         except asyncio.CancelledError:
-            if not arrived:  # it may be silent for ever
+            if not reached.arrived:  # it may be silent for ever
                 self._leave(address, Unavailable(f"{address} sends nothing", code="SLOW"))
             raise
 
@@ -257,95 +276,6 @@ def https_sources(sources: Iterable[NodeSource]) -> list[RangeSource]:
     return [source.https_source() for source in sources]
 
 
-CANDIDATES: Final = 4
-"""Maximum number of copies of one piece that are tried."""
-_VARIABLES: Final = 500
-"""Values in one SQLite query; older versions allow 999."""
-
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, "
-    "modified INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS pieces (sha256 BLOB NOT NULL, start INTEGER NOT NULL, "
-    "file INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE, "
-    "PRIMARY KEY (sha256, file, start)) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS pieces_of_file ON pieces (file)",
-)
-
-
-class PlacedPieces:
-    """The index in `folder`, which must exist. Thread-safe. Raises Unavailable (PIECE-HINTS) if its database fails;
-    callers continue without it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "pieces.sqlite"
-
-    def remember(self, path: Path, records: Iterable[PieceRecord]) -> None:
-        """Record that `path` has these pieces in this order. Also raises Unavailable (DISK) if it is not there."""
-        offset, rows = 0, list[tuple[bytes, int]]()
-        for record in records:
-            rows.append((record.sha256, offset))
-            offset += record.length
-        with disk_errors(f"{path} was not remembered"):
-            found = path.stat()
-        with self._transaction() as database:
-            database.execute("DELETE FROM files WHERE path = ?", (str(path),))
-            made = database.execute(
-                "INSERT INTO files (path, size, modified) VALUES (?, ?, ?)",
-                (str(path), found.st_size, found.st_mtime_ns),
-            )
-            database.executemany(
-                "INSERT OR IGNORE INTO pieces (sha256, file, start) VALUES (?, ?, ?)",
-                ((sha256, made.lastrowid, start) for sha256, start in rows),
-            )
-
-    def any_of(self, records: Sequence[PieceRecord]) -> bool:
-        """Return whether a place of any of these pieces is recorded, however old."""
-        hashes = [record.sha256 for record in records]
-        with self._transaction() as database:
-            for start in range(0, len(hashes), _VARIABLES):
-                asked = hashes[start : start + _VARIABLES]
-                marks = ", ".join("?" * len(asked))
-                if database.execute(f"SELECT 1 FROM pieces WHERE sha256 IN ({marks}) LIMIT 1", asked).fetchone():
-                    return True
-        return False
-
-    def find(self, record: PieceRecord) -> list[tuple[Path, int]]:
-        """Return possible places of the piece, as (file, offset)."""
-        with self._transaction() as database:
-            rows = database.execute(
-                "SELECT files.id, path, size, modified, start FROM pieces JOIN files ON files.id = file "
-                "WHERE sha256 = ? LIMIT ?",
-                (record.sha256, CANDIDATES),
-            ).fetchall()
-            gone = {(row[0],) for row in rows if not _unchanged(Path(row[1]), row[2], row[3])}
-            database.executemany("DELETE FROM files WHERE id = ?", sorted(gone))
-        return [(Path(path), start) for identifier, path, _, _, start in rows if (identifier,) not in gone]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self._file, timeout=10)) as database:
-                with database:
-                    database.execute("PRAGMA foreign_keys = ON")
-                    for statement in _SCHEMA:
-                        database.execute(statement)
-                    yield database
-                    fault.point("placed.before-commit")
-                fault.point("placed.after-commit")
-        except sqlite3.Error as error:
-            why = f"{error}, in {self._file}"
-            hint = f"rm {self._file}"
-            raise Unavailable("the index of placed files failed", why=why, hint=hint, code="PIECE-HINTS") from error
-
-
-def _unchanged(path: Path, size: int, modified: int) -> bool:
-    try:
-        found = path.stat()
-    except OSError:
-        return False
-    return (found.st_size, found.st_mtime_ns) == (size, modified)
-
-
 FILES_AT_ONCE: Final = 4
 LARGE: Final = 16 * 1024 * 1024
 """Bytes from which a file uses all sources and buffers by itself. Such files are fetched one at a time, which bounds
@@ -353,22 +283,6 @@ memory to that of one transfer.
 """
 LOCK_POLL: Final = 0.2
 """Seconds between two attempts to get a lock of another process."""
-
-
-@dataclass(slots=True)
-class BytesBySource:
-    """Origin of the bytes of a pull: by node, each under a unique name; `resumed` from an earlier attempt, `reused`
-    from other files."""
-
-    by_node: dict[str, int] = field(default_factory=dict)
-    resumed: int = 0
-    reused: int = 0
-
-    def add(self, fetched: FetchResult, names: Mapping[SourceKey, str]) -> None:
-        for node, count in fetched.bytes_by_host.items():
-            self.by_node[names[node]] = self.by_node.get(names[node], 0) + count
-        self.resumed += fetched.resumed
-        self.reused += fetched.reused
 
 
 class PullFetch:
@@ -401,6 +315,7 @@ class PullFetch:
         self._on_event = on_event
         self._source_health: dict[SourceKey, SourceHealth] = {}
         self._names = names_of([*sources, *self._other_ways])
+        self._small = SmallFiles(incoming, place_of, placed, on_event)
         self.tally = BytesBySource()
         self.records: dict[Digest, Sequence[PieceRecord]] = {}
         self.chains: dict[Digest, bytes] = {}
@@ -417,31 +332,45 @@ class PullFetch:
                 source.close()
 
     def remember(self, entries: Iterable[FileEntry]) -> None:
-        """Keep the pieces of the fetched files for later pulls. Blocking."""
-        for entry in entries:
-            records = self.records.get(entry.sha256)
-            if records is None:
-                continue  # another pull placed the file
-            try:
-                self._placed.remember(self._place_of(entry), records)
-            except Unavailable as error:
-                self._on_event(Note(str(error)))
-                return
+        """Keep the pieces of the fetched files for later pulls, but of those that another pull placed. Blocking."""
+        fetched = (entry for entry in entries if entry.sha256 in self.records)
+        try:
+            self._placed.remember_all({self._place_of(entry): self.records[entry.sha256] for entry in fetched})
+        except Unavailable as error:
+            self._on_event(Note(str(error)))
 
     async def _run(self, entries: Sequence[FileEntry]) -> None:
         turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()
 
         async def one(entry: FileEntry) -> None:
             semaphore = alone if entry.size >= LARGE else turn
-            async with semaphore, locked(self._incoming, entry, self._on_event):
+            async with semaphore, locked(self._incoming, entry.sha256, entry.path, self._on_event):
                 await self._fetch(entry)
 
+        async def together(small: Sequence[FileEntry]) -> None:
+            for entry in await self._fetch_small(small):
+                tasks.create_task(one(entry))
+
+        small = [entry for entry in entries if is_small(entry)]
         try:
             async with asyncio.TaskGroup() as tasks:
+                if small:
+                    tasks.create_task(together(small))
                 for entry in entries:
-                    tasks.create_task(one(entry))
+                    if not is_small(entry):
+                        tasks.create_task(one(entry))
         except* ComityError as failures:
             raise first_error(failures) from None
+
+    async def _fetch_small(self, entries: Sequence[FileEntry]) -> Sequence[FileEntry]:
+        """Fetch small files in batches. Returns those that no source gives this way."""
+        options = FetchOptions(limits=self._limits, health=self._source_health)
+        async with locked(self._incoming, SMALL_FILES, entries[0].path, self._on_event):
+            left = await self._small.fetch(entries, self._sources, options)
+        self.tally.add(self._small.tally)
+        fetched = {entry.sha256 for entry in entries} - {entry.sha256 for entry in left}
+        self.records |= {each.sha256: [whole_record(each)] for each in entries if each.sha256 in fetched and each.size}
+        return left
 
     async def _fetch(self, entry: FileEntry) -> None:
         if await asyncio.to_thread(self._was_placed, entry):
@@ -510,7 +439,7 @@ class PullFetch:
             return []  # the index is a hint: without it the piece is fetched
 
     def _done(self, entry: FileEntry, fetched: FetchResult) -> None:
-        self.tally.add(fetched, self._names)
+        self.tally.add_fetched(fetched, self._names)
         for source, why in fetched.dropped.items():
             self._on_event(SourceDropped(self._names[source], entry.path, why))
         for source, faults in fetched.faults.items():
@@ -521,12 +450,13 @@ class PullFetch:
 
 
 @asynccontextmanager
-async def locked(incoming: Path, entry: FileEntry, on_event: OnEvent) -> AsyncIterator[None]:
-    """Hold the lock for the digest of one file while the block runs; does not block the event loop."""
-    lock, reported = BlobLock(incoming, entry.sha256), False
+async def locked(incoming: Path, digest: Digest, path: str, on_event: OnEvent) -> AsyncIterator[None]:
+    """Hold the lock for one file, or `SMALL_FILES`, while the block runs; does not block the event loop. `path` is told
+    while another process holds it."""
+    lock, reported = BlobLock(incoming, digest), False
     while not lock.try_acquire():
         if not reported:
-            on_event(Waiting(entry.path))
+            on_event(Waiting(path))
             reported = True
         await asyncio.sleep(LOCK_POLL)
     try:

@@ -22,9 +22,9 @@ from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
 from comity_client.events import OnEvent, Progress
 from comity_client.pull.destinations import cached_folder, known_reference, workers
-from comity_client.pull.fetch import BytesBySource
 from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.order import CacheBasis, PullContext, Pulled, PullOrder
+from comity_client.pull.small_files import BytesBySource
 from comity_client.trust_store import Bindings
 
 

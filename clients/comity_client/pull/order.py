@@ -11,7 +11,8 @@ from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
 from comity_client.events import OnEvent
 from comity_client.evidence.inquiry import Inquiry
-from comity_client.pull.fetch import BytesBySource, PlacedPieces
+from comity_client.pull.placed_pieces import PlacedPieces
+from comity_client.pull.small_files import BytesBySource
 from comity_client.seen import KnownNames, SeenLogs
 from comity_client.trust_store import Bindings
 

@@ -49,6 +49,7 @@ from comity_client.pull.destinations import (
     free_space,
     has_file,
     place_file,
+    place_small,
     read_reference,
     require_space,
     write_pack,
@@ -63,6 +64,7 @@ from comity_client.pull.fetch import (
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
 from comity_client.pull.offline import pulled_before
 from comity_client.pull.order import PullContext, Pulled, PullOrder
+from comity_client.pull.small_files import SMALL_FILES, is_small
 from comity_client.session import RemoteNode
 
 
@@ -341,10 +343,15 @@ async def _place(destination: Destination, missing: Sequence[FileEntry], on_even
     groups: dict[Digest, list[FileEntry]] = {}
     for entry in missing:
         groups.setdefault(entry.sha256, []).append(entry)
-    for digest, entries in groups.items():
-        paths = list(dict.fromkeys(destination.path_of(entry) for entry in entries))
-        async with locked(destination.incoming, entries[0], on_event):
-            await asyncio.to_thread(place_file, destination.incoming / digest, paths, entries[0])
+    incoming = destination.incoming
+    placing = {same[0]: list(dict.fromkeys(map(destination.path_of, same))) for same in groups.values()}
+    if small := {entry: paths for entry, paths in placing.items() if is_small(entry)}:
+        async with locked(incoming, SMALL_FILES, next(iter(small)).path, on_event):
+            await asyncio.to_thread(place_small, incoming, small)
+    for entry, paths in placing.items():
+        if entry not in small:
+            async with locked(incoming, entry.sha256, entry.path, on_event):
+                await asyncio.to_thread(place_file, incoming / entry.sha256, paths, entry)
 
 
 MAX_ALLOWED: Final = 4

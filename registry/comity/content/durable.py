@@ -90,6 +90,38 @@ def move(source: Path, path: Path, *, point: str = "file") -> None:
     fault.point(f"{point}.done")
 
 
+def move_together(moves: Mapping[Path, Path], *, point: str = "file") -> None:
+    """Sync each of some files and rename it, replacing what has the new name; durable when the call returns. Syncs run
+    at once, and a folder is synced once. After an error or a crash some of the files may have their new names. Raises
+    OSError."""
+    _sync_at_once(moves, point=f"{point}.fsync")
+    rename_together(moves, point=point)
+
+
+def rename_together(moves: Mapping[Path, Path], *, point: str = "file") -> None:
+    """As `move_together`, for links and files that are synced."""
+    for source, path in moves.items():
+        fault.point(f"{point}.rename")
+        source.replace(path)
+    _sync_at_once({path.parent for path in moves.values()}, point=f"{point}.folder")
+    _sync_at_once(
+        {source.parent for source in moves} - {path.parent for path in moves.values()}, point=f"{point}.source"
+    )
+    fault.point(f"{point}.done")
+
+
+def write_unsynced(files: Mapping[Path, bytes], *, mode: int) -> None:
+    """Write several small files, each of which is there whole or not at all until the machine fails. Raises OSError."""
+    name = secrets.token_hex(8)
+    for number, (path, data) in enumerate(files.items()):
+        temporary = path.with_name(f"{name}.{number}{TEMPORARY}")
+        try:
+            _write_new(temporary, data, mode)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_together(files: Mapping[Path, bytes], *, mode: int, folder: Path, point: str = "file") -> None:
     """Write several small files, each as `staged` does, and durable when the call returns. Their syncs run at once, and
     a folder is synced once: a journal commits together what waits for it.

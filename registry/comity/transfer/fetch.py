@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from comity.transfer.pieces import HeldPiece, WantedFile
-from comity.transfer.receiver import NoObserver, TransferObserver, TransferReceiver
+from comity.transfer.receiver import NoObserver, PieceReceiver, TransferObserver, TransferReceiver
 from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits
 from comity.transfer.sources import (
     BlobSource,
@@ -132,24 +132,19 @@ async def fetch_file(
                 if not want.chained:  # the hash of the file would read what arrives out of order again
                     limits = replace(limits, fast=math.inf)
                 schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited, cheaper)
-                requests = _Requests(want, sources, limits, schedule, receiver, tasks, options.jitter)
+                requests = PieceRequests(want, sources, limits, schedule, receiver, tasks, options.jitter)
                 await requests.run()
     except BaseExceptionGroup as failures:
-        cause = _first_cause(failures)
+        cause = first_cause(failures)
         raise cause from cause.__cause__
-    for source, error in schedule.dropped.items():
-        if error.code == "BAD-PIECE":  # proven only now: before the whole file matched, the index could be wrong
-            known[source].bad_piece = error
-    return FetchResult(
-        bytes_by_source=requests.counted,
-        bytes_by_host=_by_host(requests.counted, hosts),
-        resumed=resumed,
-        reused=reused,
-        refetched=requests.arrived - sum(requests.counted.values()),
-        dropped={source: str(error) for source, error in schedule.dropped.items()},
-        faults={source: tuple(faults) for source, faults in schedule.faults.items()},
-        states=receiver.states,
-    )
+    schedule.accuse()  # proven only now: before the whole file matched, the index could be wrong
+    return replace(requests.result(), resumed=resumed, reused=reused, states=receiver.states)
+
+
+def first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure of the tasks of a transfer; the others were cancelled because of it."""
+    first = failures.exceptions[0]
+    return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 Writing: TypeAlias = Callable[[], bytes]
@@ -171,7 +166,7 @@ class _Answer(Protocol):
 class _AsyncAnswer:
     """An answer over the event loop. The thread that writes a piece hashes it too."""
 
-    def __init__(self, receiver: TransferReceiver, chunks: RangeStream, arrived: Callable[[int], None]) -> None:
+    def __init__(self, receiver: PieceReceiver, chunks: RangeStream, arrived: Callable[[int], None]) -> None:
         self._receiver = receiver
         self._chunks = chunks
         self._arrived = arrived
@@ -187,7 +182,7 @@ class _AsyncAnswer:
 class _BlockingAnswer:
     """An answer by blocking calls. Its thread receives a piece and hashes it while it is in the cache."""
 
-    def __init__(self, receiver: TransferReceiver, stream: BlockingStream, arrived: Callable[[int], None]) -> None:
+    def __init__(self, receiver: PieceReceiver, stream: BlockingStream, arrived: Callable[[int], None]) -> None:
         self._receiver = receiver
         self._stream = stream
         self._arrived = arrived
@@ -210,7 +205,7 @@ class _Checks:
 
     def __init__(
         self,
-        receiver: TransferReceiver,
+        receiver: PieceReceiver,
         counted: Callable[[RangeRequest, HeldPiece, bytes], None],
         changed: asyncio.Event,
     ) -> None:
@@ -260,7 +255,7 @@ class _PieceReader:
 
     def __init__(
         self,
-        receiver: TransferReceiver,
+        receiver: PieceReceiver,
         answer: _Answer,
         start_check: Callable[[HeldPiece, Writing], asyncio.Future[bytes]],
     ) -> None:
@@ -290,7 +285,7 @@ class _PieceReader:
         await self._answer.end()
 
 
-class _Requests:
+class PieceRequests:
     """The open requests, a task each, until every piece is written.
 
     Attributes:
@@ -304,7 +299,7 @@ class _Requests:
         sources: Sequence[BlobSource],
         limits: TransferLimits,
         schedule: Schedule,
-        receiver: TransferReceiver,
+        receiver: PieceReceiver,
         tasks: asyncio.TaskGroup,
         jitter: Callable[[], float],
     ) -> None:
@@ -335,6 +330,19 @@ class _Requests:
             self._checks.raise_failure()
         finally:
             self._checks.stop()
+
+    def result(self) -> FetchResult:
+        """What was fetched, after `run`."""
+        dropped, hosts = self._schedule.dropped, {key: source.host for key, source in self._sources.items()}
+        return FetchResult(
+            bytes_by_source=self.counted,
+            bytes_by_host=_by_host(self.counted, hosts),
+            resumed=0,
+            reused=0,
+            refetched=self.arrived - sum(self.counted.values()),
+            dropped={source: str(error) for source, error in dropped.items()},
+            faults={source: tuple(faults) for source, faults in self._schedule.faults.items()},
+        )
 
     async def _turn(self) -> None:
         """Begin the requests that are due, and wait until something has changed."""
@@ -471,8 +479,3 @@ def _by_host(counted: Mapping[SourceKey, int], hosts: Mapping[SourceKey, SourceK
     for source, count in counted.items():
         sums[hosts[source]] = sums.get(hosts[source], 0) + count
     return sums
-
-
-def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = failures.exceptions[0]
-    return _first_cause(first) if isinstance(first, BaseExceptionGroup) else first

@@ -284,6 +284,12 @@ class Schedule:
         self.dropped = {name: health.bad_piece for name, health in sources.items() if health.bad_piece}
         self.faults: dict[SourceKey, list[str]] = {}
 
+    def accuse(self) -> None:
+        """The records are proven: sources of bad pieces are asked in no other transfer that shares their health."""
+        for source, error in self.dropped.items():
+            if error.code == "BAD-PIECE":
+                self._sources[source].bad_piece = error
+
     @property
     def finished(self) -> bool:
         return not self._todo and not self._holders

@@ -49,8 +49,8 @@ def shown_names(names: Mapping[SourceKey, str]) -> dict[SourceKey, str]:
     return {key: name if alone(name) else f"{name} ({key.short})" for key, name in names.items()}
 
 
-class BlobSource(Protocol):
-    """A remote source that may have the blob."""
+class NamedSource(Protocol):
+    """A remote source, of whatever."""
 
     @property
     def key(self) -> SourceKey:
@@ -66,6 +66,10 @@ class BlobSource(Protocol):
     def host(self) -> SourceKey:
         """The host that the source leads to. Sources of one host share its link: normally only the faster is asked."""
         ...
+
+
+class BlobSource(NamedSource, Protocol):
+    """A remote source that may have the blob."""
 
     def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Stream `length` bytes of the blob from `offset`, in messages of any size from one byte to about 1 MiB.
@@ -108,7 +112,7 @@ class BlockingSource(BlobSource, Protocol):
         ...
 
 
-def names_of(sources: Sequence[BlobSource]) -> dict[SourceKey, str]:
+def names_of(sources: Sequence[NamedSource]) -> dict[SourceKey, str]:
     """A unique display name for each of `sources`."""
     return shown_names({source.key: source.name for source in sources})
 

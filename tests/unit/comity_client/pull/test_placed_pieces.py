@@ -8,7 +8,7 @@ import pytest
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
-from comity_client.pull.fetch import PlacedPieces
+from comity_client.pull.placed_pieces import PlacedPieces
 
 PARTS = (b"first" * 10, b"second" * 10)
 
