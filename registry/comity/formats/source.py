@@ -19,6 +19,8 @@ BUDGET: Final = 128 * 1024 * 1024
 """Largest number of bytes that an inspection reads of one file."""
 
 
+IN_MEMORY: Final = 256 * 1024
+"""Bytes of a file that is read once and kept while it is inspected."""
 MAX_UNPACKED: Final = 64 * 1024 * 1024
 """Bytes that one inspection unpacks, of all streams and members together; and packed bytes that it takes for them."""
 MAX_MEMBERS: Final = 4_096
@@ -85,7 +87,7 @@ class BoundedFile:
 
     def __init__(self, file: BinaryIO, size: int, budget: int = BUDGET) -> None:
         self.work = Work()
-        self._read: Callable[[int, int], bytes] = lambda offset, length: _read(file, offset, length)
+        self._read: Callable[[int, int], bytes] = _reader(file, size)
         self._budgets = [[budget]]
         self.size = size
         self.truncated = False
@@ -175,6 +177,14 @@ class RangeFile(RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+def _reader(file: BinaryIO, size: int) -> Callable[[int, int], bytes]:
+    """Reads at offsets; a small file is read once, because every reading asks for a part of it."""
+    if size > IN_MEMORY:
+        return lambda offset, length: _read(file, offset, length)
+    data = _read(file, 0, size)
+    return lambda offset, length: data[offset : offset + length]
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
