@@ -31,7 +31,7 @@ from comity.content import durable
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.evidence import EvidenceReader
-from comity.trust.node_records import MAX_ADDRESSES, Addresses, NodeRecord, read_addresses
+from comity.trust.node_records import MAX_ADDRESSES, Addresses, NodeRecord, newest_first, read_addresses
 from comity.wire.addresses import Address, Network, callable_host, network_of
 from comity.wire.limits import LINE
 from comity.wire.messages import LocatedEntry
@@ -94,8 +94,9 @@ class KnownAddresses:
         self._asked_at = -math.inf
         self._asking = asyncio.Lock()
         with contextlib.suppress(ComityError):  # what was kept is for convenience
-            if line := kept.line(record.node.id):
-                self._take([(line, self._read(line))])
+            line = kept.line(record.node.id)
+            if line and (read := self._read(line)) is not None:
+                self._take([(line, read)])
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -117,8 +118,8 @@ class KnownAddresses:
             for located in await self._ask_others():
                 if located.origin in own:
                     places[located.line] = max(located.index, places.get(located.line, 0))
-            newest_first = sorted(places, key=places.__getitem__, reverse=True)
-            self._take(in_order([(line, self._read(line)) for line in newest_first]))
+            lines = sorted(places, key=places.__getitem__, reverse=True)
+            self._take(newest_first([(line, read) for line in lines if (read := self._read(line)) is not None]))
 
     def told(self, line: bytes) -> None:
         """The node itself told its newest statement. Raises OutOfSpace, Unavailable."""
@@ -144,18 +145,12 @@ class KnownAddresses:
     def _beyond(self, addresses: Addresses) -> list[str]:
         return [text for text in addresses.open if text not in self._own and _is_address(text)]
 
-    def _take(self, newest_first: Iterable[tuple[bytes, Addresses | None]]) -> None:
-        lines = [(text, line) for line, read in newest_first if read for text in self._beyond(read)]
+    def _take(self, found: Iterable[tuple[bytes, Addresses]]) -> None:
+        lines = [(text, line) for line, read in found for text in self._beyond(read)]
         newest = dict[str, bytes]()
         for text, line in (*lines, *self._lines.items()):
             newest.setdefault(text, line)
         self._lines = dict(islice(newest.items(), MAX_ADDRESSES))
-
-
-def in_order(found: Sequence[tuple[bytes, Addresses | None]]) -> list[tuple[bytes, Addresses | None]]:
-    """Statements of one node, as they are, but after all others those that the node says it replaced: their places in
-    its log are the word of those who answered."""
-    return sorted(found, key=lambda each: any(other.replaces(each[0]) for _, other in found if other))
 
 
 async def permitted(address: Address, own: Sequence[str], listed: Iterable[str]) -> Address:

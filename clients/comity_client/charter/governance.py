@@ -22,7 +22,14 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
 from comity_client.charter import joining
-from comity_client.charter.joining import Applicant, JoinAnswer, announced_nodes, carried_nodes, extended_federation
+from comity_client.charter.joining import (
+    Applicant,
+    JoinAnswer,
+    addressed_nodes,
+    announced_nodes,
+    carried_nodes,
+    extended_federation,
+)
 from comity_client.charter.state import (
     CharterMaterial,
     CharterState,
@@ -150,6 +157,8 @@ class GovernanceClient:
         to be compared and pinned. Pins nothing. Raises Malformed, Untrusted."""
         seen = charter_state or self.charter_state()
         known = carried_nodes(seen)
+        if lacking := [node for node in self.federation.nodes if not (node.mutual or node.open)]:
+            known += self.run(lambda session: addressed_nodes(session, lacking))
         if seen.tally.epochs:
             known += self.run(lambda session: announced_nodes(session, seen))
         return extended_federation(self.federation, seen, known)

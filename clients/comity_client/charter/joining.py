@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.content.secrets import read_signer
@@ -20,7 +20,7 @@ from comity.trust.charter.federation import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import check_inception
-from comity.trust.node_records import Addresses, NodeRecord, read_addresses
+from comity.trust.node_records import Addresses, NodeRecord, newest_first, read_addresses
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
@@ -159,11 +159,18 @@ def make_invitation(federation: Federation) -> Invitation:
 def extended_federation(
     federation: Federation, charter_state: CharterState, nodes: Iterable[FederationNode] = ()
 ) -> Federation:
-    """`federation` with the epochs certified in `charter_state` and with `nodes`. For one node, the last record wins.
+    """`federation` with the epochs certified in `charter_state` and with `nodes`. For one node, the last record wins,
+    and of its addresses the last ones that are known.
 
     Raises Malformed/Untrusted if a node does not verify.
     """
-    known = {(node.record.member, node.record.name): node for node in (*federation.nodes, *nodes)}
+    known = dict[tuple[Digest, str], FederationNode]()
+    for node in (*federation.nodes, *nodes):
+        key = node.record.member, node.record.name
+        before = known.get(key)
+        if before is not None and not (node.mutual or node.open):
+            node = replace(node, mutual=before.mutual, open=before.open)
+        known[key] = node
     return federation.extended(charter_state.tally.epochs, known.values())
 
 
@@ -212,6 +219,16 @@ def _verified_nodes(
             record = prove_record(entry, charter_state.current, chains)
         except ComityError:
             continue
-        matching = [found for other in entries if (found := read_addresses(other, record)) is not None]
-        mutual, open_ = (matching[-1].mutual, matching[-1].open) if matching else ((), ())
-        yield FederationNode(record, entry.line, mutual, open_)
+        yield _addressed(FederationNode(record, entry.line, (), ()), entries)
+
+
+async def addressed_nodes(session: Session, nodes: Iterable[FederationNode]) -> list[FederationNode]:
+    """Nodes with the addresses that they announced, as the session's nodes have them."""
+    return [_addressed(node, await _about(session, node.record.node.id, ADDRESSES)) for node in nodes]
+
+
+def _addressed(node: FederationNode, entries: Sequence[Entry]) -> FederationNode:
+    """The node with the addresses in the last statement of these that it signed."""
+    read = [(entry.line, found) for entry in entries if (found := read_addresses(entry, node.record)) is not None]
+    newest = next((found for _, found in newest_first(read[::-1])), None)
+    return replace(node, mutual=newest.mutual, open=newest.open) if newest else node

@@ -9,7 +9,7 @@ and 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final
 
@@ -203,3 +203,9 @@ def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
         return Addresses.parse(entry.statement) if signed_by_node(entry, record) else None
     except ComityError:
         return None
+
+
+def newest_first(found: Sequence[tuple[bytes, Addresses]]) -> list[tuple[bytes, Addresses]]:
+    """Statements of one node, each with its line, as they are, but after all others those that the node says it
+    replaced: whatever place in its log an answer gives them."""
+    return sorted(found, key=lambda each: any(other.replaces(each[0]) for _, other in found))

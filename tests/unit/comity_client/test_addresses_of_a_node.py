@@ -124,6 +124,13 @@ async def test_others_are_asked_where_a_node_is_that_no_known_address_leads_to()
     assert (announced.looked, moved.tries) == (1, 1)
 
 
+async def test_others_are_asked_where_a_node_is_of_which_the_pinned_file_has_no_address() -> None:
+    announced = Announced(("node-0.example:1",))
+    node = node_with(Door("here"), announced=announced, pinned=0)
+    assert await node.ask(answer_of) == "here"
+    assert announced.looked == 1
+
+
 async def test_nobody_is_asked_where_a_node_is_that_answers() -> None:
     announced = Announced(("node-1.example:1",))
     node = node_with(Door(REFUSED), Door("elsewhere"), announced=announced, pinned=1)
