@@ -46,6 +46,7 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
+from comity_client.ahead import AskedAhead
 from comity_client.known_addresses import KeptAddresses, KnownAddresses
 
 T = TypeVar("T")
@@ -299,10 +300,12 @@ class Session:
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._times = AnswerTimes[RemoteNode](time.monotonic)
+        self.ahead = AskedAhead()
         self._learn_addresses(kept or KeptAddresses())
 
     async def close(self) -> None:
-        """Close all connections."""
+        """End what was asked ahead, and close all connections."""
+        await self.ahead.close()
         for node in self.nodes:
             await node.close()
 

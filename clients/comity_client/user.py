@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comity.trust.policy import Policy
     from comity_client.events import OnEvent
     from comity_client.evidence.artifact_info import ArtifactInfo, Replica
-    from comity_client.evidence.resolve import Resolution
+    from comity_client.evidence.resolve import Decided, Resolution
     from comity_client.pull.placed_pieces import PlacedPieces
     from comity_client.seen import KnownNames, SeenLogs
     from comity_client.session import RemoteNode, Session
@@ -74,8 +74,10 @@ class User:
         policy = default_policy(pins, self.trust_store().bindings())
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
-    async def resolve(self, session: Session, reference: str, policy: Policy | None = None) -> Resolution:
-        """Resolve a reference; by default by the default policy of the session's pins."""
+    async def resolve(
+        self, session: Session, reference: str, policy: Policy | None = None, decided: Decided | None = None
+    ) -> Resolution:
+        """Resolve a reference; by default by the default policy of the session's pins. `decided`: as `resolve`."""
         from comity_client.evidence.inquiry import Inquiry
         from comity_client.evidence.lookup import reference_of
         from comity_client.evidence.resolve import resolve
@@ -87,15 +89,15 @@ class User:
 
             parsed = await read_reference(session, reference)
         inquiry = Inquiry(session, policy or self.policy(session.pins))
-        return await resolve(inquiry, parsed, self.trust_store().bindings(), self.known_names())
+        return await resolve(inquiry, parsed, self.trust_store().bindings(), self.known_names(), decided)
 
     def show(self, reference: str, policy: Policy | None = None) -> ArtifactInfo:
         """Describe the artifact of a reference; without a policy, by the default policy. Raises as `resolve` does."""
 
         async def work(session: Session) -> ArtifactInfo:
-            from comity_client.evidence.artifact_info import describe_artifact
+            from comity_client.evidence.artifact_info import describe_ahead, describe_artifact
 
-            return await describe_artifact(await self.resolve(session, reference, policy))
+            return await describe_artifact(await self.resolve(session, reference, policy, describe_ahead))
 
         return self.run(work, ahead=True)
 

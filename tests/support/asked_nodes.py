@@ -8,6 +8,7 @@ from typing import Any
 from comity.trust.errors import ComityError
 from comity.wire.held import Held, Selected, in_messages, read_selected
 from comity.wire.messages import LocatedEntry
+from comity_client.ahead import AskedAhead
 from comity_client.session import Answers
 
 Question = Callable[[Any], Awaitable[Any]]
@@ -18,7 +19,7 @@ class AskedNodes:
     held: the node, and what it was told."""
 
     def __init__(self, *nodes: Any) -> None:
-        self.nodes = nodes
+        self.nodes, self.ahead = nodes, AskedAhead()
         self.told: list[tuple[Any, Held]] = []
 
     async def ask(self, question: Question) -> Answers[Any]:

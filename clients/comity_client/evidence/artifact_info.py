@@ -7,8 +7,10 @@ is a claim of the nodes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
@@ -39,10 +41,10 @@ from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
-from comity_client.evidence.inquiry import is_about
+from comity_client.evidence.inquiry import Inquiry, is_about
 from comity_client.evidence.names import versions
-from comity_client.evidence.proofs import fetch_object
-from comity_client.evidence.resolve import Resolution
+from comity_client.evidence.proofs import fetch_ahead, fetch_object
+from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
 
 
@@ -123,7 +125,7 @@ async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
     manifest = Manifest.parse(await fetch_object(inquiry.session, resolution.artifact))
     others = resolution.decision.versions
     if others is None and publication is not None:
-        others = await versions(inquiry, publication.published.name.repository, publication.publisher.id)
+        others = await inquiry.session.ahead.take(*_versions(inquiry, publication))
     nodes = {node.record.node.id: node.record.name for node in inquiry.session.nodes}
     said = tuple(
         ArtifactStatement(
@@ -151,6 +153,21 @@ async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
         checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
         not_read=evidence.bounds,
     )
+
+
+def describe_ahead(inquiry: Inquiry, decision: DecidedArtifact) -> None:
+    """Begin what `describe_artifact` will ask about an artifact whose evidence is being collected."""
+    fetch_ahead(inquiry.session, [decision.artifact])
+    if decision.versions is None and decision.chosen is not None:
+        inquiry.session.ahead.begin(*_versions(inquiry, decision.chosen))
+
+
+def _versions(
+    inquiry: Inquiry, publication: Publication
+) -> tuple[tuple[Inquiry, str, Digest], Callable[[], Coroutine[Any, Any, tuple[Candidate, ...]]]]:
+    """The question for the versions that a publisher published under a name: its key, and how it is asked."""
+    repository, publisher = publication.published.name.repository, publication.publisher.id
+    return (inquiry, repository, publisher), partial(versions, inquiry, repository, publisher)
 
 
 def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:

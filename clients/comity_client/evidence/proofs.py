@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from comity.rules.collected import CollectedEvidence, KeptProof, MissingConsistency, best_proofs, missing_consistency
 from comity.trust.bound_nodes import BoundNode
@@ -42,13 +43,16 @@ async def complete(
     Args:
         before: the evidence of an earlier copy, whose documents and proofs are used too.
     """
-    documents = await _documents(session, evidence.documents(), on_event)
-    evidence = replace(evidence, objects={**before.objects, **documents})
-    entries, bound = evidence.entries_to_prove(), evidence.bound
-    found = await asyncio.gather(*(_best_proofs(session, entry, bound, before.proofs) for entry in entries))
+    bound, named = evidence.bound, evidence.documents()
+    fetch_ahead(session, (item.digest for item in named))
+    evidence = replace(evidence, objects=before.objects)
+    found: dict[Digest, list[KeptProof]] = {}
+    await _prove(session, evidence, before, found)
+    evidence = replace(evidence, objects={**before.objects, **await _documents(session, named, on_event)})
+    await _prove(session, evidence, before, found)  # of some lines the documents say that they are to be proven
     proofs: list[KeptProof] = []
     alarms: list[Untrusted] = []
-    for kept in (each for some in found for each in some):
+    for kept in (each for entry in evidence.entries_to_prove() for each in found[entry.digest]):
         alarm = await _contradiction(session, seen_logs, kept, bound, on_event)
         if alarm is None:
             proofs.append(kept)
@@ -58,6 +62,15 @@ async def complete(
     missing = missing_consistency(evidence.claims.publications, proofs, session.reader)
     consistency = await _consistency(session, missing)
     return replace(evidence, proofs=tuple(proofs), objects={**evidence.objects, **consistency}), alarms
+
+
+async def _prove(
+    session: Session, evidence: CollectedEvidence, before: Evidence, found: dict[Digest, list[KeptProof]]
+) -> None:
+    """Add to `found` the best proofs of the lines that are to be proven and are not in it."""
+    entries = [entry for entry in evidence.entries_to_prove() if entry.digest not in found]
+    kept = await asyncio.gather(*(_best_proofs(session, each, evidence.bound, before.proofs) for each in entries))
+    found |= {entry.digest: proofs for entry, proofs in zip(entries, kept, strict=True)}
 
 
 async def _documents(session: Session, items: Iterable[SideObject], on_event: OnEvent) -> Mapping[Digest, bytes]:
@@ -73,6 +86,16 @@ async def _documents(session: Session, items: Iterable[SideObject], on_event: On
 
 async def fetch_object(session: Session, digest: Digest) -> bytes:
     """Return the object from the first node that serves it; its hash is verified. Raises NotFound, Unavailable."""
+    return await session.ahead.take(digest, partial(_fetch, session, digest))
+
+
+def fetch_ahead(session: Session, digests: Iterable[Digest]) -> None:
+    """Begin to fetch objects that `fetch_object` will be asked for."""
+    for digest in digests:
+        session.ahead.begin(digest, partial(_fetch, session, digest))
+
+
+async def _fetch(session: Session, digest: Digest) -> bytes:
     return await session.first(lambda node: node.object(digest), f"no node serves object {short(digest)}")
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Collector
@@ -54,6 +56,10 @@ class DecidedArtifact:
     chosen: Publication | None = None
     rivals: tuple[str, ...] = ()
     versions: tuple[Candidate, ...] | None = None
+
+
+Decided: TypeAlias = Callable[[Inquiry, DecidedArtifact], None]
+"""Called when an artifact is known and its evidence is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +118,18 @@ class Resolution:
         return next(iter(self.mirroring.names), f"sha256:{self.artifact}")
 
 
-async def resolve(inquiry: Inquiry, reference: Reference, bindings: Bindings, names: KnownNames) -> Resolution:
+async def resolve(
+    inquiry: Inquiry,
+    reference: Reference,
+    bindings: Bindings,
+    names: KnownNames,
+    decided: Decided | None = None,
+) -> Resolution:
     """Resolve the reference. The claimant of a name that the owner did not decide is stored in `names`, so that later
     claims do not change it.
+
+    Args:
+        decided: begins what else will be asked about the artifact.
 
     Raises NotFound, Unavailable, and PolicyNotMet if only the owner can decide (see `trust.resolution`).
     """
@@ -128,6 +143,8 @@ async def resolve(inquiry: Inquiry, reference: Reference, bindings: Bindings, na
         decision = DecidedArtifact(mirroring.seen[0].observed.artifact, mirror_basis(mirroring))
     else:
         decision = await _decide_name(positions, reference, names)
+    if decided is not None:
+        decided(inquiry, decision)
     publisher = decision.chosen.publisher.id if decision.chosen else None
     evidence = await collect(inquiry, Collector(decision.artifact, inquiry.policy, publisher))
     publication, statements = decision.chosen, tuple[Candidate, ...]()
@@ -172,7 +189,10 @@ async def _statements(
 
 async def _decide_name(positions: HomePositions, reference: Reference, names: KnownNames) -> DecidedArtifact:
     inquiry, repository = positions.inquiry, reference.repository or ""
-    preference, claims = await _preference(inquiry, repository, names)
+    bound = await _known_claimants(inquiry, repository, names)
+    if bound and (likely := bound[0].claimant.publisher) is not None:
+        inquiry.session.ahead.begin((inquiry, reference, likely), partial(_claims_to, inquiry, reference, likely))
+    preference, claims = await _preference(inquiry, repository, bound)
     publisher = preference.claimant.publisher
     if publisher is None:
         raise _name_is_mirrored(reference, preference, claims)
@@ -188,27 +208,34 @@ async def _decide_name(positions: HomePositions, reference: Reference, names: Kn
     return DecidedArtifact(chosen.artifact, str(preference), chosen.publication, _rivals(preference, claims), listed)
 
 
-async def _preference(inquiry: Inquiry, repository: str, names: KnownNames) -> tuple[Preference, Claims | None]:
-    """Return the preferred claimant of the name and the claims of nodes; the claims are None if nodes did not
-    answer."""
-    remembered = asyncio.to_thread(names.claimant, repository)
-    known, claims = await asyncio.gather(remembered, claims_of(inquiry, repository, None), return_exceptions=True)
-    if isinstance(known, BaseException):
-        raise known
-    preferences = [
+async def _known_claimants(inquiry: Inquiry, repository: str, names: KnownNames) -> list[Preference]:
+    """Return the claimants of the name that are known without asking, the one that counts first."""
+    known = await asyncio.to_thread(names.claimant, repository)
+    return [
         item for item in (bound_claimant(inquiry.policy, repository), known and Preference(known, "remembered")) if item
     ]
-    if isinstance(claims, BaseException):
-        if not preferences or not isinstance(claims, NotFound | Unavailable):
-            raise claims
-        return preferences[0], None
+
+
+async def _preference(
+    inquiry: Inquiry, repository: str, known: Sequence[Preference]
+) -> tuple[Preference, Claims | None]:
+    """Return the preferred claimant of the name and the claims of nodes; the claims are None if nodes did not
+    answer."""
+    try:
+        claims = await claims_of(inquiry, repository, None)
+    except (NotFound, Unavailable):
+        if not known:
+            raise
+        return known[0], None
     seen = first_seen(claims.sightings)
-    preference = preferred_claimant(
-        repository, claims.claimants, [*preferences, *([seen] if seen else [])], claims.labels
-    )
+    preference = preferred_claimant(repository, claims.claimants, [*known, *([seen] if seen else [])], claims.labels)
     if preference is None:
         raise NotFound(f"{repository} is not published", hint="comity search WORD", code="NOT-PUBLISHED")
     return preference, claims
+
+
+async def _claims_to(inquiry: Inquiry, reference: Reference, publisher: Digest) -> Claims:
+    return await claims_of(inquiry, reference.repository or "", reference.version, publisher)
 
 
 async def _claims_of_publisher(
@@ -218,7 +245,8 @@ async def _claims_of_publisher(
     other versions, or else `claims`, which the error then lists."""
     repository = reference.repository or ""
     try:
-        return await claims_of(inquiry, repository, reference.version, publisher)
+        ask = partial(_claims_to, inquiry, reference, publisher)
+        return await inquiry.session.ahead.take((inquiry, reference, publisher), ask)
     except (NotFound, Unavailable):
         if reference.version is not None:
             with contextlib.suppress(NotFound, Unavailable):

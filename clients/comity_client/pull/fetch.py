@@ -69,6 +69,7 @@ class Layouts:
         self._holders = holders
         self._manifest = manifest
         self._digests = tuple(dict.fromkeys(indexes))
+        self._read: dict[Digest, bytes] = {}
         self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
 
     @classmethod
@@ -131,15 +132,20 @@ class Layouts:
         failure: ComityError = NotFound("no statement names a piece index")
         for digest in self._digests:
             try:
-                return await fetch_object(self._session, digest)
+                return await self._bytes(digest)
             except ComityError as error:
                 failure = error
         raise failure
 
     async def _index(self, digest: Digest) -> dict[str, PieceLayout]:
         if digest not in self._parsed:
-            self._parsed[digest] = dict(PieceIndex.parse(await fetch_object(self._session, digest)).files)
+            self._parsed[digest] = dict(PieceIndex.parse(await self._bytes(digest)).files)
         return self._parsed[digest]
+
+    async def _bytes(self, digest: Digest) -> bytes:
+        if digest not in self._read:
+            self._read[digest] = await fetch_object(self._session, digest)
+        return self._read[digest]
 
     async def _records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
         if (derived := derived_records(entry.size, entry.sha256, layout)) is not None:

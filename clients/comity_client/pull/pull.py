@@ -38,8 +38,9 @@ from comity.trust.verify import verify
 from comity.verifier import read_pack
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.collect import collect_more
-from comity_client.evidence.proofs import complete, fetch_object
-from comity_client.evidence.resolve import Resolution, resolve
+from comity_client.evidence.inquiry import Inquiry
+from comity_client.evidence.proofs import complete, fetch_ahead, fetch_object
+from comity_client.evidence.resolve import DecidedArtifact, Resolution, resolve
 from comity_client.pull.destinations import (
     Destination,
     FolderDestination,
@@ -97,7 +98,7 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
     inquiry, policy, on_event = context.inquiry, context.inquiry.policy, context.on_event
     try:
         reference = await read_reference(inquiry.session, order.reference)
-        resolution = await resolve(inquiry, reference, context.bindings, context.names)
+        resolution = await resolve(inquiry, reference, context.bindings, context.names, _fetch_manifest)
     except Unavailable as error:
         return await in_thread(partial(pulled_before, context, order, error), on_event)
     judge = _judge_of(resolution)
@@ -164,22 +165,29 @@ def _judge_of(resolution: Resolution) -> Callable[[Evidence, Policy], Verdict]:
     return partial(verify, keyless=keyless, reader=reader, publisher=resolution.publisher)
 
 
+def _fetch_manifest(inquiry: Inquiry, decision: DecidedArtifact) -> None:
+    """Begin to fetch the manifest, and what the statement that decided names: it is needed in every case."""
+    named = (decision.chosen.published.pieces.digest,) if decision.chosen else ()
+    fetch_ahead(inquiry.session, (decision.artifact, *named))
+
+
 async def _gather(context: PullContext, order: PullOrder, resolution: Resolution) -> _Gathered:
     """Step (1): the manifest, and evidence of the nodes and of an earlier pull."""
     on_event, session = context.on_event, resolution.inquiry.session
     _announce(on_event, resolution)
+    fetch_ahead(session, (item.digest for item in resolution.evidence.documents()))
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = _selected(manifest, order.include, order.exclude)
     destination = _destination(resolution, order, manifest)
     holding = holders(session, resolution.evidence.claims, manifest.digest)
     published = resolution.publication.published if resolution.publication else None
     layouts = Layouts.named(session, manifest, resolution.evidence.claims, published, holding)
-    pieces = await layouts.document()
     before = _existing_pack(destination.folder, session.reader, on_event)
     evidence = await collect_more(resolution.inquiry, resolution.evidence, before.claims)
     for note in evidence.notes:
         on_event(Note(note))
     evidence, alarms = await complete(session, context.seen_logs, evidence, before, on_event)
+    pieces = await layouts.document()
     return _Gathered(resolution, manifest, wanted, destination, layouts, holding, evidence, pieces, alarms)
 
 
@@ -214,7 +222,7 @@ async def plan_pull(context: PullContext, order: PullOrder) -> PullPlan:
     """Steps (1) and (2) of a pull: fetches the manifest and evidence, writes nothing. Raises as `pull`, if no download
     would change the verdict."""
     reference = await read_reference(context.inquiry.session, order.reference)
-    resolution = await resolve(context.inquiry, reference, context.bindings, context.names)
+    resolution = await resolve(context.inquiry, reference, context.bindings, context.names, _fetch_manifest)
     found = await _gather(context, order, resolution)
     early, destination = found.evidence_with(announced(found.manifest)), found.destination
     verdict = _judge_of(resolution)(early, policy_before_fetch(context.inquiry.policy, found.manifest))

@@ -15,6 +15,7 @@ from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.log import LocatedProof
+from comity_client.ahead import AskedAhead
 from comity_client.events import MisbehaviourFound, Note
 from comity_client.evidence import proofs as module
 from comity_client.evidence.proofs import complete, fetch_object
@@ -47,7 +48,7 @@ class Session:
     """Asks these nodes one after the other."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.nodes, self.reader = nodes, EvidenceReader()
+        self.nodes, self.reader, self.ahead = nodes, EvidenceReader(), AskedAhead()
 
     async def ask(self, question: Callable[[Node], Awaitable[Any]]) -> Any:
         found, failed = {}, {}
