@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, select, tuple_
+from sqlalchemy import Connection, and_, case, func, literal, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.subject_reads import ProvenPosition, read_about
@@ -24,12 +24,36 @@ TOGETHER: Final = 100
 """Artifacts, and positions, in one query."""
 LEAST_TOGETHER: Final = 8
 """Publications of an artifact that are read together with those of others, on average, whatever the caller's limit."""
+COUNTED: Final = 17
+"""Publications from which on those of a repository and publisher are many."""
 _SUBJECT, _STATEMENT, _PUBLICATION = schema.subjects.c, schema.statements.c, schema.publications.c
 _NAME: Final = (_PUBLICATION.repository, _PUBLICATION.version, _PUBLICATION.publisher)
+_SAME: Final = schema.publications.alias("same")
+_VERSIONS: Final = (
+    select(case((func.count() < COUNTED, func.count()), else_=0))
+    .select_from(
+        select(literal(1).label("one"))
+        .where(_SAME.c.name == _PUBLICATION.name, _SAME.c.publisher == _PUBLICATION.publisher)
+        .correlate(schema.publications)
+        .limit(COUNTED)
+        .subquery()
+    )
+    .scalar_subquery()
+)
+"""`NamedArtifact.versions`."""
 _SAID: Final = and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index)
 _NAMED: Final = and_(_PUBLICATION.log_id == _SUBJECT.log_id, _PUBLICATION.index == _SUBJECT.index)
 _WANTED: Final = (
-    select(_SUBJECT.digest, *_NAME, _SUBJECT.round, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn, _STATEMENT.statement)
+    select(
+        _SUBJECT.digest,
+        *_NAME,
+        _VERSIONS,
+        _SUBJECT.round,
+        _SUBJECT.kind,
+        _SUBJECT.log_id,
+        _SUBJECT.turn,
+        _STATEMENT.statement,
+    )
     .join_from(schema.subjects, schema.publications, _NAMED)
     .join(schema.statements, _SAID)
     .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES))
@@ -59,9 +83,9 @@ def _together(connection: Connection, some: Sequence[Digest], limit: int) -> dic
 
 def _selected(rows: Sequence[tuple[Any, ...]], bounds: Bounds) -> Selection[NamedArtifact]:
     if len(rows) < 2:
-        return Selection((), tuple(NamedArtifact(*row[1:4]) for row in rows))
-    ordered = sorted(rows, key=lambda row: row[4:8])
-    said = [Said(row[3], row[8], row[5:7], NamedArtifact(*row[1:4])) for row in ordered]
+        return Selection((), tuple(NamedArtifact(*row[1:5]) for row in rows))
+    ordered = sorted(rows, key=lambda row: row[5:9])
+    said = [Said(row[3], row[9], row[6:8], NamedArtifact(*row[1:5])) for row in ordered]
     return choose(said, Precedence(), bounds)
 
 

@@ -437,6 +437,13 @@ class IntakeStore:
         with self._database.reading() as connection:
             return list(connection.execute(wanted.where((done < _LOG.size) | again).order_by(_LOG.id)).scalars())
 
+    def entries_processed(self) -> tuple[int, int]:
+        """Returns how many entries of all logs the intake processed, and how many there are."""
+        wanted = select(func.coalesce(func.sum(_INTAKE.position), 0), func.coalesce(func.sum(_LOG.size), 0))
+        with self._database.reading() as connection:
+            done, total = connection.execute(wanted.outerjoin_from(schema.logs, schema.intake)).one()
+        return int(done), int(total)
+
     def next_batch(self, log: str, most: int = MAX_LINES) -> IntakeBatch:
         """Returns the next lines of a log, at most `most`. Raises NotFound (NO-SUCH-LOG)."""
         with self._database.reading() as connection:

@@ -44,6 +44,7 @@ from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.policy_file import PolicyFile
 from comity.node.publishing import Submissions
+from comity.node.reading import EventLoopLag, ReadingProgress
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
 from comity.node.services.artifact import ArtifactServicer
@@ -85,6 +86,7 @@ class RunningNode:
     links: SignInLinks
     readiness: Readiness
     policy: PolicyFile
+    reading: ReadingProgress
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -256,6 +258,7 @@ class _Parts:
     readiness: Readiness
     news: NewsFeed
     policy: PolicyFile
+    reading: ReadingProgress
 
     @property
     def running(self) -> RunningNode:
@@ -269,6 +272,7 @@ class _Parts:
             self.links,
             self.readiness,
             self.policy,
+            self.reading,
         )
 
 
@@ -301,6 +305,10 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
     ledger_scrub = LedgerScrub(config.storage, ledger, home.clock, home.metrics, replication.questions)
+    reading = ReadingProgress(ledger, home.metrics)
+    reading.follow("log entries", replication.intake.progress)
+    for what, progress in copies.readers().items():
+        reading.follow(what, progress)
     listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,
@@ -343,11 +351,13 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             capacity=capacity,
             followed=followed,
             policy=policy,
+            reading=reading,
         ),
         policy=policy,
+        reading=reading,
         inspector=Inspector(ledger, store, pools, membership, kept),
         links=SignInLinks(time.monotonic),
-        readiness=Readiness(ledger, store, pools),
+        readiness=Readiness(ledger, store, pools, reading=lambda: [each.document() for each in reading.behind]),
         news=NewsFeed(
             ledger,
             [key.key_id for key in home.keys.record.cosigners],
@@ -395,7 +405,16 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
     audit_copies = AuditCopies(config.home, config.audit_log, pools)
     after_loops.callback(audit_copies.close)
     audit_copies.begin(supervisor)
-    for part in (parts.scrub, parts.ledger_scrub, parts.capacity, home.pulls, parts.followed, parts.inspector):
+    for part in (
+        parts.reading,
+        EventLoopLag(home.metrics),
+        parts.scrub,
+        parts.ledger_scrub,
+        parts.capacity,
+        home.pulls,
+        parts.followed,
+        parts.inspector,
+    ):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)
     if webhooks is not None:

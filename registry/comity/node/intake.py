@@ -23,6 +23,7 @@ from typing import Final
 from comity.ledger.intake import MAX_LINES, IntakeResult, Revisit, StatementFacts, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
+from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.statement_readers import read_content
@@ -333,6 +334,10 @@ class Intake:
         await self.members_changed()
         timing = LoopTiming(max(0.05, self._interval), STEP_DEADLINE)
         supervisor.loop(INTAKE, self._process_all, timing)
+
+    def progress(self) -> ReadState:
+        """How many entries were processed. Blocking."""
+        return ReadState(*self._ledger.tables.intake.entries_processed())
 
     def notify(self) -> None:
         """A log has grown: run the loop now."""

@@ -16,7 +16,7 @@ import json
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +99,11 @@ class Metrics:
         self.webhook_requests = self._counter("webhook_requests", "Events for webhooks, by result", "outcome")
         self.proposals_waiting = self._gauge("proposals_waiting", "Votes that this node's member has not cast")
         self.copies_short = self._gauge("copies_short", "Artifacts with fewer copies than the charter asks for")
+        self.read_items = self._gauge("read_items", "Items that a reader of the ledger has read", "what")
+        self.items_to_read = self._gauge("items_to_read", "Items that a reader of the ledger has to read", "what")
+        self.event_loop_lag = self._gauge(
+            "event_loop_lag_seconds", "Longest delay of the event loop in the last minute"
+        )
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -146,6 +151,8 @@ class ReadinessChecks:
     store: bool
     front_end: Mapping[str, object] | None = None
     """How old is what a front end shows; None in the process that writes."""
+    reading: Sequence[Mapping[str, object]] = ()
+    """What the node still reads of its ledger, and how far it is (`comity.node.reading`)."""
 
     @property
     def ready(self) -> bool:
@@ -154,6 +161,8 @@ class ReadinessChecks:
     def document(self) -> dict[str, object]:
         checks = {"started": self.started, "ledger": self.ledger, "store": self.store}
         found: dict[str, object] = {"status": "ready" if self.ready else "not ready", "checks": checks}
+        if self.reading:
+            found["reading"] = list(self.reading)
         return found if self.front_end is None else {**found, "front_end": self.front_end}
 
 
@@ -162,7 +171,7 @@ NOT_STARTED: Final = ReadinessChecks(started=False, ledger=False, store=False)
 
 class Readiness:
     """Make it on the event loop of the node. Not thread-safe, but for `from_thread`. `front_end` returns how old is
-    what a front end shows."""
+    what a front end shows; `reading` what the node still reads."""
 
     def __init__(
         self,
@@ -170,11 +179,13 @@ class Readiness:
         store: BlobStore,
         pools: Pools,
         front_end: Callable[[], Mapping[str, object] | None] = lambda: None,
+        reading: Callable[[], Sequence[Mapping[str, object]]] = tuple,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._pools = pools
         self._front_end = front_end
+        self._reading = reading
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._kept: tuple[float, ReadinessChecks] | None = None
@@ -186,7 +197,8 @@ class Readiness:
             now = self._loop.time()
             if self._kept is None or now - self._kept[0] > FRESH_SECONDS:
                 ledger, store = await asyncio.gather(self._ledger_answers(), self._store_answers())
-                self._kept = self._loop.time(), ReadinessChecks(self.started, ledger, store, self._front_end())
+                checks = ReadinessChecks(self.started, ledger, store, self._front_end(), self._reading())
+                self._kept = self._loop.time(), checks
             return self._kept[1]
 
     def from_thread(self) -> ReadinessChecks:

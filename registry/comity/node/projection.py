@@ -32,6 +32,7 @@ import structlog
 from comity.content.durable import disk_errors
 from comity.content.sqlite_cache import OnKept, connect_sqlite, locked_cache, opened_or_made_again
 from comity.ledger.proven import ProvenLine
+from comity.node.reading import ReadState
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.statement import Envelope
@@ -232,6 +233,11 @@ class Follower:
         if (basis, last) == (self._checked, self._searched):
             return []
         return await self._ledger.run(self._read, basis, last, limit)
+
+    def progress(self) -> ReadState:
+        """Up to which statement everything was read. Blocking."""
+        total = self._ledger.tables.proven.last_number()
+        return ReadState(min(total, max(self._rows.position.number, self._searched)), total)
 
     def check(self) -> None:
         """Begin again if the rows are on another basis, or if the ledger has not the statement that was read last.

@@ -19,6 +19,7 @@ from comity.node.members import Membership
 from comity.node.metrics import ServedBytes
 from comity.node.offers.index import MAX_COUNTED, OfferIndex
 from comity.node.policy_file import PolicyFile
+from comity.node.reading import ReadingProgress
 from comity.node.replication.link import PeerLink
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
@@ -95,6 +96,7 @@ class StatusReport:
     capacity: Capacity
     followed: FollowedRepositories
     policy: PolicyFile
+    reading: ReadingProgress
 
     async def now(self) -> NodeStatus:
         log_states = LogStates(self.ledger, self.membership, self.replication, self.clock)
@@ -149,6 +151,7 @@ class StatusReport:
             yield from governance_warnings(governance, self.clock())
         for log_key, why in self.replication.quotas.full.items():
             yield f"{self.membership.log_title(str(log_key))} is above its quota and does not advance: {why}"
+        yield from (f"this node {reading}" for reading in self.reading.behind)
         if why := self.policy.problem:
             yield f"the policy of the gateway cannot be read, the one before it still counts: {why}"
         if why := self.replication.pauses.why:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from comity.rules.rule_file import name_pattern, read_rule_file, read_texts
@@ -34,11 +34,16 @@ _KEYS: Final = frozenset({"name", "repositories", "keep_versions", "keep_days"})
 
 @dataclass(frozen=True, slots=True)
 class NamedArtifact:
-    """A name that a publisher, or a node that mirrored it, gives to an artifact."""
+    """A name that a publisher, or a node that mirrored it, gives to an artifact.
+
+    Attributes:
+        versions: how many publications the repository has of this publisher, if they were counted and are few; else 0.
+    """
 
     repository: str
     version: str
     publisher: Digest
+    versions: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:

@@ -415,6 +415,8 @@ def check_visible(name: str, what: str) -> str:
 def printable(text: str) -> str:
     """`text` on one line, with control characters and those that cannot be seen escaped: file names and claims may come
     from an attacker."""
+    if text.isprintable() and not _INVISIBLE.search(text):
+        return text
     return "".join(
         c if c.isprintable() and not _INVISIBLE.match(c) else c.encode("unicode_escape").decode("ascii") for c in text
     )

@@ -112,8 +112,9 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ComityError:
 def clean(text: str, limit: int) -> str:
     """Returns `text` on one line, in at most `limit` bytes of UTF-8, with unprintable characters replaced."""
     line = " ".join(text[:limit].split())
-    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-    return printable.encode("utf-8")[:limit].decode("utf-8", "ignore")
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return line.encode("utf-8")[:limit].decode("utf-8", "ignore")
 
 
 def _retry_after(info: error_details_pb2.ErrorInfo) -> float:

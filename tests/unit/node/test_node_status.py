@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.offers.index import MAX_COUNTED, UnansweredRequests
+from comity.node.reading import UnfinishedReading
 from comity.node.status import MAX_CONVICTED, MAX_DAMAGE_SHOWN, LogStates, StatusReport, peer_status
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import sha256
@@ -64,6 +65,7 @@ class Parts:
     scrub: Any = field(default_factory=lambda: part(damage=[]))
     followed: Any = field(default_factory=lambda: part(warnings=lambda: iter(())))
     policy: Any = field(default_factory=lambda: part(problem=""))
+    reading: Any = field(default_factory=lambda: part(behind=()))
 
     def warnings(self, governance: GovernanceStatus | None = None, **logs: LogStatus) -> list[str]:
         unused: Any = None
@@ -83,6 +85,7 @@ class Parts:
             capacity=unused,
             followed=self.followed,
             policy=self.policy,
+            reading=self.reading,
         )
         return list(report._warnings(logs, governance))
 
@@ -102,6 +105,7 @@ def test_warnings_come_in_the_order_of_their_urgency(parts: Parts) -> None:
     parts.offers.faulty = lambda: iter([offer("GPU hours")])
     parts.replication.quotas.full = {FAR.verifier: "too many entries"}
     parts.policy.problem = "a bad line"
+    parts.reading.behind = (UnfinishedReading("log entries", 1_000, 4_000, 10.0, 300),)
     parts.replication.pauses.why = "no room"
     parts.replication.charges.warnings = lambda: iter(["a member uses much"])
     parts.followed.warnings = lambda: iter(["a repository is gone"])
@@ -119,6 +123,7 @@ def test_warnings_come_in_the_order_of_their_urgency(parts: Parts) -> None:
         "<offers.example/log> is at fault in its offer 'GPU hours': RECEIPT: two of one number",
         "2 join requests are waiting",
         f"<{FAR.vkey}> is above its quota and does not advance: too many entries",
+        "this node reads log entries: 1,000 of 4,000, 10 a second, 300 s left",
         "the policy of the gateway cannot be read, the one before it still counts: a bad line",
         "no copy begins: no room",
         "a member uses much",

@@ -40,6 +40,7 @@ from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.members import Membership
 from comity.node.projection import Follower, Position
+from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.audit import DAY
@@ -115,6 +116,10 @@ class ArtifactIndex:
             self._look_at_all()
         self.ready = False
         self.version = 0
+
+    def progress(self) -> ReadState:
+        """Up to which statement the list has read. Blocking."""
+        return self._follower.progress()
 
     def begin(self, supervisor: Supervisor) -> None:
         """Follow the ledger in the background."""

@@ -54,6 +54,7 @@ async def console_routes(
     index = await asyncio.to_thread(
         ArtifactIndex, folder, home.ledger, home.pools, home.membership, local, node.copies, home.clock
     )
+    node.reading.follow("names for the console", index.progress)
     groups = StatementGroups(home.ledger.tables.proven, home.membership, lambda: catalogue.judge.policy.named)
     recent = RecentStatements(home.ledger, groups)
     states = StateReader(home, node.replication, node.offers, index, recent)

@@ -38,6 +38,7 @@ from comity.node.copies.own_copies import OwnPieces
 from comity.node.members import Membership, Peer, PeerKey
 from comity.node.own_log import OwnLog
 from comity.node.projection import Follower, Position
+from comity.node.reading import ReadState
 from comity.node.replication.link import PeerLink
 from comity.node.settings import Audits
 from comity.node.threads import AsyncLedger
@@ -108,6 +109,10 @@ class StatementReader:
             facts = [fact for line in lines for fact in self._facts(line)]
             checked = await self._ledger.run(self._check_failures, facts)
             await self._ledger.run(self._index.add, checked, Position.at(lines[-1]))
+
+    def progress(self) -> ReadState:
+        """Up to which statement everything was read. Blocking."""
+        return self._follower.progress()
 
     def _facts(self, line: ProvenLine) -> list[tuple[CopyFact, AuditFailure | None]]:
         statement = parse_entry(line.line).statement
@@ -233,6 +238,10 @@ class Auditor:
         await self.log_days()
         if self._refilled() > 0:
             await self._audit_next()
+
+    def progress(self) -> ReadState:
+        """How far the index has read. Blocking."""
+        return self._reader.progress()
 
     async def read_new(self) -> None:
         async with self._reading:

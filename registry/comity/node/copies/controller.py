@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from comity.node.copies.auditor import Auditor
@@ -18,6 +19,7 @@ from comity.node.copies.responder import AuditResponder
 from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.copies.withdrawal import LoggedHolds, OtherHolders, SoleFiles, Withdrawals, WithdrawnFiles
 from comity.node.home import OpenedHome
+from comity.node.reading import ReadState
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.supervisor import LoopTiming, Supervisor
 
@@ -64,7 +66,9 @@ class CopiesController:
             pieces,
         )
 
-        files = HeldFilesReader(home.ledger, home.store, home.pools, home.membership, self._held, home.clock)
+        self._files = files = HeldFilesReader(
+            home.ledger, home.store, home.pools, home.membership, self._held, home.clock
+        )
         self.counter = CopyCounter(
             home.ledger, home.membership, replication.replicas, self.index, home.clock, self.auditor.read_new
         )
@@ -102,6 +106,10 @@ class CopiesController:
             home.config.pins.patience_seconds,
             time.monotonic,
         )
+
+    def readers(self) -> dict[str, Callable[[], ReadState]]:
+        """How far the index of copies and that of held files are, by what they read."""
+        return {"claims and audits of copies": self.auditor.progress, "files of own copies": self._files.progress}
 
     def begin(self) -> None:
         self._supervisor.loop(AUDITS, self.auditor.step, LoopTiming(max(1.0, self._interval), STEP_DEADLINE))

@@ -19,6 +19,7 @@ from comity.content.blobs import BlobStore
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.projection import Follower, Position, Projection, ProjectionTables, packed, unpacked
+from comity.node.reading import ReadState
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.node.uploads import read_manifest
@@ -31,6 +32,8 @@ from comity.trust.statement_kinds import HOLD_PREDICATES
 
 PAGE: Final = 64
 """Manifests that are read in one step."""
+TOGETHER: Final = 200
+"""Artifacts in one query."""
 _SCHEMA: Final = """
 CREATE TABLE held_file (file BLOB NOT NULL, artifact BLOB NOT NULL, PRIMARY KEY (file, artifact)) WITHOUT ROWID;
 CREATE TABLE unread_manifest (artifact BLOB PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -90,10 +93,14 @@ class HeldFiles(Projection):
     def days(self, artifacts: Iterable[Digest]) -> dict[Digest, int]:
         """The day, counted from 1970, on which this node noted that it holds each of these artifacts; without those of
         which it did not yet."""
-        wanted = "SELECT day FROM held_since WHERE artifact = ?"
-        with self._reading():
-            found = ((item, self._database.execute(wanted, (packed(item),)).fetchone()) for item in artifacts)
-            return {artifact: int(row[0]) for artifact, row in found if row}
+        keys = [packed(artifact) for artifact in artifacts]
+        found: dict[Digest, int] = {}
+        with self._reading() as database:
+            for start in range(0, len(keys), TOGETHER):
+                some = keys[start : start + TOGETHER]
+                wanted = f"SELECT artifact, day FROM held_since WHERE artifact IN ({','.join('?' * len(some))})"
+                found |= {unpacked(artifact): int(day) for artifact, day in database.execute(wanted, some)}
+        return found
 
     def shared(self, artifact: Digest, files: Iterable[Digest]) -> set[Digest]:
         """Those of the files that another artifact with a standing hold of this node has."""
@@ -138,6 +145,10 @@ class HeldFilesReader:
         self._held = held
         self._clock = clock
         self._follower = Follower(ledger, held, HOLD_PREDICATES, log=membership.own_node.log)
+
+    def progress(self) -> ReadState:
+        """Up to which statement the manifests were read. Blocking."""
+        return self._follower.progress()
 
     async def read(self) -> None:
         """Read the manifests of all new holds, in bounded steps."""

@@ -203,7 +203,7 @@ class RetentionPlan:
             if own is not None:
                 manifests[copy.artifact] = own.manifest
         freed = self._freed(manifests)
-        return [replace(copy, bytes=freed.get(copy.artifact, 0)) for copy in decided]
+        return [replace(copy, bytes=freed[copy.artifact]) if copy.artifact in freed else copy for copy in decided]
 
     def _read(self, artifacts: list[Digest]) -> list[_NamedCopy]:
         names = self._ledger.tables.proven.names_of(artifacts, MAX_NAMES)
@@ -221,6 +221,8 @@ class RetentionPlan:
         if not copy.limited:
 
             def is_newest(named: NamedArtifact, count: int) -> bool:
+                if _among_few(named, count):
+                    return True
                 return copy.artifact in self._newest.newest(_Newest(named.repository, named.publisher, count))
 
             decision = rules.decide(copy.names, copy.days, is_newest)
@@ -307,6 +309,8 @@ def _asked(copies: Iterable[_NamedCopy], rules: RetentionRules) -> set[_Newest]:
     asked = set[_Newest]()
 
     def is_newest(named: NamedArtifact, count: int) -> bool:
+        if _among_few(named, count):
+            return True
         asked.add(_Newest(named.repository, named.publisher, count))
         return False
 
@@ -314,6 +318,11 @@ def _asked(copies: Iterable[_NamedCopy], rules: RetentionRules) -> set[_Newest]:
         if not copy.limited:
             rules.decide(copy.names, copy.days, is_newest)
     return asked
+
+
+def _among_few(named: NamedArtifact, count: int) -> bool:
+    """Whether its repository and publisher have no more publications than so many, so that each is of the newest."""
+    return 0 < named.versions <= count
 
 
 def _stands(copies: dict[Digest, OwnCopy], artifact: Digest) -> bool:

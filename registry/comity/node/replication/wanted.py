@@ -399,7 +399,8 @@ class PublicationReader:
         self, line: ProvenLine, published: Published | Observed, *, ours: bool, held: bool
     ) -> MirrorDecision:
         """(2). What is published here or held is copied; what is held counts for the rule that would copy it."""
-        counts = held and self._charges.counting and not await self.published_here(published.artifact)
+        asked = held and not ours and self._charges.counting
+        counts = asked and not await self.published_here(published.artifact)
         if ours or (held and not counts):
             return MirrorDecision(True)
         decision = await self._wanted.decide(published, line.number)
