@@ -7,7 +7,8 @@ A federation of three. One node's home is filled through the library: `published
 copy of each artifact by each of the three nodes (or fewer) in that node's log, as many in one line as nodes claim by
 default, and the manifests and piece indexes. The intake of the library verifies each line. Then the node runs as a
 process with its gateway; the two others do not run. `FOLDER` keeps the homes, and a later run continues with them: so a
-large one is filled (`--only grow`), run for the first time (`--only first`) and measured (`--only measure`) one by one.
+large one is filled (`--only grow`), run for the first time (`--only first`) and measured (`--only measure`) one by one;
+`--only commands` starts it without its gateway, and runs the commands.
 After a first run, in which it reads all of this for the first time, the node is started again and measured:
 
     CPU seconds and resident memory   from the start of the process until it has used at most 6 % of a core for 30 s
@@ -459,6 +460,13 @@ async def measure(grown: GrowingHome, count: int, rounds: int, only: str, gc: in
     if only in ("grow", "first"):
         print(f"{count} artifacts: {only} {first}", flush=True)
         return None
+    if only == "commands":
+        with contextlib.closing(NodeProcess(grown.home, fresh=True)) as node:
+            await node.ready(600)
+            print(f"{count} artifacts: {await settled(node)}", flush=True)
+            commands = run_commands(node, grown.home)
+            node.stop()
+        return Row(count, round(os.getloadavg()[0], 1), {}, {}, {}, {}, commands, {})
     with contextlib.closing(NodeProcess(grown.home, main=WITH_GATEWAY, fresh=True)) as node:
         await node.ready(600)
         again = await settled(node)
@@ -486,7 +494,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 def record(rows: list[Row], arguments: argparse.Namespace) -> None:
     """Print and write the results so far: a large size may be cut short."""
-    measured = ("start_cpu_s", "rss_mb")
+    measured = ("start_cpu_s", "rss_mb") if all(row.again for row in rows) else ()
     exponents = {what: exponent([(row.artifacts, row.again[what]) for row in rows]) for what in measured}
     print(exponents, flush=True)
     if arguments.result:
@@ -504,6 +512,6 @@ if __name__ == "__main__":
         "--hold-batch", type=int, default=32, choices=range(1, 65), metavar="N", help="artifacts that a line claims"
     )
     parser.add_argument("--homes", type=Path, help="where the homes are kept; its disk is measured too")
-    parser.add_argument("--only", default="", choices=("grow", "first", "measure"), help="one stage")
+    parser.add_argument("--only", default="", choices=("grow", "first", "measure", "commands"), help="one stage")
     parser.add_argument("--result", default="start", help="the name of the result file; empty: none")
     asyncio.run(main(parser.parse_args()))

@@ -12,7 +12,7 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.metrics import Metrics
 from comity.node.projection import Follower, Position, Projection, ProjectionTables
-from comity.node.reading import LEAST_BEHIND, EventLoopLag, UnfinishedReading, ReadingProgress, ReadState
+from comity.node.reading import LEAST_BEHIND, EventLoopLag, ReadingProgress, ReadState, UnfinishedReading
 from comity.node.threads import AsyncLedger
 from support.logs import LogKeys, statement_lines
 

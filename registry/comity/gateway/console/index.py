@@ -210,14 +210,18 @@ class ArtifactIndex:
 
     def _sets_of_members(self, listing: ListingFile, artifacts: Sequence[Digest], today: int) -> list[CopySets]:
         own, found = self._membership.own_node.inception.id, list[CopySets]()
-        assessor = CopyAssessor(self._membership, today)
-        for artifact in artifacts:
-            rows = self._copies.copies(artifact)
+        assessor, known = CopyAssessor(self._membership, today), dict[int, CopySets]()
+        claims = self._copies.claims_about(artifacts)
+        for artifact, rows in zip(artifacts, claims, strict=True):
+            if (same := known.get(id(rows))) is not None:
+                found.append(replace(same, artifact=artifact))
+                continue
             with_copy = holders(assessor.assess(rows), own)
             held_by = listing.holders.set_of(holder.member for holder in with_copy)
             tested_by = listing.holders.set_of(holder.member for holder in with_copy if holder.tested)
             due = next_change((result for row in rows for result in row.results), today)
             found.append(CopySets(artifact, held_by, tested_by, NEVER if due is None else due))
+            known[id(rows)] = found[-1]
         return found
 
     def _show(self, listing: ListingFile) -> None:

@@ -203,5 +203,10 @@ class CopyCounter:
         self._worst = heapq.nsmallest(STATUS_EXAMPLES, [*self._worst, *short])
 
     def _counts(self, page: list[Digest], assessor: CopyAssessor) -> list[CopyCount]:
-        """Blocking."""
-        return [CopyCount.of(holders(assessor.assess(self._index.copies(artifact)))) for artifact in page]
+        """Blocking. Counted once for each different set of claims."""
+        claims = self._index.claims_about(page)
+        known = {
+            id(each): CopyCount.of(holders(assessor.assess(each)))
+            for each in {id(each): each for each in claims}.values()
+        }
+        return [known[id(each)] for each in claims]

@@ -124,3 +124,19 @@ async def test_a_page_ends_where_enough_is_listed_and_names_are_asked_for_once(
     assert listed == ARTIFACTS and len(asked) == 3
     short, _ = await folds.page(CopyQuestion(), None, given, MEMBER, CopyPolicy(1, 1))
     assert (short.listed, short.counted, len(asked)) == ((), 40, 3)
+
+
+def test_the_claims_about_some_artifacts_are_those_about_each(
+    index: CopiesIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "ASKED_TOGETHER", 7)
+    asked = [*reversed(ARTIFACTS), sha256(b"of which nobody claims a copy"), ARTIFACTS[0]]
+    assert index.claims_about(asked) == [tuple(one_by_one(index, artifact)) for artifact in asked]
+    asked = [artifact for artifact in ARTIFACTS if not any(row.results for row in index.copies(artifact))]
+    monkeypatch.undo()
+    queries: list[str] = []
+    index._database.set_trace_callback(queries.append)
+    shared = index.claims_about(asked)
+    index._database.set_trace_callback(None)
+    different = len({id(claims) for claims in shared})
+    assert different < len(asked) and len(queries) == 2 + different
