@@ -51,7 +51,7 @@ from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.intake import LineProver
 from comity.node.keys import NodeKeys
-from comity.node.own_log import LEDGER_MARK, FileMark
+from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.copies import HeldArtifact

@@ -23,8 +23,8 @@ from comity.gateway.hub import judge, routes
 from comity.ledger import subject_reads
 from comity.node import webhook_deliveries
 from comity.node.home import OpenedHome
+from comity.node.ledger_mark import LEDGER_MARK
 from comity.node.maintenance.home_files import add_webhook
-from comity.node.own_log import LEDGER_MARK
 from comity.node.projection import FIRST
 from comity.node.services import artifact
 from comity.node.webhook_deliveries import EventQueue

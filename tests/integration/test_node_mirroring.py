@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from comity.ledger.stored_lines import pack_line
 from comity.node import scrub
+from comity.node.ledger_mark import LEDGER_MARK
 from comity.node.maintenance.backup import create_backup, restore_backup
-from comity.node.own_log import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, PeerHead

@@ -15,7 +15,7 @@ import pytest
 from comity.content.secrets import write_keys
 from comity.gateway.app import serve_gateway
 from comity.ledger.ledger import Ledger
-from comity.node.own_log import OUTSIDE_MARK, FileMark
+from comity.node.ledger_mark import OUTSIDE_MARK, FileMark
 from comity.rules.tree_proofs import consistency_proof
 from comity.rules.witness import AddCheckpoint, parse_signatures
 from comity.trust.encoding import b64encode

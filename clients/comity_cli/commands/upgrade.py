@@ -45,7 +45,7 @@ def check(peers: bool, home: Path) -> int:
     """
     file = node_file(home)
     with node_installed():
-        from comity.node.maintenance.doctor import check_upgrade
+        from comity.node.maintenance.upgrade_check import check_upgrade
     with output().waiting("checking"):
         found = tuple(check_upgrade(file, clock=time.time, ask_peers=peers))
     return show_findings(UpgradeDocument, found)

@@ -44,8 +44,8 @@ from comity.installed_addons import from_addons
 from comity.node.app import RunningNode
 from comity.node.home import OpenedHome, ServedHome
 from comity.node.importing.read_through import ReadThroughImports
+from comity.node.ledger_mark import OUTSIDE_MARK
 from comity.node.metrics import Readiness
-from comity.node.own_log import OUTSIDE_MARK
 from comity.node.policy_file import PolicyFile
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.settings import Gateway

@@ -34,6 +34,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from comity.content import fault
 from comity.content.durable import file_lock
 from comity.ledger import schema
+from comity.ledger.revisions import NEWEST
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.tlog.note import VerifierKey
 
@@ -230,8 +231,6 @@ class Database:
 
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
-NEWEST: Final = "0023"
-"""The revision of the newest migration."""
 _VERSION: Final = table("alembic_version", column("version_num"))
 
 _alembic_lock = threading.Lock()

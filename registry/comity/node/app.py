@@ -29,7 +29,8 @@ from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinServicer
-from comity.node.home import HomeFiles, OpenedHome, check_ports, standby_database
+from comity.node.home import OpenedHome, standby_database
+from comity.node.home_files import HomeFiles, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer

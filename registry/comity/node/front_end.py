@@ -36,18 +36,8 @@ from comity.ledger.ledger import Ledger, LedgerFollower
 from comity.node.app import HomeCheck, run_until_signalled
 from comity.node.config import NodeConfig
 from comity.node.epochs import EpochStore
-from comity.node.home import (
-    ServedHome,
-    blobs_not_here,
-    check_blob_folder,
-    check_ports,
-    homes_of,
-    location_providers,
-    open_store,
-    read_backing,
-    read_public_files,
-    signing_keys,
-)
+from comity.node.home import ServedHome, homes_of, location_providers, open_store, read_backing
+from comity.node.home_files import blobs_not_here, check_blob_folder, check_ports, read_public_files, signing_keys
 from comity.node.housekeeping import MEMORY_TIMING
 from comity.node.listeners import Listeners, allow_descriptors
 from comity.node.members import Membership

@@ -1,28 +1,17 @@
-"""The log that this node writes, the mark of its ledger, and shared helpers to read the ledger.
+"""The log that this node writes, and shared helpers to read the ledger.
 
 `OwnLog` opens once the node knows that its ledger holds everything that it signed; then it logs the node's own identity
 lines and appends statements. `iterate_entries` reads the ledger's index page by page.
-
-A mark identifies the database: a file beside an SQLite ledger, which has the file's number; or a row in PostgreSQL,
-which has the cluster, timeline, database and table, so that another machine of the same node finds it too. A copy has
-another identity or no mark; then nothing is signed before a peer has shown what was signed. A disk that was rolled
-back, or a backup written over the same file, is not detected this way: therefore peers are asked at every start, for a
-limited time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shlex
-from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
-from comity.content.durable import disk_errors, write_file
 from comity.ledger.entry_index import EntryQuery, IndexedEntry
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Make, Sequencer
@@ -73,77 +62,6 @@ def cosigned_times(ledger: Ledger, membership: Membership, log: VerifierKey) -> 
     except NotFound:
         return {}
     return membership.cosigned_times(note)
-
-
-LEDGER_MARK: Final = "ledger.inode"
-OUTSIDE_MARK: Final = "outside.inode"
-"""The mark for what was signed for outside logs. Peers cannot restore it: only the operator can reset it."""
-
-
-class LedgerMark(Protocol):
-    """The mark of the database that this node last wrote to."""
-
-    @abstractmethod
-    def mismatches(self, *, begun: bool) -> bool:
-        """Whether this node last wrote to another database.
-
-        Args:
-            begun: whether the ledger holds entries of the own log, or signatures for outside logs. The mark is written
-                before the first of these, so a ledger that holds some and has no mark is a copy.
-
-        Raises Unavailable.
-        """
-
-    @abstractmethod
-    def write(self) -> None:
-        """Mark this ledger as the current one. Durable when it returns. Raises OutOfSpace, Unavailable."""
-
-    @abstractmethod
-    def reset_command(self) -> str:
-        """The command with which an operator accepts a copy, if no peer is left to ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowMark(LedgerMark):
-    """The mark `name` in the tables of a ledger in PostgreSQL. One that an earlier version wrote to `file` counts until
-    there is a row."""
-
-    ledger: Ledger
-    name: str
-    database: str
-    file: Path
-
-    def mismatches(self, *, begun: bool) -> bool:
-        marked = self.ledger.marks.get(self.name)
-        if marked is None and self.file.exists():
-            return FileMark(self.file, self.ledger.identity).mismatches(begun=begun)
-        return marked != self.ledger.identity if marked is not None else begun
-
-    def write(self) -> None:
-        self.ledger.marks.put(self.name, self.ledger.identity)
-
-    def reset_command(self) -> str:
-        row = f"DELETE FROM marks WHERE name = '{self.name}'; "
-        row += f"INSERT INTO marks VALUES ('{self.name}', '{self.ledger.identity}')"
-        return f"psql {shlex.quote(self.database)} -c {shlex.quote(row)}"
-
-
-@dataclass(frozen=True, slots=True)
-class FileMark(LedgerMark):
-    """The mark in `file`, beside a ledger with a known `identity`."""
-
-    file: Path
-    identity: str
-
-    def mismatches(self, *, begun: bool) -> bool:
-        with disk_errors("the ledger's mark was not read"):
-            return self.file.read_text("utf-8", "replace").strip() != self.identity if self.file.exists() else begun
-
-    def write(self) -> None:
-        write_file(self.file, f"{self.identity}\n".encode(), point="continuity")
-
-    def reset_command(self) -> str:
-        return f"echo {shlex.quote(self.identity)} > {shlex.quote(str(self.file))}"
 
 
 OPEN_TIMEOUT: Final = 10.0

@@ -11,7 +11,7 @@ from comity.ledger.log_store import LogState
 from comity.node.capacity import Capacity, warnings
 from comity.node.charter.follower import governance_report, governance_warnings
 from comity.node.copies.counter import CopyCounter
-from comity.node.home import SOFTWARE
+from comity.node.home_files import SOFTWARE
 from comity.node.housekeeping import StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes

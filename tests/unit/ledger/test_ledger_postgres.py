@@ -19,7 +19,7 @@ from comity.ledger.database import Database, WriterSeen, migrate
 from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.ledger.postgres import KEY, AdvisoryLock, PostgresDatabase, PostgresReader, PostgresStandby
-from comity.node.own_log import FileMark, RowMark
+from comity.node.ledger_mark import FileMark, RowMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines

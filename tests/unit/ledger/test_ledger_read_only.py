@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from comity.ledger.database import NEWEST, require_revision
+from comity.ledger.database import require_revision
 from comity.ledger.ledger import Ledger, LedgerFollower
 from comity.ledger.postgres import PostgresDatabase, PostgresReader
+from comity.ledger.revisions import NEWEST
 from comity.trust.errors import ComityError, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_lines

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
+from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.node.members import PeerKey
-from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.node.replication.link import AnswerQuorum, StartBarrier
 from comity.trust.encoding import Digest
 from comity.wire.asking import FIRST_PATIENCE

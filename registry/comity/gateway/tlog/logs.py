@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 
 from comity.ledger.ledger import Ledger
+from comity.node.ledger_mark import LedgerMark
 from comity.node.members import Membership
-from comity.node.own_log import LedgerMark
 from comity.node.settings import Tlog
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256

@@ -33,7 +33,9 @@ from comity.content.blobs import BlobStore, FolderStore
 from comity.content.durable import disk_errors
 from comity.content.gateway_tokens import TOKENS_FILE
 from comity.node.config import NodeConfig
-from comity.node.home import SOFTWARE, open_store, read_own_node
+from comity.node.home import open_store
+from comity.node.home_files import SOFTWARE, read_own_node
+from comity.node.ledger_mark import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.maintenance.backup_format import (
     BLOB_LIST,
     BLOBS,
@@ -52,7 +54,6 @@ from comity.node.maintenance.backup_format import (
     read_ledger_copy,
     verify_backup,
 )
-from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.threads import Clock
 from comity.node.webhooks import read_hooks
 from comity.trust.encoding import Digest

@@ -27,7 +27,7 @@ from typing import BinaryIO, Final, Self
 
 from comity.bounded_file import read_bounded
 from comity.content.durable import disk_errors
-from comity.ledger.database import NEWEST
+from comity.ledger.revisions import NEWEST
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 

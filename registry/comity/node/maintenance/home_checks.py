@@ -20,19 +20,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from comity.content.confinement import confinement
 from comity.content.durable import fsync
-from comity.ledger.database import NEWEST
 from comity.ledger.page_check import SQLITE_ERRORS, ExaminedPages, examine_pages
 from comity.ledger.page_sums import PageTables, shown_pages
+from comity.ledger.revisions import NEWEST
 from comity.node.config import NodeConfig
-from comity.node.home import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
-from comity.node.own_log import LEDGER_MARK, FileMark
-from comity.node.threads import Clock
+from comity.node.home_files import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
+from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.trust.errors import ComityError
 from comity.wire.node_status import NodeStatus
+
+if TYPE_CHECKING:
+    from comity.node.threads import Clock
 
 DAY: Final = 86_400
 LEAST_SHARE: Final = 0.05

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 
 from comity.node.config import NodeConfig
-from comity.node.home import HomeFiles, check_ports
+from comity.node.home_files import HomeFiles, check_ports
 from comity.node.maintenance.home_checks import Diagnosis, ExaminedNode
 from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound

@@ -31,7 +31,7 @@ from comity.content.durable import disk_errors
 from comity.content.gateway_tokens import TOKENS_FILE
 from comity.content.secrets import MAX_SECRET
 from comity.node.config import MAX_FILE, NodeConfig
-from comity.node.home import SOFTWARE
+from comity.node.home_files import SOFTWARE
 from comity.node.maintenance.backup import PUBLIC_FILES, RESTORING, SETTINGS
 from comity.node.maintenance.doctor import diagnose, running_status
 from comity.node.maintenance.settings_shown import REDACTED, embedded_secrets, redacted, shown_settings

@@ -14,9 +14,10 @@ from comity.node.charter.follower import CharterFollower
 from comity.node.charter.inbox import READ_PREDICATES
 from comity.node.home import OpenedHome
 from comity.node.intake import Intake
+from comity.node.ledger_mark import LEDGER_MARK
 from comity.node.members import Membership
 from comity.node.offers.provider import OFFERS
-from comity.node.own_log import LEDGER_MARK, OwnLog
+from comity.node.own_log import OwnLog
 from comity.node.replication.announced import AnnouncedAddresses
 from comity.node.replication.bundles import BundleLoading
 from comity.node.replication.copy_admission import AdmissionLimits, CopyAdmission

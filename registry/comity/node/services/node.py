@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from comity.node.epochs import EpochStore
-from comity.node.home import SOFTWARE
+from comity.node.home_files import SOFTWARE
 from comity.node.members import OwnNode
 from comity.node.own_log import newest_addresses
 from comity.node.threads import AsyncLedger

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
-from comity.node.home import HomeFiles
+from comity.node.home_files import HomeFiles
+from comity.node.ledger_mark import LEDGER_MARK, OUTSIDE_MARK, FileMark
 from comity.node.maintenance.backup import PARTIAL, RESTORING, create_backup, restore_backup
 from comity.node.maintenance.backup_format import (
     BLOB_LIST,
@@ -30,7 +31,6 @@ from comity.node.maintenance.backup_format import (
 )
 from comity.node.maintenance.home_files import add_webhook
 from comity.node.maintenance.settings_shown import setting_problems
-from comity.node.own_log import LEDGER_MARK, OUTSIDE_MARK, FileMark
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity_cli.main import command

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,10 +24,10 @@ import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.ledger.page_sums import check_pages
-from comity.node.home import SIGNING_KEYS, SOFTWARE
+from comity.node.home_files import SIGNING_KEYS, SOFTWARE
+from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
-from comity.node.own_log import LEDGER_MARK, FileMark
 from comity.trust.encoding import sha256
 from comity.wire.node_status import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
 from comity_cli.main import command
@@ -539,3 +540,11 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
     path.chmod(0o600)
+
+
+def test_a_home_is_checked_without_the_libraries_of_a_running_node() -> None:
+    """They are most of what `doctor` would take."""
+    heavy = ("sqlalchemy", "structlog", "rich", "prometheus_client", "alembic")
+    program = f"import sys, comity.node.maintenance.doctor; print([name for name in {heavy} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from comity.ledger.database import NEWEST, SCRIPTS, Database, FolderLock, migrate
+from comity.ledger.database import SCRIPTS, Database, FolderLock, migrate
 from comity.ledger.ledger import Ledger
+from comity.ledger.revisions import NEWEST
 from comity.ledger.sqlite import SqliteFile
-from comity.node.maintenance.doctor import check_upgrade, migrations, releases_interoperate
 from comity.node.maintenance.home_checks import Diagnosis
+from comity.node.maintenance.upgrade_check import check_upgrade, migrations, releases_interoperate
 from comity_cli.main import command
 
 SETTINGS = '[node]\nname = "node-a.example"\n[listen]\nmutual = "127.0.0.1:7443"\nopen = "127.0.0.1:7444"\n'
