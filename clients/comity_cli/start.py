@@ -15,9 +15,9 @@ from typing import NoReturn
 
 FAILED = 1
 INTERRUPTED = 130
-COLLECT_AFTER = 50_000
-"""New objects after which Python searches them for cycles, in a command. Importing makes 150,000 objects that stay, and
-the searches among them after each 700 were 3 to 6 % of what a command takes. A node has Python's own threshold."""
+COLLECT_AFTER = 200_000
+"""New objects after which Python searches them for cycles, in a command. Importing makes up to 150,000 objects that stay,
+and one search among 50,000 of them takes 10 to 20 ms. A node has Python's own threshold."""
 _OWN_THRESHOLDS = gc.get_threshold()
 
 

@@ -15,10 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -67,6 +64,8 @@ def staged(path: Path, *, mode: int, folder: Path | None = None, point: str = "f
     It is written in `folder` (default: the folder of `path`), which must be on the same file system. A crash may leave
     a file there whose name ends in `TEMPORARY`. Raises OSError.
     """
+    import tempfile  # only who writes needs it
+
     descriptor, name = tempfile.mkstemp(suffix=TEMPORARY, dir=folder or path.parent)
     temporary = Path(name)
     try:
@@ -128,7 +127,7 @@ def write_together(files: Mapping[Path, bytes], *, mode: int, folder: Path, poin
 
     After an error or a crash some of the files may be there, each of them whole. Raises OSError.
     """
-    staged_as, name = dict[Path, Path](), secrets.token_hex(8)
+    staged_as, name = dict[Path, Path](), os.urandom(8).hex()
     try:
         for number, (path, data) in enumerate(files.items()):
             staged_as[path] = folder / f"{name}.{number}{TEMPORARY}"
@@ -168,6 +167,8 @@ def _sync_at_once(paths: Iterable[Path], *, point: str) -> None:
     def sync_share(share: Iterable[Path]) -> None:
         for path in share:
             sync(path, point=point)
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(shares), thread_name_prefix="sync") as threads:
         list(threads.map(sync_share, shares))

@@ -196,7 +196,7 @@ class RequestCodec:
         self.named = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
         self._callers = [name for name, hint in hints.items() if hint is Caller]
         fields = [_field(each, hints[each.name]) for each in parameters if each.name not in self._callers]
-        self._arguments = dataclasses.make_dataclass(method.__name__, fields, eq=False, repr=False)
+        self._arguments = _class_of(method.__name__, fields)
         self.whole = fields[0][0] if len(fields) == 1 and _is_whole(*fields[0][:2], message) else ""
         self.codec: Codec = (
             _answer_codec(fields[0][1], message)
@@ -234,7 +234,7 @@ class OneField:
     def __init__(self, hint: Any, message: type[Message]) -> None:
         self.message = message
         self._field = message.DESCRIPTOR.fields[0].name
-        self._value = dataclasses.make_dataclass("Answer", [(self._field, hint)], eq=False, repr=False)
+        self._value = _class_of("Answer", [(self._field, hint, dataclasses.field())])
         self._codec: MessageCodec[Any, Any] = MessageCodec(self._value, message)
 
     def encode(self, value: Any) -> Any:
@@ -242,6 +242,19 @@ class OneField:
 
     def decode(self, message: Message) -> Any:
         return getattr(self._codec.decode(message), self._field)
+
+
+def _class_of(name: str, parameters: Sequence[tuple[str, Any, Any]]) -> type[Any]:
+    """A class with a field for each parameter: its name, its type and its default. No code is compiled for it, which
+    would take most of the time in which a client prepares a call."""
+    names = [each for each, _, _ in parameters]
+    defaults = {each: said.default for each, _, said in parameters if said.default is not dataclasses.MISSING}
+
+    def __init__(self: Any, *given: Any, **named: Any) -> None:
+        vars(self).update(defaults | dict(zip(names, given, strict=False)) | named)
+
+    content = {"__init__": __init__, "__doc__": "Values of the parameters."}
+    return dataclasses.make_dataclass(name, parameters, namespace=content, init=False, repr=False, eq=False)
 
 
 def _answer_codec(hint: Any, message: type[Message]) -> Codec:
