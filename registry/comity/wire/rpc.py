@@ -251,7 +251,8 @@ def _class_of(name: str, parameters: Sequence[tuple[str, Any, Any]]) -> type[Any
     defaults = {each: said.default for each, _, said in parameters if said.default is not dataclasses.MISSING}
 
     def __init__(self: Any, *given: Any, **named: Any) -> None:
-        vars(self).update(defaults | dict(zip(names, given, strict=False)) | named)
+        said = defaults | dict(zip(names, given, strict=False)) | named
+        vars(self).update({each: said[each] for each in names})
 
     content = {"__init__": __init__, "__doc__": "Values of the parameters."}
     return dataclasses.make_dataclass(name, parameters, namespace=content, init=False, repr=False, eq=False)
