@@ -16,8 +16,8 @@ from typing import NoReturn
 FAILED = 1
 INTERRUPTED = 130
 COLLECT_AFTER = 200_000
-"""New objects after which Python searches them for cycles, in a command. Importing makes up to 150,000 objects that stay,
-and one search among 50,000 of them takes 10 to 20 ms. A node has Python's own threshold."""
+"""New objects after which Python searches them for cycles, in a command. Importing makes up to 150,000 objects that
+stay, and one search among 50,000 of them takes 10 to 20 ms. A node has Python's own threshold."""
 _OWN_THRESHOLDS = gc.get_threshold()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,18 +13,19 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import pytest
 from comity.trust import evidence as evidence_module
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
-from comity.trust.keys import PublicKey
-from comity.trust.statement import Entry, parse_entry
-from comity.trust.tlog.note import NoteSignature, SignedNote, verify_cosignature, verify_note
+from comity.trust.keys import PrivateKey, PublicKey
+from comity.trust.statement import Entry, Statement, Subject, parse_entry, sign_statement
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, cosign, verify_cosignature, verify_note
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, nodes
 from support.examples import examples
-from support.world import identity
+from support.world import identity, signer
 
 GOOD = case()
 POLICY = GOOD.policy
@@ -114,6 +117,13 @@ class Parsed:
     """What a line is parsed to, here. It lives for as long as somebody remembers it."""
 
 
+def remembering(limit: int) -> EvidenceReader:
+    """A reader that remembers lines of so many bytes: here a line weighs as much as it is long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence_module, "entry_weight", len)
+        return EvidenceReader(2 * limit)
+
+
 LINES = [bytes([letter]) * length for letter, length in enumerate((1, 1, 2, 2, 3, 4), start=97)]
 
 
@@ -123,7 +133,7 @@ def test_lines_that_were_used_last_are_remembered_and_never_more_than_the_limit(
     used: list[tuple[bytes, bool]], limit: int
 ) -> None:
     """`at_once`: another thread parses the same line at the same time, and is faster."""
-    reader, alive, parsed = EvidenceReader(limit), WeakKeyDictionary[Parsed, int](), Counter[bytes]()
+    reader, alive, parsed = remembering(limit), WeakKeyDictionary[Parsed, int](), Counter[bytes]()
     last: dict[bytes, int] = {}
     faster: list[bytes] = []
 
@@ -157,7 +167,7 @@ def test_lines_are_remembered_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -
         return made
 
     monkeypatch.setattr(evidence_module, "parse_entry", parse)
-    reader, remembered = EvidenceReader(8), []
+    reader, remembered = remembering(8), []
     for number in range(14):
         reader.entry(bytes([number]))
         remembered.append(len(alive))
@@ -190,7 +200,7 @@ def test_malformed_bytes_are_refused_each_time() -> None:
 
 def test_the_least_recently_used_documents_are_dropped_at_the_limit(parsed: Counter[bytes]) -> None:
     first, second, third = GOOD.claims[:3]
-    reader = EvidenceReader(2 * max(map(len, (first, second, third))))
+    reader = remembering(2 * max(map(len, (first, second, third))))
     for line in (first, second, second, third, third, first):
         reader.entry(line)
     assert parsed == {first: 2, second: 1, third: 1}
@@ -198,14 +208,14 @@ def test_the_least_recently_used_documents_are_dropped_at_the_limit(parsed: Coun
 
 def test_documents_that_are_used_again_are_kept(parsed: Counter[bytes]) -> None:
     first, second, third = GOOD.claims[:3]
-    reader = EvidenceReader(2 * max(map(len, (first, second, third))))
+    reader = remembering(2 * max(map(len, (first, second, third))))
     for line in (first, second, first, third, first):
         reader.entry(line)
     assert parsed[first] == 1
 
 
 def test_a_document_above_the_limit_is_read_and_not_kept(parsed: Counter[bytes]) -> None:
-    reader = EvidenceReader(2 * len(LINE) - 1)
+    reader = remembering(2 * len(LINE) - 1)
     assert reader.entry(LINE) == reader.entry(LINE) == parse_entry(LINE)
     assert parsed[LINE] == 2
 
@@ -248,3 +258,56 @@ def test_a_cosignature_of_one_checkpoint_does_not_count_for_another() -> None:
     with pytest.raises(Untrusted):
         verify_cosignature(later, key, checkpoint)
     assert verify_cosignature(line, key, checkpoint) == at
+
+
+def made(kind: str, number: int) -> bytes:
+    """Bytes of a kind that a reader reads, each time others: small ones, whose objects weigh more than they."""
+    checkpoint = Checkpoint(f"node-{number}.example/log", number + 1, bytes(32))
+    cosigned = [cosign(checkpoint, f"node-{each}.example", SIGNER, number + each) for each in range(3)]
+    note = checkpoint.signed(SIGNER).with_signatures(*cosigned)
+    if kind == "note":
+        return note.encode()
+    if kind == "proof":
+        hashes = tuple(sha256(f"{number} {each}".encode()).encode()[:32] for each in range(8))
+        return TlogProof(number, hashes, note).encode()
+    subject = Subject("", sha256(str(number).encode()))
+    return sign_statement(Statement("noted", (subject,), GOOD.publication.statement.by, {}, ()), SEAT).line
+
+
+SIGNER = PrivateKey.generate("ed25519")
+SEAT = signer("a small line", ("ed25519",))
+LARGE = {"entry": GOOD.claims, "proof": tuple(each.data for each in GOOD.proofs)}
+
+
+@pytest.mark.parametrize("kind", ["entry", "proof", "note"])
+def test_what_is_remembered_takes_no_more_memory_than_the_limit(kind: str) -> None:
+    """With what the bytes are parsed to, and the answers that these objects keep."""
+    limit = 192 * 1024
+    reader = EvidenceReader(limit)
+    read = getattr(reader, kind)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        most = 0
+        for number in range(200):
+            read(made(kind, number))
+            most = max(most, tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert limit // 16 < most <= limit
+
+
+@pytest.mark.parametrize("kind", ["entry", "proof"])
+def test_a_large_value_weighs_no_less_than_it_takes(kind: str) -> None:
+    """Lines with signatures of two algorithms, and what a verdict leaves in them."""
+    reader = EvidenceReader()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = [getattr(reader, kind)(bytes(bytearray(data))) for data in LARGE[kind]]
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == len(LARGE[kind])
+    weighed = sum(each._size for each in (reader._entries, reader._proofs, reader._notes, reader._signatures))
+    assert taken <= weighed <= 3 * taken

@@ -43,8 +43,8 @@ READ: Final = tuple(sorted(KNOWN_PREDICATES - {AUDITED}))
 DAY: Final = 86_400
 STALE_DAYS: Final = 30
 MAX_NOTICES: Final = 8
-REMEMBERED: Final = 4 * 1024 * 1024
-"""Bytes of lines, of proofs, and of notes (each) that are kept parsed and checked between judgements; the node records
+REMEMBERED: Final = 8 * 1024 * 1024
+"""Bytes of memory of the lines, proofs and notes that are kept parsed and checked between judgements; the node records
 and inceptions are the same for most artifacts."""
 _SERVED: Final = ("artifact", "signatures")
 
