@@ -36,7 +36,7 @@ from comity.gateway.hub.judge import (
     StatementChanges,
     changed_name,
 )
-from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
+from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
@@ -52,6 +52,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, proven_advisories, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.evidence import entry_weight
 from comity.trust.home_logs import named_homes
 from comity.trust.names import UPSTREAM, Reference, check_segment
 from comity.trust.resolution import (
@@ -74,6 +75,9 @@ MAX_RIVALS: Final = 8
 
 CHANGING: Final = frozenset({"cosigners", "stale"})
 """Topics of notices that end when more cosignatures arrive."""
+REPOSITORY_BYTES: Final = 8 * 1024 * 1024
+PROVEN_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of memory of the repositories, and of the statements about artifacts, that are kept between answers."""
 MAX_COMMITS: Final = 100_000
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
@@ -174,6 +178,11 @@ def branch_or_tag(revision: str) -> str:
     return _REF.sub("", revision, count=1)
 
 
+def publications_weight(publications: Iterable[Publication]) -> int:
+    """Bytes of memory, at most: each statement as it was logged and parsed, and the keys of its publisher."""
+    return 1024 + sum(2 * entry_weight(each.entry.line) for each in publications)
+
+
 class Catalogue:
     """The repositories that this node serves as a Hub. Not thread-safe: call from the event loop.
 
@@ -204,13 +213,21 @@ class Catalogue:
         self._mirrors = MirroredRepositories(ledger, pools, membership, judge, self.local_artifacts, now)
         self.changes = changes = StatementChanges(ledger, membership, self._basis)
         self._repositories: AnswerCache[str, Repository] = AnswerCache(
-            now, 4_096, lambda found: len(found.candidates), changes, lambda found: found.subjects
+            now,
+            REPOSITORY_BYTES,
+            lambda found: publications_weight(each.publication for each in found.candidates),
+            changes,
+            lambda found: found.subjects,
         )
         self._proven: AnswerCache[tuple[Digest, frozenset[Digest]], _Proven] = AnswerCache(
-            now, 4_096, lambda found: 1 + len(found.publications), changes, lambda found: found.subjects
+            now,
+            PROVEN_BYTES,
+            lambda found: publications_weight(found.publications),
+            changes,
+            lambda found: found.subjects,
         )
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
-            now, MAX_FILES, lambda made: len(made.manifest.files), changes, self._subjects_of
+            now, MAX_FILES, snapshot_weight, changes, self._subjects_of
         )
         self._commits: dict[Digest, str] = {}
 

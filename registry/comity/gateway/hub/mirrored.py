@@ -144,6 +144,8 @@ def _subject(question: Question) -> str:
 MAX_CLAIMS: Final = 1_000
 MAX_FILES: Final = 300_000
 """Maximum number of files in all cached manifests, about 150 MB."""
+SNAPSHOT_FILES: Final = 16
+"""Files that weigh as much as the rest of a snapshot: names, claim, notices, folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,11 @@ def _priority(seen: ObservedArtifact, counts: Counter[Digest]) -> tuple[bool, in
     return seen.here, sum(counts[member] == 1 for member in seen.members)
 
 
+def snapshot_weight(made: Snapshot) -> int:
+    """What a snapshot weighs in a cache, counted in files."""
+    return SNAPSHOT_FILES + len(made.manifest.files)
+
+
 class MirroredRepositories:
     """The mirrored repositories of this node. Not thread-safe: call from the event loop."""
 
@@ -221,9 +228,7 @@ class MirroredRepositories:
         self._judge = judge
         self._local_artifacts = local_artifacts
         self._repositories: AnswerCache[str, MirroredRepository | None] = AnswerCache(now, 4_096)
-        self._snapshots: AnswerCache[Digest, Snapshot] = AnswerCache(
-            now, MAX_FILES, lambda made: len(made.manifest.files)
-        )
+        self._snapshots: AnswerCache[Digest, Snapshot] = AnswerCache(now, MAX_FILES, snapshot_weight)
 
     async def repository(self, name: str) -> MirroredRepository | None:
         """Return None if no node mirrored a repository of that name."""
