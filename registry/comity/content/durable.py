@@ -111,7 +111,7 @@ def rename_together(moves: Mapping[Path, Path], *, point: str = "file") -> None:
 
 def write_unsynced(files: Mapping[Path, bytes], *, mode: int) -> None:
     """Write several small files, each of which is there whole or not at all until the machine fails. Raises OSError."""
-    name = secrets.token_hex(8)
+    name = os.urandom(8).hex()
     for number, (path, data) in enumerate(files.items()):
         temporary = path.with_name(f"{name}.{number}{TEMPORARY}")
         try:

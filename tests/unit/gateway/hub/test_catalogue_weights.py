@@ -15,7 +15,7 @@ GOOD = case()
 
 
 def publications() -> list[Publication]:
-    """Those of the case, read anew: no object of it is shared with what was read before."""
+    """Those of the case, of which no object is shared with what was read before."""
     found = read_claims([bytes(bytearray(line)) for line in GOOD.claims], GOOD.artifact)
     return list(found.publications)
 
