@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from comity.content.blobs import FolderStore
+from comity.node.services.blob import BlobServicer
 from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
@@ -82,16 +85,25 @@ async def test_a_file_gets_its_name_where_its_piece_records_are_kept_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came: dict[Path, list[Digest]] = {}
-    admit = FolderStore.admit
+    admit, put_all = FolderStore.admit, FolderStore.put_all
 
-    def watched(store: FolderStore, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
+    def require_records(store: FolderStore, digest: Digest) -> None:
         with contextlib.closing(sqlite3.connect(store.root.with_name("ledger.sqlite"))) as ledger:
             records = ledger.execute("SELECT blob FROM piece_records WHERE blob = ?", (bytes.fromhex(digest),))
             assert records.fetchone(), "a node that is killed now has a file without its piece records"
         came.setdefault(store.root, []).append(digest)
+
+    def admitted(store: FolderStore, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
+        require_records(store, digest)
         admit(store, path, digest, size, link=link)
 
-    monkeypatch.setattr(FolderStore, "admit", watched)
+    def put(store: FolderStore, objects: Mapping[Digest, bytes]) -> None:
+        for digest in objects.keys() & ready.blobs.keys():
+            require_records(store, digest)
+        put_all(store, objects)
+
+    monkeypatch.setattr(FolderStore, "admit", admitted)
+    monkeypatch.setattr(FolderStore, "put_all", put)
     homes = found(tmp_path, 2).homes
     ready = release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")
     async with serving(*homes):
@@ -101,6 +113,38 @@ async def test_a_file_gets_its_name_where_its_piece_records_are_kept_already(
     assert {root: set(digests) for root, digests in came.items()} == {
         home.config().storage.blobs: set(ready.blobs) for home in homes
     }
+
+
+async def test_many_small_files_are_copied_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, batches, read = tmp_path / "many", list[int](), list[Digest]()
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number:03}.json").write_bytes(b'{"number": %d}' % number)
+    what = release(Publisher.generate(), folder, "tests/many@v1")
+    small, one = BlobServicer.small, BlobServicer.read
+
+    def together(
+        service: BlobServicer, digests: Sequence[Digest]
+    ) -> AsyncGenerator[Sequence[tuple[Digest, bytes]], None]:
+        batches.append(len(what.blobs.keys() & set(digests)))
+        return small(service, digests)
+
+    def alone(service: BlobServicer, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        read.append(digest)
+        return one(service, digest, offset, length)
+
+    homes = found(tmp_path, 2).homes
+    async with serving(*homes):
+        async with homes[0].client() as client:
+            await send(client, what)
+        monkeypatch.setattr(BlobServicer, "small", together)
+        monkeypatch.setattr(BlobServicer, "read", alone)
+        await held_by_all(homes[0], what, homes)
+        monkeypatch.undo()
+        await has_every_byte(homes[1], what)
+    assert sum(batches) >= len(what.blobs)
+    assert len([count for count in batches if count]) <= 4
+    assert not what.blobs.keys() & set(read)
 
 
 async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:
@@ -121,8 +165,10 @@ async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:
             await has_every_byte(third, what)
 
             def served() -> bool:
-                told = [said for said in nodes[1].events if said["event"] == "served" and said["peer"] == third.name]
-                return {said["blob"] for said in told} >= set(what.blobs)
+                told = [said for said in nodes[1].events if said.get("peer") == third.name]
+                alone = {said["blob"] for said in told if said["event"] == "served"}
+                lists = (cast(list[object], said["blobs"]) for said in told if said["event"] == "served together")
+                return alone.union(*lists) >= set(what.blobs)
 
             await until(served, what="the second node to tell what it served")
             (fetched,) = [event for event in late.events if event.get("path") == "weights.bin"]

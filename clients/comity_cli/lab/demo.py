@@ -216,9 +216,11 @@ class Demo:
         return snapshots[0]
 
     def _served(self, nodes: Sequence[LabNode]) -> Iterator[str]:
-        """Blob ranges that the nodes logged as served to non-members; the only one at this point is the user."""
+        """Blob ranges, and small files together, that the nodes logged as served to non-members; the only one at this
+        point is the user."""
         for node in nodes:
-            streams = (event for event in _events(node.home / "node.log", "served") if event.get("port") == "open")
+            sent = (*_events(node.home / "node.log", "served"), *_events(node.home / "node.log", "served together"))
+            streams = (event for event in sent if event.get("port") == "open")
             over_https = (event for event in _events(node.home / "node.log", "blob served") if not event.get("peer"))
             ranges = [*streams, *over_https]
             if ranges:

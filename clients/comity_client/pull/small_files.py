@@ -15,7 +15,7 @@ from typing import Final
 
 from comity.content import durable
 from comity.content.durable import disk_errors
-from comity.transfer.batches import ObjectSource, SmallFile, fetch_batches
+from comity.transfer.batches import FINAL, ObjectSource, SmallFile, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult
 from comity.transfer.sources import SourceKey, names_of
 from comity.trust.artifact import FileEntry, PieceRecord
@@ -28,8 +28,6 @@ from comity_client.pull.placed_pieces import PlacedPieces
 
 SMALL_FILES: Final = sha256(b"small files")
 """The name of the lock that the small files of a destination have together."""
-_FINAL: Final = frozenset({"PATIENCE", "DISK"})
-"""Failures after which it is of no use to ask for each file by itself."""
 
 
 def is_small(entry: FileEntry) -> bool:
@@ -100,7 +98,7 @@ class SmallFiles:
                 fetched = await fetch_batches(files, sources, self._keep, on_kept=kept, options=options)
                 self._tell_faults(fetched, names_of(sources), f"{len(files)} small files")
         except (Unavailable, Refused, Untrusted) as error:
-            if error.code in _FINAL:
+            if error.code in FINAL:
                 raise
         return tuple(left.values())
 

@@ -355,7 +355,7 @@ class ServedBytes:
             self.count(peer, blob, size)
         sent = sum(sizes.values())
         self._metrics.served_bytes.labels(peer if port == "mutual" else port).inc(sent)
-        self._log.info("served together", peer=peer, port=port, blobs=len(sizes), sent=sent)
+        self._log.info("served together", peer=peer, port=port, blobs=list(sizes), sent=sent)
 
     def count(self, peer: str, blob: Digest, sent: int) -> None:
         """Add to the sums only; the caller logs and counts by itself."""

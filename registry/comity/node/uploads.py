@@ -287,9 +287,10 @@ class Uploads:
         """Store small whole objects together. Raises OutOfSpace, and Untrusted (DIGEST) if one has another hash; then
         none is stored."""
         await self._pools.files(self._require_space, sum(len(data) for _, data in objects))
-        await self._pools.whole_files(self._put_small, objects)
+        await self._pools.whole_files(self.keep_small, objects)
 
-    def _put_small(self, objects: Sequence[tuple[Want, bytes]]) -> None:
+    def keep_small(self, objects: Sequence[tuple[Want, bytes]]) -> None:
+        """The same, without asking for free space. Blocking."""
         named = [(want, data) for want, data in objects if want.path]
         self._ledger.tables.pieces.store_all([self._hashed(io.BytesIO(data), want)[0] for want, data in named])
         self._store.put_all({want.digest: data for want, data in objects})

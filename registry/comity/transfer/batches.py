@@ -34,6 +34,8 @@ from comity.wire.calls import span
 T = TypeVar("T")
 LEAST: Final = 1024 * 1024
 """Bytes of a batch below which more calls cost more than several sources at once save."""
+FINAL: Final = frozenset({"PATIENCE", "DISK"})
+"""The codes of failures after which it is of no use to ask for each file by itself."""
 SHARES: Final = 8
 """Batches that a larger transfer has at least, so that several sources share it."""
 

@@ -13,7 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -29,6 +29,7 @@ from comity.node.replication.side_objects import SideObjectFetcher, missing_side
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.rules.pieces import PieceLayout, check_records, derived_records, encode_records
+from comity.transfer.batches import FINAL, SmallFile, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
@@ -36,9 +37,9 @@ from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.statement import SideObject
-from comity.wire.limits import RECORDS, STAT_DIGESTS
+from comity.wire.limits import RECORDS, SMALL_OBJECT, STAT_DIGESTS
 
 SLICE: Final = 256 * 1024
 """Bytes that a reader gets at a time: the memory that a stalled client costs."""
@@ -299,6 +300,25 @@ class _SourceSet:
             source.close()
 
 
+class _SmallSource:
+    """The small files of a holder, at a pace."""
+
+    def __init__(self, source: CopySource, pace: Pace | None) -> None:
+        self.key = source.key
+        self.name = source.name
+        self.host = source.host
+        self._source = source
+        self._pace = pace
+
+    async def objects(self, digests: Sequence[Digest]) -> AsyncGenerator[tuple[Digest, bytes], None]:
+        """As `ObjectSource.objects`."""
+        async with aclosing(self._source.client.objects(digests, uncompressed=True)) as objects:
+            async for digest, data in objects:
+                if self._pace is not None:
+                    await asyncio.sleep(self._pace.reserve(len(data), asyncio.get_running_loop().time()))
+                yield digest, data
+
+
 class FileFetcher:
     """Fetches files into the store. Several calls may run at once.
 
@@ -350,6 +370,7 @@ class FileFetcher:
         holders = await self._holders([want.digest for want, _ in files], answer)
         limits = limits if pace is None else PACED_LIMITS
         with closing(_SourceSet(self._peers, pace)) as source_set:
+            await self._fetch_small([want for want, _ in files], holders, limits, pace, received)
             for want, layout in files:
                 async with self._lock(want.digest):
                     with self.downloads.running((want.digest, layout)) as download:
@@ -358,6 +379,48 @@ class FileFetcher:
                                 want, layout, holders[want.digest], source_set, download, limits, received
                             )
                             self._record_transfer(want, fetched, name, source_set.names)
+
+    async def _fetch_small(
+        self,
+        files: Sequence[Want],
+        holders: Mapping[Digest, Sequence[CopySource]],
+        limits: TransferLimits,
+        pace: Pace | None,
+        received: Callable[[int], None],
+    ) -> None:
+        """Fetch the small ones of some files in batches. Those that no holder gives this way are left.
+
+        Raises Unavailable (PATIENCE, DISK) and OutOfSpace.
+        """
+        small = [want for want in files if 0 < want.size <= SMALL_OBJECT]
+        wants = {want.digest: want for want in await self._pools.files(self._not_stored, small)}
+        sources = list(dict.fromkeys(source for digest in wants for source in holders[digest]))
+        if len(wants) < 2 or not sources:
+            return
+
+        def keep(found: Mapping[Digest, bytes]) -> None:
+            self._uploads.keep_small([(wants[digest], data) for digest, data in found.items()])
+
+        def kept(some: Sequence[SmallFile], source: str) -> None:
+            size = sum(file.size for file in some)
+            received(size)
+            self._metrics.pull_bytes.labels(source).inc(size)
+
+        try:
+            await fetch_batches(
+                [SmallFile(want.digest, want.size) for want in wants.values()],
+                [_SmallSource(source, pace) for source in sources],
+                keep,
+                on_kept=kept,
+                options=FetchOptions(limits=limits, executor=self._pools.hashing_threads),
+            )
+        except (Unavailable, Refused, Untrusted) as error:
+            if error.code in FINAL:
+                raise
+            _log.info("small files are fetched one by one", count=len(wants), why=str(error))
+
+    def _not_stored(self, files: Sequence[Want]) -> list[Want]:
+        return [want for want in files if not self._store.has(want.digest)]
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
         """Fetch missing side objects, each from any peer. Raises what a peer failed with, or NotFound (NO-HOLDER)."""
