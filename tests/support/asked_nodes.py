@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.wire.held import Held, Selected, in_messages, read_selected
+from comity.wire.log import ProofSummary
 from comity.wire.messages import LocatedEntry
 from comity_client.ahead import AskedAhead
 from comity_client.session import Answers
@@ -61,6 +63,9 @@ class _Called:
     async def resolve_beside(self, held: Held, *asked: Any) -> tuple[Selected, ...]:
         self._session.told.append((self._node, held))
         return await selected(await self._node.resolve(*asked), held)
+
+    async def proofs_in_brief(self, line: Digest) -> tuple[ProofSummary, ...]:
+        return tuple([ProofSummary.of(located) for located in await self._node.proofs(line)])
 
 
 async def selected(entries: Sequence[LocatedEntry], held: Held | None) -> tuple[Selected, ...]:

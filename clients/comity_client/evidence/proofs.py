@@ -22,8 +22,8 @@ from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.tlog.proof import ConsistencyProof
-from comity.wire.log import LocatedProof
 from comity_client.events import MisbehaviourFound, Note, OnEvent
+from comity_client.evidence.offered_proofs import offered_proofs, proofs_of
 from comity_client.seen import (
     CONTRADICTION_CODES,
     ConsistencyProofs,
@@ -109,18 +109,13 @@ async def _best_proofs(
     if entry.statement.predicate in (*HOLD_PREDICATES, HOLD_WITHDRAWN):
         async with aclosing(session.answers(lambda node: node.proofs(entry.digest))) as answers:
             async for located in answers:
-                if best_proofs(entry, proofs := _proofs_of(entry, located), bound, session.reader):
+                if best_proofs(entry, proofs := proofs_of(entry, located), bound, session.reader):
                     offered = proofs
                     break
     else:
-        every = await session.ask(lambda node: node.proofs(entry.digest))
-        offered = _proofs_of(entry, (item for found in every.found.values() for item in found))
+        offered = [*await offered_proofs(session, entry, bound)]
     own = (proof for proof in known if proof.line == entry.digest)
     return best_proofs(entry, dict.fromkeys((*offered, *own)), bound, session.reader)
-
-
-def _proofs_of(entry: Entry, located: Iterable[LocatedProof]) -> list[InclusionEvidence]:
-    return list(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
 
 
 async def _contradiction(

@@ -236,19 +236,25 @@ class GetProofRequest(_message.Message):
 
     LINE_DIGEST_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
     line_digest: _builtins.bytes
     """SHA-256 of the line."""
     origin: _builtins.str
     """Only this log."""
+    brief: _builtins.bool
+    """Say of each proof only how large its tree is and who signed its checkpoint: with that the asker chooses of which
+    nodes it wants the proof. A node that does not know this field gives all proofs.
+    """
     def __init__(
         self,
         *,
         line_digest: _builtins.bytes = ...,
         origin: _builtins.str | None = ...,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_origin", b"_origin", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_origin", b"_origin", "line_digest", b"line_digest", "origin", b"origin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_origin", b"_origin", "brief", b"brief", "line_digest", b"line_digest", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__origin: _TypeAlias = _typing.Literal["origin"]  # noqa: Y015
     _WhichOneofArgType__origin: _TypeAlias = _typing.Literal["_origin", b"_origin"]  # noqa: Y015
@@ -262,18 +268,27 @@ class LocatedProof(_message.Message):
 
     ORIGIN_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SIGNERS_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     proof: _builtins.bytes
     """C2SP tlog-proof v1, at most 1 MiB."""
+    size: _builtins.int
+    """Instead of the proof: the size of the tree, and the C2SP key ids (4 bytes each) of the signatures of the checkpoint,
+    joined.
+    """
+    signers: _builtins.bytes
     def __init__(
         self,
         *,
         origin: _builtins.str = ...,
         proof: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+        signers: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "proof", b"proof", "signers", b"signers", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

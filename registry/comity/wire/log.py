@@ -9,16 +9,20 @@ from typing import Annotated, Any, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint
+from comity.trust.tlog.proof import TlogProof
 from comity.v1 import log_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call, collected
-from comity.wire.codec import LINE, LOG, ORIGIN, SHA256_BYTES, Data, Exact, Items, MessageCodec, Number
+from comity.wire.codec import LINE, LOG, ORIGIN, SHA256_BYTES, Data, Exact, Items, MessageCodec, Number, Read
 from comity.wire.fields import read_integer
 from comity.wire.messages import batches, compress
 from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(log_pb2)
 _Log: TypeAlias = Annotated[str, LOG]
+KEY_ID: Final = 4
+"""Bytes of the id of a key in a signed note."""
 _Size: TypeAlias = Annotated[int, Number(least=1)]
 
 
@@ -45,6 +49,29 @@ class LocatedProof:
     proof: Annotated[bytes, Data(limits.PROOF)]
 
 
+def _read_signers(raw: bytes) -> tuple[bytes, ...]:
+    if not raw or len(raw) % KEY_ID or len(raw) > MAX_SIGNATURES * KEY_ID:
+        why = f"{len(raw)} bytes, expected 1 to {MAX_SIGNATURES} of {KEY_ID} bytes each"
+        raise Malformed("not key ids of signatures", why=why)
+    return tuple(raw[at : at + KEY_ID] for at in range(0, len(raw), KEY_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSummary:
+    """What a node says of a proof that it has: the origin of the log, the size of the tree, and the key ids of the
+    signatures of the checkpoint."""
+
+    origin: Annotated[str, ORIGIN]
+    size: int
+    signers: Annotated[tuple[bytes, ...], Read(_read_signers, b"".join)]
+
+    @classmethod
+    def of(cls, located: LocatedProof) -> ProofSummary:
+        """Raises Malformed."""
+        note = TlogProof.parse(located.proof).checkpoint
+        return cls(located.origin, Checkpoint.parse(note.text).size, tuple(each.key_id for each in note.signatures))
+
+
 @dataclass(frozen=True, slots=True)
 class ShownMisbehaviour:
     """A proof of misbehaviour of a log: `parts` are contradictory signed notes, lines and proofs."""
@@ -61,6 +88,8 @@ def _check_batch(batch: EntryBatch) -> None:
 
 
 BATCH: Final = MessageCodec(EntryBatch, log_pb2.EntryBatch, _check_batch)
+PROOF: Final = MessageCodec(LocatedProof, log_pb2.LocatedProof)
+_SUMMARY: Final = MessageCodec(ProofSummary, log_pb2.LocatedProof)
 
 
 def _check_checkpoint(origin: str, index: int | None, up_to: int | None) -> None:
@@ -83,6 +112,18 @@ async def _serve_entries(
         for batch in batches(lines):
             yield BATCH.encode(EntryBatch(start, batch))
             start += len(batch)
+
+
+async def _serve_proofs(
+    service: LogService, request: log_pb2.GetProofRequest, context: Context
+) -> AsyncIterator[log_pb2.LocatedProof]:
+    left = limits.PROOFS
+    async with aclosing(rpc_of(LogService.proofs).ask(service, request)) as proofs:
+        async for located in proofs:
+            if not left:
+                return
+            left -= 1
+            yield _SUMMARY.encode(ProofSummary.of(located)) if request.brief else PROOF.encode(located)
 
 
 class LogService(Protocol):
@@ -117,7 +158,7 @@ class LogService(Protocol):
     ) -> Annotated[tuple[bytes, ...], Items(limits.CONSISTENCY_HASHES, SHA256_BYTES)]:
         """The hashes of an RFC 6962 consistency proof. Raises NotFound."""
 
-    @rpc("GetProof", items=limits.PROOFS)
+    @rpc("GetProof", items=limits.PROOFS, serve=_serve_proofs)
     def proofs(
         self, line_digest: Digest, origin: Annotated[str | None, LOG] = None
     ) -> AsyncGenerator[LocatedProof, None]:
@@ -135,6 +176,17 @@ class LogCalls(ServiceCalls):
     consistency = call(LogService.consistency)
     proofs = collected(LogService.proofs)
     misbehaviour = collected(LogService.misbehaviour)
+
+    async def proofs_in_brief(self, line_digest: Digest) -> tuple[LocatedProof | ProofSummary, ...]:
+        """As `proofs`, but only what is said of each proof; a node of an earlier version gives the proofs."""
+        found = list[LocatedProof | ProofSummary]()
+        proofs = rpc_of(LogService.proofs)
+        request: Any = proofs.request.encode(line_digest)
+        request.brief = True
+        async with aclosing(self._calls.stream(proofs, request)) as messages:
+            async for message in messages:
+                found.append(PROOF.decode(message) if message.proof else _SUMMARY.decode(message))
+        return tuple(found)
 
     async def entries(self, origin: str, start: int, end: int) -> AsyncGenerator[EntryBatch, None]:
         """Yields the entries from `start` to before `end` without gaps: at most `limits.ENTRIES_PER_CALL`, fewer at the

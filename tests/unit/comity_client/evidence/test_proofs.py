@@ -15,11 +15,10 @@ from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.log import LocatedProof
-from comity_client.ahead import AskedAhead
 from comity_client.events import MisbehaviourFound, Note
 from comity_client.evidence import proofs as module
 from comity_client.evidence.proofs import complete, fetch_object
-from comity_client.session import Answers
+from support.asked_nodes import AskedNodes
 from support.case import CARD, LICENCE_TEXT, case
 
 GOOD = case()
@@ -44,21 +43,12 @@ class Node:
         return self.objects[digest]
 
 
-class Session:
+class Session(AskedNodes):
     """Asks these nodes one after the other."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.nodes, self.reader, self.ahead = nodes, EvidenceReader(), AskedAhead()
-
-    async def ask(self, question: Callable[[Node], Awaitable[Any]]) -> Any:
-        found, failed = {}, {}
-        for node in self.nodes:
-            try:
-                found[node] = await question(node)
-            except NotFound as error:
-                failed[node] = error
-        answers: Any = Answers(found, failed)  # type: ignore[arg-type]
-        return answers
+        super().__init__(*nodes)
+        self.reader = EvidenceReader()
 
     async def answers(self, question: Callable[[Node], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
         for node in self.nodes:
