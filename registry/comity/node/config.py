@@ -313,7 +313,8 @@ class NodeConfig(AllSections):
 
     @property
     def keys(self) -> Path:
-        return self.home / "keys"
+        """The folder with the node's own keys."""
+        return self.storage.keys
 
     def path(self, name: str) -> Path:
         return self.home / name

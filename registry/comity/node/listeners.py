@@ -203,7 +203,10 @@ class Listeners:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             why = f"a Unix socket has a path of at most {MAX_SOCKET_PATH} bytes"
             raise Malformed(f"{path} cannot be a socket", why=why, hint="set [listen] operator to a shorter path")
-        path.unlink(missing_ok=True)  # left by a dead process: the ledger's lock excludes another running node
+        try:
+            path.unlink(missing_ok=True)  # left by a dead process: the ledger's lock excludes another running node
+        except OSError as error:  # such as the folder of a home that is only read
+            raise cannot_listen(f"{path} ([listen] operator)", error.strerror or str(error)) from error
         before = os.umask(0o177)  # the socket is created private
         try:
             await self._serve(OperatorAccess(), _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)

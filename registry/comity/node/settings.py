@@ -281,6 +281,8 @@ class Storage(Section):
 
     Uploads and imports leave `reserve_bytes` of the disk free; files that are fetched because a reader asks for them
     leave four times as much.
+
+    `keys` is the folder with the node's own keys, such as one in memory that is filled before each start.
     """
 
     blobs: Path = Path("data/blobs")
@@ -290,6 +292,7 @@ class Storage(Section):
     scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
     scrub_hours: Hours = ""
     reserve_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
+    keys: Path = Path("keys")
     s3: S3 | None = None
 
 

@@ -163,10 +163,24 @@ def test_keys_are_in_memory_and_a_front_end_has_none_that_signs(values: tuple[st
         assert items == (["tls.pem"] if labels["app.kubernetes.io/component"] == "front-end" else [])
 
 
-def test_one_process_writes() -> None:
-    (writer,) = of_kind("StatefulSet", *SITE)
-    assert writer["spec"]["replicas"] == 1
-    assert helm("template", "comity", str(CHART), "--set", "writer.replicas=2").returncode != 0
+def test_one_process_writes_and_a_standby_waits_where_the_settings_allow_it() -> None:
+    (alone,) = of_kind("StatefulSet")
+    assert (alone["spec"]["replicas"], roles(alone)) == (1, [])
+    both = of_kind("StatefulSet", *SITE)
+    assert [each["metadata"]["name"] for each in both] == ["comity-writer", "comity-standby"]
+    assert [(each["spec"]["replicas"], roles(each)) for each in both] == [(1, ["standby"])] * 2
+    first, second = (each["spec"]["selector"]["matchLabels"] for each in both)
+    assert first != second, "each workload would take the pod of the other one for its own"
+    for each in both:  # one that waits is not started again for it
+        probe = each["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] > 300 * 86_400
+    (mutual,) = [each for each in of_kind("Service", *SITE) if each["metadata"]["name"] == "comity-mutual"]
+    assert mutual["spec"]["selector"].items() <= first.items() and mutual["spec"]["selector"].items() <= second.items()
+
+
+def roles(workload: Manifest) -> list[str]:
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return [variable["value"] for variable in container["env"] if variable["name"] == "COMITY_NODE_ROLE"]
 
 
 def test_the_disruption_of_front_ends_is_bounded() -> None:
@@ -188,7 +202,7 @@ def test_every_service_and_every_rule_of_the_network_names_ports_of_pods_that_ex
     for service in of_kind("Service", *values):
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= selected(service["spec"]["selector"])
     policies = of_kind("NetworkPolicy", *values)
-    assert len(policies) == len(found_pods)
+    assert len(policies) == len({labels["app.kubernetes.io/component"] for labels, _ in found_pods})
     for policy in policies:
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
         ports = selected(policy["spec"]["podSelector"]["matchLabels"])
@@ -213,7 +227,11 @@ def test_the_monitor_finds_the_metrics_and_the_rules_are_those_of_the_package(tm
     wanted = monitor["spec"]["selector"]["matchLabels"]
     (service,) = [each for each in of_kind("Service", *SITE) if wanted.items() <= each["metadata"]["labels"].items()]
     assert [port["name"] for port in service["spec"]["ports"]] == [e["port"] for e in monitor["spec"]["endpoints"]]
-    assert monitor["spec"]["endpoints"][0]["relabelings"] == [{"targetLabel": "job", "replacement": "comity"}]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    job, ready = endpoint["relabelings"]
+    assert job == {"targetLabel": "job", "replacement": "comity"}
+    assert ready["sourceLabels"] == ["__meta_kubernetes_endpoint_ready"], "a standby that waits has no metrics"
+    assert service["spec"]["publishNotReadyAddresses"] is False
     (rules,) = of_kind("PrometheusRule", *SITE)
     assert rules["spec"] == yaml.safe_load((DEPLOY / "monitoring" / "comity.rules.yml").read_text())
     promtool = needs("promtool", unlock="apt-get install promtool")
@@ -227,6 +245,7 @@ def test_the_monitor_finds_the_metrics_and_the_rules_are_those_of_the_package(tm
     [
         (["frontEnd.enabled=true"], "frontEnd"),
         (["frontEnds.enabled=true"], "frontEnds.database.url"),
+        (["standby.enabled=true"], "database.url"),
         (["database.url=postgresql://comity:secret@db/comity"], "/database/url"),
         (["keys.secret="], "keys.secret"),
     ],
@@ -277,8 +296,8 @@ async def test_a_node_starts_as_its_pod_says_and_answers_its_probes(tmp_path: Pa
     arguments = [here(word) for word in served["args"]]
     config = NodeConfig.load(Path(arguments[-1]) / "node.toml", environment)
     assert config.federation.file.read_bytes() == federation
-    assert {path.name for path in config.keys.resolve().iterdir()} == keys.keys()
-    assert config.keys.resolve() == (tmp_path / "run/comity/keys").resolve()
+    assert {path.name: path.read_bytes() for path in config.keys.iterdir()} == keys
+    assert config.keys == tmp_path / "run/comity/keys"
 
     names = {port["name"]: ports[port["containerPort"]] for port in served["ports"]}
     command = [sys.executable, "-m", "comity_cli.main", *arguments]

@@ -3,10 +3,6 @@
 umask 077
 home=/var/lib/comity/home
 mkdir -p "$home" /run/comity/keys /run/comity/secrets
-if [ -d "$home/keys" ] && [ ! -L "$home/keys" ]; then
-  echo "$home/keys is a folder on the volume: move it into the Secret with the keys, and delete it" >&2
-  exit 1
-fi
 cd /etc/comity/home
 for file in *; do
   case $file in
@@ -23,4 +19,3 @@ for kind in keys secrets; do
     [ ! -f "$file" ] || cat "$file" > "/run/comity/$kind/${file##*/}"
   done
 done
-ln -sfn /run/comity/keys "$home/keys"

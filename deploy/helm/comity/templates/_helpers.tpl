@@ -51,6 +51,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
   "LISTEN_OPERATOR" "/run/comity/operator.sock"
   "GATEWAY_HTTP" (printf "%s:7480" $values.listenHost)
   "GATEWAY_FILES" ""
+  "STORAGE_KEYS" "/run/comity/keys"
   "GATEWAY_RANGES" (ternary "" (printf "%s:7445" $values.listenHost) $values.frontEnds.enabled) }}
 {{- with $storage.database }}{{- if .url }}
 {{- $_ := set $settings "STORAGE_DATABASE" .url }}

@@ -139,7 +139,7 @@ def check_keys(node: ExaminedNode) -> Iterator[Diagnosis]:
         else:
             HomeFiles.read(node.config)
     except ComityError as error:
-        yield Diagnosis.of("keys", error, fix=error.hint or _key_fix(error, node.home))
+        yield Diagnosis.of("keys", error, fix=error.hint or _key_fix(error, node.config))
     else:
         ages = [node.machine.clock() - file.stat().st_mtime for file in node.config.keys.glob("*.pem")]
         oldest = int(max(ages, default=0) // DAY)
@@ -156,12 +156,12 @@ def check_keys(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis("offline keys", "warn", "the keys of your seat are on the machine that serves", fix)
 
 
-def _key_fix(error: ComityError, home: Path) -> str:
+def _key_fix(error: ComityError, config: NodeConfig) -> str:
     if error.code == "KEY-MISMATCH":
-        return f"put back the key files that belong to {home / 'node-record.line'}, from your backup"
+        return f"put back the key files that belong to {config.path('node-record.line')}, from your backup"
     if error.code == "KEY-PERMISSIONS":
-        return f"chown the files in {home / 'keys'} to the user of the node"
-    return f"put the file back from your backup of {home / 'keys'}, with mode 0600"
+        return f"chown the files in {config.keys} to the user of the node"
+    return f"put the file back from your backup of {config.keys}, with mode 0600"
 
 
 def check_federation(node: ExaminedNode) -> Iterator[Diagnosis]:

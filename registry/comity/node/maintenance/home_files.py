@@ -66,7 +66,7 @@ def add_webhook(
     parse_hooks(data)
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     with disk_errors("the secret was not written"):
-        durable.make_folders(config.keys, mode=0o700)
+        durable.make_folders((config.home / hook.secret_file).parent, mode=0o700)
     durable.write_file(config.home / hook.secret_file, f"{secret}\n".encode(), mode=0o600, point="home")
     durable.write_file(target, data, mode=0o644, point="home")
     return NewWebhook(hook, target, secret, named=config.webhooks.file is not None)

@@ -183,6 +183,7 @@ def _secret_files(home: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     except ComityError:
         return
     storage, s3 = config.storage, config.storage.s3
+    yield from config.keys.glob("*")
     named = (
         storage.password_file,
         config.gateway.key,
