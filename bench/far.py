@@ -15,7 +15,6 @@ settings are those of `comity init`, and the first four nodes copy everything.
     hf, large
 
     seconds                  of the whole process: the median
-    round_trips              (least seconds - least seconds at 0 ms) / round trip
     received_kb, sent_kb     through the link, with all headers of TCP and TLS
     connections              of TCP
     calls, chain             of gRPC and ranges of HTTPS, in one process of its own that is not timed; and how many of
@@ -320,7 +319,7 @@ def chain(calls: Sequence[tuple[str, str, float, float]]) -> int:
 def measure(lab: FarLab, round_trips: Sequence[int], rounds: int, only: Sequence[str]) -> list[dict[str, object]]:
     """All rows at each round trip, in milliseconds; rows take turns."""
     chosen = {name: command for name, command in rows(lab).items() if not only or name in only}
-    lines, at_none = list[dict[str, object]](), dict[str, float]()
+    lines = list[dict[str, object]]()
     for milliseconds in round_trips:
         lab.link.delay(milliseconds / 2000)
         taken: dict[str, list[Run]] = {name: [] for name in chosen}
@@ -328,11 +327,6 @@ def measure(lab: FarLab, round_trips: Sequence[int], rounds: int, only: Sequence
             taken[name].append(timed(lab, name, command, at_rest(lab)))
         for name, runs in taken.items():
             line = {"nodes": len(lab.nodes), "round_trip_ms": milliseconds, "row": name, **summary(runs)}
-            seconds = min(run.seconds for run in runs)
-            if not milliseconds:
-                at_none[name] = seconds
-            elif name in at_none:
-                line["round_trips"] = round((seconds - at_none[name]) / milliseconds * 1000, 1)
             line |= traced(lab, name, chosen[name])
             lines.append(line)
             print(json.dumps(line), flush=True)
