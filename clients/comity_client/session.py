@@ -56,8 +56,10 @@ GRACE_PERIOD: Final = 2.0
 """Seconds that other nodes have after the first good answer."""
 NEXT_ADDRESS: Final = 0.5
 """Seconds after which the next address of a node is tried beside one at which it was not reached yet (RFC 8305)."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds in which a node is to be reached at one of several addresses."""
+CONNECT_TIMEOUT: Final = 20.0
+"""Seconds in which a node is to be reached at one of its addresses."""
+ALONE: Final = 3.0
+"""Seconds after which others are asked where a node is that is not reached at the addresses that are known."""
 AHEAD: Final = 16
 """Nodes to which connections are opened before there is a question."""
 WHERE_TIMEOUT: Final = 5.0
@@ -149,13 +151,16 @@ class RemoteNode:
         """
         if self._answers_at and self._answers_at not in failed:
             return self._answers_at
-        if address := await self._one_of(self._known(), failed):
-            return address
-        if further and (not failed or any(error.code in NOT_THERE for error in failed.values())):
-            if self.announced is not None:
-                await self.announced.look()
-            return await self._one_of(self._known(), failed)
-        return ""
+        if not further or self.announced is None:
+            return await self._one_of(failed, CONNECT_TIMEOUT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ALONE):
+                if address := await self._one_of(failed, CONNECT_TIMEOUT):
+                    return address
+        if failed and not any(error.code in NOT_THERE for error in failed.values()):
+            return ""
+        await self.announced.look()
+        return await self._one_of(failed, CONNECT_TIMEOUT)
 
     def left(self, address: str) -> None:
         """A call at an address failed: another one is tried before it."""
@@ -195,15 +200,18 @@ class RemoteNode:
         announced = self.announced.addresses if self.announced else ()
         return list(dict.fromkeys((*announced, *self.addresses)))
 
-    async def _one_of(self, known: Sequence[str], failed: MutableMapping[str, ComityError]) -> str:
+    async def _one_of(self, failed: MutableMapping[str, ComityError], seconds: float) -> str:
         async with self._choosing:
-            usable = [address for address in known if address not in failed]
+            usable = [address for address in self._known() if address not in failed]
             if self._answers_at in usable:
                 return self._answers_at
-            if len(usable) == 1 and usable[0] in self.addresses:
-                return usable[0]  # the call itself connects
             try:
-                found = await first(self._times, usable, self._connected, _no_address(self), places=1)
+                async with asyncio.timeout(seconds):
+                    found = await first(self._times, usable, self._connected, _no_address(self), places=1)
+            except TimeoutError:
+                slow = Unavailable(f"{self.name} cannot be reached", why=f"no connection in {seconds:g} s", code="SLOW")
+                failed.update(dict.fromkeys(usable, slow))
+                return ""
             except ComityError as error:
                 failed.update(dict.fromkeys(usable, error))
                 return ""
@@ -213,10 +221,9 @@ class RemoteNode:
     async def _connected(self, address: str) -> str:
         """Raises Unavailable, and for an address of the federation file what `NodeClient.connected` raises."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                if self.announced is not None:
-                    await self.announced.permit(address)
-                await self.client(address).connected()
+            if self.announced is not None:
+                await self.announced.permit(address)
+            await self.client(address).connected()
         except BaseException as error:
             if (client := self._clients.pop(address, None)) is not None:
                 await client.close()  # it would go on trying

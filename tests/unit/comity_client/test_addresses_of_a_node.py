@@ -11,6 +11,7 @@ import pytest
 from comity.node.front_end import WriterOnly
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire import pacing
+from comity_client import session
 from comity_client.session import RemoteNode
 
 DOWN = Unavailable("down", code="UNREACHABLE")
@@ -22,16 +23,19 @@ MISSING = NotFound("no such blob")
 
 @dataclass
 class Door:
-    """A client of an address, and what it does: `answer`, which may be an error; `silent`: it never connects."""
+    """A client of an address, and what it does: `answer`, which may be an error; `silent`: it never connects, and else
+    after `seconds`."""
 
     answer: ComityError | str
     silent: bool = False
+    seconds: float = 0.0
     unreachable: bool = False
     tries: int = 0
     closed: bool = False
 
     async def connected(self) -> None:
         self.tries += 1
+        await asyncio.sleep(self.seconds)
         if self.silent:
             await asyncio.Event().wait()
         if self.unreachable:
@@ -119,9 +123,24 @@ async def test_others_are_asked_where_a_node_is_that_no_known_address_leads_to()
     node = node_with(Door(DOWN), Door("not this node", unreachable=True), moved, announced=announced, pinned=1)
     assert await node.ask(answer_of) == "here"
     assert announced.looked == 1
-    assert announced.reached_at == ["node-2.example:1"]
+    assert announced.reached_at == ["node-0.example:1", "node-2.example:1"]
     assert await node.ask(answer_of) == "here"
     assert (announced.looked, moved.tries) == (1, 1)
+
+
+async def test_others_are_asked_where_a_node_is_whose_only_address_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ALONE", 0.05)
+    announced = Announced(("node-1.example:1",))
+    node = node_with(Door("never", silent=True), Door("here"), announced=announced, pinned=1)
+    assert await node.ask(answer_of) == "here"
+    assert announced.reached_at == ["node-1.example:1"]
+
+
+async def test_a_node_that_nobody_finds_elsewhere_may_take_long_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ALONE", 0.01)
+    door = Door("at last", seconds=0.1)
+    monkeypatch.setattr(RemoteNode, "client", lambda node, address: door)
+    assert await node_with(door, announced=Announced(())).ask(answer_of) == "at last"
 
 
 async def test_others_are_asked_where_a_node_is_of_which_the_pinned_file_has_no_address() -> None:
