@@ -225,8 +225,9 @@ class RemoteNode:
                 await self.announced.permit(address)
             await self.client(address).connected()
         except BaseException as error:
-            if (client := self._clients.pop(address, None)) is not None:
-                await client.close()  # it would go on trying
+            slow = isinstance(error, asyncio.CancelledError) and address in self.addresses
+            if not slow and (client := self._clients.pop(address, None)) is not None:
+                await client.close()  # it would go on trying, as one may that is only slow and of the federation file
             if isinstance(error, Refused) and address not in self.addresses:
                 what = f"{address} does not lead to {self.name}"
                 raise Unavailable(what, why=error.why, code="UNREACHABLE") from error

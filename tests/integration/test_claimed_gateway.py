@@ -184,6 +184,7 @@ def test_a_distant_nodes_loopback_url_is_not_used(federation: FakeFederation, mo
     async def node(client: NodeClient) -> NodeFacts:
         return NodeFacts("comity/far", "node.example/log", gateway=GatewayUrl.parse("http://127.0.0.1:7480"))
 
+    monkeypatch.setattr(NodeClient, "connected", node)  # nobody is at the distant address
     monkeypatch.setattr(NodeClient, "node", node)
     assert json.loads(run("env", "--json").stdout)["set"]["HF_ENDPOINT"] == "http://127.0.0.1:7480"
     federation._addresses = dict.fromkeys(federation._addresses, "192.0.2.1:7444")

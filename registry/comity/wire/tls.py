@@ -272,14 +272,13 @@ class PinnedChannel:
     explain: Callable[[], Awaitable[ComityError | None]]
     local: bool = False
 
-    def begin(self) -> bool:
-        """Begin to connect, if it is not connected, and return at once: whether calls can be made now."""
-        return self.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+    def begin(self) -> grpc.ChannelConnectivity:
+        """Begin to connect, if it is not connected, and return the state of now at once."""
+        return self.channel.get_state(try_to_connect=True)
 
     async def connected(self) -> None:
         """Connect, and wait until calls can be made. Raises Unavailable or Refused, with the reason."""
-        while not self.begin():
-            state = self.channel.get_state()
+        while (state := self.begin()) is not grpc.ChannelConnectivity.READY:
             if state in _FAILED:
                 raise await self.explain() or Unavailable("the node cannot be reached", code="UNREACHABLE")
             await self.channel.wait_for_state_change(state)

@@ -109,12 +109,19 @@ async def test_a_question_is_asked_at_the_next_address_if_one_cannot_answer(
     assert caught.value is expected
 
 
-async def test_a_silent_address_keeps_no_question_waiting_and_is_left() -> None:
+async def test_a_silent_address_keeps_no_question_waiting() -> None:
     silent, working = Door("never", silent=True), Door("second")
     node = node_with(silent, working)
     assert await asyncio.gather(*(node.ask(answer_of) for _ in range(3))) == ["second"] * 3
-    assert (silent.tries, silent.closed) == (1, True)
-    assert (working.tries, working.closed) == (1, False)
+    assert (silent.tries, working.tries) == (1, 1)
+
+
+async def test_an_announced_address_that_is_silent_is_given_up() -> None:
+    announced = Announced((), addresses=("node-1.example:1",))
+    silent, working = Door("never", silent=True), Door("first")
+    node = node_with(working, silent, announced=announced, pinned=1)
+    assert await node.ask(answer_of) == "first"
+    assert (silent.closed, working.closed) == (True, False)
 
 
 async def test_others_are_asked_where_a_node_is_that_no_known_address_leads_to() -> None:
@@ -139,8 +146,8 @@ async def test_others_are_asked_where_a_node_is_whose_only_address_is_silent(mon
 async def test_a_node_that_nobody_finds_elsewhere_may_take_long_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "ALONE", 0.01)
     door = Door("at last", seconds=0.1)
-    monkeypatch.setattr(RemoteNode, "client", lambda node, address: door)
     assert await node_with(door, announced=Announced(())).ask(answer_of) == "at last"
+    assert not door.closed
 
 
 async def test_others_are_asked_where_a_node_is_of_which_the_pinned_file_has_no_address() -> None:
