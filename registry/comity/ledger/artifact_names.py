@@ -60,6 +60,33 @@ _WANTED: Final = (
 )
 
 
+_FIRST: Final = (
+    select(_SUBJECT.digest, _SUBJECT.round, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn, *_NAME[:2])
+    .join_from(schema.subjects, schema.publications, _NAMED)
+    .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES))
+)
+
+
+def first_artifact_names(connection: Connection, artifacts: Sequence[Digest]) -> dict[Digest, tuple[str, str]]:
+    """Returns the repository and version of the first name of each of these artifacts that has one: that of
+    `artifact_names`, without the rest of what it reads."""
+    found: dict[Digest, tuple[str, str]] = {}
+    for start in range(0, len(artifacts), TOGETHER):
+        some = artifacts[start : start + TOGETHER]
+        most = len(some) * LEAST_TOGETHER
+        rows = connection.execute(_FIRST.where(_SUBJECT.digest.in_(some)).limit(most + 1)).all()
+        if len(rows) > most:
+            alone = ((artifact, _alone(connection, artifact, Bounds(others=1, total=1)).found) for artifact in some)
+            found |= {artifact: (names[0].repository, names[0].version) for artifact, names in alone if names}
+            continue
+        best: dict[Digest, list[Any]] = {}
+        for digest, *rest in rows:
+            if digest not in best or rest[:4] < best[digest][:4]:
+                best[digest] = rest
+        found |= {digest: (rest[4], rest[5]) for digest, rest in best.items()}
+    return found
+
+
 def artifact_names(
     connection: Connection, artifacts: Sequence[Digest], limit: int
 ) -> dict[Digest, Selection[NamedArtifact]]:

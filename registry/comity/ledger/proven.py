@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
 
 from comity.ledger import schema
-from comity.ledger.artifact_names import artifact_names
+from comity.ledger.artifact_names import artifact_names, first_artifact_names
 from comity.ledger.claim_order import NameClaimant, first_claims
 from comity.ledger.database import Database, find_log
 from comity.ledger.intake import (
@@ -245,8 +245,9 @@ class ProvenTables:
 
     def first_names(self, artifacts: Sequence[Digest]) -> dict[Digest, str]:
         """Returns the first name of each of these artifacts that has one, by which lists call it."""
-        named = self.names_of(artifacts, 1)
-        return {artifact: page.found[0].name for artifact, page in named.items() if page.found}
+        with self._database.reading() as connection:
+            named = first_artifact_names(connection, artifacts)
+        return {artifact: f"{repository}@{version}" for artifact, (repository, version) in named.items()}
 
     def observations(
         self, name: str, observers: Collection[Digest], commit: str | None = None, limit: int = 64
