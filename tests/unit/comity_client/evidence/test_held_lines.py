@@ -163,3 +163,12 @@ async def test_what_is_proven_does_not_depend_on_what_was_sent(histories: list[t
 
     old = await asked(OldNode)
     assert await asked(Node) == await asked(Node, OldNode) == await asked(OldNode, Node) == old
+
+
+async def test_a_mark_counts_where_only_keys_that_are_here_carry_it() -> None:
+    """An author may fill an answer with its own keys, so that it has no room for what it says of their loss."""
+    own = GOOD.federation.identity_entries[0]
+    for kind in (Node, OldNode):
+        session: Any = Session(kind(0, [own.line], marked=[own.line]), kind(1, [own.line]))
+        said = await Inquiry(session, GOOD.policy).ask(question)
+        assert said.cut_authors() == {own.statement.subject}
