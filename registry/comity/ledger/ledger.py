@@ -80,9 +80,15 @@ class Backing(Protocol):
     def lock(self) -> WriterLock:
         """Take the writer lock. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
 
-    def examine(self, *, whole: bool) -> ExaminedPages:
-        """Compare the pages of a database file with their sums, and mend what one changed byte explains, before
-        anything reads them. `whole`: however large the file is. Called after `lock`. Raises Unavailable."""
+    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
+        """Compare the pages of a database file with their sums, and repair them, before anything reads them.
+
+        Args:
+            lock: of `lock`, which is held.
+            whole: however large the file is.
+
+        Raises Unavailable, OutOfSpace.
+        """
 
     def pages(self) -> PageSums | None:
         """Sums of the pages of a database file; None for a database that keeps such sums itself. Called before
@@ -143,9 +149,13 @@ class Ledger:
         """
         backing = backing or SqliteFile(folder / DATABASE_FILE)
         try:
-            return cls._open(folder, clock, backing, whole=False)
+            ledger = cls._open(folder, clock, backing, whole=False)
         except Untrusted:  # damage in a file that was too large to be compared
             return cls._open(folder, clock, backing, whole=True)
+        if not ledger.examined.damaged:
+            return ledger
+        ledger.close()  # what a crash left in the write-ahead log is in the file now, which can be written again
+        return cls._open(folder, clock, backing, whole=True)
 
     @classmethod
     def _open(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, whole: bool) -> Self:
@@ -154,7 +164,7 @@ class Ledger:
                 folder.mkdir(parents=True, exist_ok=True)
             lock = backing.lock()
             undo.callback(lock.release)
-            examined = backing.examine(whole=whole)
+            examined = backing.examine(lock, whole=whole)
             pages = backing.pages()
             if pages is not None:
                 undo.callback(pages.close)

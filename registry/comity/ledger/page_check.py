@@ -36,11 +36,17 @@ class ExaminedPages:
         mended: pages in which one byte had changed, which was written again, or can be.
         damaged: other pages whose bytes are not those that were written, at most `MAX_DAMAGED`.
         unchecked: why pages were not compared; empty if every page was.
+        named: the pages with their tables, for people.
+        rewritten: damaged pages without which the file was written again (`rebuilt_file`); `damaged` is empty then.
+        refilled: the tables of these pages that are filled again. An index is complete at once.
     """
 
     mended: tuple[int, ...] = ()
     damaged: tuple[int, ...] = ()
     unchecked: str = ""
+    named: str = ""
+    rewritten: tuple[int, ...] = ()
+    refilled: frozenset[str] = frozenset()
 
 
 def examine_pages(file: Path, *, mend: bool, most_bytes: int | None = None) -> ExaminedPages:

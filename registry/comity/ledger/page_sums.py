@@ -20,7 +20,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -245,15 +245,20 @@ class PageTables:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def of_pages(self, pages: tuple[int, ...]) -> Mapping[int, str]:
-        """The table or index to which each of `pages` belongs. Reads the whole file."""
-        marks = ",".join("?" * len(pages))
+    def of_pages(self, pages: Collection[int]) -> Mapping[int, str]:
+        """The table or index to which each of `pages` belongs, as far as the way to the page is undamaged. Reads the
+        whole file."""
+        found = dict[int, str]()
         try:
             with self._reading() as database:
-                rows = database.execute(f"SELECT pageno, name FROM dbstat WHERE pageno IN ({marks})", pages)
-                return {int(page): str(name) for page, name in rows}
-        except (sqlite3.Error, ValueError):
-            return {}  # not compiled in, or the damage is on the way to the page
+                names = database.execute("SELECT name FROM sqlite_master WHERE rootpage > 0").fetchall()
+                for (name,) in (("sqlite_schema",), *names):
+                    with contextlib.suppress(*SQLITE_ERRORS):  # damaged on the way, or dbstat is not compiled in
+                        rows = database.execute("SELECT pageno FROM dbstat WHERE name = ?", (name,))
+                        found |= {int(page): str(name) for (page,) in rows if page in pages}
+        except SQLITE_ERRORS:
+            pass  # the list of the tables is damaged
+        return found
 
     def owner(self, name: str) -> str:
         """The table of an index, or the table itself; empty if there is no such table."""

@@ -34,7 +34,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
 from comity.content.secrets import read_secret
-from comity.ledger.database import Look, WriterSeen, ledger_locked, lock_lost, replaced
+from comity.ledger.database import Look, WriterLock, WriterSeen, ledger_locked, lock_lost, replaced
 from comity.ledger.page_check import ExaminedPages
 from comity.trust.errors import Malformed, Refused, Unavailable
 
@@ -209,7 +209,7 @@ class PostgresDatabase:
             connection.close()
             raise
 
-    def examine(self, *, whole: bool) -> ExaminedPages:
+    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
         """The server has checksums of its own."""
         return ExaminedPages()
 

@@ -5,15 +5,19 @@ A write transaction takes the database's write lock at its beginning, so it chan
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from comity.content.durable import disk_errors
-from comity.ledger.database import FolderLock
+from comity.ledger.database import Database, FolderLock, WriterLock, migrate
 from comity.ledger.page_check import MAX_EXAMINED_BYTES, ExaminedPages, examine_pages
-from comity.ledger.page_sums import CHECKPOINT_BYTES, PageSums
+from comity.ledger.page_files import WriteAheadLog
+from comity.ledger.page_sums import CHECKPOINT_BYTES, PageSums, PageTables, shown_pages
+from comity.ledger.rebuilt_file import finish, has_tables, making_file, rebuild
 from comity.trust.errors import Unavailable
 
 BUSY_TIMEOUT: Final = 10.0
@@ -29,9 +33,25 @@ class SqliteFile:
         self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints_itself = True
 
-    def examine(self, *, whole: bool) -> ExaminedPages:
-        """Compare the file with its sums, and mend it, before SQLite reads it (`page_check`)."""
-        return examine_pages(self._file, mend=True, most_bytes=None if whole else MAX_EXAMINED_BYTES)
+    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
+        """Compare the file with its sums before SQLite reads it (`page_check`), mend changed bytes, and write it again
+        without other damage where its tables can be filled again (`rebuilt_file`). `lock` is held."""
+        finish(self._file)
+        found = examine_pages(self._file, mend=True, most_bytes=None if whole else MAX_EXAMINED_BYTES)
+        pages = found.mended + found.damaged
+        if not pages:
+            return found
+        found = replace(found, named=shown_pages(PageTables(self._file).of_pages(pages), pages))
+        refilled = self._rebuilt(lock, found.damaged) if found.damaged else None
+        return found if refilled is None else replace(found, damaged=(), rewritten=found.damaged, refilled=refilled)
+
+    def _rebuilt(self, lock: WriterLock, damaged: tuple[int, ...]) -> frozenset[str] | None:
+        if WriteAheadLog(self._file).has_pages or not has_tables(self._file):
+            return None
+        making = making_file(self._file)
+        with closing(Database(SqliteFile(making).engine(), lock)) as database:
+            migrate(database)
+        return rebuild(self._file, making, damaged)
 
     def pages(self) -> PageSums:
         """Sums of the pages of the file. From now on `PageSums` makes all checkpoints, and SQLite makes none."""

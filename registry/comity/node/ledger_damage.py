@@ -7,11 +7,13 @@ from typing import Final
 import structlog
 
 from comity.ledger.ledger import Ledger
-from comity.ledger.page_sums import check_pages, damaged_pages, named_pages
+from comity.ledger.page_sums import check_pages, damaged_pages
 from comity.trust.errors import ComityError, Malformed, Untrusted
 
 LEDGER_ERRORS: Final = frozenset({"LEDGER-FAILED", "SEQUENCER-ENDED"})
 """Codes of errors of the ledger that are neither Malformed nor Untrusted."""
+
+CORRUPT: Final = "LEDGER-CORRUPT"
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -22,8 +24,11 @@ def report_pages(ledger: Ledger) -> None:
     if sums is None:
         return
     if examined.mended:
-        pages = named_pages(sums, examined.mended)
-        _log.warning("changed bytes in pages of the ledger written again", pages=pages, code="LEDGER-CORRUPT")
+        pages = len(examined.mended)
+        _log.warning("changed bytes of the ledger written again", pages=pages, named=examined.named, code=CORRUPT)
+    if examined.rewritten:
+        tables = sorted(examined.refilled)
+        _log.error("the ledger was damaged and written again", named=examined.named, filled=tables, code=CORRUPT)
     if examined.damaged:
         error = damaged_pages(sums, examined.damaged)
         _log.error("the ledger is damaged", what=error.what, why=error.why, hint=error.hint, code=error.code)

@@ -64,6 +64,8 @@ def cosigned_times(ledger: Ledger, membership: Membership, log: VerifierKey) -> 
     return membership.cosigned_times(note)
 
 
+REPAIR_SECONDS: Final = 5.0
+"""Seconds between two looks at a damaged log."""
 OPEN_TIMEOUT: Final = 10.0
 """Seconds that an append waits for the log to open."""
 
@@ -123,7 +125,7 @@ class OwnLog:
         If the log is not the one that was signed, nothing is written: the node keeps serving reads and refuses to sign.
         """
         try:
-            await self._recover()
+            await self._until_sound()
         except Untrusted as error:
             self.refusal = error
             self._open.set()
@@ -141,6 +143,29 @@ class OwnLog:
             sequencing.cancel()
             own_records.cancel()
             await asyncio.gather(sequencing, own_records, return_exceptions=True)
+
+    async def _until_sound(self) -> None:
+        """Recover the log. While its entries are damaged, the node serves and signs nothing: the scrub fetches them."""
+        log = str(self._own_node.record.log)
+        while True:
+            try:
+                await self._recover()
+                await self._ledger.run(self._ledger.tables.history.verify_right_edge, log)
+            except Untrusted as error:
+                if error.code != "LEDGER-CORRUPT":
+                    raise
+                if self.refusal is None:
+                    _log.error(
+                        "own log is closed until it is repaired", what=error.what, why=error.why, code=error.code
+                    )
+                self.refusal = error
+                self._open.set()
+                await asyncio.sleep(REPAIR_SECONDS)
+            else:
+                break
+        if self.refusal is not None:
+            self.refusal = None
+            self._open.clear()
 
     async def _require_open(self) -> None:
         try:

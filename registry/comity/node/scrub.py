@@ -283,6 +283,7 @@ class LedgerScrub:
         """Parts that were not repaired, by log and number. They are tried again in each step."""
         self._found = list[ComityError]()
         self._damage: tuple[ComityError, ...] = known_damage(ledger.tables)
+        self._hurries = bool(self._damage or ledger.tables.examined.rewritten)
 
     def begin(self, supervisor: Supervisor) -> None:
         if self._rate:
@@ -297,7 +298,7 @@ class LedgerScrub:
         return (*parts, *self._damage, *(error for error in self._found if str(error) not in known))
 
     async def _step(self) -> None:
-        waits = not self._damage and self._within(FIRST_PASS_SECONDS, self._started)
+        waits = not self._hurries and self._within(FIRST_PASS_SECONDS, self._started)
         if not waits and within_hours(self._hours, self._clock()):
             await self.read(int(STEP_SECONDS * self._rate))
 

@@ -142,8 +142,8 @@ async def test_a_bit_in_an_entry_is_repaired_from_the_peer_that_has_it(folder: P
 
 
 async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder: Path) -> None:
-    flip(folder, STORED)
     with closing(opened(folder)) as ledger:
+        flip(folder, STORED)
         parts = Scrubbed(ledger, folder)
         scrub = parts.scrub(PeerWithLines(LINES[:9]))
         await scrub.read(WHOLE_PASS)
@@ -154,9 +154,9 @@ async def test_entries_that_no_peer_can_prove_stay_damaged_and_are_named(folder:
 
 
 async def test_an_unrepaired_part_is_repaired_when_a_peer_answers(folder: Path) -> None:
-    flip(folder, STORED)
     peers = list[PeerWithLines]()
     with closing(opened(folder)) as ledger:
+        flip(folder, STORED)
         parts = Scrubbed(ledger, folder)
         scrub = parts.scrub(among=peers)
         await scrub.read(WHOLE_PASS)
@@ -200,8 +200,8 @@ async def test_a_changed_byte_is_written_again_where_nothing_else_could_repair_i
 
 
 async def test_a_pass_continues_where_its_budget_ended(folder: Path) -> None:
-    flip(folder, STORED)
     with closing(opened(folder)) as ledger:
+        flip(folder, STORED)
         scrub = Scrubbed(ledger, folder).scrub(PeerWithLines(LINES))
         steps = 0
         while ledger.history.entry(FAR.origin, 7) != LINES[7]:

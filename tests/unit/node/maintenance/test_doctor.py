@@ -132,15 +132,26 @@ def test_a_ledger_has_no_damage_only_where_its_pages_were_compared(planted: Plan
     assert "not compared" in _of_ledger(planted, "unknown")[0]
 
 
-@pytest.mark.parametrize(("places", "fix"), [((5,), "comity serve --node"), ((5, 500), "mkdir ")])
-def test_a_damaged_page_is_named_with_a_command_that_works(planted: Planted, places: tuple[int, ...], fix: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "places", "fix"),
+    [
+        ("outside_shares", (5,), "writes them again: comity serve --node"),
+        ("claimants", (5, 500), "makes their tables again: comity serve --node"),
+        ("outside_shares", (5, 500), "mkdir "),
+    ],
+)
+def test_a_damaged_page_is_named_with_a_command_that_works(
+    planted: Planted, table: str, places: tuple[int, ...], fix: str
+) -> None:
     file = _restarted(planted)
+    with closing(sqlite3.connect(file)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     with file.open("r+b") as opened:
         for place in places:
-            opened.seek(9 * 4096 + place)
+            opened.seek((page - 1) * 4096 + place)
             opened.write(b"\xee")
     (found,) = [each for each in planted.findings() if each.topic == "ledger" and "LEDGER-CORRUPT" in each.text]
-    assert (found.level, "10 (" in found.text, fix in found.fix) == ("fail", True, True)
+    assert (found.level, f"{page} ({table})" in found.text, fix in found.fix) == ("fail", True, True)
     if fix == "mkdir ":
         command, _, _ = found.fix[found.fix.index(fix) :].partition(" && comity")
         subprocess.run(command, shell=True, check=True)
