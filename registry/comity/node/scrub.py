@@ -240,6 +240,8 @@ PART_BYTES: Final = 1024 * 1024
 """Bytes that a check of one part of a log is counted as: it takes as much of a processor as reading these."""
 FIRST_PASS_SECONDS: Final = 600.0
 """Seconds after a start before the first pass, so that it does not delay the start, and peers are connected."""
+SUSPECTED_SECONDS: Final = 3600.0
+"""Minimum seconds between the starts of two passes, where errors call for the second one."""
 MAX_DAMAGED: Final = 1_000
 """Damaged pages and parts that are kept of one pass."""
 REPAIRS_AT_A_TIME: Final = 16
@@ -288,6 +290,12 @@ class LedgerScrub:
     def begin(self, supervisor: Supervisor) -> None:
         if self._rate:
             supervisor.loop("ledger scrub", self._step, TIMING)
+            supervisor.on_unexpected(self.suspect)
+
+    def suspect(self) -> None:
+        """Something failed that damage may have caused: a pass begins with the next step, at most one in an hour."""
+        if self._over and (self._begun is None or not self._within(SUSPECTED_SECONDS, self._begun)):
+            self._begun, self._hurries = None, True
 
     @property
     def damage(self) -> tuple[ComityError, ...]:

@@ -46,6 +46,11 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakeups: dict[str, asyncio.Event] = {}
         self._done: dict[str, Counter] = {}
+        self._suspected: Callable[[], None] = lambda: None
+
+    def on_unexpected(self, suspected: Callable[[], None]) -> None:
+        """Call `suspected` after a step that raised an unexpected error, which damaged data may have caused."""
+        self._suspected = suspected
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +96,7 @@ class Supervisor:
             _logger(name).warning("step failed", what="what it waited for was cancelled")
         except Exception:
             _logger(name).exception("step raised an unexpected error")
+            self._suspected()
         else:
             self._done[name].inc()
             return True

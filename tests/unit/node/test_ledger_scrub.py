@@ -19,6 +19,7 @@ from comity.node.replication.link import CopySource, PeerState
 from comity.node.replication.questions import PeerQuestions
 from comity.node.scrub import PASS_SECONDS, LedgerScrub
 from comity.node.settings import Storage
+from comity.node.supervisor import Supervisor
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import sha256
 from structlog.testing import capture_logs
@@ -225,3 +226,29 @@ async def test_a_clock_that_was_ahead_stops_no_pass(folder: Path, monkeypatch: p
             parts.now = now
             await scrub._step()
     assert begun == [2_000.0, 900 * PASS_SECONDS, 3_000.0]
+
+
+async def test_an_error_that_damage_may_have_caused_begins_a_pass_at_most_once_an_hour(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, begin = list[float](), LedgerScrub._begin_pass
+
+    async def noted(self: LedgerScrub) -> None:
+        begun.append(parts.now)
+        await begin(self)
+
+    async def fails() -> None:
+        raise ValueError("a line of other bytes")
+
+    monkeypatch.setattr(LedgerScrub, "_begin_pass", noted)
+    with closing(opened(folder)) as ledger:
+        parts = Scrubbed(ledger, folder)
+        scrub = parts.scrub()
+        supervisor = Supervisor(parts.metrics)
+        scrub.begin(supervisor)
+        for now in (2_000.0, 2_001.0, 5_700.0):
+            parts.now = now
+            await supervisor._step("a loop", fails, 9.0)
+            await scrub._step()
+        await supervisor.stop()
+    assert begun == [2_000.0, 5_700.0]
