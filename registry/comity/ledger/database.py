@@ -71,7 +71,7 @@ def failure(error: SQLAlchemyError) -> ComityError:
         return schema.damaged_ledger(why)
     if isinstance(error, DataError):
         return Malformed("the ledger cannot store this value", why=why)
-    return Unavailable("the ledger's database failed", why=why, code="LEDGER-FAILED")
+    return Unavailable("the ledger's database failed", why=why, hint="comity doctor --node HOME", code="LEDGER-FAILED")
 
 
 def certainly_not_written(error: SQLAlchemyError) -> bool:

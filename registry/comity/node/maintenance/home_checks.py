@@ -185,7 +185,9 @@ def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:
     folders = {_existing(storage.blobs): "[storage] blobs", _existing(storage.ledger.parent): "[storage] ledger"}
     for folder, setting in folders.items():
         space = node.machine.space(folder)
-        move = f"free some space below {folder}, or move {setting} to a larger disk"
+        move = (
+            f"free some space below {folder} (du -xhd 2 {shlex.quote(str(folder))}), or move {setting} to a larger disk"
+        )
         if space.free < storage.reserve_bytes:
             text = f"{space.free} bytes are free below {folder}, less than storage.reserve_bytes"
             yield Diagnosis("disk", "fail", f"{text}: uploads and copies are refused", move)
