@@ -57,4 +57,4 @@ def test_a_start_tells_what_it_found(folder: Path, places: tuple[int, ...], leve
         report_pages(ledger)
     (event,) = said
     assert (event["log_level"], event["code"]) == (level, "LEDGER-CORRUPT")
-    assert "10 (" in str(event.get("pages") or event.get("why"))
+    assert "10 (" in event["named"]
