@@ -157,13 +157,22 @@ def _copy_tables(file: Path, target: Path, *, without: Collection[str], by_row: 
             if table in by_row:
                 _copy_rows(file, database, table, columns)
             elif table not in without:
-                select = f"SELECT {columns} FROM old.{table} NOT INDEXED"
+                select = f"SELECT {columns} FROM old.{table} NOT INDEXED ORDER BY {_order(database, table)}"
                 database.execute(f"INSERT INTO main.{table} ({columns}) {select}")
         if schema.log_objects.name in without:
             _count_objects(database)
         if schema.tiles.name in without:
             _hash_entries(database)
         database.execute("COMMIT")
+
+
+def _order(database: sqlite3.Connection, table: str) -> str:
+    """The order of the rows in the pages of a table: in any other, SQLite may read a damaged index instead of them."""
+    (keyed,) = database.execute("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (table,)).fetchone()
+    if not keyed:
+        return "rowid"
+    key = sorted((row[5], row[1]) for row in database.execute(f"PRAGMA main.table_info('{table}')") if row[5])
+    return ", ".join(f'"{name}"' for _, name in key)
 
 
 def _count_objects(database: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from attackers.forging import Identity, Release
+from comity.ledger import rebuilt_file
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.page_sums import check_pages
 from comity.ledger.quotas import OutsideAmount, OutsideQuota
@@ -80,6 +81,7 @@ def rows(folder: Path, table: str) -> list[tuple[object, ...]]:
         "publication_words_data",
         "ix_statements_predicate_number",
         "sqlite_autoindex_witnessed_1",
+        "ix_waiting_copies_due",
         "tiles",
         "log_objects",
         "cosignatures",
@@ -161,3 +163,11 @@ def test_what_a_crash_left_in_the_write_ahead_log_is_kept(folder: Path) -> None:
         assert ledger.history.entries(OWN.origin, 0, len(CLAIMS) + 1) == [*CLAIMS, statement_line(700)]
         ledger.history.verify_all(OWN.origin)
         assert set(proven(ledger)) >= {HONEST.id, RIVAL.id}
+
+
+def test_no_table_is_read_from_an_index_of_it(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / DATABASE_FILE)) as database:
+        for (table,) in database.execute(rebuilt_file._TABLES).fetchall():
+            order = rebuilt_file._order(database, table)
+            plan = database.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {table} NOT INDEXED ORDER BY {order}").fetchall()
+            assert [row[3] for row in plan] == [f"SCAN {table}"]
