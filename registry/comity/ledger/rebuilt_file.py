@@ -28,7 +28,7 @@ from comity.ledger.page_check import SQLITE_ERRORS
 from comity.ledger.page_files import SUFFIX
 from comity.ledger.revisions import NEWEST
 from comity.ledger.stored_lines import unpack_line
-from comity.ledger.table_sources import Source, emptied_with, source_of
+from comity.ledger.table_sources import TableSource, emptied_with, source_of
 from comity.rules.tiles import WIDTH
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, OutOfSpace
@@ -104,7 +104,7 @@ def rebuild(file: Path, empty: Path, damaged: Collection[int]) -> frozenset[str]
     Raises Unavailable, OutOfSpace.
     """
     tables = damaged_tables(file, damaged)
-    if tables is None or Source.HERE in map(source_of, tables):
+    if tables is None or TableSource.HERE in map(source_of, tables):
         empty.unlink()
         return None
     emptied, by_row = emptied_with(tables), tables & {schema.entries.name}

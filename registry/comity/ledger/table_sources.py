@@ -11,7 +11,7 @@ from typing import Final
 from comity.ledger import name_search, schema
 
 
-class Source(StrEnum):
+class TableSource(StrEnum):
     """What a table is made from; the value tells people."""
 
     ENTRIES = "derived from the entries of all logs, which the node verifies again"
@@ -22,42 +22,42 @@ class Source(StrEnum):
     HERE = "only in this ledger"
 
 
-SOURCES: Final[Mapping[str, Source]] = {
-    schema.logs.name: Source.HERE,
-    schema.entries.name: Source.PROOF,
-    schema.tiles.name: Source.LINES,
-    schema.log_objects.name: Source.LINES,
-    schema.outside_shares.name: Source.HERE,
-    schema.checkpoints.name: Source.HERE,
-    schema.cosignatures.name: Source.COSIGNERS,
-    schema.witnessed.name: Source.HERE,
-    schema.statements.name: Source.ENTRIES,
-    schema.subjects.name: Source.ENTRIES,
-    schema.identities.name: Source.ENTRIES,
-    schema.rotations.name: Source.ENTRIES,
-    schema.nodes.name: Source.ENTRIES,
-    schema.publications.name: Source.ENTRIES,
-    schema.claimants.name: Source.ENTRIES,
-    schema.intake.name: Source.ENTRIES,
-    schema.side_object_positions.name: Source.ENTRIES,
-    schema.kept_positions.name: Source.ENTRIES,
-    schema.replicas.name: Source.ENTRIES,
-    schema.lacking_replicas.name: Source.ENTRIES,
-    schema.waiting_copies.name: Source.ENTRIES,
-    schema.mirror_charges.name: Source.ENTRIES,
-    schema.proven_times.name: Source.ENTRIES,
-    schema.pins.name: Source.HERE,
-    schema.parked.name: Source.ENTRIES,
-    schema.revisits.name: Source.ENTRIES,
-    schema.misbehaviour.name: Source.HERE,
-    schema.piece_records.name: Source.BLOBS,
-    schema.pieces.name: Source.BLOBS,
-    schema.charter_epochs.name: Source.HERE,
-    schema.asks.name: Source.HERE,
-    schema.writer.name: Source.HERE,
-    schema.writer_heartbeat.name: Source.HERE,
-    schema.marks.name: Source.HERE,
-    name_search.TABLE: Source.ENTRIES,
+SOURCES: Final[Mapping[str, TableSource]] = {
+    schema.logs.name: TableSource.HERE,
+    schema.entries.name: TableSource.PROOF,
+    schema.tiles.name: TableSource.LINES,
+    schema.log_objects.name: TableSource.LINES,
+    schema.outside_shares.name: TableSource.HERE,
+    schema.checkpoints.name: TableSource.HERE,
+    schema.cosignatures.name: TableSource.COSIGNERS,
+    schema.witnessed.name: TableSource.HERE,
+    schema.statements.name: TableSource.ENTRIES,
+    schema.subjects.name: TableSource.ENTRIES,
+    schema.identities.name: TableSource.ENTRIES,
+    schema.rotations.name: TableSource.ENTRIES,
+    schema.nodes.name: TableSource.ENTRIES,
+    schema.publications.name: TableSource.ENTRIES,
+    schema.claimants.name: TableSource.ENTRIES,
+    schema.intake.name: TableSource.ENTRIES,
+    schema.side_object_positions.name: TableSource.ENTRIES,
+    schema.kept_positions.name: TableSource.ENTRIES,
+    schema.replicas.name: TableSource.ENTRIES,
+    schema.lacking_replicas.name: TableSource.ENTRIES,
+    schema.waiting_copies.name: TableSource.ENTRIES,
+    schema.mirror_charges.name: TableSource.ENTRIES,
+    schema.proven_times.name: TableSource.ENTRIES,
+    schema.pins.name: TableSource.HERE,
+    schema.parked.name: TableSource.ENTRIES,
+    schema.revisits.name: TableSource.ENTRIES,
+    schema.misbehaviour.name: TableSource.HERE,
+    schema.piece_records.name: TableSource.BLOBS,
+    schema.pieces.name: TableSource.BLOBS,
+    schema.charter_epochs.name: TableSource.HERE,
+    schema.asks.name: TableSource.HERE,
+    schema.writer.name: TableSource.HERE,
+    schema.writer_heartbeat.name: TableSource.HERE,
+    schema.marks.name: TableSource.HERE,
+    name_search.TABLE: TableSource.ENTRIES,
 }
 """By table. Tables of ENTRIES are made again together, because their rows refer to each other by numbers that depend on
 the order of the verification; so are those of BLOBS. A time in `proven_times` is lost with them: what was known before
@@ -66,12 +66,16 @@ counts as known since the repair, so that a copy that waits for an age waits aga
 
 def emptied_with(tables: frozenset[str]) -> frozenset[str]:
     """The tables that are made again, empty at first, if these are damaged."""
-    together = {source_of(table) for table in tables} & {Source.ENTRIES, Source.BLOBS}
-    alone = {table for table in tables if source_of(table) in (Source.COSIGNERS, Source.LINES)}
+    together = {source_of(table) for table in tables} & {TableSource.ENTRIES, TableSource.BLOBS}
+    alone = {table for table in tables if source_of(table) in (TableSource.COSIGNERS, TableSource.LINES)}
     return frozenset(alone | {table for table, source in SOURCES.items() if source in together})
 
 
-def source_of(table: str) -> Source:
+def source_of(table: str) -> TableSource:
     """Of a table of the database. The index of names is several tables with its name in front of theirs. One that this
     version does not know is made again by nobody."""
-    return SOURCES[name_search.TABLE] if table.startswith(f"{name_search.TABLE}_") else SOURCES.get(table, Source.HERE)
+    return (
+        SOURCES[name_search.TABLE]
+        if table.startswith(f"{name_search.TABLE}_")
+        else SOURCES.get(table, TableSource.HERE)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.ledger import name_search
 from comity.ledger.schema import metadata
-from comity.ledger.table_sources import SOURCES, Source, emptied_with, source_of
+from comity.ledger.table_sources import SOURCES, TableSource, emptied_with, source_of
 
 
 def test_each_table_has_a_source() -> None:
@@ -12,7 +12,7 @@ def test_each_table_has_a_source() -> None:
 
 
 def test_tables_that_refer_to_each_other_are_emptied_together() -> None:
-    derived = {table for table, source in SOURCES.items() if source is Source.ENTRIES}
+    derived = {table for table, source in SOURCES.items() if source is TableSource.ENTRIES}
     assert emptied_with(frozenset({"claimants"})) == derived
     assert emptied_with(frozenset({"publication_words_data"})) == derived
     assert emptied_with(frozenset({"pieces", "tiles"})) == {"pieces", "piece_records", "tiles"}
@@ -20,4 +20,4 @@ def test_tables_that_refer_to_each_other_are_emptied_together() -> None:
 
 
 def test_an_unknown_table_is_made_again_by_nobody() -> None:
-    assert source_of("of_a_later_version") is Source.HERE
+    assert source_of("of_a_later_version") is TableSource.HERE

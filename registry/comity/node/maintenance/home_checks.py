@@ -308,10 +308,10 @@ def _damaged_pages(node: ExaminedNode, file: Path, pages: ExaminedPages) -> Iter
         text = f"LEDGER-CORRUPT: {len(pages.damaged)} pages of {file} are not as they were written: {shown}"
         # Imported only for a damaged ledger: the other checks need no tables.
         from comity.ledger.rebuilt_file import damaged_tables
-        from comity.ledger.table_sources import Source, source_of
+        from comity.ledger.table_sources import TableSource, source_of
 
         tables = damaged_tables(file, pages.damaged)
-        if tables is None or Source.HERE in map(source_of, tables):
+        if tables is None or TableSource.HERE in map(source_of, tables):
             yield Diagnosis("ledger", "fail", text, _way_out(node, file))
         else:
             fix = f"start the node, which makes their tables again: comity serve --node {shlex.quote(str(node.home))}"
