@@ -26,8 +26,8 @@ from pathlib import Path
 
 from comity.rules.pieces import fixed_pieces
 from comity.transfer.fetch import fetch_file
+from comity.transfer.limits import MIB
 from comity.transfer.pieces import WantedFile
-from comity.transfer.scheduler import MIB
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from comity.federation_file import FederationSource
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.names import Abbreviation, Reference, find_id, parse_id

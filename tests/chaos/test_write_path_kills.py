@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError

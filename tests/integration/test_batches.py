@@ -10,7 +10,7 @@ import pytest
 from comity.transfer import batches
 from comity.transfer.batches import SmallFile, cut, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable, Untrusted

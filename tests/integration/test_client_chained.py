@@ -12,8 +12,8 @@ import pytest
 from comity import hashing, verifier
 from comity.rules.pieces import CHAINED_LAYOUT
 from comity.transfer.fetch import FetchResult, fetch_file
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import WantedFile
-from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import BlobSource
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES
 from comity.trust.encoding import sha256

@@ -14,7 +14,7 @@ import pytest
 from comity.rules.git_ids import commit_id
 from comity.rules.pieces import CHAINED_LAYOUT
 from comity.rules.signing import sign_content
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import Manifest, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.errors import ComityError
 from comity.trust.rotation import LogCut, parse_rotation
 from comity_client.client import Client

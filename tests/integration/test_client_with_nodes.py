@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.errors import ComityError, PolicyNotMet, Refused
 from comity_cli.main import main
 from comity_client.approving import ApprovalEnding, ApprovalTerms

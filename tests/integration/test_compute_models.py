@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from comity.addons.fit.kv_cache import Cache, UnknownCache
 from comity.addons.fit.model_memory import read_model
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity_client.client import Client

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.node_records import read_addresses
 from comity.trust.statement import parse_entry

@@ -26,9 +26,9 @@ from comity.node.app import Companion
 from comity.rules.pieces import CHAINED_LAYOUT, chained_records, encode_records
 from comity.transfer import range_source as ranges
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
-from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted

@@ -14,9 +14,10 @@ import pytest
 from comity import hashing
 from comity.hashing import INITIAL_STATE
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
+from comity.transfer.limits import TransferLimits
+from comity.transfer.links import SourceHealth
 from comity.transfer.pieces import WantedFile
 from comity.transfer.receiver import PartialFile
-from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256

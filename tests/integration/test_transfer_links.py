@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
+from comity.transfer.limits import MIB
 from comity.transfer.pieces import WantedFile
-from comity.transfer.scheduler import MIB
 from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable

@@ -26,7 +26,7 @@ from attackers import Known
 from attackers.strangers import ACCEPTED
 from comity.rules.copy_counts import PASSED, AssessedCopy
 from comity.rules.offers.offer import Window
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import Manifest
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256

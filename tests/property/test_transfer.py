@@ -11,8 +11,8 @@ from hashlib import sha256 as hashed
 from pathlib import Path
 
 from comity.transfer.fetch import FetchOptions, fetch_file
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import WantedFile
-from comity.transfer.scheduler import TransferLimits
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable

@@ -9,7 +9,10 @@ import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from comity.transfer.scheduler import PieceRuns, RangeRequest, Schedule, SourceHealth, TransferLimits
+from comity.transfer.limits import TransferLimits
+from comity.transfer.links import RangeRequest, SourceHealth
+from comity.transfer.pieces import PieceRuns
+from comity.transfer.scheduler import Schedule
 from comity.transfer.sources import SourceKey
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given

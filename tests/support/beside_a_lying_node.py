@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.client import Client
 from comity_client.founding import consent_to, draft_genesis, seal_federation

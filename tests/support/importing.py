@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity_client.client import Client
 from comity_client.events import OnEvent, ignore_event
 from comity_client.home import Home

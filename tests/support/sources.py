@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import WantedFile
-from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
@@ -176,3 +177,38 @@ class Link(MemorySource):
             self.free = max(self.free, clock()) + len(part) / self.rate
             await asyncio.sleep(self.free - clock())
             yield part
+
+
+class FarLink(MemorySource):
+    """A source behind a link of so many Mbit/s, shared by its streams. For a virtual clock.
+
+    A request is answered after `round_trip` seconds. What was under way when a stream is closed takes its time on the
+    link. The stream stands for a round trip after each message with the probability `loss`. After `budget` served bytes
+    every stream is silent.
+    """
+
+    def __init__(self, name: str, data: bytes, mbit: float, round_trip: float) -> None:
+        super().__init__(name, data)
+        self.rate = mbit * 1e6 / 8
+        self.round_trip = round_trip
+        self.loss = 0.0
+        self.budget: float = math.inf
+        self._free = 0.0
+        self._random = random.Random(name)
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        clock, left = asyncio.get_running_loop().time, length
+        await asyncio.sleep(self.round_trip)
+        try:
+            async for part in super().answer(offset, length):
+                if self.served >= self.budget:
+                    await asyncio.Event().wait()
+                self._free = max(self._free, clock()) + len(part) / self.rate
+                await asyncio.sleep(self._free - clock())
+                left -= len(part)
+                if self._random.random() < self.loss:
+                    await asyncio.sleep(self.round_trip)
+                yield part
+        finally:
+            under_way = 0.0 if self.served >= self.budget else min(left, self.rate * self.round_trip)
+            self._free = max(self._free, clock()) + under_way / self.rate

@@ -28,9 +28,10 @@ from comity.rules.pieces import (
     encode_records,
 )
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
+from comity.transfer.limits import TransferLimits
+from comity.transfer.links import SourceHealth
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import RangeSource, sources_with_blob
-from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of
 from comity.trust.artifact import PIECE_SIZE, FileEntry, Manifest, PieceRecord, check_chained
 from comity.trust.claims import ParsedClaims

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
 from comity_client.events import OnEvent

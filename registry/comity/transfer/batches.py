@@ -22,8 +22,9 @@ from itertools import accumulate
 from typing import Final, Protocol, TypeVar
 
 from comity.transfer.fetch import FetchOptions, FetchResult, PieceRequests, first_cause
+from comity.transfer.links import SourceHealth
 from comity.transfer.pieces import HeldPiece, PieceBuffers, WantedFile
-from comity.transfer.scheduler import Schedule, SourceHealth
+from comity.transfer.scheduler import Schedule
 from comity.transfer.sources import BlockingStream, NamedSource
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, sha256, short
@@ -89,11 +90,10 @@ async def fetch_batches(
     want = _joined(batches)
     health = {source.key: options.health.setdefault(source.key, SourceHealth()) for source in sources}
     # One batch a request, and a second one while the first arrives.
-    bounds = replace(options.limits, run_bytes=1, fast=math.inf)
+    bounds = replace(options.limits, run_bytes=1, fast=math.inf, divisible=False)
     receiver = _BatchReceiver(want, batches, keep, on_kept, options)
-    schedule = Schedule(
-        want.offsets, range(len(batches)), health, bounds, {source.key: source.host for source in sources}
-    )
+    hosts = {source.key: source.host for source in sources}
+    schedule = Schedule(want.offsets, range(len(batches)), health, bounds, hosts)
     try:
         with span("fetch batches", comity_bytes=want.size, comity_sources=len(sources)):
             async with asyncio.TaskGroup() as tasks:

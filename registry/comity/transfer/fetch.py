@@ -12,23 +12,25 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
+from comity.transfer.answers import Check, EndReader, PieceAnswer, PieceReader, Writing, open_answer
+from comity.transfer.limits import TransferLimits
+from comity.transfer.links import RangeRequest, SourceHealth
 from comity.transfer.pieces import HeldPiece, WantedFile
 from comity.transfer.receiver import NoObserver, PieceReceiver, TransferObserver, TransferReceiver
-from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits
+from comity.transfer.scheduler import Schedule
 from comity.transfer.sources import (
     BlobSource,
     BlockingSource,
-    BlockingStream,
     LocalSource,
-    RangeStream,
     SourceKey,
     names_of,
 )
@@ -52,6 +54,7 @@ class FetchResult:
         resumed: bytes that an earlier try left in the partial file.
         reused: bytes found in other local files.
         refetched: received bytes that did not count: bad, incomplete, or duplicate.
+        wrong: those of them that came from sources that lied.
         dropped: dropped sources, and why.
         faults: all faults of each source, dropped or not; each kind once.
         states: the file's states for chained records; None if they are not known.
@@ -62,6 +65,7 @@ class FetchResult:
     resumed: int
     reused: int
     refetched: int
+    wrong: int
     dropped: Mapping[SourceKey, str]
     faults: Mapping[SourceKey, Sequence[str]]
     states: Sequence[bytes] | None = None
@@ -147,80 +151,25 @@ def first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-Writing: TypeAlias = Callable[[], bytes]
-"""A blocking function that writes a received piece if it is right, and returns its hash."""
-
-
-class _Answer(Protocol):
-    """The bytes that a source sends for one request, in order."""
-
-    async def receive(self, held: HeldPiece) -> Writing:
-        """Receive the next piece. Raises errors of the source."""
-        ...
-
-    async def end(self) -> None:
-        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
-        ...
-
-
-class _AsyncAnswer:
-    """An answer over the event loop. The thread that writes a piece hashes it too."""
-
-    def __init__(self, receiver: PieceReceiver, chunks: RangeStream, arrived: Callable[[int], None]) -> None:
-        self._receiver = receiver
-        self._chunks = chunks
-        self._arrived = arrived
-
-    async def receive(self, held: HeldPiece) -> Writing:
-        await self._chunks.fill(held.view, self._arrived)
-        return partial(self._receiver.write, held)
-
-    async def end(self) -> None:
-        await self._chunks.end()
-
-
-class _BlockingAnswer:
-    """An answer by blocking calls. Its thread receives a piece and hashes it while it is in the cache."""
-
-    def __init__(self, receiver: PieceReceiver, stream: BlockingStream, arrived: Callable[[int], None]) -> None:
-        self._receiver = receiver
-        self._stream = stream
-        self._arrived = arrived
-
-    async def receive(self, held: HeldPiece) -> Writing:
-        found = await self._stream.run(partial(self._receiver.receive, held, self._stream, self._arrived))
-        return partial(self._receiver.write_hashed, held, found)
-
-    async def end(self) -> None:
-        """Nothing to do: the range is as long as was announced."""
-
-
 class _Checks:
     """The pieces that threads write now. They are no tasks: a piece costs one turn of the event loop.
 
     Args:
-        counted: called with each piece that was written or found wrong, and its hash; it takes the piece.
         changed: set when a failure of this machine ends the transfer.
     """
 
-    def __init__(
-        self,
-        receiver: PieceReceiver,
-        counted: Callable[[RangeRequest, HeldPiece, bytes], None],
-        changed: asyncio.Event,
-    ) -> None:
+    def __init__(self, receiver: PieceReceiver, changed: asyncio.Event) -> None:
         self._receiver = receiver
-        self._counted = counted
         self._changed = changed
-        self._running: set[asyncio.Future[bytes]] = set()
+        self._running: set[Check] = set()
         self._failure: BaseException | None = None
         self._over = False
 
-    def start(self, request: RangeRequest, held: HeldPiece, writing: Writing) -> asyncio.Future[bytes]:
-        """Run `writing` in a thread, then count the piece."""
+    def start(self, counted: Callable[[HeldPiece, bytes], None], held: HeldPiece, writing: Writing) -> Check:
+        """Run `writing` in a thread, then call `counted` with the piece and its hash."""
         check = self._receiver.start(writing)
         self._running.add(check)
-        check.add_done_callback(partial(self._done, request, held))
+        check.add_done_callback(partial(self._done, counted, held))
         return check
 
     async def wait(self) -> None:
@@ -237,52 +186,17 @@ class _Checks:
         """The transfer is over: count nothing any more."""
         self._over = True
 
-    def _done(self, request: RangeRequest, held: HeldPiece, check: asyncio.Future[bytes]) -> None:
+    def _done(self, counted: Callable[[HeldPiece, bytes], None], held: HeldPiece, check: Check) -> None:
         self._running.discard(check)
         if check.cancelled() or (self._over and check.exception()):
             return
         try:
             found = check.result()
             if not self._over:
-                self._counted(request, held, found)
+                counted(held, found)
         except BaseException as error:  # raised by `raise_failure`, in the task that waits
             self._failure = self._failure or error
             self._changed.set()
-
-
-class _PieceReader:
-    """Receives the pieces of one request, one after the other. A thread writes a piece while the next one arrives."""
-
-    def __init__(
-        self,
-        receiver: PieceReceiver,
-        answer: _Answer,
-        start_check: Callable[[HeldPiece, Writing], asyncio.Future[bytes]],
-    ) -> None:
-        self._receiver = receiver
-        self._answer = answer
-        self._start_check = start_check
-        self._checking: asyncio.Future[bytes] | None = None
-
-    async def read(self, piece: int) -> None:
-        """Receive the next piece, and have it checked. Raises errors of the source."""
-        held = await self._receiver.hold(piece)
-        try:
-            writing = await self._answer.receive(held)
-            await self.settle()
-        except BaseException:
-            held.release()
-            raise
-        self._checking = self._start_check(held, writing)
-
-    async def settle(self) -> None:
-        """Wait until the last piece was checked."""
-        if self._checking and not self._checking.done():
-            await asyncio.wait({self._checking})
-
-    async def end(self) -> None:
-        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
-        await self._answer.end()
 
 
 class PieceRequests:
@@ -290,7 +204,7 @@ class PieceRequests:
 
     Attributes:
         counted: verified bytes that counted, by source.
-        arrived: received bytes.
+        arrived: received bytes, by source.
     """
 
     def __init__(
@@ -314,10 +228,11 @@ class PieceRequests:
         self._now = asyncio.get_running_loop().time
         self._progressed = self._now()
         self._running: dict[RangeRequest, asyncio.Task[ComityError | None]] = {}
+        self._readers: dict[RangeRequest, PieceReader] = {}
         self._changed = asyncio.Event()
-        self._checks = _Checks(receiver, self._count_piece, self._changed)
-        self.counted: dict[SourceKey, int] = {}
-        self.arrived = 0
+        self._checks = _Checks(receiver, self._changed)
+        self.counted: Counter[SourceKey] = Counter()
+        self.arrived: Counter[SourceKey] = Counter()
 
     async def run(self) -> None:
         """Run until every piece is written."""
@@ -334,12 +249,14 @@ class PieceRequests:
     def result(self) -> FetchResult:
         """What was fetched, after `run`."""
         dropped, hosts = self._schedule.dropped, {key: source.host for key, source in self._sources.items()}
+        lying = [source for source, error in dropped.items() if error.code == "BAD-PIECE"]
         return FetchResult(
             bytes_by_source=self.counted,
             bytes_by_host=_by_host(self.counted, hosts),
             resumed=0,
             reused=0,
-            refetched=self.arrived - sum(self.counted.values()),
+            refetched=self.arrived.total() - self.counted.total(),
+            wrong=sum(self.arrived[source] - self.counted[source] for source in lying),
             dropped={source: str(error) for source, error in dropped.items()},
             faults={source: tuple(faults) for source, faults in self._schedule.faults.items()},
         )
@@ -364,41 +281,66 @@ class PieceRequests:
 
     async def _stream(self, request: RangeRequest) -> ComityError | None:
         """Read a run of pieces. Returns an error of the source; raises an error of this machine."""
-        piece, stop = request.first, request.stop
         try:
-            async with self._read_pieces(request) as reader:
-                while self._schedule.begin(request, piece, self._now()):
-                    if piece == request.stop - 1 or self._schedule.unserved:  # another request may be due
-                        self._changed.set()
-                    await reader.read(piece)
-                    piece += 1
-                if piece == stop:
-                    await reader.end()
+            if request.skip:
+                await self._read_end(request)
+            else:
+                await self._read_run(request)
         except ComityError as error:
             return error
         return None
 
+    async def _read_run(self, request: RangeRequest) -> None:
+        piece, stop = request.first, request.stop
+        async with self._read_pieces(request) as reader:
+            while self._schedule.begin(request, piece, self._now()):
+                if piece == request.stop - 1 or self._schedule.unserved:  # another request may be due
+                    self._changed.set()
+                await reader.read(piece)
+                piece += 1
+            if piece == stop:
+                await reader.end()
+
+    async def _read_end(self, request: RangeRequest) -> None:
+        reader = EndReader(
+            request, self._want, self._schedule, self._receiver, partial(self._open, request), self._receiving
+        )
+        joined = partial(partial, self._count_joined, request)
+        await reader.read(
+            partial(self._checks.start, partial(self._count_piece, request)),
+            lambda head, held, writing: self._checks.start(joined(head), held, writing),
+        )
+
+    def _receiving(self, request: RangeRequest) -> HeldPiece | None:
+        return self._readers[request].receiving if request in self._readers else None
+
     @asynccontextmanager
-    async def _read_pieces(self, request: RangeRequest) -> AsyncIterator[_PieceReader]:
+    async def _read_pieces(self, request: RangeRequest) -> AsyncIterator[PieceReader]:
         """Returns when the last piece that was received is checked."""
-        async with self._answer(request) as answer:
-            reader = _PieceReader(self._receiver, answer, partial(self._checks.start, request))
+        offsets, count = self._want.offsets, partial(self._count_piece, request)
+        async with self._open(
+            request, offsets[request.first], offsets[request.stop] - offsets[request.first]
+        ) as answer:
+            reader = self._readers[request] = PieceReader(self._receiver, answer, partial(self._checks.start, count))
             try:
                 yield reader
             finally:
+                del self._readers[request]
                 await reader.settle()
 
-    @asynccontextmanager
-    async def _answer(self, request: RangeRequest) -> AsyncIterator[_Answer]:
-        source, digest, arrived = self._sources[request.source], self._want.digest, partial(_count, request)
-        offset, timeout = self._want.offsets[request.first], self._limits.read_timeout
-        length = self._want.offsets[request.stop] - offset
-        if isinstance(source, BlockingSource):
-            async with source.open(digest, offset, length, timeout) as stream:
-                yield _BlockingAnswer(self._receiver, stream, arrived)
-        else:
-            async with aclosing(source.read(digest, offset, length)) as chunks:
-                yield _AsyncAnswer(self._receiver, RangeStream(chunks, read_timeout=timeout), arrived)
+    def _open(self, request: RangeRequest, offset: int, length: int) -> AbstractAsyncContextManager[PieceAnswer]:
+        source, arrived, timeout = (
+            self._sources[request.source],
+            partial(self._arrived, request),
+            self._limits.read_timeout,
+        )
+        return open_answer(self._want, source, self._receiver, (offset, length), timeout, arrived)
+
+    def _arrived(self, request: RangeRequest, count: int) -> None:
+        """Called where the bytes arrive: on the event loop, or in the one thread of the request."""
+        if request.answered is None:
+            request.answered = self._now()
+        request.received += count
 
     def _count_piece(self, request: RangeRequest, held: HeldPiece, found: bytes) -> None:
         now, record = self._now(), self._want.records[held.number]
@@ -409,18 +351,35 @@ class PieceRequests:
             self._schedule.bad(request, held.number, found, now, self._jitter())
             self._changed.set()
         elif self._schedule.verified(request, held.number, now):
-            self._receiver.accept(held, self._names[request.source])
-            self.counted[request.source] = self.counted.get(request.source, 0) + record.length
-            self._progressed = now
+            self._accept(held, {request.source: record.length})
         else:
             held.release()
+        self._look_again()
+
+    def _count_joined(self, request: RangeRequest, head: RangeRequest, held: HeldPiece, found: bytes) -> None:
+        """Count a piece whose start came by `head`. It is taken only if it is right."""
+        record = self._want.records[held.number]
+        if found != record.sha256:
+            self._schedule.mixed(request, head)
+        elif self._schedule.verified(request, held.number, self._now(), head):
+            self._accept(held, {head.source: request.skip, request.source: record.length - request.skip})
+        else:
+            held.release()
+        self._look_again()
+
+    def _accept(self, held: HeldPiece, brought: Mapping[SourceKey, int]) -> None:
+        self._receiver.accept(held, " and ".join(self._names[source] for source in brought))
+        self.counted.update(brought)
+        self._progressed = self._now()
+
+    def _look_again(self) -> None:
         self._cancel_inactive()
         if self._schedule.finished or self._schedule.unserved:
             self._changed.set()
 
     def _request_done(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
         self._running.pop(request, None)
-        self.arrived += request.received
+        self.arrived[request.source] += request.received
         error = None if task.cancelled() or task.exception() else task.result()
         if error is None:
             self._schedule.ended(request)
@@ -467,11 +426,6 @@ class PieceRequests:
 
     def _format_faults(self, faults: Mapping[SourceKey, Sequence[str]]) -> str:
         return "; ".join(f"{self._names[source]}: {', '.join(kinds)}" for source, kinds in faults.items())
-
-
-def _count(request: RangeRequest, count: int) -> None:
-    """Called where the bytes arrive: on the event loop, or in the one thread of the request."""
-    request.received += count
 
 
 def _by_host(counted: Mapping[SourceKey, int], hosts: Mapping[SourceKey, SourceKey]) -> dict[SourceKey, int]:

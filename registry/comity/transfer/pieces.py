@@ -1,4 +1,5 @@
-"""The pieces of a wanted file: the records that verify them, the hash of one, and the buffers that hold them."""
+"""The pieces of a wanted file: the records that verify them, sets of them, the hash of one, and the buffers that hold
+them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import hashlib
 import itertools
 import mmap
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -53,6 +54,58 @@ class WantedFile:
 
 ALIGNMENT: Final = 4096
 """Bytes: offset, length and memory of a direct write are multiples of it. No disk in use has larger sectors."""
+
+
+class PieceRuns:
+    """A set of piece numbers, stored as ascending runs of adjacent pieces."""
+
+    def __init__(self, pieces: Iterable[int] = ()) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        self._count = 0
+        for piece in pieces:
+            self.add(piece)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, piece: int) -> bool:
+        at = bisect_right(self._starts, piece) - 1
+        return at >= 0 and piece < self._stops[at]
+
+    def add(self, piece: int) -> None:
+        if piece in self:
+            return
+        at = bisect_right(self._starts, piece)
+        joins_left = at > 0 and self._stops[at - 1] == piece
+        joins_right = at < len(self._starts) and self._starts[at] == piece + 1
+        if joins_left and joins_right:
+            self._stops[at - 1] = self._stops[at]
+            del self._starts[at], self._stops[at]
+        elif joins_left:
+            self._stops[at - 1] = piece + 1
+        elif joins_right:
+            self._starts[at] = piece
+        else:
+            self._starts.insert(at, piece)
+            self._stops.insert(at, piece + 1)
+        self._count += 1
+
+    @property
+    def first(self) -> int:
+        """The lowest piece. The set must not be empty."""
+        return self._starts[0]
+
+    def take(self, most: int, start: int) -> range:
+        """Remove and return `start`, which must be in the set, and the adjacent pieces, at most `most` in all."""
+        at = bisect_right(self._starts, start) - 1
+        first, end = self._starts[at], self._stops[at]
+        stop = min(end, start + most)
+        kept = [run for run in ((first, start), (stop, end)) if run[0] < run[1]]
+        self._starts[at : at + 1] = [first for first, _ in kept]
+        self._stops[at : at + 1] = [stop for _, stop in kept]
+        self._count -= stop - start
+        return range(start, stop)
 
 
 class PieceHash:

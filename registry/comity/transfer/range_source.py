@@ -80,6 +80,8 @@ class RangeSource:
         self._unavailable = False
         self._locations: dict[Digest, _Location] = {}
         self._idle: list[RangeClient] = []
+        self._spared = permission is not None
+        self._closed = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="range")
 
     async def find(self, digest: Digest) -> bool:
@@ -124,6 +126,7 @@ class RangeSource:
                 stream.abandon()
 
     def close(self) -> None:
+        self._closed = True
         for client in self._idle:
             client.close()
         self._idle.clear()
@@ -147,7 +150,24 @@ class RangeSource:
         except BaseException:
             stream.abandon()
             raise
+        self._connect_spare(place, read_timeout)
         return stream
+
+    def _connect_spare(self, place: _Location, read_timeout: float) -> None:
+        """Connect once more, once, for the request that begins while this one ends: a handshake takes several round
+        trips, and longer beside a stream that fills the link. Not where connections are counted."""
+        if self._spared or self._idle:
+            return
+        self._spared, client = True, RangeClient(place.url.address, place.pin)
+
+        def connected(ended: asyncio.Future[None]) -> None:
+            if self._closed or ended.cancelled() or job.cancelled() or job.exception():
+                client.close()
+            else:
+                self._idle.append(client)
+
+        job = self._threads.submit(client.connect, read_timeout)
+        _end_of(job).add_done_callback(connected)
 
     def _client(self, place: _Location) -> RangeClient:
         for client in self._idle:
@@ -246,6 +266,12 @@ class RangeClient:
         self._connection = _PinnedConnection(address, pin, permission)
         self._response: http.client.HTTPResponse | None = None
         self._buffered = False
+
+    def connect(self, timeout: float) -> None:
+        """Connect ahead of the first request. Raises as `ask` does."""
+        self._connection.set_timeout(timeout)
+        with self._connection_errors():
+            self._connection.connect()
 
     def ask(self, url: RangeUrl, offset: int, length: int, timeout: float) -> None:
         """Request one range; returns when the answer begins. `fill` reads its bytes: exactly `length` of them.

@@ -31,8 +31,8 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 
 from comity.content import durable, fault
 from comity.hashing import FileHash
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import ALIGNMENT, HeldPiece, PieceBuffers, PieceHash, WantedFile, hash_piece
-from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import BlockingStream, LocalSource
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted

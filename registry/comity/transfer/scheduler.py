@@ -1,23 +1,29 @@
-"""The scheduler of a transfer: which source fetches which pieces next. Also limits, requests and source health.
+"""The scheduler of a transfer: which source fetches which pieces next.
 
 A state machine: no I/O, no clock, no randomness; time (in seconds) and jitter are arguments. The rules (the
 numbers come from measurements of three policies over slow and malicious links):
 
 (1) The to-do list is shared and in file order. A request takes a run of adjacent pieces from its front: one piece for
-    an unknown source, about `run_seconds` worth for a known one, a share of the rest if several sources are available.
-(2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle. One
-    that brings more than `fast` bytes a second has two at any time: two threads receive and hash more than one does.
-(3) When no piece is left to take, a source takes over the piece that is expected last if it would finish it 20 %
-    sooner, or a piece in progress for twice the time that it needs itself: a source that sends all but the last bytes
-    and then drips always seems to be about to finish. A piece that is not begun moves; one in progress is requested
-    twice. At most two requests hold a piece, and the first to finish wins. A third source replaces the slower of the
-    two that (10) does not protect.
+    an unknown source, about `run_seconds` worth for a known one; if several sources are available, at most half of the
+    rest that falls to it when each gets as much as it delivers.
+(2) A source has one request, and a second one when the first is about to end, so that no round trip is idle; before
+    that its pieces are left to others. One that brings more than `fast` bytes a second has two at any time: two threads
+    receive and hash more than one does.
+(3) When no piece is left to take, a source takes a part of what is expected last, as much as lets both requests end
+    together, if that is 20 % and `WORTH` seconds sooner. Pieces that are not begun move. Of a piece that the other
+    brings from its start the source requests the end, and both requests stop where they meet: few bytes come twice. If
+    the other does not get there, the source requests what is missing, and if the parts together are wrong, all of the
+    piece. So each of the two may still bring it alone, and its hash says which one lied. A piece in progress for twice
+    the time that the source needs itself is shared in any case: a source that sends all but the last bytes and then
+    drips always seems to be about to finish. At most two requests hold a piece, and the first to finish wins. A third
+    source replaces the slower of the two that (10) does not protect.
 (4) A failure (timeout, error, wrong length) makes the source back off, longer each time; it never drops the source.
     One that limits the rate of calls has not failed: it is asked again after the time that it names, or `max_delay`.
 (5) An answer such as NotFound drops the source from this transfer. In others that share its health it is asked after
     equals that gave no such answer, and displaces no request as an untried source does, until it brings a piece.
-(6) A bad piece drops the source at once. The last source is asked once more after a back-off, because the piece may
-    have been damaged in transit; a second bad piece drops it too, because no source is left to compare with.
+(6) A bad piece drops the source at once, and while there is another host, the other sources of its host with it. The
+    last source is asked once more after a back-off, because the piece may have been damaged in transit; a second bad
+    piece drops it too, because no source is left to compare with.
 (7) If all streams are in use while a source has none, the slowest request ends, so that no number of slow sources can
     keep an honest one out.
 (8) Sources that lead to one host, for example by gRPC and by HTTPS, share the quota of one source in (2), (3) and (7).
@@ -45,193 +51,25 @@ verified within about 2 T times the number of sources.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from comity.transfer.limits import MIB, TransferLimits
+from comity.transfer.links import UNPROVEN_RATE, Links, RangeRequest, SourceHealth
+from comity.transfer.pieces import PieceRuns
 from comity.transfer.sources import SourceKey
 from comity.trust.errors import ComityError, Untrusted
 
-MIB: Final = 1 << 20
-FASTER: Final = 1.5
-"""How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
-rates differ by as much (bench/pull.py)."""
 
-
-@dataclass(frozen=True, slots=True)
-class TransferLimits:
-    """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB.
-
-    Attributes:
-        read_timeout: seconds without a byte after which a request fails.
-        patience: seconds without a newly verified piece after which the transfer fails with Unavailable. For a total
-            deadline use `asyncio.timeout` around the call: verified pieces stay for the next try.
-        streams: open requests at a time, over all sources; must be below `buffers`, or a deadlock is possible.
-        buffers: piece buffers in memory, for all uses.
-        run_bytes: the longest range of one request; a slower source gets about `run_seconds` worth of pieces.
-        first_delay, max_delay: seconds of a source's back-off after its first failure, and at most.
-        faster: how many times as fast as a cheaper way to its host a source must be to be asked instead.
-        fast: bytes per second above which a source has two requests, rule (2), and a cheaper way to a host is the
-            only one, rule (8); infinity where pieces that arrive out of order cost more than is won.
-    """
-
-    read_timeout: float = 3.0
-    patience: float = 600.0
-    streams: int = 8
-    buffers: int = 12
-    run_bytes: int = 128 * MIB
-    run_seconds: float = 2.0
-    first_delay: float = 0.5
-    max_delay: float = 30.0
-    faster: float = FASTER
-    fast: float = 150e6
-
-    def __post_init__(self) -> None:
-        if not 0 < self.streams < self.buffers:
-            raise ValueError("streams must be positive and less than buffers")
-
-
-class PieceRuns:
-    """A set of piece numbers, stored as ascending runs of adjacent pieces."""
-
-    def __init__(self, pieces: Iterable[int] = ()) -> None:
-        self._starts: list[int] = []
-        self._stops: list[int] = []
-        self._count = 0
-        for piece in pieces:
-            self.add(piece)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __contains__(self, piece: int) -> bool:
-        at = bisect_right(self._starts, piece) - 1
-        return at >= 0 and piece < self._stops[at]
-
-    def add(self, piece: int) -> None:
-        if piece in self:
-            return
-        at = bisect_right(self._starts, piece)
-        joins_left = at > 0 and self._stops[at - 1] == piece
-        joins_right = at < len(self._starts) and self._starts[at] == piece + 1
-        if joins_left and joins_right:
-            self._stops[at - 1] = self._stops[at]
-            del self._starts[at], self._stops[at]
-        elif joins_left:
-            self._stops[at - 1] = piece + 1
-        elif joins_right:
-            self._starts[at] = piece
-        else:
-            self._starts.insert(at, piece)
-            self._stops.insert(at, piece + 1)
-        self._count += 1
-
-    @property
-    def first(self) -> int:
-        """The lowest piece. The set must not be empty."""
-        return self._starts[0]
-
-    def take(self, most: int, start: int) -> range:
-        """Remove and return `start`, which must be in the set, and the adjacent pieces, at most `most` in all."""
-        at = bisect_right(self._starts, start) - 1
-        first, end = self._starts[at], self._stops[at]
-        stop = min(end, start + most)
-        kept = [run for run in ((first, start), (stop, end)) if run[0] < run[1]]
-        self._starts[at : at + 1] = [first for first, _ in kept]
-        self._stops[at : at + 1] = [stop for _, stop in kept]
-        self._count -= stop - start
-        return range(start, stop)
-
-
-FIRST_BYTES: Final = 64 * 1024
-"""A request that received less is rated as if this much had arrived; its expected rate falls while it waits."""
-
-
-@dataclass(slots=True, eq=False)
-class RangeRequest:
-    """A run of pieces, [first, stop), requested from one source. While it runs, `at` is the current piece, begun at
-    `begun` after `before` bytes; `stop` may decrease, and `active` may become False permanently: the driver must then
-    end the request."""
-
-    source: SourceKey
-    first: int
-    stop: int
-    started: float
-    at: int
-    received: int = 0
-    active: bool = True
-    before: int = 0
-    begun: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.begun = self.started
-
-    def rate(self, now: float) -> float:
-        """Bytes per second so far."""
-        return self.received / max(now - self.started, 1e-6)
-
-    def piece_rate(self, now: float) -> float:
-        """Bytes per second of the current piece so far."""
-        return (self.received - self.before) / max(now - self.begun, 1e-6)
-
-    def expected_rate(self, now: float) -> float:
-        """Expected bytes per second from now on; positive."""
-        return max(self.received, FIRST_BYTES) / max(now - self.started, 1e-6)
-
-
-UNPROVEN_RATE: Final = 256 * 1024.0
-"""Bytes per second expected of a source without measurements."""
-
-
-@dataclass(slots=True)
-class SourceHealth:
-    """Measurements of a source. May be shared by the transfers of one pull.
-
-    Attributes:
-        rate: bytes per second, smoothed; None until measured.
-        failures: consecutive failures.
-        turns: used turns of rule (10).
-        backoff_until: the source is not asked before this time.
-        bad_piece: the error if a finished transfer has proven a piece of this source bad; it is not asked any more.
-        asked: number of requests.
-        last_asked: time of the last request.
-        refused: it gave a final negative answer, and no verified piece since.
-    """
-
-    rate: float | None = None
-    failures: int = 0
-    turns: int = 0
-    backoff_until: float = -math.inf
-    bad_piece: ComityError | None = None
-    asked: int = 0
-    last_asked: float = -math.inf
-    refused: bool = False
-
-    @property
-    def untried(self) -> bool:
-        return self.rate is None and not (self.failures or self.refused)
-
-    @property
-    def expected(self) -> float:
-        """Expected bytes per second; positive. Each consecutive failure halves the measured rate."""
-        rate = UNPROVEN_RATE if self.rate is None else self.rate
-        return max(1.0, rate * 0.5 ** min(self.failures, 16))
-
-    def turn(self, limits: TransferLimits) -> float:
-        """Seconds of the next protected turn."""
-        return limits.read_timeout * 2.0 ** min(self.turns, 16)
-
-    def learn(self, rate: float) -> None:
-        self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
-
-    def back_off(self, now: float, jitter: float, limits: TransferLimits) -> None:
-        self.failures += 1
-        pause = min(limits.max_delay, limits.first_delay * 2 ** min(self.failures - 1, 16))
-        self.backoff_until = now + pause * (0.5 + 0.5 * jitter)
+def _wrong_bytes(piece: int) -> Untrusted:
+    return Untrusted("wrong bytes", why=f"piece {piece} does not match its hash", code="BAD-PIECE")
 
 
 SOONER: Final = 0.8
+WORTH: Final = 0.05
+"""Seconds that a second request of a piece must save: it takes turns of the event loop."""
+LEAST_SHARE: Final = 64 * 1024
+"""Bytes that each of two requests of a piece must bring, or one of them brings it alone."""
 OVERDUE: Final = 2.0
 MAX_OVERDUE: Final = 10.0
 """In units of `read_timeout`, because a source that failed may expect to need very long."""
@@ -275,11 +113,14 @@ class Schedule:
         self._requests: list[RangeRequest] = []
         self._sources = sources
         self._hosts = {name: name for name in sources} | dict(hosts or {})
+        self._links = Links(offsets, self._requests, sources, self._hosts)
         self._limits = limits
         self._awaited = awaited
         self._cheaper = frozenset(cheaper)
+        self._divisible = limits.divisible
         self._retried: set[SourceKey] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
+        self._mixed: dict[int, list[tuple[RangeRequest, RangeRequest]]] = {}
         self.unserved = False
         self.dropped = {name: health.bad_piece for name, health in sources.items() if health.bad_piece}
         self.faults: dict[SourceKey, list[str]] = {}
@@ -313,6 +154,7 @@ class Schedule:
 
     def assign(self, now: float) -> list[RangeRequest]:
         """Requests to start now. May also deactivate other requests."""
+        self._links.look(now)
         started = []
         while request := self._next(now):
             self._requests.append(request)
@@ -324,8 +166,11 @@ class Schedule:
         return started
 
     def next_wake(self, now: float) -> float | None:
-        """Seconds until a source's back-off ends; None if no source backs off."""
-        delays = (self._sources[name].backoff_until - now for name in self._remaining())
+        """Seconds until a source's back-off ends or it needs its next request; None if there is no such source."""
+        delays = [self._sources[name].backoff_until - now for name in self._remaining()]
+        delays += [
+            self._links.seconds_left(each, now) - self._links.lead(each) for each in self._requests if each.answered
+        ]
         return min((delay for delay in delays if delay > 0), default=None)
 
     def begin(self, request: RangeRequest, piece: int, now: float) -> bool:
@@ -335,27 +180,55 @@ class Schedule:
         request.at, request.begun, request.before = piece, now, request.received
         return True
 
-    def verified(self, request: RangeRequest, piece: int, now: float) -> bool:
-        """A piece is verified and written. Returns False if another request delivered it earlier."""
-        health = self._sources[request.source]
-        took = max(1.0, (now - request.started) / self._limits.read_timeout)
-        health.failures, health.turns = 0, min(health.turns, math.ceil(math.log2(took)))
-        health.refused = False
-        health.learn(self._rate_of_host(request, now))
+    def verified(self, request: RangeRequest, piece: int, now: float, head: RangeRequest | None = None) -> bool:
+        """A piece is verified and written. Returns False if another request delivered it earlier.
+
+        Args:
+            head: the request that brought the first `request.skip` bytes of it.
+        """
+        if head is None:
+            self._prove(request, now)
+            self._sources[request.source].learn(self._links.rate(request, now))
+            self._judge(request, piece)
+        else:
+            self._prove(request, now)
+            if head in self._requests:
+                self._prove(head, now)
+                self._sources[head.source].learn(self._links.rate(head, now))
         holders = self._holders.pop(piece, None)
         for loser in holders or ():
             if loser is not request:
                 loser.active = False
-                self._learn_unverified(loser, now)
+                if loser is not head:
+                    self._learn_unverified(loser, now)
         return holders is not None
+
+    def mixed(self, request: RangeRequest, head: RangeRequest) -> None:
+        """The first `request.skip` bytes of its piece as `head` brought them, and the others as `request` did, do not
+        match the record: one of the two lied. Rule (3)."""
+        self._mixed.setdefault(request.first, []).append((request, head))
+
+    def head_of(self, request: RangeRequest) -> RangeRequest | None:
+        """The request that is to bring the bytes that `request` skips; None if there is none now."""
+        holders = self._holders.get(request.first, ())
+        return next((each for each in holders if each is not request and each.active and not each.skip), None)
+
+    def patience(self, request: RangeRequest) -> float:
+        """Seconds that `request` waits, when it has its own bytes, for those that it skips. Rule (3)."""
+        health = self._sources[request.source]
+        return OVERDUE * ((health.latency or 0.0) + request.skip / health.expected)
 
     def bad(self, request: RangeRequest, piece: int, got: bytes, now: float, jitter: float) -> None:
         """A piece's bytes hash to `got`, which does not match its record. Rule (6)."""
         source = request.source
-        error = Untrusted("wrong bytes", why=f"piece {piece} does not match its hash", code="BAD-PIECE")
+        error = _wrong_bytes(piece)
         self._note(source, error)
         self._wrong[piece, got] = self._wrong.get((piece, got), 0) + 1
-        if any(name != source for name in self._remaining()):
+        host = self._hosts[source]
+        if any(self._hosts[name] != host for name in self._remaining()):
+            for name in [name for name in self._remaining() if self._hosts[name] == host]:
+                self._drop(name, error)
+        elif any(name != source for name in self._remaining()):
             self._drop(source, error)
         elif request.active:  # other requests open at the first bad piece do not count
             if source in self._retried:
@@ -436,7 +309,9 @@ class Schedule:
             if len(requests) != 1:
                 return not requests
             [request] = requests
-            return spare and (request.at == request.stop - 1 or self._is_fast(request.source))
+            return spare and (
+                self._ending(request, now, alone=len(mine) == 1 or not self._divisible) or self._is_fast(request.source)
+            )
 
         def rank(name: SourceKey) -> tuple[float, ...]:
             health = self._sources[name]
@@ -493,12 +368,32 @@ class Schedule:
         health = self._sources[source]
         if health.rate is None or health.failures or self._on_trial(source):
             return 1
-        up = len({self._hosts[name] for name in self._remaining() if self._sources[name].backoff_until <= now})
+        up = len(self._host_rates(now))
         shared = up > 1 or self._is_fast(source)
-        share = math.ceil(len(self._todo) / (2 * up)) if shared else len(self._todo)
+        share = math.ceil(len(self._todo) * self._part(source, now) / 2) if shared else len(self._todo)
         mean = self._offsets[-1] / (len(self._offsets) - 1)
         pieces = int(min(health.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
         return max(1, min(share, pieces))
+
+    def _host_rates(self, now: float) -> dict[SourceKey, float]:
+        """The expected bytes per second of each host that does not back off."""
+        rates: dict[SourceKey, float] = {}
+        for name in self._remaining():
+            if self._sources[name].backoff_until <= now:
+                rates[self._hosts[name]] = max(rates.get(self._hosts[name], 0.0), self._sources[name].expected)
+        return rates
+
+    def _part(self, source: SourceKey, now: float) -> float:
+        """What part of all that the available hosts deliver the one of `source` does."""
+        rates = self._host_rates(now)
+        return rates[self._hosts[source]] / sum(rates.values())
+
+    def _ending(self, request: RangeRequest, now: float, *, alone: bool) -> bool:
+        """Whether the host of `request` needs the next one now. Rule (2). If it is `alone`, no other could use the
+        pieces, so that it need not be nearly over."""
+        if alone and request.at == request.stop - 1:
+            return True
+        return request.answered is not None and self._links.seconds_left(request, now) <= self._links.lead(request)
 
     def _is_fast(self, source: SourceKey) -> bool:
         return self._sources[source].expected > self._limits.fast
@@ -510,40 +405,76 @@ class Schedule:
 
     def _take_over(self, source: SourceKey, now: float) -> RangeRequest | None:
         last = {request.stop - 1 for request in self._requests}
-        worth = (piece for piece in last if self._worth_taking_over(piece, source, now))
-        piece = max(worth, key=lambda piece: self._due(piece, now), default=None)
-        if piece is None:
+        shares = {piece: share for piece in last if (share := self._share(piece, source, now)) is not None}
+        if not shares:
             return None
-        holders = self._holders[piece]
+        piece = max(shares, key=lambda piece: self._due(piece, now))
+        holders, skip = self._holders[piece], self._offsets[piece + 1] - self._offsets[piece] - shares[piece]
         if len(holders) == 2:
-            slower = max(self._preemptible(holders, now), key=lambda holder: self._seconds_left(holder, now))
+            slower = max(self._preemptible(holders, now), key=lambda holder: self._links.seconds_left(holder, now))
             self._preempt(slower, now)
             holders.remove(slower)
-        elif piece > holders[0].at:
-            holders[0].stop = piece
-            del self._holders[piece]
-        return RangeRequest(source, piece, piece + 1, started=now, at=piece)
+        elif piece > holders[0].at and skip <= 0:
+            return self._move(holders[0], source, shares[piece], now)
+        skip = max(skip, *(holder.arrived(piece) for holder in holders))
+        skip = skip if skip >= LEAST_SHARE and self._divisible else 0
+        return RangeRequest(source, piece, piece + 1, started=now, at=piece, skip=skip)
 
-    def _worth_taking_over(self, piece: int, source: SourceKey, now: float) -> bool:
-        """Whether `source` should request a piece that others hold. Rule (3)."""
+    def _move(self, holder: RangeRequest, source: SourceKey, share: int, now: float) -> RangeRequest:
+        """A request for the last pieces of `holder`, which has not begun them: one, or what fits in `share` bytes."""
+        first = stop = holder.stop
+        while first - 1 > holder.at and (first == stop or self._offsets[stop] - self._offsets[first - 1] <= share):
+            first -= 1
+            del self._holders[first]
+        holder.stop = first
+        return RangeRequest(source, first, stop, started=now, at=first)
+
+    def _share(self, piece: int, source: SourceKey, now: float) -> int | None:
+        """How many bytes `source` should request, from the end of what the holders of `piece`, the last of their
+        requests, are to bring: more than the piece if it should take others too. None if it should not. Rule (3)."""
         holders = self._holders.get(piece, [])
-        if not holders or any(self._same_host(holder, source) or not holder.active for holder in holders):
-            return False
+        if not holders or any(self._links.same_host(holder, source) or not holder.active for holder in holders):
+            return None
         if len(holders) == 2 and not self._preemptible(holders, now):
-            return False
+            return None
         length = self._offsets[piece + 1] - self._offsets[piece]
-        needed = (1 + self._streams(source)) * length / self._sources[source].expected
-        timeout = self._limits.read_timeout
-        overdue = 2 * timeout if len(holders) == 2 else min(max(timeout, OVERDUE * needed), MAX_OVERDUE * timeout)
-        return needed < SOONER * self._due(piece, now) or all(now - holder.begun >= overdue for holder in holders)
+        rate, delay = self._sources[source].expected, self._links.delay(source, now)
+        due, timeout, alone = self._due(piece, now), self._limits.read_timeout, delay + length / rate
+        overdue = 2 * timeout if len(holders) == 2 else min(max(timeout, OVERDUE * alone), MAX_OVERDUE * timeout)
+        rest = self._offsets[-1] if all(self._is_overdue(each, overdue, alone, now) for each in holders) else None
+        if len(holders) == 2 or not self._divisible:
+            return length if alone < SOONER * due else rest
+        left, other = due * self._links.flow(holders[0].source, now), self._links.steady(holders[0].source, now)
+        share = int(rate * (left - other * delay) / (rate + other))
+        together = delay + share / rate
+        if share < min(LEAST_SHARE, left) or together >= min(SOONER * due, due - WORTH):
+            return rest
+        return share if together <= self._best_together(holders[0], left, now) else rest
+
+    def _is_overdue(self, holder: RangeRequest, overdue: float, alone: float, now: float) -> bool:
+        """Whether a request took more than `overdue` seconds for its piece, and another would bring all of it, in
+        `alone` seconds, before this one ends at its newest rate."""
+        return now - holder.begun >= overdue and self._links.newest_seconds_left(holder) > alone
+
+    def _best_together(self, holder: RangeRequest, left: float, now: float) -> float:
+        """Seconds in which the `left` bytes of a request arrive if the best other host shares them, once it is free."""
+        other, hosts = self._links.steady(holder.source, now), dict[SourceKey, SourceKey]()
+        for name in self._remaining():
+            if self._sources[name].backoff_until <= now and self._sources[name].rate is not None:
+                hosts.setdefault(self._hosts[name], name)
+        rates = self._host_rates(now)
+        return min(
+            (
+                (left + rates[host] * self._links.delay(name, now)) / (rates[host] + other)
+                for host, name in hosts.items()
+                if host != self._hosts[holder.source]
+            ),
+            default=math.inf,
+        )
 
     def _due(self, piece: int, now: float) -> float:
         """Seconds until a piece is expected."""
-        return min(self._seconds_left(holder, now) for holder in self._holders[piece])
-
-    def _seconds_left(self, request: RangeRequest, now: float) -> float:
-        left = self._offsets[request.stop] - self._offsets[request.first] - request.received
-        return left / request.expected_rate(now)
+        return min(self._links.seconds_left(holder, now) for holder in self._holders[piece])
 
     def _past_grace(self, request: RangeRequest, now: float) -> bool:
         return now - request.started >= self._limits.read_timeout
@@ -592,21 +523,27 @@ class Schedule:
         health.backoff_until = now + 2 * self._limits.read_timeout
         health.turns += self._turn_over(request, now)
 
+    def _prove(self, request: RangeRequest, now: float) -> None:
+        """Note that bytes of a request were right."""
+        health = self._sources[request.source]
+        took = max(1.0, (now - request.started) / self._limits.read_timeout)
+        health.failures, health.turns = 0, min(health.turns, math.ceil(math.log2(took)))
+        health.refused = False
+
+    def _judge(self, request: RangeRequest, piece: int) -> None:
+        """Drop the source of the wrong part of a piece that `request` has now brought alone."""
+        for pair in self._mixed.pop(piece, ()):
+            if request in pair:
+                wrong = pair[0] if request is pair[1] else pair[1]
+                error = _wrong_bytes(piece)
+                self._note(wrong.source, error)
+                self._drop(wrong.source, error)
+
     def _learn_unverified(self, request: RangeRequest, now: float) -> None:
         """Update the source's rate by bytes that may be wrong: they can lower it only."""
         health = self._sources[request.source]
         known = UNPROVEN_RATE if health.rate is None else health.rate
-        health.learn(min(known, self._rate_of_host(request, now)))
-
-    def _rate_of_host(self, request: RangeRequest, now: float) -> float:
-        """Requests of a host share its link, so the rate is multiplied by their number."""
-        return request.rate(now) * self._streams(request.source)
-
-    def _streams(self, source: SourceKey) -> int:
-        return sum(self._same_host(request, source) for request in self._requests)
-
-    def _same_host(self, request: RangeRequest, source: SourceKey) -> bool:
-        return self._hosts[request.source] == self._hosts[source]
+        health.learn(min(known, self._links.rate(request, now)))
 
     def _remaining(self) -> Iterator[SourceKey]:
         return (name for name in self._sources if name not in self.dropped)

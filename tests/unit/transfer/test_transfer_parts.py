@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from comity.hashing import FileHash
 from comity.rules.pieces import chained_records
-from comity.transfer.fetch import FetchOptions, Writing, _AsyncAnswer, _PieceReader, fetch_file
+from comity.transfer.answers import PieceReader, Writing, _AsyncAnswer
+from comity.transfer.fetch import FetchOptions, fetch_file
+from comity.transfer.limits import TransferLimits
 from comity.transfer.pieces import HeldPiece, PieceBuffers, WantedFile
 from comity.transfer.receiver import FileHasher, NoObserver, PartialFile, TransferReceiver
-from comity.transfer.scheduler import TransferLimits
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PIECE_SIZE as CHAINED_PIECE
 from comity.trust.artifact import PieceRecord
@@ -407,7 +408,7 @@ async def test_a_request_cancelled_while_an_earlier_piece_is_checked_releases_it
 
     received = list[int]()
     answer = _AsyncAnswer(receiver, RangeStream(chunks(data), read_timeout=1.0), received.append)
-    reader = _PieceReader(receiver, answer, start_check)
+    reader = PieceReader(receiver, answer, start_check)
     await reader.read(0)
     second = asyncio.create_task(reader.read(1))
     while sum(received) < 2 * PIECE_SIZE:

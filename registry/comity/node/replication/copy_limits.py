@@ -18,7 +18,7 @@ import structlog
 from comity.content.blobs import BlobStore
 from comity.node.settings import Replication, within_hours
 from comity.node.threads import Clock, Pools
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.transfer.sources import BlobSource, SourceKey
 from comity.trust.encoding import Digest
 

@@ -31,9 +31,10 @@ from comity.node.uploads import Uploads, Want
 from comity.rules.pieces import PieceLayout, check_records, derived_records, encode_records
 from comity.transfer.batches import FINAL, SmallFile, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
+from comity.transfer.limits import TransferLimits
+from comity.transfer.links import SourceHealth
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
-from comity.transfer.scheduler import SourceHealth, TransferLimits
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord
 from comity.trust.encoding import Digest, short

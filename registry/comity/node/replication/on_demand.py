@@ -32,7 +32,7 @@ from comity.node.replication.files import FileDownload, FileFetcher, Key, abando
 from comity.node.threads import NameLocks, Pools
 from comity.node.uploads import Want, read_artifact
 from comity.rules.pieces import PieceLayout
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest, parse_digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable

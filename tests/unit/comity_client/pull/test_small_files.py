@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.fetch import FetchOptions
-from comity.transfer.scheduler import TransferLimits
+from comity.transfer.limits import TransferLimits
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
