@@ -43,7 +43,9 @@ def second_machine(first: NodeHome, directory: Path) -> NodeHome:
     ports = {name: f"127.0.0.1:{free_port()}" for name in ("mutual", "open")}
     home = NodeHome(directory, replace(first.card, open=(ports["open"],)))
     home.set("listen", **ports)
-    home.set("advertise", **{name: [address] for name, address in ports.items()})
+    for machine in (first, home):  # both addresses, so that a peer that knows one machine finds the other
+        listen = first.config().listen
+        machine.set("advertise", mutual=[listen.mutual, ports["mutual"]], open=[listen.open, ports["open"]])
     home.set("storage", blobs=str(first.config().storage.blobs))
     return home
 
