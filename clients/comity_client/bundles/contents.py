@@ -35,6 +35,7 @@ from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.limits import LOGS, OBJECT
+
 from comity_client.bundles.erasure import ErasureCode
 
 SCHEMA: Final = "comity.dev/bundle/v1"

@@ -33,6 +33,7 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.pacing import patiently
+
 from comity_client.bundles.contents import (
     MAX_ITEMS,
     BundleIndex,

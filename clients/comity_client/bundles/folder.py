@@ -19,6 +19,7 @@ from typing import Final
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+
 from comity_client.bundles.contents import (
     CONTENTS,
     DISK,

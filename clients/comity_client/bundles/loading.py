@@ -36,6 +36,7 @@ from comity.wire.node import Charter
 from comity.wire.server import make_server
 from comity.wire.services import Services
 from comity.wire.throttle import Allowance, Throttle
+
 from comity_client.bundles.contents import CarriedLog, parse_misbehaviour_proof
 from comity_client.bundles.folder import BundleFolder
 from comity_client.events import OnEvent, Progress, Started, ignore_event, in_thread

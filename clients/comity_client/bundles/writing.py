@@ -23,6 +23,7 @@ from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Untrusted
+
 from comity_client.bundles.contents import (
     CONTENTS,
     DISK,

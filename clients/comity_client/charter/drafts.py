@@ -21,6 +21,7 @@ from comity.trust.errors import Conflict
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED, ROTATED
+
 from comity_client.charter.state import CharterState
 
 T = TypeVar("T")

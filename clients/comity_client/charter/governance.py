@@ -21,6 +21,7 @@ from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
+
 from comity_client.charter import joining
 from comity_client.charter.joining import (
     Applicant,

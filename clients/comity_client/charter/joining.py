@@ -25,6 +25,7 @@ from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
 from comity.wire.charter import AskReceipt, JoinRequest
+
 from comity_client.charter.state import CharterState
 from comity_client.node_card import NodeCard
 from comity_client.node_home import not_a_home

@@ -32,6 +32,7 @@ from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import Place
 from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, follow, rotation_statement
 from comity.trust.statement import parse_entry
+
 from comity_client.charter.proposals import GOVERNANCE, Plan, plan
 from comity_client.charter.state import CharterMaterial, CharterState, compute_charter_state
 from comity_client.node_card import NodeCard

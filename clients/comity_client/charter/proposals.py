@@ -60,6 +60,7 @@ from comity.trust.statement_kinds import (
     ROTATED,
     VOTE_PREDICATES,
 )
+
 from comity_client.charter.drafts import quorum_loss
 from comity_client.charter.state import (
     CharterMaterial,

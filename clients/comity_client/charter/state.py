@@ -54,6 +54,7 @@ from comity.trust.statement_kinds import (
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
+
 from comity_client.events import OnEvent, ignore_event
 from comity_client.session import RemoteNode, Session
 from comity_client.uplink import Uplink, log_lines

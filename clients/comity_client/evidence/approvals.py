@@ -24,6 +24,7 @@ from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, ROTATED
 from comity.verifier import read_pack
+
 from comity_client.evidence.inquiry import Inquiry
 
 MAX_LINES: Final = 4_096

@@ -39,6 +39,7 @@ from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.statements import Advisory
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
+
 from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.inquiry import Inquiry, is_about

@@ -16,6 +16,7 @@ from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Collector, Question
 from comity.trust.encoding import short
 from comity.trust.statement import Entry
+
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, is_about, places_of
 
 AT_ONCE: Final = 8

@@ -21,6 +21,7 @@ from comity.wire.client import NodeClient
 from comity.wire.held import Held, LineReference, Selected, reference_to
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
+
 from comity_client.session import Answers, RemoteNode, Session
 from comity_client.session import Question as NodeQuestion
 

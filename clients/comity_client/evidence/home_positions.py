@@ -23,6 +23,7 @@ from comity.trust.node_records import NodeRecord
 from comity.trust.resolution import Candidate, newest_first
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.log import LocatedProof
+
 from comity_client.evidence.held_lines import Question as SelectionQuestion
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Question, Session

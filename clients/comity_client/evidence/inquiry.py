@@ -22,6 +22,7 @@ from comity.trust.statement_kinds import PROVING_PREDICATES
 from comity.wire.held import SALT
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
+
 from comity_client.evidence.held_lines import HeldLines, Question, ask_beside
 from comity_client.evidence.prove import ProvenStatements, Prover, choose
 from comity_client.session import Answers, Session

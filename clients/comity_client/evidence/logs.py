@@ -23,6 +23,7 @@ from comity.trust.tlog.proof import TlogProof
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.log import ShownMisbehaviour
+
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
 from comity_client.uplink import find_node

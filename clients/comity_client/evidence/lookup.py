@@ -20,6 +20,7 @@ from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
+
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.session import Session
 from comity_client.trust_store import Bindings

@@ -17,6 +17,7 @@ from comity.trust.rows.findings import member_names
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import OBSERVED
 from comity.trust.upstream import Observed
+
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers
 from comity_client.evidence.prove import ProvenStatements
 

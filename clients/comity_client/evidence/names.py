@@ -17,6 +17,7 @@ from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import STATE_SETTING, Advisory
 from comity.trust.upstream import Observed
+
 from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, places_of
 

@@ -19,6 +19,7 @@ from comity.trust.key_validity import prove_entry
 from comity.trust.statement import Entry
 from comity.wire.client import NodeClient
 from comity.wire.log import LocatedProof, ProofSummary
+
 from comity_client.session import Question, RemoteNode, Session
 
 IN_FULL: Final = 2

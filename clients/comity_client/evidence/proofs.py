@@ -22,6 +22,7 @@ from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.tlog.proof import ConsistencyProof
+
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.evidence.offered_proofs import offered_proofs, proofs_of
 from comity_client.seen import (

@@ -36,6 +36,7 @@ from comity.trust.resolution import (
     select_candidate,
 )
 from comity.trust.statements import Advisory
+
 from comity_client.evidence.collect import collect
 from comity_client.evidence.home_positions import HomePositions, order_statements, prove_positions
 from comity_client.evidence.inquiry import Inquiry

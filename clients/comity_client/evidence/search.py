@@ -25,6 +25,7 @@ from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
+
 from comity_client.evidence.home_positions import HomePositions, order_statements
 from comity_client.evidence.inquiry import Inquiry, author_of, places_of
 from comity_client.evidence.names import withdrawn

@@ -38,6 +38,7 @@ from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
+
 from comity_client.offers.coverage import HardwareCoverage, coverage, judge_offered
 from comity_client.offers.views import ChainView
 from comity_client.session import Session

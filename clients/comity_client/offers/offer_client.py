@@ -44,6 +44,7 @@ from comity.wire.offer import (
     Redeem,
     Reject,
 )
+
 from comity_client.events import ignore_event
 from comity_client.offers.attestation import OfferHardware, fetch_attestations, make_challenge
 from comity_client.offers.bundle import OfferBundle, PlacedLine

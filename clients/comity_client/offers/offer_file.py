@@ -19,6 +19,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import parse_id
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
+
 from comity_client.node_home import read_line
 
 _BY_VENDOR: Final = {

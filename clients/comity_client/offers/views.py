@@ -43,6 +43,7 @@ from comity.trust.node_records import signed_by_node
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import INCEPTION
+
 from comity_client.offers.bundle import OfferBundle, parse_line
 
 

@@ -25,6 +25,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.names import Reference
+
 from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
 
 PREFIX: Final = "models--"

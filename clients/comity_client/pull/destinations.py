@@ -49,6 +49,7 @@ from comity.trust.evidence import (
 )
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
+
 from comity_client.evidence.lookup import find_reference, reference_of
 from comity_client.session import Session
 

@@ -43,6 +43,7 @@ from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
+
 from comity_client.events import FileDone, Note, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
 from comity_client.pull.destinations import has_file

@@ -34,6 +34,7 @@ from comity.trust.model_signing.bundle import Bundle, is_excluded, sign_model, s
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity, KeylessVerifier
 from comity.trust.policy import Policy
+
 from comity_client.publishers import Publisher
 from comity_client.pull.destinations import Destination
 

@@ -20,6 +20,7 @@ from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
+
 from comity_client.events import OnEvent, Progress
 from comity_client.pull.destinations import cached_folder, known_reference, workers
 from comity_client.pull.model_sig import keyless_for

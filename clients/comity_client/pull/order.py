@@ -9,6 +9,7 @@ from pathlib import Path
 from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
+
 from comity_client.events import OnEvent
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.pull.placed_pieces import PlacedPieces

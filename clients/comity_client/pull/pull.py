@@ -36,6 +36,7 @@ from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.rows.content import FILE_SAFETY_ROW, refused_files
 from comity.trust.verify import verify
 from comity.verifier import read_pack
+
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.collect import collect_more
 from comity_client.evidence.inquiry import Inquiry

@@ -22,6 +22,7 @@ from comity.trust.artifact import FileEntry, PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Refused, Unavailable, Untrusted
 from comity.wire.limits import SMALL_OBJECT
+
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed
 from comity_client.pull.destinations import READ_ONLY, has_file
 from comity_client.pull.placed_pieces import PlacedPieces

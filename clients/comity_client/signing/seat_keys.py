@@ -19,6 +19,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, Signer
+
 from comity_client.signing.pkcs11 import new_token_key
 from comity_client.signing.votes import GovernanceKey, VoteHistory, open_key, write_key
 

@@ -67,6 +67,7 @@ from comity.trust.statement import (
     parse_entry,
 )
 from comity.trust.statement_kinds import VOTE_PREDICATES
+
 from comity_client.home import exclusive
 from comity_client.signing.pkcs11 import open_token_key
 
