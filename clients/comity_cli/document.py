@@ -32,8 +32,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass
 from typing import Any, Final, TypeVar, dataclass_transform
+
+from comity.trust.frozen import frozen
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ def document(kind: str) -> Callable[[type[T]], type[T]]:
     """Decorator: makes a frozen dataclass of the documents of a kind, with `comity.dev/KIND/v1` as their schema."""
 
     def declare(described: type[T]) -> type[T]:
-        made = dataclass(frozen=True, slots=True)(described)
+        made = frozen(described)
         KINDS[made] = kind
         return made
 

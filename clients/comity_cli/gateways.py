@@ -11,13 +11,13 @@ import os
 import shlex
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.frozen import frozen
 
 from comity_cli.command import client, output
 from comity_cli.nodes import node_option
@@ -49,7 +49,7 @@ def gateway_options(command: F) -> F:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """A gateway's URL and its basis: `given` by the user, read from `settings` here, or `claimed` by `node`."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 from comity_cli.output import Output
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from comity.trust.upstream import Conditions, Matched
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObservationItem:
     """What nodes of the members `by` say that they fetched from an upstream."""
 
@@ -53,7 +53,7 @@ class ObservationItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewsItem:
     """A later change at an upstream, as nodes of the members `by` saw it. `at` in POSIX seconds."""
 
@@ -63,7 +63,7 @@ class NewsItem:
     by: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirroredItem:
     """Where an artifact was mirrored from; `corroborated` counts the members whose nodes fetched the same bytes."""
 

@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.content.audit_log import FAILED, AuditLog, local_user
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.frozen import frozen
 
 from comity_cli.command import output
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comity_client.signing.seat_keys import SeatShape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeatOptions:
     """How many keys a new seat gets. `governance_keys` counts those that `tokens` describe."""
 

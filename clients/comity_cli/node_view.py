@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.encoding import short
+from comity.trust.frozen import frozen
 from comity.wire.node_status import (
     DraftStatus,
     GovernanceStatus,
@@ -37,7 +38,7 @@ PeerState: TypeAlias = Literal["up", "DOWN", "left", "unknown"]
 LogState: TypeAlias = Literal["own", "follows", "at quota", "FROZEN"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerItem:
     """A peer with its state as a word."""
 
@@ -45,7 +46,7 @@ class PeerItem:
     state: PeerState
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogItem:
     """A log with its state as a word."""
 

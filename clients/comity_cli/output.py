@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TextIO
 import click
 from comity.trust.encoding import printable
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 from comity_cli.document import KINDS, document, members, named, schema_name
 
@@ -39,7 +40,7 @@ REST: Final = " " * 4
 _COMMAND: Final = "comity "
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ErrorItem:
     """What happened, why, and the next command."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import click
+from comity.trust.frozen import frozen
 from comity.trust.places import MAX_TEXT, Place, Reach, check_new_jurisdiction
 
 from comity_cli.command import options_as
@@ -14,7 +14,7 @@ from comity_cli.command import options_as
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlaceOptions:
     """Who runs the machines of a node, on which cloud, and the further jurisdictions whose law reaches them."""
 

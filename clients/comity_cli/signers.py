@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 from comity.trust.errors import Conflict, NotFound
+from comity.trust.frozen import frozen
 
 from comity_cli.command import options_as
 from comity_cli.files import FILE, FOLDER
@@ -38,7 +38,7 @@ def signing(api: Client, name: str) -> Publisher:
     return known[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignerOptions:
     """Who signs: the member of `home` if that is given, else the publisher of that name, or the only one."""
 

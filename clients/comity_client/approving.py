@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,9 +23,11 @@ from comity.rules.signing import sign_content
 from comity.trust.approvals import MAX_CONDITIONS, ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import Entry, SideObject
 from comity.verifier import read_pack
+
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence.approvals import (
     CarriedApprovals,
@@ -47,7 +49,7 @@ from comity_client.user import User
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalTerms:
     """For which scope, from when until when (POSIX seconds), and under which conditions: a text file."""
 
@@ -57,7 +59,7 @@ class ApprovalTerms:
     conditions: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalEnding:
     """For which scope approvals end, from when on (POSIX seconds), and why; `text` is public."""
 
@@ -66,7 +68,7 @@ class ApprovalEnding:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalReceipt:
     """What was signed about which artifact, and where it was put. `entries` approve, or end an approval."""
 
@@ -78,7 +80,7 @@ class ApprovalReceipt:
     logged: tuple[Logged, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalSubject:
     """The artifact to approve, and its folder if it is here."""
 
@@ -95,7 +97,7 @@ class ApprovalSubject:
         return cls(resolution.artifact, resolution.title)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalPlaces:
     """Where approvals are put: `folder` has an evidence pack, `out` is a new file; `nodes` log them."""
 

@@ -11,16 +11,17 @@ answers, and this node checks each answer with its own copy. `refused` is for pe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from comity.rules.audit import MAX_CHALLENGED, AuditChallenge
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, canonical, parse_canonical
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.statement import MAX_LINE
 from comity.wire.audit import AuditOrder, AuditReply, ChallengeRequest
 from comity.wire.client import NodeClient
+
 from comity_client.own_node import AUDIT_TIMEOUT, ask_own_node
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _NOT_ANSWERED: Final = frozenset({"AUDITORS-ONLY", "AUDIT-PARTIES", "NOT-HELD", 
 _NOT_RECORDED: Final = frozenset({"NO-CHALLENGE", "AUDIT-FAILED", "AUDIT-OLD-FORM", "NOT-COMPARED"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RefusedChallenge:
     """A challenge that the node did not answer, as the answers file says it."""
 
@@ -45,7 +46,7 @@ class RefusedChallenge:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedAnswers:
     answers: tuple[AuditReply, ...]
     refused: tuple[RefusedChallenge, ...] = ()

@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +31,12 @@ from comity.rules.copy_counts import (
 from comity.rules.copy_questions import CopyFold, CopyFolder, CopyQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Author
 from comity.trust.statement_kinds import AUDITED
 from comity.wire.client import NodeClient
+
 from comity_client.own_node import ask_own_node
 from comity_client.session import RemoteNode, Session
 from comity_client.uplink import find_node
@@ -48,7 +49,7 @@ MAX_ARTIFACTS = 10_000_000
 _KINDS = ("member", "jurisdiction", "reach", "cloud")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountedCopies:
     """What the node `source` says about the copies of all artifacts: how many artifacts have each set of copies. All
     that is counted follows from it; it does not grow with the artifacts, but with their different sets."""
@@ -128,7 +129,7 @@ class CountedCopies:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountedSet:
     """A set of copies, the members whose copies in it count, and their count. Artifacts of a page share it."""
 
@@ -137,7 +138,7 @@ class CountedSet:
     count: CopyCount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedArtifact:
     """An artifact that a question is about; `name` as claimed, or empty."""
 
@@ -151,7 +152,7 @@ class AskedArtifact:
         return self.name or f"sha256:{self.artifact}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyList:
     """What the node `source` says about the copies of all artifacts, or of one."""
 
@@ -279,7 +280,7 @@ def own_copies(socket: Path, artifact: Digest | None = None) -> CopyList:
     return ask_own_node(socket, lambda node: read_copies(node, "this node", artifact))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedResult:
     """The newest result that a node logged about the copy of the node `prover`. `signed`: a failure that has an answer
     which the prover signed. `logged`: False for one that the auditor's node says it will log when the day is over."""

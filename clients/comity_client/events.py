@@ -9,16 +9,16 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Verdict
+from comity.trust.frozen import frozen
 from comity.trust.statements import Advisory
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """A reference was resolved to this artifact, because of `basis`."""
 
@@ -27,7 +27,7 @@ class Resolved:
     basis: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Advised:
     """There is an advisory about the artifact. `own`: its author is the publisher of the artifact."""
 
@@ -35,7 +35,7 @@ class Advised:
     own: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MisbehaviourFound:
     """Misbehaviour of a log or node was detected; `text` says what, and where the proof is. Local copies stay valid."""
 
@@ -43,14 +43,14 @@ class MisbehaviourFound:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """Information for the user that changes nothing."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyJudged:
     """The verdict of the policy. `final`: the bytes were hashed here. Otherwise the manifest is assumed to be true, to
     refuse early what no download would change."""
@@ -59,7 +59,7 @@ class PolicyJudged:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Started:
     """Work on `bytes` in `files` begins; `here` of the bytes are already on this machine. The `count`s of the
     `Progress` events that follow sum up to `work`, at most."""
@@ -70,7 +70,7 @@ class Started:
     work: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """`count` more bytes of `path` are hashed, fetched and verified, or sent; each byte is counted once for each node
     that gets it, also if it was there before."""
@@ -79,7 +79,7 @@ class Progress:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileDone:
     """A file is complete and verified. `sources`: bytes by node; `reused`: bytes found on this machine."""
 
@@ -88,7 +88,7 @@ class FileDone:
     reused: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceDropped:
     """A node is no longer used for a file; `why` gives the reason."""
 
@@ -97,7 +97,7 @@ class SourceDropped:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceFailed:
     """A node failed during a file, and was or would have been retried after a delay; `why` gives the reason."""
 
@@ -106,7 +106,7 @@ class SourceFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeAtFault:
     """An answer of a node violates the protocol, or provably is not the requested data."""
 
@@ -114,7 +114,7 @@ class NodeAtFault:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """Another process fetches the same file; its result will be used."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from comity.content.secrets import read_secret
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 from comity.wire.addresses import GatewayUrl
+
 from comity_client.node_home import read_settings
 
 OFFLINE: Final = "HF_HUB_OFFLINE"
@@ -30,7 +31,7 @@ _PROXIES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "AL
 _WILDCARD_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HubEnvironment:
     """Variables to set, and variables to remove."""
 

@@ -7,23 +7,24 @@ keys that people hold sign what binds an institution.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from comity.rules.offers.records import PartyStatement
 from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet
 from comity.trust.keys import Signer
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import Entry, sign_statement
+
 from comity_client.node_home import OFFLINE, own_inception, own_rotations, read_line
 from comity_client.publishers import Publisher
 from comity_client.signing.votes import Ceremony, GovernanceKey, SigningPanel, find_keys, open_key
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdentitySigner:
     """An identity with all or some of its private keys.
 

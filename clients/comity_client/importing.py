@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting
+
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.publish import Logged, verify_logged
 from comity_client.seen import SeenLogs
@@ -36,7 +37,7 @@ MAX_ATTEMPTS: Final = 5
 RETRY_DELAY: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Imported:
     """The observation of the node, proven to be in its log; `before`: it was logged already."""
 
@@ -49,7 +50,7 @@ class Imported:
         return self.observed.artifact
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamState:
     """State of an upstream: `same`, `changed` (to the commit `successor`) or `gone` (`lost` says what)."""
 

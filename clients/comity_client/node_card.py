@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from comity.bounded_file import read_bounded
 from comity.trust.charter.document import Member
 from comity.trust.encoding import Fields, Json, parse_json
 from comity.trust.errors import Conflict, Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.places import check_new_jurisdiction
@@ -29,7 +29,7 @@ MAX_CARD_ROTATIONS: Final = 64
 MAX_CARD: Final = (2 + MAX_CARD_ROTATIONS) * MAX_LINE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeCard:
     """A verified card, made only by `of` and `parse`. People have to check by voice that it comes from the institution
     that it names.

@@ -22,7 +22,7 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from comity.content.secrets import read_signer, write_keys
 from comity.rules.signing import sign_content
 from comity.trust.encoding import check_visible
 from comity.trust.errors import Conflict, Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, InceptionStatement, check_inception
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.node_records import NodeRecord
@@ -40,11 +41,12 @@ from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.tlog.note import VerifierKey, check_name, cosigner_key, log_verifier_key
 from comity.wire.addresses import Address
 from comity.wire.tls import make_certificate
+
 from comity_client.node_card import NodeCard
 from comity_client.signing.seat_keys import SeatKeys, SeatShape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewNodeKeys:
     """The keys in `keys/`. Each field is the name of its file."""
 
@@ -332,7 +334,7 @@ HTTP: Final = "127.0.0.1:7480"
 """The address of a new node's gateway: only for its own machine, until its operator changes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListenSettings:
     """Addresses where a new node listens, IP address and port each; empty means none.
 
@@ -431,7 +433,7 @@ def _socket(directory: Path) -> str:
 OFFLINE: Final = "offline"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewNode:
     """A node to make, and the seat of its member.
 

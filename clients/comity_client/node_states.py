@@ -5,13 +5,13 @@ Loads neither what judges artifacts nor what reads claims: people look at their 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
 from comity.wire.node import NodeFacts, ReplicaCounts
+
 from comity_client.events import MisbehaviourFound, OnEvent, ignore_event
 from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import RemoteNode, Session
@@ -31,7 +31,7 @@ def ask_node_states(user: User, on_event: OnEvent = ignore_event, node: str = ""
     return user.run(work, on_event)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeState:
     """State of a node. `size` of its own log is None without a checkpoint; `cosigners` are verified on it; `logs`:
     number of logs that it has. `gateway`: claimed URL. `replicas`: claimed counts, None from older software. `former`:
@@ -54,7 +54,7 @@ class NodeState:
     former: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NodeAnswer:
     facts: NodeFacts
     heads: tuple[LogHead, ...]

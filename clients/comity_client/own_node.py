@@ -10,12 +10,12 @@ import asyncio
 import os
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.names import is_meant
 from comity.wire.client import NodeClient
 from comity.wire.limits import CALL_TIMEOUT
@@ -156,7 +156,7 @@ def decide_hold(socket: Path, order: HoldOrder) -> HoldDecision:
     return ask_own_node(socket, lambda node: node.audits.decide(order), timeout=REMOVAL_TIMEOUT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CollectedCopy:
     """An own copy and what the retention rules say about it. `decision` if it was removed, `refused` if the node did
     not remove it although the rules let it go."""

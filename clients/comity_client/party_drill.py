@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -31,12 +31,14 @@ from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder, Party, parti
 from comity.rules.copy_questions import ALL, CopyQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.places import Reach, declared_reach
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.limits import FOLD_LISTED
 from comity.wire.log import LogHead
+
 from comity_client.copies import AskedArtifact, CountedCopies, fold_copies_of_federation
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
@@ -59,7 +61,7 @@ _INDEPENDENT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrillNode:
     """A node. `entries` is the size of each log that it answers with, by verifier key; `numeric`: an address of it
     needs no DNS."""
@@ -82,7 +84,7 @@ class DrillNode:
         return party in self.parties()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrillArtifact:
     """An artifact, and its claimed name or its digest."""
 
@@ -90,7 +92,7 @@ class DrillArtifact:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrillGroup:
     """The artifacts of which the same members have a copy that counts: how many, and the first MAX_FALLEN of them."""
 
@@ -99,7 +101,7 @@ class DrillGroup:
     first: tuple[DrillArtifact, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogRemainder:
     """Entries of the log `origin` from `first` on, `count` of them, that were read and that only lost nodes have."""
 
@@ -108,7 +110,7 @@ class LogRemainder:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FallenArtifact:
     """An artifact that does not pull, or of which it is unknown whether it verifies."""
 
@@ -118,7 +120,7 @@ class FallenArtifact:
     after: CopyCount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartyOutcome:
     """What the loss of `party` leaves, as numbers of artifacts.
 
@@ -147,7 +149,7 @@ class PartyOutcome:
         return self.pulls == self.verifies == self.artifacts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrillInput:
     """What nodes answer.
 
@@ -246,7 +248,7 @@ KIND_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FederationDrill:
     """The outcome for each party. `source` is the node whose computation of copies was used; `silent` are the nodes
     that did not answer; `names` has names of members by id."""

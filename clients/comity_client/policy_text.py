@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,12 +24,14 @@ from comity.trust.claims import Publication
 from comity.trust.encoding import Digest, format_time
 from comity.trust.errors import Conflict
 from comity.trust.evidence import KINDS
+from comity.trust.frozen import frozen
 from comity.trust.policy import PUBLISHER, ROWS, CosignerRule, LineageRule, Policy, most_cosigners
+
 from comity_client.reports import QUESTIONS
 from comity_client.trust_store import TrustPin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """`never`: `row` is required but can never pass. `idle`: a line of the policy that has no effect."""
 
@@ -216,7 +218,7 @@ def _digest(chunks: Iterable[bytes]) -> bytes:
     return made.digest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """The meaning of one table of the policy (`pin`, `cosigners`), in sentences."""
 

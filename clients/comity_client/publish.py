@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from comity.rules.signing import sign_content
 from comity.trust.claims import proven_advisories
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
@@ -28,6 +29,7 @@ from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_en
 from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
+
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
 from comity_client.evidence.collect import collect
 from comity_client.evidence.inquiry import Inquiry
@@ -48,7 +50,7 @@ PROOF_TIMEOUT: Final = 60.0
 PROOF_POLL: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Logged:
     """A line proven to be in a log: its index, the size of the tree that proves it, and the cosigners of that tree."""
 
@@ -62,7 +64,7 @@ class Logged:
     """The verifier key of the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublishReceipt:
     """What was logged, about which artifact, and where. `ignored`: paths that a publication never contains.
     `model_key`: the hint of the key that signed the `model.sig` of the folder; `uncovered`: paths that this
@@ -78,7 +80,7 @@ class PublishReceipt:
     uncovered: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublicationDetails:
     """What a publisher states in addition to the bytes. Files default to LICENSE and README.md in the folder, if
     present. `model_key` writes a `model.sig` first. The licence is written as SPDX spells it; raises Malformed
@@ -96,7 +98,7 @@ class PublicationDetails:
         object.__setattr__(self, "licence", canonical_licence(self.licence, unlisted=self.unlisted))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogTargets:
     """Where statements are logged: at each of `nodes` in turn, in a session in which the receipts are verified."""
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from comity.bounded_file import read_bounded
@@ -25,6 +25,7 @@ from comity.federation_file import Federation
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, check_visible, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_name
 from comity.trust.identity import Inception, InceptionStatement, KeySet, check_inception
 from comity.trust.keys import HybridSigner, Signer
@@ -35,7 +36,7 @@ from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statements import Published
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Publisher:
     """An identity whose key is in `folder`. This value contains no secret."""
 

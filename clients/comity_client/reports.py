@@ -11,7 +11,6 @@ them. Jinja2 escapes every value. The page names the report by digest, which is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +30,7 @@ from comity.trust.evidence import (
     Row,
     Verdict,
 )
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys
 from comity.trust.names import Abbreviation, parse_id
@@ -40,6 +40,7 @@ from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statement_kinds import INCEPTION, VERIFIED
+
 from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 
@@ -105,7 +106,7 @@ _NO_MANIFEST: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meaning:
     """A headline, advice, the rows that decided, failed rows that are not required, and the next commands."""
 
@@ -148,7 +149,7 @@ SUFFIX: Final = ".intoto.jsonl"
 MAX_LINES: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedReport:
     """A report with a valid signature. `signer` is not yet known to be trusted."""
 
@@ -250,7 +251,7 @@ MIN_PREFIX = 16
 """Minimum number of digits of an abbreviated id."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckedReport:
     """A report with a valid signature by a known signer; `known_as` says how the signer is known."""
 

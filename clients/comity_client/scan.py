@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from comity.formats.inspect import inspect
 from comity.trust.encoding import Json
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import FoundFile, Inspection
+from comity.trust.frozen import frozen
 from comity.trust.policy import SafetyRule
 from comity.trust.rows.content import refused_content
 from comity.verifier import hash_file, inspect_folder
@@ -28,7 +28,7 @@ from comity.verifier import hash_file, inspect_folder
 _NO_PICKLES = frozenset({"safetensors", "gguf", "json", "text", "empty", "image", "audio", "onnx", "sentencepiece"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scanned:
     """A file, its inspection (None if it is not a regular file of the folder), and what the policy refuses about it."""
 
@@ -55,7 +55,7 @@ class Scanned:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FolderScan:
     """All files of a folder, by path."""
 
@@ -122,7 +122,7 @@ SECONDS: Final = 300
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Import:
     """A name that a pickle imports, and its level: innocuous, suspicious or dangerous."""
 
@@ -131,7 +131,7 @@ class Import:
     level: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickleFindings:
     """Findings of picklescan for one file; `failed` if it could not read all of the file."""
 
@@ -148,7 +148,7 @@ class PickleFindings:
         return {"path": self.path, "imports": imports, "failed": self.failed}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickleScan:
     """Findings of one version of picklescan."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -36,9 +35,11 @@ from comity.trust.encoding import (
 )
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import MAX_NOTE, MAX_SIGNATURES, Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
+
 from comity_client.home import exclusive
 from comity_client.session import Session
 
@@ -52,7 +53,7 @@ CONTRADICTION_CODES: Final = frozenset({"EQUIVOCATION", "UNRECONCILED"})
 MAX_EVIDENCE: Final = 4 * MAX_NOTE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogContradiction:
     """Two notes by the key of one log. `kind`: `split-view` if they alone prove misbehaviour of the log (one size, two
     roots); `unreconciled` if no node could prove that one extends the other: then either the log or the nodes are at

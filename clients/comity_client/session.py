@@ -36,6 +36,7 @@ from comity.trust.charter.document import Member
 from comity.trust.charter.federation import FederationNode
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomeLogs, NamedLog, OriginOwners, home_logs, home_name, home_origin, origin_owners
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
@@ -46,6 +47,7 @@ from comity.wire.client import NodeClient
 from comity.wire.messages import LocatedEntry
 from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
+
 from comity_client.ahead import AskedAhead
 from comity_client.known_addresses import KeptAddresses, KnownAddresses
 
@@ -241,7 +243,7 @@ def _no_address(node: RemoteNode) -> ComityError:
     return Unavailable(f"{node.name} cannot be reached", why="no open address is known")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HomeNode:
     """The node that writes an identity's home log; `home` names the log."""
 
@@ -260,7 +262,7 @@ def home_target(home: str) -> tuple[HomeNode, ...]:
     return (HomeNode(home),) if home else ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answers(Generic[T]):
     """Answers of nodes. A node that was too slow is in `failed`, with Unavailable."""
 
@@ -529,7 +531,7 @@ def _listed(federation: Federation, node: FederationNode) -> bool:
     return federation.body.member(node.record.member) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimedGateway:
     """The gateway URL that a node claims; not proven."""
 

@@ -23,7 +23,7 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -35,7 +35,9 @@ from comity.trust.charter.federation import FederationNode
 from comity.trust.encoding import Digest, parse_digest, short
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.names import Reference, check_segment
+
 from comity_client.home import exclusive
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ T = TypeVar("T")
 ChangedPart: TypeAlias = Literal["member", "namespace", "policy", "node"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterChange:
     """One addition, removal or change. `before` is empty for an addition, `after` for a removal."""
 
@@ -54,7 +56,7 @@ class CharterChange:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterDiff:
     """The changes from the pinned federation file to a new one. `old` is None if this federation is not pinned.
 
@@ -156,7 +158,7 @@ DIGITS: Final = 16
 MAX_TRUST: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrustPin:
     """A pinned federation file, verified each time it is read."""
 
@@ -172,7 +174,7 @@ class TrustPin:
         return self.federation.body.digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bindings:
     """Bindings of the owner: namespaces to identities, names with or without version to artifacts, and identities to
     pinned rotations."""
@@ -182,7 +184,7 @@ class Bindings:
     rotations: Mapping[Digest, Digest] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Decisions:
     pins: Mapping[str, Digest]
     bindings: Bindings

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.statement import parse_entry
@@ -25,6 +25,7 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
+
 from comity_client.events import OnEvent, Progress, first_error
 from comity_client.own_node import local_socket
 from comity_client.session import RemoteNode, Session, Target
@@ -39,7 +40,7 @@ MAX_ROUNDS: Final = 1_000
 RETRY_DELAY: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Uplink:
     """A connection to one node with a log, and the key of its log. `operator`: through the operator socket."""
 
@@ -186,7 +187,7 @@ class _UploadProgress:
         return bool(more or whole)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Upload:
     """The upload of the missing objects of one submission."""
 

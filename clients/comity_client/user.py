@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from comity.federation_file import Federation
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Reference, abbreviated
+
 from comity_client.home import Home
 from comity_client.trust_store import Bindings, TrustPin, TrustStore
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
+
     from comity_client.events import OnEvent
     from comity_client.evidence.artifact_info import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Decided, Resolution
@@ -36,7 +39,7 @@ UNSIGNED: Final = ("signatures", "transparency", "cosigners")
 """Rows about a publication; a mirrored artifact without a publication has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """The stores in the state folder of a user, the policy of the owner, and sessions with the nodes of the pins."""
 

@@ -13,7 +13,6 @@ import asyncio
 import secrets
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +21,11 @@ from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import Author, SideObject
 from comity.trust.statements import Vouched
+
 from comity_client.events import OnEvent, Progress, in_thread
 from comity_client.evidence.collect import collect
 from comity_client.evidence.inquiry import Inquiry
@@ -36,7 +37,7 @@ from comity_client.pull.destinations import LocalCopy, hash_local_copy
 REHASHED = "rehashed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VouchDetails:
     """The kind of a vouch, its text, and an optional document."""
 

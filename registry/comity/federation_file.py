@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -28,6 +28,7 @@ from comity.trust.charter.federation import (
 from comity.trust.encoding import Digest, Json
 from comity.trust.errors import Conflict, Unavailable
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.json_chunks import JsonSlice
 from comity.trust.statement import Entry
 
@@ -35,7 +36,7 @@ IN_MEMORY: Final = 8 * 1024 * 1024
 """Certificates in the first bytes of a file, up to this one, stay in memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Federation:
     """The bodies of a federation from the genesis on, their certificates, and the nodes of its members.
 
@@ -144,7 +145,7 @@ def _indented(value: Json, depth: int) -> bytes:
     return (margin + json.dumps(value, indent=1, ensure_ascii=False).replace("\n", margin)).encode()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredCertificate:
     """The lines of a certificate at a position in a file.
 

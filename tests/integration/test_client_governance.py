@@ -22,7 +22,7 @@ from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.node_home import NewNode, init_node
-from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
+from comity_client.signing.votes import GovernanceKey, VoteFile, VoteHistory, open_key
 from support.fake_charter import FakeCharter
 from support.fakes import FakeFederation, FakeNode
 from support.world import NOW
@@ -55,7 +55,7 @@ def key_of(folder: Path, fake: FakeNode) -> GovernanceKey:
     path = folder / f"{fake.node.record.name}.pem"
     if not path.exists():
         write_keys(path, fake.node.seat.signer.keys)
-        VoteFile(path.with_suffix(".votes"), fake.node.seat.signer.public).create()
+        VoteFile(path.with_suffix(".votes"), fake.node.seat.signer.public).create(VoteHistory())
     return open_key(path)
 
 

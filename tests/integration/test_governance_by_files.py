@@ -61,6 +61,7 @@ from comity_client.signing.votes import (
     Ceremony,
     GovernanceKey,
     SigningPanel,
+    VoteHistory,
     find_keys,
     open_key,
     parse_vote_payload,
@@ -241,7 +242,7 @@ def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, 
             shutil.rmtree(each.folder, ignore_errors=True)
             for key in each.keys:  # members that equivocate: their vote files are deleted
                 key.votes.path.unlink()
-                key.votes.create()
+                key.votes.create(VoteHistory())
         body = draft_namespaces(four[0].federation.body, {name: Digest("5" * 64)})
         four[0].propose(body)
         decide(four, body)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from comity.trust.encoding import Digest, printable, syllables
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 
 from comity_cli.document import INLINE, document, named
 from comity_cli.node_view import span
@@ -27,7 +28,7 @@ Votes: TypeAlias = Annotated[Mapping[str, tuple[Digest, ...]], {"propertyNames":
 """The members that voted, by the round."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DraftItem:
     """A draft, its changes and its votes."""
 
@@ -62,7 +63,7 @@ class DraftItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingItem:
     """A missing statement of one member, and the command for it."""
 
@@ -78,7 +79,7 @@ class PendingItem:
         return cls(due.member, due.name, due.action, due.body, due.round, due.command)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForkItem:
     """Two certified bodies of one epoch."""
 
@@ -88,7 +89,7 @@ class ForkItem:
     retired: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EquivocationItem:
     """A member that signed conflicting votes."""
 
@@ -96,7 +97,7 @@ class EquivocationItem:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AlarmsItem:
     """Forks, and members with proven equivocation."""
 
@@ -114,7 +115,7 @@ class AlarmsItem:
         return cls(tally.stopped, tuple(forks), tuple(equivocations))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterItem:
     """Which charter a document is about."""
 
@@ -148,7 +149,7 @@ class ProposalDocument:
     next: tuple[PendingItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfirmationItem:
     """How many members confirm that a charter is the newest. `seen` in POSIX seconds."""
 
@@ -172,7 +173,7 @@ class ConfirmationItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterSeat:
     """A member of a charter."""
 

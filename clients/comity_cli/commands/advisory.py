@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
 from comity.trust.statements import ADVISORIES, SEVERITIES, Advisory
 
@@ -18,7 +18,7 @@ from comity_cli.following import follow
 from comity_cli.signers import PUBLISHER, signing
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WarningItem:
     """A verified warning, by its signer."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest, format_time, printable
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.approve import DAY_SECONDS, SCOPE, ApprovalOptions, approval_options, show_approval
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _SPAN = re.compile(r"([0-9]{1,5})d\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConditionsItem:
     """A text of conditions, by its name and its SHA-256."""
 
@@ -33,7 +34,7 @@ class ConditionsItem:
     sha256: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalItem:
     """An approval by an officer whom the policy names `officer`. `line`: the signed line of `statement`."""
 

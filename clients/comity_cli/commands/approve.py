@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 from comity.trust.encoding import Digest, format_time, printable
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, agree, client, examples, options_as, output
 from comity_cli.commands.publish import NODE, LoggedEntry, logged_status
@@ -45,7 +45,7 @@ class ApprovalDocument:
     logged: tuple[LoggedEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalOptions:
     """An artifact and a scope for which an officer approves it, or ends that; who signs, and where it is put."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.rules.copy_counts import MISSED, PASSED, AuditResult
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, date, of_a_node, of_own_node, outcome_text, read_list, socket_of
@@ -36,7 +37,7 @@ class AuditsDocument:
     not_counted: int | Absent = ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditResultItem:
     artifact: Digest
     node: str

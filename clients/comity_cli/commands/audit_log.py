@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
 import click
 from comity.content.audit_log import EMPTY, ActRecord, AuditHead, check_chain
 from comity.trust.encoding import sha256
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import INLINE, document
@@ -30,7 +31,7 @@ class AuditLogCheckDocument:
     compared: Annotated[str | None, "The head of --head, null if none was given."]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NumberedAct:
     """A line of the log."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import ABSENT, INLINE, Absent, document
@@ -25,7 +26,7 @@ BACKUP = click.argument("backup", type=click.Path(path_type=Path))
 DIGEST = click.option("--digest", default="", help="The digest that `create` printed: refuse any other backup.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackupFileItem:
     """A file of a backup."""
 
@@ -34,7 +35,7 @@ class BackupFileItem:
     sha256: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackupItem:
     """What a backup contains. `created` in POSIX seconds."""
 

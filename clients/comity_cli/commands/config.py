@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document, named
@@ -18,7 +19,7 @@ from comity_cli.output import plural
 HOME = home_option("Your node, by its home. Default: here.", exists=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProblemItem:
     """What is wrong with one setting, as an error is printed."""
 
@@ -39,7 +40,7 @@ class ConfigCheckDocument:
     problems: tuple[ProblemItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettingItem:
     """A setting as it takes effect, and where its value comes from."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.rules.copy_counts import STATES, ClaimedCopy, CopyCount, CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.places import check_new_jurisdiction
 
 from comity_cli.command import Command, examples, output
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from comity_client import copies as listed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyItem:
     copy: ClaimedCopy = field(metadata=INLINE)
     state: Annotated[str, {"enum": list(STATES)}]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountedArtifact:
     artifact: Digest
     name: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output
 from comity_cli.document import INLINE, document, named
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SIGNS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "cyan")}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FindingItem:
     """What was found about a topic, and the next command."""
 
@@ -32,7 +33,7 @@ class FindingItem:
     fix: str = field(metadata=named("try"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AllFindings:
     """All of them, and the exit status of the worst one."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
 from comity.trust.evidence import PARTIAL
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import INLINE, document
@@ -31,7 +32,7 @@ class LabDrillDocument:
     verified: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutcomeItem:
     """What the loss of a party leaves."""
 

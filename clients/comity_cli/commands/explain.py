@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib.resources import files
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output
 from comity_cli.document import INLINE, document
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """Texts for people: `means` says what the node or the client found, `do` what the user can do."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
@@ -24,7 +24,7 @@ PARTIAL = 8
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExportedLog:
     """The entries of a log that a bundle has: from `start` up to `end`."""
 

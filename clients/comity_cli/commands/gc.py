@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, agree, examples, output
 from comity_cli.copies_view import of_own_node, socket_of
@@ -21,7 +22,7 @@ MAX_LISTED = 10_000
 """Copies that the JSON document lists; all are counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GcItem:
     """An own copy, and what became of it."""
 

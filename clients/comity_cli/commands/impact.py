@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
 from comity.rules.copy_counts import CopyCount, Loss, Party, losses
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import fold_list, of_a_node, reaches_text
@@ -24,14 +25,14 @@ Losses: TypeAlias = dict[Party, list[tuple[Loss, str]]]
 """What each party would take, with the label of the artifact."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LossItem:
     loss: Loss = field(metadata=INLINE)
     name: str
     gone: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartyItem:
     kind: Annotated[str, {"enum": ["member", "jurisdiction", "publisher", "reach", "cloud"]}]
     id: str

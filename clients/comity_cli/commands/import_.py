@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 
 from comity_cli.command import Command, client, examples, options_as, output
@@ -91,7 +91,7 @@ LOST = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamOptions:
     """Where a repository is fetched from, under which accepted terms; or where a folder is from."""
 

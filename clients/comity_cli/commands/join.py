@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ from comity.content import durable
 from comity.federation_file import Federation, read_federation
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import compare_words, show_changes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comity_client.charter.state import CharterState
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdmissionItem:
     """A draft that would admit the applicant, and its votes in the newest round."""
 

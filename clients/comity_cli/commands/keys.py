@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from comity.bounded_file import read_bounded
 from comity.trust.encoding import Digest, format_id, syllables
+from comity.trust.frozen import frozen
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, agree, client, examples, options_as, output
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from comity_client.charter.state import CharterState
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyItem:
     """A governance key; `path` is null where it is not here."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document
@@ -15,7 +15,7 @@ from comity_cli.lab.lab import Lab, check_lab_folder
 DIRECTORY = click.argument("directory", type=NEW_FOLDER)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LabNodeItem:
     """A node of a lab; `pid` is null while it is stopped, `http` empty without a gateway."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,6 +14,7 @@ from comity.content import durable
 from comity.trust.encoding import Digest, b64encode, parse_digest, sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.evidence import proof_name
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.document import INLINE, document
@@ -45,7 +46,7 @@ class CheckpointDocument:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryItem:
     """An entry of a log."""
 
@@ -61,7 +62,7 @@ class EntriesDocument:
     entries: tuple[EntryItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProofItem:
     """Where a line is logged, with the text of the proof."""
 
@@ -88,7 +89,7 @@ class LogCheckDocument:
     check: LogCheck = field(metadata=INLINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContradictionItem:
     """Two signed notes of one log that contradict each other."""
 
@@ -97,7 +98,7 @@ class ContradictionItem:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccusationItem:
     """A proof that nodes keep. `parts` in base64; `why` it is not proven here."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from comity.trust.encoding import Digest, format_id, syllables
+from comity.trust.frozen import frozen
 
 from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from comity_cli.charter.rendering import AlarmsItem, CharterItem, ConfirmationItem
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberItem:
     """A member, with the keys that the charter lists."""
 
@@ -78,7 +79,7 @@ class MemberDocument:
     home_origin_of: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskItem:
     """A request to join, by the identity that it claims. `since` in POSIX seconds."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from comity.rules.mirror_rules import (
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, client, examples, options_as, output
 from comity_cli.document import INLINE, document
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "mirror.toml"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuotaItem:
     """A quota and its use, in bytes: null for none, and where it is not known."""
 
@@ -49,7 +50,7 @@ class QuotaItem:
     used_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleItem:
     """A rule and its quota."""
 
@@ -76,7 +77,7 @@ class MirrorRuleAddedDocument:
     rules: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DecisionItem:
     """What the rule called `rule` decides, empty for the default."""
 
@@ -168,7 +169,7 @@ def check(references: tuple[str, ...], age_hours: int, home: Path) -> None:
     out.answer(MirrorDecisionsDocument(file, tuple(decided)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRule:
     """A rule to add. Further fields are the conditions of a rule, by their keys in the file."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.errors import ComityError, Refused
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import INLINE, document
@@ -31,7 +32,7 @@ class Step:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PactItem:
     """A standing pact, and whether its beneficiary has declared a cut-off."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import click
 from comity.rules.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
 from comity.rules.copy_counts import CLAIMED, CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
@@ -30,7 +30,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinNumbers:
     copies: int
     jurisdictions: int
@@ -41,7 +41,7 @@ class PinNumbers:
         return cls(policy.min_copies, policy.min_jurisdictions, policy.min_reaches)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactPinItem:
     artifact: Digest
     name: str

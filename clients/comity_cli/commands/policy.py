@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import click
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import NotFound
 from comity.trust.evidence import OK, POLICY_NOT_MET
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, client, examples, output, resolving
 from comity_cli.document import INLINE, document
@@ -33,7 +34,7 @@ class PolicyNewDocument:
     files: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinItem:
     """A charter body that a policy pins."""
 
@@ -42,7 +43,7 @@ class PinItem:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyItem:
     """What documents say of a policy."""
 

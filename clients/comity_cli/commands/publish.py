@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.evidence import PARTIAL
+from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedEntry:
     """An entry of a log, as its node shows it."""
 
@@ -48,7 +49,7 @@ class ReceiptDocument:
     receipt: PublishReceipt = field(metadata=INLINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublishOptions:
     """What is stated about a folder, who signs it, and where it is logged."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import click
 from comity.trust.encoding import Digest, format_id, sha256, syllables
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
 from comity.trust.rotation import MAX_ROTATIONS
 
@@ -20,7 +21,7 @@ from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublisherItem:
     """A publisher identity of this user. `home`: the verifier key or the origin of its home log; empty for none."""
 
@@ -44,7 +45,7 @@ class PublisherDocument:
     publisher: PublisherItem = field(metadata=INLINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlaceInLog:
     """Where a line was logged."""
 
@@ -61,7 +62,7 @@ class PublisherRotatedDocument:
     logged: tuple[PlaceInLog, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSigKey:
     """The public key for model.sig files, and the hint by which such a file names it."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
@@ -47,7 +47,7 @@ class PullDocument:
     verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedFile:
     """A file of a plan. `here`: it has the right size, and was not hashed."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
@@ -15,7 +15,7 @@ from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeekItem:
     """The count of one week."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.wire.audit import HoldDecision, HoldOrder
 
 from comity_cli.command import Command, agree, examples, options_as, output
@@ -32,7 +33,7 @@ class HoldDecisionDocument:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Removal:
     """How a copy is removed, as `HoldOrder` has it."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest, short
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
 
 from comity_cli.command import Command, examples, output, resolving, user
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StatementItem:
     """A statement of the publisher about the artifact; the newest counts."""
 
@@ -44,7 +44,7 @@ class StatementItem:
         return cls(str(published.name), published.licence.spdx, tuple(published.lineage), line, index, number == 0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VersionItem:
     """A version under the same name."""
 
@@ -53,7 +53,7 @@ class VersionItem:
     withdrawn: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdvisoryItem:
     """A warning, by an identity or a node."""
 
@@ -63,7 +63,7 @@ class AdvisoryItem:
     by: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VouchItem:
     """What an identity vouches for."""
 
@@ -73,7 +73,7 @@ class VouchItem:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LostKeyItem:
     """A key of the publisher that was compromised from this entry on."""
 
@@ -83,7 +83,7 @@ class LostKeyItem:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RivalItem:
     """Another claimant of the name."""
 

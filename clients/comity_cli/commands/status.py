@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 from comity.trust.errors import Unavailable
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output, user
 from comity_cli.document import document
@@ -33,7 +33,7 @@ POLL_SECONDS: Final = 2.0
 """Seconds between two looks of --wait."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class NodeItem:
     """A node of a pinned federation."""
 
@@ -132,7 +132,7 @@ def command(node: str | None, wait: int | None, watch: int | None) -> int:
     return found.exit_status
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _StatusView:
     """One look at the state, and how to print it."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import click
 from comity.content.gateway_tokens import ALL_REPOSITORIES, TOKENS_FILE, USES_FILE, Token, TokenFile, read_uses
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import INLINE, document
@@ -22,7 +23,7 @@ OVERLAP_HOURS: Final = 24
 HOME = home_option("Your node, by its home. Default: here.", name="directory", exists=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenItem:
     """A token without its secret. `expires` in POSIX seconds, null for never."""
 
@@ -37,7 +38,7 @@ class TokenItem:
         return cls(token.id, token.name, token.reach, token.created, token.expires or None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UsedToken:
     """A token, and when it was used last."""
 

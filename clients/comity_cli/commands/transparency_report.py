@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from comity.trust.copies import WITHDRAWAL_REASONS
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output
 from comity_cli.copies_view import date, fold_list, of_a_node
@@ -14,7 +14,7 @@ from comity_cli.document import document
 from comity_cli.output import plural
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithdrawnItem:
     """Copies that members of a jurisdiction withdrew for a reason."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest, syllables
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, agree, client, examples, output, user
 from comity_cli.document import document, members
@@ -35,7 +35,7 @@ class PinDocument:
     file: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedItem:
     """A pinned federation, and its file."""
 

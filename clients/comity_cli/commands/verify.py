@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import click
 import comity
 from comity.installed_addons import from_addons
 from comity.trust.evidence import Verdict
+from comity.trust.frozen import frozen
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from comity_client.publishers import Publisher
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filed:
     """Paths of the report, its page and its signature, and the receipt of the log."""
 

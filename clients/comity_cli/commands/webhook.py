@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document
@@ -30,7 +30,7 @@ class WebhookDocument:
     secret: Annotated[str, {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WebhookItem:
     """A webhook of a list."""
 

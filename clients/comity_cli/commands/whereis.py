@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import click
 from comity.rules.copy_counts import FAILED
+from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.copies_view import date, outcome_text
@@ -22,7 +23,7 @@ MOST_NAMES: Final = 3
 """Auditors with the same result that are named; `--json` has all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplicaItem:
     replica: Replica = field(metadata=INLINE)
     complete: bool

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from comity.trust.copies import WITHDRAWAL_REASONS
+from comity.trust.frozen import frozen
 from comity.wire.audit import HoldOrder
 
 from comity_cli.command import Command, agree, examples, options_as
@@ -14,7 +14,7 @@ from comity_cli.commands.rm import show
 from comity_cli.copies_view import artifact_of, of_own_node, socket_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """Why a copy is withdrawn, for everybody who reads the log."""
 

@@ -18,13 +18,14 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.places import Place
 
 SEATS: Final = (
@@ -39,7 +40,7 @@ PORTS: Final = range(15_000, 32_000)
 """Below the ephemeral ports of Linux, so that a restarted lab finds its ports still free."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LabNode:
     """One node of the lab: its home, its jurisdiction and its open address."""
 
@@ -71,7 +72,7 @@ class LabNode:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lab:
     """A lab in `directory`. `create` founds a lab, `open` opens an existing one."""
 

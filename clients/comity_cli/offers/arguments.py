@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.frozen import frozen
 
 from comity_cli.command import client
 from comity_cli.offers.context import now
@@ -74,7 +74,7 @@ EU = (
 """The jurisdictions that `EU` means."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Search:
     """Which offers are searched: those whose window is not over, or all if `closed`."""
 

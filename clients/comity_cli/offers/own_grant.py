@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from comity.rules.offers.chain import GrantState
 from comity.rules.offers.records import GrantRequest, PartyStatement
 from comity.trust.encoding import Digest
 from comity.trust.errors import Refused
+from comity.trust.frozen import frozen
 
 from comity_cli.command import output
 from comity_cli.offers import rendering
@@ -65,7 +65,7 @@ def request_allocations(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnGrant:
     """A grant of the signer, with its chain. Created by `require_own`."""
 

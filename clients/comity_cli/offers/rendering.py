@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from comity.rules.offers.amounts import DefaultAnswer, Usage
@@ -11,6 +11,7 @@ from comity.rules.offers.chain import GrantState
 from comity.rules.offers.offer import Offer, Slice, SliceAllocation
 from comity.rules.offers.records import CutOff, Default, GivingBack, Redemption
 from comity.trust.encoding import Digest, format_moment
+from comity.trust.frozen import frozen
 
 from comity_cli.command import output
 from comity_cli.document import ABSENT, INLINE, Absent, document
@@ -29,7 +30,7 @@ STALE_SECONDS: Final = 3600
 """Age in seconds after which a chain is shown as stale if its provider does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferItem:
     """An offer and the state of its chain."""
 
@@ -69,7 +70,7 @@ class OfferItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HardwareItem:
     """How much of an offer is attested."""
 
@@ -77,7 +78,7 @@ class HardwareItem:
     coverage: HardwareCoverage = field(metadata=INLINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedOffer:
     """An offer of a list."""
 
@@ -97,7 +98,7 @@ class OffersDocument:
     more: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantItem:
     """A grant, and what its chain says of it. `left`: what of each allocation may still be redeemed."""
 
@@ -134,7 +135,7 @@ class GrantItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestItem:
     """A request, or the grant that answers it, and the next command."""
 
@@ -150,7 +151,7 @@ class RequestItem:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SaidItem:
     """A statement about a grant that is no record."""
 

@@ -33,6 +33,7 @@ from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.rules.tree_proofs import Frontier
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, bare_digest, parse_json, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.limits import LOGS, OBJECT
 
@@ -60,7 +61,7 @@ _PATH: Final = re.compile(
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedLog:
     """A log of a bundle, which has its entries from `start.size` to before `end.size`. `start` and `end` are the right
     edges of its tree there."""
@@ -90,7 +91,7 @@ class CarriedLog:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BundleIndex:
     """The index of a bundle.
 
@@ -171,7 +172,7 @@ class BundleIndex:
         return sha256(self.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedFile:
     """A file of a bundle, with the members of a pack."""
 
@@ -186,7 +187,7 @@ class CarriedFile:
         return "".join(lines).encode()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PackMember:
     """A member of a pack: an object or small file by its digest, or the piece records of `blob` in a layout."""
 
@@ -257,7 +258,7 @@ def _complete(file: CarriedFile, members: list[PackMember]) -> CarriedFile:
     return CarriedFile(file.path, file.size, file.sha256, tuple(members))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiskPart:
     """The part of a file that one data disk holds: where it begins in the file and on the disk, from 0."""
 

@@ -10,18 +10,18 @@ range of k others. The code restores what is known to be missing; it finds no er
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 
 MOST_BLOCKS: Final = 255
 """Data and parity blocks together."""
 _POLYNOMIAL: Final = 0x11D
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ErasureCode:
     """A code with `data` blocks that are carried as they are, and `total` blocks together."""
 

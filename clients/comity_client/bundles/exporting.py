@@ -23,6 +23,7 @@ from comity.rules.tree_proofs import Frontier
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, PUBLISHED
 from comity.trust.statements import Published
@@ -60,7 +61,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EarlierBundle:
     """What an earlier bundle has carried. Only its index and its list of contents are needed."""
 
@@ -77,7 +78,7 @@ class EarlierBundle:
         return cls(index, frozenset(digests))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExportOrder:
     """What to export. Logs and charters always are.
 
@@ -104,7 +105,7 @@ class ExportOrder:
         return json.dumps(value).encode() + b"\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExportedBundle:
     """What was written.
 
@@ -122,7 +123,7 @@ class ExportedBundle:
     incomplete: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Publication:
     """What is needed of a publication or observation: its name, and its piece index."""
 

@@ -12,13 +12,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 
 from comity_client.bundles.contents import (
     CONTENTS,
@@ -44,7 +44,7 @@ Place = tuple[int, int, int]
 """A file by number, an offset in it, and a size."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenedDisk:
     """A disk of a bundle, by its number from 0."""
 

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +23,7 @@ from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Untrusted
+from comity.trust.frozen import frozen
 
 from comity_client.bundles.contents import (
     CONTENTS,
@@ -50,7 +51,7 @@ RESERVED: Final = 16 * 1024 * 1024
 """Bytes that a disk of a given size keeps free for the index and the file system."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiskPlan:
     """How a bundle is cut: into disks of at most `disk_bytes`, if given, or into those of `code`; or not at all."""
 

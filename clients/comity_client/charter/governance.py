@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,6 +19,7 @@ from comity.content import durable
 from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 
 from comity_client.charter import joining
@@ -63,7 +63,7 @@ class RunWithSession(Protocol):
     def __call__(self, work: Callable[[Session], Coroutine[Any, Any, T]], /) -> T: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GovernanceClient:
     """Made by `Client.governance`. Methods raise Unavailable if no node answers."""
 
@@ -188,7 +188,7 @@ DIGITS: Final = 16
 """Digits of a digest in a folder's name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnLines:
     """The delivered lines of one federation, below `folder`."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from comity.content.secrets import read_signer
@@ -19,6 +19,7 @@ from comity.rules.signing import sign_content
 from comity.trust.charter.federation import FederationNode, prove_record
 from comity.trust.encoding import Digest, sha256, syllables
 from comity.trust.errors import ComityError, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_inception
 from comity.trust.node_records import Addresses, NodeRecord, newest_first, read_addresses
 from comity.trust.rotation import RotationChains
@@ -32,7 +33,7 @@ from comity_client.node_home import not_a_home
 from comity_client.session import Session
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JoinAnswer:
     """The result of a join request: the nodes where it waits, and the nodes that refused it."""
 
@@ -41,7 +42,7 @@ class JoinAnswer:
     refused: tuple[tuple[str, ComityError], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdmissionDraft:
     """A draft that would admit an applicant: whether the applicant consented, and the number of INTENT and RATIFY votes
     of `quorum` in the draft's newest round."""
@@ -56,7 +57,7 @@ class AdmissionDraft:
     quorum: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Applicant:
     """An applicant, with a verified card. `since` is the node's statement, not verified."""
 
@@ -140,7 +141,7 @@ def _card(request: JoinRequest) -> NodeCard | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Invitation:
     """What a federation file will hold, and the spoken words that both sides compare."""
 

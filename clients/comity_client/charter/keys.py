@@ -19,13 +19,14 @@ sections 3 and 7.5.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from comity.content import durable
 from comity.trust.charter.votes import Vote
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import NodeRecord, check_node_record
@@ -49,7 +50,7 @@ from comity_client.signing.votes import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PreparedRotation:
     """New keys in memory, and the plan of the rotation to them."""
 
@@ -180,7 +181,7 @@ RISK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resumption:
     """A decision of the owner: to vote again on the epoch after `prev`, with only the votes in `found` known.
 

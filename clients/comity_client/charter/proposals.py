@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from comity.rules.charter_drafts import draft
 from comity.rules.offers.records import PartyStatement, is_party_statement, read_party_statement
@@ -42,6 +41,7 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import NodeRecord
@@ -78,7 +78,7 @@ from comity_client.signing.votes import (
 from comity_client.trust_store import CharterChange, body_changes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """A statement that may be signed, described for people.
 
@@ -130,7 +130,7 @@ def plan(ceremony: Ceremony, charter_state: CharterState, warnings: tuple[str, .
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _PlanText:
     """What a plan says about its payload; the fields are those of `Plan`."""
 
@@ -319,7 +319,7 @@ def _ordinal(number: int) -> str:
 GOVERNANCE = "governance"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NothingToSign:
     """This key has nothing to sign now. `why`: a sentence for people."""
 

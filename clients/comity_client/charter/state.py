@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import reduce
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import AdmittedMembers, home_origin, inception_homes
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import is_meant
@@ -60,7 +61,7 @@ from comity_client.session import RemoteNode, Session
 from comity_client.uplink import Uplink, log_lines
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterMaterial:
     """Unverified lines and bodies of any source. More material never removes a result."""
 
@@ -75,7 +76,7 @@ class CharterMaterial:
         return CharterMaterial(self.lines | other.lines, {**self.objects, **other.objects})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterState:
     """A tally, and the material it was computed from. Made by `compute_charter_state`."""
 
@@ -234,7 +235,7 @@ _ORDER: Final = (INCEPTION, ROTATED, NODE_RECORD, DRAFT, DRAFT_WITHDRAWN, CONSEN
 """Order of submission: a node accepts a line only if it knows the author and the subject."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GatheredVotes:
     """Material from nodes, the nodes that answered, and the `silent` ones, each with its error."""
 
@@ -243,7 +244,7 @@ class GatheredVotes:
     silent: tuple[tuple[str, ComityError], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeliveredLine:
     """The result for one submitted line: its `index` in the log, or the `refusal`."""
 
@@ -435,7 +436,7 @@ class _FolderReader:
 CURRENT, EARLIER, UNKNOWN, SILENT = "current", "earlier", "unknown", "silent"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HomeLogHead:
     """The known state of one member's home log.
 
@@ -460,7 +461,7 @@ class HomeLogHead:
         return tuple(sorted(self.times))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Confirmation:
     """How many members confirm the current charter. `needed`: the number that its policy asks for."""
 
@@ -566,7 +567,7 @@ def _adopted_by_member(session: Session, federation: Federation, charter_state: 
 _ADOPTED_ORDER = (EARLIER, CURRENT, UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingAction:
     """A missing statement of one member, and the command for it: `action` is `intent`, `ratified` or `consented`."""
 

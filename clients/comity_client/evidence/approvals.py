@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.evidence import PACK, STATEMENTS
+from comity.trust.frozen import frozen
 from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
@@ -63,7 +63,7 @@ def officer_entries(entries: Iterable[Entry], rule: ApprovalRule) -> list[Entry]
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedApprovals:
     """The lines of a file of approvals, one envelope a line, and those of them that approve or end an approval. The
     signatures are not verified."""
@@ -132,7 +132,7 @@ def _conditions_of(line: bytes) -> tuple[SideObject, ...]:
     return entry.statement.objects if entry is not None and entry.statement.predicate == APPROVED else ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedApproval:
     """A proven approval as a list shows it; `officer` is the name that the policy gives."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from comity.trust.claims import (
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest
 from comity.trust.evidence import RowFact
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import CompromiseNotice
 from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
@@ -49,7 +50,7 @@ from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactStatement:
     """One statement about an artifact: its kind, its author, and the claimed log positions."""
 
@@ -58,7 +59,7 @@ class ArtifactStatement:
     places: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replica:
     """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
@@ -93,7 +94,7 @@ class Replica:
         return self.held == self.files
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
     the licence, the lineage and the documents are those of `current`, the first one. `not_read` says what a limit left

@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Final, TypeVar
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PROVING_PREDICATES
@@ -81,7 +81,7 @@ class Inquiry:
         return self._prover.prove({source: lines})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenAnswers:
     """Answers of nodes, and what they prove."""
 

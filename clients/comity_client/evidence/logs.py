@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from comity.rules.misbehaviour import verify_misbehaviour
 from comity.rules.tree_proofs import Frontier
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
@@ -31,7 +32,7 @@ from comity_client.uplink import find_node
 ENTRIES_AT_ONCE: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeenCheckpoint:
     """The newest checkpoint of a log that any node returned; signature and cosignatures are verified."""
 
@@ -41,7 +42,7 @@ class SeenCheckpoint:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogEntry:
     """One entry of a log; `entry` is None if the line is not a readable statement."""
 
@@ -50,7 +51,7 @@ class LogEntry:
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenIn:
     """A line is entry `index` of a log of `size` entries; verified here."""
 
@@ -61,7 +62,7 @@ class ProvenIn:
     proof: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogCheck:
     """A whole log was fetched and its root computed from its lines. `seen`: the stored size before; 0 if the log was
     new here. `continues`: the same if these lines begin with the entries of that checkpoint; 0 if they are fewer."""
@@ -207,7 +208,7 @@ def _log_key(session: Session, name: str) -> VerifierKey:
     raise NotFound(f"no log {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogAccusation:
     """A misbehaviour proof against a log, as nodes returned it. If not `proven` here, it is only a claim, and `why`
     gives the reason."""

@@ -8,12 +8,12 @@ make another one unique, so a user who binds a name by an abbreviation is asked 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.names import Abbreviation, Reference, ambiguous, find_id
 from comity.trust.statement import Entry
@@ -98,7 +98,7 @@ def _artifacts(entries: Iterable[Entry], repository: str | None) -> Iterable[tup
             yield entry.statement.subject, name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundIdentity:
     """An identity, the label under which it was found, and whether only nodes claim it."""
 

@@ -7,11 +7,11 @@ disagree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from comity.trust.claims import Publication
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 from comity.trust.resolution import MIRROR, Candidate, PublisherClaim, claimant_label
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
@@ -22,7 +22,7 @@ from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, places_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claims:
     """Proven claims to a name. `sightings`: by member, the claimant that its nodes saw first, None if they know none;
     `mirrored`: a node of a member mirrored a repository of this name."""

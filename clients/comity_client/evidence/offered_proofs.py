@@ -9,12 +9,12 @@ that says more than it has costs little, and one that has the best proof is aske
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.rules.collected import best_proofs
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import prove_entry
 from comity.trust.statement import Entry
 from comity.wire.client import NodeClient
@@ -61,7 +61,7 @@ def _asked(entry: Entry, *, brief: bool) -> Question[Sequence[LocatedProof | Pro
     return ask
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Worth:
     """Compares proofs of a line as `best_proofs` does: by the members who cosigned, then by the size of the tree."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from comity.rules.precedence import Bounds, Precedence, Said, select
 from comity.trust.bound_nodes import BoundNode, bind_nodes
@@ -24,6 +24,7 @@ from comity.trust.claims import KnownAuthors, ParsedClaims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ, EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import KeyState, RotationChains
 from comity.trust.statement import Entry
@@ -32,7 +33,7 @@ from comity.trust.statement_kinds import INCEPTION, KEY_PREDICATES, NODE_RECORD,
 _RANKS = {"published": 0, "hold": 1, "holds": 1, "observed": 2, "advisory": 3}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenStatements:
     """Proven statements of one answer, and all keys that are known. `sources` has the entries by sender (for example
     the verifier key of the log of a node), in order of arrival, without duplicates; `unproven` counts the dropped lines

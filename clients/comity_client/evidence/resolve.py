@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -22,6 +21,7 @@ from comity.rules.collector import Collector
 from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
@@ -46,7 +46,7 @@ from comity_client.seen import KnownNames
 from comity_client.trust_store import Bindings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DecidedArtifact:
     """The artifact that a reference means, and why. `chosen` is the statement of the publisher to whom the name
     belongs; None for a digest or a commit. `rivals` are the other claimants of the name, as text. `versions`: what the
@@ -63,7 +63,7 @@ Decided: TypeAlias = Callable[[Inquiry, DecidedArtifact], None]
 """Called when an artifact is known and its evidence is not."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolution:
     """The artifact of a reference, the reason, and the evidence that was collected.
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, TypeVar
 
 from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.node_records import signed_by_node
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
@@ -36,7 +37,7 @@ MAX_PAGES: Final = 100
 """Maximum number of search pages per node."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundArtifacts:
     """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
     not every word of the search, but is near it; `withdrawn`: its publisher yanked or superseded it, by a statement
@@ -76,7 +77,7 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
     return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _SearchAnswer:
     """Publications and observations, and advisories of the publishers."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from comity.rules.hardware_evidence import (
@@ -31,6 +31,7 @@ from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Basis, RowFact
+from comity.trust.frozen import frozen
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ATTESTED
@@ -49,7 +50,7 @@ MAX_CONCURRENT: Final = 16
 HardwareState: TypeAlias = Literal["verified", "partly verified", "claimed", "failed", "none"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferAttestation:
     """One `attested` statement about an offer, appraised.
 
@@ -77,7 +78,7 @@ class OfferAttestation:
         return "verified" if states == {"verified"} and self.order.state == "pass" else "claimed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferHardware:
     """What hardware evidence shows of one offer.
 
@@ -119,7 +120,7 @@ async def make_challenge(node: NodeClient, offer: Digest, provider: BoundNode) -
     return Challenge(offer, record.origin, checkpoint.size, Digest(checkpoint.root.hex()), record.node.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Appraised:
     """An attestation as nodes give it, with the appraisal of its evidence, or why the evidence is not at hand."""
 
@@ -275,7 +276,7 @@ STATES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestationRow:
     """One row about `subject`, a device or the statement; `state` is empty for what a report only states."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, parse_json
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.wire.limits import PROOF
 
@@ -26,7 +26,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_LINES: Final = 16_384
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlacedLine:
     """A line and its claimed place; an empty origin if it is in no log yet."""
 
@@ -35,7 +35,7 @@ class PlacedLine:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferBundle:
     """Lines and proofs about offers, unverified. `proofs` are tlog-proofs by line digest."""
 

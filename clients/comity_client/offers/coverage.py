@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from comity.rules.hardware_evidence import GPUS, NVIDIA, SEV_SNP, TDX, AppraisalRow, DeviceResult, chip_of
 from comity.rules.offers.offer import Offer, Slice
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 _PROCESSORS: Final = "processors"
 """What the nodes of an offer without accelerators are counted as."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HardwareCoverage:
     """`attested` of the `offered` accelerators (or nodes: `unit`) have evidence that is verified here."""
 

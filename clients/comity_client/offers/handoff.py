@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from comity.installed_addons import from_addons
 from comity.trust.encoding import Digest, format_moment, printable
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 LABEL: Final = "label/"
 """Begins the names of attributes of a slice that are labels of its nodes."""
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """Nodes of one slice from `start` up to `end`, POSIX seconds, with at most `amount` of the measure."""
 
@@ -40,7 +40,7 @@ class Part:
     attributes: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandOff:
     """The data of one redemption for an engine. Raises Malformed (HAND-OFF) for an invalid user name.
 

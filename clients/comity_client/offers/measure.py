@@ -26,13 +26,14 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from typing import Any, Final, Protocol
 
 from comity.rules.offers.offer import Slice
 from comity.trust.encoding import Fields, canonical, parse_json
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.frozen import frozen
 
 NAME: Final = "comity-measure/1"
 SCHEMA: Final = "comity/measured/v1"
@@ -47,7 +48,7 @@ _FIGURE: Final = re.compile(r"(\d{1,13}) (MB/s|GFLOP/s (?:bf16|fp16|fp32)), (\d{
 _CAPACITY: Final = re.compile(r"(\d{1,9}) MiB\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasuredRate:
     """The median of the runs, the least and the most, in whole units."""
 
@@ -77,7 +78,7 @@ class MeasuredRate:
         return f"{self.median} {self.unit}, {self.least} to {self.most}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasuredFigures:
     """Figures of one machine by one benchmark. `capacity_mib` is that of one accelerator, 0 without one."""
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -26,6 +26,7 @@ from comity.rules.offers.chain import GrantState
 from comity.rules.offers.records import Acceptance, PartyStatement
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.names import Abbreviation, ambiguous, is_meant, parse_id
 from comity.trust.statement import Entry, parse_entry
 from comity.wire import limits
@@ -71,7 +72,7 @@ MAX_ALIKE: Final = 16
 _RANK: Final = {CLAIMED: 0, PROVEN: 1, CONVICTED: 2}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundChain:
     """A chain, the nodes that returned lines of it, and whether the provider's own node answers now."""
 
@@ -223,7 +224,7 @@ class RunInSession(Protocol):
     def __call__(self, work: Callable[[Session], Coroutine[Any, Any, T]], /) -> T: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundGrant:
     """A grant and its chain; `granted` is the entry of the grant."""
 
@@ -232,7 +233,7 @@ class FoundGrant:
     granted: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SentStatement(Generic[S]):
     """A statement about an offer or grant, its `entry`, and the chain that it is about."""
 
@@ -241,7 +242,7 @@ class SentStatement(Generic[S]):
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderRecord:
     """A record that a provider's node wrote, its index in the log, and all lines of its chain with a proof of it."""
 
@@ -250,7 +251,7 @@ class ProviderRecord:
     bundle: OfferBundle
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferClient:
     """Offers and grants for one user. Created by `Client.market`.
 

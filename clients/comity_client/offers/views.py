@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -37,6 +36,7 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
 from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import prove_entry
 from comity.trust.node_records import signed_by_node
@@ -117,7 +117,7 @@ CLAIMED: Final = "claimed"
 CONVICTED: Final = "convicted"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChainView:
     """One chain, computed from the available lines.
 

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import PACK
+from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 
 from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
@@ -32,7 +32,7 @@ PREFIX: Final = "models--"
 _PARTIAL_FILE: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachedArtifact:
     """An artifact in a Hub cache.
 
@@ -59,7 +59,7 @@ class CachedArtifact:
         return f"{self.name}@{version}" if version else f"sha256:{self.artifact}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InterruptedFile:
     """A partial file of an interrupted or refused pull, with the bytes that it takes on the disk."""
 

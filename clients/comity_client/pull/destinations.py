@@ -23,7 +23,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,6 +46,7 @@ from comity.trust.evidence import (
     UnreadStatements,
     proof_name,
 )
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 
@@ -436,7 +436,7 @@ def _is_artifact(snapshot: Path, digest: Digest) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalCopy:
     """Files and the manifest computed from them. `evidence` is from the pack; `name` is from a proven publication in
     it, empty if there is none; `versions` are sizes and times of the files before they were hashed."""

@@ -18,7 +18,7 @@ import contextlib
 import importlib.util
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from comity.content.secrets import read_keys, write_keys
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG
+from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing.bundle import Bundle, is_excluded, sign_model, signed_by, statement_of_files
 from comity.trust.model_signing.certificates import ModelKey
@@ -47,7 +48,7 @@ PUBLIC: Final = "model-sig.pub"
 ALGORITHM: Final = "ecdsa-p256"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSigned:
     """A folder with its `model.sig`: the ingested files, the key, and the paths that the signature does not cover
     because the reference tool ignores them."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
+from comity.trust.frozen import frozen
 
 from comity_client.events import OnEvent
 from comity_client.evidence.inquiry import Inquiry
@@ -18,7 +18,7 @@ from comity_client.seen import KnownNames, SeenLogs
 from comity_client.trust_store import Bindings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PullOrder:
     """What to pull, and where to: into folder `to`, or else into a Hub cache (default: the user's own).
 
@@ -33,7 +33,7 @@ class PullOrder:
     exclude: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PullContext:
     """The nodes and the policy of a pull, the stores of the user, and the limits."""
 
@@ -46,7 +46,7 @@ class PullContext:
     on_event: OnEvent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheBasis:
     """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: since when enough cosigners have seen a
     log head that proves the publication, in seconds since 1970, by their clocks; None without a cosigner.
@@ -57,7 +57,7 @@ class CacheBasis:
     answered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pulled:
     """Result of a pull. `folder` has the files by path. `here` counts bytes that were in place already; `alarms` are
     log contradictions found. The verdict of a partial pull has status 8. `cache`: no node answered, and the copy here,

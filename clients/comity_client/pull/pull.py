@@ -17,7 +17,6 @@ import asyncio
 import fnmatch
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, Row, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.rows.approvals import APPROVALS_ROW
@@ -137,7 +137,7 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Gathered:
     """What is known before the first file is fetched. `alarms` are contradictions of logs."""
 
@@ -201,7 +201,7 @@ async def _prepared(destination: Destination) -> AsyncIterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PullPlan:
     """What a pull would do. `here` are the paths of files of the right size that are in place, not hashed;
     `free_bytes` is the free space of the disk of `folder`."""

@@ -21,7 +21,6 @@ import hashlib
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -29,6 +28,7 @@ from comity.bounded_file import read_bounded
 from comity.content.secrets import read_keys, read_secret, write_keys
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import RAW_SIZES, PrivateKey, PublicKey, Signer, VerifyingKey, ecdsa_signature
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _CURVES: Final = {
 _HASHES: Final = {"ecdsa-p256": "sha256", "ecdsa-p384": "sha384"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Description:
     module: str
     token: str
@@ -58,7 +58,7 @@ class _Description:
     votes: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenSigner:
     """Signs with the token's half and, if present, the half in a file. Each signature opens its own session."""
 

@@ -11,12 +11,12 @@ member.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content.secrets import write_keys
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, Signer
 
@@ -24,7 +24,7 @@ from comity_client.signing.pkcs11 import new_token_key
 from comity_client.signing.votes import GovernanceKey, VoteHistory, open_key, write_key
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeatShape:
     """The number of keys of a seat.
 
@@ -38,7 +38,7 @@ class SeatShape:
     tokens: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeatKeys:
     """New keys of a seat, in memory until `write`."""
 

@@ -29,7 +29,6 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +50,7 @@ from comity.trust.encoding import (
     short,
 )
 from comity.trust.errors import ComityError, Conflict, Malformed, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet, read_key_set
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
 from comity.trust.statement import (
@@ -77,7 +77,7 @@ POINT: Final = "votes"
 AFTER_LOSS: Final = "wait for the next epoch; or see comity keys recover-votes --help"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VoteMark:
     """A mark in a vote file: now the key must not (`lost`), or may (`resumed`), vote on the epoch after `prev`."""
 
@@ -86,7 +86,7 @@ class VoteMark:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VoteHistory:
     """The content of one vote file, oldest first."""
 
@@ -125,7 +125,7 @@ class VoteFile:
         self.path = path
         self._key = key
 
-    def create(self, votes: VoteHistory = VoteHistory()) -> None:
+    def create(self, votes: VoteHistory) -> None:
         """Create the file for a new key: empty for a member's first keys, else with the votes of the previous keys
         (`votes`). Raises Conflict (VOTES-EXIST)."""
         with exclusive(self.path.parent):
@@ -247,7 +247,7 @@ VOTES: Final = ".votes"
 MAX_PUBLIC: Final = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GovernanceKey:
     """One governance key: its signer and its vote file. `path` is the name that its owner gave."""
 
@@ -325,7 +325,7 @@ MAX_PANELS: Final = 4
 NEXT: Final = "comity keys sign {} --key YOUR-KEY.pem"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SigningPanel:
     """A set of keys of which `keys.threshold` must sign. `role`: `governance`, `recovery`, `new` or `node`."""
 
@@ -333,7 +333,7 @@ class SigningPanel:
     keys: KeySet
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MissingSignatures:
     """The missing signatures of a panel: `count`, of any of `keys`."""
 
@@ -342,7 +342,7 @@ class MissingSignatures:
     keys: tuple[VerifyingKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ceremony:
     """A payload and its signatures so far. Signing returns a new value; signatures are never removed.
 

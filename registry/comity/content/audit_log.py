@@ -20,7 +20,6 @@ import os
 import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -28,6 +27,7 @@ from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, Fields, canonical, parse_canonical, parse_digest, printable, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 
 LOG_FILE: Final = "audit.log"
 HEAD_FILE: Final = "audit.head"
@@ -40,7 +40,7 @@ FAILED: Final = ".failed"
 _HEAD_BYTES: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ActRecord:
     """One line. `time` in POSIX seconds, by the clock of the machine. `by` says who, as far as the machine knows."""
 
@@ -57,7 +57,7 @@ class ActRecord:
         return canonical({name: getattr(self, name) for name in fields}) + b"\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditHead:
     """The number of the last line, 0 if there is none, and its hash."""
 

@@ -28,7 +28,7 @@ import secrets
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,7 @@ from comity.content.durable import disk_errors
 from comity.content.secrets import MAX_SECRET, read_secret
 from comity.trust.encoding import Digest, Fields, Json, parse_json, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace
+from comity.trust.frozen import frozen
 from comity.trust.names import check_segment
 
 USES_SCHEMA: Final = "comity/token-uses/v1"
@@ -58,7 +59,7 @@ _TOKEN_SHAPE: Final = re.compile(r"hf_[A-Za-z0-9]{40}\Z", re.ASCII)
 _TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """The stored record of a token that was issued.
 

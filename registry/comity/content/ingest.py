@@ -14,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
@@ -26,11 +25,12 @@ from comity.rules.pieces import PieceIndex, PieceLayout, records_root
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, PieceRecord, check_path
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
+from comity.trust.frozen import frozen
 
 _READ_AHEAD: Final = 4  # pieces in memory for each file being read
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ingested:
     """The result of an ingest. `records` and `files` are keyed by the manifest's paths; `ignored` lists entries of the
     folder that are never published, such as `.git`."""
@@ -42,7 +42,7 @@ class Ingested:
     files: Mapping[str, Path]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Hashed:
     entry: FileEntry
     layout: PieceLayout
@@ -176,7 +176,7 @@ def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Has
     return _Hashed(entry, PieceLayout(layout, len(found.records), records_root(found.records)), found.records)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HashedFile:
     """The hash of a file, its piece records, and its states for chained records if they are known."""
 

@@ -16,7 +16,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -26,6 +25,7 @@ from comity.formats.inspect import SCANNER_VERSION
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.evidence import Inspection
+from comity.trust.frozen import frozen
 
 INSPECTIONS_FILE: Final = "inspections.sqlite"
 """Beside the ledger."""
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS changed (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChangedAnswer:
     """A file about which this version of the scanner says something else than the one before."""
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
 
 from comity.trust.encoding import printable, short
+from comity.trust.frozen import frozen
 from comity.trust.lineage import ArtifactKey, LineageEdge, LineageGraph, LineageNode, LocalComparison
 from comity.trust.statements import Derived
 
@@ -154,7 +154,7 @@ LayoutPoint = tuple[ArtifactKey, ArtifactKey, int]
 """An artifact (key, "", 0), or the point at which the edge (child, parent) crosses a column: (child, parent, layer)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """Columns count from the left, rows from the top, in halves. `edge_paths` gives the (column, row) of each point of
     an edge, from the parent to the child."""

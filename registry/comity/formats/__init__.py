@@ -6,10 +6,10 @@ reader states how much it reads and holds at most. Nothing is executed, unpickle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorLayout:
     """The end of the header, and the starts of the tensors: absolute offsets, ascending, distinct, inside the file and
     not before `header_end`. Tensors without elements are omitted."""

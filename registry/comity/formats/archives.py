@@ -11,12 +11,12 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.formats.source import BoundedFile, RangeFile
 from comity.formats.streams import unpack
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_COMMENT: Final = 65_535
 MAX_DIRECTORY: Final = 8 * 1024 * 1024
@@ -34,7 +34,7 @@ _DEFLATED: Final = 8
 _ENCRYPTED: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArchiveMember:
     """One entry of the directory. `offset` is the position of its local header in the file."""
 
@@ -46,7 +46,7 @@ class ArchiveMember:
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArchiveDirectory:
     members: tuple[ArchiveMember, ...]
     findings: tuple[str, ...]
@@ -259,7 +259,7 @@ MAX_PAX: Final = 64
 """Records that hold for all members: tarfile applies each one to each member."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _TarHeads:
     """What tarfile reads of an archive. It searches a head in the square of its length, so steps grow as that."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.formats.source import BoundedFile
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAGIC: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 64 * 1024
@@ -25,7 +25,7 @@ _TYPE: Final = re.compile(r"[<>|=]?(?:[biufcSaUV?](\d{0,9})|[mM]8(?:\[\d{0,4}[A-
 _WIDTHS: Final = {"?": 1, "U": 4}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArrayHeader:
     """A header: where the data begins, the bytes of it, and whether they are a pickle of Python objects."""
 

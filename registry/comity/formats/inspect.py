@@ -11,7 +11,6 @@ Work is bounded by counts (`source`), so that the same version gives the same an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final
 
@@ -24,6 +23,7 @@ from comity.formats.source import BoundedFile, InspectedFile, NotInspected
 from comity.formats.templates import active_in_template
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
+from comity.trust.frozen import frozen
 
 SCANNER_VERSION: Final = 5
 """Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
@@ -68,7 +68,7 @@ def _limit_per_kind(active: Sequence[str]) -> Iterator[str]:
             yield f"{kind}: {len(items) - MAX_SHOWN_OF_A_KIND} more like these"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """A way in which a loader begins to read a file.
 

@@ -7,12 +7,13 @@ about readings of bytes, because each of them is asked of every file; a text is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from comity.trust.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Loader:
     """A loader, the names of the files that people give it, and the readings that it tries, in its order."""
 
@@ -93,7 +94,7 @@ def is_raw_by_name(path: str) -> bool:
     return name.startswith("openvino") and name.endswith(".bin")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FormatRule:
     """What is read of a format, what a clean answer means (empty: it is never clean), and where this ends."""
 

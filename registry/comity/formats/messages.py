@@ -13,6 +13,7 @@ from typing import Final
 
 from comity.formats.source import BoundedFile, Cursor, NotInspected
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_FIELDS: Final = 1_000_000
 """Fields of one message and the messages in it."""
@@ -34,7 +35,7 @@ _KNOWN_DOMAINS: Final = frozenset(
 _PYTHON_OPERATORS: Final = frozenset({b"PythonOp", b"PythonOpGrad", b"PyOp", b"PyCustomOp"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """A field of a message: `length` bytes at `at`, or the value `number` of a varint."""
 

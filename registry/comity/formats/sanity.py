@@ -27,6 +27,7 @@ from comity.formats.tensors import (
     STRING_TYPE,
 )
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_FINDINGS: Final = 8
 """Findings reported for one file."""
@@ -48,7 +49,7 @@ class HeaderFindings:
             self.findings.append(finding[:MAX_FINDING])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorRange:
     """The bytes of a tensor, counted from the start of the data. `end` is None if the type's size is unknown."""
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
+from comity.trust.frozen import frozen
 
 BUDGET: Final = 128 * 1024 * 1024
 """Largest number of bytes that an inspection reads of one file."""
@@ -192,7 +193,7 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
     return file.read(length)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InspectedFile:
     """One file, or one member of an archive, that is inspected under a name.
 

@@ -28,13 +28,14 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final, TypeAlias
 
 from comity.formats import TensorLayout
 from comity.trust.encoding import MAX_INTEGER, Json, parse_json
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_SAFETENSORS_HEADER_READ: Final = 8 * 1024 * 1024
 MAX_VALUES: Final = 500_000
@@ -252,7 +253,7 @@ _NUMBERS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q
 MetadataValue: TypeAlias = "int | str"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tensor:
     """One tensor: `length` bytes from offset `start` of its file; shape outermost first."""
 
@@ -272,7 +273,7 @@ class Tensor:
         return _BLOCK_OF.get(self.dtype) or (1, BITS[self.dtype] // 8)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorTable:
     """The tensors of one file by offset. `metadata`: the integers and short strings of a GGUF file."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from comity.gateway.http import REPOSITORY
 from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused
+from comity.trust.frozen import frozen
 
 
 class GatewayAccess:
@@ -114,7 +114,7 @@ class GatewayAccess:
             self._version = version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReaderAccess:
     """What a route declares for readers. `check` raises what refuses a request."""
 

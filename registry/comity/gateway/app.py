@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
@@ -50,9 +49,10 @@ from comity.node.policy_file import PolicyFile
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.settings import Gateway
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReaderParts:
     """What answers readers of artifacts, at a node and at a front end alike. `uses` keeps when each token was used."""
 

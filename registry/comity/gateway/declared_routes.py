@@ -6,7 +6,7 @@ route that has no place for one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal, Protocol
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from comity.gateway.http import on_error
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.wire.access import undeclared
 
 Who = Literal["everybody", "readers", "readers of the repository", "holders of a token", "viewers", "operators"]
@@ -38,7 +39,7 @@ class RouteAccess(Protocol):
         nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Everybody:
     """The handler may ask for more: which checkpoints are taken depends on their signatures."""
 
@@ -52,7 +53,7 @@ class Everybody:
 EVERYBODY: Final = Everybody()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RouteAnswers:
     """How the answers of a family of routes look to its clients: `errors` makes the answer to an error, and each answer
     gets `headers`. `below` is the path below which no other family has a route: the errors of addresses that do not

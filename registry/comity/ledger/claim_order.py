@@ -10,13 +10,13 @@ compared only if its author's inception is before it in that log, and has the ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, select
 
 from comity.ledger import schema
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import INCEPTION
@@ -25,7 +25,7 @@ _STATEMENT, _PUBLICATION, _CLAIMANT = schema.statements.c, schema.publications.c
 _ENTRY = schema.entries.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NameClaimant:
     """An identity that published, or a node that observed, under a name, and the number of its first such statement."""
 
@@ -33,7 +33,7 @@ class NameClaimant:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     publisher: Digest
     log_id: int

@@ -21,7 +21,7 @@ it, and which artifacts wait for room. The marks of `CHARGES` say that everythin
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, case, delete, func, insert, select, update
@@ -33,6 +33,7 @@ from comity.rules.artifact_pins import MAX_WANTED, Pin
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import OutOfSpace
+from comity.trust.frozen import frozen
 
 _PIN, _WAITING, _TIMES, _CHARGE = schema.pins.c, schema.waiting_copies.c, schema.proven_times.c, schema.mirror_charges.c
 _LACKING, _REPLICA = schema.lacking_replicas.c, schema.replicas.c
@@ -133,7 +134,7 @@ class PinTable:
             return connection.execute(delete(schema.pins).where(_PIN.artifact == artifact)).rowcount > 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorCharge:
     """Bytes charged for an artifact to a rule; `size` is that of all its files. One that waits is charged only what of
     it is stored.
@@ -297,7 +298,7 @@ CHARGES: Final = "charges"
 _STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogPositions:
     """The number of the last statement that a reader has read of each log (its verifier key). `why`: why kept rows
     cannot be used, empty if they can or if there are none."""
@@ -351,7 +352,7 @@ def _log(connection: Connection, log_id: int) -> LogRow | None:
     return None if row is None else LogRow(**row)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnCopy:
     """This node's claims about an artifact: the index of its last `hold` and of its last withdrawal in its own log, -1
     for none. `damaged`: a file of a held artifact is missing."""
@@ -367,7 +368,7 @@ class OwnCopy:
         return self.held > self.withdrawn
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnClaim:
     """A `hold` (or a withdrawal) by this node at `index` of its own log."""
 
@@ -376,7 +377,7 @@ class OwnClaim:
     hold: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyNumbers:
     """Holds that stand, and how many of these are damaged."""
 
@@ -384,7 +385,7 @@ class CopyNumbers:
     damaged: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyChange:
     """By how much the counts have changed, and the claims about the artifacts concerned after the change."""
 

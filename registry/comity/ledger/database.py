@@ -22,7 +22,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -36,6 +35,7 @@ from comity.content.durable import file_lock
 from comity.ledger import schema
 from comity.ledger.revisions import NEWEST
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import VerifierKey
 
 _SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL})
@@ -276,7 +276,7 @@ def migrate(database: Database, revision: str = "head") -> None:
 _LOG = schema.logs.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogRow:
     """A row of the table `logs`. `weight` is the bytes of its lines and side objects, staged ones included."""
 
@@ -342,7 +342,7 @@ def touch_fence(connection: Connection) -> None:
 _HINT: Final = "start the writer of this ledger with this version of Comity first: it changes the tables"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """What one look at a database found.
 
@@ -364,7 +364,7 @@ FROZEN_SECONDS: Final = 30
 then it finds its connections ended, and the fencing token raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriterSeen:
     """What a standby saw of the writer. `held`: a process holds the lock; `silent`: the seconds since a writer gave the
     last sign of life, None if none ever did."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
@@ -14,6 +13,7 @@ from comity.ledger.entry_rows import MAX_LINES
 from comity.ledger.intake import OTHER
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.statement_kinds import KNOWN_PREDICATES
 
 _ENTRY = schema.entries.c
@@ -25,7 +25,7 @@ _STATEMENT = schema.statements.c
 _SUBJECT = schema.subjects.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IndexedEntry:
     """A log line and its position: `index` in the log with the verifier key `vkey`."""
 
@@ -35,7 +35,7 @@ class IndexedEntry:
     line: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryPosition:
     """The position of a line."""
 
@@ -44,7 +44,7 @@ class EntryPosition:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryQuery:
     """A search. An entry must match every field that is set.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -25,6 +24,7 @@ from comity.ledger.tree import corrupt_ledger
 from comity.rules.tiles import MAX_ENTRY
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.tlog.merkle import leaf_hash
 
@@ -51,7 +51,7 @@ _ENTRY = schema.entries.c
 _OBJECT = schema.log_objects.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewEntry:
     """A line to write, and the side objects that it names: found before the transaction, which others wait for.
 

@@ -13,7 +13,6 @@ never believed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -28,6 +27,7 @@ from comity.rules.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_at, ti
 from comity.rules.tree_proofs import NodeReader, consistency_proof, inclusion_proof
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import HASH_SIZE, leaf_hash, root, verify_inclusion
 from comity.trust.tlog.note import SignedNote
 
@@ -206,7 +206,7 @@ def _check_head(connection: Connection, log: LogRow, head: SignedHead) -> None:
 _ENTRY, _TILE = schema.entries.c, schema.tiles.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DamagedPart:
     """Entries of a log, from `start` to before `end`, that do not fit the hashes of the tree."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Table, and_, delete, func, insert, select, tuple_, update
@@ -26,6 +26,7 @@ from comity.ledger.name_search import NamedPlace, name_index
 from comity.ledger.subject_reads import next_round
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
@@ -48,7 +49,7 @@ MAX_FOLDED: Final = 512
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdentityFacts:
     """An identity with a verified inception: its id, the origin of its home log, and its display name."""
 
@@ -57,7 +58,7 @@ class IdentityFacts:
     display: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeKey:
     """The online key of a node as JSON. `id` is the hash of the key."""
 
@@ -65,7 +66,7 @@ class NodeKey:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimedName:
     """An artifact with a name that an identity published or a node observed. `repository` has its original spelling."""
 
@@ -74,7 +75,7 @@ class ClaimedName:
     artifact: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StatementFacts:
     """A verified line of a log, and the fields of its statement that are indexed."""
 
@@ -366,7 +367,7 @@ _ENTRY = schema.entries.c
 _INTAKE = schema.intake.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntakeBatch:
     """The next lines of a log for the intake. `start` is the index of the first; `more`: lines follow."""
 
@@ -376,7 +377,7 @@ class IntakeBatch:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParkedLine:
     """A line that waits for keys of its author. `log` is the verifier key of its log."""
 
@@ -385,7 +386,7 @@ class ParkedLine:
     line: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revisit:
     """The next parked lines of an author to verify again, because of a line in `log`. Empty `lines`: all are done."""
 
@@ -395,7 +396,7 @@ class Revisit:
     lines: tuple[ParkedLine, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntakeResult:
     """The results for lines of one log: verified lines, and lines to park with their authors. Others prove nothing."""
 
@@ -408,7 +409,7 @@ class IntakeResult:
     """Parked lines that can never be verified."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KnownStatements:
     """Statements that are verified already: the index of each in one log, and the digests of the lines that prove them
     in any log."""

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -70,6 +69,7 @@ from comity.ledger.records import (
 )
 from comity.ledger.sqlite import SqliteFile
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 
 DATABASE_FILE: Final = "ledger.sqlite"
 
@@ -101,7 +101,7 @@ class Backing(Protocol):
         """Returns one line that identifies the database. A copy of the database has another identity."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ledger:
     """An open ledger. Its stores are thread-safe, and durable when a call returns."""
 

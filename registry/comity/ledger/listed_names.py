@@ -8,7 +8,6 @@ of a call is that of its own result: other claimants of a name, and other statem
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, and_, exists, select, tuple_
@@ -18,6 +17,7 @@ from comity.ledger.database import Database
 from comity.ledger.intake import fold_name
 from comity.ledger.subject_reads import ProvenPosition
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 from comity.trust.statement_kinds import ADVISORY, PUBLISHED
 
@@ -29,7 +29,7 @@ _PUBLICATION, _CLAIMANT, _IDENTITY = schema.publications.c, schema.claimants.c, 
 _ROTATION = schema.rotations.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnPublication:
     """A verified `published` statement of an owner: `name` is the folded repository, `repository` the name as it is
     written. `log` is the verifier key of its log. `advised`: there are advisories about the artifact, of anybody."""
@@ -44,7 +44,7 @@ class OwnPublication:
     advised: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedOwner:
     """An identity with its verified inception. `rotated`: it has a verified rotation too; `advised`: there are
     advisories about it, of anybody."""
@@ -56,7 +56,7 @@ class NamedOwner:
     advised: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnedNames:
     """What is known of some names: publications by folded name, in the order of versions, logs and turns; and their
     publishers. `mirrored` are names of which nodes observed an upstream repository."""

@@ -14,7 +14,6 @@ edge of the tree, so a damaged log is never signed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection, insert, update
@@ -39,13 +38,14 @@ from comity.ledger.intake import statement_indexes
 from comity.ledger.tree import newest_head, root_mismatch, signed_head, store_head
 from comity.rules.tiles import WIDTH, Tile
 from comity.trust.errors import Conflict, Malformed, Refused
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE
 from comity.trust.tlog.note import SignedNote, VerifierKey
 
 _LOG = schema.logs.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogState:
     """The state of a log.
 
@@ -69,7 +69,7 @@ class LogState:
     own: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnLogTransaction:
     """An own log inside the transaction that appends to it.
 

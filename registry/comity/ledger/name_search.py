@@ -12,10 +12,11 @@ costs what it shows, and a log or a publisher with many publications hides none 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, text
+
+from comity.trust.frozen import frozen
 
 GRAM: Final = 3
 """Characters of a gram. A shorter word cannot be looked up."""
@@ -27,7 +28,7 @@ _LOG_BITS: Final = 16
 _INSERTED: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedPlace:
     """A publication by its place in the list, and its folded name with version."""
 

@@ -11,12 +11,12 @@ import os
 import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.ledger.page_files import SUFFIX, DatabasePages, SumsHeader, SumTable, WriteAheadLog
+from comity.trust.frozen import frozen
 
 MAX_EXAMINED_BYTES: Final = 256 * 1024**2
 """A larger file, which the last process closed, is not compared at a start: the scrub compares it."""
@@ -28,7 +28,7 @@ SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """What a call of `sqlite3` raises: the second one if the text of the error has bytes of a damaged page."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExaminedPages:
     """The result of a check before a start.
 
@@ -100,7 +100,7 @@ def mend_pages(pages: DatabasePages, sums: Mapping[int, int], *, write: bool = T
     return tuple(mended)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Damage:
     """The sums that damaged pages had, and how many pages have none."""
 

@@ -11,12 +11,12 @@ import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from comity.content.durable import fsync
 from comity.ledger.changed_byte import changed_byte
+from comity.trust.frozen import frozen
 
 SUFFIX: Final = "-sums"
 """Follows the name of the database file."""
@@ -128,7 +128,7 @@ def _frames(log: int, page_size: int) -> Iterator[int]:
         yield page
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumsHeader:
     """Of which database file the sums are. `fence`: the ledger's fencing token; `running`: whether a process writes;
     `doubtful`: whether the last process met an error, so that the next one compares every page."""

@@ -29,6 +29,7 @@ from comity.content.durable import disk_errors
 from comity.ledger.page_check import MAX_DAMAGED, PAGES_READ, SQLITE_ERRORS, mend_pages
 from comity.ledger.page_files import DatabasePages, SumsHeader, SumTable, WriteAheadLog, wrong
 from comity.trust.errors import Unavailable, Untrusted
+from comity.trust.frozen import frozen
 
 MAX_SHOWN: Final = 8
 """Pages that an error names."""
@@ -37,7 +38,7 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 one of a table, is written to the file once for all its changes in the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageRange:
     """The result of a check of some pages.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, LargeBinary, cast, delete, func, insert, select
@@ -19,6 +18,7 @@ from comity.ledger.database import Database
 from comity.rules.pieces import CHAINED_LAYOUT
 from comity.trust.artifact import parse_records
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 _BLOBS: Final = 1_000
 """Blobs of records that are listed at a time."""
@@ -27,7 +27,7 @@ _ASKED: Final = 500
 _RECORDS, _PIECE = schema.piece_records.c, schema.pieces.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PieceLocation:
     """A part of the blob `blob`: `length` bytes at `offset`."""
 
@@ -36,7 +36,7 @@ class PieceLocation:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileRecords:
     """The encoded piece records of a file of `size` bytes in one layout."""
 

@@ -11,7 +11,6 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
@@ -36,6 +35,7 @@ from comity.rules.precedence import Bounds, Precedence, Selection
 from comity.rules.retention import NamedArtifact
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import parse_entry
@@ -63,7 +63,7 @@ NOBODY: Final = Precedence()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page(Generic[T]):
     """Results; `limited` is true if the limit omitted results."""
 
@@ -71,7 +71,7 @@ class Page(Generic[T]):
     limited: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenLine:
     """A verified line and its position. `number` counts statements in the order in which this node verified them."""
 
@@ -82,7 +82,7 @@ class ProvenLine:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedPublication:
     """A publication in a listing, ordered by `turn`, then log. `turn` and `position.log_id` are the cursor of the next
     page. `name` is the folded name with its version."""
@@ -92,7 +92,7 @@ class ListedPublication:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedPage:
     """Results of a search, and the cursor of the next page; None at the end."""
 
@@ -100,7 +100,7 @@ class NamedPage:
     after: tuple[int, int] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenPublication:
     """A verified `published` or `observed` statement. `publisher` is an identity, or the node that observed. In an
     observation, `version` is the commit and `repository` begins with the upstream (`hf:`)."""
@@ -121,7 +121,7 @@ class ProvenPublication:
         return f"{self.repository}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewArtifact:
     """The number of a publication, in the order in which this node verified them, and its artifact."""
 

@@ -18,7 +18,6 @@ or expired.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -28,6 +27,7 @@ from comity.ledger.database import Database, find_log
 from comity.ledger.entry_rows import added_weight
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, OutOfSpace
+from comity.trust.frozen import frozen
 
 ALL: Final = "all"
 AUTHOR: Final = "author"
@@ -36,7 +36,7 @@ CALLER: Final = "caller"
 _QUOTA = schema.outside_shares.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutsideAmount:
     """A number of entries, and the bytes of their lines and of objects that are new in the log."""
 
@@ -54,7 +54,7 @@ class OutsideAmount:
         return self.entries <= limit.entries and self.bytes <= limit.bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutsideQuota:
     """The quota of one outsider. `kind` and `name` identify an AUTHOR, a CALLER, or ALL outsiders."""
 
@@ -135,7 +135,7 @@ EXPIRY: Final = 90 * 86_400
 _ASK = schema.asks.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredJoinRequest:
     """A request to join: the identity, the time of its first request (POSIX seconds), and the lines of its card.
 

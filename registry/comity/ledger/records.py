@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_, update
@@ -33,6 +32,7 @@ from comity.rules.misbehaviour import KINDS
 from comity.trust.charter.document import MAX_MEMBERS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
@@ -59,7 +59,7 @@ def _no_places(log: str) -> CosignerPlaces:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewestHead:
     """The newest checkpoint of a log (`vkey`), signed by the log alone, and some of its cosignatures."""
 
@@ -314,7 +314,7 @@ def _prune(connection: Connection, log: LogRow, places: CosignerPlaces) -> None:
 _WITNESSED = schema.witnessed.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessedHead:
     """The last known state of a log; `note` is empty if there was no checkpoint."""
 
@@ -393,7 +393,7 @@ KEPT_PER_LOG: Final = 16
 _MISBEHAVIOUR = schema.misbehaviour.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredMisbehaviour:
     """Two contradictory things that the log (`origin`, `vkey`) signed.
 
@@ -471,7 +471,7 @@ def _parts(blob: bytes) -> tuple[bytes, bytes]:
 _EPOCH = schema.charter_epochs.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredEpoch:
     """A certified charter body, as bytes, and the lines that certify it."""
 
@@ -483,7 +483,7 @@ class StoredEpoch:
     certificate: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EpochName:
     """The epoch number and digest of a body, and the digest of the body before it."""
 

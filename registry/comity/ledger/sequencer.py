@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import OwnLogTransaction
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 
@@ -31,7 +31,7 @@ QUEUE_SIZE: Final = 4096
 """Maximum size of the queue; further callers wait until it has space."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Append:
     """Lines to log together; `indexes` gets the index of each."""
 
@@ -42,7 +42,7 @@ class _Append:
 Make = Callable[[OwnLogTransaction], Sequence[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Compose:
     """Lines to make from the current log; `made` gets the index of the first, and the lines."""
 

@@ -19,6 +19,7 @@ from comity.ledger import schema
 from comity.rules.precedence import OTHERS, Bounds, Precedence, Said, Selection
 from comity.rules.precedence import select as choose
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 FEW: Final = 128
 """Statements about a digest that are read at once."""
@@ -34,7 +35,7 @@ _WANTED: Final = select(
 ).join_from(schema.subjects, schema.statements, _AT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenPosition:
     """The position of a verified line, to read the line later (`ProvenTables.lines`)."""
 

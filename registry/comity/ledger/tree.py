@@ -9,7 +9,6 @@ Checkpoints are kept for ever: one root for each size, with the signature of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select
@@ -19,6 +18,7 @@ from comity.ledger.database import LogRow
 from comity.rules.tiles import WIDTH, Tile, tile_node_reader
 from comity.rules.tree_proofs import NodeReader, tree_root
 from comity.trust.errors import Equivocation, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import HASH_SIZE, root
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 
@@ -83,7 +83,7 @@ def split_hashes(hashes: bytes) -> list[bytes]:
 _CHECKPOINT = schema.checkpoints.c
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedHead:
     """A size and root that the log signed. `note` has the signature of the log and no other signature."""
 

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +67,7 @@ from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
 from comity.trust.errors import ComityError, Conflict
+from comity.trust.frozen import frozen
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
 from comity.wire.services import Services
@@ -74,7 +75,7 @@ from comity.wire.services import Services
 Ready = Callable[[ListenAddresses], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunningNode:
     """The parts of a running node that its companion uses."""
 
@@ -149,7 +150,7 @@ async def _opened(config: NodeConfig, clock: Clock) -> OpenedHome:
                 raise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HomeCheck:
     """What a node would start with: its name and log, its listeners by setting, and the advertised addresses that only
     this machine reaches. `members` is None if there is no federation file yet."""
@@ -234,7 +235,7 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
         raise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Parts:
     """The parts of a node, made and not begun."""
 

@@ -26,7 +26,6 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +45,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.node.uploads import MAX_PENDING, PendingSubmissions
 from comity.trust.charter.document import MAX_MEMBERS
+from comity.trust.frozen import frozen
 from comity.wire.node_status import WARN_SHARE, Quota
 
 _log: Final = structlog.get_logger("comity.node")
@@ -54,7 +54,7 @@ MAX_WARNINGS: Final = 16
 """Warnings about limits in one status; the fullest first. The others are counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limit:
     """A limit with its use.
 
@@ -104,7 +104,7 @@ def measure(metrics: Metrics, limits: Iterable[Limit]) -> None:
         metrics.limit_share.labels(kind).set(share)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountedParts:
     """The parts of the node that count in memory. Not thread-safe: call from the event loop."""
 

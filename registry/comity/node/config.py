@@ -21,7 +21,6 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self, TypeVar
@@ -31,6 +30,7 @@ from pydantic import ValidationError, model_validator
 from comity.bounded_file import read_at_most
 from comity.node.settings import SECTIONS, AllSections, Section, known_settings
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_STATEMENT_LINES: Final = 1000
 """Lines of one statement that are tried. Settings behind a longer one have no known line."""
@@ -39,7 +39,7 @@ PREFIX: Final = "COMITY_"
 _AnySection = TypeVar("_AnySection", bound=Section)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettingOrigin:
     """The source of a value. `where` names the variable, or the file with the line if it is known."""
 
@@ -107,7 +107,7 @@ def _stated_paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str
             yield prefix + key
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettingSources:
     """Where settings may come from, read and not yet checked: the file (its `text`, and the `document` that it is), the
     environment, and the command line."""

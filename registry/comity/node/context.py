@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from comity.content.blobs import BlobStore
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeContext:
     """The ledger and the blobs, threads for blocking calls, the members as this node knows them, its metrics, and the
     clock (seconds since 1970)."""

@@ -22,7 +22,6 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -55,6 +54,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.cosigned_times import corroborated_time
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ROTATED
 from comity.trust.tlog.note import VerifierKey
@@ -85,7 +85,7 @@ MEMORY: Final = "memory"
 _log: Final = structlog.get_logger("comity.node.front_end")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriterOnly:
     """Refuses what only the writer of the node does. `writer` is where it is reached, or empty."""
 
@@ -148,7 +148,7 @@ def front_end_settings(config: NodeConfig) -> NodeConfig:
     return config.model_copy(update={"gateway": gateway, "storage": storage})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FrontEndHome(ServedHome):
     """The opened home of a front end. `open` makes one. `tls` is None without an open port."""
 
@@ -221,7 +221,7 @@ def _check_blobs(config: NodeConfig, ledger: Ledger, store: BlobStore) -> None:
         raise blobs_not_here(config, f"no manifest of {len(held)} artifacts that the node holds is there")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShownAge:
     """How old is what a front end shows.
 
@@ -359,7 +359,7 @@ class FollowedNode:
         return self._clock() - self._checkpoint if self._checkpoint else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunningFrontEnd:
     """The parts of a running front end that its companion uses."""
 
@@ -373,7 +373,7 @@ FrontEndCompanion = Callable[[RunningFrontEnd], AbstractAsyncContextManager[str]
 """As `comity.node.app.Companion`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FrontEndAddresses:
     """The address of the open port, and the URL of the gateway; each empty if there is none."""
 

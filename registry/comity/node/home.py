@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from comity.content.audit_log import AuditLog
@@ -26,6 +25,7 @@ from comity.node.pull_counts import PullCounts
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.blob import BlobLocation
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
     return {facts.id: facts.home for facts in known}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServedHome:
     """What serves the readers of a node, whether this process writes the ledger or only reads it."""
 
@@ -66,7 +66,7 @@ class ServedHome:
         self.ledger.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenedHome(ServedHome):
     """The opened home of a node that writes its ledger. `open` makes one; `close` writes the last counts of pulls, and
     releases the ledger's lock."""

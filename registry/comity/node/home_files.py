@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from comity.node.config import NodeConfig
 from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import OwnNode
 from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.statement import MAX_LINE
 from comity.wire.tls import TlsIdentity
 
@@ -26,7 +26,7 @@ SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
 """Keys of the node that no front end needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HomeFiles:
     """What the files of a home say: who the node is, its keys, and the pinned federation if it has one yet."""
 

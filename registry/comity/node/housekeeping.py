@@ -32,6 +32,7 @@ from comity.node.uploads import Uploads
 from comity.rules.cosigned_times import corroborated_time
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.node_status import ScrubStatus, StoreStatus
 
@@ -47,7 +48,7 @@ FORGOTTEN_AT_A_TIME: Final = 200
 """Blobs whose records are removed after one pass: each costs a commit, and who asks for the counts waits for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreCount:
     """Blobs of the store and their bytes, at a complete pass."""
 

@@ -30,6 +30,7 @@ from comity.rules.statement_readers import read_content
 from comity.trust.authorship import AuthorKeys, Authorship, judge_author, kept_rotations
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.node_records import NodeRecord
@@ -50,7 +51,7 @@ ListedStates = Callable[[Digest], Iterable[KeyState]]
 """The key states of a member that charters list."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _CachedIdentity:
     """What is known of an identity, for one version of its known lines; nothing of an unknown identity."""
 
@@ -199,7 +200,7 @@ LINES_OF_A_ROUND: Final = 1024
 whatever the number of its lines."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntakeStep:
     """The result of a step on one log: number of newly proven statements, whether more work is left, and the predicates
     of the statements that were proven."""

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from comity.content.secrets import read_keys, read_signer
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_records import NodeRecord, certificate_key
 from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, sign_note
 from comity.wire.tls import TlsIdentity
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeSigner:
     """The node as author of its own statements: its record, and the online key that the record binds."""
 
@@ -26,7 +26,7 @@ class NodeSigner:
     online: HybridSigner
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeKeys:
     """The online keys of the node that `record` describes: exactly the keys that it binds."""
 

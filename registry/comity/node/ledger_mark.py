@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import shlex
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from comity.content.durable import disk_errors, write_file
+from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
     from comity.ledger.ledger import Ledger
@@ -48,7 +48,7 @@ class LedgerMark(Protocol):
         """The command with which an operator accepts a copy, if no peer is left to ask."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowMark(LedgerMark):
     """The mark `name` in the tables of a ledger in PostgreSQL. One that an earlier version wrote to `file` counts until
     there is a row."""
@@ -73,7 +73,7 @@ class RowMark(LedgerMark):
         return f"psql {shlex.quote(self.database)} -c {shlex.quote(row)}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileMark(LedgerMark):
     """The mark in `file`, beside a ledger with a known `identity`."""
 

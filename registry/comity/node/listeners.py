@@ -19,7 +19,6 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -31,6 +30,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from comity.node.members import Membership
 from comity.node.settings import Limits, Listen
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 from comity.wire.access import OPERATORS, Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
 from comity.wire.server import AdmitHook, ignore_admitted, make_server
@@ -49,7 +49,7 @@ REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
 _REFLECT: Final = "ServerReflectionInfo"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConnectionLimits:
     """Concurrent connections at the mutual and the open gRPC port, the gateway, and each of the two blob servers."""
 
@@ -94,7 +94,7 @@ _PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
 _OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListenAddresses:
     """The addresses of the open listeners; `http` is the URL of the gateway, empty if there is none."""
 

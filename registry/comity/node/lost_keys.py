@@ -7,13 +7,13 @@ is judged in a verdict; here is only who reported it, and how many artifacts of 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from comity.ledger.proven import MAX_ANSWER
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import PUBLISHED
 from comity.trust.statements import Advisory, Compromise
@@ -25,7 +25,7 @@ MAX_REPORTS: Final = 10_000
 """Reports that are remembered, the earliest: those of strangers are among them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LostKey:
     """A report, in the words of the publisher. `held`: artifacts of that publisher that are held here, of at most
     `MAX_ANSWER` statements that were looked at."""
@@ -37,7 +37,7 @@ class LostKey:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundLostKeys:
     """`more`: there are more reports than are remembered, and their publishers were not looked up."""
 

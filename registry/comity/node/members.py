@@ -23,6 +23,7 @@ from comity.rules.precedence import Precedence
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import AdmittedMembers, HomeLogs, NamedLog, OriginOwners, home_logs, inception_homes
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.node_records import NodeRecord, check_node_record
@@ -46,7 +47,7 @@ DISPUTED: Final = -1
 """The rank of keys that disputed rotations lead to."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnNode:
     """This node's own lines: inception and rotations of its member, and the node record that binds its keys."""
 
@@ -89,7 +90,7 @@ class PeerKey:
         return f"{self.origin} of {short(self.member)}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Peer:
     """Another node of the federation. `mutual` and `open` are its addresses in the pinned federation file, for ever;
     `announced_mutual` and `announced_open` are what it said last about itself: hints.
@@ -125,7 +126,7 @@ class Peer:
         return tuple(dict.fromkeys(record.tls for record in (self.record, self.alternate) if record is not None))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundRecord:
     """A node record from a log. `index` is its index in the log that it binds, or OUTSIDE_LOG."""
 

@@ -31,6 +31,7 @@ from comity.content.blobs import BlobStore
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.frozen import frozen
 from comity.wire.access import undeclared
 from comity.wire.blob import BlobLocation
 from comity.wire.node_status import MemberCopies
@@ -142,7 +143,7 @@ FROM_THREAD: Final = 3 * CHECK_SECONDS
 _EMPTY: Final = sha256(b"")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadinessChecks:
     """What was checked, and whether it held."""
 
@@ -310,7 +311,7 @@ MAX_PAIRS: Final = 10_000
 """Sums kept, one for each caller and blob; the least recently used one is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadRecord:
     """The result of one Read call."""
 

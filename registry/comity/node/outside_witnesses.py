@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.witness import MAX_ANSWER, AddCheckpoint, parse_signatures
 from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 
 TIMING: Final = LoopTiming(interval=1.0, deadline=60.0, max_delay=300.0)
@@ -30,7 +30,7 @@ TIMEOUT: Final = 10.0
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutsideWitness:
     """An outside witness and its submission URL."""
 
@@ -44,7 +44,7 @@ class OutsideWitness:
         return cls(VerifierKey.parse(key), url)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessAnswer:
     status: int
     body: bytes

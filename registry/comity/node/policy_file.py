@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,6 +19,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.verifier import read_policy
 
@@ -32,7 +32,7 @@ FileIdentity: TypeAlias = "tuple[int, int, int, int] | None"
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Known:
     """What was read; `files` are those of the policy with their identities from before they were read."""
 

@@ -21,7 +21,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.reading import ReadState
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.statement import Envelope
 
 TOGETHER: Final = 1_024
@@ -52,7 +53,7 @@ _log: Final = structlog.get_logger("comity.node.projection")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Position:
     """The number of a proven statement, and its digest; 0 and empty before the first one. (Its line may change: to an
     earlier copy in the same log.)"""
@@ -71,7 +72,7 @@ FIRST: Final = Position(0, "first")
 """Nothing was read, because there was no statement; the first one will be."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectionTables:
     """What a projection has in its file.
 

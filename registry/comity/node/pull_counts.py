@@ -22,7 +22,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -36,6 +35,7 @@ from comity.node.threads import Clock, Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 PULLS_FILE: Final = "pulls.sqlite"
 """Beside the ledger."""
@@ -58,7 +58,7 @@ CREATE INDEX IF NOT EXISTS pulls_file ON pulls (file, week);
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeekCount:
     """Pulls in the week that begins on a Monday, 00:00 UTC; `begins` as YYYY-MM-DD."""
 

@@ -12,12 +12,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from comity.node.metrics import Metrics
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock
+from comity.trust.frozen import frozen
 
 LOOKS: Final = LoopTiming(interval=5.0, deadline=600.0)
 SAMPLES: Final = 25
@@ -28,7 +28,7 @@ LAG_SECONDS: Final = 1.0
 LAG_KEPT: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadState:
     """How many items a reader has read, of how many; None where that is not known."""
 
@@ -36,7 +36,7 @@ class ReadState:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnfinishedReading:
     """A reader that is behind. `per_second` and `seconds_left` are None where they are not known."""
 

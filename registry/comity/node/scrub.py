@@ -23,7 +23,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,7 @@ from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.tiles import WIDTH
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.node_status import ScrubStatus
 
 STEP_SECONDS: Final = 10.0
@@ -56,7 +57,7 @@ TIMING: Final = LoopTiming(interval=STEP_SECONDS, deadline=1800.0)
 _log: Final = structlog.get_logger("comity.node.scrub")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScrubProgress:
     """The position of the scrub. Times are POSIX seconds of the node's clock.
 

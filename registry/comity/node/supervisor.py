@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,11 +17,12 @@ from prometheus_client import Counter
 
 from comity.node.metrics import Metrics
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 Step = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoopTiming:
     """Seconds between steps, time limit of a step, and longest delay after failures."""
 

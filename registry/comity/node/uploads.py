@@ -17,7 +17,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +34,7 @@ from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject, Statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -51,7 +52,7 @@ _log: Final = structlog.get_logger("comity.node.uploads")
 _Key: TypeAlias = tuple[Digest, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Want:
     """An object to receive. `path` is its path in a manifest, or empty: it decides how the file is cut into pieces."""
 
@@ -60,7 +61,7 @@ class Want:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingSubmission:
     """A submission and the objects that it waits for."""
 

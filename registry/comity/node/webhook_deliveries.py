@@ -35,7 +35,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +59,7 @@ from comity.node.webhooks import Webhook
 from comity.rules.precedence import NAMED, Said, newest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory, Published
@@ -93,7 +93,7 @@ _TABLES: Final = ProjectionTables("webhooks", "the queue of the webhooks", 1, ""
 _log: Final = structlog.get_logger("comity.node.webhooks")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueuedEvent:
     """An event for one webhook. `message` is its id for the receiver; `due` and `made` in POSIX seconds."""
 
@@ -362,7 +362,7 @@ MAX_TEXT: Final = 2_000
 MAX_CONDITIONS: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeEvent:
     """What happened. `key` is the same for the same event at every attempt and after a restart. `log` is the verifier
     key of the log that says it, `author` whose statement it is, both empty for what this node found; `group` is that of
@@ -431,7 +431,7 @@ def statement_event(line: ProvenLine, groups: StatementGroups) -> NodeEvent | No
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundConditions:
     """Conditions that hold. Of the kinds in `unknown`, others may hold that the node has not computed since its
     start."""

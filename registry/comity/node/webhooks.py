@@ -15,7 +15,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from comity.bounded_file import read_bounded
 from comity.content.secrets import read_secret
 from comity.trust.encoding import b64decode
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 
 EVENTS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
 MAX_HOOKS: Final = 20
@@ -35,7 +35,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]+\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Webhook:
     """A receiver. `secret_file` is relative to the home."""
 

@@ -15,7 +15,6 @@ that may answer take turns in an order that each computes (`answer_turn`), so th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from comity.rules.copy_counts import (
@@ -35,6 +34,7 @@ from comity.trust.codec import JsonNumber, JsonWord
 from comity.trust.content import ByAuthor, Content, Label, SubjectDigest
 from comity.trust.encoding import Digest, Fields, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.places import MOST_REACHES
 from comity.trust.statement import Author, Statement
 from comity.trust.statement_kinds import WANTED, WANTED_WITHDRAWN
@@ -68,7 +68,7 @@ def _unusable(why: str) -> Malformed:
     return Malformed("these copies cannot be asked for", why=why, hint="ask for other numbers", code="PIN-POLICY")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """An artifact that a node keeps available. `name` is how its operator named it."""
 
@@ -87,7 +87,7 @@ class _PolicyNumber(JsonNumber):
         return fields.integer(name)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted(Content):
     """A node asks others for copies of an artifact, until the policy is met. `label` makes a repeated statement another
     one."""
@@ -113,7 +113,7 @@ class Wanted(Content):
         check_pin_policy(self.policy)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedWithdrawn(Content):
     """A node asks for copies no longer. It ends its `wanted`, which is entry `wanted` of its log."""
 
@@ -124,7 +124,7 @@ class WantedWithdrawn(Content):
     reason: Annotated[str, JsonWord(WANTED_ENDS)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedCopy:
     """A copy as the node that pins the artifact counts it.
 
@@ -156,7 +156,7 @@ class PinnedCopy:
         return cls(copy, VERIFIED if fresh else CLAIMED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedArtifact:
     """The copies of a pinned artifact, each as the node that pins it counts it; withdrawn ones are left out."""
 

@@ -38,7 +38,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout
@@ -59,6 +59,7 @@ from comity.trust.codec import (
 from comity.trust.content import ByAuthor, ById, Content, SubjectDigest, Subjects
 from comity.trust.encoding import Digest, Fields, Json
 from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import Signer
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import (
@@ -112,7 +113,7 @@ class OlderAnswer(Untrusted):
         super().__init__("this answer is not counted", why=why, hint="have its operator update", code="AUDIT-OLD-FORM")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NumberedPiece:
     """Piece `index` of a file."""
 
@@ -153,7 +154,7 @@ class PieceNumbers:
         return sum(min(PIECE_SIZE, piece.file.size) for piece in pieces) + RECORD_BYTES * sum(records.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditChallenge:
     """What the node `auditor` asks the node `prover` for: pieces of `artifact` by their `numbers` in the piece index
     `pieces`.
@@ -240,7 +241,7 @@ class PieceSource(Protocol):
         """Raises NotFound."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadPiece:
     """A challenged piece as a copy has it: its record, the record's path, and the possession hash."""
 
@@ -306,7 +307,7 @@ class _Record(JsonBytes):
         return super().write(value.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer(Content):
     """What an audited node signs for its auditor; in no log. `nonce` and `time` are the prover's; `index` is the piece
     index, `asked` the auditor's nonce."""
@@ -427,7 +428,7 @@ class _Line(JsonRead):
         return value.encode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditFailure(Content):
     """A failed audit of a node, in full, as the node `by` logged it.
 
@@ -462,7 +463,7 @@ class AuditFailure(Content):
         return (Subject("", self.challenge.artifact),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditRow:
     """Results of one copy on one day: audits passed and their pieces, and audits without an answer."""
 
@@ -473,7 +474,7 @@ class AuditRow:
     missed: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditSummary(Content):
     """The results of a day, counted from 1970. The subjects are artifacts; each result is [subject, node, passed,
     pieces, missed]. `root` is the RFC 6962 root over the `answers` lines that passed."""

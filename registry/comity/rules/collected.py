@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from comity.rules.collector import Collector
@@ -19,6 +19,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evaluation import announcements_of, evaluations_of
 from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, InclusionEvidence
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
 from comity.trust.rotation import LogCut
@@ -40,7 +41,7 @@ MAX_CUTS: Final = 32
 """Cuts of rotations that are compared with one publication."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptProof:
     """The best proof of one line in one log. `log` is the verifier key of the log: several members may have logs of one
     origin."""
@@ -51,7 +52,7 @@ class KeptProof:
     log: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CollectedEvidence:
     """What is known about one artifact, on which a verdict depends: it grows from its statements, which are read and
     bound once, by documents and proofs.
@@ -179,7 +180,7 @@ def best_proofs(
     return [kept for _, kept in best.values()]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MissingConsistency:
     """A consistency proof that may show a publication to be older than a rotation: between the cut of the rotation and
     a checkpoint of the log with this verifier key."""

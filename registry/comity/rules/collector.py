@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
@@ -64,7 +64,7 @@ KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 _OF_ANCESTORS: Final = (PUBLISHED, DERIVED, INCEPTION, ROTATED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Question:
     """A subject that is asked about: a digest, or for a name and a commit the repository. `officer`: whose approvals,
     and whose words about the own keys, are asked for."""

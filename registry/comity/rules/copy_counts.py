@@ -13,11 +13,11 @@ section 5; decision 31.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.places import Reach, count_reaches, is_outside
 
 FRESH_DAYS: Final = 30
@@ -39,7 +39,7 @@ PASSED: Final = "passed"
 MISSED: Final = "missed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditResult:
     """The newest result of one auditor's audits of one copy.
 
@@ -61,7 +61,7 @@ class AuditResult:
         return self.outcome not in (PASSED, MISSED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimedCopy:
     """A copy that the node of `member` claims in its log. `withdrawn` is the reason, if a withdrawal followed.
 
@@ -78,7 +78,7 @@ class ClaimedCopy:
     cloud: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssessedCopy:
     """A claimed copy with the results that count for it: of each other member the newest pass or failure, and the
     newest audit without an answer."""
@@ -135,7 +135,7 @@ def result_rank(result: AuditResult) -> tuple[int, bool, bool]:
     return result.day, result.failed, result.proven
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyPolicy:
     """What a charter asks for each artifact."""
 
@@ -155,7 +155,7 @@ class CopyPolicy:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holder:
     """A member with a copy that counts; `tested` if an audit of one of its nodes' copies counts.
 
@@ -196,7 +196,7 @@ def outside(found: Iterable[Holder], excluded: Collection[str]) -> tuple[Holder,
     return tuple(holder for holder in found if is_outside(holder.jurisdiction, holder.reach, excluded))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyCount:
     """Distinct members and jurisdictions with a copy, and the fewest jurisdictions that reach all of them: as claimed,
     and as tested. `undeclared` counts members that declare no place of their copy."""
@@ -242,7 +242,7 @@ class CopyCount:
 PARTY_KINDS: Final = ("member", "publisher", "jurisdiction", "reach", "cloud")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Party:
     """What may vanish at once; `name` is its id, code or name.
 
@@ -261,7 +261,7 @@ class Party:
         return self in parties_of(holder)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loss:
     """An artifact with too few copies left without a party. `before` and `after` count its copies."""
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from comity.rules.copy_counts import AssessedCopy, CopyCount, CopyPolicy, Holder, Party, holders, losses, outside
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 ALL: Final = "all"
 SHORT: Final = "short"
@@ -22,7 +23,7 @@ LOST: Final = "lost"
 WHICH: Final = (ALL, SHORT, UNTESTED, LOST)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyQuestion:
     """Which artifacts are listed; all are counted.
 
@@ -61,7 +62,7 @@ def _falls(found: Sequence[Holder], party: Party, policy: CopyPolicy) -> bool:
     return any(True for _ in losses(found, (party,), policy))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopySet:
     """The copies of an artifact, as numbers in `CopyFold.copies`, and how many artifacts have exactly these."""
 
@@ -69,7 +70,7 @@ class CopySet:
     artifacts: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyFold:
     """What a page of artifacts comes to.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final
 
 from comity.trust.charter.votes import Intent, Ratify, Vote, parse_vote
@@ -24,6 +24,7 @@ from comity.trust.codec import JsonWord
 from comity.trust.content import Content, SubjectDigest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Signatory
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry
 from comity.trust.statement_kinds import MISBEHAVIOUR
@@ -36,7 +37,7 @@ MAX_PROOFS: Final = 8
 """Limit of proofs returned for one member and body. One is enough."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EquivocationProof:
     """Two conflicting lines, both signed by `member`. Made only by `find_equivocations` and `check_equivocation`."""
 
@@ -46,7 +47,7 @@ class EquivocationProof:
     second: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EquivocationClaim(Content):
     """Two votes that no honest member signs both. It names the member and the digests of two lines; not verified."""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from comity.trust.codec import JsonMerged, JsonNumber, JsonObject, JsonPath, JsonRead
@@ -29,6 +28,7 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import ATTESTED
 from comity.trust.tlog.note import check_name
@@ -47,7 +47,7 @@ MAX_EVIDENCE: Final = 1 << 20
 """Bytes; 64 GPUs need about 900,000."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Challenge(JsonObject):
     """What the devices sign, by its SHA-256.
 
@@ -71,7 +71,7 @@ class Challenge(JsonObject):
         return bytes.fromhex(sha256(canonical(document)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Device:
     """Evidence of one device: a report, and its certificates (DER, leaf first); none where the report carries them."""
 
@@ -98,7 +98,7 @@ class Device:
         return cls(kind, report, certificates)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HardwareEvidence:
     """Evidence of one to 64 devices of one attester, over one challenge."""
 
@@ -118,7 +118,7 @@ class HardwareEvidence:
         return cls(devices)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attested(Content):
     """Hardware evidence of a node's machines. Source: protocol, section 5.
 
@@ -147,7 +147,7 @@ DeviceState: TypeAlias = Literal["verified", "claimed", "failed"]
 _REQUIRED: Final = ("chain", "kind", "signature", "challenge")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AppraisalRow:
     """One row of an appraisal: `name` passes, fails or is unknown, because of `text`."""
 
@@ -156,7 +156,7 @@ class AppraisalRow:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceResult:
     """The appraisal of one device.
 

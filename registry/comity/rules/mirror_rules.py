@@ -35,13 +35,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from comity.rules.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -61,7 +61,7 @@ ALL: Final = ""
 """Names the quota of all rules and the default together."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorClaim:
     """What the statement about an artifact says. `publisher` is None and `organisation` set for what was mirrored.
     `wanted_by` are the members that ask for copies of it now and are to be answered now."""
@@ -82,7 +82,7 @@ class MirrorClaim:
         return cls(repository, version, None, claimed.conditions.licence, organisation)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorContents:
     """What the manifest says: the sum of the sizes, and the suffixes of the files in lower case."""
 
@@ -95,7 +95,7 @@ class MirrorContents:
         return cls(manifest.size, frozenset(name.rpartition(".")[2].lower() for name in names if "." in name))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorRule:
     """One rule. An empty condition is none; patterns are matched without regard to case."""
 
@@ -144,7 +144,7 @@ class MirrorRule:
         return is_young_enough and age >= self.min_age_hours * HOUR_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorDecision:
     """`rule` is the name of the rule that decided; empty for the default. An artifact that is not copied yet and will
     be at a greater age has the seconds until then in `wait`, and the rule that will copy it."""
@@ -154,7 +154,7 @@ class MirrorDecision:
     wait: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorRules:
     rules: tuple[MirrorRule, ...]
     default: Action
@@ -305,7 +305,7 @@ def _malformed(why: str) -> Malformed:
     return Malformed("the mirror rules are malformed", why=why, hint=hint, code="MIRROR-RULES")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuotaUse:
     """`rule` is `ALL` for what all rules copy together."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.artifact import (
@@ -25,6 +24,7 @@ from comity.trust.artifact import (
 )
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import leaf_hash, root
 
 CHAINED_LAYOUT: Final = "sha256-chain-4MiB/1"
@@ -34,7 +34,7 @@ FIXED_LAYOUT: Final = "fixed-4MiB/1"
 TENSOR_LAYOUT: Final = "tensor-4MiB/1"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PieceLayout:
     """How one file is split: name of the layout, number of pieces, root over their records (hex)."""
 
@@ -116,7 +116,7 @@ def derived_records(size: int, digest: Digest, layout: PieceLayout) -> list[Piec
     return check_records(encode_records(only), size=size, expected=layout)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PieceIndex:
     """Path and layout of each file of one manifest, in manifest order."""
 

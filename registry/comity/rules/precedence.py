@@ -12,10 +12,10 @@ statements of an author knows that it does not have them. Source: protocol, sect
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.turns import in_turns
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ MEMBERS: Final = 1
 OTHERS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Precedence:
     """Authors by group: ids of identities and of nodes."""
 
@@ -41,7 +41,7 @@ class Precedence:
         return Precedence(self.named | frozenset(authors), self.members)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """How many statements are read: of each named author, of each member or node, of all others together (if more were
     read of the first two groups, as many as of these; with 0 none), and of all together."""
@@ -61,7 +61,7 @@ class Bounds:
         return self.named if group == NAMED else self.member if group == MEMBERS else self.total
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Said(Generic[T]):
     """A statement where it was read. `statement` is the same for copies of one statement; `place` is where it was said,
     such as a log."""
@@ -72,7 +72,7 @@ class Said(Generic[T]):
     item: T
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection(Generic[T]):
     """What is read: of named authors and members, then of others. `cut` are the named authors and members who said more
     than that; `more_others`: so did others."""

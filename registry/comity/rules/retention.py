@@ -20,19 +20,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from comity.rules.rule_file import name_pattern, read_rule_file, read_texts
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 MAX_VERSIONS: Final = 1_000
 MAX_DAYS: Final = 36_500
 _KEYS: Final = frozenset({"name", "repositories", "keep_versions", "keep_days"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedArtifact:
     """A name that a publisher, or a node that mirrored it, gives to an artifact.
 
@@ -50,7 +51,7 @@ class NamedArtifact:
         return f"{self.repository}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetentionRule:
     """`keep_versions` and `keep_days` are None where the rule has no such limit; it has one at least."""
 
@@ -60,7 +61,7 @@ class RetentionRule:
     keep_days: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetentionDecision:
     """Whether a copy may go, and why it may or stays. `rule` decided, empty for none."""
 
@@ -73,7 +74,7 @@ IsNewest = Callable[[NamedArtifact, int], bool]
 """Whether an artifact is one of the newest so many that are held, of its repository and publisher."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetentionRules:
     rules: tuple[RetentionRule, ...]
     keep: re.Pattern[str] | None = None

@@ -15,7 +15,7 @@ Source: protocol, sections 7.2 to 7.7.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from comity.rules.charter_drafts import build_certificate
@@ -35,12 +35,13 @@ from comity.trust.charter.document import MAX_BYTES, Body, Member, seat_names
 from comity.trust.charter.votes import BodyStatement, Intent, Ratify, Vote, void_reason
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.identity import KeySet, SignatureCheck
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import CONSENTED, DRAFT, DRAFT_WITHDRAWN, INTENT, LEFT, RATIFIED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DraftState:
     """The state of one proposed body.
 
@@ -81,7 +82,7 @@ class DraftState:
         return -certified, -len(self.intents.get(round_, ())), self.body.digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Duty:
     """A missing statement of one member: `action` is `intent`, `ratified` or `consented`. `why` is a sentence for
     people."""
@@ -93,7 +94,7 @@ class Duty:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fork:
     """Two certificates for one epoch. `first` is the one that this node adopted, if it adopted one of them.
 
@@ -106,7 +107,7 @@ class Fork:
     retired: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tally:
     """The state computed from a set of statements. Made only by `compute_tally`.
 
@@ -151,7 +152,7 @@ class Tally:
         return any(not fork.retired for fork in self.forks)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NothingToVote:
     """No vote to sign now. `why` is a sentence for people: who must act first."""
 

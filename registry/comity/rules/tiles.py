@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.rules.tree_proofs import NodeReader
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, root
 
 WIDTH: Final = 256
@@ -31,7 +31,7 @@ _PATH: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tile:
     """Tile `index` of `level` with `width` hashes: 256 if full, 1 to 255 if partial.
 

@@ -7,11 +7,11 @@ needs complete subtrees; verification needs only the proof. `comity.trust.tlog.m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import EMPTY_ROOT, MAX_SIZE, check_hashes, node_hash
 
 NodeReader: TypeAlias = Callable[[int, int], bytes]
@@ -23,7 +23,7 @@ def tree_root(size: int, node: NodeReader) -> bytes:
     return _range_root(0, size, node) if size else EMPTY_ROOT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Frontier:
     """The right edge of a tree: the roots of its maximal complete subtrees, largest first.
 

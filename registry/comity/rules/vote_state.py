@@ -6,17 +6,18 @@ equivocation of its member. Source: protocol, sections 7.2 and 7.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, void_reason
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Untrusted
+from comity.trust.frozen import frozen
 
 _REFUSED: Final = "vote refused"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VoteState:
     """The votes of one key about `prev`. `lost`: the record is incomplete, so the key does not vote on `prev` (7.5)."""
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from comity.rules.cosigned_times import verified_cosigners
@@ -33,6 +32,7 @@ from comity.rules.tiles import WIDTH, encode_entries
 from comity.rules.tree_proofs import verify_subtree
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, PolicyNotMet
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, root
 from comity.trust.tlog.note import (
     COSIGNER_ALGORITHMS,
@@ -52,7 +52,7 @@ MAX_ANSWER: Final = 512 * 1024
 MAX_PROOF_HASHES: Final = 63
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddCheckpoint:
     """A checkpoint, and the consistency proof from the tree of `old` leaves; not verified. Raises Malformed."""
 
@@ -111,7 +111,7 @@ def _bad_request(why: str) -> Malformed:
     return Malformed("not an add-checkpoint request", why=why, code="ADD-CHECKPOINT")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorUpload:
     """The entries from `start` to before `end` of a log. `ticket` is empty or from the mirror. Raises Malformed."""
 
@@ -137,7 +137,7 @@ class MirrorUpload:
             yield Package(first, max(first, self.start), min(first + WIDTH, self.end))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Package:
     """The entries from `start` to before `end` in the aligned block of 256 that begins at `first`."""
 
@@ -158,7 +158,7 @@ class Package:
         verify_subtree(self.first, self.end, root([*before, *map(leaf_hash, entries)]), size, tree_root, proof)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorInfo:
     """The state of a mirror: the size of the pending checkpoint, and the next entry that the mirror needs."""
 
@@ -188,7 +188,7 @@ _FORBIDDEN: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_SURROGATES}]")
 _TOKEN: Final = re.compile(f"[^\x00-\x20\x7f{_SURROGATES}]+\\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyLog:
     key: VerifierKey
     url: str | None = None
@@ -197,7 +197,7 @@ class PolicyLog:
         return _line("log", str(self.key), self.url)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessKeyName:
     """A cosigner; `name` is local to the policy."""
 
@@ -209,7 +209,7 @@ class WitnessKeyName:
         return _line("witness", self.name, str(self.key), self.url)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessGroup:
     """Counts as satisfied if `threshold` of its `members` (names of witnesses and groups) are."""
 
@@ -224,7 +224,7 @@ class WitnessGroup:
 WitnessParty: TypeAlias = WitnessKeyName | WitnessGroup
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Satisfied:
     """A checkpoint that meets a policy, the signing log key, and the time of each cosignature (POSIX seconds)."""
 
@@ -233,7 +233,7 @@ class Satisfied:
     cosigned: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlogPolicy:
     """Known logs, witnesses and groups (each after its members), and the name of the quorum, or "none".
 

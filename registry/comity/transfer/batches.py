@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from typing import Final, Protocol, TypeVar
 
@@ -29,6 +29,7 @@ from comity.transfer.sources import BlockingStream, NamedSource
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire import limits
 from comity.wire.calls import span
 
@@ -41,7 +42,7 @@ SHARES: Final = 8
 """Batches that a larger transfer has at least, so that several sources share it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SmallFile:
     """A wanted file of 1 to `limits.SMALL_OBJECT` bytes."""
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,7 @@ from comity.transfer.sources import (
 )
 from comity.trust.encoding import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.wire.calls import span
 from comity.wire.pacing import pause_of
 
@@ -44,7 +45,7 @@ TICK: Final = 0.25
 RESUME: Final = "run the same command again: it continues from here"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchResult:
     """The result of a finished transfer.
 
@@ -71,7 +72,7 @@ class FetchResult:
     states: Sequence[bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchOptions:
     """How a file is fetched.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from comity.trust.frozen import frozen
 
 MIB: Final = 1 << 20
 FASTER: Final = 1.5
@@ -11,7 +12,7 @@ FASTER: Final = 1.5
 rates differ by as much (bench/pull.py)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransferLimits:
     """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB.
 

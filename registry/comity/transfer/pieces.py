@@ -16,9 +16,10 @@ from comity.hashing import ENGINE, INITIAL_STATE, ContinuedHash, result_of
 from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedFile:
     """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces; if
     `chained`, by states (`comity.trust.artifact`) that nobody has signed: a piece that does not match accuses them.

@@ -17,13 +17,13 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from comity.transfer.sources import BlockingStream, SourceKey
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.addresses import Address, RangeUrl
 from comity.wire.blob import BlobLocation
 from comity.wire.tls import CertificatePin
@@ -52,7 +52,7 @@ class Permission(Protocol):
         """The address of the newest connection serves the file."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Location:
     url: RangeUrl
     pin: CertificatePin | None

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from comity.trust.codec import JsonObject, JsonPath, JsonRead, JsonText, JsonTime
 from comity.trust.content import ById, Content, Label, SideFile, SubjectDigest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import APPROVAL_ENDED, APPROVED
 
@@ -58,7 +58,7 @@ def _file_name(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalConditions(JsonObject):
     """The text to which an approval is bound: its file name, and the text as a side object."""
 
@@ -66,7 +66,7 @@ class ApprovalConditions(JsonObject):
     text: Annotated[SideObject, SideFile(MAX_CONDITIONS)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approved(Content):
     """An officer approves an artifact for a scope. Source: protocol, section 5.
 
@@ -97,7 +97,7 @@ class Approved(Content):
             raise self.malformed("it ends before it begins")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalEnded(Content):
     """An officer ends an approval of its own. `since` (in JSON `from`) is in seconds since 1970.
 

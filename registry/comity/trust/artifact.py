@@ -37,6 +37,7 @@ from typing import Final
 
 from comity.trust.encoding import MAX_INTEGER, Digest, Fields, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 
 MANIFEST_SCHEMA: Final = "comity/manifest/v1"
 MAX_FILES: Final = 100_000
@@ -45,7 +46,7 @@ MAX_MANIFEST: Final = 64 * 1024 * 1024
 RESERVED: Final = (".comity", ".git", ".cache/huggingface")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileEntry:
     """One file: relative `path`, `size` in bytes, SHA-256 of the content."""
 
@@ -167,7 +168,7 @@ MAX_PIECES: Final = 4_000_000  # 16 TB in full pieces; 144 MB of records
 MAX_PIECE_INDEX: Final = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PieceRecord:
     """One piece: length in bytes (1 to 4 MiB) and the raw 32-byte SHA-256 of the content."""
 

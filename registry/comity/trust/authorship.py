@@ -17,12 +17,12 @@ verifier has no such limit: more evidence never takes a proof away. Source: prot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.keys import VerifyingKey
 from comity.trust.node_records import NodeRecord
@@ -45,7 +45,7 @@ class Authorship(Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuthorKeys:
     """What is known of the keys of one author.
 
@@ -72,7 +72,7 @@ class AuthorKeys:
         return tuple(chain for chain in self.chains if chain.start == start)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedAuthor:
     """The result. `chain` has the keys that signed, None if these are no keys of an identity; `error` says why the
     author is not proven."""

@@ -9,13 +9,14 @@ keys. Source: protocol, section 3, "the verifier's chain".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import prove_record_states
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
+from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord
 from comity.trust.places import Reach, declared_reach, excluded_reach
 from comity.trust.policy import PUBLISHER, CosignerRule
@@ -26,7 +27,7 @@ from comity.trust.tlog.note import MLDSA44_COSIGNATURE, Checkpoint, NoteSignatur
 from comity.trust.tlog.proof import TlogProof
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BoundNode:
     """A node record that a pinned body proves, and its member. `post_quantum`: its signature and the rotations before
     it stay secure if classical cryptography is broken."""
@@ -37,7 +38,7 @@ class BoundNode:
     post_quantum: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenCosigner:
     """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds), at most
     LAST_TIME: it may state any, and programs write it as a date.
@@ -57,7 +58,7 @@ class ProvenCosigner:
         return tuple(at for at, strong in self.lines if at and (strong or not rule.post_quantum))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessedEntry:
     """An entry that is proven to be in a log of the member `writer`, and the cosigners of a checkpoint that includes
     it.

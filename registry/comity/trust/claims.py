@@ -12,7 +12,7 @@ observed other bytes contradicts them; which one is wrong is not decided here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -23,6 +23,7 @@ from comity.trust.copies import HoldWithdrawn, hold_of
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import EvidenceReader, Remark
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.report import Verified
@@ -82,7 +83,7 @@ def unsigned_note(entry: Entry, by: Digest) -> Remark:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Publication:
     """A verified `published` statement, its publisher's inception, and the publisher's rotations."""
 
@@ -106,7 +107,7 @@ Binding: TypeAlias = "tuple[tuple[BoundNode, ...], tuple[Remark, ...], tuple[str
 """As `bind_nodes` returns it: nodes, notes, names of nodes of unlisted members."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParsedClaims:
     """The parsed claims, and the nodes that are bound by them. `failed` is the number of `published` lines about the
     artifact that did not verify; `unknown_publishers` are the publishers of such lines whose inception is not among the
@@ -319,7 +320,7 @@ def _nodes_by_author(bound: Iterable[BoundNode]) -> dict[Author, list[BoundNode]
     return nodes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KnownAuthor:
     """A proven author: its id, its label in rows, and the member that it is or belongs to."""
 
@@ -383,7 +384,7 @@ def member_label(member: Member) -> str:
     return f"{member.name} ({member.jurisdiction})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vouch:
     """A `vouched` statement and its proven author."""
 
@@ -415,7 +416,7 @@ def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
     return {kind: len(members) for kind, members in behind.items() if members}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RivalPublication:
     """Another publication under the same name and version."""
 
@@ -449,7 +450,7 @@ def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> Riva
 UpstreamChange: TypeAlias = Changed | Gone
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenObservation:
     """An observation that a bound node signed. A node that several members bind counts for each of them."""
 
@@ -458,7 +459,7 @@ class ProvenObservation:
     members: tuple[Member, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorEvidence:
     """Proven observations of one artifact (`seen`), of other bytes under the same commits (`rivals`), and later changes
     at the upstream (`changes`)."""

@@ -2,7 +2,7 @@
 
 A value is a frozen dataclass. Each field says in its annotation what may be in it, and has the name of the member:
 
-    @dataclass(frozen=True, slots=True)
+    @frozen
     class Granularity(JsonObject):
         nodes: Annotated[int, JsonNumber(1, MAX_NODES)]
         name: Annotated[str, JsonText(200), "A text describes the member."]
@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import (
@@ -51,6 +51,7 @@ from comity.trust.encoding import (
     format_time,
     read_time,
 )
+from comity.trust.frozen import frozen
 
 V = TypeVar("V")
 
@@ -275,14 +276,14 @@ class OrAbsent(OrNull):
         return self.of.read(fields, name) if fields.has(name) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonPath:
     """The member, where it has another name than the field. `object.size` is in the member `object`."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonMerged:
     """A dataclass whose members are members of the same object, or of the object that is the member `path`. One that
     may be None is so where its first member is absent."""
@@ -290,7 +291,7 @@ class JsonMerged:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """A field that is no member: what reads the object gives its value, by this word."""
 
@@ -311,7 +312,7 @@ _Make: TypeAlias = Callable[[Parts, Mapping[str, Any]], Any]
 """Makes a value of parts, and of what is given by its word."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonMember:
     """A member of an object.
 
@@ -328,7 +329,7 @@ class JsonMember:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """The members of a class. `inner` are the paths of objects whose members are fields of the same value, outer ones
     first, and whether they may be absent; `given` are the fields that are no members, by the word of each."""

@@ -1,6 +1,6 @@
 """What a statement of a kind says, as a frozen dataclass: reader, writer and schema are derived from its fields.
 
-    @dataclass(frozen=True, slots=True)
+    @frozen
     class EvaluationAnnounced(Content):
         '''Somebody will evaluate an artifact by criteria that are fixed now.'''
 

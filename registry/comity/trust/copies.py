@@ -21,12 +21,12 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from comity.trust.codec import JsonBytes, JsonItems, JsonNumber, JsonPath, JsonText, JsonWord
 from comity.trust.content import ByAuthor, Content, Label, SubjectDigest, Subjects
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.statement import MAX_OBJECT_BYTES, MAX_SUBJECTS, Author, SideObject, Statement, Subject
 from comity.trust.statement_kinds import HOLD, HOLD_WITHDRAWN, HOLDS
 
@@ -39,7 +39,7 @@ WITHDRAWAL_REASONS: Final = ("space", "retention", "legal-order", "licence", "sa
 MAX_BASIS: Final = 4_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeldArtifact(Content):
     """A node holds every byte of an artifact: as its `hold` claims it, or one of its `holds`. `label` makes a repeated
     claim another statement."""
@@ -62,7 +62,7 @@ class HeldArtifact(Content):
             raise self.malformed("its subject must be the digest of its manifest")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holds(Content):
     """A node holds every byte of several artifacts, which are the subjects in ascending order."""
 
@@ -119,7 +119,7 @@ def hold_of(statement: Statement, artifact: Digest) -> HeldArtifact | None:
     return next((item for item in read_holds(statement) if item.artifact == artifact), None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoldWithdrawn(Content):
     """A node does not hold or serve an artifact any more. It ends its `hold`, which is entry `hold` of its log. `kept`:
     it keeps the bytes without serving them; `forced`: it did not ask whether enough others hold a copy."""

@@ -8,10 +8,10 @@ Attestation Framework v1, eval-result v0.1 as it was proposed in 2026.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from comity.trust.encoding import Fields, Json
+from comity.trust.frozen import frozen
 
 MAX_LISTED: Final = 10_000
 """Maximum items of one list: subjects, dependencies, tests."""
@@ -23,7 +23,7 @@ DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?\Z")
 COMPARATORS: Final = (">=", ">", "<=", "<")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ThresholdClaim:
     """`metric comparator threshold`, and whether its author says that it was met. `threshold` is a decimal text."""
 
@@ -51,7 +51,7 @@ class ThresholdClaim:
         return f"{self.metric} {self.comparator} {self.threshold}: {'passed' if self.passed else 'not passed'}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commitment:
     """A hash that stands for a model or a data set; with `salted` it is not the digest of the content."""
 
@@ -70,7 +70,7 @@ class Commitment:
         return made | ({"salted": self.salted} if with_salt else {})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SuiteResult:
     """`eval-result` v0.1, proposed for in-toto: thresholds that a model met or not in an evaluation.
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, ClassVar, Final, TypeAlias
 
@@ -51,6 +50,7 @@ from comity.trust.eval_result import (
     read_decimal,
 )
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark, RowFact
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import prove_entry
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import EVALUATION_ANNOUNCED
@@ -72,7 +72,7 @@ class _DecimalText(JsonText):
         return read_decimal(fields, name)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Threshold(JsonObject):
     """What a metric has to reach. `threshold` is a decimal text."""
 
@@ -93,7 +93,7 @@ class Threshold(JsonObject):
         return f"{self.metric} {self.comparator} {self.threshold}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EvaluationCriteria(JsonObject):
     """What is evaluated, and what a result has to reach. `dataset` is the SHA-256 of the data, None if it is secret;
     `nonce` is 32 random hex digits, so that nobody guesses the criteria from their digest."""
@@ -129,7 +129,7 @@ class EvaluationCriteria(JsonObject):
         return sha256(self.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EvaluationResults:
     """A value (decimal text) for the metric of each threshold, in their order; `at` is the evaluator's time in seconds
     since 1970."""
@@ -191,7 +191,7 @@ class EvaluationResults:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EvaluationAnnounced(Content):
     """Somebody will evaluate an artifact by criteria that are fixed now."""
 
@@ -205,7 +205,7 @@ Places: TypeAlias = tuple[tuple[str, int, int, Digest], ...]
 """The log, the index of an announcement, the index of the result, the digest of the announcement's line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedEvaluation:
     """An `evaluated` vouch whose document has results in the form above, with the announcements of its author.
 

@@ -20,11 +20,12 @@ Source: protocol, sections 8 and 10.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, printable, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import NoteSignature, SignedNote
 from comity.trust.tlog.proof import TlogProof
@@ -49,7 +50,7 @@ MAX_REMEMBERED: Final = 64 * 1024 * 1024
 """Bytes of memory of what a session remembers of lines, proofs and notes, all together."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inspection:
     """The format of a file by its header and name, its active content (what a loader would run), and its malformed
     parts. The texts are for people; `comity.formats` writes them."""
@@ -59,7 +60,7 @@ class Inspection:
     malformed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundFile:
     """A file that was found on disk. `kind` is `link` for a link out of the folder and `special` for devices and the
     like; these are never read, so their `sha256` is None. `inspection` is None if the content was not inspected."""
@@ -71,7 +72,7 @@ class FoundFile:
     inspection: Inspection | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InclusionEvidence:
     """A tlog-proof, and the SHA-256 of the line that it claims to prove (from the file name; inclusion is checked)."""
 
@@ -79,7 +80,7 @@ class InclusionEvidence:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnreadStatements:
     """What was said and not read, because a bound was reached, in words, and by whom (`cut`). A pack keeps it, so that
     what was unknown when it was made is not found to be complete later.
@@ -110,7 +111,7 @@ class UnreadStatements:
         return cls(tuple(printable(str(text)[:MAX_UNREAD]) for text in texts), frozenset(cut))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """The input of `verify`.
 
@@ -306,7 +307,7 @@ def kind_of(active: str) -> str:
     return active.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remark:
     """A note on material that did not verify and does not count. `evidence` is the SHA-256 of the line or proof."""
 
@@ -330,7 +331,7 @@ EVIDENCE_MISSING: Final = 5
 PARTIAL: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowFact:
     """One fact and its basis: verified here, claimed by `by`, or stale/absent."""
 
@@ -343,7 +344,7 @@ class RowFact:
         return {"text": self.text, "basis": self.basis, "by": self.by, "evidence": self.evidence}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One check of a verdict and its result.
 
@@ -375,7 +376,7 @@ class Row:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """The rows in their fixed order, and the exit status under the policy.
 

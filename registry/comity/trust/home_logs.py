@@ -31,6 +31,7 @@ from typing import Final
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.node_records import NodeRecord
 from comity.trust.rotation import RotationChain
@@ -52,7 +53,7 @@ class HomePosition:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedLog:
     """A log as an identity names it: its origin, and its verifier key unless only the origin is named."""
 
@@ -83,7 +84,7 @@ def home_origin(home: str) -> str:
     return named.origin if named else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OriginOwners:
     """Which seat each origin belongs to, by the pinned charters.
 
@@ -185,7 +186,7 @@ def named_homes(chain: RotationChain) -> tuple[NamedLog, ...]:
     return tuple(each for each in named if each.key is not None or each.origin not in keyed)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HomeLogs:
     """The home logs of one identity. `ranks` are the verifier keys of its logs, the earlier ones first; `origins` has
     the rank of the logs of each origin that it names: the last one, if it names several logs of one origin."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, ClassVar, Final, Protocol
 
 from comity.trust.codec import JsonItems, JsonMerged, JsonNumber, JsonObject, JsonText, JsonWord
 from comity.trust.content import Content
 from comity.trust.encoding import Digest, Fields, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject
 from comity.trust.statement_kinds import INCEPTION
@@ -50,7 +51,7 @@ class Signatory(Protocol):
     def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeySet:
     """`threshold` of `keys` must sign; `threshold` is more than half of the keys."""
 
@@ -72,7 +73,7 @@ class KeySet:
         return all(key.post_quantum for key in self.keys)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inception(JsonObject):
     """An inception record.
 
@@ -114,7 +115,7 @@ def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
     return KeySet(keys, fields.integer("threshold", most=MAX_KEYS))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InceptionStatement(Content):
     """The first keys of an identity. All of them sign the record."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.encoding import MAX_DEPTH, parse_json
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -26,7 +26,7 @@ MAX_NAME: Final = 1024
 """Bytes of a member's name with its quotation marks."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonSlice:
     """The bytes of one value, not parsed yet, and their position in the whole."""
 

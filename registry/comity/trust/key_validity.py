@@ -19,7 +19,7 @@ sections 3 and 5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from comity.trust.bound_nodes import BoundNode, WitnessedEntry, verify_witnessed
@@ -27,6 +27,7 @@ from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomeLogs, HomePosition, NamedLog, home_logs, named_homes
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
@@ -43,7 +44,7 @@ BEFORE: Final = "signed by keys that are now retired, before the cut"
 UNKNOWN: Final = "signed by keys that are now retired: after the cut, or unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyValidity:
     """The state of the keys behind one signature.
 
@@ -96,7 +97,7 @@ def judge_keys(
     return KeyValidity(f"{UNKNOWN}; the policy pins a later rotation", False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _LogPosition:
     """Leaf `index` of a tree with `size` leaves and root hash `root`, which claims to be the log `origin`."""
 
@@ -149,7 +150,7 @@ def _steps_up_to(pins: list[RotationStep], chain: RotationChain) -> list[Rotatio
     return [*pins, *(step for step in chain.steps if step.after in earlier)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompromiseNotice:
     """An identity's proven statement that its `key` was compromised from entry `index` of the log `origin` on."""
 
@@ -205,7 +206,7 @@ def is_logged_before(notice: CompromiseNotice, witnessed: Iterable[WitnessedEntr
     return home.is_before([(seen.log, seen.index) for seen in witnessed], notice.origin, notice.index)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CosignedTime:
     """The time since when `cosigners` members have seen a statement, in POSIX seconds by their clocks, and a proof with
     the cosignature of that time."""
@@ -215,7 +216,7 @@ class CosignedTime:
     cosigners: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedNotice:
     """A compromise notice about a key that signed a statement. `before`: whether the statement is proven to be in the
     home log below the entry of the notice; None without a proof of its position there."""
@@ -224,7 +225,7 @@ class JudgedNotice:
     before: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedPublication:
     """One publication, judged: key policy, proofs in logs, cosigners.
 

@@ -9,7 +9,7 @@ skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from comity.trust.encoding import Digest, Json, b64decode, b64encode, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 
 _Private: TypeAlias = (
     ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
@@ -48,7 +49,7 @@ _CURVES: Final[Mapping[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublicKey:
     """One public key. `alg` names the algorithm; `raw` is 32 bytes for Ed25519, the uncompressed point for ECDSA, the
     FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length.
@@ -84,7 +85,7 @@ class PublicKey:
             raise Untrusted("bad signature", why=f"not a signature by {self.alg} key {self.id[:16]}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrivateKey:
     """One private key. Only `to_pem` returns the key bytes; `repr` shows the key id only."""
 
@@ -160,7 +161,7 @@ def ecdsa_der(alg: str, signature: bytes) -> bytes:
     return encode_dss_signature(r, s)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifyingKey:
     """A composite key: halves sorted by algorithm name, all of which must verify."""
 
@@ -209,7 +210,7 @@ class Signer(Protocol):
         """One (key id, signature) per half, over exactly `message`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HybridSigner:
     """Signs with private keys in memory, by default Ed25519 and ML-DSA-65 together."""
 

@@ -36,6 +36,7 @@ from comity.trust.bound_nodes import BoundNode
 from comity.trust.claims import KnownAuthor, KnownAuthors, ParsedClaims, Publication, in_turn, prove_each, unsigned_note
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Remark
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import DERIVED, PUBLISHED
@@ -58,7 +59,7 @@ _FAMILIES: Final[Mapping[str, str]] = {
 FAMILY: Final[Mapping[str, str]] = {name.lower(): kind for kind, names in _FAMILIES.items() for name in names.split()}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LicenceFit:
     """Whether the child's licence fits the parent's, and the reason in one clause."""
 
@@ -111,7 +112,7 @@ ArtifactKey: TypeAlias = str
 """`sha256:<digest>`, or `name:<name>` of a parent without a digest."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublicationClaim:
     """One publisher's claims about an artifact: name, licence, and parents as (relation, name, digest).
 
@@ -126,7 +127,7 @@ class PublicationClaim:
     line: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DerivationClaim:
     """A `derived` statement with the signer for display and the digest of the line."""
 
@@ -135,7 +136,7 @@ class DerivationClaim:
     line: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalComparison:
     """The result of a comparison on this machine, as in a `derived` statement, but not signed."""
 
@@ -144,7 +145,7 @@ class LocalComparison:
     steps: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactClaims:
     """The verified statements about one artifact: `claims` of publishers, and `derivations`."""
 
@@ -152,7 +153,7 @@ class ArtifactClaims:
     derivations: tuple[DerivationClaim, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineageNode:
     """An artifact. `licences` are the distinct claimed licences; `missing` if there is no claim about the artifact."""
 
@@ -170,7 +171,7 @@ class LineageNode:
         return self.licences[0] if len(self.licences) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineageEdge:
     """The claim that `child` was made from `parent`.
 
@@ -201,7 +202,7 @@ class LineageEdge:
         return "signed" if any(claim.derived.exact for claim in self.derivations) else "claimed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineageGraph:
     """Nodes breadth first from the root. `truncation` says which limit was exceeded; empty if the graph is complete."""
 

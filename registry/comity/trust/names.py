@@ -24,11 +24,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.encoding import Digest, bare_digest, format_id
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 
 MIN_DIGITS: Final = 8
 """Hex digits of an abbreviation."""
@@ -64,7 +64,7 @@ def _unspelled(digits: str, text: str) -> Digest:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abbreviation:
     """The first hex digits of a digest, and its last ones if they were given."""
 
@@ -172,7 +172,7 @@ def abbreviated(text: str) -> tuple[str | None, Abbreviation] | None:
     return Reference.parse(name).repository if at else None, found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Name:
     """`namespace/name@version`, as a `published` statement gives it."""
 
@@ -203,7 +203,7 @@ class Name:
         return f"{self.repository}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A parsed reference: a repository, a version, a digest; at least one is set. The name of an upstream repository
     starts with its origin (`hf:`)."""

@@ -10,7 +10,7 @@ and 5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, ClassVar, Final
 
 from cryptography import x509
@@ -22,6 +22,7 @@ from comity.trust.codec import ABSENT, JsonBytes, JsonItems, JsonRead, JsonText
 from comity.trust.content import ByAuthor, ById, Content, Label
 from comity.trust.encoding import Fields, parse_decimal, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Signatory
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.places import Place
@@ -49,7 +50,7 @@ _NOTE_KEY: Final = JsonRead(VerifierKey.parse, "noteKey")
 _CERTIFICATE: Final = JsonBytes(MAX_CERTIFICATE, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeRecord(Content):
     """A member says which keys and certificates belong to its node. Source: protocol, section 3.
 
@@ -167,7 +168,7 @@ ADDRESS_LIST: Final = JsonItems(MAX_ADDRESSES, of=JsonRead(_address, "address"),
 """At most eight `host:port`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Addresses(Content):
     """A node says where it can be reached: `host:port` each. `mutual` requires a known certificate, `open` does not."""
 

@@ -13,7 +13,6 @@ limit, bounds the harm. Source: protocol, section 8.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.approvals import ApprovalEnded, Approved
@@ -23,6 +22,7 @@ from comity.trust.charter.document import Member
 from comity.trust.claims import ParsedClaims, prove_each, unsigned_note
 from comity.trust.encoding import Digest, format_time
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
+from comity.trust.frozen import frozen
 from comity.trust.key_validity import (
     UNKNOWN,
     ProvenConsistency,
@@ -39,7 +39,7 @@ from comity.trust.statement_kinds import APPROVAL_ENDED, APPROVED
 DAY: Final = 86_400
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenApproval:
     """An approval that a named officer is proven to have signed. `chain` are the officer's keys; `end` is the officer's
     statement that ends it, the earliest one, and `ended` its line."""
@@ -51,7 +51,7 @@ class ProvenApproval:
     ended: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedApproval:
     """An approval, and why it does not count: `stale` if its time is over or has not begun; an empty `refusal` means
     that it counts. `keys` are the ids of all keys that the officer ever had."""
@@ -66,7 +66,7 @@ class JudgedApproval:
         return self.proven.approved.by
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalCircumstances:
     """What an approval is judged by, apart from itself."""
 

@@ -19,12 +19,12 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 from comity.trust.codec import JsonItems, JsonObject, JsonRead, JsonText
 from comity.trust.encoding import Fields
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_jurisdiction
 
 _ALPHA_2_AND_3: Final = """
@@ -96,7 +96,7 @@ class _Codes(JsonItems):
         return codes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place(JsonObject):
     """`operator` runs the machines; `cloud` is the parent company whose platform they are, empty for the operator's
     own machines; `reach` are the jurisdictions whose law reaches any of these, sorted, at least one."""

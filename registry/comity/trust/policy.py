@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest
 from comity.trust.evidence import DEFAULT_ALLOW, kind_of
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import OriginOwners
 from comity.trust.model_signing.judging import ModelSigningRule
 
 PUBLISHER: Final = "publisher"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CosignerRule:
     """`[cosigners]`: at least `at_least` distinct members in `jurisdictions` distinct jurisdictions, none in `outside`.
     With `post_quantum`, only post-quantum cosignatures count; with `declared`, only cosigners that declare a place."""
@@ -55,7 +56,7 @@ def _counted_members(rule: CosignerRule, writer: Member, members: list[Member]) 
     return tuple(member for member in members if member is not writer and member.jurisdiction not in excluded)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Freshness:
     """`[time]`: the time to judge at (POSIX seconds), and the maximum age of the newest cosignature (seconds)."""
 
@@ -63,7 +64,7 @@ class Freshness:
     max_age: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineageRule:
     """`[lineage]`: whether each parent must be named by digest, and whether licence conflicts are refused."""
 
@@ -98,7 +99,7 @@ SIGNED_ROWS: Final = frozenset(
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SafetyRule:
     """`[safety]`: active content of these `kinds` is accepted, and any content of files whose path matches one of
     `paths` or whose digest is in `files`. With `formats`, files of other formats are refused. Malformed headers are
@@ -120,7 +121,7 @@ class SafetyRule:
         return not self.formats or name in self.formats
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamRule:
     """`[upstream]`: if `corroborated` is above 0, the artifact must be published by an accepted publisher, or nodes of
     `corroborated` members must have fetched the same bytes from its upstream under one commit."""
@@ -128,7 +129,7 @@ class UpstreamRule:
     corroborated: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalRule:
     """`[approvals]`: at least `at_least` of `places` must be filled by officers who approve for `scope` at `as_of`.
 
@@ -155,7 +156,7 @@ class ApprovalRule:
         return {identity: name for name, identity in self.officers.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """The parsed policy. `digest` is the SHA-256 of its text, for the report; `origins` is read from the pinned
     charters. `refuse_lost_keys`: what a publisher signed after its key was lost, as it says itself, is refused."""

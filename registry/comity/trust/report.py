@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, TypeVar
 
 from comity.trust.codec import (
@@ -31,6 +31,7 @@ from comity.trust.content import ById, Content, Label, SubjectDigest
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.identity import Signatory
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import VERIFIED
@@ -55,7 +56,7 @@ _IDENTITY_URN: Final = re.compile(r"urn:comity:identity:[0-9a-f]{64}\Z")
 _LEVEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerdictReport:
     """A verdict, and the version of the program that made it."""
 
@@ -165,7 +166,7 @@ def _text(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Attestation(JsonObject):
     sha256: Annotated[Digest, JsonPath("digest.sha256")]
 
@@ -196,7 +197,7 @@ def _level(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verified(Content):
     """The result of verifying an artifact under a policy (SLSA VSA v1). Source: protocol, sections 5 and 8.
 

@@ -24,12 +24,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from comity.trust.claims import MirrorEvidence, Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, PolicyNotMet
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomePosition
 from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
@@ -40,7 +40,7 @@ DECIDED: Final = ("bound", "pinned")
 """Bases that are a decision about the name; with the others the name is only claimed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublisherClaim:
     """A claimant of a name: the publisher with this id, or the upstream repository of the name if it is None."""
 
@@ -50,7 +50,7 @@ class PublisherClaim:
 MIRROR: Final = PublisherClaim(None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preference:
     """The preferred claimant of a name, and the basis. For *first seen*: `members` of the `asked` members whose nodes
     answered saw this claimant first."""
@@ -144,7 +144,7 @@ def claimant_label(claimant: PublisherClaim, repository: str, labels: Mapping[Di
     return f"{label} [{claimant.publisher}]" if label else short(claimant.publisher)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A proven publication under a name. `position` is its position in the publisher's home logs, None if it is in none
     of them. `withdrawn`: the publisher itself yanked or superseded it; advisories of others do not withdraw."""

@@ -18,7 +18,7 @@ seven recovery keys, the maximum, reveals four of them and gets three new keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated, ClassVar, Final
 
 from comity.trust.codec import JsonBytes, JsonItems, JsonMerged, JsonNumber, JsonObject, JsonRead, JsonText
@@ -26,6 +26,7 @@ from comity.trust.content import ById, Content
 from comity.trust.encoding import Digest, Json, canonical, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import Remark
+from comity.trust.frozen import frozen
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
@@ -38,7 +39,7 @@ MAX_ROTATIONS: Final = 64
 """The number of the last rotation of an identity."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogCut(JsonObject):
     """Size and root of a log when keys were retired: entries below `size` were logged before."""
 
@@ -52,7 +53,7 @@ class LogCut(JsonObject):
             raise Malformed("cut is malformed", why="expected a size of at least 1 and a root of 32 bytes")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyState:
     """The signing keys of an identity, and the ids of the recovery keys that may rotate them.
 
@@ -81,7 +82,7 @@ class KeyState:
         object.__setattr__(self, "digest", sha256(canonical(document)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rotation(JsonObject):
     """The content of a rotation. `seq` is 1 for the first rotation of an identity. `home` is the verifier key or the
     origin of a log (`home_logs`); an empty one keeps the home log.
@@ -142,7 +143,7 @@ def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new
     return entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RotationStatement(Content):
     """The next keys of an identity. `used` are recovery keys, revealed and spent."""
 
@@ -215,7 +216,7 @@ def _refused(why: str) -> Untrusted:
     return Untrusted("rotation refused", why=why, code="ROTATION")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RotationStep:
     """One valid rotation with the states before and after; `post_quantum` if all used recovery keys are."""
 
@@ -226,7 +227,7 @@ class RotationStep:
     post_quantum: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RotationChain:
     """All valid rotations from `start`. Only `follow` creates a chain.
 
@@ -346,7 +347,7 @@ class RotationChain:
         return path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SigningStates:
     """The states of a chain that signed one envelope together with `extra_keys`. Computed once, because each
     computation verifies signatures."""

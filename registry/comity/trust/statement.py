@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from comity.trust.encoding import (
@@ -37,6 +37,7 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import SIGNATURE_SIZES, PublicKey, Signer, VerifyingKey
 from comity.trust.statement_kinds import STATEMENT_KINDS
 
@@ -47,13 +48,13 @@ MAX_SIGNATURES: Final = 24
 _SIZES: Final = frozenset(SIGNATURE_SIZES.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EnvelopeSignature:
     keyid: Digest
     sig: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Envelope:
     """A signed payload. The signatures are not verified until `signed_by` is called; then each is verified once, and
     this object keeps the answer: one for each signature at most, because a key id belongs to one key."""
@@ -175,7 +176,7 @@ MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 _PREDICATE = re.compile(r"urn:comity:([a-z][a-z0-9-]{0,62}):v1\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Author:
     """The claimed author: an `identity` (publisher or member) or a `node`, by id."""
 
@@ -186,7 +187,7 @@ class Author:
         return {self.kind: self.id}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """The subject of a statement. `name` is only a label; `digest` identifies the subject."""
 
@@ -194,7 +195,7 @@ class Subject:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SideObject:
     """Reference to data that is too large for the log line: SHA-256 and size in bytes (at most 64 MiB)."""
 
@@ -216,7 +217,7 @@ class SideObject:
         return {"digest": self.digest, "size": self.size}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statement:
     """A parsed statement.
 
@@ -290,7 +291,7 @@ class Statement:
         return self.subject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One log entry: its exact bytes (the leaf data), the envelope, the statement. Nothing is verified yet."""
 

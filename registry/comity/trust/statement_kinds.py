@@ -9,9 +9,10 @@ section 5.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from comity.trust.frozen import frozen
 
 INCEPTION: Final = "inception"
 ROTATED: Final = "rotated"
@@ -80,7 +81,7 @@ class AuthorRule(Enum):
 IDENTITY, NODE, ANYONE, MEMBER = AuthorRule.IDENTITY, AuthorRule.NODE, AuthorRule.ANYONE, AuthorRule.MEMBER
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StatementKind:
     """A kind of statement.
 

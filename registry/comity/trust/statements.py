@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, ClassVar, Final, Literal
 
 from comity.trust.codec import (
@@ -30,6 +30,7 @@ from comity.trust.codec import (
 from comity.trust.content import ByAuthor, ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, Signatory
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject, Statement, Subject
@@ -45,7 +46,7 @@ MAX_TEXT: Final = 4000
 STATE_SETTING: Final = ("yank", "superseded")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compromise:
     """A key (SHA-256 of its JSON) that is compromised from entry `index` of the log `origin` on."""
 
@@ -54,7 +55,7 @@ class Compromise:
     index: Annotated[int, JsonPath("since.index")]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Advisory(Content):
     """A warning; it deletes and blocks nothing. It is about `artifact`; with `compromise`, about a key of the identity
     with the id `artifact`."""
@@ -77,7 +78,7 @@ DOCUMENTS = ("card", "training-summary", "evaluation")
 MAX_PARENTS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Licence:
     """The SPDX expression that the publisher claims, and the licence text as obtained (None: no text)."""
 
@@ -85,7 +86,7 @@ class Licence:
     text: SideObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parent(JsonObject):
     """A claimed lineage edge: by digest if known, else by name only."""
 
@@ -94,7 +95,7 @@ class Parent(JsonObject):
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published(Content):
     """A publisher publishes an artifact. `by` is the claimed publisher; `check_published` verifies it."""
 
@@ -133,7 +134,7 @@ def check_published(entry: Entry, publisher: Inception, keys: Signatory | None =
 VOUCH_KINDS: Final = ("rehashed", "evaluated", "reproduced")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vouched(Content):
     """Somebody rehashed, evaluated or reproduced an artifact. Source: protocol, section 5.
 
@@ -161,7 +162,7 @@ MAX_TOOLS: Final = 8
 _LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_+./-]{0,63}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extent(JsonObject):
     """`equal` of `total` tensors or bytes are the same as derived from the parent."""
 
@@ -169,7 +170,7 @@ class Extent(JsonObject):
     equal: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Derived(Content):
     """The child's weights were computed again from the parent's. Source: protocol, section 5.
 

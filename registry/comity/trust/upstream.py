@@ -17,7 +17,6 @@ section 5.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from comity.trust.artifact import MAX_FILES
@@ -25,6 +24,7 @@ from comity.trust.codec import JsonItems, JsonNumber, JsonObject, JsonPath, Json
 from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
@@ -69,7 +69,7 @@ def check_repository(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Upstream(JsonObject):
     """A commit of a repository at a Hub. `endpoint` is the URL of the Hub, empty if no Hub was queried; `requested` is
     the requested branch, tag or commit."""
@@ -115,7 +115,7 @@ GATED: Final = ("", "auto", "manual")
 _Count: TypeAlias = Annotated[int, JsonNumber(most=MAX_FILES * 512)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matched(JsonObject):
     """Number of `files` that match the upstream's hashes, by `sha256` or by `git_blob` id; number of SHA-256 matches
     whose LFS pointer has the listed id (`pointers`); and number of listed folders with the listed git tree id
@@ -142,7 +142,7 @@ class Matched(JsonObject):
         return f"{self.compared}/{self.files} files equal what the upstream lists"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Obtained(JsonObject):
     """How and when the bytes were obtained: one of `OBTAINED`, begin and end in POSIX seconds by the node's clock, the
     programs used, and the SHA-256 of the public key in the upstream's certificate (None without TLS)."""
@@ -154,7 +154,7 @@ class Obtained(JsonObject):
     tls: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conditions(JsonObject):
     """The upstream's conditions of use: the licence that its card claims, the obtained texts, whether access needs
     consent (`gated`), and the terms that the operator accepted."""
@@ -166,7 +166,7 @@ class Conditions(JsonObject):
     terms: SideObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Observed(Content):
     """A node mirrored a repository of an upstream. `by` is the claimed node; the caller checks node record and
     signature."""
@@ -215,7 +215,7 @@ class Observed(Content):
 LOST: Final = ("repository", "commit", "revision", "access")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changed(Content):
     """The upstream's branch points to another commit. The branch or tag that `artifact` was mirrored from is now at the
     commit `successor`; the mirrored bytes do not change."""
@@ -236,7 +236,7 @@ class Changed(Content):
             raise self.malformed("'now' is the mirrored commit")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gone(Content):
     """The source of an artifact is no longer available: repository, commit, branch or tag, or access (`LOST`)."""
 

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -24,6 +23,7 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.upstream.hub_api import (
     MAX_RETRY_AFTER,
     READ_TIMEOUT,
@@ -121,7 +121,7 @@ class ImportControl(Protocol):
         """Wait for `seconds`. Raises if the import was cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeouts:
     """Timeouts in seconds: `read_timeout` without a byte, the longest accepted Retry-After, the first retry delay."""
 

@@ -29,6 +29,7 @@ import comity
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.upstream import Upstream, check_endpoint, check_repository, is_commit
 from comity.upstream.listed_files import ListedFile, UpstreamRequest
 
@@ -38,7 +39,7 @@ HUB_HOSTS: Final = (".huggingface.co", ".hf.co")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Scheme, host and port of a URL."""
 
@@ -63,7 +64,7 @@ class Origin:
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AllowedHosts:
     """An endpoint, other hosts allowed for downloads (`.hf.co` means every subdomain; a port after the host is compared
     too), and the token, which is sent to the endpoint only."""
@@ -261,7 +262,7 @@ MAX_XET: Final = 128
 _EMPTY: Final = sha256(b"")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RevisionInfo:
     """The commit that a revision resolves to now. `licence`: as the card claims; `gated`: empty, `auto` or `manual`."""
 
@@ -270,7 +271,7 @@ class RevisionInfo:
     licence: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepositoryListing:
     """A commit with its files, by path, and the git tree ids of its folders."""
 

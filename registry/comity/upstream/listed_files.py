@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.rules.git_ids import blob_id, git_tree_ids
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import MAX_OBJECT_BYTES
 from comity.trust.upstream import check_repository, check_revision
@@ -30,7 +30,7 @@ MATCHES: Final = ("sha256", "git-blob", "none")
 comparable is listed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamRequest:
     """A requested repository and revision (default `main`). The oldest repositories have no organisation in their
     names; the Hub returns their current names."""
@@ -57,7 +57,7 @@ class UpstreamRequest:
         return f"{UPSTREAM}{self.repository}@{self.revision}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedFile:
     """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
     SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked."""
@@ -69,7 +69,7 @@ class ListedFile:
     xet: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Observation:
     """A file that was hashed here, and the upstream's listing of it.
 

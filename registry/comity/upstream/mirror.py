@@ -22,7 +22,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +30,7 @@ from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.upstream import Upstream, check_repository, is_commit
 from comity.upstream.download import CHUNK, NO_OBSERVER, Downloads, ImportControl, ImportObserver, Timeouts
 from comity.upstream.hub_api import (
@@ -57,7 +58,7 @@ MAX_WAIT_STEP: Final = 1.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorOrder:
     """What to mirror, from which hosts, and the conditions: `terms` is the text that the operator accepted, `max_bytes`
     the largest size of the repository."""
@@ -69,7 +70,7 @@ class MirrorOrder:
     max_bytes: int = MAX_TOTAL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorResult:
     """A complete commit: the observation and the path of each file, in the order of the listing."""
 
@@ -242,7 +243,7 @@ MAX_METADATA: Final = 1024
 _HEX: Final = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFolder:
     """A local folder and its listing. `how` is `cache` if the layout names commit and hashes, else `carried`."""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 from urllib.parse import unquote
 
@@ -21,6 +20,7 @@ import grpc
 
 from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
+from comity.trust.frozen import frozen
 from comity.v1 import access_pb2
 from comity.wire.addresses import address_block, caller_name
 from comity.wire.tls import CertificatePin, TlsIdentity, from_pem, to_pem
@@ -32,7 +32,7 @@ Who: TypeAlias = "access_pb2.Who.ValueType"
 Pins = Callable[[], Iterable[CertificatePin]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """The caller of a call. `name` is the key for rate limits: a certificate digest, an address, or "operator"."""
 
@@ -72,7 +72,7 @@ class Access(Protocol):
         """Returns for whom calls can be made at this port: the services with such calls are announced there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MutualAccess:
     """Admits the pinned certificates of peers and operators.
 
@@ -113,7 +113,7 @@ class MutualAccess:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenAccess:
     """Admits every caller, named by its network address: IPv6 by its /64, which one host has."""
 
@@ -129,7 +129,7 @@ class OpenAccess:
         return frozenset((access_pb2.WHO_ANYONE,))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OperatorAccess:
     """For a `unix:` port only."""
 
@@ -143,7 +143,7 @@ class OperatorAccess:
         return frozenset((access_pb2.WHO_ANYONE, access_pb2.WHO_OPERATOR, access_pb2.WHO_SOCKET))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallRule:
     """Who may make a call, and what it may cost.
 

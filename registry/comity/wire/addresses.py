@@ -13,17 +13,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.wire.limits import GATEWAY_URL
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """A host name or IP literal, and a port from 1 to 65535."""
 
@@ -170,7 +170,7 @@ def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 _TARGET: Final = re.compile(r"/[!-~]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RangeUrl:
     """The HTTPS URL of one blob, read by ranges. The target is a secret: it is in no error and no `repr`."""
 
@@ -199,7 +199,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _URL: Final = re.compile(r"(https?)://([^/]+)((?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*)\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GatewayUrl:
     """The URL of a gateway. Create it with `parse` only; `str` returns the parsed text."""
 

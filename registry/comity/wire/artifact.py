@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -24,7 +24,7 @@ _Named: TypeAlias = Annotated[Collection[Digest], Items(limits.NAMED, cut=True)]
 """Authors whose statements are among the answer, whatever others say."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SearchPage:
     """One page of results; `next_cursor` is empty on the last page. `advisories` are those of the publishers of what
     was found about it."""

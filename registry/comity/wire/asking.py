@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from comity.trust.errors import ComityError, NotFound, OutOfSpace, Unavailable
+from comity.trust.frozen import frozen
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -281,7 +282,7 @@ async def first(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked(Generic[P, T]):
     """The answers of the nodes that answered in time, and why the others did not."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
 
 from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
@@ -12,6 +11,7 @@ from comity.rules.copy_questions import WHICH, CopyFold, CopyQuestion, CopySet
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_jurisdiction
 from comity.trust.places import MAX_REACH, MOST_REACHES
 from comity.v1 import audit_pb2
@@ -117,7 +117,7 @@ _QUESTION: Final = MessageCodec(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditOrder:
     """A challenge as it is sent, or carried in a file: in the federation of this id. What it says about who asks whom
     is unverified."""
@@ -126,7 +126,7 @@ class AuditOrder:
     challenge: AuditChallenge
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditReply:
     """The signed answer, and the Merkle path of each record. Unverified."""
 
@@ -134,7 +134,7 @@ class AuditReply:
     paths: Annotated[tuple[tuple[bytes, ...], ...], Items(MAX_CHALLENGED, _PATH)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedCopies:
     """The copies of one artifact, as a node assessed them. `name` is a claimed name, or empty."""
 
@@ -143,7 +143,7 @@ class ListedCopies:
     copies: Annotated[tuple[AssessedCopy, ...], Items(limits.COPIES, _COPY)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopiesPage:
     """A page of what a node says about copies, for the `day` counted from 1970. `names` has display names by id;
     `member` is the member of the node that says it. `fold` is the answer to a question, in place of `artifacts`."""
@@ -168,7 +168,7 @@ class CopiesPage:
         return last, ascending and begins and not (self.more and last is None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckedCopy:
     """The result of an audit that this node made now. `outcome` is PASSED, MISSED or the reason of a failure."""
 
@@ -180,7 +180,7 @@ class CheckedCopy:
     pieces: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoldOrder:
     """What an operator decides about the node's own copy. `typed` is the name or digest of the artifact, which is
     needed for the last known copy; `trial`: only say what would happen; `again`: take a withdrawal back."""
@@ -195,7 +195,7 @@ class HoldOrder:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoldDecision:
     """The logged line, empty if none was; the names of nodes that proved a copy now, and of those that did not. `bytes`
     were deleted, or are kept aside if the order says so; 0 while the node still tries."""
@@ -207,7 +207,7 @@ class HoldDecision:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetainedCopy:
     """What the retention rules say about an own copy: whether it may go, why it may or stays, and by which rule.
     `bytes` would be freed; `days`: for how long this node knows that it holds the artifact."""
@@ -221,13 +221,13 @@ class RetainedCopy:
     days: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetentionPage:
     copies: Annotated[tuple[RetainedCopy, ...], Items(limits.COPIES_PAGE)]
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChallengeRequest:
     """Whose copies to draw challenges for: a node by its name or id; all of its copies, or one."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.v1 import blob_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -21,7 +21,7 @@ from comity.wire.rpc import Context, Rpcs, rpc_of
 rpc = Rpcs(blob_pb2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobStat:
     """Whether a node has a blob, complete and verified by the node; `size` is 0 if it does not."""
 
@@ -30,7 +30,7 @@ class BlobStat:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobLocation:
     """Another location of a blob, unverified. The URL is a bearer secret until it expires: never log it."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.v1 import bundle_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -18,7 +18,7 @@ MOST_EVENTS: Final = 4_000_000
 """Events of one call: every artifact of a large federation, and a few each second for an hour."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadedCharter:
     """The epochs that the node followed before and follows now; `why` and `code` if an epoch was refused."""
 
@@ -28,7 +28,7 @@ class LoadedCharter:
     code: Annotated[str, Exact(limits.LABEL)] = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadedLog:
     """The entries of a log, named by its verifier key, that the node had before and has now, and those of the bundle's
     checkpoint; `why` and `code` if it was not taken."""
@@ -45,7 +45,7 @@ class LoadedLog:
         return self.log.partition("+")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadedArtifact:
     """An artifact that is complete now, or is not, for a reason."""
 
@@ -55,12 +55,12 @@ class LoadedArtifact:
     code: Annotated[str, Exact(limits.LABEL)] = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadWaiting:
     """Work goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadEnded:
     """The last event. `finished` is false if the time of the call was over first; `not_listed` counts the published
     artifacts that the node's settings do not name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import update_wrapper
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast, overload
 
@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire import limits
 from comity.wire.access import Caller
 from comity.wire.errors import from_rpc
@@ -51,7 +52,7 @@ def traced(start: SpanStart) -> Iterator[None]:
         _start = before
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Calls:
     """Makes calls on one connection. `timeout` is the time, in seconds, for an answer or for the next message."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import charter_pb2, node_pb2
 from comity.wire import limits
 from comity.wire.access import Caller
@@ -23,7 +23,7 @@ from comity.wire.rpc import Context, Rpcs, rpc_of
 rpc = Rpcs(charter_pb2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskReceipt:
     """The receipt of a request to join. `since` is the time of its first request; `waiting` counts all requests."""
 
@@ -43,7 +43,7 @@ def card_lines(lines: Sequence[bytes]) -> tuple[bytes, ...]:
 _Card: TypeAlias = Annotated[Sequence[bytes], Read(card_lines)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JoinRequest:
     """A waiting request to join, with the lines of its card: inception, rotations, node-records, addresses."""
 

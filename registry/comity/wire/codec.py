@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import attrgetter
@@ -49,6 +48,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.wire import limits
 from comity.wire.errors import clean
 from comity.wire.fields import (
@@ -187,7 +187,7 @@ def _same(value: V) -> V:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class At:
     """The field of the message, where it has another name than the value's. `object.size` is in its field `object`."""
 
@@ -201,7 +201,7 @@ class Merged:
         self.rules = rules
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Constant:
     """A field of the value that the message does not have."""
 
@@ -259,7 +259,7 @@ class MessageCodec(Generic[V, M]):
         return [_field(name, hints[name], self._rules.get(name), self.message) for name in names]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Field:
     """A field of a value: how it gets from the value among the fields of a message, and how it is read from one."""
 

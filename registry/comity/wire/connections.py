@@ -24,13 +24,13 @@ import stat
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc
 
 from comity.trust.errors import Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.access import MutualAccess
 from comity.wire.addresses import Address, address_block
 from comity.wire.throttle import FairShares
@@ -45,7 +45,7 @@ PAUSE_FACTOR: Final = 10
 _FILES: Final = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuardedConnection:
     """An established TCP connection of this process, by the inode of its socket. `peer` is `host port`."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.codec import ORIGIN, Items, MessageCodec, Read
@@ -45,7 +46,7 @@ def _read_joined(raw: bytes, most: int) -> bytes:
     return raw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """The lines that an asker has, as joined references. `brief`: it wants references instead of all lines."""
 
@@ -54,7 +55,7 @@ class Held:
     brief: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineReference:
     """One entry of one log without its line, with the marks of `LocatedEntry`."""
 
@@ -65,7 +66,7 @@ class LineReference:
     others: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class References:
     """Several entries without their lines, in order, as they are in a message; `origins` has each log once."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint
 from comity.trust.tlog.proof import TlogProof
 from comity.v1 import log_pb2
@@ -26,7 +26,7 @@ KEY_ID: Final = 4
 _Size: TypeAlias = Annotated[int, Number(least=1)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogHead:
     """A log and its newest note with all known cosignatures; `note` is empty before the first checkpoint."""
 
@@ -35,13 +35,13 @@ class LogHead:
     note: Annotated[bytes, Data(limits.NOTE)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryBatch:
     start: int
     lines: Annotated[tuple[bytes, ...], Items(limits.BATCH_LINES, LINE)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocatedProof:
     """A C2SP tlog-proof and the origin of its log."""
 
@@ -56,7 +56,7 @@ def _read_signers(raw: bytes) -> tuple[bytes, ...]:
     return tuple(raw[at : at + KEY_ID] for at in range(0, len(raw), KEY_ID))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProofSummary:
     """What a node says of a proof that it has: the origin of the log, the size of the tree, and the key ids of the
     signatures of the checkpoint."""
@@ -72,7 +72,7 @@ class ProofSummary:
         return cls(located.origin, Checkpoint.parse(note.text).size, tuple(each.key_id for each in note.signatures))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShownMisbehaviour:
     """A proof of misbehaviour of a log: `parts` are contradictory signed notes, lines and proofs."""
 

@@ -9,12 +9,13 @@ bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Final
 
 import grpc
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.wire import limits
 from comity.wire.codec import LINE, ORIGIN, Constant
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from comity.wire.rpc import Context
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocatedEntry:
     """One entry of one log. In an answer that is a selection: `more`: its author says more about the subject than the
     answer has; `others`: so do authors who are neither named nor members.

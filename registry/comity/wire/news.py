@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import NoteSignature
 from comity.v1 import news_pb2
 from comity.wire import limits
@@ -45,7 +45,7 @@ def _write_time(known: tuple[bytes, int]) -> news_pb2.CosignatureTime:
 _KNOWN_TIME: Final = Read(_read_time, _write_time)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogNews:
     """What has changed in one log, named by its verifier key.
 
@@ -60,7 +60,7 @@ class LogNews:
     cosignatures: Annotated[tuple[NoteSignature, ...], Items(limits.COSIGNATURES, _COSIGNATURE)] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class News:
     """What has changed since a position.
 
@@ -78,7 +78,7 @@ class News:
     charter: Digest | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KnownCosignatures:
     """The cosignatures of one checkpoint that a node has: key ids and times."""
 

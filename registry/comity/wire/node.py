@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import node_pb2
 from comity.wire import limits
 from comity.wire.addresses import GatewayUrl
@@ -19,7 +19,7 @@ from comity.wire.rpc import Context, Rpcs, rpc_of
 rpc = Rpcs(node_pb2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplicaCounts:
     """How many artifacts a node holds completely, and how many it wants and lacks.
 
@@ -36,7 +36,7 @@ class ReplicaCounts:
     short: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeFacts:
     """Facts that a node reports about itself. `identity` has its member's inception and rotations, in order; `gateway`
     is its URL for HTTP clients; `replicas` is None in older software."""
@@ -51,7 +51,7 @@ class NodeFacts:
     replicas: ReplicaCounts | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Charter:
     """The charter of one epoch: the body as it was hashed, and the lines that certify it."""
 

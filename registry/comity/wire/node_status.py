@@ -6,10 +6,10 @@ its own, because few programs ask for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import MAX_TIMESTAMP
 from comity.v1 import operator_pb2
 from comity.wire import limits
@@ -17,7 +17,7 @@ from comity.wire.codec import DIGEST_OR_NONE, ORIGIN, Exact, Items, MessageCodec
 from comity.wire.node import ReplicaCounts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerStatus:
     """The state of a peer. `lag` counts entries that this node has not copied yet; `last_seen` is 0 for never.
     `former`: the newest charter no longer lists its member."""
@@ -32,7 +32,7 @@ class PeerStatus:
     former: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogStatus:
     """The state of a log. `checkpoint_time`: the `corroborated_time` of the cosignatures of its newest checkpoint, 0
     for none; `frozen`: it showed two histories; `full`: it reached a limit of the node."""
@@ -46,7 +46,7 @@ class LogStatus:
     full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScrubStatus:
     """How the store is read again. `rate` is in bytes a second, 0 for never; `hours` are of the day in UTC, empty for
     all; the pass that began at `begun` is done to `per_mille`; `whole` is when the last complete pass began, None if
@@ -59,7 +59,7 @@ class ScrubStatus:
     whole: Annotated[int | None, Number(most=MAX_TIMESTAMP)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreStatus:
     """The state of the blob store. `free_bytes` is None if the store does not know; `scrub` is None in older
     software."""
@@ -75,7 +75,7 @@ WARN_SHARE: Final = 0.8
 """The share of a limit from which operators are warned."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quota:
     """A limit and its use: `items`, or bytes."""
 
@@ -99,7 +99,7 @@ class Quota:
         return self.share >= WARN_SHARE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServedStatus:
     """Bytes of one blob that the node sent to one caller since its start."""
 
@@ -108,7 +108,7 @@ class ServedStatus:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DraftStatus:
     """The state of a draft in its newest round with votes; `by` is empty if no member proposed it."""
 
@@ -122,7 +122,7 @@ class DraftStatus:
     objection: Sentence = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DutyStatus:
     """The next action that a member must take; `own` is true for the node's own member."""
 
@@ -134,7 +134,7 @@ class DutyStatus:
     own: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForkStatus:
     """Two certified bodies of one epoch; `first` is followed. A `retired` rival has no effect."""
 
@@ -144,7 +144,7 @@ class ForkStatus:
     retired: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberStatus:
     """The last epoch that a member's nodes adopted, or None, and when the member's newest head was last cosigned (0 for
     never)."""
@@ -154,7 +154,7 @@ class MemberStatus:
     heard: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GovernanceStatus:
     """The charter state of a node. `crowded` are logs above their quota of statements about the next epoch."""
 
@@ -175,7 +175,7 @@ class GovernanceStatus:
 LackingState: TypeAlias = Literal["copying", "waits", "paused"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LackingArtifact:
     """An artifact that the node wants and does not have completely.
 
@@ -194,7 +194,7 @@ class LackingArtifact:
     retry_seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShortArtifact:
     """An artifact whose `copies`, each at another member, are fewer than the charter asks for, or in fewer
     jurisdictions or reaches. A node of an older version gives the copies only."""
@@ -206,7 +206,7 @@ class ShortArtifact:
     reaches: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberCopies:
     """How the copies of artifacts that one member publishes use the disk, in bytes.
 
@@ -231,7 +231,7 @@ class MemberCopies:
         return self.stored + self.promised
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplicationStatus:
     """What a node wants and lacks. `not_listed` counts artifacts that are published and that its settings do not name;
     `lacking` and `short` list at most `limits.STATUS_EXAMPLES` each. `members` are the users of the disk, the largest
@@ -244,7 +244,7 @@ class ReplicationStatus:
     members: Annotated[tuple[MemberCopies, ...], Items(limits.STATUS_ITEMS, cut=True)] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeStatus:
     """The status of a node, for its operators. `misbehaviour` counts stored proofs; `replication` is None in older
     software."""

@@ -7,7 +7,6 @@ States and amounts are computed by the answering node; log lines are passed on a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.rules.hardware_evidence import MAX_EVIDENCE
@@ -15,6 +14,7 @@ from comity.rules.offers.offer import MAX_BYTES, MAX_SLICES, MAX_TIME, SliceAllo
 from comity.rules.offers.records import MAX_TEXT
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import offer_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call, collected
@@ -44,7 +44,7 @@ _ALLOCATION: Final = MessageCodec(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferQuery:
     """A search for offers. All given fields must match.
 
@@ -74,7 +74,7 @@ class OfferQuery:
     limit: Annotated[int, Number(most=limits.OFFERS)] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferStatus:
     """The offer in force of one chain, and the state that a node computed."""
 
@@ -88,7 +88,7 @@ class OfferStatus:
     fault: Sentence = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantQuery:
     """A list of requests. All given fields must match. `after` is the last request of the previous page."""
 
@@ -99,7 +99,7 @@ class GrantQuery:
     limit: Annotated[int, Number(most=limits.GRANTS)] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantStatus:
     """A request and its state: requested, granted, rejected, accepted, lapsed or released.
 
@@ -119,14 +119,14 @@ class GrantStatus:
     statements: Annotated[tuple[Digest, ...], At("said"), Items(limits.GRANT_STATEMENTS)] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Post:
     """Log an offer: its document in canonical form."""
 
     document: Annotated[bytes, Data(MAX_BYTES)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Withdraw:
     """Withdraw an offer."""
 
@@ -134,7 +134,7 @@ class Withdraw:
     text: _LongText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approve:
     """Grant a request (line digest). Without `allocations`, grant what was requested."""
 
@@ -142,7 +142,7 @@ class Approve:
     allocations: Annotated[tuple[SliceAllocation, ...], Items(MAX_SLICES, _ALLOCATION)] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reject:
     """Reject a request (line digest)."""
 
@@ -150,21 +150,21 @@ class Reject:
     text: _LongText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redeem:
     """Record a grantee's `redeemed` (line digest)."""
 
     redemption: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """Release a grant (line digest) that is over or was given back."""
 
     grant: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerDefault:
     """Answer a grantee's `defaulted` (line digest)."""
 
@@ -172,7 +172,7 @@ class AnswerDefault:
     text: _LongText
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UsageReport:
     """Log the amounts used of a grant (line digest) within a window."""
 
@@ -182,7 +182,7 @@ class UsageReport:
     text: _LongText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attest:
     """Log hardware evidence (`comity.rules.hardware_evidence`) of an offer's machines, for the challenge that names the
     first `size` entries of the node's log, with this `root`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.v1 import operator_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 rpc = Rpcs(operator_pb2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignInLink:
     """A link that signs one person in to the console, once, within `seconds`. It contains a secret."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
 from comity.rules.artifact_pins import MAX_WANTED, PINNED_STATES, Pin
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.v1 import pin_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -27,7 +27,7 @@ _POLICY: Final = MessageCodec(
 _PIN: Final = Merged(name=Text(limits.NAME), policy=_POLICY)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedPinnedCopy:
     """A copy of a pinned artifact: the shown name of its node, and one of PINNED_STATES."""
 
@@ -36,7 +36,7 @@ class ListedPinnedCopy:
     state: Annotated[str, OneOf(PINNED_STATES)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedPin:
     """A pin and how it is met. `verified` counts the own copy and those that the node verified itself; `hoped` also
     those that are claimed and whose nodes answer. `asked`: the node asks others now."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import publish_pb2
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
@@ -20,7 +20,7 @@ from comity.wire.rpc import Context, Rpcs, rpc_of
 rpc = Rpcs(publish_pb2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InlineObject:
     """A small side object, sent together with the lines that name it."""
 
@@ -28,7 +28,7 @@ class InlineObject:
     data: Annotated[bytes, Data(limits.SUBMIT_BYTES)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MissingObject:
     """An object that a submission needs; `received` is the offset to continue at."""
 
@@ -37,7 +37,7 @@ class MissingObject:
     received: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubmitReceipt:
     """The index of a line in a log. Unverified until a checkpoint proves it."""
 
@@ -46,7 +46,7 @@ class SubmitReceipt:
     line_digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submitted:
     """The answer to a submission: receipts for all lines, or the objects to upload first."""
 
@@ -55,7 +55,7 @@ class Submitted:
     receipts: Annotated[tuple[SubmitReceipt, ...], Items(limits.SUBMIT_LINES)] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UploadHeader:
     """The header of an upload: its chunks are bytes of `digest` from `offset`, for one submission."""
 

@@ -7,12 +7,12 @@ everybody; stock tools call them without a deadline.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.v1 import access_pb2
 from comity.wire import artifact, audit, blob, bundle, charter, log, news, node, offer, operator, pin, publish, upstream
 from comity.wire.access import CallRule
@@ -32,7 +32,7 @@ from comity.wire.rpc import Context, Handler
 from comity.wire.upstream import UpstreamService
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Services:
     """What implements the services of a node, the same at all of its ports; a call of None is answered with
     UNIMPLEMENTED. Each has the name of its .proto file."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from comity.trust.errors import Refused
+from comity.trust.frozen import frozen
 from comity.wire.limits import AWAITED_REQUESTS, UNSENT_BYTES
 from comity.wire.unsent import IDLE_LIMIT, AdmittedCall, UnsentBytes
 
@@ -109,7 +110,7 @@ BLOCK_TIMES: Final = 4
 _RETRY_INTERVAL: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Allowance:
     """The limits of one caller. `bytes_per_second` limits data streams; None means no limit.
 

@@ -24,7 +24,6 @@ import os
 import shlex
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -38,6 +37,7 @@ from cryptography.x509.oid import NameOID
 
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.node_records import certificate_key
 from comity.wire import limits
@@ -62,7 +62,7 @@ _SIGNATURES_ONLY: Final = x509.KeyUsage(
 _DUMMY_KEY: Final = ec.derive_private_key(1, ec.SECP256R1())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsIdentity:
     """The certificate (DER) that this side shows in a handshake, and its ecdsa-p256 key."""
 
@@ -74,7 +74,7 @@ class TlsIdentity:
         return self.key.to_pem(), to_pem(self.certificate)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CertificatePin:
     """A certificate that the peer must show, and the DNS name in it that gRPC checks."""
 
@@ -263,7 +263,7 @@ _OPTIONS: Final = (
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedChannel:
     """A channel, and a function that returns the reason why it does not connect. `local`: to a node whose operator is
     the user of this process, over its Unix socket."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Protocol, TypeAlias
 
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.v1 import upstream_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
@@ -31,7 +32,7 @@ rpc = Rpcs(upstream_pb2)
 STATES: Final = ("same", "changed", "gone")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportOrder:
     """What a node should mirror, or import from a folder on its machine. `repr` omits `token`."""
 
@@ -43,7 +44,7 @@ class ImportOrder:
     token: Annotated[str, Exact(limits.TOKEN)] = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportStarted:
     """The commit is pinned as `name`, and its files are listed."""
 
@@ -52,7 +53,7 @@ class ImportStarted:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportProgress:
     """`count` more bytes of `path` are stored and hashed; negative if some were discarded."""
 
@@ -60,7 +61,7 @@ class ImportProgress:
     count: Annotated[int, Number(least=-limits.INTEGER)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportWaiting:
     """The import waits for `seconds`, with the reason."""
 
@@ -68,7 +69,7 @@ class ImportWaiting:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportDone:
     """The `observed` line and its position in the node's log; `before`: whether the log had it already."""
 
@@ -81,7 +82,7 @@ class ImportDone:
 ImportEvent: TypeAlias = ImportStarted | ImportProgress | ImportWaiting | ImportDone
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamCheck:
     """The state of an upstream, one of `STATES`; `line` is the statement that was logged about it, if any."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,3 +61,10 @@ def test_no_function_has_more_parameters_than_a_reader_keeps_apart() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(parameters(node)) > MOST_PARAMETERS
     }
     assert sorted(found - WITH_MORE.keys()) == []
+
+
+def test_values_that_do_not_change_are_declared_in_one_way() -> None:
+    """Each declaration by `dataclasses` costs every command that imports it: `comity.trust.frozen` says what."""
+    declared = re.compile(r"^\s*@(dataclasses\.)?dataclass\(frozen=True, slots=True\)$", re.MULTILINE)
+    found = [path for top in TOPS for path in top.rglob("*.py") if declared.search(path.read_text("utf-8"))]
+    assert found == []

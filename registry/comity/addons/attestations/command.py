@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, out_option
 
 from comity.trust.encoding import Digest, printable
+from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
     from comity_cli.output import Output
@@ -58,7 +59,7 @@ class AttestationsDocument:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedKeyItem:
     """A key that is pinned for attestations. `id` is null once it is no longer pinned."""
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -30,6 +29,7 @@ from comity.addons.attestations.predicates import ForeignStatement, ResourceDesc
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, Fields, Json, b64encode, parse_json, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import PublicKey
 from comity.trust.model_signing.bundle import statement_of_files
 from comity.trust.statement import PAYLOAD_TYPE, pae
@@ -43,7 +43,7 @@ BUNDLE: Final = "application/vnd.dev.sigstore.bundle"
 """Beginning of the media type of every version of the bundle."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForeignSignature:
     """A signature and the key that it claims, which may be empty."""
 
@@ -51,7 +51,7 @@ class ForeignSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForeignEnvelope:
     """A DSSE envelope. `form` is `dsse` or `bundle`; of a bundle, `keyless` says that it names a certificate instead of
     a key, and `hint` is the key that it names."""
@@ -122,7 +122,7 @@ _LEAST_RSA: Final = 2048
 _MOST_RSA: Final = 8192
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestationKey:
     """A public key that the owner pinned for attestations: Ed25519, ECDSA on a NIST curve, or RSA of 2048 to 8192 bits.
 
@@ -207,7 +207,7 @@ identity that the owner named did, Unavailable if the check is not possible. The
 packages other than `cryptography`. It must not use the network."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactDigests:
     """The SHA-256 values by which other formats mean an artifact or a part of it."""
 
@@ -240,7 +240,7 @@ class ArtifactDigests:
 AttestationState = Literal["verified", "claimed", "failed", "unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestationVerdict:
     """The verdict on one foreign attestation, apart from that on the artifact.
 

@@ -25,7 +25,6 @@ import importlib.util
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +61,7 @@ from comity.trust.encoding import Digest, Json, canonical, format_time, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evaluation import evaluations_of
 from comity.trust.evidence import OLD_STATEMENTS, PACK, PARTIAL, EvidenceReader, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.keys import ecdsa_der
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
@@ -124,7 +124,7 @@ def pinned_keys(client: TrustClient) -> AttestationKeyStore:
     return AttestationKeyStore(client.home.ensure(client.home.attestations))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FolderAttestations:
     """The attestations beside an artifact, each with its verdict; `left_out` were not judged, beyond the bounds."""
 
@@ -346,7 +346,7 @@ def _named(verdict: Verdict) -> tuple[Digest, Digest]:
     return verdict.artifact, verdict.policy
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exported:
     """An attestation for other tools: the envelope, and the key with which they check it, in PEM."""
 

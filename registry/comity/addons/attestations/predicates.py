@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_json
 from comity.trust.errors import Malformed
 from comity.trust.eval_result import MAX_LISTED, MAX_TEXT, SuiteResult, optional_text, read_time
+from comity.trust.frozen import frozen
 from comity.trust.statement import STATEMENT_TYPE
 
 OLDER_STATEMENT_TYPES: Final = ("https://in-toto.io/Statement/v0.1",)
@@ -30,7 +30,7 @@ _DIGEST: Final = re.compile(r"[!-~]{1,512}\Z")
 _ALGORITHM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResourceDescriptor:
     """What a statement is about or refers to: at least one of name, URI and digests (algorithm, hex)."""
 
@@ -65,7 +65,7 @@ class ResourceDescriptor:
         return made | ({"name": self.name} if self.name else {}) | ({"uri": self.uri} if self.uri else {})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerificationSummary:
     """SLSA verification summary (VSA v1): `verifier` checked `resource` under `policy` at `time`.
 
@@ -120,7 +120,7 @@ class VerificationSummary:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlsaProvenance:
     """SLSA provenance v1: `builder` made the subjects from `dependencies` as `build_type` defines.
 
@@ -184,7 +184,7 @@ class SlsaProvenance:
 RESULTS: Final = ("PASSED", "WARNED", "FAILED")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TestResult:
     """in-toto `test-result` v0.1: the names of tests that passed, passed with a warning, or failed."""
 
@@ -240,7 +240,7 @@ READERS: Final[Mapping[str, type[VerificationSummary | SlsaProvenance | TestResu
 """The predicates that are read, by predicate type."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForeignStatement:
     """An in-toto statement of another program. `predicate` is None for a type that is not read here."""
 

@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, Vouch, verify_vouches
 from comity.trust.encoding import Digest
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent
@@ -39,7 +40,7 @@ _REFERENCES: Final = {"card": "model-card", "training-summary": "documentation",
 Component = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BomContent:
     """The content of a BOM: the manifest, its proven publication if there is one, vouches of others, and config.json if
     it is available."""

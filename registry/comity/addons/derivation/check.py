@@ -19,16 +19,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from comity.addons.derivation.steps import ConversionStep, load_casts, steps_between, tool_versions, tools_installed
 from comity.formats.tensors import MetadataValue, Tensor, TensorTable, tensor_reader
 from comity.trust.errors import Conflict, Malformed, Unavailable
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """The first element of the child's tensor that a step does not give.
 
@@ -44,7 +44,7 @@ class Difference:
     elements: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparedTensor:
     """One tensor of the child.
 
@@ -66,7 +66,7 @@ class ComparedTensor:
         return bool(self.step)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """The result for all tensors of the child, and the tensors of the parent that the child lacks.
 
@@ -220,7 +220,7 @@ UNREAD: Final = frozenset(
 _SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocatedTensor:
     """A tensor and its file: the local path, and the path in the artifact."""
 
@@ -229,7 +229,7 @@ class LocatedTensor:
     tensor: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightGroup:
     """Tensors that were saved together. `gguf`: whether the format is GGUF; `metadata`: that of the first file."""
 
@@ -239,7 +239,7 @@ class WeightGroup:
     metadata: Mapping[str, MetadataValue]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightFiles:
     """The weights of a folder: groups, the files that hold them, and weight files that are not read."""
 
@@ -316,7 +316,7 @@ _BUFFERS: Final = re.compile(r"(\A|\.)(position_ids|rotary_emb\.inv_freq)\Z")
 _LEFT_OUT_OF_GGUF: Final = {"bert": re.compile(r"(\A|\.)pooler\.dense\.(weight|bias)\Z")}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorPair:
     """A tensor of the child and its counterpart in the parent, if any. `heads`: the number of heads by which a
     converter permutes the parent's rows into llama.cpp's order of rotary positions; 0 if it does not."""

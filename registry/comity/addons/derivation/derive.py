@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from comity_client.client import Client
 from comity_client.events import OnEvent, ignore_event
@@ -15,13 +14,14 @@ from comity_client.session import home_target
 from comity.addons.derivation.check import Comparison, WeightFiles, compare, read_weights
 from comity.rules.signing import sign_content
 from comity.trust.errors import Conflict, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statement import Author
 from comity.trust.statements import MAX_STEPS, Derived, Extent
 
 QUANTISED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Derivation:
     """A child, its parent, and how the tensors of the child follow from those of the parent."""
 

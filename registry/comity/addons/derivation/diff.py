@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -35,12 +35,13 @@ from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.evidence import Evidence, Row, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statements import Published
 from comity.trust.verify import verify
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileChanges:
     """The changes from the first list of files to the second. `renamed` are pairs (before, after) with equal bytes."""
 
@@ -72,7 +73,7 @@ def compare_files(before: Manifest, after: Manifest) -> FileChanges:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparedArtifact:
     """One side of a comparison. `folder` holds the bytes, which were hashed just now; None if only manifest and claims
     are known. `verdict` is about the claims, not the files; `published` is the publication that the verdict uses."""
@@ -149,7 +150,7 @@ KEYED_FILES: Final = ("config.json", "generation_config.json", "tokenizer_config
 VOCABULARY: Final = "tokenizer.json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyChange:
     """A key, its parts joined by dots, and its shortened values before and after; None if absent."""
 
@@ -158,7 +159,7 @@ class KeyChange:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenChanges:
     """Counts of tokens that were added or removed, and of those whose number changed."""
 
@@ -224,7 +225,7 @@ def _parsed(data: bytes) -> Any:
 BLOCK: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorChanges:
     """Names of tensors; each entry of `changed` says what differs: type, shape or bytes. `bytes` counts those of the
     second side."""
@@ -237,7 +238,7 @@ class TensorChanges:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shared:
     """Of `bytes` of weights on the second side, `shared` bytes are in pieces or files that the first side has too."""
 
@@ -320,7 +321,7 @@ VOUCHING: Final = ("signatures", "key policy", "transparency", "cosigners", "rep
 GGUF: Final = "metadata of the GGUF file"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Differences:
     """The differences of two artifacts.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from comity_client.artifact_client import ArtifactClient
@@ -15,6 +15,7 @@ from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.lineage import LineageGraph, LocalComparison, lineage_of
 from comity.trust.policy import Policy
 from comity.trust.statements import Extent
@@ -22,7 +23,7 @@ from comity.trust.verify import counted_publication
 from comity.verifier import read_pack
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lineage:
     """The graph, notes on what did not verify, and why requested edges could not be computed again."""
 

@@ -15,7 +15,6 @@ standard library is enough to compare copied tensors, in one file or several.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import ModuleType
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 from comity.formats.tensors import Tensor
 from comity.trust.errors import Unavailable
+from comity.trust.frozen import frozen
 
 
 def load_casts() -> ModuleType:
@@ -61,7 +61,7 @@ I-quants, and llama.cpp's may have used an importance matrix."""
 _CASTS: Final = {"F32": ["widen"], "BF16": ["bf16-nearest-even", "bf16-toward-zero"], "F16": ["f16-nearest-even"]}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConversionStep:
     """One step. `rows` is the number of rows of a head if they are permuted, else 0; `columns` the elements per row."""
 

@@ -12,7 +12,6 @@ Layers are not divided: the node with the most layers counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from comity_client.offers.handoff import LABEL
@@ -21,6 +20,7 @@ from comity_client.offers.measure import MIB, NAME, PREFIX, MeasuredFigures
 from comity.addons.fit.kv_cache import UnknownCache
 from comity.addons.fit.model_memory import Model
 from comity.rules.offers.offer import Slice
+from comity.trust.frozen import frozen
 
 GIB: Final = 1 << 30
 MARGIN_PERCENT: Final = 10
@@ -28,7 +28,7 @@ KV_WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp8": 1, "fp32": 4}
 """Bytes of a number in the KV-cache, by the name of its type."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workload:
     """A workload: `batch` concurrent sequences of `context` tokens each, with a KV-cache of number type `kv`."""
 
@@ -38,7 +38,7 @@ class Workload:
     margin_percent: int = MARGIN_PERCENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AcceleratorGroup:
     """Accelerators of one kind: `count` on each of `nodes` nodes, with `memory_gib` each. The provider states
     `interconnect` (within a node) and `fabric` (between nodes); empty if it names none. `measured` are the lender's own
@@ -60,7 +60,7 @@ class AcceleratorGroup:
         return min(declared, capacity) if capacity else declared
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferFit:
     """The result for one accelerator group.
 
@@ -82,7 +82,7 @@ class OfferFit:
         return self.per_node * self.nodes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Share:
     """Bytes on one accelerator, with `per_node` accelerators on each of `nodes` nodes."""
 

@@ -13,14 +13,15 @@ DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from comity.trust.frozen import frozen
 
 MAX_LAYERS: Final = 10_000
 MAX_WIDTH: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Family:
     """Defaults of a model type for missing configuration members, by its published definition.
 
@@ -82,7 +83,7 @@ MULTI_HEAD: Final[Mapping[str, tuple[str, str, str]]] = {
 """Model types of plain multi-head attention, with the configuration names of layers, heads and width."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cache:
     """The KV-cache of a known kind of attention.
 
@@ -119,7 +120,7 @@ class Cache:
         return self.tokens(context) * self.elements * width * batch
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnknownCache:
     """The size of this model's KV-cache is unknown; `why` is the reason."""
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TypeVar
@@ -32,6 +32,7 @@ from comity.transfer.pieces import WantedFile
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.wire.client import NodeClient
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
@@ -54,7 +55,7 @@ class ArtifactFile(Protocol):
 L = TypeVar("L", bound=ArtifactFile)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelWeights:
     """Size of the tensors of a model.
 
@@ -129,7 +130,7 @@ def _files(paths: Sequence[str]) -> str:
     return "1 file" if len(paths) == 1 else f"{len(paths)} files"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """The memory needs of a model."""
 
@@ -147,7 +148,7 @@ HEAD_BYTES: Final = 32 * 1024 * 1024
 MAX_CONCURRENT: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFile:
     """A file in a folder."""
 

@@ -10,7 +10,7 @@ RFC 9334.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from comity.addons.hardware.certificates import VendorChain, check_revocation
 from comity.addons.hardware.devices import DeviceKind, Report, device_id, judge_kind
@@ -28,9 +28,10 @@ from comity.rules.hardware_evidence import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HardwarePins:
     """What the owner trusts.
 
@@ -45,7 +46,7 @@ class HardwarePins:
     revocations: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Parsed:
     """A parsed report in the terms that all kinds share."""
 

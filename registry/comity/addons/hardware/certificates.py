@@ -15,7 +15,6 @@ import contextlib
 import datetime
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from cryptography import x509
@@ -30,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from comity.rules.hardware_evidence import MAX_CERTIFICATE, MAX_CERTIFICATES
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 
 MAX_REVOCATION: Final = 1 << 20
 MAX_REVOCATIONS: Final = 64
@@ -40,7 +40,7 @@ _KNOWN_CRITICAL: Final = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKey
 _MAX_TIME: Final = 253_402_300_799  # the end of year 9999, the latest time in a certificate
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revocation:
     """What the revocation data at hand say about a chain.
 
@@ -54,7 +54,7 @@ class Revocation:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VendorChain:
     """Certificates of one device, leaf first. Not judged before `check`."""
 
@@ -170,7 +170,7 @@ def load_pem(text: bytes) -> tuple[x509.Certificate, ...]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RevocationData:
     """What a file with revocation data is: a `list` or a `response`, who made it and when, and when newer data are due
     (POSIX seconds; None if it does not say), as it claims."""

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
@@ -40,6 +39,7 @@ from comity.addons.hardware.reports import GpuReport, SnpReport, TdxQuote
 from comity.rules.hardware_evidence import GPUS
 from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 Report: TypeAlias = SnpReport | TdxQuote | GpuReport
 
@@ -64,7 +64,7 @@ _PPID: Final = bytes.fromhex("060a2a864886f84d010d0101")
 _PPID_SIZE: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceKind:
     """Whether a chain is of a device of the kind that the evidence states.
 

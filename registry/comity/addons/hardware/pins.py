@@ -13,7 +13,6 @@ No vendor's root is pinned unless the owner does it.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +31,7 @@ from comity.content import durable
 from comity.rules.hardware_evidence import KINDS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 
 MAX_ROOTS: Final = 64
 """Pinned roots of one kind."""
@@ -41,7 +41,7 @@ MAX_REFERENCE: Final = 1 << 20
 MAX_PEM: Final = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedRoot:
     """A pinned root: its kind of evidence, the SHA-256 of its DER form, and its subject."""
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -35,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from comity.addons.hardware.certificates import VendorChain, extension_bytes
 from comity.trust.encoding import printable
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 
 
 class BinaryReader:
@@ -109,7 +109,7 @@ _TCB_PARTS: Final = (("boot loader", 0, "3.1"), ("TEE", 1, "3.2"), ("SNP", 6, "3
 """Part of the TCB, its byte in the report's TCB, and the end of its object identifier in the certificate."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SnpReport:
     """A report whose signature is not verified before `verify`.
 
@@ -219,7 +219,7 @@ _MAX_QUOTE: Final = 32_768
 _TDX_DEBUG: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TdxQuote:
     """A quote whose signatures are not verified before `verify`.
 
@@ -358,7 +358,7 @@ _DRIVER, _VBIOS, _CHIP, _PROJECT, _SKU = 3, 6, 15, 17, 18
 _TEXTS: Final = {_DRIVER: "driver", _CHIP: "chip", _PROJECT: "project", _SKU: "SKU"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GpuReport:
     """A report whose signature is not verified before `verify`.
 

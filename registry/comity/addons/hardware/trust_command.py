@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from comity_cli.output import plural
 
 from comity.rules.hardware_evidence import KINDS
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
     from comity.addons.hardware.certificates import RevocationData
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RootItem:
     """A vendor's root certificate. `digest` is null once it is no longer pinned."""
 
@@ -39,7 +40,7 @@ class HardwareRootDocument:
     root: RootItem = field(metadata=INLINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptRevocation:
     """A file with revocation data, by its SHA-256."""
 

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -39,6 +38,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, Statement, parse_entry
 from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Advisory, Published
@@ -101,7 +101,7 @@ _ENDINGS: Final[Mapping[str, str]] = {STATEMENT: ".dsse.json", PROOF: ".tlog-pro
 _BOMS: Final[Mapping[str, str]] = {"bom.json": CYCLONEDX, ".cdx.json": CYCLONEDX, ".spdx.json": SPDX}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """A blob or manifest that is made here, with its media type."""
 
@@ -116,7 +116,7 @@ class Document:
 EMPTY: Final = Document(b"{}", "application/vnd.oci.empty.v1+json")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelPack:
     """What the registry serves of an artifact: its ModelPack manifest, None if it would be too large; every manifest
     and blob that is made of it, and its files, the two by digest."""
@@ -194,7 +194,7 @@ def _ollama_documents(manifest: Manifest) -> Iterable[Document]:
         yield Document(model_config(entry), OCTETS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Referrer:
     """One referrer: its image manifest and, if it is made here, the blob that it names."""
 
@@ -207,7 +207,7 @@ class Referrer:
         return of_document(self.manifest, artifactType=self.kind, annotations=dict(self.annotations))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statements:
     """The statements about `artifact`, and what refers to it without the proofs. `more`: there are others that a limit
     left out."""
@@ -223,7 +223,7 @@ class Statements:
         return sum(len(entry.line) for entry in self.entries) + self.referrers.size
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Referrers:
     """The referrers of the manifest `subject`; `documents` are their manifests and blobs, `files` those that are in the
     store. `unread`: there are more statements than are listed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from comity.addons.oci.manifests import (
@@ -32,6 +31,7 @@ from comity.node.threads import AsyncLedger, Pools
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.frozen import frozen
 
 LATEST: Final = "latest"
 """The tag of clients that were given none."""
@@ -45,7 +45,7 @@ MAX_RECENT: Final = 4_096
 """Repositories of which the version that was asked for last is kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundBlob:
     """A blob: a file of `snapshot`, or a document that is made here."""
 

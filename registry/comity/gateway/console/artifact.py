@@ -8,7 +8,6 @@ file was hashed when it arrived; a copy of another member is that member's signe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from markupsafe import Markup
@@ -30,6 +29,7 @@ from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, Row, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
@@ -51,7 +51,7 @@ CARDS: Final = ("README.md", "readme.md", "MODEL_CARD.md", "model_card.md")
 Basis = Literal["here", "claimed", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyTest:
     """The result of an audit, by `auditor`'s own word and clock unless it was `own`, or a failure that this node found
     `proven`. `day` counts from 1970."""
@@ -64,7 +64,7 @@ class CopyTest:
     proven: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyView:
     """What is known of a member's copy: `here` was verified by this node, `claimed` is the member's signed statement in
     its own log at `index`, `unknown` is the absence of a statement. `withdrawn` is why it withdrew the claim, if it
@@ -90,7 +90,7 @@ class CopyView:
         return self.basis != "unknown" and not self.withdrawn and self.assessed not in NOT_COUNTED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyStatement:
     """What a node of a member said last about its copy, in its own log: a claim, or why it withdrew one."""
 
@@ -98,7 +98,7 @@ class CopyStatement:
     withdrawn: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VersionView:
     """A version of a repository, newest first in lists."""
 
@@ -108,7 +108,7 @@ class VersionView:
     shown: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactPage:
     """`files_here` of the manifest's files are stored on this node. `card_cut`: only the beginning of it is shown."""
 

@@ -7,15 +7,15 @@ and counting costs one step for each set, not for each artifact. Pure functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.places import Reach, count_reaches
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyCounts:
     """Numbers of artifacts: all, those that meet the rule, those that do not, and those without any copy."""
 
@@ -25,7 +25,7 @@ class CopyCounts:
     none: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LossOutcome:
     """What the loss of some members leaves: `newly_short` artifacts meet the rule now and would not after; `lost`
     have a copy now and would have none."""

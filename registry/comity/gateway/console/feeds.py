@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -39,6 +38,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.rules.precedence import OTHERS, Said, newest
 from comity.trust.encoding import Digest, Fields, parse_digest, parse_json, sha256
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory
@@ -58,7 +58,7 @@ TITLES: Final[Mapping[FeedKind, str]] = {"versions": "New versions", "advisories
 _KINDS: Final[Mapping[str, FeedKind]] = {PUBLISHED: "versions", OBSERVED: "versions", ADVISORY: "advisories"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FeedEntry:
     """An entry: the statement with its digest, and when this node read it first, in POSIX seconds. `group` is that of
     its author (`StatementGroups`)."""
@@ -72,7 +72,7 @@ class FeedEntry:
     group: int = OTHERS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FeedMemory:
     """What `feeds.json` keeps: from which statement on to read, and when statements were first read."""
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -26,6 +25,7 @@ from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Rol
 from comity.gateway.declared_routes import Who
 from comity.gateway.http import read_body
 from comity.trust.errors import Malformed, Refused
+from comity.trust.frozen import frozen
 
 MAX_FORM: Final = 8 * 1024
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
@@ -78,7 +78,7 @@ class BrowserOrigins:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageAccess:
     """Lets people with `role` in: with `fields`, by a form that has these, and for a session its key; without a role,
     those who sign in, over a connection that nobody else can read. The fields go on to the handler.

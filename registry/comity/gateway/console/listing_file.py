@@ -26,6 +26,7 @@ from comity.node.projection import START, Position, Projection, ProjectionTables
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 
 SCANNED: Final = 20_000
@@ -87,7 +88,7 @@ _PUT_REPOSITORY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedArtifact:
     """An artifact: the sets of members with a copy that counts, and with a tested one, and facts of its manifest
     (`size` -1: not read)."""
@@ -104,7 +105,7 @@ class ListedArtifact:
         return next((name for name, (least, above) in SIZES.items() if least <= self.size < above), "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedRepository:
     """A repository, with its last logged version by its owner. `publisher` is None for a mirrored repository.
     `others`: others claim the name too."""
@@ -124,7 +125,7 @@ class ListedRepository:
         return self.publisher is None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadStatement:
     """What one line adds: a name for an artifact, `key` its folded form. `bound`: the charter binds the namespace to
     this publisher."""
@@ -142,7 +143,7 @@ class ReadStatement:
     bound: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CatalogueQuery:
     """A search. `words` must all be in the name; other fields select one value each, empty for any."""
 
@@ -155,7 +156,7 @@ class CatalogueQuery:
     short_of: CopyPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CataloguePage:
     """Repositories, and the cursor after which the next page begins, empty at the end."""
 
@@ -163,7 +164,7 @@ class CataloguePage:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopySets:
     """The members with a copy of an artifact that counts, and those with a tested one. `due`: the first day, counted
     from 1970, on which this may be different although no log says anything else."""
@@ -184,7 +185,7 @@ class _CountChanges:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _ListPlace:
     """Where a name is in the list: its part, and its key there."""
 
@@ -192,7 +193,7 @@ class _ListPlace:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _ListOrder:
     """An order of names in SQL: its columns, and the condition of what is after a place."""
 

@@ -8,7 +8,6 @@ but nothing is known of their authors.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Final
 
 from comity.gateway.console.state import StateReader, kind_of
@@ -17,6 +16,7 @@ from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.statement import Author, parse_entry
 from comity.trust.statement_kinds import KNOWN_PREDICATES
 from comity.trust.tlog.note import Checkpoint
@@ -32,7 +32,7 @@ def log_id(vkey: str) -> str:
     return sha256(vkey.encode())[:DIGITS]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogLine:
     """An entry in a list. `verified`: its signatures were verified here; None while the log is not read so far."""
 
@@ -45,7 +45,7 @@ class LogLine:
     verified: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogPage:
     """Entries, the newest first. `newer` and `older` are the `from` of the neighbouring pages, None at the ends."""
 
@@ -55,7 +55,7 @@ class LogPage:
     older: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryPage:
     """One entry. `text` is the statement as indented JSON; `proof_size` the size of the tree of its best proof."""
 

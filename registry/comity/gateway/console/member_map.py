@@ -8,13 +8,13 @@ in it is escaped; the table of the members says the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup
 
 from comity.gateway.console.state import FederationState, MemberView
 from comity.gateway.console.words import Formats, marked, translations
+from comity.trust.frozen import frozen
 
 _GRID: Final = """
 .. .. .. .. .. .. .. .. .. .. .. GL .. .. .. .. .. .. .. .. .. .. .. .. .. .. .. ..
@@ -53,7 +53,7 @@ MEMBER_STATES: Final = {
 MARKS: Final = {"here": "●", "up": "●", "down": "✕", "unknown": "?"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapTile:
     """A jurisdiction with members: its place, the worst state of its members, and lines that describe it."""
 

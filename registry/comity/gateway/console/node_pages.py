@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +40,7 @@ from comity.node.maintenance.settings_shown import shown_settings
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import Clock, Pools
 from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.wire.node_status import NodeStatus
 
 FRESH: Final = 10.0
@@ -60,7 +60,7 @@ AUDIT_LINES: Final = 200
 _log: Final = structlog.get_logger("comity.gateway.console")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SentBytes:
     """Bytes of blobs sent to one caller since the node started, and to how many blobs they belong."""
 
@@ -69,7 +69,7 @@ class SentBytes:
     blobs: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitingWork:
     """What needs people of this node's member. `asks` and `requests` count requests to join, and for machines;
     `elsewhere` those for machines that are in others' logs only."""
@@ -185,7 +185,7 @@ def sent_by_caller(status: NodeStatus) -> list[SentBytes]:
     return [SentBytes(caller, count, blobs[caller]) for caller, count in sums.most_common(CALLERS)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenView:
     """A token in the list. `used` in POSIX seconds, 0 for never or unknown."""
 
@@ -273,7 +273,7 @@ def read_days(text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditLogView:
     """The newest lines, the newest first. `altered` says why the log does not hold; no line after that place is
     shown."""

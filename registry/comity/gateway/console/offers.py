@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from comity.gateway.console.logs import log_id
@@ -12,6 +11,7 @@ from comity.rules.offers.log_reader import OfferChain
 from comity.rules.offers.offer import Offer, Slice
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.offer import OfferQuery
 
@@ -19,7 +19,7 @@ PAGE: Final = 25
 OfferState = Literal["open", "ended", "withdrawn", "fault", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferView:
     """An offer in force. `left` is the amount of each slice that no grant has taken, by the records in the log."""
 
@@ -34,7 +34,7 @@ class OfferView:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferPage:
     """Offers, and the key of the next page, empty at the end."""
 

@@ -7,7 +7,7 @@ pages have `same-origin`, which tells other hosts nothing either, and caches do 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,6 +22,7 @@ from comity.gateway.console.words import LANGUAGES, choose_language, environment
 from comity.gateway.declared_routes import DeclaredRoute, RouteAccess, RouteAnswers
 from comity.gateway.http import error_response
 from comity.trust.errors import ComityError, Malformed
+from comity.trust.frozen import frozen
 
 PREFIX: Final = "/-"
 MAX_QUERY: Final = 200
@@ -44,7 +45,7 @@ WITH_FORMS: Final = {"Referrer-Policy": "same-origin", "Cache-Control": "no-stor
 MakePage = Callable[["Reader"], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reader:
     """The reader of one page: the language, whether it was chosen by `?lang=`, and the request. `prefix` is the path
     at which a proxy serves this node, or empty; `session` is None for the public; `form` has the fields that the route

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
@@ -12,13 +11,14 @@ from comity.node.members import Membership
 from comity.rules.tally import DraftState
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.statement_kinds import CONSENTED
 
 MAX_DRAFTS: Final = 50
 MAX_CHANGES: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterDifference:
     """One changed line of the charter: a member, a namespace or a rule. Empty `before` or `after`: added or removed."""
 
@@ -28,7 +28,7 @@ class CharterDifference:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingVote:
     """Whose turn it is, and the command with which that member signs. `why` is in English."""
 
@@ -39,7 +39,7 @@ class PendingVote:
     own: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProposalView:
     """An open change. Votes count for the newest round. `objection`: why no honest member signs it, or empty."""
 

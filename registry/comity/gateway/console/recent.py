@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from comity.ledger.proven import ProvenLine
@@ -18,6 +17,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Said, newest
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, HOLD_PREDICATES, KNOWN_PREDICATES
 
@@ -32,7 +32,7 @@ KINDS: Final = tuple(sorted(KNOWN_PREDICATES - {*HOLD_PREDICATES, ADDRESSES}))
 LOOKS: Final = LoopTiming(interval=5.0, deadline=3_600.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Grouped:
     line: ProvenLine
     group: int

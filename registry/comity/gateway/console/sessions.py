@@ -28,6 +28,7 @@ from starlette.responses import Response
 
 from comity.node.threads import Clock
 from comity.trust.errors import Refused
+from comity.trust.frozen import frozen
 
 IDLE: Final = 30 * 60.0
 LONGEST: Final = 8 * 3600.0
@@ -39,7 +40,7 @@ Role = Literal["viewer", "operator"]
 SignInKind = Literal["link", "oidc"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BrowserSession:
     """Attributes:
     id: names the session in lists; it opens nothing.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from comity.gateway.console.copies import CopyCounts
@@ -27,6 +26,7 @@ from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statement_kinds import (
     ADVISORY,
@@ -54,7 +54,7 @@ STATEMENTS: Final[Mapping[str, str]] = {
 """What the author of a statement of each kind did. Other kinds are shown by their own names."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeView:
     """A node of a member. `lag` counts entries of its log that are not copied here yet; `last_seen` 0 for never."""
 
@@ -65,7 +65,7 @@ class NodeView:
     lag: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberView:
     """A member of the newest charter. `copies` it claims; `sole` are those that nobody else claims."""
 
@@ -100,7 +100,7 @@ class MemberView:
         return max((node.last_seen for node in self.nodes), default=0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alert:
     """`text` is a message, with `values` for its placeholders; `link` is the address of a page with more, or empty."""
 
@@ -110,7 +110,7 @@ class Alert:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecentEntry:
     """An entry of a log, and what it is about. `page` is the address of the artifact's page, or empty."""
 
@@ -123,7 +123,7 @@ class RecentEntry:
     page: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FederationState:
     """One snapshot. `now` in POSIX seconds; `logs` by verifier key, this node's first; `copies` counts all claims,
     `copies_now` those of reachable members, `copies_tested` those that an audit of another member found."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib import resources
 from types import CodeType
@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from comity.trust.encoding import format_moment, printable, short
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 
 LANGUAGES: Final = {"en": "English", "fr": "Français"}
 """Languages in their own names. The first one is that of the messages."""
@@ -37,7 +38,7 @@ def marked(message: str) -> str:
     return message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Translations:
     """The messages of one language: by message, its translation in each plural form."""
 

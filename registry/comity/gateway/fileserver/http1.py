@@ -27,7 +27,6 @@ import ssl
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, Literal, Protocol, cast
@@ -38,6 +37,7 @@ from comity.gateway.fileserver.verified import BUFFER, FilePart
 from comity.gateway.http import HEADERS, error_response
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.limits import SLOWEST
 
 MAX_HEAD: Final = 16 * 1024
@@ -51,7 +51,7 @@ _FIELD: Final = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):(?P<val
 _ONCE: Final = frozenset({"host", "range", "if-range", "content-length", "transfer-encoding"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileRequest:
     """The used parts of a request. `target` is the raw path with query."""
 
@@ -117,7 +117,7 @@ _ONE_RANGE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByteRange:
     """Bytes offset <= i < offset + length of a file; `partial`: the response is 206."""
 
@@ -231,7 +231,7 @@ def _part(target: str, key: str) -> str:
     return unquote(found[key] or "", errors="replace") if found else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileResponse:
     """The head of a response, and the range of the blob that follows; empty for HEAD, 304 and 416."""
 

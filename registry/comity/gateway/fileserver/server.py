@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
@@ -51,6 +50,7 @@ from comity.node.metrics import LOCATION_SECONDS, Metrics, ServedBytes
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.access import undeclared
 from comity.wire.addresses import address_block
 from comity.wire.blob import BlobLocation
@@ -65,7 +65,7 @@ IDLE: Final = 30.0
 """Seconds until the first byte of a request."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestRecord:
     """One finished request, for log and counters. `code`: why it was refused or aborted; `peer`: the node that got the
     URL, empty if none; `host`: the origin of the request."""
@@ -91,7 +91,7 @@ class FileAccess(Protocol):
         """Return the blob that a path and query open. Raise Refused unless the request may be answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedAddresses:
     """Lets holders of an address that `urls` signed read what it names. Raises as `SignedUrls.check`."""
 
@@ -102,7 +102,7 @@ class SignedAddresses:
         return self.urls.check(target)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSite:
     """What connections serve, and who may read it: without a declaration nobody. `on_request` is called for every
     request, from the thread of the connection."""
@@ -228,7 +228,7 @@ CLOSING_SECONDS: Final = 5.0
 _log: Final = structlog.get_logger("comity.gateway.fileserver.server")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Client:
     thread: threading.Thread
     deadline: Deadline
@@ -386,7 +386,7 @@ DIGITS: Final = 12
 """Number of digits of the digest of a blob in the log: enough to find it, too few for a URL."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileRoutes:
     """Verified bytes for the routes of the gateway.
 

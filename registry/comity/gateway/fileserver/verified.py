@@ -34,6 +34,7 @@ from comity.rules.pieces import encode_records, fixed_pieces
 from comity.trust.artifact import PIECE_SIZE, PieceRecord, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.throttle import FairShares
 
 HASH: Final = 32
@@ -51,7 +52,7 @@ class PieceRecords(Protocol):
         """Store the records of 4 MiB pieces of a blob. Failures are not raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PieceBounds:
     """Pieces of a blob: their bounds, from 0 to the size of the blob, and their concatenated SHA-256 hashes."""
 
@@ -216,7 +217,7 @@ Hashed: TypeAlias = Callable[[Literal["piece", "whole"], int], None]
 """Called with the number of bytes hashed: of a piece before it is sent, or of a blob without piece records."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FilePart:
     """A range of an open file, for `sendfile`; to be sent before the next part is requested."""
 

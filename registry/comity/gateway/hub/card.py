@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -26,6 +25,7 @@ from comity.node.threads import Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 
 README: Final = "README.md"
 MAX_README: Final = 256 * 1024
@@ -40,7 +40,7 @@ _WORD: Final = re.compile(r"[\w.:/+-][\w .:/+-]{0,99}\Z", re.A)
 _FORMATS: Final = ("safetensors", "gguf", "onnx")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Card:
     """What lists show and filter by; empty where the card says nothing. `tags` has the languages and formats too."""
 

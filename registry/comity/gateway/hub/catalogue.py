@@ -20,7 +20,6 @@ import heapq
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import eq
 from typing import Final
 
@@ -53,6 +52,7 @@ from comity.trust.claims import Publication, proven_advisories, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.evidence import entry_weight
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import named_homes
 from comity.trust.names import UPSTREAM, Reference, check_segment
 from comity.trust.resolution import (
@@ -85,7 +85,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REF: Final = re.compile(r"refs/(?:heads|tags)/")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repository:
     """The proven publications of one publisher under a name, in its own spelling; never empty.
 
@@ -159,7 +159,7 @@ async def open_catalogue(
         await catalogue.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Proven:
     """Proven statements about one artifact, as far as names depend on them."""
 

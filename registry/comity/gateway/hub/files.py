@@ -11,7 +11,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +28,7 @@ from comity.node.replication.on_demand import OnDemandFetch
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.upstream import Observed
 
 AHEAD: Final = 2
@@ -119,7 +119,7 @@ def _host(request: Request, url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ColdFiles:
     """Where files come from that are not here: peers, and imports from an upstream."""
 

@@ -23,6 +23,7 @@ from comity.rules.refusal import refusal
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence, EvidenceReader, Row, RowFact, Verdict
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule
@@ -49,7 +50,7 @@ and inceptions are the same for most artifacts."""
 _SERVED: Final = ("artifact", "signatures")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadStatements:
     """What an answer includes: all statements up to `number`. A new `era` begins when every answer may be another."""
 
@@ -119,7 +120,7 @@ def changed_name(repository: str) -> str:
     return fold_name(repository).removeprefix(UPSTREAM)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyDecision:
     """`refusal`: why the artifact is not served, None if it is; `notices`: (topic, text) for readers."""
 

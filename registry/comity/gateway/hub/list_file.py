@@ -7,12 +7,13 @@ author. Every item in the file includes all statements up to the position (`comi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from comity.node.projection import Position, Projection, ProjectionTables
+from comity.trust.frozen import frozen
 
 FILE_NAME: Final = "hub-list.sqlite"
 KEPT: Final = 600
@@ -27,7 +28,7 @@ CREATE INDEX item_author ON item (author);
 _TABLES: Final = ProjectionTables("hub list", "the list of the gateway", 1, _SCHEMA)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptItem:
     """An item of the list. `until`: POSIX seconds after which it is made again, 0 for never. `document` is JSON; empty
     if the repository is not served; then `artifact` and `author` may be empty."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from comity.content.blobs import BlobStore
@@ -33,12 +33,13 @@ from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, SideObject, parse_entry
 from comity.trust.upstream import Observed, is_commit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedEvidence:
     """What a judgement is made from, and the subjects on which it depends (`StatementChanges`)."""
 
@@ -46,7 +47,7 @@ class JudgedEvidence:
     subjects: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalStatements:
     """Lines about an artifact; `more`: a limit left others out."""
 
@@ -148,7 +149,7 @@ SNAPSHOT_FILES: Final = 16
 """Files that weigh as much as the rest of a snapshot: names, claim, notices, folders."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObservedArtifact:
     """One artifact observed for a commit: one statement (preferably of this node), and the `members` whose nodes
     fetched it; `here`: this node fetched it."""
@@ -163,7 +164,7 @@ class ObservedArtifact:
         return replace(best, members=self.members | other.members, here=self.here or other.here)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirroredRepository:
     """Proven observations of one repository: by commit, the artifacts, both in the order in which they were proven
     here; and the branches and tags of this node. `name` has the spelling of the upstream."""

@@ -15,7 +15,6 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +24,7 @@ from comity.rules.git_ids import blob_id, lfs_pointer
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -39,7 +39,7 @@ HEAD: Final = "HEAD"
 MAIN: Final = "main"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HubAddress:
     """A view (`""`: the repository itself) of a repository; `path` is a file or folder without outer slashes. `head`
     and `tail` are the raw text before and after the id."""
@@ -115,7 +115,7 @@ def _no_route() -> NotFound:
 Claim: TypeAlias = Published | Observed | ReadThroughImport
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """An artifact under a name that may be served.
 
@@ -137,7 +137,7 @@ class Snapshot:
     subjects: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refs:
     """The commits of a repository by version, and that of the newest version, None if there is none; `withdrawn` are
     the versions that their publisher yanked or superseded."""

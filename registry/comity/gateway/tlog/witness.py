@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Self
 
 import structlog
@@ -37,6 +36,7 @@ from comity.node.threads import AsyncLedger, Clock
 from comity.rules.misbehaviour import ROOTS
 from comity.rules.witness import MAX_REQUEST, AddCheckpoint, encode_signatures
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, cosign, cosigner_key, verify_note
@@ -44,7 +44,7 @@ from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, Verifi
 _log: Final = structlog.get_logger("comity.gateway")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WitnessKey:
     """One name and one or two keys, which sign nothing else."""
 

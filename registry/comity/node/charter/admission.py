@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -33,6 +32,7 @@ from comity.node.members import Membership
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, OutOfSpace, Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_inception
 from comity.trust.node_records import Addresses, NodeRecord, check_node_record, signed_by_node
 from comity.trust.places import check_new_jurisdiction
@@ -63,7 +63,7 @@ ROTATION_RATE: Final = Allowance(calls_per_second=1 / 60, burst=8)
 """Rate limit of one caller for rotations of identities without a seat: anyone can make identities."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _StatementClass:
     """Statements of one author that share a limit. `kind` is a predicate, or empty: all statements of a newcomer, or
     a member's statements about the newest charter."""

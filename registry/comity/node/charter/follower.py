@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -32,6 +31,7 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import inception_homes
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import Entry, SideObject, parse_entry, sign_statement
@@ -108,7 +108,7 @@ class CharterPublisher:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterFindings:
     """The last tally of the newest epoch, and all known forks and equivocations."""
 

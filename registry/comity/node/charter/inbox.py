@@ -41,6 +41,7 @@ from comity.trust.charter.document import MAX_BYTES, Body
 from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, parse_vote, void_reason
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.rotation import KeyState, RotationChain, follow
@@ -68,7 +69,7 @@ _VoteKey: TypeAlias = "tuple[str, Digest, int, Digest, int | None]"
 """Identifies a vote for counting: kind, member, round, body, unlock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuthorQuota:
     """The quota of one author in one log: statements, bytes of their lines, and bytes of the bodies of its drafts."""
 
@@ -258,7 +259,7 @@ class ReadStep:
     behind: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Writer:
     """A log, the nodes that write it, and their member; None if no node record is known."""
 

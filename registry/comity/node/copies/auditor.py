@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -70,6 +70,7 @@ from comity.rules.signing import sign_content
 from comity.trust.copies import HoldWithdrawn, read_holds
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statement_kinds import AUDITED, HOLD_PREDICATES, HOLD_WITHDRAWN, WANTED, WANTED_WITHDRAWN
@@ -186,7 +187,7 @@ class StatementReader:
             return False  # there is no copy here to compare with
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditedCopy:
     """The result of an audit: PASSED, MISSED, or the reason of a failure."""
 

@@ -23,6 +23,7 @@ from comity.rules.audit import DAY
 from comity.rules.copy_counts import AssessedCopy, ClaimedCopy, CopyCount, CopyPolicy, assess, holders
 from comity.trust.charter.document import Member
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.places import Place, declared_reach
 from comity.wire.limits import STATUS_EXAMPLES
 from comity.wire.node import ReplicaCounts
@@ -35,7 +36,7 @@ STEP_SECONDS: Final = 5.0
 STEP_DEADLINE: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _LogWriter:
     """The member and the shown name of the node that writes a log, and the declared place of its machines."""
 
@@ -94,7 +95,7 @@ class _Short:
     artifact: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Round:
     """The result of a complete round: artifacts counted, those with too few copies, and the worst of these."""
 

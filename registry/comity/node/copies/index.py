@@ -19,7 +19,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -30,6 +30,7 @@ from comity.rules.artifact_pins import MAX_WANTED
 from comity.rules.audit import AuditChallenge
 from comity.rules.copy_counts import MISSED, AuditResult, CopyPolicy, result_rank
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 
 MAX_RESULTS: Final = 200_000
@@ -83,7 +84,7 @@ _ResultRow: TypeAlias = tuple[int, bytes, int, str, int, int]
 _TABLES: Final = ProjectionTables("copies", "the index of copies", 1, _SCHEMA, _KEPT, warn_of_kept_file)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoldFact:
     """A `hold` at `index` of `log` (a verifier key), by the node `node`."""
 
@@ -95,7 +96,7 @@ class HoldFact:
     pieces: SideObject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithdrawalFact:
     artifact: Digest
     log: str
@@ -103,7 +104,7 @@ class WithdrawalFact:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResultFact:
     """The result of an audit of the copy that `log` claims."""
 
@@ -112,7 +113,7 @@ class ResultFact:
     result: AuditResult
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedFact:
     """The node of `log` asks for copies of an artifact, at `index` of that log."""
 
@@ -122,7 +123,7 @@ class WantedFact:
     policy: CopyPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedEndFact:
     """The node of `log` ends what it asked for at `index` of that log."""
 
@@ -134,7 +135,7 @@ class WantedEndFact:
 CopyFact = HoldFact | WithdrawalFact | ResultFact | WantedFact | WantedEndFact
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyRow:
     """The copy of an artifact that a log claims. `withdrawn` is the reason, if the claim was withdrawn later."""
 
@@ -147,7 +148,7 @@ class CopyRow:
     results: tuple[AuditResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedClaim:
     """What a log claims about some artifact: a `CopyRow` without what is its artifact's alone."""
 
@@ -157,7 +158,7 @@ class LoggedClaim:
     results: tuple[AuditResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimsPage:
     """The claims about each of some artifacts, in the order of artifacts; `more`: others follow. Artifacts with equal
     claims that nobody audited have the same object."""
@@ -166,7 +167,7 @@ class ClaimsPage:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnAudit:
     """An audit by this node: the signed answer if it passed, otherwise an empty line."""
 
@@ -179,7 +180,7 @@ class OwnAudit:
     id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedChallenge:
     """A challenge that went out in a file, for the copy that `log` claims; `drawn` at that POSIX time."""
 
@@ -188,7 +189,7 @@ class CarriedChallenge:
     drawn: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyChanges:
     """Artifacts about whose copies something was added, and the position after them. `missed`: more was changed than is
     kept, so that a reader has to look at every artifact again."""

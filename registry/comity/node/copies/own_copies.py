@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.content.blobs import BlobStore
@@ -26,6 +25,7 @@ from comity.trust.artifact import FileEntry, PieceRecord
 from comity.trust.copies import HoldWithdrawn, hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 
@@ -33,7 +33,7 @@ MAX_DOCUMENTS: Final = 64 * 1024**2
 """Bytes of the manifests and piece indexes that are kept, parsed, for the next audit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StandingHold:
     """A hold at `index` of this node's log that was not withdrawn later."""
 

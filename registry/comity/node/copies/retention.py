@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,7 @@ from comity.rules.retention import (
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 from comity.wire.audit import HoldOrder, RetainedCopy, RetentionPage
 
@@ -70,7 +71,7 @@ def read_rules(file: Path | None) -> RetentionRules:
         raise NotFound("no retention rules", why=why, hint=hint, code="NO-RETENTION-RULES") from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Newest:
     """The list of the newest so many artifacts of a repository and publisher that this node holds."""
 
@@ -79,7 +80,7 @@ class _Newest:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NamedCopy:
     """An own copy with the names of its artifact, and for how many days it is held. `limited`: it has more names."""
 

@@ -19,7 +19,6 @@ import re
 import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +42,7 @@ from comity.rules.signing import sign_content
 from comity.trust.artifact import FileEntry, Manifest, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Conflict, NotFound, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
@@ -68,7 +68,7 @@ LICENCES: Final = re.compile(r"(?:licen[cs]e|copying)(?:\.(?:md|txt))?\Z", re.IG
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImportDetails:
     """How the files were obtained, since when (POSIX seconds), and the accepted terms."""
 
@@ -154,7 +154,7 @@ def _tool(details: ImportDetails) -> str:
 MAX_OBSERVATIONS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordedObservation:
     """A parsed `observed` statement and its position."""
 

@@ -24,7 +24,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +57,7 @@ from comity.node.threads import Clock
 from comity.node.webhooks import read_hooks
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 
 PARTIAL: Final = ".partial"
 SETTINGS: Final = "node.toml"
@@ -68,7 +68,7 @@ RESTORING: Final = "restore.incomplete"
 _PUBLIC, _SECRET = 0o644, 0o600
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MadeBackup:
     """A complete backup. `left_out` names files that the settings name and that are outside of the home."""
 
@@ -274,7 +274,7 @@ def _require_hash(found: str, digest: Digest) -> None:
         raise Untrusted(f"blob {digest} is damaged", why="its bytes have another hash", hint=hint, code="HASH")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RestoredHome:
     """A home that was restored. `keys`: the backup had the keys; without them the node does not start."""
 

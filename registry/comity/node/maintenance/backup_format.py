@@ -21,7 +21,6 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -30,6 +29,7 @@ from comity.content.durable import disk_errors
 from comity.ledger.revisions import NEWEST
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 
 SCHEMA: Final = "comity/backup/v1"
 MANIFEST: Final = "manifest.json"
@@ -46,7 +46,7 @@ _BLOB_LINE: Final = re.compile(rb"([0-9a-f]{64}) (0|[1-9][0-9]{0,18})\n\Z")
 BLOB_KINDS: Final = ("none", "listed", "copied")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackupFile:
     """A file of a backup by its path in the folder. `secret`: only its owner may read it."""
 
@@ -56,7 +56,7 @@ class BackupFile:
     secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LedgerCopy:
     """The copied ledger: the revision of its tables, and this node's log with its size."""
 
@@ -65,7 +65,7 @@ class LedgerCopy:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackupManifest:
     """What a backup contains. `ledger` is None for a node that never ran, or whose ledger is in PostgreSQL; `blobs` is
     `none`, `listed` or `copied`; `created` is in POSIX seconds."""

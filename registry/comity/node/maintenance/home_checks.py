@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -31,6 +31,7 @@ from comity.node.config import NodeConfig
 from comity.node.home_files import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
 from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ PROBE: Final = b"comity doctor wrote this to see whether it can\n"
 Level: TypeAlias = Literal["ok", "warn", "fail", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnosis:
     """One result of a check: its topic in a word, what was seen, and for `warn` and `fail` the next step."""
 
@@ -73,7 +74,7 @@ def worst(findings: Iterable[Diagnosis]) -> Level:
     return max((finding.level for finding in findings), key=list(EXIT_STATUS).index, default="ok")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiskSpace:
     """Free and total bytes of a file system, and inodes; a file system without a table of inodes has 0 of 0."""
 
@@ -104,7 +105,7 @@ def clock_synchronised() -> bool | None:
     return None if state < 0 else state != _UNSYNCHRONISED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """The facts about this machine that checks use."""
 
@@ -115,7 +116,7 @@ class Machine:
     open_files: Callable[[], int] = lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExaminedNode:
     """A home whose settings are usable. `files` is None if its keys or public files are not; `status` is None while
     its node does not run."""

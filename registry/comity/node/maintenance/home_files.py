@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +21,13 @@ from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue
 from comity.node.webhooks import EVENTS, MAX_HOOKS_FILE, SECRET_PREFIX, Webhook, parse_hooks
 from comity.trust.artifact import Manifest
 from comity.trust.errors import Conflict, NotFound
+from comity.trust.frozen import frozen
 
 DEFAULT_FILE: Final = "webhooks.toml"
 SECRET_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewWebhook:
     """A webhook that was added: its secret is shown once. `named`: node.toml names the file."""
 
@@ -37,7 +37,7 @@ class NewWebhook:
     named: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitingHook:
     """A webhook, and how many events wait for it."""
 

@@ -14,7 +14,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -28,6 +27,7 @@ from comity.node.home_files import HomeFiles, check_ports
 from comity.node.maintenance.home_checks import Diagnosis, ExaminedNode
 from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
 from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.addresses import Address
@@ -344,7 +344,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PingedAddress:
     """How one address of a peer answered. `seconds` is the time of a call, None if none was answered; then `error`,
     `code` and `hint` say why. `software` is what the peer claims."""

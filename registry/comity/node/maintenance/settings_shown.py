@@ -10,7 +10,6 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from comity.rules.mirror_rules import parse_mirror_rules
 from comity.rules.retention import parse_retention_rules
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.verifier import load_policy
 
 SECRET_FILES: Final = frozenset(
@@ -38,7 +38,7 @@ _QUERY_SECRET: Final = re.compile(r"(?i)([\w-]*(?:password|passwd|secret|token)[
 REDACTED: Final = "[redacted]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShownSetting:
     """A setting as it takes effect, in a form that may be shown to anybody, and where its value comes from."""
 

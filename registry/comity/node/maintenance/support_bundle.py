@@ -21,7 +21,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -37,6 +37,7 @@ from comity.node.maintenance.doctor import diagnose, running_status
 from comity.node.maintenance.settings_shown import REDACTED, embedded_secrets, redacted, shown_settings
 from comity.node.threads import Clock
 from comity.trust.errors import ComityError, Conflict
+from comity.trust.frozen import frozen
 
 MAX_LOG: Final = 8 * 1024 * 1024
 """Bytes from the end of the log that are included."""
@@ -57,7 +58,7 @@ _PATTERNS: Final = (
 _ASSIGNED: Final = re.compile(r"""["']?[\w.-]+["']?\s*[=:]\s*["']?([^"'\n]+)["']?""")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SupportBundle:
     """A written bundle: the texts in it, by name, and how many places were cut out of them."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from comity.node.config import NodeConfig
 from comity.node.home import standby_database
 from comity.trust.errors import Conflict, Malformed
+from comity.trust.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriterState:
     """The writer of a database. `held`: a process holds the lock of the ledger; `silent`: the seconds since its last
     sign of life, None if it gave none."""

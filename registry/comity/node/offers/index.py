@@ -15,7 +15,6 @@ import asyncio
 from bisect import bisect_right, insort
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Final, TypeAlias, TypeVar
 
@@ -33,6 +32,7 @@ from comity.rules.offers.offer import Offer, Slice
 from comity.rules.offers.records import GrantRequest
 from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER, OFFER_FAULT, OFFER_PREDICATES
@@ -43,7 +43,7 @@ BATCH: Final = 1024
 """Entries of one log that are read in one batch."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundStatement:
     """A statement of an identity, and the log (verifier key) in which it was found first."""
 
@@ -51,7 +51,7 @@ class FoundStatement:
     located: LocatedStatement
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FaultyChain:
     """A chain with a fault, and its log."""
 
@@ -63,7 +63,7 @@ MAX_COUNTED: Final = 1_000
 """Unanswered requests in others' logs that are counted: a member may log any number in its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnansweredRequests:
     """How many requests are in this node's own log, whose quotas bound them, and how many only in others' logs, at most
     `MAX_COUNTED`."""

@@ -9,7 +9,6 @@ in all logs, checked, and copied into the own log before the record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Final, TypeAlias
@@ -31,6 +30,7 @@ from comity.rules.offers.records import ChainLink, PartyStatement, Record, is_pa
 from comity.rules.signing import statement_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Refused
+from comity.trust.frozen import frozen
 from comity.trust.statement import Author, Entry, Statement, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER_PREDICATES
 from comity.wire.messages import LocatedEntry
@@ -105,7 +105,7 @@ def no_offer(offer: Digest) -> NotFound:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenStatement:
     """A verified statement of an identity about an offer. `introduction`: lines that prove the keys of the identity and
     are missing in this node's own log."""

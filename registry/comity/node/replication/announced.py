@@ -34,6 +34,7 @@ import structlog
 from comity.node.members import Peer, PeerKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.addresses import Address, Network, callable_host
 from comity.wire.tls import CertificatePin, shown_certificate
 
@@ -80,7 +81,7 @@ class ConnectionAccounts:
         return min(float(AT_FIRST), left + max(0.0, now - since) * PER_HOUR / 3600)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenAddress:
     """An announced address at which a node showed its `certificate`. `target` is an IP address and port."""
 

@@ -25,6 +25,7 @@ from comity.ledger.copy_tables import OwnCopy
 from comity.node.replication.fair_queue import FairQueue, Path
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 from comity.wire.node_status import LackingState
 
@@ -96,7 +97,7 @@ class Job:
         return COPY_SECONDS * 2.0 ** min(self.copy.turns, MAX_DOUBLINGS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueueUse:
     """Artifacts of one member in the queue, and the most that fit. Further ones wait in the logs."""
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 MIB: Final = 1 << 20
 OPERATOR: Final = ""
@@ -40,7 +41,7 @@ OUTSIDE: Final = "no member"
 """Charged with what is published in logs that no member writes: together they have the part of one member."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdmissionLimits:
     """Attributes:
     stop: bytes of the disk that stay free.
@@ -90,7 +91,7 @@ class AdmittedCopy:
         return self.size - self.stored
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """Why a copy is not admitted. `waits`: its member's limit has no room for it, whatever running copies do."""
 
@@ -98,7 +99,7 @@ class Refusal:
     waits: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberSpace:
     """The space of one member: bytes of its copies on the disk, bytes promised to running ones, and the most that both
     together may be now; None if the free space of the store is not known."""
@@ -113,7 +114,7 @@ class MemberSpace:
         return self.stored + self.promised
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Division:
     """The space for copies, a member's part of it, and the common space."""
 

@@ -19,7 +19,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
@@ -34,6 +34,7 @@ from comity.rules.mirror_rules import MirrorQuotas
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, OutOfSpace
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 from comity.wire.node_status import LackingArtifact, MemberCopies, Quota
 
@@ -62,7 +63,7 @@ Received: TypeAlias = Callable[[int], None]
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChargedTo:
     """To what a copy is charged: a mirror rule, empty for the default, and one of the members that publish it; to no
     member for what the operator pinned."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -21,6 +20,7 @@ from comity.node.threads import Clock, Pools
 from comity.transfer.limits import TransferLimits
 from comity.transfer.sources import BlobSource, SourceKey
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
@@ -28,7 +28,7 @@ PACED_LIMITS: Final = TransferLimits(patience=3_600.0, streams=2, buffers=4, rea
 """A source that is read slowly on purpose must not look as if it had failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Watermarks:
     """Bytes of free space: below `stop` copies stop, from `resume` on they go on."""
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import Final, Generic, TypeVar
 
@@ -38,6 +37,7 @@ from comity.node.threads import AsyncLedger, Clock
 from comity.rules.assigned_cosigners import assigned_count, cosigning_order
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import (
     Checkpoint,
     NoteSignature,
@@ -244,7 +244,7 @@ def _digest(*parts: bytes) -> Digest:
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _ForgottenCheckpoint:
     """A checkpoint that this node cosigned and its ledger does not contain."""
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -39,6 +38,7 @@ from comity.rules.signing import sign_content
 from comity.trust.copies import HeldArtifact, Holds, read_holds
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 
@@ -270,7 +270,7 @@ def _statement(line: ProvenLine) -> Statement:
     return parse_entry(line.line).statement
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompletedCopy:
     """A complete copy that is not claimed yet."""
 

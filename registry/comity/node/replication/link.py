@@ -35,6 +35,7 @@ from comity.transfer.range_source import RangeSource
 from comity.transfer.sources import SourceKey
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.node_records import MAX_ADDRESSES
 from comity.wire.addresses import Address
 from comity.wire.asking import FIRST_PATIENCE
@@ -237,7 +238,7 @@ class CopySource(Protocol):
         """The same files over HTTPS, if it has such addresses. The caller closes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Endpoint:
     """An address, its kind of port, and the certificate expected there; `proven` if it is one that was announced."""
 
@@ -433,7 +434,7 @@ def _usable(address: str) -> bool:
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerQuorum:
     """The active members of a charter, of which `size` must have answered a node whose ledger is a copy. Its own member
     counts as one. Members without a known node cannot answer and are not waited for."""

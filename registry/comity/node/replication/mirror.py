@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableSequence, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -41,6 +40,7 @@ from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey
@@ -88,7 +88,7 @@ OWN_NODE_ROUNDS: Final = 3
 _log: Final = structlog.get_logger("comity.node")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerHead:
     """A log's newest checkpoint as a peer shows it, signed by the log."""
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import NoteSignature
 from comity.wire import limits
 from comity.wire.client import NodeClient
@@ -40,7 +41,7 @@ BURST_SECONDS: Final = 30.0
 """A peer may send what these seconds allow at once; then it is read only at these rates."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingNews:
     """What a peer told of one log, and is not processed yet.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -23,6 +22,7 @@ from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.threads import AsyncLedger
 from comity.rules.tree_proofs import Frontier
 from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import leaf_hash, verify_consistency
 
 _log: Final = structlog.get_logger("comity.node")
@@ -116,7 +116,7 @@ class OwnLogRecovery:
         return _OwnEntries(lines, extended, head)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _OwnEntries:
     """Entries of the own log that lead to a head, and the right edge of the tree after them."""
 

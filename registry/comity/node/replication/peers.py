@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -35,6 +34,7 @@ from comity.node.threads import AsyncLedger
 from comity.rules.misbehaviour import ROOTS
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Equivocation, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.node_records import Addresses, NodeRecord, read_addresses
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
@@ -135,7 +135,7 @@ INVALID_SECONDS: Final = 600.0
 """Seconds for which heads of a log are not looked at that a peer tells which told one that the log did not sign."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outcome:
     """The result for one log that a peer told.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Container, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,7 @@ from comity.rules.mirror_rules import (
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import OBSERVED, PUBLICATION_PREDICATES
 from comity.trust.statements import Published
@@ -194,7 +195,7 @@ MAX_NOT_LISTED: Final = 10_000
 PREDICATES: Final = PUBLICATION_PREDICATES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Wanted:
     """A publication whose artifact is wanted here, and the mirror rule that copies it; None for no rule."""
 

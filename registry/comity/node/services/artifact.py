@@ -31,6 +31,7 @@ from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, 
 from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import (
@@ -45,7 +46,7 @@ from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FirstClaim:
     """A claimant: an identity with its display name, or None for the upstream repository. `number` is the position of
     its first claim in the order of proof."""

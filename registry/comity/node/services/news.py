@@ -26,6 +26,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
+from comity.trust.frozen import frozen
 from comity.trust.tlog.note import NoteSignature
 from comity.wire import limits
 from comity.wire.access import CALLER, Caller
@@ -59,7 +60,7 @@ class _LogState:
         return max(self.note_changed, self.cosigned)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Heads:
     """What one look at the ledger found."""
 

@@ -21,13 +21,14 @@ from comity.rules.offers.records import Acceptance, Amounts, Grant, OfChain, Off
 from comity.trust.content import SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import DEFAULTED, USAGE
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import TlogProof
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage(OfChain):
     """What was used of a grant, says the provider's node: the amount of each allocation within `window`, in order.
 
@@ -43,7 +44,7 @@ class Usage(OfChain):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DefaultAnswer(OfChain):
     """The answer of the provider's node to a grantee's `defaulted` with line digest `default`."""
 
@@ -63,7 +64,7 @@ class Unit:
     accelerator: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UsageRecord:
     """A usage line of a known grant: lender and borrower (members), amounts, and the line digests of the grant, of the
     usage and of the grantee's agreement (None if there is none)."""
@@ -76,7 +77,7 @@ class UsageRecord:
     agreement: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Balance:
     """What two members lent each other, in one unit. `first` < `second` by id.
 

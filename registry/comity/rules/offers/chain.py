@@ -40,6 +40,7 @@ from comity.rules.offers.records import (
 )
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Refused, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Envelope
 
 MAX_RECORDS: Final = 4096
@@ -53,7 +54,7 @@ RELEASED: Final = "released"
 _R = TypeVar("_R", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantState:
     """The state of a grant after the records of its chain.
 

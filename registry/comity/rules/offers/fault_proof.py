@@ -15,7 +15,6 @@ log; a node record says which node writes the log and with which online key. Sou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from comity.rules.offers.amounts import FAULTS, FORKED, fault_kind
@@ -34,6 +33,7 @@ from comity.trust.encoding import (
     sha256,
 )
 from comity.trust.errors import Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import VerifyingKey
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
 from comity.trust.statement_kinds import OFFER_FAULT
@@ -47,7 +47,7 @@ def _log_key(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferFault(OfChain):
     """A chain breaks the rules, and where. Chain `chain` in the log of verifier key `log` has a fault at entry `index`,
     whose line digest is `line`."""
@@ -65,7 +65,7 @@ MAX_NOTES: Final = 8
 MAX_PROOF_RECORDS: Final = 8192
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProvenRecord:
     """A line, and its inclusion proof under note number `note` of the proof."""
 
@@ -75,7 +75,7 @@ class ProvenRecord:
     note: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FaultProof:
     """Notes of one log, and records with their inclusion proofs. Nothing is checked before `verify_fault_proof`."""
 

@@ -32,11 +32,12 @@ from comity.rules.offers.records import (
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, Statement
 from comity.trust.statement_kinds import OFFER_PREDICATES, USAGE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChainFault:
     """A permanent fault of a chain at log entry `index`. Later records do not count."""
 
@@ -46,7 +47,7 @@ class ChainFault:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocatedStatement:
     """A statement about an offer that is not a record, with its index in the log. `proven`: known to be signed by its
     author; unknown while a key rotation of the author is not yet known."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Final
 
 from comity.trust.codec import JsonInner, JsonItems, JsonMap, JsonNumber, JsonObject, JsonText, JsonWord
 from comity.trust.encoding import LAST_TIME, Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.identity import check_jurisdiction
 from comity.trust.tlog.note import ED25519, VerifierKey
 
@@ -39,7 +40,7 @@ MAX_GRANULES: Final = 100_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Window(JsonObject):
     """From `start` up to `end`, POSIX seconds. Raises Malformed if empty."""
 
@@ -51,7 +52,7 @@ class Window(JsonObject):
             raise Malformed("not a window", why=f"expected 0 <= start < end <= {MAX_TIME}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Granularity(JsonObject):
     """Smallest unit of a grant: nodes, seconds, amount. Every grant is a multiple of it."""
 
@@ -80,7 +81,7 @@ class _Attributes(JsonMap):
         return dict(value)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slice(JsonObject):
     """Equal nodes that are offered together.
 
@@ -132,7 +133,7 @@ class Slice(JsonObject):
         return nodes * seconds * (self.count if measure == ACCELERATOR_HOURS else 1) // HOUR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SliceAllocation(JsonObject):
     """`nodes` nodes of the slice named `slice` from `start` up to `end`, with at most `amount` used in total."""
 
@@ -188,7 +189,7 @@ MAX_LISTED: Final = 64
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfferLocation(JsonObject):
     """Location of the machines and legal reach, as the provider states them.
 
@@ -211,7 +212,7 @@ class OfferLocation(JsonObject):
             raise Malformed("location is malformed", why=f"at most {MAX_LISTED} jurisdictions, each once, sorted")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Eligibility(JsonObject):
     """Who may request: `anyone`, `members` of the provider's federation, or identities that are `listed`.
 
@@ -242,7 +243,7 @@ class Eligibility(JsonObject):
         return self.who == "anyone" or jurisdiction is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terms(JsonObject):
     """Terms: `grant` (free), `price` (for each unit of the measure, in the currency's smallest unit) or `reciprocal`
     (counts in the balance of the two members). `text` is free text."""
@@ -259,7 +260,7 @@ class Terms(JsonObject):
             raise Malformed("terms are malformed", why="only a price has a currency, of three letters")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Engine(JsonObject):
     """The system that runs jobs of a grant. `target` is its local name: a partition, a queue, a context, a host."""
 
@@ -278,7 +279,7 @@ MAX_ACCEPT: Final = 366 * 86_400
 """Maximum seconds to accept a grant."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer(JsonObject):
     """An offer document. Raises Malformed for values that are not consistent.
 

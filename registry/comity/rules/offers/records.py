@@ -32,7 +32,6 @@ Source: protocol, section 9. The field `at`, and that the first offer is number 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from comity.rules.offers.offer import ALLOCATIONS, AMOUNTS, MAX_TIME, REMAINING, Offer, SliceAllocation
@@ -40,6 +39,7 @@ from comity.trust.codec import JsonMerged, JsonNumber, JsonText
 from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.statement import Statement, Subject
 from comity.trust.statement_kinds import (
     ACCEPTED,
@@ -65,7 +65,7 @@ Allocations: TypeAlias = Annotated[tuple[SliceAllocation, ...], ALLOCATIONS]
 Amounts: TypeAlias = Annotated[tuple[int, ...], AMOUNTS]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChainLink:
     """Position of a record in its chain. `chain` is the id of the first offer of the chain."""
 
@@ -92,7 +92,7 @@ class _ChainRecord(Content):
             raise self.malformed("its subject is not its offer")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offered(_ChainRecord):
     """A node lends machines."""
 
@@ -106,7 +106,7 @@ class Offered(_ChainRecord):
         return tuple(Subject("offer", digest) for digest in dict.fromkeys((self.link.chain, self.offer.id)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Withdrawn(_ChainRecord):
     """A node grants nothing more of an offer. `text` is the reason."""
 
@@ -115,7 +115,7 @@ class Withdrawn(_ChainRecord):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grant(_ChainRecord):
     """A node grants allocations to one grantee. `request` is the line digest of the request.
 
@@ -135,14 +135,14 @@ class Grant(_ChainRecord):
         return self.predicate == PACT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pact(Grant):
     """A node grants a standing pact, which is usable only after its beneficiary's cut-off."""
 
     predicate: ClassVar = PACT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rejected(_ChainRecord):
     """A node rejects a request. `text` is the reason."""
 
@@ -152,7 +152,7 @@ class Rejected(_ChainRecord):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Accepted(_ChainRecord):
     """The grantee accepted in time, says the provider's node. `acceptance` is the line digest of the grantee's own
     `accepted`."""
@@ -163,7 +163,7 @@ class Accepted(_ChainRecord):
     acceptance: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lapsed(_ChainRecord):
     """A grant was not accepted in time."""
 
@@ -172,7 +172,7 @@ class Lapsed(_ChainRecord):
     grant: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redeemed(_ChainRecord):
     """An amount of each allocation is handed over, says the provider's node. The amounts, in order, are those that the
     grantee's own `redeemed` (line digest `redemption`) asks for. `cut_off` is the line digest of the beneficiary's
@@ -186,7 +186,7 @@ class Redeemed(_ChainRecord):
     cut_off: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Released(_ChainRecord):
     """What is left of a grant is free again, says the provider's node. `giving_back` is the line digest of the
     grantee's own `released`; None if the grant is over."""
@@ -243,7 +243,7 @@ class _PartyStatement(OfChain):
     author: ClassVar = "identity"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantRequest(_PartyStatement):
     """An identity asks for allocations of an offer, the version in force.
 
@@ -262,7 +262,7 @@ class GrantRequest(_PartyStatement):
         return (Subject("offer", self.offer),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Acceptance(_PartyStatement):
     """The grantee accepts a grant: `grant` is the line digest of a `grant` or `pact` in `chain`."""
 
@@ -272,7 +272,7 @@ class Acceptance(_PartyStatement):
     grant: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redemption(_PartyStatement):
     """The grantee asks for an amount of each allocation of a grant, in order.
 
@@ -290,7 +290,7 @@ class Redemption(_PartyStatement):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GivingBack(_PartyStatement):
     """The grantee will not use what is left of a grant."""
 
@@ -301,7 +301,7 @@ class GivingBack(_PartyStatement):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CutOff(_PartyStatement):
     """The beneficiary of a pact declares itself cut off. A `drill` has no effect."""
 
@@ -313,7 +313,7 @@ class CutOff(_PartyStatement):
     text: OfferText = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Default(_PartyStatement):
     """The grantee says that a grant was not honoured, or lapsed although it was accepted in time."""
 
@@ -324,7 +324,7 @@ class Default(_PartyStatement):
     text: OfferText
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Agreement(_PartyStatement):
     """The grantee agrees to the provider's `usage` with line digest `usage`."""
 

@@ -32,6 +32,7 @@ from comity.trust.charter.votes import (
 )
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, KeySet, SignatureCheck, check_inception
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import Entry, Envelope, parse_entry
@@ -273,7 +274,7 @@ MAX_LINES: Final = 8192
 MAX_CERTIFICATE: Final = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Certificate:
     """A body and the lines that make it the successor of another. Only `certify` and `assemble` make one."""
 
@@ -281,7 +282,7 @@ class Certificate:
     lines: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """The decision for a body: the round, the RATIFYs and the consents."""
 

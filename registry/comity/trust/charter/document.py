@@ -20,11 +20,11 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.encoding import Digest, Fields, Json, bare_digest, check_visible, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, check_jurisdiction, read_key_set
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import check_segment
@@ -42,7 +42,7 @@ def quorum(members: int) -> int:
     return 2 * members // 3 + 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """A seat: one vote, one jurisdiction. An `observer` signs and publishes, but has no vote and is not counted."""
 
@@ -75,7 +75,7 @@ def seat_names(seats: Iterable[Member], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CharterPolicy:
     """The policy that members agreed on. `schema_floor` binds writers, never verification. `min_reaches` is 0 where it
     asks for none: the first form of the policy, without this member."""
@@ -88,7 +88,7 @@ class CharterPolicy:
     min_reaches: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """A charter body. Build with `parse` (keeps the signed bytes), `genesis` or `draft`.
 

@@ -16,7 +16,6 @@ epoch at a time, and what is kept of a certificate is the choice of the caller
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from comity.trust.charter.certificate import certify, certify_genesis
@@ -25,6 +24,7 @@ from comity.trust.charter.document import Body
 from comity.trust.encoding import Fields, Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.trust.json_chunks import JsonChunks, JsonSlice
 from comity.trust.node_records import ADDRESS_LIST, NodeRecord, prove_node_record
 from comity.trust.rotation import RotationChains, SigningStates
@@ -54,7 +54,7 @@ Called with the epoch's number, its bytes in the file, and the lines.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FederationNode:
     """A node as federation files list it: its verified record, the line that proves it, and its addresses (hints)."""
 

@@ -18,7 +18,7 @@ Which vote a key may sign is decided in `comity.rules.vote_state`. Source: proto
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from comity.trust.charter.document import Body
@@ -26,6 +26,7 @@ from comity.trust.codec import JsonNumber, JsonObject, JsonText
 from comity.trust.content import ById, Content
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.keys import Signer
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.statement_kinds import (
@@ -42,7 +43,7 @@ from comity.trust.statement_kinds import (
 MAX_TEXT: Final = 4000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BodyStatement(Content):
     """A statement about a body, which it names by its digest. `by` is a member, or a node for `adopted`."""
 
@@ -68,7 +69,7 @@ class BodyStatement(Content):
             raise self.malformed(why)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drafted(BodyStatement):
     """A member proposes a charter body."""
 
@@ -76,7 +77,7 @@ class Drafted(BodyStatement):
     text: Annotated[str, JsonText(MAX_TEXT, 0, lines=True)] = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DraftWithdrawn(Drafted):
     """A member proposes a charter body no longer. It names no side object: the log that has the draft has the body."""
 
@@ -84,21 +85,21 @@ class DraftWithdrawn(Drafted):
     named_objects: ClassVar = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Leaving(Drafted):
     """A member asks to be left out of the next body."""
 
     predicate: ClassVar = LEFT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Consented(BodyStatement):
     """A founder or newcomer agrees to its seat in exactly one body."""
 
     predicate: ClassVar = CONSENTED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Adopted(BodyStatement):
     """A node acts under this body from now on."""
 
@@ -152,7 +153,7 @@ def parse_body_statement(entry: Entry) -> BodyStatement:
     return BODY_STATEMENTS[statement.predicate].parse(statement)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RoundBody(JsonObject):
     """A body in one round."""
 
@@ -168,7 +169,7 @@ class _Vote(Content):
         return (Subject("charter", self.body),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Intent(_Vote):
     """The first vote on a body: the member will ratify `body` in `round` if a quorum has the same intent.
 
@@ -186,7 +187,7 @@ class Intent(_Vote):
     unlock: Annotated[int, JsonNumber(1)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ratify(_Vote):
     """The second vote on a body: it follows `prev`, because a quorum signed INTENT for it in `round`."""
 

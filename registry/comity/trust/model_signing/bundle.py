@@ -30,13 +30,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry
 from comity.trust.encoding import CONTROLS, Digest, Fields, Json, b64decode, b64encode, canonical, parse_json, sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, FoundFile
+from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey, ecdsa_der
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.statement import PAYLOAD_TYPE, pae
@@ -50,7 +50,7 @@ MAX_LOG_ENTRIES: Final = 32
 _MATERIALS: Final = ("publicKey", "x509CertificateChain", "certificate")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyMaterial:
     """Signed with a plain key. `hint` is the hex SHA-256 of its PEM text; `pem`, which older signers wrote instead, is
     that text. Both may be absent, and both are untrusted."""
@@ -59,14 +59,14 @@ class KeyMaterial:
     pem: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChainMaterial:
     """Signed with the key of the first certificate (DER); the others are intermediates."""
 
     certificates: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeylessMaterial:
     """Signed with a short-lived certificate (DER) of a Sigstore authority; its log has `entries` entries for it."""
 
@@ -77,7 +77,7 @@ class KeylessMaterial:
 Material: TypeAlias = KeyMaterial | ChainMaterial | KeylessMaterial
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bundle:
     """The claimed signing key or certificate, the signed payload, and the signature."""
 
@@ -203,7 +203,7 @@ _SHARDED = re.compile(r"(?P<algorithm>[a-z0-9]+)-sharded-[0-9]{1,16}\Z")
 _SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,15}):(?P<end>0|[1-9][0-9]{0,15})\Z", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resource:
     """A file with the hex digest of its content, or a shard: its bytes from `start` up to, without, `end`."""
 
@@ -228,7 +228,7 @@ class Resource:
         return self.path if self.end is None else f"{self.path}:{self.start}:{self.end}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelStatement:
     """The signed list. `model` is the signer's name for the folder; `shard_size` is None if whole files are listed.
     `ignored` are the paths that the signer asks verifiers to ignore."""
@@ -344,7 +344,7 @@ def _is_relative(path: str) -> bool:
 _IGNORED_NOTE = "; its signer asks verifiers to ignore it"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Coverage:
     """The result of comparing files with the signed list. Each text begins with a path. `right` is the number of files
     that match; `tolerated` are unsigned files that the policy allows."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -33,6 +33,7 @@ from cryptography.x509.verification import (
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import PublicKey
 
 _HASHES: Final[dict[str, tuple[str, hashes.HashAlgorithm]]] = {
@@ -43,7 +44,7 @@ _HASHES: Final[dict[str, tuple[str, hashes.HashAlgorithm]]] = {
 _CURVES: Final[dict[str, ec.EllipticCurve]] = {"ecdsa-p256": ec.SECP256R1(), "ecdsa-p384": ec.SECP384R1()}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelKey:
     """A public key that may sign models. `hint` is the SHA-256 of its PEM text, by which a `model.sig` names the
     key."""
@@ -100,7 +101,7 @@ MAX_ROOTS: Final = 1000
 _MAX_TIME: Final = 253_402_300_799  # the end of year 9999, the latest time in a certificate
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrustedTime:
     """A time (POSIX seconds) and its source, as text at the end of a sentence, such as `as_of of the policy`."""
 
@@ -111,7 +112,7 @@ class TrustedTime:
         return f"{_datetime(self.at):%Y-%m-%dT%H:%M:%SZ}, {self.source}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SigningCertificate:
     """A certificate whose chain verified: its subject, its key, and the root of the chain."""
 
@@ -132,7 +133,7 @@ def parse_roots(text: bytes) -> tuple[bytes, ...]:
     return roots
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CertificateChain:
     """The leaf and the intermediate certificates of a bundle."""
 

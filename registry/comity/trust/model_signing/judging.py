@@ -7,12 +7,12 @@ times at which the signature was seen can only make a certificate pass, never fa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable, Untrusted
 from comity.trust.evidence import Cause, FoundFile, State
+from comity.trust.frozen import frozen
 from comity.trust.model_signing.bundle import (
     Bundle,
     ChainMaterial,
@@ -24,7 +24,7 @@ from comity.trust.model_signing.bundle import (
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeylessIdentity:
     """A keyless signer: `identity` is an e-mail address or URL that `issuer` verified."""
 
@@ -35,7 +35,7 @@ class KeylessIdentity:
         return f"{self.identity} ({self.issuer})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSigningRule:
     """The policy's table `[model_signing]`.
 
@@ -76,7 +76,7 @@ MAX_TIMES: Final = 8
 """Maximum number of times at which a valid chain is verified. Errors that do not depend on time occur at the first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSigner:
     """The signer of the list. `state` is `pass` if the policy accepts the signer and the signature verifies. `remarks`
     are the reasons, `unchecked` what was not checked."""
@@ -88,7 +88,7 @@ class ModelSigner:
     unchecked: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSignatureResult:
     """The result for a `model.sig`. `coverage` is None if the list could not be parsed or the files were not read;
     `digest` is the SHA-256 of the `model.sig`."""

@@ -8,7 +8,6 @@ is adopted, and checks do not change a state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from comity.trust.artifact import Manifest
@@ -18,6 +17,7 @@ from comity.trust.claims import MirrorEvidence, ParsedClaims, ProvenObservation,
 from comity.trust.encoding import Digest, format_time, short
 from comity.trust.evaluation import JudgedEvaluation
 from comity.trust.evidence import Evidence, Remark, RowFact
+from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.key_validity import CompromiseNotice, JudgedPublication
 from comity.trust.lineage import LineageGraph
@@ -32,7 +32,7 @@ from comity.trust.statements import Advisory
 from comity.trust.upstream import Changed, Observed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyClaim:
     """What a node said last in its own log about its copy, in the statement with the digest `line`: that it holds one
     in full, or why it does so no longer (`withdrawn`). `member` is the label of its member."""
@@ -42,7 +42,7 @@ class CopyClaim:
     withdrawn: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Findings:
     """The evidence, the policy, and the results of steps (1) to (6).
 

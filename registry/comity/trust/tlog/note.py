@@ -22,11 +22,12 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE, MAX_SIZE
 
@@ -63,7 +64,7 @@ def check_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifierKey:
     """A named key: `node-a.example/log+b950a4c1+AUHHUwjEiOiq1D5FJH0Omc6UUfe5eqb/xmiy6D0KXlDT`.
 
@@ -109,7 +110,7 @@ class VerifierKey:
         return PublicKey(ALGORITHMS[self.type], self.public)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoteSignature:
     """One signature line, `— node-a.example/log uVCkwSLkJFSW…`, of a known or unknown type. Raises Malformed.
 
@@ -160,7 +161,7 @@ class NoteSignature:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedNote:
     """A text with at least one signature; signatures are not verified.
 
@@ -243,7 +244,7 @@ def verify_note(note: SignedNote, keys: Iterable[VerifierKey]) -> tuple[Verifier
     return tuple(signers)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkpoint:
     """Size and root of the log `origin` (1 to 255 bytes, no white space, no '+').
 

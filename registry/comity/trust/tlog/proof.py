@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, verify_consistency, verify_inclusion
 from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, check_name, open_checkpoint
 
@@ -37,7 +38,7 @@ MAX_PROOF: Final = MAX_NOTE + 100_000
 _PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlogProof:
     """Inclusion of leaf `index` under `checkpoint` through `hashes` (the sibling first); not verified.
 
@@ -117,7 +118,7 @@ MAX_CONSISTENCY_PROOF: Final = 8192
 _GROWTH_HEADER: Final = b"comity/growth/v1\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConsistencyProof:
     """RFC 9162 consistency proof from `old` to `new` leaves of the log `origin`; not verified. Raises Malformed."""
 

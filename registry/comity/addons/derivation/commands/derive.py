@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from comity_cli.output import Output, plural, size
 from comity_cli.signers import signing
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
     from comity_client.client import Client
@@ -30,7 +31,7 @@ SHOWN = 10
 NOT_EXACT = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DerivedSide:
     """The child, or the parent."""
 
@@ -38,7 +39,7 @@ class DerivedSide:
     artifact: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileCounts:
     """Weight files that were read."""
 
@@ -46,7 +47,7 @@ class FileCounts:
     parent: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnequalTensor:
     """A tensor that no step gives. With a counterpart, the first `element` that differs, its `offset` in the file, its
     bytes `here` and those `expected` in hex, and how many differ; `why`: there is no step."""

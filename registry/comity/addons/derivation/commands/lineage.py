@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -11,6 +10,7 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
 
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
     from comity.addons.derivation.lineage import Lineage
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "dot", "svg")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AncestorItem:
     """An artifact of the graph."""
 
@@ -36,7 +36,7 @@ class AncestorItem:
         return cls(node.key, node.digest, node.title, node.publishers, node.licences, node.missing)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimingLine:
     """Who claims an edge, and the digest of the line."""
 
@@ -44,7 +44,7 @@ class ClaimingLine:
     line: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DerivedItem:
     """Who signed that the child was derived again."""
 
@@ -55,7 +55,7 @@ class DerivedItem:
     tensors: Extent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EdgeItem:
     """The claim that `child` was made from `parent`; `here`: the result of a comparison on this machine."""
 
@@ -85,7 +85,7 @@ class EdgeItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConflictItem:
     """A child whose licence does not fit that of an ancestor."""
 

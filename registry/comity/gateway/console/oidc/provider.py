@@ -24,7 +24,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -47,6 +47,7 @@ from comity.node.replication.fair_queue import FairSlots
 from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock, Pools
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.access import BLOCK
 
 TIMEOUT: Final = 10.0
@@ -60,20 +61,20 @@ HINT: Final = "comity console sign-in"
 _READ: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderAnswer:
     status: int
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Fetched:
     metadata: ProviderMetadata
     keys: KeySet
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderAccess:
     """The secret by which the provider knows this node, and the authorities that vouch for the provider."""
 

@@ -14,7 +14,6 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from joserfc.jwk import JWKRegistry, KeySet
 
 from comity.trust.encoding import Fields, Json, parse_json
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.frozen import frozen
 
 MAX_DOCUMENT: Final = 256 * 1024
 MAX_TOKEN: Final = 32 * 1024
@@ -52,7 +52,7 @@ NAME_CLAIMS: Final = ("preferred_username", "email", "name")
 DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderMetadata:
     """Attributes:
     secret_in_body: whether the client's secret goes into the body of a request for tokens, not into its header.
@@ -89,7 +89,7 @@ class ProviderMetadata:
         return cls(issuer, url("authorization_endpoint"), url("token_endpoint"), url("jwks_uri"), in_body, names_itself)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedInPerson:
     """Who signed in. `subject` never changes at one provider; `name` is what the provider shows, and may be empty."""
 

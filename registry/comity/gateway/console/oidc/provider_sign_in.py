@@ -16,7 +16,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.settings import OpenIdConnect
 from comity.node.threads import Clock
 from comity.trust.errors import Malformed, Refused
+from comity.trust.frozen import frozen
 
 CALLBACK: Final = f"{PROVIDER_PATH}/callback"
 SECONDS: Final = 600
@@ -44,7 +45,7 @@ MAX_ANSWER: Final = 4_096
 """Characters of a field that the provider sends by the browser."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingSignIn:
     """What a sign-in was begun with: three secrets of the browser that began it, and the language that was chosen
     on the page, or empty."""
