@@ -14,6 +14,7 @@ from comity.trust.evidence import EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence
+
 from comity_client.events import OnEvent, ignore_event
 from comity_client.evidence.artifact_info import ArtifactInfo, Replica
 from comity_client.evidence.resolve import Resolution

@@ -29,6 +29,7 @@ from comity.trust.report import VerdictReport
 from comity.trust.rotation import LogCut
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise, Parent
+
 from comity_client.artifact_client import ArtifactClient
 from comity_client.copies import (
     CopyList,
@@ -91,6 +92,7 @@ class Client(ArtifactClient):
         After a failure, the same call resumes. Raises as `importing.import_at` does.
         """
         from comity.wire.upstream import ImportOrder
+
         from comity_client.importing import import_at
 
         folder = str(source.absolute()) if isinstance(source, Path) else ""

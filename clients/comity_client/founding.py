@@ -21,6 +21,7 @@ from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest
 from comity.trust.errors import Untrusted
 from comity.trust.rotation import KeyState, follow
+
 from comity_client.node_card import NodeCard, check_newcomer
 from comity_client.node_home import OFFLINE, own_inception, own_rotations
 from comity_client.signing.votes import find_keys, open_key

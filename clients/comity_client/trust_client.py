@@ -11,6 +11,7 @@ from comity.trust.errors import NotFound
 from comity.trust.names import Abbreviation, Reference, find_id, parse_id
 from comity.trust.policy import Policy
 from comity.verifier import load_policy
+
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.lookup import FoundIdentity, find_identity, known_identities
 from comity_client.home import Home
