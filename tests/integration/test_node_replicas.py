@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from comity.trust.node_records import signed_by_node
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
 from comity.wire.client import NodeClient
+from comity.wire.pacing import patiently
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send
 
@@ -55,7 +57,11 @@ async def has_every_byte(home: NodeHome, what: Release) -> None:
     async with home.client() as client:
         for digest, path in what.blobs.items():
             data = path.read_bytes()
-            assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
+            assert await patiently(partial(_read, client, digest, len(data))) == data
+
+
+async def _read(client: NodeClient, digest: Digest, size: int) -> bytes:
+    return b"".join([chunk async for chunk in client.read(digest, 0, size)])
 
 
 async def test_an_artifact_published_at_one_node_is_held_by_all(tmp_path: Path) -> None:

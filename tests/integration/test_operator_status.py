@@ -78,7 +78,7 @@ async def test_a_node_reports_what_it_lacks_why_and_which_artifacts_have_too_few
     founded = found(tmp_path, 2)
     full, origin = founded.homes
     monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(f_blocks=1, f_bavail=0, f_frsize=4096))
-    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=300_000), "tests/model@v1")
     async with serving(full, origin), origin.client() as client:
         await send(client, what)
         async with full.operator() as operator, origin.operator() as at_origin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from comity.content.ingest import Ingested, ingest
@@ -15,6 +16,7 @@ from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Licence, Published
 from comity.wire.client import NodeClient
+from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, Submitted, UploadHeader
 from support.seeded import seeded_bytes
 from support.weights import as_tensor
@@ -81,14 +83,19 @@ def release(publisher: Publisher, folder: Path, name: str, *, licence: bytes = b
 
 async def send(client: NodeClient, what: Release) -> Submitted:
     """Submit, upload what is missing, submit again: the receipts."""
-    submitted = await client.submit(what.lines, what.inline())
+    submitted = await patiently(lambda: client.submit(what.lines, what.inline()))
     while submitted.missing:
         for missing in submitted.missing:
             data = what.blobs[missing.digest].read_bytes()
             header = UploadHeader(submitted.submission, missing.digest, missing.size, missing.received)
-            assert await client.upload(header, chunks(data[missing.received :])) == missing.size
-        submitted = await client.submit(what.lines, what.inline())
+            sent = partial(_upload, client, header, data[missing.received :])
+            assert await patiently(sent) == missing.size
+        submitted = await patiently(lambda: client.submit(what.lines, what.inline()))
     return submitted
+
+
+async def _upload(client: NodeClient, header: UploadHeader, data: bytes) -> int:
+    return await client.upload(header, chunks(data))
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -54,6 +54,7 @@ CLIENT_PULLS = [
     "folders.fsync",
     *files("memory"),
     *(f"placed.{when}" for when in COMMIT),
+    "unsynced.rename",
     "partial.piece",
     "partial.fsync",
     *(f"place.{step}" for step in ("fsync", *MOVED)),

@@ -116,6 +116,7 @@ def write_unsynced(files: Mapping[Path, bytes], *, mode: int) -> None:
         temporary = path.with_name(f"{name}.{number}{TEMPORARY}")
         try:
             _write_new(temporary, data, mode)
+            fault.point("unsynced.rename")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
