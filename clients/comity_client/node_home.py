@@ -177,6 +177,8 @@ scrub_bytes_per_second = 16777216
 scrub_hours = ""
 # Bytes of the disk that uploads and imports leave free.
 reserve_bytes = 268435456
+# The folder with the node's own keys.
+keys = "keys"
 # The folder of the node's own keys, if not keys/ beside this file: such as one in memory, filled before each start.
 # keys = "/run/comity/keys"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,12 @@ def test_keys_can_be_in_another_folder_than_the_home(tmp_path: Path) -> None:
 
 async def test_a_socket_that_cannot_be_made_is_refused_with_its_setting(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
-    home.set("listen", operator=str(home.directory / "node.toml" / "operator.sock"))
-    with pytest.raises(Unavailable) as caught:
-        async with serving(home):
-            pass
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 100 bytes
+        file = Path(short) / "file"
+        file.touch()
+        home.set("listen", operator=str(file / "operator.sock"))
+        with pytest.raises(Unavailable) as caught:
+            async with serving(home):
+                pass
     assert caught.value.code == "LISTEN"
     assert "[listen] operator" in caught.value.what

@@ -98,7 +98,7 @@ def stored(tmp_path: Path) -> Iterator[StoredUse]:
     ledger.logs.create(FAR.origin, FAR.vkey)
     ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
     limits = SimpleNamespace(entries_per_origin=4, bytes_per_origin=1 << 20)
-    storage = SimpleNamespace(ledger=tmp_path / "ledger.sqlite")
+    storage = SimpleNamespace(ledger=tmp_path / "ledger.sqlite", blobs=tmp_path, s3=None, reserve_bytes=0)
     yield StoredUse(cast(Any, SimpleNamespace(limits=limits, storage=storage)), ledger)
     ledger.close()
 

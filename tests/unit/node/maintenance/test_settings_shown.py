@@ -84,7 +84,7 @@ def test_a_refused_start_names_the_variable_that_is_wrong_not_the_file(tmp_path:
 
 def test_all_unknown_settings_are_listed(tmp_path: Path) -> None:
     file = home(tmp_path, "[limits]\nuploadbytes = 0\n[audit]\npieces = 1\n")
-    assert [problem.why for problem in setting_problems(file, {})] == [f"in {file}:9", f"in {file}:11"]
+    assert [problem.why for problem in setting_problems(file, {})] == [f"in {file}:9", f"in {file}:10"]
 
 
 def test_files_that_settings_name_are_read(tmp_path: Path) -> None:
