@@ -95,6 +95,7 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
                 pending = pending.lstrip(b"\0")
             elif kind == "lzma":
                 pending, position = _skip_empty(source, pending, position)
+                pending = _small_dictionary(pending)
             if not pending and position >= source.size:
                 return result
             if not pending:
@@ -169,5 +170,7 @@ BYTES_OF_STEP: Final = 16
 
 def _small_dictionary(head: bytes) -> bytes:
     """The head of a legacy lzma stream with a dictionary of at most what is unpacked, which gives the same bytes."""
+    if len(head) < 5:
+        return head
     size = min(int.from_bytes(head[1:5], "little"), MAX_UNPACKED)
     return head[:1] + size.to_bytes(4, "little") + head[5:]

@@ -161,6 +161,7 @@ def test_a_stream_that_wants_much_memory_is_not_inspected() -> None:
     head = bytearray(WRITERS["lzma"](TEXT))
     head[1:5] = b"\xff\xff\xff\xff"  # its dictionary would be of 4 GiB: none larger than what is unpacked is needed
     assert unpacked("lzma", bytes(head)) == (TEXT, "")
+    assert unpacked("lzma", bytes(head) + bytes(head)) == (TEXT + TEXT, "")
 
 
 @settings(max_examples=30, deadline=None)
