@@ -43,7 +43,6 @@ class Inquiry:
     def __init__(self, session: Session, policy: Policy) -> None:
         self.session = session
         self.policy = policy
-
         self._salt = secrets.token_bytes(SALT)
 
     @cached_property
@@ -105,19 +104,20 @@ class ProvenAnswers:
 
     def cut_authors(self) -> frozenset[Digest]:
         """Return the authors of whom a node says that it has more statements than it gave. A node that says so of
-        everybody makes nothing unknown: another node that gave as many proven statements, and says that these are all,
-        counts."""
+        everybody makes nothing unknown: another node that gave as many proven statements, at least one, and says that
+        these are all, counts. Keys and node records are not counted, because those that are here are not sent."""
         marked: Counter[Digest] = Counter()
         whole: Counter[Digest] = Counter()
         for node, items in self.answers.found.items():
             said = self.proven.sources.get(str(node.record.log), ())
             more = {item.line for item in items if item.more}
-            numbers = Counter(who for entry in said if (who := author_of(entry)) is not None)
-            cut = {author_of(entry) for entry in said if entry.line in more}
-            for who, number in numbers.items():
+            stated = (entry for entry in said if entry.statement.predicate not in PROVING_PREDICATES)
+            numbers = Counter(who for entry in stated if (who := author_of(entry)) is not None)
+            cut = {who for entry in said if entry.line in more and (who := author_of(entry)) is not None}
+            for who in numbers.keys() | cut:
                 counted = marked if who in cut else whole
-                counted[who] = max(counted[who], number)
-        return frozenset(who for who, number in marked.items() if whole[who] < number)
+                counted[who] = max(counted[who], numbers[who])
+        return frozenset(who for who, number in marked.items() if whole[who] < max(1, number))
 
     def sightings(self, policy: Policy, seen: Callable[[Entry], T | None]) -> dict[Digest, T | None]:
         """Return what the nodes of each active member of a pinned body saw first; None for a member that answers but

@@ -148,16 +148,13 @@ def essence(said: ProvenAnswers) -> tuple[Any, ...]:
 
 @given(histories=answered)
 async def test_what_is_proven_does_not_depend_on_what_was_sent(histories: list[tuple[list[int], set[int]]]) -> None:
-    """Nodes with any lines, and marks on any statements: those that leave out what is here, and those that repeat it.
-    Marks on keys that are here are the matter of the next test."""
+    """Nodes with any lines and any marks: those that leave out what is here, and those that repeat it."""
 
     async def asked(*kinds: type[Node]) -> list[tuple[Any, ...]]:
         """What an inquiry makes of two equal questions."""
         session: Any = Session(
             *(
-                kinds[at % len(kinds)](
-                    at, [LINES[n] for n in lines], marked=[LINES[n] for n in marked if LINES[n] not in ATTACHED]
-                )
+                kinds[at % len(kinds)](at, [LINES[n] for n in lines], marked=[LINES[n] for n in marked])
                 for at, (lines, marked) in enumerate(histories)
             )
         )
