@@ -38,7 +38,7 @@ from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSo
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord
 from comity.trust.encoding import Digest, short
-from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.statement import SideObject
 from comity.wire.limits import RECORDS, SMALL_OBJECT, STAT_DIGESTS
 
@@ -398,7 +398,6 @@ class FileFetcher:
         sources = list(dict.fromkeys(source for digest in wants for source in holders[digest]))
         if len(wants) < 2 or not sources:
             return
-        await self._pools.files(self._require_room, sum(want.size for want in wants.values()))
 
         def keep(found: Mapping[Digest, bytes]) -> None:
             self._uploads.keep_small([(wants[digest], data) for digest, data in found.items()])
@@ -420,12 +419,6 @@ class FileFetcher:
             if error.code in FINAL:
                 raise
             _log.info("small files are fetched one by one", count=len(wants), why=str(error))
-
-    def _require_room(self, size: int) -> None:
-        free = self._store.free_bytes()
-        if free is not None and free < size:
-            why = f"{size} bytes are missing and {free} bytes are free"
-            raise OutOfSpace("not enough disk space for small files", why=why, hint="free space on the node's disk")
 
     def _not_stored(self, files: Sequence[Want]) -> list[Want]:
         return [want for want in files if not self._store.has(want.digest)]
