@@ -80,12 +80,12 @@ class Backing(Protocol):
     def lock(self) -> WriterLock:
         """Take the writer lock. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
 
-    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
+    def examine(self, lock: WriterLock, *, all_pages: bool) -> ExaminedPages:
         """Compare the pages of a database file with their sums, and repair them, before anything reads them.
 
         Args:
             lock: of `lock`, which is held.
-            whole: however large the file is.
+            all_pages: also where the file is so large that it is not compared at every start.
 
         Raises Unavailable, OutOfSpace.
         """
@@ -149,22 +149,22 @@ class Ledger:
         """
         backing = backing or SqliteFile(folder / DATABASE_FILE)
         try:
-            ledger = cls._open(folder, clock, backing, whole=False)
+            ledger = cls._open_once(folder, clock, backing, all_pages=False)
         except Untrusted:  # damage in a file that was too large to be compared
-            return cls._open(folder, clock, backing, whole=True)
+            return cls._open_once(folder, clock, backing, all_pages=True)
         if not ledger.examined.damaged:
             return ledger
         ledger.close()  # what a crash left in the write-ahead log is in the file now, which can be written again
-        return cls._open(folder, clock, backing, whole=True)
+        return cls._open_once(folder, clock, backing, all_pages=True)
 
     @classmethod
-    def _open(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, whole: bool) -> Self:
+    def _open_once(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, all_pages: bool) -> Self:
         with ExitStack() as undo:
             with disk_errors("cannot create the ledger's folder"):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = backing.lock()
             undo.callback(lock.release)
-            examined = backing.examine(lock, whole=whole)
+            examined = backing.examine(lock, all_pages=all_pages)
             pages = backing.pages()
             if pages is not None:
                 undo.callback(pages.close)

@@ -209,7 +209,7 @@ class PostgresDatabase:
             connection.close()
             raise
 
-    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
+    def examine(self, lock: WriterLock, *, all_pages: bool) -> ExaminedPages:
         """The server has checksums of its own."""
         return ExaminedPages()
 

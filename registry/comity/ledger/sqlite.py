@@ -33,11 +33,11 @@ class SqliteFile:
         self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints_itself = True
 
-    def examine(self, lock: WriterLock, *, whole: bool) -> ExaminedPages:
+    def examine(self, lock: WriterLock, *, all_pages: bool) -> ExaminedPages:
         """Compare the file with its sums before SQLite reads it (`page_check`), mend changed bytes, and write it again
         without other damage where its tables can be filled again (`rebuilt_file`). `lock` is held."""
         finish(self._file)
-        found = examine_pages(self._file, mend=True, most_bytes=None if whole else MAX_EXAMINED_BYTES)
+        found = examine_pages(self._file, mend=True, most_bytes=None if all_pages else MAX_EXAMINED_BYTES)
         pages = found.mended + found.damaged
         if not pages:
             return found

@@ -81,7 +81,7 @@ class _BlockingAnswer:
 
 
 @asynccontextmanager
-async def open_answer(
+async def request_range(
     want: WantedFile,
     source: BlobSource,
     receiver: PieceReceiver,

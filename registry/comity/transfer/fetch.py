@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from comity.transfer.answers import Check, EndReader, PieceAnswer, PieceReader, Writing, open_answer
+from comity.transfer.answers import Check, EndReader, PieceAnswer, PieceReader, Writing, request_range
 from comity.transfer.limits import TransferLimits
 from comity.transfer.links import RangeRequest, SourceHealth
 from comity.transfer.pieces import HeldPiece, WantedFile
@@ -304,7 +304,7 @@ class PieceRequests:
 
     async def _read_end(self, request: RangeRequest) -> None:
         reader = EndReader(
-            request, self._want, self._schedule, self._receiver, partial(self._open, request), self._receiving
+            request, self._want, self._schedule, self._receiver, partial(self._request_range, request), self._receiving
         )
         joined = partial(partial, self._count_joined, request)
         await reader.read(
@@ -319,7 +319,7 @@ class PieceRequests:
     async def _read_pieces(self, request: RangeRequest) -> AsyncIterator[PieceReader]:
         """Returns when the last piece that was received is checked."""
         offsets, count = self._want.offsets, partial(self._count_piece, request)
-        async with self._open(
+        async with self._request_range(
             request, offsets[request.first], offsets[request.stop] - offsets[request.first]
         ) as answer:
             reader = self._readers[request] = PieceReader(self._receiver, answer, partial(self._checks.start, count))
@@ -329,13 +329,15 @@ class PieceRequests:
                 del self._readers[request]
                 await reader.settle()
 
-    def _open(self, request: RangeRequest, offset: int, length: int) -> AbstractAsyncContextManager[PieceAnswer]:
+    def _request_range(
+        self, request: RangeRequest, offset: int, length: int
+    ) -> AbstractAsyncContextManager[PieceAnswer]:
         source, arrived, timeout = (
             self._sources[request.source],
             partial(self._arrived, request),
             self._limits.read_timeout,
         )
-        return open_answer(self._want, source, self._receiver, (offset, length), timeout, arrived)
+        return request_range(self._want, source, self._receiver, (offset, length), timeout, arrived)
 
     def _arrived(self, request: RangeRequest, count: int) -> None:
         """Called where the bytes arrive: on the event loop, or in the one thread of the request."""

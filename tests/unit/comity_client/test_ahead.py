@@ -48,7 +48,7 @@ async def test_a_question_runs_before_it_is_needed() -> None:
     assert await ahead.take("second", second) == await ahead.take("first", first) == 1
 
 
-async def test_an_error_is_that_of_whoever_takes_the_answer() -> None:
+async def test_an_error_is_raised_where_the_answer_is_taken() -> None:
     ahead, asked = AskedAhead(), Asked(NotFound("nothing"))
     asked.may.set()
     ahead.begin("it", asked)

@@ -51,7 +51,7 @@ NEWEST = statement("127.0.0.1:3", "127.0.0.1:2", replaced=NEW)
 
 
 @pytest.mark.parametrize("lines", list(itertools.permutations([at(3, OLD), at(7, NEW), at(9, NEWEST)])))
-async def test_the_newest_statement_comes_first_whoever_answers_first(lines: tuple[LocatedEntry, ...]) -> None:
+async def test_the_newest_statement_comes_first_in_any_order_of_answers(lines: tuple[LocatedEntry, ...]) -> None:
     known = Known(answers=lines)
     await known.of.look()
     assert known.of.addresses == ("127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:1")

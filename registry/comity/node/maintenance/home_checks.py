@@ -275,9 +275,7 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
         text = f"SQLite finds its tables in order; its pages were not compared with their sums: {pages.unchecked}"
         yield Diagnosis("ledger", "unknown", text)
     elif not (pages.mended or pages.damaged):
-        text = (
-            f"each page is as it was written, and SQLite finds its tables in order; this node's log has {begun} entries"
-        )
+        text = "each page is as it was written, and SQLite finds its tables in order"
         yield Diagnosis("ledger", "ok", f"{text}; this node's log has {begun} entries")
     yield from _copied(node, file, begun)
     log = file.with_name(file.name + "-wal")
