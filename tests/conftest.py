@@ -69,7 +69,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without add-ons, no test that asks one runs."""
+    """The long form of a slow suite has as long as it needs. Without add-ons, no test that asks one runs."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(0))
     if not ADDONS:
         left_out = [item for item in items if item.nodeid.startswith(ASKED)]
         config.hook.pytest_deselected(items=left_out)
