@@ -30,6 +30,8 @@ from comity.ledger.revisions import NEWEST
 from comity.node.config import NodeConfig
 from comity.node.home_files import SOFTWARE, HomeFiles, check_blob_folder, read_public_files, signing_keys
 from comity.node.ledger_mark import LEDGER_MARK, FileMark
+from comity.trust.charter.document import Body
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 from comity.wire.node_status import NodeStatus
@@ -170,14 +172,38 @@ def check_federation(node: ExaminedNode) -> Iterator[Diagnosis]:
     if node.files is None:
         return
     federation, member = node.files.federation, node.files.own_node.inception.id
+    followed = _followed_body(node, federation.id) if federation is not None else None
     if federation is None:
         fix = f"comity join federation.json --node {node.home}"
         yield Diagnosis("federation", "warn", f"{node.config.federation.file} is missing: the node serves alone", fix)
+    elif followed is not None and followed.epoch > federation.body.epoch and followed.member(member) is not None:
+        text = (
+            f"a member, one of {len(followed.members)} in the charter of epoch {followed.epoch}, which the node follows"
+        )
+        yield Diagnosis("federation", "ok", text)
     elif federation.body.member(member) is None:
-        fix = f"comity join {node.config.federation.file} --node {node.home}"
-        yield Diagnosis("federation", "warn", "the pinned charter does not list this node's member", fix)
+        fix = f"comity join --node {node.home}   shows what your admission waits for"
+        yield Diagnosis("federation", "warn", "no charter that this node knows lists its member yet", fix)
     else:
         yield Diagnosis("federation", "ok", f"a member, one of {len(federation.body.members)} in the pinned charter")
+
+
+def _followed_body(node: ExaminedNode, federation: Digest) -> Body | None:
+    """The newest body in the ledger that the running node says it follows, or any, of a node that is stopped. None if
+    the ledger cannot be read here: other checks tell why."""
+    if node.config.storage.database or not node.config.storage.ledger.is_file():
+        return None
+    governance = node.status.governance if node.status is not None else None
+    wanted = "AND digest = :body " if governance is not None else ""
+    query = f"SELECT body FROM charter_epochs WHERE federation = :federation {wanted}ORDER BY epoch DESC LIMIT 1"
+    named = {"federation": bytes.fromhex(federation), "body": bytes.fromhex(governance.body if governance else "")}
+    file = node.config.storage.ledger.absolute().as_uri()
+    try:
+        with closing(sqlite3.connect(f"{file}?mode=ro", uri=True, timeout=5)) as database:
+            row = database.execute(query, named).fetchone()
+            return Body.parse(row[0]) if row else None
+    except (*SQLITE_ERRORS, ComityError):
+        return None
 
 
 def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:

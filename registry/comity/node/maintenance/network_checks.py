@@ -232,7 +232,7 @@ def check_gateway(node: ExaminedNode) -> Iterator[Diagnosis]:
     scheme = "https" if settings.certificate else "http"
     where = f"{scheme}://{_bracketed(_local(host))}:{port}"
     try:
-        yield from _hub_client(where)
+        yield from _hub_client(where, settings.certificate, settings.url)
     except _NotAHub as problem:
         yield Diagnosis(
             "gateway", "fail", f"{where}: {problem}", "restart the node; if it stays: comity support-bundle"
@@ -246,8 +246,12 @@ class _NotAHub(Exception):
     """The gateway answers something that a Hub client cannot use."""
 
 
-def _hub_client(where: str) -> Iterator[Diagnosis]:
-    """Ask as a Hub client does: the list, a model, its files, and the head of one file. Raises _NotAHub, OSError."""
+def _hub_client(where: str, certificate: Path | None, url: str) -> Iterator[Diagnosis]:
+    """Ask as a Hub client does: the list, a model, its files, and the head of one file. Raises _NotAHub, OSError.
+
+    Args:
+        certificate, url: of the gateway, to be named where this machine does not verify `where`.
+    """
     listed = _get(where, "/api/models?limit=1")
     if listed.status in (401, 403):
         yield Diagnosis("gateway", "unknown", "it answers, and is not public: reading was not tried without a token")
@@ -259,6 +263,10 @@ def _hub_client(where: str) -> Iterator[Diagnosis]:
         yield Diagnosis("gateway", "ok", "it answers a Hub client; it has no model yet")
         return
     repository = str(models[0].get("id", ""))
+    if (why := _distrust(where)) is not None:
+        text = f"it answers over TLS; no Hub client was tried, because this machine does not verify {where}: {why}"
+        yield Diagnosis("gateway", "unknown", text, f"curl -fsS --cacert {certificate} {url or where}/readyz")
+        return
     try:
         hub = HubApi(AllowedHosts.to(where), read_timeout=TIMEOUT)
         info = hub.revision_info(UpstreamRequest(repository))
@@ -266,7 +274,7 @@ def _hub_client(where: str) -> Iterator[Diagnosis]:
     except Malformed as error:
         raise _NotAHub(f"huggingface_hub cannot read {repository}: {error}") from error
     except (ComityError, RetryLater) as error:
-        if getattr(error, "code", "") == "NO-IMPORTER" or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if getattr(error, "code", "") == "NO-IMPORTER":
             yield Diagnosis("gateway", "unknown", f"huggingface_hub could not be used here: {error}")
             return
         raise _NotAHub(f"huggingface_hub cannot read {repository}: {error}") from error
@@ -278,6 +286,21 @@ def _hub_client(where: str) -> Iterator[Diagnosis]:
             what = f"lacks {', '.join(lacking)}" if lacking else f"has status {head.status}"
             raise _NotAHub(f"the answer to HEAD {path} {what}")
     yield Diagnosis("gateway", "ok", f"a Hub client reads {repository}: list, model, files and the head of a file")
+
+
+def _distrust(where: str) -> str | None:
+    """Why this machine does not trust the certificate at an https URL, for the address in it; None if it does, and for
+    http. An authority of the operator's own, and a name beside an IP address, are no fault of the node."""
+    parts = urlsplit(where)
+    if parts.scheme != "https":
+        return None
+    host = parts.hostname or ""
+    try:
+        with socket.create_connection((host, parts.port or 443), timeout=TIMEOUT) as plain:
+            ssl.create_default_context().wrap_socket(plain, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    return None
 
 
 def _get(where: str, path: str, *, method: str = "GET") -> HTTPResponse:

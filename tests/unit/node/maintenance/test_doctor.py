@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ import pytest
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
 from comity.ledger.page_sums import check_pages
+from comity.ledger.records import StoredEpoch
 from comity.node.home_files import SIGNING_KEYS, SOFTWARE
 from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.node.maintenance.doctor import diagnose
@@ -31,12 +33,14 @@ from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, d
 from comity.trust.encoding import sha256
 from comity.wire.node_status import ForkStatus, GovernanceStatus, LogStatus, NodeStatus, PeerStatus, StoreStatus
 from comity_cli.main import command
+from comity_client.charter.drafts import draft_admission
+from comity_client.founding import consent_to, draft_genesis, seal_federation
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support import command_lines
-from support.federation import NodeHome, found
+from support.federation import NodeHome, found, make_home
 
 NOW = 1_800_000_000
 PEER = PeerStatus("node-es.example", "ES", "node-es.example:7443", True, NOW, 0, "")
@@ -105,6 +109,30 @@ def test_a_ledger_is_read_at_any_path(planted: Planted, tmp_path: Path) -> None:
     planted.home.rename(home)
     moved = Planted(NodeHome(home, planted.node.card))
     assert ["SQLite finds its tables in order" in text for text in _of_ledger(moved)] == [True]
+
+
+def test_a_member_that_joined_since_is_told_so_by_the_charter_that_its_node_follows(
+    planted: Planted, tmp_path: Path
+) -> None:
+    """The federation file of a newcomer is of the epoch before, and stays so."""
+    others = [make_home(tmp_path / str(number), number) for number in (1, 2)]
+    cards = [other.card for other in others]
+    before = draft_genesis(cards)
+    sealed = seal_federation(before, [consent_to(before, other.directory) for other in others], cards)
+    (planted.home / "federation.json").write_bytes(sealed.encode())
+
+    def of_federation() -> list[tuple[str, str]]:
+        return [(each.level, each.fix) for each in planted.findings() if each.topic == "federation"]
+
+    asked = ("warn", f"comity join --node {planted.home}   shows what your admission waits for")
+    assert of_federation() == [asked]
+    body = draft_admission(before, planted.node.card.member)
+    with closing(Ledger.open(planted.node.config().storage.ledger.parent, lambda: NOW)) as ledger:
+        for each in (before, body):
+            ledger.epochs.add(StoredEpoch(each.federation, each.epoch, each.digest, each.prev, each.data, ()))
+    assert of_federation() == [("ok", "")]
+    planted.runs(governance=replace(CHARTER, federation=before.federation, body=before.digest))
+    assert of_federation() == [asked], "the running node does not follow that charter"
 
 
 def _of_ledger(it: Planted, level: str = "") -> list[str]:
@@ -419,8 +447,11 @@ def _files_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def _gateway(answers: dict[str, tuple[int, str]], headers: dict[str, str]) -> Iterator[int]:
-    """An HTTP server on loopback that chooses an answer by the beginning of the path; its port."""
+def _gateway(
+    answers: dict[str, tuple[int, str]], headers: dict[str, str], certified: Path | None = None
+) -> Iterator[int]:
+    """An HTTP server on loopback that chooses an answer by the beginning of the path; its port. With the certificate
+    and key in the home `certified`, it serves TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -438,6 +469,10 @@ def _gateway(answers: dict[str, tuple[int, str]], headers: dict[str, str]) -> It
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certified is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certified / "gateway.pem", certified / "gateway-key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -478,6 +513,15 @@ def test_a_gateway_that_answers_as_the_hub_does_is_ok(planted: Planted) -> None:
     with _gateway(ANSWERS, HEADERS) as port:
         (finding,) = gateway_findings(planted, port)
     assert (finding.level, finding.fix) == ("ok", ""), finding
+
+
+def test_a_gateway_whose_authority_this_machine_does_not_know_is_no_fault_of_the_node(planted: Planted) -> None:
+    """The guide's own certificate, for a try."""
+    _certificate(planted, days=90)
+    with _gateway(ANSWERS, HEADERS, planted.home) as port:
+        (finding,) = gateway_findings(planted, port)
+    assert finding.level == "unknown" and "does not verify" in finding.text, finding
+    assert finding.fix == f"curl -fsS --cacert {planted.home / 'gateway.pem'} https://127.0.0.1:{port}/readyz"
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_a_file_without_a_certificate_is_named(tmp_path: Path, data: bytes | Non
 
 def test_a_gateway_that_does_not_answer_is_named() -> None:
     def gateway(http: str) -> list[str]:
-        return levels(check_gateway(examined(gateway=SimpleNamespace(http=http, certificate=None))))
+        return levels(check_gateway(examined(gateway=SimpleNamespace(http=http, certificate=None, url=""))))
 
     assert gateway("") == []
     assert gateway("127.0.0.1:0") == ["unknown"]
