@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.ceph import Ceph, ceph
 from support.s3 import S3Account
+from support.seaweed import seaweed
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,23 @@ def ceph_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
 
 
 @pytest.fixture(scope="session")
-def s3(ceph_cluster: Ceph, tmp_path_factory: pytest.TempPathFactory) -> S3Account:
+def ceph_s3(ceph_cluster: Ceph, tmp_path_factory: pytest.TempPathFactory) -> S3Account:
     return S3Account.open(
         ceph_cluster.endpoint, ceph_cluster.user("node"), tmp_path_factory.mktemp("s3"), "comity-tests"
     )
+
+
+@pytest.fixture(scope="session")
+def seaweed_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Account]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield S3Account.open(server.endpoint, server.user, tmp_path_factory.mktemp("s3"), "comity-tests")
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param("ceph", marks=pytest.mark.ceph), pytest.param("seaweed", marks=pytest.mark.seaweed)],
+)
+def s3(request: pytest.FixtureRequest) -> S3Account:
+    """An account at each of two servers that share no code."""
+    account: S3Account = request.getfixturevalue(f"{request.param}_s3")
+    return account

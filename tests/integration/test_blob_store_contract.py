@@ -20,12 +20,18 @@ DATA = random.Random(1).randbytes(3 * MIB + 17)
 DIGEST = sha256(DATA)
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=[pytest.mark.ceph, pytest.mark.slow])])
+@pytest.fixture(
+    params=[
+        "folder",
+        pytest.param("ceph_s3", marks=[pytest.mark.ceph, pytest.mark.slow]),
+        pytest.param("seaweed_s3", marks=[pytest.mark.seaweed, pytest.mark.slow]),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
-    s3: S3Account = request.getfixturevalue("s3")
-    return s3.store(tmp_path / "store")
+    account: S3Account = request.getfixturevalue(request.param)
+    return account.store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -309,12 +309,12 @@ async def test_a_front_end_continues_after_an_outage_of_its_database_and_ends_af
 
 @pytest.mark.ceph
 async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_read(
-    tmp_path: Path, scene: Scene, postgres: Postgres, ceph_cluster: Ceph, s3: S3Account
+    tmp_path: Path, scene: Scene, postgres: Postgres, ceph_cluster: Ceph, ceph_s3: S3Account
 ) -> None:
-    bucket = keep_in_bucket(scene.writer, s3)
+    bucket = keep_in_bucket(scene.writer, ceph_s3)
     home = make_front_end(tmp_path / "front-s3", scene.writer, postgres, scene.database)
     reader = ceph_cluster.user("front")
-    may_only_read(s3, reader, "front")
+    may_only_read(ceph_s3, reader, "front")
     home.set("storage.s3", credentials_file=str(write_credentials(home.directory / "s3.toml", reader)))
     home.set("storage", blobs="data/blobs")
     with closing(NodeProcess(scene.writer)) as writer:
@@ -330,10 +330,10 @@ async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_
                 stats = await client.stat([*what.objects, *what.blobs, sha256(b"in no bucket")])
             assert [stat.have for stat in stats] == [*[True] * (len(stats) - 1), False]
             assert front.get("/readyz").status == 200
-    keys = open_client(s3.endpoint, "default", home.directory / "s3.toml")
+    keys = open_client(ceph_s3.endpoint, "default", home.directory / "s3.toml")
     for forbidden in (keys.put_object, keys.delete_object):
         with pytest.raises(ClientError, match="AccessDenied"):
-            forbidden(Bucket=s3.bucket, Key=bucket.key(next(iter(what.blobs))))
+            forbidden(Bucket=ceph_s3.bucket, Key=bucket.key(next(iter(what.blobs))))
 
 
 @asynccontextmanager

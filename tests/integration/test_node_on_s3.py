@@ -46,10 +46,12 @@ def user(folder: Path, federation: bytes) -> Client:
     return client
 
 
-async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(tmp_path: Path, s3: S3Account) -> None:
+async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(
+    tmp_path: Path, ceph_s3: S3Account
+) -> None:
     founded = found(tmp_path / "nodes", 2)
     first, second = founded.homes
-    bucket = keep_in_bucket(first, s3)
+    bucket = keep_in_bucket(first, ceph_s3)
     source = model(tmp_path / "model", weights=40 * MIB + 17)
     what = release(Publisher.generate(), source, "tests/model@v1")
     with processes(*founded.homes) as (on_s3, on_folder):
@@ -68,10 +70,10 @@ async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(tm
         assert peak(on_s3) < BOUND
 
 
-async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, s3: S3Account) -> None:
+async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, ceph_s3: S3Account) -> None:
     founded = found(tmp_path / "nodes", 2)
     first, second = founded.homes
-    bucket = keep_in_bucket(second, s3)
+    bucket = keep_in_bucket(second, ceph_s3)
     what = release(Publisher.generate(), model(tmp_path / "model", weights=40 * MIB + 17), "tests/model@v1")
     with processes(*founded.homes) as nodes:
         for node in nodes:
@@ -85,12 +87,12 @@ async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, s3: S3Account) -> No
 
 
 @pytest.mark.long
-async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_path: Path, s3: S3Account) -> None:
+async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_path: Path, ceph_s3: S3Account) -> None:
     """Long: the short form has the same bound for 40 MiB, and `test_s3_store.py` for 512 MiB without a node."""
     founded = found(tmp_path / "nodes", 2)
     first = founded.homes[0]
     for home in founded.homes:
-        keep_in_bucket(home, s3)
+        keep_in_bucket(home, ceph_s3)
     (tmp_path / "model").mkdir()
     write_large_tensor(tmp_path / "model" / "weights.bin", 512 * MIB)
     client = user(tmp_path / "home", founded.federation.encode())

@@ -1,5 +1,5 @@
-"""Properties of blobs in S3 only, tested with a real Ceph: false answers of a service, crashes between two requests,
-quotas.
+"""Properties of blobs in S3 only, tested with a real Ceph and a real SeaweedFS: false answers of a service, crashes
+between two requests, quotas.
 
 One faulty service is real: a gateway that corrupts multipart uploads. All other faults come from a proxy in front of a
 correct service; the store and its client are those of production.
@@ -27,7 +27,7 @@ from support.ceph import Ceph, User, gateway_over_sqlite
 from support.lying_proxy import Answer, Lie, lying_proxy
 from support.s3 import S3Account, write_credentials
 
-pytestmark = [pytest.mark.ceph, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 DATA = os.urandom(2 * MIB)
@@ -96,6 +96,7 @@ def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
     assert source.read_bytes() == DATA
 
 
+@pytest.mark.ceph
 def test_a_real_service_that_corrupts_multipart_uploads_is_detected(tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     source = tmp_path / "source"
@@ -200,7 +201,7 @@ def test_damage_in_the_bucket_is_detected_and_moved_aside_with_its_reason(s3: S3
     assert client.head_object(Bucket=s3.bucket, Key=f"p/quarantine/{DIGEST}.2")["ContentLength"] == len(DATA)
 
 
-def test_ceph_honours_a_conditional_put_and_the_probe_leaves_nothing(s3: S3Account, tmp_path: Path) -> None:
+def test_both_services_honour_a_conditional_put_and_the_probe_leaves_nothing(s3: S3Account, tmp_path: Path) -> None:
     assert s3.store(tmp_path, prefix="probed/").probe() == "honoured"
     assert s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="probed/")["KeyCount"] == 0
 
@@ -232,17 +233,25 @@ print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1
 """
 
 
-@pytest.mark.slow
-def test_admitting_512_mib_holds_less_than_250_mb(s3: S3Account, tmp_path: Path) -> None:
+@pytest.mark.ceph
+def test_admitting_512_mib_holds_less_than_250_mb(ceph_s3: S3Account, tmp_path: Path) -> None:
     with (tmp_path / "source").open("wb") as file:
         file.truncate(512 * MIB)
     with (tmp_path / "source").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    places = [s3.endpoint, str(s3.credentials), s3.bucket, str(tmp_path / "local"), str(tmp_path / "source"), digest]
+    places = [
+        ceph_s3.endpoint,
+        str(ceph_s3.credentials),
+        ceph_s3.bucket,
+        str(tmp_path / "local"),
+        str(tmp_path / "source"),
+        digest,
+    ]
     child = subprocess.run([sys.executable, "-c", ADMIT_SPARSE, *places], capture_output=True, text=True, check=True)
     assert int(child.stdout) * 1024 < 250_000_000
 
 
+@pytest.mark.ceph
 @pytest.mark.parametrize("size", [2 * MIB, 40 * MIB])
 def test_an_exhausted_quota_is_out_of_space_and_leaves_nothing(ceph_cluster: Ceph, tmp_path: Path, size: int) -> None:
     name = f"poor{size // MIB}"

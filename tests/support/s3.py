@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,17 @@ class S3Account:
         return account
 
     def client(self, endpoint: str | None = None) -> S3Client:
-        return open_client(endpoint or self.endpoint, "default", self.credentials)
+        return _client(endpoint or self.endpoint, self.credentials)
 
     def store(self, local: Path, *, prefix: str | None = None, endpoint: str | None = None) -> S3Store:
         """A store below a prefix of its own, unless a prefix is given."""
         return S3Store(self.bucket, self.client(endpoint), local, prefix or f"{uuid.uuid4()}/")
+
+
+@cache
+def _client(endpoint: str, credentials: Path) -> S3Client:
+    """Making one takes longer than most tests."""
+    return open_client(endpoint, "default", credentials)
 
 
 def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:

@@ -229,7 +229,7 @@ class S3Store:
     def quarantine(self, digest: Digest, reason: str) -> None:
         name, key = parse_digest(digest), self.key(digest)
         with s3_errors(f"blob {name} was not moved to quarantine"):
-            taken = {key for key, _ in self._objects(f"{self._prefix}quarantine/{name}.")}
+            taken = {key for key, _ in self.objects(f"{self._prefix}quarantine/{name}.")}
             target = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
             try:
                 self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, target, Config=_TRANSFER)
@@ -242,7 +242,7 @@ class S3Store:
 
     def quarantined(self) -> int:
         with s3_errors("the quarantine was not listed"):
-            return sum(not key.endswith(".reason") for key, _ in self._objects(f"{self._prefix}quarantine/"))
+            return sum(not key.endswith(".reason") for key, _ in self.objects(f"{self._prefix}quarantine/"))
 
     def remove(self, digest: Digest) -> None:
         key = self.key(digest)
@@ -260,7 +260,7 @@ class S3Store:
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
-            for key, size in self._objects(f"{self._prefix}blobs/"):
+            for key, size in self.objects(f"{self._prefix}blobs/"):
                 digest = _digest_in(key)
                 if digest and digest > after and not self._marker(digest).exists():
                     yield digest, size
@@ -349,8 +349,8 @@ class S3Store:
             raise Unavailable(f"blob {digest} was not read", why="the service ignored the range", code="S3-RANGE")
         return response["Body"]
 
-    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Keys and sizes of the objects whose key begins with `prefix`."""
+    def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys and sizes of the objects of the bucket whose key begins with `prefix`. Raises what the client raises."""
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
             yield from ((item["Key"], item["Size"]) for item in page.get("Contents", ()))
 
@@ -374,14 +374,10 @@ class WithheldObjects:
         self._store, self._bucket, self._client, self._prefix = store, bucket, client, prefix
 
     def artifacts(self) -> list[Digest]:
+        """Of the objects, not of the folders that a service names: some name one for a while after its last object."""
         with s3_errors("the withheld blobs were not listed"):
-            pages = self._client.get_paginator("list_objects_v2")
-            folders = [
-                folder["Prefix"]
-                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix, Delimiter="/")
-                for folder in page.get("CommonPrefixes", ())
-            ]
-        return sorted(digest for folder in folders if (digest := _digest_in(folder.removesuffix("/"))))
+            folders = {key.rpartition("/")[0] for key, _ in self._store.objects(self._prefix)}
+        return sorted(digest for folder in folders if (digest := _digest_in(folder)))
 
     def take(self, artifact: Digest, digest: Digest) -> int:
         try:
@@ -422,12 +418,7 @@ class WithheldObjects:
 
     def _blobs(self, artifact: Digest) -> list[Digest]:
         with s3_errors(f"the withheld blobs of {artifact} were not listed"):
-            pages = self._client.get_paginator("list_objects_v2")
-            keys = [
-                item["Key"]
-                for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{parse_digest(artifact)}/")
-                for item in page.get("Contents", ())
-            ]
+            keys = [key for key, _ in self._store.objects(f"{self._prefix}{parse_digest(artifact)}/")]
         return [digest for key in keys if (digest := _digest_in(key))]
 
     def _delete(self, key: str) -> None:
