@@ -70,6 +70,11 @@ WORTH: Final = 0.05
 """Seconds that a second request of a piece must save: it takes turns of the event loop."""
 LEAST_SHARE: Final = 64 * 1024
 """Bytes that each of two requests of a piece must bring, or one of them brings it alone."""
+WHOLE: Final = MIB
+UNANSWERED: Final = 0.6
+"""Seconds: two round trips of 250 ms, with a little work."""
+FIRST_BYTES_IN: Final = 1.0
+"""Seconds in which a connection, at first slow, brings `WHOLE` bytes over a round trip of 150 ms."""
 OVERDUE: Final = 2.0
 MAX_OVERDUE: Final = 10.0
 """In units of `read_timeout`, because a source that failed may expect to need very long."""
@@ -438,6 +443,8 @@ class Schedule:
         if len(holders) == 2 and not self._preemptible(holders, now):
             return None
         length = self._offsets[piece + 1] - self._offsets[piece]
+        if len(holders) == 1 and length <= WHOLE and self._is_new(holders[0], now):
+            return None
         rate, delay = self._sources[source].expected, self._links.delay(source, now)
         due, timeout, alone = self._due(piece, now), self._limits.read_timeout, delay + length / rate
         overdue = 2 * timeout if len(holders) == 2 else min(max(timeout, OVERDUE * alone), MAX_OVERDUE * timeout)
@@ -450,6 +457,14 @@ class Schedule:
         if share < min(LEAST_SHARE, left) or together >= min(SOONER * due, due - WORTH):
             return rest
         return share if together <= self._best_together(holders[0], left, now) else rest
+
+    def _is_new(self, holder: RangeRequest, now: float) -> bool:
+        """Whether it is too early to say how fast the untried source of a request is."""
+        if not self._sources[holder.source].untried:
+            return False
+        if holder.answered is None:
+            return now - holder.begun < UNANSWERED
+        return now - holder.answered < FIRST_BYTES_IN
 
     def _is_overdue(self, holder: RangeRequest, overdue: float, alone: float, now: float) -> bool:
         """Whether a request took more than `overdue` seconds for its piece, and another would bring all of it, in

@@ -83,6 +83,33 @@ def test_a_part_is_left_to_a_faster_source_that_is_free_soon() -> None:
     assert plan.assign(0.1) == [], "c has an eightieth of a second left"
 
 
+def untried(size: int) -> Schedule:
+    """One piece, and two sources of which nothing is known."""
+    return Schedule([0, size], [0], {key("a"): SourceHealth(), key("b"): SourceHealth()}, TransferLimits())
+
+
+def test_a_small_piece_stays_with_an_untried_source_that_brings_it() -> None:
+    plan = untried(800_000)
+    a = begun(plan, 0)
+    assert plan.assign(0.5) == [], "a round trip may be as long"
+    a.answered, a.received = 0.5, 200_000
+    assert plan.assign(1.4) == [], "a connection is slow at first"
+    assert len(plan.assign(1.6)) == 1, "half of its bytes would have come by now"
+
+
+def test_a_small_piece_is_fetched_from_another_when_an_untried_source_does_not_answer() -> None:
+    plan = untried(800_000)
+    begun(plan, 0)
+    [b] = plan.assign(0.7)
+    assert b.source == key("b")
+
+
+def test_a_large_piece_of_an_untried_source_is_shared_at_once() -> None:
+    plan = untried(4 * MIB)
+    begun(plan, 0)
+    assert len(plan.assign(0.5)) == 1
+
+
 def test_what_a_silent_source_has_brought_is_not_requested_again() -> None:
     plan = schedule(1, a=1.0 * MIB, b=1.0 * MIB)
     a = begun(plan, MIB - 600)
