@@ -26,7 +26,7 @@ from comity.node.home import OpenedHome
 from comity.node.ledger_mark import LEDGER_MARK
 from comity.node.maintenance.home_files import add_webhook
 from comity.node.projection import FIRST
-from comity.node.services import artifact
+from comity.node.services import selections
 from comity.node.webhook_deliveries import EventQueue
 from comity.rules.precedence import Bounds
 from comity.trust.encoding import Digest, format_time
@@ -222,8 +222,8 @@ def most_bytes(door: str, usual: int) -> int:
     """The bound of a door that has `usual` bytes without a flood. Source: protocol, section 9; the limits of each
     list."""
     if door == "Resolve" or door.startswith("claims"):
-        first = usual + max(artifact.LEAST_MEMBER, usual // 2)  # with what one loud member says
-        return first + max(artifact.LEAST_OTHERS, first)
+        first = usual + max(selections.LEAST_MEMBER, usual // 2)  # with what one loud member says
+        return first + max(selections.LEAST_OTHERS, first)
     if door == "feed":
         return feeds.MAX_ENTRIES * ENTRY
     if door == "webhook":

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from comity.ledger.ledger import Ledger
@@ -53,10 +54,24 @@ class AsyncLedger:
         result: T = results[call]
         return result
 
+    async def in_steps(self, items: Iterator[T], most: int) -> AsyncGenerator[T, None]:
+        """Yield the items of an iterator that blocks on the ledger, `most` of which are read in one turn of a thread:
+        to wake a thread costs as much as a query. Raises what the iterator raises."""
+        while True:
+            some = await self.run(_next_of, items, most)
+            for item in some:
+                yield item
+            if len(some) < most:
+                return
+
     def close(self) -> None:
         """Wait for running work, drop what has not begun, and close the ledger."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.tables.close()
+
+
+def _next_of(items: Iterator[T], most: int) -> list[T]:
+    return list(islice(items, most))
 
 
 class Pools:

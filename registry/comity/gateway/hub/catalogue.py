@@ -43,8 +43,9 @@ from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.services.artifact import ArtifactServicer, first_claimants
+from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
+from comity.node.services.selections import first_claimants
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest

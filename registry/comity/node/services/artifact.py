@@ -1,142 +1,41 @@
 """Finds proven statements about artifacts; the receiver verifies them again.
 
-A name may have several claimants: identities that published under it, or the upstream repository of that name that
-nodes of this federation mirrored. They are listed in the order in which this node proved their first claims; a later
-claimant does not displace an earlier one. Answers are read in bounded steps and end when the caller disconnects. If a
-limit applies, it is logged, counted and marked in the answer. Of names, the parts left out are taken evenly from every
-claimant; of the statements about a subject, `comity.rules.precedence` says which ones come first.
+`selections` says which statements answer a question. Answers are read in bounded steps and end when the caller
+disconnects. If a limit applies, it is logged, counted and marked in the answer.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import zip_longest
 from typing import Final
 
 import structlog
 
 from comity.ledger.intake import fold_name
-from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
-from comity.ledger.subject_reads import ProvenPosition
+from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.services.selections import PAGE, MemberLines, Standing, StatementAnswer
 from comity.node.threads import AsyncLedger
-from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
+from comity.rules.precedence import Bounds, Precedence
 from comity.trust.approvals import approval_key
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, NotFound
-from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import (
-    ADVISORY,
-    APPROVAL_ENDED,
-    APPROVED,
-    NODE_RECORD,
-    PROVING_PREDICATES,
-)
-from comity.wire import limits
+from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry
 
-
-@frozen
-class FirstClaim:
-    """A claimant: an identity with its display name, or None for the upstream repository. `number` is the position of
-    its first claim in the order of proof."""
-
-    identity: Digest | None
-    label: str
-    number: int
-
-
-def first_claimants(
-    proven: ProvenTables, nodes: Iterable[Digest], name: str, most: int, precedence: Precedence = NOBODY
-) -> list[FirstClaim]:
-    """The first `most` claimants of the repository `name`, which is not an upstream name, and those of `precedence`;
-    `nodes` are the ids of nodes whose observations count. Blocking."""
-    upstream = f"{UPSTREAM}{name}"
-    first = proven.claimants(name, most).found
-    claims = dict.fromkeys((*first, *proven.claims_of(name, precedence.named | precedence.members)))
-    known = proven.identities([claimant.publisher for claimant in claims])
-    labels = {identity: found.display for identity, found in known.items()}
-    found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in claims]
-    observed = [proven.first_claim(upstream, node) for node in nodes]
-    numbers = [number for number in observed if number is not None]
-    if numbers:
-        found.append(FirstClaim(None, "", min(numbers)))
-    return sorted(found, key=lambda claimant: claimant.number)
-
-
-CLAIMANTS: Final = 16
-"""Claimants of one name in an answer, the earliest."""
-RIVAL_CLAIMS: Final = 8
-"""Claims of each claimant to whom the name does not belong, where the asker does not ask for one publisher."""
-PAGE: Final = 64
-"""Lines read at a time: at most 4 MiB."""
-RECORDS: Final = 800
-"""Node records in one answer, evenly of all members."""
-APPROVALS: Final = 256
-"""Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
-PUBLISHERS: Final = 8
-"""Publishers and observers of an artifact, the earliest, whose statements about it come first."""
 OWN_ADVISORIES: Final = 4
 """Advisories of a publisher about its own artifact in one search result."""
-MEMBER_ADVISORIES: Final = 4
-"""Advisories of a member about an artifact where a name is resolved."""
-LEAST_MEMBER: Final = 32 * 1024
-"""Bytes of statements that each member may have in an answer in any case."""
-LEAST_OTHERS: Final = 128 * 1024
-"""Bytes of statements of others, with their keys, that an answer may have in any case; else as many as came before
-them. With hybrid keys an inception has 9 KB and an advisory 5 KB: these are the first statements of nine authors."""
-SHARES: Final = 8
-"""What takes more than this part of the bytes for others comes after the rest, so that no long statement displaces
-short ones."""
-MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
-"""Bytes of the lines of all members that are kept in memory."""
-
-MAX_NEW: Final = 256
-"""New key statements whose authors are looked at."""
+APPROVALS: Final = 256
+"""Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
 
 _log: Final = structlog.get_logger("comity.node.services")
 
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
-
-
-@dataclass(frozen=True)
-class _MemberLines:
-    """Lines that most answers about artifacts contain: the records of the nodes that are `followed`, and of each member
-    its node records, and its inception and rotations. They are the same while `basis` does not change and no member has
-    a new one after statement `number`."""
-
-    basis: object
-    number: int
-    followed: tuple[ProvenLine, ...]
-    of_member: Mapping[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]
-
-    @property
-    def records(self) -> Iterator[ProvenLine]:
-        return itertools.chain(self.followed, *(records for records, _ in self.of_member.values()))
-
-    @property
-    def keys(self) -> Iterator[ProvenLine]:
-        return itertools.chain(*(keys for _, keys in self.of_member.values()))
-
-    @cached_property
-    def digests(self) -> Mapping[bytes, Digest]:
-        """The SHA-256 of each line."""
-        return {found.line: sha256(found.line) for found in (*self.records, *self.keys)}
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of the lines."""
-        return sum(len(line.line) for line in (*self.records, *self.keys))
 
 
 class ArtifactServicer:
@@ -147,161 +46,29 @@ class ArtifactServicer:
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
-        self._member_lines: _MemberLines | None = None
+        self._members = MemberLines(self._proven)
 
     async def resolve(
         self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
-        sent = _Sent()
-        async with aclosing(self._resolve(name, version, publisher, named, sent)) as lines:
-            async for located in _last_marked(lines, sent):
+        answer = self._answer()
+        async with aclosing(self._read(answer.to_name(name, version, publisher, named))) as lines:
+            async for located in lines:
                 yield located
-        self._report_limit("Resolve", name, sent)
-
-    async def _resolve(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest], sent: _Sent
-    ) -> AsyncGenerator[LocatedEntry, None]:
-        publishers, rivals = dict[Digest, dict[Digest, None]](), list[tuple[str, Digest]]()
-        precedence = self._membership.precedence.naming(named)
-        repositories = await self._repositories(_checked(name))
-        sent.limited = len(repositories) >= MAX_ANSWER
-        for repository in repositories:
-            claimants = await self._claimants(repository, publisher, precedence, sent)
-            first = [each for at, each in enumerate(claimants) if not at or _is_first(each, precedence)]
-            owners = self._owners(repository, first, named)
-            async for found in self._claims_of_name(repository, version, first, owners, sent):
-                publishers.setdefault(found.artifact, {}).setdefault(found.publisher)
-                if (located := sent.new(found, author=found.publisher)) is not None:
-                    yield located
-            rivals += [(repository, each) for each in claimants if each is not None and each not in first]
-        sent.more_others |= len(rivals) > CLAIMANTS
-        claims = await self._ledger.run(self._rivals, rivals[:CLAIMANTS], version)
-        if not publishers and not claims:
-            raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
-        authors = dict.fromkeys(itertools.chain(*publishers.values()))
-        for line in await self._ledger.run(self._keys_of, authors):
-            if (located := sent.attached(line, limits.RESOLVED)) is not None:
-                yield located
-        async for located in self._decisive_advisories(publishers, precedence, sent):
-            yield located
-        others = await self._ledger.run(self._with_keys, claims, frozenset(authors), sent.room)
-        for claim in others.found:
-            if (located := sent.new(claim, limits.RESOLVED)) is not None:
-                yield located
-        sent.more_others |= others.limited
-
-    def _owners(
-        self, name: str, claimants: Sequence[Digest | None], named: Collection[Digest]
-    ) -> Collection[Digest | None]:
-        """To whom of these claimants a name may belong: those whom the asker names, and the publisher to whom the
-        charter binds the namespace; if there is none, the earliest."""
-        bound = self._membership.bound_publisher(name.partition("/")[0])
-        return [each for each in claimants if each is not None and (each in named or each == bound)] or claimants[:1]
-
-    def _rivals(self, claims: Iterable[tuple[str, Digest]], version: str | None) -> list[ProvenPublication]:
-        """A few claims of each of these claimants of names: the first of each, then the second, and so on. Blocking."""
-        answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in claims)
-        return [found for row in zip_longest(*answers) for found in row if found is not None]
-
-    def _keys_of(self, authors: Collection[Digest]) -> list[ProvenLine]:
-        """Blocking."""
-        found = self._proven.keys_of_each(authors)
-        return [line for author in authors for line in found[author]]
-
-    async def _decisive_advisories(
-        self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence, sent: _Sent
-    ) -> AsyncGenerator[LocatedEntry, None]:
-        """What publishers, members and named authors warn of in these artifacts, and then the keys of those who are
-        neither claimants nor members. What others say decides about no version; `claims` has it."""
-        advisers = dict[Digest, None]()
-        share = max(1, (limits.RESOLVED - len(sent)) // max(1, len(publishers)))
-        bounds = replace(Bounds.within(min(share, PAGE)), member=MEMBER_ADVISORIES, others=0)
-        for artifact, own in publishers.items():
-            about = await self._ledger.run(
-                self._proven.claims_about, artifact, precedence.naming(own), bounds, (ADVISORY,)
-            )
-            sent.limited |= about.limited
-            sent.cut |= about.cut
-            for line in await self._ledger.run(self._proven.lines, about.first):
-                author = _author(line)
-                if author not in own and precedence.group(author) == NAMED:
-                    advisers.setdefault(author)
-                if (located := sent.new(line, limits.RESOLVED, author=author)) is not None:
-                    yield located
-        for line in await self._ledger.run(self._keys_of, advisers):
-            if (located := sent.attached(line, limits.RESOLVED)) is not None:
-                yield located
+        self._report_limit("Resolve", name, answer)
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
-        sent = _Sent()
-        async with aclosing(self._claims(subject, named, sent)) as lines:
-            async for located in _last_marked(lines, sent):
+        answer = self._answer()
+        async with aclosing(self._read(answer.about(subject, named))) as lines:
+            async for located in lines:
                 yield located
-        self._report_limit("GetClaims", subject, sent)
+        self._report_limit("GetClaims", subject, answer)
 
-    async def _claims(
-        self, subject: Digest, named: Collection[Digest], sent: _Sent
-    ) -> AsyncGenerator[LocatedEntry, None]:
-        own = await self._ledger.run(self._proven.first_publishers, subject, PUBLISHERS)
-        precedence = self._membership.precedence.naming((subject, *named, *own))
-        bounds = Bounds(total=limits.CLAIMS // 2)
-        positions = await self._ledger.run(self._proven.claims_about, subject, precedence, bounds)
-        if not positions.found:
-            raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
-        sent.cut |= positions.cut
-        authors, of_members, members = dict[Digest, None](), await self._of_members(), _MembersSaid()
-        for start in range(0, len(positions.first), PAGE):
-            for line in await self._ledger.run(self._proven.lines, positions.first[start : start + PAGE]):
-                author = _author(line)
-                authors.setdefault(author)
-                if precedence.group(author) == MEMBERS:
-                    members.add(author, line, max(LEAST_MEMBER, (sent.size + of_members.size) // 2))
-                elif (located := sent.new(line, author=author)) is not None:
-                    yield located
-        sent.cut |= members.cut
-        for author, line in members.found:
-            if (located := sent.new(line, author=author)) is not None:
-                yield located
-        digests = of_members.digests
-        for line in of_members.records:
-            if (located := sent.attached(line, digest=digests[line.line])) is not None:
-                yield located
-        signers = [author for author in authors if author not in of_members.of_member]
-        for line in await self._ledger.run(self._keys_of, signers):
-            if (located := sent.attached(line, limits.CLAIMS)) is not None:
-                yield located
-        for line in of_members.keys:
-            if (located := sent.attached(line, limits.CLAIMS, digests[line.line])) is not None:
-                yield located
-        known = frozenset(authors) | of_members.of_member.keys()
-        others = await self._ledger.run(self._of_others, positions, known, sent.room)
-        for said in others.found:
-            if (located := sent.new(said, limits.CLAIMS)) is not None:
-                yield located
-        sent.limited |= positions.limited
-        sent.more_others |= positions.more_others or others.limited
+    def _answer(self) -> StatementAnswer:
+        return StatementAnswer(self._proven, Standing.of(self._membership), self._members)
 
-    def _of_others(
-        self, positions: Selection[ProvenPosition], known: Collection[Digest], room: int
-    ) -> Page[ProvenLine | ProvenPublication]:
-        """As `_with_keys`, for statements about a subject. Blocking."""
-        return self._with_keys(self._proven.lines(positions.others), known, room)
-
-    def _with_keys(
-        self, lines: Iterable[ProvenLine | ProvenPublication], known: Collection[Digest], room: int
-    ) -> Page[ProvenLine | ProvenPublication]:
-        """The lines of others, each with the keys of its author before it, as many as fit into `room` bytes. Blocking.
-
-        Args:
-            known: authors whose keys the asker has.
-        """
-        by = [(_author(line), line) for line in lines]
-        keys = self._proven.keys_of_each({author: None for author, _ in by if author not in known})
-        chosen, found = _fitting(by, keys, room), list[ProvenLine | ProvenPublication]()
-        for at in sorted(chosen):
-            author, line = by[at]
-            found += (*keys.pop(author, ()), line)
-        return Page(tuple(found), len(chosen) < len(by))
+    def _read(self, lines: Iterator[LocatedEntry]) -> AsyncGenerator[LocatedEntry, None]:
+        return self._ledger.in_steps(lines, PAGE)
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
         """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
@@ -337,237 +104,15 @@ class ArtifactServicer:
             found[statement.by.id, statement.subject] = self._proven.lines(about.first)
         return [line for lines in found.values() for line in lines]
 
-    async def _repositories(self, name: str) -> Sequence[str]:
-        """The repository itself, or those in a namespace."""
-        if not name.endswith("/"):
-            return (name,)
-        return await self._ledger.run(self._proven.repositories, "", name, MAX_ANSWER)
-
-    async def _claims_of_name(
-        self,
-        name: str,
-        version: str | None,
-        claimants: Sequence[Digest | None],
-        owners: Collection[Digest | None],
-        sent: _Sent,
-    ) -> AsyncGenerator[ProvenPublication, None]:
-        """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
-        of proof; then all others of `owners`, and a few of each other one."""
-        for claimant in claimants:
-            for found in (await self._of_claimant(name, claimant, version, 1)).found:
-                yield found
-        for claimant in claimants:
-            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(sent) + 1)  # its first one is sent
-            if most <= 0:
-                sent.limited = True
-                return
-            answer = await self._of_claimant(name, claimant, version, most if claimant in owners else RIVAL_CLAIMS)
-            if answer.limited:
-                sent.limited = True
-                sent.cut |= {found.publisher for found in answer.found}
-            for found in answer.found:
-                yield found
-
-    async def _claimants(
-        self, name: str, publisher: Digest | None, precedence: Precedence, sent: _Sent
-    ) -> Sequence[Digest | None]:
-        """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
-        if publisher is not None:
-            return (publisher,)
-        if name.startswith(UPSTREAM):
-            return (None,)
-        nodes = self._membership.node_ids
-        first = await self._ledger.run(first_claimants, self._proven, nodes, name, CLAIMANTS, precedence)
-        sent.more_others |= len(first) >= CLAIMANTS
-        return [claimant.identity for claimant in first]
-
-    async def _of_claimant(
-        self, name: str, claimant: Digest | None, version: str | None, most: int
-    ) -> Page[ProvenPublication]:
-        if claimant is not None:
-            return await self._ledger.run(self._proven.publications, name, claimant, version, most)
-        upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._membership.node_ids
-        share = max(1, most // max(1, len(nodes)))
-        answer = await self._ledger.run(self._proven.observations, upstream, nodes, version, share)
-        return Page(tuple(sorted(answer.found, key=lambda found: found.number)), answer.limited)
-
-    def _report_limit(self, call: str, about: str, sent: _Sent) -> None:
+    def _report_limit(self, call: str, about: str, answer: StatementAnswer) -> None:
+        sent = answer.sent
         if sent.limited or sent.more_others:
             self._metrics.answers_limited.labels(call).inc()
             _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
 
-    async def _of_members(self) -> _MemberLines:
-        """The node records, inceptions and rotations of all members. Those of a member are read again when it has new
-        ones: anybody may log inceptions and rotations of others."""
-        members, membership = tuple(self._membership.known), self._membership
-        followed = (*(peer.line for peer in membership.peers), membership.own_node.record_line)
-        number, basis = await self._ledger.run(self._proven.last_number_of, PROVING_PREDICATES), (members, followed)
-        known = self._member_lines
-        if known is not None and known.basis == basis and known.number == number:
-            return known
-        stale, of_member = frozenset(members), dict[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]()
-        records: tuple[ProvenLine, ...] = ()
-        if known is not None and known.basis == basis:
-            stale, of_member, records = await self._changed(members, known.number), {**known.of_member}, known.followed
-        else:
-            found = [await self._ledger.run(self._proven.with_line, line) for line in followed]
-            records = tuple(itertools.chain(*found))
-        share = max(4, RECORDS // max(1, len(members)))
-        for member in members:
-            if member in stale:
-                own = await self._ledger.run(self._proven.by, member, NODE_RECORD, share)
-                of_member[member] = own.found, tuple(await self._ledger.run(self._proven.keys_of, member))
-        made = _MemberLines(basis, number, records, of_member)
-        if made.size <= MAX_MEMBER_LINES:
-            self._member_lines = made
-        return made
-
-    async def _changed(self, members: Sequence[Digest], since: int) -> frozenset[Digest]:
-        """The members with new key statements after statement `since`; all of them if there are many new ones."""
-        new = await self._ledger.run(self._proven.since, since, PROVING_PREDICATES, MAX_NEW)
-        if len(new) == MAX_NEW:
-            return frozenset(members)
-        statements = [parse_entry(line.line).statement for line in new]
-        about = {subject.digest for statement in statements for subject in statement.subjects}
-        return frozenset(members) & {*about, *(statement.by.id for statement in statements if statement.by is not None)}
-
-
-class _Sent:
-    """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log.
-
-    Attributes:
-        size: bytes of the lines.
-        limited: whether a limit left something out.
-        cut: authors of whose statements a limit left some out.
-        more_others: whether a limit left out statements of others.
-    """
-
-    def __init__(self) -> None:
-        self._places: set[tuple[str, Digest]] = set()
-        self.size = 0
-        self.limited = False
-        self.cut = frozenset[Digest]()
-        self.more_others = False
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @property
-    def room(self) -> int:
-        """Bytes of statements of others that may follow."""
-        return max(LEAST_OTHERS, self.size)
-
-    def new(
-        self, found: ProvenLine | ProvenPublication, most: int | None = None, *, author: Digest | None = None
-    ) -> LocatedEntry | None:
-        """The line, if it is new and not beyond `most` lines, with the mark of its author."""
-        digest = sha256(found.line)
-        if not self._takes(found, digest, most):
-            return None
-        return LocatedEntry(found.origin, found.index, found.line, author in self.cut, digest=digest)
-
-    def attached(self, found: ProvenLine, most: int | None = None, digest: Digest | None = None) -> LocatedEntry | None:
-        """As `new`, for a line about keys or a node that comes along with statements. `digest`: its SHA-256, if that is
-        known."""
-        digest = digest or sha256(found.line)
-        if not self._takes(found, digest, most):
-            return None
-        return LocatedEntry(found.origin, found.index, found.line, attached=True, digest=digest)
-
-    def _takes(self, found: ProvenLine | ProvenPublication, digest: Digest, most: int | None) -> bool:
-        """Whether the line is new and not beyond `most` lines. It counts then, also where the asker has it already:
-        which lines are chosen does not depend on that."""
-        key = found.vkey, digest
-        if key in self._places:
-            return False
-        if most is not None and len(self._places) >= most:
-            self.limited = True
-            return False
-        self._places.add(key)
-        self.size += len(found.line)
-        return True
-
-
-class _MembersSaid:
-    """Statements of members in one answer: of each, the first ones that fit.
-
-    Attributes:
-        found: authors with their lines.
-        cut: members who said more.
-    """
-
-    def __init__(self) -> None:
-        self._sizes = Counter[Digest]()
-        self.found: list[tuple[Digest, ProvenLine]] = []
-        self.cut = frozenset[Digest]()
-
-    def add(self, author: Digest, line: ProvenLine, room: int) -> None:
-        """Take a line, if it is the author's first one, or its lines have at most `room` bytes with it."""
-        size = self._sizes[author]
-        if author in self.cut or (size and size + len(line.line) > room):
-            self.cut |= {author}
-            return
-        self._sizes[author] += len(line.line)
-        self.found.append((author, line))
-
-
-def _fitting(
-    by: Sequence[tuple[Digest, ProvenLine | ProvenPublication]], keys: Mapping[Digest, Sequence[ProvenLine]], room: int
-) -> set[int]:
-    """Choose as many of these lines as fit into `room` bytes with the keys of their authors, the first ones first, but
-    those after the rest that take more than a share of it."""
-    costs = {author: sum(len(key.line) for key in lines) for author, lines in keys.items()}
-    chosen, left = set[int](), room
-    for most in (room // SHARES, room):
-        for at, (author, line) in enumerate(by):
-            cost = len(line.line) + costs.get(author, 0)
-            if at not in chosen and cost <= min(most, left):
-                chosen.add(at)
-                costs.pop(author, None)
-                left -= cost
-    return chosen
-
-
-async def _last_marked(lines: AsyncIterable[LocatedEntry], sent: _Sent) -> AsyncGenerator[LocatedEntry, None]:
-    """The lines; the last one is marked if statements of others were left out, which is known at the end only."""
-    last: LocatedEntry | None = None
-    async for line in lines:
-        if last is not None:
-            yield last
-        last = line
-    if last is not None:
-        yield replace(last, others=sent.more_others)
-
-
-def _is_first(claimant: Digest | None, precedence: Precedence) -> bool:
-    """Whether the claims of a claimant come apart from those of others. `None`: nodes of members observed it."""
-    return claimant is None or precedence.group(claimant) != OTHERS
-
 
 def _located(lines: Iterable[ProvenLine]) -> tuple[LocatedEntry, ...]:
     return tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
-
-
-def _author(line: ProvenLine | ProvenPublication) -> Digest:
-    if isinstance(line, ProvenPublication):
-        return line.publisher
-    by = parse_entry(line.line).statement.by
-    assert by is not None  # a proven statement has an author
-    return by.id
-
-
-def _checked(name: str) -> str:
-    """Check a repository name or a prefix that ends in `/`, optionally with an upstream origin (`hf:`). Raises
-    Malformed."""
-    _, _, local = name.rpartition(":")
-    segments = local.removesuffix("/").split("/")
-    if len(segments) > 2 or (len(segments) == 1) != local.endswith("/"):
-        raise Malformed(
-            "not a name", why="expected namespace/name, or a namespace with a '/' after it", code="BAD-NAME"
-        )
-    for segment in segments:
-        check_segment(segment, "name")
-    return name
 
 
 def _after(cursor: str) -> tuple[int, int] | None:

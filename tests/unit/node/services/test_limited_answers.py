@@ -16,7 +16,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.services import artifact
+from comity.node.services import selections
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
@@ -147,7 +147,7 @@ async def test_key_statements_of_others_have_no_lines_of_members_read_again(
     scene.say(renewed)
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id]
-    monkeypatch.setattr(artifact, "MAX_NEW", 3)
+    monkeypatch.setattr(selections, "MAX_NEW", 3)
     scene.say(*(Identity.made(f"somebody {number}").inception for number in range(3)))
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id, second.seat.id]
@@ -221,11 +221,11 @@ async def test_statements_of_nine_others_with_hybrid_keys_fit(quiet: Flooded) ->
     found = await quiet.claims()
     assert len(said & {each.line for each in found}) == 9
     assert found[-1].others
-    assert sum(len(each.line) for each in found) < artifact.LEAST_OTHERS + 10_000
+    assert sum(len(each.line) for each in found) < selections.LEAST_OTHERS + 10_000
 
 
 async def test_a_long_statement_displaces_no_short_ones(quiet: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "LEAST_OTHERS", 16_000)
+    monkeypatch.setattr(selections, "LEAST_OTHERS", 16_000)
     loud, low = Identity.made("loud"), Identity.made("low")
     too_long, long = (loud.say("remark", ("", ARTIFACT), {"text": "x" * size}) for size in (20_000, 9_000))
     short = low.advise(ARTIFACT, "beware")
@@ -257,7 +257,7 @@ async def test_an_author_with_more_statements_than_an_answer_has_is_marked(flood
 async def test_a_claim_of_a_name_by_somebody_whom_the_asker_names_is_not_displaced(
     flooded: Flooded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "CLAIMANTS", 5)
+    monkeypatch.setattr(selections, "CLAIMANTS", 5)
     claims = [(who, who.publish("a/b@v2", RELEASE)) for who in map(Identity.made, map(str, range(9)))]
     for who, line in claims:
         flooded.say("rival", who.inception, line)
