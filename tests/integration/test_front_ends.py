@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from comity.content.s3 import open_client
+from comity.content.s3_client import open_client
 from comity.gateway.front_end import serve_reading_gateway
 from comity.node.front_end import FrontEndAddresses, serve_front_end
 from comity.trust.encoding import sha256

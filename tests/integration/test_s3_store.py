@@ -8,20 +8,26 @@ correct service; the store and its client are those of production.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from comity.content.blobs import BlobLock
-from comity.content.s3 import S3Store, open_client
-from comity.trust.encoding import sha256
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.content.s3_upload import PART
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.ceph import Ceph, User, gateway_over_sqlite
 from support.lying_proxy import Answer, Lie, lying_proxy
@@ -38,7 +44,7 @@ PUT = """
 import sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3 import open_client
+from comity.content.s3_client import open_client
 from comity.trust.encoding import sha256
 endpoint, credentials, bucket, local, prefix, source = sys.argv[1:]
 data = Path(source).read_bytes()
@@ -187,6 +193,120 @@ def test_a_sweep_aborts_unfinished_uploads_but_not_running_ones(s3: S3Account, t
     assert [upload["Key"][-64:] for upload in left] == [busy]
 
 
+ADMIT = """
+import sys
+from pathlib import Path
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.trust.encoding import Digest
+endpoint, credentials, bucket, local, prefix, source, digest = sys.argv[1:]
+store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), prefix)
+store.admit(Path(source), Digest(digest), Path(source).stat().st_size, link=True)
+"""
+
+
+@dataclass(frozen=True)
+class Large:
+    """A file of four parts, and the store into which an admission of it is killed."""
+
+    s3: S3Account
+    source: Path
+    digest: Digest
+    local: Path
+    prefix: str
+
+    def killed(self, point: str) -> S3Store:
+        """The store after a process that admits the file died at a fault point."""
+        places = [self.s3.endpoint, self.s3.credentials, self.s3.bucket, self.local, self.prefix, self.source]
+        argv = [sys.executable, "-c", ADMIT, *map(str, places), self.digest]
+        child = subprocess.run(argv, env={**os.environ, "COMITY_FAULT": point}, check=False)
+        assert child.returncode == -signal.SIGKILL
+        store = self.s3.store(self.local, prefix=self.prefix)
+        assert not store.has(self.digest)
+        return store
+
+    def sent_by_admission(self) -> list[str]:
+        """The methods, and numbers of parts, of an admission's requests."""
+        sent: list[str] = []
+
+        def listen(answer: Answer) -> Answer:
+            number = re.search(r"partNumber=(\d+)", answer.path)
+            sent.append(f"part {number[1]}" if number else answer.method)
+            return answer
+
+        with lying_proxy(self.s3.endpoint, listen) as endpoint:
+            store = self.s3.store(self.local, prefix=self.prefix, endpoint=endpoint)
+            store.admit(self.source, self.digest, self.source.stat().st_size, link=True)
+        assert self.s3.store(self.local, prefix=self.prefix).verify(self.digest)
+        assert self.uploads() == []
+        return sent
+
+    def uploads(self) -> list[str]:
+        found = self.s3.client().list_multipart_uploads(Bucket=self.s3.bucket, Prefix=self.prefix)
+        return [upload["UploadId"] for upload in found.get("Uploads", ())]
+
+    def part(self, number: int) -> bytes:
+        return self.source.read_bytes()[(number - 1) * PART : number * PART]
+
+    @property
+    def marker(self) -> Path:
+        return self.local / "uploading" / self.digest
+
+
+@pytest.fixture
+def large(s3: S3Account, tmp_path: Path) -> Large:
+    source = tmp_path / "large"
+    source.write_bytes(data := random.Random(2).randbytes(3 * PART + 17))
+    return Large(s3, source, sha256(data), tmp_path / "local", f"{tmp_path.name}/")
+
+
+def test_an_upload_that_was_killed_goes_on_with_the_parts_that_are_there(large: Large) -> None:
+    store = large.killed("blob.part:2")
+    store.sweep()
+    (upload,) = large.uploads()
+    key = store.key(large.digest)
+    listed = large.s3.client().list_parts(Bucket=large.s3.bucket, Key=key, UploadId=upload)["Parts"]
+    there = {f"part {part['PartNumber']}" for part in listed}
+    assert len(there) >= 2
+    sent = {request for request in large.sent_by_admission() if request.startswith("part")}
+    assert sent == {f"part {number}" for number in (1, 2, 3, 4)} - there
+
+
+def test_only_parts_with_the_bytes_of_the_file_are_kept(large: Large) -> None:
+    client, store = large.s3.client(), large.s3.store(large.local, prefix=large.prefix)
+    bucket, key = large.s3.bucket, store.key(large.digest)
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    for number, data in ((1, large.part(2)), (2, large.part(2)), (3, large.part(3)[:-1])):
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=data)
+    large.marker.write_text(json.dumps({"upload": upload, "part": PART}))
+    sent = [request for request in large.sent_by_admission() if request.startswith("part")]
+    assert sorted(sent) == ["part 1", "part 3", "part 4"]
+
+
+@pytest.mark.parametrize("record", ['{"upload": "no-such-upload", "part": 16777216}', '{"upl'])
+def test_a_record_of_an_upload_that_is_gone_or_torn_begins_another(large: Large, record: str) -> None:
+    large.s3.store(large.local, prefix=large.prefix)
+    large.marker.write_text(record)
+    sent = [request for request in large.sent_by_admission() if request.startswith("part")]
+    assert sorted(sent) == ["part 1", "part 2", "part 3", "part 4"]
+
+
+def test_an_upload_that_nobody_continues_for_a_week_is_ended(large: Large) -> None:
+    store = large.killed("blob.part:1")
+    week = 7 * 86_400
+    for age, left in ((week - 60, 1), (week + 60, 0)):
+        os.utime(large.marker, times=(time.time() - age,) * 2)
+        store.sweep()
+        assert len(large.uploads()) == left
+    assert not large.marker.exists()
+    assert not store.has(large.digest)
+
+
+def test_a_file_that_arrived_before_the_crash_is_read_back_and_not_sent_again(large: Large) -> None:
+    large.killed("blob.readback")
+    assert large.sent_by_admission() == ["HEAD", "GET"]
+
+
 def test_damage_in_the_bucket_is_detected_and_moved_aside_with_its_reason(s3: S3Account, tmp_path: Path) -> None:
     store, client = s3.store(tmp_path, prefix="p/"), s3.client()
     store.put(DIGEST, DATA)
@@ -223,7 +343,7 @@ ADMIT_SPARSE = """
 import re, sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3 import open_client
+from comity.content.s3_client import open_client
 from comity.trust.encoding import Digest
 endpoint, credentials, bucket, local, source, digest = sys.argv[1:]
 store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), "sparse/")

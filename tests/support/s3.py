@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comity.content.s3 import S3Store, open_client
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
 from support.ceph import User
 from support.federation import NodeHome
 

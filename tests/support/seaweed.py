@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
-from comity.content.s3 import open_client
+from comity.content.s3_client import open_client
 from support.ceph import User
 from support.ports import free_port, wait_until_listening
 from support.s3 import write_credentials

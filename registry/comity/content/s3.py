@@ -1,11 +1,11 @@
-"""An S3 client with our error types, and a blob store in an S3 bucket.
+"""A blob store in an S3 bucket.
 
     <prefix>blobs/ab/abcd…        whole files named by their hash; writing one twice does no harm
     <prefix>quarantine/abcd….N    damaged blobs, each with abcd….N.reason beside it
     <prefix>withheld/<artifact>/abcd…   blobs that the operator took out of service (`withheld`)
 
     <local>/partial/abcd…         the partial file of a pull
-    <local>/uploading/abcd…       uploaded but not yet verified; the blob counts as absent
+    <local>/uploading/abcd…       uploaded but not yet verified; the blob counts as absent. The record of its upload
 
 A service may store other bytes than it received and still answer OK; some do. Each upload is therefore read back and
 hashed, and deleted if it differs. Server-side checksums and conditional requests are not relied on. Only one node may
@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tomllib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import boto3
-from boto3.s3.transfer import TransferConfig, create_transfer_manager
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
 
 from comity.content import durable, fault
 from comity.content.blobs import (
@@ -43,9 +40,10 @@ from comity.content.blobs import (
     lock_if_free,
 )
 from comity.content.durable import disk_errors
-from comity.content.secrets import read_secret
+from comity.content.s3_client import error_code, s3_errors
+from comity.content.s3_upload import PART, PARTS_AT_ONCE, FileUpload, abort, read_record
 from comity.trust.encoding import Digest, parse_digest, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -54,88 +52,20 @@ if TYPE_CHECKING:
 
 
 _PUTS_AT_ONCE: Final = 8
-_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-_FULL: Final = frozenset({"507", "InsufficientCapacity", "InsufficientStorage", "QuotaExceeded"})
-_FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
-
-
-def open_client(endpoint: str, region: str, credentials: Path) -> S3Client:
-    """A client for the service at `endpoint` with the keys in the file `credentials` only.
-
-    The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums of
-    the protocol are off: services handle them differently, and uploads are read back and hashed. Raises Malformed,
-    Refused, Unavailable.
-    """
-    access_key, secret_key = _parse_credentials(read_secret(credentials))
-    config = Config(
-        signature_version="s3v4",
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path"},
-    )
-    try:
-        session = boto3.Session(access_key, secret_key, region_name=region)
-        return session.client("s3", endpoint_url=endpoint, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise Malformed("the S3 configuration is invalid", why=str(error)) from error
-
-
-@contextmanager
-def s3_errors(what: str) -> Iterator[None]:
-    """Translate errors of an S3 service: NotFound (object), OutOfSpace, Refused (code S3-ACCESS), else Unavailable
-    (code S3), network failures included. `what` names the operation that failed."""
-    try:
-        yield
-    except ClientError as error:
-        raise _translate(what, error) from error
-    except BotoCoreError as error:
-        raise Unavailable(what, why=str(error), code="S3") from error
-
-
-def error_code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _translate(what: str, error: ClientError) -> ComityError:
-    code = error_code(error)
-    if code in _ABSENT:
-        return NotFound(what, why=str(error))
-    if code in _FULL:
-        return OutOfSpace(what, why=str(error), hint="raise the bucket owner's quota")
-    if code in _FORBIDDEN:
-        return Refused(what, why=str(error), code="S3-ACCESS")
-    return Unavailable(what, why=str(error), code="S3")
-
-
-def _parse_credentials(data: bytes) -> tuple[str, str]:
-    try:
-        fields = tomllib.loads(data.decode())
-    except ValueError:
-        fields = {}  # the parser's error would quote the secret
-    match fields:
-        case {"access_key": str(access_key), "secret_key": str(secret_key)}:
-            return access_key, secret_key
-    raise Malformed("S3 credentials are malformed", why='expected TOML: access_key = "…" and secret_key = "…"')
-
-
 _COPY_TIME: Final = timedelta(days=1)
 """After which a copy that the service makes within the bucket counts as left behind by a crash."""
 ConditionalPut: TypeAlias = Literal["honoured", "ignored", "refused"]
 
-_PART: Final = 16 * 1024 * 1024  # the transfer manager raises it if a file would have more than 10,000 parts
-_TRANSFER: Final = TransferConfig(
-    multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4, preferred_transfer_client="classic"
-)
+_KEPT_SECONDS: Final = 7 * 86_400
+"""After which an upload that was not continued is ended."""
+_COPY: Final = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=PARTS_AT_ONCE)
 
 
 class S3Store:
     """A `BlobStore` in `bucket` below `prefix`; `local` is a folder of this node only, created if missing.
 
-    Files are uploaded in parts, four at a time, from disk, and read back in chunks: memory does not grow with the blob.
+    Files are uploaded in parts, some at a time, from disk, and read back in chunks: memory does not grow with the blob.
+    An upload that a crash or an outage ended goes on where it was when the same blob is admitted again.
     Also raises Refused (code S3-ACCESS) if the service does not accept the keys.
     """
 
@@ -169,13 +99,10 @@ class S3Store:
         return True
 
     def size(self, digest: Digest) -> int:
-        if self._marker(digest).exists():
+        found = None if self._marker(digest).exists() else self._stored_size(digest)
+        if found is None:
             raise blob_not_found(digest)
-        try:
-            with s3_errors(f"blob {digest} was not looked up"):
-                return self._client.head_object(Bucket=self._bucket, Key=self.key(digest))["ContentLength"]
-        except NotFound as error:
-            raise blob_not_found(digest) from error
+        return found
 
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
         check_range(offset, length, MAX_READ)
@@ -207,8 +134,7 @@ class S3Store:
 
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         def send(key: str) -> None:
-            with create_transfer_manager(self._client, _TRANSFER) as manager:
-                manager.upload(str(path), self._bucket, key).result()
+            FileUpload(self._client, self._bucket, key, path, self._marker(digest)).send()
 
         with disk_errors(f"blob {digest} was not admitted"):
             parse_digest(digest)
@@ -232,7 +158,7 @@ class S3Store:
             taken = {key for key, _ in self.objects(f"{self._prefix}quarantine/{name}.")}
             target = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
             try:
-                self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, target, Config=_TRANSFER)
+                self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, target, Config=_COPY)
             except ClientError as error:
                 if error_code(error) == "404":
                     return
@@ -256,7 +182,7 @@ class S3Store:
         """Copy the object `key` of this bucket into the store, if its bytes hash to `digest`. Raises NotFound, and
         Untrusted if they do not."""
         source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": key}
-        self._upload(digest, lambda target: self._client.copy(source, self._bucket, target, Config=_TRANSFER))
+        self._upload(digest, lambda target: self._client.copy(source, self._bucket, target, Config=_COPY))
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
@@ -274,15 +200,15 @@ class S3Store:
             for key, upload, _ in list(self._unfinished_uploads("blobs")):
                 if digest := _digest_in(key):
                     with lock_if_free(self._uploading, digest) as free:
-                        if free:
-                            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+                        if free and upload != self._kept_upload(digest):
+                            abort(self._client, self._bucket, key, upload)
             for folder in ("quarantine", "withheld"):
                 for key, upload, begun in list(self._unfinished_uploads(folder)):
                     if datetime.now(UTC) - begun > _COPY_TIME:
-                        self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+                        abort(self._client, self._bucket, key, upload)
             for digest in [found for path in self._uploading.iterdir() if (found := _digest_in(path.name))]:
                 with lock_if_free(self._uploading, digest) as free:
-                    if free:
+                    if free and not (self._kept_upload(digest) and self._stored_size(digest) is None):
                         self._verify_upload(digest)
 
     def free_bytes(self) -> int | None:
@@ -296,12 +222,29 @@ class S3Store:
     def _marker(self, digest: Digest) -> Path:
         return self._uploading / parse_digest(digest)
 
+    def _kept_upload(self, digest: Digest) -> str:
+        """The id of the upload of a blob that can go on; empty if there is none, or none that is young."""
+        marker = self._marker(digest)
+        upload = read_record(marker)
+        return upload.id if upload and time.time() - marker.stat().st_mtime < _KEPT_SECONDS else ""
+
+    def _stored_size(self, digest: Digest) -> int | None:
+        """The length of the object of a blob, verified or not; None if there is none."""
+        try:
+            with s3_errors(f"blob {digest} was not looked up"):
+                return self._client.head_object(Bucket=self._bucket, Key=self.key(digest))["ContentLength"]
+        except NotFound:
+            return None
+
     def _upload(self, digest: Digest, send: Callable[[str], object]) -> None:
         with BlobLock(self._uploading, digest), s3_errors(f"blob {digest} was not uploaded"):
             if self.has(digest):
                 return
+            marker = self._marker(digest)
+            if marker.exists() and self._stored_size(digest) is not None and self._verify_upload(digest):
+                return  # the process that uploaded it ended before it was read back
             with disk_errors(f"blob {digest} was not uploaded"):
-                self._marker(digest).touch()
+                marker.touch()
                 durable.sync(self._uploading, point="blob.marker")
             fault.point("blob.upload")
             send(self.key(digest))
@@ -388,7 +331,7 @@ class WithheldObjects:
             source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": self._store.key(digest)}
             target = self._key(artifact, digest)
             fault.point("withhold.copy")
-            self._client.copy(source, self._bucket, target, Config=_TRANSFER)
+            self._client.copy(source, self._bucket, target, Config=_COPY)
             if self._client.head_object(Bucket=self._bucket, Key=target)["ContentLength"] != size:
                 why = "the copy that the service made has another size"
                 raise Unavailable(f"blob {digest} was not taken aside", why=why, code="S3")

@@ -159,7 +159,8 @@ def open_store(config: NodeConfig) -> BlobStore:
     if s3 is None:
         return FolderStore(config.storage.blobs)
     try:
-        from comity.content.s3 import S3Store, open_client
+        from comity.content.s3 import S3Store
+        from comity.content.s3_client import open_client
     except ImportError as error:
         why = f"{error.name} is missing"
         raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error

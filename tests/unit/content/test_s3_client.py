@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from botocore.stub import Stubber
-from comity.content.s3 import S3Store, open_client
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
 from comity.content.secrets import MAX_SECRET, read_secret
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused, Unavailable
