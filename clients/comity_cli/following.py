@@ -6,10 +6,23 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from comity.trust.resolution import NOT_BOUND
+
+from comity_cli.copies_view import date
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity.trust.encoding import Digest
     from comity_client.events import Event
+    from comity_client.pull.order import CacheBasis
+
+
+def binding_command(title: str, basis: str, publisher: Digest | None) -> str:
+    """How a reader makes a name that is only claimed its own decision; empty where the name is decided, or no publisher
+    signed the artifact."""
+    if publisher is None or not basis.endswith(NOT_BOUND):
+        return ""
+    return f"compare the id with its publisher: comity trust bind {title.partition('/')[0]} {publisher[:16]}"
 
 
 @contextlib.contextmanager
@@ -23,6 +36,8 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
             match event:
                 case events.Resolved():
                     out.prose(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
+                    if binding := binding_command(event.title, event.basis, event.publisher):
+                        out.fact("to bind it", binding)
                 case events.Started():
                     progress.restart(event.work)
                     here = f", {size(event.here)} of them already here" if event.here else ""
@@ -47,3 +62,15 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                     pass
 
         yield handle
+
+
+def show_cache_basis(out: Output, cache: CacheBasis, how: str, now: float) -> None:
+    """Say that no node gave it, how the copy here was verified, and how old its evidence is."""
+    out.warn(f"{cache.text}, {how}")
+    if cache.cosigned_at is None:
+        out.fact("log heads", "no cosigned head is in the evidence, so its age is unknown")
+    else:
+        days = max(0, int(now - cache.cosigned_at)) // 86_400
+        seen = date(cache.cosigned_at // 86_400)
+        out.fact("log heads", f"last cosigned on {seen}, {plural(days, 'day')} ago by the clock here")
+    out.fact("not known", "later corrections, advisories and withdrawals; run it again when a node can be reached")

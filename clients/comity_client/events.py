@@ -20,11 +20,12 @@ from comity.trust.statements import Advisory
 
 @frozen
 class Resolved:
-    """A reference was resolved to this artifact, because of `basis`."""
+    """A reference was resolved to this artifact, because of `basis`. `publisher` is None if no publisher signed it."""
 
     title: str
     artifact: Digest
     basis: str
+    publisher: Digest | None = None
 
 
 @frozen

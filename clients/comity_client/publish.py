@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
+from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.rules.collector import Collector
 from comity.rules.signing import sign_content
 from comity.trust.claims import proven_advisories
@@ -26,7 +27,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
-from comity.trust.statements import STATE_SETTING, Advisory, Licence, Parent, Published
+from comity.trust.statements import LINEAGE_RELATIONS, STATE_SETTING, Advisory, Licence, Parent, Published
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 
@@ -143,6 +144,8 @@ async def publish_folder(
         lambda report: ingest(folder, workers=workers, on_progress=lambda count: report(Progress("", count))), on_event
     )
     await in_thread(lambda report: _warn_of_refusals(made.files, report), on_event)
+    if not details.parents and (base := await asyncio.to_thread(named_base, folder, details.card)):
+        on_event(Note(base.warning))
     signed = None
     if details.model_key is not None:
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
@@ -186,6 +189,36 @@ async def _known_bytes(session: Session, published: Published) -> tuple[str, ...
         f"{each.kind} ({each.text}) is about these bytes, so {published.name} has it too" for each in withdrawn
     )
     return (replaced, *inherited)
+
+
+@frozen
+class NamedBase:
+    """The base models that a card names, and the relation in the words of lineage."""
+
+    models: tuple[str, ...]
+    relation: str
+
+    @property
+    def warning(self) -> str:
+        options = " ".join(f"--parent {self.relation}=hf:{name}" for name in self.models)
+        return (
+            f"the card names {', '.join(self.models)} as base model, and the publication names no parent. To name it: "
+            f"{options}, or its name or digest in your federation"
+        )
+
+
+def named_base(folder: Path, card: Path | None) -> NamedBase | None:
+    """Return the base models that the card of a folder names; None if it names none. Blocking. Raises Unavailable."""
+    path = card or folder / CARD_FILE
+    if not path.is_file() or path.stat().st_size > MAX_CARD_FILE:
+        return None
+    found = front_matter(read_bounded(path, MAX_CARD_FILE))
+    models, said = found.get("base_model", ()), next(iter(found.get("base_model_relation", ())), "")
+    return NamedBase(models[:MAX_BASES], said if said in LINEAGE_RELATIONS else "finetune") if models else None
+
+
+MAX_BASES: Final = 4
+"""Base models of a card that are named to its publisher."""
 
 
 def _warn_of_refusals(files: Mapping[str, Path], report: OnEvent) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from comity.federation_file import Federation
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Reference, abbreviated
@@ -95,12 +95,21 @@ class User:
         return await resolve(inquiry, parsed, self.trust_store().bindings(), self.known_names(), decided)
 
     def show(self, reference: str, policy: Policy | None = None) -> ArtifactInfo:
-        """Describe the artifact of a reference; without a policy, by the default policy. Raises as `resolve` does."""
+        """Describe the artifact of a reference; without a policy, by the default policy. If no node gives it, what an
+        earlier pull of this exact version left is the answer (`ArtifactInfo.cache`). Raises as `resolve` does."""
 
         async def work(session: Session) -> ArtifactInfo:
             from comity_client.evidence.artifact_info import describe_ahead, describe_artifact
 
-            return await describe_artifact(await self.resolve(session, reference, policy, describe_ahead))
+            try:
+                return await describe_artifact(await self.resolve(session, reference, policy, describe_ahead))
+            except Unavailable as error:
+                from asyncio import to_thread
+
+                from comity_client.pull.offline import shown_before
+
+                judged_by = policy or self.policy(session.pins, reference)
+                return await to_thread(shown_before, self, reference, judged_by, error)
 
         return self.run(work, ahead=True)
 

@@ -144,3 +144,46 @@ def test_a_copy_of_another_publisher_than_the_name_has_here_is_no_answer(pulled:
     with pytest.raises(Unavailable):
         pulled.client.pull("swiss-ai/tiny@v1")
     pulled.client.unbind("swiss-ai/tiny@v1")
+
+
+def test_an_artifact_in_the_cache_is_shown_without_nodes(pulled: Pulled, capsys: pytest.CaptureFixture[str]) -> None:
+    with_nodes = pulled.client.show("swiss-ai/tiny@v1")
+    pulled.close()
+    for reference in ("swiss-ai/tiny@v1", f"sha256:{pulled.release.published.artifact}"):
+        alone = pulled.client.show(reference)
+        assert alone.cache is not None and alone.cache.cosigned_at == NOW
+        assert (alone.title, alone.artifact, alone.manifest) == (
+            with_nodes.title,
+            with_nodes.artifact,
+            with_nodes.manifest,
+        )
+        assert alone.current == with_nodes.current
+        assert {(said.predicate, said.by) for said in alone.said} <= {
+            (said.predicate, said.by) for said in with_nodes.said
+        }
+    assert ends("show", "swiss-ai/tiny@v1") == 0
+    printed = capsys.readouterr()
+    assert "no node answered: this rests on the copy that was pulled before" in printed.err
+    assert "Swiss AI" in printed.out and "last cosigned on 2026-11-18" in printed.out
+    assert ends("show", "swiss-ai/tiny@v1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["cache"]["answered"] is False
+
+
+@pytest.mark.parametrize("reference", ["swiss-ai/tiny", "swiss-ai/tiny@v2"])
+def test_only_an_exact_version_that_was_pulled_is_shown_without_nodes(pulled: Pulled, reference: str) -> None:
+    pulled.close()
+    with pytest.raises(Unavailable):
+        pulled.client.show(reference)
+
+
+def test_a_name_that_is_only_claimed_is_shown_with_the_command_that_binds_it(
+    pulled: Pulled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"comity trust bind swiss-ai {OWNER.id[:16]}"
+    for words in (("show", "swiss-ai/tiny@v1"), ("pull", "swiss-ai/tiny@v1")):
+        assert ends(*words) == 0
+        assert command in capsys.readouterr().out
+    assert ends("trust", "bind", "swiss-ai", OWNER.id) == 0
+    capsys.readouterr()
+    assert ends("pull", "swiss-ai/tiny@v1") == 0
+    assert "comity trust bind" not in capsys.readouterr().out

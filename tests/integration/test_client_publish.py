@@ -27,11 +27,12 @@ from comity.trust.statements import Parent
 from comity.wire import pacing
 from comity.wire.messages import LocatedEntry
 from comity.wire.publish import PublishCalls
+from comity_cli.commands import publish as publishing
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client import uplink
 from comity_client.client import Client
-from comity_client.events import Event, Progress, Started
+from comity_client.events import Event, Note, Progress, Started
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation, FakeNode, fork
@@ -592,3 +593,41 @@ def test_files_are_sent_to_an_older_node_one_by_one_and_to_a_busy_one_later(
     client.publish(source, "lab/many@v1", publisher=publisher, licence="MIT", nodes=["node-ch.example"])
     assert {sha256(data) for data in files.values()} <= set(federation.nodes[0].blobs)
     assert (len(federation.nodes[0].batches), bool(refused)) == (batches, True)
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("base_model: org/base", "--parent finetune=hf:org/base"),
+        ("base_model: [org/a, org/b]\nbase_model_relation: merge", "--parent merge=hf:org/a --parent merge=hf:org/b"),
+        ("base_model: org/base\nbase_model_relation: <b>", "--parent finetune=hf:org/base"),
+        ("tags: [x]", ""),
+    ],
+)
+def test_a_card_that_names_a_base_model_is_a_warning_without_a_parent(
+    tmp_path: Path, client: Client, publisher: Publisher, card: str, said: str
+) -> None:
+    files = FILES | {"README.md": f"---\n{card}\n---\n# Tiny\n".encode()}
+    source = write(tmp_path / "source", files)
+    for parents in ([], [Parent("finetune", "lab/base@v1")]):
+        events: list[Event] = []
+        client.publish(
+            source, "lab/tiny@v1", publisher=publisher, licence="MIT", parents=parents, on_event=events.append
+        )
+        warned = [event.text for event in events if isinstance(event, Note) and "names no parent" in event.text]
+        assert [said in text for text in warned] == ([True] if said and not parents else [])
+
+
+def test_publish_asks_a_person_for_the_parent_that_the_card_names(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(publishing, "person_can_answer", lambda: True)
+    source = write(tmp_path / "source", FILES | {"README.md": b"---\nbase_model: org/base\n---\n"})
+    words = ["publish", str(source), "--as", "lab/tiny@v1", "--licence", "MIT"]
+    before = len(federation.nodes[0].log.lines)
+    declined = CliRunner().invoke(command, words, obj=Output(), input="n\n", standalone_mode=False)
+    assert declined.return_value == 130 and "--parent finetune=hf:org/base" in declined.output
+    assert len(federation.nodes[0].log.lines) == before
+    agreed = CliRunner().invoke(command, words, obj=Output(), input="y\n", standalone_mode=False)
+    assert (agreed.exception, agreed.exit_code) == (None, 0)

@@ -146,6 +146,13 @@ def test_a_plan_tells_what_a_pull_would_fetch_and_writes_nothing(tmp_path: Path,
     client.pull("swiss-ai/tiny", to=tmp_path / "model", include=["*.json"])
     again = client.plan_pull("swiss-ai/tiny", to=tmp_path / "model")
     assert again.here == {"config.json", "copy.json"}
+    assert (again.here_bytes, again.begun_bytes) == (2 * len(FILES["config.json"]), 0)
+    weights = next(entry for entry in again.files if entry.path == "model.safetensors")
+    part = tmp_path / "model" / ".comity" / "incoming" / weights.sha256
+    part.parent.mkdir(exist_ok=True)
+    part.write_bytes(FILES["model.safetensors"][:4096])
+    begun = client.plan_pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert begun.begun_bytes == 4096 and begun.missing_bytes == again.missing_bytes - 4096
 
 
 def test_a_plan_that_the_policy_refuses_is_refused_as_the_pull_would_be(

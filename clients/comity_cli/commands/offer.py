@@ -19,7 +19,7 @@ from comity.trust.errors import Conflict
 
 from comity_cli.command import Group, examples, options_as, output
 from comity_cli.document import ABSENT, document, members
-from comity_cli.files import FILE, NEW_FILE, out_option
+from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
 from comity_cli.nodes import home_option
 from comity_cli.offers import evidence, rendering
 from comity_cli.offers.arguments import Search, offer_query
@@ -35,6 +35,8 @@ from comity_cli.offers.own_grant import request_allocations, request_options
 if TYPE_CHECKING:
     from comity.rules.offers.offer import Offer
     from comity_client.offers.attestation import OfferHardware
+
+    from comity_cli.output import Output
 
 
 @document("offer-template")
@@ -89,21 +91,37 @@ def command() -> None:
     that no grant exceeds its offer. Comity runs no jobs: Slurm, Kubernetes, SkyPilot or SSH does."""
 
 
-@examples("comity offer new", "comity offer new --jurisdiction CH --out offer.toml")
+@examples("comity offer new", "comity offer new --for node-ch --out offer.toml")
 @command.command("new", short_help="Write a commented offer to fill in.")
-@click.option("--jurisdiction", default="CH", show_default=True, help="Location of the machines.")
+@click.option("--for", "home", type=FOLDER, metavar="HOME", help="Your node: who runs the machines, and where.")
+@click.option("--jurisdiction", help="Location of the machines. Default: that of the node, else CH.")
 @out_option("offer.toml")
-def new(jurisdiction: str, target: Path) -> None:
-    """Write an offer with a comment for each setting. Nothing is signed or sent."""
-    from comity_client.offers.offer_file import template
+def new(home: Path | None, jurisdiction: str | None, target: Path) -> None:
+    """Write an offer with a comment for each setting. With --for it passes `comity offer check`, and what is left to
+    decide is printed. Nothing is signed or sent."""
+    from comity_client.offers.offer_file import own_location, template
 
     if target.exists():
         raise Conflict(f"{target} exists", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
-    durable.write_file(target, template(jurisdiction, now()).encode(), mode=0o644, point="offer")
+    operator, where = own_location(home) if home else ("", "CH")
+    text = template(jurisdiction or where, now(), operator)
+    durable.write_file(target, text.encode(), mode=0o644, point="offer")
     out = output()
     out.done(f"{target}: written, to be filled in")
+    if home:
+        _say_decisions(out)
     out.answer(OfferTemplateDocument(target))
-    out.hint(f"comity offer check {shlex.quote(str(target))} --node HOME")
+    out.hint(f"comity offer check {shlex.quote(str(target))} --node {shlex.quote(str(home or 'HOME'))}")
+
+
+def _say_decisions(out: Output) -> None:
+    """Say what only the owner of the machines can decide about a new offer."""
+    out.say("Decide, and change the file where you disagree:")
+    out.fact("machines", "[[slices]]: 4 nodes with 8 H100 each are an example")
+    out.fact("time", "[window]: the next calendar month")
+    out.fact("who", "[eligibility]: every member of the federation")
+    out.fact("price", "[terms]: free")
+    out.fact("law", "[location] legal_reach: that of the place alone; add that of the cloud's parent")
 
 
 measured_option = click.option(

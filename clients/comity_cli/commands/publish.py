@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -13,7 +14,7 @@ from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
-from comity_cli.command import Command, client, examples, options_as, output
+from comity_cli.command import Command, agree, client, examples, options_as, output
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
@@ -109,6 +110,7 @@ def command(folder: Path, name: str, options: PublishOptions) -> int:
     api = client()
     signer = signing(api, options.publisher)
     signs_model = options.model_sig or options.model_sig_key
+    _ask_for_parent(folder, options)
     with follow(out, "publishing") as on_event:
         receipt = api.publish(
             folder,
@@ -135,6 +137,22 @@ def command(folder: Path, name: str, options: PublishOptions) -> int:
     status = show_receipt(out, receipt, options.nodes)
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
     return status
+
+
+def person_can_answer() -> bool:
+    return sys.stdin.isatty()
+
+
+def _ask_for_parent(folder: Path, options: PublishOptions) -> None:
+    """Ask a person whose card names a base model, and who names no parent. Where nobody can answer, `publish` warns."""
+    from comity_client.publish import named_base
+
+    if options.parents or output().as_json or not person_can_answer():
+        return
+    base = named_base(folder, options.card)
+    if base is not None:
+        output().warn(base.warning)
+        agree("Publish it without a parent?", yes=False)
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:

@@ -15,10 +15,9 @@ from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
 from comity_cli.command import Command, connected_client, examples, output
-from comity_cli.copies_view import date
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
-from comity_cli.following import follow
+from comity_cli.following import follow, show_cache_basis
 from comity_cli.nodes import SpelledOption
 from comity_cli.output import Output, plural, size
 
@@ -60,7 +59,8 @@ class PlannedFile:
 class PullPlanDocument:
     """What a pull would fetch, as `comity pull --dry-run --json` prints it.
 
-    `free_bytes` of the disk of `folder`. Files that are `here` have the right size, and were not hashed.
+    `free_bytes` of the disk of `folder`. Files that are `here` have the right size, and were not hashed; `here_bytes`
+    is their size. `begun_bytes` of the others are there from an interrupted pull, and are not in `missing_bytes`.
     """
 
     title: str
@@ -69,6 +69,8 @@ class PullPlanDocument:
     files: tuple[PlannedFile, ...]
     missing_bytes: int
     free_bytes: int
+    here_bytes: int
+    begun_bytes: int
 
 
 @examples(
@@ -115,7 +117,7 @@ def command(
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
     if pulled.cache is not None:
-        _show_basis(out, pulled.cache, time.time())
+        show_cache_basis(out, pulled.cache, "hashed again with its evidence", time.time())
     out.done(f"{plural(pulled.files, 'file')}, {size(pulled.bytes)}, verified in {time.monotonic() - began:.1f} s")
     for name in ("signatures", "transparency", "cosigners"):
         out.fact(name, verdict.row(name).summary)
@@ -153,29 +155,21 @@ def _next_step(title: str, folder: Path, to: Path | None, hub_cache: Path | None
     return f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r}{elsewhere})"
 
 
-def _show_basis(out: Output, cache: CacheBasis, now: float) -> None:
-    """Say that no node gave it, and how old the evidence of the copy here is."""
-    nodes = "no node that answered knows it" if cache.answered else "no node answered"
-    out.warn(f"{nodes}: this rests on the copy that was pulled before, hashed again with its evidence")
-    if cache.cosigned_at is None:
-        out.fact("log heads", "no cosigned head is in the evidence, so its age is unknown")
-    else:
-        days = max(0, int(now - cache.cosigned_at)) // 86_400
-        seen = date(cache.cosigned_at // 86_400)
-        out.fact("log heads", f"last cosigned on {seen}, {plural(days, 'day')} ago by the clock here")
-    out.fact("not known", "later corrections, advisories and withdrawals; run it again when a node can be reached")
-
-
 def _show_plan(out: Output, plan: PullPlan) -> None:
     """Print what a pull would do; nothing was fetched but the manifest and the evidence."""
     rows = [(entry.path, size(entry.size), "here, not checked" if entry.path in plan.here else "to fetch")
             for entry in plan.files]  # fmt: skip
     out.table(("path", "size", "state"), rows, shorten=("path",))
+    if plan.here or plan.begun_bytes:
+        begun = f", and {size(plan.begun_bytes)} of an interrupted pull" if plan.begun_bytes else ""
+        files_here = f"{len(plan.here)} of {plural(len(plan.files), 'file')}"
+        out.fact("here already", f"{files_here}, {size(plan.here_bytes)}, not hashed{begun}")
     out.fact("to fetch", f"{size(plan.missing_bytes)}; {size(plan.free_bytes)} free on the disk")
     out.fact("path", str(plan.folder))
     if plan.missing_bytes > plan.free_bytes:
         out.warn(f"the disk lacks {size(plan.missing_bytes - plan.free_bytes)}")
     files = tuple(PlannedFile(entry.path, entry.size, entry.path in plan.here) for entry in plan.files)
-    out.answer(PullPlanDocument(plan.title, plan.artifact, plan.folder, files, plan.missing_bytes, plan.free_bytes))
+    sizes = (plan.missing_bytes, plan.free_bytes, plan.here_bytes, plan.begun_bytes)
+    out.answer(PullPlanDocument(plan.title, plan.artifact, plan.folder, files, *sizes))
     lacks = plan.missing_bytes > plan.free_bytes
     out.hint("free space, or name another disk with --out DIR" if lacks else "run the same command without --dry-run")

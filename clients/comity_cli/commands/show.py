@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from comity.trust.home_logs import home_origin
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.document import document
 from comity_cli.files import FILE
+from comity_cli.following import binding_command, show_cache_basis
 from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from comity.trust.resolution import Candidate
     from comity.trust.statements import Parent
     from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
+    from comity_client.pull.order import CacheBasis
 
 
 @frozen
@@ -96,7 +99,8 @@ class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
 
     Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
-    which counts. `not_read` says what a limit left out.
+    which counts. `not_read` says what a limit left out. `cache`: no node gave it, and this is what an earlier pull
+    left, with statements that were verified again.
     """
 
     title: str
@@ -116,6 +120,7 @@ class ArtifactDocument:
     rivals: tuple[RivalItem, ...]
     said: tuple[ArtifactStatement, ...]
     not_read: tuple[str, ...]
+    cache: CacheBasis | None
 
     @classmethod
     def of(cls, info: ArtifactInfo) -> ArtifactDocument:
@@ -137,6 +142,7 @@ class ArtifactDocument:
             rivals=tuple(RivalItem(r.publisher.id, r.published.artifact) for r in info.rivals),
             said=info.said,
             not_read=info.not_read,
+            cache=info.cache,
         )
 
 
@@ -158,11 +164,16 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
     with resolving("show"), out.waiting("asking the nodes"):
         info = user().show(reference, _policy(policy))
     manifest = info.manifest
+    if info.cache is not None:
+        how = "whose statements were verified again, and whose files were not read"
+        show_cache_basis(out, info.cache, how, time.time())
     out.prose(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)
     out.fact("content", f"{plural(len(manifest.files), 'file')}, {size(manifest.size)}")
     if info.publication is not None:
         publisher = info.publication.publisher
+        if binding := binding_command(info.title, info.basis, publisher.id):
+            out.fact("to bind it", binding)
         out.fact("publisher", f"{publisher.display}, signature verified here")
         out.fact("its id", publisher.id)
     if info.current is not None:

@@ -22,14 +22,17 @@ from comity.trust.claims import (
     Publication,
     RivalPublication,
     Vouch,
+    collect_mirror_evidence,
+    proven_advisories,
     rivals,
     verify_checks,
+    verify_vouches,
 )
 from comity.trust.copies import HoldWithdrawn
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.evidence import RowFact
 from comity.trust.frozen import frozen
-from comity.trust.key_validity import CompromiseNotice
+from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
@@ -47,6 +50,7 @@ from comity_client.evidence.inquiry import Inquiry, is_about
 from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
+from comity_client.pull.order import CacheBasis
 from comity_client.session import RemoteNode, Session
 
 
@@ -98,7 +102,7 @@ class Replica:
 class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
     the licence, the lineage and the documents are those of `current`, the first one. `not_read` says what a limit left
-    out."""
+    out. `cache`: no node gave it, and all of this is what an earlier pull left."""
 
     title: str
     artifact: Digest
@@ -115,6 +119,7 @@ class ArtifactInfo:
     mirroring: MirrorEvidence = field(default=MirrorEvidence((), (), ()))
     statements: tuple[Candidate, ...] = field(default=())
     not_read: tuple[str, ...] = field(default=())
+    cache: CacheBasis | None = None
 
     @property
     def current(self) -> Publication | None:
@@ -154,6 +159,41 @@ async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
         rivals=rivals(evidence.claims, publication) if publication else (),
         checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
         not_read=evidence.bounds,
+    )
+
+
+def kept_info(
+    title: str,
+    manifest: bytes,
+    stated: ParsedClaims,
+    publication: Publication | None,
+    policy: Policy,
+    cache: CacheBasis,
+) -> ArtifactInfo:
+    """Describe an artifact from statements that were kept, without a node: nothing says who holds it now, nor where the
+    statements are in logs."""
+    artifact = sha256(manifest)
+    own = tuple(Candidate(publication, None) for publication in ([publication] if publication else []))
+    about = (entry for entry in stated.entries if is_about(entry, artifact))
+    bound = stated.bound(policy.pins)
+    nodes = {node.record.node.id: node.record.name for node in bound}
+    chain = (publication.publisher.id, publication.chain, publication.entry.envelope) if publication else None
+    return ArtifactInfo(
+        title=title,
+        artifact=artifact,
+        basis=cache.text,
+        publication=publication,
+        manifest=Manifest.parse(manifest),
+        versions=(),
+        advisories=proven_advisories(stated, artifact),
+        said=tuple(ArtifactStatement(e.statement.predicate, _author_name(e, stated, nodes), ()) for e in about),
+        mirroring=collect_mirror_evidence(stated.entries, artifact, bound),
+        statements=own,
+        vouches=verify_vouches(stated, artifact, stated.authors(policy.pins))[0],
+        lost_keys=compromise_notices(stated, *chain) if chain else (),
+        rivals=rivals(stated, publication) if publication else (),
+        checks=_checks(stated, artifact, policy),
+        cache=cache,
     )
 
 

@@ -7,6 +7,7 @@ names; an unknown name is a warning, not an error, since new names appear.
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from comity.trust.names import parse_id
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import parse_entry
 
-from comity_client.node_home import read_line
+from comity_client.node_home import own_inception, read_line
 
 _BY_VENDOR: Final = {
     "NVIDIA": (
@@ -105,7 +106,7 @@ strict = false
 # The operator is required.
 [location]
 jurisdiction = "{jurisdiction}"
-operator = ""
+operator = {operator}
 cloud_parent = ""
 legal_reach = ["{jurisdiction}"]
 
@@ -129,12 +130,13 @@ target = ""
 """
 
 
-def template(jurisdiction: str, now: int) -> str:
+def template(jurisdiction: str, now: int, operator: str = "") -> str:
     """A commented offer to fill in, for the next calendar month. It parses as an offer once the operator is set."""
     today = datetime.fromtimestamp(now, UTC)
     start = datetime(today.year + today.month // 12, today.month % 12 + 1, 1, tzinfo=UTC)
     end = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
-    return TEMPLATE.format(start=_toml(start), end=_toml(end), jurisdiction=jurisdiction)
+    quoted = json.dumps(operator, ensure_ascii=False)  # a text of JSON is one of TOML
+    return TEMPLATE.format(start=_toml(start), end=_toml(end), jurisdiction=jurisdiction, operator=quoted)
 
 
 def read_offer(data: bytes, record: NodeRecord) -> Offer:
@@ -158,6 +160,13 @@ def own_node_record(home: Path) -> NodeRecord:
         why, hint = "node-record.line is missing", "give the home of the node that lends: --node HOME"
         raise NotFound(f"{home.absolute()} is not the home of a node", why=why, hint=hint, code="NO-HOME")
     return NodeRecord.parse(parse_entry(read_line(home / "node-record.line")).statement)
+
+
+def own_location(home: Path) -> tuple[str, str]:
+    """Who runs the machines of the node with this home, and where: what its record declares, else its member. Raises as
+    `own_node_record`."""
+    place, member = own_node_record(home).place, own_inception(home)
+    return place.operator if place else member.label, member.jurisdiction
 
 
 def offer_warnings(offer: Offer, now: int) -> tuple[str, ...]:

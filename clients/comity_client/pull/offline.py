@@ -1,8 +1,9 @@
-"""The answer to a pull when no node gives one: the copy that an earlier pull left, if it is complete and verifies.
+"""The answer when no node gives one: the copy that an earlier pull left.
 
-The copy is hashed again and judged with the evidence beside it. What an earlier pull cannot know is missing from this
-answer: later corrections, advisories, and whether the publisher gave the version to other bytes. Only an exact version
-or a digest is answered, because the newest version of a name is what nodes say now.
+For a pull the copy must be complete; it is hashed again and judged with the evidence beside it. To show an artifact,
+its manifest and its evidence are enough. What an earlier pull cannot know is missing from both answers: later
+corrections, advisories, and whether the publisher gave the version to other bytes. Only an exact version or a digest is
+answered, because the newest version of a name is what nodes say now.
 """
 
 from __future__ import annotations
@@ -10,23 +11,25 @@ from __future__ import annotations
 import time
 
 from comity.rules.cosigned_times import corroborated_time, newest_of_each
-from comity.trust.claims import read_claims
-from comity.trust.encoding import LAST_TIME
+from comity.trust.claims import ParsedClaims, read_claims
+from comity.trust.encoding import LAST_TIME, Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.evidence import OK, Evidence, EvidenceReader, Verdict
+from comity.trust.evidence import OK, EvidenceReader
 from comity.trust.key_validity import JudgedPublication
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import choose_publication, verify
-from comity.verifier import collect_evidence
+from comity.verifier import collect_evidence, read_pack
 
 from comity_client.events import OnEvent, Progress
+from comity_client.evidence.artifact_info import ArtifactInfo, kept_info
 from comity_client.pull.destinations import cached_folder, known_reference, workers
 from comity_client.pull.model_sig import keyless_for
 from comity_client.pull.order import CacheBasis, PullContext, Pulled, PullOrder
 from comity_client.pull.small_files import BytesBySource
 from comity_client.trust_store import Bindings
+from comity_client.user import User
 
 
 def is_exact(reference: Reference) -> bool:
@@ -56,8 +59,11 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
     publisher = claimant.publisher if claimant else None
     verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader, publisher=publisher)
     chosen = choose_publication(evidence, policy, reader, publisher)
-    title = _title(reference, evidence, verdict, chosen, context.bindings, claimant, reader)
-    if verdict.exit_status != OK or verdict.artifact is None or not title:
+    if verdict.exit_status != OK or verdict.artifact is None:
+        raise failure
+    stated = read_claims(evidence.claims, verdict.artifact, reader)
+    title = _title(reference, stated, verdict.artifact, chosen, context.bindings, claimant)
+    if not title:
         raise failure
     files = evidence.files or ()
     size = sum(file.size for file in files)
@@ -73,6 +79,30 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
         alarms=(),
         cache=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
     )
+
+
+def shown_before(user: User, reference: str, policy: Policy, failure: Unavailable) -> ArtifactInfo:
+    """Describe an artifact from the manifest and the evidence that an earlier pull left in the cache. The statements
+    are verified; no file is read. Blocking. Raises `failure`, the error of the nodes, as `pulled_before` does."""
+    try:
+        folder, named = cached_folder(reference, None), known_reference(reference, None)
+    except NotFound:
+        raise failure from None
+    if not is_exact(named):
+        raise failure
+    reader, names, bindings = EvidenceReader(), user.known_names(), user.trust_store().bindings()
+    evidence = read_pack(folder, reader)
+    claimant = names.claimant(named.repository or "") if named.digest is None else None
+    chosen = choose_publication(evidence, policy, reader, claimant.publisher if claimant else None)
+    if evidence.manifest is None:
+        raise failure
+    artifact = sha256(evidence.manifest)
+    stated = read_claims(evidence.claims, artifact, reader)
+    title = _title(named, stated, artifact, chosen, bindings, claimant)
+    if not title:
+        raise failure
+    cache = CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure))
+    return kept_info(title, evidence.manifest, stated, chosen.publication if chosen else None, policy, cache)
 
 
 def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None:
@@ -95,23 +125,23 @@ def _nodes_answered(failure: Unavailable) -> bool:
 
 def _title(
     reference: Reference,
-    evidence: Evidence,
-    verdict: Verdict,
+    stated: ParsedClaims,
+    artifact: Digest,
     chosen: JudgedPublication | None,
     bindings: Bindings,
     claimant: PublisherClaim | None,
-    reader: EvidenceReader,
 ) -> str:
     """Return the name of the artifact if it is what the reference means, else an empty text."""
     if reference.digest is not None:
-        return verdict.name or str(reference) if reference.digest == verdict.artifact else ""
+        if reference.digest != artifact:
+            return ""
+        return str(chosen.publication.published.name) if chosen is not None else str(reference)
     if (bound := bindings.artifacts.get(str(reference))) is not None:
-        return str(reference) if bound == verdict.artifact else ""
-    if chosen is None or verdict.artifact is None:
+        return str(reference) if bound == artifact else ""
+    if chosen is None:
         return ""
     publisher = chosen.publication.publisher.id
     if claimant is not None and claimant.publisher != publisher:
         return ""
-    stated = read_claims(evidence.claims, verdict.artifact, reader).publications
-    own = (str(each.published.name) for each in stated if each.publisher.id == publisher)
+    own = (str(each.published.name) for each in stated.publications if each.publisher.id == publisher)
     return next((name for name in own if name.lower() == str(reference).lower()), "")

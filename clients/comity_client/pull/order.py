@@ -56,6 +56,11 @@ class CacheBasis:
     cosigned_at: int | None
     answered: bool = False
 
+    @property
+    def text(self) -> str:
+        nodes = "no node that answered knows it" if self.answered else "no node answered"
+        return f"{nodes}: this rests on the copy that was pulled before"
+
 
 @frozen
 class Pulled:

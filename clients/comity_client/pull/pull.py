@@ -204,7 +204,8 @@ async def _prepared(destination: Destination) -> AsyncIterator[None]:
 @frozen
 class PullPlan:
     """What a pull would do. `here` are the paths of files of the right size that are in place, not hashed;
-    `free_bytes` is the free space of the disk of `folder`."""
+    `begun_bytes` of the others are there from an interrupted pull; `free_bytes` is the free space of the disk of
+    `folder`."""
 
     title: str
     artifact: Digest
@@ -212,11 +213,16 @@ class PullPlan:
     verdict: Verdict
     files: tuple[FileEntry, ...]
     here: frozenset[str]
+    begun_bytes: int
     free_bytes: int
 
     @property
+    def here_bytes(self) -> int:
+        return sum(entry.size for entry in self.files if entry.path in self.here)
+
+    @property
     def missing_bytes(self) -> int:
-        return sum({entry.sha256: entry.size for entry in self.files if entry.path not in self.here}.values())
+        return _distinct_size(entry for entry in self.files if entry.path not in self.here) - self.begun_bytes
 
 
 async def plan_pull(context: PullContext, order: PullOrder) -> PullPlan:
@@ -229,8 +235,19 @@ async def plan_pull(context: PullContext, order: PullOrder) -> PullPlan:
     verdict = _judge_of(resolution)(early, policy_before_fetch(context.inquiry.policy, found.manifest))
     _conclude(verdict, found, context.on_event, final=False)
     here = frozenset(entry.path for entry in found.wanted if _has_size(destination.path_of(entry), entry))
-    free = free_space(destination.folder)
-    return PullPlan(resolution.title, resolution.artifact, destination.folder, verdict, tuple(found.wanted), here, free)
+    begun = _begun_size(destination, [entry for entry in found.wanted if entry.path not in here])
+    where, free = destination.folder, free_space(destination.folder)
+    return PullPlan(resolution.title, resolution.artifact, where, verdict, tuple(found.wanted), here, begun, free)
+
+
+def _distinct_size(entries: Iterable[FileEntry]) -> int:
+    return sum({entry.sha256: entry.size for entry in entries}.values())
+
+
+def _begun_size(destination: Destination, entries: Iterable[FileEntry]) -> int:
+    """Bytes of these files that an interrupted pull left, at most."""
+    sizes = {entry.sha256: entry.size for entry in entries}
+    return sum(min(allocated(destination.incoming / digest), size) for digest, size in sizes.items())
 
 
 def _has_size(path: Path, entry: FileEntry) -> bool:
@@ -257,8 +274,8 @@ def _destination(resolution: Resolution, order: PullOrder, manifest: Manifest) -
 
 
 def _announce(on_event: OnEvent, resolution: Resolution) -> None:
-    on_event(Resolved(resolution.title, resolution.artifact, resolution.basis))
-    own = resolution.publication.publisher.id if resolution.publication else None
+    own = resolution.publisher
+    on_event(Resolved(resolution.title, resolution.artifact, resolution.basis, own))
     for rival in resolution.rivals:
         on_event(Note(f"{rival} claims the name too; comity trust bind decides"))
     for advisory in resolution.advisories:
@@ -336,7 +353,7 @@ async def _fetch(context: PullContext, found: _Gathered, missing: Sequence[FileE
         on_event,
     )
     distinct = list({entry.sha256: entry for entry in missing}.values())
-    begun = sum(min(allocated(destination.incoming / entry.sha256), entry.size) for entry in distinct)
+    begun = _begun_size(destination, distinct)
     total = sum(entry.size for entry in found.wanted)
     work = sum(entry.size for entry in distinct)
     on_event(Started(len(found.wanted), total, total - sum(entry.size for entry in missing), work))

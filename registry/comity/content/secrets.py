@@ -55,7 +55,8 @@ def read_keys(path: Path) -> tuple[PrivateKey, ...]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError as error:
-        raise NotFound(f"key file {path} does not exist") from error
+        hint = "name the file where it is now, or put it back from your backup: chmod 600"
+        raise NotFound(f"key file {path} does not exist", hint=f"{hint} {path}") from error
     except OSError as error:
         raise Refused(f"{path} cannot be read", why=error.strerror or str(error), code="KEY-PERMISSIONS") from error
     with os.fdopen(descriptor, "rb") as file:

@@ -48,6 +48,8 @@ class PublisherClaim:
 
 
 MIRROR: Final = PublisherClaim(None)
+NOT_BOUND: Final = "claimed, not bound"
+"""How a basis ends that is no decision about the name."""
 
 
 @frozen
@@ -70,10 +72,10 @@ class Preference:
         if self.basis == "pinned":
             return "the pinned charter's namespaces"
         if self.basis == "remembered":
-            return "an earlier resolution here; claimed, not bound"
+            return f"an earlier resolution here; {NOT_BOUND}"
         if not self.members:
-            return "the only claimant; claimed, not bound"
-        return f"what {self.members} of {self.asked} member{'s' * (self.asked != 1)} saw first; claimed, not bound"
+            return f"the only claimant; {NOT_BOUND}"
+        return f"what {self.members} of {self.asked} member{'s' * (self.asked != 1)} saw first; {NOT_BOUND}"
 
 
 def first_seen(sightings: Mapping[Digest, PublisherClaim | None]) -> Preference | None:

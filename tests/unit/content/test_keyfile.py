@@ -99,3 +99,9 @@ def test_text_beside_a_key_is_refused(tmp_path: Path, signer: HybridSigner) -> N
 def test_a_missing_key_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         read_keys(tmp_path / "key.pem")
+
+
+def test_a_missing_key_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as refused:
+        read_keys(tmp_path / "key.pem")
+    assert "backup" in refused.value.hint and str(tmp_path / "key.pem") in refused.value.hint

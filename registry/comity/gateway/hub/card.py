@@ -1,42 +1,23 @@
 """What a model's README.md says of it in its front matter, for lists and their filters: its publisher's claim.
 
-Only what lists need is read, of the simplest YAML: `key: value`, `key: [a, b]`, and `key:` with items on lines that
-begin with a dash. Anything else is skipped, never guessed. And the format of the weights, by the names of the files.
-
-    ---
-    library_name: transformers
-    pipeline_tag: text-generation
-    tags: [conversational]
-    language:
-      - de
-    ---
+And the format of the weights, by the names of the files.
 """
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
 from comity.content.blobs import BlobStore
+from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.node.threads import Pools
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 
-README: Final = "README.md"
-MAX_README: Final = 256 * 1024
-"""Bytes: a longer file is not read."""
-MAX_LINES: Final = 500
-MAX_ITEMS: Final = 64
-"""Items of one list."""
-
-_ENTRY: Final = re.compile(r"([a-z_]{1,40}):(.*)\Z")
-_ITEM: Final = re.compile(r"-\s(.*)\Z")
-_WORD: Final = re.compile(r"[\w.:/+-][\w .:/+-]{0,99}\Z", re.A)
 _FORMATS: Final = ("safetensors", "gguf", "onnx")
 
 
@@ -85,15 +66,15 @@ class Cards:
 
 def is_complete(manifest: Manifest, store: BlobStore) -> bool:
     """Whether nothing that a card is read from is missing in the store. Blocking."""
-    entry = manifest.by_path.get(README)
+    entry = manifest.by_path.get(CARD_FILE)
     return entry is None or store.has(entry.sha256)
 
 
 def read_card(manifest: Manifest, store: BlobStore) -> Card:
     """Return the card of an artifact, from its README.md if that is stored here and has its hash. Blocking."""
-    entry = manifest.by_path.get(README)
+    entry = manifest.by_path.get(CARD_FILE)
     fields: dict[str, tuple[str, ...]] = {}
-    if entry is not None and 0 < entry.size <= MAX_README:
+    if entry is not None and 0 < entry.size <= MAX_CARD_FILE:
         try:
             data = b"".join(store.iterate(entry.sha256, 0, entry.size))
         except ComityError:  # it is not here, or the disk fails: the model is listed without its card
@@ -101,34 +82,6 @@ def read_card(manifest: Manifest, store: BlobStore) -> Card:
         if sha256(data) == entry.sha256:
             fields = front_matter(data)
     return _card(fields, manifest)
-
-
-def front_matter(data: bytes) -> dict[str, tuple[str, ...]]:
-    """Return the values of each key at the beginning of a Markdown file that this module can read."""
-    lines = data.decode("utf-8", "replace").splitlines()[: MAX_LINES + 1]
-    if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):
-        return {}
-    found: dict[str, tuple[str, ...]] = {}
-    key = ""
-    for line in lines[1:]:
-        if line.strip() == "---":
-            break
-        entry, item = _ENTRY.match(line), _ITEM.match(line.lstrip())
-        if entry:
-            key = entry[1]
-            found[key] = _values(entry[2])
-        elif item and key and len(found[key]) < MAX_ITEMS:
-            found[key] += _values(item[1])
-        elif line.strip():
-            key = ""
-    return found
-
-
-def _values(text: str) -> tuple[str, ...]:
-    text = text.strip()
-    listed = text[1:-1].split(",") if text.startswith("[") and text.endswith("]") else [text]
-    bare = (word.strip().strip("\"'").strip() for word in listed[:MAX_ITEMS])
-    return tuple(word for word in bare if _WORD.match(word))
 
 
 def _card(fields: Mapping[str, tuple[str, ...]], manifest: Manifest) -> Card:

@@ -317,6 +317,8 @@ def restore_backup(
         if manifest.ledger is not None:
             _place_ledger(folder, manifest, config.storage.ledger)
         count = _place_blobs(folder, config) if manifest.blobs == "copied" else 0
+        if config.keys.is_relative_to(home.absolute()):
+            durable.make_folders(config.keys, mode=0o700)  # keys that the backup lacks are put there
         _place(folder, settings, home / SETTINGS)
         (home / RESTORING).unlink()
         durable.sync(home, point="restore.done")
@@ -392,8 +394,9 @@ def _read_settings(folder: Path, home: Path, environ: Mapping[str, str]) -> Node
         path = Path(os.path.normpath(path))
         return home.absolute() / path.relative_to(source) if path.is_relative_to(source) else path
 
-    paths = {"ledger": moved(config.storage.ledger), "blobs": moved(config.storage.blobs)}
-    return config.model_copy(update={"storage": config.storage.model_copy(update=paths)})
+    storage = config.storage
+    paths = {"ledger": moved(storage.ledger), "blobs": moved(storage.blobs), "keys": moved(storage.keys)}
+    return config.model_copy(update={"storage": storage.model_copy(update=paths)})
 
 
 def _place_ledger(folder: Path, manifest: BackupManifest, ledger: Path) -> None:

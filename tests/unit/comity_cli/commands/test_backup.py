@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -105,3 +106,18 @@ def test_the_next_step_depends_on_the_keys(home: Path, tmp_path: Path) -> None:
         text = said(command, "restore", tmp_path / name, "--unproven", "--node", tmp_path / f"new {name}")
         assert ("put the keys into" in text) == (name == "without")
     assert run(command, "verify", tmp_path / "missing").exit_code != 0
+
+
+def test_a_home_restored_without_keys_has_a_private_folder_for_them(home: Path, tmp_path: Path) -> None:
+    printed(command, "create", tmp_path / "plain", "--node", home)
+    printed(command, "restore", tmp_path / "plain", "--unproven", "--node", tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new" / "keys").stat().st_mode) == 0o700
+    assert not list((tmp_path / "new" / "keys").iterdir())
+
+
+def test_a_restore_makes_no_folder_for_keys_outside_of_the_home(home: Path, tmp_path: Path) -> None:
+    settings = home / "node.toml"
+    settings.write_text(settings.read_text().replace('keys = "keys"', f'keys = "{tmp_path / "elsewhere"}"'))
+    printed(command, "create", tmp_path / "plain", "--node", home)
+    printed(command, "restore", tmp_path / "plain", "--unproven", "--node", tmp_path / "new")
+    assert not (tmp_path / "elsewhere").exists()

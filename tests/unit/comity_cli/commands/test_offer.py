@@ -44,3 +44,19 @@ def test_figures_are_those_of_a_slice_of_the_offer(file: Path, home: NodeHome, t
     words = ("check", file, "--node", home.directory, "--measured", "big", measured)
     refused(command, *words)  # no figures of a machine
     assert run(command, *words[:-1]).exit_code == 2
+
+
+def test_an_offer_for_a_node_passes_the_check_and_says_what_to_decide(home: NodeHome, tmp_path: Path) -> None:
+    target = tmp_path / "own.toml"
+    text = said(command, "new", "--for", home.directory, "--out", target)
+    for part in ("[[slices]]", "[window]", "[eligibility]", "[terms]", "legal_reach"):
+        assert part in text
+    location = printed(command, "check", target, "--node", home.directory)["document"]["location"]
+    member = home.card.inception
+    assert (location["operator"], location["jurisdiction"]) == (member.label, member.jurisdiction)
+    assert refused(command, "check", _plain(tmp_path), "--node", home.directory).code == "OFFER-FILE"
+
+
+def _plain(folder: Path) -> Path:
+    said(command, "new", "--out", folder / "plain.toml")
+    return folder / "plain.toml"

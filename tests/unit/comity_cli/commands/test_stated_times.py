@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import MAX_TIMESTAMP
 from comity.wire.limits import INTEGER
-from comity_cli.commands import member, pull
+from comity_cli.commands import member
+from comity_cli.following import show_cache_basis
 from comity_cli.main import command
 from comity_cli.offers.rendering import when
 from comity_cli.output import Output
@@ -30,7 +31,7 @@ def test_an_offer_of_any_time_is_shown(seconds: int, shown: str) -> None:
 
 
 def test_a_cosigner_whose_clock_is_wrong_hides_no_copy(capsys: pytest.CaptureFixture[str]) -> None:
-    pull._show_basis(Output(), CacheBasis("no answer", MAX_TIMESTAMP), 1_800_000_000)
+    show_cache_basis(Output(), CacheBasis("no answer", MAX_TIMESTAMP), "hashed", 1_800_000_000)
     assert f"last cosigned on day {MAX_TIMESTAMP // 86_400}" in capsys.readouterr().out
 
 

@@ -137,3 +137,8 @@ def test_unusual_offers_are_remarked_upon(record: NodeRecord) -> None:
     found = " / ".join(offer_warnings(read_offer(written(**strange), record), 2**34))
     for word in ("SkyPilot", "window is over", "legal reach", "no model", "no fabric"):
         assert word in found
+
+
+@pytest.mark.parametrize("operator", ['The "Institute"', "Institut für X", "a\\b", "tab\there"])
+def test_the_operator_is_written_as_it_is(operator: str) -> None:
+    assert tomllib.loads(template("CH", NOW, operator))["location"]["operator"] == operator
