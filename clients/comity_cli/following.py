@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from comity.trust.resolution import NOT_BOUND
-
 from comity_cli.copies_view import date
 from comity_cli.output import Output, plural, size
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
 def binding_command(title: str, basis: str, publisher: Digest | None) -> str:
     """How a reader makes a name that is only claimed its own decision; empty where the name is decided, or no publisher
     signed the artifact."""
+    from comity.trust.resolution import NOT_BOUND
+
     if publisher is None or not basis.endswith(NOT_BOUND):
         return ""
     return f"compare the id with its publisher: comity trust bind {title.partition('/')[0]} {publisher[:16]}"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
@@ -50,8 +50,10 @@ from comity_client.evidence.inquiry import Inquiry, is_about
 from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
-from comity_client.pull.order import CacheBasis
 from comity_client.session import RemoteNode, Session
+
+if TYPE_CHECKING:
+    from comity_client.pull.order import CacheBasis
 
 
 @frozen
