@@ -11,8 +11,8 @@ from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
+    from comity_client.cache_basis import CacheBasis
     from comity_client.events import Event
-    from comity_client.pull.order import CacheBasis
 
 
 def binding_command(title: str, basis: str, publisher: Digest | None) -> str:

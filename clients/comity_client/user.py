@@ -109,7 +109,8 @@ class User:
                 from comity_client.pull.offline import shown_before
 
                 judged_by = policy or self.policy(session.pins, reference)
-                return await to_thread(shown_before, self, reference, judged_by, error)
+                names, bindings = self.known_names(), self.trust_store().bindings()
+                return await to_thread(shown_before, names, bindings, reference, judged_by, error)
 
         return self.run(work, ahead=True)
 

@@ -22,7 +22,7 @@ from comity_cli.nodes import SpelledOption
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.pull.order import CacheBasis
+    from comity_client.cache_basis import CacheBasis
     from comity_client.pull.pull import PullPlan
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from comity.trust.policy import Policy
     from comity.trust.resolution import Candidate
     from comity.trust.statements import Parent
+    from comity_client.cache_basis import CacheBasis
     from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
-    from comity_client.pull.order import CacheBasis
 
 
 @frozen

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
@@ -44,6 +44,7 @@ from comity.trust.statements import Advisory
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 
+from comity_client.cache_basis import CacheBasis
 from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.inquiry import Inquiry, is_about
@@ -51,9 +52,6 @@ from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
-
-if TYPE_CHECKING:
-    from comity_client.pull.order import CacheBasis
 
 
 @frozen

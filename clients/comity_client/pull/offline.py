@@ -22,14 +22,15 @@ from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence, read_pack
 
+from comity_client.cache_basis import CacheBasis
 from comity_client.events import OnEvent, Progress
 from comity_client.evidence.artifact_info import ArtifactInfo, kept_info
 from comity_client.pull.destinations import cached_folder, known_reference, workers
 from comity_client.pull.model_sig import keyless_for
-from comity_client.pull.order import CacheBasis, PullContext, Pulled, PullOrder
+from comity_client.pull.order import PullContext, Pulled, PullOrder
 from comity_client.pull.small_files import BytesBySource
+from comity_client.seen import KnownNames
 from comity_client.trust_store import Bindings
-from comity_client.user import User
 
 
 def is_exact(reference: Reference) -> bool:
@@ -81,7 +82,9 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
     )
 
 
-def shown_before(user: User, reference: str, policy: Policy, failure: Unavailable) -> ArtifactInfo:
+def shown_before(
+    names: KnownNames, bindings: Bindings, reference: str, policy: Policy, failure: Unavailable
+) -> ArtifactInfo:
     """Describe an artifact from the manifest and the evidence that an earlier pull left in the cache. The statements
     are verified; no file is read. Blocking. Raises `failure`, the error of the nodes, as `pulled_before` does."""
     try:
@@ -90,7 +93,7 @@ def shown_before(user: User, reference: str, policy: Policy, failure: Unavailabl
         raise failure from None
     if not is_exact(named):
         raise failure
-    reader, names, bindings = EvidenceReader(), user.known_names(), user.trust_store().bindings()
+    reader = EvidenceReader()
     evidence = read_pack(folder, reader)
     claimant = names.claimant(named.repository or "") if named.digest is None else None
     chosen = choose_publication(evidence, policy, reader, claimant.publisher if claimant else None)

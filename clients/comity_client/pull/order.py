@@ -10,6 +10,7 @@ from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
 from comity.trust.frozen import frozen
 
+from comity_client.cache_basis import CacheBasis
 from comity_client.events import OnEvent
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.pull.placed_pieces import PlacedPieces
@@ -44,22 +45,6 @@ class PullContext:
     placed: PlacedPieces
     limits: TransferLimits
     on_event: OnEvent
-
-
-@frozen
-class CacheBasis:
-    """Why a pull rests on the copy here: the error of the nodes. `cosigned_at`: since when enough cosigners have seen a
-    log head that proves the publication, in seconds since 1970, by their clocks; None without a cosigner.
-    `answered`: nodes answered, and none of them knows it."""
-
-    why: str
-    cosigned_at: int | None
-    answered: bool = False
-
-    @property
-    def text(self) -> str:
-        nodes = "no node that answered knows it" if self.answered else "no node answered"
-        return f"{nodes}: this rests on the copy that was pulled before"
 
 
 @frozen

@@ -15,7 +15,7 @@ from comity_cli.following import show_cache_basis
 from comity_cli.main import command
 from comity_cli.offers.rendering import when
 from comity_cli.output import Output
-from comity_client.pull.order import CacheBasis
+from comity_client.cache_basis import CacheBasis
 
 
 @pytest.mark.parametrize(
