@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comity.content.secrets import write_keys
+from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body
 from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest
@@ -122,20 +124,47 @@ def test_what_a_newcomer_signed_is_logged_at_two_members_that_answer(
     assert governance.deliver_to_members(shown.material) == {}
 
 
-def test_a_delivered_line_that_no_node_shows_is_known_as_unseen(
+def test_a_delivered_line_that_no_node_shows_is_named_and_delivered_again(
     tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
     state = governance.charter_state()
-    assert governance.unseen(state) == frozenset()
+    assert governance.lacked(state) == []
     shown = sign_plan(propose_plan(state, key.public, draft_namespaces(state.current, {"alia": TWO}), "ours"), key)
     governance.deliver(shown.material, federation.nodes[0].node.record.name)
-    assert governance.unseen(state) == frozenset(), "the node that logged it shows it"
+    assert governance.lacked(governance.charter_state()) == [], "the node that logged it shows it, and all mirror it"
     for fake in federation.nodes:
         charter(fake).forgets = ("draft",)
-    assert governance.unseen(state) == {shown.entry.line}
-    assert governance.own_folder is not None
-    assert governance.carried(governance.own_folder).draft(shown.entry.statement.subject).text == "ours"
+    state = governance.charter_state()
+    assert state.draft(shown.entry.statement.subject).text == "ours", "a client reads its own lines"
+    (lacked,) = governance.lacked(state)
+    assert lacked.stuck and (lacked.entry.line, lacked.what) == (shown.entry.line, "the draft of Institute CH (CH)")
+    delivered = governance.deliver_lacked(state)
+    assert len(delivered) == 2 and all(line.refusal is None for lines in delivered.values() for line in lines)
+    for fake in federation.nodes:
+        charter(fake).forgets = ()
+    assert governance.lacked(state) == []
+
+
+def test_a_decision_is_followed_once_the_nodes_of_a_quorum_say_so(
+    federation: FakeFederation, governance: GovernanceClient
+) -> None:
+    body = draft_namespaces(governance.federation.body, {"alia": TWO})
+    decided = governance.charter_state()
+    tally = replace(decided.tally, epochs=(Certificate(body, ()),), current=body)
+    for number, fake in enumerate(federation.nodes[:3]):
+        seen = replace(decided, tally=tally, entries=governance.charter_state().entries)
+        found = governance.following(seen)
+        assert (found.ahead, found.followed.epoch, len(found.members), found.needed) == (True, 0, number, 3)
+        adopts(fake, body)
+    found = governance.following(replace(decided, tally=tally, entries=governance.charter_state().entries))
+    assert (found.ahead, found.followed) == (False, body)
+    forged = sign_statement(
+        adopted_statement(body, federation.nodes[3].node.record.node.id), federation.nodes[0].node.online
+    )
+    federation.nodes[3].log.append(forged.line)
+    again = governance.following(replace(decided, tally=tally, entries=governance.charter_state().entries))
+    assert len(again.members) == 3
 
 
 def test_an_invented_epoch_of_a_node_changes_nothing(federation: FakeFederation, governance: GovernanceClient) -> None:

@@ -23,7 +23,8 @@ from comity.wire.charter import AskReceipt
 from comity_cli.charter.context import CharterContext
 from comity_cli.commands import join
 from comity_cli.main import main
-from comity_client.charter.drafts import draft_policy_change, draft_removal
+from comity_client.charter.drafts import draft_admission, draft_policy_change, draft_removal
+from comity_client.charter.following import Following, LackedLine
 from comity_client.charter.governance import GovernanceClient, OwnLines
 from comity_client.charter.joining import JoinAnswer, card_of, extended_federation
 from comity_client.charter.proposals import Plan, propose_plan, sign_plan, sign_plan_with_all, vote_plan
@@ -385,8 +386,24 @@ class FollowedFederation:
         tally = SimpleNamespace(epochs=[claimed], drafts=(), stopped=False)
         self.charter_state = state or SimpleNamespace(current=current, tally=tally)
 
+        self.ahead = False
+        """Whether no node follows the newest charter yet."""
+
     def newest_federation(self, charter_state: CharterState) -> Federation:
         return extended_federation(self.federation, charter_state)
+
+    def following(self, charter_state: CharterState) -> Following:
+        current = charter_state.current
+        return Following(current, self.federation.body if self.ahead else current, (), 3)
+
+    def lacked(self, charter_state: CharterState, own: CharterMaterial) -> list[LackedLine]:
+        return []
+
+    def deliver_lacked(self, charter_state: CharterState, own: CharterMaterial) -> dict[str, list[DeliveredLine]]:
+        return {}
+
+    def from_own_node(self, socket: Path, member: Digest) -> CharterMaterial:
+        return CharterMaterial()
 
     def ask(self, home: Path) -> JoinAnswer:
         self.asked += 1
@@ -473,6 +490,28 @@ def test_join_does_not_move_the_pin_while_the_charter_is_forked(
     monkeypatch.setattr(join, "CharterContext", federation.context)
     assert comity("join", "--node", machine.home, "--json").document["pinned_epoch"] == 0
     assert pinned_epoch(machine) == 0
+
+
+def test_join_neither_calls_a_newcomer_a_member_nor_moves_the_pin_before_nodes_follow(
+    comity: Comity, machine: SigningMachine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    newcomer = tmp_path / "NO"
+    card = init_node(
+        newcomer, NewNode(jurisdiction="NO", org="Institute NO", node_name="node-no", mutual="a:1", open_="a:2")
+    )
+    current = Federation.parse((machine.root / "federation.json").read_bytes()).body
+    federation = FollowedFederation(machine, draft_admission(current, card.member))
+    federation.ahead = True
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    ran = comity("join", "--node", newcomer)
+    assert "not followed yet: by the nodes of 0 members, of 3" in " ".join(ran.err.split()), ran.err
+    assert "is a member" not in ran.out and pinned_epoch(machine) == 0
+    told = comity("join", "--node", newcomer, "--json").document
+    assert (told["state"], told["epoch"], told["followed"]["epoch"]) == ("decided", 1, 0)
+    federation = FollowedFederation(machine, draft_policy_change(current, replace(current.policy, min_copies=1)))
+    federation.ahead = True
+    monkeypatch.setattr(join, "CharterContext", federation.context)
+    assert comity("join", "--node", machine.home, "--json").document["pinned_epoch"] == 0
 
 
 def test_a_rotation_names_the_pin_or_the_seat_that_is_missing_and_not_a_log(machine: SigningMachine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from comity.trust.node_records import NodeRecord
     from comity.trust.rotation import RotationChain
     from comity_client.charter.governance import GovernanceClient
-    from comity_client.charter.state import CharterState, Confirmation
+    from comity_client.charter.state import CharterMaterial, CharterState, Confirmation
     from comity_client.node_card import NodeCard
     from comity_client.signing.votes import GovernanceKey
 
@@ -116,6 +117,24 @@ class CharterContext:
 
         known = (*self.governance.federation.nodes, *carried_nodes(self.charter_state))
         return [node.record for node in known if self.charter_state.current.member(node.record.member) is not None]
+
+    @cached_property
+    def own_material(self) -> CharterMaterial:
+        """What the node of `home` has of its member about the next charter; nothing if it does not run."""
+        from comity_client.charter.state import CharterMaterial
+        from comity_client.node_home import own_inception
+        from comity_client.own_node import operator_socket
+
+        if not (self.home / "node.toml").exists():
+            return CharterMaterial()
+        return self.governance.from_own_node(operator_socket(self.home), own_inception(self.home).id)
+
+    @property
+    def deliver_command(self) -> str:
+        """The command that delivers what members' nodes lack."""
+        named = f" --federation {self.federation}" if self.federation else ""
+        own = f" --node {shlex.quote(str(self.home))}" if (self.home / "node.toml").exists() else ""
+        return f"comity proposal deliver{own}{named}"
 
     @property
     def consent_node(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from comity.trust.encoding import Digest, printable, syllables
 from comity.trust.errors import Untrusted
 from comity.trust.frozen import frozen
+from comity.trust.statement_kinds import CHARTER_PREDICATES
 
 from comity_cli.document import INLINE, document, named
 from comity_cli.node_view import span
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from comity.rules.tally import DraftState
     from comity.trust.charter.document import Body
+    from comity_client.charter.following import Following, LackedLine
     from comity_client.charter.state import CharterState, Confirmation, PendingAction
     from comity_client.trust_store import CharterChange
 
@@ -128,16 +130,51 @@ class CharterItem:
         return cls(body.federation, body.epoch, body.digest)
 
 
+@frozen
+class FollowedItem:
+    """The newest charter that the nodes of a quorum follow; how many members' nodes follow the newest one that is known
+    here, and how many are needed.
+    """
+
+    epoch: int
+    body: Digest
+    members: int
+    needed: int
+
+    @classmethod
+    def of(cls, found: Following) -> FollowedItem:
+        return cls(found.followed.epoch, found.followed.digest, len(found.members), found.needed)
+
+
+@frozen
+class LackedItem:
+    """A line that members' nodes lack, the nodes that show it, and those that would take it. If none shows it, no
+    member knows it.
+    """
+
+    line: Digest
+    what: str
+    held_by: tuple[str, ...]
+    takers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, line: LackedLine) -> LackedItem:
+        return cls(line.entry.digest, line.what, line.held_by, tuple(node.name for node in line.takers))
+
+
 @document("proposals")
 class ProposalsDocument:
     """Open drafts of the charter, as `comity proposal ls --json` prints them.
 
     `intents` and `ratified` list the members that voted, by round. `next` says who must act, and by which command.
+    `followed` is null where no node was asked; `lacked` lists what `comity proposal deliver` would deliver.
     """
 
     charter: CharterItem = field(metadata=INLINE)
     drafts: tuple[DraftItem, ...]
     next: tuple[PendingItem, ...]
+    followed: FollowedItem | None
+    lacked: tuple[LackedItem, ...]
     alarms: AlarmsItem = field(metadata=INLINE)
 
 
@@ -249,6 +286,28 @@ def show_pending(out: Output, found: Sequence[PendingAction], consent_node: str)
         out.say(textwrap.fill(printable(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
         node = f" --node {consent_node}" if action == "consented" else ""
         out.say(f"      {command} --node HOME{node}")
+
+
+def show_following(out: Output, found: Following, lacked: Sequence[LackedLine], deliver: str) -> None:
+    """Say what is known here and not followed by the nodes of a quorum, and which lines no member's node has.
+
+    Args:
+        deliver: the command that delivers them.
+    """
+    if found.ahead:
+        out.warn(
+            f"epoch {found.known.epoch} is decided by the votes known here, and not followed yet: by the nodes of "
+            f"{plural(len(found.members), 'member')}, of {found.needed} that are needed. Until then epoch "
+            f"{found.followed.epoch} holds"
+        )
+    stuck = [line for line in lacked if line.stuck]
+    for what in dict.fromkeys(line.what for line in stuck if line.entry.statement.predicate in CHARTER_PREDICATES):
+        takers = [node.name for line in stuck if line.what == what for node in line.takers]
+        out.warn(f"no member's node has {what}: it waits here, or at the node of who signed it, for {takers[0]}")
+    if stuck:
+        out.hint(deliver)
+    elif found.ahead:
+        out.hint("comity proposal ls   again: nodes read each other's votes within seconds, if they are reachable")
 
 
 def show_drafts(out: Output, charter_state: CharterState) -> None:

@@ -5,6 +5,7 @@ shown.
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -15,18 +16,21 @@ from comity.trust.encoding import Digest, printable
 from comity.trust.statement_kinds import ROTATED
 
 from comity_cli.charter.context import CharterContext
-from comity_cli.charter.rendering import PendingItem, show_changes, show_pending
+from comity_cli.charter.rendering import FollowedItem, PendingItem, show_changes, show_following, show_pending
 from comity_cli.command import agree, output
 from comity_cli.document import document
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
+    from comity_client.charter.following import Following
     from comity_client.charter.proposals import Plan
-    from comity_client.charter.state import CharterMaterial, DeliveredLine
+    from comity_client.charter.state import CharterMaterial, CharterState, DeliveredLine
     from comity_client.signing.votes import GovernanceKey
     from comity_client.trust_store import CharterChange
 
 PARTLY_ACCEPTED = 8
+FOLLOW_SECONDS = 10.0
+"""How long a command waits for nodes to follow what its own vote decided."""
 WIDTH = 80
 """Columns of the shown plan."""
 
@@ -48,7 +52,8 @@ class CeremonyDocument:
 class SignedDocument:
     """A completely signed line, as `comity proposal new --json` and other commands that sign for a member print it.
 
-    `where`: the folder, or the node that has it. `next`: what members must sign next.
+    `where`: the folder, or the node that has it. `epoch`: of the newest charter that is known here. `next`: what
+    members must sign next. `followed`: null if the line decided nothing, or no node was asked.
     """
 
     title: str
@@ -60,6 +65,7 @@ class SignedDocument:
     changes: tuple[CharterChange, ...]
     epoch: int
     next: tuple[PendingItem, ...]
+    followed: FollowedItem | None = None
 
 
 def show_plan(plan: Plan) -> None:
@@ -128,10 +134,9 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
         out.hint(f"give the folder to another member: comity proposal load {where}")
     else:
         where = _log(context, plan, material)
-    after = plan.charter_state.adding(material)
+    after, following = plan.charter_state.adding(material), None
     if after.current.epoch > plan.charter_state.current.epoch:
-        out.done(f"decided, by the votes known here: the charter of epoch {after.current.epoch}")
-        out.hint("comity status   shows which nodes follow it: each does when it has read these votes")
+        following = _show_decision(context, after)
     due = pending_actions(after)
     show_pending(out, due, context.consent_node)
     out.answer(
@@ -144,8 +149,31 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
             changes=tuple(plan.changes),
             epoch=after.current.epoch,
             next=tuple(map(PendingItem.of, due)),
+            followed=FollowedItem.of(following) if following else None,
         )
     )
+
+
+def _show_decision(context: CharterContext, after: CharterState) -> Following | None:
+    """Say whether the nodes of a quorum follow what this machine computed, for which it waits a few seconds; None if no
+    node was asked."""
+    out, epoch = output(), after.current.epoch
+    if context.offline or context.out is not None:
+        out.done(f"decided, by the votes known here: the charter of epoch {epoch}")
+        out.hint("comity proposal ls   shows whether the nodes follow it: each does when it has read these votes")
+        return None
+    governance, end = context.governance, time.monotonic() + FOLLOW_SECONDS
+    with out.waiting("waiting for the members' nodes to follow"):
+        while (found := governance.following(after)).ahead and time.monotonic() < end:
+            time.sleep(0.5)
+            after = governance.charter_state(*context.carried)
+    if not found.ahead:
+        out.done(
+            f"decided: the charter of epoch {epoch}; the nodes of {plural(len(found.members), 'member')} follow it"
+        )
+    else:
+        show_following(out, found, governance.lacked(after), context.deliver_command)
+    return found
 
 
 def _log(context: CharterContext, plan: Plan, material: CharterMaterial) -> str:

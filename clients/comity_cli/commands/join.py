@@ -13,7 +13,7 @@ from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 
 from comity_cli.charter.context import CharterContext
-from comity_cli.charter.rendering import compare_words, show_changes
+from comity_cli.charter.rendering import FollowedItem, LackedItem, compare_words, show_changes, show_following
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.document import ABSENT, Absent, document
 from comity_cli.files import FILE
@@ -22,7 +22,7 @@ from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity_client.charter.joining import AdmissionDraft
-    from comity_client.charter.state import CharterState
+    from comity_client.charter.state import CharterMaterial, CharterState
 
 
 @frozen
@@ -41,15 +41,19 @@ class AdmissionItem:
 class JoinDocument:
     """State of a membership, as `comity join --json` prints it.
 
-    `epoch` with the states `member` and `left`; `pinned_epoch` with `member`; `waiting_at` and `drafts` with `asked`.
+    `decided`: votes that are known here admit the member, and the nodes of a quorum do not follow them yet. `epoch`
+    with the states `member`, `left` and `decided`; `pinned_epoch` with `member`; `followed` and `lacked` with
+    `decided`; `waiting_at` and `drafts` with `asked`.
     """
 
     member: Digest
-    state: Literal["member", "left", "asked"]
+    state: Literal["member", "left", "asked", "decided"]
     epoch: int | Absent = ABSENT
     pinned_epoch: int | Absent = ABSENT
     waiting_at: tuple[str, ...] | Absent = ABSENT
     drafts: tuple[AdmissionItem, ...] | Absent = ABSENT
+    followed: FollowedItem | Absent = ABSENT
+    lacked: tuple[LackedItem, ...] | Absent = ABSENT
 
 
 @examples(
@@ -80,8 +84,20 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
     context = CharterContext(federation=federation, home=home)
     _store_federation_file(home, context.governance.federation)
     who = card.inception
-    charter_state = context.charter_state
+    own = context.own_material
+    charter_state = context.charter_state.adding(own) if own.lines else context.charter_state
+    charter_state = _deliver_own(out, context, charter_state, own)
+    following = context.governance.following(charter_state)
     seat = charter_state.current.member(who.id)
+    if seat is not None and following.followed.member(who.id) is None:
+        out.say(f"Votes that are known here admit {seat.name} ({seat.jurisdiction}), as epoch "
+                f"{charter_state.current.epoch}.")  # fmt: skip
+        lacked = context.governance.lacked(charter_state, own)
+        show_following(out, following, lacked, context.deliver_command)
+        shown = tuple(map(LackedItem.of, lacked))
+        epoch = charter_state.current.epoch
+        out.answer(JoinDocument(who.id, "decided", epoch, followed=FollowedItem.of(following), lacked=shown))
+        return
     if seat is not None:
         out.done(
             f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {charter_state.current.epoch}"
@@ -118,12 +134,26 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.hint(f"comity serve --node {home}   to mirror from now on;   comity join --node {home}   to look again")
 
 
+def _deliver_own(
+    out: Output, context: CharterContext, charter_state: CharterState, own: CharterMaterial
+) -> CharterState:
+    """Have members' nodes log what the newcomer signed and they lack. Returns the charter state of now."""
+    results = context.governance.deliver_lacked(charter_state, own)
+    for node, lines in results.items():
+        if accepted := sum(line.index is not None for line in lines):
+            out.done(
+                f"{node} lacked {plural(accepted, 'line')} of yours, and has {'it' if accepted == 1 else 'them'} now"
+            )
+    return context.governance.charter_state().adding(own) if results else charter_state
+
+
 def _advance_pin(out: Output, context: CharterContext) -> int:
     """Move the pin to the charter that has the member, if certificates lead there from the pinned one. Returns the
     pinned epoch; where a fork is open, or a step is not proven, the pin stays: the owner decides."""
     governance, charter_state = context.governance, context.charter_state
     pinned = governance.federation.body.epoch
-    if charter_state.current.epoch <= pinned or charter_state.tally.stopped:
+    ahead = governance.following(charter_state).ahead
+    if charter_state.current.epoch <= pinned or charter_state.tally.stopped or ahead:
         return pinned
     try:
         newest = governance.newest_federation(charter_state)

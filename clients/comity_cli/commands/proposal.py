@@ -14,10 +14,11 @@ from comity.trust.encoding import short
 from comity.trust.names import parse_id
 
 from comity_cli.charter.context import CharterContext, reading_options, signing_options
+from comity_cli.charter.rendering import LackedItem
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document
 from comity_cli.files import FOLDER, NEW_FOLDER
-from comity_cli.nodes import member_node_options
+from comity_cli.nodes import home_option, member_node_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ class ProposalLoadDocument:
     lines: int
 
 
+@document("delivered")
+class DeliveredDocument:
+    """How many lines each node got, as `comity proposal deliver --json` prints it. `lacked`: those that no member's
+    node has.
+    """
+
+    lines: Mapping[str, int]
+    lacked: tuple[LackedItem, ...]
+
+
 @document("signed")
 class NothingSignedDocument:
     """Why nothing is to be signed now, as `comity proposal approve --json` prints it."""
@@ -61,6 +72,8 @@ CHANGES: Final[Mapping[str, str]] = {
     "namespace": "NAME=ID…",
 }
 """Kinds of change, each with its arguments."""
+PARTLY: Final = 8
+"""Exit status where members' nodes still lack a line."""
 MAX_DIGITS: Final = 9
 """Limit of digits of a policy value."""
 
@@ -161,16 +174,17 @@ def ls(**options: Any) -> None:
     rendering.show_drafts(out, charter_state)
     due = pending_actions(charter_state)
     rendering.show_pending(out, due, context.consent_node)
-    if not context.offline and (unseen := context.governance.unseen(charter_state)):
-        out.warn(
-            f"no node of the federation has {plural(len(unseen), 'line')} that you signed here; only you know of it"
-        )
-        out.hint(f"comity proposal load {context.governance.own_folder} --node {context.consent_node}")
+    following = None if context.offline else context.governance.following(charter_state)
+    lacked = [] if following is None else context.governance.lacked(charter_state)
+    if following is not None:
+        rendering.show_following(out, following, lacked, context.deliver_command)
     out.answer(
         rendering.ProposalsDocument(
             rendering.CharterItem.of(charter_state.current),
             tuple(rendering.DraftItem.of(charter_state, draft) for draft in charter_state.tally.drafts),
             tuple(map(rendering.PendingItem.of, due)),
+            rendering.FollowedItem.of(following) if following else None,
+            tuple(map(rendering.LackedItem.of, lacked)),
             rendering.AlarmsItem.of(charter_state),
         )
     )
@@ -350,6 +364,35 @@ def export(folder: Path, **options: Any) -> None:
     output().done(f"{plural(count, 'new file')} in {folder}")
     output().answer(ProposalExportDocument(folder, count))
     output().hint(f"on the other machine: comity proposal ls --offline --from {folder}")
+
+
+@examples("comity proposal deliver", "comity proposal deliver --node node-es")
+@command.command("deliver", short_help="Log what members' nodes lack, where it is taken.")
+@home_option("Your node, by its home: also what it has. Default: here.")
+@click.option("--from", "carried", multiple=True, type=FOLDER, help="A folder with exported lines.")
+@click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
+def deliver(home: Path, carried: tuple[Path, ...], federation: str) -> int:
+    """Log at members' nodes the votes and consents that are known here and that they lack. Signs nothing; running it
+    twice is safe.
+
+    Exit status: 8 if members' nodes still lack a line, because nobody that takes it answered."""
+    from comity_cli.charter import rendering
+
+    out, context = output(), CharterContext(federation=federation, carried=carried, home=home)
+    own = context.own_material
+    charter_state = context.charter_state.adding(own)
+    results = context.governance.deliver_lacked(charter_state, own)
+    for node, lines in results.items():
+        accepted = sum(line.index is not None for line in lines)
+        out.done(f"{plural(accepted, 'line')} logged at {node}")
+    lacked = context.governance.lacked(charter_state, own)
+    left = [line for line in lacked if line.stuck]
+    if not results and not left:
+        out.say("The members' nodes have all that is known here.")
+    rendering.show_following(out, context.governance.following(charter_state), lacked, context.deliver_command)
+    counts = {node: sum(line.index is not None for line in lines) for node, lines in results.items()}
+    out.answer(DeliveredDocument(counts, tuple(map(rendering.LackedItem.of, left))))
+    return PARTLY if left else 0
 
 
 @examples(

@@ -240,7 +240,16 @@ def _federation(file: Path | None, federation: str) -> Federation:
     """What a federation file holds, or without one the newest that the nodes of a pinned federation can prove."""
     from comity.federation_file import read_federation
 
-    return read_federation(file) if file is not None else client().governance(federation).newest_federation()
+    from comity_cli.charter.context import CharterContext
+    from comity_cli.charter.rendering import show_following
+
+    if file is not None:
+        return read_federation(file)
+    context = CharterContext(federation=federation)
+    if (found := context.governance.following(context.charter_state)).ahead:
+        lacked = context.governance.lacked(context.charter_state)
+        show_following(output(), found, lacked, context.deliver_command)
+    return context.governance.newest_federation(context.charter_state)
 
 
 def _show_diff(out: Output, found: CharterDiff) -> None:

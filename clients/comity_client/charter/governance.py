@@ -20,9 +20,20 @@ from comity.federation_file import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
-from comity.trust.statement import parse_entry
+from comity.wire.client import NodeClient
 
 from comity_client.charter import joining
+from comity_client.charter.following import (
+    MEMBERS_TOLD,
+    Following,
+    LackedLine,
+    deliver_lacked,
+    followed_charter,
+    known_seats,
+    lacked_lines,
+    lines_of_nodes,
+    wanted_entries,
+)
 from comity_client.charter.joining import (
     Applicant,
     JoinAnswer,
@@ -41,9 +52,11 @@ from comity_client.charter.state import (
     deliver_lines,
     federation_charter_state,
     federation_material,
+    gather_from,
     gather_from_each,
     gather_past_votes,
     gather_votes,
+    read_entries,
     read_folder,
     write_folder,
 )
@@ -51,8 +64,6 @@ from comity_client.session import Session
 from comity_client.uplink import open_uplink
 
 T = TypeVar("T")
-MEMBERS_TOLD: Final = 2
-"""Members whose nodes log what a newcomer signed. The nodes of the others read it there."""
 MAX_PAST_EPOCHS: Final = 8
 """Limit of decided epochs for which losing drafts are fetched."""
 
@@ -112,28 +123,61 @@ class GovernanceClient:
 
     def deliver_to_members(self, material: CharterMaterial) -> dict[str, list[DeliveredLine]]:
         """Submit what a newcomer signed to the nodes of `MEMBERS_TOLD` members, because no node reads a newcomer's own
-        log. Returns the results by name of the node; of a node that refused everything or did not answer there is none.
+        log. Returns the results by name of the node; of a node that refused a line or did not answer there is none.
         """
         delivered = self.run(lambda session: _deliver_to_members(session, material))
         for lines in delivered.values():
             self._remember(material, lines)
         return delivered
 
-    def unseen(self, charter_state: CharterState) -> frozenset[bytes]:
-        """The lines about the next charter that this user delivered, and that no node of the federation has."""
-        own = self.own_lines.material if self.own_lines else CharterMaterial()
-        prev, known = charter_state.current.digest, (parse_entry(line) for line in own.lines)
-        about = {entry.statement_digest: entry.line for entry in known if entry.statement.body.get("prev") == prev}
-        if not about:
-            return frozenset()
-        for line in self.gather(own).material.lines:
-            about.pop(parse_entry(line).statement_digest, None)
-        return frozenset(about.values())
+    def following(self, charter_state: CharterState) -> Following:
+        """The newest charter that the nodes of a quorum follow, by what `charter_state` has of them."""
+        return followed_charter(self.federation, charter_state)
 
-    @property
-    def own_folder(self) -> Path | None:
-        """The folder with what this user delivered since the pin."""
-        return self.own_lines.current if self.own_lines else None
+    def lacked(self, charter_state: CharterState, own: CharterMaterial | None = None) -> list[LackedLine]:
+        """The lines that members' nodes lack to follow what this client computed, and those that this user delivered
+        or signed.
+
+        Args:
+            own: more of these, for example from the log of a newcomer's node.
+        """
+        return self.run(lambda session: self._lacked(session, charter_state, own or CharterMaterial()))
+
+    def deliver_lacked(
+        self, charter_state: CharterState, own: CharterMaterial | None = None
+    ) -> dict[str, list[DeliveredLine]]:
+        """Submit what members' nodes lack to those that take it. Returns the results by node."""
+
+        async def work(session: Session) -> dict[str, list[DeliveredLine]]:
+            lacked = await self._lacked(session, charter_state, own or CharterMaterial())
+            return await deliver_lacked(session, lacked, charter_state.material.objects)
+
+        return self.run(work)
+
+    async def _lacked(self, session: Session, charter_state: CharterState, own: CharterMaterial) -> list[LackedLine]:
+        following, here = self.following(charter_state), self.own_lines.material if self.own_lines else own
+        wanted = wanted_entries(self.federation, charter_state, following, here | own)
+        if not wanted:
+            return []
+        return lacked_lines(wanted, following.followed, await lines_of_nodes(session), known_seats(charter_state))
+
+    def from_own_node(self, socket: Path, member: Digest) -> CharterMaterial:
+        """What the node behind an operator socket has of `member` about the next charter; nothing if it does not run,
+        or follows no federation yet."""
+
+        async def work(session: Session) -> CharterMaterial:
+            async with NodeClient.operator(socket) as client:
+                found = await gather_from(client, self.federation, CharterMaterial())
+            entries = read_entries(found.lines)
+            signed = frozenset(entry.line for entry in entries if (by := entry.statement.by) and by.id == member)
+            return CharterMaterial(signed, found.objects)
+
+        if not socket.is_socket():
+            return CharterMaterial()
+        try:
+            return self.run(work)
+        except ComityError:
+            return CharterMaterial()
 
     def _remember(self, material: CharterMaterial, delivered: Iterable[DeliveredLine]) -> None:
         accepted = frozenset(item.line for item in delivered if item.index is not None)
@@ -176,7 +220,7 @@ async def _deliver_to_members(session: Session, material: CharterMaterial) -> di
                 lines = await deliver_lines(uplink, material)
         except ComityError:
             continue  # another member's node is asked
-        if any(line.index is not None for line in lines):
+        if all(line.index is not None for line in lines):
             delivered[node.name] = lines
             told.add(node.member.id)
         if len(told) == MEMBERS_TOLD:

@@ -101,7 +101,7 @@ class CharterState:
         if len(wanted) < 8 or len(found) != 1:
             known = ", ".join(draft.body.digest[:12] for draft in self.tally.drafts) or "none"
             certified = [body.epoch for body in self._certified if len(wanted) >= 8 and body.digest.startswith(wanted)]
-            why = f"it was decided, as the charter of epoch {certified[0]}" if certified else f"open drafts: {known}"
+            why = f"the votes known here decide it, as epoch {certified[0]}" if certified else f"open drafts: {known}"
             raise NotFound(f"no draft {name[:80]!r} is open", why=why, hint="comity proposal ls", code="NO-DRAFT")
         return found[0]
 
@@ -181,7 +181,7 @@ class CharterState:
 
 def compute_charter_state(start: Body, material: CharterMaterial) -> CharterState:
     """Compute what was decided after `start`, and what is open. Lines that are not statements are ignored."""
-    entries = tuple(_entries(material.lines))
+    entries = tuple(read_entries(material.lines))
     return CharterState(start, material, entries, compute_tally(start, entries, material.objects))
 
 
@@ -206,7 +206,7 @@ def _body(data: bytes) -> Body | None:
         return None
 
 
-def _entries(lines: Iterable[bytes]) -> Iterable[Entry]:
+def read_entries(lines: Iterable[bytes]) -> Iterable[Entry]:
     for line in sorted(lines):
         try:
             yield parse_entry(line)
@@ -261,7 +261,7 @@ async def gather_votes(session: Session, federation: Federation, known: CharterM
 
     Raises NotFound, Refused, Unavailable if no node answers.
     """
-    answers = await session.ask(lambda client: _from_node(client, federation, known))
+    answers = await session.ask(lambda client: gather_from(client, federation, known))
     if not answers.found:
         raise answers.failure("no node gave its charter statements")
     material = CharterMaterial()
@@ -283,7 +283,7 @@ async def gather_past_votes(session: Session, prevs: Sequence[Digest], known: Ch
 
 async def gather_from_each(session: Session, federation: Federation) -> dict[Digest, CharterMaterial]:
     """As `gather_votes`, by member: the material of its own nodes. Nodes that do not answer are skipped."""
-    answers = await session.ask(lambda client: _from_node(client, federation, CharterMaterial()))
+    answers = await session.ask(lambda client: gather_from(client, federation, CharterMaterial()))
     copies: dict[Digest, CharterMaterial] = {}
     for node, found in answers.found.items():
         copies[node.member.id] = copies.get(node.member.id, CharterMaterial()) | found
@@ -296,7 +296,7 @@ async def deliver_lines(
     """Submit lines to a node one by one, with the bodies that they name. A refused line does not stop the others. May
     be repeated. Raises Unavailable if the node does not answer."""
     delivered = []
-    for entry in sorted(_entries(material.lines), key=_rank):
+    for entry in sorted(read_entries(material.lines), key=_rank):
         named = {item.digest: material.objects[item.digest] for item in entry.statement.objects
                  if item.digest in material.objects}  # fmt: skip
         try:
@@ -312,7 +312,8 @@ async def deliver_lines(
     return delivered
 
 
-async def _from_node(client: NodeClient, federation: Federation, known: CharterMaterial) -> CharterMaterial:
+async def gather_from(client: NodeClient, federation: Federation, known: CharterMaterial) -> CharterMaterial:
+    """As `gather_votes`, from one node. Raises as its calls do."""
     lines, bodies = await _epochs(client, federation.body.epoch)
     here = CharterMaterial.of((*lines, *_limit_copies(await client.next_epoch_entries())), bodies)
     return here | await _missing_bodies(client, here | known)
@@ -344,7 +345,7 @@ def _limit_copies(answer: Iterable[LocatedEntry]) -> Iterator[bytes]:
 
 async def _missing_bodies(client: NodeClient, here: CharterMaterial) -> CharterMaterial:
     """Fetch the bodies that lines name, as far as the node holds them."""
-    named = (item.digest for entry in _entries(here.lines) for item in _bodies(entry))
+    named = (item.digest for entry in read_entries(here.lines) for item in _bodies(entry))
     wanted, bodies = dict.fromkeys(digest for digest in named if digest not in here.objects), list[bytes]()
     for digest in list(wanted)[:MAX_BODIES]:
         try:

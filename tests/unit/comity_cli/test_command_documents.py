@@ -72,6 +72,7 @@ PRINTED_BY = {
     "ceremony": "tests/unit/comity_cli/charter/test_signing.py",
     "charter": "tests/unit/comity_cli/commands/test_found.py",
     "copies": "tests/unit/comity_client/test_copies_commands.py",
+    "delivered": "tests/unit/comity_cli/commands/test_proposal.py",
     "derivation": "tests/integration/test_client_derivations.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",
@@ -114,7 +115,7 @@ NOT_ALWAYS = {
     "audits": {"not_counted"},
     "backup": {"left_out"},
     "derivation": {"receipt"},
-    "join": {"epoch", "pinned_epoch", "waiting_at", "drafts"},
+    "join": {"epoch", "pinned_epoch", "waiting_at", "drafts", "followed", "lacked"},
     "offers": {"attested"},
 }
 """Members that a command prints only in some cases."""

@@ -139,4 +139,4 @@ def test_a_decided_draft_is_reported_as_decided() -> None:
     for state in (compute_charter_state(start, material), compute_charter_state(body, material)):
         with pytest.raises(NotFound) as caught:
             state.draft(body.digest[:12])
-        assert caught.value.why == "it was decided, as the charter of epoch 1"
+        assert caught.value.why == "the votes known here decide it, as epoch 1"

@@ -1,0 +1,89 @@
+"""`comity proposal ls` and `comity proposal deliver`: a line that no member's node has is named, with who takes it, and
+delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.content.secrets import write_keys
+from comity.trust.charter.votes import adopted_statement
+from comity.trust.encoding import Digest
+from comity.trust.statement import sign_statement
+from comity_cli.commands.proposal import PARTLY, command
+from comity_client.charter.drafts import draft_namespaces
+from comity_client.charter.proposals import propose_plan, sign_plan
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.signing.votes import VoteFile, VoteHistory, open_key
+from support.fake_charter import FakeCharter
+from support.fakes import FakeFederation
+from support.run_command import printed, run, said
+
+
+@pytest.fixture(name="federation")
+def _federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFederation]:
+    made = FakeFederation()
+    for fake in made.nodes:
+        fake.governance = FakeCharter(fake)
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "user"))
+    monkeypatch.chdir(tmp_path)
+    with made.running() as running:
+        Client(Home(tmp_path / "user")).pin(running.file())
+        yield running
+
+
+def forget(federation: FakeFederation, *predicates: str) -> None:
+    for fake in federation.nodes:
+        assert isinstance(fake.governance, FakeCharter)
+        fake.governance.forgets = predicates
+
+
+def drafted(federation: FakeFederation, folder: Path) -> Digest:
+    """A draft that was delivered to one node, which no node shows. Returns the digest of its line."""
+    first, path = federation.nodes[0], folder / "governance.pem"
+    write_keys(path, first.node.seat.signer.keys)
+    VoteFile(path.with_suffix(".votes"), first.node.seat.signer.public).create(VoteHistory())
+    governance, key = Client(Home(folder / "user")).governance(), open_key(path)
+    body = draft_namespaces(governance.federation.body, {"alia": Digest("5" * 64)})
+    plan = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
+    governance.deliver(plan.material, first.node.record.name)
+    forget(federation, "draft")
+    return plan.entry.digest
+
+
+def test_what_no_node_has_is_named_with_the_command_that_delivers_it(
+    federation: FakeFederation, tmp_path: Path
+) -> None:
+    assert printed(command, "ls")["lacked"] == []
+    line = drafted(federation, tmp_path)
+    (lacked,) = printed(command, "ls")["lacked"]
+    assert (lacked["line"], lacked["what"], lacked["held_by"]) == (line, "the draft of Institute CH (CH)", [])
+    text = " ".join(said(command, "ls").split())
+    assert "no member's node has the draft of Institute CH (CH)" in text
+    assert "comity proposal deliver" in text
+    left = run(command, "deliver", "--json")
+    assert left.exit_code == PARTLY, "they took the line, and still show it to nobody"
+    forget(federation)
+    delivered = printed(command, "deliver")
+    assert (delivered["lines"], delivered["lacked"]) == ({}, [])
+    assert "have all that is known here" in said(command, "deliver")
+
+
+def test_a_charter_that_the_nodes_of_a_quorum_follow_is_told_from_one_that_is_only_known_here(
+    federation: FakeFederation, tmp_path: Path
+) -> None:
+    assert printed(command, "ls")["followed"] == {
+        "epoch": 0,
+        "body": printed(command, "ls")["body"],
+        "members": 4,
+        "needed": 0,
+    }
+    body = draft_namespaces(Client(Home(tmp_path / "user")).governance().federation.body, {"alia": Digest("5" * 64)})
+    for fake in federation.nodes[:3]:
+        adopted = adopted_statement(body, fake.node.record.node.id)
+        fake.log.append(sign_statement(adopted, fake.node.online).line)
+    followed = printed(command, "ls")["followed"]
+    assert (followed["epoch"], followed["members"]) == (0, 4), "no certificate of that charter is known here"
