@@ -42,13 +42,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from comity.trust.charter.document import CharterPolicy, quorum
-from comity_client.founding import consent_to, draft_genesis, seal_federation
-from comity_client.node_home import ListenSettings, NewNode, init_node
+from comity_client.node_home import ListenSettings
+from federations import NodePorts, found
 from harness import keep_bytecode, write
 from link import ADDRESSES, Link, Passed, linked, within
 
-COUNTRIES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA", "DE", "FR", "IT", "NL", "SE", "FI", "AT")
 COMITY = (sys.executable, "-m", "comity_cli.start")
 TRACED = (sys.executable, str(Path(__file__).parent / "traced.py"))
 COPIES = 4
@@ -114,32 +112,21 @@ class FarLab:
         return ran.stdout
 
 
-def found(folder: Path, count: int) -> list[Path]:
-    """Homes of `count` nodes with default settings at the near address, one a member, founded into a federation."""
-    homes, cards, host = [folder / f"node-{number}" for number in range(count)], [], ADDRESSES[0]
-    for number, home in enumerate(homes):
-        mutual, open_, http, files, ranges = (f"{host}:{base + number}" for base in range(20_000, 25_000, 1_000))
-        cards.append(
-            init_node(
-                home,
-                NewNode(
-                    jurisdiction=COUNTRIES[number % len(COUNTRIES)],
-                    org=f"Institute {number}",
-                    node_name=f"{home.name}.example",
-                    mutual=mutual,
-                    open_=open_,
-                    listeners=ListenSettings(http=http, files=files, ranges=ranges),
-                ),
-            )
+def found_far(folder: Path, count: int) -> list[Path]:
+    """Homes of `count` nodes at the near address; `COPIES` of them copy."""
+    host = ADDRESSES[0]
+    ports = [
+        NodePorts(
+            f"{host}:{20_000 + n}",
+            f"{host}:{21_000 + n}",
+            ListenSettings(*(f"{host}:{base + n}" for base in (22_000, 23_000, 24_000))),
         )
-    policy = CharterPolicy(quorum(count), 1, 1, cosigner_quorum=min(2, count - 1))
-    body = draft_genesis(cards, policy, None)
-    federation = seal_federation(body, [consent_to(body, home) for home in homes], cards).encode()
-    (folder / "federation.json").write_bytes(federation)
+        for n in range(count)
+    ]
+    homes = [home for home, _ in found(folder, ports)]
     for number, home in enumerate(homes):
-        (home / "federation.json").write_bytes(federation)
         copied = '"all"' if number < COPIES else '"none"'
-        settings = (home / "node.toml").read_text().replace('accept = "none"', 'accept = "any"')
+        settings = (home / "node.toml").read_text()
         (home / "node.toml").write_text(settings.replace('mirror = "all"', f"mirror = {copied}"))
     return homes
 
@@ -155,12 +142,12 @@ def start(link: Link, home: Path) -> FarNode:
 @contextlib.contextmanager
 def far_lab(folder: Path, count: int) -> Iterator[FarLab]:
     """A lab of `count` nodes below `folder`, with two models that `COPIES` nodes have and enough nodes cosigned."""
-    homes = found(folder, count)
+    homes = found_far(folder, count)
     with linked(0.0, 0.0, "initcwnd", "2", mtu=9_000) as link:
         nodes = [start(link, home) for home in homes]
         try:
             lab = FarLab(link, nodes, folder)
-            lab.run([*COMITY, "trust", "pin", str(folder / "federation.json"), "--yes"])
+            lab.run([*COMITY, "trust", "pin", str(homes[0] / "federation.json"), "--yes"])
             until(lambda: "node-" in lab.run([*COMITY, "status"]), "the nodes start")
             lab.run([*COMITY, "publisher", "new", "bench", "--jurisdiction", "CH", "--home", f"{nodes[0].name}/log"])
             for name, files in MODELS.items():

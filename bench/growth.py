@@ -29,20 +29,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from comity.rules.assigned_cosigners import ALL_COSIGN, MIN_ASSIGNED
-from comity.trust.charter.document import CharterPolicy, quorum
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.note import Checkpoint, cosign, log_verifier_key
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.tls import CertificatePin
-from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.node_card import NodeCard
-from comity_client.node_home import ListenSettings, NewNode, init_node
+from comity_client.node_home import ListenSettings
+from federations import NodePorts, found
 from harness import RESULTS, write
 from support.ports import free_port
 from support.publisher import Publisher
 
-COUNTRIES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA", "DE", "FR", "IT", "NL", "SE", "FI", "AT")
 NODE = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(sys.argv[1]))"
 TICK = os.sysconf("SC_CLK_TCK")
 SIMULATED = (4, 8, 16, 50, 100, 200)
@@ -86,32 +84,6 @@ class RunningNode:
         ]
 
 
-def found(folder: Path, count: int) -> list[tuple[Path, NodeCard]]:
-    """Homes of `count` nodes with default settings, one a member, founded into a federation."""
-    homes = [folder / f"node-{number}" for number in range(count)]
-    cards = [
-        init_node(
-            home,
-            NewNode(
-                jurisdiction=COUNTRIES[number % len(COUNTRIES)],
-                org=f"Institute {number}",
-                node_name=f"node-{number}.example",
-                mutual=f"127.0.0.1:{free_port()}",
-                open_=f"127.0.0.1:{free_port()}",
-                listeners=ListenSettings(http="127.0.0.1:0"),
-            ),
-        )
-        for number, home in enumerate(homes)
-    ]
-    body = draft_genesis(cards, CharterPolicy(quorum(count), 1, 1, cosigner_quorum=min(2, count - 1)), None)
-    federation = seal_federation(body, [consent_to(body, home) for home in homes], cards)
-    for home in homes:
-        (home / "federation.json").write_bytes(federation.encode())
-        settings = (home / "node.toml").read_text()
-        (home / "node.toml").write_text(settings.replace('accept = "none"', 'accept = "any"'))
-    return list(zip(homes, cards, strict=True))
-
-
 def start(home: Path, card: NodeCard) -> RunningNode:
     with (home / "node.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", NODE, str(home / "node.toml")], stdout=log, stderr=log)
@@ -143,7 +115,11 @@ async def publish(node: RunningNode) -> tuple[int, int]:
 def measure(count: int, seconds: float) -> dict[str, float]:
     """In this process's network namespace."""
     with tempfile.TemporaryDirectory() as folder:
-        nodes = [start(home, card) for home, card in found(Path(folder), count)]
+        ports = [
+            NodePorts(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", ListenSettings(http="127.0.0.1:0"))
+            for _ in range(count)
+        ]
+        nodes = [start(home, card) for home, card in found(Path(folder), ports)]
         try:
             wait_until_level(nodes)
             cpu, received = sum(node.cpu_seconds for node in nodes), received_bytes()
