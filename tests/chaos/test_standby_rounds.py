@@ -113,8 +113,10 @@ async def test_nothing_acknowledged_is_lost_and_there_is_one_history(
     acknowledged: dict[int, Digest] = {}
     mirror = NodeProcess(other)
     try:
-        await machines.writer()
+        home, _ = await machines.writer()
         await until(lambda: writer_state(first.directory / "node.toml").silent is not None, what="a sign of life")
+        # A peer that never met the node knows the address of its federation file alone, where the other machine is not.
+        await converged((home, other), home)
         for number in range(rounds):
             home, _ = await machines.writer()
             what = release(Publisher.generate(), model(tmp_path / f"m{number}", weights=1024), f"tests/m{number}@v1")
