@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from comity.ledger import sequencer as sequencer_module
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.log_store import LogStore, OwnLogTransaction
+from comity.ledger.page_files import SUFFIX
 from comity.ledger.sequencer import BATCH, Sequencer
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, sign_note
@@ -256,7 +257,9 @@ async def test_lines_submitted_together_are_logged_in_a_row_or_not_at_all(ledger
 
 
 def damage(folder: Path) -> None:
-    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+    """Change the hashes of a log, so that no opener can see it, let alone repair it: no page has a sum."""
+    (folder / (DATABASE_FILE + SUFFIX)).unlink()
+    with sqlite3.connect(folder / DATABASE_FILE) as connection:
         connection.execute("UPDATE tiles SET hashes = zeroblob(96)")
     connection.close()
 
