@@ -443,7 +443,7 @@ class Schedule:
         if len(holders) == 2 and not self._preemptible(holders, now):
             return None
         length = self._offsets[piece + 1] - self._offsets[piece]
-        if len(holders) == 1 and length <= WHOLE and self._is_new(holders[0], now):
+        if len(holders) == 1 and length < WHOLE and self._is_new(holders[0], now):
             return None
         rate, delay = self._sources[source].expected, self._links.delay(source, now)
         due, timeout, alone = self._due(piece, now), self._limits.read_timeout, delay + length / rate
