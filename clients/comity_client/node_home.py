@@ -144,10 +144,12 @@ _TEMPLATE: Final = """\
 # role "standby": this process, on another machine, listens nowhere until no other one writes the database, and is the
 #   writer then. See docs/operations/grow.md.
 # writer: where a front end says that the writer is reached.
+# drain_seconds: how long running transfers may take when the node is asked to end; others are refused then.
 name = {name}
 member = {member}
 role = "writer"
 writer = ""
+drain_seconds = 30.0
 
 [listen]
 # mutual: other members' nodes; both sides present a pinned certificate.

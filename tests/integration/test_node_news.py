@@ -16,6 +16,7 @@ from comity.node.settings import Limits, Listen
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import NoteSignature
 from comity.wire.client import NodeClient
+from comity.wire.draining import Draining
 from comity.wire.log import LogHead
 from comity.wire.news import KnownCosignatures, LogNews, News
 from comity.wire.services import Services
@@ -44,10 +45,16 @@ async def test_nodes_copy_and_cosign_beside_one_without_news(tmp_path: Path, mon
     asked = list[NodeClient]()
 
     def listening(
-        self: Listeners, listen: Listen, limits: Limits, tls: TlsIdentity, members: Membership, services: Services
+        self: Listeners,
+        listen: Listen,
+        limits: Limits,
+        tls: TlsIdentity,
+        members: Membership,
+        services: Services,
+        draining: Draining,
     ) -> None:
         told = None if members.own_node.record.origin == third.origin else services.news
-        make(self, listen, limits, tls, members, replace(services, news=told))
+        make(self, listen, limits, tls, members, replace(services, news=told), draining)
 
     async def listing(self: NodeClient) -> tuple[LogHead, ...]:
         asked.append(self)

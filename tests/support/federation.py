@@ -223,9 +223,12 @@ class NodeProcess:
         """Return once its listeners are open."""
         await until(self._listening, patience=patience, what=f"{self.home.name} to listen")
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """Ask it to end, and wait; its exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         return self._process.wait(PATIENCE)
 
     def ended(self) -> int:

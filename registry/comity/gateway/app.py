@@ -126,6 +126,7 @@ async def gateway_app(
     bounds = Middleware(
         RequestBounds,
         metrics=home.metrics,
+        draining=home.draining,
         calls_per_second=settings.calls_per_second,
         proxies=settings.proxies,
     )
@@ -257,7 +258,7 @@ async def serve_gateway(node: RunningNode) -> AsyncIterator[str]:
             files = file_responses(parts, file_routes, cold)
             async with (
                 gateway_app(parts, files, tlog_routes(home, replication), console, node.readiness) as app,
-                listen_http(app, settings) as url,
+                listen_http(app, settings, home.draining) as url,
             ):
                 node.links.serve_at(console_url(settings, url))
                 structlog.get_logger("comity.gateway").info("gateway", url=url)

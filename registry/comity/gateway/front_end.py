@@ -75,7 +75,7 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
             front_end.readiness,
             [Middleware(AgeWarning, age=front_end.followed.age)],
         ) as app,
-        listen_http(app, settings) as url,
+        listen_http(app, settings, home.draining) as url,
     ):
         _log.info("gateway", url=url)
         yield url

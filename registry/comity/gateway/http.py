@@ -24,7 +24,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import structlog
@@ -49,6 +49,7 @@ from comity.trust.errors import (
 from comity.wire import limits
 from comity.wire.access import BLOCK, CALL
 from comity.wire.addresses import address_block, caller_name
+from comity.wire.draining import DRAINING, Draining
 from comity.wire.errors import clean
 from comity.wire.throttle import Allowance, FairShares, Throttle
 
@@ -176,6 +177,8 @@ def error_response(error: ComityError) -> JSONResponse:
     }
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_SECONDS)
+    if error.code == DRAINING:
+        headers["Connection"] = "close"  # the next request goes elsewhere
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     document = {"error": message, "code": error.code, "hint": clean(error.hint, limits.ERROR_HINT)}
@@ -187,6 +190,8 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(error)
 
 
+STATE_PATHS: Final = ("/healthz", "/readyz")
+"""They tell how the node is, until it has ended."""
 MAX_TARGET: Final = 8 * 1024
 """Maximum bytes of path and query."""
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -237,9 +242,16 @@ class RequestBounds:
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, calls_per_second: float, proxies: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        draining: Draining,
+        calls_per_second: float,
+        proxies: Collection[str] = (),
     ) -> None:
         self._app = app
+        self._draining = draining
         self._proxies = frozenset(proxies)
         self._metrics = metrics
         rate = calls_per_second
@@ -262,7 +274,8 @@ class RequestBounds:
             with self._throttle.call(caller_name(host), block, abort) as running:
                 exchange.on_progress = lambda: self._throttle.progress(running)
                 _require_short_target(scope)
-                await self._app(scope, exchange.receive, exchange.send)
+                async with nullcontext() if scope["path"] in STATE_PATHS else self._draining.transfer():
+                    await self._app(scope, exchange.receive, exchange.send)
         except ComityError as error:
             await self._refuse(scope, exchange, error)
         except TimeoutError:

@@ -28,10 +28,11 @@ from comity.trust.errors import (
     Unavailable,
 )
 from comity.wire.addresses import address_block
+from comity.wire.draining import Draining
 from comity.wire.throttle import FairShares
 
 SHUTDOWN_GRACE: Final = 2
-"""Seconds for active requests when the node stops."""
+"""Seconds for what is left when the listener closes: transfers have ended, or were cut."""
 KEEP_ALIVE: Final = 30
 HEAD_SECONDS: Final = 60.0
 """Seconds until the head of a request must be complete, from the connection or the previous response."""
@@ -48,7 +49,7 @@ _log: Final = structlog.get_logger("comity.gateway")
 
 
 @asynccontextmanager
-async def listen_http(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
+async def listen_http(app: ASGIApp, settings: Gateway, draining: Draining) -> AsyncIterator[str]:
     """Serve `app` while the block lasts; yields its URL.
 
     Raises Unavailable (LISTEN); NotFound and Malformed for certificate and key.
@@ -69,6 +70,7 @@ async def listen_http(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
     )
     config.load()
     server = _Server(config)
+    draining.count_unsent(lambda: _unsent(server))
     task = asyncio.create_task(server.serve([]), name="gateway")
     acceptor = asyncio.create_task(_Acceptor(server, listener, tls).run(), name="gateway connections")
     try:
@@ -79,6 +81,11 @@ async def listen_http(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
         listener.close()
         server.should_exit = True
         await task
+
+
+def _unsent(server: uvicorn.Server) -> int:
+    """The connections whose last bytes the client has not taken."""
+    return sum(each.transport.get_write_buffer_size() > 0 for each in server.server_state.connections)
 
 
 class _Server(uvicorn.Server):

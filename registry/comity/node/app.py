@@ -1,16 +1,15 @@
 """Starts a node, runs it, and stops it without leaving tasks behind.
 
-`serve` opens the node's home, the listeners, replication and background loops, and runs until cancelled, until the log
-ends or until the ledger's lock is lost.
+`serve` opens the node's home, the listeners, replication and background loops, and runs until it was asked to end and
+has drained (`draining`), until cancelled, until the log ends or until the ledger's lock is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinServicer
+from comity.node.draining import Drain, EndRequest, LastEntries, run_until_first_ends, run_until_signalled
 from comity.node.home import OpenedHome, standby_database
 from comity.node.home_files import HomeFiles, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
@@ -109,14 +109,20 @@ _log: Final = structlog.get_logger("comity.node")
 
 
 async def serve(
-    config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None, companion: Companion = no_companion
+    config: NodeConfig,
+    *,
+    clock: Clock,
+    ready: Ready = lambda listening: None,
+    companion: Companion = no_companion,
+    request: EndRequest | None = None,
 ) -> None:
-    """Run a node until cancelled.
+    """Run a node until it is asked to end, or cancelled.
 
     Args:
         clock: POSIX seconds.
         ready: called when every listener is open.
         companion: what runs in this process with the node, such as its gateway.
+        request: asks it to end.
 
     Raises what `OpenedHome.open`, `Listeners.open` and `PolicyFile` raise, and what ended the log: Untrusted
     (LEDGER-CORRUPT) for a damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another
@@ -129,7 +135,7 @@ async def serve(
                 telemetry = await asyncio.to_thread(Telemetry, config.telemetry, home.membership.own_node.record.name)
                 ending.push_async_callback(asyncio.to_thread, telemetry.close)
                 ending.enter_context(traced(telemetry.start))
-            await _run(home, ready, companion, ending)
+            await _run(home, ready, companion, request or EndRequest(), ending)
     except Exception as error:
         known = await asyncio.to_thread(explained, home.ledger.tables, error)
         raise known from (error if known is not error else error.__cause__)
@@ -186,29 +192,17 @@ def run(file: Path, companion: Companion = no_companion) -> None:
     limit_arenas()
     allow_descriptors()
     configure_logging()
-    run_until_signalled(serve(NodeConfig.load(file), clock=time.time, companion=companion))
+    config = NodeConfig.load(file)
+    run_until_signalled(lambda request: serve(config, clock=time.time, companion=companion, request=request))
 
 
-def run_until_signalled(work: Coroutine[None, None, None]) -> None:
-    """Run `work` in this process until it ends, or until SIGTERM or SIGINT. Raises what it raises."""
-
-    async def work_until_signalled() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await work
-
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(work_until_signalled())
-
-
-async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
+async def _run(
+    home: OpenedHome, ready: Ready, companion: Companion, request: EndRequest, ending: contextlib.AsyncExitStack
+) -> None:
     config, membership, supervisor = home.config, home.membership, Supervisor(home.metrics)
     parts = await _make_parts(home, supervisor, ending)
     _measure_when_read(parts)
-    listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, _services(parts))
+    listeners = Listeners(config.listen, config.limits, home.keys.tls, membership, _services(parts), home.draining)
     ending.push_async_callback(listeners.close)
     listening = await listeners.open()
     ending.callback(parts.news.close)
@@ -228,8 +222,12 @@ async def _run(home: OpenedHome, ready: Ready, companion: Companion, ending: con
     )
     ready(listening)
     await _begin_loops(parts, supervisor, after_loops)
+    last = LastEntries(home.ledger, membership, parts.replication.peers.links.values)
+    drain = Drain(
+        home.draining, parts.readiness, config.node.drain_seconds, listeners.tell_not_serving, last.until_copied
+    )
     try:
-        await _run_until_first_ends(parts.replication.own_log.run(), _watch_lock(home.ledger.tables))
+        await run_until_first_ends(parts.replication.own_log.run(), _watch_lock(home.ledger.tables), drain.run(request))
     except ComityError as error:
         _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
         raise
@@ -474,16 +472,3 @@ async def _watch_lock(ledger: Ledger) -> None:
     while True:
         ledger.require_lock()
         await asyncio.sleep(LOCK_CHECK_SECONDS)
-
-
-async def _run_until_first_ends(*works: Coroutine[None, None, None]) -> None:
-    """Run all of `works` until one ends, then cancel the others. Raises what the first one raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,10 +32,11 @@ from comity.content.blobs import BlobStore
 from comity.content.durable import disk_errors, file_lock
 from comity.content.heap import limit_arenas, return_freed
 from comity.ledger.ledger import Ledger, LedgerFollower
-from comity.node.app import HomeCheck, run_until_signalled
+from comity.node.app import HomeCheck
 from comity.node.config import NodeConfig
+from comity.node.draining import Drain, EndRequest, run_until_first_ends, run_until_signalled
 from comity.node.epochs import EpochStore
-from comity.node.home import ServedHome, homes_of, location_providers, open_store, read_backing
+from comity.node.home import ServedHome, draining_of, homes_of, location_providers, open_store, read_backing
 from comity.node.home_files import blobs_not_here, check_blob_folder, check_ports, read_public_files, signing_keys
 from comity.node.housekeeping import MEMORY_TIMING
 from comity.node.listeners import Listeners, allow_descriptors
@@ -185,7 +186,18 @@ class FrontEndHome(ServedHome):
                 _check_blobs(config, ledger, store)
                 served, locations = ServedBytes(metrics), LocationProviders(*location_providers(config, store))
                 calls, follower = AsyncLedger(ledger), LedgerFollower(ledger, backing)
-                parts = (membership, epochs, calls, store, Pools(), metrics, served, locations, clock)
+                parts = (
+                    membership,
+                    epochs,
+                    calls,
+                    store,
+                    Pools(),
+                    metrics,
+                    served,
+                    locations,
+                    clock,
+                    draining_of(config),
+                )
                 return cls(config, *parts, tls, follower, lock)
             except BaseException:
                 ledger.close()
@@ -393,20 +405,22 @@ async def serve_front_end(
     clock: Clock,
     ready: Callable[[FrontEndAddresses], None] = lambda listening: None,
     companion: FrontEndCompanion = no_companion,
+    request: EndRequest | None = None,
 ) -> None:
-    """Run a front end until cancelled.
+    """Run a front end until it is asked to end, or cancelled.
 
     Args:
         clock: POSIX seconds.
         ready: called when every listener is open.
         companion: what runs in this process with the front end, such as its gateway.
+        request: asks it to end.
 
     Raises what `FrontEndHome.open` and `Listeners.listen_for_users` raise, and the errors of `ENDING`.
     """
     home = await asyncio.to_thread(FrontEndHome.open, front_end_settings(config), clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
-            await _run(home, ready, companion, ending)
+            await _run(home, ready, companion, request or EndRequest(), ending)
     finally:
         await asyncio.to_thread(home.close)
         _log.info("stopped", node=home.membership.own_node.record.name)
@@ -416,6 +430,7 @@ async def _run(
     home: FrontEndHome,
     ready: Callable[[FrontEndAddresses], None],
     companion: FrontEndCompanion,
+    request: EndRequest,
     ending: contextlib.AsyncExitStack,
 ) -> None:
     config, ledger, membership, own_node = home.config, home.ledger, home.membership, home.membership.own_node
@@ -424,7 +439,7 @@ async def _run(
     writer = WriterOnly.of(config)
     readiness = Readiness(ledger, home.store, home.pools, lambda: followed.age().document())
     front_end = RunningFrontEnd(home, followed, readiness, writer)
-    open_ = ""
+    open_, tell_not_serving = "", _nothing
     if home.tls is not None:
         services = Services(
             node=NodeServicer(ledger, own_node, home.epochs, config.gateway.advertised_url(), lambda: None),
@@ -433,9 +448,10 @@ async def _run(
             blob=BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations),
             charter=CharterEpochs(ledger, home.epochs, writer),
         )
-        listeners = Listeners(config.listen, config.limits, home.tls, membership, services)
+        listeners = Listeners(config.listen, config.limits, home.tls, membership, services, home.draining)
         ending.push_async_callback(listeners.close)
         open_ = await listeners.listen_for_users(writer.refusal, writer.operators)
+        tell_not_serving = listeners.tell_not_serving
     http = await ending.enter_async_context(companion(front_end))
     if config.listen.metrics:
         answer = MetricsListener(home.metrics, config.listen.metrics, readiness.from_thread)
@@ -447,11 +463,16 @@ async def _run(
     readiness.started = True
     _log.info("listening", node=own_node.record.name, role="front end", open=open_, http=http)
     ready(FrontEndAddresses(open_, http))
+    drain = Drain(home.draining, readiness, config.node.drain_seconds, tell_not_serving, _nothing)
     try:
-        await followed.run()
+        await run_until_first_ends(followed.run(), drain.run(request))
     except ComityError as error:
         _log.error("the front end ends", what=error.what, why=error.why, code=error.code)
         raise
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _return_memory(home: FrontEndHome) -> None:
@@ -474,4 +495,4 @@ def run_front_end(config: NodeConfig, companion: FrontEndCompanion = no_companio
     limit_arenas()
     allow_descriptors()
     configure_logging()
-    run_until_signalled(serve_front_end(config, clock=time.time, companion=companion))
+    run_until_signalled(lambda request: serve_front_end(config, clock=time.time, companion=companion, request=request))

@@ -27,6 +27,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.frozen import frozen
 from comity.wire.blob import BlobLocation
+from comity.wire.draining import Draining
 
 if TYPE_CHECKING:
     from comity.ledger.postgres import PostgresStandby
@@ -40,6 +41,14 @@ def homes_of(members: Sequence[Digest], ledger: Ledger) -> dict[Digest, str]:
     parts = (members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE))
     known = (facts for part in parts for facts in ledger.proven.identities(part).values())
     return {facts.id: facts.home for facts in known}
+
+
+def draining_of(config: NodeConfig) -> Draining:
+    """What tells callers where else they find the node: at another one of its addresses, if it has several."""
+    addresses = config.advertise.open
+    if len(addresses) < 2:
+        return Draining()
+    return Draining(f"use another address of this node ({', '.join(addresses)}), or another node")
 
 
 @frozen
@@ -56,6 +65,7 @@ class ServedHome:
     served: ServedBytes
     locations: LocationProviders
     clock: Clock
+    draining: Draining
 
     @property
     def context(self) -> NodeContext:
@@ -102,7 +112,7 @@ class OpenedHome(ServedHome):
             pools, locations = Pools(), LocationProviders(*location_providers(config, store))
             pulls = PullCounts(config.storage.ledger.parent, pools, clock)
             served, calls = ServedBytes(metrics, pulls.count), AsyncLedger(ledger)
-            parts = (membership, epochs, calls, store, pools, metrics, served, locations, clock)
+            parts = (membership, epochs, calls, store, pools, metrics, served, locations, clock, draining_of(config))
             return cls(config, *parts, keys, pulls)
         except BaseException as error:
             known = explained(ledger, error) if isinstance(error, Exception) else error

@@ -31,8 +31,9 @@ from comity.node.members import Membership
 from comity.node.settings import Limits, Listen
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
-from comity.wire.access import OPERATORS, Access, MutualAccess, OpenAccess, OperatorAccess
+from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
+from comity.wire.draining import Draining
 from comity.wire.server import AdmitHook, ignore_admitted, make_server
 from comity.wire.services import SERVICES, RefusedServices, Services, announced
 from comity.wire.throttle import Allowance, Throttle
@@ -85,7 +86,7 @@ def connection_limits() -> ConnectionLimits:
 MAX_SOCKET_PATH: Final = 100
 """Longest path of a Unix socket, in bytes, that every system accepts."""
 GRACE: Final = 2.0
-"""Seconds that running calls have to finish when the node stops."""
+"""Seconds that running calls have to finish when the listeners close, so that the end of a cut call is still sent."""
 
 OPERATOR_CONNECTIONS: Final = 32
 """Concurrent connections to the operator socket."""
@@ -108,7 +109,13 @@ class Listeners:
     """The servers of a node. `open` starts them; `close` lets running calls finish."""
 
     def __init__(
-        self, listen: Listen, limits: Limits, tls: TlsIdentity, membership: Membership, services: Services
+        self,
+        listen: Listen,
+        limits: Limits,
+        tls: TlsIdentity,
+        membership: Membership,
+        services: Services,
+        draining: Draining,
     ) -> None:
         self._listen = listen
         self._limits = limits
@@ -119,6 +126,7 @@ class Listeners:
         self._servers: list[grpc.aio.Server] = []
         self._health: dict[str, health.aio.HealthServicer] = {}
         self._services = services
+        self._draining = draining
 
     async def open(self) -> ListenAddresses:
         """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
@@ -139,15 +147,19 @@ class Listeners:
         listen, most = self._listen, connection_limits().open
         allowance, shares = _open_allowance(self._limits), _port_shares(most)
         refused = RefusedServices(SERVICES, refusal)
-        access = OpenAccess(self._tls)
-        port = await self._serve(access, allowance, listen.open, most, shares.admitted, refused, operators)
+        access = OpenAccess(self._tls, operators)
+        port = await self._serve(access, allowance, listen.open, most, shares.admitted, refused)
         self._guard = ConnectionGuard({port: shares})
         self._guard.start()
         return _with_port(listen.open, port)
 
-    async def close(self) -> None:
+    async def tell_not_serving(self) -> None:
+        """Tell health checks at every port that no new work is taken."""
         for servicer in self._health.values():
             await servicer.enter_graceful_shutdown()
+
+    async def close(self) -> None:
+        await self.tell_not_serving()
         mutual = (self._mutual.close(GRACE),) if self._mutual else ()
         await asyncio.gather(*mutual, *(server.stop(GRACE) for server in self._servers))
         if self._guard is not None:
@@ -160,7 +172,13 @@ class Listeners:
 
         async def make() -> grpc.aio.Server:
             server = make_server(
-                access, self._services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
+                access,
+                self._services,
+                throttle,
+                connections=connections,
+                shared_port=True,
+                admitted=shares.admitted,
+                draining=self._draining,
             )
             await self._report_health("mutual", server, access)
             return server
@@ -177,7 +195,6 @@ class Listeners:
         connections: int,
         admitted: AdmitHook = ignore_admitted,
         refused: RefusedServices | None = None,
-        operators: str = OPERATORS,
     ) -> int:
         server = make_server(
             access,
@@ -185,7 +202,7 @@ class Listeners:
             Throttle(allowance),
             connections=connections,
             admitted=admitted,
-            operators=operators,
+            draining=self._draining,
         )
         if refused is not None:
             server.add_generic_rpc_handlers((refused,))  # asked after the services that are given

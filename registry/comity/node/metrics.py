@@ -4,9 +4,9 @@ other locations that callers may fetch blobs from.
 Prometheus metrics are named `comity_...`, and never labelled by an artifact's digest.
 
 `/readyz`, of the gateway and of the metrics listener, says whether the node can serve: it is ready when it has started,
-and its ledger and its blob store answer within `CHECK_SECONDS`. A node that signs nothing, or that no peer answers,
-serves what it has and is ready; the status and the metrics tell these. The result is kept for `FRESH_SECONDS`, so that
-nobody makes the node work by asking.
+was not asked to end, and its ledger and its blob store answer within `CHECK_SECONDS`. A node that signs nothing, or
+that no peer answers, serves what it has and is ready; the status and the metrics tell these. The result is kept for
+`FRESH_SECONDS`, so that nobody makes the node work by asking.
 """
 
 from __future__ import annotations
@@ -154,16 +154,20 @@ class ReadinessChecks:
     """How old is what a front end shows; None in the process that writes."""
     reading: Sequence[Mapping[str, object]] = ()
     """What the node still reads of its ledger, and how far it is (`comity.node.reading`)."""
+    draining: bool = False
+    """Whether the process was asked to end, and takes no new work."""
 
     @property
     def ready(self) -> bool:
-        return self.started and self.ledger and self.store
+        return self.started and self.ledger and self.store and not self.draining
 
     def document(self) -> dict[str, object]:
         checks = {"started": self.started, "ledger": self.ledger, "store": self.store}
         found: dict[str, object] = {"status": "ready" if self.ready else "not ready", "checks": checks}
         if self.reading:
             found["reading"] = list(self.reading)
+        if self.draining:
+            found["draining"] = True
         return found if self.front_end is None else {**found, "front_end": self.front_end}
 
 
@@ -192,13 +196,20 @@ class Readiness:
         self._kept: tuple[float, ReadinessChecks] | None = None
         self.started = False
         """Set when the node has opened its listeners and begun its loops."""
+        self._draining = False
+
+    def drain(self) -> None:
+        """Not be ready any more, from the next answer on."""
+        self._draining, self._kept = True, None
 
     async def check(self) -> ReadinessChecks:
         async with self._lock:
             now = self._loop.time()
             if self._kept is None or now - self._kept[0] > FRESH_SECONDS:
                 ledger, store = await asyncio.gather(self._ledger_answers(), self._store_answers())
-                checks = ReadinessChecks(self.started, ledger, store, self._front_end(), self._reading())
+                checks = ReadinessChecks(
+                    self.started, ledger, store, self._front_end(), self._reading(), self._draining
+                )
                 self._kept = self._loop.time(), checks
             return self._kept[1]
 

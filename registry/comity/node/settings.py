@@ -232,12 +232,15 @@ class Naming(Section):
     of the node's signing keys, and serves strangers and users. `writer` says where the writer is reached: it is told to
     callers of what only the writer does. With `role = "standby"` this process, on another machine, listens nowhere
     until no other one writes the ledger, and is the writer then.
+
+    When the process is asked to end, it takes no new work, and running transfers have `drain_seconds` to end.
     """
 
     name: str
     member: str = ""
     role: Literal["writer", "front-end", "standby"] = "writer"
     writer: Annotated[str, Field(max_length=200)] = ""
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
 
 
 class Listen(Section):

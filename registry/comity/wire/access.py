@@ -28,6 +28,9 @@ from comity.wire.tls import CertificatePin, TlsIdentity, from_pem, to_pem
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
+OPERATORS: Final = "use the node's Unix socket, or an operator certificate from its node-record"
+"""Where operators make their calls, for those who made one elsewhere."""
+
 Who: TypeAlias = "access_pb2.Who.ValueType"
 Pins = Callable[[], Iterable[CertificatePin]]
 
@@ -63,6 +66,10 @@ class CallContext(Protocol):
 
 
 class Access(Protocol):
+    @property
+    def operators_call(self) -> str:
+        """Where operators make their calls: the hint for those who may not make one at this port."""
+
     def credentials(self) -> grpc.ServerCredentials: ...
 
     def caller(self, context: CallContext) -> Caller:
@@ -84,6 +91,7 @@ class MutualAccess:
     identity: TlsIdentity
     peers: Pins
     operators: Pins = tuple
+    operators_call: str = OPERATORS
 
     def credentials(self) -> grpc.ServerCredentials:
         # gRPC needs at least one root. Our own certificate admits no one: `caller` refuses it.
@@ -118,6 +126,7 @@ class OpenAccess:
     """Admits every caller, named by its network address: IPv6 by its /64, which one host has."""
 
     identity: TlsIdentity
+    operators_call: str = OPERATORS
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.ssl_server_credentials([self.identity.pem()])
@@ -132,6 +141,8 @@ class OpenAccess:
 @frozen
 class OperatorAccess:
     """For a `unix:` port only."""
+
+    operators_call: str = OPERATORS
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.local_server_credentials(grpc.LocalConnectionType.UDS)
@@ -191,10 +202,6 @@ _COSTS: Final[Mapping[access_pb2.Cost.ValueType, int]] = {access_pb2.COST_LOOKUP
 _KNOWN: Final = frozenset(
     (access_pb2.WHO_ANYONE, access_pb2.WHO_MEMBER, access_pb2.WHO_OPERATOR, access_pb2.WHO_SOCKET)
 )
-
-
-OPERATORS: Final = "use the node's Unix socket, or an operator certificate from its node-record"
-"""Where operators make their calls, for those who made one elsewhere."""
 
 
 def require_allowed(rule: CallRule | None, caller: Caller, operators: str = OPERATORS) -> None:

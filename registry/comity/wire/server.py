@@ -10,7 +10,8 @@ The order of the checks:
 (5) the declared rule of the call admits or refuses the caller; a call without a rule is refused;
 (6) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
     because gRPC buffers them; it may be as long as the call declares;
-(7) the caller must receive each sent message within a time limit, bytes are rate-limited, and what callers have not
+(7) a node that ends refuses the call, and cuts it if it is late (`draining`);
+(8) the caller must receive each sent message within a time limit, bytes are rate-limited, and what callers have not
     received is charged to one budget of the port (`unsent`).
 
 gRPC itself would read a single request before the handler runs, without a time limit, and send a single answer after
@@ -25,7 +26,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -33,9 +34,10 @@ from google.protobuf.message import DecodeError, Message
 
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.wire import limits
-from comity.wire.access import CALL, CALLER, OPERATORS, Access, Caller, CallRule, require_allowed
+from comity.wire.access import CALL, CALLER, Access, Caller, CallRule, require_allowed
 from comity.wire.calls import span
 from comity.wire.connections import shut_down
+from comity.wire.draining import Draining
 from comity.wire.errors import to_status
 from comity.wire.rpc import Context, Handler
 from comity.wire.services import CALL_RULES, Services, register
@@ -58,12 +60,16 @@ class Guard(grpc.aio.ServerInterceptor):
     """The interceptor of one port of one server."""
 
     def __init__(
-        self, access: Access, throttle: Throttle, admitted: AdmitHook = ignore_admitted, operators: str = OPERATORS
+        self,
+        access: Access,
+        throttle: Throttle,
+        admitted: AdmitHook = ignore_admitted,
+        draining: Draining | None = None,
     ) -> None:
-        self._operators = operators
         self._access = access
         self._throttle = throttle
         self._admitted = admitted
+        self._draining = draining or Draining()
 
     async def intercept_service(
         self,
@@ -106,13 +112,24 @@ class Guard(grpc.aio.ServerInterceptor):
                 self._throttle.call(caller.name, caller.block, call.end, rule.cost if rule else 1) as call.running,
                 self._throttle.unsent.serving(call.running) as held,
             ):
-                require_allowed(rule, caller, self._operators)
+                require_allowed(rule, caller, self._access.operators_call)
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves only this call
                 UNSENT.set(held)
                 with span(method.lstrip("/"), rpc_system="grpc", comity_caller=_kind(caller)):
-                    async with call.until_ended():
+                    counted = self._draining.transfer() if _is_transfer(method, caller) else nullcontext()
+                    async with counted, call.until_ended():
                         yield call
+
+
+_STATE: Final = ("/grpc.", "/comity.v1.LogService/", "/comity.v1.NewsService/", "/comity.v1.OperatorService/GetStatus")
+"""How the paths of calls begin that tell how the node is and what its log is: they go on until it has ended."""
+_OBJECTS: Final = ("/comity.v1.BlobService/GetObject", "/comity.v1.BlobService/GetObjects")
+"""What a peer needs beside the entries of a log, before it has them."""
+
+
+def _is_transfer(method: str, caller: Caller) -> bool:
+    return not (method.startswith(_STATE) or (caller.certificate is not None and method in _OBJECTS))
 
 
 def _kind(caller: Caller) -> str:
@@ -270,7 +287,7 @@ def make_server(
     connections: int = 1024,
     shared_port: bool = False,
     admitted: AdmitHook = ignore_admitted,
-    operators: str = OPERATORS,
+    draining: Draining | None = None,
 ) -> grpc.aio.Server:
     """Create a server. The caller then calls `server.add_secure_port(address, access.credentials())` and starts it.
 
@@ -282,13 +299,13 @@ def make_server(
         shared_port: whether another server of this process listens on the same port. If false, listening fails when the
             port is in use.
         admitted: called for each admitted call (`AdmitHook`).
-        operators: where operators make their calls: the hint for those who may not make one here.
+        draining: counts the calls, refuses new ones and ends them, when the node ends.
     """
     options = (
         *_OPTIONS,
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.so_reuseport", int(shared_port)),
     )
-    server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted, operators),), options=options)
+    server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted, draining),), options=options)
     register(services, server)
     return server

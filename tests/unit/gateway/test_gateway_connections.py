@@ -18,6 +18,7 @@ from comity.gateway.http_listener import ABORT, HEAD_SECONDS, MAX_HEAD, MAX_PIPE
 from comity.node.metrics import Metrics
 from comity.wire.access import BLOCK
 from comity.wire.addresses import address_block
+from comity.wire.draining import Draining
 from comity.wire.throttle import FairShares
 from comity.wire.unsent import IDLE_LIMIT
 from starlette.responses import JSONResponse
@@ -197,7 +198,7 @@ async def test_a_block_that_has_all_requests_keeps_no_other_block_out(hosts: lis
     async def send(message: Message) -> None:
         statuses.extend([message["status"]] if "status" in message else [])
 
-    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    bounds = RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)
     held = [asyncio.create_task(bounds(scope_of(host, cut), no_body, nothing)) for host in hosts]
     await settle()
     await bounds(scope_of("198.51.100.1", cut), no_body, send)
@@ -220,7 +221,7 @@ async def test_a_long_answer_is_sent_in_parts_each_after_the_client_read_the_las
             sizes.append((len(message["body"]), message.get("more_body", False)))
             taken.extend(message["body"])
 
-    await RequestBounds(app, metrics=Metrics(), calls_per_second=500)(scope_of("192.0.2.1", []), no_body, send)
+    await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(scope_of("192.0.2.1", []), no_body, send)
     assert bytes(taken) == body
     assert max(size for size, _ in sizes) == PART
     assert [more for _, more in sizes] == [True] * (len(sizes) - 1) + [False]
@@ -239,7 +240,7 @@ def test_a_client_that_stops_reading_an_answer_is_cut_off() -> None:
             await asyncio.Event().wait()
 
     async def main() -> None:
-        await RequestBounds(app, metrics=Metrics(), calls_per_second=500)(scope_of("192.0.2.1", cut), no_body, send)
+        await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(scope_of("192.0.2.1", cut), no_body, send)
         await asyncio.sleep(STALLED)
 
     _, seconds = run(main())
@@ -255,7 +256,7 @@ def test_few_long_answers_are_in_memory_and_one_address_block_does_not_have_all(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse("x" * LONG)(scope, receive, send)
 
-    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    bounds = RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)
     monkeypatch.setattr(bounds._long, "_wait", IDLE_LIMIT / 2)  # when it is over, nobody is idle yet
 
     async def ask(host: str) -> list[int]:
@@ -296,7 +297,7 @@ async def test_work_for_a_request_is_charged_to_the_address_block_of_its_client(
     async def send(message: Message) -> None:
         pass
 
-    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500)
+    bounds = RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)
     await asyncio.gather(*(bounds(scope_of(host, []), no_body, send) for host in ("192.0.2.9", "2001:db8:1:2::3")))
     assert charged == ["192.0.2.0/24", "2001:db8:1::/48"]
 
@@ -330,7 +331,7 @@ async def test_a_listed_proxy_names_the_address_that_is_charged_and_nobody_else_
         await JSONResponse("")(scope, receive, send)
 
     headers = [(b"x-forwarded-for", text.encode()) for text in forwarded]
-    bounds = RequestBounds(app, metrics=Metrics(), calls_per_second=500, proxies=PROXIES)
+    bounds = RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500, proxies=PROXIES)
     scope: Scope = {**scope_of(host, []), "headers": headers}
     await bounds(scope, no_body, nothing)
     assert seen == [address_block(charged)]

@@ -77,6 +77,17 @@ async def test_a_node_that_has_not_started_is_not_ready(tmp_path: Path, pools: P
     assert not (await ready.check()).ready
 
 
+async def test_a_node_that_was_asked_to_end_is_not_ready_from_the_next_answer_on(tmp_path: Path, pools: Pools) -> None:
+    ready = checked(FakeLedger(), tmp_path, pools)
+    assert (await ready.check()).ready
+    ready.drain()
+    checks = await ready.check()
+    assert not checks.ready
+    assert checks.document() == {
+        "status": "not ready", "checks": {"started": True, "ledger": True, "store": True}, "draining": True,
+    }  # fmt: skip
+
+
 async def test_a_ledger_that_fails_or_does_not_answer_is_named(
     tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import field
 from functools import partial
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
@@ -54,6 +55,7 @@ from comity.trust.frozen import frozen
 from comity.wire.access import undeclared
 from comity.wire.addresses import address_block
 from comity.wire.blob import BlobLocation
+from comity.wire.draining import Draining
 from comity.wire.throttle import FairShares
 from comity.wire.tls import server_context
 
@@ -110,6 +112,7 @@ class FileSite:
     access: FileAccess | None
     verified: VerifiedBlobs
     on_request: Callable[[RequestRecord], None]
+    draining: Draining = field(default_factory=Draining)
 
 
 class FileConnection:
@@ -172,9 +175,10 @@ class _FileExchange:
                 raise undeclared("read files at this address")
             self._blob = self._site.access.require(request.target)
             self._peer = peer_of(request.target)
-            self._open(request, self._blob)
+            with self._site.draining.counted(self._reader.abort):
+                self._open(request, self._blob)
             self._code = ""
-            return request.keep_alive
+            return request.keep_alive and not self._site.draining.begun
         except ComityError as error:
             self._code = error.code
             if not self._status:
@@ -430,7 +434,10 @@ async def serve_files(home: OpenedHome, lost: Callable[[], None]) -> AsyncIterat
             host, _, port = address.rpartition(":")
             server = BlobServer(
                 FileSite(
-                    SignedAddresses(urls), verified, partial(_record_request, metrics, home.served, loop, listener)
+                    SignedAddresses(urls),
+                    verified,
+                    partial(_record_request, metrics, home.served, loop, listener),
+                    home.draining,
                 ),
                 (host.strip("[]"), int(port)),
                 tls=tls,
