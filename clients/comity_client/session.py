@@ -44,6 +44,7 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.asking import AnswerTimes, everyone, first, outcomes
 from comity.wire.client import NodeClient
+from comity.wire.draining import DRAINING
 from comity.wire.messages import LocatedEntry
 from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
@@ -58,6 +59,8 @@ GRACE_PERIOD: Final = 2.0
 """Seconds that other nodes have after the first good answer."""
 NEXT_ADDRESS: Final = 0.5
 """Seconds after which the next address of a node is tried beside one at which it was not reached yet (RFC 8305)."""
+MAX_ENDING: Final = 4
+"""Connections of a node that are kept beside new ones, because the process that they lead to ends."""
 CONNECT_TIMEOUT: Final = 20.0
 """Seconds in which a node is to be reached at one of its addresses."""
 ALONE: Final = 3.0
@@ -96,6 +99,8 @@ class RemoteNode:
     former: bool = False
     announced: KnownAddresses | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
+    _ending: list[NodeClient] = field(default_factory=list, repr=False)
+    """Connections to processes that end."""
     _answers_at: str = ""
     """The address that answered last."""
     _times: AnswerTimes[str] = field(
@@ -132,7 +137,7 @@ class RemoteNode:
             except NotFound:
                 raise
             except Unavailable as error:
-                self.left(address)
+                self.left(address, error)
                 failed[address] = error
             except Refused as error:
                 if error.code not in (FRONT_END, WRONG_NODE):
@@ -164,10 +169,13 @@ class RemoteNode:
         await self.announced.look()
         return await self._one_of(failed, CONNECT_TIMEOUT)
 
-    def left(self, address: str) -> None:
-        """A call at an address failed: another one is tried before it."""
+    def left(self, address: str, why: ComityError) -> None:
+        """A call at an address failed: another one is tried before it. Where its process ends, the next connection may
+        lead to another one, behind a load balancer; what runs over this one goes on."""
         if self._answers_at == address:
             self._answers_at = ""
+        if why.code == DRAINING and len(self._ending) < MAX_ENDING and address in self._clients:
+            self._ending.append(self._clients.pop(address))
 
     def client(self, address: str) -> NodeClient:
         if address not in self._clients:
@@ -195,7 +203,7 @@ class RemoteNode:
         if self._noting is not None:
             self._noting.cancel()
             await asyncio.gather(self._noting, return_exceptions=True)
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._ending):
             await client.close()
 
     def _known(self) -> list[str]:

@@ -15,11 +15,13 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Unavailable
+from comity.trust.errors import Unavailable
+from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.draining import DRAINING
 from comity.wire.tls import CertificatePin, to_pem
@@ -32,8 +34,10 @@ from support.publisher import Publisher, Release, model, release, send
 from support.slow_links import SlowRelay
 
 pytestmark = pytest.mark.slow
-SIZE = 16_000_000
-"""Bytes of a file of which the kernel and gRPC buffer a part only, when the client does not read."""
+SIZE = 12_000_000
+"""Bytes of a file of which the kernel buffers a part only, when the client does not read."""
+SLOW = 8_000_000.0
+"""Bytes a second of a connection of gRPC, of whose transfers the client reads ahead."""
 EACH = 10
 """Transfers by gRPC, and as many over HTTP."""
 
@@ -73,11 +77,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, drain_seconds: float) -> AsyncIterator[Scene]:
+async def scene(folder: Path, drain_seconds: float, files: str = "") -> AsyncIterator[Scene]:
+    """`files` is the address of the file server; without one the gateway itself sends files."""
     publisher = Publisher.generate()
     (home,) = found(folder / "nodes", 1, namespaces={"tests": publisher.id}).homes
     port = free_port()
-    home.set("gateway", http=f"127.0.0.1:{port}")
+    home.set("gateway", http=f"127.0.0.1:{port}", files=files)
     home.set("node", drain_seconds=drain_seconds)
     what = release(publisher, model(folder / "model", weights=SIZE), "tests/model@v1")
     with closing(NodeProcess(home, main=WITH_GATEWAY)) as process:
@@ -89,15 +94,24 @@ async def scene(folder: Path, drain_seconds: float) -> AsyncIterator[Scene]:
         yield made
 
 
-def asked(port: int, path: str) -> socket.socket:
-    """A connection over which a file was asked for, and of whose answer one byte was read."""
+def asked(port: int, path: str = "/tests/model/resolve/main/weights.bin") -> socket.socket:
+    """A connection over which a file was asked for, and of whose answer the status was read."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     client.settimeout(60)
     client.connect(("127.0.0.1", port))
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    assert client.recv(1) == b"H"
-    return client
+    status = client.recv(12)
+    if status.endswith(b"200"):
+        return client
+    head = b""
+    with client:
+        while b"\r\n\r\n" not in head:
+            head += client.recv(16_384)
+    fields = [line.partition(": ") for line in head.decode().split("\r\n")]
+    where = urlsplit(next(value for name, _, value in fields if name.lower() == "location"))
+    assert where.port is not None
+    return asked(where.port, f"{where.path}?{where.query}")
 
 
 def body(client: socket.socket, size: int) -> bytes:
@@ -118,6 +132,16 @@ async def rest(chunks: AsyncGenerator[bytes, None], first: bytes) -> str:
     return digest.hexdigest()
 
 
+@asynccontextmanager
+async def slow_client(home: NodeHome) -> AsyncIterator[tuple[SlowRelay, NodeClient]]:
+    """A client at the open port of a node, over a slow connection."""
+    with closing(SlowRelay(home.card.open[0])) as relay:
+        relay.rate = SLOW
+        where, pin = Address.parse(relay.address), CertificatePin.of(home.record.tls)
+        async with NodeClient.connect(where, pin) as client:
+            yield relay, client
+
+
 async def begun(client: NodeClient, digest: Digest) -> tuple[AsyncGenerator[bytes, None], bytes]:
     chunks = client.read(digest, 0, SIZE)
     return chunks, await anext(chunks)
@@ -132,11 +156,14 @@ async def health(home: NodeHome) -> int:
         return int((await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status)
 
 
-async def test_a_node_that_ends_loses_no_running_transfer_and_refuses_new_ones(tmp_path: Path) -> None:
-    async with scene(tmp_path, drain_seconds=600.0) as node, node.home.client() as client:
-        reading = [await begun(client, node.weights) for _ in range(EACH)]
-        sockets = [asked(node.http, "/tests/model/resolve/main/weights.bin") for _ in range(EACH)]
+@pytest.mark.parametrize("files", ["", "127.0.0.1:0"], ids=["gateway", "file server"])
+async def test_a_node_that_ends_loses_no_running_transfer_and_refuses_new_ones(tmp_path: Path, files: str) -> None:
+    async with scene(tmp_path, 600.0, files) as node, slow_client(node.home) as (relay, client):
+        reading = await asyncio.gather(*(begun(client, node.weights) for _ in range(EACH)))
+        relay.rate = SLOW / 40
+        sockets = [asked(node.http) for _ in range(EACH)]
         await node.asked_to_end()
+        assert node.logged("draining")[0]["transfers"] == 2 * EACH
 
         assert node.ready() == 503
         assert await health(node.home) == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -154,6 +181,7 @@ async def test_a_node_that_ends_loses_no_running_transfer_and_refuses_new_ones(t
             assert answer.headers["Connection"] == "close"
         assert node.process.alive
 
+        relay.rate = None
         assert [await rest(*each) for each in reading] == [node.weights] * EACH
         bodies = await asyncio.gather(*(asyncio.to_thread(body, each, SIZE) for each in sockets))
         assert [sha256(each) for each in bodies] == [node.weights] * EACH
@@ -162,13 +190,15 @@ async def test_a_node_that_ends_loses_no_running_transfer_and_refuses_new_ones(t
 
 
 async def test_a_transfer_that_never_ends_is_cut_with_the_reason(tmp_path: Path) -> None:
-    async with scene(tmp_path, drain_seconds=0.5) as node, node.home.client() as client:
+    async with scene(tmp_path, drain_seconds=0.5) as node, slow_client(node.home) as (relay, client):
         chunks, first = await begun(client, node.weights)
-        stalled = asked(node.http, "/tests/model/resolve/main/weights.bin")
+        stalled = asked(node.http)
         await node.asked_to_end()
         await until(lambda: node.logged("cutting transfers"), what="the transfers to be cut")
-        with pytest.raises(ComityError):
+        relay.rate = None
+        with pytest.raises(Unavailable) as failed:
             await rest(chunks, first)
+        assert (failed.value.code, "drain_seconds" in failed.value.why) == (DRAINING, True)
         assert len(await asyncio.to_thread(body, stalled, SIZE)) < SIZE
         assert await asyncio.to_thread(node.process.ended) == 0
         (cut,) = node.logged("cutting transfers")
@@ -176,10 +206,11 @@ async def test_a_transfer_that_never_ends_is_cut_with_the_reason(tmp_path: Path)
 
 
 async def test_a_second_signal_ends_a_node_that_drains(tmp_path: Path) -> None:
-    async with scene(tmp_path, drain_seconds=86_400.0) as node, node.home.client() as client:
-        await begun(client, node.weights)
+    async with scene(tmp_path, drain_seconds=86_400.0) as node, slow_client(node.home) as (_, client):
+        chunks, _ = await begun(client, node.weights)
         await node.asked_to_end()
         assert await asyncio.to_thread(node.process.stop) == 0
+        await chunks.aclose()
         assert node.logged("ending at once")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -173,7 +174,11 @@ def balanced(site: Site, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.postgres
-async def test_a_download_and_a_pull_behind_a_load_balancer_outlive_a_front_end(tmp_path: Path, site: Site) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "asked to end"])
+async def test_a_download_and_a_pull_behind_a_load_balancer_outlive_a_front_end(
+    tmp_path: Path, site: Site, killed: bool
+) -> None:
+    site.fronts[0].set("node", drain_seconds=600.0)
     with ExitStack() as stack:
         writer = stack.enter_context(closing(NodeProcess(site.writer)))
         await writer.ready()
@@ -192,17 +197,22 @@ async def test_a_download_and_a_pull_behind_a_load_balancer_outlive_a_front_end(
         await second.ready()
         client = Client(Home(tmp_path / "user"))
         client.pin(site.founded.federation.encode())
-        killed: list[int] = []
+        ended: list[int] = []
 
-        def kill_the_first(event: Event) -> None:
-            if isinstance(event, Progress) and event.path == FILE and not killed:
-                first.kill()
-                killed.append(event.count)
+        def end_the_first(event: Event) -> None:
+            if isinstance(event, Progress) and event.path == FILE and not ended:
+                first.kill() if killed else first.signal(signal.SIGTERM)
+                ended.append(event.count)
 
         to = tmp_path / "pulled"
-        await asyncio.to_thread(client.pull, "tests/one@v1", to=to, on_event=kill_the_first)
-        assert killed
+        await asyncio.to_thread(client.pull, "tests/one@v1", to=to, on_event=end_the_first)
+        assert ended
         assert (to / FILE).read_bytes() == data
+        if not killed:
+            with response:
+                assert begun + response.read() == data
+            assert await asyncio.to_thread(first.ended) == 0
+            return
         with response, pytest.raises(IncompleteRead) as cut:
             response.read()
         begun += cut.value.partial

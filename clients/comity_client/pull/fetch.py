@@ -267,7 +267,7 @@ class NodeSource:
             raise
 
     def _leave(self, address: str, why: ComityError) -> None:
-        self._node.left(address)
+        self._node.left(address, why)
         self._failed[address] = why
 
 

@@ -106,7 +106,7 @@ def _end_soon() -> None:
 def _end_late() -> None:
     time.sleep(CLOSING_SECONDS)
     _log.warning("ending although threads still work", threads=_working())
-    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)
 
 

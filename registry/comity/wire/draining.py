@@ -71,14 +71,15 @@ class Draining:
                 raise Unavailable("the transfer was cut", why=why, hint=self._elsewhere, code=DRAINING) from None
 
     def count_unsent(self, unsent: Callable[[], int]) -> None:
-        """Count what `unsent` returns too: the connections with bytes of ended transfers that were not sent yet."""
+        """Wait for what `unsent` counts too: the connections with bytes that were not sent yet, also of transfers that
+        have ended."""
         self._unsent.append(unsent)
 
     @property
     def running(self) -> int:
-        """The number of transfers that have not ended."""
+        """The number of transfers that run; when all have ended, of the connections over which not all was sent."""
         with self._lock:
-            return len(self._running) + sum(unsent() for unsent in self._unsent)
+            return len(self._running) or sum(unsent() for unsent in self._unsent)
 
     async def ended(self, seconds: float) -> int:
         """Wait until no transfer runs, at most `seconds`. Returns how many still do."""

@@ -11,6 +11,7 @@ import pytest
 from comity.node.front_end import WriterOnly
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire import pacing
+from comity.wire.draining import DRAINING
 from comity_client import session
 from comity_client.session import RemoteNode
 
@@ -187,3 +188,20 @@ async def test_a_node_that_limits_the_rate_of_calls_is_asked_again_and_no_other_
 
     assert await node_with(Door("first"), Door("second")).ask(question) == "answered"
     assert asked == ["first", "first", "first"]
+
+
+async def test_an_address_whose_process_ends_is_connected_to_once_more_and_what_runs_there_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ending, another = Door(Unavailable("ends", code=DRAINING)), Door("another process")
+    made: Any = SimpleNamespace(connect=lambda target, pin, proxy: another)
+    monkeypatch.setattr(session, "NodeClient", made)
+    monkeypatch.setattr(session, "CertificatePin", SimpleNamespace(of=lambda certificate: certificate))
+    node = node_with(ending)
+    node.record.tls = b""  # type: ignore[misc]  # of a namespace
+    with pytest.raises(Unavailable, match="ends"):
+        await node.ask(answer_of)
+    assert await node.ask(answer_of) == "another process"
+    assert not ending.closed
+    await node.close()
+    assert ending.closed and another.closed

@@ -221,7 +221,9 @@ async def test_a_long_answer_is_sent_in_parts_each_after_the_client_read_the_las
             sizes.append((len(message["body"]), message.get("more_body", False)))
             taken.extend(message["body"])
 
-    await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(scope_of("192.0.2.1", []), no_body, send)
+    await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(
+        scope_of("192.0.2.1", []), no_body, send
+    )
     assert bytes(taken) == body
     assert max(size for size, _ in sizes) == PART
     assert [more for _, more in sizes] == [True] * (len(sizes) - 1) + [False]
@@ -240,7 +242,9 @@ def test_a_client_that_stops_reading_an_answer_is_cut_off() -> None:
             await asyncio.Event().wait()
 
     async def main() -> None:
-        await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(scope_of("192.0.2.1", cut), no_body, send)
+        await RequestBounds(app, metrics=Metrics(), draining=Draining(), calls_per_second=500)(
+            scope_of("192.0.2.1", cut), no_body, send
+        )
         await asyncio.sleep(STALLED)
 
     _, seconds = run(main())

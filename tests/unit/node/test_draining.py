@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ from comity.node.draining import Drain, EndRequest, LastEntries, run_until_first
 from comity.trust.errors import Unavailable
 from comity.wire.draining import Draining
 from structlog.testing import capture_logs
+from support.waiting import PATIENCE
 
 
 class Process:
@@ -87,6 +91,32 @@ async def test_the_first_work_that_ends_ends_the_others() -> None:
 
 async def _until_cancelled(task: asyncio.Task[None]) -> None:
     await task
+
+
+BUSY = """
+import asyncio, threading, types
+from comity.node import draining
+from comity.node.telemetry import configure_logging
+
+busy = types.ModuleType("comity.busy")
+exec("def hash_for_minutes(ended): ended.wait(600)", busy.__dict__)
+
+async def work(request):
+    threading.Thread(target=busy.hash_for_minutes, args=(threading.Event(),), name="busy").start()
+    asyncio.get_running_loop().call_soon(request.signalled)
+    await request.wait()
+    request.bound()
+
+configure_logging()
+draining.CLOSING_SECONDS = 0.1
+draining.run_until_signalled(work)
+"""
+
+
+def test_work_of_minutes_in_a_thread_does_not_delay_the_end_and_is_named() -> None:
+    ran = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stderr.splitlines()[-1])["threads"] == {"busy": "comity.busy.hash_for_minutes"}
 
 
 def last_entries(cosigned_by: Callable[[], set[str]], *, reachable: bool = True, peers: int = 1) -> LastEntries:

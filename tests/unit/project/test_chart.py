@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from comity.node.config import NodeConfig
-from comity.node.settings import known_settings
+from comity.node.settings import Naming, known_settings
 from support.federation import found, until
 from support.fenced import ROOT, blocks
 from support.ports import free_port
@@ -35,6 +35,10 @@ SITE = ("-f", str(KUBERNETES / "site.values.yaml"))
 MANIFESTS = {"node.yaml": (), "site.yaml": SITE}
 VERSIONS = ("1.27", "1.37")
 """The oldest Kubernetes that the chart names, and the newest with a schema."""
+
+DEFAULT_DRAIN = Naming.model_fields["drain_seconds"].default
+GIVEN_TO_END = 30
+"""Seconds beside `node.drain_seconds` that docs/operations/install.md asks for."""
 
 Manifest = dict[str, Any]
 
@@ -140,6 +144,17 @@ def test_probes_ask_the_process_and_only_readiness_asks_the_ledger(values: tuple
         assert {"metrics", "gateway"} <= {port["name"] for port in container["ports"]}
         ends = container["livenessProbe"]["periodSeconds"] * container["livenessProbe"]["failureThreshold"]
         assert ends >= 60, "a node that is slow for a moment is not started again"
+
+
+@pytest.mark.parametrize("seconds", [30, 600])
+def test_a_pod_has_time_to_drain(values: tuple[str, ...], seconds: int) -> None:
+    for _, pod in pods(*values, "--set", f"drainSeconds={seconds}"):
+        (container,) = pod["containers"]
+        environment = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert environment["COMITY_NODE_DRAIN_SECONDS"] == str(seconds)
+        before = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
+        assert pod["terminationGracePeriodSeconds"] >= before + seconds + GIVEN_TO_END
+    assert yaml.safe_load((CHART / "values.yaml").read_text())["drainSeconds"] == DEFAULT_DRAIN
 
 
 def test_the_environment_has_settings_and_no_secret(values: tuple[str, ...]) -> None:

@@ -16,7 +16,10 @@ import pytest
 import yaml
 from comity.federation_file import Federation
 from comity.node.config import NodeConfig
+from comity.node.draining import CLOSING_SECONDS, COPY_SECONDS
+from comity.node.listeners import GRACE
 from comity.node.metrics import Metrics
+from comity.node.settings import Naming
 from support.command_server import command_server
 from support.federation import NodeProcess, found
 from support.ports import free_port
@@ -48,6 +51,16 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     command = [systemd, "security", "--offline=true", "--no-pager", "--threshold=20", str(unit)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-200:]
+
+
+def test_services_are_given_the_time_that_a_node_may_take_to_end(unit: Path) -> None:
+    needed = Naming.model_fields["drain_seconds"].default + COPY_SECONDS + GRACE + CLOSING_SECONDS
+    given = re.search("(?m)^TimeoutStopSec=([0-9]+)$", unit.read_text())
+    assert given is not None and int(given[1]) >= needed
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    nodes = [service for name, service in compose["services"].items() if name.startswith("node-")]
+    assert len(nodes) == 4
+    assert all(int(service["stop_grace_period"].removesuffix("s")) >= needed for service in nodes)
 
 
 @pytest.mark.parametrize("bound", ["MemoryMax", "MemoryHigh", "TasksMax", "LimitNOFILE"])

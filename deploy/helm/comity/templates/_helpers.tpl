@@ -49,6 +49,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
   "LISTEN_OPEN" (printf "%s:7444" $values.listenHost)
   "LISTEN_METRICS" (printf "%s:9100" $values.listenHost)
   "LISTEN_OPERATOR" "/run/comity/operator.sock"
+  "NODE_DRAIN_SECONDS" (int $values.drainSeconds)
   "GATEWAY_HTTP" (printf "%s:7480" $values.listenHost)
   "GATEWAY_FILES" ""
   "STORAGE_KEYS" "/run/comity/keys"
@@ -91,7 +92,7 @@ startupProbe:
   periodSeconds: 10
   timeoutSeconds: 10
   failureThreshold: {{ div . 10 }}
-# New connections go elsewhere before the listeners close.
+# New connections go elsewhere before the node refuses new work.
 lifecycle:
   preStop:
     exec: { command: [sleep, "5"] }
@@ -147,7 +148,7 @@ lifecycle:
 {{- $ := index . 0 -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-terminationGracePeriodSeconds: 60
+terminationGracePeriodSeconds: {{ add $.Values.drainSeconds 35 }}
 securityContext:
   {{- include "comity.podSecurity" $ | nindent 2 }}
 {{- with $.Values.imagePullSecrets }}
