@@ -28,6 +28,7 @@ from comity.node import app as node_app
 from comity.node import front_end
 from comity.node.metrics import MetricsListener
 from comity.node.settings import Gateway
+from comity.wire.draining import Draining
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Match
@@ -50,9 +51,11 @@ def record_served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """From now on, keep what nodes and front ends of this process serve over HTTP."""
     served = Served()
 
-    def listen(app: Starlette, settings: Gateway) -> contextlib.AbstractAsyncContextManager[str]:
+    def listen(
+        app: Starlette, settings: Gateway, draining: Draining
+    ) -> contextlib.AbstractAsyncContextManager[str]:
         served.apps.append(app)
-        return listen_http(app, settings)
+        return listen_http(app, settings, draining)
 
     def files(*args: Any, **more: Any) -> BlobServer:
         served.files.append(BlobServer(*args, **more))
