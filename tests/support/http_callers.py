@@ -51,9 +51,7 @@ def record_served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """From now on, keep what nodes and front ends of this process serve over HTTP."""
     served = Served()
 
-    def listen(
-        app: Starlette, settings: Gateway, draining: Draining
-    ) -> contextlib.AbstractAsyncContextManager[str]:
+    def listen(app: Starlette, settings: Gateway, draining: Draining) -> contextlib.AbstractAsyncContextManager[str]:
         served.apps.append(app)
         return listen_http(app, settings, draining)
 
