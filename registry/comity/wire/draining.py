@@ -48,7 +48,7 @@ class Draining:
         with self._lock:
             if self.begun:
                 why = "it ends, and lets running transfers end only"
-                raise Unavailable("this node takes no new work", why=why, hint=self._elsewhere, code=DRAINING)
+                raise Unavailable("this node takes no new work", why=why, hint=self._elsewhere, code="DRAINING")
             self._running[transfer] = cut
         try:
             yield
@@ -68,7 +68,7 @@ class Draining:
                 if not bound.expired():
                     raise
                 why = "this node ends, and the transfer took longer than its node.drain_seconds allow"
-                raise Unavailable("the transfer was cut", why=why, hint=self._elsewhere, code=DRAINING) from None
+                raise Unavailable("the transfer was cut", why=why, hint=self._elsewhere, code="DRAINING") from None
 
     def count_unsent(self, unsent: Callable[[], int]) -> None:
         """Wait for what `unsent` counts too: the connections with bytes that were not sent yet, also of transfers that
