@@ -17,12 +17,13 @@ from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
 from comity.rules.signing import sign_content
 from comity.trust.errors import Refused
-from comity.trust.statements import Advisory
+from comity.trust.statements import Advisory, Vouched
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
 from support.federation import found, serving, until
 from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model, release, send
 from support.waiting import PATIENCE
+from support.weights import as_tensor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -496,3 +497,59 @@ async def tokens_are_made_and_rotated(node: GatewayNode, http: httpx2.AsyncClien
         answer = await program.get("/tests/model")
         assert (answer.status_code, "expired" in answer.text) == (401, False)
         assert (await program.get("/api/models/tests/model")).headers["X-Error-Message"] == "the token has expired"
+
+
+async def test_the_page_of_an_artifact_opens_with_what_people_look_for(own: GatewayNode, tmp_path: Path) -> None:
+    folder = model(tmp_path / "model", weights=1_000)
+    (folder / "README.md").write_text("---\nbase_model: org/base\npipeline_tag: fill-mask\n---\n# The card\n")
+    (folder / "config.json").write_text('{"max_position_embeddings": 512}')
+    (folder / "model.safetensors").write_bytes(as_tensor(bytes(2_128)))
+    ready = await own.publish(folder, "tests/model@v1")
+    author = own.publisher.inception.author
+    words = "measured on <b>two</b> machines"
+    async with own.home.client() as client:
+        vouched = Vouched(author, ready.artifact, "evaluated", words)
+        await client.submit((sign_content(vouched, own.publisher.signer).line,), ())
+    async with browser(own) as http:
+
+        async def vouched_for() -> bool:
+            return "measured on" in (await http.get("/tests/model/tree/v1")).text
+
+        await until(vouched_for, what="the page to show the vouch")
+        text = (await http.get("/tests/model/tree/v1")).text
+        french = (await http.get("/tests/model/tree/v1?lang=fr")).text
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', text, re.DOTALL)
+    assert lead.startswith("A model of 2,000 parameters for the task fill-mask, signed by ") and lead.endswith(
+        "failed."
+    )
+    shown = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text, re.DOTALL))
+    assert shown["Parameters"].startswith("2,000") and "512" in shown["Context length"]
+    assert "org/base" in shown["Base model"] and "1970" not in shown["Known since"]
+    assert text.index("The card") < text.index("Who holds it</h2>")
+    assert "measured on &lt;b&gt;two&lt;/b&gt; machines" in text and "Evaluated: measured the model." in text
+    assert text.count("comity verify tests/model@v1") == 1
+    assert "Un modèle de 2" in french and "Évalué : a mesuré le modèle." in french
+
+
+async def test_lists_say_since_when_an_artifact_is_known_and_what_was_withdrawn(
+    own: GatewayNode, tmp_path: Path
+) -> None:
+    ready = await published(own, tmp_path)
+    async with browser(own) as http:
+        day = re.compile(r"<td[^>]*>20\d\d-\d\d-\d\d</td>")
+
+        async def dated() -> bool:
+            shown = [(await http.get(path)).text for path in ("/", "/-/catalogue")]
+            assert not any("withdrawn by its publisher" in text for text in shown)
+            return all(day.search(text) for text in shown)
+
+        await until(dated, what="the lists to say since when it is known")
+        async with own.home.client() as client:
+            warning = Advisory(own.publisher.inception.author, ready.artifact, "yank", "info", "wrong tokenizer")
+            await client.submit((sign_content(warning, own.publisher.signer).line,), ())
+
+        async def marked() -> bool:
+            shown = [(await http.get(path)).text for path in ("/", "/-/catalogue")]
+            return all("withdrawn by its publisher" in text for text in shown)
+
+        await until(marked, what="the lists to mark what was withdrawn")

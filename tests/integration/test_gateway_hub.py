@@ -27,10 +27,12 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Advisory, Published
 from comity.wire.publish import InlineObject
+from huggingface_hub import ModelInfo
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node, looking_at_each_request
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
+from support.weights import as_tensor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -93,6 +95,25 @@ async def test_javascript_clients_find_files_revisions_and_counts(node: GatewayN
         assert (await http.get(f"{PATH}/revision/HEAD")).json()["sha"] == commit_id(ready.ingested.manifest)
         commits = await http.get(f"{PATH}/commits/main")
         assert commits.headers["X-Total-Count"] == str(len(commits.json())) == "1"
+
+
+async def test_the_hubs_own_client_reads_dates_and_facts_of_a_model(own: GatewayNode, tmp_path: Path) -> None:
+    folder = small(tmp_path / "model")
+    (folder / "README.md").write_text("---\nbase_model: org/base\npipeline_tag: fill-mask\nlicense: apache-2.0\n---\n")
+    (folder / "model.safetensors").write_bytes(as_tensor(bytes(1_000)))
+    (folder / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert", "eps": 1e-12}')
+    await own.publish(folder, "tests/model@v1")
+    async with client(own) as http:
+        document = (await http.get(PATH, params={"expand": ["config", "safetensors", "gguf"]})).json()
+        (listed,) = (await http.get("/api/models")).json()
+    info: Any = ModelInfo(**document)  # type: ignore[no-untyped-call]
+    assert info.last_modified is not None and info.last_modified == info.created_at
+    assert info.last_modified.year > 2000
+    assert listed["lastModified"] == document["lastModified"]
+    assert info.config == {"architectures": ["BertModel"], "model_type": "bert"}
+    assert info.safetensors is not None and info.safetensors.total == sum(info.safetensors.parameters.values()) > 0
+    assert info.card_data is not None and info.card_data.base_model == "org/base"
+    assert info.card_data.license == "mit", "what the publisher signed, not what its card says"
 
 
 async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(own: GatewayNode, tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ it, and which artifacts wait for room. The marks of `CHARGES` say that everythin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
 
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
@@ -34,17 +34,38 @@ from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import OutOfSpace
 from comity.trust.frozen import frozen
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES
 
 _PIN, _WAITING, _TIMES, _CHARGE = schema.pins.c, schema.waiting_copies.c, schema.proven_times.c, schema.mirror_charges.c
+_SUBJECT, _STATEMENT = schema.subjects.c, schema.statements.c
 _LACKING, _REPLICA = schema.lacking_replicas.c, schema.replicas.c
 _CHUNK: Final = 200
 
 
-class ProvenTimes:
-    """Thread-safe; durable when a call returns."""
+_MARK: Final = select(_TIMES.time).where(_TIMES.number >= bindparam("number")).order_by(_TIMES.number).limit(1)
+_FIRST_NAMED: Final = (
+    select(_SUBJECT.digest, func.min(_STATEMENT.number))
+    .join_from(
+        schema.subjects,
+        schema.statements,
+        and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index),
+    )
+    .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES), _SUBJECT.turn == 0)
+    .group_by(_SUBJECT.digest)
+)
+"""Of each log only the oldest row of an artifact is read."""
 
-    def __init__(self, database: Database) -> None:
+
+class ProvenTimes:
+    """Thread-safe; durable when a call returns.
+
+    Args:
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
+        self._clock = clock
 
     def mark(self, number: int, time: int) -> None:
         """Every statement up to `number` is verified at `time`, in POSIX seconds. A number is marked once."""
@@ -58,6 +79,25 @@ class ProvenTimes:
         with self._database.reading() as connection:
             rows = connection.execute(select(_TIMES.number, _TIMES.time).order_by(_TIMES.number)).all()
         return [(row.number, row.time) for row in rows]
+
+    def verified_at(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Returns when this node had verified the statements with these numbers, by its own clock: in POSIX seconds, at
+        most an hour late; the present time for what no mark covers yet."""
+        with self._database.reading() as connection:
+            marks = {number: connection.scalar(_MARK, {"number": number}) for number in set(numbers)}
+        now = int(self._clock())
+        return {number: now if time is None else time for number, time in marks.items()}
+
+    def known_since(self, artifacts: Sequence[Digest]) -> dict[Digest, int]:
+        """Returns when this node had verified the first publication or observation of each of these artifacts, by any
+        author, as `verified_at`; of those that have one."""
+        first: dict[Digest, int] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(artifacts), _CHUNK):
+                some = _FIRST_NAMED.where(_SUBJECT.digest.in_(artifacts[start : start + _CHUNK]))
+                first |= {digest: number for digest, number in connection.execute(some)}  # noqa: C416  # rows
+        times = self.verified_at(first.values())
+        return {artifact: times[number] for artifact, number in first.items()}
 
 
 class WaitingCopies:

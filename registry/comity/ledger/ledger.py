@@ -222,7 +222,7 @@ class Ledger:
             ReplicaTable(database),
             MirrorCharges(database),
             WaitingCopies(database),
-            ProvenTimes(database),
+            ProvenTimes(database, clock),
             PinTable(database),
             PieceRecordTable(database),
             MisbehaviourTable(database, clock),

@@ -17,6 +17,7 @@ from comity.gateway.console.index import formats_of
 from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue, Repository
 from comity.gateway.hub.judge import AnswerCache, Generations
+from comity.gateway.hub.model_facts import ModelFacts
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
@@ -24,7 +25,7 @@ from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import NOT_COUNTED, STATES, CopyPolicy
-from comity.trust.claims import read_claims
+from comity.trust.claims import read_claims, verify_vouches
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
@@ -40,6 +41,7 @@ from comity.trust.verify import counted_publication
 
 MAX_STATEMENTS: Final = 100
 MAX_HOLDS: Final = 1_000
+MAX_VOUCHES: Final = 30
 MAX_TESTS: Final = 3
 """Results of audits shown for one copy."""
 MAX_CARD_FILE: Final = 1024 * 1024
@@ -109,8 +111,19 @@ class VersionView:
 
 
 @frozen
+class VouchView:
+    """A statement that somebody rehashed, evaluated or reproduced the artifact, in the words of its author."""
+
+    kind: str
+    text: str
+    by: str
+    member: bool
+
+
+@frozen
 class ArtifactPage:
-    """`files_here` of the manifest's files are stored on this node. `card_cut`: only the beginning of it is shown."""
+    """`files_here` of the manifest's files are stored on this node. `card_cut`: only the beginning of it is shown.
+    `facts` are what its files say about the model."""
 
     snapshot: Snapshot
     mirrored: bool
@@ -124,6 +137,13 @@ class ArtifactPage:
     card_path: str
     card_cut: bool
     lineage: LineageGraph | None
+    facts: ModelFacts
+    vouches: tuple[VouchView, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return sum(row.state == "fail" for row in self.rows)
 
     @property
     def complete_here(self) -> bool:
@@ -225,6 +245,7 @@ class ArtifactPages:
         )
         statements, more = await self._ledger.run(self._statements, snapshot.artifact, publisher)
         card, path, cut = await self._card(snapshot)
+        lineage, vouches = await self._pools.hashing(self._said_of_it, evidence, publisher)
         return ArtifactPage(
             snapshot=snapshot,
             mirrored=mirrored,
@@ -237,7 +258,9 @@ class ArtifactPages:
             card=card,
             card_path=path,
             card_cut=cut,
-            lineage=await self._pools.hashing(self._lineage, evidence, publisher),
+            lineage=lineage,
+            facts=await self._catalogue.facts.of(snapshot.artifact, snapshot.manifest),
+            vouches=vouches,
         )
 
     def _statements(self, artifact: Digest, publisher: Digest | None) -> tuple[list[RecentEntry], bool]:
@@ -289,14 +312,22 @@ class ArtifactPages:
         """Blocking. A stored file."""
         return b"".join(self._store.iterate(digest, 0, length)) if length else b""
 
-    def _lineage(self, evidence: Evidence, publisher: Digest | None) -> LineageGraph | None:
-        """The graph, if any parent is named."""
+    def _said_of_it(
+        self, evidence: Evidence, publisher: Digest | None
+    ) -> tuple[LineageGraph | None, tuple[VouchView, ...]]:
+        """The lineage, if any parent is named, and the vouches."""
         policy, reader = self._catalogue.judge.policy, self._catalogue.judge.reader
         chosen = counted_publication(evidence, policy, reader, publisher)
         artifact = sha256(evidence.manifest or b"")
         readings = read_claims(evidence.claims, artifact, reader)
         graph, _ = lineage_of(readings, artifact, chosen, policy, readings.bound(policy.pins))
-        return graph if graph.edges else None
+        members = {seat.id for body in policy.pins for seat in body.members}
+        vouches = verify_vouches(readings, artifact, readings.authors(policy.pins))[0]
+        shown = (
+            VouchView(each.vouched.kind, each.vouched.text, each.by.name, each.vouched.by.id in members)
+            for each in vouches[:MAX_VOUCHES]
+        )
+        return graph if graph.edges else None, tuple(shown)
 
 
 def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyPolicy) -> tuple[int, bool]:

@@ -16,7 +16,7 @@ in Accept, which browsers send and Hub clients do not; every other request goes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Final
@@ -32,12 +32,12 @@ from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.index import ArtifactIndex
-from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery
+from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery, ListedRepository
 from comity.gateway.console.member_map import federation_map
 from comity.gateway.console.offers import offer_page
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import proposals
-from comity.gateway.console.state import FederationState, StateReader
+from comity.gateway.console.state import FederationState, StateReader, withdrawn
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
@@ -46,7 +46,7 @@ from comity.ledger.intake import fold_name
 from comity.node.app import RunningNode
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.threads import Pools
-from comity.trust.encoding import sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 
 CATALOGUE_PAGE: Final = 50
@@ -102,6 +102,7 @@ class Console:
         self._url = settings.url
         self._aliases = settings.alias_targets()
         self._membership = node.home.membership
+        self._ledger = node.home.ledger
         self._pools: Pools = node.home.pools
         self._pull_counts = node.home.pulls
         self._follower = node.replication.charter_follower
@@ -168,8 +169,17 @@ class Console:
         readable, after = await self._access.readable_names(reader.request), reader.field("after")
         async with self._searches.slot(reader.request.scope):
             found = await self._index.page(query, after, CATALOGUE_PAGE, readable)
-        facets = await self._facets(state)
-        return self._maker.render(reader, "catalogue.html", state, page=found, query=query, facets=facets)
+        facets, (known, gone) = await self._facets(state), await self._ledger.run(self._times, found.found)
+        return self._maker.render(
+            reader, "catalogue.html", state, page=found, query=query, facets=facets, known=known, withdrawn=gone
+        )
+
+    def _times(self, listed: Sequence[ListedRepository]) -> tuple[Mapping[Digest, int], frozenset[Digest]]:
+        """Blocking. Since when the artifacts are known here, and those that their publishers withdrew."""
+        tables = self._ledger.tables
+        known = tables.proven_times.known_since([found.artifact.digest for found in listed])
+        signed = ((found.artifact.digest, found.publisher) for found in listed if found.publisher is not None)
+        return known, frozenset(artifact for artifact, publisher in signed if withdrawn(tables, artifact, publisher))
 
     async def artifact(self, reader: Reader) -> Response:
         parameters, name = reader.request.path_params, self._name(reader.request)

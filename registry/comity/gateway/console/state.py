@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.words import marked
+from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.home import OpenedHome
@@ -23,6 +25,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
 from comity.rules.copy_counts import CopyPolicy
+from comity.rules.precedence import Precedence
 from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
@@ -31,14 +34,17 @@ from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statement_kinds import (
     ADVISORY,
     PUBLICATION_PREDICATES,
+    PUBLISHED,
     STATEMENT_KINDS,
 )
-from comity.trust.statements import Advisory
+from comity.trust.statements import STATE_SETTING, Advisory
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
 """Seconds for which a snapshot is kept."""
 MAX_FAULTS: Final = 20
+MAX_ADVISORIES: Final = 64
+"""Advisories about one artifact among which those of its publisher come first."""
 MAX_VERSIONS: Final = 16
 """Names of one artifact among which those of one publisher are shown."""
 
@@ -112,7 +118,9 @@ class Alert:
 
 @frozen
 class RecentEntry:
-    """An entry of a log, and what it is about. `page` is the address of the artifact's page, or empty."""
+    """An entry of a log, and what it is about. `page` is the address of the artifact's page, or empty. `when`: when
+    this node had verified it (`ProvenTimes`), 0 where that was not asked; `withdrawn`: it is a publication, and its
+    publisher withdrew the artifact."""
 
     kind: str
     subject: str
@@ -121,6 +129,8 @@ class RecentEntry:
     vkey: str
     index: int
     page: str = ""
+    when: int = 0
+    withdrawn: bool = False
 
 
 @frozen
@@ -324,8 +334,18 @@ class StateReader:
             yield Alert("notice", marked("This node belongs to no federation yet."), {})
 
     def _entries(self, lines: Iterable[ProvenLine]) -> tuple[RecentEntry, ...]:
-        """Blocking."""
-        return tuple(map(self.entry, lines))
+        """Blocking. Newest statements, with when they were verified and what was withdrawn."""
+        listed, tables = list(lines), self._ledger.tables
+        times = tables.proven_times.verified_at(line.number for line in listed)
+        return tuple(
+            replace(self.entry(line), when=times[line.number], withdrawn=self._withdrawn_line(line)) for line in listed
+        )
+
+    def _withdrawn_line(self, line: ProvenLine) -> bool:
+        statement = parse_entry(line.line).statement
+        if statement.predicate != PUBLISHED or statement.by is None:
+            return False
+        return withdrawn(self._ledger.tables, statement.subject, statement.by.id)
 
     def entry(self, line: ProvenLine) -> RecentEntry:
         """Blocking. A verified line, and whose statement it is."""
@@ -368,6 +388,20 @@ class StateReader:
             return f"{seat.name} ({seat.jurisdiction})"
         known = self._ledger.tables.proven.identity(by.id)
         return f"{known.display} [{by.id[:12]}]" if known else short(by.id)
+
+
+def withdrawn(ledger: Ledger, artifact: Digest, publisher: Digest) -> bool:
+    """Blocking. Whether the publisher yanked or superseded the artifact, by a statement that this node verified."""
+    said = ledger.proven.about(artifact, (ADVISORY,), MAX_ADVISORIES, Precedence(named=frozenset({publisher})))
+    return any(_withdraws(parse_entry(line.line), publisher) for line in said.found)
+
+
+def _withdraws(entry: Entry, publisher: Digest) -> bool:
+    try:
+        advisory = Advisory.parse(entry.statement)
+    except Malformed:
+        return False
+    return advisory.by.id == publisher and advisory.kind in STATE_SETTING
 
 
 def kind_of(entry: Entry) -> str:

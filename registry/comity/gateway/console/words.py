@@ -168,6 +168,7 @@ def environment(language: str) -> Environment:
     made.filters |= {
         "size": _at_rendering(formats.size),
         "count": _at_rendering(formats.count),
+        "amount": _at_rendering(formats.amount),
         "moment": moment,
         "day": day,
         "span": _at_rendering(formats.span),
@@ -222,6 +223,16 @@ class Formats:
 
     def count(self, number: int) -> Markup:
         return Markup(f"{number:,}".replace(",", self._thousands))
+
+    def amount(self, number: int) -> str:
+        """A large number with three digits, such as `22.7 million`."""
+        translate: Any = self._words.gettext
+        for words, least in ((marked("%(number)s billion"), 1_000_000_000), (marked("%(number)s million"), 1_000_000)):
+            if number >= least:
+                value = number / least
+                shown = f"{value:.{0 if value >= 100 else 1}f}".replace(".", self._point)
+                return str(translate(words)) % {"number": shown}
+        return str(self.count(number))
 
     def size(self, octets: int) -> Markup:
         """Bytes in decimal units, with three digits."""

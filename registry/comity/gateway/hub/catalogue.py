@@ -36,6 +36,7 @@ from comity.gateway.hub.judge import (
     changed_name,
 )
 from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
+from comity.gateway.hub.model_facts import KnownFacts
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
@@ -190,6 +191,7 @@ class Catalogue:
     Attributes:
         judge: decides what is served.
         local_artifacts: local evidence and manifests.
+        facts: what files say about a model.
     """
 
     def __init__(
@@ -231,6 +233,7 @@ class Catalogue:
             now, MAX_FILES, snapshot_weight, changes, self._subjects_of
         )
         self._commits: dict[Digest, str] = {}
+        self.facts = KnownFacts(store, pools)
 
     def _basis(self) -> str:
         return self.judge.basis
@@ -401,6 +404,7 @@ class Catalogue:
             raise judgement.refusal
         trees = await self._pools.hashing(tree_ids, manifest)
         publication = candidate.publication
+        known = await self._ledger.run(self._ledger.tables.proven_times.known_since, [candidate.artifact])
         return Snapshot(
             repository=repository.name,
             artifact=candidate.artifact,
@@ -413,6 +417,7 @@ class Catalogue:
             trees=trees,
             notices=(*repository.notices(), *judgement.notices),
             subjects=subjects,
+            known_since=known.get(candidate.artifact, 0),
         )
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> tuple[PolicyDecision, frozenset[str]]:

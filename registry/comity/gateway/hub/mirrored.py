@@ -258,6 +258,7 @@ class MirroredRepositories:
         judgement = await self._pools.hashing(self._judge.judge_mirrored, found.evidence, title, entry.digest)
         if judgement.refusal is not None:
             raise judgement.refusal
+        known = await self._ledger.run(self._ledger.tables.proven_times.known_since, [observed.artifact])
         return Snapshot(
             repository=repository.name,
             artifact=observed.artifact,
@@ -270,6 +271,7 @@ class MirroredRepositories:
             trees=await self._pools.hashing(tree_ids, manifest),
             notices=(*repository.notices(observed.upstream.commit, observed.artifact), *judgement.notices),
             subjects=found.subjects,
+            known_since=known.get(observed.artifact, 0),
         )
 
     def _find(self, name: str) -> MirroredRepository | None:

@@ -32,6 +32,7 @@ from comity.node.intake import already_verified
 from comity.node.threads import AsyncLedger, Clock, Pools
 from comity.rules.git_ids import commit_id
 from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomeLogs, NamedLog
 from comity.trust.identity import Inception, check_inception
 from comity.trust.resolution import bound_claimant, version_order
@@ -43,6 +44,16 @@ MAX_PUBLICATIONS: Final = 4_000
 """Statements about the names of one step. With more, its names are left to the judge."""
 STEP_SECONDS: Final = 0.05
 """After this time in a thread, other work of the pool has its turn."""
+
+
+@frozen
+class _ItemSource:
+    """What makes the item of one repository; `known_since` as in `Snapshot`."""
+
+    publication: OwnPublication
+    owner: NamedOwner
+    line: bytes
+    known_since: int
 
 
 class ProvenItems:
@@ -75,15 +86,20 @@ class ProvenItems:
                 items += made
         return items
 
-    async def _read(self, names: Sequence[str]) -> list[tuple[OwnPublication, NamedOwner, bytes]]:
-        """What makes the items of these repositories: a publication, its publisher, and its line."""
+    async def _read(self, names: Sequence[str]) -> list[_ItemSource]:
         policy, listed = self._judge.policy, self._ledger.tables.listed
         decisions = ((fold_name(name), bound_claimant(policy, name)) for name in names)
         bound = {name: found.claimant.publisher for name, found in decisions if found and found.claimant.publisher}
         owned = await self._ledger.run(listed.owned, names, bound, MAX_PUBLICATIONS)
         newest = list(self._newest_of_all(owned)) if owned is not None else []
         lines = await self._ledger.run(listed.lines, [publication.position for publication, _ in newest])
-        return [(each, owner, lines[each.position]) for each, owner in newest if each.position in lines]
+        times = self._ledger.tables.proven_times
+        known = await self._ledger.run(times.known_since, [publication.artifact for publication, _ in newest])
+        return [
+            _ItemSource(each, owner, lines[each.position], known.get(each.artifact, 0))
+            for each, owner in newest
+            if each.position in lines
+        ]
 
     def _newest_of_all(self, owned: OwnedNames) -> Iterator[tuple[OwnPublication, NamedOwner]]:
         """The newest publication of each repository that needs no judge, and its publisher."""
@@ -102,12 +118,12 @@ class ProvenItems:
             if newest is not None:
                 yield newest, owner
 
-    def _some(self, work: Iterator[tuple[OwnPublication, NamedOwner, bytes]]) -> list[KeptItem]:
+    def _some(self, work: Iterator[_ItemSource]) -> list[KeptItem]:
         """Make items for a while. Blocking."""
         until, items = time.monotonic() + STEP_SECONDS, list[KeptItem]()
-        for publication, owner, line in work:
+        for source in work:
             try:
-                item = self._item(publication, owner, line)
+                item = self._item(source)
             except ComityError:  # such as a manifest that is not here: the judge knows why
                 continue
             if item is not None:
@@ -116,9 +132,9 @@ class ProvenItems:
                 break
         return items
 
-    def _item(self, publication: OwnPublication, owner: NamedOwner, line: bytes) -> KeptItem | None:
-        entry = parse_entry(line)
-        published, inception = Published.parse(entry.statement), _inception(owner)
+    def _item(self, source: _ItemSource) -> KeptItem | None:
+        publication, entry = source.publication, parse_entry(source.line)
+        published, inception = Published.parse(entry.statement), _inception(source.owner)
         if published.by != inception.id or not _first_keys(inception).matching(entry.envelope):
             return None  # signed by keys that only a charter lists
         manifest = self._local.manifest(published.manifest)
@@ -133,6 +149,7 @@ class ProvenItems:
             commit=commit_id(manifest),
             trees={},  # a list shows no folders
             notices=(),
+            known_since=source.known_since,
         )
         document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
         until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT

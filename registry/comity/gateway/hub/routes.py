@@ -227,7 +227,12 @@ class HubRoutes:
         blobs = views.read_bool(request.query_params.get("blobs"))
         snapshot = await self._snapshot(address)
         card = await self._items.cards.card(snapshot.artifact, snapshot.manifest)
-        return await self._json(request, snapshot, lambda: views.model_view(snapshot, card, blobs=blobs))
+        facts = await self._read_through.catalogue.facts.of(snapshot.artifact, snapshot.manifest)
+
+        def view() -> views.Document:
+            return views.with_facts(views.model_view(snapshot, card, blobs=blobs), facts)
+
+        return await self._json(request, snapshot, view)
 
     async def _tree(self, request: Request, address: HubAddress) -> Response:
         snapshot = await self._snapshot(address)

@@ -5,8 +5,9 @@
 /[{kind}/]{id}/resolve/{revision}/{path}        a file of one
 
 `id` is `namespace/name`, or a name alone as for the oldest repositories. Paths are read raw, because a revision such as
-`refs/pr/1` has quoted slashes. Every file is shown as a Git LFS file, whose digest is its SHA-256. Statements and
-computed commits have no time, so dates are the epoch.
+`refs/pr/1` has quoted slashes. Every file is shown as a Git LFS file, whose digest is its SHA-256. Statements have no
+time: dates are those at which this node had verified the first statement that names the artifact, by its own clock, and
+never its publisher's word; the epoch where no statement names it yet.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from comity.gateway.hub.card import Card
+from comity.gateway.hub.model_facts import ModelFacts
 from comity.node.importing.read_through import ReadThroughImport
 from comity.rules.git_ids import blob_id, lfs_pointer
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, format_moment
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.statements import Published
@@ -121,7 +123,8 @@ class Snapshot:
 
     `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
     `author` its author. `trees` are the git tree ids of its folders. `subjects` are those whose statements decided that
-    it is served (`StatementChanges`).
+    it is served (`StatementChanges`). `known_since`: when this node had verified the first statement that names the
+    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does.
     """
 
     repository: str
@@ -135,6 +138,12 @@ class Snapshot:
     trees: Mapping[str, str]
     notices: tuple[tuple[str, str], ...]
     subjects: frozenset[str] = frozenset()
+    known_since: int = 0
+
+    @property
+    def date(self) -> str:
+        """As the Hub writes dates: `2027-01-04T00:00:00.000Z`."""
+        return format_moment(self.known_since, "%Y-%m-%dT%H:%M:%S.000Z")
 
 
 @frozen
@@ -149,7 +158,6 @@ class Refs:
 
 Document: TypeAlias = dict[str, Any]
 
-DATE: Final = "1970-01-01T00:00:00.000Z"
 TREE_PAGE: Final = 10_000
 """Entries per page; some clients read only the first page."""
 PATHS: Final = 10_000
@@ -166,8 +174,8 @@ def model_view(snapshot: Snapshot, card: Card, *, blobs: bool = False, siblings:
         "modelId": snapshot.repository,
         "author": snapshot.repository.partition("/")[0],
         "sha": snapshot.commit,
-        "lastModified": DATE,
-        "createdAt": DATE,
+        "lastModified": snapshot.date,
+        "createdAt": snapshot.date,
         "private": False,
         "gated": False,
         "disabled": False,
@@ -187,6 +195,12 @@ def with_siblings(document: Document, manifest: Manifest, *, blobs: bool = False
     return {**document, "siblings": [_sibling(entry, blobs) for entry in manifest.files]}
 
 
+def with_facts(document: Document, facts: ModelFacts) -> Document:
+    """The view of a model with what its files say; the licence is the one that its publisher signed."""
+    found = facts.hub_fields()
+    return {**document, **found, "cardData": {**facts.hub_card, **document["cardData"]}}
+
+
 def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:
     """`GET …/tree/{revision}/{folder}`, complete. Raises NotFound (NO-SUCH-FILE) for an unknown folder."""
     if folder not in snapshot.trees:
@@ -195,7 +209,7 @@ def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool)
     below = {path: _folder(path, oid) for path, oid in snapshot.trees.items() if path and path.startswith(prefix)}
     below |= {e.path: _file(e) for e in snapshot.manifest.files if e.path.startswith(prefix)}
     listed = (path for path in sorted(below) if recursive or "/" not in path[len(prefix) :])
-    return [_expanded(below[path], snapshot.commit) if expand else below[path] for path in listed]
+    return [_expanded(below[path], snapshot) if expand else below[path] for path in listed]
 
 
 def paths_info_view(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> list[Document]:
@@ -206,7 +220,7 @@ def paths_info_view(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -
             found.append(_file(entry))
         elif path and path in snapshot.trees:
             found.append(_folder(path, snapshot.trees[path]))
-    return [_expanded(item, snapshot.commit) for item in found] if expand else found
+    return [_expanded(item, snapshot) for item in found] if expand else found
 
 
 def refs_view(refs: Refs) -> Document:
@@ -228,7 +242,7 @@ def commits_view(snapshot: Snapshot) -> list[Document]:
     """`GET …/commits/{revision}`: a version has no ancestors."""
     title = f"sha256:{snapshot.artifact}"
     author = {"user": snapshot.author}
-    return [{"id": snapshot.commit, "title": title, "message": "", "date": DATE, "authors": [author]}]
+    return [{"id": snapshot.commit, "title": title, "message": "", "date": snapshot.date, "authors": [author]}]
 
 
 def page_view(items: Sequence[Document], cursor: str, limit: int) -> tuple[list[Document], str]:
@@ -307,5 +321,5 @@ def _folder(path: str, oid: str) -> Document:
     return {"type": "directory", "path": path, "size": 0, "oid": oid}
 
 
-def _expanded(item: Document, commit: str) -> Document:
-    return {**item, "lastCommit": {"id": commit, "title": "", "date": DATE}}
+def _expanded(item: Document, snapshot: Snapshot) -> Document:
+    return {**item, "lastCommit": {"id": snapshot.commit, "title": "", "date": snapshot.date}}
