@@ -114,7 +114,9 @@ def test_a_real_service_that_corrupts_multipart_uploads_is_detected(tmp_path: Pa
         with pytest.raises(Untrusted):
             store.admit(source, sha256(data), len(data))
         assert list(store.sizes()) == [(DIGEST, len(DATA))]
-        assert store.probe() == "ignored"
+        with pytest.raises(Untrusted) as caught:
+            store.probe()
+        assert caught.value.code == "S3-OTHER-BYTES"
     assert source.exists()
 
 
@@ -321,8 +323,8 @@ def test_damage_in_the_bucket_is_detected_and_moved_aside_with_its_reason(s3: S3
     assert client.head_object(Bucket=s3.bucket, Key=f"p/quarantine/{DIGEST}.2")["ContentLength"] == len(DATA)
 
 
-def test_both_services_honour_a_conditional_put_and_the_probe_leaves_nothing(s3: S3Account, tmp_path: Path) -> None:
-    assert s3.store(tmp_path, prefix="probed/").probe() == "honoured"
+def test_both_services_do_what_they_say_and_the_probe_leaves_nothing(s3: S3Account, tmp_path: Path) -> None:
+    assert s3.store(tmp_path, prefix="probed/").probe() == ()
     assert s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="probed/")["KeyCount"] == 0
 
 

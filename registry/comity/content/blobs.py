@@ -44,7 +44,7 @@ from comity.formats.source import RangeFile
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
 from comity.trust.encoding import Digest, parse_digest, sha256, short
-from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
 from comity.trust.evidence import Inspection
 
 MAX_READ: Final = 8 * 1024 * 1024
@@ -115,6 +115,10 @@ class BlobStore(Protocol):
 
     def free_bytes(self) -> int | None:
         """Free space in bytes; None if unknown."""
+
+    def probe(self) -> tuple[ComityError, ...]:
+        """What a store in another machine's hands does not keep of what it says, and the node can do without. Raises
+        Untrusted if it does not keep bytes, and what the other methods raise if it cannot be used."""
 
 
 def blobs_folder(root: Path) -> Path:
@@ -291,6 +295,9 @@ class FolderStore:
     def free_bytes(self) -> int | None:
         with disk_errors("free space is unknown"):
             return shutil.disk_usage(self._blobs).free  # which is missing while its disk is not mounted
+
+    def probe(self) -> tuple[ComityError, ...]:
+        return ()
 
     def _stat(self, blob: Path) -> os.stat_result | None:
         with disk_errors("the blob store did not answer"):

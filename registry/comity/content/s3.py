@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
@@ -41,9 +41,10 @@ from comity.content.blobs import (
 )
 from comity.content.durable import disk_errors
 from comity.content.s3_client import error_code, s3_errors
+from comity.content.s3_probe import BucketProbe
 from comity.content.s3_upload import PART, PARTS_AT_ONCE, FileUpload, abort, read_record
 from comity.trust.encoding import Digest, parse_digest, sha256
-from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -53,8 +54,7 @@ if TYPE_CHECKING:
 
 _PUTS_AT_ONCE: Final = 8
 _COPY_TIME: Final = timedelta(days=1)
-"""After which a copy that the service makes within the bucket counts as left behind by a crash."""
-ConditionalPut: TypeAlias = Literal["honoured", "ignored", "refused"]
+"""After which a copy that the service makes within the bucket, or a probe, counts as left behind by a crash."""
 
 _KEPT_SECONDS: Final = 7 * 86_400
 """After which an upload that was not continued is ended."""
@@ -76,20 +76,8 @@ class S3Store:
             durable.make_folders(self._partial)
             durable.make_folders(self._uploading)
 
-    def probe(self) -> ConditionalPut:
-        """Write, read and delete an object, and report how the service handles `If-None-Match: *`. The result is only
-        shown to the operator. Raises Unavailable if the bucket does not work."""
-        key = f"{self._prefix}probe"
-        with s3_errors(f"bucket {self._bucket} cannot be used"):
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=b"first")
-            try:
-                self._client.put_object(Bucket=self._bucket, Key=key, Body=b"second", IfNoneMatch="*")
-                found: ConditionalPut = "ignored"
-            except ClientError as error:
-                found = "honoured" if error_code(error) == "PreconditionFailed" else "refused"
-            self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(16)
-            self._client.delete_object(Bucket=self._bucket, Key=key)
-        return found
+    def probe(self) -> tuple[ComityError, ...]:
+        return BucketProbe(self._client, self._bucket, self._prefix).run()
 
     def has(self, digest: Digest) -> bool:
         try:
@@ -202,7 +190,7 @@ class S3Store:
                     with lock_if_free(self._uploading, digest) as free:
                         if free and upload != self._kept_upload(digest):
                             abort(self._client, self._bucket, key, upload)
-            for folder in ("quarantine", "withheld"):
+            for folder in ("quarantine", "withheld", "probe"):
                 for key, upload, begun in list(self._unfinished_uploads(folder)):
                     if datetime.now(UTC) - begun > _COPY_TIME:
                         abort(self._client, self._bucket, key, upload)

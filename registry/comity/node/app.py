@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from comity.content.blobs import BlobStore
 from comity.content.heap import limit_arenas
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.content.sqlite_cache import remove_sqlite_cache
@@ -62,11 +63,11 @@ from comity.node.statement_groups import StatementGroups
 from comity.node.status import StatusReport
 from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
-from comity.node.threads import Clock
+from comity.node.threads import Clock, Pools
 from comity.node.uploads import Uploads
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
 from comity.node.webhooks import read_hooks
-from comity.trust.errors import ComityError, Conflict
+from comity.trust.errors import ComityError, Conflict, Untrusted
 from comity.trust.frozen import frozen
 from comity.wire.addresses import Address
 from comity.wire.calls import traced
@@ -226,11 +227,7 @@ async def _run(
     drain = Drain(
         home.draining, parts.readiness, config.node.drain_seconds, listeners.tell_not_serving, last.until_copied
     )
-    try:
-        await run_until_first_ends(parts.replication.own_log.run(), _watch_lock(home.ledger.tables), drain.run(request))
-    except ComityError as error:
-        _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
-        raise
+    await run_until_first_ends(_sign(parts), drain.run(request), _probe_store(home.store, home.pools))
 
 
 @frozen
@@ -467,8 +464,31 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
     )
 
 
+async def _sign(parts: _Parts) -> None:
+    """Runs the own log, and ends when it may not sign any more. Raises what ended it."""
+    try:
+        await run_until_first_ends(parts.replication.own_log.run(), _watch_lock(parts.home.ledger.tables))
+    except ComityError as error:
+        _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
+        raise
+
+
 async def _watch_lock(ledger: Ledger) -> None:
     """Raises Unavailable (LEDGER-LOCK-LOST) when the ledger's lock is lost."""
     while True:
         ledger.require_lock()
         await asyncio.sleep(LOCK_CHECK_SECONDS)
+
+
+async def _probe_store(store: BlobStore, pools: Pools) -> None:
+    """Log what the blob store does not keep of what it says, beside the running node: a service that does not answer
+    delays no start. Ends only by Untrusted (S3-OTHER-BYTES, S3-RANGE), for a store that can hold nothing."""
+    try:
+        for found in await pools.files(store.probe):
+            _log.warning("the bucket does not do what it says", what=found.what, why=found.why, code=found.code)
+    except Untrusted as error:
+        _log.error("the bucket keeps no bytes: the node ends", what=error.what, why=error.why, code=error.code)
+        raise
+    except ComityError as error:
+        _log.warning("the bucket was not probed", what=error.what, why=error.why, code=error.code)
+    await asyncio.get_running_loop().create_future()

@@ -95,7 +95,7 @@ def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path
     now = datetime.now(UTC)
     begun = {"old": now - timedelta(days=2), "new": now - timedelta(hours=1)}
     with Stubber(client) as service:
-        for folder in ("blobs", "quarantine", "withheld"):
+        for folder in ("blobs", "quarantine", "withheld", "probe"):
             prefix = f"p/{folder}/"
             found = [{"Key": f"{prefix}{name}", "UploadId": name, "Initiated": at} for name, at in begun.items()]
             asked = {"Bucket": "bucket", "Prefix": prefix}
