@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.request import getproxies
 
 from comity.content.blobs import BlobLock
@@ -73,6 +74,7 @@ class Layouts:
         self._digests = tuple(dict.fromkeys(indexes))
         self._read: dict[Digest, bytes] = {}
         self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
+        self._reading = asyncio.Lock()
 
     @classmethod
     def named(
@@ -129,6 +131,19 @@ class Layouts:
                         limit.reschedule(asyncio.get_running_loop().time() + SECOND_TIMEOUT)
         return None if found is None else WantedFile(entry.sha256, entry.size, found, chained=True)
 
+    def begin(self, entries: Iterable[FileEntry]) -> None:
+        """Ask ahead for the records of the first few of these files, by the first index."""
+        if self._digests:
+            few = [entry for entry in entries if not is_small(entry)][:FILES_AT_ONCE]
+            self._session.ahead.begin(self, partial(self._begin_records, self._digests[0], few))
+
+    async def _begin_records(self, digest: Digest, entries: Iterable[FileEntry]) -> None:
+        with contextlib.suppress(ComityError):  # who needs them asks again
+            index = await self._index(digest)
+            for entry in entries:
+                if (layout := index.get(entry.path)) and derived_records(entry.size, entry.sha256, layout) is None:
+                    self._session.ahead.begin(*self._question(entry, layout))
+
     async def document(self) -> bytes:
         """Return the bytes of the first available index. Raises NotFound, Unavailable."""
         failure: ComityError = NotFound("no statement names a piece index")
@@ -145,13 +160,23 @@ class Layouts:
         return self._parsed[digest]
 
     async def _bytes(self, digest: Digest) -> bytes:
-        if digest not in self._read:
-            self._read[digest] = await fetch_object(self._session, digest)
+        async with self._reading:
+            if digest not in self._read:
+                self._read[digest] = await fetch_object(self._session, digest)
         return self._read[digest]
 
     async def _records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
         if (derived := derived_records(entry.size, entry.sha256, layout)) is not None:
             return derived
+        return await self._session.ahead.take(*self._question(entry, layout))
+
+    def _question(
+        self, entry: FileEntry, layout: PieceLayout
+    ) -> tuple[tuple[Layouts, Digest, PieceLayout], Callable[[], Coroutine[Any, Any, list[PieceRecord]]]]:
+        """The question for the records of a file: its key, and how it is asked."""
+        return (self, entry.sha256, layout), partial(self._ask_records, entry, layout)
+
+    async def _ask_records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
         refusal: ComityError | None = None
         asked = self._session.answers(lambda node: node.records(entry.sha256, layout.layout), first=self._holders)
         async with aclosing(asked) as offers:

@@ -183,6 +183,7 @@ async def _gather(context: PullContext, order: PullOrder, resolution: Resolution
     holding = holders(session, resolution.evidence.claims, manifest.digest)
     published = resolution.publication.published if resolution.publication else None
     layouts = Layouts.named(session, manifest, resolution.evidence.claims, published, holding)
+    layouts.begin(wanted)
     before = _existing_pack(destination.folder, session.reader, on_event)
     evidence = await collect_more(resolution.inquiry, resolution.evidence, before.claims)
     for note in evidence.notes:
