@@ -112,6 +112,26 @@ def broken_references(target: Target) -> None:
     lying_about(target, "GetClaims", lie)
 
 
+@attacker("false answers to questions that nobody asked yet", "own", by="member")
+def false_answers_ahead(target: Target) -> None:
+    """With the answer for a name: junk and references to nothing about artifacts and names, and a wrong manifest."""
+
+    def lie(node: HostileNode, question: Question) -> Iterator[bytes]:
+        name, version = question.data(1), question.data(2)
+        junk = (6, located(node.log.origin, 7, node.inception))
+        nothing = (6, BAD_REFERENCES[1])
+        unknown = (6, message((6, message((1, node.log.origin), (2, b"\x00"), (3, b"\x00"), (4, b"nothing!")))))
+        first = message((1, name), unknown)
+        about = [message((4, bytes.fromhex(artifact)), unknown, junk) for artifact in target.known.artifacts[:5]]
+        others = message((1, name), (2, version), junk)
+        broken = message((1, name), nothing)
+        yield message((1, first), *((1, each) for each in about), (1, others), (2, b"{}" * 1_000))
+        if len(question.history.asked) % 2:
+            yield message((1, broken))
+
+    lying_about(target, "FindArtifact", lie)
+
+
 @attacker("claims and proofs that stall in the middle", "own", by="member")
 def stalled_claims(target: Target) -> None:
     def lie(node: HostileNode, question: Question) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from hashlib import sha256
 from socket import socket
 
 import grpc
@@ -72,6 +73,27 @@ def _hold_on(target: Target, victim: Victim, number: int) -> None:
             held = message((1, one), (2, lines), (3, at % 2))
             caller.ask("GetClaims", (1, artifact), (3, held), patience=2)
             caller.ask("Resolve", (1, target.known.bound.partition("@")[0]), (5, held), patience=2)
+            caller.ask("FindArtifact", (1, target.known.bound.partition("@")[0]), (5, held), patience=2)
+            if target.ended.wait(0.02):
+                return
+
+
+@attacker("batches of objects, and artifacts, that are not there", "own", by="addresses")
+def batches_of_nothing(target: Target) -> None:
+    """As many objects as a batch may name, none of which is there, and names and authors that nobody has."""
+    everywhere(target, _ask_for_nothing)
+
+
+def _ask_for_nothing(target: Target, victim: Victim, number: int) -> None:
+    name, there = target.known.bound.partition("@")[0], bytes.fromhex(target.known.files[0])
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        for at in target.going_on(60):
+            nothing = [sha256(b"%d %d %d" % (number, at, each)).digest() for each in range(256)]
+            objects = ((1, each) for each in (*nothing[:255], there))
+            caller.ask("GetObjects", *objects, (2, 1), patience=2)
+            authors = [(4, each) for each in nothing]
+            caller.ask("FindArtifact", (1, f"{name}{at}"), *authors, patience=2)
+            caller.ask("FindArtifact", (1, name), (2, f"v{at}"), (3, nothing[0]), *authors, patience=2)
             if target.ended.wait(0.02):
                 return
 

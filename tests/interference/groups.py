@@ -51,6 +51,7 @@ LIES: tuple[tuple[str, ...], ...] = (
     ("not found, at once, for all that it has", "ten thousand accusations that prove nothing"),
     ("late answers about every other file only", "two histories of its log in turn"),
     ("late answers to those that lag behind only", "claims that never end"),
+    ("false answers to questions that nobody asked yet",),
 )
 """False answers of the hostile node that can run together: no two answer the same call."""
 
