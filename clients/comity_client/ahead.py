@@ -24,6 +24,14 @@ class AskedAhead:
         if key not in self._tasks:
             self._tasks[key] = asyncio.create_task(ask())
 
+    def give(self, key: Hashable, answer: object) -> None:
+        """Have an answer that came without being asked for, unless it was asked for already."""
+
+        async def given() -> object:
+            return answer
+
+        self.begin(key, given)
+
     async def take(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the answer that was asked for ahead, or ask. Raises what the question raises."""
         task = self._tasks.pop(key, None)

@@ -14,10 +14,11 @@ import comity_client.pull.pull  # noqa: F401  # loaded before it is counted
 import pytest
 from comity.trust.encoding import Digest
 from comity.wire.calls import Calls
+from comity.wire.found import FoundAnswer
 from comity.wire.rpc import Rpc
 from comity_client.client import Client
 from comity_client.home import Home
-from support.fakes import FakeFederation, release
+from support.fakes import FakeFederation, FakeNode, release
 from support.own_calls import own_calls
 from support.weights import as_tensor
 from support.world import identity
@@ -41,7 +42,7 @@ def test_a_pull_proves_each_line_signature_and_proof_once(tmp_path: Path, monkey
     assert set(work.parsed.values()) == {1}
     assert set(work.included.values()) == {1}
     assert set(work.signatures.values()) == {1}
-    assert work.mean_stack < 11
+    assert work.mean_stack < 12
 
 
 @dataclass
@@ -119,8 +120,18 @@ def test_what_show_receives_grows_with_the_nodes_and_not_with_their_square(
 def test_questions_that_do_not_depend_on_each_other_are_asked_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name and its owner's claims, the artifact with its manifest and versions, then keys and other claimants."""
-    calls = shown(tmp_path / "bound", monkeypatch, 3)
-    assert calls.chain <= 3 and Counter(calls.paths) == {"Resolve": 12, "GetClaims": 6, "GetObject": 1}
-    calls = shown(tmp_path / "unbound", monkeypatch, 3, namespaces={})
-    assert calls.chain <= 4 and Counter(calls.paths) == {"Resolve": 12, "GetClaims": 6, "GetObject": 1}
+    """What is asked about the artifact of a name comes with the first answer; its manifest is asked for then."""
+    for folder, namespaces in ("bound", None), ("unbound", dict[str, Digest]()):
+        calls = shown(tmp_path / folder, monkeypatch, 3, namespaces=namespaces)
+        assert calls.chain <= 2 and Counter(calls.paths) == {"FindArtifact": 3, "GetObject": 1}
+
+
+def test_a_node_without_common_answers_is_asked_each_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object) -> AsyncGenerator[FoundAnswer, None]:
+        raise NotImplementedError
+        yield
+
+    monkeypatch.setattr(FakeNode, "find", unknown)
+    calls = shown(tmp_path, monkeypatch, 3)
+    assert Counter(calls.paths) == {"FindArtifact": 3, "Resolve": 12, "GetClaims": 6, "GetObject": 1}
+    assert calls.chain <= 6

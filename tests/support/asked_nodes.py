@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Unavailable
+from comity.wire.found import Found, FoundAnswer, Lookup, in_few_messages, read_found
 from comity.wire.held import Held, Selected, in_messages, read_selected
 from comity.wire.log import ProofSummary
 from comity.wire.messages import LocatedEntry
@@ -64,16 +66,36 @@ class _Called:
         self._session.told.append((self._node, held))
         return await selected(await self._node.resolve(*asked), held)
 
+    async def asked_beside(self, held: Held, asked: Lookup) -> tuple[Selected, ...]:
+        if asked.subject is not None:
+            return await self.claims_beside(held, asked.subject, asked.named)
+        return await self.resolve_beside(held, asked.name, asked.version, asked.publisher, asked.named)
+
+    async def find_beside(self, held: Held, asked: Lookup) -> Found:
+        """What a node answers that has the questions `likely`; another one is of the version before."""
+        if getattr(self._node, "likely", None) is None:
+            raise Unavailable("unknown call", code="UNIMPLEMENTED")
+        self._session.told.append((self._node, held))
+        questions = (replace(asked, version=None, publisher=None), *self._node.likely)
+        return await read_found(in_few_messages(self._answers(questions), held))
+
+    async def _answers(self, questions: Iterable[Lookup]) -> AsyncIterator[FoundAnswer]:
+        for each in questions:
+            by_name = (each.name, each.version, each.publisher, each.named)
+            about = None if each.subject is None else (each.subject, each.named)
+            entries = await (self._node.resolve(*by_name) if about is None else self._node.claims(*about))
+            yield FoundAnswer(each, _each(entries))
+
     async def proofs_in_brief(self, line: Digest) -> tuple[ProofSummary, ...]:
         return tuple([ProofSummary.of(located) for located in await self._node.proofs(line)])
 
 
+async def _each(entries: Iterable[LocatedEntry]) -> AsyncGenerator[LocatedEntry, None]:
+    for entry in entries:
+        yield entry
+
+
 async def selected(entries: Sequence[LocatedEntry], held: Held | None) -> tuple[Selected, ...]:
     """What a client reads of this answer, if it is asked beside what is held."""
-
-    async def given() -> AsyncIterator[LocatedEntry]:
-        for entry in entries:
-            yield entry
-
-    messages = [message async for message in in_messages(given(), held)]
+    messages = [message async for message in in_messages(_each(entries), held)]
     return tuple(entry for message in messages for entry in read_selected(message))

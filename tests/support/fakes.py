@@ -36,6 +36,7 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
+from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts, ReplicaCounts
@@ -154,6 +155,25 @@ class FakeNode:
         for located, entry in self._entries():
             if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in authors:
                 yield replace(located, attached=True)
+
+    async def find(
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
+    ) -> AsyncGenerator[FoundAnswer, None]:
+        yield FoundAnswer(Lookup.of_name(name, named=named), self.resolve(name, named=named))
+        for _, entry in self._named(name, version, publisher)[:1]:
+            author, (stated, _, tag) = entry.statement.by, entry.statement.subjects[0].name.partition("@")
+            who = author.id if author else Digest("")
+            for asked in (
+                Lookup.of_name(name, version, who, named),
+                Lookup.of_name(stated, None, who, named),
+                Lookup.about(entry.statement.subject, (who, *named)),
+                Lookup.about(who, (who, *named)),
+                Lookup.of_name(stated, tag, None, (who, *named)),
+            ):
+                if asked.subject is not None:
+                    yield FoundAnswer(asked, self.claims(asked.subject, asked.named))
+                else:
+                    yield FoundAnswer(asked, self.resolve(asked.name, asked.version, asked.publisher, asked.named))
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()

@@ -33,6 +33,8 @@ from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.found import FoundAnswer, FoundManifest, Lookup
+from comity.wire.held import SALT, Held
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import GO_AHEAD, LocatedEntry
 from comity.wire.news import KnownCosignatures, LogNews, News
@@ -119,6 +121,22 @@ class AnsweringNode:
         self.asked.append((subject, tuple(named)))
         for located in self._values.some(self._values.located):
             yield located
+
+    async def find(
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
+    ) -> AsyncGenerator[FoundAnswer | FoundManifest, None]:
+        self.asked.append((name, version, publisher, tuple(named)))
+        authors = self._values.some(lambda: Digest(self._values.digest()))
+        for asked in (Lookup.of_name(name, version, publisher, named), Lookup.about(sha256(b"artifact"), authors)):
+            yield FoundAnswer(asked, self._entries())
+        yield FoundManifest(self._manifest)
+
+    async def _entries(self) -> AsyncGenerator[LocatedEntry, None]:
+        for located in self._values.some(self._values.located):
+            yield located
+
+    async def _manifest(self) -> bytes:
+        return b"manifest"
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         self.asked.append((query, cursor, limit))
@@ -528,5 +546,7 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     client = NodeClient(PinnedChannel(cast(grpc.aio.Channel, channel), explain))
     await every_call(client, values)
     await every_other_call(client, values)
+    asked = Lookup.of_name(values.text(), values.maybe(values.text), None, values.some(lambda: Digest(values.digest())))
+    await client.find_beside(Held(bytes(SALT), bytes(8)), asked)
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

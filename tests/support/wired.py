@@ -18,6 +18,7 @@ from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
@@ -132,6 +133,11 @@ class MemoryNode:
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
         for index, line in enumerate(self.lines):
             yield LocatedEntry(ORIGIN, index, line)
+
+    async def find(
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
+    ) -> AsyncGenerator[FoundAnswer, None]:
+        yield FoundAnswer(Lookup.of_name(name, named=named), self.resolve(name, named=named))
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         return SearchPage((LocatedEntry(ORIGIN, limit, query.encode()),), cursor + "next")

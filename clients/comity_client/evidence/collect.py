@@ -16,6 +16,7 @@ from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Collector, Question
 from comity.trust.encoding import short
 from comity.trust.statement import Entry
+from comity.wire.found import Lookup
 
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, is_about, places_of
 
@@ -58,12 +59,8 @@ async def _ask(
     named = collector.named
     async with limit:
         if question.kind in ("name", "commit"):
-            answers = await inquiry.ask(
-                lambda node, held: node.resolve_beside(held, question.subject, question.version, None, named)
-            )
+            answers = await inquiry.ask_for(Lookup.of_name(question.subject, question.version, None, named))
         else:
             asked = question.digest
-            answers = await inquiry.ask(
-                lambda node, held: node.claims_beside(held, asked, named), lambda entry: is_about(entry, asked)
-            )
+            answers = await inquiry.ask_for(Lookup.about(asked, named), lambda entry: is_about(entry, asked))
     return answers, *inquiry.chosen(answers.proven, collector.named)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from comity.trust.encoding import sha256
@@ -37,12 +38,14 @@ class HeldLines:
     Args:
         salt: random bytes of the session.
         entries: those of which nodes are told, as many as a question may name; those that most answers have come first.
+        others: those of which nodes are not told, but to which they may refer.
     """
 
-    def __init__(self, salt: bytes, entries: Iterable[Entry]) -> None:
+    def __init__(self, salt: bytes, entries: Iterable[Entry], others: Iterable[Entry] = ()) -> None:
         self._salt = salt
         self._lines = {reference_to(salt, entry.digest): entry.line for entry in islice(entries, HELD)}
         self._told = tuple(self._lines)
+        self._lines |= {reference_to(salt, entry.digest): entry.line for entry in others}
 
     def add(self, answer: Iterable[Selected]) -> None:
         """Add the lines of an answer. Nodes are not told of them."""
@@ -71,35 +74,63 @@ class HeldLines:
         return LocatedEntry(item.origin, item.index, line, item.more, item.others)
 
 
-async def ask_beside(session: Session, question: Question, held: HeldLines) -> Answers[tuple[LocatedEntry, ...]]:
-    """Ask all nodes, as `Session.ask` does, and return their answers with all lines."""
-    full = frozenset(session.soonest(session.nodes, IN_FULL))
-    messages = {node: held.message(brief=node not in full) for node in session.nodes}
-    found, waiting = dict[RemoteNode, tuple[LocatedEntry, ...]](), dict[RemoteNode, tuple[Selected, ...]]()
-    failed = dict[RemoteNode, ComityError]()
-    while messages:
+async def ask_beside(
+    session: Session,
+    question: Callable[[RemoteNode], Question],
+    held: HeldLines,
+    ahead: Mapping[RemoteNode, tuple[Selected, ...]] = MappingProxyType({}),
+) -> Answers[tuple[LocatedEntry, ...]]:
+    """Ask all nodes, as `Session.ask` does, each its own question, and return their answers with all lines.
+
+    Args:
+        ahead: what nodes answered before they were asked; they are asked only for what is not here then.
+    """
+    found, waiting = dict[RemoteNode, tuple[LocatedEntry, ...]](), dict(ahead)
+    failed, left = dict[RemoteNode, ComityError](), [node for node in session.nodes if node not in ahead]
+    for answer in ahead.values():
+        held.add(answer)
+    _settle(held, waiting, found)
+    full = frozenset(found) or frozenset(session.soonest(session.nodes, IN_FULL))
+    while True:
+        messages = {node: held.message(brief=node not in full) for node in left}
+        count = len(waiting) if full & found.keys() else IN_FULL
+        again = {node: held.message(answer=waiting[node]) for node in session.soonest(waiting, count)}
+        if not (messages := messages | again):
+            break
+        left, full = [], full | again.keys()
         answers = await _ask_each(session, question, held, messages, begun=bool(found))
         for answer in answers.found.values():
             held.add(answer)
         failed |= answers.failed
         waiting = {node: answer for node, answer in waiting.items() if node not in messages}
         waiting.update(answers.found)
-        for node in [node for node, answer in waiting.items() if held.explains(answer)]:
-            found[node] = held.in_full(waiting.pop(node))
-        count = len(waiting) if full & found.keys() else IN_FULL
-        messages = {node: held.message(answer=waiting[node]) for node in session.soonest(waiting, count)}
-        full |= messages.keys()
+        _settle(held, waiting, found)
     return Answers({node: found[node] for node in session.nodes if node in found}, failed)
 
 
+def _settle(
+    held: HeldLines,
+    waiting: dict[RemoteNode, tuple[Selected, ...]],
+    found: dict[RemoteNode, tuple[LocatedEntry, ...]],
+) -> None:
+    """Move the answers whose lines are all here from `waiting` to `found`."""
+    for node in [node for node, answer in waiting.items() if held.explains(answer)]:
+        found[node] = held.in_full(waiting.pop(node))
+
+
 async def _ask_each(
-    session: Session, question: Question, held: HeldLines, messages: Mapping[RemoteNode, Held], *, begun: bool
+    session: Session,
+    question: Callable[[RemoteNode], Question],
+    held: HeldLines,
+    messages: Mapping[RemoteNode, Held],
+    *,
+    begun: bool,
 ) -> Answers[tuple[Selected, ...]]:
     """`begun`: other nodes have answered, so that slow ones are not waited for."""
 
     def asked(node: RemoteNode) -> NodeQuestion[tuple[Selected, ...]]:
         async def ask(client: NodeClient) -> tuple[Selected, ...]:
-            answer = await question(client, messages[node])
+            answer = await question(node)(client, messages[node])
             return answer if messages[node].brief else held.in_full(answer)
 
         return ask

@@ -9,23 +9,26 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import Final, TypeVar
 
-from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PROVING_PREDICATES
-from comity.wire.held import SALT
+from comity.wire.client import NodeClient
+from comity.wire.found import Found, Lookup
+from comity.wire.held import SALT, Held, Selected
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
 
 from comity_client.evidence.held_lines import HeldLines, Question, ask_beside
 from comity_client.evidence.prove import ProvenStatements, Prover, choose
-from comity_client.session import Answers, Session
+from comity_client.session import Answers, RemoteNode, Session
 
 T = TypeVar("T")
 HERE: Final = "here"
@@ -44,6 +47,7 @@ class Inquiry:
         self.session = session
         self.policy = policy
         self._salt = secrets.token_bytes(SALT)
+        self._found: dict[Lookup, dict[RemoteNode, tuple[Selected, ...]]] = {}
 
     @cached_property
     def _prover(self) -> Prover:
@@ -57,11 +61,49 @@ class Inquiry:
 
         What is here already of keys and nodes counts for every answer, whether a node repeats it or not.
         """
+        return await self._ask(lambda node: question, wanted, {})
+
+    async def ask_for(self, asked: Lookup, wanted: Callable[[Entry], bool] = lambda entry: True) -> ProvenAnswers:
+        """As `ask`, but of nodes that answered this question with another one (`find`) only what is not here."""
+        ahead = self._found.pop(asked, {})
+        return await self._ask(lambda node: lambda client, held: client.asked_beside(held, asked), wanted, ahead)
+
+    async def find(self, asked: Lookup, version: str | None) -> ProvenAnswers:
+        """As `ask_for`, and have nodes answer also what will probably be asked about the artifact of a name.
+
+        Args:
+            asked: the question for the name; its publisher, to whom the name is known to belong, is not part of it.
+            version: the version that is wanted; None for the newest.
+        """
+        first, begun = replace(asked, publisher=None), set[RemoteNode]()
+
+        def question(node: RemoteNode) -> Question:
+            async def ask(client: NodeClient, held: Held) -> tuple[Selected, ...]:
+                if node in begun:
+                    return await client.asked_beside(held, first)
+                begun.add(node)
+                found = await _found_by(client, held, replace(asked, version=version))
+                for each in found.answers.keys() - {first}:
+                    self._found.setdefault(each, {})[node] = found.answers[each]
+                if found.manifest:
+                    self.session.ahead.give(sha256(found.manifest), found.manifest)
+                return found.answers[first] if first in found.answers else await client.asked_beside(held, first)
+
+            return ask
+
+        return await self._ask(question, lambda entry: True, {})
+
+    async def _ask(
+        self,
+        question: Callable[[RemoteNode], Question],
+        wanted: Callable[[Entry], bool],
+        ahead: Mapping[RemoteNode, tuple[Selected, ...]],
+    ) -> ProvenAnswers:
         proven = self._prover.proven
         keys = {entry.line: entry for entry in proven if entry.statement.predicate in PROVING_PREDICATES}
         others = (entry for entry in reversed(proven) if entry.line not in keys)
         told = tuple(islice((*keys.values(), *others), HELD))
-        answers = await ask_beside(self.session, question, HeldLines(self._salt, told))
+        answers = await ask_beside(self.session, question, HeldLines(self._salt, told, proven if ahead else ()), ahead)
         keys = {entry.line: entry for entry in told if entry.line in keys}
         lines: dict[str, list[bytes]] = {HERE: list(keys)}
         for node, items in answers.found.items():
@@ -78,6 +120,16 @@ class Inquiry:
     def prove(self, source: str, lines: Sequence[bytes]) -> ProvenStatements:
         """Prove lines that came another way."""
         return self._prover.prove({source: lines})
+
+
+async def _found_by(client: NodeClient, held: Held, asked: Lookup) -> Found:
+    """What a node answers at once; nothing if it is of a version that has only single answers."""
+    try:
+        return await client.find_beside(held, asked)
+    except Unavailable as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        return Found({})
 
 
 @frozen

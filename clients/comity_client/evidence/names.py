@@ -17,6 +17,7 @@ from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import STATE_SETTING, Advisory
 from comity.trust.upstream import Observed
+from comity.wire.found import Lookup
 
 from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, places_of
@@ -52,9 +53,21 @@ class Claims:
 async def claims_of(inquiry: Inquiry, repository: str, version: str | None, publisher: Digest | None = None) -> Claims:
     """Ask every node for the claims to a name; if `publisher` is given, only for its claims, so that the answer does
     not depend on the number of other claimants. Raises NotFound, Unavailable."""
-    said = await inquiry.ask(
-        lambda node, held: node.resolve_beside(held, repository, version, publisher, inquiry.policy.named)
-    )
+    said = await inquiry.ask_for(Lookup.of_name(repository, version, publisher, inquiry.policy.named))
+    return _claims(inquiry, repository, version, said)
+
+
+async def find_claims(inquiry: Inquiry, repository: str, version: str | None, expected: Digest | None) -> Claims:
+    """As `claims_of` a name, and ask at once what will be asked about its artifact of a version.
+
+    Args:
+        expected: to whom the name belongs, if that is known here.
+    """
+    said = await inquiry.find(Lookup.of_name(repository, None, expected, inquiry.policy.named), version)
+    return _claims(inquiry, repository, None, said)
+
+
+def _claims(inquiry: Inquiry, repository: str, version: str | None, said: ProvenAnswers) -> Claims:
     if not said.answers.found:
         asked = f"{repository}@{version}" if version else repository
         raise said.answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")

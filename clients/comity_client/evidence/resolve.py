@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeAlias
 
 from comity.rules.collected import CollectedEvidence
@@ -41,7 +40,7 @@ from comity_client.evidence.collect import collect
 from comity_client.evidence.home_positions import HomePositions, order_statements, prove_positions
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.mirrored import decide_commit, mirror_basis
-from comity_client.evidence.names import Claims, candidates_of, claims_of, published_by
+from comity_client.evidence.names import Claims, candidates_of, claims_of, find_claims, published_by
 from comity_client.seen import KnownNames
 from comity_client.trust_store import Bindings
 
@@ -191,9 +190,7 @@ async def _statements(
 async def _decide_name(positions: HomePositions, reference: Reference, names: KnownNames) -> DecidedArtifact:
     inquiry, repository = positions.inquiry, reference.repository or ""
     bound = await _known_claimants(inquiry, repository, names)
-    if bound and (likely := bound[0].claimant.publisher) is not None:
-        inquiry.session.ahead.begin((inquiry, reference, likely), partial(_claims_to, inquiry, reference, likely))
-    preference, claims = await _preference(inquiry, repository, bound)
+    preference, claims = await _preference(inquiry, reference, bound)
     publisher = preference.claimant.publisher
     if publisher is None:
         raise _name_is_mirrored(reference, preference, claims)
@@ -218,12 +215,13 @@ async def _known_claimants(inquiry: Inquiry, repository: str, names: KnownNames)
 
 
 async def _preference(
-    inquiry: Inquiry, repository: str, known: Sequence[Preference]
+    inquiry: Inquiry, reference: Reference, known: Sequence[Preference]
 ) -> tuple[Preference, Claims | None]:
     """Return the preferred claimant of the name and the claims of nodes; the claims are None if nodes did not
     answer."""
+    repository, expected = reference.repository or "", known[0].claimant.publisher if known else None
     try:
-        claims = await claims_of(inquiry, repository, None)
+        claims = await find_claims(inquiry, repository, reference.version, expected)
     except (NotFound, Unavailable):
         if not known:
             raise
@@ -235,10 +233,6 @@ async def _preference(
     return preference, claims
 
 
-async def _claims_to(inquiry: Inquiry, reference: Reference, publisher: Digest) -> Claims:
-    return await claims_of(inquiry, reference.repository or "", reference.version, publisher)
-
-
 async def _claims_of_publisher(
     inquiry: Inquiry, reference: Reference, publisher: Digest, claims: Claims | None
 ) -> Claims:
@@ -246,8 +240,7 @@ async def _claims_of_publisher(
     other versions, or else `claims`, which the error then lists."""
     repository = reference.repository or ""
     try:
-        ask = partial(_claims_to, inquiry, reference, publisher)
-        return await inquiry.session.ahead.take((inquiry, reference, publisher), ask)
+        return await claims_of(inquiry, repository, reference.version, publisher)
     except (NotFound, Unavailable):
         if reference.version is not None:
             with contextlib.suppress(NotFound, Unavailable):

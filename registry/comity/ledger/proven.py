@@ -190,12 +190,6 @@ class ProvenTables:
             found = first_claims(connection, fold_name(name), limit + 1)
         return Page(tuple(found[:limit]), len(found) > limit)
 
-    def first_claim(self, name: str, publisher: Digest) -> int | None:
-        """Returns the number of a publisher's first statement under a name, or None."""
-        key = (_CLAIMANT.name == fold_name(name), _CLAIMANT.publisher == publisher)
-        with self._database.reading() as connection:
-            return connection.execute(select(_CLAIMANT.number).where(*key)).scalar_one_or_none()
-
     def claims_of(self, name: str, publishers: Collection[Digest]) -> list[NameClaimant]:
         """Returns those of `publishers` who published or observed under a repository name."""
         here = select(_CLAIMANT.publisher, _CLAIMANT.number).where(_CLAIMANT.name == fold_name(name))

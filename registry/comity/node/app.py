@@ -369,12 +369,13 @@ def _services(parts: _Parts) -> Services:
     home, copies, acts = parts.home, parts.copies, parts.acts
     ledger, membership = home.ledger, home.membership
     gateway = home.config.gateway.advertised_url()
+    blob = BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations)
     return Services(
         node=NodeServicer(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
         log=LogServicer(ledger),
         news=parts.news,
-        artifact=ArtifactServicer(ledger, membership, home.metrics),
-        blob=BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations),
+        artifact=ArtifactServicer(ledger, membership, home.metrics, blob.manifest),
+        blob=blob,
         publish=parts.submissions,
         charter=parts.charter,
         offer=OfferServicer(ledger, parts.offers, acts),

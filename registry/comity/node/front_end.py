@@ -441,11 +441,12 @@ async def _run(
     front_end = RunningFrontEnd(home, followed, readiness, writer)
     open_, tell_not_serving = "", _nothing
     if home.tls is not None:
+        blob = BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations)
         services = Services(
             node=NodeServicer(ledger, own_node, home.epochs, config.gateway.advertised_url(), lambda: None),
             log=LogServicer(ledger),
-            artifact=ArtifactServicer(ledger, membership, home.metrics),
-            blob=BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations),
+            artifact=ArtifactServicer(ledger, membership, home.metrics, blob.manifest),
+            blob=blob,
             charter=CharterEpochs(ledger, home.epochs, writer),
         )
         listeners = Listeners(config.listen, config.limits, home.tls, membership, services, home.draining)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63omity/v1/access.proto\x12\tcomity.v1\x1a google/protobuf/descriptor.proto\"o\n\nCallAccess\x12\x1b\n\x03who\x18\x01 \x01(\x0e\x32\x0e.comity.v1.Who\x12\x1d\n\x04\x63ost\x18\x02 \x01(\x0e\x32\x0f.comity.v1.Cost\x12\x15\n\rrequest_bytes\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t*\\\n\x03Who\x12\x13\n\x0fWHO_UNSPECIFIED\x10\x00\x12\x0e\n\nWHO_ANYONE\x10\x01\x12\x0e\n\nWHO_MEMBER\x10\x02\x12\x10\n\x0cWHO_OPERATOR\x10\x03\x12\x0e\n\nWHO_SOCKET\x10\x04*>\n\x04\x43ost\x12\x14\n\x10\x43OST_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43OST_LOOKUP\x10\x01\x12\x0f\n\x0b\x43OST_SEARCH\x10\x02:J\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xdd\x9b\x03 \x01(\x0b\x32\x15.comity.v1.CallAccess\x88\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63omity/v1/access.proto\x12\tcomity.v1\x1a google/protobuf/descriptor.proto\"o\n\nCallAccess\x12\x1b\n\x03who\x18\x01 \x01(\x0e\x32\x0e.comity.v1.Who\x12\x1d\n\x04\x63ost\x18\x02 \x01(\x0e\x32\x0f.comity.v1.Cost\x12\x15\n\rrequest_bytes\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t*\\\n\x03Who\x12\x13\n\x0fWHO_UNSPECIFIED\x10\x00\x12\x0e\n\nWHO_ANYONE\x10\x01\x12\x0e\n\nWHO_MEMBER\x10\x02\x12\x10\n\x0cWHO_OPERATOR\x10\x03\x12\x0e\n\nWHO_SOCKET\x10\x04*M\n\x04\x43ost\x12\x14\n\x10\x43OST_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43OST_LOOKUP\x10\x01\x12\x0f\n\x0b\x43OST_SEARCH\x10\x02\x12\r\n\tCOST_FIND\x10\x03:J\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xdd\x9b\x03 \x01(\x0b\x32\x15.comity.v1.CallAccess\x88\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHO']._serialized_start=184
   _globals['_WHO']._serialized_end=276
   _globals['_COST']._serialized_start=278
-  _globals['_COST']._serialized_end=340
+  _globals['_COST']._serialized_end=355
   _globals['_CALLACCESS']._serialized_start=71
   _globals['_CALLACCESS']._serialized_end=182
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,8 @@ class _CostEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cost.ValueType],
     """One call."""
     COST_SEARCH: _Cost.ValueType  # 2
     """Two calls: the work grows with what the node stores."""
+    COST_FIND: _Cost.ValueType  # 3
+    """Four calls: it answers several lookups."""
 
 class Cost(_Cost, metaclass=_CostEnumTypeWrapper):
     """How much of its allowance of calls a caller spends with one call."""
@@ -78,6 +80,8 @@ COST_LOOKUP: Cost.ValueType  # 1
 """One call."""
 COST_SEARCH: Cost.ValueType  # 2
 """Two calls: the work grows with what the node stores."""
+COST_FIND: Cost.ValueType  # 3
+"""Four calls: it answers several lookups."""
 Global___Cost: _TypeAlias = Cost  # noqa: Y015
 
 @_typing.final

@@ -26,7 +26,7 @@ from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/artifact.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\"\xa2\x01\n\x0eResolveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tpublisher\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\r\n\x05named\x18\x04 \x03(\x0c\x12\"\n\x04held\x18\x05 \x01(\x0b\x32\x0f.comity.v1.HeldH\x02\x88\x01\x01\x42\n\n\x08_versionB\x0c\n\n_publisherB\x07\n\x05_held\"`\n\x10GetClaimsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05named\x18\x02 \x03(\x0c\x12\"\n\x04held\x18\x03 \x01(\x0b\x32\x0f.comity.v1.HeldH\x00\x88\x01\x01\x42\x07\n\x05_held\"2\n\x04Held\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\r\n\x05lines\x18\x02 \x01(\x0c\x12\r\n\x05\x62rief\x18\x03 \x01(\x08\"=\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"p\n\x0eSearchResponse\x12!\n\x05\x66ound\x18\x01 \x03(\x0b\x32\x12.comity.v1.Located\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12&\n\nadvisories\x18\x03 \x03(\x0b\x32\x12.comity.v1.Located2\xf5\x01\n\x0f\x41rtifactService\x12H\n\x07Resolve\x12\x19.comity.v1.ResolveRequest\x1a\x12.comity.v1.Located\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x01\x30\x01\x12L\n\tGetClaims\x12\x1b.comity.v1.GetClaimsRequest\x1a\x12.comity.v1.Located\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x01\x30\x01\x12J\n\x06Search\x12\x18.comity.v1.SearchRequest\x1a\x19.comity.v1.SearchResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x02\x18\x80 b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/artifact.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\x1a\x15\x63omity/v1/types.proto\"\xa2\x01\n\x0eResolveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tpublisher\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\r\n\x05named\x18\x04 \x03(\x0c\x12\"\n\x04held\x18\x05 \x01(\x0b\x32\x0f.comity.v1.HeldH\x02\x88\x01\x01\x42\n\n\x08_versionB\x0c\n\n_publisherB\x07\n\x05_held\"`\n\x10GetClaimsRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\r\n\x05named\x18\x02 \x03(\x0c\x12\"\n\x04held\x18\x03 \x01(\x0b\x32\x0f.comity.v1.HeldH\x00\x88\x01\x01\x42\x07\n\x05_held\"\xa7\x01\n\x13\x46indArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tpublisher\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\r\n\x05named\x18\x04 \x03(\x0c\x12\"\n\x04held\x18\x05 \x01(\x0b\x32\x0f.comity.v1.HeldH\x02\x88\x01\x01\x42\n\n\x08_versionB\x0c\n\n_publisherB\x07\n\x05_held\"I\n\x0c\x46oundAnswers\x12\'\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x16.comity.v1.FoundAnswer\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\"\xbb\x01\n\x0b\x46oundAnswer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tpublisher\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\x15\n\x08\x61rtifact\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\r\n\x05named\x18\x05 \x03(\x0c\x12#\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x12.comity.v1.LocatedB\n\n\x08_versionB\x0c\n\n_publisherB\x0b\n\t_artifact\"2\n\x04Held\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\r\n\x05lines\x18\x02 \x01(\x0c\x12\r\n\x05\x62rief\x18\x03 \x01(\x08\"=\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"p\n\x0eSearchResponse\x12!\n\x05\x66ound\x18\x01 \x03(\x0b\x32\x12.comity.v1.Located\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12&\n\nadvisories\x18\x03 \x03(\x0b\x32\x12.comity.v1.Located2\xce\x02\n\x0f\x41rtifactService\x12H\n\x07Resolve\x12\x19.comity.v1.ResolveRequest\x1a\x12.comity.v1.Located\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x01\x30\x01\x12L\n\tGetClaims\x12\x1b.comity.v1.GetClaimsRequest\x1a\x12.comity.v1.Located\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x01\x18\x80\x80\x01\x30\x01\x12W\n\x0c\x46indArtifact\x12\x1e.comity.v1.FindArtifactRequest\x1a\x17.comity.v1.FoundAnswers\"\x0c\xea\xdd\x19\x08\x08\x01\x10\x03\x18\x80\x80\x01\x30\x01\x12J\n\x06Search\x12\x18.comity.v1.SearchRequest\x1a\x19.comity.v1.SearchResponse\"\x0b\xea\xdd\x19\x07\x08\x01\x10\x02\x18\x80 b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +37,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARTIFACTSERVICE'].methods_by_name['Resolve']._serialized_options = b'\352\335\031\010\010\001\020\001\030\200\200\001'
   _globals['_ARTIFACTSERVICE'].methods_by_name['GetClaims']._loaded_options = None
   _globals['_ARTIFACTSERVICE'].methods_by_name['GetClaims']._serialized_options = b'\352\335\031\010\010\001\020\001\030\200\200\001'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['FindArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['FindArtifact']._serialized_options = b'\352\335\031\010\010\001\020\003\030\200\200\001'
   _globals['_ARTIFACTSERVICE'].methods_by_name['Search']._loaded_options = None
   _globals['_ARTIFACTSERVICE'].methods_by_name['Search']._serialized_options = b'\352\335\031\007\010\001\020\002\030\200 '
   _globals['_RESOLVEREQUEST']._serialized_start=87
   _globals['_RESOLVEREQUEST']._serialized_end=249
   _globals['_GETCLAIMSREQUEST']._serialized_start=251
   _globals['_GETCLAIMSREQUEST']._serialized_end=347
-  _globals['_HELD']._serialized_start=349
-  _globals['_HELD']._serialized_end=399
-  _globals['_SEARCHREQUEST']._serialized_start=401
-  _globals['_SEARCHREQUEST']._serialized_end=462
-  _globals['_SEARCHRESPONSE']._serialized_start=464
-  _globals['_SEARCHRESPONSE']._serialized_end=576
-  _globals['_ARTIFACTSERVICE']._serialized_start=579
-  _globals['_ARTIFACTSERVICE']._serialized_end=824
+  _globals['_FINDARTIFACTREQUEST']._serialized_start=350
+  _globals['_FINDARTIFACTREQUEST']._serialized_end=517
+  _globals['_FOUNDANSWERS']._serialized_start=519
+  _globals['_FOUNDANSWERS']._serialized_end=592
+  _globals['_FOUNDANSWER']._serialized_start=595
+  _globals['_FOUNDANSWER']._serialized_end=782
+  _globals['_HELD']._serialized_start=784
+  _globals['_HELD']._serialized_end=834
+  _globals['_SEARCHREQUEST']._serialized_start=836
+  _globals['_SEARCHREQUEST']._serialized_end=897
+  _globals['_SEARCHRESPONSE']._serialized_start=899
+  _globals['_SEARCHRESPONSE']._serialized_end=1011
+  _globals['_ARTIFACTSERVICE']._serialized_start=1014
+  _globals['_ARTIFACTSERVICE']._serialized_end=1348
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,135 @@ class GetClaimsRequest(_message.Message):
 Global___GetClaimsRequest: _TypeAlias = GetClaimsRequest  # noqa: Y015
 
 @_typing.final
+class FindArtifactRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"namespace/name"; 512 bytes."""
+    version: _builtins.str
+    publisher: _builtins.bytes
+    """To whom the name belongs, if the asker knows."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As in `ResolveRequest`."""
+
+    @_builtins.property
+    def held(self) -> Global___Held:
+        """What the answers need not repeat. A line that an earlier answer has is given by a reference too."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str | None = ...,
+        publisher: _builtins.bytes | None = ...,
+        named: _abc.Iterable[_builtins.bytes] | None = ...,
+        held: Global___Held | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
+    _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015
+    _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
+    _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held) -> _WhichOneofReturnType__held | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__publisher) -> _WhichOneofReturnType__publisher | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___FindArtifactRequest: _TypeAlias = FindArtifactRequest  # noqa: Y015
+
+@_typing.final
+class FoundAnswers(_message.Message):
+    """Answers to several questions: at most 8 in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    manifest: _builtins.bytes
+    """The manifest of the artifact, if the node has it, it has at most 64 KiB, and the asker does not want references alone."""
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundAnswer]: ...
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___FoundAnswer] | None = ...,
+        manifest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "manifest", b"manifest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundAnswers: _TypeAlias = FoundAnswers  # noqa: Y015
+
+@_typing.final
+class FoundAnswer(_message.Message):
+    """The answer to one question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The question is `Resolve` of these."""
+    version: _builtins.str
+    publisher: _builtins.bytes
+    artifact: _builtins.bytes
+    """Or, where this is set, `GetClaims` of it."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Located]:
+        """What that call would answer."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str | None = ...,
+        publisher: _builtins.bytes | None = ...,
+        artifact: _builtins.bytes | None = ...,
+        named: _abc.Iterable[_builtins.bytes] | None = ...,
+        entries: _abc.Iterable[_types_pb2.Located] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_artifact", b"_artifact", "_publisher", b"_publisher", "_version", b"_version", "artifact", b"artifact", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_artifact", b"_artifact", "_publisher", b"_publisher", "_version", b"_version", "artifact", b"artifact", "entries", b"entries", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__artifact: _TypeAlias = _typing.Literal["artifact"]  # noqa: Y015
+    _WhichOneofArgType__artifact: _TypeAlias = _typing.Literal["_artifact", b"_artifact"]  # noqa: Y015
+    _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
+    _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__artifact) -> _WhichOneofReturnType__artifact | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__publisher) -> _WhichOneofReturnType__publisher | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___FoundAnswer: _TypeAlias = FoundAnswer  # noqa: Y015
+
+@_typing.final
 class Held(_message.Message):
     """The lines that the asker has. Keys and node records that come along with statements are left out of the answer if the
     asker has them; every other line that it has is given by a reference (`Located.references`). A reference to a line is

@@ -198,7 +198,11 @@ class CallRule:
                 return False
 
 
-_COSTS: Final[Mapping[access_pb2.Cost.ValueType, int]] = {access_pb2.COST_LOOKUP: 1, access_pb2.COST_SEARCH: 2}
+_COSTS: Final[Mapping[access_pb2.Cost.ValueType, int]] = {
+    access_pb2.COST_LOOKUP: 1,
+    access_pb2.COST_SEARCH: 2,
+    access_pb2.COST_FIND: 4,
+}
 _KNOWN: Final = frozenset(
     (access_pb2.WHO_ANYONE, access_pb2.WHO_MEMBER, access_pb2.WHO_OPERATOR, access_pb2.WHO_SOCKET)
 )

@@ -14,6 +14,7 @@ from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Exact, Items, Read
 from comity.wire.fields import read_integer
+from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
 from comity.wire.held import HELD, Held, Selected, in_messages, read_selected
 from comity.wire.messages import LocatedEntry
 from comity.wire.rpc import Context, Rpcs, rpc_of
@@ -61,6 +62,21 @@ class ArtifactService(Protocol):
         """Statements about an artifact, and about the authors of those statements: apart and first, those of `named`,
         of its publishers, and of members. Raises NotFound."""
 
+    @rpc(
+        "FindArtifact",
+        items=limits.FOUND,
+        size=2 * limits.FOUND * limits.FOUND_BYTES,
+        serve=lambda *call: _serve_found(*call),
+    )
+    def find(
+        self,
+        name: _Name,
+        version: Annotated[str | None, Exact(limits.NAME)] = None,
+        publisher: Digest | None = None,
+        named: _Named = (),
+    ) -> AsyncGenerator[FoundAnswer | FoundManifest, None]:
+        """Answers to what an asker who looks for the artifact of a name asks. Raises NotFound."""
+
     @rpc("Search")
     async def search(
         self,
@@ -75,10 +91,7 @@ async def _serve(
     method: str, service: ArtifactService, request: Any, context: Context
 ) -> AsyncIterator[types_pb2.Located]:
     """Serve a call whose answer is a selection, without what the asker has."""
-    rpc, held = (
-        rpc_of(getattr(ArtifactService, method)),
-        HELD.decode(request.held) if request.HasField("held") else None,
-    )
+    rpc, held = rpc_of(getattr(ArtifactService, method)), _held(request)
     async with aclosing(rpc.ask(service, request)) as entries:
         left = rpc.items
         async for message in in_messages(entries, held):
@@ -86,6 +99,21 @@ async def _serve(
                 return
             left -= 1
             yield message
+
+
+async def _serve_found(
+    service: ArtifactService, request: Any, context: Context
+) -> AsyncIterator[artifact_pb2.FoundAnswers]:
+    async with (
+        aclosing(rpc_of(ArtifactService.find).ask(service, request)) as answers,
+        aclosing(in_few_messages(answers, _held(request))) as messages,
+    ):
+        async for message in messages:
+            yield message
+
+
+def _held(request: Any) -> Held | None:
+    return HELD.decode(request.held) if request.HasField("held") else None
 
 
 def _selected(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, tuple[Selected, ...]]]:
@@ -138,6 +166,19 @@ class ArtifactCalls(ServiceCalls):
         named: Collection[Digest] = (),
     ) -> Coroutine[Any, Any, tuple[Selected, ...]]:
         return self._resolve(held, name, version, publisher, named)
+
+    def asked_beside(self, held: Held, asked: Lookup) -> Coroutine[Any, Any, tuple[Selected, ...]]:
+        if asked.subject is not None:
+            return self._of_any_authors(held, asked.subject, asked.named)
+        return self._resolve(held, asked.name, asked.version, asked.publisher, asked.named)
+
+    async def find_beside(self, held: Held, asked: Lookup) -> Found:
+        """As `ArtifactService.find`, of a question with the version that is wanted."""
+        rpc = rpc_of(ArtifactService.find)
+        request = rpc.request.encode(asked.name, asked.version, asked.publisher, asked.named)
+        request.held.CopyFrom(HELD.encode(held))
+        async with aclosing(self._calls.stream(rpc, request)) as messages:
+            return await read_found(messages)
 
     async def claims(self, digest: Digest, named: Collection[Digest] = ()) -> tuple[LocatedEntry, ...]:
         """As `ArtifactService.claims`, for any number of authors."""

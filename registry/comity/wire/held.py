@@ -7,7 +7,7 @@ that nobody can log a line that hides another one from it. Source: proto/comity/
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
@@ -116,14 +116,23 @@ def read_selected(message: types_pb2.Located) -> tuple[Selected, ...]:
     return (*first, replace(last, others=message.others))
 
 
+def references_to(salt: bytes, entries: Iterable[LocatedEntry]) -> Iterator[bytes]:
+    """A reference to the line of each entry."""
+    return (reference_to(salt, entry.digest or sha256(entry.line)) for entry in entries)
+
+
 async def in_messages(
-    entries: AsyncIterable[LocatedEntry], held: Held | None
+    entries: AsyncIterable[LocatedEntry], held: Held | None, sent: Collection[bytes] = ()
 ) -> AsyncGenerator[types_pb2.Located, None]:
     """The messages of an answer to an asker who has some lines. References that follow each other are in one message,
-    if they have the same mark `more`."""
+    if they have the same mark `more`.
+
+    Args:
+        sent: references to lines that were sent to the asker, and may have no use for it: none of them is left out.
+    """
     references, waiting = frozenset(split(held.lines)) if held else frozenset(), list[LineReference]()
     async for entry in entries:
-        given = entry if held is None else _beside(held, references, entry)
+        given = entry if held is None else _beside(held, references, sent, entry)
         if waiting and not (isinstance(given, LineReference) and _fits(given, waiting)):
             yield _packed(waiting)
             waiting = []
@@ -135,13 +144,13 @@ async def in_messages(
         yield _packed(waiting)
 
 
-def _beside(held: Held, references: frozenset[bytes], entry: LocatedEntry) -> Selected | None:
+def _beside(held: Held, references: frozenset[bytes], sent: Collection[bytes], entry: LocatedEntry) -> Selected | None:
     """The entry, a reference to it, or None if it is left out. A mark is never left out."""
-    reference = reference_to(held.salt, entry.digest or sha256(entry.line))
+    (reference,) = references_to(held.salt, (entry,))
     has = reference in references
     if has and entry.attached and not (entry.more or entry.others):
         return None
-    if has or held.brief:
+    if has or held.brief or reference in sent:
         return LineReference(entry.origin, entry.index, reference, entry.more, entry.others)
     return entry
 

@@ -44,6 +44,10 @@ NAMED: Final = 256
 HELD: Final = 768
 # References to lines in one message.
 REFERENCES: Final = 256
+# Answers to questions about one artifact in one answer, and the bytes of the lines and references of one of them.
+FOUND: Final = 8
+FOUND_BYTES: Final = 1 * MiB
+FOUND_MANIFEST: Final = 64 * KiB
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

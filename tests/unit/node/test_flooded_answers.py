@@ -71,6 +71,7 @@ class Flooded:
             own_node=SimpleNamespace(record_line=NODES[0].entry.line),
             precedence=Precedence(members=frozenset(known)),
             bound_publisher=lambda namespace: None,
+            body=None,
         )
         self.service = ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, membership), Metrics())
         self._say([line for each in NODES for line in (each.seat.entry.line, each.entry.line)])

@@ -46,7 +46,7 @@ CALLS: list[MethodDescriptor] = [
     method for file in FILES for service in file.services_by_name.values() for method in service.methods
 ]
 
-READS = {"Audit", "Get", "List", "Read", "Resolve", "Search", "Stat"}
+READS = {"Audit", "Find", "Get", "List", "Read", "Resolve", "Search", "Stat"}
 APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Decide", "Import", "Load", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE

@@ -7,8 +7,10 @@ disconnects. If a limit applies, it is logged, counted and marked in the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,6 +19,16 @@ from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.services.kept_answers import (
+    ENTRY,
+    LIKELY_WEIGHT,
+    MAX_ANSWER,
+    MAX_WEIGHT,
+    QUESTION,
+    KeptAnswer,
+    KeptAnswers,
+)
+from comity.node.services.likely import Likely, likely_questions
 from comity.node.services.selections import PAGE, MemberLines, Standing, StatementAnswer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Bounds, Precedence
@@ -26,6 +38,7 @@ from comity.trust.errors import Malformed
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
+from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
 
 OWN_ADVISORIES: Final = 4
@@ -39,36 +52,85 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
 class ArtifactServicer:
-    """Implements `ArtifactService`."""
+    """Implements `ArtifactService`.
 
-    def __init__(self, ledger: AsyncLedger, membership: Membership, metrics: Metrics) -> None:
+    Args:
+        objects: reads a small object that is here, for a manifest beside an answer; raises NotFound.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        membership: Membership,
+        metrics: Metrics,
+        objects: Callable[[Digest], Awaitable[bytes]] | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._objects = objects
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
         self._members = MemberLines(self._proven)
+        self._kept = KeptAnswers[KeptAnswer](MAX_WEIGHT)
+        self._likely = KeptAnswers[Likely](LIKELY_WEIGHT)
 
     async def resolve(
         self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
     ) -> AsyncGenerator[LocatedEntry, None]:
-        answer = self._answer()
-        async with aclosing(self._read(answer.to_name(name, version, publisher, named))) as lines:
+        async with aclosing(self._answer(Lookup.of_name(name, version, publisher, named))) as lines:
             async for located in lines:
                 yield located
-        self._report_limit("Resolve", name, answer)
 
     async def claims(self, subject: Digest, named: Collection[Digest] = ()) -> AsyncGenerator[LocatedEntry, None]:
-        answer = self._answer()
-        async with aclosing(self._read(answer.about(subject, named))) as lines:
+        async with aclosing(self._answer(Lookup.about(subject, named))) as lines:
             async for located in lines:
                 yield located
-        self._report_limit("GetClaims", subject, answer)
 
-    def _answer(self) -> StatementAnswer:
-        return StatementAnswer(self._proven, Standing.of(self._membership), self._members)
+    async def find(
+        self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()
+    ) -> AsyncGenerator[FoundAnswer | FoundManifest, None]:
+        first = Lookup.of_name(name, named=named)
+        yield FoundAnswer(first, self._answer(first))
+        likely = await self._likely_after(replace(first, publisher=publisher), version)
+        for each in likely.questions:
+            yield FoundAnswer(each, self._answer(each))
+        if likely.artifact is not None and self._objects is not None:
+            yield FoundManifest(partial(self._objects, likely.artifact))
 
-    def _read(self, lines: Iterator[LocatedEntry]) -> AsyncGenerator[LocatedEntry, None]:
-        return self._ledger.in_steps(lines, PAGE)
+    async def _likely_after(self, asked: Lookup, version: str | None) -> Likely:
+        standing, position = await self._position()
+        likely = self._likely.get(position, (asked, version))
+        if likely is None:
+            likely = await self._ledger.run(likely_questions, self._proven, standing, asked, version)
+            count = 1 + len(likely.questions)
+            self._likely.keep(position, (asked, version), likely, count * _weight_of(asked))
+        return likely
+
+    async def _position(self) -> tuple[Standing, Hashable]:
+        """What the charter says, and at what answers are right with it."""
+        standing = Standing.of(self._membership)
+        return standing, (await self._ledger.read(self._proven.last_number), standing)
+
+    async def _answer(self, asked: Lookup) -> AsyncGenerator[LocatedEntry, None]:
+        """The answer to a question: one that is kept, or a new one."""
+        standing, position = await self._position()
+        kept = self._kept.get(position, asked)
+        if kept is None:
+            answer = StatementAnswer(self._proven, standing, self._members)
+            read, sent = list[LocatedEntry](), answer.sent
+            async with aclosing(self._ledger.in_steps(answer.to(asked), PAGE)) as lines:
+                async for located in lines:
+                    yield located
+                    if sent.size - sent.shared <= MAX_ANSWER:
+                        read.append(located)
+            kept = KeptAnswer(tuple(read), sent.limited or sent.more_others)
+            if (weight := _weight_of(asked) + ENTRY * len(read) + sent.size - sent.shared) <= MAX_ANSWER:
+                self._kept.keep(position, asked, kept, weight)
+        else:
+            for located in kept.entries:
+                yield located
+        if kept.limited:
+            self._report_limit(asked)
 
     async def approvals(self, officer: Digest, artifact: Digest) -> tuple[bytes, ...]:
         """The officer's own lines here about the approval of an artifact, and those about the officer's keys. What
@@ -104,11 +166,15 @@ class ArtifactServicer:
             found[statement.by.id, statement.subject] = self._proven.lines(about.first)
         return [line for lines in found.values() for line in lines]
 
-    def _report_limit(self, call: str, about: str, answer: StatementAnswer) -> None:
-        sent = answer.sent
-        if sent.limited or sent.more_others:
-            self._metrics.answers_limited.labels(call).inc()
-            _log.info("a limit left statements out of an answer", call=call, about=about, sent=len(sent))
+    def _report_limit(self, asked: Lookup) -> None:
+        call = "Resolve" if asked.subject is None else "GetClaims"
+        self._metrics.answers_limited.labels(call).inc()
+        about = asked.subject or asked.name
+        _log.info("a limit left statements out of an answer", call=call, about=about)
+
+
+def _weight_of(asked: Lookup) -> int:
+    return QUESTION * (1 + len(asked.named))
 
 
 def _located(lines: Iterable[ProvenLine]) -> tuple[LocatedEntry, ...]:

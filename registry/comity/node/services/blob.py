@@ -108,6 +108,17 @@ class BlobServicer:
                 for digest in sent:
                     self._served.ended(digest)
 
+    async def manifest(self, digest: Digest) -> bytes:
+        """A manifest that comes along with an answer about its artifact. Raises NotFound for what is not here or has
+        more than `limits.FOUND_MANIFEST` bytes."""
+        return await self._pools.files(self._manifest, digest)
+
+    def _manifest(self, digest: Digest) -> bytes:
+        size = self._store.size(digest)
+        if size > limits.FOUND_MANIFEST:
+            raise NotFound("too long to come along", why=f"it has {size} bytes")
+        return self._store.read(digest, 0, size)
+
     def _group(
         self, digests: Sequence[Digest], at: int, window: int, left: int
     ) -> tuple[int, list[tuple[Digest, bytes]]]:

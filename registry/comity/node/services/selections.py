@@ -28,6 +28,7 @@ from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, NODE_RECORD, PROVING_PREDICATES
 from comity.wire import limits
+from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
 
 
@@ -52,8 +53,7 @@ def first_claimants(
     known = proven.identities([claimant.publisher for claimant in claims])
     labels = {identity: found.display for identity, found in known.items()}
     found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in claims]
-    observed = [proven.first_claim(upstream, node) for node in nodes]
-    numbers = [number for number in observed if number is not None]
+    numbers = [claimant.number for claimant in proven.claims_of(upstream, list(nodes))]
     if numbers:
         found.append(FirstClaim(None, "", min(numbers)))
     return sorted(found, key=lambda claimant: claimant.number)
@@ -129,6 +129,7 @@ class Standing:
         members: whose keys and nodes come along with statements.
         followed: the records of the nodes that are followed.
         bound_publisher: the publisher to whom the charter binds a namespace.
+        body: the digest of the charter's body.
     """
 
     precedence: Precedence
@@ -136,12 +137,14 @@ class Standing:
     members: tuple[Digest, ...]
     followed: tuple[bytes, ...]
     bound_publisher: Callable[[str], Digest | None]
+    body: Digest | None
 
     @classmethod
     def of(cls, membership: Membership) -> Standing:
+        body, nodes, members = membership.body, tuple(membership.node_ids), tuple(membership.known)
         followed = (*(peer.line for peer in membership.peers), membership.own_node.record_line)
-        members = tuple(membership.known)
-        return cls(membership.precedence, membership.node_ids, members, followed, membership.bound_publisher)
+        bound = membership.bound_publisher
+        return cls(membership.precedence, nodes, members, followed, bound, body.digest if body else None)
 
 
 class MemberLines:
@@ -198,15 +201,11 @@ class StatementAnswer:
         self._members = members
         self.sent = _Sent()
 
-    def to_name(
-        self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest]
-    ) -> Iterator[LocatedEntry]:
-        """As `ArtifactService.resolve`."""
-        return _last_marked(self._resolve(name, version, publisher, named), self.sent)
-
-    def about(self, subject: Digest, named: Collection[Digest]) -> Iterator[LocatedEntry]:
-        """As `ArtifactService.claims`."""
-        return _last_marked(self._claims(subject, named), self.sent)
+    def to(self, asked: Lookup) -> Iterator[LocatedEntry]:
+        """The lines, as `ArtifactService.resolve` and `claims` say. Raises NotFound."""
+        if asked.subject is not None:
+            return _last_marked(self._claims(asked.subject, asked.named), self.sent)
+        return _last_marked(self._resolve(asked.name, asked.version, asked.publisher, asked.named), self.sent)
 
     def _resolve(
         self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest]
@@ -304,16 +303,15 @@ class StatementAnswer:
         for author, line in members.found:
             if (located := self.sent.new(line, author=author)) is not None:
                 yield located
-        digests = of_members.digests
         for line in of_members.records:
-            if (located := self.sent.attached(line, digest=digests[line.line])) is not None:
+            if (located := self.sent.of_member(line, of_members)) is not None:
                 yield located
         signers = [author for author in authors if author not in of_members.of_member]
         for line in self._keys_of(signers):
             if (located := self.sent.attached(line, limits.CLAIMS)) is not None:
                 yield located
         for line in of_members.keys:
-            if (located := self.sent.attached(line, limits.CLAIMS, digests[line.line])) is not None:
+            if (located := self.sent.of_member(line, of_members, limits.CLAIMS)) is not None:
                 yield located
         known = frozenset(authors) | of_members.of_member.keys()
         others = self._of_others(positions, known, self.sent.room)
@@ -402,6 +400,7 @@ class _Sent:
 
     Attributes:
         size: bytes of the lines.
+        shared: those of them that are in memory in any case.
         limited: whether a limit left something out.
         cut: authors of whose statements a limit left some out.
         more_others: whether a limit left out statements of others.
@@ -410,6 +409,7 @@ class _Sent:
     def __init__(self) -> None:
         self._places: set[tuple[str, Digest]] = set()
         self.size = 0
+        self.shared = 0
         self.limited = False
         self.cut = frozenset[Digest]()
         self.more_others = False
@@ -431,10 +431,18 @@ class _Sent:
             return None
         return LocatedEntry(found.origin, found.index, found.line, author in self.cut, digest=digest)
 
-    def attached(self, found: ProvenLine, most: int | None = None, digest: Digest | None = None) -> LocatedEntry | None:
-        """As `new`, for a line about keys or a node that comes along with statements. `digest`: its SHA-256, if that is
-        known."""
-        digest = digest or sha256(found.line)
+    def attached(self, found: ProvenLine, most: int | None = None) -> LocatedEntry | None:
+        """As `new`, for a line about keys or a node that comes along with statements."""
+        return self._attached(found, sha256(found.line), most)
+
+    def of_member(self, found: ProvenLine, lines: _MemberLines, most: int | None = None) -> LocatedEntry | None:
+        """As `attached`, for one of the `lines` of members."""
+        located = self._attached(found, lines.digests[found.line], most)
+        if located is not None and lines.size <= MAX_MEMBER_LINES:
+            self.shared += len(located.line)
+        return located
+
+    def _attached(self, found: ProvenLine, digest: Digest, most: int | None) -> LocatedEntry | None:
         if not self._takes(found, digest, most):
             return None
         return LocatedEntry(found.origin, found.index, found.line, attached=True, digest=digest)

@@ -69,7 +69,7 @@ def question(node: Any, held: Held) -> Any:
 
 async def found_by(session: Session, *here: bytes) -> Any:
     held = HeldLines(bytes(SALT), map(parse_entry, here))
-    return await ask_beside(session, question, held)  # type: ignore[arg-type]
+    return await ask_beside(session, lambda node: question, held)  # type: ignore[arg-type]
 
 
 async def lines_by_node(*nodes: Node) -> dict[str, list[bytes]]:

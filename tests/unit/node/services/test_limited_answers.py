@@ -54,7 +54,13 @@ class Bench:
         membership = cast(
             Membership,
             SimpleNamespace(
-                node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
+                node_ids=(),
+                known=(),
+                peers=(),
+                own_node=seat,
+                precedence=Precedence(),
+                bound_publisher=nobody,
+                body=None,
             ),
         )
         self.service = ArtifactServicer(AsyncLedger(self.ledger), membership, self.metrics)
@@ -106,7 +112,13 @@ class Members:
         membership = cast(
             Membership,
             SimpleNamespace(
-                node_ids=(), known=known, peers=peers, own_node=seat, precedence=Precedence(), bound_publisher=nobody
+                node_ids=(),
+                known=known,
+                peers=peers,
+                own_node=seat,
+                precedence=Precedence(),
+                bound_publisher=nobody,
+                body=None,
             ),
         )
         self.service = ArtifactServicer(AsyncLedger(self.ledger), membership, Metrics())
@@ -162,7 +174,7 @@ class Flooded:
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
         seat = SimpleNamespace(record_line=WHO.inception)
         known = SimpleNamespace(
-            node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody
+            node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody, body=None
         )
         self.service = ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
         self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
