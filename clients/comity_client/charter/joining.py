@@ -26,8 +26,10 @@ from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ADDRESSES, INCEPTION, NODE_RECORD, PROVING_PREDICATES, ROTATED
 from comity.wire.charter import AskReceipt, JoinRequest
+from comity.wire.found import Lookup
 
 from comity_client.charter.state import CharterState
+from comity_client.evidence.held_lines import ask_all, pinned_entries
 from comity_client.node_card import NodeCard
 from comity_client.node_home import not_a_home
 from comity_client.session import Session
@@ -205,8 +207,9 @@ def _home_logs(charter_state: CharterState) -> list[str]:
 
 
 async def _about(session: Session, subject: Digest, predicate: str) -> list[Entry]:
-    answers = await session.ask(lambda client: client.claims(subject))
-    lines = dict.fromkeys(located.line for found in answers.found.values() for located in found)
+    answers = await ask_all(session, Lookup.about(subject))
+    said = (located.line for found in answers.found.values() for located in found)
+    lines = dict.fromkeys((*said, *(entry.line for entry in pinned_entries(session))))
     entries = (session.reader.readable(line) for line in lines)
     return [entry for entry in entries if entry is not None and entry.statement.predicate == predicate]
 

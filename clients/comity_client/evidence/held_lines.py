@@ -10,6 +10,7 @@ A node of an earlier version gives all lines to each question, which is as good 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.statement import Entry
 from comity.wire.client import NodeClient
-from comity.wire.held import Held, LineReference, Selected, reference_to
+from comity.wire.found import Lookup
+from comity.wire.held import SALT, Held, LineReference, Selected, reference_to
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
 
@@ -72,6 +74,23 @@ class HeldLines:
             why = f"no line here has the reference {item.line.hex()}"
             raise Malformed("the answer refers to an unknown line", why=why, code="UNKNOWN-LINE")
         return LocatedEntry(item.origin, item.index, line, item.more, item.others)
+
+
+def pinned_entries(session: Session) -> tuple[Entry, ...]:
+    """What the pins of a session prove about keys and nodes: nobody needs to send it."""
+    keys = (entry for federation in session.pins for entry in federation.identity_entries)
+    return (*session.records(), *keys)
+
+
+async def ask_all(session: Session, asked: Lookup) -> Answers[tuple[LocatedEntry, ...]]:
+    """Ask all nodes one question, as `Session.ask` does. What comes along with statements and is pinned
+    (`pinned_entries`) may be missing from the answers."""
+
+    async def ask(client: NodeClient, held: Held) -> tuple[Selected, ...]:
+        return await client.asked_beside(held, asked)
+
+    held = HeldLines(secrets.token_bytes(SALT), pinned_entries(session))
+    return await ask_beside(session, lambda node: ask, held)
 
 
 async def ask_beside(

@@ -26,7 +26,7 @@ from comity.wire.held import SALT, Held, Selected
 from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
 
-from comity_client.evidence.held_lines import HeldLines, Question, ask_beside
+from comity_client.evidence.held_lines import HeldLines, Question, ask_beside, pinned_entries
 from comity_client.evidence.prove import ProvenStatements, Prover, choose
 from comity_client.session import Answers, RemoteNode, Session
 
@@ -53,8 +53,7 @@ class Inquiry:
     def _prover(self) -> Prover:
         bodies = (*self.policy.pins, *(federation.body for federation in self.session.pins))
         distinct = {body.digest: body for body in bodies}.values()
-        keys = (entry for federation in self.session.pins for entry in federation.identity_entries)
-        return Prover(tuple(distinct), (*self.session.records(), *keys), self.session.reader)
+        return Prover(tuple(distinct), pinned_entries(self.session), self.session.reader)
 
     async def ask(self, question: Question, wanted: Callable[[Entry], bool] = lambda entry: True) -> ProvenAnswers:
         """Ask all nodes, as `Session.ask` does, and prove the statements of the answers that are `wanted`.

@@ -19,10 +19,12 @@ from comity.trust.names import Abbreviation, Reference, ambiguous, find_id
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.wire.client import NodeClient
+from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
 
+from comity_client.evidence.held_lines import ask_all
 from comity_client.evidence.inquiry import Inquiry
-from comity_client.session import Session
+from comity_client.session import Answers, Session
 from comity_client.trust_store import Bindings
 
 MAX_LISTED: Final = 2000
@@ -51,7 +53,7 @@ async def find_reference(
     Unavailable if nobody answers and the artifact is not here.
     """
     found = {digest: label for digest, label in here.items() if digits.matches(digest)}
-    answers = await session.ask(lambda node: _listed(node, repository))
+    answers = await (session.ask(_listed) if repository is None else _claims(session, repository))
     if not answers.found and not found:
         raise answers.failure(f"{digits.text} cannot be looked up", otherwise="comity search WORD")
     complete = all(done for _, done in answers.found.values())
@@ -70,11 +72,18 @@ async def find_reference(
     return Reference(repository, None, next(iter(found)))
 
 
-async def _listed(node: NodeClient, repository: str | None) -> tuple[list[LocatedEntry], bool]:
+async def _claims(session: Session, repository: str) -> Answers[tuple[Sequence[LocatedEntry], bool]]:
+    """What each node lists under a name, and whether that is all."""
+    answers = await ask_all(session, Lookup.of_name(repository))
+    found = {
+        node: (claims, not any(claim.more or claim.others for claim in claims))
+        for node, claims in answers.found.items()
+    }
+    return Answers(found, answers.failed)
+
+
+async def _listed(node: NodeClient) -> tuple[Sequence[LocatedEntry], bool]:
     """Return what the node lists, and whether that is all."""
-    if repository is not None:
-        claims = list(await node.resolve(repository, None))
-        return claims, not any(claim.more or claim.others for claim in claims)
     found: list[LocatedEntry] = []
     cursor = ""
     for _ in range(MAX_PAGES):

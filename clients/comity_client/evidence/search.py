@@ -25,8 +25,10 @@ from comity.trust.statement_kinds import KEY_PREDICATES, PUBLISHED
 from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
 from comity.wire.client import NodeClient
+from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
 
+from comity_client.evidence.held_lines import ask_all, pinned_entries
 from comity_client.evidence.home_positions import HomePositions, order_statements
 from comity_client.evidence.inquiry import Inquiry, author_of, places_of
 from comity_client.evidence.names import withdrawn
@@ -118,9 +120,10 @@ async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mappin
     artifacts = {who: entry.statement.subject for entry in claims if (who := author_of(entry)) is not None}
 
     async def records(identity: Digest, artifact: Digest) -> ParsedClaims:
-        answers = await session.ask(lambda node: node.claims(artifact))
+        answers = await ask_all(session, Lookup.about(artifact))
         said = (session.reader.readable(item.line) for found in answers.found.values() for item in found)
-        own = (e for e in said if e and author_of(e) == identity and e.statement.predicate in KEY_PREDICATES)
+        known = (*pinned_entries(session), *said)
+        own = (e for e in known if e and author_of(e) == identity and e.statement.predicate in KEY_PREDICATES)
         return read_claims((entry.line for entry in own), artifact, session.reader)
 
     found = await asyncio.gather(*(records(*item) for item in artifacts.items()))

@@ -39,7 +39,9 @@ from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import SignedNote, open_checkpoint
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
+from comity.wire.found import Lookup
 
+from comity_client.evidence.held_lines import ask_all
 from comity_client.offers.coverage import HardwareCoverage, coverage, judge_offered
 from comity_client.offers.views import ChainView
 from comity_client.session import Session
@@ -204,7 +206,7 @@ async def _judged_offer(
 
 async def _attested_lines(session: Session, offer: Digest, provider: BoundNode) -> list[tuple[bytes, int]]:
     """Attestations of an offer by its provider, with their indexes in its log, from all nodes, the newest first."""
-    answers = await session.ask(lambda node: node.claims(offer, (provider.record.node.id, provider.record.member)))
+    answers = await ask_all(session, Lookup.about(offer, (provider.record.node.id, provider.record.member)))
     found: dict[bytes, int] = {}
     for located in (item for items in answers.found.values() for item in items):
         if located.origin == provider.record.origin and _is_attestation(located.line, provider):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ from comity.rules.signing import sign_content
 from comity.trust.charter.federation import FederationNode
 from comity.trust.evidence import EvidenceReader
 from comity.trust.node_records import Addresses
+from comity.trust.statement import Entry
 from comity.wire.messages import LocatedEntry
 from comity_client.charter.joining import addressed_nodes, extended_federation
+from support.asked_nodes import AskedNodes
 from support.world import Node, found, node, seat
 
 FIRST, SECOND = (node(seat(code)) for code in ("CH", "ES"))
@@ -23,15 +26,22 @@ def at(of: Node, mutual: tuple[str, ...] = (), open_: tuple[str, ...] = ()) -> F
     return FederationNode(of.record, of.entry.line, mutual, open_)
 
 
-class Session:
-    """Nodes that all answer with these lines."""
+class Listing:
+    """A node that has these lines about everything."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.lines = lines
+
+    async def claims(self, *_: object) -> tuple[LocatedEntry, ...]:
+        return tuple(LocatedEntry(SECOND.record.origin, at, line) for at, line in enumerate(self.lines))
+
+
+class Session(AskedNodes):
+    """One node with these lines, asked by somebody who pins nothing."""
 
     def __init__(self, *lines: bytes) -> None:
-        self.reader = EvidenceReader()
-        self._answer = tuple(LocatedEntry(SECOND.record.origin, at, line) for at, line in enumerate(lines))
-
-    async def ask(self, question: object) -> object:
-        return SimpleNamespace(found={"a node": self._answer})
+        super().__init__(Listing(lines))
+        self.reader, self.pins, self.records = EvidenceReader(), (), tuple[Entry, ...]
 
 
 @pytest.mark.parametrize("lines", [(OLD, NEW), (NEW, OLD)])

@@ -9,10 +9,12 @@ from typing import Any
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.statement import Entry, parse_entry
+from comity.wire.found import Lookup
 from comity.wire.held import SALT, Held, LineReference, Selected
 from comity.wire.messages import LocatedEntry
-from comity_client.evidence.held_lines import HeldLines, ask_beside
+from comity_client.evidence.held_lines import HeldLines, ask_all, ask_beside, pinned_entries
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers
+from comity_client.evidence.search import publisher_records
 from hypothesis import given
 from hypothesis import strategies as st
 from support.asked_nodes import AskedNodes
@@ -82,6 +84,22 @@ async def test_two_nodes_give_lines_and_the_others_references() -> None:
     answers = await found_by(session, *GOOD.claims[:2])
     assert [held.brief for _, held in session.told] == [False, False, True, True, True]
     assert all(len(items) >= len(LINES) - 2 for items in answers.found.values()) and len(answers.found) == 5
+
+
+async def test_a_single_question_is_asked_beside_what_is_pinned() -> None:
+    session: Any = Session(*(Node(number, LINES) for number in range(4)))
+    answers = await ask_all(session, Lookup.about(GOOD.artifact))
+    assert [held.brief for _, held in session.told] == [False, False, True, True]
+    lines = {item.line for items in answers.found.values() for item in items}
+    assert lines == set(LINES) - KEYS, "what is pinned is not sent"
+    assert {entry.line for entry in pinned_entries(session)} == KEYS
+
+
+async def test_the_keys_of_a_publisher_are_known_where_they_are_pinned() -> None:
+    session: Any = Session(Node(0, LINES))
+    session.pins = (SimpleNamespace(identity_entries=(RIVAL.entry,)),)
+    found = await publisher_records(session, OTHERS[:1])
+    assert session.told and list(found[RIVAL.id].inceptions) == [RIVAL.id]
 
 
 async def test_a_line_that_both_left_out_is_found_by_its_reference() -> None:
