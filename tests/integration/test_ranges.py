@@ -7,9 +7,10 @@ import logging
 import random
 import re
 import resource
+import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -206,9 +207,11 @@ def mumbles(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
     wrapped.sendall(b"220 mail.example ESMTP\r\n")
 
 
-def source_at(urls: list[str], identity: TlsIdentity) -> RangeSource:
+def source_at(urls: list[str], identity: TlsIdentity, *, first: Sequence[BlobLocation] = ()) -> RangeSource:
+    """A source whose node names one of `urls` each time, after the locations `first`."""
+
     async def locate(digest: Digest) -> tuple[BlobLocation, ...]:
-        return (BlobLocation("unknown", "x"), BlobLocation("https-range", urls.pop(0))) if urls else ()
+        return (BlobLocation("unknown", "x"), *first, BlobLocation("https-range", urls.pop(0))) if urls else ()
 
     return RangeSource(source_key("node"), "node", CertificatePin.of(identity.certificate), locate)
 
@@ -278,6 +281,20 @@ async def test_a_place_that_is_none_is_no_source(identity: TlsIdentity, url: str
     source = source_at([url], identity)
     assert not await source.find(BLOB)
     source.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/plain", "https://127.0.0.1:1/closed", "https://127.0.0.1:{}/silent"]
+)
+async def test_a_bucket_that_is_not_reached_leaves_the_ranges_of_the_node(
+    tmp_path: Path, identity: TlsIdentity, url: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, host(identity, right) as there:
+        bucket = BlobLocation("s3-presigned", url.format(silent.getsockname()[1]))
+        source = source_at([there.url], identity, first=[bucket])
+        fetched = await fetch(tmp_path, source)
+    assert named(fetched.bytes_by_source)["memory node"] >= PIECE_SIZE
+    assert not named(fetched.dropped)
 
 
 async def test_an_expired_location_is_asked_for_anew_once(identity: TlsIdentity) -> None:

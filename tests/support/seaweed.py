@@ -41,7 +41,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     users = folder / "users.json"
     users.write_text(json.dumps({"identities": [_identity("node", NODE, "Admin")]}))
     files = [f"-dir={folder}", f"-s3.config={users}", f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
-    size = ["-volume.max=8", "-master.volumeSizeLimitMB=1024", "-volume.preStopSeconds=0"]
+    size = ["-volume.max=64", "-volume.preStopSeconds=0"]
     quiet = ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command = [weed, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-filer", "-s3", f"-s3.port={s3}"]
     command += [f"-s3.port.grpc={free_port()}", *ports, *files, *size, *quiet]

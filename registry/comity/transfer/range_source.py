@@ -78,7 +78,8 @@ class RangeSource:
         self._locate = locate
         self._permission = permission
         self._unavailable = False
-        self._locations: dict[Digest, _Location] = {}
+        self._locations: dict[Digest, tuple[_Location, ...]] = {}
+        self._unreachable: set[Address] = set()
         self._idle: list[RangeClient] = []
         self._spared = permission is not None
         self._closed = False
@@ -133,17 +134,38 @@ class RangeSource:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_up(self, digest: Digest) -> None:
-        """Ask the node for a location. Raises ComityError: NotFound (NO-LOCATION) if none can be used."""
-        for location in await self._locate(digest):
-            if location.kind not in _KINDS:
-                continue
-            pin = self._pin if location.kind == "https-range" else None
-            self._locations[digest] = _Location(RangeUrl.parse(location.url), pin)
-            return
-        raise NotFound("no HTTPS location of the blob", why=f"{self._host_name} gives none", code="NO-LOCATION")
+        """Ask the node for locations. Raises ComityError: NotFound (NO-LOCATION) if none can be used."""
+        places = tuple(place for location in await self._locate(digest) if (place := self._place(location)))
+        if not places:
+            raise NotFound("no HTTPS location of the blob", why=f"{self._host_name} gives none", code="NO-LOCATION")
+        reachable = tuple(place for place in places if place.url.address not in self._unreachable)
+        self._locations[digest] = reachable or places
+
+    def _place(self, location: BlobLocation) -> _Location | None:
+        """None if it cannot be used, such as the plain HTTP of a bucket beside its node."""
+        if location.kind not in _KINDS:
+            return None
+        try:
+            url = RangeUrl.parse(location.url)
+        except Malformed:
+            return None
+        return _Location(url, self._pin if location.kind == "https-range" else None)
 
     async def _begin(self, digest: Digest, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
-        place = self._locations[digest]
+        """Begin at the first place, at another one where that does not answer: some reach a bucket, and others only
+        the node."""
+        while True:
+            places = self._locations[digest]
+            try:
+                return await self._begin_at(places[0], offset, length, read_timeout)
+            except Unavailable:
+                if len(places) == 1:
+                    raise
+                self._unreachable.add(places[0].url.address)
+                if self._locations[digest] is places:
+                    self._locations[digest] = places[1:]
+
+    async def _begin_at(self, place: _Location, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
         stream = _RangeAnswer(self._client(place), self._threads, length)
         try:
             await stream.ask(place.url, offset, read_timeout)
