@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -16,9 +17,11 @@ from starlette.responses import Response
 
 from comity.gateway.console.forms import FORM, BrowserOrigins, PageAccess
 from comity.gateway.console.logs import log_id
+from comity.gateway.console.sentences import in_language
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role
 from comity.gateway.console.state import STATEMENTS, FederationState, StateReader
-from comity.gateway.console.words import LANGUAGES, choose_language, environment
+from comity.gateway.console.table_labels import labelled_tables
+from comity.gateway.console.words import LANGUAGES, choose_language, environment, translations
 from comity.gateway.declared_routes import DeclaredRoute, RouteAccess, RouteAnswers
 from comity.gateway.http import error_response
 from comity.trust.errors import ComityError, Malformed
@@ -161,11 +164,12 @@ class PageMaker:
                 node=self._node,
                 statements=STATEMENTS,
                 log_id=log_id,
+                sentence=partial(in_language, words=translations(reader.language)),
                 **values,
             )
         )
         shown = {**HEADERS, "Content-Language": reader.language, **(WITH_FORMS if reader.session else {})}
-        return Response(text, status, {**shown, **(headers or {})}, "text/html")
+        return Response(labelled_tables(text), status, {**shown, **(headers or {})}, "text/html")
 
     async def _error(self, reader: Reader, error: ComityError) -> Response:
         plain = error_response(error)

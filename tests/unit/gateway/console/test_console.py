@@ -190,7 +190,7 @@ def messages() -> Iterator[tuple[str, str]]:
                     yield texts[0], texts[-1]
             elif found:
                 yield found, found
-    for name in ("state.py", "member_map.py", "words.py"):
+    for name in ("state.py", "member_map.py", "words.py", "sentences.py"):
         source = resources.files("comity.gateway.console").joinpath(name).read_text("utf-8")
         for text in re.findall(r'marked\(\s*"((?:[^"\\]|\\.)*)"', source):
             yield text, text

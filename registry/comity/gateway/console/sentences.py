@@ -1,0 +1,161 @@
+"""Sentences of a verdict in the language of a page.
+
+A verdict is English text with values in it, and the same for every reader, because its bytes are signed and compared. A
+page finds the sentence again by its template, and writes the translation with the same values. A sentence whose values
+are sentences of their own, such as a message about a file, is left as it is, and so is all that no template fits.
+
+A test reads what the rows of a verdict can say from their source, and fails for a sentence without a template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+from comity.gateway.console.words import Translations, marked
+
+MAX_SUMMARY: Final = 2_000
+"""Characters of a longer summary are not searched."""
+
+SENTENCES: Final = (
+    # content
+    marked("sha256:%(digest)s, %(count)s files, %(size)s bytes"),
+    marked("sha256:%(digest)s, %(count)s file, %(size)s bytes"),
+    marked("%(count)s members mirrored it from its upstream, %(needed)s required"),
+    marked("%(count)s member mirrored it from its upstream, %(needed)s required"),
+    marked("no manifest"),
+    marked("%(count)s/%(all)s files hashed here, %(size)s bytes"),
+    marked("%(count)s/%(all)s files hashed here"),
+    marked("%(count)s/%(all)s files as model.sig lists them, but the policy does not list the signer"),
+    marked("%(count)s/%(all)s files as model.sig lists them"),
+    marked("there is no list of files"),
+    marked("partial by request, %(count)s missing"),
+    marked("partial by request"),
+    marked("the files were not read"),
+    marked("%(count)s of %(all)s files were not inspected"),
+    marked("%(count)s files are missing"),
+    marked("no active content"),
+    marked("allowed: %(what)s"),
+    marked("the policy requires none"),
+    marked("named by the publisher: none"),
+    marked("named by the publisher: %(what)s"),
+    marked("the publisher names no parent"),
+    marked("the publisher names no %(what)s"),
+    marked("named but missing: %(what)s"),
+    marked("present: %(what)s"),
+    marked("%(kind)s, by %(count)s members"),
+    marked("%(kind)s, by %(count)s member"),
+    marked("no publication names its parents"),
+    marked("its parent %(name)s is named without a digest"),
+    marked("the claims about %(name)s form a cycle"),
+    marked("no statement about %(name)s is here"),
+    marked("%(relation)s of %(name)s (claimed)"),
+    marked("%(name)s is named without a digest"),
+    marked("the policy lists no licences"),
+    marked("claimed: %(what)s"),
+    marked("%(licence)s, as %(publisher)s claims"),
+    marked("%(licence)s is not an accepted licence"),
+    marked("its text, sha256 %(digest)s, is present"),
+    marked("its text, sha256 %(digest)s, is missing"),
+    # publication
+    marked("the policy requires a model.sig"),
+    marked("there is none"),
+    marked("published by %(publisher)s, %(least)s of %(all)s keys (%(kinds)s)"),
+    marked("signed by %(publisher)s, which is not the publisher that the policy names"),
+    marked("no published statement about this artifact verifies"),
+    marked("the inception of publisher %(digest)s is missing"),
+    marked("no published statement about it"),
+    marked("no publisher to judge"),
+    marked("%(publisher)s is not the publisher that the policy names"),
+    marked("%(publisher)s is the publisher that the policy names"),
+    marked("%(publisher)s says that its key was stolen"),
+    marked("no proof here that this statement is older"),
+    marked("%(publisher)s made more statements than were read"),
+    marked("one of them may say that its key was stolen"),
+    marked("no publisher is pinned for namespace %(name)s"),
+    marked("the signer is %(publisher)s"),
+    marked("entry %(index)s of %(log)s, the log of %(member)s"),
+    marked("%(count)s (%(needed)s required): nobody"),
+    marked("%(count)s (%(needed)s required): %(members)s"),
+    marked("%(count)s counted, %(needed)s required in %(places)s jurisdictions outside %(outside)s"),
+    marked("%(count)s counted, %(needed)s required in %(places)s jurisdictions"),
+    marked("%(count)s counted, %(needed)s required outside %(outside)s"),
+    marked("%(count)s counted, %(needed)s required"),
+    marked("have: nobody"),
+    marked("have: %(members)s"),
+    marked("no charter is pinned"),
+    marked("no statement by the publisher that the policy names"),
+    marked("none of the proofs is about this statement"),
+    marked("no proof that it was logged"),
+    marked("no proven claim of a full copy here"),
+    marked("claimed by %(members)s"),
+    marked("none here"),
+    marked("their absence cannot be proven offline"),
+    marked("%(count)s in all, for information"),
+    marked("%(count)s in all"),
+    marked("the policy sets no time.as_of"),
+    marked("too few cosignatures with a time"),
+    marked("%(count)s cosigners saw it at most %(days)s days before as_of"),
+    marked("%(count)s cosigner saw it at most %(days)s days before as_of"),
+    marked("%(count)s cosigners saw it after as_of, by their clocks on %(day)s"),
+    marked("%(count)s cosigner saw it after as_of, by their clocks on %(day)s"),
+    marked("no logged signature to judge"),
+    marked("classical only: %(what)s"),
+    marked("publisher hybrid, cosigners with ML-DSA-44: %(count)s"),
+    marked("the log's own signature is Ed25519"),
+    # approvals, notes and the policy
+    marked("the policy asks for no approval"),
+    marked("%(count)s of %(needed)s required for %(scope)s: nobody"),
+    marked("%(count)s of %(needed)s required for %(scope)s: %(officers)s"),
+    marked("until %(time)s"),
+    marked("at %(time)s, of %(places)s"),
+    marked("that of %(officer)s does not count: %(why)s"),
+    marked("such nodes do not count"),
+    marked("all evidence verified"),
+    marked("an issuer in refuse_from advises against it: %(kind)s"),
+    marked("not met: %(rows)s"),
+    marked("more statements of %(issuer)s, an issuer in refuse_from, than were read"),
+    marked("required and passed: %(rows)s"),
+)
+"""The first that fits counts: one with more words stands before one with fewer."""
+
+_PLACE: Final = re.compile(r"%\\\((\w+)\\\)s")
+"""A place in a template that was escaped."""
+_SEPARATOR: Final = "; "
+
+
+def in_language(summary: str, words: Translations) -> str | None:
+    """Return the sentences of a verdict in another language; None if one of them has no template or translation."""
+    if len(summary) > MAX_SUMMARY:
+        return None
+    found = [_translated(sentence, words.messages) for sentence in summary.split(_SEPARATOR)]
+    whole = [sentence for sentence in found if sentence is not None]
+    return _SEPARATOR.join(whole) if len(whole) == len(found) else None
+
+
+def template_of(sentence: str) -> str | None:
+    """Return the template that fits a sentence, if any."""
+    found = _fitting(sentence)
+    return found[0] if found else None
+
+
+def _translated(sentence: str, messages: Mapping[str, tuple[str, ...]]) -> str | None:
+    found = _fitting(sentence)
+    if found is None or found[0] not in messages:
+        return None
+    return messages[found[0]][0] % found[1]
+
+
+def _fitting(sentence: str) -> tuple[str, dict[str, str]] | None:
+    for template, pattern in _patterns():
+        if (fits := pattern.fullmatch(sentence)) is not None:
+            return template, fits.groupdict()
+    return None
+
+
+@cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Each template with its pattern, in which a place is as short as it can be."""
+    return tuple((each, re.compile(_PLACE.sub(r"(?P<\1>.+?)", re.escape(each)), re.DOTALL)) for each in SENTENCES)

@@ -1,0 +1,128 @@
+"""Sentences of a verdict on a page in another language: each that a row can say has a template and a translation."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import product
+from types import ModuleType
+
+import pytest
+from comity.gateway.console.sentences import SENTENCES, in_language, template_of
+from comity.gateway.console.words import translations
+from comity.trust import verify
+from comity.trust.rows import approvals, content, publication
+
+VALUE = "V1"
+"""Stands for a value in an example of a sentence."""
+ENDS = {"counts_text", "shown", "_first_refusal(found)"}
+"""Values that are clauses of their own, or empty: they are examples of their own."""
+PARTS = {
+    "needed": [f"{VALUE} required", f"{VALUE} required in {VALUE} jurisdictions"],
+    "outside": ["", f" outside {VALUE}"],
+    "key_algorithms(chosen.publication.signer)": [f"{VALUE} of {VALUE} keys ({VALUE})"],
+    "whole": [f"{VALUE}/{VALUE} files hashed here", f"{VALUE}/{VALUE} files as model.sig lists them"],
+}
+"""Values that are parts of a sentence."""
+MADE_ELSEWHERE = {
+    VALUE,
+    f"{VALUE} ({VALUE} in all)",
+    f"{VALUE} ({VALUE} differ, {VALUE} missing)",
+    f"{VALUE} ({VALUE} wrong, {VALUE} missing)",
+    f"{VALUE} says {VALUE}",
+    f"{VALUE}: {VALUE}",
+    f"no manifest can list these files: {VALUE}",
+    f"the manifest is not valid: {VALUE}",
+    f"signed by {VALUE}: {VALUE}",
+}
+"""Sentences with a message of another part of the kernel in them, such as an error about a file: English."""
+
+
+NEVER = {
+    f"{VALUE}/{VALUE} files as model.sig lists them, {VALUE} bytes",
+    f"{VALUE}/{VALUE} files hashed here, but the policy does not list the signer",
+}
+"""Examples with `whole` of another function."""
+
+
+def examples(module: ModuleType) -> Iterator[str]:
+    """Examples of what the rows of a module can say: the clauses of each text that is given to `Row`."""
+    for function in ast.walk(ast.parse(inspect.getsource(module))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Row"]
+        texts = [call.args[2] for call in calls if len(call.args) > 2]
+        names = {text.id for text in texts if isinstance(text, ast.Name)} | ENDS
+        for node in ast.walk(function):
+            if calls and isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
+                texts.append(node.value)
+        for text in texts:
+            for example in _examples(text):
+                yield from (clause for clause in example.split("; ") if clause)
+
+
+def _examples(text: ast.expr) -> Iterator[str]:
+    if isinstance(text, ast.IfExp):
+        yield from _examples(text.body)
+        yield from _examples(text.orelse)
+    elif isinstance(text, ast.Constant) and isinstance(text.value, str):
+        yield text.value
+    elif isinstance(text, ast.JoinedStr):
+        parts = [[part.value] if isinstance(part, ast.Constant) else _values(part) for part in text.values]
+        yield from ("".join(chosen) for chosen in product(*parts))
+
+
+def _values(part: ast.expr) -> list[str]:
+    assert isinstance(part, ast.FormattedValue)
+    if isinstance(part.value, ast.IfExp):
+        return [*_examples(part.value)]
+    said = ast.unparse(part.value)
+    if said.startswith("'s' * "):
+        return ["", "s"]
+    return [""] if said in ENDS else PARTS.get(said, [VALUE])
+
+
+def test_every_sentence_that_a_row_can_say_has_a_template() -> None:
+    said = {example for module in (approvals, content, publication, verify) for example in examples(module)}
+    assert len(said) > 50
+    assert sorted(each for each in said - MADE_ELSEWHERE - NEVER if template_of(each) is None) == []
+    assert sorted(MADE_ELSEWHERE - said) == [], "no row says it any more"
+
+
+def test_every_template_is_found_by_its_own_example() -> None:
+    """A template with fewer words that stands before one with more would take its sentences."""
+    for template in SENTENCES:
+        example = template
+        while "%(" in example:
+            start = example.index("%(")
+            example = f"{example[:start]}7{example[example.index(')s', start) + 2 :]}"
+        assert template_of(example) == template, example
+
+
+@pytest.mark.parametrize(
+    ("summary", "french"),
+    [
+        ("all evidence verified", "toutes les preuves sont vérifiées"),
+        (
+            "entry 4 of node-ch/log, the log of Institut (CH)",
+            "entrée 4 de node-ch/log, le journal de Institut (CH)",
+        ),
+        ("2 (1 required): A (CH), B (ES)", "2 (1 exigés) : A (CH), B (ES)"),
+        (
+            "none here; their absence cannot be proven offline",
+            "aucun ici; leur absence ne peut pas être prouvée hors ligne",
+        ),
+        ("all evidence verified; something new", None),
+        ("x" * 3_000, None),
+        ("", None),
+    ],
+)
+def test_a_sentence_is_written_with_its_values_or_not_at_all(summary: str, french: str | None) -> None:
+    assert in_language(summary, translations("fr")) == french
+    assert in_language(summary, translations("en")) is None
+
+
+def test_values_of_strangers_are_no_templates() -> None:
+    hostile = "claimed by %(members)s %s %(x)d {0} <b>"
+    assert in_language(hostile, translations("fr")) == "déclaré par %(members)s %s %(x)d {0} <b>"
