@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_TABLE: Final = re.compile(r"<thead>(.*?)</thead>\s*<tbody>(.*?)</tbody>", re.DOTALL)
+_WITHIN: Final = r"([^<]*(?:<(?!/?(?:thead|tbody)\b)[^<]*)*)"
+"""Up to the end of a part. It never looks beyond: cards of models may have thousands of heads without a body."""
+_TABLE: Final = re.compile(f"<thead>{_WITHIN}</thead>\\s*<tbody>{_WITHIN}</tbody>")
 _TITLE: Final = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 _ROW: Final = re.compile(r"<tr>.*?</tr>", re.DOTALL)
 _CELL: Final = re.compile(r"<(td|th)\b(?=[\s>])")

@@ -24,3 +24,11 @@ def test_a_row_over_all_columns_and_a_table_without_a_head_stay_as_they_are() ->
 def test_a_value_with_the_marks_of_a_cell_is_no_cell() -> None:
     page = f"{HEAD}<tbody><tr><td>&lt;td&gt;</td><td>&lt;/tr&gt;</td></tr></tbody></table>"
     assert labelled_tables(page).count("data-label") == 2
+
+
+def test_a_head_without_a_body_gives_its_titles_to_no_other_table() -> None:
+    alone = "<table><thead><tr><th>Other</th><th>More</th></tr></thead></table>"
+    page = f"{alone * 3}{HEAD}<tbody><tr><td>a</td><td>1</td></tr></tbody></table>"
+    shown = labelled_tables(page)
+    assert shown.startswith(alone * 3)
+    assert 'data-label="Name"' in shown and 'data-label="Other' not in shown
