@@ -69,7 +69,7 @@ def _examples(text: ast.expr) -> Iterator[str]:
     elif isinstance(text, ast.Constant) and isinstance(text.value, str):
         yield text.value
     elif isinstance(text, ast.JoinedStr):
-        parts = [[part.value] if isinstance(part, ast.Constant) else _values(part) for part in text.values]
+        parts = [[str(part.value)] if isinstance(part, ast.Constant) else _values(part) for part in text.values]
         yield from ("".join(chosen) for chosen in product(*parts))
 
 
