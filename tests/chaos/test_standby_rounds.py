@@ -72,6 +72,9 @@ class Machines:
         (home,) = writing()
         return home, self._running[home]
 
+    def add(self, home: NodeHome) -> None:
+        self._homes += (home,)
+
     def close(self) -> None:
         for node in self._running.values():
             node.close()
@@ -108,7 +111,8 @@ async def test_nothing_acknowledged_is_lost_and_there_is_one_history(
     tmp_path: Path, founded: Founded, postgres: Postgres, database: str, rounds: int
 ) -> None:
     first, other = founded.homes
-    machines = Machines(postgres, database, first, second_machine(first, tmp_path / "second"))
+    second = second_machine(first, tmp_path / "second")
+    machines = Machines(postgres, database, first)
     faults: cycle[Callable[[], Awaitable[None]]] = cycle((machines.kill, machines.freeze, machines.cut))
     acknowledged: dict[int, Digest] = {}
     mirror = NodeProcess(other)
@@ -117,6 +121,7 @@ async def test_nothing_acknowledged_is_lost_and_there_is_one_history(
         await until(lambda: writer_state(first.directory / "node.toml").silent is not None, what="a sign of life")
         # A peer that never met the node knows the address of its federation file alone, where the other machine is not.
         await converged((home, other), home)
+        machines.add(second)
         for number in range(rounds):
             home, _ = await machines.writer()
             what = release(Publisher.generate(), model(tmp_path / f"m{number}", weights=1024), f"tests/m{number}@v1")

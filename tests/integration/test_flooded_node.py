@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from comity.ledger.proven import ProvenTables
 from comity.node import intake
 from comity.node.home import OpenedHome
 from comity.node.intake import KnownKeys
+from comity.node.threads import AsyncLedger
 from comity.trust.authorship import Authorship
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
@@ -49,7 +52,19 @@ async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch
         gate.wait(60)
         return publications(self, name, *rest)  # type: ignore[arg-type]
 
+    answers, in_steps = Counter[str](), AsyncLedger.in_steps
+
+    async def counted(self: AsyncLedger, items: Iterator[object], most: int) -> AsyncGenerator[object, None]:
+        answers["begun"] += 1
+        try:
+            async with aclosing(in_steps(self, items, most)) as found:
+                async for item in found:
+                    yield item
+        finally:
+            answers["ended"] += 1
+
     monkeypatch.setattr(ProvenTables, "publications", gated)
+    monkeypatch.setattr(AsyncLedger, "in_steps", counted)
     async with serving(home), home.client() as client:
         given_up = [asyncio.create_task(client.resolve("flood/")) for _ in range(CALLS)]
 
@@ -60,14 +75,16 @@ async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch
         for task in given_up:
             task.cancel()
         await asyncio.gather(*given_up, return_exceptions=True)
-        with pytest.raises(NotFound):  # on the same connection: the node knows by now that the others are cancelled
-            await asyncio.gather(client.object(sha256(b"nothing")), asyncio.to_thread(gate.set))
+        await until(lambda: answers["begun"] == answers["ended"], what="the node to know that they are cancelled")
+        gate.set()
+        with pytest.raises(NotFound):
+            await client.object(sha256(b"nothing"))
         for _ in range(2 * CALLS):
             await client.search("nothing")
-        assert sum(reads.values()) <= CALLS, "at most the step of each that was running"
+        assert sum(reads.values()) <= CALLS, "at most the read of each that was running"
         reads.clear()
         assert len(await client.resolve("flood/")) == NAMES + 1
-        assert len(reads) == NAMES, "a call that is not cancelled makes as many steps as there are names"
+        assert len(reads) == NAMES, "a call that is not cancelled makes as many reads as there are names"
 
 
 async def test_junk_in_a_mirrored_log_is_verified_once_and_stops_no_copy(

@@ -25,6 +25,7 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.wire import client as client_module
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.addresses import Address
+from comity.wire.draining import Draining
 from comity.wire.errors import to_status
 from comity.wire.server import Guard
 from comity.wire.services import Services, register
@@ -332,9 +333,16 @@ class _Listeners:
     network: MemoryNetwork
 
     def __init__(
-        self, listen: Listen, limits: Limits, tls: TlsIdentity, membership: Membership, services: Services
+        self,
+        listen: Listen,
+        limits: Limits,
+        tls: TlsIdentity,
+        membership: Membership,
+        services: Services,
+        draining: Draining,
     ) -> None:
         self._listen = listen
+        self._draining = draining
         self._ports: dict[str, Access] = {
             listen.mutual: MutualAccess(tls, membership.pins, membership.operators),
             listen.open: OpenAccess(tls),
@@ -344,10 +352,13 @@ class _Listeners:
 
     async def open(self) -> ListenAddresses:
         for address, access in self._ports.items():
-            port: Any = _Port(Guard(access, Throttle(GENEROUS)), access)
+            port: Any = _Port(Guard(access, Throttle(GENEROUS), draining=self._draining), access)
             register(self._services, port)
             self.network.ports[address] = port
         return ListenAddresses(self._listen.mutual, self._listen.open, self._listen.operator)
+
+    async def tell_not_serving(self) -> None:
+        """No health check asks here."""
 
     async def close(self) -> None:
         for address in self._ports:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, ParamSpec, TypeVar
 
 from comity.ledger.ledger import Ledger
@@ -56,13 +57,18 @@ class AsyncLedger:
 
     async def in_steps(self, items: Iterator[T], most: int) -> AsyncGenerator[T, None]:
         """Yield the items of an iterator that blocks on the ledger, `most` of which are read in one turn of a thread:
-        to wake a thread costs as much as a query. Raises what the iterator raises."""
-        while True:
-            some = await self.run(_next_of, items, most)
-            for item in some:
-                yield item
-            if len(some) < most:
-                return
+        to wake a thread costs as much as a query. Of one who does not wait any longer, the read that runs is the last.
+        Raises what the iterator raises."""
+        ended = threading.Event()
+        try:
+            while True:
+                some = await self.run(_next_of, items, most, ended)
+                for item in some:
+                    yield item
+                if len(some) < most:
+                    return
+        finally:
+            ended.set()
 
     def close(self) -> None:
         """Wait for running work, drop what has not begun, and close the ledger."""
@@ -70,8 +76,8 @@ class AsyncLedger:
         self.tables.close()
 
 
-def _next_of(items: Iterator[T], most: int) -> list[T]:
-    return list(islice(items, most))
+def _next_of(items: Iterator[T], most: int, ended: threading.Event) -> list[T]:
+    return list(islice(takewhile(lambda _: not ended.is_set(), items), most))
 
 
 class Pools:
