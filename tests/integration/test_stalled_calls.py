@@ -218,11 +218,12 @@ def honest() -> Played:
 
 
 def late(beside: Played) -> dict[str, tuple[float, float]]:
-    """The outcomes that took too long: without the stalling peer, and beside it. Nothing is faster than a round."""
+    """The outcomes that took too long: without the stalling peer, and beside it. What takes a round takes two where it
+    just missed one."""
     return {
         outcome: (seconds, beside.seconds[outcome])
         for outcome, seconds in honest().seconds.items()
-        if beside.seconds[outcome] > TIMES * max(seconds, INTERVAL)
+        if beside.seconds[outcome] > TIMES * max(seconds, 2 * INTERVAL)
     }
 
 

@@ -16,6 +16,10 @@ from support.slurm import Slurm, slurm
 
 pytestmark = pytest.mark.slow
 
+TOMORROW = int(time.time()) // 3600 * 3600 + 86_400
+BIG = replace(H100, start=TOMORROW, end=TOMORROW + 86_400)
+"""Slurm reserves nothing in the past."""
+
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
@@ -33,16 +37,16 @@ def fields(controller: Slurm, name: str) -> dict[str, str]:
 
 
 def test_a_grant_becomes_a_reservation_for_its_nodes_and_its_window(controller: Slurm) -> None:
-    facts = replace(PLAIN, user="root")
+    facts = replace(PLAIN, user="root", parts=(BIG,))
     made = reserve(controller, render(facts)["reserve.sh"])
     assert (made.returncode, made.stderr) == (0, ""), made
     found = fields(controller, f"{facts.name}-big")
     assert (found["NodeCnt"], found["PartitionName"], found["Users"]) == ("2", "gpu", "root")
-    assert (found["StartTime"], found["EndTime"]) == (str(H100.start), str(H100.end))
+    assert (found["StartTime"], found["EndTime"]) == (str(BIG.start), str(BIG.end))
 
 
 def test_slurm_reserves_no_more_nodes_than_there_are(controller: Slurm) -> None:
-    parts = tuple(replace(H100, name=f"s{n}", start=H100.end, end=H100.end + 3600) for n in range(3))
+    parts = tuple(replace(H100, name=f"s{n}", start=BIG.end, end=BIG.end + 3600) for n in range(3))
     made = reserve(controller, render(replace(PLAIN, user="root", parts=parts))["reserve.sh"])
     assert made.returncode != 0
     assert "busy" in made.stderr
@@ -63,7 +67,7 @@ def test_a_job_with_our_head_is_planned_on_the_reserved_nodes(controller: Slurm,
 
 @pytest.mark.parametrize("word", HOSTILE[:6])
 def test_texts_of_strangers_change_no_reservation(controller: Slurm, word: str) -> None:
-    start = H100.end + 10**7 + 3600 * HOSTILE.index(word)
+    start = BIG.end + 10**7 + 3600 * HOSTILE.index(word)
     far = replace(H100, start=start, end=start + 3600, nodes=1)
     facts = hostile_with(word, user="root", parts=(far,), grant=sha256(word.encode()))
     made = reserve(controller, render(facts)["reserve.sh"])
