@@ -73,23 +73,30 @@ def consent_to(body: Body, directory: Path, *, governance: Sequence[Path] = ()) 
     Raises Untrusted (NOT-MY-SEAT) if `body` has no seat for this member, or one with other keys or another
     jurisdiction; Untrusted (TOO-FEW-KEYS) if too few keys are here; NotFound, Refused, Malformed for the key files.
     """
+    seat = own_seat(body, directory)
+    keys = [open_key(path) for path in governance] or find_keys(directory / OFFLINE, seat.keys)
+    entry = consent(body, seat.id, *keys[: seat.keys.threshold])
+    if not seat.keys.signed(entry.envelope):
+        why = f"{seat.keys.threshold} of its {len(seat.keys.keys)} keys must sign"
+        raise Untrusted("consent refused", why=why, hint="name each with --key", code="TOO-FEW-KEYS")
+    return entry.line
+
+
+def own_seat(body: Body, directory: Path) -> Member:
+    """The seat of a home's member in `body`. Raises Untrusted (NOT-MY-SEAT) if there is none with its own keys and
+    jurisdiction."""
     inception = own_inception(directory)
     state = follow(KeyState.of_inception(inception), own_rotations(directory)).current
     seat = body.member(inception.id)
     own = (inception.jurisdiction, state.keys, state.recovery)
     if seat is None or (seat.jurisdiction, seat.keys, seat.recovery) != own:
         raise Untrusted(
-            "consent refused",
-            why="the charter has no seat for this member with its own keys and jurisdiction",
+            "this charter is not accepted",
+            why="it has no seat for this member with its own keys and jurisdiction",
             hint="send node-card.json to the person who drafts, and ask for a new draft",
             code="NOT-MY-SEAT",
         )
-    keys = [open_key(path) for path in governance] or find_keys(directory / OFFLINE, seat.keys)
-    entry = consent(body, inception.id, *keys[: seat.keys.threshold])
-    if not seat.keys.signed(entry.envelope):
-        why = f"{seat.keys.threshold} of its {len(seat.keys.keys)} keys must sign"
-        raise Untrusted("consent refused", why=why, hint="name each with --key", code="TOO-FEW-KEYS")
-    return entry.line
+    return seat
 
 
 def seal_federation(body: Body, consents: Iterable[bytes], cards: Sequence[NodeCard]) -> Federation:

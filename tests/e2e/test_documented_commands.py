@@ -203,13 +203,13 @@ def as_(code: str, line: str) -> str:
 def test_the_guide_for_operators_founds_a_federation_runs_a_node_and_joins_another(tmp_path: Path) -> None:
     """In a network of its own, where the names of the guide are those of this machine, and its ports are free."""
     init, found, encrypt, run, watch, join = of("docs/guide/operator.md")[1:7]
-    ((make,), (draft, consent, seal), run_lines, (apply,)) = (block.commands for block in (init, found, run, join))
+    ((make,), (begin, go_on), run_lines, (apply,)) = (block.commands for block in (init, found, run, join))
     lines = [as_(code, make) for code in (*FOUNDERS, "es")]
     lines += [f"cp node-{code}.example.org/node-card.json node-card-{code}.json" for code in FOUNDERS]
-    copy, serve, status = run_lines
-    lines += [draft, *(as_(code, consent) for code in FOUNDERS), seal, *encrypt.commands, copy, serve]
+    serve, status = run_lines
+    lines += [begin, *(go_on.replace("-es", f"-{code}") for code in FOUNDERS[1:]), *encrypt.commands, serve]
     lines += [f"{status} || test $? = {Unavailable.exit_status}"]  # the other nodes do not run
-    lines += [*watch.commands, "comity trust pin federation.json"]
+    lines += ["cp node-ch.example.org/federation.json .", *watch.commands, "comity trust pin federation.json"]
     for program in ("openssl", "curl"):
         needs(program, unlock=f"apt-get install {program}")
     person = Person(tmp_path, tmp_path / "state", within=named_network(tmp_path))

@@ -53,6 +53,8 @@ def parse(arguments: list[str]) -> None:
         if not isinstance(command, click.Group):
             return
         rest = [*context._protected_args, *context.args]
+        if not rest and command.invoke_without_command:
+            return  # a group that is a command, too
         _, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command = found
@@ -65,6 +67,8 @@ def exists(words: list[str]) -> bool:
     lazy = root.get_command(click.Context(root), words[0])
     if lazy is None or not isinstance(lazy, click.Group) or len(words) == 1:
         return lazy is not None
+    if lazy.invoke_without_command and words[1].startswith("-"):
+        return True  # a group that is a command, too
     return all(verb in lazy.commands for verb in words[1].split("|"))
 
 

@@ -137,9 +137,9 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def serving(*homes: Path, network: str = "") -> Iterator[None]:
+def serving(*homes: Path, network: str = "", options: Sequence[str] = ()) -> Iterator[None]:
     """`comity serve` for each home, until the block ends. Returns once each has opened its listeners."""
-    nodes = [Node.start(home, network) for home in homes]
+    nodes = [Node.start(home, network, options) for home in homes]
     try:
         for node in nodes:
             wait_for(node.listens, f"{node.home.name} to listen")
@@ -160,10 +160,11 @@ class Node:
     begin: int
 
     @classmethod
-    def start(cls, home: Path, network: str = "") -> Node:
+    def start(cls, home: Path, network: str = "", options: Sequence[str] = ()) -> Node:
         log = home / "node.log"
         begin = log.stat().st_size if log.exists() else 0
-        process = ForkedProgram.comity("serve", "--dir", str(home), environ=os.environ, log=log, network=network)
+        words = ("serve", "--dir", str(home), *options)
+        process = ForkedProgram.comity(*words, environ=os.environ, log=log, network=network)
         return cls(home, process, begin)
 
     def listens(self) -> bool:

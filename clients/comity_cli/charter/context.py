@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.errors import Conflict, NotFound
+from comity.trust.errors import Conflict, NotFound, Untrusted
 
-from comity_cli.command import client
+from comity_cli.command import client, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.nodes import member_node_options
 
@@ -70,7 +71,19 @@ class CharterContext:
 
     @cached_property
     def governance(self) -> GovernanceClient:
-        return client().governance(self.federation)
+        """Of the pinned federation. Where none is pinned yet, that of the node of `home` is, if its member signed it.
+        Raises NotFound (WHICH-FEDERATION)."""
+        api, file = client(), self.home / "federation.json"
+        if not self.federation and file.exists() and not api.pins():
+            from comity.federation_file import read_federation
+            from comity_client.founding import own_seat
+
+            signed = read_federation(file)
+            with contextlib.suppress(Untrusted):
+                own_seat(signed.body, self.home)
+                api.pin(signed)
+                output().say(f"Pinned the federation that your member signed: {file}")
+        return api.governance(self.federation)
 
     @cached_property
     def charter_state(self) -> CharterState:

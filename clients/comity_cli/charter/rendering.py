@@ -240,6 +240,14 @@ def compare_words(words: str | None, federation: Digest) -> None:
 
 
 def show_charter(out: Output, body: Body) -> None:
+    """Show the members, with the spoken words to compare, and the policy; with --json, as the document."""
+    describe_charter(out, body)
+    seats = tuple(CharterSeat(m.id, m.name, m.jurisdiction) for m in body.members)
+    quorum_change = body.policy.quorum_change
+    out.answer(CharterDocument(body.federation, body.digest, body.epoch, body.predecessor, seats, quorum_change))
+
+
+def describe_charter(out: Output, body: Body) -> None:
     """Show the members, with the spoken words to compare, and the policy."""
     rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
     out.prose(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
@@ -250,8 +258,8 @@ def show_charter(out: Output, body: Body) -> None:
         f"copies in {policy.min_jurisdictions} jurisdictions"
         + (f", so that fewer than {policy.min_reaches} cannot reach all." if policy.min_reaches else ".")
     )
-    seats = tuple(CharterSeat(m.id, m.name, m.jurisdiction) for m in body.members)
-    out.answer(CharterDocument(body.federation, body.digest, body.epoch, body.predecessor, seats, policy.quorum_change))
+    for name, publisher in body.namespaces.items():
+        out.say(f"  {name}/…  is bound to publisher {publisher}")
 
 
 def show_changes(out: Output, changes: Sequence[CharterChange]) -> None:

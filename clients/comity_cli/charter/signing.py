@@ -4,6 +4,7 @@ shown.
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from comity.content import durable
 from comity.trust.encoding import Digest, printable
+from comity.trust.errors import Unavailable
 from comity.trust.statement_kinds import ROTATED
 
 from comity_cli.charter.context import CharterContext
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from comity_client.trust_store import CharterChange
 
 PARTLY_ACCEPTED = 8
+AGAIN_SECONDS = 2.0
+"""How long a command that waits for statements of others waits before it asks again."""
 FOLLOW_SECONDS = 10.0
 """How long a command waits for nodes to follow what its own vote decided."""
 WIDTH = 80
@@ -152,6 +156,82 @@ def deliver(context: CharterContext, plan: Plan, more: CharterMaterial | None = 
             followed=FollowedItem.of(following) if following else None,
         )
     )
+
+
+@document("decision")
+class DecisionDocument:
+    """A charter that was decided, as `comity proposal approve --wait --json` prints it."""
+
+    body: Digest
+    epoch: int
+    followed: FollowedItem | None
+
+
+def vote_until_decided(
+    context: CharterContext, body: Digest, *, asked: bool = False, stalled: bool = False, despite_quorum: bool = False
+) -> None:
+    """Sign each vote of this member for `body` when it is due, and wait for those of others, until `body` is decided.
+    One confirmation is for all votes, which are for the same charter.
+
+    Args:
+        asked: the confirmation was given.
+        stalled, despite_quorum: as in `vote_plan`.
+    """
+    from comity_client.charter import proposals
+
+    out, told = output(), ""
+    while True:
+        now = dataclasses.replace(context)  # reads the statements again
+        try:
+            state = now.charter_state
+        except Unavailable as error:
+            told = _tell_once(str(error), told)
+            continue
+        epoch = next((each.body.epoch for each in state.tally.epochs if each.body.digest == body), None)
+        if epoch is not None:
+            following = _show_decision(now, state)
+            out.answer(DecisionDocument(body, epoch, FollowedItem.of(following) if following else None))
+            return
+        keys, draft = now.governance_keys, state.draft(body).body
+        plan = proposals.vote_plan(state, keys[0], draft, stalled=stalled, despite_quorum=despite_quorum)
+        if isinstance(plan, proposals.NothingToSign):
+            told = _tell_once(plan.why, told)
+            continue
+        show_plan(plan)
+        if not asked:
+            agree("Sign INTENT now, and RATIFY as soon as a quorum has signed INTENT for this charter?", yes=now.yes)
+        asked = True
+        signed = proposals.sign_plan_with_all(plan, keys)
+        if not signed.ceremony.complete:
+            write_ceremony(signed)
+            return
+        _log(now, signed, signed.material)
+
+
+def _tell_once(why: str, told: str) -> str:
+    """Say what is waited for, unless that was `told`, and wait a little. Returns what is told now."""
+    if why != told:
+        output().say(f"Waiting: {why}")
+    time.sleep(AGAIN_SECONDS)
+    return why
+
+
+def propose_and_vote(context: CharterContext, plan: Plan, keys: Sequence[GovernanceKey], despite_quorum: bool) -> None:
+    """Sign a draft, and vote for it until it is decided. One confirmation is for all. If several keys must sign, it
+    writes the ceremony file of the draft only."""
+    from comity_client.charter import proposals
+
+    show_plan(plan)
+    context.check_destination()
+    agree("Propose this, sign INTENT for it, and RATIFY as soon as a quorum has signed INTENT?", yes=context.yes)
+    signed = proposals.sign_plan_with_all(plan, keys)
+    if not signed.ceremony.complete:
+        write_ceremony(signed)
+        return
+    _log(context, signed, signed.material)
+    body = signed.entry.statement.subject
+    output().hint(f"the other members type: comity proposal approve {body[:12]} --wait --node HOME")
+    vote_until_decided(context, body, asked=True, despite_quorum=despite_quorum)
 
 
 def _show_decision(context: CharterContext, after: CharterState) -> Following | None:

@@ -79,6 +79,6 @@ def command(node: NewNode, seat: SeatOptions, declared: PlaceOptions, directory:
             f"this node advertises {' and '.join(local)}, which other machines cannot reach; for members on other "
             "machines, make it in a new directory with --mutual HOST:7443 --open HOST:7444"
         )
-    out.hint(f"to join a federation that exists: comity join FEDERATION-FILE --node {home}")
-    out.hint(f"to found one: send {home / 'node-card.json'} to the other founders")
-    out.hint("when you have their cards: comity found draft CARD… --out genesis.json")
+    out.hint(f"to join a federation that exists: comity join FEDERATION-FILE --node {home} --wait")
+    out.hint(f"to found one: send {home / 'node-card.json'} to the founder who begins")
+    out.hint(f"who begins, with the cards of all others: comity found --node {home} --with CARD…")

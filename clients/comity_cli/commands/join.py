@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from comity.content import durable
 from comity.federation_file import Federation, read_federation
 from comity.trust.encoding import Digest, syllables
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Unavailable
 from comity.trust.frozen import frozen
 
 from comity_cli.charter.context import CharterContext
@@ -23,6 +25,10 @@ from comity_cli.output import Output, plural
 if TYPE_CHECKING:
     from comity_client.charter.joining import AdmissionDraft
     from comity_client.charter.state import CharterMaterial, CharterState
+    from comity_client.node_card import NodeCard
+
+AGAIN_SECONDS: Final = 2.0
+"""How long `--wait` waits before it looks again."""
 
 
 @frozen
@@ -59,6 +65,7 @@ class JoinDocument:
 @examples(
     "comity join federation.json --node node-es",
     "comity join federation.json --node node-es --words 'babad-cadef-…'",
+    "comity join federation.json --node node-es --wait",
     "comity join --node node-es",
 )
 @click.command(cls=Command, name="join", short_help="Ask a federation to admit your member.")
@@ -67,77 +74,132 @@ class JoinDocument:
 @click.option(
     "--words", help="The federation's words, as two members read them to you; the command fails unless they match."
 )
-@click.option("--yes", is_flag=True, help="Pin and ask without confirmation.")
+@click.option("--yes", is_flag=True, help="Pin, ask, and with --wait consent, without confirmation.")
+@click.option("--wait", is_flag=True, help="Stay until your member is admitted, and sign its consent when it is due.")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
-def command(file: Path | None, home: Path, words: str | None, yes: bool, federation: str) -> None:
-    """Ask a federation to admit your member, and show the progress. Run it again at any time to see what is missing.
+def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: bool, federation: str) -> None:
+    """Ask a federation to admit your member, and show the progress. Run it again at any time to see what is missing;
+    with --wait it stays, and asks you to sign your consent when a member has drafted a charter with your seat.
+
     Once the charter has your member, and certificates lead there from the charter that you pinned, it moves your pin.
 
     FILE is the federation file. Get it from two members through separate channels and compare the words. Reading,
     mirroring and verifying need no membership.
     """
-    from comity_client.charter.joining import admission_drafts, card_of
+    from comity_client.charter.joining import card_of
 
     out, card = output(), card_of(home)
     if file is not None:
         federation = _pin(out, file, words, yes=yes)
-    context = CharterContext(federation=federation, home=home)
+    context = CharterContext(federation=federation, home=home, yes=yes)
     _store_federation_file(home, context.governance.federation)
-    who = card.inception
-    own = context.own_material
+    shown = _progress(out, context, card)
+    while wait and shown.state in ("asked", "decided"):
+        time.sleep(AGAIN_SECONDS)
+        context = CharterContext(federation=federation, home=home, yes=yes)
+        with contextlib.suppress(Unavailable):  # the nodes answer again later, and are asked again
+            if not _consent(out, context, card):
+                shown = _progress(out, context, card, before=shown)
+    out.answer(shown)
+
+
+def _progress(out: Output, context: CharterContext, card: NodeCard, before: JoinDocument | None = None) -> JoinDocument:
+    """Deliver what members' nodes lack, ask to be admitted, and say where the admission is.
+
+    Args:
+        before: what was said last; the same is not said again.
+    """
+    who, own, home = card.inception, context.own_material, context.home
     charter_state = context.charter_state.adding(own) if own.lines else context.charter_state
     charter_state = _deliver_own(out, context, charter_state, own)
     following = context.governance.following(charter_state)
-    seat = charter_state.current.member(who.id)
+    seat, epoch = charter_state.current.member(who.id), charter_state.current.epoch
     if seat is not None and following.followed.member(who.id) is None:
-        out.say(f"Votes that are known here admit {seat.name} ({seat.jurisdiction}), as epoch "
-                f"{charter_state.current.epoch}.")  # fmt: skip
         lacked = context.governance.lacked(charter_state, own)
-        show_following(out, following, lacked, context.deliver_command)
-        shown = tuple(map(LackedItem.of, lacked))
-        epoch = charter_state.current.epoch
-        out.answer(JoinDocument(who.id, "decided", epoch, followed=FollowedItem.of(following), lacked=shown))
-        return
+        items = tuple(map(LackedItem.of, lacked))
+        made = JoinDocument(who.id, "decided", epoch, followed=FollowedItem.of(following), lacked=items)
+        if made != before:
+            out.say(f"Votes that are known here admit {seat.name} ({seat.jurisdiction}), as epoch {epoch}.")
+            show_following(out, following, lacked, context.deliver_command)
+        return made
     if seat is not None:
-        out.done(
-            f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {charter_state.current.epoch}"
-        )
-        pinned = _advance_pin(out, context)
-        epoch = charter_state.current.epoch
-        out.answer(JoinDocument(who.id, "member", epoch, pinned))
+        out.done(f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {epoch}")
+        pinned = _advance_pin(out, context, charter_state)
         out.hint(f"comity serve --node {home}   then   comity status")
         if epoch > pinned:
             out.hint(f"comity trust pin   takes up epoch {epoch}, with your node; your pin is of epoch {pinned}")
-        return
+        return JoinDocument(who.id, "member", epoch, pinned)
     left = _left_epoch(context.governance.federation, charter_state, who.id)
-    if left is not None:
+    if left is not None and before is None:
         out.say(f"{who.label} ({who.jurisdiction}) was a member up to epoch {left - 1}; the charter of epoch {left} "
                 "does not list it any more.")  # fmt: skip
-        if out.as_json and not yes:
-            out.answer(JoinDocument(who.id, "left", left))
-            return
-        agree("Ask to be admitted again?", yes=yes)
-    asked = context.governance.ask(home)
-    out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
-    for name, refusal in asked.refused:
-        out.warn(f"{name}: {refusal}")
+        if out.as_json and not context.yes:
+            return JoinDocument(who.id, "left", left)
+        agree("Ask to be admitted again?", yes=context.yes)
+    return _asked(out, context, card, charter_state, before)
+
+
+def _asked(
+    out: Output, context: CharterContext, card: NodeCard, charter_state: CharterState, before: JoinDocument | None
+) -> JoinDocument:
+    """Send the request, which nodes keep once, and say which drafts would admit the member."""
+    from comity_client.charter.joining import admission_drafts
+
+    who, home = card.inception, context.home
+    asked = None if before is not None else context.governance.ask(home)
     found = admission_drafts(charter_state, who.id)
+    waiting_at = tuple(name for name, _ in asked.waiting) if asked else _given(before)
+    items = tuple(AdmissionItem(h.body, h.by, h.consented, h.intents, h.ratified, h.quorum) for h in found)
+    made = JoinDocument(who.id, "asked", waiting_at=waiting_at, drafts=items)
+    if before is not None and before.drafts == made.drafts:
+        return made
+    if asked is not None:
+        out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(waiting_at)}")
+        for name, refusal in asked.refused:
+            out.warn(f"{name}: {refusal}")
     for draft in found:
-        _show(out, draft, home, asked.waiting[0][0])
-    waiting_at = tuple(name for name, _ in asked.waiting)
-    drafts = (AdmissionItem(h.body, h.by, h.consented, h.intents, h.ratified, h.quorum) for h in found)
-    out.answer(JoinDocument(who.id, "asked", waiting_at=waiting_at, drafts=tuple(drafts)))
+        _show(out, draft, home, context.consent_node)
     if not found:
         out.say(f"  No member has drafted a charter with you yet. It needs {charter_state.current.quorum} of "
                 f"{plural(len(charter_state.current.active), 'member')}, in two rounds.")  # fmt: skip
         out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
+        out.hint(f"send to one of them: comity proposal new admit {who.id[:12]} --text WHY --wait --node HOME")
         out.hint(f"comity serve --node {home}   to mirror from now on;   comity join --node {home}   to look again")
+    return made
+
+
+def _given(before: JoinDocument | None) -> tuple[str, ...]:
+    """The nodes at which the request waits, by what was said last."""
+    return before.waiting_at if before is not None and isinstance(before.waiting_at, tuple) else ()
+
+
+def _consent(out: Output, context: CharterContext, card: NodeCard) -> bool:
+    """Show each draft that lacks the newcomer's consent, sign it if the person agrees, and deliver the line to members'
+    nodes. Returns whether something was signed."""
+    from comity_client.charter import proposals
+    from comity_client.charter.joining import admission_drafts
+    from comity_client.charter.state import CharterMaterial
+
+    from comity_cli.charter.signing import report, show_plan
+
+    state = context.charter_state.adding(CharterMaterial.of(card.lines))
+    lacking = [each for each in admission_drafts(state, card.inception.id) if not each.consented]
+    for each in lacking:
+        plan = proposals.consent_plan(state, state.draft(each.body).body, card.inception.id)
+        show_plan(plan)
+        agree("Sign this consent with the governance keys of your member?", yes=context.yes)
+        signed = proposals.sign_plan_with_all(plan, context.governance_keys)
+        for node, delivered in context.governance.deliver_to_members(signed.material).items():
+            report(delivered, node)
+    return bool(lacking)
 
 
 def _deliver_own(
     out: Output, context: CharterContext, charter_state: CharterState, own: CharterMaterial
 ) -> CharterState:
-    """Have members' nodes log what the newcomer signed and they lack. Returns the charter state of now."""
+    """Have members' nodes log what the newcomer signed, if none of them has it. Returns the charter state of now."""
+    if not any(line.stuck for line in context.governance.lacked(charter_state, own)):
+        return charter_state
     results = context.governance.deliver_lacked(charter_state, own)
     for node, lines in results.items():
         if accepted := sum(line.index is not None for line in lines):
@@ -147,10 +209,10 @@ def _deliver_own(
     return context.governance.charter_state().adding(own) if results else charter_state
 
 
-def _advance_pin(out: Output, context: CharterContext) -> int:
+def _advance_pin(out: Output, context: CharterContext, charter_state: CharterState) -> int:
     """Move the pin to the charter that has the member, if certificates lead there from the pinned one. Returns the
     pinned epoch; where a fork is open, or a step is not proven, the pin stays: the owner decides."""
-    governance, charter_state = context.governance, context.charter_state
+    governance = context.governance
     pinned = governance.federation.body.epoch
     ahead = governance.following(charter_state).ahead
     if charter_state.current.epoch <= pinned or charter_state.tally.stopped or ahead:

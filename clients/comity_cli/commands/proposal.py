@@ -223,8 +223,9 @@ def show(draft: str, **options: Any) -> None:
 @click.option(
     "--despite-quorum", is_flag=True, help="Sign even if the members seen active are too few for the next quorum."
 )
+@click.option("--wait", is_flag=True, help="Sign every vote that is due, and wait for the others until it is decided.")
 @signing_options
-def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **options: Any) -> None:
+def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, wait: bool, **options: Any) -> None:
     """Draft the next charter and propose it.
 
     \b
@@ -240,18 +241,23 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     """
     from comity_client.charter import proposals as acts
 
-    from comity_cli.charter.signing import sign_and_deliver
+    from comity_cli.charter.signing import propose_and_vote, sign_and_deliver
 
     context = CharterContext(**options)
     body, more = build_draft(kind, what, context.charter_state, context.card, context.nodes)
     plan = acts.propose_plan(
         context.charter_state.adding(more), context.governance_keys[0].public, body, text, despite_quorum=despite_quorum
     )
-    sign_and_deliver(context, plan, context.governance_keys)
+    if wait:
+        propose_and_vote(context, plan, context.governance_keys, despite_quorum)
+    else:
+        sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples(
-    "comity proposal approve 9f2c41aa --node node-ch", "comity proposal approve 9f2c41aa --stalled --node node-ch"
+    "comity proposal approve 9f2c41aa --node node-ch",
+    "comity proposal approve 9f2c41aa --wait --node node-ch",
+    "comity proposal approve 9f2c41aa --stalled --node node-ch",
 )
 @command.command("approve", short_help="Sign your member's next vote on a draft.")
 @click.argument("draft")
@@ -259,19 +265,24 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
 @click.option(
     "--despite-quorum", is_flag=True, help="Sign even if the members seen active are too few for the next quorum."
 )
+@click.option("--wait", is_flag=True, help="Sign every vote that is due, and wait for the others until it is decided.")
 @signing_options
-def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> None:
-    """Sign the vote that is due: INTENT first, RATIFY after a quorum of INTENT votes. Run it again for the next vote.
+def approve(draft: str, stalled: bool, despite_quorum: bool, wait: bool, **options: Any) -> None:
+    """Sign the vote that is due: INTENT first, RATIFY after a quorum of INTENT votes. Run it again for the next vote;
+    with --wait it signs both, and waits in between. It can be interrupted, and goes on where it was.
 
     The vote file beside the key records its votes and is checked first, so that the key never signs conflicting votes.
     """
     from comity_client.charter import proposals as acts
 
-    from comity_cli.charter.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver, vote_until_decided
 
     context = CharterContext(**options)
     charter_state = context.charter_state
     body, key = charter_state.draft(draft).body, context.governance_keys[0]
+    if wait:
+        vote_until_decided(context, body.digest, stalled=stalled, despite_quorum=despite_quorum)
+        return
     plan = acts.vote_plan(charter_state, key, body, stalled=stalled, despite_quorum=despite_quorum)
     if isinstance(plan, acts.NothingToSign):
         out = output()

@@ -13,6 +13,7 @@ import click
 
 from comity_cli.command import Command, examples, output
 from comity_cli.document import document
+from comity_cli.files import FILE
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
@@ -31,15 +32,26 @@ class NodeCheckDocument:
     listeners: Mapping[str, str]
 
 
-@examples("comity serve", "comity serve --node /var/lib/comity --check", "comity serve --node /var/lib/comity")
+@examples(
+    "comity serve --node /var/lib/comity",
+    "comity serve --node /var/lib/comity --check",
+    "comity serve --node node-es --federation founding.json",
+)
 @click.command(cls=Command, name="serve", short_help="Run a node.")
 @home_option("The node, by its home. Default: here.", name="directory", exists=False)
+@click.option(
+    "--federation", "founded", type=FILE, help="First put this federation, or founding that all signed, into the home."
+)
 @click.option("--check", is_flag=True, help="Check settings, keys, federation file and ports, and start nothing.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop when standard input closes.")
-def command(directory: Path, check: bool, until_eof: bool) -> None:
+def command(directory: Path, founded: Path | None, check: bool, until_eof: bool) -> None:
     """Run a node from its home directory, with its HTTP gateway if node.toml names one, until SIGTERM or Ctrl-C. With
     role = "front-end" in node.toml it only reads what the node writes, and serves it."""
     config = node_file(directory)
+    if founded is not None:
+        from comity_client.founding_file import install_federation
+
+        install_federation(directory, founded)
     with node_installed():
         from comity.gateway import front_end as gateway
     if check:

@@ -18,7 +18,9 @@ from comity_cli.main import main
 from support.command_server import command_server
 from support.ports import free_port
 
-GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "operator.md"
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDE = DOCS / "guide" / "operator.md"
+STEPS = DOCS / "operations" / "install.md"
 FOUNDERS = ("ch", "es", "kr")
 
 
@@ -61,7 +63,12 @@ def of(code: str, line: str) -> str:
 
 @pytest.fixture(name="lines")
 def _lines() -> list[str]:
-    section = GUIDE.read_text().split("## Found or join a federation")[1].split("\n## ")[0]
+    return commands(GUIDE, "\n## Found or join a federation")
+
+
+def commands(page: Path, heading: str) -> list[str]:
+    """The commands of one section of a page."""
+    section = page.read_text().split(f"{heading}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```\n(.*?)```", section, re.S)
     return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
@@ -77,16 +84,23 @@ def _folder(tmp_path: Path, lines: list[str]) -> Path:
 
 
 def test_the_commands_of_the_guide_found_a_federation(folder: Path, lines: list[str]) -> None:
-    draft, consent, seal = lines[1:4]
-    copy = next(line for line in lines if line.startswith("cp "))
-    assert "needs all 3 members" in typed(folder, draft)
+    begin, go_on = lines[1:3]
+    assert "needs all 3 members" in typed(folder, f"{begin} --yes")
+    for code in FOUNDERS[1:]:
+        typed(folder, f"{go_on.replace('-es', f'-{code}')} --yes")
+    file = folder / f"node-{FOUNDERS[-1]}.example.org" / "federation.json"
+    assert len(Federation.parse(file.read_bytes()).nodes) == 3
+
+
+def test_the_single_steps_found_the_same_federation(folder: Path) -> None:
+    draft, consent, seal = commands(STEPS, "\n### One step at a time")[:3]
+    typed(folder, draft)
     for code in FOUNDERS:
-        typed(folder, f"{of(code, consent)} --yes")
+        home = f"node-{code}.example.org"
+        line = of(code, consent).replace("/var/lib/comity", home).replace("/media/safe", f"{home}/offline")
+        typed(folder, f"{line} --yes")
     typed(folder, seal)
-    for code in FOUNDERS:
-        typed(folder, of(code, copy))
-        file = folder / f"node-{code}.example.org" / "federation.json"
-        assert len(Federation.parse(file.read_bytes()).nodes) == 3
+    assert len(Federation.parse((folder / "federation.json").read_bytes()).nodes) == 3
 
 
 def test_ports_that_collide_are_refused_before_anything_is_written(tmp_path: Path) -> None:

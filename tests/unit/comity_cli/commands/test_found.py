@@ -9,7 +9,7 @@ from comity.federation_file import read_federation
 from comity.trust.charter.document import MAX_BYTES, Body
 from comity_cli.commands.found import command
 from support.federation import NodeHome, make_home
-from support.run_command import refused, run, said
+from support.run_command import printed, refused, run, said
 from support.world import identity
 
 
@@ -75,6 +75,36 @@ def test_a_federation_needs_the_consent_of_every_member(tmp_path: Path, genesis:
     refused(command, "seal", genesis, *lines, cards(homes)[0], "--out", target)
     assert "founded" in said(command, "seal", genesis, *lines, *cards(homes[:2]), "--out", target)
     assert read_federation(target).body == Body.parse(genesis.read_bytes())
+
+
+def test_each_founder_types_one_command_and_is_told_what_to_send_to_whom(
+    tmp_path: Path, homes: list[NodeHome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    three, state = homes[:3], tmp_path / "founding.json"
+    text = said(command, "--node", three[0].directory, "--with", *cards(three)[1:], "--yes")
+    assert "signed by 1 of 3" in text and "missing Example Institute" in text
+    assert "comity found --node HOME --with founding.json" in text
+    assert "signed by 1 of 3" in said(command, "--node", three[0].directory), "it resumes, and signs nothing twice"
+    declined = run(command, "--node", three[1].directory, "--with", state, answer="n\n")
+    assert declined.exit_code != 0 and "signed by 1 of 3" in said(command, "--node", three[0].directory)
+    document = printed(command, "--node", three[1].directory, "--with", state, "--yes")
+    assert [each["consented"] for each in document["members"]].count(True) == 2 and document["federation"] is None
+    try:
+        text = said(command, "--node", three[2].directory, "--yes")
+        assert "founded: all 3 members signed" in text
+        assert "comity serve --node HOME --federation founding.json" in text
+        assert len(read_federation(three[2].directory / "federation.json").body.members) == 3
+    finally:
+        (three[2].directory / "federation.json").unlink(missing_ok=True)
+
+
+def test_a_founding_names_its_files(tmp_path: Path, homes: list[NodeHome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    usage = run(command, "--node", homes[0].directory)
+    assert usage.exit_code == 2 and "--with CARD" in str(usage.exception)
+    assert run(command, "nothing").exit_code == 2
+    assert not (tmp_path / "founding.json").exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[" * 10_000, b" " * (MAX_BYTES + 1)])

@@ -4,14 +4,18 @@ delivered.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from comity.content.secrets import write_keys
+from comity.trust.charter.document import Body
 from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest
 from comity.trust.statement import sign_statement
+from comity_cli.charter import signing
 from comity_cli.commands.proposal import PARTLY, command
 from comity_client.charter.drafts import draft_namespaces
 from comity_client.charter.proposals import propose_plan, sign_plan
@@ -19,7 +23,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.signing.votes import VoteFile, VoteHistory, open_key
 from support.fake_charter import FakeCharter
-from support.fakes import FakeFederation
+from support.fakes import FakeFederation, FakeNode
 from support.run_command import printed, run, said
 
 
@@ -41,12 +45,22 @@ def forget(federation: FakeFederation, *predicates: str) -> None:
         fake.governance.forgets = predicates
 
 
+def home_of(fake: FakeNode, folder: Path) -> Path:
+    """A home with the inception and the governance key of a node's member, on another machine than the node."""
+    home = folder / fake.node.record.name
+    path = home / "offline" / "governance.pem"
+    path.parent.mkdir(parents=True)
+    (home / "inception.line").write_bytes(fake.node.seat.entry.line + b"\n")
+    write_keys(path, fake.node.seat.signer.keys)
+    VoteFile(path.with_suffix(".votes"), fake.node.seat.signer.public).create(VoteHistory())
+    return home
+
+
 def drafted(federation: FakeFederation, folder: Path) -> Digest:
     """A draft that was delivered to one node, which no node shows. Returns the digest of its line."""
-    first, path = federation.nodes[0], folder / "governance.pem"
-    write_keys(path, first.node.seat.signer.keys)
-    VoteFile(path.with_suffix(".votes"), first.node.seat.signer.public).create(VoteHistory())
-    governance, key = Client(Home(folder / "user")).governance(), open_key(path)
+    first = federation.nodes[0]
+    governance = Client(Home(folder / "user")).governance()
+    key = open_key(home_of(first, folder) / "offline" / "governance.pem")
     body = draft_namespaces(governance.federation.body, {"alia": Digest("5" * 64)})
     plan = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
     governance.deliver(plan.material, first.node.record.name)
@@ -87,3 +101,39 @@ def test_a_charter_that_the_nodes_of_a_quorum_follow_is_told_from_one_that_is_on
         fake.log.append(sign_statement(adopted, fake.node.online).line)
     followed = printed(command, "ls")["followed"]
     assert (followed["epoch"], followed["members"]) == (0, 4), "no certificate of that charter is known here"
+
+
+def test_one_command_signs_both_votes_of_a_member_and_waits_for_the_others(
+    federation: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = {fake.node.record.name: home_of(fake, tmp_path) for fake in federation.nodes[:3]}
+    (first, *others), waited = list(homes), list[float]()
+    proposed = printed(command, "new", "policy", "min_copies=1", *at(homes, first), "--yes")
+    body = proposed["subject"]
+    for fake in federation.nodes:
+        adopted = adopted_statement(drafted_body(tmp_path, body), fake.node.record.node.id)
+        fake.log.append(sign_statement(adopted, fake.node.online).line)
+
+    def the_others_vote(seconds: float) -> None:
+        waited.append(seconds)
+        for name in others:
+            run(command, "approve", body[:12], *at(homes, name), "--yes")
+
+    monkeypatch.setattr(signing, "time", SimpleNamespace(sleep=the_others_vote, monotonic=time.monotonic))
+    declined = run(command, "approve", body[:12], "--wait", *at(homes, first), answer="n\n")
+    assert declined.exit_code != 0 and waited == []
+    decided = printed(command, "approve", body[:12], "--wait", *at(homes, first), "--yes")
+    assert (decided["body"], decided["epoch"]) == (body, 1)
+    assert decided["followed"]["epoch"] == 1
+    assert 2 <= len(waited) <= 3, "once for the INTENT of the others, and once for their RATIFY"
+    again = printed(command, "ls")
+    assert again["epoch"] == 1 and again["drafts"] == []
+
+
+def at(homes: dict[str, Path], name: str) -> tuple[object, ...]:
+    """The options of a command that signs for the member of a node, and logs at it."""
+    return "--node", homes[name], "--node", name
+
+
+def drafted_body(folder: Path, digest: Digest) -> Body:
+    return Client(Home(folder / "user")).governance().charter_state().draft(digest).body
