@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from comity.rules.tally import DraftState
     from comity.trust.charter.document import Body
     from comity_client.charter.following import Following, LackedLine
+    from comity_client.charter.history import PastEpoch
     from comity_client.charter.state import CharterState, Confirmation, PendingAction
     from comity_client.trust_store import CharterChange
 
@@ -128,6 +129,40 @@ class CharterItem:
     @classmethod
     def of(cls, body: Body) -> CharterItem:
         return cls(body.federation, body.epoch, body.digest)
+
+
+@frozen
+class EpochItem:
+    """A decided epoch: its changes, who voted for it in the round that decided, and `seen`, the POSIX seconds by which
+    enough cosigners had seen that a node follows it; null if no node shows that. A certificate names only as many votes
+    as decide.
+    """
+
+    epoch: int
+    body: Digest
+    by: Digest | None
+    text: str
+    changes: tuple[CharterChange, ...]
+    intents: tuple[Digest, ...]
+    ratified: tuple[Digest, ...]
+    seen: int | None
+
+    @classmethod
+    def of(cls, past: PastEpoch) -> EpochItem:
+        from comity_client.trust_store import body_changes
+
+        changes = tuple(body_changes(past.before, past.body))
+        return cls(
+            past.body.epoch, past.body.digest, past.by, past.text, changes, past.intents, past.ratified, past.seen
+        )
+
+
+@document("epochs")
+class EpochsDocument:
+    """The decided epochs, the newest first, as `comity proposal ls --decided --json` prints them."""
+
+    charter: CharterItem = field(metadata=INLINE)
+    epochs: tuple[EpochItem, ...]
 
 
 @frozen
@@ -338,6 +373,25 @@ def _advice(draft: DraftState) -> str:
     return "withdrawn" if draft.withdrawn else "changes nothing" if draft.changes_nothing else ""
 
 
+def show_past(out: Output, past: Sequence[PastEpoch]) -> None:
+    """Show each decided epoch: what it changed, since when cosigners have seen it, and who voted for it."""
+    from comity_cli.copies_view import date
+
+    for epoch in past:
+        seats = {seat.id: seat.name for seat in (*(epoch.before.members if epoch.before else ()), *epoch.body.members)}
+        dated = f"seen by cosigners on {date(epoch.seen // 86_400)}" if epoch.seen is not None else "no date is proven"
+        when = dated if epoch.before is not None else "founded by files, which nothing dates"
+        out.say(f"Epoch {epoch.body.epoch}   {epoch.body.digest[:12]}   {when}")
+        if epoch.before is not None:
+            out.fact("changes", change_summary(epoch.before, epoch.body))
+        if epoch.by is not None or epoch.text:
+            out.fact("proposed by", seats.get(epoch.by, "") if epoch.by else "-")
+        if epoch.text:
+            out.fact("reason", epoch.text)
+        voted = "consented" if epoch.before is None else "RATIFY by"
+        out.fact(voted, ", ".join(sorted(seats.get(member, member[:12]) for member in epoch.ratified)))
+
+
 def show_draft(out: Output, charter_state: CharterState, draft: DraftState) -> None:
     """Show the changes of a draft, and the votes of each member by round."""
     out.say(f"Draft of epoch {draft.body.epoch}\n  sha256:{draft.body.digest}")
@@ -380,10 +434,17 @@ def changes_of(charter_state: CharterState, draft: DraftState) -> list[CharterCh
 
 def summary(charter_state: CharterState, draft: DraftState) -> str:
     """The changes of a draft in a few words, such as `+ BSC, ~ quorum_change`."""
+    return change_summary(charter_state.current, draft.body)
+
+
+def change_summary(before: Body, body: Body) -> str:
+    """The changes from `before` to `body` in a few words."""
+    from comity_client.trust_store import body_changes
+
     parts = []
-    for change in changes_of(charter_state, draft):
+    for change in body_changes(before, body):
         sign = "+" if not change.before else "-" if not change.after else "~"
-        seat = draft.body.member(Digest(change.name)) or charter_state.current.member(Digest(change.name))
+        seat = body.member(Digest(change.name)) or before.member(Digest(change.name))
         parts.append(f"{sign} {seat.name if seat else change.name}")
     return ", ".join(parts) or "nothing"
 

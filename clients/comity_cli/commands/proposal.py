@@ -157,12 +157,14 @@ def command() -> None:
     """
 
 
-@examples("comity proposal ls", "comity proposal ls --json", "comity proposal ls --offline --from /media/stick")
-@command.command("ls", short_help="List open drafts, and the votes that are due.")
+@examples("comity proposal ls", "comity proposal ls --decided", "comity proposal ls --offline --from /media/stick")
+@command.command("ls", short_help="List open drafts, and the votes that are due; or what was decided.")
+@click.option("--decided", is_flag=True, help="List the decided epochs instead: changes, votes by name, and dates.")
 @reading_options
-def ls(**options: Any) -> None:
+def ls(decided: bool, **options: Any) -> None:
     """List the open drafts, the number of votes, and the next action of each member. The tally is computed here from
-    statements that members signed; no node is trusted for it."""
+    statements that members signed; no node is trusted for it. Statements have no time: a decision is dated by the
+    clocks of the members that cosigned the log of a node that follows it."""
     from comity_client.charter.state import pending_actions
 
     from comity_cli.charter import rendering
@@ -171,7 +173,15 @@ def ls(**options: Any) -> None:
     charter_state = context.charter_state
     rendering.show_alarms(out, charter_state)
     rendering.show_current(out, charter_state)
+    if decided:
+        past = context.governance.past_epochs(charter_state, offline=context.offline)
+        rendering.show_past(out, past)
+        items = tuple(map(rendering.EpochItem.of, past))
+        out.answer(rendering.EpochsDocument(rendering.CharterItem.of(charter_state.current), items))
+        return
     rendering.show_drafts(out, charter_state)
+    if charter_state.current.epoch and not charter_state.tally.drafts:
+        out.hint("comity proposal ls --decided   lists what was decided, when, and by whose votes")
     due = pending_actions(charter_state)
     rendering.show_pending(out, due, context.consent_node)
     following = None if context.offline else context.governance.following(charter_state)

@@ -34,6 +34,7 @@ from comity_client.charter.following import (
     lines_of_nodes,
     wanted_entries,
 )
+from comity_client.charter.history import PastEpoch, gather_past, past_epochs
 from comity_client.charter.joining import (
     Applicant,
     JoinAnswer,
@@ -104,6 +105,13 @@ class GovernanceClient:
         epochs = (*self.federation.chain, *(each.body for each in charter_state.tally.epochs))
         prevs = [body.digest for body in epochs if body.digest != charter_state.current.digest][-MAX_PAST_EPOCHS:]
         return self.run(lambda session: gather_past_votes(session, prevs, charter_state.material))
+
+    def past_epochs(self, charter_state: CharterState, *, offline: bool = False) -> list[PastEpoch]:
+        """The decided epochs, the newest first, with what a few nodes show about them unless `offline`."""
+        if offline:
+            return past_epochs(self.federation, charter_state)
+        shown, seen = self.run(lambda session: gather_past(session, self.federation, charter_state))
+        return past_epochs(self.federation, charter_state, shown, seen)
 
     def material_by_member(self) -> dict[Digest, CharterMaterial]:
         """By member, the material of its own nodes: for `prepare_resumption`."""

@@ -75,6 +75,7 @@ PRINTED_BY = {
     "decision": "tests/unit/comity_cli/commands/test_proposal.py",
     "delivered": "tests/unit/comity_cli/commands/test_proposal.py",
     "derivation": "tests/integration/test_client_derivations.py",
+    "epochs": "tests/unit/comity_cli/commands/test_proposal.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "founding": "tests/unit/comity_cli/commands/test_found.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",

@@ -25,6 +25,7 @@ from comity_client.signing.votes import VoteFile, VoteHistory, open_key
 from support.fake_charter import FakeCharter
 from support.fakes import FakeFederation, FakeNode
 from support.run_command import printed, run, said
+from support.world import NOW
 
 
 @pytest.fixture(name="federation")
@@ -128,6 +129,16 @@ def test_one_command_signs_both_votes_of_a_member_and_waits_for_the_others(
     assert 2 <= len(waited) <= 3, "once for the INTENT of the others, and once for their RATIFY"
     again = printed(command, "ls")
     assert again["epoch"] == 1 and again["drafts"] == []
+    (newest, genesis) = printed(command, "ls", "--decided")["epochs"]
+    assert (newest["epoch"], newest["body"], newest["seen"]) == (1, body, NOW)
+    assert [(each["name"], each["after"]) for each in newest["changes"]] == [("min_copies", "1")]
+    members = {fake.node.seat.id for fake in federation.nodes[:3]}
+    assert set(newest["ratified"]) == set(newest["intents"]) == members
+    assert (genesis["epoch"], len(genesis["ratified"]), genesis["seen"]) == (0, 4, None)
+    text = said(command, "ls", "--decided")
+    assert "Epoch 1" in text and "RATIFY by Institute CH, Institute ES, Institute SG" in text
+    assert "seen by cosigners on 20" in text and "founded by files" in text
+    assert "comity proposal ls --decided" in said(command, "ls")
 
 
 def at(homes: dict[str, Path], name: str) -> tuple[object, ...]:
