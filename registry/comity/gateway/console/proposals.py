@@ -66,7 +66,7 @@ def proposals(membership: Membership, follower: CharterFollower | None) -> list[
     for duty in tally.duties:
         verb = "consent" if duty.action == CONSENTED else "approve"
         vote = PendingVote(
-            _member_name(tally.current, duty.member),
+            member_name(tally.current, duty.member),
             duty.action,
             duty.why,
             f"comity proposal {verb} {duty.body[:12]} --node HOME",
@@ -83,12 +83,12 @@ def _proposal(current: Body, draft: DraftState, pending: tuple[PendingVote, ...]
     at = max((*draft.intents, *draft.ratified), default=0)
 
     def names(votes: Mapping[int, frozenset[Digest]]) -> tuple[str, ...]:
-        return tuple(sorted(_member_name(current, member) for member in votes.get(at, ())))
+        return tuple(sorted(member_name(current, member) for member in votes.get(at, ())))
 
     return ProposalView(
         body=draft.body.digest,
         epoch=draft.body.epoch,
-        by=_member_name(current, draft.by) if draft.by else "",
+        by=member_name(current, draft.by) if draft.by else "",
         text=draft.text,
         intents=names(draft.intents),
         ratified=names(draft.ratified),
@@ -122,6 +122,7 @@ def differences(old: Body, new: Body) -> Iterator[CharterDifference]:
             yield CharterDifference("namespace", name, was[:12], will[:12])
 
 
-def _member_name(body: Body, member: Digest) -> str:
+def member_name(body: Body, member: Digest) -> str:
+    """The name of a seat with its jurisdiction; the first digits of its id without a seat."""
     seat = body.member(member)
     return f"{seat.name} ({seat.jurisdiction})" if seat else member[:12]

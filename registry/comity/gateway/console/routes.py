@@ -31,6 +31,7 @@ from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
 from comity.gateway.console.copies import LossOutcome
+from comity.gateway.console.decided import DecidedChanges
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery, ListedRepository
 from comity.gateway.console.member_map import federation_map
@@ -103,6 +104,7 @@ class Console:
         self._aliases = settings.alias_targets()
         self._membership = node.home.membership
         self._ledger = node.home.ledger
+        self._decided = DecidedChanges(node.home.ledger.tables, node.home.membership)
         self._pools: Pools = node.home.pools
         self._pull_counts = node.home.pulls
         self._follower = node.replication.charter_follower
@@ -246,7 +248,9 @@ class Console:
 
     async def proposals(self, reader: Reader) -> Response:
         found = proposals(self._membership, self._follower)
-        return self._maker.render(reader, "proposals.html", await self._states.now(), proposals=found)
+        decided = await self._ledger.run(self._decided.newest, self._follower.epoch_store) if self._follower else []
+        state = await self._states.now()
+        return self._maker.render(reader, "proposals.html", state, proposals=found, decided=decided)
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"

@@ -16,6 +16,7 @@ from comity.content.gateway_tokens import Token
 from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
+from comity.gateway.console.decided import DecidedChange
 from comity.gateway.console.member_map import PLACES, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
@@ -282,9 +283,20 @@ def proposal_of(text: str) -> ProposalView:
     return ProposalView(Digest("a" * 64), 2, text, text, (text,), (text,), 3, 4, (change,), (vote,), text)
 
 
+def decided_of(text: str, seen: int | None = None) -> DecidedChange:
+    return DecidedChange(1, Digest("5" * 64), proposal_of(text).changes, (text,), seen)
+
+
+def test_a_decided_change_names_its_date_and_its_voters() -> None:
+    page = shown("proposals.html", proposals=[], decided=[decided_of("Institute CH", 86_400)], state=OfState())
+    assert "Institute CH" in page and "1970-01-02" in page and "No change of the charter is open" in page
+    assert "no date is proven here" in shown("proposals.html", proposals=[], decided=[decided_of("x")], state=OfState())
+    assert "What was decided" not in shown("proposals.html", proposals=[], decided=[], state=OfState())
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_proposals_stay_text(text: str) -> None:
-    check_page(shown("proposals.html", proposals=[proposal_of(text)], state=OfState()))
+    check_page(shown("proposals.html", proposals=[proposal_of(text)], decided=[decided_of(text)], state=OfState()))
 
 
 def signed_in(who: str) -> OfReader:
