@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comity.federation_file import read_federation
@@ -157,8 +158,17 @@ def test_a_fourth_institution_joins_and_its_node_follows(people: People, foundin
     typed = people.typed[len(founding) :]
     assert len(typed) == counted()["join"], typed
     wait_for(lambda: newcomer.governance["epoch"] == 1, "the newcomer's own node to follow")
+    wait_for(lambda: decided(newcomer)[0]["seen"], "cosigners to date the decision")
+    newest, genesis = decided(newcomer)
+    assert (newest["epoch"], newest["text"], len(newest["ratified"])) == (1, "they mirror us", 3)
+    assert (genesis["epoch"], len(genesis["ratified"])) == (0, 3)
     (finding,) = [each for each in findings(newcomer) if each["topic"] == "federation"]
     assert finding["level"] == "ok", "doctor does not ask a member to join"
+
+
+def decided(officer: Officer) -> list[dict[str, Any]]:
+    """The decided epochs, as the member's client shows them."""
+    return list(officer.comity("proposal", "ls", "--decided")["epochs"])
 
 
 def findings(officer: Officer) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from comity.content import durable
 from comity.trust.encoding import Digest, printable
 from comity.trust.errors import Unavailable
-from comity.trust.statement_kinds import ROTATED
+from comity.trust.statement_kinds import INTENT, ROTATED
 
 from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import FollowedItem, PendingItem, show_changes, show_following, show_pending
@@ -171,15 +171,15 @@ def vote_until_decided(
     context: CharterContext, body: Digest, *, asked: bool = False, stalled: bool = False, despite_quorum: bool = False
 ) -> None:
     """Sign each vote of this member for `body` when it is due, and wait for those of others, until `body` is decided.
-    One confirmation is for all votes, which are for the same charter.
+    One confirmation is for both votes of a round, which are for the same charter; a further round is asked about again.
 
     Args:
         asked: the confirmation was given.
-        stalled, despite_quorum: as in `vote_plan`.
+        stalled, despite_quorum: as in `vote_plan`; `stalled` for the first vote only.
     """
     from comity_client.charter import proposals
 
-    out, told = output(), ""
+    out, told, signed_intent = output(), "", False
     while True:
         now = dataclasses.replace(context)  # reads the statements again
         try:
@@ -198,14 +198,15 @@ def vote_until_decided(
             told = _tell_once(plan.why, told)
             continue
         show_plan(plan)
-        if not asked:
+        intent = plan.ceremony.statement.predicate == INTENT
+        if not asked or (intent and signed_intent):  # a person decides about each further round
             agree("Sign INTENT now, and RATIFY as soon as a quorum has signed INTENT for this charter?", yes=now.yes)
-        asked = True
         signed = proposals.sign_plan_with_all(plan, keys)
         if not signed.ceremony.complete:
             write_ceremony(signed)
             return
         _log(now, signed, signed.material)
+        asked, stalled, signed_intent = True, False, signed_intent or intent
 
 
 def _tell_once(why: str, told: str) -> str:

@@ -112,6 +112,8 @@ def _found(files: Sequence[Path], home: Path, keys: Sequence[Path], target: Path
     out, own, before = output(), card_of(home), [target] * target.exists()
     if not files and not before:
         raise click.UsageError("name the cards of the other founders: comity found --node HOME --with CARD…")
+    if before and not is_founding(target):
+        raise click.UsageError(f"{target} is no founding: name another file with --out")
     foundings = [path for path in (*files, *before) if is_founding(path)]
     cards = [NodeCard.read(path) for path in files if path not in foundings]
     founding = gather_founding([own, *cards], [read_founding(path) for path in dict.fromkeys(foundings)])

@@ -94,11 +94,12 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: b
     context = CharterContext(federation=federation, home=home, yes=yes)
     _store_federation_file(home, context.governance.federation)
     shown = _progress(out, context, card)
+    consents: dict[Digest, CharterMaterial] = {}
     while wait and shown.state in ("asked", "decided"):
         time.sleep(AGAIN_SECONDS)
         context = CharterContext(federation=federation, home=home, yes=yes)
         with contextlib.suppress(Unavailable):  # the nodes answer again later, and are asked again
-            if not _consent(out, context, card):
+            if not _consent(out, context, card, consents):
                 shown = _progress(out, context, card, before=shown)
     out.answer(shown)
 
@@ -173,25 +174,36 @@ def _given(before: JoinDocument | None) -> tuple[str, ...]:
     return before.waiting_at if before is not None and isinstance(before.waiting_at, tuple) else ()
 
 
-def _consent(out: Output, context: CharterContext, card: NodeCard) -> bool:
+def _consent(out: Output, context: CharterContext, card: NodeCard, consents: dict[Digest, CharterMaterial]) -> bool:
     """Show each draft that lacks the newcomer's consent, sign it if the person agrees, and deliver the line to members'
-    nodes. Returns whether something was signed."""
+    nodes. Returns whether something was delivered.
+
+    Args:
+        consents: what was signed before, by body; it is delivered again, and not signed again.
+    """
     from comity_client.charter import proposals
     from comity_client.charter.joining import admission_drafts
     from comity_client.charter.state import CharterMaterial
 
-    from comity_cli.charter.signing import report, show_plan
+    from comity_cli.charter.signing import report, show_plan, write_ceremony
 
-    state = context.charter_state.adding(CharterMaterial.of(card.lines))
-    lacking = [each for each in admission_drafts(state, card.inception.id) if not each.consented]
-    for each in lacking:
-        plan = proposals.consent_plan(state, state.draft(each.body).body, card.inception.id)
-        show_plan(plan)
-        agree("Sign this consent with the governance keys of your member?", yes=context.yes)
-        signed = proposals.sign_plan_with_all(plan, context.governance_keys)
-        for node, delivered in context.governance.deliver_to_members(signed.material).items():
-            report(delivered, node)
-    return bool(lacking)
+    state, told = context.charter_state.adding(CharterMaterial.of(card.lines)), False
+    for each in admission_drafts(state, card.inception.id):
+        if each.consented:
+            continue
+        if each.body not in consents:
+            plan = proposals.consent_plan(state, state.draft(each.body).body, card.inception.id)
+            show_plan(plan)
+            agree("Sign this consent with the governance keys of your member?", yes=context.yes)
+            signed = proposals.sign_plan_with_all(plan, context.governance_keys)
+            if not signed.ceremony.complete:  # other signers go on, and deliver it
+                write_ceremony(signed)
+            consents[each.body] = signed.material if signed.ceremony.complete else CharterMaterial()
+        if consents[each.body].lines:
+            for node, delivered in context.governance.deliver_to_members(consents[each.body]).items():
+                report(delivered, node)
+                told = True
+    return told
 
 
 def _deliver_own(

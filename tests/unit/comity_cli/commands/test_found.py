@@ -105,6 +105,9 @@ def test_a_founding_names_its_files(tmp_path: Path, homes: list[NodeHome], monke
     assert usage.exit_code == 2 and "--with CARD" in str(usage.exception)
     assert run(command, "nothing").exit_code == 2
     assert not (tmp_path / "founding.json").exists()
+    (tmp_path / "founding.json").write_text("a note of mine")
+    other = run(command, "--node", homes[0].directory, "--with", cards(homes)[1], "--yes")
+    assert other.exit_code == 2 and (tmp_path / "founding.json").read_text() == "a note of mine"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[" * 10_000, b" " * (MAX_BYTES + 1)])
