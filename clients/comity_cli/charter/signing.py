@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from comity_client.trust_store import CharterChange
 
 PARTLY_ACCEPTED = 8
-AGAIN_SECONDS = 2.0
-"""How long a command that waits for statements of others waits before it asks again."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
+"""Seconds for which a command that waits for statements of others waits before it asks again."""
 FOLLOW_SECONDS = 10.0
 """How long a command waits for nodes to follow what its own vote decided."""
 WIDTH = 80
@@ -179,13 +179,13 @@ def vote_until_decided(
     """
     from comity_client.charter import proposals
 
-    out, told, signed_intent = output(), "", False
+    out, waiting, signed_intent = output(), Waiting(), False
     while True:
         now = dataclasses.replace(context)  # reads the statements again
         try:
             state = now.charter_state
         except Unavailable as error:
-            told = _tell_once(str(error), told)
+            waiting.on(str(error))
             continue
         epoch = next((each.body.epoch for each in state.tally.epochs if each.body.digest == body), None)
         if epoch is not None:
@@ -195,7 +195,7 @@ def vote_until_decided(
         keys, draft = now.governance_keys, state.draft(body).body
         plan = proposals.vote_plan(state, keys[0], draft, stalled=stalled, despite_quorum=despite_quorum)
         if isinstance(plan, proposals.NothingToSign):
-            told = _tell_once(plan.why, told)
+            waiting.on(plan.why)
             continue
         show_plan(plan)
         intent = plan.ceremony.statement.predicate == INTENT
@@ -209,12 +209,26 @@ def vote_until_decided(
         asked, stalled, signed_intent = True, False, signed_intent or intent
 
 
-def _tell_once(why: str, told: str) -> str:
-    """Say what is waited for, unless that was `told`, and wait a little. Returns what is told now."""
-    if why != told:
-        output().say(f"Waiting: {why}")
-    time.sleep(AGAIN_SECONDS)
-    return why
+@dataclasses.dataclass
+class Waiting:
+    """Waits for what others sign: says once for what, and looks again after longer and longer pauses, because each look
+    asks all nodes for all votes."""
+
+    told: str = ""
+    pause: float = FIRST_PAUSE
+
+    def on(self, why: str) -> None:
+        """Say what is waited for, unless it was said last, and rest."""
+        changed = why != self.told
+        if changed:
+            output().say(f"Waiting: {why}")
+        self.told = why
+        self.rest(changed=changed)
+
+    def rest(self, *, changed: bool) -> None:
+        """Wait a little; longer each time while nothing has `changed`."""
+        self.pause = FIRST_PAUSE if changed else min(self.pause * 1.5, LONGEST_PAUSE)
+        time.sleep(self.pause)
 
 
 def propose_and_vote(context: CharterContext, plan: Plan, keys: Sequence[GovernanceKey], despite_quorum: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from comity.content import durable
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from comity_client.charter.joining import AdmissionDraft
     from comity_client.charter.state import CharterMaterial, CharterState
     from comity_client.node_card import NodeCard
-
-AGAIN_SECONDS: Final = 2.0
-"""How long `--wait` waits before it looks again."""
 
 
 @frozen
@@ -88,6 +84,8 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: b
     """
     from comity_client.charter.joining import card_of
 
+    from comity_cli.charter.signing import Waiting
+
     out, card = output(), card_of(home)
     if file is not None:
         federation = _pin(out, file, words, yes=yes)
@@ -95,9 +93,10 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: b
     _store_federation_file(home, context.governance.federation)
     shown = _progress(out, context, card)
     consents: dict[Digest, CharterMaterial] = {}
+    waiting, before = Waiting(), shown
     while wait and shown.state in ("asked", "decided"):
-        time.sleep(AGAIN_SECONDS)
-        context = CharterContext(federation=federation, home=home, yes=yes)
+        waiting.rest(changed=shown != before)
+        before, context = shown, CharterContext(federation=federation, home=home, yes=yes)
         with contextlib.suppress(Unavailable):  # the nodes answer again later, and are asked again
             if not _consent(out, context, card, consents):
                 shown = _progress(out, context, card, before=shown)
