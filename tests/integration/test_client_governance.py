@@ -134,7 +134,10 @@ def test_a_delivered_line_that_no_node_shows_is_named_and_delivered_again(
     governance.deliver(shown.material, federation.nodes[0].node.record.name)
     assert governance.lacked(governance.charter_state()) == [], "the node that logged it shows it, and all mirror it"
     for fake in federation.nodes:
-        charter(fake).forgets = ("draft",)
+        charter(fake).moved_on = True
+    assert governance.lacked(governance.charter_state()) == [], "a node that went on has what it went on by"
+    for fake in federation.nodes:
+        charter(fake).moved_on, charter(fake).forgets = False, ("draft",)
     state = governance.charter_state()
     assert state.draft(shown.entry.statement.subject).text == "ours", "a client reads its own lines"
     (lacked,) = governance.lacked(state)

@@ -27,6 +27,9 @@ class FakeCharter:
     forgets: tuple[str, ...] = ()
     """Predicates that this node leaves out."""
 
+    moved_on: bool = False
+    """Whether it follows a later charter: then it shows statements about this one to those that name it."""
+
     async def epochs(self, start: int = 0) -> AsyncGenerator[Charter, None]:
         found = [charter for charter in self.held if charter.epoch >= start]
         if not found or found[0].epoch != start:
@@ -35,7 +38,7 @@ class FakeCharter:
             yield charter
 
     async def next_epoch_entries(self, prev: Digest | None = None) -> AsyncGenerator[LocatedEntry, None]:
-        for origin, log in self.node.logs_held.items():
+        for origin, log in self.node.logs_held.items() if prev or not self.moved_on else ():
             for index, line in enumerate(log.lines):
                 predicate = parse_entry(line).statement.predicate
                 if predicate in ABOUT_CHARTERS and predicate not in self.forgets:

@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import click
 from comity.content import durable
 from comity.trust.encoding import Digest, printable
 from comity.trust.errors import Unavailable
@@ -164,7 +165,7 @@ class DecisionDocument:
 
     body: Digest
     epoch: int
-    followed: FollowedItem | None
+    followed: FollowedItem
 
 
 def vote_until_decided(
@@ -179,6 +180,7 @@ def vote_until_decided(
     """
     from comity_client.charter import proposals
 
+    _check_waits(context)
     out, waiting, signed_intent = output(), Waiting(), False
     while True:
         now = dataclasses.replace(context)  # reads the statements again
@@ -189,8 +191,12 @@ def vote_until_decided(
             continue
         epoch = next((each.body.epoch for each in state.tally.epochs if each.body.digest == body), None)
         if epoch is not None:
-            following = _show_decision(now, state)
-            out.answer(DecisionDocument(body, epoch, FollowedItem.of(following) if following else None))
+            following = now.governance.following(state)
+            if following.ahead:
+                waiting.on(f"{len(following.members)} of {following.needed} members' nodes follow epoch {epoch} so far")
+                continue
+            _say_decided(epoch, following)
+            out.answer(DecisionDocument(body, epoch, FollowedItem.of(following)))
             return
         keys, draft = now.governance_keys, state.draft(body).body
         plan = proposals.vote_plan(state, keys[0], draft, stalled=stalled, despite_quorum=despite_quorum)
@@ -207,6 +213,12 @@ def vote_until_decided(
             return
         _log(now, signed, signed.material)
         asked, stalled, signed_intent = True, False, signed_intent or intent
+
+
+def _check_waits(context: CharterContext) -> None:
+    """Raises click.UsageError without nodes to wait for."""
+    if context.offline or context.out is not None:
+        raise click.UsageError("--wait asks nodes: leave out --offline and --out")
 
 
 @dataclasses.dataclass
@@ -236,6 +248,7 @@ def propose_and_vote(context: CharterContext, plan: Plan, keys: Sequence[Governa
     writes the ceremony file of the draft only."""
     from comity_client.charter import proposals
 
+    _check_waits(context)
     show_plan(plan)
     context.check_destination()
     agree("Propose this, sign INTENT for it, and RATIFY as soon as a quorum has signed INTENT?", yes=context.yes)
@@ -269,6 +282,11 @@ def _show_decision(context: CharterContext, after: CharterState) -> Following | 
     else:
         show_following(out, found, governance.lacked(after), context.deliver_command)
     return found
+
+
+def _say_decided(epoch: int, found: Following) -> None:
+    follow = plural(len(found.members), "member")
+    output().done(f"decided: the charter of epoch {epoch}; the nodes of {follow} follow it")
 
 
 def _log(context: CharterContext, plan: Plan, material: CharterMaterial) -> str:

@@ -111,7 +111,7 @@ def _progress(out: Output, context: CharterContext, card: NodeCard, before: Join
     """
     who, own, home = card.inception, context.own_material, context.home
     charter_state = context.charter_state.adding(own) if own.lines else context.charter_state
-    charter_state = _deliver_own(out, context, charter_state, own)
+    charter_state = _deliver_own(out, context, charter_state, own, told=before is not None)
     following = context.governance.following(charter_state)
     seat, epoch = charter_state.current.member(who.id), charter_state.current.epoch
     if seat is not None and following.followed.member(who.id) is None:
@@ -206,14 +206,18 @@ def _consent(out: Output, context: CharterContext, card: NodeCard, consents: dic
 
 
 def _deliver_own(
-    out: Output, context: CharterContext, charter_state: CharterState, own: CharterMaterial
+    out: Output, context: CharterContext, charter_state: CharterState, own: CharterMaterial, *, told: bool
 ) -> CharterState:
-    """Have members' nodes log what the newcomer signed, if none of them has it. Returns the charter state of now."""
+    """Have members' nodes log what the newcomer signed, if none of them shows it. Returns the charter state of now.
+
+    Args:
+        told: it was said before; a node shows a line some seconds after it logged it.
+    """
     if not any(line.stuck for line in context.governance.lacked(charter_state, own)):
         return charter_state
     results = context.governance.deliver_lacked(charter_state, own)
     for node, lines in results.items():
-        if accepted := sum(line.index is not None for line in lines):
+        if (accepted := sum(line.index is not None for line in lines)) and not told:
             out.done(
                 f"{node} lacked {plural(accepted, 'line')} of yours, and has {'it' if accepted == 1 else 'them'} now"
             )

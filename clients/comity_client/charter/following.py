@@ -19,7 +19,7 @@ from typing import Final
 from comity.federation_file import Federation
 from comity.trust.charter.document import Body, Member, quorum
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.statement import Entry
@@ -33,6 +33,7 @@ from comity.trust.statement_kinds import (
     RATIFIED,
     VOTE_PREDICATES,
 )
+from comity.wire.client import NodeClient
 
 from comity_client.charter.joining import carried_nodes
 from comity_client.charter.state import CharterMaterial, CharterState, DeliveredLine, deliver_lines, read_entries
@@ -221,18 +222,20 @@ def known_seats(charter_state: CharterState) -> dict[Digest, str]:
     return {seat.id: f"{seat.name} ({seat.jurisdiction})" for seat in seats}
 
 
-async def lines_of_nodes(session: Session) -> list[NodeLines]:
-    """What each node of a member shows about the next charter."""
-    answers = await session.ask(lambda client: client.next_epoch_entries())
-    found = []
-    for node in _nodes(session):
-        shown = answers.found.get(node)
-        statements = (
-            None if shown is None else {entry.statement_digest for entry in read_entries(e.line for e in shown)}
-        )
-        lines = None if statements is None else frozenset(statements)
-        found.append(NodeLines(str(node.record.log), node.name, node.member.id, lines))
-    return found
+async def lines_of_nodes(session: Session, followed: Body) -> list[NodeLines]:
+    """What each node of a member shows about the successor of `followed`; nothing, if it does not know that charter."""
+    answers = await session.ask(lambda client: _lines_about(client, followed))
+    return [
+        NodeLines(str(node.record.log), node.name, node.member.id, answers.found.get(node)) for node in _nodes(session)
+    ]
+
+
+async def _lines_about(client: NodeClient, followed: Body) -> frozenset[Digest]:
+    try:
+        shown = await client.next_epoch_entries(followed.digest)
+    except NotFound:
+        return frozenset()
+    return frozenset(entry.statement_digest for entry in read_entries(located.line for located in shown))
 
 
 def _nodes(session: Session) -> list[RemoteNode]:

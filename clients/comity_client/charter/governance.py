@@ -167,7 +167,8 @@ class GovernanceClient:
         wanted = wanted_entries(self.federation, charter_state, following, here | own)
         if not wanted:
             return []
-        return lacked_lines(wanted, following.followed, await lines_of_nodes(session), known_seats(charter_state))
+        shown = await lines_of_nodes(session, following.followed)
+        return lacked_lines(wanted, following.followed, shown, known_seats(charter_state))
 
     def from_own_node(self, socket: Path, member: Digest) -> CharterMaterial:
         """What the node behind an operator socket has of `member` about the next charter; nothing if it does not run,
