@@ -181,7 +181,7 @@ def vote_until_decided(
     from comity_client.charter import proposals
 
     _check_waits(context)
-    out, waiting, signed_intent = output(), Waiting(), False
+    out, waiting, signed_intent = output(), WaitForSigners(), False
     while True:
         now = dataclasses.replace(context)  # reads the statements again
         try:
@@ -222,7 +222,7 @@ def _check_waits(context: CharterContext) -> None:
 
 
 @dataclasses.dataclass
-class Waiting:
+class WaitForSigners:
     """Waits for what others sign: says once for what, and looks again after longer and longer pauses, because each look
     asks all nodes for all votes."""
 

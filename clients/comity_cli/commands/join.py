@@ -84,7 +84,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: b
     """
     from comity_client.charter.joining import card_of
 
-    from comity_cli.charter.signing import Waiting
+    from comity_cli.charter.signing import WaitForSigners
 
     out, card = output(), card_of(home)
     if file is not None:
@@ -93,7 +93,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, wait: b
     _store_federation_file(home, context.governance.federation)
     shown = _progress(out, context, card)
     consents: dict[Digest, CharterMaterial] = {}
-    waiting, before = Waiting(), shown
+    waiting, before = WaitForSigners(), shown
     while wait and shown.state in ("asked", "decided"):
         waiting.rest(changed=shown != before)
         before, context = shown, CharterContext(federation=federation, home=home, yes=yes)
