@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 from comity.content.s3_client import open_client
+from comity.gateway.console.readers import NODE, SIGN_IN
 from comity.gateway.front_end import serve_reading_gateway
 from comity.node.front_end import FrontEndAddresses, serve_front_end
 from comity.trust.encoding import sha256
@@ -28,7 +29,8 @@ from comity_client.client import Client
 from comity_client.home import Home
 from support.callers import ConnectedCaller, refusal
 from support.ceph import Ceph
-from support.federation import Founded, NodeHome, NodeProcess, converged, found, introduced, until
+from support.console import ReadPage, check_page
+from support.federation import Founded, NodeHome, NodeProcess, converged, found, holds, introduced, until
 from support.front_ends import FrontEndProcess, behind_an_address, make_front_end
 from support.http_callers import (
     UNDECLARED,
@@ -213,12 +215,68 @@ async def test_a_front_end_without_an_open_port_needs_no_key_of_the_node(scene: 
     _, home = scene.fronts
     (home.directory / "keys" / "tls.pem").unlink()
     home.set("listen", open="")
+    home.set("gateway", console=False)
     with closing(NodeProcess(scene.writer)) as writer:
         await writer.ready()
         with closing(FrontEndProcess(home)) as front:
             await front.ready()
             assert front.get("/readyz").status == 200
             assert front.get("/").json()["front_end"]["writer_runs"] is True
+
+
+async def test_the_console_of_a_front_end_shows_what_is_logged_and_invents_nothing(
+    tmp_path: Path, scene: Scene, postgres: Postgres
+) -> None:
+    home, _ = scene.fronts
+    home.set("node", writer="publish.example.org:7444")
+    with ExitStack() as stack:
+        writer = stack.enter_context(closing(NodeProcess(scene.writer)))
+        peer = stack.enter_context(closing(NodeProcess(scene.peer)))
+        await writer.ready()
+        await peer.ready()
+        front = stack.enter_context(closing(FrontEndProcess(home)))
+        await front.ready()
+        what = await published(scene, tmp_path / "one", "tests/one@v1")
+        await until(lambda: holds(home, what.artifact, scene.peer), what="the front end to know both copies")
+
+        def page(path: str, status: int = 200) -> ReadPage:
+            answer = front.get(path, accept="text/html")
+            assert answer.status == status, answer.body
+            return check_page(answer.body.decode())
+
+        await until(lambda: "tests/one" in page("/-/catalogue").text, what="the catalogue to have a name")
+        await until(lambda: "1 of 1" in page("/").text, what="the front end to count both copies")
+        for path in ("/", "/-/catalogue", "/-/members", "/-/logs", "/-/alerts", "/tests/one"):
+            assert all(form["method"] == "get" for form in page(path).found("form")), "it changes something"
+        overview = page("/").text
+        assert "This is a front end of the node" in overview
+        assert "publish.example.org:7444" in overview
+        assert "Sign in" not in overview
+        assert "Answers" not in page("/-/members").text, "which members answer, the writer knows"
+        assert "The writer knows" in page("/-/members").text
+        for path, invented in (
+            ("/-/proposals", "No change of the charter is open"),
+            ("/-/compute", "No offer is open"),
+        ):
+            assert "Only the process that writes" in page(path).text
+            assert invented not in page(path).text
+        assert "not known here" in page("/tests/one").text, "pulls are counted by the writer"
+        assert scene.peer.record.name in page("/-/members").text
+        for path in (SIGN_IN, NODE, f"{NODE}/tokens"):
+            assert "ask the writer of this node: publish.example.org:7444" in page(path, 403).text
+        feed = front.get("/-/feeds/versions.atom")
+        assert feed.status == 200
+
+        writer.kill()
+        await until(lambda: "writer of this node does not run" in page("/-/alerts").text, what="the alert")
+        assert "tests/one" in page("/-/catalogue").text
+
+        postgres.admin(f"ALTER DATABASE {scene.database} ALLOW_CONNECTIONS false")
+        postgres.end(scene.database, "")
+        await until(lambda: front.get("/-/logs", accept="text/html").status == 503, what="an error page")
+        assert "This page cannot be shown" in page("/-/logs", 503).text
+        postgres.admin(f"ALTER DATABASE {scene.database} ALLOW_CONNECTIONS true")
+        await until(lambda: front.get("/-/logs", accept="text/html").status == 200, what="the page again")
 
 
 async def test_a_second_front_end_in_one_home_is_refused(scene: Scene) -> None:

@@ -57,9 +57,9 @@ class FrontEndProcess(NodeProcess):
         """Of its gateway."""
         return next(str(event["url"]) for event in self.events if event.get("event") == "gateway")
 
-    def get(self, path: str, *, body: bytes | None = None) -> Answer:
+    def get(self, path: str, *, body: bytes | None = None, accept: str = "*/*") -> Answer:
         """An answer of its gateway; with a body, to a POST."""
-        request = urllib.request.Request(f"{self.url}{path}", data=body)
+        request = urllib.request.Request(f"{self.url}{path}", data=body, headers={"Accept": accept})
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 return Answer(response.status, response.headers, response.read())

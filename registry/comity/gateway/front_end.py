@@ -1,8 +1,8 @@
 """The gateway of a front end: what only reads, with one answer for what writes; and how old it is.
 
 Served are the Hub API, OCI, Ollama and files by range, as by the node itself, and the logs: checkpoints and tiles. What
-is submitted to the node's logs, its mirror or its witness is refused with the address of the writer. There is no
-console: its pages show what the writer alone knows, such as which peers answer.
+is submitted to the node's logs, its mirror or its witness is refused with the address of the writer. The console shows
+what is in the database, and has no forms (`console.readers`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comity.gateway.app import file_responses, gateway_app, reader_parts, serve_gateway
+from comity.gateway.app import ReaderParts, file_responses, gateway_app, reader_parts, serve_gateway
+from comity.gateway.console.readers import front_end_pages
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, Handler
 from comity.gateway.fileserver.server import read_files
 from comity.gateway.http_listener import listen_http
@@ -67,11 +68,12 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     async with (
         _stopped_after(supervisor),
         reader_parts(home, policy, None) as parts,
+        _console(front_end, parts) as console,
         gateway_app(
             parts,
             file_responses(parts, read_files(home), None),
             reading_tlog_routes(front_end),
-            [DeclaredRoute("/", overview(home.membership.own_node.record.name, front_end.followed.age), EVERYBODY)],
+            console,
             front_end.readiness,
             [Middleware(AgeWarning, age=front_end.followed.age)],
         ) as app,
@@ -79,6 +81,17 @@ async def serve_reading_gateway(front_end: RunningFrontEnd) -> AsyncIterator[str
     ):
         _log.info("gateway", url=url)
         yield url
+
+
+@asynccontextmanager
+async def _console(front_end: RunningFrontEnd, parts: ReaderParts) -> AsyncIterator[list[DeclaredRoute]]:
+    """The routes of the console; if the operator disabled it, only `/`, which is never an error."""
+    if front_end.home.config.gateway.console:
+        async with front_end_pages(front_end, parts.catalogue, parts.access) as routes:
+            yield routes
+        return
+    name = front_end.home.membership.own_node.record.name
+    yield [DeclaredRoute("/", overview(name, front_end.followed.age), EVERYBODY)]
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ from comity.node.listeners import Listeners, allow_descriptors
 from comity.node.members import Membership
 from comity.node.metrics import LocationProviders, Metrics, MetricsListener, Readiness, ServedBytes
 from comity.node.own_log import cosigned_times
+from comity.node.reading import ReadingProgress
 from comity.node.replication.peers import PeerDiscovery
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.blob import BlobServicer
@@ -141,9 +142,9 @@ class CharterEpochs:
 
 
 def front_end_settings(config: NodeConfig) -> NodeConfig:
-    """The settings as a front end uses them: the gateway fetches nothing, has no console and no second address, and
-    what it keeps is in a folder of its own."""
-    gateway = config.gateway.model_copy(update={"cold": "off", "console": False, "files": "", "ranges": ""})
+    """The settings as a front end uses them: the gateway fetches nothing and has no second address, and what it keeps
+    is in a folder of its own."""
+    gateway = config.gateway.model_copy(update={"cold": "off", "files": "", "ranges": ""})
     file = config.storage.ledger
     storage = config.storage.model_copy(update={"ledger": file.parent / FOLDER / file.name})
     return config.model_copy(update={"gateway": gateway, "storage": storage})
@@ -379,6 +380,7 @@ class RunningFrontEnd:
     followed: FollowedNode
     readiness: Readiness
     writer: WriterOnly
+    reading: ReadingProgress
 
 
 FrontEndCompanion = Callable[[RunningFrontEnd], AbstractAsyncContextManager[str]]
@@ -437,8 +439,15 @@ async def _run(
     followed = FollowedNode(ledger, home.follower, membership, home.epochs, home.metrics, home.clock, time.monotonic)
     await followed.first_look()
     writer = WriterOnly.of(config)
-    readiness = Readiness(ledger, home.store, home.pools, lambda: followed.age().document())
-    front_end = RunningFrontEnd(home, followed, readiness, writer)
+    reading = ReadingProgress(ledger, home.metrics)
+    readiness = Readiness(
+        ledger,
+        home.store,
+        home.pools,
+        lambda: followed.age().document(),
+        lambda: [each.document() for each in reading.behind],
+    )
+    front_end = RunningFrontEnd(home, followed, readiness, writer, reading)
     open_, tell_not_serving = "", _nothing
     if home.tls is not None:
         blob = BlobServicer(ledger, home.store, home.pools, membership, home.served, home.locations)
@@ -460,6 +469,7 @@ async def _run(
     supervisor = Supervisor(home.metrics)
     ending.push_async_callback(supervisor.stop)
     followed.begin(supervisor)
+    reading.begin(supervisor)
     supervisor.loop(MEMORY, partial(_return_memory, home), MEMORY_TIMING)
     readiness.started = True
     _log.info("listening", node=own_node.record.name, role="front end", open=open_, http=http)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -38,10 +38,11 @@ MAX_DAMAGE_SHOWN: Final = 8
 
 
 class LogStates:
-    """The state of each log of this node. Blocking."""
+    """The state of each log of this node. Blocking. Without `replication`, in a process that only reads, no log is
+    known to be at a limit."""
 
     def __init__(
-        self, ledger: AsyncLedger, membership: Membership, replication: ReplicationTasks, clock: Clock
+        self, ledger: AsyncLedger, membership: Membership, replication: ReplicationTasks | None, clock: Clock
     ) -> None:
         self._ledger = ledger
         self._membership = membership
@@ -51,9 +52,17 @@ class LogStates:
     def by_key(self) -> dict[str, LogStatus]:
         """By the verifier key of the log; this node's own log is the first."""
         states = sorted(self._ledger.tables.logs.all(), key=lambda state: not state.own)
-        return {state.vkey: self._log(state) for state in states}
+        frozen = self._is_frozen()
+        return {state.vkey: self._log(state, frozen) for state in states}
 
-    def _log(self, state: LogState) -> LogStatus:
+    def _is_frozen(self) -> Callable[[VerifierKey], bool]:
+        """Whether a log has shown two histories."""
+        if self._replication is not None:
+            return self._replication.misbehaviour.frozen
+        proven = {proof.vkey for proof in self._ledger.tables.misbehaviour.all()}
+        return lambda key: str(key) in proven
+
+    def _log(self, state: LogState, frozen: Callable[[VerifierKey], bool]) -> LogStatus:
         key = VerifierKey.parse(state.vkey)
         time, cosigners = self._cosigned(key)
         return LogStatus(
@@ -62,8 +71,8 @@ class LogStates:
             own=state.own,
             checkpoint_time=time,
             cosigners=cosigners,
-            frozen=self._replication.misbehaviour.frozen(key),
-            full=key in self._replication.quotas.full,
+            frozen=frozen(key),
+            full=self._replication is not None and key in self._replication.quotas.full,
         )
 
     def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:

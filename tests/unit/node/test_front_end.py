@@ -262,7 +262,7 @@ def loaded(folder: Path, text: str = HOME) -> NodeConfig:
 def test_a_front_end_fetches_nothing_and_keeps_its_files_apart(tmp_path: Path) -> None:
     config = front_end_settings(loaded(tmp_path))
     gateway = config.gateway
-    assert (gateway.cold, gateway.console, gateway.files, gateway.ranges) == ("off", False, "", "")
+    assert (gateway.cold, gateway.console, gateway.files, gateway.ranges) == ("off", True, "", "")
     assert config.storage.ledger.parent == tmp_path / "data" / "front-end"
 
 

@@ -166,7 +166,7 @@ class ArtifactPages:
         self._store = home.store
         self._pools = home.pools
         self._membership = home.membership
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._states = states
         self._copies = index
         self._clock = home.clock
@@ -176,7 +176,7 @@ class ArtifactPages:
 
     async def page(self, name: str, revision: str) -> ArtifactPage:
         """Raises as `Catalogue.snapshot` does."""
-        snapshot = await self._catalogue.snapshot(name, revision)
+        snapshot = await self.catalogue.snapshot(name, revision)
         key = (snapshot.repository.lower(), snapshot.artifact)
         return await self._pages.get(key, lambda: self._make(snapshot))
 
@@ -239,9 +239,9 @@ class ArtifactPages:
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
         mirrored = publisher is None
-        evidence = (await self._catalogue.local_artifacts.evidence(snapshot.manifest, publisher)).evidence
+        evidence = (await self.catalogue.local_artifacts.evidence(snapshot.manifest, publisher)).evidence
         verdict: Verdict = await self._pools.hashing(
-            lambda: self._catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
+            lambda: self.catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
         )
         statements, more = await self._ledger.run(self._statements, snapshot.artifact, publisher)
         card, path, cut = await self._card(snapshot)
@@ -259,13 +259,13 @@ class ArtifactPages:
             card_path=path,
             card_cut=cut,
             lineage=lineage,
-            facts=await self._catalogue.facts.of(snapshot.artifact, snapshot.manifest),
+            facts=await self.catalogue.facts.of(snapshot.artifact, snapshot.manifest),
             vouches=vouches,
         )
 
     def _statements(self, artifact: Digest, publisher: Digest | None) -> tuple[list[RecentEntry], bool]:
         """Blocking. Statements of the publisher and of those whom the policy names first, then of members."""
-        named = (*([publisher] if publisher else []), *self._catalogue.judge.policy.named)
+        named = (*([publisher] if publisher else []), *self.catalogue.judge.policy.named)
         precedence = self._membership.precedence.naming(named)
         page = self._ledger.tables.proven.about(artifact, limit=MAX_STATEMENTS, precedence=precedence)
         return [self._states.entry(line) for line in page.found], page.limited
@@ -273,7 +273,7 @@ class ArtifactPages:
     async def newest_withdrawn(self, name: str) -> str | None:
         """The newest version of a name of which every version is withdrawn; None if one is not, or none is known."""
         try:
-            repository = await self._catalogue.repository(name)
+            repository = await self.catalogue.repository(name)
         except ComityError:
             return None
         if not repository.candidates or not all(candidate.withdrawn for candidate in repository.candidates):
@@ -288,7 +288,7 @@ class ArtifactPages:
 
     async def _versions(self, snapshot: Snapshot) -> list[VersionView]:
         try:
-            repository = await self._catalogue.repository(snapshot.repository)
+            repository = await self.catalogue.repository(snapshot.repository)
         except ComityError:
             return []
         if repository.mirrored:
@@ -316,7 +316,7 @@ class ArtifactPages:
         self, evidence: Evidence, publisher: Digest | None
     ) -> tuple[LineageGraph | None, tuple[VouchView, ...]]:
         """The lineage, if any parent is named, and the vouches."""
-        policy, reader = self._catalogue.judge.policy, self._catalogue.judge.reader
+        policy, reader = self.catalogue.judge.policy, self.catalogue.judge.reader
         chosen = counted_publication(evidence, policy, reader, publisher)
         artifact = sha256(evidence.manifest or b"")
         readings = read_claims(evidence.claims, artifact, reader)

@@ -90,13 +90,19 @@ def federation_map(state: FederationState, language: str) -> Markup:
     lines: dict[str, tuple[str, ...]] = {}
     lags: dict[str, str] = {}
     for member in state.members:
-        text = f"{member.name} ({member.jurisdiction}): {words.gettext(MEMBER_STATES[member.state])}"
+        text = f"{member.name} ({member.jurisdiction}): {words.gettext(_state(state, member))}"
         lines[member.jurisdiction] = (*lines.get(member.jurisdiction, ()), text)
         if member.state == "up":
             lags[member.jurisdiction] = f"+{member.lag}" if member.lag else "="
         elif member.state == "down" and member.last_seen:
             lags[member.jurisdiction] = formats.span(state.now - member.last_seen)
     return map_image(tiles(state.members, lines, lags), words.gettext(marked("Map of the members")))
+
+
+def _state(state: FederationState, member: MemberView) -> str:
+    if state.front_end and member.state == "unknown":
+        return marked("The writer knows")
+    return MEMBER_STATES[member.state]
 
 
 def map_image(shown: Sequence[MapTile], title: str) -> Markup:

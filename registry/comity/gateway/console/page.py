@@ -7,6 +7,7 @@ pages have `same-origin`, which tells other hosts nothing either, and caches do 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import field
 from functools import partial
 from typing import Any, Final
@@ -111,7 +112,8 @@ class Reader:
 class PageMaker:
     """Makes routes and responses. Not thread-safe: call from the event loop."""
 
-    def __init__(self, node: str, url: str, states: StateReader, sessions: BrowserSessions) -> None:
+    def __init__(self, node: str, url: str, states: StateReader, sessions: BrowserSessions | None) -> None:
+        """Without `sessions` nobody signs in, and no page has a form that changes anything."""
         self._node = node
         self._prefix = urlsplit(url).path
         self._states = states
@@ -120,6 +122,7 @@ class PageMaker:
 
     def access(self, role: Role | None, fields: tuple[str, ...] | None = None) -> PageAccess:
         """Return who may open a page: people with `role`, else those who sign in; with `fields`, by such a form."""
+        assert self._sessions is not None, "nobody signs in here"
         return PageAccess(self._sessions, self._origins, role, fields)
 
     def route(
@@ -134,7 +137,8 @@ class PageMaker:
         """Return a route that finds the reader's session, and shows errors as pages; it takes POST if it is a form."""
 
         def reader(request: Request) -> Reader:
-            return Reader.of(request, self._prefix, self._sessions.of(request), secret_query=secret_query)
+            session = self._sessions.of(request) if self._sessions is not None else None
+            return Reader.of(request, self._prefix, session, secret_query=secret_query)
 
         async def handle(request: Request) -> Response:
             return await make(reader(request))
@@ -162,6 +166,7 @@ class PageMaker:
                 languages=LANGUAGES,
                 state=state,
                 node=self._node,
+                signs_in=self._sessions is not None,
                 statements=STATEMENTS,
                 log_id=log_id,
                 sentence=partial(in_language, words=translations(reader.language)),
@@ -178,5 +183,7 @@ class PageMaker:
         if plain.status_code == 401:
             headers["WWW-Authenticate"] = 'Basic realm="Comity node", charset="UTF-8"'
             return self.render(reader, "refused.html", None, plain.status_code, headers, error=error)
-        state = await self._states.now()
+        state = None
+        with suppress(ComityError):  # of a database that does not answer, which may be the error
+            state = await self._states.now()
         return self.render(reader, "error.html", state, plain.status_code, headers, error=error)

@@ -38,13 +38,12 @@ from comity.gateway.console.member_map import federation_map
 from comity.gateway.console.offers import offer_page
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import proposals
-from comity.gateway.console.state import FederationState, StateReader, withdrawn
+from comity.gateway.console.state import FederationState, StateReader, WriterFacts, withdrawn
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute
 from comity.gateway.http import ConnectionSlots
-from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.views import MAIN
 from comity.ledger.intake import fold_name
-from comity.node.app import RunningNode
+from comity.node.home import ServedHome
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.threads import Pools
 from comity.trust.encoding import Digest, sha256
@@ -91,29 +90,29 @@ class Console:
 
     def __init__(
         self,
-        node: RunningNode,
+        home: ServedHome,
+        writer: WriterFacts | None,
         index: ArtifactIndex,
         states: StateReader,
         pages: ArtifactPages,
         access: GatewayAccess,
-        catalogue: Catalogue,
         maker: PageMaker,
     ) -> None:
-        settings = node.home.config.gateway
+        """`writer`: None at a front end, which says on each page that it does not know what follows from it."""
+        settings = home.config.gateway
         self._url = settings.url
         self._aliases = settings.alias_targets()
-        self._membership = node.home.membership
-        self._ledger = node.home.ledger
-        self._decided = DecidedChanges(node.home.ledger.tables, node.home.membership)
-        self._pools: Pools = node.home.pools
-        self._pull_counts = node.home.pulls
-        self._follower = node.replication.charter_follower
-        self._offers = node.offers
+        self._membership = home.membership
+        self._ledger = home.ledger
+        self._epochs = home.epochs
+        self._decided = DecidedChanges(home.ledger.tables, home.membership)
+        self._pools: Pools = home.pools
+        self._writer = writer
         self._index = index
         self._states = states
         self._pages = pages
         self._access = access
-        self._names = catalogue
+        self._names = pages.catalogue
         self._maker = maker
         self._searches = ConnectionSlots(SEARCHES, "searches")
 
@@ -221,8 +220,10 @@ class Console:
         )
 
     async def _pulls(self, page: ArtifactPage) -> list[WeekCount]:
-        """The pulls of the newest weeks from this node."""
-        return await self._pools.files(self._pull_counts.weeks, counted_file(page.snapshot.manifest), PULL_WEEKS)
+        """The pulls of the newest weeks from the process that writes."""
+        if self._writer is None:
+            return []
+        return await self._pools.files(self._writer.pulls.weeks, counted_file(page.snapshot.manifest), PULL_WEEKS)
 
     async def alias(self, reader: Reader) -> Response:
         """`/{name}`: an alias of one segment."""
@@ -247,14 +248,18 @@ class Console:
         return self._maker.render(reader, "members.html", state, map=federation_map(state, reader.language))
 
     async def proposals(self, reader: Reader) -> Response:
-        found = proposals(self._membership, self._follower)
-        decided = await self._ledger.run(self._decided.newest, self._follower.epoch_store) if self._follower else []
+        follower = self._writer.replication.charter_follower if self._writer else None
+        found = proposals(self._membership, follower)
+        decided = await self._ledger.run(self._decided.newest, self._epochs) if self._epochs else []
         state = await self._states.now()
         return self._maker.render(reader, "proposals.html", state, proposals=found, decided=decided)
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"
-        page = await offer_page(self._offers, self._membership, state.now, reader.field("after"), closed=closed)
+        page = None
+        if self._writer is not None:
+            offers, after = self._writer.offers, reader.field("after")
+            page = await offer_page(offers, self._membership, state.now, after, closed=closed)
         return self._maker.render(reader, "compute.html", state, page=page, closed=closed)
 
     async def alerts(self, reader: Reader) -> Response:

@@ -19,9 +19,11 @@ from comity.gateway.console.words import marked
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
-from comity.node.home import OpenedHome
+from comity.node.front_end import RunningFrontEnd
+from comity.node.home import ServedHome
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.offers.index import OfferIndex
+from comity.node.pull_counts import PullCounts
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
 from comity.rules.copy_counts import CopyPolicy
@@ -58,6 +60,25 @@ STATEMENTS: Final[Mapping[str, str]] = {
     LOST_KEY: marked("Reported a lost key"),
 }
 """What the author of a statement of each kind did. Other kinds are shown by their own names."""
+
+
+@frozen
+class WriterFacts:
+    """What only the process that writes the ledger knows: votes under way, which peers answer, what is at a limit; the
+    offers of machines; and the pulls from it."""
+
+    replication: ReplicationTasks
+    offers: OfferIndex
+    pulls: PullCounts
+
+
+@frozen
+class FrontEndView:
+    """A process that only reads. `runs`: its writer gave a sign of life; `writer` is where that is reached, or
+    empty."""
+
+    runs: bool
+    writer: str
 
 
 @frozen
@@ -136,7 +157,8 @@ class RecentEntry:
 @frozen
 class FederationState:
     """One snapshot. `now` in POSIX seconds; `logs` by verifier key, this node's first; `copies` counts all claims,
-    `copies_now` those of reachable members, `copies_tested` those that an audit of another member found."""
+    `copies_now` those of reachable members, `copies_tested` those that an audit of another member found. At a front
+    end, `copies_now` and `governance` are None, which only the writer's process knows."""
 
     now: float
     node: str
@@ -146,11 +168,12 @@ class FederationState:
     logs: Mapping[str, LogStatus]
     governance: GovernanceStatus | None
     copies: CopyCounts
-    copies_now: CopyCounts
+    copies_now: CopyCounts | None
     copies_tested: CopyCounts
     alerts: tuple[Alert, ...]
     recent: tuple[RecentEntry, ...]
     indexed: bool
+    front_end: FrontEndView | None
 
     @property
     def reachable(self) -> int:
@@ -175,9 +198,8 @@ class StateReader:
 
     def __init__(
         self,
-        home: OpenedHome,
-        replication: ReplicationTasks,
-        offers: OfferIndex,
+        home: ServedHome,
+        process: WriterFacts | RunningFrontEnd,
         index: ArtifactIndex,
         recent: RecentStatements,
     ) -> None:
@@ -185,12 +207,14 @@ class StateReader:
         self._pools = home.pools
         self._membership = home.membership
         self._clock = home.clock
-        self._replication = replication
-        self._offers = offers
+        self._writer = process if isinstance(process, WriterFacts) else None
+        self._front_end = process if isinstance(process, RunningFrontEnd) else None
         self._index = index
         self._recent = recent
         self._lost_keys = LostKeys(home.ledger)
-        self._log_states = LogStates(home.ledger, home.membership, replication, home.clock)
+        self._log_states = LogStates(
+            home.ledger, home.membership, self._writer.replication if self._writer else None, home.clock
+        )
         self._cached: tuple[float, FederationState] | None = None
         self._lock = asyncio.Lock()
 
@@ -209,7 +233,7 @@ class StateReader:
     async def _read(self) -> FederationState:
         ledger, body = self._ledger, self._membership.body
         logs = await ledger.run(self._log_states.by_key)
-        follower = self._replication.charter_follower
+        follower = self._writer.replication.charter_follower if self._writer else None
         governance = None
         if follower is not None:
             governance = governance_report(self._membership, follower, logs, 0)
@@ -217,10 +241,12 @@ class StateReader:
         sets = dict(listing.sets)
         by_bit = await self._pools.hashing(listing.holders.by_bit, sets)
         members = tuple(self._members(governance, logs, sets, by_bit))
-        reachable = {member.id for member in members if member.reachable}
-        away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
         copies = await self._pools.hashing(listing.holders.count, sets, rule)
-        copies_now = await self._pools.hashing(listing.holders.count, sets, rule, away)
+        copies_now = None
+        if self._writer:
+            reachable = {member.id for member in members if member.reachable}
+            away = sum(listing.holders.bit(seat) for seat in self._seats() if seat.id not in reachable)
+            copies_now = await self._pools.hashing(listing.holders.count, sets, rule, away)
         copies_tested = await self._pools.hashing(listing.holders.count, dict(listing.tested), rule)
         return FederationState(
             now=self._clock(),
@@ -236,7 +262,13 @@ class StateReader:
             alerts=tuple(self._alerts(logs, governance, members, copies, await self._lost_keys.now())),
             recent=await ledger.run(self._entries, await self._recent.now()),
             indexed=self._index.ready,
+            front_end=self._view,
         )
+
+    @property
+    def _view(self) -> FrontEndView | None:
+        front_end = self._front_end
+        return FrontEndView(front_end.followed.age().writer, front_end.writer.writer) if front_end else None
 
     def _seats(self) -> tuple[Member, ...]:
         return self._membership.body.members if self._membership.body else ()
@@ -277,7 +309,7 @@ class StateReader:
         if mine:
             record = self._membership.own_node.record
             yield NodeView(record.name, record.origin, "here", int(self._clock()))
-        links = self._replication.peers.links
+        links = self._writer.replication.peers.links if self._writer else {}
         for peer in self._membership.nodes_of(seat.id):
             link = links.get(peer.key)
             if link is None:
@@ -302,11 +334,14 @@ class StateReader:
             if log.frozen:
                 text = marked("The log %(log)s has shown two different histories. It is frozen here at size %(size)s.")
                 yield Alert("alarm", text, {"log": titles[vkey], "size": log.size}, "/-/logs")
-        if self._replication.own_log.refusal is not None:
+        if self._view is not None and not self._view.runs:
+            text = marked("The writer of this node does not run. Nothing new is logged or copied here.")
+            yield Alert("warning", text, {})
+        if self._writer is not None and self._writer.replication.own_log.refusal is not None:
             yield Alert("alarm", marked("This node signs nothing at the moment. Its operator has to act."), {})
         if governance is not None:
             yield from _governance_alerts(governance)
-        for number, (vkey, chain) in enumerate(self._offers.faulty()):
+        for number, (vkey, chain) in enumerate(self._writer.offers.faulty() if self._writer else ()):
             if number >= MAX_FAULTS:
                 break
             values = {"log": self._membership.log_title(vkey), "offer": chain.state.offer.title}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -17,11 +18,11 @@ from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.decided import DecidedChange
-from comity.gateway.console.member_map import PLACES, map_image, tiles
+from comity.gateway.console.member_map import PLACES, federation_map, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
-from comity.gateway.console.state import LOST_KEY, STATEMENTS, MemberView, NodeView
+from comity.gateway.console.state import LOST_KEY, STATEMENTS, FrontEndView, MemberView, NodeView
 from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
@@ -273,7 +274,7 @@ class OfReader:
 
 def shown(template: str, **values: Any) -> str:
     common = {"reader": OfReader(), "link": lambda path, **query: path, "languages": LANGUAGES, "node": "node"}
-    common |= {"statements": STATEMENTS, "log_id": lambda vkey: "0" * 16, "state": None}
+    common |= {"statements": STATEMENTS, "log_id": lambda vkey: "0" * 16, "state": None, "signs_in": True}
     return environment("en").get_template(template).render(**{**common, **values})
 
 
@@ -297,6 +298,32 @@ def test_a_decided_change_names_its_date_and_its_voters() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_proposals_stay_text(text: str) -> None:
     check_page(shown("proposals.html", proposals=[proposal_of(text)], decided=[decided_of(text)], state=OfState()))
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "invented"),
+    [
+        ("proposals.html", {"proposals": [], "decided": []}, "No change of the charter is open"),
+        ("compute.html", {"page": None, "closed": False}, "No offer is open"),
+    ],
+)
+@pytest.mark.parametrize("writer", ["publish.example.org:7444", ""])
+def test_a_front_end_says_what_it_does_not_know(
+    template: str, values: Mapping[str, Any], invented: str, writer: str
+) -> None:
+    state = OfState()
+    state.front_end = FrontEndView(True, writer)
+    page = read_page(shown(template, state=state, signs_in=False, **values))
+    assert "Only the process that writes the logs of this node knows it" in page.text
+    assert writer in page.text
+    assert not any(text in page.text for text in (invented, "Sign in"))
+
+
+def test_the_map_of_a_front_end_does_not_say_that_nobody_was_asked() -> None:
+    state: Any = SimpleNamespace(members=[view("b", "ES", "unknown")], now=0, front_end=FrontEndView(True, ""))
+    assert "The writer knows" in read_page(str(federation_map(state, "en"))).text
+    state.front_end = None
+    assert "Not asked yet" in read_page(str(federation_map(state, "en"))).text
 
 
 def signed_in(who: str) -> OfReader:
@@ -346,6 +373,7 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
 
 class OfState:
     governance, alerts, now = None, (), 0
+    front_end: FrontEndView | None = None
 
 
 def test_every_kind_of_statement_has_a_label_and_every_label_a_kind() -> None:
