@@ -328,14 +328,14 @@ class WithheldObjects:
         return size
 
     def give_back(self, artifact: Digest) -> None:
-        for digest in self._blobs(artifact):
+        for digest in self.files(artifact):
             key = self._key(artifact, digest)
             self._store.adopt(digest, key)
             fault.point("withhold.back")
             self._delete(key)
 
     def erase(self, artifact: Digest) -> None:
-        for digest in self._blobs(artifact):
+        for digest in self.files(artifact):
             self._delete(self._key(artifact, digest))
 
     def read(self, artifact: Digest, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
@@ -347,7 +347,7 @@ class WithheldObjects:
             found = self._client.get_object(Bucket=self._bucket, Key=self._key(artifact, digest), Range=wanted)
         return _chunks(found["Body"], CHUNK)
 
-    def _blobs(self, artifact: Digest) -> list[Digest]:
+    def files(self, artifact: Digest) -> list[Digest]:
         with s3_errors(f"the withheld blobs of {artifact} were not listed"):
             keys = [key for key, _ in self._store.objects(f"{self._prefix}{parse_digest(artifact)}/")]
         return [digest for key in keys if (digest := _digest_in(key))]

@@ -27,6 +27,9 @@ class WithheldBlobs(Protocol):
     def artifacts(self) -> list[Digest]:
         """The artifacts with a withheld blob, in order."""
 
+    def files(self, artifact: Digest) -> list[Digest]:
+        """The withheld blobs of an artifact."""
+
     def take(self, artifact: Digest, digest: Digest) -> int:
         """Move a blob out of the store. Returns its bytes; 0 if the store does not have it."""
 
@@ -56,6 +59,9 @@ class WithheldFolder:
             if not self._root.is_dir():
                 return []
             return sorted(Digest(path.name) for path in self._root.iterdir() if path.is_dir() and _is_digest(path.name))
+
+    def files(self, artifact: Digest) -> list[Digest]:
+        return [Digest(path.name) for path in self._files(artifact)]
 
     def take(self, artifact: Digest, digest: Digest) -> int:
         source, target = self._blob(digest), self._root / parse_digest(artifact) / parse_digest(digest)

@@ -33,6 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from comity.content import fault
 from comity.content.durable import file_lock
 from comity.ledger import schema
+from comity.ledger.moves import require_whole
 from comity.ledger.revisions import NEWEST
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.frozen import frozen
@@ -244,6 +245,11 @@ def revision_of(database: Database) -> str | None:
         return connection.scalar(select(_VERSION.c.version_num)) if versioned else None
 
 
+def set_revision(connection: Connection, revision: str) -> None:
+    """Say that the tables have another revision (`moves`)."""
+    connection.execute(update(_VERSION).values(version_num=revision))
+
+
 def ledger_newer(revision: str) -> Refused:
     return Refused(
         "the ledger was written by a newer version",
@@ -254,10 +260,12 @@ def ledger_newer(revision: str) -> Refused:
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER")."""
+    """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER"), and as
+    `require_whole`."""
     current = revision_of(database)
     if current == NEWEST:
         return
+    require_whole(current or "")
     # Imported only for a new or older ledger: Alembic would stay in the memory of every node, 13 MB.
     from alembic import command
     from alembic.config import Config
@@ -408,9 +416,11 @@ class NoWriter:
 
 
 def require_revision(found: str | None) -> None:
-    """Raises Refused(code="LEDGER-OLDER" or "LEDGER-NEWER") unless the tables are those of this version."""
+    """Raises Refused(code="LEDGER-OLDER" or "LEDGER-NEWER") unless the tables are those of this version, and as
+    `require_whole`."""
     if found == NEWEST:
         return
+    require_whole(found or "")
     if found is not None and found > NEWEST:
         raise ledger_newer(found)
     why = f"its tables have revision {found}, this version reads {NEWEST}" if found else "it has no tables yet"

@@ -102,6 +102,60 @@ class Backing(Protocol):
 
 
 @frozen
+class OpenedDatabase:
+    """A database that this process alone may write: it holds the lock, and every earlier writer is fenced off. What its
+    members are is said at `Ledger`."""
+
+    database: Database
+    lock: WriterLock
+    pages: PageSums | None
+    identity: str
+    examined: ExaminedPages
+
+    @classmethod
+    def open(
+        cls, folder: Path, backing: Backing, *, all_pages: bool, prepare: Callable[[Database], None] | None = None
+    ) -> Self:
+        """Take the lock, compare the pages, and fence off earlier writers.
+
+        Args:
+            folder: made if it is missing.
+            all_pages: as of `Backing.examine`.
+            prepare: has the tables made before; by default `migrate`. It may refuse the database by an error.
+
+        Raises as `Ledger.open`.
+        """
+        with ExitStack() as undo:
+            with disk_errors("cannot create the ledger's folder"):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = backing.lock()
+            undo.callback(lock.release)
+            examined = backing.examine(lock, all_pages=all_pages)
+            pages = backing.pages()
+            if pages is not None:
+                undo.callback(pages.close)
+            database = Database(backing.engine(), lock)
+            undo.callback(database.close)
+            (prepare or migrate)(database)
+            fence, check_writer = raise_fence(database)
+            database.check_writes(check_writer)
+            if pages is not None:
+                pages.begin(fence)
+                pages.checkpoint()  # the tables of a new ledger, or what a crash left
+                database.watch(pages.committed)
+            identity = backing.identity()
+            undo.pop_all()
+        return cls(database, lock, pages, identity, examined)
+
+    def close(self) -> None:
+        """Close the database, then release the lock. Running calls fail."""
+        self.database.close()
+        if self.pages is not None:
+            self.pages.close()
+        self.lock.release()
+
+
+@frozen
 class Ledger:
     """An open ledger. Its stores are thread-safe, and durable when a call returns."""
 
@@ -159,27 +213,12 @@ class Ledger:
 
     @classmethod
     def _open_once(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, all_pages: bool) -> Self:
-        with ExitStack() as undo:
-            with disk_errors("cannot create the ledger's folder"):
-                folder.mkdir(parents=True, exist_ok=True)
-            lock = backing.lock()
-            undo.callback(lock.release)
-            examined = backing.examine(lock, all_pages=all_pages)
-            pages = backing.pages()
-            if pages is not None:
-                undo.callback(pages.close)
-            database = Database(backing.engine(), lock)
-            undo.callback(database.close)
-            migrate(database)
-            fence, check_writer = raise_fence(database)
-            database.check_writes(check_writer)
-            if pages is not None:
-                pages.begin(fence)
-                pages.checkpoint()  # the tables of a new ledger, or what a crash left
-                database.watch(pages.committed)
-            identity = backing.identity()
-            undo.pop_all()
-        return cls._with(database, lock, pages, identity, clock, examined)
+        return cls.of(OpenedDatabase.open(folder, backing, all_pages=all_pages), clock)
+
+    @classmethod
+    def of(cls, opened: OpenedDatabase, clock: Callable[[], float]) -> Self:
+        """The ledger in a database that this process has opened. `clock`: POSIX seconds."""
+        return cls._with(opened.database, opened.lock, opened.pages, opened.identity, clock, opened.examined)
 
     @classmethod
     def read_only(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:

@@ -43,6 +43,9 @@ class NameIndex(Protocol):
     def create(self, connection: Connection) -> None:
         """Create the index, empty."""
 
+    def clear(self, connection: Connection) -> None:
+        """Remove all publications."""
+
     def add(self, connection: Connection, names: Sequence[NamedPlace]) -> None:
         """Add publications, each once."""
 
@@ -65,6 +68,9 @@ class SqliteNames:
     def create(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {TABLE} USING {SQLITE_INDEX}")
 
+    def clear(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('delete-all')")
+
     def add(self, connection: Connection, names: Sequence[NamedPlace]) -> None:
         rows = [(_row_number(each.turn, each.log_id), each.name) for each in names]
         if rows:
@@ -83,6 +89,9 @@ class PostgresNames:
         columns = "turn bigint NOT NULL, log_id integer NOT NULL, grams tsvector NOT NULL, PRIMARY KEY (turn, log_id)"
         connection.execute(text(f"CREATE TABLE {TABLE} ({columns})"))
         connection.execute(text(f"CREATE INDEX ix_{TABLE}_grams ON {TABLE} USING gin (grams)"))
+
+    def clear(self, connection: Connection) -> None:
+        connection.execute(text(f"DELETE FROM {TABLE}"))
 
     def add(self, connection: Connection, names: Sequence[NamedPlace]) -> None:
         rows = [{"turn": each.turn, "log_id": each.log_id, "grams": grams_of(each.name)} for each in names]

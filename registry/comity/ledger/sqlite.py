@@ -5,12 +5,13 @@ A write transaction takes the database's write lock at its beginning, so it chan
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from comity.content.durable import disk_errors
 from comity.ledger.database import Database, FolderLock, WriterLock, migrate
@@ -80,6 +81,19 @@ class SqliteFile:
         """Returns the inode number of the file."""
         with disk_errors("cannot read the ledger file"):
             return str(self._file.stat().st_ino)
+
+
+def reading_engine(file: Path) -> Engine:
+    """An engine that only reads a file, which another process may write: it makes no checkpoint and no file."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode=ro", timeout=BUSY_TIMEOUT, isolation_level=None, uri=True
+        )
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 CACHED_KIB: Final = 512
