@@ -96,6 +96,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "cache": LazyCommand("Mirror", ".cache", "List, remove and clean up what was pulled."),
     "gc": LazyCommand("Operate", ".gc", "Remove the copies that your retention rules let go."),
     "takeover": LazyCommand("Operate", ".takeover", "End the writer of your node, so that a standby goes on."),
+    "storage": LazyCommand("Operate", ".storage", "Move the ledger and the blobs of your node to another place."),
     "rm": LazyCommand("Operate", ".rm", "Remove your node's copy, if enough others prove theirs now."),
     "withdraw": LazyCommand("Operate", ".withdraw", "Stop serving an artifact at once, and log why."),
     "status": LazyCommand("Operate", ".status", "Show the state of the nodes of your federation."),

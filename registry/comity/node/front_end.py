@@ -76,7 +76,7 @@ TRIED: Final = 8
 """Artifacts whose manifests are looked for at a start."""
 LOOK_SECONDS: Final = 1.0
 """Seconds between two looks: the gateway keeps its answers for as long."""
-ENDING: Final = frozenset({"LEDGER-REPLACED", "LEDGER-OLDER", "LEDGER-NEWER", "CHARTER-BRANCH"})
+ENDING: Final = frozenset({"LEDGER-REPLACED", "LEDGER-MOVED", "LEDGER-OLDER", "LEDGER-NEWER", "CHARTER-BRANCH"})
 """Codes of errors after which only another start helps."""
 MEMBERS: Final = "members"
 MEMBERS_TIMING: Final = LoopTiming(interval=60.0, deadline=1800.0)

@@ -100,7 +100,7 @@ class OpenedHome(ServedHome):
             raise Malformed("this home is of a front end, which writes no ledger", why=why, code="CONFIG")
         files = HomeFiles.read(config)
         own_node, keys, federation = files.own_node, files.keys, files.federation
-        ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
+        ledger = Ledger.open(config.storage.ledger.parent, clock, backing=ledger_backing(config))
         try:
             report_pages(ledger)
             epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
@@ -121,16 +121,22 @@ class OpenedHome(ServedHome):
 
     def mark(self, name: str) -> LedgerMark:
         """The mark `name`, which identifies the database of the ledger."""
-        storage, tables = self.config.storage, self.ledger.tables
-        file = storage.ledger.with_name(name)
-        return RowMark(tables, name, storage.database, file) if storage.database else FileMark(file, tables.identity)
+        return ledger_mark(self.config, self.ledger.tables, name)
 
     @property
     def audit_log(self) -> AuditLog:
         return AuditLog(self.config.home, self.clock)
 
 
-def _backing(config: NodeConfig) -> Backing:
+def ledger_mark(config: NodeConfig, ledger: Ledger, name: str) -> LedgerMark:
+    """The mark `name`, which identifies the database of the ledger in the settings."""
+    storage = config.storage
+    file = storage.ledger.with_name(name)
+    return RowMark(ledger, name, storage.database, file) if storage.database else FileMark(file, ledger.identity)
+
+
+def ledger_backing(config: NodeConfig) -> Backing:
+    """The database of the settings, for the process that writes it. Raises as `read_backing`."""
     if not config.storage.database:
         return SqliteFile(config.storage.ledger)
     with _needs_postgres():

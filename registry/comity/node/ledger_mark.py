@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LEDGER_MARK: Final = "ledger.inode"
 OUTSIDE_MARK: Final = "outside.inode"
 """The mark for what was signed for outside logs. Peers cannot restore it: only the operator can reset it."""
+_A_COPY: Final = "a copy"
+"""The identity of no database."""
 
 
 class LedgerMark(Protocol):
@@ -42,6 +44,10 @@ class LedgerMark(Protocol):
     @abstractmethod
     def write(self) -> None:
         """Mark this ledger as the current one. Durable when it returns. Raises OutOfSpace, Unavailable."""
+
+    @abstractmethod
+    def write_copy(self) -> None:
+        """Mark this ledger as a copy. Durable when it returns. Raises OutOfSpace, Unavailable."""
 
     @abstractmethod
     def reset_command(self) -> str:
@@ -67,6 +73,9 @@ class RowMark(LedgerMark):
     def write(self) -> None:
         self.ledger.marks.put(self.name, self.ledger.identity)
 
+    def write_copy(self) -> None:
+        self.ledger.marks.put(self.name, _A_COPY)
+
     def reset_command(self) -> str:
         row = f"DELETE FROM marks WHERE name = '{self.name}'; "
         row += f"INSERT INTO marks VALUES ('{self.name}', '{self.ledger.identity}')"
@@ -86,6 +95,9 @@ class FileMark(LedgerMark):
 
     def write(self) -> None:
         write_file(self.file, f"{self.identity}\n".encode(), point="continuity")
+
+    def write_copy(self) -> None:
+        write_file(self.file, f"{_A_COPY}\n".encode(), point="continuity")
 
     def reset_command(self) -> str:
         return f"echo {shlex.quote(self.identity)} > {shlex.quote(str(self.file))}"

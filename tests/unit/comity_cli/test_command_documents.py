@@ -108,6 +108,8 @@ PRINTED_BY = {
     "receipt": "tests/unit/project/test_documents.py",
     "restored": "tests/unit/node/maintenance/test_backup.py",
     "signed": "tests/unit/comity_cli/charter/test_signing.py",
+    "storage-estimate": "tests/unit/node/maintenance/test_storage_move.py",
+    "storage-migrate": "tests/unit/node/maintenance/test_storage_move.py",
     "takeover": "tests/unit/comity_cli/commands/test_takeover.py",
     "transparency-report": "tests/unit/comity_cli/commands/test_withdrawal_report.py",
     "unpin": "tests/unit/comity_cli/commands/test_trust.py",

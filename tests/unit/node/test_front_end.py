@@ -198,7 +198,7 @@ async def test_reads_that_failed_are_repeated_at_the_next_look(call: int) -> Non
     assert members.peer(PeerKey.of(joining.record)) is not None
 
 
-@pytest.mark.parametrize("code", ["LEDGER-REPLACED", "LEDGER-NEWER", "LEDGER-OLDER", "CHARTER-BRANCH"])
+@pytest.mark.parametrize("code", ["LEDGER-REPLACED", "LEDGER-MOVED", "LEDGER-NEWER", "LEDGER-OLDER", "CHARTER-BRANCH"])
 async def test_only_another_start_helps_after_some_errors(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     async def at_once(seconds: float) -> None:
         """Time passes without waiting."""

@@ -172,9 +172,9 @@ def test_a_light_installation_says_how_to_get_a_node(tmp_path: Path) -> None:
 def test_an_installation_without_a_driver_says_how_to_get_postgresql() -> None:
     code = """
 from types import SimpleNamespace
-from comity.node.home import _backing
+from comity.node.home import ledger_backing
 try:
-    _backing(SimpleNamespace(storage=SimpleNamespace(database="postgresql:///comity")))
+    ledger_backing(SimpleNamespace(storage=SimpleNamespace(database="postgresql:///comity")))
 except Exception as error:
     print(error.hint)
 """

@@ -26,6 +26,7 @@ from typing import BinaryIO, Final, Self
 
 from comity.bounded_file import read_bounded
 from comity.content.durable import disk_errors
+from comity.ledger.moves import require_whole
 from comity.ledger.revisions import NEWEST
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
@@ -268,6 +269,7 @@ def _check_ledger(file: Path, expected: LedgerCopy) -> None:
         raise _damaged(f"{LEDGER} is not a readable ledger: {error}") from error
     if said != "ok" or found != expected:
         raise _damaged(f"{LEDGER} is damaged: {said}" if said != "ok" else f"{LEDGER} is not the ledger that it names")
+    require_whole(found.revision)
     if found.revision > NEWEST:
         raise Refused(
             "the ledger was written by a newer version",

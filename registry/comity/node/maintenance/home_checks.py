@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from comity.content.confinement import confinement
 from comity.content.durable import fsync
+from comity.ledger.moves import require_whole
 from comity.ledger.page_check import SQLITE_ERRORS, ExaminedPages, examine_pages
 from comity.ledger.page_sums import PageTables, shown_pages
 from comity.ledger.revisions import NEWEST
@@ -32,7 +33,7 @@ from comity.node.home_files import SOFTWARE, HomeFiles, check_blob_folder, read_
 from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Refused
 from comity.trust.frozen import frozen
 from comity.wire.node_status import NodeStatus
 
@@ -353,6 +354,11 @@ def _way_out(node: ExaminedNode, file: Path) -> str:
 
 
 def _version(version: str) -> Iterator[Diagnosis]:
+    try:
+        require_whole(version)
+    except Refused as refusal:
+        yield Diagnosis("ledger", "fail", f"{refusal.code}: {refusal}", refusal.hint)
+        return
     if version > NEWEST:
         text = f"tables of revision {version}, and this program knows {NEWEST}"
         yield Diagnosis("ledger", "fail", text, "install the version of Comity that wrote the ledger, or a later one")
