@@ -378,7 +378,7 @@ FAULTS: dict[str, tuple[Callable[[Planted], None], str, str]] = {
     "an impossible value": (_impossible_value, "settings", "comity explain CONFIG"),
     "no TOML": (_no_toml, "settings", "comity explain CONFIG"),
     "a key that others can read": (_readable_key, "keys", "chmod 600"),
-    "a lost key": (_lost_key, "keys", "put the file back from your backup of "),
+    "a lost key": (_lost_key, "keys", "put it back from your backup"),
     "exchanged keys": (_exchanged_keys, "keys", "put back the key files that belong to"),
     "offline keys on the server": (_offline_keys_at_hand, "offline keys", "to a medium that is not connected"),
     "no federation file": (_no_federation, "federation", "comity join federation.json"),
