@@ -314,7 +314,7 @@ def test_a_front_end_says_what_it_does_not_know(
     state = OfState()
     state.front_end = FrontEndView(True, writer)
     page = read_page(shown(template, state=state, signs_in=False, **values))
-    assert "Only the process that writes the logs of this node knows it" in page.text
+    assert "Only the process that writes the logs of this node knows" in page.text
     assert writer in page.text
     assert not any(text in page.text for text in (invented, "Sign in"))
 
