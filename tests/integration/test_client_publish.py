@@ -306,7 +306,11 @@ def test_a_name_without_version_is_asked_for_once_with_its_publisher(
     asked, resolve = list[Digest | None](), FakeNode.resolve
 
     def counted(
-        self: FakeNode, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest]
+        self: FakeNode,
+        name: str,
+        version: str | None = None,
+        publisher: Digest | None = None,
+        named: Collection[Digest] = (),
     ) -> AsyncGenerator[LocatedEntry, None]:
         asked.append(publisher)
         return resolve(self, name, version, publisher, named)

@@ -163,13 +163,14 @@ class FakeNode:
         for _, entry in self._named(name, version, publisher)[:1]:
             author, (stated, _, tag) = entry.statement.by, entry.statement.subjects[0].name.partition("@")
             who = author.id if author else Digest("")
-            for asked in (
+            likely = (
                 Lookup.of_name(name, version, who, named),
                 Lookup.of_name(stated, None, who, named),
                 Lookup.about(entry.statement.subject, (who, *named)),
                 Lookup.about(who, (who, *named)),
                 Lookup.of_name(stated, tag, None, (who, *named)),
-            ):
+            )
+            for asked in dict.fromkeys(likely):  # each question once
                 if asked.subject is not None:
                     yield FoundAnswer(asked, self.claims(asked.subject, asked.named))
                 else:
