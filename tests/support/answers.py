@@ -73,9 +73,11 @@ def by_pull(client: Client, policy: Policy, name: str, to: Path) -> tuple[Answer
     return Answer(refusal, rows_of(verdict) if verdict else ()), verdict
 
 
+_LABELS = re.compile(' data-label="[^"]*"')
+"""For narrow windows, where rows are shown as cards."""
 _CHECKS = re.compile(r'<table class="checks">.*?</table>', re.S)
 _ROW = re.compile(
-    r'<th scope="row">[^<]*</th><td><span class="basis (\w+)">.*?</td>\s*<td><span lang="en">(.*?)</span>', re.S
+    r'<th scope="row">[^<]*</th><td><span class="basis (\w+)">.*?</td>\s*<td><span(?: lang="en")?>(.*?)</span>', re.S
 )
 _STATES = {"here": "pass", "bad": "fail", "unknown": ""}
 """By the class of a mark in the console; one mark stands for unknown and for not-checked."""
@@ -96,7 +98,7 @@ _COPY = re.compile(
     r'<tr><th scope="row">(.*?)</th><td>[A-Z]+</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>', re.S
 )
 _TEST = re.compile(
-    r'<div><span class="basis \w+">.*?&nbsp;(.*?)</span>(?: <span lang="en">(.*?)</span>)?'
+    r'<div><span class="basis \w+">.*?&nbsp;(.*?)</span>(?: <span(?: lang="en")?>(.*?)</span>)?'
     r'.*?<span class="small">[^,]*, (by this node|by .*?)(?:, \d+ pieces?)?</span></div>',
     re.S,
 )
@@ -154,8 +156,9 @@ async def by_gateway(url: str, own: str, name: str, verdict: Verdict | None) -> 
         page = await http.get(f"/{repository}/tree/{version}", headers=PAGE)
     copies = None
     if page.status_code == 200 and verdict is not None:
-        answers["console"] = Answer(None, _console_rows(page.text, verdict))
-        copies = _console_copies(page.text, own)
+        shown = _LABELS.sub("", page.text)
+        answers["console"] = Answer(None, _console_rows(shown, verdict))
+        copies = _console_copies(shown, own)
     else:
         answers["console"] = _answer(page)
     return GatewayAnswers(answers, copies, served, model.json()["sha"] if model.status_code == 200 else "")
