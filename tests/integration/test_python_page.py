@@ -36,7 +36,8 @@ def published(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.Mo
     publisher.publish(source, "lab/tiny@v1", publisher=own, licence="MIT")
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # so that the value that the page sets ends with the test
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.chdir(tmp_path)
     Client().pin(federation.file({}))
     return tmp_path
