@@ -35,7 +35,7 @@ def require_whole(revision: str) -> None:
         raise Refused(
             "this ledger is not complete",
             why="it is the target of a move that has not ended",
-            hint="comity storage migrate NEW.toml --node HOME goes on with it; until then start the node where it was",
+            hint="comity storage migrate NEW.toml --node HOME; until it has ended, start the node where it was",
             code="LEDGER-COPYING",
         )
     if revision.startswith(_MOVED):

@@ -180,7 +180,8 @@ def test_run_with_is_replaced_by_the_program_and_has_its_exit_status() -> None:
     assert "HF_TOKEN" not in seen
 
 
-def test_run_with_checks_first_whether_the_gateway_answers() -> None:
+def test_run_with_checks_first_whether_the_gateway_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     error = raised("run-with", "--url", f"http://127.0.0.1:{free_port()}", "--", "true")
     assert isinstance(error, Unavailable)
     assert error.code == "UNREACHABLE"
