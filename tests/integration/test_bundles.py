@@ -239,15 +239,15 @@ async def test_a_load_continues_after_a_kill_of_the_node_at_any_point(tmp_path: 
     async with serving(first), first.client() as client:
         await publish_under_checkpoint(client, first, one)
         await exported(first, tmp_path / "out", ExportOrder(everything=True))
-    died = 0
+    ended = dict[str, object]()
     for fault in KILLS:
         with contextlib.closing(NodeProcess(inside, {"COMITY_FAULT": fault})) as node:
             await node.ready()
-            with contextlib.suppress(ComityError):
-                await loaded(inside, tmp_path / "out")
-                continue
-            died += node.ended() == -signal.SIGKILL
-    assert died == len(KILLS)
+            try:
+                ended[fault] = await loaded(inside, tmp_path / "out")
+            except ComityError as error:
+                ended[fault] = node.ended() if node.ended() == -signal.SIGKILL else error
+    assert ended == dict.fromkeys(KILLS, -signal.SIGKILL)
     with contextlib.closing(NodeProcess(inside)) as node:
         await node.ready()
         read = asyncio.Event()
