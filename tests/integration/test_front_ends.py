@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.gateway.console.readers import NODE, SIGN_IN
 from comity.gateway.front_end import serve_reading_gateway
 from comity.node.front_end import FrontEndAddresses, serve_front_end
@@ -388,7 +388,7 @@ async def test_a_front_end_serves_the_blobs_of_a_bucket_with_keys_that_may_only_
                 stats = await client.stat([*what.objects, *what.blobs, sha256(b"in no bucket")])
             assert [stat.have for stat in stats] == [*[True] * (len(stats) - 1), False]
             assert front.get("/readyz").status == 200
-    keys = open_client(ceph_s3.endpoint, "default", home.directory / "s3.toml")
+    keys = make_client(ceph_s3.endpoint, "default", home.directory / "s3.toml")
     for forbidden in (keys.put_object, keys.delete_object):
         with pytest.raises(ClientError, match="AccessDenied"):
             forbidden(Bucket=ceph_s3.bucket, Key=bucket.key(next(iter(what.blobs))))

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import BlobLock
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.content.s3_upload import PART
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
@@ -44,11 +44,11 @@ PUT = """
 import sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.trust.encoding import sha256
 endpoint, credentials, bucket, local, prefix, source = sys.argv[1:]
 data = Path(source).read_bytes()
-S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), prefix).put(sha256(data), data)
+S3Store(bucket, make_client(endpoint, "default", Path(credentials)), Path(local), prefix).put(sha256(data), data)
 """
 
 
@@ -199,10 +199,10 @@ ADMIT = """
 import sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.trust.encoding import Digest
 endpoint, credentials, bucket, local, prefix, source, digest = sys.argv[1:]
-store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), prefix)
+store = S3Store(bucket, make_client(endpoint, "default", Path(credentials)), Path(local), prefix)
 store.admit(Path(source), Digest(digest), Path(source).stat().st_size, link=True)
 """
 
@@ -335,7 +335,7 @@ def test_a_missing_bucket_is_reported_by_the_probe(s3: S3Account, tmp_path: Path
 
 def test_a_wrong_secret_is_refused(s3: S3Account, tmp_path: Path) -> None:
     wrong = write_credentials(tmp_path / "wrong.toml", User("NODEACCESSKEY", "not-the-secret"))
-    store = S3Store(s3.bucket, open_client(s3.endpoint, "default", wrong), tmp_path)
+    store = S3Store(s3.bucket, make_client(s3.endpoint, "default", wrong), tmp_path)
     with pytest.raises(Refused) as caught:
         store.put(DIGEST, DATA)
     assert caught.value.code == "S3-ACCESS"
@@ -345,10 +345,10 @@ ADMIT_SPARSE = """
 import re, sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.trust.encoding import Digest
 endpoint, credentials, bucket, local, source, digest = sys.argv[1:]
-store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), "sparse/")
+store = S3Store(bucket, make_client(endpoint, "default", Path(credentials)), Path(local), "sparse/")
 store.admit(Path(source), Digest(digest), Path(source).stat().st_size)
 store.remove(Digest(digest))
 print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])

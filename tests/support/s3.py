@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from support.ceph import User
 from support.federation import NodeHome
 
@@ -44,7 +44,7 @@ class S3Account:
 @cache
 def _client(endpoint: str, credentials: Path) -> S3Client:
     """Making one takes longer than most tests."""
-    return open_client(endpoint, "default", credentials)
+    return make_client(endpoint, "default", credentials)
 
 
 def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from support.ceph import User
 from support.ports import free_port, wait_until_listening
 from support.s3 import write_credentials
@@ -59,7 +59,7 @@ def _identity(name: str, user: User, *actions: str) -> dict[str, object]:
 
 def _wait_until_writable(server: Seaweed, folder: Path) -> None:
     """The gateway listens before its volume server takes bytes."""
-    client = open_client(server.endpoint, "default", write_credentials(folder / "wait.toml", server.user))
+    client = make_client(server.endpoint, "default", write_credentials(folder / "wait.toml", server.user))
     for _ in range(200):
         try:
             client.create_bucket(Bucket="waiting")

@@ -23,7 +23,7 @@ _FULL: Final = frozenset({"507", "InsufficientCapacity", "InsufficientStorage", 
 _FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
-def open_client(endpoint: str, region: str, credentials: Path) -> S3Client:
+def make_client(endpoint: str, region: str, credentials: Path) -> S3Client:
     """A client for the service at `endpoint` with the keys in the file `credentials` only.
 
     The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums of

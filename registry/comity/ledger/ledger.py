@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -102,7 +103,7 @@ class Backing(Protocol):
 
 
 @frozen
-class OpenedDatabase:
+class LockedDatabase:
     """A database that this process alone may write: it holds the lock, and every earlier writer is fenced off. What its
     members are is said at `Ledger`."""
 
@@ -113,7 +114,7 @@ class OpenedDatabase:
     examined: ExaminedPages
 
     @classmethod
-    def open(
+    def take(
         cls, folder: Path, backing: Backing, *, all_pages: bool, prepare: Callable[[Database], None] | None = None
     ) -> Self:
         """Take the lock, compare the pages, and fence off earlier writers.
@@ -201,24 +202,20 @@ class Ledger:
         Raises Conflict(code="LEDGER-LOCKED") while another process has the ledger open, Refused(code="LEDGER-NEWER") if
         a newer version of Comity wrote it, and the errors of `Database`.
         """
-        backing = backing or SqliteFile(folder / DATABASE_FILE)
+        take = partial(LockedDatabase.take, folder, backing or SqliteFile(folder / DATABASE_FILE))
         try:
-            ledger = cls._open_once(folder, clock, backing, all_pages=False)
+            ledger = cls.of(take(all_pages=False), clock)
         except Untrusted:  # damage in a file that was too large to be compared
-            return cls._open_once(folder, clock, backing, all_pages=True)
+            return cls.of(take(all_pages=True), clock)
         if not ledger.examined.damaged:
             return ledger
         ledger.close()  # what a crash left in the write-ahead log is in the file now, which can be written again
-        return cls._open_once(folder, clock, backing, all_pages=True)
+        return cls.of(take(all_pages=True), clock)
 
     @classmethod
-    def _open_once(cls, folder: Path, clock: Callable[[], float], backing: Backing, *, all_pages: bool) -> Self:
-        return cls.of(OpenedDatabase.open(folder, backing, all_pages=all_pages), clock)
-
-    @classmethod
-    def of(cls, opened: OpenedDatabase, clock: Callable[[], float]) -> Self:
-        """The ledger in a database that this process has opened. `clock`: POSIX seconds."""
-        return cls._with(opened.database, opened.lock, opened.pages, opened.identity, clock, opened.examined)
+    def of(cls, locked: LockedDatabase, clock: Callable[[], float]) -> Self:
+        """The ledger in a database that this process has locked. `clock`: POSIX seconds."""
+        return cls._with(locked.database, locked.lock, locked.pages, locked.identity, clock, locked.examined)
 
     @classmethod
     def read_only(cls, backing: ReadBacking, clock: Callable[[], float]) -> Self:

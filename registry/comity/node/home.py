@@ -176,11 +176,11 @@ def open_store(config: NodeConfig) -> BlobStore:
         return FolderStore(config.storage.blobs)
     try:
         from comity.content.s3 import S3Store
-        from comity.content.s3_client import open_client
+        from comity.content.s3_client import make_client
     except ImportError as error:
         why = f"{error.name} is missing"
         raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error
-    client = open_client(s3.endpoint, s3.region, s3.credentials_file)
+    client = make_client(s3.endpoint, s3.region, s3.credentials_file)
     return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
 
 

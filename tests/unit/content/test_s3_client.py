@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from botocore.stub import Stubber
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.content.secrets import MAX_SECRET, read_secret
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused, Unavailable
@@ -54,7 +54,7 @@ def test_malformed_credentials_are_refused_without_quoting_them(tmp_path: Path, 
     path.touch(mode=0o600)
     path.write_text(text, encoding="latin-1")
     with pytest.raises(Malformed) as caught:
-        open_client("http://127.0.0.1:1", "default", path)
+        make_client("http://127.0.0.1:1", "default", path)
     assert "hush" not in str(caught.value)
 
 
@@ -63,7 +63,7 @@ def test_credentials_in_the_environment_are_not_used(tmp_path: Path, monkeypatch
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other-secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "other-token")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://elsewhere.example")
-    client = open_client("http://127.0.0.1:1", "default", write_credentials(tmp_path / "s3.toml", USER))
+    client = make_client("http://127.0.0.1:1", "default", write_credentials(tmp_path / "s3.toml", USER))
     used = client._request_signer._credentials  # type: ignore[attr-defined]  # not public
     assert (used.access_key, used.secret_key, used.token) == ("THEACCESSKEY", "the-secret-key", None)
     assert client.meta.endpoint_url == "http://127.0.0.1:1"
@@ -71,17 +71,17 @@ def test_credentials_in_the_environment_are_not_used(tmp_path: Path, monkeypatch
 
 def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Malformed):
-        open_client("not an address", "default", write_credentials(tmp_path / "s3.toml", USER))
+        make_client("not an address", "default", write_credentials(tmp_path / "s3.toml", USER))
 
 
 def test_a_service_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
-    client = open_client(f"http://127.0.0.1:{free_port()}", "default", write_credentials(tmp_path / "s3.toml", USER))
+    client = make_client(f"http://127.0.0.1:{free_port()}", "default", write_credentials(tmp_path / "s3.toml", USER))
     with pytest.raises(Unavailable):
         S3Store("blobs", client, tmp_path).has(sha256(b""))
 
 
 def test_a_presigned_url_opens_one_blob_for_a_while_and_shows_no_secret(tmp_path: Path) -> None:
-    client = open_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
+    client = make_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
     digest = sha256(b"blob")
     url = S3Store("bucket", client, tmp_path / "local", "p/").presigned(digest, 600)
     assert url.startswith(f"https://s3.example/bucket/p/blobs/{digest[:2]}/{digest}?")
@@ -91,7 +91,7 @@ def test_a_presigned_url_opens_one_blob_for_a_while_and_shows_no_secret(tmp_path
 
 def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path: Path) -> None:
     """These have no lock: one that began today may still run."""
-    client = open_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
+    client = make_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
     now = datetime.now(UTC)
     begun = {"old": now - timedelta(days=2), "new": now - timedelta(hours=1)}
     with Stubber(client) as service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.content.s3_client import open_client
+from comity.content.s3_client import make_client
 from comity.content.s3_probe import BucketProbe
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from support.ceph import User
@@ -16,7 +16,7 @@ from support.small_s3 import Lie, small_s3
 
 def probe(endpoint: str, folder: Path) -> tuple[ComityError, ...]:
     credentials = write_credentials(folder / "s3.toml", User("KEY", "secret"))
-    return BucketProbe(open_client(endpoint, "default", credentials), "bucket", "p/").run()
+    return BucketProbe(make_client(endpoint, "default", credentials), "bucket", "p/").run()
 
 
 def test_nothing_is_said_of_an_honest_service_and_nothing_stays(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_large_ledger_that_cannot_be_opened_is_compared(folder: Path, monkeypa
         assert damage(ledger) == ()
 
 
-def test_a_byte_that_changes_in_the_file_of_an_open_ledger_is_written_again(folder: Path) -> None:
+def test_a_changed_byte_in_the_file_of_a_running_ledger_is_written_again(folder: Path) -> None:
     page = page_of(folder, "claimants")
     with closing(opened(folder)) as ledger:
         change(folder, (page - 1) * PAGE)

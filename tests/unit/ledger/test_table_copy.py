@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.ledger import Backing, Ledger, OpenedDatabase
+from comity.ledger.ledger import Backing, Ledger, LockedDatabase
 from comity.ledger.sqlite import SqliteFile
 from comity.ledger.table_copy import copy_tables, count_rows, verify_logs
 from comity.trust.errors import Untrusted
@@ -25,7 +25,7 @@ def ignored(_count: int) -> None:
 
 
 @pytest.fixture(name="source")
-def _source(tmp_path: Path) -> Iterator[OpenedDatabase]:
+def _source(tmp_path: Path) -> Iterator[LockedDatabase]:
     with closing(sqlite(tmp_path / "source")) as opened:
         ledger = Ledger.of(opened, lambda: 1_000)
         ledger.logs.create(OWN.origin, OWN.vkey, own=True)
@@ -38,14 +38,14 @@ def _source(tmp_path: Path) -> Iterator[OpenedDatabase]:
 
 
 @pytest.fixture(name="target")
-def _target(backing: Backing | None, tmp_path: Path) -> Iterator[OpenedDatabase]:
+def _target(backing: Backing | None, tmp_path: Path) -> Iterator[LockedDatabase]:
     backing = backing or SqliteFile(tmp_path / "target" / "ledger.sqlite")
-    with closing(OpenedDatabase.open(tmp_path / "target", backing, all_pages=True)) as opened:
+    with closing(LockedDatabase.take(tmp_path / "target", backing, all_pages=True)) as opened:
         yield opened
 
 
-def sqlite(folder: Path) -> OpenedDatabase:
-    return OpenedDatabase.open(folder, SqliteFile(folder / "ledger.sqlite"), all_pages=True)
+def sqlite(folder: Path) -> LockedDatabase:
+    return LockedDatabase.take(folder, SqliteFile(folder / "ledger.sqlite"), all_pages=True)
 
 
 def rows(database: Database) -> dict[str, list[str]]:
@@ -57,26 +57,26 @@ def rows(database: Database) -> dict[str, list[str]]:
         }
 
 
-def copied(source: OpenedDatabase, target: OpenedDatabase) -> int:
+def copied(source: LockedDatabase, target: LockedDatabase) -> int:
     written = copy_tables(source.database, target.database, ignored)
     assert rows(source.database) == rows(target.database)
     return written
 
 
-def test_every_row_arrives_once(source: OpenedDatabase, target: OpenedDatabase) -> None:
+def test_every_row_arrives_once(source: LockedDatabase, target: LockedDatabase) -> None:
     assert copied(source, target) == count_rows(source.database) > 900
     assert copied(source, target) == 0
     assert verify_logs(source.database, target.database, ignored) == 301
 
 
-def test_a_target_comes_back_as_it_was(source: OpenedDatabase, target: OpenedDatabase, tmp_path: Path) -> None:
+def test_a_target_comes_back_as_it_was(source: LockedDatabase, target: LockedDatabase, tmp_path: Path) -> None:
     copied(source, target)
     with closing(sqlite(tmp_path / "back")) as back:
         copied(target, back)
         assert rows(back.database) == rows(source.database)
 
 
-def test_what_a_running_ledger_changed_is_copied_again(source: OpenedDatabase, target: OpenedDatabase) -> None:
+def test_what_a_running_ledger_changed_is_copied_again(source: LockedDatabase, target: LockedDatabase) -> None:
     copied(source, target)
     ledger = Ledger.of(source, lambda: 1_000)
     ledger.logs.append(OWN.vkey, statement_lines(400, 410))
@@ -87,7 +87,7 @@ def test_what_a_running_ledger_changed_is_copied_again(source: OpenedDatabase, t
     assert verify_logs(source.database, target.database, ignored) == 314
 
 
-def test_rows_that_are_gone_or_numbered_otherwise_do_not_stay(source: OpenedDatabase, target: OpenedDatabase) -> None:
+def test_rows_that_are_gone_or_numbered_otherwise_do_not_stay(source: LockedDatabase, target: LockedDatabase) -> None:
     copied(source, target)
     statements, pieces = schema.statements, schema.piece_records
     with source.database.writing("test") as connection:
@@ -100,7 +100,7 @@ def test_rows_that_are_gone_or_numbered_otherwise_do_not_stay(source: OpenedData
     assert copied(source, target) >= 301
 
 
-def test_the_target_goes_on(source: OpenedDatabase, target: OpenedDatabase) -> None:
+def test_the_target_goes_on(source: LockedDatabase, target: LockedDatabase) -> None:
     """It gives numbers that are free, signs the next root, and finds names."""
     copied(source, target)
     ledger = Ledger.of(target, lambda: 1_000)
@@ -110,7 +110,7 @@ def test_the_target_goes_on(source: OpenedDatabase, target: OpenedDatabase) -> N
     ledger.history.verify_all(OWN.vkey)
 
 
-def test_a_line_that_changed_on_the_way_is_found(source: OpenedDatabase, target: OpenedDatabase) -> None:
+def test_a_line_that_changed_on_the_way_is_found(source: LockedDatabase, target: LockedDatabase) -> None:
     copied(source, target)
     with target.database.writing("test") as connection:
         connection.execute(text('UPDATE entries SET line = :line WHERE "index" = 7'), {"line": b"\0changed"})

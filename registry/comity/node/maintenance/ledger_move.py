@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from comity.ledger import schema
 from comity.ledger.database import Database, NoWriter, migrate, require_revision, revision_of, set_revision
 from comity.ledger.history import History
-from comity.ledger.ledger import Ledger, OpenedDatabase
+from comity.ledger.ledger import Ledger, LockedDatabase
 from comity.ledger.log_store import LogStore
 from comity.ledger.marks import MarkTable
 from comity.ledger.moves import COPY_OF, COPYING, MOVED, MOVED_TO, ledger_moved
@@ -52,35 +52,35 @@ def count_ledger(config: NodeConfig) -> int:
         return count_rows(source)
 
 
-def begin_target(old: NodeConfig, new: NodeConfig, source: OpenedDatabase | None = None) -> None:
+def begin_target(old: NodeConfig, new: NodeConfig, source: LockedDatabase | None = None) -> None:
     """Say in the target that it is not complete, before anything else is done: a node that is started with the new
     settings finds no empty ledger, in which it could begin its log again.
 
     Args:
-        source: of `open_source`; None while the node writes it.
+        source: of `lock_source`; None while the node writes it.
 
     Raises Conflict (STORAGE-TARGET), and the errors of `Database`.
     """
     with ExitStack() as stack:
         database = source.database if source is not None else stack.enter_context(_read(old))
-        target = stack.enter_context(closing(_open_target(new, live=False)))
+        target = stack.enter_context(closing(_lock_target(new, in_use=False)))
         _begin(old, database, target)
 
 
 def copy_beside(old: NodeConfig, new: NodeConfig, advance: Advance) -> MovedRows:
     """Copy what the ledger has now, while its node writes it. Raises as `begin_target`."""
-    with _read(old) as source, closing(_open_target(new, live=False)) as target:
+    with _read(old) as source, closing(_lock_target(new, in_use=False)) as target:
         _begin(old, source, target)
         return MovedRows(count_rows(source), copy_tables(source, target.database, advance), 0)
 
 
-def open_source(config: NodeConfig) -> OpenedDatabase:
+def lock_source(config: NodeConfig) -> LockedDatabase:
     """The ledger in the settings, which no other process can write until it is closed; it may be moved already.
 
     Raises Conflict (LEDGER-LOCKED) while the node runs, Untrusted (LEDGER-CORRUPT) for damage that a start does not
     repair, and as `Ledger.open`.
     """
-    source = OpenedDatabase.open(
+    source = LockedDatabase.take(
         config.storage.ledger.parent, ledger_backing(config), all_pages=True, prepare=_prepare_source
     )
     if source.examined.damaged:
@@ -89,21 +89,21 @@ def open_source(config: NodeConfig) -> OpenedDatabase:
     return source
 
 
-def was_moved(source: OpenedDatabase) -> bool:
+def was_moved(source: LockedDatabase) -> bool:
     return revision_of(source.database) == MOVED
 
 
-def hand_over(old: NodeConfig, new: NodeConfig, source: OpenedDatabase, advance: Advance, clock: Clock) -> MovedRows:
+def hand_over(old: NodeConfig, new: NodeConfig, source: LockedDatabase, advance: Advance, clock: Clock) -> MovedRows:
     """Make the ledger in the new settings the one of the node. After an error the same call goes on.
 
     Args:
-        source: of `open_source`.
+        source: of `lock_source`.
 
     Raises Conflict (STORAGE-TARGET), Refused (LEDGER-MOVED) if the source was moved to another place, and as
     `copy_tables` and `verify_logs`.
     """
     moved = was_moved(source)
-    with closing(_open_target(new, live=moved)) as target:
+    with closing(_lock_target(new, in_use=moved)) as target:
         if moved and MarkTable(source.database).get(MOVED_TO) != target.identity:
             raise ledger_moved("it went to another database than the new settings name")
         if moved and revision_of(target.database) == NEWEST:
@@ -116,7 +116,7 @@ def hand_over(old: NodeConfig, new: NodeConfig, source: OpenedDatabase, advance:
         entries = verify_logs(source.database, target.database, advance)
         _mark(old, new, source, target, clock)
         if not moved:
-            _give_up(source.database, target.identity)
+            _mark_moved(source.database, target.identity)
         _complete(target.database)
         return MovedRows(count_rows(target.database), written, entries)
 
@@ -135,10 +135,10 @@ def _read(config: NodeConfig) -> Iterator[Database]:
         yield database
 
 
-def _open_target(config: NodeConfig, *, live: bool) -> OpenedDatabase:
-    """`live`: it may be the ledger of the node already."""
-    prepare = _prepare_moved if live else _prepare_target
-    return OpenedDatabase.open(config.storage.ledger.parent, ledger_backing(config), all_pages=True, prepare=prepare)
+def _lock_target(config: NodeConfig, *, in_use: bool) -> LockedDatabase:
+    """`in_use`: it may be the ledger of the node already."""
+    prepare = _prepare_moved if in_use else _prepare_target
+    return LockedDatabase.take(config.storage.ledger.parent, ledger_backing(config), all_pages=True, prepare=prepare)
 
 
 def _prepare_source(database: Database) -> None:
@@ -172,7 +172,7 @@ def target_refused(why: str) -> Conflict:
     )
 
 
-def _begin(old: NodeConfig, source: Database, target: OpenedDatabase) -> None:
+def _begin(old: NodeConfig, source: Database, target: LockedDatabase) -> None:
     """Say in the target that it is not complete. Raises Conflict (STORAGE-TARGET) if it is of another log, or has
     entries of this one that the source has not."""
     own = str(read_own_node(old).record.log)
@@ -193,7 +193,7 @@ def _begin(old: NodeConfig, source: Database, target: OpenedDatabase) -> None:
 _MARKS: Final = (LEDGER_MARK, OUTSIDE_MARK)
 
 
-def _mark(old: NodeConfig, new: NodeConfig, source: OpenedDatabase, target: OpenedDatabase, clock: Clock) -> None:
+def _mark(old: NodeConfig, new: NodeConfig, source: LockedDatabase, target: LockedDatabase, clock: Clock) -> None:
     """Give the target the marks of the source."""
     before, after = Ledger.of(source, clock), Ledger.of(target, clock)
     own = str(read_own_node(old).record.log)
@@ -208,7 +208,7 @@ def _mark(old: NodeConfig, new: NodeConfig, source: OpenedDatabase, target: Open
             mark.write()
 
 
-def _give_up(source: Database, target: str) -> None:
+def _mark_moved(source: Database, target: str) -> None:
     """From now on no version of Comity opens the source."""
     MarkTable(source).put(MOVED_TO, target)
     with source.writing("moved") as connection:

@@ -20,7 +20,7 @@ from comity.content import durable, fault
 from comity.content.blobs import BlobStore, FolderStore, blobs_folder
 from comity.content.durable import disk_errors
 from comity.content.store_copy import Advance, CopiedList, StoreDifference, compare_stores, copy_blobs, copy_withheld
-from comity.ledger.ledger import OpenedDatabase
+from comity.ledger.ledger import LockedDatabase
 from comity.node.config import MAX_FILE, NodeConfig
 from comity.node.home import open_store
 from comity.node.maintenance.ledger_move import (
@@ -29,7 +29,7 @@ from comity.node.maintenance.ledger_move import (
     copy_beside,
     count_ledger,
     hand_over,
-    open_source,
+    lock_source,
     target_refused,
     was_moved,
 )
@@ -131,7 +131,7 @@ class StorageMove:
         """
         try:
             try:
-                source = open_source(self.old)
+                source = lock_source(self.old)
             except Conflict as error:
                 if error.code != "LEDGER-LOCKED":
                     raise
@@ -152,7 +152,7 @@ class StorageMove:
         with step("ledger", 0) as advance:
             return MoveResult(False, copy_beside(self.old, self.new, advance), blobs)
 
-    def _move(self, source: OpenedDatabase, step: Step, clock: Clock) -> MoveResult:
+    def _move(self, source: LockedDatabase, step: Step, clock: Clock) -> MoveResult:
         begun = self.ledger and was_moved(source)  # then its blobs were moved before, and may have changed since
         if self.ledger and not begun:
             begin_target(self.old, self.new, source)

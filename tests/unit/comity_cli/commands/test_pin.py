@@ -68,7 +68,7 @@ def test_a_pin_has_the_numbers_that_were_given(node: Node) -> None:
 
 
 @pytest.mark.parametrize("words", [("--copies", "0"), ("--copies", "-1"), ("--copies", "2", "--jurisdictions", "3")])
-def test_a_pin_is_refused_if_no_set_of_copies_can_meet_its_policy(node: Node, words: tuple[str, ...]) -> None:
+def test_a_pin_is_refused_if_its_policy_cannot_be_met(node: Node, words: tuple[str, ...]) -> None:
     refused(command, "add", ARTIFACT, *words, *WHERE)
     assert node.pins == []
 
