@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from comity.federation_file import Federation
-from comity.rules.cosigned_times import verified_cosigners
+from comity.rules.cosigned_times import time_of_quorum, verified_cosigners
 from comity.trust.charter.certificate import StatementSet, ValidVotes
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
@@ -181,5 +181,4 @@ def cosigned_by(
     for key, at in cosigned.items():
         times[owners[key]] = min(at, times.get(owners[key], at))
     times.pop(record.member, None)
-    first = sorted(times.values())
-    return first[max(needed, 1) - 1] if len(first) >= max(needed, 1) else None
+    return time_of_quorum(times.values(), needed)

@@ -44,3 +44,10 @@ def corroborated_time(times: Iterable[int], now: float) -> int | None:
     newest_first = sorted(times, reverse=True)
     credible = [time for time in newest_first if time <= now + AHEAD_SECONDS]
     return max((*credible[:1], *newest_first[1:2]), default=None)
+
+
+def time_of_quorum(times: Iterable[int], needed: int) -> int | None:
+    """Return the time by which `needed` members, at least one, had cosigned, from one time of each; None if fewer did.
+    POSIX seconds, by their clocks."""
+    first = sorted(times)[: max(needed, 1)]
+    return first[-1] if len(first) == max(needed, 1) else None

@@ -15,6 +15,7 @@ from comity.ledger.entry_index import EntryQuery
 from comity.ledger.ledger import Ledger
 from comity.node.epochs import EpochStore
 from comity.node.members import Membership
+from comity.rules.cosigned_times import time_of_quorum
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
@@ -74,8 +75,7 @@ class DecidedChanges:
                 return None
             times = self._membership.cosigned_times(note)
             times.pop(own.inception.id, None)
-            needed, first = max(body.policy.cosigner_quorum, 1), sorted(times.values())
-            return first[needed - 1] if len(first) >= needed else None
+            return time_of_quorum(times.values(), body.policy.cosigner_quorum)
         return None
 
 

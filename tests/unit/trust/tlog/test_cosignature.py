@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.rules.cosigned_times import AHEAD_SECONDS, corroborated_time, verified_cosigners
+from comity.rules.cosigned_times import AHEAD_SECONDS, corroborated_time, time_of_quorum, verified_cosigners
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog import note
@@ -151,3 +151,21 @@ def test_a_clock_of_the_reader_that_is_behind_hides_no_time_that_two_members_sta
     assert corroborated_time([NOW, NOW + 5], NOW - 86_400) == NOW
     assert corroborated_time([NOW], NOW - 86_400) is None
     assert corroborated_time([], NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("times", "needed", "by"),
+    [
+        ((), 1, None),
+        ((7,), 1, 7),
+        ((9, 5, 7), 2, 7),
+        ((9, 5, 7), 3, 9),
+        ((9, 5, 7), 4, None),
+        ((9, 5), 0, 5),
+        ((), 0, None),
+    ],
+)
+def test_a_quorum_has_cosigned_by_the_time_of_its_last_member(
+    times: tuple[int, ...], needed: int, by: int | None
+) -> None:
+    assert time_of_quorum(times, needed) == by
