@@ -142,7 +142,7 @@ def test_a_delivered_line_that_no_node_shows_is_named_and_delivered_again(
     assert state.draft(shown.entry.statement.subject).text == "ours", "a client reads its own lines"
     (lacked,) = governance.lacked(state)
     assert lacked.stuck and (lacked.entry.line, lacked.what) == (shown.entry.line, "the draft of Institute CH (CH)")
-    delivered = governance.deliver_lacked(state)
+    delivered = governance.deliver_lacked(state, [lacked])
     assert len(delivered) == 2 and all(line.refusal is None for lines in delivered.values() for line in lines)
     for fake in federation.nodes:
         charter(fake).forgets = ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from comity.trust.errors import Conflict, NotFound, Untrusted
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from comity_client.signing.votes import GovernanceKey
 
 F = TypeVar("F", bound=Callable[..., Any])
+PARTLY_ACCEPTED: Final = 8
+"""Exit status where some lines were logged, and others were not."""
 
 
 def reading_options(command: F) -> F:

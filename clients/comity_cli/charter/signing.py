@@ -18,7 +18,7 @@ from comity.trust.encoding import Digest, printable
 from comity.trust.errors import Unavailable
 from comity.trust.statement_kinds import INTENT, ROTATED
 
-from comity_cli.charter.context import CharterContext
+from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext
 from comity_cli.charter.rendering import FollowedItem, PendingItem, show_changes, show_following, show_pending
 from comity_cli.command import agree, output
 from comity_cli.document import document
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from comity_client.signing.votes import GovernanceKey
     from comity_client.trust_store import CharterChange
 
-PARTLY_ACCEPTED = 8
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
 """Seconds for which a command that waits for statements of others waits before it asks again."""
 FOLLOW_SECONDS = 10.0
@@ -276,9 +275,7 @@ def _show_decision(context: CharterContext, after: CharterState) -> Following | 
             time.sleep(0.5)
             after = governance.charter_state(*context.carried)
     if not found.ahead:
-        out.done(
-            f"decided: the charter of epoch {epoch}; the nodes of {plural(len(found.members), 'member')} follow it"
-        )
+        _say_decided(epoch, found)
     else:
         show_following(out, found, governance.lacked(after), context.deliver_command)
     return found

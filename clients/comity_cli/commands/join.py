@@ -213,9 +213,10 @@ def _deliver_own(
     Args:
         told: it was said before; a node shows a line some seconds after it logged it.
     """
-    if not any(line.stuck for line in context.governance.lacked(charter_state, own)):
+    lacked = context.governance.lacked(charter_state, own)
+    if not any(line.stuck for line in lacked):
         return charter_state
-    results = context.governance.deliver_lacked(charter_state, own)
+    results = context.governance.deliver_lacked(charter_state, lacked)
     for node, lines in results.items():
         if (accepted := sum(line.index is not None for line in lines)) and not told:
             out.done(

@@ -13,7 +13,7 @@ from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.encoding import short
 from comity.trust.names import parse_id
 
-from comity_cli.charter.context import CharterContext, reading_options, signing_options
+from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext, reading_options, signing_options
 from comity_cli.charter.rendering import LackedItem
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document
@@ -72,8 +72,6 @@ CHANGES: Final[Mapping[str, str]] = {
     "namespace": "NAME=ID…",
 }
 """Kinds of change, each with its arguments."""
-PARTLY: Final = 8
-"""Exit status where members' nodes still lack a line."""
 MAX_DIGITS: Final = 9
 """Limit of digits of a policy value."""
 
@@ -402,7 +400,7 @@ def deliver(home: Path, carried: tuple[Path, ...], federation: str) -> int:
     out, context = output(), CharterContext(federation=federation, carried=carried, home=home)
     own = context.own_material
     charter_state = context.charter_state.adding(own)
-    results = context.governance.deliver_lacked(charter_state, own)
+    results = context.governance.deliver_lacked(charter_state, context.governance.lacked(charter_state, own))
     for node, lines in results.items():
         accepted = sum(line.index is not None for line in lines)
         out.done(f"{plural(accepted, 'line')} logged at {node}")
@@ -413,7 +411,7 @@ def deliver(home: Path, carried: tuple[Path, ...], federation: str) -> int:
     rendering.show_following(out, context.governance.following(charter_state), lacked, context.deliver_command)
     counts = {node: sum(line.index is not None for line in lines) for node, lines in results.items()}
     out.answer(DeliveredDocument(counts, tuple(map(rendering.LackedItem.of, left))))
-    return PARTLY if left else 0
+    return PARTLY_ACCEPTED if left else 0
 
 
 @examples(

@@ -11,7 +11,7 @@ the tally verifies them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -152,15 +152,10 @@ class GovernanceClient:
         return self.run(lambda session: self._lacked(session, charter_state, own or CharterMaterial()))
 
     def deliver_lacked(
-        self, charter_state: CharterState, own: CharterMaterial | None = None
+        self, charter_state: CharterState, lacked: Sequence[LackedLine]
     ) -> dict[str, list[DeliveredLine]]:
-        """Submit what members' nodes lack to those that take it. Returns the results by node."""
-
-        async def work(session: Session) -> dict[str, list[DeliveredLine]]:
-            lacked = await self._lacked(session, charter_state, own or CharterMaterial())
-            return await deliver_lacked(session, lacked, charter_state.material.objects)
-
-        return self.run(work)
+        """Submit what members' nodes lack (`lacked`) to those that take it. Returns the results by node."""
+        return self.run(lambda session: deliver_lacked(session, lacked, charter_state.material.objects))
 
     async def _lacked(self, session: Session, charter_state: CharterState, own: CharterMaterial) -> list[LackedLine]:
         following, here = self.following(charter_state), self.own_lines.material if self.own_lines else own

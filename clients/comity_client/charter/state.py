@@ -207,6 +207,7 @@ def _body(data: bytes) -> Body | None:
 
 
 def read_entries(lines: Iterable[bytes]) -> Iterable[Entry]:
+    """The statements in these lines, in the order of their bytes, not verified; what is no statement is left out."""
     for line in sorted(lines):
         try:
             yield parse_entry(line)

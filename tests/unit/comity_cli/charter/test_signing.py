@@ -12,8 +12,8 @@ import click
 import pytest
 from comity.trust.errors import Refused
 from comity.trust.places import Place
-from comity_cli.charter.context import CharterContext
-from comity_cli.charter.signing import PARTLY_ACCEPTED, WIDTH, report, show_plan, sign_and_deliver
+from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext
+from comity_cli.charter.signing import WIDTH, report, show_plan, sign_and_deliver
 from comity_cli.commands.keys import command
 from comity_cli.output import Output
 from comity_client.charter.keys import plan_place
