@@ -133,11 +133,8 @@ class FileUpload:
         return sent["ETag"]
 
     def _md5(self, start: int, length: int) -> str:
-        hasher = hashlib.md5(usedforsecurity=False)
         with self._opened(start, length) as part:
-            while data := part.read(CHUNK):
-                hasher.update(data)
-        return hasher.hexdigest()
+            return hashlib.file_digest(part, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
     @contextmanager
     def _opened(self, start: int, length: int) -> Iterator[BufferedReader[RangeFile]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable, fault
-from comity.content.blobs import CHUNK, BlobStore, FolderStore, hash_mismatch
+from comity.content.blobs import BlobStore, FolderStore, hash_mismatch
 from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
@@ -166,11 +166,8 @@ def _write(chunks: Iterable[bytes], path: Path, *, begin: int) -> None:
 
 
 def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
     with disk_errors(f"{path.name} was not read"), path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _both(

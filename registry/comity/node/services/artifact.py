@@ -22,7 +22,7 @@ from comity.node.metrics import Metrics
 from comity.node.services.kept_answers import (
     ENTRY,
     LIKELY_WEIGHT,
-    MAX_ANSWER,
+    MAX_ANSWER_WEIGHT,
     MAX_WEIGHT,
     QUESTION,
     KeptAnswer,
@@ -121,10 +121,10 @@ class ArtifactServicer:
             async with aclosing(self._ledger.in_steps(answer.to(asked), PAGE)) as lines:
                 async for located in lines:
                     yield located
-                    if sent.size - sent.shared <= MAX_ANSWER:
+                    if sent.size - sent.shared <= MAX_ANSWER_WEIGHT:
                         read.append(located)
             kept = KeptAnswer(tuple(read), sent.limited or sent.more_others)
-            if (weight := _weight_of(asked) + ENTRY * len(read) + sent.size - sent.shared) <= MAX_ANSWER:
+            if (weight := _weight_of(asked) + ENTRY * len(read) + sent.size - sent.shared) <= MAX_ANSWER_WEIGHT:
                 self._kept.keep(position, asked, kept, weight)
         else:
             for located in kept.entries:

@@ -16,7 +16,7 @@ from comity.wire.messages import LocatedEntry
 V = TypeVar("V")
 MAX_WEIGHT: Final = 16 * 1024 * 1024
 """Bytes of the answers that are kept, with their questions."""
-MAX_ANSWER: Final = MAX_WEIGHT // 8
+MAX_ANSWER_WEIGHT: Final = MAX_WEIGHT // 8
 """Bytes of one of them, so that it does not displace all others."""
 ENTRY: Final = 400
 """Bytes of an entry beside its line."""

@@ -67,12 +67,8 @@ PAGE: Final = 64
 """Lines read at a time: at most 4 MiB."""
 RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
-APPROVALS: Final = 256
-"""Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
 PUBLISHERS: Final = 8
 """Publishers and observers of an artifact, the earliest, whose statements about it come first."""
-OWN_ADVISORIES: Final = 4
-"""Advisories of a publisher about its own artifact in one search result."""
 MEMBER_ADVISORIES: Final = 4
 """Advisories of a member about an artifact where a name is resolved."""
 LEAST_MEMBER: Final = 32 * 1024
@@ -269,7 +265,7 @@ class StatementAnswer:
             self.sent.limited |= about.limited
             self.sent.cut |= about.cut
             for line in self._proven.lines(about.first):
-                author = author_of(line)
+                author = _author(line)
                 if author not in own and precedence.group(author) == NAMED:
                     advisers.setdefault(author)
                 if (located := self.sent.new(line, limits.RESOLVED, author=author)) is not None:
@@ -293,7 +289,7 @@ class StatementAnswer:
         )
         for start in range(0, len(positions.first), PAGE):
             for line in self._proven.lines(positions.first[start : start + PAGE]):
-                author = author_of(line)
+                author = _author(line)
                 authors.setdefault(author)
                 if precedence.group(author) == MEMBERS:
                     members.add(author, line, max(LEAST_MEMBER, (self.sent.size + of_members.size) // 2))
@@ -335,7 +331,7 @@ class StatementAnswer:
         Args:
             known: authors whose keys the asker has.
         """
-        by = [(author_of(line), line) for line in lines]
+        by = [(_author(line), line) for line in lines]
         keys = self._proven.keys_of_each({author: None for author, _ in by if author not in known})
         chosen, found = _fitting(by, keys, room), list[ProvenLine | ProvenPublication]()
         for at in sorted(chosen):
@@ -517,7 +513,8 @@ def _is_first(claimant: Digest | None, precedence: Precedence) -> bool:
     return claimant is None or precedence.group(claimant) != OTHERS
 
 
-def author_of(line: ProvenLine | ProvenPublication) -> Digest:
+def _author(line: ProvenLine | ProvenPublication) -> Digest:
+    """The id of who signed a proven statement."""
     if isinstance(line, ProvenPublication):
         return line.publisher
     by = parse_entry(line.line).statement.by
