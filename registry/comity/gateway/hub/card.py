@@ -72,16 +72,20 @@ def is_complete(manifest: Manifest, store: BlobStore) -> bool:
 
 def read_card(manifest: Manifest, store: BlobStore) -> Card:
     """Return the card of an artifact, from its README.md if that is stored here and has its hash. Blocking."""
-    entry = manifest.by_path.get(CARD_FILE)
-    fields: dict[str, tuple[str, ...]] = {}
-    if entry is not None and 0 < entry.size <= MAX_CARD_FILE:
-        try:
-            data = b"".join(store.iterate(entry.sha256, 0, entry.size))
-        except ComityError:  # it is not here, or the disk fails: the model is listed without its card
-            data = b""
-        if sha256(data) == entry.sha256:
-            fields = front_matter(data)
-    return _card(fields, manifest)
+    return _card(front_matter(small_file(manifest, store, CARD_FILE, MAX_CARD_FILE)), manifest)
+
+
+def small_file(manifest: Manifest, store: BlobStore, path: str, most: int) -> bytes:
+    """Return a file of an artifact that is stored here and has its hash; empty if there is none, if it has more than
+    `most` bytes, or if the disk fails: the model is shown without what it says. Blocking."""
+    entry = manifest.by_path.get(path)
+    if entry is None or not 0 < entry.size <= most:
+        return b""
+    try:
+        data = b"".join(store.iterate(entry.sha256, 0, entry.size))
+    except ComityError:
+        return b""
+    return data if sha256(data) == entry.sha256 else b""
 
 
 def _card(fields: Mapping[str, tuple[str, ...]], manifest: Manifest) -> Card:

@@ -8,7 +8,7 @@ arrived. A file that is not here, or that cannot be read within `MAX_READ_BYTES`
 from __future__ import annotations
 
 import io
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from typing import Final
@@ -17,9 +17,11 @@ from comity.content.blobs import BlobStore
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.formats.source import RangeFile
 from comity.formats.tensors import read_gguf, read_safetensors
+from comity.gateway.hub.card import small_file
+from comity.node.services.kept_answers import KeptAnswers
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, Json, parse_json, sha256
+from comity.trust.encoding import Digest, Json, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 
@@ -28,8 +30,8 @@ MAX_CONFIG: Final = 1024 * 1024
 MAX_READ_BYTES: Final = 16 * 1024 * 1024
 """Of the heads of all weight files of one artifact."""
 MAX_SHARDS: Final = 512
-MAX_KEPT: Final = 2_000
-"""Artifacts whose facts are kept, of some kilobytes each at most."""
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""Bytes in memory of the facts that are kept: the front matter of a card alone may have 256 KiB."""
 BUFFER: Final = 64 * 1024
 MAX_ARCHITECTURES: Final = 8
 MAX_NAME: Final = 100
@@ -83,31 +85,39 @@ class ModelFacts:
         return {name: _card_value(name, value) for name, value in self.card.items() if value}
 
 
-class KnownFacts:
-    """The facts of the artifacts that were shown last. Not thread-safe: call from the event loop."""
+def facts_weight(facts: ModelFacts) -> int:
+    """Bytes of facts in memory, about."""
+    words = (word for name, values in facts.card.items() for word in (name, *values))
+    return 2_000 + sum(100 + len(word) for word in (*words, *facts.architectures, *facts.parameters))
 
-    def __init__(self, store: BlobStore, pools: Pools) -> None:
+
+class KnownFacts:
+    """The facts of the artifacts that were shown last: they are those of the artifact's bytes for ever. Not
+    thread-safe: call from the event loop.
+
+    Args:
+        most: bytes in memory of all of them together.
+    """
+
+    def __init__(self, store: BlobStore, pools: Pools, most: int = MAX_KEPT) -> None:
         self._store = store
         self._pools = pools
-        self._kept: OrderedDict[Digest, ModelFacts] = OrderedDict()
+        self._kept = KeptAnswers[ModelFacts](most)
 
     async def of(self, artifact: Digest, manifest: Manifest) -> ModelFacts:
         """Return the facts of an artifact; those from a file that is not here yet are looked for again."""
-        if artifact in self._kept:
-            self._kept.move_to_end(artifact)
-            return self._kept[artifact]
+        if (known := self._kept.get(None, artifact)) is not None:
+            return known
         facts, whole = await self._pools.files(read_model_facts, manifest, self._store)
         if whole:
-            self._kept[artifact] = facts
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
+            self._kept.keep(None, artifact, facts, facts_weight(facts))
         return facts
 
 
 def read_model_facts(manifest: Manifest, store: BlobStore) -> tuple[ModelFacts, bool]:
     """Return the facts of an artifact, and whether every file that says them is stored here. Blocking."""
-    config = _config(_small(manifest, store, CONFIG, MAX_CONFIG))
-    card = front_matter(_small(manifest, store, CARD_FILE, MAX_CARD_FILE))
+    config = _config(small_file(manifest, store, CONFIG, MAX_CONFIG))
+    card = front_matter(small_file(manifest, store, CARD_FILE, MAX_CARD_FILE))
     weights = _weight_files(manifest)
     named = [manifest.by_path[path] for path in (CONFIG, CARD_FILE) if path in manifest.by_path]
     whole = all(store.has(entry.sha256) for entry in [*named, *weights] if entry.size)
@@ -164,18 +174,6 @@ class _Budget:
             return b"".join(store.iterate(digest, offset, length))
 
         return read
-
-
-def _small(manifest: Manifest, store: BlobStore, path: str, most: int) -> bytes:
-    """A stored file with its hash; empty if there is none, or it is longer."""
-    entry = manifest.by_path.get(path)
-    if entry is None or not 0 < entry.size <= most:
-        return b""
-    try:
-        data = b"".join(store.iterate(entry.sha256, 0, entry.size))
-    except ComityError:
-        return b""
-    return data if sha256(data) == entry.sha256 else b""
 
 
 def _config(data: bytes) -> Mapping[str, Json]:

@@ -48,7 +48,8 @@ class KeptAnswers(Generic[V]):
         self._weight = 0
 
     def get(self, position: Hashable, question: Hashable) -> V | None:
-        """Return the answer at this position, which is the newest. Answers of another one are forgotten."""
+        """Return the answer at this position, which is the newest; None for answers that never change. Those of another
+        position are forgotten."""
         if position != self._position:
             self._position, self._weight = position, 0
             self._answers.clear()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comity.content.blobs import FolderStore
 from comity.gateway.hub import model_facts
-from comity.gateway.hub.model_facts import KnownFacts, ModelFacts, read_model_facts
+from comity.gateway.hub.model_facts import KnownFacts, ModelFacts, facts_weight, read_model_facts
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
@@ -100,6 +100,27 @@ def test_weights_with_long_heads_are_not_counted(tmp_path: Path, monkeypatch: py
     assert read_model_facts(manifest, store)[0].parameters == {}
     monkeypatch.undo()
     assert read_model_facts(manifest, store)[0].total == 36
+
+
+async def test_long_cards_are_kept_within_a_number_of_bytes(tmp_path: Path) -> None:
+    """A publisher may fill each README with front matter: kept by number, two thousand of them were half a gigabyte."""
+    lines = b"".join(b"k%s: [%s]\n" % (bytes([97 + n // 26, 97 + n % 26]), b"word, " * 60) for n in range(400))
+    manifests = list[Manifest]()
+    for number in range(3):
+        card = b"---\npipeline_tag: task-%d\n%s---\n" % (number, lines)
+        manifest, store = stored(tmp_path / "store", README__md=card)
+        manifests.append(manifest)
+    pools = Pools()
+    weight = facts_weight(read_model_facts(manifests[0], store)[0])
+    assert weight > 400 * 60 * len("word")
+    known = KnownFacts(store, pools, most=2 * weight)
+    for manifest in manifests:
+        await known.of(manifest.digest, manifest)
+    for manifest in manifests:
+        store.remove(manifest.files[0].sha256)
+    found = [(await known.of(manifest.digest, manifest)).task for manifest in manifests]
+    assert found == ["", "task-1", "task-2"], "the first one was displaced, and its file is not here any more"
+    pools.close()
 
 
 async def test_a_file_that_arrives_later_is_read_then(tmp_path: Path) -> None:
