@@ -73,19 +73,25 @@ class CharterContext:
 
     @cached_property
     def governance(self) -> GovernanceClient:
-        """Of the pinned federation. Where none is pinned yet, that of the node of `home` is, if its member signed it.
-        Raises NotFound (WHICH-FEDERATION)."""
-        api, file = client(), self.home / "federation.json"
-        if not self.federation and file.exists() and not api.pins():
-            from comity.federation_file import read_federation
-            from comity_client.founding import own_seat
+        """Of the pinned federation; the first one is pinned where the home has it (`_pin_own_federation`). Raises
+        NotFound (WHICH-FEDERATION)."""
+        if not self.federation and not client().pins():
+            self._pin_own_federation()
+        return client().governance(self.federation)
 
-            signed = read_federation(file)
-            with contextlib.suppress(Untrusted):
-                own_seat(signed.body, self.home)
-                api.pin(signed)
-                output().say(f"Pinned the federation that your member signed: {file}")
-        return api.governance(self.federation)
+    def _pin_own_federation(self) -> None:
+        """Pin the federation of the node of `home`, if its member signed it: there is nothing to compare."""
+        from comity.federation_file import read_federation
+        from comity_client.founding import own_seat
+
+        file = self.home / "federation.json"
+        if not file.exists():
+            return
+        signed = read_federation(file)
+        with contextlib.suppress(Untrusted):
+            own_seat(signed.body, self.home)
+            client().pin(signed)
+            output().say(f"Pinned the federation that your member signed: {file}")
 
     @cached_property
     def charter_state(self) -> CharterState:
