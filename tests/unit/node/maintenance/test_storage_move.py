@@ -146,7 +146,7 @@ def test_a_ledger_and_its_blobs_move_and_come_back(home: NodeHome, database: Cal
 def test_a_move_that_died_goes_on_with_its_own_target_only(home: NodeHome, database: Callable[..., Path]) -> None:
     """Two targets were begun, and the source was given up for the first one: the second never becomes a ledger."""
     old, first, second = settings(home, "old"), database(home, "first"), database(home, "second")
-    for step, target in (("_give_up", second), ("_complete", first)):
+    for step, target in (("_mark_moved", second), ("_complete", first)):
         with dying(step):
             StorageMove.read(home.directory / "node.toml", target).run(no_step, lambda: 1_000)
     assert (opens(old), opens(first), opens(second)) == ("LEDGER-MOVED", "LEDGER-COPYING", "LEDGER-COPYING")
