@@ -27,9 +27,9 @@ from starlette.responses import Response
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.console.directions import shown_text
 from comity.gateway.console.page import HEADERS, PREFIX
 from comity.gateway.console.state import RecentEntry, StateReader
-from comity.gateway.console.words import shown_text
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome

@@ -16,13 +16,15 @@ from urllib.parse import quote, urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from comity.gateway.console.directions import settled
 from comity.gateway.console.forms import FORM, BrowserOrigins, PageAccess
+from comity.gateway.console.languages import LANGUAGES, choose_language
 from comity.gateway.console.logs import log_id
 from comity.gateway.console.sentences import in_language
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role
 from comity.gateway.console.state import STATEMENTS, FederationState, StateReader
 from comity.gateway.console.table_labels import labelled_tables
-from comity.gateway.console.words import LANGUAGES, choose_language, environment, translations
+from comity.gateway.console.words import environment, translations
 from comity.gateway.declared_routes import DeclaredRoute, RouteAccess, RouteAnswers
 from comity.gateway.http import error_response
 from comity.trust.errors import ComityError, Malformed
@@ -174,7 +176,10 @@ class PageMaker:
             )
         )
         shown = {**HEADERS, "Content-Language": reader.language, **(WITH_FORMS if reader.session else {})}
-        return Response(labelled_tables(text), status, {**shown, **(headers or {})}, "text/html")
+        page = labelled_tables(text)
+        if LANGUAGES[reader.language].direction == "rtl":
+            page = settled(page)
+        return Response(page, status, {**shown, **(headers or {})}, "text/html")
 
     async def _error(self, reader: Reader, error: ComityError) -> Response:
         plain = error_response(error)

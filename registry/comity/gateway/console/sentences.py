@@ -10,9 +10,10 @@ A test reads what the rows of a verdict can say from their source, and fails for
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Final
+
+from markupsafe import Markup
 
 from comity.gateway.console.words import Translations, marked
 
@@ -126,13 +127,13 @@ _PLACE: Final = re.compile(r"%\\\((\w+)\\\)s")
 _SEPARATOR: Final = "; "
 
 
-def in_language(summary: str, words: Translations) -> str | None:
+def in_language(summary: str, words: Translations) -> Markup | None:
     """Return the sentences of a verdict in another language; None if one of them has no template or translation."""
     if len(summary) > MAX_SUMMARY:
         return None
-    found = [_translated(sentence, words.messages) for sentence in summary.split(_SEPARATOR)]
+    found = [_translated(sentence, words) for sentence in summary.split(_SEPARATOR)]
     whole = [sentence for sentence in found if sentence is not None]
-    return _SEPARATOR.join(whole) if len(whole) == len(found) else None
+    return Markup(_SEPARATOR).join(whole) if len(whole) == len(found) else None
 
 
 def template_of(sentence: str) -> str | None:
@@ -141,11 +142,11 @@ def template_of(sentence: str) -> str | None:
     return found[0] if found else None
 
 
-def _translated(sentence: str, messages: Mapping[str, tuple[str, ...]]) -> str | None:
+def _translated(sentence: str, words: Translations) -> Markup | None:
     found = _fitting(sentence)
-    if found is None or found[0] not in messages:
+    if found is None or found[0] not in words.messages:
         return None
-    return messages[found[0]][0] % found[1]
+    return words.filled(words.gettext(found[0]), found[1])
 
 
 def _fitting(sentence: str) -> tuple[str, dict[str, str]] | None:

@@ -1,8 +1,7 @@
-"""The language of a page: message catalogues, the choice of a language, and the template environment.
+"""The words of a page: message catalogues, numbers and dates, and the template environment.
 
 A catalogue is a .po file, as translators' tools write it; it is parsed when the node starts, so nothing is compiled
-(Babel would compile the same files to .mo in a build step). English is the text in the templates. A reader's language
-is `?lang=`, else the best match of Accept-Language, else English.
+(Babel would compile the same files to .mo in a build step).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from functools import cache
+from gettext import c2py
 from importlib import resources
 from types import CodeType
 from typing import Any, Final
@@ -20,17 +20,15 @@ from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from comity.trust.encoding import format_moment, printable, short
+from comity.gateway.console.directions import shown, shown_apart
+from comity.gateway.console.languages import LANGUAGES
+from comity.trust.encoding import format_moment, short
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
 
-LANGUAGES: Final = {"en": "English", "fr": "Français"}
-"""Languages in their own names. The first one is that of the messages."""
-MAX_ACCEPT_LANGUAGE: Final = 200
-
 _ESCAPES: Final = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\Z')
-_BIDI: Final = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+_PLURAL_FORMS: Final = re.compile(r"Plural-Forms: *nplurals=([1-9]); *plural=([^;\n]{1,300});")
 
 
 def marked(message: str) -> str:
@@ -38,33 +36,55 @@ def marked(message: str) -> str:
     return message
 
 
+def _english(count: int) -> int:
+    return int(count != 1)
+
+
 @frozen
 class Translations:
-    """The messages of one language: by message, its translation in each plural form."""
+    """The messages of one language: by message, its translation in each plural form; `form` returns the index of the
+    form for a number."""
 
     language: str
     messages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forms: int = 2
+    form: Callable[[int], int] = _english
 
     def gettext(self, message: str) -> str:
         return self.messages.get(message, (message,))[0]
 
     def ngettext(self, one: str, many: str, count: int) -> str:
-        """English counts 1 as one; French counts 0 and 1."""
-        singular = count in (0, 1) if self.language == "fr" else count == 1
         forms = self.messages.get(one, ())
-        if len(forms) == 2:
-            return forms[0] if singular else forms[1]
-        return one if singular else many
+        if len(forms) == self.forms:
+            return forms[self.form(count)]
+        return (one, many)[_english(count)]
+
+    def filled(self, message: str, values: Mapping[str, object]) -> Markup:
+        """A message of this language with values, which are escaped and shown as elsewhere on a page."""
+        return Markup(message) % {name: self.show(value) for name, value in values.items()}
+
+    @property
+    def show(self) -> Callable[[object], object]:
+        """What makes text of a value: Jinja calls it for what stands alone in a template, and `filled` for the rest."""
+        return shown_apart if LANGUAGES[self.language].direction == "rtl" else shown
 
 
 def parse_po(text: str, language: str) -> Translations:
-    """Parse a .po file with at most two plural forms; entries marked fuzzy are left out. Raises Malformed."""
+    """Parse a .po file; entries marked fuzzy are left out. Raises Malformed."""
     messages: dict[str, tuple[str, ...]] = {}
     for entry in _entries(text):
         forms = tuple(value for name, value in entry.items() if name.startswith("msgstr"))
-        if entry.get("msgid") and all(forms):
+        if "msgid" in entry and all(forms):
             messages[entry["msgid"]] = forms
-    return Translations(language, messages)
+    (head,) = messages.pop("", ("",))
+    declared = _PLURAL_FORMS.search(head)
+    if declared is None:
+        raise Malformed("a message catalogue cannot be read", why="no Plural-Forms in its head")
+    try:
+        form = c2py(declared[2])
+    except ValueError as error:
+        raise Malformed("a message catalogue cannot be read", why=f"its Plural-Forms: {error}") from error
+    return Translations(language, messages, int(declared[1]), form)
 
 
 def _entries(text: str) -> Iterator[dict[str, str]]:
@@ -98,20 +118,6 @@ def translations(language: str) -> Translations:
     return parse_po(file.read_text("utf-8"), language)
 
 
-def choose_language(query: str, accepted: str) -> str:
-    """The language for `?lang=` and an Accept-Language header."""
-    if query in LANGUAGES:
-        return query
-    best, most = next(iter(LANGUAGES)), 0.0
-    for part in accepted[:MAX_ACCEPT_LANGUAGE].split(","):
-        tag, _, quality = part.strip().partition(";q=")
-        language = tag.strip().lower().partition("-")[0]
-        weight = float(quality) if re.fullmatch(r"[01](?:\.[0-9]{1,3})?", quality) else 0.0 if quality else 1.0
-        if language in LANGUAGES and weight > most:
-            best, most = language, weight
-    return best
-
-
 class _SharedCode(BytecodeCache):
     """Compiles a template once for all languages: their environments differ by functions only, which are called when a
     page is made (`_at_rendering`)."""
@@ -142,8 +148,8 @@ def _at_rendering(made: Callable[..., object]) -> Callable[..., object]:
 
 @cache
 def environment(language: str) -> Environment:
-    """The templates in a language. Every value is escaped, and printed without control characters and direction
-    marks."""
+    """The templates in a language. Every value is escaped, and shown as module directions does it."""
+    words = translations(language)
     made = Environment(
         loader=PackageLoader("comity.gateway.console", "templates"),
         extensions=["jinja2.ext.i18n"],
@@ -151,17 +157,16 @@ def environment(language: str) -> Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_at_rendering(words.show),
         bytecode_cache=_SHARED_CODE,
     )
-    words = translations(language)
     made.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)  # type: ignore[attr-defined]
 
     def gettext(message: str, **values: object) -> Markup:
-        return Markup(words.gettext(message)) % _cleaned(values)
+        return words.filled(words.gettext(message), values)
 
     def ngettext(one: str, many: str, num: int, **values: object) -> Markup:
-        return Markup(words.ngettext(one, many, num)) % _cleaned({"num": num, **values})
+        return words.filled(words.ngettext(one, many, num), {"num": num, **values})
 
     made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
     formats = Formats(words)
@@ -186,22 +191,6 @@ def prepare_templates() -> None:
             made.get_template(name)
 
 
-def _shown(value: object) -> object:
-    if hasattr(value, "__html__"):
-        return value
-    return shown_text(str(value))
-
-
-def shown_text(text: str) -> str:
-    """`text` without control characters and direction marks."""
-    return printable(_BIDI.sub("", text))
-
-
-def _cleaned(values: Mapping[str, object]) -> dict[str, object]:
-    """Values for a message, as `_shown`: Jinja finalizes only what stands alone in a template."""
-    return {name: _shown(value) for name, value in values.items()}
-
-
 def moment(seconds: float) -> str:
     """`2027-01-04 00:00 UTC`."""
     return format_moment(seconds, "%Y-%m-%d %H:%M UTC")
@@ -217,12 +206,10 @@ class Formats:
 
     def __init__(self, words: Translations) -> None:
         self._words = words
-        french = words.language == "fr"
-        self._thousands, self._point = ("\u202f", ",") if french else (",", ".")
-        self._unit = "o" if french else "B"
+        self._language = LANGUAGES[words.language]
 
     def count(self, number: int) -> Markup:
-        return Markup(f"{number:,}".replace(",", self._thousands))
+        return Markup(f"{number:,}".replace(",", self._language.thousands))
 
     def amount(self, number: int) -> str:
         """A large number with three digits, such as `22.7 million`."""
@@ -230,20 +217,19 @@ class Formats:
         for words, least in ((marked("%(number)s billion"), 1_000_000_000), (marked("%(number)s million"), 1_000_000)):
             if number >= least:
                 value = number / least
-                shown = f"{value:.{0 if value >= 100 else 1}f}".replace(".", self._point)
+                shown = f"{value:.{0 if value >= 100 else 1}f}".replace(".", self._language.point)
                 return str(translate(words)) % {"number": shown}
         return str(self.count(number))
 
     def size(self, octets: int) -> Markup:
         """Bytes in decimal units, with three digits."""
-        value, unit = float(octets), ""
-        for unit in ("", "k", "M", "G", "T", "P"):
-            if value < 1000 or unit == "P":
-                break
-            value /= 1000
-        digits = 0 if not unit or value >= 100 else 1
-        number = f"{value:.{digits}f}".replace(".", self._point)
-        return Markup(f"{number}\u00a0{unit}{self._unit}")
+        value, units = float(octets), self._language.units
+        power = 0
+        while value >= 1000 and power < len(units) - 1:
+            value, power = value / 1000, power + 1
+        digits = 0 if not power or value >= 100 else 1
+        number = f"{value:.{digits}f}".replace(".", self._language.point)
+        return Markup(f"{number}\u00a0{units[power]}")
 
     def span(self, seconds: float) -> str:
         """A duration in its largest unit."""

@@ -1,13 +1,12 @@
-"""The parts of the console without a node: cards, languages, copies, the map, and templates given hostile texts."""
+"""The parts of the console without a node: cards, copies, the map, and templates given hostile texts."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -18,22 +17,22 @@ from comity.gateway.console.artifact import CopyTest, CopyView
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.decided import DecidedChange
+from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.member_map import PLACES, federation_map, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import LOST_KEY, STATEMENTS, FrontEndView, MemberView, NodeView
-from comity.gateway.console.words import LANGUAGES, choose_language, day, environment, moment, parse_po, translations
+from comity.gateway.console.words import day, environment, moment
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
 from comity.trust.encoding import LAST_TIME, Digest
-from comity.trust.errors import Malformed
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
-from comity.trust.statement_kinds import KNOWN_PREDICATES, STATEMENT_KINDS
+from comity.trust.statement_kinds import KNOWN_PREDICATES
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (
     LackingArtifact,
@@ -159,77 +158,10 @@ def test_the_parser_of_cards_is_loaded_with_the_first_card() -> None:
     assert ran.stdout == "False\n"
 
 
-def test_the_language_is_the_readers_choice_then_the_browsers() -> None:
-    assert choose_language("fr", "en") == "fr"
-    assert choose_language("", "fr-CH, fr;q=0.9, en;q=0.8") == "fr"
-    assert choose_language("", "de, en;q=0.5, fr;q=0.4") == "en"
-    assert choose_language("xx", "de") == "en"
-    assert choose_language("", "fr;q=9, en;q=0.1") == "en"
-    assert choose_language("", ";q=,,,fr;q=9" * 1000) in LANGUAGES
-
-
 def test_a_time_after_the_last_date_is_no_error_of_a_page() -> None:
     """A peer may claim any time; none of them may break a page."""
     assert (day(LAST_TIME), moment(LAST_TIME)) == ("9999-12-31", "9999-12-31 23:59 UTC")
     assert (day(LAST_TIME + 1), moment(LAST_TIME + 1)) == (f"second {LAST_TIME + 1}", f"second {LAST_TIME + 1}")
-
-
-def test_a_catalogue_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(Malformed):
-        parse_po('msgid "a"\nmsgstr b\n', "fr")
-    read = parse_po('#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c\\n"\nmsgstr "d"\n"e"\n', "fr")
-    assert read.messages == {"c\n": ("de",)}
-
-
-def messages() -> Iterator[tuple[str, str]]:
-    """Every message of the templates and of the code: the singular, and the plural or the same again."""
-    templates = resources.files("comity.gateway.console").joinpath("templates")
-    for file in templates.iterdir():
-        for _, _, found in environment("en").extract_translations(file.read_text("utf-8")):  # type: ignore[attr-defined]
-            if isinstance(found, tuple):
-                texts = [text for text in found if text]
-                if texts:
-                    yield texts[0], texts[-1]
-            elif found:
-                yield found, found
-    for name in ("state.py", "member_map.py", "words.py", "sentences.py"):
-        source = resources.files("comity.gateway.console").joinpath(name).read_text("utf-8")
-        for text in re.findall(r'marked\(\s*"((?:[^"\\]|\\.)*)"', source):
-            yield text, text
-    for unit in ("day", "hour", "minute", "second"):
-        yield f"%(num)s {unit}", f"%(num)s {unit}s"
-    yield from ((kind.did, kind.did) for kind in STATEMENT_KINDS.values() if kind.logged)
-
-
-@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
-def test_every_message_is_translated_with_the_same_placeholders(language: str) -> None:
-    words, wanted = translations(language), dict(messages())
-    assert sorted(set(wanted) - set(words.messages)) == []
-    assert sorted(set(words.messages) - set(wanted)) == []
-    for one, many in wanted.items():
-        forms = words.messages[one]
-        assert len(forms) == (1 if one == many else 2), one
-        for form in forms:
-            assert placeholders(form) == placeholders(many), one
-
-
-def placeholders(text: str) -> set[str]:
-    return set(re.findall(r"%\((\w+)\)s", text))
-
-
-def test_english_and_french_pages_share_their_templates() -> None:
-    """The compiled code is shared: the language of the first page must not decide that of the others."""
-    for name in environment("en").list_templates():
-        made = [environment(language) for language in LANGUAGES]
-        sources = [each.loader.get_source(each, name)[0] for each in made if each.loader]
-        assert len({each.compile(text, name, name, raw=True) for each, text in zip(made, sources, strict=True)}) == 1
-
-
-@pytest.mark.parametrize("text", ["{{ 'overview' | words }}", "{{ 2500000 | size }}", "{{ 90000 | span }}"])
-def test_compiling_a_template_calls_no_filter_that_depends_on_the_language(text: str) -> None:
-    sources = {environment(language).compile(text, raw=True) for language in LANGUAGES}
-    assert len(sources) == 1
-    assert "environment.filters" in sources.pop()
 
 
 def test_every_country_of_the_map_is_one_and_stands_alone() -> None:

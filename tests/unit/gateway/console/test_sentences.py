@@ -125,4 +125,4 @@ def test_a_sentence_is_written_with_its_values_or_not_at_all(summary: str, frenc
 
 def test_values_of_strangers_are_no_templates() -> None:
     hostile = "claimed by %(members)s %s %(x)d {0} <b>"
-    assert in_language(hostile, translations("fr")) == "déclaré par %(members)s %s %(x)d {0} <b>"
+    assert in_language(hostile, translations("fr")) == "déclaré par %(members)s %s %(x)d {0} &lt;b&gt;"
