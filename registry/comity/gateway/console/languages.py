@@ -27,6 +27,7 @@ class Language:
 LANGUAGES: Final[Mapping[str, Language]] = {
     "en": Language("English"),
     "fr": Language("Français", thousands="\u202f", point=",", units=("o", "ko", "Mo", "Go", "To", "Po")),
+    "de": Language("Deutsch", thousands=".", point=","),
 }
 """By the first part of a language tag (RFC 5646), in the order of the menu. Files of all but English: `locales`."""
 MAX_ACCEPT_LANGUAGE: Final = 200
