@@ -7,7 +7,8 @@ index       artifacts by name, and their copies: read from the ledger by a backg
 state       members, logs, drafts and alerts, as every page shows them
 artifact    the page of one artifact
 logs        the log explorer
-offers      the compute board
+offers      the compute board: offers of machines
+loans       the compute board: who lends to whom
 proposals   the open changes of the charter
 member_map  the map of the members, as SVG
 feeds       Atom feeds of new versions and warnings

@@ -1,6 +1,7 @@
 """The map of the members, as SVG: one tile for each country, in the rough place of the country.
 
-The tiles are a grid of our own, not the borders of anybody's map. A tile says in text what its colour says. The
+The tiles are a grid of our own, not the borders of anybody's map. The picture ends a little beyond the members, so a
+federation of one continent is not a few tiles on a map of the world. A tile says in text what its colour says. The
 style sheet selects colours by class, so the picture follows the colours of the reader and needs no inline style. Text
 in it is escaped; the table of the members says the same.
 """
@@ -42,7 +43,13 @@ PLACES: Final[Mapping[str, tuple[int, int]]] = {
 }
 TILE: Final = 34
 GAP: Final = 4
+LAG: Final = 16
+"""Units below the last row, for the text below its tiles."""
 MAX_TILES: Final = 200
+BESIDE: Final = 2
+"""Columns of other countries on both sides of the members; above and below it is one row."""
+SPARE: Final = 7
+"""Jurisdictions without a place in one row."""
 
 MEMBER_STATES: Final = {
     "here": marked("This node"),
@@ -68,23 +75,26 @@ class MapTile:
 def tiles(
     members: Sequence[MemberView], describe: Mapping[str, tuple[str, ...]], lags: Mapping[str, str]
 ) -> list[MapTile]:
-    """One tile for each jurisdiction. Jurisdictions without a place stand in a row below the map."""
+    """One tile for each jurisdiction. Jurisdictions without a place stand in rows below the others."""
     found, spare = list[MapTile](), 0
-    height = max(row for _, row in PLACES.values()) + 2
-    for code in sorted({member.jurisdiction for member in members})[:MAX_TILES]:
+    codes = sorted({member.jurisdiction for member in members})[:MAX_TILES]
+    places = [PLACES[code] for code in codes if code in PLACES]
+    left = min((column for column, _ in places), default=0)
+    below = max((row + 3 for _, row in places), default=0)
+    for code in codes:
         states = [member.state for member in members if member.jurisdiction == code]
         worst = next(state for state in ("down", "unknown", "up", "here") if state in states)
         if code in PLACES:
             column, row = PLACES[code]
         else:
-            column, row = spare % 14 * 2, height + spare // 14
+            column, row = left + spare % SPARE * 2, below + spare // SPARE * 2
             spare += 1
         found.append(MapTile(code, column, row, worst, describe.get(code, ()), lags.get(code, "")))
     return found
 
 
 def federation_map(state: FederationState, language: str) -> Markup:
-    """The map of the members as an SVG element, with texts in this language."""
+    """The map of the members as an SVG element, with texts in this language; empty without members."""
     words = translations(language)
     formats = Formats(words)
     lines: dict[str, tuple[str, ...]] = {}
@@ -106,31 +116,61 @@ def _state(state: FederationState, member: MemberView) -> str:
 
 
 def map_image(shown: Sequence[MapTile], title: str) -> Markup:
-    """Tiles as an SVG element."""
-    step = TILE + GAP
-    columns = [place[0] for place in PLACES.values()]
-    bottom = max([row for _, row in PLACES.values()] + [tile.row for tile in shown])
-    width, height = (max(columns) + 1) * step - GAP, (bottom + 1) * step + 16
+    """Tiles as an SVG element, as large as what it shows; empty without tiles."""
+    if not shown:
+        return Markup("")
+    frame, links = MapFrame.around(shown), list(_links(shown))
+    x, y = _corner(frame.left, frame.top)
+    y = min([y, *(link.peak for link in links)]) - GAP
+    width = (frame.right - frame.left + 1) * (TILE + GAP) + GAP
+    height = _corner(0, frame.bottom + 1)[1] + LAG - y
+    opening = Markup('<svg class="map" width="{}" height="{}" viewBox="{} {} {} {}" role="img" aria-label="{}">')
     return Markup("").join(
         [
-            Markup('<svg class="map" viewBox="-4 -4 {} {}" role="img" aria-label="{}">').format(
-                width + 8, height + 8, title
-            ),
-            *_empty_tiles({tile.code for tile in shown}),
-            *_links(shown),
+            opening.format(width, height, x - GAP, y, width, height, title),
+            *_empty_tiles(frame, {tile.code for tile in shown}),
+            *(Markup('<path class="link {}" d="{}"/>').format(link.state, link.path) for link in links),
             *map(_tile, shown),
             Markup("</svg>"),
         ]
     )
 
 
-def _empty_tiles(taken: Iterable[str]) -> Iterator[Markup]:
-    for code in PLACES.keys() - set(taken):
-        x, y = _corner(*PLACES[code])
-        yield Markup('<rect class="land" x="{}" y="{}" width="{}" height="{}" rx="3"/>').format(x, y, TILE, TILE)
+@frozen
+class MapFrame:
+    """The columns and rows that the picture shows, the last ones included."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def around(cls, shown: Sequence[MapTile]) -> MapFrame:
+        columns, rows = [tile.column for tile in shown], [tile.row for tile in shown]
+        return cls(min(columns) - BESIDE, min(rows) - 1, max(columns) + BESIDE, max(rows) + 1)
+
+    def has(self, column: int, row: int) -> bool:
+        return self.left <= column <= self.right and self.top <= row <= self.bottom
 
 
-def _links(shown: Sequence[MapTile]) -> Iterator[Markup]:
+def _empty_tiles(frame: MapFrame, taken: Iterable[str]) -> Iterator[Markup]:
+    for code in sorted(PLACES.keys() - set(taken)):
+        if frame.has(*PLACES[code]):
+            x, y = _corner(*PLACES[code])
+            yield Markup('<rect class="land" x="{}" y="{}" width="{}" height="{}" rx="3"/>').format(x, y, TILE, TILE)
+
+
+@frozen
+class MapLink:
+    """A line between two tiles, and its highest point."""
+
+    state: str
+    path: str
+    peak: int
+
+
+def _links(shown: Sequence[MapTile]) -> Iterator[MapLink]:
     """Lines from the tile of this node to those of the others."""
     here = next((tile for tile in shown if tile.state == "here"), None)
     for tile in shown:
@@ -140,7 +180,8 @@ def _links(shown: Sequence[MapTile]) -> Iterator[Markup]:
         to_x, to_y = _center(tile)
         bend = min(from_y, to_y) - abs(to_x - from_x) // 6
         path = f"M{from_x} {from_y}Q{(from_x + to_x) // 2} {bend} {to_x} {to_y}"
-        yield Markup('<path class="link {}" d="{}"/>').format(tile.state, path)
+        peak = (from_y * to_y - bend * bend) // (from_y + to_y - 2 * bend)
+        yield MapLink(tile.state, path, peak)
 
 
 def _tile(tile: MapTile) -> Markup:

@@ -34,6 +34,8 @@ from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.decided import DecidedChanges
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.listing_file import CataloguePage, CatalogueQuery, ListedRepository
+from comity.gateway.console.loans import PAGE as LOANS_PAGE
+from comity.gateway.console.loans import LoanBoard
 from comity.gateway.console.member_map import federation_map
 from comity.gateway.console.offers import offer_page
 from comity.gateway.console.page import HEADERS, POLICY, PREFIX, PageMaker, Reader
@@ -108,6 +110,7 @@ class Console:
         self._decided = DecidedChanges(home.ledger.tables, home.membership)
         self._pools: Pools = home.pools
         self._writer = writer
+        self._loans = LoanBoard(writer.offers) if writer else None
         self._index = index
         self._states = states
         self._pages = pages
@@ -256,11 +259,23 @@ class Console:
 
     async def compute(self, reader: Reader) -> Response:
         state, closed = await self._states.now(), reader.field("closed") == "1"
-        page = None
-        if self._writer is not None:
-            offers, after = self._writer.offers, reader.field("after")
-            page = await offer_page(offers, self._membership, state.now, after, closed=closed)
-        return self._maker.render(reader, "compute.html", state, page=page, closed=closed)
+        if self._writer is None or self._loans is None:
+            return self._maker.render(reader, "compute.html", state, page=None, closed=closed)
+        offers, after = self._writer.offers, reader.field("after")
+        page = await offer_page(offers, self._membership, state.now, after, closed=closed)
+        loans, first = await self._loans.now(state.now, closed=closed), reader.number("loan") or 0
+        shown = loans.page(first)
+        return self._maker.render(
+            reader,
+            "compute.html",
+            state,
+            page=page,
+            closed=closed,
+            loans=loans,
+            shown=shown,
+            next_loan=first + LOANS_PAGE if first + LOANS_PAGE < len(loans.listed) else 0,
+            names=await self._ledger.run(self._states.authors, {who for loan in shown for who in loan.parties}),
+        )
 
     async def alerts(self, reader: Reader) -> Response:
         return self._maker.render(reader, "alerts.html", await self._states.now())

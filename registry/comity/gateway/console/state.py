@@ -52,6 +52,8 @@ MAX_VERSIONS: Final = 16
 
 NodeState = Literal["here", "up", "down", "unknown"]
 Severity = Literal["alarm", "warning", "notice"]
+Situation = Literal["alone", "single", "empty", "running"]
+"""Of a node: in no federation; in one of a single member; in one without artifacts; or none of these."""
 
 LOST_KEY: Final = "lost-key"
 """The kind under which an advisory about a key is shown."""
@@ -191,6 +193,15 @@ class FederationState:
     @property
     def jurisdictions(self) -> tuple[str, ...]:
         return tuple(sorted({member.jurisdiction for member in self.members}))
+
+    @property
+    def situation(self) -> Situation:
+        """From which the pages take what to do next."""
+        if self.body is None:
+            return "alone"
+        if len(self.members) == 1:
+            return "single"
+        return "empty" if self.indexed and not self.copies.total else "running"
 
 
 class StateReader:
@@ -409,6 +420,10 @@ class StateReader:
         same = (each for each in ordered if (each.repository, each.publisher) == (ordered[0].repository, publisher))
         versions = list(dict.fromkeys(each.version for each in same))
         return f"{ordered[0].repository}@{', '.join(versions)}", f"/{repository}/tree/{versions[-1]}"
+
+    def authors(self, identities: Iterable[Digest]) -> Mapping[Digest, str]:
+        """Blocking. The names of identities, as `author` gives them."""
+        return {identity: self.author(Author("identity", identity)) for identity in identities}
 
     def author(self, by: Author | None) -> str:
         """Blocking. The name of an author: of a node with its member, of a member, or of a publisher with its id."""

@@ -18,7 +18,7 @@ from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.decided import DecidedChange
 from comity.gateway.console.languages import LANGUAGES
-from comity.gateway.console.member_map import PLACES, federation_map, map_image, tiles
+from comity.gateway.console.member_map import GAP, PLACES, TILE, federation_map, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
@@ -184,6 +184,35 @@ def test_the_map_says_in_text_what_its_colours_say() -> None:
     assert "style" not in {name for _, attributes in page.elements for name in attributes}
 
 
+def size_of_map(*jurisdictions: str) -> tuple[int, int]:
+    members = [view(code, code, "up") for code in jurisdictions]
+    ((_, svg), *_) = read_page(str(map_image(tiles(members, {}, {}), "Map"))).elements
+    left, top, width, height = (int(number) for number in svg["viewbox"].split())
+    assert (svg["width"], svg["height"]) == (str(width), str(height))
+    for code in set(jurisdictions) & set(PLACES):
+        column, row = PLACES[code]
+        assert left <= column * (TILE + GAP) <= left + width - TILE and top <= row * (TILE + GAP) <= top + height - TILE
+    return width, height
+
+
+def test_the_map_is_as_large_as_what_it_shows() -> None:
+    one, neighbours, continents = size_of_map("CH"), size_of_map("CH", "FR"), size_of_map("CH", "BR", "KR")
+    assert one < neighbours < continents
+    assert one[0] * 3 < continents[0]
+    assert size_of_map("mars", "venus")[0] < continents[0]
+    assert map_image([], "Map") == ""
+
+
+def test_lines_of_the_map_lie_in_the_picture() -> None:
+    members = [view("a", "CA", "here"), view("b", "JP", "up"), view("c", "US", "up")]
+    picture = read_page(str(map_image(tiles(members, {}, {}), "Map")))
+    top = int(picture.found("svg")[0]["viewbox"].split()[1])
+    for link in picture.found("path"):
+        _, begin, _, bend, _, end = (int(number) for number in re.findall(r"-?\d+", link["d"]))
+        peak = min((1 - at) ** 2 * begin + 2 * at * (1 - at) * bend + at**2 * end for at in (n / 50 for n in range(51)))
+        assert top <= peak
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_in_the_map_stay_text(text: str) -> None:
     members = [view(text, text[:40] or "x", "here")]
@@ -304,7 +333,7 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
 
 
 class OfState:
-    governance, alerts, now = None, (), 0
+    governance, alerts, now, situation = None, (), 0, "running"
     front_end: FrontEndView | None = None
 
 
