@@ -24,10 +24,12 @@ class Language:
     units: tuple[str, ...] = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
+_ARABIC_UNITS: Final = ("بايت", "كيلوبايت", "ميغابايت", "غيغابايت", "تيرابايت", "بيتابايت")
 LANGUAGES: Final[Mapping[str, Language]] = {
     "en": Language("English"),
     "fr": Language("Français", thousands="\u202f", point=",", units=("o", "ko", "Mo", "Go", "To", "Po")),
     "de": Language("Deutsch", thousands=".", point=","),
+    "ar": Language("العربية", "rtl", units=_ARABIC_UNITS),
 }
 """By the first part of a language tag (RFC 5646), in the order of the menu. Files of all but English: `locales`."""
 MAX_ACCEPT_LANGUAGE: Final = 200
