@@ -23,7 +23,11 @@ _FULL: Final = frozenset({"507", "InsufficientCapacity", "InsufficientStorage", 
 _FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
-def make_client(endpoint: str, region: str, credentials: Path) -> S3Client:
+ATTEMPTS: Final = 4
+"""Of each request, while the service does not answer."""
+
+
+def make_client(endpoint: str, region: str, credentials: Path, *, attempts: int = ATTEMPTS) -> S3Client:
     """A client for the service at `endpoint` with the keys in the file `credentials` only.
 
     The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums of
@@ -36,7 +40,7 @@ def make_client(endpoint: str, region: str, credentials: Path) -> S3Client:
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": 4},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path"},

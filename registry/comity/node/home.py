@@ -15,7 +15,7 @@ from comity.ledger.sqlite import SqliteFile
 from comity.node.config import NodeConfig
 from comity.node.context import NodeContext
 from comity.node.epochs import EpochStore
-from comity.node.home_files import HomeFiles
+from comity.node.home_files import HomeFiles, bucket_client
 from comity.node.keys import NodeKeys
 from comity.node.ledger_damage import explained, report_pages
 from comity.node.ledger_mark import FileMark, LedgerMark, RowMark
@@ -174,13 +174,9 @@ def open_store(config: NodeConfig) -> BlobStore:
     s3 = config.storage.s3
     if s3 is None:
         return FolderStore(config.storage.blobs)
-    try:
-        from comity.content.s3 import S3Store
-        from comity.content.s3_client import make_client
-    except ImportError as error:
-        why = f"{error.name} is missing"
-        raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error
-    client = make_client(s3.endpoint, s3.region, s3.credentials_file)
+    client = bucket_client(s3)
+    from comity.content.s3 import S3Store
+
     return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
 
 

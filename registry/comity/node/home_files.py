@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
 from comity.content.blobs import blobs_folder
@@ -14,10 +14,14 @@ from comity.federation_file import Federation, read_federation
 from comity.node.config import NodeConfig
 from comity.node.keys import NodeKeys, load_tls
 from comity.node.members import OwnNode
+from comity.node.settings import S3
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.frozen import frozen
 from comity.trust.statement import MAX_LINE
 from comity.wire.tls import TlsIdentity
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 SOFTWARE: Final = f"comity {version('comity')}"
 """What is installed here, as a node tells it."""
@@ -52,6 +56,18 @@ def check_blob_folder(config: NodeConfig) -> None:
     place of a disk that is not mounted. A front end makes no folder there."""
     if config.storage.s3 is None and not blobs_folder(config.storage.blobs).is_dir():
         raise blobs_not_here(config, f"{blobs_folder(config.storage.blobs)} is not a folder")
+
+
+def bucket_client(s3: S3, *, patient: bool = True) -> S3Client:
+    """The client for the bucket of the settings; one that is not `patient` tries each request once.
+
+    Nothing is sent yet. Raises Unavailable if its library is not installed, and as `make_client`."""
+    try:
+        from comity.content.s3_client import ATTEMPTS, make_client
+    except ImportError as error:
+        why = f"{error.name} is missing"
+        raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error
+    return make_client(s3.endpoint, s3.region, s3.credentials_file, attempts=ATTEMPTS if patient else 1)
 
 
 def blobs_not_here(config: NodeConfig, why: str) -> NotFound:

@@ -1,7 +1,8 @@
 """`comity doctor`: every check on one home, with its node running or stopped.
 
-Nothing is changed: one small file is written to the blob folder and removed. A check that fails itself is a finding,
-and the others go on. No finding contains the content of a file with a secret.
+Nothing is changed: one small file is written to the blob folder and removed, and objects of its own, some 15 MB, to a
+bucket. A check that fails itself is a finding, and the others go on. No finding contains the content of a file with a
+secret.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 from comity.node.config import NodeConfig
 from comity.node.home_files import HomeFiles
+from comity.node.maintenance.bucket_check import check_bucket
 from comity.node.maintenance.home_checks import (
     Check,
     Diagnosis,
@@ -52,6 +54,7 @@ CHECKS: Final[Sequence[Check]] = (
     check_clock,
     check_disks,
     check_storage,
+    check_bucket,
     check_ledger,
     check_listeners,
     check_advertised,

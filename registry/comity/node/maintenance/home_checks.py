@@ -233,13 +233,14 @@ def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
     """The blob folder keeps what is written to it; no blob is in quarantine."""
     folder = node.config.storage.blobs
     if node.config.is_front_end:
+        if node.config.storage.s3 is not None:
+            return  # it uses the bucket and no folder
         try:
             check_blob_folder(node.config)
         except ComityError as error:
             yield Diagnosis.of("storage", error, fix=error.hint)
         else:
-            where = "the bucket" if node.config.storage.s3 else str(folder)
-            yield Diagnosis("storage", "ok", f"a front end only reads {where}")
+            yield Diagnosis("storage", "ok", f"a front end only reads {folder}")
         return
     if not folder.exists():
         yield Diagnosis("storage", "unknown", f"{folder} is made at the first start")
@@ -254,10 +255,6 @@ def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
     if damaged:
         fix = f"read {folder / 'quarantine'}/*.reason, and test the disk: smartctl -H DEVICE"
         yield Diagnosis("storage", "warn", f"{damaged} damaged blobs are in quarantine", fix)
-    if node.config.storage.s3 is not None:
-        yield Diagnosis(
-            "storage", "unknown", "the bucket is not tested here; /readyz of the running node says whether it answers"
-        )
 
 
 def _probe(folder: Path) -> Diagnosis:
