@@ -119,6 +119,25 @@ SENTENCES: Final = (
     marked("not met: %(rows)s"),
     marked("more statements of %(issuer)s, an issuer in refuse_from, than were read"),
     marked("required and passed: %(rows)s"),
+    # facts of the rows
+    marked("signed by its current keys, by the evidence here"),
+    marked("signed by keys that are now retired, before the cut"),
+    marked("signed by keys that are now retired: after the cut, or unknown"),
+    marked("the rotation that the policy pins is missing"),
+    marked("not retired before the rotation that the policy pins"),
+    marked("the policy pins a later rotation"),
+    marked("the publisher's id is %(id)s"),
+    marked("tree of %(count)s entries"),
+    marked("no parent is named"),
+    marked("no %(kind)s is named"),
+    marked("%(kind)s, sha256 %(digest)s, %(size)s bytes: named"),
+    marked("%(kind)s, sha256 %(digest)s, %(size)s bytes: present"),
+    marked("%(kind)s, sha256 %(digest)s, %(size)s bytes: missing"),
+    marked("%(kind)s (%(severity)s): %(text)s, says its publisher"),
+    marked("%(kind)s (%(severity)s): %(text)s, says %(who)s"),
+    marked("%(kind)s (%(severity)s): %(text)s says its publisher"),
+    marked("%(kind)s (%(severity)s): %(text)s says %(who)s"),
+    marked("%(member)s (%(place)s) as %(name)s"),
 )
 """The first that fits counts: one with more words stands before one with fewer."""
 

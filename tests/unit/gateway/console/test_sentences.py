@@ -9,9 +9,11 @@ from itertools import product
 from types import ModuleType
 
 import pytest
+from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.sentences import SENTENCES, in_language, template_of
 from comity.gateway.console.words import translations
 from comity.trust import verify
+from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN
 from comity.trust.rows import approvals, content, publication
 
 VALUE = "V1"
@@ -88,6 +90,23 @@ def test_every_sentence_that_a_row_can_say_has_a_template() -> None:
     assert len(said) > 50
     assert sorted(each for each in said - MADE_ELSEWHERE - NEVER if template_of(each) is None) == []
     assert sorted(MADE_ELSEWHERE - said) == [], "no row says it any more"
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(CURRENT, BEFORE, UNKNOWN, f"{CURRENT}; the rotation that the policy pins is missing"),
+        "entry 4 of node-ch/log, the log of Institut (CH); tree of 5 entries",
+        "no training-summary is named",
+        "card, sha256 0123456789ab, 12 bytes: present",
+        "vulnerability (high): see the notes says its publisher; 1 in all",
+        "vulnerability (high): see the notes, says 0123456789ab",
+        "Institut (CH) as node-ch/cosigner",
+    ],
+)
+def test_facts_that_most_pages_show_have_a_translation(language: str, said: str) -> None:
+    assert in_language(said, translations(language)) is not None
 
 
 def test_every_template_is_found_by_its_own_example() -> None:
