@@ -15,13 +15,16 @@ from comity.trust.frozen import frozen
 
 @frozen
 class Language:
-    """A language: its own name, its direction, the signs in its numbers, and its units of 1, 10^3, ... 10^15 bytes."""
+    """A language: its own name, its direction, the signs in its numbers, its units of 1, 10^3, ... 10^15 bytes, and the
+    signs between parts of a sentence."""
 
     name: str
     direction: Literal["ltr", "rtl"] = "ltr"
     thousands: str = ","
     point: str = "."
     units: tuple[str, ...] = ("B", "kB", "MB", "GB", "TB", "PB")
+    comma: str = ", "
+    semicolon: str = "; "
 
 
 _ARABIC_UNITS: Final = ("بايت", "كيلوبايت", "ميغابايت", "غيغابايت", "تيرابايت", "بيتابايت")
@@ -29,7 +32,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
     "en": Language("English"),
     "fr": Language("Français", thousands="\u202f", point=",", units=("o", "ko", "Mo", "Go", "To", "Po")),
     "de": Language("Deutsch", thousands=".", point=","),
-    "ar": Language("العربية", "rtl", units=_ARABIC_UNITS),
+    "ar": Language("العربية", "rtl", units=_ARABIC_UNITS, comma="، ", semicolon="؛ "),
 }
 """By the first part of a language tag (RFC 5646), in the order of the menu. Files of all but English: `locales`."""
 MAX_ACCEPT_LANGUAGE: Final = 200

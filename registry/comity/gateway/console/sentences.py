@@ -15,6 +15,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.words import Translations, marked
 
 MAX_SUMMARY: Final = 2_000
@@ -143,6 +144,8 @@ SENTENCES: Final = (
 
 _PLACE: Final = re.compile(r"%\\\((\w+)\\\)s")
 """A place in a template that was escaped."""
+_COUNTS: Final = re.compile(r"[0-9]+ [\w.+-]+(?:, [0-9]+ [\w.+-]+)*", re.ASCII)
+"""Counts of files by their formats, `1 json, 2 safetensors`: nothing in it is translated."""
 _SEPARATOR: Final = "; "
 
 
@@ -152,7 +155,7 @@ def in_language(summary: str, words: Translations) -> Markup | None:
         return None
     found = [_translated(sentence, words) for sentence in summary.split(_SEPARATOR)]
     whole = [sentence for sentence in found if sentence is not None]
-    return Markup(_SEPARATOR).join(whole) if len(whole) == len(found) else None
+    return Markup(LANGUAGES[words.language].semicolon).join(whole) if len(whole) == len(found) else None
 
 
 def template_of(sentence: str) -> str | None:
@@ -162,6 +165,8 @@ def template_of(sentence: str) -> str | None:
 
 
 def _translated(sentence: str, words: Translations) -> Markup | None:
+    if _COUNTS.fullmatch(sentence):
+        return words.filled("%(counts)s", {"counts": sentence})
     found = _fitting(sentence)
     if found is None or found[0] not in words.messages:
         return None

@@ -169,6 +169,7 @@ def environment(language: str) -> Environment:
         return words.filled(words.ngettext(one, many, num), {"num": num, **values})
 
     made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
+    made.globals |= {"comma": Markup(LANGUAGES[language].comma), "semicolon": Markup(LANGUAGES[language].semicolon)}
     formats = Formats(words)
     made.filters |= {
         "size": _at_rendering(formats.size),

@@ -9,6 +9,7 @@ from itertools import product
 from types import ModuleType
 
 import pytest
+from comity.gateway.console.directions import settled
 from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.sentences import SENTENCES, in_language, template_of
 from comity.gateway.console.words import translations
@@ -103,6 +104,7 @@ def test_every_sentence_that_a_row_can_say_has_a_template() -> None:
         "vulnerability (high): see the notes says its publisher; 1 in all",
         "vulnerability (high): see the notes, says 0123456789ab",
         "Institut (CH) as node-ch/cosigner",
+        "1 empty, 1 json, 2 safetensors; no active content",
     ],
 )
 def test_facts_that_most_pages_show_have_a_translation(language: str, said: str) -> None:
@@ -140,6 +142,11 @@ def test_every_template_is_found_by_its_own_example() -> None:
 def test_a_sentence_is_written_with_its_values_or_not_at_all(summary: str, french: str | None) -> None:
     assert in_language(summary, translations("fr")) == french
     assert in_language(summary, translations("en")) is None
+
+
+def test_sentences_of_an_arabic_page_have_arabic_signs_between_them_and_values_apart() -> None:
+    found = in_language("1 json; no statement about a/b is here", translations("ar"))
+    assert found is not None and settled(found) == "<bdi>1 json</bdi>؛ لا إفادة هنا عن <bdi>a/b</bdi>"
 
 
 def test_values_of_strangers_are_no_templates() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib import resources
 
 import pytest
+from comity.gateway.console.directions import settled
 from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.words import Formats, environment, parse_po, translations
 from comity.trust.errors import Malformed
@@ -107,6 +108,13 @@ def test_compiling_a_template_calls_no_filter_that_depends_on_the_language(text:
     sources = {environment(language).compile(text, raw=True) for language in LANGUAGES}
     assert len(sources) == 1
     assert "environment.filters" in sources.pop()
+
+
+def test_arabic_has_six_forms_of_a_number() -> None:
+    shown = environment("ar").from_string("{{ ngettext('%(num)s file', '%(num)s files', count) }}")
+    texts = [settled(shown.render(count=count)) for count in (0, 1, 2, 5, 42, 300)]
+    assert texts[:3] == ["لا ملفات", "ملف واحد", "ملفان"]
+    assert texts[3:] == ["<bdi>5</bdi> ملفات", "<bdi>42</bdi> ملفًا", "<bdi>300</bdi> ملف"]
 
 
 def test_numbers_are_written_as_the_language_writes_them() -> None:
