@@ -33,6 +33,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
     "fr": Language("Français", thousands="\u202f", point=",", units=("o", "ko", "Mo", "Go", "To", "Po")),
     "de": Language("Deutsch", thousands=".", point=","),
     "ar": Language("العربية", "rtl", units=_ARABIC_UNITS, comma="، ", semicolon="؛ "),
+    "ko": Language("한국어"),
 }
 """By the first part of a language tag (RFC 5646), in the order of the menu. Files of all but English: `locales`."""
 MAX_ACCEPT_LANGUAGE: Final = 200

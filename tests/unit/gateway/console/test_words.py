@@ -123,5 +123,7 @@ def test_numbers_are_written_as_the_language_writes_them() -> None:
     assert (english.size(999), english.size(1_500), english.size(250_000_000)) == ("999\xa0B", "1.5\xa0kB", "250\xa0MB")
     german = Formats(translations("de"))
     assert (german.count(12_345), german.size(1_500), german.span(180_000)) == ("12.345", "1,5\xa0kB", "2 Tage")
+    korean = Formats(translations("ko"))
+    assert (korean.span(60), korean.span(180_000)) == ("1분", "2일")
     assert (french.size(1_500), english.size(5 * 10**18)) == ("1,5\xa0ko", "5000\xa0PB")
     assert (english.span(90_000), french.span(0)) == ("1 day", "0 seconde")
