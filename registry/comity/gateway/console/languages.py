@@ -34,6 +34,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
     "de": Language("Deutsch", thousands=".", point=","),
     "ar": Language("العربية", "rtl", units=_ARABIC_UNITS, comma="، ", semicolon="؛ "),
     "ko": Language("한국어"),
+    "hi": Language("हिन्दी"),
 }
 """By the first part of a language tag (RFC 5646), in the order of the menu. Files of all but English: `locales`."""
 MAX_ACCEPT_LANGUAGE: Final = 200
