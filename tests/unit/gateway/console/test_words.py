@@ -20,6 +20,8 @@ UNSEEN = re.compile("[\u0000-\u001f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 MARKED = re.compile(r'marked\(\s*"((?:[^"\\]|\\.)*)"')
 TRANSLATED = [language for language in LANGUAGES if language != "en"]
+VERIFIED = {"fr": "vérifi", "de": r"\b(ge)?prüfen\b|geprüft", "ar": "تُ?حقِّ?ّ?ق", "ko": "검증", "hi": "सत्याप"}
+"""What only the word for "verified" has in it, in each language."""
 
 
 def test_a_catalogue_that_cannot_be_read_is_refused() -> None:
@@ -77,6 +79,16 @@ def test_a_translation_keeps_markup_numbers_names_and_commands(language: str) ->
     for message, forms in translations(language).messages.items():
         for form in forms:
             assert kept(form) == kept(message), message
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_a_translation_calls_verified_what_the_message_calls_so(language: str) -> None:
+    """What somebody claimed, tested or checked is not called verified; readers may be told to verify it themselves."""
+    word = re.compile(VERIFIED[language], re.IGNORECASE)
+    for message, forms in translations(language).messages.items():
+        if message != "Check it yourself" and word.search(" ".join(forms)):
+            assert "verif" in message.lower()
+    assert word.search(translations(language).gettext("Verified here"))
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
