@@ -1,20 +1,20 @@
-"""The home of a node on this machine: the keys of a new one, its settings file, whether the node is installed, and its
-audit log."""
+"""The home of a node on this machine: the keys of a new one, its settings file and federation, whether the node is
+installed, and its audit log."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.content.audit_log import FAILED, AuditLog, local_user
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.frozen import frozen
 
-from comity_cli.command import output
+from comity_cli.command import client, output
 
 if TYPE_CHECKING:
     from comity_client.signing.seat_keys import SeatShape
@@ -54,6 +54,22 @@ def node_file(home: Path) -> Path:
         hint = "name your node's home: --node HOME; or make one: comity init --help"
         raise NotFound(f"no node in {home}", why=f"{file} is missing", hint=hint)
     return file
+
+
+def pin_own_federation(home: Path) -> None:
+    """Pin the federation of the node with this home, if none is pinned and its member signed it: there is nothing to
+    compare."""
+    file = home / "federation.json"
+    if client().pins() or not file.exists():
+        return
+    from comity.federation_file import read_federation
+    from comity_client.founding import own_seat
+
+    signed = read_federation(file)
+    with suppress(Untrusted):
+        own_seat(signed.body, home)
+        client().pin(signed)
+        output().say(f"Pinned the federation that your member signed: {file}")
 
 
 def recorded_act(home: Path, act: str, subject: str = "", detail: str = "") -> AbstractContextManager[None]:

@@ -1,11 +1,10 @@
 """Three institutions found a federation and a fourth one joins, by the guided commands: each command that a person
-types is counted, and the counts are those of docs/operations/install.md.
+types is counted, and the counts are those of docs/journeys.md.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +17,13 @@ import pytest
 from comity.federation_file import read_federation
 from comity.trust.encoding import syllables
 from comity_client.charter.joining import card_of
-from support.fenced import ROOT
+from support.journeys import counted
 from support.officers import Officer, change, serving, wait_for
 from support.ports import free_port
 
 pytestmark = pytest.mark.slow
 
-MOST = {"found": 9, "join": 6}
 CODES = ("CH", "ES", "KR")
-
-
-def counted() -> dict[str, int]:
-    """The counts in the table of the page."""
-    page = (ROOT / "docs/operations/install.md").read_text("utf-8")
-    rows = re.findall(r"^\| `comity (found|join)` \|.*\| (\d+) \|$", page, re.M)
-    return {name: int(count) for name, count in rows}
-
-
-def test_the_page_says_no_more_commands_than_were_promised() -> None:
-    assert counted().keys() == MOST.keys()
-    assert all(count <= MOST[name] for name, count in counted().items())
 
 
 @dataclass
@@ -113,7 +99,7 @@ def _founding(people: People, founded: Path) -> list[str]:
 
 
 def test_three_institutions_found_a_federation(people: People, founding: list[str], founded: Path) -> None:
-    assert len(founding) == counted()["found"], founding
+    assert len(founding) == counted("Found a federation"), founding
     files = [people.officer(code).home / "federation.json" for code in CODES]
     assert len({read_federation(file).id for file in files}) == 1
     assert read_federation(founded).body.epoch == 0
@@ -156,7 +142,7 @@ def test_a_fourth_institution_joins_and_its_node_follows(people: People, foundin
     assert "pinned charter of epoch 1" in said
     people.serves("BR")
     typed = people.typed[len(founding) :]
-    assert len(typed) == counted()["join"], typed
+    assert len(typed) == counted("Join a federation"), typed
     wait_for(lambda: newcomer.governance["epoch"] == 1, "the newcomer's own node to follow")
     wait_for(lambda: decided(newcomer)[0]["seen"], "cosigners to date the decision")
     newest, genesis = decided(newcomer)

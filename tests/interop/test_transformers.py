@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
-from support.environments import python_with
+from support.environments import TRANSFORMERS, python_with
 from support.gateway import gateway_node
 from support.stock import Stock
 from support.tools import missing
 
-TRANSFORMERS = "transformers==5.24.0"
 SCRIPT = Path(__file__).parents[1] / "support" / "stock_transformers.py"
 REPOSITORY = "tests/all-MiniLM-L6-v2"
 TOKENS = [101, 6343, 2064, 2202, 2009, 2185, 1012, 102]

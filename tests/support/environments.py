@@ -20,6 +20,8 @@ from support.tools import missing
 
 FOLDER = "COMITY_TESTS_ENVIRONMENTS"
 FETCH_SECONDS = 900
+TRANSFORMERS = "transformers==5.24.0"
+"""The version that tests load models with."""
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from comity_cli.lab.lab import Lab
 from comity_client.client import Client
@@ -25,11 +26,13 @@ from comity_client.home import Home
 from support.command_server import command_server, lab_nodes_are_forked
 from support.hub_like import HubLike
 from support.officers import wait_for
+from support.tools import missing, needs
 from support.waiting import PATIENCE, eventually
 from support.weights import safetensors
 
 STOOD_IN_FOR = ("docker", "llama-server", "ollama", "vllm")
 COMITY = Path(sys.executable).with_name("comity")
+ENDED: Final = "the command ended with status"
 _WRAPPER = """#!/bin/bash
 case "$1 $2" in
   "serve --dir" | "serve --node")
@@ -74,7 +77,11 @@ class Person:
         asked = f"--endpoint {self.hub.url} --allow-host {self.hub.cdn.removeprefix('http://')}" if self.hub else ""
         _program(programs / "comity", _WRAPPER.format(comity=comity, hub=asked))
         for name in STOOD_IN_FOR:
-            _program(programs / name, '#!/bin/sh\necho "stood in for: $0 $*"\n')
+            self.has_program(name, 'echo "stood in for: $0 $*"')
+
+    def has_program(self, name: str, script: str) -> None:
+        """Put a program that runs lines of a shell before all others on the PATH."""
+        _program(self.state / "bin" / name, f"#!/bin/sh\n{script}\n")
 
     @property
     def environ(self) -> dict[str, str]:
@@ -90,18 +97,8 @@ class Person:
 
     def types(self, script: str) -> Ran:
         """Run lines in one shell that ends at the first failure."""
-        for word, other in self.instead.items():
-            script = script.replace(word, other)
-        process = subprocess.Popen(
-            [*self.within, "bash", "-c", f"set -eo pipefail\n{script}"],
-            cwd=self.folder,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        script = self.meant(script)
+        process = self._shell("-c", f"set -eo pipefail\n{script}", stdin=subprocess.DEVNULL)
         try:
             said, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -111,12 +108,38 @@ class Person:
                 os.killpg(process.pid, signal.SIGKILL)  # the nodes that it started, too
         return Ran(script, process.returncode, said)
 
+    def meant(self, script: str) -> str:
+        """Lines of a page with what this person types instead of some words."""
+        for word, other in self.instead.items():
+            script = script.replace(word, other)
+        return script
+
+    def _shell(self, *arguments: str, stdin: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.within, "bash", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @contextlib.contextmanager
+    def terminal(self) -> Iterator[Terminal]:
+        """A shell that stays, with the nodes that were started in it, until the block ends and all are killed."""
+        shell = self._shell(stdin=subprocess.PIPE)
+        try:
+            yield Terminal(self, shell)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.communicate()
+
     def does(self, script: str) -> str:
         """As `types`; fails if a line fails."""
-        ran = self.types(script)
-        assert ran.status == 0, f"{ran.command}\nexit {ran.status}\n{ran.said}"
-        assert "Traceback" not in ran.said, ran.said
-        return ran.said
+        return _done(self.types(script))
 
     def does_at_last(self, script: str) -> str:
         """As `does`, for a line that fails until a node has received what another node was told."""
@@ -129,6 +152,51 @@ class Person:
 
         wait_for(done, f"{ran[0].command} to succeed; at first it said {ran[0].said}")
         return ran[-1].said
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """One shell of a person, to which they type line after line."""
+
+    person: Person
+    shell: subprocess.Popen[str]
+
+    def types(self, line: str) -> Ran:
+        assert self.shell.stdin is not None and self.shell.stdout is not None
+        line = self.person.meant(line)
+        self.shell.stdin.write(f'{{ {line}\n}} </dev/null; printf "\\n{ENDED} %s\\n" $?\n')
+        self.shell.stdin.flush()
+        said = []
+        for shown in self.shell.stdout:
+            if shown.startswith(ENDED):
+                return Ran(line, int(shown.split()[-1]), "".join(said))
+            said.append(shown)
+        raise AssertionError(f"the shell ended: {line}\n{''.join(said)}")
+
+    def does(self, line: str) -> str:
+        """As `types`; fails if the line fails."""
+        return _done(self.types(line))
+
+
+def _done(ran: Ran) -> str:
+    assert ran.status == 0, f"{ran.command}\nexit {ran.status}\n{ran.said}"
+    assert "Traceback" not in ran.said, ran.said
+    return ran.said
+
+
+def cut_off(prepare: str = "true") -> tuple[str, ...]:
+    """The prefix of a command that runs it in an empty network: it reaches its own loopback, and there is no route.
+
+    Args:
+        prepare: a command of a shell that runs there before, as root of new namespaces. Skips where there are none.
+    """
+    unshare, ip = needs("unshare", unlock="apt-get install util-linux"), needs("ip", unlock="apt-get install iproute2")
+    spaces = ("--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child")
+    prefix = (unshare, *spaces, "sh", "-c", f'{ip} link set lo up && {prepare} && exec "$@"', "sh")
+    ran = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        missing(f"no network namespace can be made here ({ran.stderr.strip()}); unlock: user namespaces, or root")
+    return prefix
 
 
 def _program(path: Path, text: str) -> None:
@@ -151,13 +219,13 @@ def lab(folder: Path) -> Iterator[tuple[Lab, Client]]:
         made.down()
 
 
-def spread(client: Client, folder: Path, *names: str) -> None:
-    """Return once each of these can be pulled with the default policy, and each node of the lab holds it."""
+def spread(client: Client, folder: Path, *names: str, count: int = 4) -> None:
+    """Return once each of these can be pulled with the default policy, and `count` nodes of the lab hold it."""
     for name in names:
         eventually(lambda named=name: client.pull(named, to=folder / named), bool)  # type: ignore[misc]  # mypy infers no default
         eventually(
             lambda named=name: [found.node for found in client.whereis(named) if found.complete],  # type: ignore[misc]  # as above
-            lambda holders: len(holders) == 4,
+            lambda holders: len(holders) == count,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from comity.trust.errors import Conflict, NotFound, Untrusted
+from comity.trust.errors import Conflict, NotFound
 
-from comity_cli.command import client, output
+from comity_cli.command import client
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+from comity_cli.node_home import pin_own_federation
 from comity_cli.nodes import member_node_options
 
 if TYPE_CHECKING:
@@ -73,25 +73,11 @@ class CharterContext:
 
     @cached_property
     def governance(self) -> GovernanceClient:
-        """Of the pinned federation; the first one is pinned where the home has it (`_pin_own_federation`). Raises
+        """Of the pinned federation; the first one is pinned where the home has it (`pin_own_federation`). Raises
         NotFound (WHICH-FEDERATION)."""
-        if not self.federation and not client().pins():
-            self._pin_own_federation()
+        if not self.federation:
+            pin_own_federation(self.home)
         return client().governance(self.federation)
-
-    def _pin_own_federation(self) -> None:
-        """Pin the federation of the node of `home`, if its member signed it: there is nothing to compare."""
-        from comity.federation_file import read_federation
-        from comity_client.founding import own_seat
-
-        file = self.home / "federation.json"
-        if not file.exists():
-            return
-        signed = read_federation(file)
-        with contextlib.suppress(Untrusted):
-            own_seat(signed.body, self.home)
-            client().pin(signed)
-            output().say(f"Pinned the federation that your member signed: {file}")
 
     @cached_property
     def charter_state(self) -> CharterState:

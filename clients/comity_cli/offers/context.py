@@ -18,6 +18,7 @@ from comity.trust.errors import Conflict
 
 from comity_cli.command import agree, client, output
 from comity_cli.files import FILE, NEW_FILE
+from comity_cli.node_home import pin_own_federation
 from comity_cli.nodes import home_option, member_node_options
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class OfferContext:
 
     @cached_property
     def offer_client(self) -> OfferClient:
+        """Of all pinned federations; the first one is pinned where the home has it (`pin_own_federation`)."""
+        pin_own_federation(self.home)
         return client().offers().with_files(*self.bundles, offline=self.offline)
 
     def offer(self, name: str) -> FoundChain:

@@ -19,3 +19,8 @@ def test_blocks_of_settings_and_code_are_no_commands() -> None:
     assert {block.mark for block in found} <= {"", "sh"}
     assert not any("from transformers import" in block.text for block in found)
     assert [block.number for block in found if block.page == "docs/clients/transformers.md"][:3] == [1, 2, 3]
+
+
+def test_a_block_knows_the_section_that_it_is_in() -> None:
+    found = blocks("docs/operations/repair.md")
+    assert [block.section for block in found][:2] == ["Trouble", "A damaged ledger"]
