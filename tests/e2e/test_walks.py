@@ -90,7 +90,13 @@ def tokenised_model(folder: Path) -> Path:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n')
     words = {"type": "WordLevel", "vocab": {"[UNK]": 0, "hello": 1, "world": 2}, "unk_token": "[UNK]"}
     rest = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-    parts = {"version": "1.0", "added_tokens": [], **rest, "pre_tokenizer": {"type": "Whitespace"}, "model": words}
+    parts: dict[str, object] = {
+        "version": "1.0",
+        "added_tokens": [],
+        **rest,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": words,
+    }
     (folder / "tokenizer.json").write_text(json.dumps(parts))
     return folder
 
@@ -152,7 +158,7 @@ def test_a_publisher(published: PublishedLab) -> None:
     person.does(f"{pin}\n{new}")
     mistaken(person, "comity publish model --as example/model@v1 --licence Apache2", said="Apache-2.0")
     person.does(first)
-    wait_for(lambda: sum(each["complete"] for each in replicas(person, copies)) == 4, "all nodes to hold it")
+    wait_for(lambda: [each["complete"] for each in replicas(person, copies)] == [True] * 4, "all nodes to hold it")
     assert all(node.name in person.does(copies) for node in published.lab.nodes)
     person.does_at_last("comity pull example/model@v1 --out verified")  # the default policy asks for two cosigners
     person.does(f"{second}\n{yank}")
@@ -239,6 +245,7 @@ def test_an_official(published: PublishedLab) -> None:
         proposing = machines.submit(proposer.does, propose)
         wait_for(lambda: "min_copies" in proposals(overview) or "four members" in proposals(overview), "the draft")
         (draft,) = set(re.findall(r"comity proposal approve ([0-9a-f]+)", proposals(overview)))
+        assert approve.replace("9f2c41aa", draft).replace("node-es", "HOME") in proposals(overview)
         official.instead["9f2c41aa"] = other.instead["9f2c41aa"] = draft
         approving = machines.submit(other.does, approve.replace("node-es", "node-kr"))
         assert "decided" in official.does(approve)

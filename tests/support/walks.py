@@ -166,7 +166,7 @@ class Terminal:
         line = self.person.meant(line)
         self.shell.stdin.write(f'{{ {line}\n}} </dev/null; printf "\\n{ENDED} %s\\n" $?\n')
         self.shell.stdin.flush()
-        said = []
+        said = list[str]()
         for shown in self.shell.stdout:
             if shown.startswith(ENDED):
                 return Ran(line, int(shown.split()[-1]), "".join(said))

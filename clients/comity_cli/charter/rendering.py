@@ -327,8 +327,8 @@ def show_pending(out: Output, found: Sequence[PendingAction], consent_node: str)
     for (action, round_, command), names in duties.items():
         what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
         out.say(textwrap.fill(printable(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
-        node = f" --node {consent_node}" if action == "consented" else ""
-        out.say(f"      {command} --node HOME{node}")
+        rest = f"--node HOME --node {consent_node}" if action == "consented" else "--wait --node HOME"
+        out.say(f"      {command} {rest}")
 
 
 def show_following(out: Output, found: Following, lacked: Sequence[LackedLine], deliver: str) -> None:

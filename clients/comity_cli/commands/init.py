@@ -80,5 +80,7 @@ def command(node: NewNode, seat: SeatOptions, declared: PlaceOptions, directory:
             "machines, make it in a new directory with --mutual HOST:7443 --open HOST:7444"
         )
     out.hint(f"to join a federation that exists: comity join FEDERATION-FILE --node {home} --wait")
-    out.hint(f"to found one: send {home / 'node-card.json'} to the founder who begins")
-    out.hint(f"who begins, with the cards of all others: comity found --node {home} --with CARD…")
+    out.hint(
+        f"to found one: the first founder gets the cards of all others (yours is {home / 'node-card.json'}), and "
+        f"types: comity found --node {home} --with CARD…"
+    )

@@ -187,7 +187,7 @@ def asks(federation: str) -> None:
     asking = [(a.card.inception, a.since) for a in found]
     out.answer(AsksDocument(tuple(AskItem(i.id, i.label, i.jurisdiction, since) for i, since in asking)))
     if found:
-        out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --node HOME")
+        out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --wait --node HOME")
 
 
 @examples("comity member keep 51aa90c2 --node HOME", "comity member keep 51aa90c2 --node /srv/comity/operator.sock")

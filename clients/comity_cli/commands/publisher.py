@@ -119,7 +119,8 @@ def new(label: str, jurisdiction: str, home: str | None) -> None:
         again = f"comity publisher new {shlex.quote(label)} --jurisdiction {jurisdiction}"
         out.hint(f"comity trust pin FILE, then make another one: {again}")
     out.answer(PublisherDocument(PublisherItem(publisher.id, publisher.label, publisher.home, publisher.folder)))
-    out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
+    node = "" if publisher.home else " --node NODE"
+    out.hint(f"comity publish DIR --as namespace/name@v1 --licence SPDX-ID{node}")
 
 
 @examples(

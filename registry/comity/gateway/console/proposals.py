@@ -64,12 +64,12 @@ def proposals(membership: Membership, follower: CharterFollower | None) -> list[
     own = membership.own_node.inception.id
     pending: dict[Digest, list[PendingVote]] = {}
     for duty in tally.duties:
-        verb = "consent" if duty.action == CONSENTED else "approve"
+        verb, both = ("consent", "") if duty.action == CONSENTED else ("approve", " --wait")
         vote = PendingVote(
             member_name(tally.current, duty.member),
             duty.action,
             duty.why,
-            f"comity proposal {verb} {duty.body[:12]} --node HOME",
+            f"comity proposal {verb} {duty.body[:12]}{both} --node HOME",
             duty.member == own,
         )
         pending.setdefault(duty.body, []).append(vote)

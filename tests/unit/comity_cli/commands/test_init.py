@@ -31,6 +31,13 @@ def test_an_address_of_this_machine_alone_is_a_warning(tmp_path: Path) -> None:
     assert "other machines cannot reach" not in said(command, *WORDS, *FAR, "--dir", tmp_path / "far")
 
 
+def test_founders_are_told_who_types_the_next_command_and_what_they_need_for_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (hint,) = (line for line in said(command, *WORDS, *FAR, "--dir", home).splitlines() if "to found one" in line)
+    assert f"the first founder gets the cards of all others (yours is {home / 'node-card.json'}), and types" in hint
+    assert hint.endswith(f"comity found --node {home} --with CARD…")
+
+
 def test_a_place_is_declared_only_where_it_is_given(tmp_path: Path) -> None:
     run(command, *WORDS, *FAR, "--dir", tmp_path / "none")
     assert NodeCard.read(tmp_path / "none" / "node-card.json").record.place is None

@@ -51,6 +51,15 @@ def test_an_identity_made_before_a_pin_is_warned_about(home: Path, tmp_path: Pat
     assert "is pinned" not in said(command, "new", "Third", "--jurisdiction", "CH")
 
 
+def test_only_an_identity_without_a_home_log_is_told_to_name_a_node(home: Path, tmp_path: Path) -> None:
+    assert "--licence SPDX-ID --node NODE" in said(command, "new", "Other", "--jurisdiction", "CH", "--home", "")
+    file = tmp_path / "federation.json"
+    file.write_bytes(case().federation.encode())
+    Client(Home(home)).pin(file)
+    text = said(command, "new", "Swiss AI", "--jurisdiction", "CH")
+    assert "--licence SPDX-ID" in text and "--node NODE" not in text
+
+
 def test_the_home_log_of_a_pinned_member_of_its_jurisdiction_is_the_default(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "federation.json"
     file.write_bytes(case().federation.encode())
