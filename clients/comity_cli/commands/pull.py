@@ -142,15 +142,17 @@ def command(
             verdict=verdict.to_json(),
         )
     )
-    out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache))
+    out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache, policy))
     return verdict.exit_status
 
 
-def _next_step(title: str, folder: Path, to: Path | None, hub_cache: Path | None) -> str:
-    """How to load what was pulled into a cache, or how to verify what was pulled into the folder `to`."""
+def _next_step(title: str, folder: Path, to: Path | None, hub_cache: Path | None, policy: Path | None = None) -> str:
+    """How to load what was pulled into a cache, or how to verify again, by the same policy, what was pulled into the
+    folder `to`."""
     repository, _, version = title.removeprefix(UPSTREAM).partition("@")
     if to is not None or not version:
-        return f"comity verify {shlex.quote(str(folder))}"
+        judged_by = f" --policy {shlex.quote(str(policy))}" if policy else ""
+        return f"comity verify {shlex.quote(str(folder))}{judged_by}"
     elsewhere = f", cache_dir={str(hub_cache.absolute())!r}" if hub_cache else ""
     return f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r}{elsewhere})"
 

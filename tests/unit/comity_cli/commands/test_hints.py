@@ -40,6 +40,11 @@ def test_what_was_pulled_is_found_by_the_next_step(
     assert next_step(title, Path("/pulled here"), to, hub_cache) == hint
 
 
+def test_the_next_step_after_a_pull_by_a_policy_verifies_by_the_same_policy() -> None:
+    hint = next_step("a/b@v1", Path("/here"), Path("/here"), None, Path("our policy.toml"))
+    assert hint == "comity verify /here --policy 'our policy.toml'"
+
+
 def refusal(line: list[str]) -> str:
     """The reason why Click refuses these arguments of `comity`; empty if it accepts them."""
     try:
