@@ -8,10 +8,10 @@ so that the loans of one lender hide none of another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain as joined
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain as chained
 from itertools import islice, zip_longest
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from comity.gateway.console.logs import log_id
 from comity.node.offers.index import STEP, ChainKey, OfferIndex
@@ -24,7 +24,7 @@ from comity.trust.tlog.note import VerifierKey
 
 FRESH: Final = 10.0
 """Seconds for which the loans are kept: a node may hold the chains of 200 logs, and anybody may ask for the page."""
-MAX_OF_LOG: Final = 200
+MAX_OF_LOG: Final = 50
 MAX_LOANS: Final = 1_000
 """Loans of one log, and of all, that pages show; the others are counted."""
 PAGE: Final = 25
@@ -33,6 +33,7 @@ LoanState = Literal["running", "later", "reserved", "waits", "fault", "unknown",
 """running, or later: accepted, and its time has come or not; reserved: a pact that nobody has called; waits: for the
 borrower to accept it; fault: the lender broke the terms; unknown: the log is not read completely; ended: its time is
 over; released: given back; lapsed: not accepted in time."""
+HeldGrant: TypeAlias = tuple[OfferChain, GrantState]
 OVER: Final[frozenset[LoanState]] = frozenset(("ended", "released", "lapsed"))
 
 
@@ -54,7 +55,6 @@ class LoanView:
     lender: Digest
     borrower: Digest
     pact: bool
-    title: str
     measure: str
     parts: tuple[LentPart, ...]
     start: int
@@ -102,26 +102,36 @@ class LoanBoard:
 
 async def read_loans(index: OfferIndex, now: float, *, closed: bool) -> Loans:
     """The loans of all chains; other work of the event loop has its turns meanwhile."""
-    by_log: dict[str, list[LoanView]] = {}
+    by_log: dict[str, list[HeldGrant]] = {}
     count = 0
     key: ChainKey | None = None
     while page := index.chains_after(key, STEP):
         for (_, _, log), chain in page:
-            listed = by_log.setdefault(log, [])
+            kept = by_log.setdefault(log, [])
             grants = chain.state.grants if closed else chain.state.open
             count += len(grants)
-            room = islice(reversed(grants), max(0, MAX_OF_LOG - len(listed)))
-            listed += [_loan(log, chain, chain.state.grants[grant], now) for grant in room]
+            room = islice(reversed(grants), max(0, MAX_OF_LOG - len(kept)))
+            kept += [(chain, chain.state.grants[grant]) for grant in room]
         key = page[-1][0]
         await asyncio.sleep(0)
-    found = tuple(islice(_in_turn(by_log.values()), MAX_LOANS))
-    return Loans(found, count - len(found))
+    found = islice(_in_turn(by_log, now), MAX_LOANS)
+    listed = tuple(_loan(log, chain, held, now) for log, (chain, held) in found)
+    return Loans(listed, count - len(listed))
 
 
-def _in_turn(by_log: Iterable[list[LoanView]]) -> Iterator[LoanView]:
+def _in_turn(by_log: Mapping[str, Sequence[HeldGrant]], now: float) -> Iterator[tuple[str, HeldGrant]]:
     """The first of each log, then the second of each, and so on: of one log those in use first, then by their end."""
-    ordered = [sorted(loans, key=lambda loan: (loan.state in OVER, loan.end)) for loans in by_log]
-    return (loan for loan in joined.from_iterable(zip_longest(*ordered)) if loan is not None)
+
+    def order(grant: HeldGrant) -> tuple[bool, int]:
+        chain, held = grant
+        return loan_state(chain, held, now) in OVER, _end(held)
+
+    ordered = [[(log, grant) for grant in sorted(kept, key=order)] for log, kept in by_log.items()]
+    return (each for each in chained.from_iterable(zip_longest(*ordered)) if each is not None)
+
+
+def _end(held: GrantState) -> int:
+    return max(allocation.end for allocation in held.grant.allocations)
 
 
 def _loan(log: str, chain: OfferChain, held: GrantState, now: float) -> LoanView:
@@ -134,11 +144,10 @@ def _loan(log: str, chain: OfferChain, held: GrantState, now: float) -> LoanView
         lender=offer.provider,
         borrower=grant.grantee,
         pact=grant.pact,
-        title=offer.title,
         measure=offer.measure,
         parts=parts,
         start=min(allocation.start for allocation in grant.allocations),
-        end=max(allocation.end for allocation in grant.allocations),
+        end=_end(held),
         granted=grant.link.at,
         accept_by=grant.accept_by,
         state=loan_state(chain, held, now),
@@ -159,7 +168,7 @@ def loan_state(chain: OfferChain, held: GrantState, now: float) -> LoanState:
         return "released"
     if held.state == LAPSED or (held.state != ACCEPTED and grant.accept_by < now):
         return "lapsed"
-    if max(allocation.end for allocation in grant.allocations) <= now:
+    if _end(held) <= now:
         return "ended"
     if held.state != ACCEPTED:
         return "waits"

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
@@ -270,7 +270,7 @@ class StateReader:
             copies=copies,
             copies_now=copies_now,
             copies_tested=copies_tested,
-            alerts=tuple(self._alerts(logs, governance, members, copies, await self._lost_keys.now())),
+            alerts=most_urgent_first(self._alerts(logs, governance, members, copies, await self._lost_keys.now())),
             recent=await ledger.run(self._entries, await self._recent.now()),
             indexed=self._index.ready,
             front_end=self._view,
@@ -339,7 +339,7 @@ class StateReader:
         copies: CopyCounts,
         lost: FoundLostKeys,
     ) -> Iterator[Alert]:
-        """The most urgent first."""
+        """In no order of urgency."""
         titles = {vkey: self._membership.log_title(vkey) for vkey in logs}
         for vkey, log in logs.items():
             if log.frozen:
@@ -438,6 +438,11 @@ class StateReader:
             return f"{seat.name} ({seat.jurisdiction})"
         known = self._ledger.tables.proven.identity(by.id)
         return f"{known.display} [{by.id[:12]}]" if known else short(by.id)
+
+
+def most_urgent_first(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """The alerts by severity, otherwise in their order."""
+    return tuple(sorted(alerts, key=lambda alert: get_args(Severity).index(alert.severity)))
 
 
 def withdrawn(ledger: Ledger, artifact: Digest, publisher: Digest) -> bool:

@@ -22,7 +22,16 @@ from comity.gateway.console.member_map import GAP, PLACES, TILE, federation_map,
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
 from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
-from comity.gateway.console.state import LOST_KEY, STATEMENTS, FrontEndView, MemberView, NodeView
+from comity.gateway.console.state import (
+    LOST_KEY,
+    STATEMENTS,
+    Alert,
+    FrontEndView,
+    MemberView,
+    NodeView,
+    Severity,
+    most_urgent_first,
+)
 from comity.gateway.console.words import day, environment, moment
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
@@ -335,6 +344,14 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
 class OfState:
     governance, alerts, now, situation = None, (), 0, "running"
     front_end: FrontEndView | None = None
+
+
+def test_alerts_are_shown_with_the_most_urgent_first() -> None:
+    kinds: tuple[Severity, ...] = ("notice", "warning", "alarm")
+    shown_alerts = [Alert(kind, f"{kind} {number}", {}) for number in (1, 2) for kind in kinds]
+    assert [alert.text for alert in most_urgent_first(shown_alerts)] == [
+        f"{kind} {number}" for kind in ("alarm", "warning", "notice") for number in (1, 2)
+    ]
 
 
 def test_every_kind_of_statement_has_a_label_and_every_label_a_kind() -> None:

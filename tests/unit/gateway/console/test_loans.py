@@ -153,7 +153,7 @@ async def test_hostile_texts_on_the_board_stay_text(text: str) -> None:
     chain = log.post()
     log.grant(chain, hours(0, 48))
     (loan,) = (await shown(log, chain, START)).listed
-    views = [replace(loan, title=text, measure=text, origin=text, state=cast(Any, state)) for state in (text, *STATES)]
+    views = [replace(loan, measure=text, origin=text, state=cast(Any, state)) for state in (text, *STATES)]
     values = {"page": OfferPage((), ""), "closed": True, "loans": Loans(tuple(views), 7), "shown": views}
     page = compute_page(**values, next_loan=25, names={PROVIDER: text, GRANTEE: text})
     assert page.text.count("At fault") == 1 and page.text.count("Given back") == 1
