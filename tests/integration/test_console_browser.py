@@ -148,7 +148,8 @@ async def test_an_official_finds_all_answers_on_accessible_pages(tmp_path: Path,
             log = f"/-/logs/{log_id(str(node.home.record.log))}"
             pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "sign-in": "/-/sign-in"}
             pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
-            pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b", "french": "/swiss-ai/apertus?lang=fr"}
+            pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b"}
+            pages |= {language: f"/swiss-ai/apertus?lang={language}" for language in ("fr", "de", "ar")}
             seen = await walk(node, pages | {"artifact": "/swiss-ai/apertus"}, shots, windows)
             order: dict[str, object] = {"model": "swiss-ai/apertus", "gone": "in:ES", "person": person}
             official = await ask(node, order, shots)
