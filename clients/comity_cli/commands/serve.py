@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.errors import OutOfSpace
 
 from comity_cli.command import Command, examples, output
 from comity_cli.document import document
@@ -60,7 +62,11 @@ def command(directory: Path, founded: Path | None, check: bool, until_eof: bool)
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     collect_as_in_a_long_run()
-    gateway.run(config)
+    try:
+        gateway.run(config)
+    except OutOfSpace as error:
+        hint = f"comity doctor --node {shlex.quote(str(directory))}   names the disk; free some space, and start again"
+        raise OutOfSpace(error.what, why=error.why, hint=hint) from error
 
 
 def _show(found: HomeCheck) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 TEMPORARY: Final = ".tmp"
 SYNCS_AT_ONCE: Final = 8
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors of a disk or a quota that is full."""
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL_DISK:
             raise OutOfSpace(what, why=str(error), hint="free some space and run the same command again") from error
         raise Unavailable(what, why=str(error), code="DISK") from error
 

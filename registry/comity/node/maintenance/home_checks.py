@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from comity.content.confinement import confinement
-from comity.content.durable import fsync
+from comity.content.durable import FULL_DISK, fsync
 from comity.ledger.moves import require_whole
 from comity.ledger.page_check import SQLITE_ERRORS, ExaminedPages, examine_pages
 from comity.ledger.page_sums import PageTables, shown_pages
@@ -213,9 +213,7 @@ def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:
     folders = {_existing(storage.blobs): "[storage] blobs", _existing(storage.ledger.parent): "[storage] ledger"}
     for folder, setting in folders.items():
         space = node.machine.space(folder)
-        move = (
-            f"free some space below {folder} (du -xhd 2 {shlex.quote(str(folder))}), or move {setting} to a larger disk"
-        )
+        move = _more_space(folder, setting)
         if space.free < storage.reserve_bytes:
             text = f"{space.free} bytes are free below {folder}, less than storage.reserve_bytes"
             yield Diagnosis("disk", "fail", f"{text}: uploads and copies are refused", move)
@@ -227,6 +225,10 @@ def check_disks(node: ExaminedNode) -> Iterator[Diagnosis]:
             text = f"{space.free_inodes} of {space.inodes} inodes are free below {folder}"
             fix = f"find what has so many small files on that disk: du --inodes -d 2 {folder}"
             yield Diagnosis("inodes", "fail" if space.free_inodes < 1000 else "warn", text, fix)
+
+
+def _more_space(folder: Path, setting: str) -> str:
+    return f"free some space below {folder} (du -xhd 2 {shlex.quote(str(folder))}), or move {setting} to a larger disk"
 
 
 def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
@@ -249,6 +251,8 @@ def check_storage(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield _probe(folder)
     except OSError as error:
         fix = f"give the user of the node write access to the folder {folder}, on a disk that is mounted read-write"
+        if error.errno in FULL_DISK:
+            fix = _more_space(folder, "[storage] blobs")
         yield Diagnosis("storage", "fail", f"{folder} cannot be written: {error.strerror or error}", fix)
         return
     damaged = len([path for path in (folder / "quarantine").glob("*") if path.suffix != ".reason"])
@@ -282,6 +286,9 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
     yield from _damaged_pages(node, file, pages)
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                yield _without_tables(node, file)
+                return
             (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
             (begun,) = database.execute("SELECT coalesce(max(size), 0) FROM logs WHERE own").fetchone()
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone() if whole else ("",)
@@ -308,6 +315,12 @@ def check_ledger(node: ExaminedNode) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "ledger", "warn", text, "restart the node; if it grows again, find the program that reads the file"
         )
+
+
+def _without_tables(node: ExaminedNode, file: Path) -> Diagnosis:
+    """Of a file whose tables were in a write-ahead log that is cut or gone, before the first entry was signed."""
+    fix = f"start the node, which makes them: comity serve --node {shlex.quote(str(node.home))}"
+    return Diagnosis("ledger", "warn", f"{file} has no tables yet: the first start was interrupted", fix)
 
 
 def _examined(node: ExaminedNode, file: Path, *, whole: bool) -> ExaminedPages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -28,6 +29,7 @@ from comity.ledger.page_sums import check_pages
 from comity.ledger.records import StoredEpoch
 from comity.node.home_files import SIGNING_KEYS, SOFTWARE
 from comity.node.ledger_mark import LEDGER_MARK, FileMark
+from comity.node.maintenance import home_checks
 from comity.node.maintenance.doctor import diagnose
 from comity.node.maintenance.home_checks import Diagnosis, DiskSpace, Machine, disk_space, worst
 from comity.trust.encoding import sha256
@@ -158,6 +160,36 @@ def test_a_ledger_has_no_damage_only_where_its_pages_were_compared(planted: Plan
     file.with_name(file.name + "-wal").unlink()
     assert _of_ledger(planted, "ok") == []
     assert "not compared" in _of_ledger(planted, "unknown")[0]
+
+
+def test_a_ledger_whose_first_start_lost_its_write_ahead_log_is_begun_by_the_next_start(planted: Planted) -> None:
+    file = planted.node.config().storage.ledger
+    for each in file.parent.glob(file.name + "*"):
+        each.unlink()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE made (id INTEGER)")
+        log = file.with_name(file.name + "-wal")
+        left = file.read_bytes(), log.read_bytes()
+    file.write_bytes(left[0])
+    log.write_bytes(left[1][: len(left[1]) // 2])
+    (found,) = [each for each in planted.findings() if each.topic == "ledger" and each.level != "ok"]
+    assert (found.level, "has no tables yet" in found.text) == ("warn", True)
+    assert found.fix.endswith(f"comity serve --node {planted.home}")
+    with closing(Ledger.open(file.parent, lambda: NOW)) as ledger:
+        assert ledger.logs.all() == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_takes_no_file_is_told_from_one_without_permission(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_: int, *, point: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(home_checks, "fsync", refuse)
+    (found,) = [each for each in planted.findings() if each.topic == "storage"]
+    assert found.level == "fail" and found.fix.startswith("free some space below "), found
 
 
 @pytest.mark.parametrize(
