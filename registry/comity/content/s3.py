@@ -4,6 +4,8 @@
     <prefix>quarantine/abcd….N    damaged blobs, each with abcd….N.reason beside it
     <prefix>withheld/<artifact>/abcd…   blobs that the operator took out of service (`withheld`)
 
+    <prefix>unproven/…            marks of blobs that are being uploaded, for other machines (`s3_marks`)
+
     <local>/partial/abcd…         the partial file of a pull
     <local>/uploading/abcd…       uploaded but not yet verified; the blob counts as absent. The record of its upload
 
@@ -36,14 +38,14 @@ from comity.content.blobs import (
     check_objects,
     check_range,
     check_source,
-    hash_mismatch,
     lock_if_free,
 )
 from comity.content.durable import disk_errors
 from comity.content.s3_client import error_code, s3_errors
+from comity.content.s3_marks import Mark, Marks, is_old
 from comity.content.s3_probe import BucketProbe
 from comity.content.s3_upload import PART, PARTS_AT_ONCE, FileUpload, abort, read_record
-from comity.trust.encoding import Digest, parse_digest, sha256
+from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class S3Store:
 
     def __init__(self, bucket: str, client: S3Client, local: Path, prefix: str = "") -> None:
         self._bucket, self._client, self._prefix = bucket, client, prefix
+        self._marks = Marks(client, bucket, prefix)
         self._partial, self._uploading = local / "partial", local / "uploading"
         with disk_errors(f"the blob store {local.name} was not opened"):
             durable.make_folders(self._partial)
@@ -87,7 +90,7 @@ class S3Store:
         return True
 
     def size(self, digest: Digest) -> int:
-        found = None if self._marker(digest).exists() else self._stored_size(digest)
+        found = None if self._is_unproven(digest) else self._stored_size(digest)
         if found is None:
             raise blob_not_found(digest)
         return found
@@ -98,7 +101,7 @@ class S3Store:
 
     def iterate(self, digest: Digest, offset: int, length: int, chunk: int = CHUNK) -> Iterator[bytes]:
         check_range(offset, length)
-        if self._marker(digest).exists():
+        if self._is_unproven(digest):
             raise blob_not_found(digest)
         if not length:
             self.size(digest)
@@ -110,15 +113,20 @@ class S3Store:
         return _chunks(body, chunk) if body else iter(())
 
     def put(self, digest: Digest, data: bytes) -> None:
-        if (found := sha256(data)) != parse_digest(digest):
-            raise hash_mismatch(digest, found)
-        self._upload(digest, lambda key: self._client.put_object(Bucket=self._bucket, Key=key, Body=data))
+        self.put_all({digest: data})
 
     def put_all(self, objects: Mapping[Digest, bytes]) -> None:
         check_objects(objects)
-        if objects:
+        if not objects:
+            return
+        with self._marks.marking(objects) as mark:
+
+            def put(digest: Digest, data: bytes) -> None:
+                self._upload(digest, lambda key: self._client.put_object(Bucket=self._bucket, Key=key, Body=data), mark)
+
             with ThreadPoolExecutor(min(_PUTS_AT_ONCE, len(objects)), thread_name_prefix="put") as threads:
-                list(threads.map(self.put, objects.keys(), objects.values()))
+                list(threads.map(put, objects.keys(), objects.values()))
+        fault.point("blob.done")
 
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         def send(key: str) -> None:
@@ -127,7 +135,7 @@ class S3Store:
         with disk_errors(f"blob {digest} was not admitted"):
             parse_digest(digest)
             check_source(path, size)
-            self._upload(digest, send)
+            self._upload_one(digest, send)
             if not link:
                 path.unlink(missing_ok=True)
 
@@ -170,13 +178,13 @@ class S3Store:
         """Copy the object `key` of this bucket into the store, if its bytes hash to `digest`. Raises NotFound, and
         Untrusted if they do not."""
         source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": key}
-        self._upload(digest, lambda target: self._client.copy(source, self._bucket, target, Config=_COPY))
+        self._upload_one(digest, lambda target: self._client.copy(source, self._bucket, target, Config=_COPY))
 
     def sizes(self, after: str = "") -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
             for key, size in self.objects(f"{self._prefix}blobs/"):
                 digest = _digest_in(key)
-                if digest and digest > after and not self._marker(digest).exists():
+                if digest and digest > after and not self._is_unproven(digest):
                     yield digest, size
 
     def verify(self, digest: Digest) -> bool:
@@ -198,6 +206,10 @@ class S3Store:
                 with lock_if_free(self._uploading, digest) as free:
                     if free and not (self._kept_upload(digest) and self._stored_size(digest) is None):
                         self._verify_upload(digest)
+            for key, (at, digests) in self._marks.left().items():
+                settled = [self._is_settled(digest, at) for digest in digests]
+                if all(settled):
+                    self._marks.remove(key)
 
     def free_bytes(self) -> int | None:
         return None
@@ -209,6 +221,21 @@ class S3Store:
 
     def _marker(self, digest: Digest) -> Path:
         return self._uploading / parse_digest(digest)
+
+    def _is_unproven(self, digest: Digest) -> bool:
+        """Whether an object of the blob, if there is one, was not read back yet, here or on another machine."""
+        return self._marker(digest).exists() or self._marks.has(digest)
+
+    def _is_settled(self, digest: Digest, at: datetime) -> bool:
+        """Read back what another process marked `at` then, if it is there. Returns whether its mark has done for it."""
+        with lock_if_free(self._uploading, digest) as free:
+            if not free:
+                return False
+            if self._stored_size(digest) is None:
+                return is_old(at)
+            if self._is_unproven(digest):
+                self._verify_upload(digest)
+            return True
 
     def _kept_upload(self, digest: Digest) -> str:
         """The id of the upload of a blob that can go on; empty if there is none, or none that is young."""
@@ -224,13 +251,19 @@ class S3Store:
         except NotFound:
             return None
 
-    def _upload(self, digest: Digest, send: Callable[[str], object]) -> None:
+    def _upload_one(self, digest: Digest, send: Callable[[str], object]) -> None:
+        with self._marks.marking((digest,)) as mark:
+            self._upload(digest, send, mark)
+        fault.point("blob.done")
+
+    def _upload(self, digest: Digest, send: Callable[[str], object], mark: Mark) -> None:
         with BlobLock(self._uploading, digest), s3_errors(f"blob {digest} was not uploaded"):
             if self.has(digest):
                 return
             marker = self._marker(digest)
-            if marker.exists() and self._stored_size(digest) is not None and self._verify_upload(digest):
+            if self._is_unproven(digest) and self._stored_size(digest) is not None and self._verify_upload(digest):
                 return  # the process that uploaded it ended before it was read back
+            mark.set()
             with disk_errors(f"blob {digest} was not uploaded"):
                 marker.touch()
                 durable.sync(self._uploading, point="blob.marker")
@@ -243,7 +276,6 @@ class S3Store:
                     why="the service returned other bytes than were sent",
                     code="HASH",
                 )
-            fault.point("blob.done")
 
     def _verify_upload(self, digest: Digest) -> bool:
         """Read an upload back and delete it if its hash does not match. Returns whether it matched."""
@@ -251,7 +283,8 @@ class S3Store:
         if not matches:
             self.remove(digest)
         with disk_errors(f"the upload marker of blob {digest} was not removed"):
-            self._marker(digest).unlink()
+            self._marker(digest).unlink(missing_ok=True)
+        self._marks.settle(digest)
         return matches
 
     def _hash_matches(self, digest: Digest) -> bool:

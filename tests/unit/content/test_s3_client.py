@@ -103,5 +103,6 @@ def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path
             if folder != "blobs":
                 aborted = {"Bucket": "bucket", "Key": f"{prefix}old", "UploadId": "old"}
                 service.add_response("abort_multipart_upload", {}, aborted)
+        service.add_response("list_objects_v2", {}, {"Bucket": "bucket", "Prefix": "p/unproven/"})
         S3Store("bucket", client, tmp_path / "local", "p/").sweep()
         service.assert_no_pending_responses()
