@@ -41,6 +41,7 @@ READER: Final = "front_end"
 
 HBA: Final = f"""\
 local all {ADMIN} trust
+local replication {ADMIN} trust
 local all {OWNER} trust
 local all {READER} trust
 local all {KEYED} scram-sha-256
@@ -129,10 +130,10 @@ class Postgres:
 @contextmanager
 def start_postgres() -> Iterator[Postgres]:
     """Start a server. Skips where PostgreSQL is not installed."""
-    programs = _programs()
+    programs = server_programs()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-pg-")))
-        prefix = _as_nobody_special(folder)
+        prefix = as_nobody_special(folder)
         data = folder / "data"
         initdb = ("--auth=trust", f"--username={ADMIN}", "--encoding=UTF8", "--locale=C", "--no-sync")
         run(*prefix, str(programs / "initdb"), *initdb, str(data))
@@ -140,13 +141,13 @@ def start_postgres() -> Iterator[Postgres]:
         command = (str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=")
         stack.enter_context(running([*prefix, *command], folder / "log", stop=signal.SIGQUIT))
         server = stack.enter_context(closing(Postgres(folder)))
-        _wait_until_it_answers(server)
+        wait_until_it_answers(server)
         for role in (OWNER, READER, f"{KEYED} PASSWORD '{PASSWORD}'", f'"{getpass.getuser()}"'):
             server.admin(f"CREATE ROLE {role.partition(' ')[0]} LOGIN {role.partition(' ')[2]}")
         yield server
 
 
-def _programs() -> Path:
+def server_programs() -> Path:
     """The folder of the server's programs in Debian, of the newest version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if not found:
@@ -154,7 +155,7 @@ def _programs() -> Path:
     return found[-1].parent
 
 
-def _as_nobody_special(folder: Path) -> tuple[str, ...]:
+def as_nobody_special(folder: Path) -> tuple[str, ...]:
     """The prefix of a command that runs it without privileges; `folder` belongs to its user then."""
     if os.geteuid():
         return ()
@@ -163,7 +164,7 @@ def _as_nobody_special(folder: Path) -> tuple[str, ...]:
     return ("setpriv", f"--reuid={ADMIN}", f"--regid={ADMIN}", "--clear-groups")
 
 
-def _wait_until_it_answers(server: Postgres) -> None:
+def wait_until_it_answers(server: Postgres) -> None:
     import psycopg
 
     for _ in range(200):
