@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from comity.content import fault
 from comity.content.s3 import S3Store
 from comity.content.s3_client import make_client
+from comity.content.s3_marks import KEPT
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Untrusted
 from support.ceph import User
@@ -114,7 +116,7 @@ def test_a_mark_whose_blob_did_not_come_stays_a_week_for_a_writer_that_is_frozen
         service.objects[f"bucket/p/blobs/{DIGEST[:2]}/{DIGEST}"] = b"sent late, and false"
         assert not standby.has(DIGEST)
         del service.objects[f"bucket/p/blobs/{DIGEST[:2]}/{DIGEST}"]
-        service.hours_ago = dict.fromkeys(service.objects, 24 * 7 + 1)
+        service.hours_ago = dict.fromkeys(service.objects, 1 + KEPT // timedelta(hours=1))
         standby.sweep()
         assert left(service) == 0
 

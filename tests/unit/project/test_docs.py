@@ -147,10 +147,10 @@ def test_the_settings_shown_for_storage_and_the_audit_log_are_ones_that_a_node_r
         needed = '[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"'
         file.write_text(f"{needed}\n{text}\n", "utf-8")
         shown.append(NodeConfig.load(file, {}))
-    (postgres, on_s3), copies = (config.storage for config in shown[:2]), shown[2].audit_log
+    (postgres, on_s3, replicated), copies = (config.storage for config in shown[:3]), shown[3].audit_log
     assert copies.syslog == "/dev/log"
     assert postgres.password_file == tmp_path / "pgpass"
-    assert "sslmode=verify-full" in postgres.database
+    assert all("sslmode=verify-full" in storage.database for storage in (postgres, replicated))
     assert on_s3.s3 is not None
     assert on_s3.s3.credentials_file == tmp_path / "s3.toml"
 
