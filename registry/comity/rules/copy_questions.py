@@ -118,6 +118,11 @@ class CopyFolder:
     _lists: list[bool] = field(default_factory=list)
     _set_of: list[int] = field(default_factory=list)
 
+    def room(self, counted: int, listed: int) -> int:
+        """How many artifacts can be added in any case, of at most `counted` that are counted and `listed` that are
+        listed."""
+        return min(counted - sum(self._artifacts), listed - len(self.listed))
+
     def number(self, copies: Sequence[AssessedCopy]) -> int:
         """The number of the set of these copies."""
         plain = [replace(item, results=()) if item.results else item for item in copies]

@@ -6,13 +6,18 @@ sets cost, and little for each artifact. Names are read for listed artifacts, if
 
 from __future__ import annotations
 
+from typing import Final
+
 from comity.node.copies.counter import CopyAssessor
-from comity.node.copies.index import ClaimsPage, CopiesIndex, LoggedClaim
+from comity.node.copies.index import ClaimsPage, CopiesIndex
 from comity.node.threads import AsyncLedger
 from comity.rules.copy_counts import CopyPolicy
 from comity.rules.copy_questions import CopyFold, CopyFolder, CopyQuestion
 from comity.trust.encoding import Digest
 from comity.wire import limits
+
+LEAST_SHARE: Final = 8
+"""An answer is complete when fewer artifacts can be added to it than this part of those that it may list."""
 
 
 class CopyFolds:
@@ -31,28 +36,23 @@ class CopyFolds:
         Args:
             own: the member of this node. policy: what the charter asks for.
         """
-        claims = await self._ledger.run(self._index.claims, after, limits.FOLD_ARTIFACTS)
-        folder = CopyFolder(question, own, policy)
-        whole = await self._ledger.run(_fold, claims, folder, assessor)
+        folder, more = CopyFolder(question, own, policy), True
+        least = limits.FOLD_LISTED // LEAST_SHARE
+        while more and (room := folder.room(limits.FOLD_ARTIFACTS, limits.FOLD_LISTED)) > least:
+            claims = await self._ledger.run(self._index.claims, folder.last or after, room)
+            await self._ledger.run(_fold, claims, folder, assessor)
+            more = claims.more
         names: tuple[str, ...] = ()
         if question.named and folder.listed:
             found = await self._ledger.run(self._ledger.tables.proven.first_names, folder.listed)
             names = tuple(found.get(artifact, "") for artifact in folder.listed)
-        return folder.fold(names), claims.more or not whole
+        return folder.fold(names), more
 
 
-def _fold(claims: ClaimsPage, folder: CopyFolder, assessor: CopyAssessor) -> bool:
-    """Whether all of the page was folded."""
+def _fold(claims: ClaimsPage, folder: CopyFolder, assessor: CopyAssessor) -> None:
     known: dict[int, int] = {}
     """The numbers of sets by the identity of their claims: to compare these costs more than to count an artifact."""
-
-    def number_of(found: tuple[LoggedClaim, ...]) -> int:
+    for artifact, found in claims.found:
         if (number := known.get(id(found))) is None:
             number = known[id(found)] = folder.number(assessor.assess(found)[: limits.COPIES])
-        return number
-
-    for artifact, found in claims.found:
-        if len(folder.listed) == limits.FOLD_LISTED:
-            return False
-        folder.add(artifact, number_of(found))
-    return True
+        folder.add(artifact, number)

@@ -36,11 +36,11 @@ from comity.trust.statement import SideObject
 MAX_RESULTS: Final = 200_000
 MAX_CARRIED: Final = 100_000
 MAX_CHANGES: Final = 100_000
+"""Changes that are kept for readers that follow the index."""
 CLAIMS_READ: Final = 16_384
 """Claims, and results of audits, that `CopiesIndex.claims` reads at once: about 20 ms."""
 ASKED_TOGETHER: Final = 256
 """Artifacts in one query."""
-"""Changes that are kept for readers that follow the index."""
 KEPT_DAYS: Final = 90
 _SCHEMA: Final = """
 CREATE TABLE copy (
@@ -75,10 +75,10 @@ CREATE INDEX IF NOT EXISTS open_challenge_drawn ON open_challenge (drawn);
 """
 _CLAIMS: Final = """
 SELECT artifact, count(*), group_concat(log || hex(node) || iif(withdrawn > held, reason, ''))
-FROM (SELECT artifact, log, node, held, withdrawn, reason FROM copy WHERE {} ORDER BY artifact, log LIMIT ?)
-GROUP BY artifact ORDER BY artifact
+FROM copy WHERE {} GROUP BY artifact ORDER BY artifact
 """
-"""Artifacts, the number of claims about each, and a text that is the same for equal claims."""
+"""Artifacts, the number of claims about each, and a text that is the same for equal claims: rows are read in the order
+of the primary key, each artifact when its row is asked for."""
 _RESULT: Final = "log, auditor, day, outcome, pieces, proven"
 _ResultRow: TypeAlias = tuple[int, bytes, int, str, int, int]
 _TABLES: Final = ProjectionTables("copies", "the index of copies", 1, _SCHEMA, _KEPT, warn_of_kept_file)
@@ -281,21 +281,24 @@ class CopiesIndex(Projection):
     def claims(self, after: Digest | None, limit: int) -> ClaimsPage:
         """What logs claim about the next artifacts after `after`, at most `limit`, in three queries and one for each
         different set of claims: in most ledgers, these are few."""
-        start = packed(after) if after else b""
+        start, left, more = packed(after) if after else b"", CLAIMS_READ, False
+        found = list[tuple[bytes, str]]()
         with self._reading() as database:
-            rows = database.execute(_CLAIMS.format("artifact > ?"), (start, CLAIMS_READ)).fetchall()
-            cut = sum(row[1] for row in rows) == CLAIMS_READ  # the last artifact may have more
-            found = [(artifact, key) for artifact, _, key in (rows[:-1] if cut and len(rows) > 1 else rows)]
+            for artifact, count, key in database.execute(_CLAIMS.format("artifact > ?"), (start,)):
+                left -= count
+                if more := bool(found) and (left < 0 or len(found) == limit):
+                    break
+                found.append((artifact, key))
             between = "artifact > ? AND artifact <= ?"
             results = self._results_where(between, (start, found[-1][0]), CLAIMS_READ) if found else {}
             if sum(map(len, results.values())) == CLAIMS_READ:  # the last artifact may have more
-                last = max(results)
+                last, read = max(results), len(found)
                 found = [item for item in found if item[0] < last] or found[:1]
+                more |= len(found) < read
                 if found[0][0] == last:
                     wanted = f"SELECT {_RESULT} FROM result WHERE artifact = ?"
                     results[last] = database.execute(wanted, (last,)).fetchall()
-            page = self._shared(found[:limit], results)
-        return ClaimsPage(tuple(page), cut or len(page) < len(rows))
+            return ClaimsPage(tuple(self._shared(found, results)), more)
 
     def claims_about(self, artifacts: Sequence[Digest]) -> list[tuple[LoggedClaim, ...]]:
         """What logs claim about each of these artifacts, as `claims` reads it."""
@@ -304,7 +307,7 @@ class CopiesIndex(Projection):
             for start in range(0, len(artifacts), ASKED_TOGETHER):
                 keys = [packed(artifact) for artifact in artifacts[start : start + ASKED_TOGETHER]]
                 among = f"artifact IN ({','.join('?' * len(keys))})"
-                rows = [(artifact, key) for artifact, _, key in database.execute(_CLAIMS.format(among), (*keys, -1))]
+                rows = [(artifact, key) for artifact, _, key in database.execute(_CLAIMS.format(among), keys)]
                 results = self._results_where(among, keys, -1)
                 found.update(self._shared(rows, results))
         return [found.get(artifact, ()) for artifact in artifacts]
