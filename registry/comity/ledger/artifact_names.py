@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, func, literal, select, tuple_
+from sqlalchemy import Connection, Integer, and_, bindparam, case, func, literal, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.subject_reads import ProvenPosition, read_about
@@ -43,6 +43,12 @@ _VERSIONS: Final = (
 """`NamedArtifact.versions`."""
 _SAID: Final = and_(_STATEMENT.log_id == _SUBJECT.log_id, _STATEMENT.index == _SUBJECT.index)
 _NAMED: Final = and_(_PUBLICATION.log_id == _SUBJECT.log_id, _PUBLICATION.index == _SUBJECT.index)
+_ABOUT_SOME: Final = (
+    _SUBJECT.digest.in_(bindparam("some", expanding=True)),
+    _SUBJECT.kind.in_(PUBLICATION_PREDICATES),
+)
+_MOST: Final = bindparam("most", type_=Integer)
+"""A query that is made once, and gets the artifacts as a parameter, costs half of one that is made of them."""
 _WANTED: Final = (
     select(
         _SUBJECT.digest,
@@ -56,14 +62,16 @@ _WANTED: Final = (
     )
     .join_from(schema.subjects, schema.publications, _NAMED)
     .join(schema.statements, _SAID)
-    .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES))
+    .where(*_ABOUT_SOME)
+    .limit(_MOST)
 )
 
 
 _FIRST: Final = (
     select(_SUBJECT.digest, _SUBJECT.round, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn, *_NAME[:2])
     .join_from(schema.subjects, schema.publications, _NAMED)
-    .where(_SUBJECT.kind.in_(PUBLICATION_PREDICATES))
+    .where(*_ABOUT_SOME)
+    .limit(_MOST)
 )
 
 
@@ -74,7 +82,7 @@ def first_artifact_names(connection: Connection, artifacts: Sequence[Digest]) ->
     for start in range(0, len(artifacts), TOGETHER):
         some = artifacts[start : start + TOGETHER]
         most = len(some) * LEAST_TOGETHER
-        rows = connection.execute(_FIRST.where(_SUBJECT.digest.in_(some)).limit(most + 1)).all()
+        rows = connection.execute(_FIRST, {"some": some, "most": most + 1}).all()
         if len(rows) > most:
             alone = ((artifact, _alone(connection, artifact, Bounds(others=1, total=1)).found) for artifact in some)
             found |= {artifact: (names[0].repository, names[0].version) for artifact, names in alone if names}
@@ -99,7 +107,7 @@ def artifact_names(
 
 def _together(connection: Connection, some: Sequence[Digest], limit: int) -> dict[Digest, Selection[NamedArtifact]]:
     bounds, most = Bounds(others=limit, total=limit), len(some) * max(limit, LEAST_TOGETHER)
-    rows = connection.execute(_WANTED.where(_SUBJECT.digest.in_(some)).limit(most + 1)).all()
+    rows = connection.execute(_WANTED, {"some": some, "most": most + 1}).all()
     if len(rows) > most:
         return {artifact: _alone(connection, artifact, bounds) for artifact in some}
     by_artifact: dict[Digest, list[tuple[Any, ...]]] = {artifact: [] for artifact in some}
