@@ -14,7 +14,7 @@ indexed reads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -190,11 +190,9 @@ class RetentionPlan:
 
     def _decide_all(self, artifacts: list[Digest], rules: RetentionRules, assessor: CopyAssessor) -> list[RetainedCopy]:
         """Blocking."""
-        copies = self._read(artifacts)
-        self._newest.load(_asked(copies, rules))
         pinned = {pin.artifact for pin in self._ledger.tables.pins.all()}
         decided, manifests = list[RetainedCopy](), dict[Digest, SideObject]()
-        for copy in (self._decide(copy, rules, pinned) for copy in copies):
+        for copy in self._decide_by_rules(self._read(artifacts), rules, pinned):
             rows = self._index.copies(copy.artifact) if copy.goes else []
             if copy.goes and (lacking := self._lacks(rows, assessor)):
                 decided.append(replace(copy, goes=False, why=lacking))
@@ -214,20 +212,24 @@ class RetentionPlan:
             for item in artifacts
         ]
 
-    def _decide(self, copy: _NamedCopy, rules: RetentionRules, pinned: Collection[Digest]) -> RetainedCopy:
-        """By the pins and the rules alone."""
-        if copy.artifact in pinned:
-            return RetainedCopy(copy.artifact, copy.name, False, "your node has it pinned: comity pin ls")
-        decision = RetentionDecision(False, f"it has more than {MAX_NAMES} names")
-        if not copy.limited:
+    def _decide_by_rules(
+        self, copies: list[_NamedCopy], rules: RetentionRules, pinned: Collection[Digest]
+    ) -> Iterator[RetainedCopy]:
+        """What the pins and the rules say. The lists of newest versions that they ask for are read together: only the
+        copies for which they ask are looked at twice."""
+        asked, decided = list[_Newest](), list[RetainedCopy | None]()
 
-            def is_newest(named: NamedArtifact, count: int) -> bool:
-                if _among_few(named, count):
-                    return True
-                return copy.artifact in self._newest.newest(_Newest(named.repository, named.publisher, count))
+        def note(key: _Newest) -> frozenset[Digest]:
+            asked.append(key)
+            return frozenset()
 
-            decision = rules.decide(copy.names, copy.days, is_newest)
-        return RetainedCopy(copy.artifact, copy.name, decision.goes, decision.why, decision.rule, 0, copy.days)
+        for copy in copies:
+            before = len(asked)
+            found = _decide(copy, rules, pinned, note)
+            decided.append(found if len(asked) == before else None)
+        self._newest.load(asked)
+        for copy, known in zip(copies, decided, strict=True):
+            yield known or _decide(copy, rules, pinned, self._newest.newest)
 
     def _lacks(self, rows: list[CopyRow], assessor: CopyAssessor) -> str:
         """Why the federation cannot do without this copy; empty if it can."""
@@ -305,20 +307,24 @@ class RetentionRounds:
         return True
 
 
-def _asked(copies: Iterable[_NamedCopy], rules: RetentionRules) -> set[_Newest]:
-    """The lists of newest versions that the rules may ask for, about these copies."""
-    asked = set[_Newest]()
+def _decide(
+    copy: _NamedCopy,
+    rules: RetentionRules,
+    pinned: Collection[Digest],
+    newest: Callable[[_Newest], Collection[Digest]],
+) -> RetainedCopy:
+    if copy.artifact in pinned:
+        return RetainedCopy(copy.artifact, copy.name, False, "your node has it pinned: comity pin ls")
+    decision = RetentionDecision(False, f"it has more than {MAX_NAMES} names")
+    if not copy.limited:
 
-    def is_newest(named: NamedArtifact, count: int) -> bool:
-        if _among_few(named, count):
-            return True
-        asked.add(_Newest(named.repository, named.publisher, count))
-        return False
+        def is_newest(named: NamedArtifact, count: int) -> bool:
+            if _among_few(named, count):
+                return True
+            return copy.artifact in newest(_Newest(named.repository, named.publisher, count))
 
-    for copy in copies:
-        if not copy.limited:
-            rules.decide(copy.names, copy.days, is_newest)
-    return asked
+        decision = rules.decide(copy.names, copy.days, is_newest)
+    return RetainedCopy(copy.artifact, copy.name, decision.goes, decision.why, decision.rule, 0, copy.days)
 
 
 def _among_few(named: NamedArtifact, count: int) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from comity.node.copies.retention import RetentionPlan, RetentionRounds
 from comity.node.threads import AsyncLedger
 from comity.rules.artifact_pins import Pin
 from comity.rules.copy_counts import MISSED, CopyPolicy
+from comity.rules.retention import NamedArtifact, RetentionDecision, RetentionRules
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.wire.audit import AuditService, HoldDecision, HoldOrder, RetainedCopy
@@ -182,6 +184,25 @@ async def test_a_page_of_many_copies_costs_as_many_reads_of_the_ledger_as_one_of
         page = await node.plan.page(None, size)
         assert len(page.copies) == size and any(copy.goes for copy in page.copies)
     assert reads[0] == reads[1]
+
+
+async def test_the_rules_look_twice_only_at_copies_for_which_they_ask_for_the_newest_versions(
+    node: Planning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.rules.write_text(RULES.replace("keep_days = 90\n", ""))
+    many = [node.version(f"lab/x@v{number}") for number in range(4)]
+    few = [node.version(name) for name in ("lab/y@v1", "lab/base@v1", "other/x@v1")]
+    looked = Counter[str]()
+    decide = RetentionRules.decide
+
+    def counted(rules: RetentionRules, names: Sequence[NamedArtifact], *given: Any) -> RetentionDecision:
+        looked.update(named.name for named in names)
+        return decide(rules, names, *given)
+
+    monkeypatch.setattr(RetentionRules, "decide", counted)
+    said = await node.said()
+    assert len(said) == len(many) + len(few)
+    assert looked == {name: 2 if name.startswith("lab/x") else 1 for name in said}
 
 
 async def test_without_rules_nothing_is_planned(node: Planning, tmp_path: Path) -> None:
