@@ -27,7 +27,7 @@ from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
-from comity.trust.statements import LINEAGE_RELATIONS, STATE_SETTING, Advisory, Licence, Parent, Published
+from comity.trust.statements import LINEAGE_RELATIONS, Advisory, Licence, Parent, Published
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.publish import SubmitReceipt as Promised
 
@@ -180,7 +180,7 @@ async def _known_bytes(session: Session, published: Published) -> tuple[str, ...
     if not others:
         return ()
     said = proven_advisories(claims, published.artifact)
-    withdrawn = [each for each in said if each.by.id == published.by and each.kind in STATE_SETTING]
+    withdrawn = [each for each in said if each.withdraws_for(published.by)]
     replaced = (
         f"these bytes are {', '.join(others)} already: the newest statement about them counts, so its licence, lineage "
         "and documents replace the older ones under all of these names"

@@ -99,13 +99,16 @@ class User:
         earlier pull of this exact version left is the answer (`ArtifactInfo.cache`). Raises as `resolve` does."""
 
         async def work(session: Session) -> ArtifactInfo:
+            from asyncio import to_thread
+
             from comity_client.evidence.artifact_info import describe_ahead, describe_artifact
+            from comity_client.pull.destinations import kept_proofs
 
             try:
-                return await describe_artifact(await self.resolve(session, reference, policy, describe_ahead))
+                resolution = await self.resolve(session, reference, policy, describe_ahead)
+                stated = [each.publication for each in resolution.statements]
+                return await describe_artifact(resolution, await to_thread(kept_proofs, stated))
             except Unavailable as error:
-                from asyncio import to_thread
-
                 from comity_client.pull.offline import shown_before
 
                 judged_by = policy or self.policy(session.pins, reference)

@@ -144,6 +144,12 @@ def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
     )
 
 
+def read_proofs(folder: Path, lines: Set[Digest]) -> tuple[InclusionEvidence, ...]:
+    """Read the proofs of some lines (by their SHA-256) in the evidence pack of an artifact's folder. Raises Unavailable
+    (TOO-MUCH-EVIDENCE) as `read_pack` does."""
+    return tuple(_read_proofs(folder / PACK / "proofs", lines)[0])
+
+
 def load_policy(path: Path) -> Policy:
     """Read a policy and the federation files that it pins, by relative path. Raises Malformed, Untrusted, NotFound."""
     return read_policy(path)[0]

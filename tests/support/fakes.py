@@ -87,6 +87,8 @@ class FakeNode:
     """Files of each call for small ones."""
     fail_after: int | None = None
     """Reads after which the node becomes silent, as if it failed in the middle."""
+    known_since: int = 0
+    """By when it says that it knew each line; 0 as of a node of the version before."""
 
     @property
     def log(self) -> Log:
@@ -363,7 +365,7 @@ class FakeNode:
     def _entries(self) -> Iterator[tuple[LocatedEntry, Entry]]:
         for log in self.logs_held.values():
             for index, line in enumerate(log.lines):
-                yield LocatedEntry(log.origin, index, line), _entry(line)
+                yield LocatedEntry(log.origin, index, line, known_since=self.known_since), _entry(line)
 
     def _named(self, name: str, version: str | None, publisher: Digest | None) -> list[tuple[LocatedEntry, Entry]]:
         """Claims of the name in the order in which they were logged anywhere."""
@@ -378,7 +380,8 @@ class FakeNode:
                     continue
                 same = f"{said.repository}/".startswith(name) if name.endswith("/") else said.repository == name
                 if same and version in (None, said.version):
-                    found.append((number, LocatedEntry(log.origin, index, line), entry))
+                    located = LocatedEntry(log.origin, index, line, known_since=self.known_since)
+                    found.append((number, located, entry))
         return [(located, entry) for _, located, entry in sorted(found, key=lambda item: item[0])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest
@@ -15,17 +16,22 @@ from comity_cli.commands.publish import NODE, show_receipt
 from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import follow
+from comity_cli.known_since import known_day
 from comity_cli.signers import PUBLISHER, signing
+
+if TYPE_CHECKING:
+    from comity_client.evidence.known_since import KnownSince
 
 
 @frozen
 class WarningItem:
-    """A verified warning, by its signer."""
+    """A verified warning, by its signer, and by when nodes say that they knew it."""
 
     kind: str
     severity: str
     by: Digest
     text: str
+    known_since: KnownSince | None
 
 
 @document("advisories")
@@ -104,14 +110,16 @@ def ls(reference: str, policy: Path | None) -> None:
     publisher signed it. It says what a limit left out."""
     out, api = output(), client()
     resolution = api.resolve(reference, policy=api.policy(policy) if policy else None)
-    advisories = [*resolution.advisories, *(Advisory.parse(each.entry.statement) for each in resolution.lost_keys)]
-    rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", a.text) for a in advisories]
+    lost = ((each.entry, Advisory.parse(each.entry.statement)) for each in resolution.lost_keys)
+    times = resolution.inquiry.claimed_times
+    advisories = [(each, times.of(entry.line)) for entry, each in (*resolution.advised, *lost)]
+    rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", known_day(known), a.text) for a, known in advisories]
     if rows:
-        out.table(("kind", "severity", "by", "text"), rows)
+        out.table(("kind", "severity", "by", "known since (claimed)", "text"), rows)
     else:
         out.say("None known to the reachable nodes.")
     not_read = resolution.evidence.bounds
     for text in not_read:
         out.fact("not read", text)
-    listed = tuple(WarningItem(a.kind, a.severity, a.by.id, a.text) for a in advisories)
+    listed = tuple(WarningItem(a.kind, a.severity, a.by.id, a.text, known) for a, known in advisories)
     out.answer(AdvisoriesDocument(listed, tuple(not_read)))

@@ -10,6 +10,7 @@ from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
+from comity_cli.known_since import known_day
 
 if TYPE_CHECKING:
     from comity_client.evidence.search import FoundArtifacts
@@ -20,7 +21,8 @@ class SearchDocument:
     """What a search found, as `comity search --json` prints it.
 
     `proven`: the signature was verified here; otherwise all of it is a node's word. `near`: the name is only near the
-    words. `withdrawn`: its publisher yanked or superseded it, by a statement that was verified here.
+    words. `withdrawn`: its publisher yanked or superseded it, by a statement that was verified here. `known_since`: by
+    when nodes say that they knew it, by their own clocks.
     """
 
     found: tuple[FoundArtifacts, ...]
@@ -50,7 +52,7 @@ def command(text: str, limit: int) -> None:
     else:
         if found[0].near:
             out.say(f"No name has every word of {text!r}. Near it:")
-        out.table(("name", "digest", "licence", "by", "signature"), rows)
+        out.table(("name", "digest", "licence", "by", "signature", "known since (claimed)"), rows)
         out.hint(f"comity show {shlex.quote(found[0].name)}")
     out.answer(SearchDocument(tuple(found)))
 
@@ -62,7 +64,8 @@ def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:
     state = _state(any(hit.proven for hit in hits))
     state += ", withdrawn by its publisher" if any(hit.withdrawn for hit in hits) else ""
     by = f"{first.label} [{first.publisher[:12]}]" if first.label else first.publisher[:12]
-    return first.name, short(first.artifact), licences, by, state
+    known = min((hit.known_since for hit in hits if hit.known_since), key=lambda since: since.at, default=None)
+    return first.name, short(first.artifact), licences, by, state, known_day(known)
 
 
 def _state(proven: bool) -> str:

@@ -15,6 +15,7 @@ from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import binding_command, show_cache_basis
+from comity_cli.known_since import known_day, known_text
 from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from comity.trust.statements import Parent
     from comity_client.cache_basis import CacheBasis
     from comity_client.evidence.artifact_info import ArtifactInfo, ArtifactStatement
+    from comity_client.evidence.known_since import KnownSince
 
 
 @frozen
@@ -38,13 +40,20 @@ class StatementItem:
     line: Digest
     home_index: int | None
     counts: bool
+    known_since: KnownSince | None
 
     @classmethod
-    def of(cls, number: int, said: Candidate) -> StatementItem:
+    def of(cls, number: int, said: Candidate, known_since: KnownSince | None) -> StatementItem:
         published = said.publication.published
-        index = said.position.index if said.position else None
-        line = said.publication.entry.digest
-        return cls(str(published.name), published.licence.spdx, tuple(published.lineage), line, index, number == 0)
+        return cls(
+            str(published.name),
+            published.licence.spdx,
+            tuple(published.lineage),
+            said.publication.entry.digest,
+            said.position.index if said.position else None,
+            number == 0,
+            known_since,
+        )
 
 
 @frozen
@@ -54,6 +63,7 @@ class VersionItem:
     version: str
     artifact: Digest
     withdrawn: bool
+    known_since: KnownSince | None
 
 
 @frozen
@@ -64,6 +74,7 @@ class AdvisoryItem:
     severity: str
     text: str
     by: Digest
+    known_since: KnownSince | None
 
 
 @frozen
@@ -74,6 +85,7 @@ class VouchItem:
     text: str
     by: Digest
     name: str
+    known_since: KnownSince | None
 
 
 @frozen
@@ -99,8 +111,9 @@ class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
 
     Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
-    which counts. `not_read` says what a limit left out. `cache`: no node gave it, and this is what an earlier pull
-    left, with statements that were verified again.
+    which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or nodes say;
+    null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit left out.
+    `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
     """
 
     title: str
@@ -121,28 +134,40 @@ class ArtifactDocument:
     said: tuple[ArtifactStatement, ...]
     not_read: tuple[str, ...]
     cache: CacheBasis | None
+    known_since: KnownSince | None
+    withdrawn: bool
 
     @classmethod
     def of(cls, info: ArtifactInfo) -> ArtifactDocument:
+        known = info.known_since
         return cls(
             title=info.title,
             artifact=info.artifact,
             basis=info.basis,
             publisher=info.publication.publisher.id if info.publication else None,
             licence=info.current.published.licence.spdx if info.current else None,
-            statements=tuple(StatementItem.of(number, each) for number, each in enumerate(info.statements)),
+            statements=tuple(
+                StatementItem.of(number, each, known(each.publication.entry))
+                for number, each in enumerate(info.statements)
+            ),
             bytes=info.manifest.size,
             files=info.manifest.files,
-            versions=tuple(VersionItem(v.version, v.artifact, v.withdrawn) for v in info.versions),
-            advisories=tuple(AdvisoryItem(a.kind, a.severity, a.text, a.by.id) for a in info.advisories),
+            versions=tuple(
+                VersionItem(v.version, v.artifact, v.withdrawn, known(v.publication.entry)) for v in info.versions
+            ),
+            advisories=tuple(AdvisoryItem(a.kind, a.severity, a.text, a.by.id, known(e)) for e, a in info.advised),
             mirrored=MirroredItem.of(info.mirroring),
             checks=info.checks,
-            vouched=tuple(VouchItem(v.vouched.kind, v.vouched.text, v.by.id, v.by.name) for v in info.vouches),
+            vouched=tuple(
+                VouchItem(v.vouched.kind, v.vouched.text, v.by.id, v.by.name, known(v.entry)) for v in info.vouches
+            ),
             lost_keys=tuple(LostKeyItem(n.key, n.origin, n.index, n.text) for n in info.lost_keys),
             rivals=tuple(RivalItem(r.publisher.id, r.published.artifact) for r in info.rivals),
             said=info.said,
             not_read=info.not_read,
             cache=info.cache,
+            known_since=_known_since(info),
+            withdrawn=info.withdrawn,
         )
 
 
@@ -176,6 +201,9 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
             out.fact("to bind it", binding)
         out.fact("publisher", f"{publisher.display}, signature verified here")
         out.fact("its id", publisher.id)
+        out.fact("known since", known_text(_known_since(info)))
+        if info.withdrawn:
+            out.fact("withdrawn", "by its publisher")
     if info.current is not None:
         published = info.current.published
         out.fact("licence", f"{published.licence.spdx} (claimed by the publisher)")
@@ -184,15 +212,19 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
     for older in info.statements[1:]:
         out.fact("before", _older(older))
     for version in info.versions:
-        out.fact("version", f"{version.version}  {short(version.artifact)}{'  withdrawn' if version.withdrawn else ''}")
+        state = "  withdrawn" if version.withdrawn else ""
+        since = known_text(info.known_since(version.publication.entry))
+        out.fact("version", f"{version.version}  {short(version.artifact)}{state}  known since: {since}")
     for check in info.checks:
         out.fact("verified", f"claimed by {check.by}: {check.text}")
     for vouch in info.vouches:
         text = f": {vouch.vouched.text}" if vouch.vouched.text else ""
-        out.fact(vouch.vouched.kind, f"claimed by {vouch.by.name}{text}")
+        since = known_text(info.known_since(vouch.entry))
+        out.fact(vouch.vouched.kind, f"claimed by {vouch.by.name}{text}  (known since: {since})")
     show_mirroring(out, info.mirroring)
-    for advisory in info.advisories:
-        out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(info, advisory.by.id)}: {advisory.text}")
+    for entry, advisory in info.advised:
+        what = f"{advisory.kind} ({advisory.severity}) by {_issuer(info, advisory.by.id)}: {advisory.text}"
+        out.warn(f"{what} (known since: {known_text(info.known_since(entry))})")
     _show_disputes(out, info)
     for text in info.not_read:
         out.fact("not read", text)
@@ -201,7 +233,7 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
     else:
         out.say("\nStatements (claims as the nodes sent them; comity verify checks them):")
         rows = _statements(info)
-        out.table(("statement", "by", "logged at"), rows)
+        out.table(("statement", "by", "known since", "logged at"), rows)
     out.answer(ArtifactDocument.of(info))
     out.hint(f"comity pull {info.title}")
 
@@ -227,13 +259,22 @@ def _home(statement: Candidate) -> str:
     return home_origin(statement.publication.chain.current.home)
 
 
-def _statements(info: ArtifactInfo) -> list[tuple[str, str, str]]:
-    """A row for each kind of statement and author: a statement that was signed again is shown once, with all places."""
-    places: dict[tuple[str, str], list[str]] = {}
+def _known_since(info: ArtifactInfo) -> KnownSince | None:
+    return info.known_since(info.publication.entry) if info.publication else None
+
+
+def _statements(info: ArtifactInfo) -> list[tuple[str, str, str, str]]:
+    """A row for each kind of statement and author: a statement that was signed again is shown once, with all places,
+    and since when the first one is known."""
+    groups: dict[tuple[str, str], list[ArtifactStatement]] = {}
     for said in info.said:
-        here = places.setdefault((said.predicate, said.by), [])
-        here += (f"{origin} #{index}" for origin, index in said.places)
-    return [(predicate, by, ", ".join(found)) for (predicate, by), found in places.items()]
+        groups.setdefault((said.predicate, said.by), []).append(said)
+    rows = []
+    for (predicate, by), group in groups.items():
+        times = (each.known_since for each in group if each.known_since is not None)
+        places = ", ".join(f"{origin} #{index}" for each in group for origin, index in each.places)
+        rows.append((predicate, by, known_day(min(times, key=lambda each: each.at, default=None)), places))
+    return rows
 
 
 def _show_disputes(out: Output, info: ArtifactInfo) -> None:

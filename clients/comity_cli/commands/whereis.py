@@ -13,6 +13,7 @@ from comity.trust.frozen import frozen
 from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.copies_view import date, outcome_text
 from comity_cli.document import INLINE, document
+from comity_cli.known_since import known_text
 from comity_cli.output import plural
 from comity_cli.places import reach_text
 
@@ -35,7 +36,8 @@ class ReplicasDocument:
     """Copies of an artifact, as `comity whereis --json` prints them.
 
     `claimed`: a signed statement of the node; `held`: files that it says it has now, null if it did not answer (`why`).
-    `audits` are what other members' nodes logged. `place` and `reach` are what the member declares.
+    `audits` are what other members' nodes logged. `place` and `reach` are what the member declares. `known_since`: by when
+    nodes say that they knew the newest claim.
     """
 
     replicas: tuple[ReplicaItem, ...]
@@ -63,7 +65,7 @@ def _claim(replica: Replica) -> str:
         return f"withdrawn: {replica.withdrawn}"
     if replica.state == FAILED:
         return "full copy, which failed its audits"
-    return "full copy" if replica.claimed else "-"
+    return f"full copy, known since {known_text(replica.known_since)}" if replica.claimed else "-"
 
 
 def _reach(replica: Replica) -> str:

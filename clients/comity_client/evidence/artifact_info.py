@@ -23,16 +23,16 @@ from comity.trust.claims import (
     RivalPublication,
     Vouch,
     collect_mirror_evidence,
-    proven_advisories,
     rivals,
+    verify_advisories,
     verify_checks,
     verify_vouches,
 )
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
-from comity.trust.evidence import RowFact
+from comity.trust.evidence import InclusionEvidence, RowFact
 from comity.trust.frozen import frozen
-from comity.trust.key_validity import CompromiseNotice, compromise_notices
+from comity.trust.key_validity import CompromiseNotice, JudgedPublication, compromise_notices
 from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
@@ -48,6 +48,7 @@ from comity_client.cache_basis import CacheBasis
 from comity_client.copies import LoggedResult, audit_results
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.inquiry import Inquiry, is_about
+from comity_client.evidence.known_since import KnownSince, cosigned_since, proven_times
 from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
@@ -56,11 +57,12 @@ from comity_client.session import RemoteNode, Session
 
 @frozen
 class ArtifactStatement:
-    """One statement about an artifact: its kind, its author, and the claimed log positions."""
+    """One statement about an artifact: its kind, its author, the claimed log positions, and since when it is known."""
 
     predicate: str
     by: str
     places: tuple[tuple[str, int], ...]
+    known_since: KnownSince | None = None
 
 
 @frozen
@@ -69,7 +71,7 @@ class Replica:
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
     claim later; `audits` are the newest results that other members' nodes logged and signed about its copy, or say that
     they will log; `place` is what the node record of the pin declares about its machines. `state` is what all of that
-    makes of the claim today (one of `copy_counts.STATES`), empty without a claim."""
+    makes of the claim today (one of `copy_counts.STATES`), empty without a claim. `known_since`: of its newest claim."""
 
     node: str
     member: str
@@ -82,6 +84,7 @@ class Replica:
     audits: tuple[LoggedResult, ...] = ()
     place: Place | None = None
     state: str = ""
+    known_since: KnownSince | None = None
 
     @property
     def counts(self) -> bool:
@@ -101,8 +104,9 @@ class Replica:
 @frozen
 class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
-    the licence, the lineage and the documents are those of `current`, the first one. `not_read` says what a limit left
-    out. `cache`: no node gave it, and all of this is what an earlier pull left."""
+    the licence, the lineage and the documents are those of `current`, the first one. `advised`: proven advisories, each
+    with its entry. `known`: since when statements are known, by line, as proofs here show or nodes say. `not_read` says
+    what a limit left out. `cache`: no node gave it, and all of this is what an earlier pull left."""
 
     title: str
     artifact: Digest
@@ -110,7 +114,7 @@ class ArtifactInfo:
     publication: Publication | None
     manifest: Manifest
     versions: tuple[Candidate, ...]
-    advisories: tuple[Advisory, ...]
+    advised: tuple[tuple[Entry, Advisory], ...]
     said: tuple[ArtifactStatement, ...] = field(default=())
     checks: tuple[RowFact, ...] = field(default=())
     vouches: tuple[Vouch, ...] = field(default=())
@@ -120,25 +124,46 @@ class ArtifactInfo:
     statements: tuple[Candidate, ...] = field(default=())
     not_read: tuple[str, ...] = field(default=())
     cache: CacheBasis | None = None
+    known: Mapping[bytes, KnownSince] = field(default_factory=dict)
+
+    @property
+    def advisories(self) -> tuple[Advisory, ...]:
+        return tuple(advisory for _, advisory in self.advised)
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether its publisher yanked or superseded it."""
+        by = self.publication
+        return by is not None and any(each.withdraws_for(by.publisher.id) for each in self.advisories)
+
+    def known_since(self, entry: Entry) -> KnownSince | None:
+        """By when a statement was known; None if nothing here shows it, and no node says it."""
+        return self.known.get(entry.line)
 
     @property
     def current(self) -> Publication | None:
         return self.statements[0].publication if self.statements else self.publication
 
 
-async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
-    """Raises NotFound, Unavailable."""
+async def describe_artifact(resolution: Resolution, proofs: tuple[InclusionEvidence, ...] = ()) -> ArtifactInfo:
+    """Raises NotFound, Unavailable.
+
+    Args:
+        proofs: those that are here of statements of its publisher about it, not verified.
+    """
     inquiry, evidence, publication = resolution.inquiry, resolution.evidence, resolution.publication
     manifest = Manifest.parse(await fetch_object(inquiry.session, resolution.artifact))
     others = resolution.decision.versions
     if others is None and publication is not None:
         others = await inquiry.session.ahead.take(*_versions(inquiry, publication))
     nodes = {node.record.node.id: node.record.name for node in inquiry.session.nodes}
+    known = _known(resolution, others or (), proofs)
     said = tuple(
         ArtifactStatement(
             entry.statement.predicate,
             _author_name(entry, evidence.claims, nodes),
             tuple(sorted(evidence.places.get(entry.line, ()))),
+            known.get(entry.line),
         )
         for entry in evidence.claims.entries
         if is_about(entry, resolution.artifact)
@@ -150,7 +175,7 @@ async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
         publication=publication,
         manifest=manifest,
         versions=others or (),
-        advisories=resolution.advisories,
+        advised=resolution.advised,
         said=said,
         mirroring=resolution.mirroring,
         statements=resolution.statements,
@@ -159,25 +184,39 @@ async def describe_artifact(resolution: Resolution) -> ArtifactInfo:
         rivals=rivals(evidence.claims, publication) if publication else (),
         checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
         not_read=evidence.bounds,
+        known=known,
     )
+
+
+def _known(
+    resolution: Resolution, others: Iterable[Candidate], proofs: tuple[InclusionEvidence, ...]
+) -> Mapping[bytes, KnownSince]:
+    """Since when the statements about an artifact, and `others`, are known."""
+    inquiry, evidence = resolution.inquiry, resolution.evidence
+    lines = (*evidence.lines, *(each.publication.entry.line for each in (*resolution.statements, *others)))
+    claimed = {line: since for line in lines if (since := inquiry.claimed_times.of(line)) is not None}
+    stated = (each.publication for each in resolution.statements)
+    return claimed | proven_times(evidence, stated, proofs, inquiry.session.reader)
 
 
 def kept_info(
     title: str,
     manifest: bytes,
     stated: ParsedClaims,
-    publication: Publication | None,
+    chosen: JudgedPublication | None,
     policy: Policy,
     cache: CacheBasis,
 ) -> ArtifactInfo:
     """Describe an artifact from statements that were kept, without a node: nothing says who holds it now, nor where the
-    statements are in logs."""
-    artifact = sha256(manifest)
+    statements are in logs. `chosen`: the publication that counts, judged with the proofs that were kept."""
+    artifact, publication = sha256(manifest), chosen.publication if chosen else None
+    since = cosigned_since(chosen, policy) if chosen else None
+    known = {publication.entry.line: since} if publication and since else {}
     own = tuple(Candidate(publication, None) for publication in ([publication] if publication else []))
     about = (entry for entry in stated.entries if is_about(entry, artifact))
     bound = stated.bound(policy.pins)
     nodes = {node.record.node.id: node.record.name for node in bound}
-    chain = (publication.publisher.id, publication.chain, publication.entry.envelope) if publication else None
+    by = (publication.publisher.id, publication.chain, publication.entry.envelope) if publication else None
     return ArtifactInfo(
         title=title,
         artifact=artifact,
@@ -185,15 +224,19 @@ def kept_info(
         publication=publication,
         manifest=Manifest.parse(manifest),
         versions=(),
-        advisories=proven_advisories(stated, artifact),
-        said=tuple(ArtifactStatement(e.statement.predicate, _author_name(e, stated, nodes), ()) for e in about),
+        advised=verify_advisories(stated, artifact, ())[0],
+        said=tuple(
+            ArtifactStatement(e.statement.predicate, _author_name(e, stated, nodes), (), known.get(e.line))
+            for e in about
+        ),
         mirroring=collect_mirror_evidence(stated.entries, artifact, bound),
         statements=own,
         vouches=verify_vouches(stated, artifact, stated.authors(policy.pins))[0],
-        lost_keys=compromise_notices(stated, *chain) if chain else (),
+        lost_keys=compromise_notices(stated, *by) if by else (),
         rivals=rivals(stated, publication) if publication else (),
         checks=_checks(stated, artifact, policy),
         cache=cache,
+        known=known,
     )
 
 
@@ -224,7 +267,7 @@ async def replicas(resolution: Resolution) -> list[Replica]:
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = sorted({entry.sha256 for entry in manifest.files})
     answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
-    claimed = _claimants(evidence)
+    claimed, times = _claimants(evidence), resolution.inquiry.claimed_times
     withdrawn = await _withdrawn(session, evidence.claims, evidence.places, resolution.artifact)
     audits, today = await audit_results(session, resolution.artifact), int(time.time()) // DAY
     found = []
@@ -244,6 +287,7 @@ async def replicas(resolution: Resolution) -> list[Replica]:
             audits=tests,
             place=node.record.place,
             state=assess(copy, [each.result for each in tests], today).state if own in claimed else "",
+            known_since=times.of(claimed[own]) if own in claimed and not copy.withdrawn else None,
         )
         found.append(replica)
     return found
@@ -256,11 +300,15 @@ async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> in
     return count
 
 
-def _claimants(evidence: CollectedEvidence) -> frozenset[Digest]:
-    """Return the online keys of pinned nodes that claim a copy of the artifact; its logging is not verified here."""
-    holds = evidence.claims.about(evidence.artifact, *HOLD_PREDICATES)
-    bound = evidence.bound
-    return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
+def _claimants(evidence: CollectedEvidence) -> Mapping[Digest, bytes]:
+    """Return the online keys of pinned nodes that claim a copy of the artifact, each with the line of its newest claim
+    by the claimed positions; its logging is not verified here."""
+
+    def newest(entry: Entry) -> int:
+        return max((index for _, index in evidence.places.get(entry.line, ())), default=-1)
+
+    holds = sorted(evidence.claims.about(evidence.artifact, *HOLD_PREDICATES), key=newest)
+    return {node.record.node.id: e.line for node in evidence.bound for e in holds if signed_by_node(e, node.record)}
 
 
 async def _withdrawn(

@@ -27,6 +27,7 @@ from comity.wire.limits import HELD
 from comity.wire.messages import LocatedEntry
 
 from comity_client.evidence.held_lines import HeldLines, Question, ask_beside, pinned_entries
+from comity_client.evidence.known_since import ClaimedTimes
 from comity_client.evidence.prove import ProvenStatements, Prover, choose
 from comity_client.session import Answers, RemoteNode, Session
 
@@ -41,6 +42,9 @@ class Inquiry:
     Args:
         policy: it says whose statements come first. Its charters and those of the session prove nodes and members,
             because another policy may apply to the result later.
+
+    Attributes:
+        claimed_times: since when nodes say that they know the lines of their answers.
     """
 
     def __init__(self, session: Session, policy: Policy) -> None:
@@ -48,6 +52,7 @@ class Inquiry:
         self.policy = policy
         self._salt = secrets.token_bytes(SALT)
         self._found: dict[Lookup, dict[RemoteNode, tuple[Selected, ...]]] = {}
+        self.claimed_times = ClaimedTimes()
 
     @cached_property
     def _prover(self) -> Prover:
@@ -106,6 +111,7 @@ class Inquiry:
         keys = {entry.line: entry for entry in told if entry.line in keys}
         lines: dict[str, list[bytes]] = {HERE: list(keys)}
         for node, items in answers.found.items():
+            self.claimed_times.add(node.member.id, items)
             said = (item.line for item in items if item.more or item.line not in keys)
             lines.setdefault(str(node.record.log), []).extend(said)
         return ProvenAnswers(answers, self._prover.prove(lines, wanted))

@@ -15,7 +15,7 @@ from comity.trust.frozen import frozen
 from comity.trust.resolution import MIRROR, Candidate, PublisherClaim, claimant_label
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
-from comity.trust.statements import STATE_SETTING, Advisory
+from comity.trust.statements import Advisory
 from comity.trust.upstream import Observed
 from comity.wire.found import Lookup
 
@@ -130,9 +130,9 @@ def withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
         if (statement.predicate, statement.by, statement.subject) != (ADVISORY, publisher.author, artifact):
             continue
         try:
-            kind = Advisory.parse(statement).kind
+            said = Advisory.parse(statement)
         except Malformed:
             continue
-        if kind in STATE_SETTING and publication.chain.signed(entry.envelope):
+        if said.withdraws_for(publisher.id) and publication.chain.signed(entry.envelope):
             return True
     return False

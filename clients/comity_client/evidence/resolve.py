@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Collector
-from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, proven_advisories
+from comity.trust.claims import MirrorEvidence, Publication, collect_mirror_evidence, verify_advisories
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
 from comity.trust.frozen import frozen
@@ -34,6 +34,7 @@ from comity.trust.resolution import (
     preferred_claimant,
     select_candidate,
 )
+from comity.trust.statement import Entry
 from comity.trust.statements import Advisory
 
 from comity_client.evidence.collect import collect
@@ -67,8 +68,8 @@ class Resolution:
     """The artifact of a reference, the reason, and the evidence that was collected.
 
     `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there
-    is no proven publication. `mirroring`: who mirrored it. `statements` are those of the same publisher about these
-    bytes, the newest first: the first one counts.
+    is no proven publication. `advised`: proven advisories about it, each with its entry. `mirroring`: who mirrored it.
+    `statements` are those of the same publisher about these bytes, the newest first: the first one counts.
     """
 
     inquiry: Inquiry
@@ -76,9 +77,13 @@ class Resolution:
     decision: DecidedArtifact
     evidence: CollectedEvidence
     publication: Publication | None
-    advisories: tuple[Advisory, ...]
+    advised: tuple[tuple[Entry, Advisory], ...]
     mirroring: MirrorEvidence
     statements: tuple[Candidate, ...]
+
+    @property
+    def advisories(self) -> tuple[Advisory, ...]:
+        return tuple(advisory for _, advisory in self.advised)
 
     @property
     def artifact(self) -> Digest:
@@ -165,7 +170,7 @@ async def resolve(
         decision,
         evidence,
         publication,
-        proven_advisories(evidence.claims, evidence.artifact, (node.record for node in nodes), members),
+        verify_advisories(evidence.claims, evidence.artifact, (node.record for node in nodes), members)[0],
         collect_mirror_evidence(evidence.claims.entries, evidence.artifact, evidence.bound),
         statements,
     )

@@ -31,8 +31,9 @@ from comity.wire.messages import LocatedEntry
 from comity_client.evidence.held_lines import ask_all, pinned_entries
 from comity_client.evidence.home_positions import HomePositions, order_statements
 from comity_client.evidence.inquiry import Inquiry, author_of, places_of
+from comity_client.evidence.known_since import ClaimedTimes, KnownSince
 from comity_client.evidence.names import withdrawn
-from comity_client.session import Session
+from comity_client.session import RemoteNode, Session
 
 K = TypeVar("K")
 MAX_PAGES: Final = 100
@@ -43,7 +44,7 @@ MAX_PAGES: Final = 100
 class FoundArtifacts:
     """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
     not every word of the search, but is near it; `withdrawn`: its publisher yanked or superseded it, by a statement
-    that is verified here."""
+    that is verified here; `known_since`: by when nodes say that they knew it, None if none says it."""
 
     name: str
     artifact: Digest
@@ -53,6 +54,7 @@ class FoundArtifacts:
     proven: bool
     near: bool = False
     withdrawn: bool = False
+    known_since: KnownSince | None = None
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
@@ -67,12 +69,12 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("the search has no answer")
-    found = await _listings(session, _merged(answers.found.values()), limit)
+    found = await _listings(session, _merged(answers.found), limit)
     if found or not text.strip():
         return sorted(found, key=lambda listing: listing.name)
     fragments = name_fragments(text)
     nearby = await session.ask(lambda node: _containing(node, fragments))
-    located = _merged(nearby.found.values())
+    located = _merged(nearby.found)
     listed = [replace(each, near=True) for each in await _listings(session, located, len(located.found))]
     rated = {each: nearness(text, each.name) for each in listed}
     near = [each for each in listed if rated[each] >= NEAR]
@@ -81,17 +83,21 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
 
 @frozen
 class _SearchAnswer:
-    """Publications and observations, and advisories of the publishers."""
+    """Publications and observations, advisories of the publishers, and since when nodes know them."""
 
     found: list[LocatedEntry] = field(default_factory=list)
     advisories: list[LocatedEntry] = field(default_factory=list)
+    times: ClaimedTimes = field(default_factory=ClaimedTimes)
 
 
-def _merged(answers: Iterable[_SearchAnswer]) -> _SearchAnswer:
+def _merged(answers: Mapping[RemoteNode, _SearchAnswer]) -> _SearchAnswer:
     """The first result of each node, the second of each, and so on: publishers take turns in the order of a node."""
-    numbered = [(number, item) for number, answer in enumerate(answers) for item in answer.found]
-    advisories = [item for answer in answers for item in answer.advisories]
-    return _SearchAnswer([item for _, item in in_turns(numbered, lambda each: each[0])], advisories)
+    numbered = [(number, item) for number, answer in enumerate(answers.values()) for item in answer.found]
+    advisories = [item for answer in answers.values() for item in answer.advisories]
+    merged = _SearchAnswer([item for _, item in in_turns(numbered, lambda each: each[0])], advisories)
+    for node, answer in answers.items():
+        merged.times.add(node.member.id, answer.found)
+    return merged
 
 
 async def _listings(session: Session, answer: _SearchAnswer, limit: int) -> list[FoundArtifacts]:
@@ -109,9 +115,10 @@ async def _listings(session: Session, answer: _SearchAnswer, limit: int) -> list
     advised = [entry for item in answer.advisories if (entry := session.reader.readable(item.line)) is not None]
     found = []
     for entry in newest:
-        own = chosen.get(_key(entry))
-        found.append(_found(own.entry, own, advised) if own else _found(entry, None, ()))
-    return found + _mirrored(session, entries)[: limit - len(found)]
+        own, lines = chosen.get(_key(entry)), (each.entry.line for each in stated.get(_key(entry), ()))
+        listed = _found(own.entry, own, advised) if own else _found(entry, None, ())
+        found.append(replace(listed, known_since=answer.times.of(entry.line, *lines)))
+    return found + _mirrored(session, entries, answer.times)[: limit - len(found)]
 
 
 async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, ParsedClaims]:
@@ -202,10 +209,11 @@ async def _pages(node: NodeClient, text: str, limit: int) -> _SearchAnswer:
     raise Malformed("the search does not end", why=f"more than {MAX_PAGES} pages", code="UNBOUNDED")
 
 
-def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts]:
+def _mirrored(session: Session, entries: Iterable[Entry], times: ClaimedTimes) -> list[FoundArtifacts]:
     """Return one result per artifact and name that nodes claim to have mirrored; proven if a known node signed it."""
     nodes = {node.record.node.id: node.record for node in session.nodes}
     found: dict[tuple[str, Digest], FoundArtifacts] = {}
+    lines: dict[tuple[str, Digest], list[bytes]] = {}
     for entry in entries:
         try:
             said = Observed.parse(entry.statement)
@@ -213,10 +221,11 @@ def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts
             continue
         record, key = nodes.get(said.by), (said.upstream.name, said.artifact)
         proven = record is not None and signed_by_node(entry, record)
+        lines.setdefault(key, []).append(entry.line)
         if key not in found or (proven and not found[key].proven):
             label = f"mirrored by {record.name}" if record else ""
             found[key] = FoundArtifacts(*key, said.by, label, said.conditions.licence, proven)
-    return list(found.values())
+    return [replace(each, known_since=times.of(*lines[key])) for key, each in found.items()]
 
 
 def _found(entry: Entry, publication: Publication | None, advised: Iterable[Entry]) -> FoundArtifacts:

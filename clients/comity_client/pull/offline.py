@@ -105,7 +105,7 @@ def shown_before(
     if not title:
         raise failure
     cache = CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure))
-    return kept_info(title, evidence.manifest, stated, chosen.publication if chosen else None, policy, cache)
+    return kept_info(title, evidence.manifest, stated, chosen, policy, cache)
 
 
 def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None:

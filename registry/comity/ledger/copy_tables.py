@@ -20,11 +20,13 @@ it, and which artifacts wait for room. The marks of `CHARGES` say that everythin
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
 
 from comity.ledger import schema, tree
 from comity.ledger.database import Database, LogRow, find_log
@@ -42,7 +44,6 @@ _LACKING, _REPLICA = schema.lacking_replicas.c, schema.replicas.c
 _CHUNK: Final = 200
 
 
-_MARK: Final = select(_TIMES.time).where(_TIMES.number >= bindparam("number")).order_by(_TIMES.number).limit(1)
 _FIRST_NAMED: Final = (
     select(_SUBJECT.digest, func.min(_STATEMENT.number))
     .join_from(
@@ -56,6 +57,19 @@ _FIRST_NAMED: Final = (
 """Of each log only the oldest row of an artifact is read."""
 
 
+@frozen
+class VerifiedTimes:
+    """When statements were verified, by their numbers: the marks of `ProvenTimes`, and the present time."""
+
+    marks: tuple[tuple[int, int], ...]
+    now: int
+
+    def at(self, number: int) -> int:
+        """As `ProvenTimes.verified_at`, of one statement."""
+        place = bisect_left(self.marks, number, key=itemgetter(0))
+        return self.marks[place][1] if place < len(self.marks) else self.now
+
+
 class ProvenTimes:
     """Thread-safe; durable when a call returns.
 
@@ -66,6 +80,8 @@ class ProvenTimes:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        self._marks: tuple[tuple[int, int], ...] = ()
+        """Those that were read: none is ever changed, and there is one more about each hour."""
 
     def mark(self, number: int, time: int) -> None:
         """Every statement up to `number` is verified at `time`, in POSIX seconds. A number is marked once."""
@@ -76,17 +92,26 @@ class ProvenTimes:
 
     def all(self) -> list[tuple[int, int]]:
         """Returns each mark, a number and its time, in their order."""
+        return list(self._read())
+
+    def _read(self) -> tuple[tuple[int, int], ...]:
+        known = self._marks
+        later = select(_TIMES.number, _TIMES.time).where(_TIMES.number > (known[-1][0] if known else -1))
         with self._database.reading() as connection:
-            rows = connection.execute(select(_TIMES.number, _TIMES.time).order_by(_TIMES.number)).all()
-        return [(row.number, row.time) for row in rows]
+            rows = connection.execute(later.order_by(_TIMES.number)).all()
+        if rows:
+            self._marks = known = (*known, *((row.number, row.time) for row in rows))
+        return known
+
+    def times(self) -> VerifiedTimes:
+        """Returns what answers `verified_at` for any number of statements, without a further look at the database."""
+        return VerifiedTimes(self._read(), int(self._clock()))
 
     def verified_at(self, numbers: Iterable[int]) -> dict[int, int]:
         """Returns when this node had verified the statements with these numbers, by its own clock: in POSIX seconds, at
         most an hour late; the present time for what no mark covers yet."""
-        with self._database.reading() as connection:
-            marks = {number: connection.scalar(_MARK, {"number": number}) for number in set(numbers)}
-        now = int(self._clock())
-        return {number: now if time is None else time for number, time in marks.items()}
+        times = self.times()
+        return {number: times.at(number) for number in set(numbers)}
 
     def known_since(self, artifacts: Sequence[Digest]) -> dict[Digest, int]:
         """Returns when this node had verified the first publication or observation of each of these artifacts, by any

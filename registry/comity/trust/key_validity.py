@@ -277,8 +277,22 @@ class JudgedPublication:
                 known = newest.get(cosigner.member.lineage)
                 if known is None or cosigner.timestamp > known[0]:
                     newest[cosigner.member.lineage] = cosigner.timestamp, seen.proof
-        needed = max(policy.cosigners.at_least, min(2, len(newest)), 1)
+        needed = _needed(policy, len(newest))
         times = sorted(newest.values(), key=lambda each: each[0], reverse=True)
+        return CosignedTime(*times[needed - 1], needed) if len(times) >= needed else None
+
+    def first_cosigned(self, policy: Policy) -> CosignedTime | None:
+        """The earliest time by which as many had seen it as `newest_cosigned` asks for; None if too few have. Each
+        member counts with its earliest time in any proof, so more proofs only make it earlier."""
+        first: dict[Digest, tuple[int, Digest | None]] = {}
+        for seen in self.witnessed:
+            for cosigner in seen.counted(policy.cosigners, self.jurisdictions):
+                for at in cosigner.times(policy.cosigners):
+                    known = first.get(cosigner.member.lineage)
+                    if known is None or at < known[0]:
+                        first[cosigner.member.lineage] = at, seen.proof
+        needed = _needed(policy, len(first))
+        times = sorted(first.values(), key=lambda each: each[0])
         return CosignedTime(*times[needed - 1], needed) if len(times) >= needed else None
 
     def rank(self, policy: Policy) -> tuple[bool, bool, bool, bool, int]:
@@ -287,6 +301,11 @@ class JudgedPublication:
         cosigned = best is not None and best.satisfies(policy.cosigners, self.jurisdictions)
         counted = len(best.counted(policy.cosigners, self.jurisdictions)) if best else 0
         return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
+
+
+def _needed(policy: Policy, cosigners: int) -> int:
+    """Cosigners that a time needs: those that the policy asks for, and two where there are two."""
+    return max(policy.cosigners.at_least, min(2, cosigners), 1)
 
 
 def choose(

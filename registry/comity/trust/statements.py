@@ -33,7 +33,7 @@ from comity.trust.errors import Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, Signatory
 from comity.trust.names import Name
-from comity.trust.statement import Entry, SideObject, Statement, Subject
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject
 from comity.trust.statement_kinds import ADVISORY, DERIVED, PUBLISHED, VOUCHED
 from comity.trust.tlog.note import check_name
 
@@ -44,6 +44,7 @@ INFO: Final = "info"
 SEVERITIES: Final = (INFO, "low", "medium", "high", "critical")
 MAX_TEXT: Final = 4000
 STATE_SETTING: Final = ("yank", "superseded")
+"""Kinds by which the publisher of an artifact withdraws it; by others they only warn."""
 
 
 @frozen
@@ -67,6 +68,10 @@ class Advisory(Content):
     severity: Annotated[str, JsonWord(SEVERITIES)]
     text: Annotated[str, JsonText(MAX_TEXT, 0, lines=True)]
     compromise: Annotated[Compromise | None, JsonMerged()] = None
+
+    def withdraws_for(self, publisher: Digest) -> bool:
+        """Whether this publisher, an identity, withdraws the artifact by it. Who signed it is the caller's to prove."""
+        return self.by == Author("identity", publisher) and self.kind in STATE_SETTING
 
     def check(self, statement: Statement) -> None:
         if self.compromise and self.kind != KEY_COMPROMISE:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/types.proto\x12\tcomity.v1\"5\n\x07LogHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\x0c\"\x93\x01\n\x07Located\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0e\n\x06others\x18\x05 \x01(\x08\x12.\n\nreferences\x18\x06 \x01(\x0b\x32\x15.comity.v1.ReferencesH\x00\x88\x01\x01\x42\r\n\x0b_references\"K\n\nReferences\x12\x0f\n\x07origins\x18\x01 \x03(\t\x12\x0c\n\x04logs\x18\x02 \x03(\r\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\x12\r\n\x05lines\x18\x04 \x01(\x0c\"*\n\nObjectSize\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63omity/v1/types.proto\x12\tcomity.v1\"5\n\x07LogHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04vkey\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\x0c\"\xa8\x01\n\x07Located\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0e\n\x06others\x18\x05 \x01(\x08\x12.\n\nreferences\x18\x06 \x01(\x0b\x32\x15.comity.v1.ReferencesH\x00\x88\x01\x01\x12\x13\n\x0bknown_since\x18\x07 \x01(\x04\x42\r\n\x0b_references\"K\n\nReferences\x12\x0f\n\x07origins\x18\x01 \x03(\t\x12\x0c\n\x04logs\x18\x02 \x03(\r\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\x12\r\n\x05lines\x18\x04 \x01(\x0c\"*\n\nObjectSize\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGHEAD']._serialized_start=36
   _globals['_LOGHEAD']._serialized_end=89
   _globals['_LOCATED']._serialized_start=92
-  _globals['_LOCATED']._serialized_end=239
-  _globals['_REFERENCES']._serialized_start=241
-  _globals['_REFERENCES']._serialized_end=316
-  _globals['_OBJECTSIZE']._serialized_start=318
-  _globals['_OBJECTSIZE']._serialized_end=360
+  _globals['_LOCATED']._serialized_end=260
+  _globals['_REFERENCES']._serialized_start=262
+  _globals['_REFERENCES']._serialized_end=337
+  _globals['_OBJECTSIZE']._serialized_start=339
+  _globals['_OBJECTSIZE']._serialized_end=381
 # @@protoc_insertion_point(module_scope)

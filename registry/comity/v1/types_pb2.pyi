@@ -76,6 +76,7 @@ class Located(_message.Message):
     MORE_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
+    KNOWN_SINCE_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     index: _builtins.int
     line: _builtins.bytes
@@ -83,6 +84,10 @@ class Located(_message.Message):
     """In an answer that is a selection: the author of this line says more about the subject than the answer has."""
     others: _builtins.bool
     """In an answer that is a selection: authors who are neither named, nor members, say more than the answer has."""
+    known_since: _builtins.int
+    """With a line in an answer that is a selection, and in a page of a search: by when this node had verified the line, by
+    its own clock, up to an hour late; 0: it does not say. It says so of no line about keys or nodes that comes along.
+    """
     @_builtins.property
     def references(self) -> Global___References:
         """In an answer to a question with `held`, instead of origin, index and line: several entries, in order. `more` is about
@@ -98,10 +103,11 @@ class Located(_message.Message):
         more: _builtins.bool = ...,
         others: _builtins.bool = ...,
         references: Global___References | None = ...,
+        known_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_references", b"_references", "references", b"references"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_references", b"_references", "index", b"index", "line", b"line", "more", b"more", "origin", b"origin", "others", b"others", "references", b"references"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_references", b"_references", "index", b"index", "known_since", b"known_since", "line", b"line", "more", b"more", "origin", b"origin", "others", b"others", "references", b"references"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__references: _TypeAlias = _typing.Literal["references"]  # noqa: Y015
     _WhichOneofArgType__references: _TypeAlias = _typing.Literal["_references", b"_references"]  # noqa: Y015

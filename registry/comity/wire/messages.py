@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import grpc
 
-from comity.trust.encoding import Digest
+from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.frozen import frozen
 from comity.wire import limits
-from comity.wire.codec import LINE, ORIGIN, Constant
+from comity.wire.codec import LINE, ORIGIN, Constant, Number
 
 if TYPE_CHECKING:
     from comity.wire.rpc import Context
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class LocatedEntry:
     """One entry of one log. In an answer that is a selection: `more`: its author says more about the subject than the
     answer has; `others`: so do authors who are neither named nor members.
+
+    `known_since`: by when the node that answers had verified the line, in POSIX seconds by its own clock; 0: it does not
+    say.
 
     Not in the message: `attached`: it is about keys or a node, and comes along with statements; `digest`: SHA-256 of
     the line, where the node knows it.
@@ -39,6 +42,7 @@ class LocatedEntry:
     others: bool = False
     attached: Annotated[bool, Constant(False)] = field(default=False, compare=False, repr=False)
     digest: Annotated[Digest | None, Constant(None)] = field(default=None, compare=False, repr=False)
+    known_since: Annotated[int, Number(most=LAST_TIME)] = field(default=0, compare=False)
 
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")

@@ -72,3 +72,19 @@ def test_many_artifacts_are_read_together(ledger: Ledger) -> None:
     many = [artifact(number) for number in range(450)]
     assert ledger.proven_times.known_since(many) == {artifact(number): NOW for number in range(3)}
     assert ledger.proven_times.known_since([]) == {}
+
+
+def test_many_statements_are_dated_with_one_look_at_the_database(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = ledger.proven_times
+    times.mark(10, 1_000)
+    assert (times.times().at(10), times.times().at(11)) == (1_000, NOW)
+    times.mark(20, 2_000)
+    opened, reading = [], times._database.reading
+    monkeypatch.setattr(times._database, "reading", lambda: opened.append(1) or reading())  # type: ignore[func-returns-value]
+    found = times.times()
+    assert [found.at(number) for number in range(1, 23)] == [1_000] * 10 + [2_000] * 10 + [NOW] * 2
+    assert times.verified_at(range(1, 23)) == {number: found.at(number) for number in range(1, 23)}
+    assert len(opened) == 2
+    assert times.all() == [(10, 1_000), (20, 2_000)]

@@ -47,7 +47,7 @@ def test_copies_say_whether_they_are_complete(monkeypatch: pytest.MonkeyPatch) -
         "schema": "comity.dev/replicas/v1",
         "replicas": [
             {"node": "node-ch", "member": "CH", "jurisdiction": "CH", "claimed": True, "held": 2, "files": 3, "why": "",
-             "withdrawn": "", "audits": [], "place": None, "state": "", "complete": False, "reach": []}
+             "withdrawn": "", "audits": [], "place": None, "state": "", "known_since": None, "complete": False, "reach": []}
         ],
     }  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_search_results_say_whether_they_are_proven(monkeypatch: pytest.MonkeyPa
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {
         "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
-        "near": False, "withdrawn": False,
+        "near": False, "withdrawn": False, "known_since": None,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from comity.trust.bound_nodes import ProvenCosigner, WitnessedEntry
 from comity.trust.key_validity import JudgedPublication
-from comity.trust.policy import CosignerRule
+from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rows.findings import cosigned_times
 from support.case import nodes
 
@@ -90,3 +90,28 @@ def test_every_statement_about_the_artifact_has_its_times() -> None:
 def test_without_required_cosigners_one_is_needed_for_a_time() -> None:
     assert times(standing(10), rule=CosignerRule(0, 0, ())) == [10]
     assert times(standing(), rule=CosignerRule(0, 0, ())) == []
+
+
+def first(*lines: tuple[int, bool] | int, rule: CosignerRule = RULE) -> tuple[int, int] | None:
+    """The earliest time that enough cosigners prove, and how many these are."""
+    found = JudgedPublication.first_cosigned(standing(*lines), Policy(cosigners=rule))
+    return (found.time, found.cosigners) if found else None
+
+
+def test_a_publication_is_dated_by_the_last_of_the_cosigners_that_are_needed() -> None:
+    assert first(300, 10, 200) == (200, 2)
+    assert first(300, 10, 200, rule=CosignerRule(3, 1, ())) == (300, 3)
+    assert first(300, 10, 200, rule=CosignerRule(1, 1, ())) == (200, 2), "one clock may say anything"
+    assert first(300, rule=CosignerRule(1, 1, ())) == (300, 1)
+    assert first(300, 10, rule=CosignerRule(3, 1, ())) is None
+    assert first(rule=CosignerRule(0, 0, ())) is None
+
+
+def test_a_later_proof_makes_no_publication_younger_and_a_cosignature_without_a_time_says_none() -> None:
+    early, late = standing(100, 200).witnessed[0], standing(700, 800, 900).witnessed[0]
+    both = cast(JudgedPublication, SimpleNamespace(witnessed=(late, early), jurisdictions=frozenset()))
+    found = JudgedPublication.first_cosigned(both, Policy(cosigners=RULE))
+    assert found is not None and found.time == 200
+    assert first(0, 0, 0) is None
+    strong = CosignerRule(2, 2, (), post_quantum=True)
+    assert first((10, False), (200, True), (300, True), rule=strong) == (300, 2)

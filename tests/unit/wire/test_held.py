@@ -131,3 +131,17 @@ def test_too_many_references_in_one_message_are_refused() -> None:
     many = types_pb2.References(origins=["a"], logs=[0] * count, indexes=[0] * count, lines=bytes(count * REFERENCE))
     with pytest.raises(Malformed):
         read_selected(types_pb2.Located(references=many))
+
+
+async def test_a_line_is_sent_with_its_time_and_a_reference_without_one() -> None:
+    entry = LocatedEntry("one.example/log", 1, b"line", known_since=1_700_000_000)
+    (full,), (brief,) = await selected([entry], None), await selected([entry], told(bytes(SALT), brief=True))
+    assert isinstance(full, LocatedEntry) and full.known_since == 1_700_000_000
+    assert isinstance(brief, LineReference)
+
+
+def test_a_node_of_the_version_before_says_no_time_and_none_beyond_the_last_is_read() -> None:
+    (old,) = read_selected(types_pb2.Located(origin="one.example/log", index=1, line=b"1"))
+    assert isinstance(old, LocatedEntry) and old.known_since == 0
+    with pytest.raises(Malformed):
+        read_selected(types_pb2.Located(origin="one.example/log", index=1, line=b"1", known_since=2**60))

@@ -39,7 +39,7 @@ from comity.trust.statement_kinds import (
     PUBLISHED,
     STATEMENT_KINDS,
 )
-from comity.trust.statements import STATE_SETTING, Advisory
+from comity.trust.statements import Advisory
 from comity.wire.node_status import GovernanceStatus, LogStatus
 
 FRESH: Final = 2.0
@@ -456,7 +456,7 @@ def _withdraws(entry: Entry, publisher: Digest) -> bool:
         advisory = Advisory.parse(entry.statement)
     except Malformed:
         return False
-    return advisory.by.id == publisher and advisory.kind in STATE_SETTING
+    return advisory.withdraws_for(publisher)
 
 
 def kind_of(entry: Entry) -> str:

@@ -67,7 +67,6 @@ from comity.trust.resolution import (
     select_candidate,
 )
 from comity.trust.statement import Author, parse_entry
-from comity.trust.statements import STATE_SETTING
 from comity.trust.statements import Published as StatedName
 
 MAX_OTHERS: Final = 256
@@ -440,8 +439,8 @@ class Catalogue:
     async def _prove(self, artifact: Digest, publishers: Collection[Digest]) -> _Proven:
         lines = [located.line async for located in self._artifacts.claims(artifact, publishers)]
         readings = await self._pools.hashing(read_claims, lines, artifact, self.judge.reader)
-        setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
-        return _Proven(readings.publications, frozenset(setting))
+        said = proven_advisories(readings, artifact)
+        return _Proven(readings.publications, frozenset(each.by for each in said if each.withdraws_for(each.by.id)))
 
     def _claims(
         self, name: str, publisher: Digest | None, artifact: Digest | None = None, most: int = MAX_ANSWER

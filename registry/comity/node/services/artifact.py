@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from comity.ledger.copy_tables import VerifiedTimes
 from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
@@ -70,6 +71,7 @@ class ArtifactServicer:
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
+        self._times = ledger.tables.proven_times
         self._members = MemberLines(self._proven)
         self._kept = KeptAnswers[KeptAnswer](MAX_WEIGHT)
         self._likely = KeptAnswers[Likely](LIKELY_WEIGHT)
@@ -116,7 +118,7 @@ class ArtifactServicer:
         standing, position = await self._position()
         kept = self._kept.get(position, asked)
         if kept is None:
-            answer = StatementAnswer(self._proven, standing, self._members)
+            answer = StatementAnswer(self._proven, self._times, standing, self._members)
             read, sent = list[LocatedEntry](), answer.sent
             async with aclosing(self._ledger.in_steps(answer.to(asked), PAGE)) as lines:
                 async for located in lines:
@@ -152,7 +154,9 @@ class ArtifactServicer:
         page = await self._ledger.run(self._proven.named, words, after, limit)
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
         advised = await self._ledger.run(self._own_advisories, lines)
-        return SearchPage(_located(lines), "{}-{}".format(*page.after) if page.after else "", _located(advised))
+        times = await self._ledger.run(self._times.times)
+        cursor = "{}-{}".format(*page.after) if page.after else ""
+        return SearchPage(_located(lines, times), cursor, _located(advised, times))
 
     def _own_advisories(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
         """The newest advisories of publishers about what they published, a few of each. Blocking."""
@@ -177,8 +181,10 @@ def _weight_of(asked: Lookup) -> int:
     return QUESTION * (1 + len(asked.named))
 
 
-def _located(lines: Iterable[ProvenLine]) -> tuple[LocatedEntry, ...]:
-    return tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
+def _located(lines: Iterable[ProvenLine], times: VerifiedTimes) -> tuple[LocatedEntry, ...]:
+    return tuple(
+        LocatedEntry(line.origin, line.index, line.line, known_since=times.at(line.number)) for line in lines
+    )
 
 
 def _after(cursor: str) -> tuple[int, int] | None:

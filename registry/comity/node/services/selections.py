@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Final
 
+from comity.ledger.copy_tables import ProvenTimes, VerifiedTimes
 from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
@@ -191,11 +192,11 @@ class StatementAnswer:
         sent: what the answer has so far, and what limits left out.
     """
 
-    def __init__(self, proven: ProvenTables, view: Standing, members: MemberLines) -> None:
+    def __init__(self, proven: ProvenTables, times: ProvenTimes, view: Standing, members: MemberLines) -> None:
         self._proven = proven
         self._view = view
         self._members = members
-        self.sent = _Sent()
+        self.sent = _Sent(times)
 
     def to(self, asked: Lookup) -> Iterator[LocatedEntry]:
         """The lines, as `ArtifactService.resolve` and `claims` say. Raises NotFound."""
@@ -402,7 +403,8 @@ class _Sent:
         more_others: whether a limit left out statements of others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, times: ProvenTimes) -> None:
+        self._times = times
         self._places: set[tuple[str, Digest]] = set()
         self.size = 0
         self.shared = 0
@@ -412,6 +414,10 @@ class _Sent:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @cached_property
+    def _known(self) -> VerifiedTimes:
+        return self._times.times()
 
     @property
     def room(self) -> int:
@@ -425,7 +431,8 @@ class _Sent:
         digest = sha256(found.line)
         if not self._takes(found, digest, most):
             return None
-        return LocatedEntry(found.origin, found.index, found.line, author in self.cut, digest=digest)
+        since = self._known.at(found.number)
+        return LocatedEntry(found.origin, found.index, found.line, author in self.cut, digest=digest, known_since=since)
 
     def attached(self, found: ProvenLine, most: int | None = None) -> LocatedEntry | None:
         """As `new`, for a line about keys or a node that comes along with statements."""

@@ -29,6 +29,7 @@ class Node:
     def __init__(self, number: int, lines: Sequence[bytes], *, named: Sequence[bytes] = (), more: bool = False) -> None:
         self.name, self.lines, self.named, self.more = f"node-{number}", lines, named, more
         self.record = SimpleNamespace(log=f"log-{number}", origin=f"log-{number}")
+        self.member = SimpleNamespace(id=f"member-{number}")
         self.failing: ComityError | None = None
         self.asked: list[str] = []
 

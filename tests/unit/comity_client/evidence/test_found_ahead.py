@@ -36,6 +36,7 @@ class Node:
     def __init__(self, number: int, named: Sequence[bytes] = LINES, about: Sequence[bytes] = LINES) -> None:
         self.name, self.named, self.about = f"node-{number}", named, about
         self.record = SimpleNamespace(log=f"log-{number}", origin=f"log-{number}")
+        self.member = SimpleNamespace(id=f"member-{number}")
         self.failing: ComityError | None = None
 
     async def resolve(self, *_: object) -> tuple[LocatedEntry, ...]:

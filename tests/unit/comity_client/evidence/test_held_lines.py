@@ -35,6 +35,7 @@ class Node:
     def __init__(self, number: int, lines: Sequence[bytes], *, marked: Collection[bytes] = ()) -> None:
         self.name, self.lines, self.marked = f"node-{number}", lines, frozenset(marked)
         self.record = SimpleNamespace(log=f"log-{number}", origin=f"log-{number}")
+        self.member = SimpleNamespace(id=f"member-{number}")
         self.failing: ComityError | None = None
 
     async def claims(self, *_: object) -> tuple[LocatedEntry, ...]:

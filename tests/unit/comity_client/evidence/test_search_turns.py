@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attackers.forging import Identity, Release
 from comity.trust.evidence import EvidenceReader
+from comity.trust.frozen import frozen
 from comity.wire.artifact import SearchPage
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence import search
@@ -16,6 +18,17 @@ AUTHOR = Identity.made("an author")
 LIMIT = 8
 
 
+@frozen
+class Asked:
+    """A node, of a member of its own."""
+
+    name: str
+
+    @property
+    def member(self) -> SimpleNamespace:
+        return SimpleNamespace(id=self.name)
+
+
 def published(names: list[str]) -> list[LocatedEntry]:
     lines = (AUTHOR.publish(name, Release(name.encode())) for name in names)
     return [LocatedEntry("node/log", index, line) for index, line in enumerate(lines)]
@@ -23,7 +36,7 @@ def published(names: list[str]) -> list[LocatedEntry]:
 
 async def test_a_node_that_invents_many_names_hides_none_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     invented, true = published([f"evil/tiny-{n}@v1" for n in range(LIMIT)]), published(["swiss-ai/tiny@v1"])
-    told: Any = {"a node that answers first": SearchPage(tuple(invented)), "another": SearchPage(tuple(true))}
+    told: Any = {Asked("first"): SearchPage(tuple(invented)), Asked("another"): SearchPage(tuple(true))}
 
     class Session:
         reader, nodes = EvidenceReader(), ()

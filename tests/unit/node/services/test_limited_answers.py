@@ -79,6 +79,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.ledger.close()
 
 
+async def test_answers_say_by_when_each_statement_was_verified_and_of_no_keys(bench: Bench) -> None:
+    bench.ledger.proven_times.mark(5, 700)
+    by_line = {line.line: line.number for line in bench.ledger.proven.about(ARTIFACT).found}
+    answers = [[each async for each in bench.service.resolve("a/b")]]
+    answers.append([each async for each in bench.service.claims(ARTIFACT)])
+    answers.append(list((await bench.service.search("a/b", limit=50)).found))
+    for answer in answers:
+        said = {each.line: each.known_since for each in answer if not each.attached}
+        assert said == {line: 700 if number <= 5 else 1_000 for line, number in by_line.items()}
+        assert not any(each.known_since for each in answer if each.attached)
+
+
 @pytest.mark.parametrize("call", ["Resolve", "GetClaims"])
 async def test_a_complete_answer_is_not_counted(bench: Bench, call: str) -> None:
     assert await bench.asked(call) == (20, 0)
