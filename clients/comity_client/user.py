@@ -102,7 +102,7 @@ class User:
             from asyncio import to_thread
 
             from comity_client.evidence.artifact_info import describe_ahead, describe_artifact
-            from comity_client.pull.destinations import kept_proofs
+            from comity_client.kept_proofs import kept_proofs
 
             try:
                 resolution = await self.resolve(session, reference, policy, describe_ahead)

@@ -111,9 +111,9 @@ class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
 
     Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
-    which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or nodes say;
-    null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit left out.
-    `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
+    which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or nodes
+    say; null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit left
+    out. `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
     """
 
     title: str

@@ -36,8 +36,8 @@ class ReplicasDocument:
     """Copies of an artifact, as `comity whereis --json` prints them.
 
     `claimed`: a signed statement of the node; `held`: files that it says it has now, null if it did not answer (`why`).
-    `audits` are what other members' nodes logged. `place` and `reach` are what the member declares. `known_since`: by when
-    nodes say that they knew the newest claim.
+    `audits` are what other members' nodes logged. `place` and `reach` are what the member declares. `known_since`: by
+    when nodes say that they knew the newest claim.
     """
 
     replicas: tuple[ReplicaItem, ...]

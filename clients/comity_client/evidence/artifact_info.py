@@ -71,7 +71,8 @@ class Replica:
     are there according to its answer, None if it does not answer (`why`). `withdrawn` is the reason if it withdrew the
     claim later; `audits` are the newest results that other members' nodes logged and signed about its copy, or say that
     they will log; `place` is what the node record of the pin declares about its machines. `state` is what all of that
-    makes of the claim today (one of `copy_counts.STATES`), empty without a claim. `known_since`: of its newest claim."""
+    makes of the claim today (one of `copy_counts.STATES`), empty without a claim. `known_since`: that of its newest
+    claim."""
 
     node: str
     member: str

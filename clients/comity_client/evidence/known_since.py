@@ -1,7 +1,7 @@
 """Since when a statement is known: what the cosigners of a proof that is here show, or what nodes say.
 
-Statements have no time of their own. A proof shows by when members had cosigned a log that has the statement. What nodes
-say, by their own clocks, is their word alone: one that says a day before all others moves nothing where two say one.
+Statements have no time of their own. A proof shows by when members had cosigned a log that has the statement. What
+nodes say, by their own clocks, is their word alone: one that says a day before all others moves nothing where two do.
 """
 
 from __future__ import annotations

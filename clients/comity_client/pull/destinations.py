@@ -32,7 +32,7 @@ from comity.content.durable import disk_errors
 from comity.rules.collected import KeptProof
 from comity.rules.git_ids import commit_id
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest
-from comity.trust.claims import ParsedClaims, Publication, read_claims
+from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.evidence import (
@@ -43,15 +43,15 @@ from comity.trust.evidence import (
     Evidence,
     EvidenceReader,
     FoundFile,
-    InclusionEvidence,
     UnreadStatements,
     proof_name,
 )
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
-from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of, read_proofs
+from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 
 from comity_client.evidence.lookup import find_reference, reference_of
+from comity_client.kept_proofs import default_cache
 from comity_client.session import Session
 
 PARTIAL: Final = "partial"
@@ -297,16 +297,6 @@ MAX_REF: Final = 64
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 
 
-def default_cache() -> Path:
-    """Return the cache path of huggingface_hub: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
-    `~/.cache/huggingface/hub`."""
-    if chosen := os.environ.get("HF_HUB_CACHE"):
-        return Path(chosen).expanduser()
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
-
-
 class HubCacheDestination:
     """One repository in a Hub cache.
 
@@ -386,19 +376,6 @@ def cached_folder(what: str, hub_cache: Path | None = None) -> Path:
     """Return the snapshot of a reference, which may abbreviate its digest, in a Hub cache (default: the user's own),
     without a network. Raises NotFound, Malformed (BAD-NAME, BAD-ID, AMBIGUOUS-ID)."""
     return cached(hub_cache or default_cache(), known_reference(what, hub_cache))
-
-
-def kept_proofs(stated: Iterable[Publication]) -> tuple[InclusionEvidence, ...]:
-    """Return the proofs of publications that earlier pulls of their names left in the user's cache, not verified.
-    Blocking."""
-    found: list[InclusionEvidence] = []
-    for each in stated:
-        name = each.published.name
-        # What cannot be read proves nothing: the pull that left it says why.
-        with contextlib.suppress(NotFound, Malformed, Unavailable):
-            folder = cached(default_cache(), Reference(name.repository, name.version, None))
-            found += read_proofs(folder, {each.entry.digest})
-    return tuple(found)
 
 
 async def read_reference(session: Session, text: str) -> Reference:

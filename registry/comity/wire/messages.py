@@ -28,8 +28,8 @@ class LocatedEntry:
     """One entry of one log. In an answer that is a selection: `more`: its author says more about the subject than the
     answer has; `others`: so do authors who are neither named nor members.
 
-    `known_since`: by when the node that answers had verified the line, in POSIX seconds by its own clock; 0: it does not
-    say.
+    `known_since`: by when the node that answers had verified the line, in POSIX seconds by its own clock; 0: it does
+    not say.
 
     Not in the message: `attached`: it is about keys or a node, and comes along with statements; `digest`: SHA-256 of
     the line, where the node knows it.

@@ -47,7 +47,8 @@ def test_copies_say_whether_they_are_complete(monkeypatch: pytest.MonkeyPatch) -
         "schema": "comity.dev/replicas/v1",
         "replicas": [
             {"node": "node-ch", "member": "CH", "jurisdiction": "CH", "claimed": True, "held": 2, "files": 3, "why": "",
-             "withdrawn": "", "audits": [], "place": None, "state": "", "known_since": None, "complete": False, "reach": []}
+             "withdrawn": "", "audits": [], "place": None, "state": "", "known_since": None,
+             "complete": False, "reach": []}
         ],
     }  # fmt: skip
 

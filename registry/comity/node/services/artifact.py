@@ -182,9 +182,7 @@ def _weight_of(asked: Lookup) -> int:
 
 
 def _located(lines: Iterable[ProvenLine], times: VerifiedTimes) -> tuple[LocatedEntry, ...]:
-    return tuple(
-        LocatedEntry(line.origin, line.index, line.line, known_since=times.at(line.number)) for line in lines
-    )
+    return tuple(LocatedEntry(line.origin, line.index, line.line, known_since=times.at(line.number)) for line in lines)
 
 
 def _after(cursor: str) -> tuple[int, int] | None:
