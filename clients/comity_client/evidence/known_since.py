@@ -6,7 +6,7 @@ nodes say, by their own clocks, is their word alone: one that says a day before 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from comity.rules.collected import CollectedEvidence
@@ -52,8 +52,8 @@ class ClaimedTimes:
         """By when the first of these lines was known: the second earliest time of those that members say, or the only
         one; None if nobody says one."""
         earliest: dict[Digest, int] = {}
-        for member, at in (said for line in lines for said in self._of_line.get(line, {}).items()):
-            earliest[member] = min(at, earliest.get(member, at))
+        for member, since in (said for line in lines for said in self._of_line.get(line, {}).items()):
+            earliest[member] = min(since, earliest.get(member, since))
         at = time_of_quorum(earliest.values(), min(2, len(earliest)))
         return None if at is None else KnownSince(at, "claimed", sum(said <= at for said in earliest.values()))
 
@@ -70,7 +70,7 @@ def proven_times(
     publications: Iterable[Publication],
     proofs: tuple[InclusionEvidence, ...],
     reader: EvidenceReader,
-) -> Mapping[bytes, KnownSince]:
+) -> dict[bytes, KnownSince]:
     """By line, by when each of these publications had been cosigned; without those of which no proof shows that."""
     found: dict[bytes, KnownSince] = {}
     for each in publications if proofs else ():
