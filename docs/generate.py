@@ -22,6 +22,7 @@ from comity.node.settings import S3
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
 from comity.trust.copies import MAX_LABEL
+from comity.trust.exit_statuses import MEANINGS
 from comity.trust.statement_kinds import HOLDS, STATEMENT_KINDS, AuthorRule, StatementKind
 from comity.v1 import access_pb2
 from comity.wire.services import CALL_RULES
@@ -46,17 +47,7 @@ code is never given another meaning. The exit status says whose turn it is:
 
 | exit | meaning |
 |---|---|
-| 0 | done |
-| 1 | it failed, and may work when tried again |
-| 2 | the command line, a reference, a policy or a settings file was wrong |
-| 3 | verification failed: bytes, a signature or a proof do not hold |
-| 4 | authentic, but short of your policy |
-| 5 | not to be had now: a node, a piece of evidence, the thing itself |
-| 6 | refused: a certificate, a permission, a rate |
-| 7 | disk or quota |
-| 8 | partial, as you asked |
-| 130 | interrupted |
-
+{statuses}
 | code | means | do |
 |---|---|---|
 """
@@ -68,7 +59,7 @@ def rendered() -> Mapping[Path, str]:
     settings, watch, security, safety = (DOCS / f"{name}.md" for name in names)
     return {
         security: _between(security.read_text(encoding="utf-8"), "calls", calls_table()),
-        DOCS / "errors.md": _ERRORS
+        DOCS / "errors.md": _ERRORS.format(statuses=statuses_table())
         + "".join(f"| `{code}` | {entry.means} | {entry.do} |\n" for code, entry in explanations().items()),
         settings: _between(settings.read_text(encoding="utf-8"), "configuration", configuration_table()),
         watch: _between(watch.read_text(encoding="utf-8"), "metrics", metrics_table()),
@@ -79,6 +70,11 @@ def rendered() -> Mapping[Path, str]:
         **statement_schemas(),
         DOCS / "protocol.md": with_kinds((DOCS / "protocol.md").read_text(encoding="utf-8")),
     }
+
+
+def statuses_table() -> str:
+    """The rows of the exit statuses."""
+    return "".join(f"| {status} | {meaning} |\n" for status, meaning in MEANINGS.items())
 
 
 def document_schemas() -> Mapping[Path, str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from comity.trust.errors import NotFound
+from comity.trust.exit_statuses import INTERRUPTED
 
 from comity_cli.completions import OF_ARGUMENTS, LocalName
-from comity_cli.main import INTERRUPTED, close, common_options, no_such_command
+from comity_cli.main import close, common_options, no_such_command
 from comity_cli.output import Output
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ import click
 import comity
 from comity.installed_addons import from_addons
 from comity.trust.errors import ComityError
+from comity.trust.exit_statuses import INTERRUPTED, USAGE
 
 from comity_cli.output import Output
 
-USAGE: Final = 2
-INTERRUPTED: Final = 130
 USER_ERRORS: Final = frozenset(
     {
         *("AMBIGUOUS-ID", "BAD-ID", "BAD-JURISDICTION", "BAD-LICENCE", "BAD-NAME"),

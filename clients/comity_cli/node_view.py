@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Final, Literal, TypeAlias
 
 from comity.trust.encoding import short
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL
 from comity.trust.frozen import frozen
 from comity.wire.node_status import (
     DraftStatus,
@@ -110,12 +111,12 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
 def exit_status(status: NodeStatus) -> int:
     """0 if all is well, 5 if a peer is down, 8 if something is lacking, short, damaged, or at its limit."""
     if any(peer_state(peer) == "DOWN" for peer in status.peers):
-        return 5
+        return EVIDENCE_MISSING
     counts = status.replication.counts if status.replication else None
     missing = counts is not None and bool(counts.lacking or counts.short)
     full = any(log.full for log in status.logs) or any(quota.is_reached for quota in status.quotas)
     damaged = any(warning.startswith(DAMAGED) for warning in status.warnings)
-    return 8 if missing or full or damaged else 0
+    return PARTIAL if missing or full or damaged else OK
 
 
 def peer_state(peer: PeerStatus) -> PeerState:

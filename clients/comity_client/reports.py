@@ -20,16 +20,8 @@ from comity.content import durable
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, format_time, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
-from comity.trust.evidence import (
-    EVIDENCE_MISSING,
-    OK,
-    PARTIAL,
-    POLICY_NOT_MET,
-    VERIFICATION_FAILED,
-    EvidenceReader,
-    Row,
-    Verdict,
-)
+from comity.trust.evidence import EvidenceReader, Row, Verdict
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 from comity.trust.identity import Inception, check_inception
 from comity.trust.key_validity import judge_keys

@@ -61,6 +61,7 @@ from comity.trust.evidence import (
     UnreadStatements,
     Verdict,
 )
+from comity.trust.exit_statuses import USAGE
 from comity.trust.policy import Policy
 from comity.trust.policy_file import MAX_POLICY_BYTES, parse_policy
 from comity.trust.report import VerdictReport
@@ -78,7 +79,6 @@ MAX_INVALID: Final = 100
 of unrelated files in a pack folder without a remark, because older versions of a pack leave files behind."""
 BUNDLE_MARK: Final = b'"dsseEnvelope"'
 """In every Sigstore bundle, and in no envelope of Comity, whose members are others and whose payload is base64."""
-USAGE: Final = 2
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REPOSITORY_PREFIXES: Final = ("models--", "datasets--", "spaces--")
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN", "not-checked": "----"}

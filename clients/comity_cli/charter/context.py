@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from comity.trust.errors import Conflict, NotFound
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from comity_client.signing.votes import GovernanceKey
 
 F = TypeVar("F", bound=Callable[..., Any])
-PARTLY_ACCEPTED: Final = 8
-"""Exit status where some lines were logged, and others were not."""
 
 
 def reading_options(command: F) -> F:

@@ -16,9 +16,10 @@ import click
 from comity.content import durable
 from comity.trust.encoding import Digest, printable
 from comity.trust.errors import Unavailable
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.statement_kinds import INTENT, ROTATED
 
-from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext
+from comity_cli.charter.context import CharterContext
 from comity_cli.charter.rendering import FollowedItem, PendingItem, show_changes, show_following, show_pending
 from comity_cli.command import agree, output
 from comity_cli.document import document
@@ -312,6 +313,6 @@ def report(delivered: Sequence[DeliveredLine], where: str) -> None:
     for refusal in refused:
         out.warn(f"refused: {refusal}")
     if refused:
-        refused[0].exit_status = PARTLY_ACCEPTED if accepted else refused[0].exit_status
+        refused[0].exit_status = PARTIAL if accepted else refused[0].exit_status
         raise refused[0]
     out.done(f"{plural(accepted, 'line')} logged at {where}")

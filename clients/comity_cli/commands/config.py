@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import click
+from comity.trust.exit_statuses import USAGE
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document, named
-from comity_cli.main import USAGE
 from comity_cli.node_home import node_file, node_installed
 from comity_cli.nodes import home_option
 from comity_cli.output import plural

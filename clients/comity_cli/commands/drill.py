@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
-from comity.trust.evidence import PARTIAL
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output

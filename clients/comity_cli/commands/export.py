@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output
@@ -20,7 +21,6 @@ from comity_cli.output import Output, plural, size
 if TYPE_CHECKING:
     from comity_client.bundles.exporting import ExportedBundle
 
-PARTIAL = 8
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.trust.exit_statuses import PARTIAL
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from comity.wire.bundle import LoadedArtifact, LoadedCharter, LoadedLog
     from comity_client.bundles.loading import LoadResult
 
-PARTIAL = 8
 SHOWN = 20
 """Logs and artifacts that are named; the rest is counted."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
+from comity.trust.exit_statuses import EVIDENCE_MISSING
 
 from comity_cli import node_view
 from comity_cli.command import Group, examples, output
@@ -18,8 +19,6 @@ from comity_cli.output import plural
 
 if TYPE_CHECKING:
     from comity.node.maintenance.network_checks import PingedAddress
-
-DOWN: Final = 5
 
 
 @document("peers")
@@ -82,7 +81,7 @@ def ls(node: str | None) -> int:
         out.hint(f"comity peer ping {down[0].name} --node {home}")
     items = (node_view.PeerItem(peer, node_view.peer_state(peer)) for peer in status.peers)
     out.answer(PeersDocument(status.origin, tuple(items)))
-    return DOWN if down else 0
+    return EVIDENCE_MISSING if down else 0
 
 
 @examples("comity peer ping", "comity peer ping node-es --node /var/lib/comity", "comity peer ping --json")
@@ -116,7 +115,7 @@ def ping(name: str, home: Path) -> int:
     if down:
         out.say(f"{plural(len(down), 'peer')} answered nowhere: {', '.join(down)}")
     out.answer(PeerPingDocument(pinged, tuple(down)))
-    return DOWN if down else 0
+    return EVIDENCE_MISSING if down else 0
 
 
 def _time(one: PingedAddress) -> str:

@@ -10,6 +10,7 @@ import click
 from comity.rules.artifact_pins import FAILED, HERE, SILENT, VERIFIED, Pin, check_pin_policy
 from comity.rules.copy_counts import CLAIMED, CopyPolicy
 from comity.trust.encoding import Digest
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, examples, output
@@ -20,7 +21,6 @@ from comity_cli.output import plural
 if TYPE_CHECKING:
     from comity.wire.pin import ListedPin, ListedPinnedCopy
 
-UNMET_STATUS = 8
 WORDS = {
     HERE: "here, every file is stored",
     VERIFIED: "verified by this node's own audit",
@@ -124,7 +124,7 @@ def ls(reference: str | None, socket: Path | None, home: Path | None) -> None:
     out.say(f"{plural(len(pins), 'pin')}, {unmet} not met")
     out.answer(ArtifactPinsDocument(tuple(map(ArtifactPinItem.of, pins)), unmet))
     if unmet:
-        raise click.exceptions.Exit(UNMET_STATUS)
+        raise click.exceptions.Exit(PARTIAL)
 
 
 @examples("comity pin rm swiss-ai/apertus-8b@v1 --node /var/lib/comity")

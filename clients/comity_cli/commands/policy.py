@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.trust.encoding import Digest, syllables
 from comity.trust.errors import NotFound
-from comity.trust.evidence import OK, POLICY_NOT_MET
+from comity.trust.exit_statuses import OK, POLICY_NOT_MET
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, client, examples, output, resolving

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 from comity.trust.charter.document import Body, CharterPolicy
 from comity.trust.encoding import short
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.names import parse_id
 
-from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext, reading_options, signing_options
+from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.charter.rendering import LackedItem
 from comity_cli.command import Group, examples, output
 from comity_cli.document import document
@@ -411,7 +412,7 @@ def deliver(home: Path, carried: tuple[Path, ...], federation: str) -> int:
     rendering.show_following(out, context.governance.following(charter_state), lacked, context.deliver_command)
     counts = {node: sum(line.index is not None for line in lines) for node, lines in results.items()}
     out.answer(DeliveredDocument(counts, tuple(map(rendering.LackedItem.of, left))))
-    return PARTLY_ACCEPTED if left else 0
+    return PARTIAL if left else 0
 
 
 @examples(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.evidence import PARTIAL
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import printable
-from comity.trust.evidence import KINDS, POLICY_NOT_MET, kind_of
+from comity.trust.evidence import KINDS, kind_of
+from comity.trust.exit_statuses import POLICY_NOT_MET
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 from comity.trust.errors import Unavailable
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output, user
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from comity_client.events import Event
     from comity_client.node_states import NodeState
 
-WELL: Final = 0
-TWO_HISTORIES: Final = 3
-DOWN: Final = 5
-SHORT: Final = 8
+WELL: Final = OK
+TWO_HISTORIES: Final = VERIFICATION_FAILED
+DOWN: Final = EVIDENCE_MISSING
+SHORT: Final = PARTIAL
 WAIT_SECONDS: Final = 300
 WATCH_SECONDS: Final = 5
 POLL_SECONDS: Final = 2.0

@@ -14,7 +14,8 @@ from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import LAST_TIME, Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.evidence import OK, EvidenceReader
+from comity.trust.evidence import EvidenceReader
+from comity.trust.exit_statuses import OK
 from comity.trust.key_validity import JudgedPublication
 from comity.trust.names import Reference
 from comity.trust.policy import Policy

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
-from comity.trust.evidence import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Row, Verdict
+from comity.trust.evidence import Row, Verdict
+from comity.trust.exit_statuses import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED
 from comity.trust.rows.approvals import APPROVALS_ROW
 
 

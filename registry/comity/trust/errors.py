@@ -19,6 +19,15 @@ from __future__ import annotations
 
 from typing import Self
 
+from comity.trust.exit_statuses import (
+    EVIDENCE_MISSING,
+    FAILED,
+    NO_ROOM,
+    POLICY_NOT_MET,
+    REFUSED,
+    VERIFICATION_FAILED,
+)
+
 
 class ComityError(Exception):
     """Base class of all expected failures.
@@ -35,7 +44,7 @@ class ComityError(Exception):
     """
 
     code = "FAILED"
-    exit_status = 1
+    exit_status = FAILED
     by_node = False
     retry_after = 0.0
 
@@ -60,12 +69,12 @@ class ComityError(Exception):
 
 class Malformed(ComityError):
     code = "MALFORMED"
-    exit_status = 3
+    exit_status = VERIFICATION_FAILED
 
 
 class Untrusted(ComityError):
     code = "UNTRUSTED"
-    exit_status = 3
+    exit_status = VERIFICATION_FAILED
 
 
 class Equivocation(Untrusted):
@@ -80,12 +89,12 @@ class Equivocation(Untrusted):
 
 class PolicyNotMet(ComityError):
     code = "POLICY-NOT-MET"
-    exit_status = 4
+    exit_status = POLICY_NOT_MET
 
 
 class Unavailable(ComityError):
     code = "UNAVAILABLE"
-    exit_status = 5
+    exit_status = EVIDENCE_MISSING
 
 
 class NotFound(Unavailable):
@@ -94,12 +103,12 @@ class NotFound(Unavailable):
 
 class Refused(ComityError):
     code = "REFUSED"
-    exit_status = 6
+    exit_status = REFUSED
 
 
 class OutOfSpace(ComityError):
     code = "OUT-OF-SPACE"
-    exit_status = 7
+    exit_status = NO_ROOM
 
 
 class Conflict(ComityError):

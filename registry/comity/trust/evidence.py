@@ -25,6 +25,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical, printable, sha256
 from comity.trust.errors import Malformed
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.note import NoteSignature, SignedNote
@@ -324,11 +325,6 @@ BASES: Final[tuple[Basis, ...]] = get_args(Basis)
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 SCHEMA: Final = "comity.dev/verdict/v1"
-OK: Final = 0
-VERIFICATION_FAILED: Final = 3
-POLICY_NOT_MET: Final = 4
-EVIDENCE_MISSING: Final = 5
-PARTIAL: Final = 8
 
 
 @frozen

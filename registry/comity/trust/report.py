@@ -30,7 +30,8 @@ from comity.trust.codec import (
 from comity.trust.content import ById, Content, Label, SubjectDigest
 from comity.trust.encoding import Digest, Fields, Json, canonical, parse_canonical
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
+from comity.trust.evidence import BASES, CAUSES, STATES, Row, RowFact, Verdict
+from comity.trust.exit_statuses import OK
 from comity.trust.frozen import frozen
 from comity.trust.identity import Signatory
 from comity.trust.statement import Entry, SideObject

@@ -49,11 +49,7 @@ from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.evaluation import judge_evaluations
 from comity.trust.evidence import (
-    EVIDENCE_MISSING,
     MODEL_SIG,
-    OK,
-    PARTIAL,
-    POLICY_NOT_MET,
     Evidence,
     EvidenceReader,
     InclusionEvidence,
@@ -63,6 +59,7 @@ from comity.trust.evidence import (
     Verdict,
     exit_status,
 )
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET
 from comity.trust.key_validity import (
     JudgedPublication,
     choose,

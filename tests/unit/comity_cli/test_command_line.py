@@ -14,8 +14,9 @@ import comity
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Untrusted
+from comity.trust.exit_statuses import INTERRUPTED
 from comity_cli.command import Command, Group, agree
-from comity_cli.main import COMMANDS, GUESSES, INTERRUPTED, command, main
+from comity_cli.main import COMMANDS, GUESSES, command, main
 from comity_cli.output import Output, size
 from comity_client.client import Client
 from comity_client.home import Home

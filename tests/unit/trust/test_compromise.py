@@ -10,7 +10,8 @@ from comity.rules.signing import sign_content
 from comity.trust.bound_nodes import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
-from comity.trust.evidence import EVIDENCE_MISSING, OK, Row, Verdict
+from comity.trust.evidence import Row, Verdict
+from comity.trust.exit_statuses import EVIDENCE_MISSING, OK
 from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
 from comity.trust.statements import Advisory, Compromise

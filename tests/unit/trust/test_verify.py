@@ -8,7 +8,8 @@ import pytest
 from comity.rules.signing import sign_content
 from comity.trust.copies import HeldArtifact, HoldWithdrawn
 from comity.trust.encoding import Digest, b64encode, sha256
-from comity.trust.evidence import EVIDENCE_MISSING, Evidence, InclusionEvidence, Verdict
+from comity.trust.evidence import Evidence, InclusionEvidence, Verdict
+from comity.trust.exit_statuses import EVIDENCE_MISSING
 from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import SideObject, parse_entry, sign_statement
 from comity.trust.statements import Advisory, Licence, Parent

@@ -60,7 +60,8 @@ from comity.trust.claims import KnownAuthors, ParsedClaims, read_claims, verify_
 from comity.trust.encoding import Digest, Json, canonical, format_time, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
 from comity.trust.evaluation import evaluations_of
-from comity.trust.evidence import OLD_STATEMENTS, PACK, PARTIAL, EvidenceReader, Verdict
+from comity.trust.evidence import OLD_STATEMENTS, PACK, EvidenceReader, Verdict
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 from comity.trust.keys import ecdsa_der
 from comity.trust.model_signing.certificates import ModelKey

@@ -34,6 +34,7 @@ from comity.node.ledger_mark import LEDGER_MARK, FileMark
 from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused
+from comity.trust.exit_statuses import FAILED, OK, PARTIAL
 from comity.trust.frozen import frozen
 from comity.wire.node_status import NodeStatus
 
@@ -68,7 +69,7 @@ class Diagnosis:
         return cls(topic, level, f"{error}  [{error.code}]", fix or error.hint or f"comity explain {error.code}")
 
 
-EXIT_STATUS: Final[Mapping[Level, int]] = {"ok": 0, "unknown": 0, "warn": 8, "fail": 1}
+EXIT_STATUS: Final[Mapping[Level, int]] = {"ok": OK, "unknown": OK, "warn": PARTIAL, "fail": FAILED}
 """Of the worst finding, from the best level to the worst."""
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import click
 import pytest
 from comity.trust.errors import Refused
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.places import Place
-from comity_cli.charter.context import PARTLY_ACCEPTED, CharterContext
+from comity_cli.charter.context import CharterContext
 from comity_cli.charter.signing import WIDTH, report, show_plan, sign_and_deliver
 from comity_cli.commands.keys import command
 from comity_cli.output import Output
@@ -156,9 +157,7 @@ def test_a_plan_is_shown_in_80_columns_and_without_controls(capsys: pytest.Captu
     assert "reason" not in printing(capsys, show_plan, plan())[0]
 
 
-@pytest.mark.parametrize(
-    ("refusals", "accepted", "status"), [(1, 0, None), (1, 2, PARTLY_ACCEPTED), (2, 1, PARTLY_ACCEPTED)]
-)
+@pytest.mark.parametrize(("refusals", "accepted", "status"), [(1, 0, None), (1, 2, PARTIAL), (2, 1, PARTIAL)])
 def test_the_first_refusal_is_the_error(
     capsys: pytest.CaptureFixture[str], refusals: int, accepted: int, status: int | None
 ) -> None:

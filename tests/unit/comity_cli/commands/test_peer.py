@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from comity.node.maintenance import network_checks
 from comity.node.maintenance.network_checks import PingedAddress
+from comity.trust.exit_statuses import EVIDENCE_MISSING
 from comity.wire.node_status import NodeStatus, PeerStatus, StoreStatus
-from comity_cli.commands.peer import DOWN, command
+from comity_cli.commands.peer import command
 from comity_client import own_node
 from support.run_command import printed, refused, run
 
@@ -41,7 +42,7 @@ def test_peers_that_answer_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_peer_that_does_not_answer_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listed(monkeypatch, PEER, SILENT)
-    assert printed(command, "ls", status=DOWN)["peers"][1]["last_error"] == "timed out"
+    assert printed(command, "ls", status=EVIDENCE_MISSING)["peers"][1]["last_error"] == "timed out"
     text = text_of("ls", "--node", tmp_path)
     assert "node-kr.example KR" not in text and "node-kr.example ES DOWN - 7 never" in text
     assert "node-kr.example: timed out" in text and f"comity peer ping node-kr.example --node {tmp_path}" in text
@@ -79,7 +80,7 @@ def test_a_peer_answers_if_one_of_its_addresses_does(monkeypatch: pytest.MonkeyP
 def test_a_peer_that_answers_nowhere_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text("")
     pinged(monkeypatch, LOST, replace(LOST, port="mutual"), replace(WELL, peer="node-kr.example"))
-    assert printed(command, "ping", "--node", tmp_path, status=DOWN)["unreachable"] == ["node-es.example"]
+    assert printed(command, "ping", "--node", tmp_path, status=EVIDENCE_MISSING)["unreachable"] == ["node-es.example"]
     assert "1 peer answered nowhere: node-es.example" in text_of("ping", "--node", tmp_path)
 
 

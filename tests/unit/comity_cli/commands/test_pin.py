@@ -10,8 +10,9 @@ import pytest
 from comity.rules.artifact_pins import PINNED_STATES, Pin
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest, sha256
+from comity.trust.exit_statuses import PARTIAL
 from comity.wire.pin import ListedPin, ListedPinnedCopy
-from comity_cli.commands.pin import UNMET_STATUS, WORDS, command
+from comity_cli.commands.pin import WORDS, command
 from comity_client import own_node
 from support.run_command import printed, refused, run, said
 
@@ -88,9 +89,9 @@ def test_no_pin_is_said(node: Node) -> None:
     ("pin", "status", "text"),
     [
         (listed(3, 3, met=True), 0, "3 of 3 1 of 2 not asked met"),
-        (listed(1, 3, asked=True), UNMET_STATUS, "1 of 3 1 of 2 not asked 2 more claimed, others are asked"),
-        (listed(1, 1), UNMET_STATUS, "1 of 3 1 of 2 not asked nobody asked yet"),
-        (listed(2, 1, asked=True, reaches=2), UNMET_STATUS, "2 of 3 1 of 2 1 of 2 others are asked"),
+        (listed(1, 3, asked=True), PARTIAL, "1 of 3 1 of 2 not asked 2 more claimed, others are asked"),
+        (listed(1, 1), PARTIAL, "1 of 3 1 of 2 not asked nobody asked yet"),
+        (listed(2, 1, asked=True, reaches=2), PARTIAL, "2 of 3 1 of 2 1 of 2 others are asked"),
     ],
 )
 def test_the_state_of_a_pin_is_told(node: Node, pin: ListedPin, status: int, text: str) -> None:

@@ -14,9 +14,9 @@ from comity.content.secrets import write_keys
 from comity.trust.charter.document import Body
 from comity.trust.charter.votes import adopted_statement
 from comity.trust.encoding import Digest
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.statement import sign_statement
 from comity_cli.charter import signing
-from comity_cli.charter.context import PARTLY_ACCEPTED
 from comity_cli.commands.proposal import command
 from comity_client.charter.drafts import draft_namespaces
 from comity_client.charter.proposals import propose_plan, sign_plan
@@ -81,7 +81,7 @@ def test_what_no_node_has_is_named_with_the_command_that_delivers_it(
     assert "no member's node has the draft of Institute CH (CH)" in text
     assert "comity proposal deliver" in text
     left = run(command, "deliver", "--json")
-    assert left.exit_code == PARTLY_ACCEPTED, "they took the line, and still show it to nobody"
+    assert left.exit_code == PARTIAL, "they took the line, and still show it to nobody"
     forget(federation)
     delivered = printed(command, "deliver")
     assert (delivered["lines"], delivered["lacked"]) == ({}, [])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from comity.content.blobs import FolderStore
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
+from comity.gateway.console.state import withdrawn as withdrawn_in_console
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.judge import PolicyJudge
@@ -26,8 +27,9 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import InceptionStatement
 from comity.trust.keys import HybridSigner
-from comity.trust.statement import Author, sign_statement
-from comity.trust.statements import Advisory
+from comity.trust.statement import Author, parse_entry, sign_statement
+from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, STATE_SETTING, Advisory
+from comity_client.evidence.names import withdrawn as withdrawn_for_client
 from support.case import nodes, release
 from support.logs import LogKeys
 from support.observations import observation
@@ -89,9 +91,19 @@ class JudgedRepositories:
         self.say(entry.line, log=log)
         return published.artifact
 
-    def advise(self, by: Identity, artifact: Digest) -> None:
-        said = Advisory(Author("identity", by.id), artifact, "yank", "high", "wrong weights")
+    def advise(self, by: Identity, artifact: Digest, kind: str = "yank") -> None:
+        said = Advisory(Author("identity", by.id), artifact, kind, "high", "wrong weights")
         self.say(sign_content(said, by.signer).line)
+
+    async def withdrawn(self, name: str, artifact: Digest) -> tuple[bool, bool, bool]:
+        """Whether the console, the catalogue and a client that has the same lines call it withdrawn."""
+        (candidate,) = (await self.catalogue.repository(name)).candidates
+        said = [parse_entry(found.line) for found in self.ledger.proven.about(artifact).found]
+        return (
+            withdrawn_in_console(self.ledger, artifact, candidate.publisher),
+            await self.catalogue.is_withdrawn(name, artifact),
+            withdrawn_for_client(candidate.publication, said),
+        )
 
     async def made(self, *names: str) -> dict[str, KeptItem]:
         return {item.name: item for item in await self.proven.make(names)}
@@ -203,6 +215,21 @@ async def test_items_that_need_a_judge_are_left_to_it(node: JudgedRepositories) 
     shown = await node.judged("a/withdrawn")
     assert shown is not None and '"comity:v1"' in shown.document
     assert await node.judged("a/disputed") is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADVISORIES if kind != KEY_COMPROMISE])
+async def test_console_catalogue_and_client_agree_on_what_is_withdrawn(node: JudgedRepositories, kind: str) -> None:
+    """Only what its own publisher yanked or superseded, also with keys that it has retired since."""
+    artifacts = {who: node.publish(who, f"{name}/m@v1", name) for who, name in ((ANNA, "anna"), (BEN, "ben"))}
+    node.say(of(BEN).to("next")[1].line)
+    assert await node.withdrawn("anna/m", artifacts[ANNA]) == (False, False, False)
+    node.advise(BEN, artifacts[ANNA], kind)
+    own = nodes(1)[0]
+    by_node = Advisory(own.record.node, artifacts[ANNA], kind, "high", "wrong weights")
+    node.say(sign_content(by_node, own.online).line)
+    assert await node.withdrawn("anna/m", artifacts[ANNA]) == (False, False, False)
+    node.advise(BEN, artifacts[BEN], kind)
+    assert await node.withdrawn("ben/m", artifacts[BEN]) == (kind in STATE_SETTING,) * 3
 
 
 async def test_items_signed_only_by_keys_of_a_charter_are_left_to_the_judge(node: JudgedRepositories) -> None:

@@ -17,6 +17,7 @@ from comity_cli.output import Output, plural, size
 from comity_cli.signers import signing
 
 from comity.trust.encoding import Digest
+from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from comity.trust.statements import Extent
 
 SHOWN = 10
-NOT_EXACT = 8
 
 
 @frozen
@@ -151,7 +151,7 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
     signer = signing(api, publisher) if nodes else None
     derivation = _derive(out, api, child, parent)
     _show(out, derivation)
-    status = 0 if derivation.comparison.exact else NOT_EXACT
+    status = 0 if derivation.comparison.exact else PARTIAL
     logged: PublishReceipt | Absent = ABSENT
     if signer is not None:
         with follow(out, "logging") as on_event:
