@@ -9,8 +9,10 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.statement import Author
 from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, SEVERITIES, Advisory, Compromise
+from comity.wire.messages import LocatedEntry
 from comity_cli.commands import advisory as module
 from comity_cli.commands.advisory import command
+from comity_client.evidence.known_since import ClaimedTimes
 from support.run_command import printed, run, said
 
 ARTIFACT, WHO = sha256(b"model"), Author("identity", sha256(b"desk"))
@@ -28,8 +30,14 @@ class Nodes:
         self.said: list[tuple[Any, ...]] = []
 
     def resolve(self, reference: str, policy: Any = None) -> Any:
-        evidence = SimpleNamespace(bounds=self.bounds)
-        return SimpleNamespace(advisories=self.warnings, lost_keys=self.lost, evidence=evidence)
+        evidence, times = SimpleNamespace(bounds=self.bounds), ClaimedTimes()
+        times.add(WHO.id, [LocatedEntry("a.example/log", 0, b"yank", known_since=86_400)])
+        return SimpleNamespace(
+            advised=[(SimpleNamespace(line=b"yank"), each) for each in self.warnings],
+            lost_keys=self.lost,
+            evidence=evidence,
+            inquiry=SimpleNamespace(claimed_times=times),
+        )
 
     def advise(self, reference: str, kind: str, severity: str, text: str, **more: Any) -> Any:
         self.said.append((reference, kind, severity, text, more["nodes"]))
@@ -59,16 +67,21 @@ def test_no_warning_is_said(nodes: Nodes) -> None:
 
 def test_warnings_about_bytes_and_keys_are_listed_with_their_signer(nodes: Nodes) -> None:
     nodes.warnings = [YANK]
-    statement = SimpleNamespace(entry=SimpleNamespace(statement=LOST.statement()))
+    statement = SimpleNamespace(entry=SimpleNamespace(statement=LOST.statement(), line=b"lost"))
     nodes.lost, nodes.bounds = [statement], ("statements of others",)
     document = printed(command, "ls", "inst/tiny@v1")
     assert [(each["kind"], each["severity"], each["by"], each["text"]) for each in document["advisories"]] == [
         ("yank", "high", WHO.id, "wrong tokenizer"),
         (KEY_COMPROMISE, "critical", WHO.id, "the laptop is gone"),
     ]
+    known = {"at": 86_400, "basis": "claimed", "members": 1}
+    assert [each["known_since"] for each in document["advisories"]] == [known, None]
     assert document["not_read"] == ["statements of others"]
     text = said(command, "ls", "inst/tiny@v1")
-    assert f"yank high identity {WHO.id[:12]} wrong tokenizer" in text and "not read statements of others" in text
+    assert (
+        f"yank high identity {WHO.id[:12]} 1970-01-02 wrong tokenizer" in text
+        and "not read statements of others" in text
+    )
 
 
 @pytest.mark.parametrize("kind", ADVISORIES)
