@@ -174,7 +174,11 @@ def test_a_bare_name_gives_the_new_version_and_after_a_yank_the_older_one(tmp_pa
     running.client.advise("swiss-ai/tiny@v2", "yank", "high", "wrong weights", publisher=running.publisher)
     eventually(lambda: running.client.resolve("swiss-ai/tiny").title, lambda title: title == "swiss-ai/tiny@v1")
     names = ["swiss-ai/tiny@v1", "swiss-ai/tiny@v2"]
-    eventually(lambda: [listing.name for listing in running.client.search("tiny")], lambda found: found == names)
+    found = eventually(lambda: running.client.search("tiny"), lambda found: [each.name for each in found] == names)
+    assert [each.withdrawn for each in found] == [False, True]
+    assert all(each.known_since is not None and each.known_since.basis == "claimed" for each in found)
+    shown = running.client.show("swiss-ai/tiny@v1")
+    assert shown.known.keys() >= {each.publication.entry.line for each in shown.versions} and not shown.withdrawn
     advisories = eventually(lambda: running.client.show("swiss-ai/tiny@v2").advisories, bool)
     assert [advisory.kind for advisory in advisories] == ["yank"]
 
