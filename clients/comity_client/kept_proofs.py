@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from comity.trust.claims import Publication
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.names import Reference
 
-
-def default_cache() -> Path:
-    """Return the cache path of huggingface_hub: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
-    `~/.cache/huggingface/hub`."""
-    if chosen := os.environ.get("HF_HUB_CACHE"):
-        return Path(chosen).expanduser()
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+from comity_client.hub_cache import default_cache
 
 
 def kept_proofs(stated: Iterable[Publication]) -> tuple[InclusionEvidence, ...]:

@@ -140,6 +140,6 @@ def prune(hub_cache: Path | None, dry_run: bool, yes: bool) -> None:
 
 
 def _cache(chosen: Path | None) -> Path:
-    from comity_client.kept_proofs import default_cache
+    from comity_client.hub_cache import default_cache
 
     return chosen or default_cache()

@@ -51,7 +51,7 @@ from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
 from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
 
 from comity_client.evidence.lookup import find_reference, reference_of
-from comity_client.kept_proofs import default_cache
+from comity_client.hub_cache import default_cache
 from comity_client.session import Session
 
 PARTIAL: Final = "partial"

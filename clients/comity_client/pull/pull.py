@@ -42,7 +42,7 @@ from comity_client.evidence.collect import collect_more
 from comity_client.evidence.inquiry import Inquiry
 from comity_client.evidence.proofs import complete, fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution, resolve
-from comity_client.kept_proofs import default_cache
+from comity_client.hub_cache import default_cache
 from comity_client.pull.destinations import (
     Destination,
     FolderDestination,

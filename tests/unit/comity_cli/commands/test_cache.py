@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from comity.trust.encoding import sha256, short
 from comity_cli.commands.cache import command
-from comity_client import kept_proofs
+from comity_client import hub_cache
 from comity_client.pull import cache as pulled
 from comity_client.pull.cache import CachedArtifact, InterruptedFile
 from support.run_command import printed, run, said
@@ -56,7 +56,7 @@ def test_an_empty_cache_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_of_the_user_is_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_proofs, "default_cache", lambda: folder)
+    monkeypatch.setattr(hub_cache, "default_cache", lambda: folder)
     assert printed(command, "ls")["cache"] == str(folder)
 
 
