@@ -30,6 +30,7 @@ SERVICES = {
     "GetClaims": "ArtifactService",
     "FindArtifact": "ArtifactService",
     "Search": "ArtifactService",
+    "FindFiles": "ArtifactService",
     "GetObject": "BlobService",
     "GetObjects": "BlobService",
     "Read": "BlobService",

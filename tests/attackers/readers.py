@@ -98,6 +98,22 @@ def _ask_for_nothing(target: Target, victim: Victim, number: int) -> None:
                 return
 
 
+@attacker("questions for all files, and for as many prefixes as one may have", "own", by="addresses")
+def all_files(target: Target) -> None:
+    """Few bits, which stand for all files, and a thousand prefixes of the longest kind; malformed ones between."""
+    everywhere(target, _ask_for_files)
+
+
+def _ask_for_files(target: Target, victim: Victim, number: int) -> None:
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        for at in target.going_on(60):
+            most = range(at, at + 1_000)
+            for bits, prefixes in ((0, (0,)), (10, range(1_000)), (32, most), (4, (9, 9)), (33, (1,))):
+                caller.ask("FindFiles", (1, bits), *((2, prefix) for prefix in prefixes), patience=2)
+            if target.ended.wait(0.02):
+                return
+
+
 @attacker("calls at the open port at the highest rate", "own", by="addresses")
 def open_port_flood(target: Target) -> None:
     everywhere(target, _ask_on)

@@ -36,6 +36,7 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
+from comity.wire.files import FilePrefixes, FoundFiles, file_pair, file_reference, prefix_of
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
@@ -207,6 +208,16 @@ class FakeNode:
         page = hits[start : start + (limit or 50)]
         more = start + len(page)
         return SearchPage(tuple(page), str(more) if more < len(hits) else "")
+
+    async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        await self._answering()
+        published = [Published.parse(e.statement) for _, e in self._entries() if e.statement.predicate == "published"]
+        manifests = [Manifest.parse(self.blobs[each.artifact]) for each in published if each.artifact in self.blobs]
+        yield FoundFiles(sum(len(each.files) for each in manifests), 0)
+        for manifest in manifests:
+            references = [file_reference(file.sha256) for file in manifest.files]
+            wanted = [each for each in references if prefix_of(each, prefixes.bits) in prefixes.prefixes]
+            yield FoundFiles(0, 0, b"".join(file_pair(each, manifest.digest) for each in wanted))
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         await self._answering()

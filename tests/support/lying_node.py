@@ -175,7 +175,7 @@ class Liar:
             case "GetEpochs":
                 raise NotHere
             case (
-                "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects" | "FindArtifact"
+                "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects" | "FindArtifact" | "FindFiles"
             ):  # so that its other false answers are reached
                 raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):

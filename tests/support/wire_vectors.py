@@ -33,6 +33,7 @@ from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.files import FilePrefixes, FoundFiles, file_pair
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.held import SALT, Held
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -142,6 +143,12 @@ class AnsweringNode:
         self.asked.append((query, cursor, limit))
         located = self._values.located
         return SearchPage(self._values.some(located), self._values.word(), self._values.some(located))
+
+    async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        self.asked.append(prefixes)
+        values = self._values
+        pairs = [file_pair(bytes(16), Digest(values.digest())) for _ in range(3)]
+        yield FoundFiles(values.number(), values.number(), b"".join(pairs[:2]), pairs[2], (values.number(200),))
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         self.asked.append(tuple(digests))
@@ -548,5 +555,7 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     await every_other_call(client, values)
     asked = Lookup.of_name(values.text(), values.maybe(values.text), None, values.some(lambda: Digest(values.digest())))
     await client.find_beside(Held(bytes(SALT), bytes(8)), asked)
+    async for _ in client.files(FilePrefixes(20, (values.number(100), 1_000_000))):
+        pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

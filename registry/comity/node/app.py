@@ -30,6 +30,7 @@ from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinServicer
 from comity.node.draining import Drain, EndRequest, LastEntries, run_until_first_ends, run_until_signalled
+from comity.node.file_index import FILE_NAME, FileIndex, FileIndexReader, index_basis
 from comity.node.home import OpenedHome, standby_database
 from comity.node.home_files import HomeFiles, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
@@ -53,6 +54,7 @@ from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.audit import AuditServicer
 from comity.node.services.blob import BlobServicer
 from comity.node.services.charter import CharterServicer
+from comity.node.services.files import FileFinder
 from comity.node.services.log import LogServicer
 from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeServicer
@@ -251,6 +253,7 @@ class _Parts:
     capacity: Capacity
     status: StatusReport
     inspector: Inspector
+    files: FileIndexReader
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
@@ -283,6 +286,10 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     ending.callback(copies.close)
     kept = await asyncio.to_thread(KeptInspections, config.storage.ledger.with_name(INSPECTIONS_FILE))
     ending.callback(kept.close)
+    index_file, basis = config.storage.ledger.with_name(FILE_NAME), index_basis(membership)
+    file_index = await asyncio.to_thread(FileIndex, index_file, basis)
+    ending.callback(file_index.close)
+    files = FileIndexReader(ledger, store, pools, membership, file_index)
     policy = await asyncio.to_thread(PolicyFile, config.gateway.policy)
     acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
@@ -306,6 +313,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     reading.follow("log entries", replication.intake.progress)
     for what, progress in copies.readers().items():
         reading.follow(what, progress)
+    reading.follow("files of artifacts", files.progress)
     listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,
@@ -353,6 +361,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         policy=policy,
         reading=reading,
         inspector=Inspector(ledger, store, pools, membership, kept),
+        files=files,
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools, reading=lambda: [each.document() for each in reading.behind]),
         news=NewsFeed(
@@ -374,7 +383,7 @@ def _services(parts: _Parts) -> Services:
         node=NodeServicer(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
         log=LogServicer(ledger),
         news=parts.news,
-        artifact=ArtifactServicer(ledger, membership, home.metrics, blob.manifest),
+        artifact=ArtifactServicer(ledger, membership, home.metrics, blob.manifest, FileFinder(parts.files, home.pools)),
         blob=blob,
         publish=parts.submissions,
         charter=parts.charter,
@@ -412,6 +421,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
         home.pulls,
         parts.followed,
         parts.inspector,
+        parts.files,
     ):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)

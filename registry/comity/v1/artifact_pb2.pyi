@@ -327,3 +327,69 @@ class SearchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class FindFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BITS_FIELD_NUMBER: _builtins.int
+    PREFIXES_FIELD_NUMBER: _builtins.int
+    bits: _builtins.int
+    """Bits of each prefix, at most 32."""
+    @_builtins.property
+    def prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The first bits of digests, as numbers, in ascending order, each once; at most 1,000. None: how many files there are."""
+
+    def __init__(
+        self,
+        *,
+        bits: _builtins.int = ...,
+        prefixes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "prefixes", b"prefixes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindFilesRequest: _TypeAlias = FindFilesRequest  # noqa: Y015
+
+@_typing.final
+class FoundFiles(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXED_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    OF_MEMBERS_FIELD_NUMBER: _builtins.int
+    OF_OTHERS_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    indexed: _builtins.int
+    """Files in the index: each in each artifact that has it."""
+    unread: _builtins.int
+    """Statements that the index has not read yet: a file of theirs may be missing."""
+    of_members: _builtins.bytes
+    """Files of artifacts that were published by somebody to whom the charter binds a namespace, a member or a member's node:
+    for each 16 bytes of its SHA-256 and the 32 bytes of the artifact's digest, all of them joined; at most 8,192 files.
+    """
+    of_others: _builtins.bytes
+    """The same of artifacts that others published."""
+    @_builtins.property
+    def cut(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Prefixes of which the index has more files than the answer."""
+
+    def __init__(
+        self,
+        *,
+        indexed: _builtins.int = ...,
+        unread: _builtins.int = ...,
+        of_members: _builtins.bytes = ...,
+        of_others: _builtins.bytes = ...,
+        cut: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "indexed", b"indexed", "of_members", b"of_members", "of_others", b"of_others", "unread", b"unread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundFiles: _TypeAlias = FoundFiles  # noqa: Y015

@@ -14,6 +14,7 @@ from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Exact, Items, Read
 from comity.wire.fields import read_integer
+from comity.wire.files import FILE_PREFIXES, FilePrefixes, FoundFiles
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
 from comity.wire.held import HELD, Held, Selected, in_messages, read_selected
 from comity.wire.messages import LocatedEntry
@@ -86,6 +87,11 @@ class ArtifactService(Protocol):
     ) -> SearchPage:
         """At most `limit` results; 0 for the maximum."""
 
+    @rpc("FindFiles", items=limits.FILES_MESSAGES)
+    def files(self, prefixes: Annotated[FilePrefixes, FILE_PREFIXES]) -> AsyncGenerator[FoundFiles, None]:
+        """The artifacts that have files with these prefixes. Raises Malformed (PREFIX-TOO-SHORT) where they stand for
+        more than 65,536 files."""
+
 
 async def _serve(
     method: str, service: ArtifactService, request: Any, context: Context
@@ -148,6 +154,7 @@ class ArtifactCalls(ServiceCalls):
     """The calls whose names end in `_beside` say which lines the asker has; the answer refers to these."""
 
     search = call(ArtifactService.search)
+    files = call(ArtifactService.files)
     _resolve = _selected(ArtifactService.resolve)
     _claims = _selected(ArtifactService.claims)
 

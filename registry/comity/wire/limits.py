@@ -48,6 +48,13 @@ REFERENCES: Final = 256
 FOUND: Final = 8
 FOUND_BYTES: Final = 1 * MiB
 FOUND_MANIFEST: Final = 64 * KiB
+# Prefixes of digests of files in one question, files of one prefix (those of members, and those of others), and the
+# files of one artifact in one message of the answer. A question may stand for so many files.
+FILE_PREFIXES: Final = 1_000
+PREFIX_FILES: Final = 4_096
+FILES_PART: Final = 8_192
+FILES_ASKED: Final = 65_536
+FILES_MESSAGES: Final = 10_000
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

@@ -21,6 +21,7 @@ from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node import projection
 from comity.node.copies.held_files import HeldFiles
 from comity.node.copies.index import CopiesIndex, HoldFact
+from comity.node.file_index import FileIndex, IndexedArtifact
 from comity.node.projection import START, Follower, Position, Projection, ProjectionTables
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
@@ -78,10 +79,19 @@ class _Hub(ListFile):
         self.follow([f"org/model-{number}"], place(number))
 
 
-Reader = _Copies | _Held | _Console | _Hub
+class _Files(FileIndex):
+    def read(self, number: int) -> None:
+        references = frozenset(sha256(b"file %d" % each).encode()[:16] for each in range(number, number + 3))
+        self.add([IndexedArtifact(artifact(number), number % 2, references)], place(number))
 
 
-@pytest.fixture(params=[_Copies, _Held, _Console, _Hub], ids=["copies", "held files", "console list", "Hub list"])
+Reader = _Copies | _Held | _Console | _Hub | _Files
+
+
+@pytest.fixture(
+    params=[_Copies, _Held, _Console, _Hub, _Files],
+    ids=["copies", "held files", "console list", "Hub list", "files"],
+)
 def opened(request: pytest.FixtureRequest) -> Callable[[Path, str], Reader]:
     made: Callable[[Path, str], Reader] = request.param
     return made

@@ -20,6 +20,7 @@ from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.services.files import FileFinder
 from comity.node.services.kept_answers import (
     ENTRY,
     LIKELY_WEIGHT,
@@ -39,6 +40,7 @@ from comity.trust.errors import Malformed
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
+from comity.wire.files import FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
 
@@ -57,6 +59,7 @@ class ArtifactServicer:
 
     Args:
         objects: reads a small object that is here, for a manifest beside an answer; raises NotFound.
+        files: finds artifacts by their files; None where there is no index of them.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class ArtifactServicer:
         membership: Membership,
         metrics: Metrics,
         objects: Callable[[Digest], Awaitable[bytes]] | None = None,
+        files: FileFinder | None = None,
     ) -> None:
         self._ledger = ledger
         self._objects = objects
+        self._files = files
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
@@ -157,6 +162,14 @@ class ArtifactServicer:
         times = await self._ledger.run(self._times.times)
         cursor = "{}-{}".format(*page.after) if page.after else ""
         return SearchPage(_located(lines, times), cursor, _located(advised, times))
+
+    async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        if self._files is None:
+            yield FoundFiles(0, await self._ledger.read(self._proven.last_number))
+            return
+        async with aclosing(self._files.find(prefixes)) as parts:
+            async for part in parts:
+                yield part
 
     def _own_advisories(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
         """The newest advisories of publishers about what they published, a few of each. Blocking."""

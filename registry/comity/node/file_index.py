@@ -1,0 +1,206 @@
+"""Which artifacts have a file: the files of the manifests of all proven publications, by the first half of their
+SHA-256.
+
+Rows beside the ledger (`comity.node.projection`), read in the background. A manifest is here before the log that names
+it advances, so one that cannot be read was lost, and is passed over until the rows are computed again.
+
+Files of publishers to whom the charter binds a namespace, and of members and their nodes, are apart from those of
+others, so that no stranger can fill the part of an answer that is theirs. When the charter changes who these are, all
+rows are computed again; until then, answers say how much is unread.
+
+    grows with                       bound
+    files of published artifacts     the manifests: about 27 bytes a file on disk; one page of manifests in memory
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from comity.content.blobs import BlobStore
+from comity.ledger.proven import ProvenLine
+from comity.node.members import Membership
+from comity.node.projection import Follower, Position, Projection, ProjectionTables, packed, unpacked
+from comity.node.reading import ReadState
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import read_manifest
+from comity.trust.encoding import Digest, canonical, sha256
+from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
+from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+from comity.wire import limits
+from comity.wire.files import FilePrefixes, file_reference
+
+FILE_NAME: Final = "files.sqlite"
+"""The index, beside the ledger."""
+PAGE: Final = 16
+"""Statements that are read in one step."""
+TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
+MEMBERS, OTHERS = 0, 1
+"""Whose files: of publishers of the charter's namespaces, members and their nodes; or of others."""
+_SCHEMA: Final = """
+CREATE TABLE artifact (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, whose INTEGER NOT NULL);
+CREATE TABLE file (
+    whose INTEGER, reference BLOB, artifact INTEGER, PRIMARY KEY (whose, reference, artifact)) WITHOUT ROWID;
+CREATE TABLE counted (files INTEGER NOT NULL);
+INSERT INTO counted VALUES (0)
+"""
+_log: Final = structlog.get_logger("comity.node")
+_TABLES: Final = ProjectionTables("files", "the index of files", 1, _SCHEMA)
+
+
+@frozen
+class IndexedArtifact:
+    """An artifact whose files are to be indexed, and whose they are."""
+
+    digest: Digest
+    whose: int
+    references: frozenset[bytes]
+
+
+@frozen
+class FilesFound:
+    """References of files with the digests of artifacts that have them: those of members, and those of others; prefixes
+    of which there are more."""
+
+    of_members: list[bytes]
+    of_others: list[bytes]
+    cut: list[int]
+
+
+class FileIndex(Projection):
+    """Each call raises as those of `Projection`.
+
+    Args:
+        file: the database; made if it is missing.
+        basis: whose files come first, as one text.
+    """
+
+    def __init__(self, file: Path, basis: str) -> None:
+        """Raises Unavailable, OutOfSpace."""
+        super().__init__(file, _TABLES, basis)
+
+    @property
+    def count(self) -> int:
+        """Files in the index: each in each artifact that has it."""
+        with self._reading() as database:
+            (count,) = database.execute("SELECT files FROM counted").fetchone()
+        return int(count)
+
+    def whose(self, artifacts: Sequence[Digest]) -> dict[Digest, int]:
+        """Of artifacts that are indexed, whose they are."""
+        wanted = f"SELECT digest, whose FROM artifact WHERE digest IN ({','.join('?' * len(artifacts))})"
+        with self._reading() as database:
+            return {unpacked(digest): whose for digest, whose in database.execute(wanted, [*map(packed, artifacts)])}
+
+    def add(self, artifacts: Iterable[IndexedArtifact], position: Position) -> None:
+        """Add artifacts, and move the position with the last one."""
+        for each in artifacts:
+            self._write(each.references, partial(_add, each))
+        with self._writing(position):
+            pass
+
+    def with_prefixes(self, asked: FilePrefixes) -> FilesFound:
+        """What is indexed of each prefix: of members, and of others, at most `limits.PREFIX_FILES` of either."""
+        found = FilesFound([], [], [])
+        for prefix, first, last in asked.bounds():
+            with self._reading() as database:
+                parts = [_with_prefix(database, whose, first, last) for whose in (MEMBERS, OTHERS)]
+            found.of_members.extend(parts[MEMBERS][: limits.PREFIX_FILES])
+            found.of_others.extend(parts[OTHERS][: limits.PREFIX_FILES])
+            if any(len(part) > limits.PREFIX_FILES for part in parts):
+                found.cut.append(prefix)
+        return found
+
+
+def _add(artifact: IndexedArtifact, database: sqlite3.Connection, references: Sequence[bytes]) -> None:
+    digest, whose = packed(artifact.digest), artifact.whose
+    database.execute("INSERT OR IGNORE INTO artifact VALUES (NULL, ?, ?)", (digest, whose))
+    database.execute("UPDATE artifact SET whose = min(whose, ?) WHERE digest = ?", (whose, digest))
+    (number,) = database.execute("SELECT id FROM artifact WHERE digest = ?", (digest,)).fetchone()
+    before = database.total_changes
+    rows = ((whose, reference, number) for reference in references)
+    database.executemany("INSERT OR IGNORE INTO file VALUES (?, ?, ?)", rows)
+    database.execute("UPDATE counted SET files = files + ?", (database.total_changes - before,))
+
+
+def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: bytes) -> list[bytes]:
+    """References, each with the digest of an artifact: one more than an answer has."""
+    rows = database.execute(
+        "SELECT reference, digest FROM (SELECT reference, artifact FROM file WHERE whose = ? AND reference BETWEEN ?"
+        " AND ? LIMIT ?) JOIN artifact ON id = artifact",
+        (whose, first, last, limits.PREFIX_FILES + 1),
+    )
+    return [reference + digest for reference, digest in rows]
+
+
+class FileIndexReader:
+    """Keeps the index up to date. Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self, ledger: AsyncLedger, store: BlobStore, pools: Pools, membership: Membership, index: FileIndex
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self.index = index
+        self._follower = Follower(ledger, index, PUBLICATION_PREDICATES, basis=partial(index_basis, membership))
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("file index", self.read, TIMING)
+
+    def progress(self) -> ReadState:
+        """Up to which statement the manifests were read. Blocking."""
+        return self._follower.progress()
+
+    async def read(self) -> None:
+        """Read the manifests of all new publications, in bounded steps."""
+        while await self.step():
+            pass
+
+    async def step(self) -> bool:
+        """Read the manifests of the next publications. Returns whether more may follow."""
+        lines = await self._follower.next(PAGE)
+        if not lines:
+            return False
+        first = self._membership.precedence.members
+        await self._pools.files(self._add, [_published(line, first) for line in lines], Position.at(lines[-1]))
+        return True
+
+    def _add(self, published: Sequence[tuple[SideObject, int]], position: Position) -> None:
+        """Blocking."""
+        known = self.index.whose([manifest.digest for manifest, _ in published])
+        new = {manifest: whose for manifest, whose in published if whose < known.get(manifest.digest, OTHERS + 1)}
+        self.index.add(filter(None, (self._read(manifest, whose) for manifest, whose in new.items())), position)
+
+    def _read(self, manifest: SideObject, whose: int) -> IndexedArtifact | None:
+        try:
+            files = read_manifest(self._store, manifest).files
+        except ComityError as error:
+            _log.warning("the files of an artifact are not indexed", artifact=manifest.digest, why=str(error))
+            return None
+        return IndexedArtifact(manifest.digest, whose, frozenset(file_reference(entry.sha256) for entry in files))
+
+
+def index_basis(membership: Membership) -> str:
+    """Whose files come first, of all who sign publications: the publishers of the charter's namespaces, and members."""
+    body = membership.body
+    return sha256(canonical(sorted({*membership.known, *(body.namespaces.values() if body else ())})))
+
+
+def _published(line: ProvenLine, first: Collection[Digest]) -> tuple[SideObject, int]:
+    """The manifest that a publication names, and whose it is."""
+    statement = parse_entry(line.line).statement
+    read = Published if statement.predicate == PUBLISHED else Observed
+    whose = MEMBERS if statement.by is not None and statement.by.id in first else OTHERS
+    return read.parse(statement).manifest, whose

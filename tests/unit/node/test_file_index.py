@@ -1,0 +1,165 @@
+"""The index of files: what proven publications name is found by the first bits of its digest, members' files apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from attackers.forging import Identity, Release
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.file_index import FileIndex, FileIndexReader, FilesFound, index_basis
+from comity.node.members import Membership
+from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Precedence
+from comity.trust.encoding import Digest, sha256
+from comity.trust.statement import parse_entry
+from comity.wire import limits
+from comity.wire.files import FilePrefixes, file_pairs, file_reference
+from support.logs import LogKeys
+
+LOG, MEMBER, STRANGER = LogKeys.generate("far.example/log"), Identity.made("member"), Identity.made("stranger")
+EVERYTHING = FilePrefixes(0, (0,))
+
+
+def id_of(identity: Identity) -> Digest:
+    author = parse_entry(identity.publish("a/b@v1", Release(b""))).statement.by
+    assert author is not None
+    return author.id
+
+
+class Pools:
+    async def files(self, work: Any, *arguments: Any) -> Any:
+        return work(*arguments)
+
+
+class Scene:
+    """A ledger, a store, and a charter that binds a namespace to a member."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger.open(folder / "ledger", lambda: 1_000)
+        self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
+        self.store = FolderStore(folder / "blobs")
+        self.bound = {"a": id_of(MEMBER)}
+        self.index = FileIndex(folder / "files.sqlite", index_basis(self.membership))
+
+    @property
+    def membership(self) -> Membership:
+        body = SimpleNamespace(namespaces=self.bound)
+        members = frozenset(self.bound.values())
+        return cast(Membership, SimpleNamespace(body=body, known={}, precedence=Precedence(members=members)))
+
+    def publish(self, identity: Identity, name: str, *releases: Release, here: bool = True) -> None:
+        for number, release in enumerate(releases):
+            if here:
+                self.store.put(sha256(release.manifest), release.manifest)
+            self.ledger.logs.append(LOG.vkey, [identity.publish(f"{name}@v{number}", release)])
+
+    async def read(self) -> None:
+        membership: Any = SimpleNamespace(body=self.membership.body, known={}, precedence=self.membership.precedence)
+        pools: Any = Pools()
+        reader = FileIndexReader(AsyncLedger(self.ledger), self.store, pools, membership, self.index)
+        await reader.read()
+        assert reader.progress().done == reader.progress().total
+
+    def found(self, asked: FilePrefixes = EVERYTHING) -> FilesFound:
+        return self.index.with_prefixes(asked)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    with closing(made.ledger), closing(made.index):
+        yield made
+
+
+def digest_of(release: Release) -> Digest:
+    return Digest(hashlib.sha256(release.data).hexdigest())
+
+
+def pairs(files: list[bytes]) -> list[tuple[bytes, Digest]]:
+    return list(file_pairs(b"".join(files)))
+
+
+def artifacts(found: FilesFound) -> set[Digest]:
+    return {artifact for _, artifact in pairs([*found.of_members, *found.of_others])}
+
+
+def reference(release: Release) -> bytes:
+    return file_reference(digest_of(release))
+
+
+async def test_files_of_publications_are_found_with_every_artifact_that_has_them(scene: Scene) -> None:
+    releases = [Release(b"%d" % number) for number in range(40)]
+    scene.publish(MEMBER, "a/b", *releases)
+    scene.publish(STRANGER, "c/d", releases[0])  # the same artifact again
+    await scene.read()
+    assert scene.index.count == len(releases)
+    for bits in (0, 4, 20, 32):
+        found = scene.found(FilePrefixes.of(bits, [digest_of(releases[7])]))
+        assert (reference(releases[7]), sha256(releases[7].manifest)) in pairs(found.of_members)
+    assert artifacts(scene.found()) == {sha256(each.manifest) for each in releases}
+    assert scene.found(FilePrefixes.of(32, [Digest("ab" * 32)])) == FilesFound([], [], [])
+
+
+async def test_an_answer_has_the_files_of_the_prefix_alone(scene: Scene) -> None:
+    releases = [Release(b"%d" % number) for number in range(64)]
+    scene.publish(MEMBER, "a/b", *releases)
+    await scene.read()
+    asked = FilePrefixes.of(3, [digest_of(releases[0])])
+    expected = {reference(each) for each in releases if reference(each)[0] >> 5 == asked.prefixes[0]}
+    assert {each for each, _ in pairs(scene.found(asked).of_members)} == expected
+
+
+async def test_strangers_fill_no_part_of_members_and_what_is_left_out_is_said(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PREFIX_FILES", 3)
+    scene.publish(STRANGER, "c/d", *(Release(b"stranger %d" % number) for number in range(9)))
+    ours = [Release(b"ours %d" % number) for number in range(3)]
+    scene.publish(MEMBER, "a/b", *ours)
+    await scene.read()
+    found = scene.found()
+    assert {artifact for _, artifact in pairs(found.of_members)} == {sha256(each.manifest) for each in ours}
+    assert (len(found.of_others), found.cut) == (3, [0])
+    scene.publish(MEMBER, "a/c", Release(b"one more"))
+    await scene.read()
+    assert (len(artifacts(scene.found())), scene.found().cut) == (6, [0])
+
+
+async def test_a_strangers_copy_of_a_members_artifact_does_not_keep_it_among_those_of_strangers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PREFIX_FILES", 1)
+    ours = Release(b"ours")
+    scene.publish(STRANGER, "c/d", ours, *(Release(b"stranger %d" % number) for number in range(5)))
+    await scene.read()
+    scene.publish(MEMBER, "a/b", ours)
+    await scene.read()
+    assert {artifact for _, artifact in pairs(scene.found().of_members)} == {sha256(ours.manifest)}
+    assert scene.index.whose([sha256(ours.manifest)]) == {sha256(ours.manifest): 0}
+
+
+async def test_rows_are_computed_again_when_the_charter_binds_a_namespace_to_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Release(b"theirs")
+    scene.publish(STRANGER, "c/d", theirs)
+    await scene.read()
+    scene.bound = {"c": id_of(STRANGER)}
+    await scene.read()
+    assert scene.index.whose([sha256(theirs.manifest)]) == {sha256(theirs.manifest): 0}
+    assert (scene.index.count, scene.index.basis) == (1, index_basis(scene.membership))
+
+
+async def test_a_manifest_that_was_lost_is_passed_over(scene: Scene) -> None:
+    lost, kept = Release(b"lost"), Release(b"kept")
+    scene.publish(MEMBER, "a/b", lost, here=False)
+    scene.publish(MEMBER, "a/c", kept)
+    await scene.read()
+    assert artifacts(scene.found()) == {sha256(kept.manifest)}
