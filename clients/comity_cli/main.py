@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "export": LazyCommand("Mirror", ".export", "Write what a node has to disks that people carry."),
     "load": LazyCommand("Mirror", ".load", "Have your node take what a bundle on disks has."),
     "verify": LazyCommand("Verify", ".verify", "Check an artifact and its evidence, offline."),
+    "identify": LazyCommand("Verify", ".identify", "Say what files are, and judge the artifacts that they are of."),
     "report": LazyCommand("Verify", ".report", "Check and read reports."),
     "policy": LazyCommand("Verify", ".policy", "Write, check and explain your verification policy."),
     "scan": LazyCommand("Verify", ".scan", "Detect file formats and code that a loader would run."),

@@ -30,6 +30,7 @@ from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
+    from comity_client.identify.identify import Identified
     from comity_client.pull.order import PullContext, Pulled
     from comity_client.pull.pull import PullPlan
     from comity_client.reports import CheckedReport
@@ -147,6 +148,35 @@ class ArtifactClient(TrustClient):
         """Hash an artifact on this machine: a folder, or the pulled copy of a reference. Uses no network. Raises as
         `destinations.hash_local_copy` does."""
         return hash_local_copy(what, workers=workers(), hub_cache=hub_cache, on_hashed=on_hashed)
+
+    def identify(
+        self,
+        paths: Sequence[Path],
+        *,
+        policy: Policy | None = None,
+        fresh: bool = False,
+        on_hashed: Callable[[int], None] = lambda count: None,
+    ) -> Identified:
+        """Say which artifacts the files at or below the paths are of, and judge these artifacts by a policy (default:
+        the default policy). Nodes learn the first bits of the digest of each file, and of which artifacts there are
+        files. Nothing at the paths is changed.
+
+        Args:
+            fresh: read every file, whatever was read before.
+            on_hashed: called with the number of bytes hashed since the last call, from several threads.
+
+        Raises Unavailable, NotFound (NO-NODES) where no node answers.
+        """
+        from comity_client.identify.disk import HashCache
+        from comity_client.identify.identify import hash_paths, identify
+
+        cache = None if fresh else HashCache(self._user.home.ensure(self._user.home.memory))
+        files = hash_paths(paths, cache, workers(), on_hashed)
+
+        def work(session: Session) -> Coroutine[Any, Any, Identified]:
+            return identify(session, files, lambda on_event: self._pull_context(session, "", policy, on_event))
+
+        return self._user.run(work, ahead=True)
 
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a

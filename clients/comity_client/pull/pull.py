@@ -99,11 +99,11 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
     inquiry, policy, on_event = context.inquiry, context.inquiry.policy, context.on_event
     try:
         reference = await read_reference(inquiry.session, order.reference)
-        resolution = await resolve(inquiry, reference, context.bindings, context.names, _fetch_manifest)
+        resolution = await resolve(inquiry, reference, context.bindings, context.names, fetch_manifest)
     except Unavailable as error:
         return await in_thread(partial(pulled_before, context, order, error), on_event)
-    judge = _judge_of(resolution)
-    found = await _gather(context, order, resolution)
+    judge = judge_of(resolution)
+    found = await gather(context, order, resolution)
     manifest, destination = found.manifest, found.destination
     early = found.evidence_with(announced(manifest))
     _conclude(judge(early, policy_before_fetch(policy, manifest)), found, on_event, final=False)
@@ -138,7 +138,7 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
 
 
 @frozen
-class _Gathered:
+class Gathered:
     """What is known before the first file is fetched. `alarms` are contradictions of logs."""
 
     resolution: Resolution
@@ -159,20 +159,20 @@ class _Gathered:
         return self.evidence.evidence(manifest, found, partial=partial, pieces=self.pieces, model_sig=model_sig)
 
 
-def _judge_of(resolution: Resolution) -> Callable[[Evidence, Policy], Verdict]:
+def judge_of(resolution: Resolution) -> Callable[[Evidence, Policy], Verdict]:
     """Return `verify` with what this session has read, and to whom the name belongs."""
     inquiry = resolution.inquiry
     keyless, reader = keyless_for(inquiry.policy), inquiry.session.reader
     return partial(verify, keyless=keyless, reader=reader, publisher=resolution.publisher)
 
 
-def _fetch_manifest(inquiry: Inquiry, decision: DecidedArtifact) -> None:
+def fetch_manifest(inquiry: Inquiry, decision: DecidedArtifact) -> None:
     """Begin to fetch the manifest, and what the statement that decided names: it is needed in every case."""
     named = (decision.chosen.published.pieces.digest,) if decision.chosen else ()
     fetch_ahead(inquiry.session, (decision.artifact, *named))
 
 
-async def _gather(context: PullContext, order: PullOrder, resolution: Resolution) -> _Gathered:
+async def gather(context: PullContext, order: PullOrder, resolution: Resolution) -> Gathered:
     """Step (1): the manifest, and evidence of the nodes and of an earlier pull."""
     on_event, session = context.on_event, resolution.inquiry.session
     _announce(on_event, resolution)
@@ -190,7 +190,7 @@ async def _gather(context: PullContext, order: PullOrder, resolution: Resolution
         on_event(Note(note))
     evidence, alarms = await complete(session, context.seen_logs, evidence, before, on_event)
     pieces = await layouts.document()
-    return _Gathered(resolution, manifest, wanted, destination, layouts, holding, evidence, pieces, alarms)
+    return Gathered(resolution, manifest, wanted, destination, layouts, holding, evidence, pieces, alarms)
 
 
 @asynccontextmanager
@@ -230,10 +230,10 @@ async def plan_pull(context: PullContext, order: PullOrder) -> PullPlan:
     """Steps (1) and (2) of a pull: fetches the manifest and evidence, writes nothing. Raises as `pull`, if no download
     would change the verdict."""
     reference = await read_reference(context.inquiry.session, order.reference)
-    resolution = await resolve(context.inquiry, reference, context.bindings, context.names, _fetch_manifest)
-    found = await _gather(context, order, resolution)
+    resolution = await resolve(context.inquiry, reference, context.bindings, context.names, fetch_manifest)
+    found = await gather(context, order, resolution)
     early, destination = found.evidence_with(announced(found.manifest)), found.destination
-    verdict = _judge_of(resolution)(early, policy_before_fetch(context.inquiry.policy, found.manifest))
+    verdict = judge_of(resolution)(early, policy_before_fetch(context.inquiry.policy, found.manifest))
     _conclude(verdict, found, context.on_event, final=False)
     here = frozenset(entry.path for entry in found.wanted if _has_size(destination.path_of(entry), entry))
     begun = _begun_size(destination, [entry for entry in found.wanted if entry.path not in here])
@@ -308,7 +308,7 @@ def _existing_pack(folder: Path, reader: EvidenceReader, on_event: OnEvent) -> E
         return Evidence(None, None)
 
 
-def _conclude(verdict: Verdict, found: _Gathered, on_event: OnEvent, *, final: bool) -> None:
+def _conclude(verdict: Verdict, found: Gathered, on_event: OnEvent, *, final: bool) -> None:
     """Steps (2) and (5): raise the refusal, if the verdict is one. If a log contradiction caused it, that error is
     raised."""
     on_event(PolicyJudged(verdict, final))
@@ -340,7 +340,7 @@ def _counting(on_event: OnEvent, path: str) -> Callable[[int], None]:
     return lambda count: on_event(Progress(path, count))
 
 
-async def _fetch(context: PullContext, found: _Gathered, missing: Sequence[FileEntry]) -> PullFetch:
+async def _fetch(context: PullContext, found: Gathered, missing: Sequence[FileEntry]) -> PullFetch:
     """Step (4)."""
     destination, on_event = found.destination, context.on_event
     sources = node_sources([*found.holding, *found.resolution.inquiry.session.nodes])

@@ -188,6 +188,16 @@ def of_a_lab() -> Iterator[Any]:
     yield load.LoadDocument(True, 1, 2, {"disk-1": "why"}, LoadedCharter(1, 2), (log,), (copy,), 1)
 
 
+def some_files(folder: Path) -> list[str]:
+    """Files that make an item in each list of what `comity identify` prints."""
+    folder.mkdir()
+    first, *_ = FILES
+    for path, data in ((first, FILES[first]), ("elsewhere", FILES[first]), ("mine", b"nobody knows it")):
+        (folder / path).write_bytes(data)
+    (folder / "gone").symlink_to("nothing")
+    return [str(folder)]
+
+
 @pytest.fixture(scope="module", name="examples")
 def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A document of each kind, as a command prints it for a federation of four nodes."""
@@ -218,6 +228,7 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
         run("status")
         run("pull", "swiss-ai/tiny", "--dry-run")
         run("pull", "swiss-ai/tiny")
+        run("identify", *some_files(folder / "disk"))
         origin = running.nodes[0].node.origin
         run("log", "checkpoint", origin)
         run("log", "entries", origin)

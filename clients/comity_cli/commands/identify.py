@@ -1,0 +1,279 @@
+"""`comity identify`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import click
+from comity.trust.encoding import Digest, short
+from comity.trust.evidence import EVIDENCE_MISSING, PACK, PARTIAL, VERIFICATION_FAILED
+from comity.trust.frozen import frozen
+from comity_client.identify.match import State
+
+from comity_cli.command import Command, client, examples, output
+from comity_cli.document import document
+from comity_cli.files import FILE
+from comity_cli.output import Output, plural, size
+
+if TYPE_CHECKING:
+    from comity_client.identify.identify import Identified
+    from comity_client.identify.judging import KnownArtifact
+    from comity_client.identify.lookup import NodeAnswer
+    from comity_client.identify.match import FolderOf
+
+NOBODY_KNOWS: Final = 9
+"""The exit status where no node knows some of the files."""
+SHOWN: Final = 20
+"""Files of one kind that are listed without --all."""
+PATHS: Final = 3
+"""Paths of a folder's list that are named in a row."""
+
+
+@frozen
+class JudgedArtifact:
+    """An artifact that files are of. `accepted`: by the policy, as before a pull; null if it could not be judged."""
+
+    artifact: Digest
+    title: str
+    basis: str
+    accepted: bool | None
+    exit_status: int
+    problem: str
+    advisories: tuple[str, ...]
+
+    @classmethod
+    def of(cls, known: KnownArtifact) -> JudgedArtifact:
+        accepted = None if known.verdict is None else known.verdict.accepted and not known.problem
+        return cls(known.artifact, known.title, known.basis, accepted, known.exit_status, known.problem, known.advised)
+
+
+@frozen
+class FolderItem:
+    """A folder with the files of an artifact at their paths. `or_any_of`: further artifacts whose files are all
+    there."""
+
+    folder: Path
+    artifact: Digest
+    state: State
+    present: int
+    files: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    extra: tuple[str, ...]
+    or_any_of: tuple[Digest, ...]
+
+
+@frozen
+class FileItem:
+    """A file of an artifact at another place than in a folder with that artifact: `path` is that in the manifest."""
+
+    file: Path
+    sha256: Digest
+    artifact: Digest
+    path: str
+
+
+@frozen
+class UnknownItem:
+    """A file that no artifact has."""
+
+    file: Path
+    sha256: Digest
+
+
+@frozen
+class UnreadItem:
+    """What was not read, and why."""
+
+    path: Path
+    problem: str
+
+
+@frozen
+class AskedNode:
+    """What a node said: the files that it has indexed, and the statements that it has not read yet; `problem` if it
+    gave no answer."""
+
+    node: str
+    indexed: int
+    unread: int
+    complete: bool
+    problem: str
+
+    @classmethod
+    def of(cls, said: NodeAnswer) -> AskedNode:
+        return cls(said.node, said.indexed, said.unread, said.complete, said.problem)
+
+
+@document("identified")
+class IdentifiedDocument:
+    """What files are, as `comity identify --json` prints it.
+
+    That a file is in an artifact is proven by the artifact's manifest. `unknown`: every node that answered says that no
+    publication that it has names this file. `unsure`: nothing was found of these, and a node left something out.
+    """
+
+    artifacts: tuple[JudgedArtifact, ...]
+    folders: tuple[FolderItem, ...]
+    files: tuple[FileItem, ...]
+    unknown: tuple[UnknownItem, ...]
+    unsure: tuple[UnknownItem, ...]
+    unread: tuple[UnreadItem, ...]
+    nodes: tuple[AskedNode, ...]
+    read_files: int
+    read_bytes: int
+    exit_status: Annotated[int, "0: all files are of accepted artifacts, which are complete"]
+
+    @classmethod
+    def of(cls, found: Identified) -> IdentifiedDocument:
+        matched = found.matched
+        return cls(
+            artifacts=tuple(map(JudgedArtifact.of, found.artifacts.values())),
+            folders=tuple(_folder_item(found, each) for each in matched.folders),
+            files=tuple(FileItem(e.file.path, e.file.sha256 or Digest(""), e.artifact, e.path) for e in matched.files),
+            unknown=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in matched.unknown),
+            unsure=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in found.unsure),
+            unread=tuple(UnreadItem(each.path, each.problem) for each in found.unread),
+            nodes=tuple(map(AskedNode.of, found.nodes)),
+            read_files=found.files,
+            read_bytes=found.bytes,
+            exit_status=exit_status(found),
+        )
+
+
+def _folder_item(found: Identified, each: FolderOf) -> FolderItem:
+    counts, lists = (each.present, each.files), (each.missing, each.changed, each.extra)
+    others = tuple(found.matched.others.get(each.folder, ()))
+    return FolderItem(each.folder, each.artifact, each.state, *counts, *lists, others)
+
+
+def exit_status(found: Identified) -> int:
+    """What is worst: a file with other bytes than its artifact has (3), an artifact that is refused (3, 4, 5), a file
+    that nobody knows (9), one of which nodes said too little, that could not be read, or none at all (5), files that
+    are missing or at other places (8)."""
+    refused = [known.exit_status for known in found.artifacts.values() if known.problem]
+    if any(folder.changed for folder in found.matched.folders):
+        refused.append(VERIFICATION_FAILED)
+    if refused:
+        return min(refused)
+    if found.matched.unknown:
+        return NOBODY_KNOWS
+    if found.unsure or found.unread or not found.files:
+        return EVIDENCE_MISSING
+    whole = all(folder.complete for folder in found.matched.folders) and not found.matched.files
+    return 0 if whole else PARTIAL
+
+
+@examples(
+    "comity identify ./apertus-8b",
+    "comity identify ~/.cache/huggingface/hub --policy ministry.toml",
+    "comity identify /srv/models/*.gguf --json",
+)
+@click.command(cls=Command, name="identify", short_help="Say what files are, and judge the artifacts that they are of.")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--policy", type=FILE, help="Judge with this policy (TOML).")
+@click.option("--fresh", is_flag=True, help="Read every file again, also those whose hash is kept.")
+@click.option("--all", "every", is_flag=True, help="List every file.")
+def command(paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bool) -> int:
+    """Hash the files at or below each PATH, find the artifacts that they are of, and judge these by your policy: of a
+    folder of any origin, such as a Hub cache, an Ollama store or a disk. Nothing there is changed.
+
+    Nodes learn the first bits of the digest of each file, which many files share; then, of which published artifacts
+    you have files.
+
+    Exit status: 0 all files are of accepted artifacts, which are complete; 3 other bytes or verification failed, 4
+    policy not met, 5 evidence or an answer missing, 8 files missing or at other places, 9 no node knows some files.
+    """
+    out, api = output(), client()
+    with out.progress("hashing", 0) as progress:
+        judged_by = api.policy(policy) if policy else None
+        found = api.identify(paths, policy=judged_by, fresh=fresh, on_hashed=progress.advance)
+    _show_folders(out, found)
+    _show_files(out, found, every)
+    _show_artifacts(out, found)
+    _show_rest(out, found, every)
+    out.answer(IdentifiedDocument.of(found))
+    return exit_status(found)
+
+
+def _show_folders(out: Output, found: Identified) -> None:
+    if not found.matched.folders:
+        return
+    rows = [
+        (str(each.folder), found.artifacts[each.artifact].title, each.state, "; ".join(_differences(found, each)))
+        for each in found.matched.folders
+    ]
+    out.table(("folder", "artifact", "state", ""), rows, shorten=("folder", "artifact"))
+
+
+def _differences(found: Identified, each: FolderOf) -> Iterator[str]:
+    if each.missing:
+        yield f"{each.present} of {each.files} files; missing: {_some(each.missing)}"
+    if each.changed:
+        yield f"other bytes: {_some(each.changed)}"
+    if each.extra:
+        yield f"in no manifest: {_some(each.extra)}"
+    if others := found.matched.others.get(each.folder):
+        yield f"or {plural(len(others), 'other artifact')} with the same files"
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    more = f" and {len(paths) - PATHS} more" if len(paths) > PATHS else ""
+    return ", ".join(paths[:PATHS]) + more
+
+
+def _show_files(out: Output, found: Identified, every: bool) -> None:
+    files = found.matched.files
+    shown = files if every else files[:SHOWN]
+    if shown:
+        rows = [(str(each.file.path), found.artifacts[each.artifact].title, each.path) for each in shown]
+        out.table(("file", "is of", "there named"), rows, shorten=("file", "is of"))
+    if len(files) > len(shown):
+        out.say(f"  and {plural(len(files) - len(shown), 'file')} more of known artifacts; --all lists them")
+
+
+def _show_artifacts(out: Output, found: Identified) -> None:
+    for known in found.artifacts.values():
+        if known.problem:
+            out.prose(f"{known.title}: {known.problem}", first=f"{out.mark('✗', 'red')} ")
+        elif known.verdict is not None:
+            partly = "" if known.verdict.accepted else ", as far as its files are here"
+            out.done(f"{known.title} ({short(known.artifact)}): accepted by the policy{partly}")
+        for text in known.advised:
+            out.warn(f"{known.title}: {text}")
+
+
+def _show_rest(out: Output, found: Identified, every: bool) -> None:
+    for files, what in ((found.matched.unknown, "no node knows"), (found.unsure, "not found, and nodes said not all")):
+        shown = files if every else files[:SHOWN]
+        if shown:
+            out.table(
+                (what, "size", "sha256"), [(str(e.path), size(e.size), short(e.sha256 or Digest(""))) for e in shown]
+            )
+        if len(files) > len(shown):
+            out.say(f"  and {plural(len(files) - len(shown), 'file')} more; --all lists them")
+    for problem, count in Counter(each.problem for each in found.unread).items():
+        out.warn(f"{plural(count, 'path')} not read: {problem}")
+    for said in found.nodes:
+        if said.problem:
+            out.warn(f"{said.node}: {said.problem}")
+        elif said.unread:
+            out.warn(f"{said.node} has not read {plural(said.unread, 'statement')} yet")
+    unknown = len(found.matched.unknown) + len(found.unsure)
+    out.say(
+        f"{plural(found.files, 'file')}, {size(found.bytes)}: {plural(len(found.matched.folders), 'folder')} of known"
+        f" artifacts, {plural(len(found.matched.files), 'file')} elsewhere, {unknown} unknown."
+    )
+    _hint(out, found)
+
+
+def _hint(out: Output, found: Identified) -> None:
+    """The next step for the first folder that is an accepted artifact: the evidence beside it."""
+    for each in found.matched.folders:
+        accepted = not found.artifacts[each.artifact].problem
+        if accepted and not (each.changed or each.missing or (each.folder / PACK).exists()):
+            out.hint(f"put the evidence beside it: comity pull sha256:{each.artifact} --out {each.folder}")
+            return

@@ -1,0 +1,1 @@
+"""What files on this machine are: hashed, looked up at the nodes by prefixes, and proven by manifests and logs."""

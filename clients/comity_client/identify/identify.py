@@ -1,0 +1,136 @@
+"""What files on this machine are: hash, ask, prove, and judge.
+
+(1) hash       every file at or below the paths (`disk`)
+(2) ask        the nodes, by prefixes of digests (`lookup`)
+(3) prove      the manifests of as few artifacts as have all files that nodes claim to know: a file is in an artifact if
+               the manifest says so, whatever a node said
+(4) match      folders and files with artifacts (`match`)
+(5) judge      each artifact, by the policy, with the files that are here and the evidence that nodes have (`judging`)
+
+What nodes learn: prefixes for all files (2), and then of which artifacts the user has files (3, 5), which are published
+ones; never anything else of a file that they do not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from comity.trust.artifact import Manifest
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
+from comity.wire.files import file_reference
+
+from comity_client.events import OnEvent
+from comity_client.evidence.proofs import fetch_object
+from comity_client.identify.disk import DiskFile, HashCache, read_files
+from comity_client.identify.judging import KnownArtifact, judge
+from comity_client.identify.lookup import ClaimedFiles, NodeAnswer, ask_nodes
+from comity_client.identify.match import MatchedFiles, cover, match
+from comity_client.pull.order import PullContext
+from comity_client.session import Session
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_LOOKED_AT: Final = 1_000
+"""Artifacts whose manifests are read."""
+NO_FOLDER: Final = "/nonexistent"
+"""Where no evidence pack can be."""
+TOGETHER: Final = 8
+"""Artifacts that are asked about at the same time."""
+
+
+@frozen
+class Identified:
+    """What was found. `unsure` are files of which nothing was found, while nodes left something out of their answers;
+    `unread`: what could not be read."""
+
+    matched: MatchedFiles
+    artifacts: Mapping[Digest, KnownArtifact]
+    unsure: tuple[DiskFile, ...]
+    unread: tuple[DiskFile, ...]
+    nodes: tuple[NodeAnswer, ...]
+    files: int
+    bytes: int
+
+
+def hash_paths(
+    paths: Iterable[Path], cache: HashCache | None, workers: int, on_hashed: Callable[[int], None]
+) -> list[DiskFile]:
+    """Step (1). Blocking."""
+    try:
+        return read_files(paths, cache, workers=workers, on_hashed=on_hashed)
+    finally:
+        if cache is not None:
+            cache.close()
+
+
+async def identify(
+    session: Session,
+    files: Sequence[DiskFile],
+    context_of: Callable[[OnEvent], PullContext],
+) -> Identified:
+    """Steps (2) to (5). Raises Unavailable, NotFound (NO-NODES) where no node answers.
+
+    Args:
+        files: what `hash_paths` returned.
+        context_of: returns what an artifact is judged with.
+    """
+    digests = {each.sha256 for each in files if each.sha256 is not None and each.size}
+    claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
+    manifests = await _manifests(session, claims)
+    matched = match(files, manifests)
+    wanted = dict.fromkeys([*(each.artifact for each in matched.folders), *(each.artifact for each in matched.files)])
+    here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None}
+    folders = {each.artifact: each.folder for each in reversed(matched.folders)}
+    judged = await _each(
+        wanted, lambda each: judge(context_of, manifests[each], here, folders.get(each, Path(NO_FOLDER)))
+    )
+    sure = {each.path for each in matched.unknown if each.sha256 and claims.is_unknown(file_reference(each.sha256))}
+    return Identified(
+        matched=replace(matched, unknown=tuple(each for each in matched.unknown if each.path in sure)),
+        artifacts=dict(zip(wanted, judged, strict=True)),
+        unsure=tuple(each for each in matched.unknown if each.path not in sure),
+        unread=tuple(each for each in files if each.sha256 is None),
+        nodes=claims.nodes,
+        files=len(files),
+        bytes=sum({each.identity: each.size for each in files}.values()),
+    )
+
+
+async def _manifests(session: Session, claims: ClaimedFiles) -> dict[Digest, Manifest]:
+    """Step (3): the manifests of artifacts that have the claimed files, as few as are needed. What an artifact is
+    claimed to have and has not does not count."""
+    candidates, found = dict(claims.artifacts), dict[Digest, Manifest]()
+    while new := [each for each in cover(candidates) if each not in found][: MAX_LOOKED_AT - len(found)]:
+        for artifact, manifest in zip(new, await _each(new, partial(_manifest, session)), strict=True):
+            if manifest is None:
+                del candidates[artifact]
+            else:
+                candidates[artifact] &= {file_reference(entry.sha256) for entry in manifest.files}
+                found[artifact] = manifest
+    return found
+
+
+async def _manifest(session: Session, artifact: Digest) -> Manifest | None:
+    try:
+        return Manifest.parse(await fetch_object(session, artifact))
+    except ComityError:
+        return None
+
+
+async def _each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
+    """The answers about items, of which a few are asked about at a time."""
+    turn = asyncio.Semaphore(TOGETHER)
+
+    async def one(item: T) -> R:
+        async with turn:
+            return await ask(item)
+
+    return await asyncio.gather(*map(one, items))

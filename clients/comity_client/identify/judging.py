@@ -1,0 +1,91 @@
+"""What a policy says of an artifact whose files are on this machine, wherever they lie: as after a pull, with the
+evidence that nodes have. Nothing is fetched but evidence, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from comity.content.durable import disk_errors
+from comity.formats.inspect import inspect
+from comity.rules.refusal import refusal
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.evidence import FoundFile, Verdict
+from comity.trust.frozen import frozen
+
+from comity_client.events import Advised, OnEvent, Resolved
+from comity_client.evidence.lookup import reference_of
+from comity_client.evidence.resolve import resolve
+from comity_client.pull.order import PullContext, PullOrder
+from comity_client.pull.pull import fetch_manifest, gather, judge_of
+
+
+@frozen
+class KnownArtifact:
+    """An artifact that files here are of.
+
+    Attributes:
+        title: its name and version, or its digest.
+        basis: how it was found.
+        verdict: of the policy about the files that are here; None if it could not be judged.
+        problem: why it is refused, or could not be judged.
+        exit_status: of the verdict, or of the error.
+        advised: warnings, each "KIND (SEVERITY): TEXT".
+    """
+
+    artifact: Digest
+    title: str
+    basis: str = ""
+    verdict: Verdict | None = None
+    problem: str = ""
+    exit_status: int = 0
+    advised: tuple[str, ...] = ()
+
+
+async def judge(
+    context_of: Callable[[OnEvent], PullContext],
+    manifest: Manifest,
+    here: Mapping[Digest, Path],
+    folder: Path,
+) -> KnownArtifact:
+    """Judge an artifact. Errors are in the answer.
+
+    Args:
+        context_of: returns what it is judged with.
+        here: where files are, by their SHA-256.
+        folder: where an evidence pack of an earlier pull may be.
+    """
+    artifact, title, basis, advised = manifest.digest, f"sha256:{manifest.digest}", "", list[str]()
+
+    def note(event: object) -> None:
+        nonlocal title, basis
+        if isinstance(event, Resolved):
+            title, basis = event.title, event.basis
+        elif isinstance(event, Advised):
+            said = event.advisory
+            advised.append(f"{said.kind} ({said.severity}): {said.text}")
+
+    try:
+        context, order = context_of(note), PullOrder(f"sha256:{artifact}", folder)
+        reference = reference_of(order.reference)
+        resolution = await resolve(context.inquiry, reference, context.bindings, context.names, fetch_manifest)
+        found = await gather(context, order, resolution)
+        files = [(entry, here[entry.sha256]) for entry in manifest.files if entry.sha256 in here]
+        inspected = [await asyncio.to_thread(_inspected, entry, path) for entry, path in files]
+        evidence = found.evidence_with(inspected, partial=len(inspected) < len(manifest.files))
+        verdict = judge_of(resolution)(evidence, context.inquiry.policy)
+    except ComityError as error:
+        return KnownArtifact(artifact, title, basis, None, str(error), error.exit_status, tuple(advised))
+    refused = refusal(verdict, title, "the policy", lambda rows, named: "")
+    problem = "" if refused is None else str(found.alarms[0] if found.alarms else refused)
+    return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised))
+
+
+def _inspected(entry: FileEntry, path: Path) -> FoundFile:
+    """Raises Unavailable."""
+    with disk_errors(f"{path} was not inspected"), path.open("rb", buffering=0) as file:
+        return FoundFile(entry.path, entry.size, entry.sha256, inspection=inspect(file, entry.path, entry.size))

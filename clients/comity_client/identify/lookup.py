@@ -1,0 +1,146 @@
+"""Asks nodes which artifacts have files, by the first bits of their digests.
+
+A node learns the first bits of the digest of each file, for known and unknown ones alike, and at most `MOST_BITS` of
+them: about `SHARED` of the files that it has indexed share them. What it answers is a hint: it can leave files out, so
+that all nodes are asked, and what it invents is found when the manifest is read. Source: protocol, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.frozen import frozen
+from comity.trust.turns import in_turns
+from comity.wire import limits
+from comity.wire.client import NodeClient
+from comity.wire.files import FilePrefixes, file_pairs, file_reference, prefix_of
+
+from comity_client.session import Session
+
+SHARED: Final = 32
+"""Files that share a prefix, about, where a node has indexed enough of them."""
+MOST_BITS: Final = 20
+"""Bits of a digest that a node learns at most, however many files it says that it has."""
+MAX_ARTIFACTS: Final = 100_000
+"""Artifacts of one node's answers."""
+
+
+@frozen
+class NodeAnswer:
+    """What a node said. `unread`: statements that its index has not read; `cut`: references that share a prefix of
+    which it knows more files than it gave; `problem`: why it gave nothing."""
+
+    node: str
+    indexed: int = 0
+    unread: int = 0
+    cut: frozenset[bytes] = frozenset()
+    problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it says that it left nothing out."""
+        return not (self.problem or self.unread or self.cut)
+
+
+@frozen
+class ClaimedFiles:
+    """What nodes claim.
+
+    Attributes:
+        artifacts: the references of files, of those that were asked for, that each artifact has. First come those that
+            nodes name first: each node in turn, its members' artifacts before those of others.
+    """
+
+    artifacts: Mapping[Digest, frozenset[bytes]]
+    nodes: tuple[NodeAnswer, ...]
+
+    def is_unknown(self, reference: bytes) -> bool:
+        """Whether each node that answered says that it left nothing out that could be this file, of which nothing was
+        found."""
+        answered = [node for node in self.nodes if not node.problem]
+        return bool(answered) and all(not node.unread and reference not in node.cut for node in answered)
+
+
+def bits_for(indexed: int) -> int:
+    """The bits of a prefix that about `SHARED` of the indexed files share."""
+    return min(MOST_BITS, max(0, (indexed // SHARED).bit_length() - 1))
+
+
+async def ask_nodes(session: Session, files: Collection[Digest]) -> ClaimedFiles:
+    """Ask all nodes about these files. Raises Unavailable, NotFound (NO-NODES) where no node answers."""
+    session.require_nodes()
+    asked = frozenset(map(file_reference, files))
+    answers = await session.ask(lambda node: _Inquiry(asked).ask(node))
+    if not answers.found:
+        raise answers.failure("no node says which artifacts have these files")
+    nodes = [
+        NodeAnswer(node.name, said.indexed, said.unread, said.cut)
+        if (said := answers.found.get(node)) is not None
+        else NodeAnswer(node.name, problem=str(answers.failed.get(node, "no answer in time")))
+        for node in session.nodes
+    ]
+    artifacts = dict[Digest, frozenset[bytes]]()
+    numbered = [each for said in answers.found.values() for each in enumerate(said.ordered())]
+    for _, (artifact, references) in in_turns(numbered, lambda each: each[0]):
+        artifacts[artifact] = artifacts.get(artifact, frozenset()) | references
+    return ClaimedFiles(artifacts, tuple(nodes))
+
+
+class _Inquiry:
+    """The questions to one node, and what it said: how much it has indexed and not read, and of which references it
+    left files out that share their prefix."""
+
+    def __init__(self, asked: frozenset[bytes]) -> None:
+        self._asked = asked
+        self._of_members = dict[Digest, set[bytes]]()
+        self._of_others = dict[Digest, set[bytes]]()
+        self.indexed = self.unread = 0
+        self.cut = frozenset[bytes]()
+
+    async def ask(self, node: NodeClient) -> _Inquiry:
+        """Raises what a call raises, and Malformed for more artifacts than an answer may have."""
+        await self._one(node, FilePrefixes(0))
+        bits = bits_for(self.indexed)
+        wanted = _by_prefix(self._asked, bits)
+        for question in _questions(sorted(wanted), bits, self.indexed):
+            for prefix in await self._one(node, question):
+                self.cut |= wanted.get(prefix, frozenset())
+        return self
+
+    async def _one(self, node: NodeClient, question: FilePrefixes) -> set[int]:
+        """Returns the prefixes of which the node left files out."""
+        cut = set[int]()
+        async with aclosing(node.files(question)) as parts:
+            async for part in parts:
+                self.indexed, self.unread = max(self.indexed, part.indexed), max(self.unread, part.unread)
+                cut.update(part.cut)
+                for joined, found in ((part.of_members, self._of_members), (part.of_others, self._of_others)):
+                    for reference, artifact in file_pairs(joined):
+                        if reference in self._asked:
+                            found.setdefault(artifact, set()).add(reference)
+                if len(self._of_members) + len(self._of_others) > MAX_ARTIFACTS:
+                    raise Malformed("the answer is too long", why="too many artifacts", code="UNBOUNDED")
+        return cut
+
+    def ordered(self) -> Iterator[tuple[Digest, frozenset[bytes]]]:
+        """What each artifact has: first those of members."""
+        for found in (self._of_members, self._of_others):
+            yield from ((artifact, frozenset(references)) for artifact, references in found.items())
+
+
+def _by_prefix(asked: Iterable[bytes], bits: int) -> dict[int, frozenset[bytes]]:
+    found = dict[int, set[bytes]]()
+    for reference in asked:
+        found.setdefault(prefix_of(reference, bits), set()).add(reference)
+    return {prefix: frozenset(some) for prefix, some in found.items()}
+
+
+def _questions(prefixes: Sequence[int], bits: int, indexed: int) -> Iterator[FilePrefixes]:
+    """The questions for these prefixes, none of which stands for too many files."""
+    together = min(limits.FILE_PREFIXES, max(1, limits.FILES_ASKED // max(1, indexed >> bits)))
+    for start in range(0, len(prefixes), together):
+        yield FilePrefixes(bits, tuple(prefixes[start : start + together]))

@@ -1,0 +1,177 @@
+"""Which artifacts the files on this machine are, from the manifests that nodes gave: pure.
+
+A folder is an artifact's where files lie at the paths of its manifest, and they are at least half of its files or of
+its bytes. Other files of an artifact, such as those of a store that names them by digest, are named with the path that
+the manifest gives them. A file of many artifacts, such as a licence, is named with the one that has most of the others.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal, TypeAlias
+
+from comity.trust.artifact import RESERVED, Manifest
+from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
+
+from comity_client.identify.disk import DiskFile
+
+ALIKE: Final = 15
+"""Further artifacts that have the same of the files, as far as nodes say, and are looked at as well."""
+LISTED: Final = 1_000
+"""Paths that a list of a folder has at most."""
+
+
+State: TypeAlias = Literal["complete", "complete, with other files", "partial", "changed"]
+
+
+@frozen
+class FolderOf:
+    """A folder with an artifact's files at their paths. `missing`, `changed` and `extra` are paths below the folder:
+    not there, there with other bytes, and there but in no manifest."""
+
+    folder: Path
+    artifact: Digest
+    present: int
+    files: int
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> State:
+        if self.changed:
+            return "changed"
+        if self.missing:
+            return "partial"
+        return "complete, with other files" if self.extra else "complete"
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.changed or self.extra)
+
+
+@frozen
+class FileOf:
+    """A file that is in an artifact, somewhere else than below a folder with that artifact. `path`: in the manifest."""
+
+    file: DiskFile
+    artifact: Digest
+    path: str
+
+
+@frozen
+class MatchedFiles:
+    """What was found: folders, single files, and files of no artifact that was looked at. `others`: further artifacts
+    all of whose files are in a folder, which may be any of them."""
+
+    folders: tuple[FolderOf, ...]
+    files: tuple[FileOf, ...]
+    unknown: tuple[DiskFile, ...]
+    others: Mapping[Path, tuple[Digest, ...]]
+
+
+_Places: TypeAlias = dict["Digest | None", list[tuple[Digest, str]]]
+
+
+def cover(candidates: Mapping[Digest, frozenset[bytes]]) -> list[Digest]:
+    """Choose artifacts that have all references that any of the candidates has: again and again the one with most of
+    those that are left; of equal ones the one with most in all, then the first one. After each come others with the
+    same references, at most `ALIKE`."""
+    left, chosen = set[bytes]().union(*candidates.values()), dict[Digest, None]()
+    alike = dict[frozenset[bytes], list[Digest]]()
+    for artifact, references in candidates.items():
+        alike.setdefault(references, []).append(artifact)
+    waiting = [(-len(some), -len(some), number, some) for number, some in enumerate(alike)]
+    heapify(waiting)
+    while waiting and left:
+        _, size, number, references = heappop(waiting)
+        new = len(references & left)
+        if waiting and (-new, size, number) > waiting[0][:3]:  # others have more of what is left now
+            if new:
+                heappush(waiting, (-new, size, number, references))
+            continue
+        left -= references
+        if new:
+            chosen |= dict.fromkeys(alike[references][: 1 + ALIKE])
+    return list(chosen)
+
+
+def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> MatchedFiles:
+    """Match files with artifacts; `manifests` in the order in which they are preferred."""
+    here = {str(each.path): each for each in files if each.sha256 is not None}
+    paths, places = sorted(here), _places({each.sha256 for each in here.values()}, manifests)
+    folders, others, taken = list[FolderOf](), dict[Path, tuple[Digest, ...]](), set[tuple[int, int]]()
+    for folder, artifacts in _folders(here, places, manifests).items():
+        compared = [_compare(folder, artifact, manifests[artifact], here, paths) for artifact in artifacts]
+        best, present = min(compared, key=lambda each: (len(each[0].changed) + len(each[0].missing), -each[0].present))
+        if present <= taken:
+            continue
+        folders.append(best)
+        taken |= present
+        if whole := [each.artifact for each, _ in compared if each is not best and not (each.missing or each.changed)]:
+            others[folder] = tuple(whole)
+    rest = [each for each in here.values() if each.identity not in taken]
+    named = [FileOf(each, *places[each.sha256][0]) for each in rest if each.sha256 in places]
+    unknown = [each for each in rest if each.sha256 not in places and each.size]
+    return MatchedFiles(tuple(folders), tuple(named), tuple(unknown), others)
+
+
+def _places(digests: Collection[Digest | None], manifests: Mapping[Digest, Manifest]) -> _Places:
+    """Of each digest the artifacts that have it, and its path there."""
+    found: _Places = {}
+    for artifact, manifest in manifests.items():
+        for entry in manifest.files:
+            if entry.sha256 in digests:
+                found.setdefault(entry.sha256, []).append((artifact, entry.path))
+    return found
+
+
+def _folders(
+    here: Mapping[str, DiskFile], places: _Places, manifests: Mapping[Digest, Manifest]
+) -> dict[Path, list[Digest]]:
+    """Folders that have enough files of artifacts at their paths, those with most bytes first; and these artifacts."""
+    count, size = Counter[tuple[Path, Digest]](), Counter[tuple[Path, Digest]]()
+    for file in here.values():
+        for artifact, path in places.get(file.sha256, ()):
+            parts = PurePosixPath(path).parts
+            if file.path.parts[-len(parts) :] == parts:
+                key = (file.path.parents[len(parts) - 1], artifact)
+                count[key] += 1
+                size[key] += file.size
+    found = dict[Path, list[Digest]]()
+    for (folder, artifact), bytes_here in sorted(size.items(), key=lambda item: (-item[1], item[0])):
+        manifest = manifests[artifact]
+        if 2 * count[folder, artifact] >= len(manifest.files) or 2 * bytes_here >= manifest.size:
+            found.setdefault(folder, []).append(artifact)
+    return found
+
+
+def _compare(
+    folder: Path, artifact: Digest, manifest: Manifest, here: Mapping[str, DiskFile], paths: Sequence[str]
+) -> tuple[FolderOf, set[tuple[int, int]]]:
+    """What of an artifact is in a folder, and the identities of the files that are."""
+    missing, changed, present = list[str](), list[str](), set[tuple[int, int]]()
+    for entry in manifest.files:
+        file = here.get(str(folder / entry.path))
+        if file is None:
+            missing.append(entry.path)
+        elif file.sha256 != entry.sha256:
+            changed.append(entry.path)
+        else:
+            present.add(file.identity)
+    start = f"{folder}/" if str(folder) != "/" else "/"
+    below = paths[bisect_left(paths, start) : bisect_left(paths, start[:-1] + chr(ord("/") + 1))]
+    extra = [name for path in below if (name := path[len(start) :]) not in manifest.by_path and not _reserved(name)]
+    found = len(manifest.files) - len(missing) - len(changed)
+    parts = (tuple(part[:LISTED]) for part in (missing, changed, extra))
+    return FolderOf(folder, artifact, found, len(manifest.files), *parts), present
+
+
+def _reserved(path: str) -> bool:
+    """Whether a path is in a folder that is never published."""
+    return f"{path}/".startswith(tuple(f"{folder}/" for folder in RESERVED))

@@ -1,0 +1,106 @@
+"""`comity identify`: what is printed, and the exit status, over nodes that answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+from comity.wire.files import FilePrefixes, FoundFiles
+from comity_cli.commands.identify import command
+from comity_client.client import Client
+from comity_client.home import Home
+from support.fakes import FakeFederation, FakeNode, release
+from support.run_command import printed, run
+
+FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n"}
+
+
+@pytest.fixture(scope="module", name="running")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    federation = FakeFederation(("CH", "SG", "ES"))
+    with federation.running() as running:
+        folder = tmp_path_factory.mktemp("identify")
+        running.publish(release(folder / "one", FILES, by=running.publisher))
+        odd = {"weights.bin": bytes(range(256))}
+        running.publish(release(folder / "odd", odd, by=running.publisher, name="swiss-ai/odd@v1"))
+        yield running
+
+
+@pytest.fixture(name="model")
+def _model(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files, in the working folder of a user who pinned the federation."""
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Client(Home(tmp_path / "home")).pin(running.file())
+    for name, data in FILES.items():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(data)
+    return Path("model")
+
+
+def test_a_complete_folder_is_named_judged_and_given_a_next_step(model: Path) -> None:
+    ran = run(command, model)
+    assert ran.exit_code == 0
+    for said in ("swiss-ai/tiny@v1", "complete", "accepted by the policy", "2 files", "0 unknown", "--out model"):
+        assert said in ran.output
+    document = printed(command, model)
+    (folder,) = document["folders"]
+    assert (folder["folder"], folder["state"], folder["present"], folder["missing"]) == ("model", "complete", 2, [])
+    (artifact,) = document["artifacts"]
+    assert (artifact["title"], artifact["accepted"], document["exit_status"]) == ("swiss-ai/tiny@v1", True, 0)
+
+
+def test_a_file_is_missing(model: Path) -> None:
+    (model / "README.md").unlink()
+    assert printed(command, model, status=8)["folders"][0]["missing"] == ["README.md"]
+    assert "as far as its files are here" in run(command, model).output
+
+
+def test_a_file_lies_elsewhere(model: Path) -> None:
+    (model / "README.md").rename("blob")
+    (found,) = printed(command, "blob", status=8)["files"]
+    assert (found["file"], found["path"]) == ("blob", "README.md")
+
+
+def test_a_file_has_other_bytes(model: Path) -> None:
+    (model / "README.md").write_bytes(b"other")
+    document = printed(command, model, status=3)
+    assert document["folders"][0]["changed"] == ["README.md"]
+    assert [each["file"] for each in document["unknown"]] == ["model/README.md"]
+
+
+def test_nobody_knows_a_file(model: Path) -> None:
+    for number in range(22):
+        Path(f"mine-{number:02}").write_bytes(b"%d" % number)
+    names = [f"mine-{number:02}" for number in range(22)]
+    document = printed(command, *names, status=9)
+    assert [each["file"] for each in document["unknown"]] == names
+    ran = run(command, *names)
+    assert "mine-19" in ran.output and "mine-20" not in ran.output and "and 2 files more" in ran.output
+    assert "mine-21" in run(command, *names, "--all").output
+
+
+def test_the_policy_refuses_an_artifact(model: Path) -> None:
+    Path("weights.bin").write_bytes(bytes(range(256)))
+    document = printed(command, "weights.bin", status=4)
+    assert not document["artifacts"][0]["accepted"] and "file safety" in document["artifacts"][0]["problem"]
+
+
+def test_nodes_said_not_all(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def reading(self: FakeNode, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        yield FoundFiles(5, 7)
+
+    monkeypatch.setattr(FakeNode, "files", reading)
+    document = printed(command, model, status=5)
+    assert len(document["unsure"]) == 2 and not document["unknown"]
+    assert {each["unread"] for each in document["nodes"]} == {7}
+    assert "has not read 7 statements yet" in run(command, model).output
+
+
+def test_there_is_no_file_or_one_that_cannot_be_read(model: Path) -> None:
+    Path("empty").mkdir()
+    assert printed(command, "empty", status=5)["read_files"] == 0
+    (model / "gone").symlink_to("nothing")
+    assert printed(command, model, status=5)["unread"][0]["path"] == "model/gone"
+    assert "1 path not read" in run(command, model).output
