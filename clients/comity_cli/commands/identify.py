@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 from comity.trust.encoding import Digest, short
-from comity.trust.evidence import EVIDENCE_MISSING, PACK, PARTIAL, VERIFICATION_FAILED
+from comity.trust.evidence import PACK
+from comity.trust.exit_statuses import EVIDENCE_MISSING, NOBODY_KNOWS, PARTIAL, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 from comity_client.identify.match import State
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from comity_client.identify.lookup import NodeAnswer
     from comity_client.identify.match import FolderOf
 
-NOBODY_KNOWS: Final = 9
-"""The exit status where no node knows some of the files."""
 SHOWN: Final = 20
 """Files of one kind that are listed without --all."""
 PATHS: Final = 3

@@ -17,6 +17,7 @@ EVIDENCE_MISSING: Final = 5
 REFUSED: Final = 6
 NO_ROOM: Final = 7
 PARTIAL: Final = 8
+NOBODY_KNOWS: Final = 9
 INTERRUPTED: Final = 130
 
 MEANINGS: Final[Mapping[int, str]] = {
@@ -29,6 +30,7 @@ MEANINGS: Final[Mapping[int, str]] = {
     REFUSED: "refused: a certificate, a permission, a rate",
     NO_ROOM: "disk or quota",
     PARTIAL: "partial: as you asked, or because a part was refused, is missing, or needs a look",
+    NOBODY_KNOWS: "no node that answered knows these bytes",
     INTERRUPTED: "interrupted",
 }
 """What docs/errors.md says of each."""

@@ -83,7 +83,7 @@ async def test_a_front_end_says_that_it_has_read_nothing() -> None:
     async def read(work: Any) -> Any:
         return work()
 
-    proven = SimpleNamespace(last_number=lambda: 12)
-    ledger: Any = SimpleNamespace(tables=SimpleNamespace(proven=proven), read=read)
+    tables = SimpleNamespace(proven=SimpleNamespace(last_number=lambda: 12), proven_times=None)
+    ledger: Any = SimpleNamespace(tables=tables, read=read)
     service = ArtifactServicer(ledger, None, None)  # type: ignore[arg-type]
     assert [part async for part in service.files(FilePrefixes(4, (1,)))] == [FoundFiles(0, 12)]
