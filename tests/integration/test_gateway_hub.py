@@ -156,7 +156,8 @@ async def test_an_empty_file_a_pasted_page_and_an_upload_get_useful_answers(own:
     await own.publish(folder, "tests/model@v1")
     async with client(own) as http:
         empty = await http.get("/tests/model/resolve/main/empty.txt", headers={"Range": "bytes=0-0"})
-        assert (empty.status_code, empty.content) == (200, b"")
+        assert (empty.status_code, empty.content, empty.headers["Content-Range"]) == (200, b"", "bytes */0")
+        assert "Content-Range" not in (await http.get("/tests/model/resolve/main/empty.txt")).headers
         page = await http.get("/tests/model/blob/main/config.json")
         assert page.content == (folder / "config.json").read_bytes()
         upload = await http.post("/api/repos/create", json={"name": "model"})

@@ -180,6 +180,8 @@ class FileResponses:
             name = entry.path.rpartition("/")[2]
             to = self._file_routes.location(entry.sha256, host=_host(request, self._settings.url), name=name)
             return RedirectResponse(to, 302, headers=headers)
+        if not entry.size and wanted is not None:  # RFC 9110, section 14.4: in a 200 the field has no meaning, and
+            headers["Content-Range"] = "bytes */0"  # @huggingface/hub takes the size of a file from it alone
         parts = self._counted(self._stored(entry.sha256, span.offset, span.length), entry, span)
         return await _stream(with_slot(self._slots, request.scope, parts), entry, span, headers)
 
