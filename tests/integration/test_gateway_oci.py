@@ -164,6 +164,9 @@ async def test_a_range_of_a_blob_resumes_a_pull(node: GatewayNode, ready: Releas
         part = await http.get(address, headers={"Range": "bytes=300000-"})
         assert part.status_code == 206
         assert part.content == release.ingested.files[entry.path].read_bytes()[300_000:]
+        empty = f"/v2/{LOWER}/blobs/{digest(b'')}"
+        whole = await http.get(empty, headers={"Range": "bytes=0-0"})
+        assert (whole.status_code, whole.content, whole.headers["Content-Length"]) == (200, b"", "0")
 
 
 async def test_tags_are_the_versions_in_pages(own: GatewayNode, tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_every_predicate_of_the_protocol_has_a_schema_and_an_example() -> None:
     assert listed | {"audit-answer"} == PREDICATES == {predicate for predicate, _ in STATEMENTS}
 
 
+def test_the_protocol_names_each_member_of_a_seat() -> None:
+    text = (
+        (DOCS / "protocol.md")
+        .read_text("utf-8")
+        .partition("A\nmember has `id`")[2]
+        .partition("schemas/charter.json")[0]
+    )
+    seat = FILES["charter.json"]["properties"]["members"]["items"]["properties"]
+    assert set(re.findall(r"`(\w+)`", text)) - {"active", "observer"} == seat.keys() - {"id"}
+
+
 def test_every_document_has_an_example() -> None:
     own = {name.removesuffix(".json") for name in FILES if "/" not in name}
     assert own - {"common", "statement", "verdict", "error"} == {name for name, _, _ in DOCUMENTS}
