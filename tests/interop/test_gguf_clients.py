@@ -10,49 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
-from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-import pytest_asyncio
-from support.gateway import GatewayNode, gateway_node
-from support.publisher import Release
+from support.client_repository import CHILD, ServedRepository
 from support.waiting import PATIENCE
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-REPOSITORY = "tests/tiny-GGUF"
 PART = 1_000_000
 """Bytes of one of the parts that Ollama fetches at once."""
 
 
-def gguf(path: Path, size: int) -> None:
-    """A file that begins as GGUF files do: no tensors, one key."""
-    key = b"general.architecture"
-    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key
-    head += struct.pack("<IQ", 8, 5) + b"llama"
-    path.write_bytes(head + path.name.encode() + bytes(size))
-
-
-@pytest_asyncio.fixture(params=("inline", "files"), scope="module", loop_scope="module")
-async def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayNode]:
-    """What it has is `ready`, and no test changes it."""
-    files = "127.0.0.1:0" if request.param == "files" else ""
-    async with gateway_node(tmp_path_factory.mktemp("node"), files=files) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready(node: GatewayNode, tmp_path_factory: pytest.TempPathFactory) -> Release:
-    folder = tmp_path_factory.mktemp("tiny")
-    for name, size in (("tiny-Q8_0.gguf", 3_000_000), ("tiny-Q4_K_M.gguf", 2_500_000), ("mmproj-F16.gguf", 1000)):
-        gguf(folder / name, size)
-    gguf(folder / "big-Q6_K-00001-of-00002.gguf", 100)
-    (folder / "README.md").write_text("A tiny model.\n")
-    return await node.publish(folder, f"{REPOSITORY}@v1")
+@pytest.fixture(params=("inline_node", "node"))
+def served(request: pytest.FixtureRequest) -> ServedRepository:
+    found: ServedRepository = request.getfixturevalue(request.param)
+    return found
 
 
 async def llama_cpp(endpoint: str, repository: str, wanted: str) -> bytes:
@@ -116,35 +88,35 @@ async def _direct(http: httpx2.AsyncClient, url: str) -> str:
 
 
 @pytest.mark.parametrize("wanted", ("Q4_K_M", "Q8_0"))
-async def test_llama_cpp_fetches_and_resumes(node: GatewayNode, ready: Release, wanted: str) -> None:
-    found = await llama_cpp(node.url, REPOSITORY, wanted)
-    assert found == ready.ingested.files[f"tiny-{wanted}.gguf"].read_bytes()
+async def test_llama_cpp_fetches_and_resumes(served: ServedRepository, wanted: str) -> None:
+    found = await llama_cpp(served.url, CHILD, wanted)
+    assert found == served.repository.read(f"tiny-{wanted}.gguf")
 
 
 @pytest.mark.parametrize(
     ("tag", "file"), (("latest", "Q4_K_M"), ("q8_0", "Q8_0"), ("v1", "Q4_K_M"), ("Q4_K_M", "Q4_K_M"))
 )
-async def test_ollama_pulls_the_file_of_its_tag(node: GatewayNode, ready: Release, tag: str, file: str) -> None:
-    layers = await ollama(node.url, REPOSITORY, tag)
-    assert layers["application/vnd.ollama.image.model"] == ready.ingested.files[f"tiny-{file}.gguf"].read_bytes()
-    assert layers["application/vnd.ollama.image.projector"] == ready.ingested.files["mmproj-F16.gguf"].read_bytes()
+async def test_ollama_pulls_the_file_of_its_tag(served: ServedRepository, tag: str, file: str) -> None:
+    layers = await ollama(served.url, CHILD, tag)
+    assert layers["application/vnd.ollama.image.model"] == served.repository.read(f"tiny-{file}.gguf")
+    assert layers["application/vnd.ollama.image.projector"] == served.repository.read("mmproj-F16.gguf")
     config = json.loads(layers["application/vnd.docker.container.image.v1+json"])
     assert (config["model_format"], config["file_type"]) == ("gguf", file)
 
 
-async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(node: GatewayNode, ready: Release) -> None:
-    async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
-        manifest = (await http.get(f"/v2/{REPOSITORY}/manifests/latest")).json()
+async def test_older_llama_cpp_reads_the_files_name_in_the_manifest(served: ServedRepository) -> None:
+    async with httpx2.AsyncClient(base_url=served.url, timeout=PATIENCE) as http:
+        manifest = (await http.get(f"/v2/{CHILD}/manifests/latest")).json()
     assert manifest["ggufFile"]["rfilename"] == "tiny-Q4_K_M.gguf"
     assert manifest["mmprojFile"]["rfilename"] == "mmproj-F16.gguf"
 
 
-async def test_missing_tags_and_parts_of_a_split_model_are_not_found(node: GatewayNode, ready: Release) -> None:
-    async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
+async def test_missing_tags_and_parts_of_a_split_model_are_not_found(served: ServedRepository) -> None:
+    async with httpx2.AsyncClient(base_url=served.url, timeout=PATIENCE) as http:
         for url in (
-            f"/v2/{REPOSITORY}/manifests/Q6_K",
-            f"/v2/{REPOSITORY}/manifests/v9",
-            f"/v2/{REPOSITORY}/blobs/sha256:{'0' * 64}",
+            f"/v2/{CHILD}/manifests/Q6_K",
+            f"/v2/{CHILD}/manifests/v9",
+            f"/v2/{CHILD}/blobs/sha256:{'0' * 64}",
             "/v2/nobody/nothing/manifests/latest",
         ):
             answer = await http.get(url)

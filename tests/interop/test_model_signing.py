@@ -14,6 +14,7 @@ from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
 from comity_client.pull.model_sig import verify_keyless
 from support import model_sig
+from support.client_repository import ODD
 from support.model_sig import FILES, KEY, signed
 from support.model_sig_table import DOCUMENT, Said, compare, document, reference
 from support.model_sig_tampers import BY_KEY, TAMPERS, Tamper, Untouched, job
@@ -22,15 +23,12 @@ from support.sigstore_site import Site
 
 pytestmark = pytest.mark.slow
 
-ODD: dict[str, bytes] = {
+NAMED: dict[str, bytes] = {
     **FILES,
-    "a-b": b"1",
-    "a.b": b"2",
-    "a/b": b"3",
-    "deep/er/est/été:1.txt": b"4",
-    "deep/.gitattributes": b"5",
-    ".gitattributes": b"6",
-    ".github/workflows/ci.yml": b"7",
+    **{
+        path: path.encode()
+        for path in (*ODD, "a-b", "a.b", "a/b", ".gitattributes", "deep/.gitattributes", ".github/workflows/ci.yml")
+    },
 }
 
 
@@ -48,7 +46,7 @@ def verified_by_reference(folder: Path, key: PrivateKey) -> str:
 @pytest.mark.parametrize("algorithm", cases(["ecdsa-p256", "ecdsa-p384"], ["ecdsa-p384"]))
 def test_the_reference_tool_verifies_signatures_of_comity(tmp_path: Path, algorithm: str) -> None:
     key = PrivateKey.generate(algorithm)
-    folder = model_sig.folder(tmp_path / "m", ODD, signed(ODD, key))
+    folder = model_sig.folder(tmp_path / "m", NAMED, signed(NAMED, key))
     assert verified_by_reference(folder, key) == ""
     (folder / "a-b").write_bytes(b"other")
     assert "Hash mismatch for" in verified_by_reference(folder, key)
@@ -62,7 +60,7 @@ def test_the_reference_tool_verifies_a_pulled_folder_with_its_evidence_pack(tmp_
 
 
 def test_the_reference_api_verifies_it_too_without_a_list_of_ignored_files(tmp_path: Path) -> None:
-    folder = model_sig.folder(tmp_path / "m", ODD)
+    folder = model_sig.folder(tmp_path / "m", NAMED)
     (tmp_path / "lab.pub").write_bytes(model_sig.PUBLIC.pem)
     paths = (folder, folder / MODEL_SIG, tmp_path / "lab.pub")
     ((worked, said),) = reference([["api", "verify", "as signed", "", *map(str, paths)]])

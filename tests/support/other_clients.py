@@ -1,8 +1,8 @@
 """Outside programs that read from a gateway: how each is installed, run and asked for its version.
 
-A client is given a `Place`, reads what was published there in its own way, and returns the result in the words of the
-table in docs/clients/README.md. It asserts that this is what was published. If a program is not installed, its test
-skips.
+A client is given a `Place`, reads the repository of `support.client_repository` in its own way, and returns the result
+in the words of the table in docs/clients/README.md. It asserts that this is what was published. If a program is not
+installed, its test skips.
 """
 
 from __future__ import annotations
@@ -13,44 +13,53 @@ import math
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from comity.trust.encoding import sha256
+from support.client_repository import CHILD, EMBEDDINGS, GGUF, RECORDS, SENTENCE, SHARD, TOKENS, WIDTH
 from support.environments import kept, python_with
-from support.tiny_onnx import embedding_lookup
+from support.publisher import Release
 from support.tools import missing, needs
 
-PLAIN, MINILM, SMOLLM, LINES, DIFFUSION = (f"tests/{name}" for name in ("model", "minilm", "smollm2", "lines", "ddim"))
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SENTENCE = "Nobody can take it away."
-TOKENS = [101, 6343, 2064, 2202, 2009, 2185, 1012, 102]
-"""`[CLS] nobody can take it away . [SEP]` in BERT's uncased vocabulary."""
-RECORDS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
-VOCABULARY, WIDTH = 30522, 384
 TRANSFER = ("hf_transfer==0.1.9", "huggingface_hub==0.36.2")
 READERS = ("datasets==5.2.0", "diffusers==0.42.1", "fastembed==0.9.1", "tokenizers==0.23.3")
 SERVING = ("kserve-storage==0.21.0",)
+DATA = "data/train.jsonl"
 JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingface/transformers@4.3.1")
 
 
 @dataclass(frozen=True)
 class Place:
-    """The address from which a program reads, an empty folder in which it runs, and the folder that was published as
-    each repository.
+    """The address from which a program reads, an empty folder in which it runs, and what it reads there: a release and
+    its name.
     """
 
     url: str
     folder: Path
-    sources: Mapping[str, Path]
+    release: Release
+    name: str = CHILD
 
-    def address(self, repository: str, path: str) -> str:
-        return f"{self.url}/{repository}/resolve/v1/{path}"
+    @property
+    def image(self) -> str:
+        """The repository as registry clients name it."""
+        return f"{self.url.removeprefix('http://')}/{self.name}:v1"
+
+    @property
+    def addresses(self) -> list[str]:
+        """The address of each file."""
+        return [self.address(path) for path in self.release.ingested.files]
+
+    def address(self, path: str) -> str:
+        return f"{self.url}/{self.name}/resolve/v1/{quote(path)}"
+
+    def read(self, path: str) -> bytes:
+        return self.release.ingested.files[path].read_bytes()
 
     def run(self, *command: str, **environ: str) -> str:
         ours = {key: value for key, value in os.environ.items() if not key.lower().startswith(("hf_", "http"))}
@@ -79,18 +88,16 @@ class Place:
         file.write_text(script)
         return json.loads(self.run(_NODE(), str(file), self.url, *arguments).strip().splitlines()[-1])
 
-    def same(self, repository: str, *paths: str) -> str:
-        """Asserts that each of these files, by default all of the repository, was written here with its published
-        bytes.
+    def same(self, lost: Collection[str] = ()) -> str:
+        """Asserts that each file of the repository was written here with its published bytes, but those that the client
+        `lost`.
         """
-        source = self.sources[repository]
-        named = paths or [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
-        wanted = {path: sha256((source / path).read_bytes()) for path in named}
+        files = [entry for entry in self.release.ingested.manifest.files if entry.path not in lost]
         written = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
         found = {sha256(path.read_bytes()) for path in written}
-        assert set(wanted.values()) <= found, sorted(path for path, digest in wanted.items() if digest not in found)
-        total = sum((source / path).stat().st_size for path in wanted)
-        return f"{len(wanted)} file{'s' * (len(wanted) != 1)}, {total:,} bytes, as published"
+        assert not [entry.path for entry in files if entry.sha256 not in found]
+        without = f"; not {', '.join(f'`{path}`' for path in lost)}, which it does not quote" if lost else ""
+        return f"{len(files):,} files, {sum(entry.size for entry in files):,} bytes, as published{without}"
 
 
 @dataclass(frozen=True)
@@ -105,39 +112,9 @@ class OtherClient:
     distribution: bool = False
 
 
-def add_lookup(folder: Path) -> None:
-    """Add onnx/model.onnx to a folder with MiniLM: its own word embeddings, without further layers."""
-    (folder / "onnx").mkdir()
-    (folder / "onnx" / "model.onnx").write_bytes(embedding_lookup(_embeddings(folder), VOCABULARY, WIDTH))
-
-
-def write_lines(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    return folder
-
-
-def write_pipeline(folder: Path) -> Path:
-    """The configuration of a diffusion pipeline, without weights."""
-    (folder / "scheduler").mkdir(parents=True)
-    parts = {"_class_name": "DDIMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
-    (folder / "model_index.json").write_text(json.dumps(parts))
-    (folder / "scheduler" / "scheduler_config.json").write_text('{"num_train_timesteps": 7}')
-    return folder
-
-
-def _embeddings(folder: Path) -> bytes:
-    data = (folder / "model.safetensors").read_bytes()
-    start = 8 + struct.unpack("<Q", data[:8])[0]
-    first, last = json.loads(data[8:start])["embeddings.word_embeddings.weight"]["data_offsets"]
-    return data[start + first : start + last]
-
-
-def _embedded(place: Place, vector: list[float]) -> str:
+def _embedded(vector: list[float]) -> str:
     """Asserts that this is the mean of the published embeddings of the sentence's tokens, of length 1."""
-    table = _embeddings(place.sources[MINILM])
-    rows = [struct.unpack_from(f"<{WIDTH}f", table, token * WIDTH * 4) for token in TOKENS]
-    mean = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+    mean = [math.fsum(column) / len(TOKENS) for column in zip(*(EMBEDDINGS[each] for each in TOKENS), strict=True)]
     length = math.hypot(*mean)
     assert len(vector) == WIDTH
     assert all(math.isclose(got, want / length, abs_tol=1e-5) for got, want in zip(vector, mean, strict=True))
@@ -202,8 +179,8 @@ def _javascript() -> Path:
 
 def _hf(place: Place) -> str:
     hf = str(Path(sys.executable).with_name("hf"))
-    place.run(hf, "download", MINILM, "--revision", "v1", HF_ENDPOINT=place.url, HF_HUB_DISABLE_XET="1")
-    return place.same(MINILM)
+    place.run(hf, "download", place.name, "--revision", "v1", HF_ENDPOINT=place.url, HF_HUB_DISABLE_XET="1")
+    return place.same()
 
 
 def _hf_version() -> str:
@@ -213,8 +190,8 @@ def _hf_version() -> str:
 
 
 def _hf_transfer(place: Place) -> str:
-    assert place.python(TRANSFER, _HF_TRANSFER, HF_HUB_ENABLE_HF_TRANSFER="1") == 1
-    return place.same(MINILM, "model.safetensors")
+    assert place.python(TRANSFER, _HF_TRANSFER, HF_HUB_ENABLE_HF_TRANSFER="1") == 1  # above five ranges
+    return place.same()
 
 
 _HF_TRANSFER = f"""
@@ -225,8 +202,9 @@ def counted(*arguments, **options):
     calls.append(1)
     return download(*arguments, **options)
 hf_transfer.download = counted
-from huggingface_hub import hf_hub_download
-hf_hub_download("{MINILM}", "model.safetensors", revision="v1")
+from huggingface_hub import constants, snapshot_download
+constants.DOWNLOAD_CHUNK_SIZE = 2**20
+snapshot_download("{CHILD}", revision="v1")
 print(json.dumps(len(calls)))
 """
 
@@ -235,7 +213,7 @@ def _tokenizers(place: Place) -> str:
     script = f"""
 import json
 from tokenizers import Tokenizer
-tokenizer = Tokenizer.from_pretrained("{MINILM}", revision="v1")
+tokenizer = Tokenizer.from_pretrained("{CHILD}", revision="v1")
 tokenizer.no_padding()
 print(json.dumps(tokenizer.encode("{SENTENCE}").ids))
 """
@@ -247,12 +225,12 @@ def _datasets(place: Place) -> str:
     script = f"""
 import json
 from datasets import load_dataset
-whole = load_dataset("{LINES}", revision="v1", split="train").to_list()
-file = load_dataset("json", data_files="hf://{LINES}@v1/train.jsonl", split="train").to_list()
-address = load_dataset("json", data_files="{place.address(LINES, "train.jsonl")}", split="train").to_list()
-print(json.dumps([whole, file, address]))
+named = load_dataset("{CHILD}", data_files="{DATA}", revision="v1", split="train").to_list()
+file = load_dataset("json", data_files="hf://{CHILD}@v1/{DATA}", split="train").to_list()
+address = load_dataset("json", data_files="{place.address(DATA)}", split="train").to_list()
+print(json.dumps([named, file, address]))
 """
-    assert place.python(READERS, script) == [RECORDS] * 3
+    assert place.python(READERS, script) == [list(RECORDS)] * 3
     return f"{len(RECORDS)} records, three times as published"
 
 
@@ -264,12 +242,12 @@ class Pipeline(ConfigMixin):
     config_name = "model_index.json"
 class Scheduler(ConfigMixin):
     config_name = "scheduler_config.json"
-whole = Pipeline.load_config("{DIFFUSION}", revision="v1")
-part = Scheduler.load_config("{DIFFUSION}", revision="v1", subfolder="scheduler")
+whole = Pipeline.load_config("{CHILD}", revision="v1")
+part = Scheduler.load_config("{CHILD}", revision="v1", subfolder="scheduler")
 print(json.dumps([whole, part]))
 """
     files = ("model_index.json", "scheduler/scheduler_config.json")
-    assert place.python(READERS, script) == [json.loads((place.sources[DIFFUSION] / f).read_bytes()) for f in files]
+    assert place.python(READERS, script) == [json.loads(place.read(path)) for path in files]
     return "2 configurations, as published"
 
 
@@ -279,40 +257,43 @@ import json
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 TextEmbedding.add_custom_model(
-    model="{MINILM}", sources=ModelSource(hf="{MINILM}"), model_file="onnx/model.onnx", dim={WIDTH},
+    model="{CHILD}", sources=ModelSource(hf="{CHILD}"), model_file="onnx/model.onnx", dim={WIDTH},
     pooling=PoolingType.MEAN, normalization=True,
 )
-model = TextEmbedding("{MINILM}", cache_dir="cache")
+model = TextEmbedding("{CHILD}", cache_dir="cache")
 (vector,) = model.embed(["{SENTENCE}"])
 print(json.dumps([float(number) for number in vector]))
 """
-    return _embedded(place, place.python(READERS, script))
+    return _embedded(place.python(READERS, script))
 
 
 def _kserve(place: Place) -> str:
-    script = f'from kserve_storage import Storage; Storage.download("hf://{MINILM}:v1", "out"); print(1)'
+    script = f'from kserve_storage import Storage; Storage.download("hf://{place.name}:v1", "out"); print(1)'
     place.python(SERVING, script)
-    return place.same(MINILM)
+    return place.same()
 
 
 def _hub_js(place: Place) -> str:
-    said = place.node(_HUB_JS, PLAIN, "weights.bin")
-    assert said == {"exists": True, "absent": False, "listed": True}
-    return place.same(PLAIN, "weights.bin")
+    said = place.node(_HUB_JS, place.name)
+    assert said["absent"] is False
+    return place.same(said["lost"])
 
 
 _HUB_JS = """
 import { writeFileSync } from "node:fs";
 import { downloadFile, fileExists, listFiles } from "@huggingface/hub";
-const [hubUrl, repo, path] = process.argv.slice(2);
+const [hubUrl, repo] = process.argv.slice(2);
 const at = { hubUrl, repo, revision: "v1" };
-let listed = false;
-for await (const file of listFiles(at)) listed ||= file.path === path;
-const blob = await downloadFile({ ...at, path });
-writeFileSync("got", Buffer.from(await blob.arrayBuffer()));
-const exists = await fileExists({ ...at, path });
-const absent = await fileExists({ ...at, path: "absent" });
-console.log(JSON.stringify({ exists, absent, listed }));
+const lost = [];
+let number = 0;
+for await (const { path, type } of listFiles({ ...at, recursive: true })) {
+  if (type !== "file") continue;
+  const blob = await downloadFile({ ...at, path });
+  if (blob) writeFileSync(String(number++), Buffer.from(await blob.arrayBuffer()));
+  else lost.push(path);
+  if ((blob !== null) !== (await fileExists({ ...at, path }))) throw new Error(path);
+}
+console.log(JSON.stringify({ lost, absent: await fileExists({ ...at, path: "absent" }) }));
 """
 
 
@@ -322,9 +303,8 @@ import { gguf } from "@huggingface/gguf";
 const { metadata, tensorInfos } = await gguf(process.argv[3]);
 console.log(JSON.stringify([metadata["general.architecture"], tensorInfos.length]));
 """
-    architecture, tensors = place.node(script, place.address(SMOLLM, GGUF))
-    assert (architecture, tensors) == ("llama", 272)
-    return f"{tensors} tensors of architecture `{architecture}`"
+    assert place.node(script, place.address(GGUF)) == ["llama", 1]
+    return "one tensor of architecture `llama`"
 
 
 def _transformers_js(place: Place) -> str:
@@ -334,57 +314,60 @@ env.remoteHost = process.argv[2] + "/";
 env.allowLocalModels = false;
 env.cacheDir = "cache";
 const at = {{ revision: "v1" }};
-const tokens = (await AutoTokenizer.from_pretrained("{MINILM}", at)).encode("{SENTENCE}");
-const embed = await pipeline("feature-extraction", "{MINILM}", {{ ...at, dtype: "fp32" }});
+const tokens = (await AutoTokenizer.from_pretrained("{CHILD}", at)).encode("{SENTENCE}");
+const embed = await pipeline("feature-extraction", "{CHILD}", {{ ...at, dtype: "fp32" }});
 const {{ data }} = await embed("{SENTENCE}", {{ pooling: "mean", normalize: true }});
 console.log(JSON.stringify([tokens, Array.from(data)]));
 """
     tokens, vector = place.node(script)
     assert tokens == TOKENS
-    return _embedded(place, vector)
+    return _embedded(vector)
 
 
 def _curl(place: Place) -> str:
-    place.run(_found("curl"), "-fsSLO", place.address(PLAIN, "weights.bin"))
-    return place.same(PLAIN, "weights.bin")
+    place.run(_found("curl"), "-fsSL", "--remote-name-all", *place.addresses)
+    return place.same()
 
 
 def _wget(place: Place) -> str:
-    place.run(_found("wget"), "--quiet", place.address(PLAIN, "weights.bin"))
-    return place.same(PLAIN, "weights.bin")
+    place.run(_found("wget"), "--quiet", *place.addresses)
+    return place.same()
 
 
 def _aria2(place: Place) -> str:
-    digest = sha256((place.sources[PLAIN] / "weights.bin").read_bytes())
-    ranges = ("--split=4", "--min-split-size=1M", "--max-connection-per-server=4")
-    address = place.address(PLAIN, "weights.bin")
-    place.run(_found("aria2c", "aria2"), "--quiet", *ranges, f"--checksum=sha-256={digest}", address)
-    return place.same(PLAIN, "weights.bin")
+    aria2, ranges = _found("aria2c", "aria2"), ("--split=4", "--min-split-size=1M", "--max-connection-per-server=4")
+    checked = f"--checksum=sha-256={sha256(place.read(SHARD))}"
+    place.run(aria2, "--quiet", *ranges, checked, place.address(SHARD))
+    others = [address for address in place.addresses if address != place.address(SHARD)]
+    place.run(aria2, "--quiet", "--force-sequential", *ranges, *others)
+    return place.same()
 
 
 def _rclone(place: Place) -> str:
-    place.run(_found("rclone"), "copyurl", "--auto-filename", place.address(PLAIN, "weights.bin"), ".")
-    return place.same(PLAIN, "weights.bin")
+    for address in place.addresses:
+        place.run(_found("rclone"), "copyurl", "--auto-filename", address, ".")
+    return place.same()
 
 
 def _skopeo(place: Place) -> str:
-    image = f"docker://{place.url.removeprefix('http://')}/{PLAIN}:v1"
     policy = place.folder / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    place.run(_found("skopeo"), "--policy", str(policy), "copy", "--src-tls-verify=false", image, "dir:out")
-    return place.same(PLAIN, "weights.bin")
+    skopeo, source = (_found("skopeo"), "--policy", str(policy), "copy"), f"docker://{place.image}"
+    place.run(*skopeo, "--src-tls-verify=false", source, "dir:out")
+    return place.same()
 
 
 def _oras(place: Place) -> str:
-    image = f"{place.url.removeprefix('http://')}/{PLAIN}:v1"
-    place.run(_found("oras"), "pull", "--plain-http", "--output", "out", image)
-    return place.same(PLAIN)
+    place.run(_found("oras"), "pull", "--plain-http", "--output", "out", place.image)
+    for path in place.release.ingested.files:
+        assert (place.folder / "out" / path).read_bytes() == place.read(path)
+    return place.same()
 
 
 OTHER_CLIENTS: Mapping[str, OtherClient] = {
     "hf": OtherClient("`hf download` of a version", _hf, _hf_version),
     "hf_transfer": OtherClient(
-        "`hf_hub_download` of huggingface_hub 0.36 with `HF_HUB_ENABLE_HF_TRANSFER=1`: ranges beside one another",
+        "`snapshot_download` of huggingface_hub 0.36, `HF_HUB_ENABLE_HF_TRANSFER=1`: the largest in ranges of 1 MiB",
         _hf_transfer,
         _pinned(TRANSFER, "hf_transfer"),
     ),
@@ -392,7 +375,7 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
         "`Tokenizer.from_pretrained`, then a sentence", _tokenizers, _pinned(READERS, "tokenizers")
     ),
     "datasets": OtherClient(
-        "`load_dataset` of JSON lines in a published folder: by name, by `hf://`, and by the address of the file",
+        "`load_dataset` of JSON lines: by the name of the repository, by `hf://`, and by the address of the file",
         _datasets,
         _pinned(READERS, "datasets"),
     ),
@@ -402,7 +385,7 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
         _pinned(READERS, "diffusers"),
     ),
     "fastembed": OtherClient(
-        "a custom `TextEmbedding`: the tokenizer and the word embeddings of MiniLM as ONNX, then a sentence",
+        "a custom `TextEmbedding`: the tokenizer and the word embeddings as ONNX, then a sentence",
         _fastembed,
         _pinned(READERS, "fastembed"),
     ),
@@ -410,20 +393,23 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
         "`Storage.download` of `hf://NAMESPACE/NAME:VERSION`", _kserve, _pinned(SERVING, "kserve-storage")
     ),
     "@huggingface/hub": OtherClient(
-        "on Node.js: `listFiles`, `fileExists`, `downloadFile`", _hub_js, _packed("@huggingface/hub")
+        "on Node.js: `listFiles`; `fileExists` and `downloadFile` of each", _hub_js, _packed("@huggingface/hub")
     ),
     "@huggingface/gguf": OtherClient(
-        "on Node.js: the header of a GGUF of 98 MB, by ranges", _gguf_js, _packed("@huggingface/gguf")
+        "on Node.js: the header of a GGUF file, by ranges", _gguf_js, _packed("@huggingface/gguf")
     ),
     "@huggingface/transformers": OtherClient(
         "on Node.js: a tokenizer and a `feature-extraction` pipeline over the same ONNX",
         _transformers_js,
         _packed("@huggingface/transformers"),
     ),
-    "curl": OtherClient("`curl -L` of a file's address", _curl, _program("curl", "curl"), True),
+    "curl": OtherClient("`curl -L` of the address of each file", _curl, _program("curl", "curl"), True),
     "wget": OtherClient("the same", _wget, _program("wget", "wget"), True),
     "aria2": OtherClient(
-        "the same in four ranges at once, with its own SHA-256 check", _aria2, _program("aria2c", "aria2"), True
+        "the same in four ranges at once, the largest with its own SHA-256 check",
+        _aria2,
+        _program("aria2c", "aria2"),
+        True,
     ),
     "rclone": OtherClient("`rclone copyurl`", _rclone, _program("rclone", "rclone"), True),
     "skopeo": OtherClient(

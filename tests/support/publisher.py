@@ -14,7 +14,7 @@ from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import Licence, Published
+from comity.trust.statements import Licence, Parent, Published
 from comity.wire.client import NodeClient
 from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, Submitted, UploadHeader
@@ -58,6 +58,11 @@ class Release:
         return self.ingested.manifest.digest
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file."""
+        return {file.path: file.sha256 for file in self.ingested.manifest.files}
+
+    @property
     def lines(self) -> tuple[bytes, ...]:
         return (self.publisher.announcement, self.entry.line)
 
@@ -70,12 +75,19 @@ class Release:
         return [InlineObject(digest, data) for digest, data in self.objects.items()]
 
 
-def release(publisher: Publisher, folder: Path, name: str, *, licence: bytes = b"Do as you like.\n") -> Release:
+def release(
+    publisher: Publisher,
+    folder: Path,
+    name: str,
+    *,
+    licence: bytes = b"Do as you like.\n",
+    lineage: tuple[Parent, ...] = (),
+) -> Release:
     ingested = ingest(folder, workers=2, on_progress=lambda count: None)
     documents = (ingested.manifest.encode(), ingested.index.encode(), licence)
     manifest, index, text = (SideObject.of(data) for data in documents)
     published = Published(
-        publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text)
+        publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text), lineage
     )
     objects = {sha256(data): data for data in documents}
     return Release(publisher, sign_content(published, publisher.signer), ingested, objects)

@@ -8,6 +8,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from support.gateway import GatewayNode, gateway_node
 from support.hub_like import Answer, Asked, HubLike
@@ -19,7 +20,8 @@ async def reading_through(
 ) -> AsyncIterator[GatewayNode]:
     hosts = [hub.cdn.removeprefix("http://")]
     upstream = {"allow": list(allow), "endpoint": hub.url, "hosts": hosts, "largest_bytes": most}
-    async with gateway_node(folder, upstream, **{"cold": "upstream", **gateway}) as node:
+    settings: dict[str, Any] = {"cold": "upstream", **gateway}
+    async with gateway_node(folder, upstream, **settings) as node:
         yield node
 
 

@@ -111,6 +111,10 @@ class Client:
         folder = Path(huggingface_hub.snapshot_download(self.repository, revision=self.revision))
         return {"commit": folder.name, "files": _hashes(folder)}
 
+    def upload(self) -> Any:
+        """`hf upload`."""
+        return _hf("upload", self.repository, __file__, "a.py")
+
     def crowd(self) -> Any:
         """As many concurrent clients as `caches` names, each for the next repository of `repositories`; the results of
         each. The caches are not kept. With `comes_back`, each retries when it is told to, as its user would.
@@ -169,6 +173,7 @@ class Client:
         return {
             "ls": sorted(item["name"] for item in listed),
             "middle": middle.hex(),
+            "odd": {path: files.cat_file(f"{root}/{path}").hex() for path in self.request.get("odd", ())},
             "cat": hashlib.sha256(files.cat_file(f"{root}/{self.file}", start=10, end=300_000)).hexdigest(),
         }
 
