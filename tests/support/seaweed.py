@@ -32,9 +32,10 @@ class Seaweed:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[Seaweed]:
+def seaweed(folder: Path, *, certificate: Path | None = None, key: Path | None = None) -> Iterator[Seaweed]:
     """Start master, volume server, filer and gateway in one process below `folder`, which is empty. Skips where the
-    program is not installed."""
+    program is not installed. With a certificate and its key it speaks TLS, and clients of this process know it by
+    AWS_CA_BUNDLE."""
     weed = needs("weed", unlock=UNLOCK)
     s3 = free_port()
     ports = [f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")]
@@ -45,9 +46,11 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     quiet = ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command = [weed, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-filer", "-s3", f"-s3.port={s3}"]
     command += [f"-s3.port.grpc={free_port()}", *ports, *files, *size, *quiet]
+    if certificate is not None:
+        command += [f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
     with running(command, folder / "weed.out", stop=signal.SIGKILL) as process:
         wait_until_listening(s3, process, patience=90)
-        server = Seaweed(f"http://127.0.0.1:{s3}")
+        server = Seaweed(f"http{'s' if certificate else ''}://127.0.0.1:{s3}")
         _wait_until_writable(server, folder)
         yield server
 
