@@ -13,6 +13,7 @@ from comity.trust.frozen import frozen
 from comity.trust.statement_kinds import CHARTER_PREDICATES
 
 from comity_cli.document import INLINE, document, named
+from comity_cli.known_since import known_text
 from comity_cli.node_view import span
 from comity_cli.output import Output, plural
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from comity_client.charter.following import Following, LackedLine
     from comity_client.charter.history import PastEpoch
     from comity_client.charter.state import CharterState, Confirmation, PendingAction
+    from comity_client.evidence.known_since import KnownSince
     from comity_client.trust_store import CharterChange
 
 _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
@@ -134,8 +136,8 @@ class CharterItem:
 @frozen
 class EpochItem:
     """A decided epoch: its changes, who voted for it in the round that decided, and `seen`, the POSIX seconds by which
-    enough cosigners had seen that a node follows it; null if no node shows that. A certificate names only as many votes
-    as decide.
+    enough cosigners had seen that a node follows it; null if no node shows that. `known_since`: by when nodes say that
+    they knew it, by their clocks; null if none says a time. A certificate names only as many votes as decide.
     """
 
     epoch: int
@@ -146,15 +148,15 @@ class EpochItem:
     intents: tuple[Digest, ...]
     ratified: tuple[Digest, ...]
     seen: int | None
+    known_since: KnownSince | None
 
     @classmethod
     def of(cls, past: PastEpoch) -> EpochItem:
         from comity_client.trust_store import body_changes
 
         changes = tuple(body_changes(past.before, past.body))
-        return cls(
-            past.body.epoch, past.body.digest, past.by, past.text, changes, past.intents, past.ratified, past.seen
-        )
+        votes, times = (past.intents, past.ratified), (past.seen, past.known_since)
+        return cls(past.body.epoch, past.body.digest, past.by, past.text, changes, *votes, *times)
 
 
 @document("epochs")
@@ -374,13 +376,10 @@ def _advice(draft: DraftState) -> str:
 
 
 def show_past(out: Output, past: Sequence[PastEpoch]) -> None:
-    """Show each decided epoch: what it changed, since when cosigners have seen it, and who voted for it."""
-    from comity_cli.copies_view import date
-
+    """Show each decided epoch: what it changed, its dates, and who voted for it."""
     for epoch in past:
         seats = {seat.id: seat.name for seat in (*(epoch.before.members if epoch.before else ()), *epoch.body.members)}
-        dated = f"seen by cosigners on {date(epoch.seen // 86_400)}" if epoch.seen is not None else "no date is proven"
-        when = dated if epoch.before is not None else "founded by files, which nothing dates"
+        when = _dated(epoch) if epoch.before is not None else "founded by files, which nothing dates"
         out.say(f"Epoch {epoch.body.epoch}   {epoch.body.digest[:12]}   {when}")
         if epoch.before is not None:
             out.fact("changes", change_summary(epoch.before, epoch.body))
@@ -390,6 +389,17 @@ def show_past(out: Output, past: Sequence[PastEpoch]) -> None:
             out.fact("reason", epoch.text)
         voted = "consented" if epoch.before is None else "RATIFY by"
         out.fact(voted, ", ".join(sorted(seats.get(member, member[:12]) for member in epoch.ratified)))
+
+
+def _dated(epoch: PastEpoch) -> str:
+    """The earlier of the date that cosigners prove and the one that nodes claim; a proven one is named in any case."""
+    from comity_cli.copies_view import date
+
+    proven = f"seen by cosigners on {date(epoch.seen // 86_400)}" if epoch.seen is not None else "no date is proven"
+    known = epoch.known_since
+    if known is None or (epoch.seen is not None and known.at // 86_400 >= epoch.seen // 86_400):
+        return proven
+    return f"known since {known_text(known)}; {proven}"
 
 
 def show_draft(out: Output, charter_state: CharterState, draft: DraftState) -> None:

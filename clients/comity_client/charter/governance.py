@@ -110,8 +110,8 @@ class GovernanceClient:
         """The decided epochs, the newest first, with what a few nodes show about them unless `offline`."""
         if offline:
             return past_epochs(self.federation, charter_state)
-        shown, seen = self.run(lambda session: gather_past(session, self.federation, charter_state))
-        return past_epochs(self.federation, charter_state, shown, seen)
+        shown = self.run(lambda session: gather_past(session, self.federation, charter_state))
+        return past_epochs(self.federation, charter_state, shown)
 
     def material_by_member(self) -> dict[Digest, CharterMaterial]:
         """By member, the material of its own nodes: for `prepare_resumption`."""

@@ -3,7 +3,8 @@
 Changes and votes come from the certificates, which prove them, and from more votes that nodes show; a certificate names
 as many members as decide. Statements have no time. The date of an epoch is when enough members had cosigned a log of
 another one with its node's statement that it follows that epoch (`adopted`), by their clocks: it was decided by then,
-and may have been earlier. Source: protocol, sections 7.2, 7.3 and 8.
+and may have been earlier. Nodes keep the newest cosignatures of a log, so this date becomes later as logs grow; what
+nodes say of when they knew these statements does not. Source: protocol, sections 7.2, 7.3 and 8.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Final
 
 from comity.federation_file import Federation
@@ -26,9 +28,11 @@ from comity.trust.statement_kinds import ADOPTED, DRAFT, VOTE_PREDICATES
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
+from comity.wire.messages import LocatedEntry
 
 from comity_client.charter.joining import carried_nodes
 from comity_client.charter.state import CharterState, read_entries
+from comity_client.evidence.known_since import ClaimedTimes, KnownSince
 from comity_client.session import Session
 
 MAX_DATED: Final = 32
@@ -46,6 +50,7 @@ class PastEpoch:
         by, text: of the draft; empty if it is not known any more.
         intents, ratified: the members whose votes for it are known, of the round that decided.
         seen: the POSIX seconds by which enough cosigners had seen that a node follows it; None if no node shows that.
+        known_since: since when members' nodes say that they knew it, by their clocks; None if none says a time.
     """
 
     body: Body
@@ -55,31 +60,37 @@ class PastEpoch:
     intents: tuple[Digest, ...]
     ratified: tuple[Digest, ...]
     seen: int | None = None
+    known_since: KnownSince | None = None
 
 
-def past_epochs(
-    federation: Federation,
-    charter_state: CharterState,
-    shown: Iterable[Entry] = (),
-    seen: Mapping[Digest, int] | None = None,
-) -> list[PastEpoch]:
-    """The epochs that are certified here, the newest first.
+@frozen
+class ShownPast:
+    """What nodes show of decided bodies: statements, not verified yet; by body, `seen` and `known_since` of
+    `PastEpoch`."""
 
-    Args:
-        shown: more statements about them, as nodes show them; not verified yet.
-        seen: POSIX seconds, by body.
-    """
-    more = [*charter_state.entries, *shown]
+    entries: Sequence[Entry] = ()
+    seen: Mapping[Digest, int] = field(default_factory=dict)
+    known_since: Mapping[Digest, KnownSince] = field(default_factory=dict)
+
+
+def past_epochs(federation: Federation, charter_state: CharterState, shown: ShownPast | None = None) -> list[PastEpoch]:
+    """The epochs that are certified here, the newest first."""
+    shown = shown or ShownPast()
+    more = [*charter_state.entries, *shown.entries]
     certified = [*zip(federation.chain, federation.certificates, strict=True),
                  *((each.body, each.lines) for each in charter_state.tally.epochs)]  # fmt: skip
     first = certified[0][0]
     found = [PastEpoch(first, None, None, "", (), tuple(seat.id for seat in first.active))]
     for (before, _), (body, lines) in itertools.pairwise(certified):
-        found.append(_past_epoch(before, body, [*read_entries(lines), *more], (seen or {}).get(body.digest)))
-    return found[::-1]
+        found.append(_past_epoch(before, body, [*read_entries(lines), *more]))
+    dated = (
+        replace(each, seen=shown.seen.get(each.body.digest), known_since=shown.known_since.get(each.body.digest))
+        for each in reversed(found)
+    )
+    return list(dated)
 
 
-def _past_epoch(before: Body, body: Body, entries: Sequence[Entry], seen: int | None) -> PastEpoch:
+def _past_epoch(before: Body, body: Body, entries: Sequence[Entry]) -> PastEpoch:
     drafts = [
         entry for entry in entries if entry.statement.predicate == DRAFT and entry.statement.subject == body.digest
     ]
@@ -96,7 +107,6 @@ def _past_epoch(before: Body, body: Body, entries: Sequence[Entry], seen: int | 
         text if isinstance(text, str) else "",
         tuple(sorted(intents)),
         tuple(sorted(ratified[1])),
-        seen,
     )
 
 
@@ -110,11 +120,9 @@ def _of_member(votes: ValidVotes, entry: Entry) -> bool:
     return by is not None and by.id in votes.voters and votes.is_signed_by(by.id, entry.envelope)
 
 
-async def gather_past(
-    session: Session, federation: Federation, charter_state: CharterState
-) -> tuple[list[Entry], dict[Digest, int]]:
-    """What a few nodes show about the newest certified bodies, and since when cosigners have seen each, by body. Nodes
-    that do not answer, or do not know a body, are skipped."""
+async def gather_past(session: Session, federation: Federation, charter_state: CharterState) -> ShownPast:
+    """What a few nodes show about the newest certified bodies. Nodes that do not answer, or do not know a body, are
+    skipped."""
     bodies = [*federation.chain, *(each.body for each in charter_state.tally.epochs)][1:][-MAX_DATED:]
     records = {node.record.node.id: node.record for node in (*federation.nodes, *carried_nodes(charter_state))}
     owners = {key: record.member for record in records.values() for key in record.cosigners}
@@ -122,13 +130,14 @@ async def gather_past(
     answers = await session.ask_each(
         lambda node: lambda client: _about(client, bodies, records, owners), asked, enough=lambda found: False
     )
-    entries: list[Entry] = []
-    seen: dict[Digest, int] = {}
-    for shown, times in answers.found.values():
-        entries += shown
+    entries, seen, claimed = list[Entry](), dict[Digest, int](), ClaimedTimes()
+    for node, (located, times) in answers.found.items():
+        entries += read_entries(each.line for each in located)
+        claimed.add(node.member.id, located)
         for body, at in times.items():
             seen[body] = min(at, seen.get(body, at))
-    return entries, seen
+    known = {body.digest: claimed.of(*(e.line for e, _ in adoptions(entries, body, records))) for body in bodies}
+    return ShownPast(entries, seen, {body: since for body, since in known.items() if since is not None})
 
 
 async def _about(
@@ -136,22 +145,23 @@ async def _about(
     bodies: Iterable[Body],
     records: Mapping[Digest, NodeRecord],
     owners: Mapping[VerifierKey, Digest],
-) -> tuple[list[Entry], dict[Digest, int]]:
-    entries: list[Entry] = []
+) -> tuple[list[LocatedEntry], dict[Digest, int]]:
+    found: list[LocatedEntry] = []
     seen: dict[Digest, int] = {}
     for body in bodies:
         try:
-            shown = list(read_entries(located.line for located in await client.claims(body.digest)))
+            located = await client.claims(body.digest)
         except NotFound:
             continue
-        entries += shown
+        found += located
+        shown = list(read_entries(each.line for each in located))
         for entry, record in [*adoptions(shown, body, records)][:ASKED]:
             with contextlib.suppress(NotFound):
                 for located in await client.proofs(sha256(entry.line)):
                     at = cosigned_by(located.proof, entry, record, owners, body.policy.cosigner_quorum)
                     if at is not None:
                         seen[body.digest] = min(at, seen.get(body.digest, at))
-    return entries, seen
+    return found, seen
 
 
 def adoptions(

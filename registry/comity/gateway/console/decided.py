@@ -1,7 +1,8 @@
 """The decided changes of the charter, as pages show them: what changed, by whose votes, and since when cosigners know.
 
 Votes are those of the certificates that this node verified. Statements have no time: an epoch is dated by the members
-that cosigned the log of this node with its statement that it follows that epoch, by their clocks.
+that cosigned the log of this node with its statement that it follows that epoch, by their clocks. This date becomes
+later as the log grows, because the newest cosignatures are kept; when this node had verified its statement does not.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ MAX_SHOWN: Final = 20
 @frozen
 class DecidedChange:
     """An epoch that was decided. `seen`: POSIX seconds by which enough members had cosigned this node's statement that
-    it follows the epoch; None if they have not, or this node followed a later one first."""
+    it follows the epoch; None if they have not, or this node followed a later one first. `known_since`: when this node
+    followed it, by its own clock; None if it followed a later one first."""
 
     epoch: int
     body: Digest
     changes: tuple[CharterDifference, ...]
     voters: tuple[str, ...]
     seen: int | None
+    known_since: int | None = None
 
 
 class DecidedChanges:
@@ -61,22 +64,25 @@ class DecidedChanges:
             certificate.body.digest,
             tuple(islice(differences(before, certificate.body), MAX_CHANGES)),
             tuple(sorted(_voters(certificate.lines, before))),
-            self._seen(certificate.body),
+            *self._dates(certificate.body),
         )
 
-    def _seen(self, body: Body) -> int | None:
+    def _dates(self, body: Body) -> tuple[int | None, int | None]:
+        """By when cosigners had seen that this node follows `body`, and when it did."""
         own = self._membership.own_node
         log = str(own.record.log)
         query = EntryQuery(subject=body.digest, predicate=ADOPTED, by=own.record.node.id, origin=log)
         for entry in self._ledger.index.find(query, limit=1):
+            numbers = [line.number for line in self._ledger.proven.with_line(entry.line) if line.vkey == log]
+            known = min(self._ledger.proven_times.verified_at(numbers).values(), default=None)
             try:
                 note = self._ledger.cosignatures.best_note(log, entry.index)
             except NotFound:
-                return None
+                return None, known
             times = self._membership.cosigned_times(note)
             times.pop(own.inception.id, None)
-            return time_of_quorum(times.values(), body.policy.cosigner_quorum)
-        return None
+            return time_of_quorum(times.values(), body.policy.cosigner_quorum), known
+        return None, None
 
 
 def _voters(lines: Iterable[bytes], before: Body) -> set[str]:

@@ -38,10 +38,14 @@ class Following:
         )
         node = decided.members[0].node
         own = SimpleNamespace(record=node.record, inception=node.seat.inception)
-        found = [] if times is None else [SimpleNamespace(index=3)]
+        found = [] if times is None else [SimpleNamespace(index=3, line=b"adopted")]
+        log = str(node.record.log)
+        proven = [SimpleNamespace(number=7, vkey="another log"), SimpleNamespace(number=9, vkey=log)]
         ledger = SimpleNamespace(
             index=SimpleNamespace(find=lambda query, limit: self._found(found)),
             cosignatures=SimpleNamespace(best_note=lambda log, index: None),
+            proven=SimpleNamespace(with_line=lambda line: proven),
+            proven_times=SimpleNamespace(verified_at=lambda numbers: {each: 100 * each for each in numbers}),
         )
         membership = SimpleNamespace(own_node=own, cosigned_times=lambda note: dict(times or {}))
         self.changes = DecidedChanges(cast(Ledger, ledger), cast(Membership, membership))
@@ -63,7 +67,7 @@ def test_a_decided_change_names_what_changed_and_who_ratified_it(decided: Joinin
     ]
     names = {f"{each.node.seat.inception.label} ({each.node.seat.inception.jurisdiction})" for each in decided.members}
     assert len(change.voters) >= 3 and set(change.voters) <= names
-    assert change.seen is None
+    assert (change.seen, change.known_since) == (None, None)
 
 
 def test_the_date_is_that_of_the_last_cosigner_that_is_needed_and_never_the_own_one(decided: JoiningMember) -> None:
@@ -71,6 +75,11 @@ def test_the_date_is_that_of_the_last_cosigner_that_is_needed_and_never_the_own_
     assert decided.reading.current.policy.cosigner_quorum == 2
     assert Following(decided, {own: 1, others[0]: 5, others[1]: 9, others[2]: 20}).only().seen == 9
     assert Following(decided, {own: 1, others[0]: 5}).only().seen is None
+
+
+def test_when_this_node_followed_it_is_said_also_without_cosigners(decided: JoiningMember) -> None:
+    assert Following(decided, {}).only().known_since == 900
+    assert Following(decided, None).only().known_since is None
 
 
 def test_a_dated_change_is_not_read_again_and_an_undated_one_is(decided: JoiningMember) -> None:
