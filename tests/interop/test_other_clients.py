@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.client_repository import ServedRepository
+import pytest_asyncio
+from support.client_repository import ClientRepository, ServedRepository, served, written
 from support.fenced import ROOT
 from support.other_clients import OTHER_CLIENTS, Place
+from support.publisher import release, send
+from support.seeded import seeded_bytes
 from support.short_form import cases
 from support.tools import REQUIRE_ALL
 
 PAGE = ROOT / "docs" / "clients" / "README.md"
 SHORT = ("hf", "tokenizers", "@huggingface/hub", "curl", "wget", "aria2", "rclone", "skopeo", "oras")
 """Clients of the short form: of each way to read, those whose packages are the smallest."""
+WHOLE = ("hf", "kserve-storage", "@huggingface/hub", "skopeo", "oras")
+"""Clients that fetch whole repositories."""
 WRITE = "COMITY_TESTS_WRITE"
 HEAD = "| client | version | what it does in the test | result |\n|---|---|---|---|\n"
 BLOCK = re.compile(r"(<!-- made by tests/interop/test_other_clients\.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -43,6 +50,18 @@ def without_version(row: str) -> str:
     return re.sub(r"^(\| [^|]+\|)[^|]+", r"\1", row)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def many(repository: ClientRepository, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    """A place with 2,500 files of 11 kB."""
+    folder, name = tmp_path_factory.mktemp("many"), "clients/many"
+    files = {f"part-{number // 100}/{number}.json": seeded_bytes(11_000, str(number)) for number in range(2_500)}
+    ready = release(repository.publisher, written(folder / "files", files), f"{name}@v1")
+    async with served(repository, folder, files="127.0.0.1:0") as node:
+        async with node.node.home.client() as client:
+            await send(client, ready)
+        yield Place(node.url, folder, ready, name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", cases(OTHER_CLIENTS, SHORT))
 def test_a_client_gets_the_published_bytes(tmp_path: Path, node: ServedRepository, name: str) -> None:
@@ -54,6 +73,13 @@ def test_a_client_gets_the_published_bytes(tmp_path: Path, node: ServedRepositor
     loose = client.distribution and os.environ.get(REQUIRE_ALL) != "1"
     seen, listed = (without_version(each) if loose else each for each in (row, rows().get(name, "")))
     assert seen == listed, f"to write the table again: {WRITE}=1 pytest -m 'slow or long' {Path(__file__).name}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_client_that_fetches_whole_repositories_gets_many_files(tmp_path: Path, many: Place, name: str) -> None:
+    found = OTHER_CLIENTS[name].read(replace(many, folder=tmp_path))
+    assert found == "2,500 files, 27,500,000 bytes, as published"
 
 
 def test_the_table_lists_the_clients_that_are_tried_here() -> None:

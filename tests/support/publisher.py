@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,17 @@ from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Licence, Parent, Published
+from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.pacing import patiently
-from comity.wire.publish import InlineObject, Submitted, UploadHeader
+from comity.wire.publish import InlineObject, MissingObject, Submitted, UploadHeader
 from support.seeded import seeded_bytes
 from support.weights import as_tensor
 
 CHUNK = 1 << 20
+FEW = 64
+"""Small files up to which each is sent with a call of its own."""
+TOGETHER = limits.CHUNK // limits.SMALL_OBJECT
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,24 @@ async def send(client: NodeClient, what: Release) -> Submitted:
     """Submit, upload what is missing, submit again: the receipts."""
     submitted = await patiently(lambda: client.submit(what.lines, what.inline()))
     while submitted.missing:
-        for missing in submitted.missing:
+        small = [each for each in submitted.missing if each.size <= limits.SMALL_OBJECT and not each.received]
+        if len(small) > FEW:
+            size = sum(each.size for each in small)
+            await client.upload_objects(submitted.submission, _batches(what, small), size=size)
+        for missing in submitted.missing if len(small) <= FEW else ():
             data = what.blobs[missing.digest].read_bytes()
             header = UploadHeader(submitted.submission, missing.digest, missing.size, missing.received)
             sent = partial(_upload, client, header, data[missing.received :])
             assert await patiently(sent) == missing.size
         submitted = await patiently(lambda: client.submit(what.lines, what.inline()))
     return submitted
+
+
+async def _batches(what: Release, small: Sequence[MissingObject]) -> AsyncIterator[Sequence[InlineObject]]:
+    """Small objects, so many together that they fit into a message."""
+    for start in range(0, len(small), TOGETHER):
+        some = small[start : start + TOGETHER]
+        yield [InlineObject(each.digest, what.blobs[each.digest].read_bytes()) for each in some]
 
 
 async def _upload(client: NodeClient, header: UploadHeader, data: bytes) -> int:
