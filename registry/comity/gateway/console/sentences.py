@@ -2,7 +2,9 @@
 
 A verdict is English text with values in it, and the same for every reader, because its bytes are signed and compared. A
 page finds the sentence again by its template, and writes the translation with the same values. A sentence whose values
-are sentences of their own, such as a message about a file, is left as it is, and so is all that no template fits.
+are sentences of their own, such as a message about a file, is left as it is, and so is all that no template fits. Only a
+text that somebody wrote may have the separator of sentences in it, and a number is digits: no other sentence is taken
+for a value.
 
 A test reads what the rows of a verdict can say from their source, and fails for a sentence without a template.
 """
@@ -20,6 +22,15 @@ from comity.gateway.console.words import Translations, marked
 
 MAX_SUMMARY: Final = 2_000
 """Characters of a longer summary are not searched."""
+MAX_PARTS: Final = 16
+"""Parts of a summary between separators, each of which is searched, and joined with those after it."""
+
+INTRODUCTIONS: Final = (
+    marked("short of cosigners: %(sentences)s"),
+    marked("no fresh cosignature: %(sentences)s"),
+    marked("unknown: %(sentences)s"),
+)
+"""What stands before the sentences of a verdict in a notice of the gateway (`PolicyJudge.judge`)."""
 
 SENTENCES: Final = (
     # content
@@ -112,7 +123,7 @@ SENTENCES: Final = (
     marked("%(count)s of %(needed)s required for %(scope)s: nobody"),
     marked("%(count)s of %(needed)s required for %(scope)s: %(officers)s"),
     marked("until %(time)s"),
-    marked("at %(time)s, of %(places)s"),
+    marked("at %(time)s, of %(codes)s"),
     marked("that of %(officer)s does not count: %(why)s"),
     marked("such nodes do not count"),
     marked("all evidence verified"),
@@ -139,23 +150,37 @@ SENTENCES: Final = (
     marked("%(kind)s (%(severity)s): %(text)s says its publisher"),
     marked("%(kind)s (%(severity)s): %(text)s says %(who)s"),
     marked("%(member)s (%(place)s) as %(name)s"),
+    marked("more statements about it than were read"),
 )
 """The first that fits counts: one with more words stands before one with fewer."""
 
 _PLACE: Final = re.compile(r"%\\\((\w+)\\\)s")
 """A place in a template that was escaped."""
+_NUMBER: Final = "[0-9]+"
+_VALUES: Final = {
+    **dict.fromkeys(("count", "all", "least", "needed", "places", "days", "size", "index"), _NUMBER),
+    "severity": r"\w+",
+    "text": ".+?",
+}
+"""What a place may have in it, where that is not any text without the separator."""
+_OTHER_VALUE: Final = "(?:(?!; ).)+?"
 _COUNTS: Final = re.compile(r"[0-9]+ [\w.+-]+(?:, [0-9]+ [\w.+-]+)*", re.ASCII)
 """Counts of files by their formats, `1 json, 2 safetensors`: nothing in it is translated."""
 _SEPARATOR: Final = "; "
+_PUBLISHER: Final = marked("the publisher’s jurisdiction")
+"""What a policy calls `publisher` in `outside`, among codes of jurisdictions."""
 
 
 def in_language(summary: str, words: Translations) -> Markup | None:
     """Return the sentences of a verdict in another language; None if one of them has no template or translation."""
     if len(summary) > MAX_SUMMARY:
         return None
-    found = [_translated(sentence, words) for sentence in summary.split(_SEPARATOR)]
-    whole = [sentence for sentence in found if sentence is not None]
-    return Markup(LANGUAGES[words.language].semicolon).join(whole) if len(whole) == len(found) else None
+    for introduction in INTRODUCTIONS:
+        before = introduction.removesuffix("%(sentences)s")
+        if summary.startswith(before) and introduction in words.messages:
+            rest = _sentences(summary.removeprefix(before), words)
+            return rest and words.filled(words.gettext(introduction), {"sentences": rest})
+    return _sentences(summary, words)
 
 
 def template_of(sentence: str) -> str | None:
@@ -164,23 +189,50 @@ def template_of(sentence: str) -> str | None:
     return found[0] if found else None
 
 
+def _sentences(summary: str, words: Translations) -> Markup | None:
+    parts = summary.split(_SEPARATOR)
+    if len(parts) > MAX_PARTS:
+        return None
+    found, start = list[Markup](), 0
+    while start < len(parts):
+        joined = ((end, _SEPARATOR.join(parts[start:end])) for end in range(len(parts), start, -1))
+        translated = ((end, _translated(sentence, words)) for end, sentence in joined)
+        start, sentence = next((each for each in translated if each[1] is not None), (0, None))
+        if sentence is None:
+            return None
+        found.append(sentence)
+    return Markup(LANGUAGES[words.language].semicolon).join(found)
+
+
 def _translated(sentence: str, words: Translations) -> Markup | None:
     if _COUNTS.fullmatch(sentence):
         return words.filled("%(counts)s", {"counts": sentence})
     found = _fitting(sentence)
     if found is None or found[0] not in words.messages:
         return None
-    return words.filled(words.gettext(found[0]), found[1])
+    template, values = found
+    if "outside" in values:
+        named = (words.gettext(_PUBLISHER) if each == "publisher" else each for each in values["outside"].split(", "))
+        values["outside"] = LANGUAGES[words.language].comma.join(named)
+    return words.filled(words.gettext(template), values)
 
 
 def _fitting(sentence: str) -> tuple[str, dict[str, str]] | None:
-    for template, pattern in _patterns():
+    for template, pattern in _patterns(quotes=_SEPARATOR in sentence):
         if (fits := pattern.fullmatch(sentence)) is not None:
             return template, fits.groupdict()
     return None
 
 
 @cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Each template with its pattern, in which a place is as short as it can be."""
-    return tuple((each, re.compile(_PLACE.sub(r"(?P<\1>.+?)", re.escape(each)), re.DOTALL)) for each in SENTENCES)
+def _patterns(*, quotes: bool) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Each template with its pattern, in which a place is as short as it can be; with `quotes`, those with a text."""
+    return tuple(
+        (each, re.compile(_PLACE.sub(_place, re.escape(each)), re.DOTALL))
+        for each in SENTENCES
+        if not quotes or "%(text)s" in each
+    )
+
+
+def _place(place: re.Match[str]) -> str:
+    return f"(?P<{place[1]}>{_VALUES.get(place[1], _OTHER_VALUE)})"

@@ -17,8 +17,8 @@ from comity.trust import verify
 from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN
 from comity.trust.rows import approvals, content, publication
 
-VALUE = "V1"
-"""Stands for a value in an example of a sentence."""
+VALUE = "1"
+"""Stands for a value in an example of a sentence, a number or a text."""
 ENDS = {"counts_text", "shown", "_first_refusal(found)"}
 """Values that are clauses of their own, or empty: they are examples of their own."""
 PARTS = {
@@ -45,8 +45,12 @@ MADE_ELSEWHERE = {
 NEVER = {
     f"{VALUE}/{VALUE} files as model.sig lists them, {VALUE} bytes",
     f"{VALUE}/{VALUE} files hashed here, but the policy does not list the signer",
+    *(
+        f"{VALUE} member{plural} mirrored it from its upstream, {needed} required"
+        for plural, needed in product(("", "s"), PARTS["needed"])
+    ),
 }
-"""Examples with `whole` of another function."""
+"""Examples with `whole` or `needed` of another function."""
 
 
 def examples(module: ModuleType) -> Iterator[str]:
@@ -105,9 +109,13 @@ def test_every_sentence_that_a_row_can_say_has_a_template() -> None:
         "vulnerability (high): see the notes, says 0123456789ab",
         "Institut (CH) as node-ch/cosigner",
         "1 empty, 1 json, 2 safetensors; no active content",
+        "yank (info): the tokenizer was the wrong one; use v2, says its publisher",
+        "yank (info): it was wrong; use v2 says its publisher; 1 in all, for information",
+        "unknown: more statements about it than were read",
+        "no fresh cosignature: 2 cosigners saw it at most 9 days before as_of",
     ],
 )
-def test_facts_that_most_pages_show_have_a_translation(language: str, said: str) -> None:
+def test_facts_and_notices_that_most_pages_show_have_a_translation(language: str, said: str) -> None:
     assert in_language(said, translations(language)) is not None
 
 
@@ -135,6 +143,19 @@ def test_every_template_is_found_by_its_own_example() -> None:
             "aucun ici; leur absence ne peut pas être prouvée hors ligne",
         ),
         ("all evidence verified; something new", None),
+        ("claimed by A (CH); something new", None),
+        ("something 1 (1 required): A (CH)", None),
+        ("short of cosigners: something new", None),
+        (
+            "short of cosigners: 1 counted, 2 required outside CH, publisher; have: A (ES)",
+            "trop peu de cosignataires : 1 comptés, 2 exigés hors de CH, la juridiction de l’éditeur; "
+            "présents : A (ES)",
+        ),
+        (
+            "yank (info): wrong; use v2 says its publisher; 1 in all",
+            "yank (info) : wrong; use v2, dit son éditeur; 1 en tout",
+        ),
+        ("claimed by A" + "; claimed by A" * 16, None),
         ("x" * 3_000, None),
         ("", None),
     ],
