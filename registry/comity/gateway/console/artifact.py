@@ -7,6 +7,7 @@ file was hashed when it arrived; a copy of another member is that member's signe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -49,6 +50,8 @@ MAX_CARD_FILE: Final = 1024 * 1024
 MAX_PAGES: Final = 256
 """Artifact pages that are kept."""
 CARDS: Final = ("README.md", "readme.md", "MODEL_CARD.md", "model_card.md")
+
+_IDENTITY: Final = re.compile("[0-9a-f]{64}")
 
 Basis = Literal["here", "claimed", "unknown"]
 
@@ -328,6 +331,12 @@ class ArtifactPages:
             for each in vouches[:MAX_VOUCHES]
         )
         return graph if graph.edges else None, tuple(shown)
+
+
+def issuers(rows: Sequence[Row]) -> frozenset[Digest]:
+    """The identities that are named as who says a fact, without a name."""
+    said = (fact.by for row in rows for fact in row.facts)
+    return frozenset(Digest(by) for by in said if _IDENTITY.fullmatch(by))
 
 
 def copies_without(copies: Sequence[CopyView], gone: CopyView, rule: CopyPolicy) -> tuple[int, bool]:

@@ -32,7 +32,7 @@ from comity.gateway.console.page import PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import ProposalView, proposals
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import see_other
-from comity.gateway.console.state import StateReader
+from comity.gateway.console.state import StateReader, peer_state
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
@@ -120,6 +120,7 @@ class NodePages:
             "node.html",
             await self._states.now(),
             report=status,
+            peer_state=peer_state,
             sent=sent_by_caller(status),
             received=self._received(),
             sent_in_all=sum(item.bytes for item in status.served),

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from comity.node.charter.follower import CharterFollower
 from comity.node.members import Membership
 from comity.rules.tally import DraftState
-from comity.trust.charter.document import Body
+from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 from comity.trust.statement_kinds import CONSENTED
@@ -19,13 +19,21 @@ MAX_CHANGES: Final = 200
 
 
 @frozen
+class CharterSide:
+    """What a line of the charter says, with words such as `observer` and `new keys`, which pages translate."""
+
+    text: str
+    words: tuple[str, ...] = ()
+
+
+@frozen
 class CharterDifference:
-    """One changed line of the charter: a member, a namespace or a rule. Empty `before` or `after`: added or removed."""
+    """One changed line of the charter: a member, a namespace or a rule. No `before` or `after`: added or removed."""
 
     what: Literal["member", "namespace", "policy"]
     name: str
-    before: str
-    after: str
+    before: CharterSide | None
+    after: CharterSide | None
 
 
 @frozen
@@ -102,24 +110,32 @@ def _proposal(current: Body, draft: DraftState, pending: tuple[PendingVote, ...]
 
 def differences(old: Body, new: Body) -> Iterator[CharterDifference]:
     """What `new` changes: members first, then rules, then namespaces."""
-    before = {member.id: f"{member.name} ({member.jurisdiction}), {member.status}" for member in old.members}
-    after = {member.id: f"{member.name} ({member.jurisdiction}), {member.status}" for member in new.members}
+    before = {member.id: _seat(member) for member in old.members}
+    after = {member.id: _seat(member) for member in new.members}
     names = {member.id: member.name for member in (*old.members, *new.members)}
     keys = {member.id: member.keys for member in old.members}
     for member in new.members:
         if member.id in keys and member.keys != keys[member.id] and before[member.id] == after[member.id]:
-            yield CharterDifference("member", member.name, before[member.id], f"{after[member.id]}, new keys")
+            yield CharterDifference("member", member.name, before[member.id], _seat(member, "new keys"))
     for identity in sorted({*before, *after}, key=lambda identity: names[identity]):
         if before.get(identity) != after.get(identity):
-            yield CharterDifference("member", names[identity], before.get(identity, ""), after.get(identity, ""))
+            yield CharterDifference("member", names[identity], before.get(identity), after.get(identity))
     for rule in ("quorum_change", "min_copies", "min_jurisdictions", "min_reaches", "cosigner_quorum"):
         was, will = str(getattr(old.policy, rule)), str(getattr(new.policy, rule))
         if was != will:
-            yield CharterDifference("policy", rule, was, will)
+            yield CharterDifference("policy", rule, CharterSide(was), CharterSide(will))
     for name in sorted({*old.namespaces, *new.namespaces}):
-        was, will = old.namespaces.get(name, ""), new.namespaces.get(name, "")
-        if was != will:
-            yield CharterDifference("namespace", name, was[:12], will[:12])
+        bound, binds = old.namespaces.get(name), new.namespaces.get(name)
+        if bound != binds:
+            yield CharterDifference("namespace", name, _publisher(bound), _publisher(binds))
+
+
+def _seat(member: Member, *more: str) -> CharterSide:
+    return CharterSide(f"{member.name} ({member.jurisdiction})", (member.status, *more))
+
+
+def _publisher(identity: Digest | None) -> CharterSide | None:
+    return CharterSide(identity[:12]) if identity else None
 
 
 def member_name(body: Body, member: Digest) -> str:

@@ -29,7 +29,7 @@ from starlette.types import Scope
 
 from comity.drawing.graph_text import LINEAGE_STYLE, render_svg, render_tree
 from comity.gateway.access_tokens import GatewayAccess
-from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies
+from comity.gateway.console.artifact import ArtifactPage, ArtifactPages, copies_without, enough_copies, issuers
 from comity.gateway.console.copies import LossOutcome
 from comity.gateway.console.decided import DecidedChanges
 from comity.gateway.console.index import ArtifactIndex
@@ -220,6 +220,7 @@ class Console:
             notices=[text for topic, text in page.snapshot.notices if topic != "advisory"],
             gguf=_first_gguf(page),
             pulls=await self._pulls(page),
+            named=await self._ledger.run(self._states.namer, issuers(page.rows)),
         )
 
     async def _pulls(self, page: ArtifactPage) -> list[WeekCount]:

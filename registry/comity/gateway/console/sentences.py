@@ -2,9 +2,9 @@
 
 A verdict is English text with values in it, and the same for every reader, because its bytes are signed and compared. A
 page finds the sentence again by its template, and writes the translation with the same values. A sentence whose values
-are sentences of their own, such as a message about a file, is left as it is, and so is all that no template fits. Only a
-text that somebody wrote may have the separator of sentences in it, and a number is digits: no other sentence is taken
-for a value.
+are sentences of their own, such as a message about a file, is left as it is, and so is all that no template fits. Only
+what somebody wrote may have the separator of sentences in it, and a number is digits: no other sentence is taken for a
+value.
 
 A test reads what the rows of a verdict can say from their source, and fails for a sentence without a template.
 """

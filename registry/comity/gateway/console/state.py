@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
@@ -40,7 +41,7 @@ from comity.trust.statement_kinds import (
     STATEMENT_KINDS,
 )
 from comity.trust.statements import Advisory
-from comity.wire.node_status import GovernanceStatus, LogStatus
+from comity.wire.node_status import GovernanceStatus, LogStatus, PeerStatus
 
 FRESH: Final = 2.0
 """Seconds for which a snapshot is kept."""
@@ -327,9 +328,7 @@ class StateReader:
                 yield NodeView(peer.name, peer.origin, "unknown")
                 continue
             status = peer_status(link, self._membership.body)
-            asked = status.last_seen or status.last_error
-            state: NodeState = "up" if status.reachable else "down" if asked else "unknown"
-            yield NodeView(peer.name, peer.origin, state, status.last_seen, status.lag)
+            yield NodeView(peer.name, peer.origin, peer_state(status), status.last_seen, status.lag)
 
     def _alerts(
         self,
@@ -425,6 +424,15 @@ class StateReader:
         """Blocking. The names of identities, as `author` gives them."""
         return {identity: self.author(Author("identity", identity)) for identity in identities}
 
+    def namer(self, identities: Iterable[Digest]) -> Callable[[str], str]:
+        """Blocking. What puts the names of identities, as `author` gives them, into a sentence that says at its end, or
+        before a semicolon, whose word it is; or in place of an id."""
+        names = {known: name for each, name in self.authors(identities).items() for known in (each, short(each))}
+        if not names:
+            return str
+        said = re.compile(f"(?:^|(?<=says ))({'|'.join(sorted(names, key=len, reverse=True))})(?=;|$)")
+        return lambda text: said.sub(lambda found: names[found[1]], text)
+
     def author(self, by: Author | None) -> str:
         """Blocking. The name of an author: of a node with its member, of a member, or of a publisher with its id."""
         if by is None:
@@ -438,6 +446,13 @@ class StateReader:
             return f"{seat.name} ({seat.jurisdiction})"
         known = self._ledger.tables.proven.identity(by.id)
         return f"{known.display} [{by.id[:12]}]" if known else short(by.id)
+
+
+def peer_state(peer: PeerStatus) -> NodeState:
+    """How the node of another member is, as this node reaches it."""
+    if peer.reachable:
+        return "up"
+    return "down" if peer.last_seen or peer.last_error else "unknown"
 
 
 def most_urgent_first(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
@@ -499,5 +514,5 @@ def _governance_alerts(governance: GovernanceStatus) -> Iterator[Alert]:
         text = marked("%(member)s signed conflicting votes. The proof is in the logs.")
         yield Alert("alarm", text, {"member": name}, "/-/proposals")
     for draft in governance.drafts:
-        text = marked("A change of the charter is open: %(have)s of %(need)s members intend it.")
+        text = marked("A change of the charter is open. Votes of intent: %(have)s of the %(need)s needed.")
         yield Alert("notice", text, {"have": draft.intents, "need": draft.quorum}, "/-/proposals")

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from comity.content.gateway_tokens import Token
-from comity.gateway.console.artifact import CopyTest, CopyView
+from comity.gateway.console.artifact import CopyTest, CopyView, issuers
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
 from comity.gateway.console.decided import DecidedChange
 from comity.gateway.console.languages import LANGUAGES
 from comity.gateway.console.member_map import GAP, PLACES, TILE, federation_map, map_image, tiles
 from comity.gateway.console.node_pages import TokenView, WaitingWork, sent_by_caller
-from comity.gateway.console.proposals import CharterDifference, PendingVote, ProposalView
+from comity.gateway.console.proposals import CharterDifference, CharterSide, PendingVote, ProposalView
 from comity.gateway.console.sessions import BrowserSession
 from comity.gateway.console.state import (
     LOST_KEY,
@@ -30,7 +30,9 @@ from comity.gateway.console.state import (
     MemberView,
     NodeView,
     Severity,
+    StateReader,
     most_urgent_first,
+    peer_state,
 )
 from comity.gateway.console.words import day, environment, moment
 from comity.node.config import SettingOrigin
@@ -38,7 +40,9 @@ from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
 from comity.node.maintenance.settings_shown import ShownSetting
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
-from comity.trust.encoding import LAST_TIME, Digest
+from comity.trust.encoding import LAST_TIME, Digest, short
+from comity.trust.errors import NotFound
+from comity.trust.evidence import Row, RowFact
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.trust.statement_kinds import KNOWN_PREDICATES
@@ -250,7 +254,7 @@ def shown(template: str, **values: Any) -> str:
 
 def proposal_of(text: str) -> ProposalView:
     vote = PendingVote(text, "intent", text, text, False)
-    change = CharterDifference("member", text, text, text)
+    change = CharterDifference("member", text, CharterSide(text, (text,)), None)
     return ProposalView(Digest("a" * 64), 2, text, text, (text,), (text,), 3, 4, (change,), (vote,), text)
 
 
@@ -302,6 +306,54 @@ def signed_in(who: str) -> OfReader:
     return reader
 
 
+def part(call: str, **values: Any) -> str:
+    """What a macro of `parts.html` makes."""
+    called = '{% import "parts.html" as parts with context %}{{ parts.' + call + " }}"
+    return environment("en").from_string(called).render(state=OfState(), **values)
+
+
+def test_what_is_only_claimed_has_no_green_mark() -> None:
+    assert "basis here" in part('row_state("pass")') and "basis here" not in part('row_state("pass", true)')
+    assert "Passed" in part('row_state("pass", true)')
+
+
+@pytest.mark.parametrize(
+    ("seen", "error", "state", "words"),
+    [(0, "", "unknown", "Not asked yet"), (0, "refused", "down", "Does not answer"), (5, "", "down", "last seen")],
+)
+def test_a_peer_that_does_not_answer_has_one_state_on_all_pages(seen: int, error: str, state: str, words: str) -> None:
+    peer = PeerStatus("n", "CH", "a:1", False, seen, 0, error)
+    assert peer_state(peer) == state
+    assert words in part("node_state(member, 9)", member={"state": peer_state(peer), "last_seen": seen})
+
+
+def test_a_draft_with_an_objection_is_nobodys_turn_because_of_it() -> None:
+    stopped = replace(proposal_of("text"), pending=())
+    assert "because of the objection" in shown("proposals.html", proposals=[stopped], decided=[], state=OfState())
+    agreed = replace(stopped, objection="")
+    assert "Nobody has to act now" in shown("proposals.html", proposals=[agreed], decided=[], state=OfState())
+
+
+def test_an_address_without_a_page_is_said_in_the_language_of_the_reader() -> None:
+    missing = NotFound("no such address", code="NO-SUCH-ROUTE")
+    assert "No page has this address" in read_page(shown("error.html", error=missing)).text
+    assert "no such artifact" in read_page(shown("error.html", error=NotFound("no such artifact"))).text
+
+
+def test_a_warning_names_its_author_where_the_sentence_says_whose_word_it_is() -> None:
+    by, other = Digest("ab" * 32), Digest("cd" * 32)
+    states = cast(StateReader, SimpleNamespace(authors=lambda found: dict.fromkeys(found, "Institute CH (CH)")))
+    row = Row(
+        "disputes and advisories", "fail", "", 13, facts=(RowFact("a", "claimed", by), RowFact("b", "claimed", "A"))
+    )
+    named = StateReader.namer(states, issuers([row]))
+    assert named(f"yank (high): wrong, says {by}") == "yank (high): wrong, says Institute CH (CH)"
+    assert named(f"yank (high): wrong says {short(by)}; 1 in all").endswith("says Institute CH (CH); 1 in all")
+    assert (named(by), named(other), named("its publisher")) == ("Institute CH (CH)", other, "its publisher")
+    assert named(f"the parent is {by}") == f"the parent is {by}"
+    assert StateReader.namer(states, [])(f"says {by}") == f"says {by}"
+
+
 ORIGINS: tuple[Literal["default", "file", "environment"], ...] = ("default", "file", "environment")
 
 
@@ -328,6 +380,7 @@ def test_hostile_texts_on_the_pages_of_the_node_stay_text(text: str) -> None:
     waiting = WaitingWork((proposal_of(text),), 1, 1, 1)
     sent = sent_by_caller(report)
     values = {"report": report, "sent": sent, "received": [(text, 1)], "sent_in_all": 5, "reserve": 1}
+    values |= {"peer_state": peer_state}
     check_page(shown("node.html", reader=reader, state=OfState(), waiting=waiting, **values))
     check_page(shown("waiting.html", reader=reader, state=OfState(), waiting=waiting))
     own = reader.session

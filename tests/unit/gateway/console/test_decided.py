@@ -63,7 +63,7 @@ def test_a_decided_change_names_what_changed_and_who_ratified_it(decided: Joinin
     change = Following(decided, None).only()
     assert (change.epoch, change.body) == (1, decided.reading.current.digest)
     assert [(each.what, each.name, each.before) for each in change.changes if each.what == "member"] == [
-        ("member", "Institute BR", "")
+        ("member", "Institute BR", None)
     ]
     names = {f"{each.node.seat.inception.label} ({each.node.seat.inception.jurisdiction})" for each in decided.members}
     assert len(change.voters) >= 3 and set(change.voters) <= names
