@@ -27,10 +27,11 @@ class Language:
     semicolon: str = "; "
 
 
+_FRENCH_UNITS: Final = ("o", "ko", "Mo", "Go", "To", "Po")
 _ARABIC_UNITS: Final = ("بايت", "كيلوبايت", "ميغابايت", "غيغابايت", "تيرابايت", "بيتابايت")
 LANGUAGES: Final[Mapping[str, Language]] = {
     "en": Language("English"),
-    "fr": Language("Français", thousands="\u202f", point=",", units=("o", "ko", "Mo", "Go", "To", "Po")),
+    "fr": Language("Français", thousands="\u202f", point=",", units=_FRENCH_UNITS, semicolon="\u00a0; "),
     "de": Language("Deutsch", thousands=".", point=","),
     "ar": Language("العربية", "rtl", units=_ARABIC_UNITS, comma="، ", semicolon="؛ "),
     "ko": Language("한국어"),

@@ -137,10 +137,10 @@ def test_every_template_is_found_by_its_own_example() -> None:
             "entry 4 of node-ch/log, the log of Institut (CH)",
             "entrée 4 de node-ch/log, le journal de Institut (CH)",
         ),
-        ("2 (1 required): A (CH), B (ES)", "2 (1 exigés) : A (CH), B (ES)"),
+        ("2 (1 required): A (CH), B (ES)", "2 (1 exigés)\u00a0: A (CH), B (ES)"),
         (
             "none here; their absence cannot be proven offline",
-            "aucun ici; leur absence ne peut pas être prouvée hors ligne",
+            "aucun ici\u00a0; leur absence ne peut pas être prouvée hors ligne",
         ),
         ("all evidence verified; something new", None),
         ("claimed by A (CH); something new", None),
@@ -148,12 +148,12 @@ def test_every_template_is_found_by_its_own_example() -> None:
         ("short of cosigners: something new", None),
         (
             "short of cosigners: 1 counted, 2 required outside CH, publisher; have: A (ES)",
-            "trop peu de cosignataires : 1 comptés, 2 exigés hors de CH, la juridiction de l’éditeur; "
-            "présents : A (ES)",
+            "trop peu de cosignataires\u00a0: compté(s)\u00a0: 1, exigé(s)\u00a0: 2 hors de CH, "
+            "la juridiction de l’éditeur\u00a0; présents\u00a0: A (ES)",
         ),
         (
             "yank (info): wrong; use v2 says its publisher; 1 in all",
-            "yank (info) : wrong; use v2, dit son éditeur; 1 en tout",
+            "yank (info)\u00a0: wrong; use v2, dit son éditeur\u00a0; 1 en tout",
         ),
         ("claimed by A" + "; claimed by A" * 16, None),
         ("x" * 3_000, None),

@@ -132,6 +132,9 @@ def test_arabic_has_six_forms_of_a_number() -> None:
 def test_numbers_are_written_as_the_language_writes_them() -> None:
     english, french = (Formats(translations(language)) for language in ("en", "fr"))
     assert (english.count(12_345), french.count(12_345)) == ("12,345", "12\u202f345")
+    files = "{{ ngettext('%(num)s file', '%(num)s files', 12345) }}"
+    shown = [environment(language).from_string(files).render() for language in ("en", "fr")]
+    assert shown == ["12,345 files", "12\u202f345 fichiers"]
     assert (english.size(999), english.size(1_500), english.size(250_000_000)) == ("999\xa0B", "1.5\xa0kB", "250\xa0MB")
     german = Formats(translations("de"))
     assert (german.count(12_345), german.size(1_500), german.span(180_000)) == ("12.345", "1,5\xa0kB", "2 Tage")
@@ -139,3 +142,9 @@ def test_numbers_are_written_as_the_language_writes_them() -> None:
     assert (korean.span(60), korean.span(180_000)) == ("1분", "2일")
     assert (french.size(1_500), english.size(5 * 10**18)) == ("1,5\xa0ko", "5000\xa0PB")
     assert (english.span(90_000), french.span(0)) == ("1 day", "0 seconde")
+
+
+def test_a_line_of_french_never_begins_with_a_sign() -> None:
+    for forms in translations("fr").messages.values():
+        for form in forms:
+            assert not re.search(" [:;?!»]|« ", form), form
