@@ -150,6 +150,7 @@ def _at_rendering(made: Callable[..., object]) -> Callable[..., object]:
 def environment(language: str) -> Environment:
     """The templates in a language. Every value is escaped, and shown as module directions does it."""
     words = translations(language)
+    formats = Formats(words)
     made = Environment(
         loader=PackageLoader("comity.gateway.console", "templates"),
         extensions=["jinja2.ext.i18n"],
@@ -166,11 +167,10 @@ def environment(language: str) -> Environment:
         return words.filled(words.gettext(message), values)
 
     def ngettext(one: str, many: str, num: int, **values: object) -> Markup:
-        return words.filled(words.ngettext(one, many, num), {"num": num, **values})
+        return words.filled(words.ngettext(one, many, num), {"num": str(formats.count(num)), **values})
 
     made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
     made.globals |= {"comma": Markup(LANGUAGES[language].comma), "semicolon": Markup(LANGUAGES[language].semicolon)}
-    formats = Formats(words)
     made.filters |= {
         "size": _at_rendering(formats.size),
         "count": _at_rendering(formats.count),
