@@ -166,8 +166,11 @@ def environment(language: str) -> Environment:
     def gettext(message: str, **values: object) -> Markup:
         return words.filled(words.gettext(message), values)
 
+    def translated(message: str) -> Markup:
+        return Markup(words.gettext(message))
+
     def ngettext(one: str, many: str, num: int, **values: object) -> Markup:
-        return words.filled(words.ngettext(one, many, num), {"num": str(formats.count(num)), **values})
+        return words.filled(words.ngettext(one, many, num), {"num": formats.count(num), **values})
 
     made.globals |= {"gettext": gettext, "ngettext": ngettext, "_": gettext}
     made.globals |= {"comma": Markup(LANGUAGES[language].comma), "semicolon": Markup(LANGUAGES[language].semicolon)}
@@ -179,7 +182,7 @@ def environment(language: str) -> Environment:
         "day": day,
         "span": _at_rendering(formats.span),
         "short": short,
-        "words": _at_rendering(words.gettext),
+        "words": _at_rendering(translated),
     }
     return made
 
