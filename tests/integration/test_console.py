@@ -528,7 +528,7 @@ async def test_the_page_of_an_artifact_opens_with_what_people_look_for(own: Gate
     assert text.index("The card") < text.index("Who holds it</h2>")
     assert "measured on &lt;b&gt;two&lt;/b&gt; machines" in text and "Evaluated: measured the model." in text
     assert text.count("comity verify tests/model@v1") == 1
-    assert "Un modèle de 2" in french and "Évalué : a mesuré le modèle." in french
+    assert "Un modèle de 2" in french and "Évalué\u00a0: a mesuré le modèle." in french
 
 
 async def test_lists_say_since_when_an_artifact_is_known_and_what_was_withdrawn(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 VOID = frozenset({"meta", "link", "input", "br", "hr", "img"})
+ISOLATED = re.compile("\u2068([^\u2066-\u2069]*)\u2069")
+"""A value between marks, as it stands where no element may be (`comity.gateway.console.directions`)."""
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -73,7 +76,8 @@ class ReadPage(HTMLParser):
             self.problems.append(f"</{tag}> at {self.getpos()}")
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        alone = self._open and self._open[-1] in ("title", "option")
+        self.text += ISOLATED.sub(r"\1", data) if alone else data
 
     def found(self, name: str) -> list[dict[str, str]]:
         """The attributes of every element of a name."""
