@@ -167,6 +167,22 @@ async def test_a_board_without_offers_and_loans_says_so() -> None:
     assert "comity offer new --for HOME" in page.text
 
 
+async def test_what_is_lent_is_in_use_by_the_word_of_its_lender() -> None:
+    log = Written()
+    chain = log.post()
+    log.grant(chain, hours(0, 48))
+    (loan,) = (await shown(log, chain, START)).listed
+    running = replace(loan, state="running")
+    values = {"page": OfferPage((), ""), "closed": False, "loans": Loans((running,), 0), "shown": [running]}
+    page = compute_page(**values, next_loan=0, names={PROVIDER: "A", GRANTEE: "B"})
+    part = running.parts[0]
+    assert part.slice is not None
+    machines = f"{part.allocation.nodes} × {part.slice.count} {part.slice.accelerator}, {part.slice.memory_gib} GiB"
+    assert machines in page.text and "In use" in page.text
+    marks = [attributes.get("class", "") for attributes in page.found("span")]
+    assert "basis note" in marks and "basis here" not in marks
+
+
 def compute_page(**values: Any) -> ReadPage:
     reader = SimpleNamespace(language="en", session=None, prefix="", chosen=False, in_language=lambda language: "?")
     state = SimpleNamespace(front_end=None, alerts=(), now=0, situation="running")
