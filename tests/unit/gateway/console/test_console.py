@@ -334,6 +334,21 @@ def test_a_draft_with_an_objection_is_nobodys_turn_because_of_it() -> None:
     assert "Nobody has to act now" in shown("proposals.html", proposals=[agreed], decided=[], state=OfState())
 
 
+@pytest.mark.parametrize(
+    ("subject", "kind", "shown"),
+    [
+        ("offer", "", "une offre de machines"),
+        ("charter", "", "la charte"),
+        ("a key of A [0011]", LOST_KEY, "une clé de A [0011]"),
+        ("a/b@v1", "", "a/b@v1"),
+        ("", "", "–"),
+    ],
+)
+def test_what_an_entry_is_about_is_in_the_language_of_the_page(subject: str, kind: str, shown: str) -> None:
+    called = '{% import "parts.html" as parts with context %}{{ parts.subject(subject, kind) }}'
+    assert environment("fr").from_string(called).render(state=None, subject=subject, kind=kind) == shown
+
+
 def test_an_address_without_a_page_is_said_in_the_language_of_the_reader() -> None:
     missing = NotFound("no such address", code="NO-SUCH-ROUTE")
     assert "No page has this address" in read_page(shown("error.html", error=missing)).text
