@@ -127,7 +127,7 @@ SUITES: Final = (
     Suite(
         (f"{TRUST}/bound_nodes.py", f"{TRUST}/claims.py"),
         """bound_nodes compromise cosigned_moments cosigner_places evaluation_announced evidence_reader holds
-        kept_proofs key_validity newest_statement publication_rows read_claims rivals upstream_choosing upstream_rows
+        proofs_of_pack key_validity newest_statement publication_rows read_claims rivals upstream_choosing upstream_rows
         vouched witnessing""",
     ),
     Suite((f"{TRUST}/names.py",), "abbreviations names published", "statement_formats"),
@@ -135,7 +135,7 @@ SUITES: Final = (
     Suite((f"{TRUST}/statements.py",), "claims derived published vouched", "statement_formats"),
     Suite((f"{TRUST}/identity.py", f"{TRUST}/keys.py"), "identity keys own_vectors", "statement_formats"),
     Suite((f"{TRUST}/encoding.py", f"{TRUST}/errors.py"), "encoding fields kept_errors names spelling"),
-    Suite((f"{TRUST}/evidence.py",), "evidence_reader kept_proofs safety_row verdict verify"),
+    Suite((f"{TRUST}/evidence.py",), "evidence_reader proofs_of_pack safety_row verdict verify"),
     Suite(
         (f"{TRUST}/upstream.py", "registry/comity/upstream/listed_files.py"),
         "upstream_choosing upstream_rows upstream_statements",

@@ -79,8 +79,8 @@ _CHECKS = re.compile(r'<table class="checks">.*?</table>', re.S)
 _ROW = re.compile(
     r'<th scope="row">[^<]*</th><td><span class="basis (\w+)">.*?</td>\s*<td><span(?: lang="en")?>(.*?)</span>', re.S
 )
-_STATES = {"here": "pass", "bad": "fail", "unknown": ""}
-"""By the class of a mark in the console; one mark stands for unknown and for not-checked."""
+_STATES = {"here": "pass", "claimed": "pass", "bad": "fail", "unknown": ""}
+"""By the class of a mark in the console: a row of claims alone passes too; one mark is for unknown and not-checked."""
 
 
 def _console_rows(page: str, verdict: Verdict) -> tuple[tuple[str, str], ...]:
