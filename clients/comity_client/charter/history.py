@@ -150,11 +150,11 @@ async def _about(
     seen: dict[Digest, int] = {}
     for body in bodies:
         try:
-            located = await client.claims(body.digest)
+            claims = await client.claims(body.digest)
         except NotFound:
             continue
-        found += located
-        shown = list(read_entries(each.line for each in located))
+        found += claims
+        shown = list(read_entries(each.line for each in claims))
         for entry, record in [*adoptions(shown, body, records)][:ASKED]:
             with contextlib.suppress(NotFound):
                 for located in await client.proofs(sha256(entry.line)):
