@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -130,7 +131,9 @@ def read_files(
         largest = sorted(first.values(), key=lambda seen: -seen.state.st_size)
         jobs = {_identity(seen.state): pool.submit(_read, seen, cache, on_hashed) for seen in largest}
         hashed = {identity: job.result() for identity, job in jobs.items()}
-    return [each if isinstance(each, DiskFile) else _at(each, hashed[_identity(each.state)]) for each in found]
+    return [
+        each if isinstance(each, DiskFile) else replace(hashed[_identity(each.state)], path=each.path) for each in found
+    ]
 
 
 def _walk(paths: Iterable[Path]) -> Iterator[DiskFile | _Seen]:
@@ -179,10 +182,6 @@ def _read(seen: _Seen, cache: HashCache | None, on_hashed: Callable[[int], None]
     if cache is not None:
         cache.keep(after, digest)
     return DiskFile(path, size, digest, identity=_identity(state))
-
-
-def _at(seen: _Seen, read: DiskFile) -> DiskFile:
-    return DiskFile(seen.path, read.size, read.sha256, read.problem, read.identity)
 
 
 def _identity(state: os.stat_result) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,17 +40,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_LOOKED_AT: Final = 1_000
-"""Artifacts whose manifests are read."""
-NO_FOLDER: Final = "/nonexistent"
-"""Where no evidence pack can be."""
+"""Artifacts whose manifests are asked for, also in vain: a node may invent any number of them."""
 TOGETHER: Final = 8
 """Artifacts that are asked about at the same time."""
 
 
 @frozen
 class Identified:
-    """What was found. `unsure` are files of which nothing was found, while nodes left something out of their answers;
-    `unread`: what could not be read."""
+    """What was found. `unsure` are files of which nothing was found, while nodes left something out of their answers
+    or named too many artifacts to look at all; `unread`: what could not be read."""
 
     matched: MatchedFiles
     artifacts: Mapping[Digest, KnownArtifact]
@@ -84,19 +83,22 @@ async def identify(
     """
     digests = {each.sha256 for each in files if each.sha256 is not None and each.size}
     claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
-    manifests = await _manifests(session, claims)
+    manifests, not_looked_at = await _manifests(session, claims)
     matched = match(files, manifests)
     wanted = dict.fromkeys([*(each.artifact for each in matched.folders), *(each.artifact for each in matched.files)])
     here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None}
-    folders = {each.artifact: each.folder for each in reversed(matched.folders)}
-    judged = await _each(
-        wanted, lambda each: judge(context_of, manifests[each], here, folders.get(each, Path(NO_FOLDER)))
-    )
-    sure = {each.path for each in matched.unknown if each.sha256 and claims.is_unknown(file_reference(each.sha256))}
+    places = {each.artifact: each.file.path.parent for each in reversed(matched.files)}
+    places |= {each.artifact: each.folder for each in reversed(matched.folders)}
+    judged = await _each(wanted, lambda each: judge(context_of, manifests[each], here, places[each]))
+
+    def is_unknown(file: DiskFile) -> bool:
+        reference = file_reference(file.sha256 or Digest(""))
+        return claims.is_unknown(reference) and reference not in not_looked_at
+
     return Identified(
-        matched=replace(matched, unknown=tuple(each for each in matched.unknown if each.path in sure)),
+        matched=replace(matched, unknown=tuple(filter(is_unknown, matched.unknown))),
         artifacts=dict(zip(wanted, judged, strict=True)),
-        unsure=tuple(each for each in matched.unknown if each.path not in sure),
+        unsure=tuple(filterfalse(is_unknown, matched.unknown)),
         unread=tuple(each for each in files if each.sha256 is None),
         nodes=claims.nodes,
         files=len(files),
@@ -104,18 +106,21 @@ async def identify(
     )
 
 
-async def _manifests(session: Session, claims: ClaimedFiles) -> dict[Digest, Manifest]:
-    """Step (3): the manifests of artifacts that have the claimed files, as few as are needed. What an artifact is
-    claimed to have and has not does not count."""
-    candidates, found = dict(claims.artifacts), dict[Digest, Manifest]()
-    while new := [each for each in cover(candidates) if each not in found][: MAX_LOOKED_AT - len(found)]:
-        for artifact, manifest in zip(new, await _each(new, partial(_manifest, session)), strict=True):
+async def _manifests(session: Session, claims: ClaimedFiles) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:
+    """Step (3): the manifests of artifacts that have the claimed files, as few as are needed; and the references of
+    files of which other artifacts were not looked at. What an artifact is claimed to have and has not does not
+    count."""
+    candidates, found, left = dict(claims.artifacts), dict[Digest, Manifest](), MAX_LOOKED_AT
+    while (new := [each for each in cover(candidates) if each not in found]) and left:
+        some = new[:left]
+        left -= len(some)
+        for artifact, manifest in zip(some, await _each(some, partial(_manifest, session)), strict=True):
             if manifest is None:
                 del candidates[artifact]
             else:
                 candidates[artifact] &= {file_reference(entry.sha256) for entry in manifest.files}
                 found[artifact] = manifest
-    return found
+    return found, frozenset[bytes]().union(*(candidates[each] for each in new))
 
 
 async def _manifest(session: Session, artifact: Digest) -> Manifest | None:

@@ -8,20 +8,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from comity.content.durable import disk_errors
-from comity.formats.inspect import inspect
 from comity.rules.refusal import refusal
-from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.evidence import FoundFile, Verdict
+from comity.trust.evidence import Verdict
 from comity.trust.frozen import frozen
 
 from comity_client.events import Advised, OnEvent, Resolved
 from comity_client.evidence.lookup import reference_of
 from comity_client.evidence.resolve import resolve
 from comity_client.pull.order import PullContext, PullOrder
-from comity_client.pull.pull import fetch_manifest, gather, judge_of
+from comity_client.pull.pull import fetch_manifest, gather, inspected, judge_of
 
 
 @frozen
@@ -75,17 +73,11 @@ async def judge(
         resolution = await resolve(context.inquiry, reference, context.bindings, context.names, fetch_manifest)
         found = await gather(context, order, resolution)
         files = [(entry, here[entry.sha256]) for entry in manifest.files if entry.sha256 in here]
-        inspected = [await asyncio.to_thread(_inspected, entry, path) for entry, path in files]
-        evidence = found.evidence_with(inspected, partial=len(inspected) < len(manifest.files))
+        seen = [await asyncio.to_thread(inspected, entry, path) for entry, path in files]
+        evidence = found.evidence_with(seen, partial=len(seen) < len(manifest.files))
         verdict = judge_of(resolution)(evidence, context.inquiry.policy)
     except ComityError as error:
         return KnownArtifact(artifact, title, basis, None, str(error), error.exit_status, tuple(advised))
     refused = refusal(verdict, title, "the policy", lambda rows, named: "")
     problem = "" if refused is None else str(found.alarms[0] if found.alarms else refused)
     return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised))
-
-
-def _inspected(entry: FileEntry, path: Path) -> FoundFile:
-    """Raises Unavailable."""
-    with disk_errors(f"{path} was not inspected"), path.open("rb", buffering=0) as file:
-        return FoundFile(entry.path, entry.size, entry.sha256, inspection=inspect(file, entry.path, entry.size))

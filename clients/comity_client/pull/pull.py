@@ -83,7 +83,12 @@ def inspect_files(destination: Destination, entries: Sequence[FileEntry], here: 
 
 def _found(destination: Destination, entry: FileEntry, here: bool) -> FoundFile:
     paths = [destination.incoming / entry.sha256, destination.path_of(entry)]
-    path = next((path for path in (reversed(paths) if here else paths) if path.exists()), paths[-1])
+    return inspected(entry, next((path for path in (reversed(paths) if here else paths) if path.exists()), paths[-1]))
+
+
+def inspected(entry: FileEntry, path: Path) -> FoundFile:
+    """Return what the content of a file of an artifact is, whose bytes were hashed; `path`: where it is. Raises
+    Unavailable."""
     with disk_errors(f"{path} was not inspected"), path.open("rb", buffering=0) as file:
         seen = inspect(file, entry.path, entry.size)
     return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)

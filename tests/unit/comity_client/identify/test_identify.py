@@ -6,12 +6,15 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.wire.files import FilePrefixes, FoundFiles, file_pair, file_reference
 from comity_client.client import Client
 from comity_client.home import Home
+from comity_client.identify import identify
 from comity_client.identify.identify import Identified
+from comity_client.session import Session
 from support.fakes import FakeFederation, FakeNode, release
 
 FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n", "sub/tokens.json": b"[]"}
@@ -102,6 +105,24 @@ def test_what_a_node_invents_names_no_file(
     found = client.identify([write(tmp_path / "m", {"x": b"mine"})])
     assert (found.matched.folders, found.matched.files, found.artifacts) == ((), (), {})
     assert [each.path.name for each in found.matched.unknown] == ["x"]
+
+
+def test_a_node_that_invents_artifacts_without_end_is_asked_for_a_bounded_number(
+    client: Client, running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, asked, fetch = file_reference(sha256(b"mine")), list[Digest](), identify._manifest
+
+    async def counted(session: Session, artifact: Digest) -> Manifest | None:
+        asked.append(artifact)
+        return await fetch(session, artifact)
+
+    said = FoundFiles(200, 0, b"".join(file_pair(mine, sha256(b"%d" % number)) for number in range(100)))
+    monkeypatch.setattr(running.nodes[0], "files", lambda prefixes: answer(said), raising=False)
+    monkeypatch.setattr(identify, "_manifest", counted)
+    monkeypatch.setattr(identify, "MAX_LOOKED_AT", 20)
+    found = client.identify([write(tmp_path / "m", {"x": b"mine"})])
+    assert len(asked) == 20
+    assert (found.matched.unknown, [each.path.name for each in found.unsure]) == ((), ["x"])
 
 
 def test_a_node_learns_as_many_bits_of_a_known_file_as_of_an_unknown_one(
