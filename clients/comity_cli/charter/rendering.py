@@ -13,7 +13,7 @@ from comity.trust.frozen import frozen
 from comity.trust.statement_kinds import CHARTER_PREDICATES
 
 from comity_cli.document import INLINE, document, named
-from comity_cli.known_since import known_text
+from comity_cli.known_since import day, known_text
 from comity_cli.node_view import span
 from comity_cli.output import Output, plural
 
@@ -393,11 +393,9 @@ def show_past(out: Output, past: Sequence[PastEpoch]) -> None:
 
 def _dated(epoch: PastEpoch) -> str:
     """The earlier of the date that cosigners prove and the one that nodes claim; a proven one is named in any case."""
-    from comity_cli.copies_view import date
-
-    proven = f"seen by cosigners on {date(epoch.seen // 86_400)}" if epoch.seen is not None else "no date is proven"
+    proven = f"seen by cosigners on {day(epoch.seen)}" if epoch.seen is not None else "no date is proven"
     known = epoch.known_since
-    if known is None or (epoch.seen is not None and known.at // 86_400 >= epoch.seen // 86_400):
+    if known is None or (epoch.seen is not None and day(known.at) >= day(epoch.seen)):
         return proven
     return f"known since {known_text(known)}; {proven}"
 

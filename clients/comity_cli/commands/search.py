@@ -10,7 +10,7 @@ from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
-from comity_cli.known_since import known_day
+from comity_cli.known_since import earliest, known_day
 
 if TYPE_CHECKING:
     from comity_client.evidence.search import FoundArtifacts
@@ -64,8 +64,8 @@ def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:
     state = _state(any(hit.proven for hit in hits))
     state += ", withdrawn by its publisher" if any(hit.withdrawn for hit in hits) else ""
     by = f"{first.label} [{first.publisher[:12]}]" if first.label else first.publisher[:12]
-    known = min((hit.known_since for hit in hits if hit.known_since), key=lambda since: since.at, default=None)
-    return first.name, short(first.artifact), licences, by, state, known_day(known)
+    known = known_day(earliest(hit.known_since for hit in hits))
+    return first.name, short(first.artifact), licences, by, state, known
 
 
 def _state(proven: bool) -> str:

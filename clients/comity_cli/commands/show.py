@@ -15,7 +15,7 @@ from comity_cli.command import Command, examples, output, resolving, user
 from comity_cli.document import document
 from comity_cli.files import FILE
 from comity_cli.following import binding_command, show_cache_basis
-from comity_cli.known_since import known_day, known_text
+from comity_cli.known_since import earliest, known_day, known_text
 from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
@@ -271,9 +271,9 @@ def _statements(info: ArtifactInfo) -> list[tuple[str, str, str, str]]:
         groups.setdefault((said.predicate, said.by), []).append(said)
     rows = []
     for (predicate, by), group in groups.items():
-        times = (each.known_since for each in group if each.known_since is not None)
+        known = known_day(earliest(each.known_since for each in group))
         places = ", ".join(f"{origin} #{index}" for each in group for origin, index in each.places)
-        rows.append((predicate, by, known_day(min(times, key=lambda each: each.at, default=None)), places))
+        rows.append((predicate, by, known, places))
     return rows
 
 

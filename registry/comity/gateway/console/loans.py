@@ -130,6 +130,10 @@ def _in_turn(by_log: Mapping[str, Sequence[HeldGrant]], now: float) -> Iterator[
     return (each for each in chained.from_iterable(zip_longest(*ordered)) if each is not None)
 
 
+def _start(held: GrantState) -> int:
+    return min(allocation.start for allocation in held.grant.allocations)
+
+
 def _end(held: GrantState) -> int:
     return max(allocation.end for allocation in held.grant.allocations)
 
@@ -146,7 +150,7 @@ def _loan(log: str, chain: OfferChain, held: GrantState, now: float) -> LoanView
         pact=grant.pact,
         measure=offer.measure,
         parts=parts,
-        start=min(allocation.start for allocation in grant.allocations),
+        start=_start(held),
         end=_end(held),
         granted=grant.link.at,
         accept_by=grant.accept_by,
@@ -174,4 +178,4 @@ def loan_state(chain: OfferChain, held: GrantState, now: float) -> LoanState:
         return "waits"
     if grant.pact and not any(held.redeemed):
         return "reserved"
-    return "later" if min(allocation.start for allocation in grant.allocations) > now else "running"
+    return "later" if _start(held) > now else "running"
