@@ -8,17 +8,18 @@ from pathlib import Path
 from comity.node.file_index import FILE_NAME
 from comity.trust.encoding import Digest
 from comity.wire.client import NodeClient
-from comity.wire.files import FilePrefixes, file_pairs, file_reference
+from comity.wire.files import file_pairs, file_reference
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import NodeHome, found, serving, until
+from support.file_prefixes import prefixes_of
 from support.publisher import Publisher, model, release, send
 
 
 async def indexed(client: NodeClient, file: Digest) -> set[Digest]:
     """The artifacts that a node names for a file."""
     reference, artifacts = file_reference(file), set[Digest]()
-    async for part in client.files(FilePrefixes.of(8, [file])):
+    async for part in client.files(prefixes_of(8, [file])):
         pairs = file_pairs(part.of_members + part.of_others)
         artifacts |= {artifact for found, artifact in pairs if found == reference}
     return artifacts

@@ -6,8 +6,8 @@ FindFilesRequest and FoundFiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Final, Self
+from collections.abc import Iterator
+from typing import Annotated, Final
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -31,10 +31,6 @@ class FilePrefixes:
 
     bits: Annotated[int, Number(most=MOST_BITS)]
     prefixes: Annotated[tuple[int, ...], Items(limits.FILE_PREFIXES)] = ()
-
-    @classmethod
-    def of(cls, bits: int, files: Iterable[Digest]) -> Self:
-        return cls(bits, tuple(sorted({prefix_of(file_reference(file), bits) for file in files})))
 
     def check(self) -> None:
         """Raises Malformed."""

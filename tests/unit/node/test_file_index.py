@@ -21,6 +21,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.files import FilePrefixes, file_pairs, file_reference
+from support.file_prefixes import prefixes_of
 from support.logs import LogKeys
 
 LOG, MEMBER, STRANGER = LogKeys.generate("far.example/log"), Identity.made("member"), Identity.made("stranger")
@@ -101,17 +102,17 @@ async def test_files_of_publications_are_found_with_every_artifact_that_has_them
     await scene.read()
     assert scene.index.count == len(releases)
     for bits in (0, 4, 20, 32):
-        found = scene.found(FilePrefixes.of(bits, [digest_of(releases[7])]))
+        found = scene.found(prefixes_of(bits, [digest_of(releases[7])]))
         assert (reference(releases[7]), sha256(releases[7].manifest)) in pairs(found.of_members)
     assert artifacts(scene.found()) == {sha256(each.manifest) for each in releases}
-    assert scene.found(FilePrefixes.of(32, [Digest("ab" * 32)])) == FilesFound([], [], [])
+    assert scene.found(prefixes_of(32, [Digest("ab" * 32)])) == FilesFound([], [], [])
 
 
 async def test_an_answer_has_the_files_of_the_prefix_alone(scene: Scene) -> None:
     releases = [Release(b"%d" % number) for number in range(64)]
     scene.publish(MEMBER, "a/b", *releases)
     await scene.read()
-    asked = FilePrefixes.of(3, [digest_of(releases[0])])
+    asked = prefixes_of(3, [digest_of(releases[0])])
     expected = {reference(each) for each in releases if reference(each)[0] >> 5 == asked.prefixes[0]}
     assert {each for each, _ in pairs(scene.found(asked).of_members)} == expected
 

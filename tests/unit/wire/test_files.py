@@ -10,12 +10,13 @@ from comity.wire import limits
 from comity.wire.files import FILE_PREFIXES, FilePrefixes, file_pair, file_pairs, file_reference, prefix_of
 from hypothesis import given
 from hypothesis import strategies as st
+from support.file_prefixes import prefixes_of
 
 
 @given(st.integers(0, 32), st.lists(st.binary(max_size=4), min_size=1, max_size=20))
 def test_each_digest_is_within_the_bounds_of_its_prefix_alone(bits: int, data: list[bytes]) -> None:
     files = [sha256(each) for each in data]
-    asked = FilePrefixes.of(bits, files)
+    asked = prefixes_of(bits, files)
     assert FILE_PREFIXES.decode(FILE_PREFIXES.encode(asked)) == asked
     for file in files:
         reference = file_reference(file)
@@ -24,7 +25,7 @@ def test_each_digest_is_within_the_bounds_of_its_prefix_alone(bits: int, data: l
 
 
 def test_prefixes_of_no_bits_are_one() -> None:
-    assert FilePrefixes.of(0, [Digest("00" * 32), Digest("ff" * 32)]).prefixes == (0,)
+    assert prefixes_of(0, [Digest("00" * 32), Digest("ff" * 32)]).prefixes == (0,)
     assert list(FilePrefixes(0, (0,)).bounds()) == [(0, bytes(16), b"\xff" * 16)]
 
 
