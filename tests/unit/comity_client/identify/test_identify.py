@@ -107,6 +107,26 @@ def test_what_a_node_invents_names_no_file(
     assert [each.path.name for each in found.matched.unknown] == ["x"]
 
 
+def test_a_false_claim_about_one_artifact_hides_no_other_one(
+    client: Client, running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node says that the first version has a file that only the second one has."""
+    later = file_reference(sha256(LATER["README.md"]))
+    manifests = [data for data in running.nodes[0].blobs.values() if b"manifest/v1" in data]
+    first = next(sha256(each) for each in manifests if sha256(FILES["README.md"]).encode() in each)
+    true = running.nodes[0].files
+
+    async def more(prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        async for part in true(prefixes):
+            yield part
+        yield FoundFiles(7, 0, file_pair(later, first))
+
+    monkeypatch.setattr(running.nodes[0], "files", more, raising=False)
+    found = client.identify([write(tmp_path / "m", FILES), write(tmp_path / "n", {"README": LATER["README.md"]})])
+    assert titles(found) == {"m": "swiss-ai/tiny@v1"}
+    assert [found.artifacts[each.artifact].title for each in found.matched.files] == ["swiss-ai/tiny@v2"]
+
+
 def test_a_node_that_invents_artifacts_without_end_is_asked_for_a_bounded_number(
     client: Client, running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,11 @@ def test_folders_within_a_folder_are_found() -> None:
     assert not found.unknown
 
 
+def test_a_file_is_in_one_folder_where_several_artifacts_have_it_at_different_depths() -> None:
+    found = matched({"/m/sub/model.bin": BIG}, {"sub/model.bin": BIG}, {"model.bin": BIG})
+    assert len(found.folders) == 1 and (found.files, found.unknown) == ((), ())
+
+
 def test_an_empty_file_is_neither_unknown_nor_of_anything() -> None:
     found = matched({"/x/empty": b""}, FILES)
     assert (found.folders, found.files, found.unknown) == ((), (), ())
