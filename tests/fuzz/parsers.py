@@ -38,7 +38,7 @@ from comity.ledger.stored_lines import pack_line, unpack_line
 from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
-from comity.node.webhooks import parse_hooks, parse_secret
+from comity.node.webhooks import parse_hooks
 from comity.rules.equivocation import check_equivocation
 from comity.rules.hardware_evidence import KINDS, HardwareEvidence
 from comity.rules.mirror_rules import parse_mirror_rules
@@ -92,6 +92,7 @@ from comity.upstream.listed_files import (
     encode_observations,
     parse_observations,
 )
+from comity.webhook_requests import parse_secret
 from comity.wire.addresses import GatewayUrl, RangeUrl
 from comity.wire.audit import AuditOrder, AuditReply
 from comity_client.bundles.contents import (

@@ -23,22 +23,13 @@ begins, and again if it ended in between. What a statement says stays a claim of
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import http.client
 import json
-import socket
 import sqlite3
-import ssl
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -65,14 +56,12 @@ from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory, Published
 from comity.trust.tlog.note import VerifierKey
 from comity.trust.upstream import Observed
+from comity.webhook_requests import Poster, message_id, signed_headers
 
 QUEUE_FILE: Final = "webhooks.sqlite"
 """Beside the ledger."""
 COLLECTING: Final = LoopTiming(interval=5.0, deadline=60.0)
 DELIVERING: Final = LoopTiming(interval=1.0, deadline=900.0)
-SECONDS: Final = 5.0
-"""Seconds for which a receiver is waited for, at each step of a request."""
-MAX_ANSWER: Final = 4096
 MAX_WAITING: Final = 500
 STEP: Final = 128
 AT_ONCE: Final = 16
@@ -174,7 +163,7 @@ def _add(
     added: dict[tuple[str, str], None] = {}
     for event in events:
         body = event.cloud_event(source, now)
-        message = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
+        message = message_id(body)
         for hook in hooks:
             if event.kind in hook.events:
                 values = (hook.name, event.kind, event.urgent, message, body, now, now)
@@ -198,58 +187,6 @@ def _drop_beyond(database: sqlite3.Connection, hook: str, kind: str) -> int:
     dropped = [(number,) for number, *_ in rows if number not in kept]
     database.executemany("DELETE FROM event WHERE id = ?", dropped)
     return len(dropped)
-
-
-def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`."""
-    mac = hmac.new(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(mac).decode()}"
-
-
-class Poster:
-    """Posts to URLs, from several threads; `close` ends what is in progress. No redirect is followed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._closed = False
-
-    def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
-        """Post once, and return the status of the answer. Blocking. Raises Unavailable (WEBHOOK)."""
-        parts = urlsplit(url)
-        connection = _connection(parts.scheme, parts.hostname or "", parts.port)
-        opened: socket.socket | None = None
-        try:
-            connection.connect()
-            with self._lock:
-                opened = connection.sock  # an answer that closes its connection takes it from there
-                self._open.add(opened)
-                if self._closed:
-                    raise ConnectionAbortedError("the node stops")
-            connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
-            answer = connection.getresponse()
-            answer.read(MAX_ANSWER)
-            return answer.status
-        except (OSError, http.client.HTTPException) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise Unavailable("a webhook did not answer", why=why[:200], code="WEBHOOK") from error
-        finally:
-            with self._lock:
-                self._open.discard(opened)
-            connection.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for opened in self._open:
-                with suppress(OSError):
-                    opened.shutdown(socket.SHUT_RDWR)
-
-
-def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
-    if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=SECONDS)
-    return http.client.HTTPSConnection(host, port, timeout=SECONDS, context=ssl.create_default_context())
 
 
 class Webhooks:
@@ -334,13 +271,7 @@ class Webhooks:
 
     def _post(self, hook: Webhook, key: bytes, event: QueuedEvent) -> None:
         now = int(self._clock())
-        headers = {
-            "Content-Type": "application/cloudevents+json; charset=utf-8",
-            "User-Agent": "comity",
-            "webhook-id": event.message,
-            "webhook-timestamp": str(now),
-            "webhook-signature": signature(key, event.message, now, event.body),
-        }
+        headers = signed_headers(key, event.message, now, event.body)
         status = self._poster.post(hook.url, headers, event.body)
         if not 200 <= status < 300:
             raise Unavailable(f"the webhook {hook.name} refused an event", why=f"status {status}", code="WEBHOOK")

@@ -12,27 +12,21 @@ the environment is used, no event contains an address that is called. `http://` 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from comity.bounded_file import read_bounded
 from comity.content.secrets import read_secret
-from comity.trust.encoding import b64decode
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
+from comity.webhook_requests import check_url, not_usable, parse_secret
 
 EVENTS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
 MAX_HOOKS: Final = 20
 MAX_HOOKS_FILE: Final = 64 * 1024
-SECRET_PREFIX: Final = "whsec_"
-LEAST_SECRET: Final = 24
-MOST_SECRET: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
-_HOST: Final = re.compile(r"[A-Za-z0-9.\-]+\Z")
 
 
 @frozen
@@ -56,41 +50,6 @@ class Webhook:
     def secret(self, home: Path) -> bytes:
         """The key of its signatures. Blocking. Raises Refused (SECRET-EXPOSED), Malformed, Unavailable."""
         return parse_secret(read_secret(home / self.secret_file))
-
-
-def parse_secret(data: bytes) -> bytes:
-    """The key in a secret of the Standard Webhooks form. Raises Malformed; the error has no part of the secret."""
-    try:
-        text = data.decode("ascii").strip()
-        if not text.startswith(SECRET_PREFIX):
-            raise ValueError
-        key = b64decode(text.removeprefix(SECRET_PREFIX))
-    except (ValueError, ComityError):
-        raise _malformed(f"a secret is {SECRET_PREFIX} and base64") from None
-    if not LEAST_SECRET <= len(key) <= MOST_SECRET:
-        raise _malformed(f"the key of a secret has {LEAST_SECRET} to {MOST_SECRET} bytes")
-    return key
-
-
-def check_url(url: str) -> None:
-    """Raises Malformed."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise _malformed(f"the URL is not usable: {error}") from error
-    if len(url) > 2_000 or not url.isascii() or not url.isprintable() or " " in url:
-        raise _malformed("a URL has at most 2000 printable ASCII characters, without spaces")
-    if parts.scheme not in ("https", "http") or parts.username is not None or parts.fragment or port == 0:
-        raise _malformed("the URL must be https://host[:port]/path, without a user and a fragment")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        if not _HOST.match(host):
-            raise _malformed("the URL has no host") from None
-        loopback = host == "localhost"
-    if parts.scheme == "http" and not loopback:
-        raise _malformed("http:// is only for a receiver on this machine: others could read and change what is sent")
 
 
 def parse_hooks(data: bytes) -> tuple[Webhook, ...]:
@@ -126,5 +85,4 @@ def _hook(table: Any) -> Webhook:
 
 
 def _malformed(why: str) -> Malformed:
-    hint = "comity config check --node HOME"
-    return Malformed("the webhooks are not usable", why=why, hint=hint, code="WEBHOOKS")
+    return not_usable(why, hint="comity config check --node HOME")

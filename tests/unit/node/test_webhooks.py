@@ -38,15 +38,15 @@ from comity.node.webhook_deliveries import (
     NodeConditions,
     NodeEvent,
     Webhooks,
-    signature,
     source_of,
     statement_event,
 )
-from comity.node.webhooks import EVENTS, Webhook, parse_hooks, parse_secret
+from comity.node.webhooks import EVENTS, Webhook, parse_hooks
 from comity.rules.precedence import MEMBERS, NAMED, OTHERS
 from comity.rules.signing import sign_content
 from comity.trust.errors import Malformed, Refused, Unavailable
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
+from comity.webhook_requests import parse_secret
 from comity_cli.main import command
 from comity_cli.output import Output
 from support.case import case
@@ -116,14 +116,6 @@ def test_an_event_is_a_signed_cloud_event(tmp_path: Path) -> None:
     mac = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{mac}"
     assert node.queue.waiting() == {}
-
-
-def test_the_signature_is_that_of_standard_webhooks() -> None:
-    """The example of the libraries of standardwebhooks.com."""
-    key = parse_secret(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    body = b'{"test": 2432232314}'
-    made = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
-    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_receiver_that_fails_first_gets_the_event_later_with_the_same_id_also_after_a_restart(tmp_path: Path) -> None:
@@ -332,22 +324,9 @@ def test_a_publications_event_names_its_author() -> None:
     assert made.subject == made.data["name"]
 
 
-BAD_URLS = (
-    *("ftp://a.example/", "https://", "http://a.example/", "http://10.0.0.1/", "https://user:pass@a.example/"),
-    *("https://a.example/#x", "https://a.example:0/", "https://a.example:99999/", "https://a b/", "//a.example"),
-    *("https://a.example/\r\nX: y", "https://é.example/", "http://127.0.0.1.evil.example/", f"https://a/{'x' * 2000}"),
-)
-
-
-@pytest.mark.parametrize("url", BAD_URLS)
-def test_a_url_that_is_not_safe_is_refused(url: str) -> None:
+def test_a_url_that_is_not_safe_is_refused() -> None:
     with pytest.raises(Malformed):
-        hook(url)
-
-
-@pytest.mark.parametrize("url", ["https://a.example", "http://127.0.0.1:8080/x", "http://[::1]/", "http://localhost/x"])
-def test_https_and_this_machine_are_accepted(url: str) -> None:
-    assert hook(url).url == url
+        hook("http://10.0.0.1/")
 
 
 @pytest.mark.parametrize(
@@ -365,13 +344,6 @@ def test_a_file_that_is_not_understood_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         parse_hooks(text.encode())
     assert refused.value.code == "WEBHOOKS"
-
-
-@pytest.mark.parametrize("data", [b"", b"whsec_", b"whsec_AAAA", b"secret", b"\xff" * 50, b"whsec_" + b"A" * 4000])
-def test_an_invalid_secret_is_refused_without_being_shown(data: bytes) -> None:
-    with pytest.raises(Malformed) as refused:
-        parse_secret(data)
-    assert "AAAA" not in f"{refused.value} {refused.value.why}"
 
 
 def test_the_command_writes_a_webhook_whose_secret_only_its_owner_reads(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from comity.content.durable import disk_errors
 from comity.node.config import NodeConfig
 from comity.node.pull_counts import PULLS_FILE, WeekCount, counted_file, read_weeks
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue
-from comity.node.webhooks import EVENTS, MAX_HOOKS_FILE, SECRET_PREFIX, Webhook, parse_hooks
+from comity.node.webhooks import EVENTS, MAX_HOOKS_FILE, Webhook, parse_hooks
 from comity.trust.artifact import Manifest
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.frozen import frozen
+from comity.webhook_requests import SECRET_PREFIX
 
 DEFAULT_FILE: Final = "webhooks.toml"
 SECRET_BYTES: Final = 32
