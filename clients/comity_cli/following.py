@@ -45,9 +45,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                 case events.Progress():
                     progress.advance(event.count)
                 case events.Advised():
-                    who = "its publisher" if event.own else f"{event.advisory.by.kind} {event.advisory.by.id[:12]}"
-                    advisory = event.advisory
-                    out.warn(f"{advisory.kind} ({advisory.severity}) by {who}: {advisory.text}")
+                    out.warn(str(event))
                 case events.MisbehaviourFound():
                     out.warn(f"ALERT {event.text}" + (f"  Next: {event.hint}" if event.hint else ""))
                 case events.SourceDropped():

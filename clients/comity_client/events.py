@@ -30,10 +30,15 @@ class Resolved:
 
 @frozen
 class Advised:
-    """There is an advisory about the artifact. `own`: its author is the publisher of the artifact."""
+    """There is an advisory about the artifact. `own`: its author is the publisher of the artifact. `str` says
+    who warns of what."""
 
     advisory: Advisory
     own: bool
+
+    def __str__(self) -> str:
+        by = "its publisher" if self.own else f"{self.advisory.by.kind} {self.advisory.by.id[:12]}"
+        return f"{self.advisory.kind} ({self.advisory.severity}) by {by}: {self.advisory.text}"
 
 
 @frozen

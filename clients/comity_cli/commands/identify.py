@@ -46,7 +46,8 @@ class JudgedArtifact:
     @classmethod
     def of(cls, known: KnownArtifact) -> JudgedArtifact:
         accepted = None if known.verdict is None else known.verdict.accepted and not known.problem
-        return cls(known.artifact, known.title, known.basis, accepted, known.exit_status, known.problem, known.advised)
+        advised = tuple(map(str, known.advised))
+        return cls(known.artifact, known.title, known.basis, accepted, known.exit_status, known.problem, advised)
 
 
 @frozen
@@ -241,8 +242,8 @@ def _show_artifacts(out: Output, found: Identified) -> None:
         elif known.verdict is not None:
             partly = "" if known.verdict.accepted else ", as far as its files are here"
             out.done(f"{known.title} ({short(known.artifact)}): accepted by the policy{partly}")
-        for text in known.advised:
-            out.warn(f"{known.title}: {text}")
+        for each in known.advised:
+            out.warn(f"{known.title}: {each}")
 
 
 def _show_rest(out: Output, found: Identified, every: bool) -> None:

@@ -32,7 +32,7 @@ class KnownArtifact:
         verdict: of the policy about the files that are here; None if it could not be judged.
         problem: why it is refused, or could not be judged.
         exit_status: of the verdict, or of the error.
-        advised: warnings, each "KIND (SEVERITY): TEXT".
+        advised: warnings, each with whether the publisher gave it.
     """
 
     artifact: Digest
@@ -41,7 +41,7 @@ class KnownArtifact:
     verdict: Verdict | None = None
     problem: str = ""
     exit_status: int = 0
-    advised: tuple[str, ...] = ()
+    advised: tuple[Advised, ...] = ()
 
 
 async def judge(
@@ -57,15 +57,14 @@ async def judge(
         here: where files are, by their SHA-256.
         folder: where an evidence pack of an earlier pull may be.
     """
-    artifact, title, basis, advised = manifest.digest, f"sha256:{manifest.digest}", "", list[str]()
+    artifact, title, basis, advised = manifest.digest, f"sha256:{manifest.digest}", "", list[Advised]()
 
     def note(event: object) -> None:
         nonlocal title, basis
         if isinstance(event, Resolved):
             title, basis = event.title, event.basis
         elif isinstance(event, Advised):
-            said = event.advisory
-            advised.append(f"{said.kind} ({said.severity}): {said.text}")
+            advised.append(event)
 
     try:
         context, order = context_of(note), PullOrder(f"sha256:{artifact}", folder)
