@@ -30,8 +30,8 @@ pytestmark = pytest.mark.slow
 NAMES = 200
 CALLS = 16
 TO_NEXT_LINE = 3
-"""Reads of a call from its begin to the first line that it gives out: the line is held until the next one is read, which
-is of the next name, after the other claims to the first."""
+"""Reads of a call from its begin to the first line that it gives out: the line is held until the next one is read,
+which is of the next name, after the other claims to the first."""
 FLOOD, NOBODY, JUNK = Identity.made("a flood"), Identity.made("nobody"), RawRelease(b"flood\n")
 
 

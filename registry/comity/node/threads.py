@@ -57,8 +57,8 @@ class AsyncLedger:
 
     async def in_steps(self, items: Iterator[T], most: int) -> AsyncGenerator[T, None]:
         """Yield the items of an iterator that blocks on the ledger, `most` of which are read in one turn of a thread:
-        to wake a thread costs as much as a query. For one who does not wait any longer, the item that is being read is the
-        last. Raises what the iterator raises."""
+        to wake a thread costs as much as a query. For one who does not wait any longer, the item that is being read is
+        the last. Raises what the iterator raises."""
         ended = threading.Event()
         try:
             while True:
