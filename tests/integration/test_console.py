@@ -16,6 +16,7 @@ from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.app import serve_gateway
 from comity.gateway.console import routes as console_routes
 from comity.rules.signing import sign_content
+from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statements import Advisory, Vouched
 from support.console import HOSTILE, HOSTILE_CARDS, ReadPage, check_page
@@ -98,6 +99,26 @@ async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: GatewayNode, 
             answer = await http.get(path)
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
             assert [item["id"] for item in answer.json()] == ["tests/model"]
+
+
+async def test_the_page_says_what_a_file_is_by_its_digest_or_the_file_itself(node: GatewayNode, ready: Release) -> None:
+    path, digest = "weights.bin", ready.hashes["weights.bin"]
+    data = node.blob(digest).read_bytes()
+    async with browser(node, follow_redirects=True) as http:
+
+        async def known() -> bool:
+            return path in (await http.get(f"/-/identify?sha256={digest}")).text
+
+        await until(known, what="the index to have the file")
+        sent = await http.post("/-/identify?lang=en", files={"file": (path, data)}, headers={"Origin": node.url})
+        assert sent.url.path == "/-/identify"
+        read = check_page(sent.text)
+        sentence = f"This is the file {path} of tests/model@v1, published by"
+        assert sentence in " ".join(read.text.split()) and "Accepted by the policy of this node" in read.text
+        (link,) = [found["href"] for found in read.found("a") if f"sha256:{ready.artifact}" in found["href"]]
+        assert "tests/model" in (await page(http, link)).text
+        assert "No publication that this node has read" in (await page(http, f"/-/identify?sha256={'0' * 64}")).text
+        assert sent.headers["Referrer-Policy"] == "same-origin"  # else a browser hides the origin of the form
 
 
 async def test_an_index_that_is_none_is_in_no_log(node: GatewayNode, ready: Release) -> None:
@@ -276,6 +297,18 @@ async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
         async with browser(node, headers={"Authorization": f"Bearer {secret}"}) as http:
             await listed(http, "tests/model")
             assert "tests/other" not in (await http.get("/-/catalogue")).text
+            empty = f"/-/identify?sha256={sha256(b'')}"
+
+            async def looked_at_all() -> bool:
+                text = (await http.get(empty)).text
+                return "tests/model@v1" in text and "looked at all" in text
+
+            await until(looked_at_all, what="the index of files")
+            text = (await page(http, empty)).text
+            assert "tests/model@v1" in text and "tests/other" not in text
+            of_the_other = sha256((tmp_path / "other" / "weights.bin").read_bytes())
+            text = (await page(http, f"/-/identify?sha256={of_the_other}")).text
+            assert "No publication that this node has read" in text and "Only repositories that you may read" in text
             assert (await http.get("/tests/other")).status_code == 403
 
 
@@ -318,6 +351,9 @@ async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
         ("/-/catalogue?after=%00%ff", 200),
         ("/-/catalogue?q=" + "+".join("abcdefghijklm"), 200),
         ("/-/catalogue?size=%3Cscript%3E&in=XX&copies=short", 200),
+        ("/-/identify?sha256=%3Cscript%3E", 400),
+        ("/-/identify?sha256=" + "a" * 201, 400),
+        ("/-/identify?sha256=+SHA256:" + "A" * 64 + "+", 200),
         ("/-/logs/0000000000000000", 404),
         ("/-/logs/" + "x" * 2_000, 404),
         ("/-/compute?after=zzz", 400),

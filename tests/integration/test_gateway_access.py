@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,9 +14,10 @@ import httpx2
 import pytest
 from comity.gateway.app import serve_gateway
 from comity.gateway.console.forms import FORM_KEY, PageAccess
+from comity.gateway.console.posted_file import PostedFileAccess
 from comity.gateway.declared_routes import EVERYBODY, DeclaredRoute, require_declared
 from comity.gateway.fileserver.server import BlobServer, SignedAddresses
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Refused
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -75,8 +76,11 @@ async def test_each_form_is_refused_without_its_origin_session_role_or_key(
         own = {"Origin": gateway.url}
         for route in forms:
             access = route.access
-            assert isinstance(access, PageAccess)
             assert route.methods == {"POST"}
+            if isinstance(access, PostedFileAccess):
+                await a_file_is_taken_from_readers(route.path, access, gateway, own)
+                continue
+            assert isinstance(access, PageAccess)
             for who in gateway.callers.values():
                 fields = dict.fromkeys(access.fields or (), "x") | ({FORM_KEY: "wrong"} if access.role else {})
                 assert refused(await who.http.post(route.path, data=fields)) == "FORM-ORIGIN"
@@ -86,6 +90,20 @@ async def test_each_form_is_refused_without_its_origin_session_role_or_key(
                 assert refused(await who.http.post(route.path, data=fields, headers=own)) == wanted
                 more = await who.http.post(route.path, data=fields | {"more": "x"}, headers=own)
                 assert (more.status_code, more.headers["X-Error-Code"]) == (400, "FORM")
+
+
+async def a_file_is_taken_from_readers(
+    path: str, access: PostedFileAccess, gateway: RunningGateway, own: Mapping[str, str]
+) -> None:
+    for who in gateway.callers.values():
+        for origin in ({}, {"Origin": "https://evil.example"}):
+            assert refused(await who.http.post(path, files={"file": ("a", b"x")}, headers=origin)) == "FORM-ORIGIN"
+        answer = await who.http.post(path, files={"file": ("a", b"x")}, headers=own)
+        assert refused(answer) == expected(access.access, who, public=False)
+        if answer.status_code == 303:
+            assert answer.headers["Location"] == f"{path}?sha256={sha256(b'x')}"
+            answer = await who.http.post(path, data={"file": "x"}, headers=own)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (400, "FORM")
 
 
 async def test_a_route_without_its_declaration_is_refused_to_everybody(

@@ -53,7 +53,7 @@ An **open** model, trained on public texts in 1,811 languages.
 [How it was made](https://example.org/)
 """
 FOR_ALL = {"overview": "/", "catalogue": "/-/catalogue", "error": "/-/nothing", "sign-in": "/-/sign-in"}
-FOR_ALL |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
+FOR_ALL |= {name: f"/-/{name}" for name in ("identify", "members", "logs", "proposals", "compute", "alerts")}
 OF_THE_NODE = {
     f"node{name}": f"/-/node{name.replace('_', '/')}"
     for name in ("", "_waiting", "_tokens", "_settings", "_sessions", "_audit-log")

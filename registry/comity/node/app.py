@@ -92,6 +92,7 @@ class RunningNode:
     readiness: Readiness
     policy: PolicyFile
     reading: ReadingProgress
+    files: FileIndexReader
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -273,6 +274,7 @@ class _Parts:
             self.readiness,
             self.policy,
             self.reading,
+            self.files,
         )
 
 

@@ -33,7 +33,7 @@ from comity.node.uploads import read_manifest
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
-from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -111,15 +111,24 @@ class FileIndex(Projection):
 
     def with_prefixes(self, asked: FilePrefixes) -> FilesFound:
         """What is indexed of each prefix: of members, and of others, at most `limits.PREFIX_FILES` of either."""
-        found = FilesFound([], [], [])
+        found, most = FilesFound([], [], []), limits.PREFIX_FILES
         for prefix, first, last in asked.bounds():
             with self._reading() as database:
-                parts = [_with_prefix(database, whose, first, last) for whose in (MEMBERS, OTHERS)]
-            found.of_members.extend(parts[MEMBERS][: limits.PREFIX_FILES])
-            found.of_others.extend(parts[OTHERS][: limits.PREFIX_FILES])
-            if any(len(part) > limits.PREFIX_FILES for part in parts):
+                parts = [_with_prefix(database, whose, first, last, most) for whose in (MEMBERS, OTHERS)]
+            found.of_members.extend(parts[MEMBERS][:most])
+            found.of_others.extend(parts[OTHERS][:most])
+            if any(len(part) > most for part in parts):
                 found.cut.append(prefix)
         return found
+
+    def artifacts_with(self, file: Digest, most: int) -> tuple[list[Digest], bool]:
+        """Artifacts that have a file, at most `most` of members, and then as many of others, each in the order in which
+        they were indexed; and whether there are more. The index has half of each digest: read their manifests."""
+        reference = file_reference(file)
+        with self._reading() as database:
+            parts = [_with_prefix(database, whose, reference, reference, most) for whose in (MEMBERS, OTHERS)]
+        found = (pair.removeprefix(reference) for part in parts for pair in part[:most])
+        return list(dict.fromkeys(map(unpacked, found))), any(len(part) > most for part in parts)
 
 
 def _add(artifact: IndexedArtifact, database: sqlite3.Connection, references: Sequence[bytes]) -> None:
@@ -133,12 +142,12 @@ def _add(artifact: IndexedArtifact, database: sqlite3.Connection, references: Se
     database.execute("UPDATE counted SET files = files + ?", (database.total_changes - before,))
 
 
-def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: bytes) -> list[bytes]:
+def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: bytes, most: int) -> list[bytes]:
     """References, each with the digest of an artifact: one more than an answer has."""
     rows = database.execute(
         "SELECT reference, digest FROM (SELECT reference, artifact FROM file WHERE whose = ? AND reference BETWEEN ?"
         " AND ? LIMIT ?) JOIN artifact ON id = artifact",
-        (whose, first, last, limits.PREFIX_FILES + 1),
+        (whose, first, last, most + 1),
     )
     return [reference + digest for reference, digest in rows]
 
@@ -201,6 +210,11 @@ def index_basis(membership: Membership) -> str:
 def _published(line: ProvenLine, first: Collection[Digest]) -> tuple[SideObject, int]:
     """The manifest that a publication names, and whose it is."""
     statement = parse_entry(line.line).statement
-    read = Published if statement.predicate == PUBLISHED else Observed
     whose = MEMBERS if statement.by is not None and statement.by.id in first else OTHERS
-    return read.parse(statement).manifest, whose
+    return manifest_object(statement), whose
+
+
+def manifest_object(statement: Statement) -> SideObject:
+    """The manifest that a `published` or `observed` statement names. Raises Malformed."""
+    read = Published if statement.predicate == PUBLISHED else Observed
+    return read.parse(statement).manifest

@@ -17,7 +17,7 @@ from comity.node.file_index import FileIndex, FileIndexReader, FilesFound, index
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
-from comity.trust.encoding import Digest, sha256
+from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.files import FilePrefixes, file_pairs, file_reference
@@ -131,6 +131,32 @@ async def test_strangers_fill_no_part_of_members_and_what_is_left_out_is_said(
     scene.publish(MEMBER, "a/c", Release(b"one more"))
     await scene.read()
     assert (len(artifacts(scene.found())), scene.found().cut) == (6, [0])
+
+
+class LicensedRelease(Release):
+    """A second file, which others have too."""
+
+    @property
+    def manifest(self) -> bytes:
+        licence: Json = {"path": "LICENSE", "sha256": digest_of(LICENCE), "size": len(LICENCE.data)}
+        file: Json = {"path": "weights.bin", "sha256": sha256(self.data), "size": len(self.data)}
+        size = len(LICENCE.data) + len(self.data)
+        return canonical({"files": [licence, file], "schema": "comity/manifest/v1", "size": size})
+
+
+LICENCE = Release(b"licence")
+
+
+async def test_artifacts_with_a_file_are_those_of_members_first_and_bounded(scene: Scene) -> None:
+    scene.publish(STRANGER, "c/d", *(LicensedRelease(b"stranger %d" % number) for number in range(5)))
+    ours = [LicensedRelease(b"ours %d" % number) for number in range(2)]
+    scene.publish(MEMBER, "a/b", *ours)
+    await scene.read()
+    found, more = scene.index.artifacts_with(digest_of(LICENCE), 3)
+    assert (found[:2], len(found), more) == ([sha256(each.manifest) for each in ours], 5, True)
+    found, more = scene.index.artifacts_with(digest_of(LICENCE), 5)
+    assert (len(found), more) == (7, False)
+    assert scene.index.artifacts_with(Digest("ab" * 32), 3) == ([], False)
 
 
 async def test_a_strangers_copy_of_a_members_artifact_does_not_keep_it_among_those_of_strangers(

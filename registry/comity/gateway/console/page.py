@@ -16,21 +16,25 @@ from urllib.parse import quote, urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from comity.gateway.access_tokens import ReaderAccess
 from comity.gateway.console.directions import settled
 from comity.gateway.console.forms import FORM, BrowserOrigins, PageAccess
 from comity.gateway.console.languages import LANGUAGES, choose_language
 from comity.gateway.console.logs import log_id
+from comity.gateway.console.posted_file import PostedFileAccess
 from comity.gateway.console.sentences import in_language
 from comity.gateway.console.sessions import BrowserSession, BrowserSessions, Role
 from comity.gateway.console.state import STATEMENTS, FederationState, StateReader
 from comity.gateway.console.table_labels import labelled_tables
 from comity.gateway.console.words import environment, translations
 from comity.gateway.declared_routes import DeclaredRoute, RouteAccess, RouteAnswers
-from comity.gateway.http import error_response
+from comity.gateway.http import ConnectionSlots, error_response
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 
 PREFIX: Final = "/-"
+POSTED_FILES: Final = 4
+"""Files that are hashed at once while they arrive."""
 MAX_QUERY: Final = 200
 """Characters of a search, and of any other field of a query."""
 POLICY: Final = (
@@ -126,6 +130,10 @@ class PageMaker:
         """Return who may open a page: people with `role`, else those who sign in; with `fields`, by such a form."""
         assert self._sessions is not None, "nobody signs in here"
         return PageAccess(self._sessions, self._origins, role, fields)
+
+    def file_form(self, readers: ReaderAccess) -> PostedFileAccess:
+        """Return that those readers may send a file by a form."""
+        return PostedFileAccess(readers, self._origins, ConnectionSlots(POSTED_FILES, "files that are sent"))
 
     def route(
         self,

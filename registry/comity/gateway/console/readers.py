@@ -17,6 +17,7 @@ from starlette.responses import Response
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPages
 from comity.gateway.console.feeds import Feeds
+from comity.gateway.console.identify import IdentifyPages
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.log_pages import LogPages
 from comity.gateway.console.page import PREFIX, PageMaker, Reader
@@ -61,8 +62,10 @@ class ReadersPages:
         feeds = Feeds(self.home, self.states, access, self.groups)
         feeds.begin(self.supervisor)
         console = Console(self.home, self.writer, self.index, self.states, self.artifacts, access, maker)
+        files, catalogue = self.writer.files if self.writer else None, self.artifacts.catalogue
         return [
             *feeds.routes(),
+            *IdentifyPages(self.home, files, catalogue, self.states, access, maker).routes(),
             *LogPages(self.home.ledger, self.states, access, maker).routes(),
             *console.routes(),
         ]

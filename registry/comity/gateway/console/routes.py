@@ -3,6 +3,7 @@
 /                                  the overview
 /-/catalogue, /-/members, /-/proposals, /-/compute, /-/alerts
 /-/logs/{log}[/{index}]            entries of a log, and one entry (module log_pages)
+/-/identify                        what a file is (module identify)
 /-/sign-in, /-/sign-out             sessions (module sign_in)
 /-/sign-in/oidc[/callback]         sessions by an OpenID Connect provider (package oidc)
 /-/node[/…]                        the node, for people who signed in (module node_pages)

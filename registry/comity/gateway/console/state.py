@@ -20,6 +20,7 @@ from comity.gateway.console.words import marked
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine
 from comity.node.charter.follower import STALE, governance_report
+from comity.node.file_index import FileIndexReader
 from comity.node.front_end import RunningFrontEnd
 from comity.node.home import ServedHome
 from comity.node.lost_keys import FoundLostKeys, LostKeys
@@ -68,11 +69,12 @@ STATEMENTS: Final[Mapping[str, str]] = {
 @frozen
 class WriterFacts:
     """What only the process that writes the ledger knows: votes under way, which peers answer, what is at a limit; the
-    offers of machines; and the pulls from it."""
+    offers of machines; the pulls from it; and which artifacts have a file."""
 
     replication: ReplicationTasks
     offers: OfferIndex
     pulls: PullCounts
+    files: FileIndexReader
 
 
 @frozen
