@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from comity.formats.source import BoundedFile, RangeFile
+from comity.formats.source import BoundedFile, RangeFile, Work
 from comity.formats.streams import unpack
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
@@ -29,7 +29,7 @@ _END_64: Final = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR: Final = struct.Struct("<4sLQL")
 _ENTRY: Final = struct.Struct("<4s6H3L5H2L")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
-_STORED: Final = 0
+STORED: Final = 0
 _DEFLATED: Final = 8
 _ENCRYPTED: Final = 1
 
@@ -88,12 +88,12 @@ def read_directory(source: BoundedFile) -> ArchiveDirectory:
 
 def stored_member(source: BoundedFile, member: ArchiveMember) -> BoundedFile | None:
     """A member that is not compressed, as a part of the file; None if it is. Raises Malformed if it cannot be read."""
-    return source.part(_data_offset(source, member), member.packed) if member.method == _STORED else None
+    return source.part(data_offset(source, member), member.packed) if member.method == STORED else None
 
 
 def member_head(source: BoundedFile, member: ArchiveMember, length: int) -> bytes:
     """The first `length` bytes of a compressed member, unpacked. Raises Malformed if it cannot be read."""
-    packed = source.read_at(_data_offset(source, member), min(length, member.packed))
+    packed = source.read_at(data_offset(source, member), min(length, member.packed))
     try:
         return zlib.decompressobj(-15).decompress(packed, length)
     except zlib.error as error:
@@ -102,14 +102,15 @@ def member_head(source: BoundedFile, member: ArchiveMember, length: int) -> byte
 
 def unpack_member(source: BoundedFile, member: ArchiveMember) -> bytearray:
     """All bytes of a compressed member. Raises Malformed, NotInspected."""
-    found = unpack("deflate", source.part(_data_offset(source, member), member.packed))
+    found = unpack("deflate", source.part(data_offset(source, member), member.packed))
     if found.error or len(found.data) != member.unpacked:
         raise Malformed(f"{member.name[:80]} cannot be unpacked", why=found.error or "it has another length")
     return found.data
 
 
-def _data_offset(source: BoundedFile, member: ArchiveMember) -> int:
-    if member.flags & _ENCRYPTED or member.method not in (_STORED, _DEFLATED):
+def data_offset(source: BoundedFile, member: ArchiveMember) -> int:
+    """Where the packed bytes of a member begin. Raises Malformed if it cannot be read."""
+    if member.flags & _ENCRYPTED or member.method not in (STORED, _DEFLATED):
         raise Malformed(f"{member.name[:80]} is encrypted, or its compression is not supported")
     local = _LOCAL.unpack(source.read_exactly(member.offset, _LOCAL.size))
     name = source.read_exactly(member.offset + _LOCAL.size, local[9])
@@ -117,7 +118,7 @@ def _data_offset(source: BoundedFile, member: ArchiveMember) -> int:
         raise Malformed(f"{member.name[:80]} has another name in its local header")
     if local[3] != member.method:
         raise Malformed(f"{member.name[:80]} has another compression in its local header")
-    if member.method == _STORED and member.packed != member.unpacked:
+    if member.method == STORED and member.packed != member.unpacked:
         raise Malformed(f"{member.name[:80]} has two lengths")
     return member.offset + _LOCAL.size + int(local[9]) + int(local[10])
 
@@ -187,7 +188,8 @@ def _decode_name(name: bytes, flags: int) -> str:
     return name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
 
 
-def _is_outside(name: str) -> bool:
+def is_outside(name: str) -> bool:
+    """Whether an unpacker that believes the name would write outside its folder."""
     return name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name
 
 
@@ -196,7 +198,7 @@ def _findings(members: Sequence[ArchiveMember], size: int, end: int) -> Iterator
     if len(set(names)) != len(names):
         yield "zip: duplicate member name"
     for name in names:
-        if _is_outside(name):
+        if is_outside(name):
             yield f"zip: a member would be written outside its folder: {name[:80]!r}"
             break
     unpacked = sum(member.unpacked for member in members)
@@ -236,14 +238,14 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
                 name = info.name[:MAX_TAR_NAME].encode("utf-8", "replace").decode()
                 if len(members) >= MAX_TAR_MEMBERS:
                     raise Malformed("tar too large", why=f"more than {MAX_TAR_MEMBERS} members")
-                if _is_outside(name) or _is_outside(info.linkname):
+                if is_outside(name) or is_outside(info.linkname):
                     findings[f"tar: a member would be written outside its folder: {name[:80]!r}"] = None
                 if info.isreg() and not info.sparse:
-                    members.append(ArchiveMember(name, info.offset_data, info.size, info.size, _STORED, 0))
+                    members.append(ArchiveMember(name, info.offset_data, info.size, info.size, STORED, 0))
                 elif not info.isdir():
                     findings[f"tar: {name[:80]!r} is no regular file"] = None
             end = archive.offset
-    except (tarfile.TarError, ValueError, OverflowError, EOFError, struct.error) as error:
+    except TAR_ERRORS as error:
         raise Malformed("tar cannot be read", why=str(error)[:80]) from error
     rest = source.read_at(min(end, source.size), TAR_BLOCK)
     if rest.strip(b"\0"):
@@ -251,6 +253,8 @@ def read_tar(source: BoundedFile) -> ArchiveDirectory:
     return ArchiveDirectory(tuple(members), tuple(findings))
 
 
+TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, EOFError, struct.error, RecursionError)
+"""What tarfile raises for broken archives: of heads that are each about the next one, it reads one within another."""
 MAX_TAR_NAME: Final = 4096
 MAX_TAR_HEAD: Final = 16 * 1024
 """Bytes of a long name, or of the records before a member."""
@@ -267,7 +271,12 @@ class _TarHeads:
 
     def read(self, offset: int, length: int) -> bytes:
         """Raises Malformed, NotInspected."""
-        if length > MAX_TAR_HEAD:
-            raise Malformed("tar: a head is too long", why=f"{length} bytes")
-        self.source.work.step(STEPS_OF_HEAD if length <= TAR_BLOCK else length * length // 1_024)
+        count_head(self.source.work, length)
         return self.source.read_at(offset, length)
+
+
+def count_head(work: Work, length: int) -> None:
+    """Count what reading a head of a tar archive costs. Raises Malformed, NotInspected."""
+    if length > MAX_TAR_HEAD:
+        raise Malformed("tar: a head is too long", why=f"{length} bytes")
+    work.step(STEPS_OF_HEAD if length <= TAR_BLOCK else length * length // 1_024)

@@ -28,7 +28,7 @@ EMPTY_LZMA: Final = 18
 MAX_STREAMS: Final = 10_000
 STEPS_OF_STREAM: Final = 16
 MAX_MEMORY: Final = 96 * 1024 * 1024
-_DECODERS: Final[Mapping[str, Callable[[], Any]]] = {
+DECODERS: Final[Mapping[str, Callable[[], Any]]] = {
     "gzip": lambda: zlib.decompressobj(31),
     "zlib": lambda: zlib.decompressobj(15),
     "bzip2": bz2.BZ2Decompressor,
@@ -78,7 +78,7 @@ def begins_stream(kind: str, head: bytes) -> bool:
 
 def unpack(kind: str, source: BoundedFile) -> Unpacked:
     """Raises NotInspected beyond the bounds, OSError if the file does."""
-    result, position, streams, decoder, step = Unpacked(bytearray()), 0, 0, _DECODERS[kind](), FIRST
+    result, position, streams, decoder, step = Unpacked(bytearray()), 0, 0, DECODERS[kind](), FIRST
     pending, begun, kept = b"", 0, 0
     while True:
         if not pending:
@@ -104,7 +104,7 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
             source.work.step(STEPS_OF_STREAM)
             if streams > MAX_STREAMS:
                 raise NotInspected(f"more than {MAX_STREAMS} streams in one file")
-            decoder, begun, kept = _DECODERS[kind](), position - len(pending), len(result.data)
+            decoder, begun, kept = DECODERS[kind](), position - len(pending), len(result.data)
         before, length = (decoder.copy() if hasattr(decoder, "copy") else None), len(result.data)
         try:
             pending = _step(decoder, pending, result.data, source.work)
@@ -119,7 +119,7 @@ def unpack(kind: str, source: BoundedFile) -> Unpacked:
                 del result.data[kept:]
                 again = source.read_at(begun, position - begun)
                 again = _small_dictionary(again) if kind == "lzma" else again
-                _step_by_byte(_DECODERS[kind](), again, result.data, source.work)
+                _step_by_byte(DECODERS[kind](), again, result.data, source.work)
             return result
         if not pending and not decoder.eof and position >= source.size:
             result.error = "it ends early"

@@ -322,6 +322,12 @@ def test_a_tar_member_that_is_no_file_in_the_folder_is_a_finding(info: tarfile.T
     assert finding in read_tar(source(tar_of(info))).findings
 
 
+def test_a_chain_of_heads_that_are_about_the_next_one_is_refused() -> None:
+    name = member("././@LongLink", 2, tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(Malformed, match="tar cannot be read"):
+        read_tar(source((name + b"a\0".ljust(512, b"\0")) * 3_000 + tar_of(member("a", 3))))
+
+
 def test_a_tar_is_read_to_its_end() -> None:
     data = tar_of(member("a", 3), member("b", 3))
     more = ("tar: more follows after its end",)
