@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from comity_client.identify.identify import Identified
     from comity_client.identify.judging import KnownArtifact
     from comity_client.identify.lookup import NodeAnswer
-    from comity_client.identify.match import FolderOf
+    from comity_client.identify.match import FileOf, FolderOf
 
 SHOWN: Final = 20
 """Files of one kind that are listed without --all."""
@@ -53,7 +53,8 @@ class JudgedArtifact:
 @frozen
 class FolderItem:
     """A folder with the files of an artifact at their paths. `or_any_of`: further artifacts whose files are all
-    there."""
+    there. `stored_as`: what a store, such as a Hub cache, calls it. `within`: the archive that has it, or the document
+    of a store that names its files, where it is no folder on the disk."""
 
     folder: Path
     artifact: Digest
@@ -64,6 +65,8 @@ class FolderItem:
     changed: tuple[str, ...]
     extra: tuple[str, ...]
     or_any_of: tuple[Digest, ...]
+    stored_as: str
+    within: Path | None
 
 
 @frozen
@@ -74,6 +77,7 @@ class FileItem:
     sha256: Digest
     artifact: Digest
     path: str
+    stored_as: str
 
 
 @frozen
@@ -133,7 +137,7 @@ class IdentifiedDocument:
         return cls(
             artifacts=tuple(map(JudgedArtifact.of, found.artifacts.values())),
             folders=tuple(_folder_item(found, each) for each in matched.folders),
-            files=tuple(FileItem(e.file.path, e.file.sha256 or Digest(""), e.artifact, e.path) for e in matched.files),
+            files=tuple(map(_file_item, matched.files)),
             unknown=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in matched.unknown),
             unsure=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in found.unsure),
             unread=tuple(UnreadItem(each.path, each.problem) for each in found.unread),
@@ -147,7 +151,11 @@ class IdentifiedDocument:
 def _folder_item(found: Identified, each: FolderOf) -> FolderItem:
     counts, lists = (each.present, each.files), (each.missing, each.changed, each.extra)
     others = tuple(found.matched.others.get(each.folder, ()))
-    return FolderItem(each.folder, each.artifact, each.state, *counts, *lists, others)
+    return FolderItem(each.folder, each.artifact, each.state, *counts, *lists, others, each.stored_as, each.within)
+
+
+def _file_item(each: FileOf) -> FileItem:
+    return FileItem(each.file.path, each.file.sha256 or Digest(""), each.artifact, each.path, each.file.stored_as)
 
 
 def exit_status(found: Identified) -> int:
@@ -163,7 +171,7 @@ def exit_status(found: Identified) -> int:
         return NOBODY_KNOWS
     if found.unsure or found.unread or not found.files:
         return EVIDENCE_MISSING
-    whole = all(folder.complete for folder in found.matched.folders) and not found.matched.files
+    whole = all(each.complete and not each.in_archive for each in found.matched.folders) and not found.matched.files
     return 0 if whole else PARTIAL
 
 
@@ -210,6 +218,8 @@ def _show_folders(out: Output, found: Identified) -> None:
 
 
 def _differences(found: Identified, each: FolderOf) -> Iterator[str]:
+    if each.stored_as:
+        yield f"stored as {each.stored_as}"
     if each.missing:
         yield f"{each.present} of {each.files} files; missing: {_some(each.missing)}"
     if each.changed:
@@ -274,6 +284,9 @@ def _hint(out: Output, found: Identified) -> None:
     """The next step for the first folder that is an accepted artifact: the evidence beside it."""
     for each in found.matched.folders:
         accepted = not found.artifacts[each.artifact].problem
-        if accepted and not (each.changed or each.missing or (each.folder / PACK).exists()):
+        if accepted and each.in_archive:
+            out.hint(f"unpack {each.within}: the content of files in an archive is not inspected")
+            return
+        if accepted and not (each.within or each.changed or each.missing or (each.folder / PACK).exists()):
             out.hint(f"put the evidence beside it: comity pull sha256:{each.artifact} --out {each.folder}")
             return

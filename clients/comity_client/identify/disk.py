@@ -1,7 +1,8 @@
 """Files on this machine and their SHA-256: read only, whatever is found.
 
 Links to files are followed, as a loader does, and each file is hashed once however many paths it has. What cannot be
-read, is no file, or changes while it is read, is a line of the result and never the end.
+read, is no file, or changes while it is read, is a line of the result and never the end. The files in an archive follow
+it, below a folder with its name and `!`.
 
 Hashes are kept (`HashCache`), so that the same files are not read again: of a file with the same device, inode, size,
 and times of its last change of content and of state. Who can set the clock, or write to the disk itself, can deceive
@@ -10,24 +11,27 @@ the cache.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from comity.content.durable import disk_errors
 from comity.trust.encoding import Digest
-from comity.trust.errors import Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
-from comity.verifier import hash_file
+from comity.verifier import BLOCK
+
+from comity_client.identify.archives import ArchivedFiles, archived_files, is_archive
 
 CACHE_FILE: Final = "hashes.sqlite"
 SETTLED_SECONDS: Final = 2.0
@@ -36,22 +40,44 @@ HUB_REPOSITORIES: Final = ("models--", "datasets--", "spaces--")
 """How the folders of repositories begin in a cache of the Hub's clients."""
 TOGETHER: Final = 1_000
 """Hashes that are written in one transaction."""
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS hashed (device INTEGER, inode INTEGER, size INTEGER, modified INTEGER, changed INTEGER,"
-    " sha256 BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID"
+LARGEST: Final = 2**63 - 1
+"""Largest number that the cache keeps; some file systems have larger inodes and times."""
+UNPACKED: Final = "!"
+"""What follows the name of an archive in the paths of the files in it."""
+_STATE: Final = "device INTEGER, inode INTEGER, size INTEGER, modified INTEGER, changed INTEGER"
+_SCHEMA: Final = tuple(
+    f"CREATE TABLE IF NOT EXISTS {name} ({_STATE}, {column} BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID"
+    for name, column in (("hashed", "sha256"), ("archives", "held"))
 )
+_HELD: Final = "SELECT held FROM archives WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
 
 
 @frozen
 class DiskFile:
-    """A path at which something was found. `sha256` is None where it was not read, and `problem` says why. `identity`:
-    device and inode; paths with the same ones are one file."""
+    """A path at which something was found. `sha256` is None where it was not read, and `problem` says why.
+
+    Attributes:
+        identity: device and inode, and the number of a file in an archive; paths with the same ones are one file.
+        within: the archive that has it, or the document of a store that gives it this path; None if it is at this path.
+        named: whether its name is one that somebody gave it; else any name of these bytes is its name.
+        opened: whether what it contains or names is in the result as files of their own.
+        stored_as: what a store calls the thing that it is a file of.
+    """
 
     path: Path
     size: int = 0
     sha256: Digest | None = None
     problem: str = ""
-    identity: tuple[int, int] = (0, 0)
+    identity: tuple[int, ...] = ()
+    within: Path | None = None
+    named: bool = True
+    opened: bool = False
+    stored_as: str = ""
+
+    @property
+    def in_archive(self) -> bool:
+        """Whether no program can read it before the archive is unpacked."""
+        return len(self.identity) > len(("device", "inode"))
 
 
 @frozen
@@ -70,7 +96,8 @@ class HashCache:
         self._file = folder / CACHE_FILE
         self._lock = threading.Lock()
         self._known = dict[tuple[int, int], tuple[int, int, int, bytes]]()
-        self._new = list[tuple[int, int, int, int, int, bytes]]()
+        self._new = list[tuple[int | bytes, ...]]()
+        self._new_held = list[tuple[int | bytes, ...]]()
         try:
             with closing(self._opened()) as database:
                 for device, inode, *rest in database.execute("SELECT * FROM hashed"):
@@ -83,12 +110,24 @@ class HashCache:
         same = (size, modified, changed) == (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         return Digest(data.hex()) if data and same else None
 
-    def keep(self, state: os.stat_result, digest: Digest) -> None:
-        if time.time() - max(state.st_mtime, state.st_ctime) < SETTLED_SECONDS:
+    def held(self, state: os.stat_result) -> ArchivedFiles | None:
+        """The files in an archive whose hash is kept."""
+        try:
+            with closing(self._opened()) as database:
+                found = database.execute(_HELD, _state(state)).fetchone()
+                return ArchivedFiles.parse(found[0]) if found else None
+        except (sqlite3.Error, OverflowError, ValueError, TypeError):
+            return None
+
+    def keep(self, state: os.stat_result, digest: Digest, held: ArchivedFiles | None) -> None:
+        """Keep the hash of a file, and the files in it."""
+        row = _state(state)
+        if time.time() - max(state.st_mtime, state.st_ctime) < SETTLED_SECONDS or max(map(abs, row)) > LARGEST:
             return
-        row = (*_identity(state), state.st_size, state.st_mtime_ns, state.st_ctime_ns, bytes.fromhex(digest))
         with self._lock:
-            self._new.append(row)
+            self._new.append((*row, bytes.fromhex(digest)))
+            if held is not None:
+                self._new_held.append((*row, held.encode()))
             if len(self._new) >= TOGETHER:
                 self._write()
 
@@ -101,13 +140,16 @@ class HashCache:
         try:
             with closing(self._opened()) as database, database:
                 database.executemany("INSERT OR REPLACE INTO hashed VALUES (?, ?, ?, ?, ?, ?)", self._new)
+                database.executemany("INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?, ?, ?)", self._new_held)
         except sqlite3.Error:
             pass  # the next run hashes them again
         self._new.clear()
+        self._new_held.clear()
 
     def _opened(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._file, timeout=10, check_same_thread=False)
-        database.execute(_SCHEMA)
+        for table in _SCHEMA:
+            database.execute(table)
         return database
 
 
@@ -127,61 +169,177 @@ def read_files(
     """
     found = list(_walk(paths))
     first = {_identity(each.state): each for each in reversed(found) if isinstance(each, _Seen)}
+    read = dict[tuple[int, int], list[DiskFile]]()
+    if cache is not None:
+        for identity, seen in first.items():
+            if (kept := _kept(seen, cache)) is not None:
+                read[identity] = kept
+                on_hashed(seen.state.st_size)
     with ThreadPoolExecutor(workers, thread_name_prefix="identify") as pool:
-        largest = sorted(first.values(), key=lambda seen: -seen.state.st_size)
-        jobs = {_identity(seen.state): pool.submit(_read, seen, cache, on_hashed) for seen in largest}
-        hashed = {identity: job.result() for identity, job in jobs.items()}
-    return [
-        each if isinstance(each, DiskFile) else replace(hashed[_identity(each.state)], path=each.path) for each in found
-    ]
+        new = sorted(first.keys() - read.keys(), key=lambda identity: -first[identity].state.st_size)
+        jobs = {identity: pool.submit(_read, first[identity], cache, on_hashed) for identity in new}
+        read |= {identity: job.result() for identity, job in jobs.items()}
+    return list(_in_order(found, first, read))
+
+
+def _in_order(
+    found: Iterable[DiskFile | _Seen],
+    first: Mapping[tuple[int, int], _Seen],
+    read: dict[tuple[int, int], list[DiskFile]],
+) -> Iterator[DiskFile]:
+    """Each path with what was read there; the files in an archive at its first path alone."""
+    for each in found:
+        if isinstance(each, DiskFile):
+            yield each
+            continue
+        identity = _identity(each.state)
+        if first[identity] is each:
+            yield from read[identity]
+        else:
+            yield replace(read[identity][0], path=each.path)
 
 
 def _walk(paths: Iterable[Path]) -> Iterator[DiskFile | _Seen]:
-    """What is at the paths: files, and what is none. Left out are links to folders, evidence packs, and what a cache of
-    the Hub's clients keeps about its files."""
+    """What is at the paths: files, and what is none. Left out are evidence packs, what a cache of the Hub's clients
+    keeps about its files, and links to folders that are below the paths anyway."""
+    roots = [os.path.realpath(path) for path in paths]
     for path in paths:
         if not path.is_dir():
             yield _look(path)
             continue
-        problems = list[OSError]()
-        for above, folders, names in os.walk(path, onerror=problems.append):
-            folders[:] = sorted(name for name in folders if not _left_out(Path(above, name)))
-            yield from (_look(Path(above, name)) for name in sorted(names))
-        yield from (DiskFile(Path(error.filename or path), problem=_why(error)) for error in problems)
+        waiting = [str(path)]
+        while waiting:
+            folders = list[str]()
+            yield from _entries(waiting.pop(), folders, roots)
+            waiting += reversed(folders)
 
 
-def _left_out(folder: Path) -> bool:
-    name, above = folder.name, folder.parent.name
-    of_cache = name == ".locks" or (above.startswith(HUB_REPOSITORIES) and name in ("refs", ".no_exist"))
-    return name == PACK or of_cache or (above, name) == (".cache", "huggingface") or folder.is_symlink()
-
-
-def _look(path: Path) -> DiskFile | _Seen:
+def _entries(folder: str, folders: list[str], roots: Sequence[str]) -> Iterator[DiskFile | _Seen]:
+    """What is in a folder; the folders in it are added to `folders`."""
     try:
-        state = path.stat()
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        return DiskFile(path, problem="a link to nothing" if path.is_symlink() else _why(error))
+        yield DiskFile(Path(folder), problem=_why(error))
+        return
+    for entry in entries:
+        try:
+            if not entry.is_dir():
+                yield _look(Path(entry.path), entry)
+            elif _left_out(folder, entry.name):
+                continue
+            elif not entry.is_symlink():
+                folders.append(entry.path)
+            elif not _is_below(os.path.realpath(entry.path), roots):
+                yield DiskFile(Path(entry.path), problem="a link to a folder elsewhere: not followed")
+        except OSError as error:
+            yield DiskFile(Path(entry.path), problem=_why(error))
+
+
+def _is_below(folder: str, roots: Iterable[str]) -> bool:
+    return any(folder == root or folder.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def _left_out(above: str, name: str) -> bool:
+    over = above.rpartition("/")[2]
+    of_cache = name == ".locks" or (over.startswith(HUB_REPOSITORIES) and name in ("refs", ".no_exist"))
+    return name == PACK or of_cache or (over, name) == (".cache", "huggingface")
+
+
+def _look(path: Path, entry: os.DirEntry[str] | None = None) -> DiskFile | _Seen:
+    try:
+        state = path.stat() if entry is None else entry.stat()
+    except OSError as error:
+        nothing = error.errno == errno.ENOENT and path.is_symlink()
+        return DiskFile(path, problem="a link to nothing" if nothing else _why(error))
     if not stat.S_ISREG(state.st_mode):
         return DiskFile(path, problem="no file: a device, a socket or a pipe")
     return _Seen(path, state)
 
 
-def _read(seen: _Seen, cache: HashCache | None, on_hashed: Callable[[int], None]) -> DiskFile:
-    path, state = seen.path, seen.state
-    if cache is not None and (known := cache.get(state)) is not None:
-        on_hashed(state.st_size)
-        return DiskFile(path, state.st_size, known, identity=_identity(state))
+def _kept(seen: _Seen, cache: HashCache) -> list[DiskFile] | None:
+    """A file whose hash is kept, and the files in it."""
+    if (digest := cache.get(seen.state)) is None:
+        return None
+    held = None
+    if is_archive(seen.path.name) and (held := cache.held(seen.state)) is None:
+        return None
+    return _with_held(seen, digest, held)
+
+
+def _read(seen: _Seen, cache: HashCache | None, on_hashed: Callable[[int], None]) -> list[DiskFile]:
+    """A file as it is now, and the files in it."""
     try:
-        with disk_errors(f"{path} was not read"):
-            size, digest = hash_file(path, on_hashed)
-            after = path.stat()
-    except Unavailable as error:
-        return DiskFile(path, state.st_size, problem=error.why, identity=_identity(state))
-    if size != after.st_size or _state(state) != _state(after):
-        return DiskFile(path, state.st_size, problem="changed while it was read", identity=_identity(state))
+        with open(seen.path, "rb", buffering=0, opener=_opener) as file:
+            before = os.fstat(file.fileno())
+            digest = _hash(file, before.st_size, on_hashed)
+            held = archived_files(file, before.st_size) if is_archive(seen.path.name) else None
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        return [_unread(seen, _why(error))]
+    if not _state(seen.state) == _state(before) == _state(after):
+        return [_unread(seen, "changed while it was read")]
     if cache is not None:
-        cache.keep(after, digest)
-    return DiskFile(path, size, digest, identity=_identity(state))
+        cache.keep(after, digest, held)
+    return _with_held(seen, digest, held)
+
+
+def unpack(archive: DiskFile, cache: HashCache | None) -> ArchivedFiles:
+    """The files in an archive that was hashed, whatever its name is."""
+    try:
+        with open(archive.path, "rb", buffering=0, opener=_opener) as file:
+            before = os.fstat(file.fileno())
+            if cache is not None and (kept := cache.held(before)) is not None:
+                return kept
+            held = archived_files(file, before.st_size)
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        return ArchivedFiles(problem=_why(error))
+    if _identity(after) != archive.identity or _state(before) != _state(after) or archive.sha256 is None:
+        return ArchivedFiles(problem="changed while it was read")
+    if cache is not None:
+        cache.keep(after, archive.sha256, held)
+    return held
+
+
+def _opener(path: str, flags: int) -> int:
+    """Opens a file so that its time of last access stays as it is, where the system allows that, and so that a pipe
+    that has taken its place stops nobody."""
+    flags |= os.O_NONBLOCK
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # of another owner
+        return os.open(path, flags)
+
+
+def _hash(file: FileIO, size: int, on_hashed: Callable[[int], None]) -> Digest:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(BLOCK, size + 1)))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+        on_hashed(count)
+    return Digest(digest.hexdigest())
+
+
+def _unread(seen: _Seen, problem: str) -> DiskFile:
+    return DiskFile(seen.path, seen.state.st_size, problem=problem, identity=_identity(seen.state))
+
+
+def _with_held(seen: _Seen, digest: Digest, held: ArchivedFiles | None) -> list[DiskFile]:
+    """A file, then the files in it, and what else is to say of these."""
+    identity, whole = _identity(seen.state), held is not None and not held.problem
+    file = DiskFile(seen.path, seen.state.st_size, digest, identity=identity, opened=whole)
+    return [file, *held_within(file, held)] if held else [file]
+
+
+def held_within(archive: DiskFile, held: ArchivedFiles, folder: Path | None = None) -> Iterator[DiskFile]:
+    """The files in an archive, below a folder named after it, or below another one."""
+    below = folder or archive.path.with_name(archive.path.name + UNPACKED)
+    for number, each in enumerate(held.files):
+        identity = (*archive.identity, number)
+        path = Path(f"{below}/{each.name}")
+        yield DiskFile(path, each.size, each.sha256, each.problem, identity, within=archive.path)
+    if held.problem:
+        yield DiskFile(below, problem=held.problem, within=archive.path)
 
 
 def _identity(state: os.stat_result) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What files on this machine are: hash, ask, prove, and judge.
 
-(1) hash       every file at or below the paths (`disk`)
+(1) hash       every file at or below the paths (`disk`), also those in archives (`archives`), and what stores call them
+               (`layouts`)
 (2) ask        the nodes, by prefixes of digests (`lookup`)
 (3) prove      the manifests of as few artifacts as have all files that nodes claim to know: a file is in an artifact if
                the manifest says so, whatever a node said
@@ -29,8 +30,9 @@ from comity.wire.files import file_reference
 
 from comity_client.events import OnEvent
 from comity_client.evidence.proofs import fetch_object
-from comity_client.identify.disk import DiskFile, HashCache, read_files
+from comity_client.identify.disk import DiskFile, HashCache, read_files, unpack
 from comity_client.identify.judging import KnownArtifact, judge
+from comity_client.identify.layouts import with_layouts
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer, ask_nodes
 from comity_client.identify.match import MatchedFiles, cover, match
 from comity_client.pull.order import PullContext
@@ -64,7 +66,8 @@ def hash_paths(
 ) -> list[DiskFile]:
     """Step (1). Blocking."""
     try:
-        return read_files(paths, cache, workers=workers, on_hashed=on_hashed)
+        files = read_files(paths, cache, workers=workers, on_hashed=on_hashed)
+        return with_layouts(files, lambda archive: unpack(archive, cache))
     finally:
         if cache is not None:
             cache.close()
@@ -86,7 +89,7 @@ async def identify(
     manifests, not_looked_at = await _manifests(session, claims)
     matched = match(files, manifests)
     wanted = dict.fromkeys([*(each.artifact for each in matched.folders), *(each.artifact for each in matched.files)])
-    here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None}
+    here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None and each.within is None}
     places = {each.artifact: each.file.path.parent for each in reversed(matched.files)}
     places |= {each.artifact: each.folder for each in reversed(matched.folders)}
     judged = await _each(wanted, lambda each: judge(context_of, manifests[each], here, places[each]))
@@ -101,8 +104,8 @@ async def identify(
         unsure=tuple(filterfalse(is_unknown, matched.unknown)),
         unread=tuple(each for each in files if each.sha256 is None),
         nodes=claims.nodes,
-        files=len(files),
-        bytes=sum({each.identity: each.size for each in files}.values()),
+        files=sum(each.within is None for each in files),
+        bytes=sum({each.identity: each.size for each in files if each.within is None}.values()),
     )
 
 

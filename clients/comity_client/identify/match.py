@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias
@@ -32,7 +33,8 @@ State: TypeAlias = Literal["complete", "complete, with other files", "partial", 
 @frozen
 class FolderOf:
     """A folder with an artifact's files at their paths. `missing`, `changed` and `extra` are paths below the folder:
-    not there, there with other bytes, and there but in no manifest."""
+    not there, there with other bytes, and there but in no manifest. `within`: the archive, or the document of a store,
+    that has it; `in_archive`: whether files are in an archive; `stored_as`: what the store calls it."""
 
     folder: Path
     artifact: Digest
@@ -41,6 +43,9 @@ class FolderOf:
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    within: Path | None = None
+    in_archive: bool = False
+    stored_as: str = ""
 
     @property
     def state(self) -> State:
@@ -105,20 +110,38 @@ def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> Ma
     """Match files with artifacts; `manifests` in the order in which they are preferred."""
     here = {str(each.path): each for each in files if each.sha256 is not None}
     paths, places = sorted(here), _places({each.sha256 for each in here.values()}, manifests)
-    folders, others, taken = list[FolderOf](), dict[Path, tuple[Digest, ...]](), set[tuple[int, int]]()
+    unnamed = {(each.path.parent, each.sha256): each for each in here.values() if not each.named}
+    folders, others = list[FolderOf](), dict[Path, tuple[Digest, ...]]()
+    taken, identities = set[Path](), set[tuple[int, ...]]()
     for folder, artifacts in _folders(here, places, manifests).items():
-        compared = [_compare(folder, artifact, manifests[artifact], here, paths) for artifact in artifacts]
+        compared = [_compare(folder, each, manifests[each], here, unnamed, paths) for each in artifacts]
         best, present = min(compared, key=lambda each: (len(each[0].changed) + len(each[0].missing), -each[0].present))
-        if present <= taken:
+        if {each.path for each in present} <= taken:
             continue
-        folders.append(best)
-        taken |= present
+        inside = any(each.in_archive for each in present)
+        folders.append(replace(best, within=present[0].within, in_archive=inside, stored_as=present[0].stored_as))
+        taken |= {each.path for each in present}
+        identities |= {each.identity for each in present}
         if whole := [each.artifact for each, _ in compared if each is not best and not (each.missing or each.changed)]:
             others[folder] = tuple(whole)
-    rest = [each for each in here.values() if each.identity not in taken]
+    rest = _once(each for each in here.values() if each.identity not in identities)
     named = [FileOf(each, *places[each.sha256][0]) for each in rest if each.sha256 in places]
-    unknown = [each for each in rest if each.sha256 not in places and each.size]
+    known = {each.path for each in here.values() if each.sha256 in places}
+    unknown = [
+        each
+        for each in rest
+        if each.sha256 not in places and each.size and not each.opened and each.within not in known
+    ]
     return MatchedFiles(tuple(folders), tuple(named), tuple(unknown), others)
+
+
+def _once(files: Iterable[DiskFile]) -> list[DiskFile]:
+    """One path of each file, if there is one that a store gives it."""
+    found = dict[tuple[int, ...], DiskFile]()
+    for each in files:
+        if each.identity not in found or (each.stored_as and not found[each.identity].stored_as):
+            found[each.identity] = each
+    return list(found.values())
 
 
 def _places(digests: Collection[Digest | None], manifests: Mapping[Digest, Manifest]) -> _Places:
@@ -138,7 +161,7 @@ def _folders(
     count, size = Counter[tuple[Path, Digest]](), Counter[tuple[Path, Digest]]()
     for file in here.values():
         for artifact, path in places.get(file.sha256, ()):
-            parts = PurePosixPath(path).parts
+            parts = PurePosixPath(path).parts if file.named else file.path.parts[-1:]
             if file.path.parts[-len(parts) :] == parts:
                 key = (file.path.parents[len(parts) - 1], artifact)
                 count[key] += 1
@@ -152,24 +175,35 @@ def _folders(
 
 
 def _compare(
-    folder: Path, artifact: Digest, manifest: Manifest, here: Mapping[str, DiskFile], paths: Sequence[str]
-) -> tuple[FolderOf, set[tuple[int, int]]]:
-    """What of an artifact is in a folder, and the identities of the files that are."""
-    missing, changed, present = list[str](), list[str](), set[tuple[int, int]]()
+    folder: Path,
+    artifact: Digest,
+    manifest: Manifest,
+    here: Mapping[str, DiskFile],
+    unnamed: Mapping[tuple[Path, Digest | None], DiskFile],
+    paths: Sequence[str],
+) -> tuple[FolderOf, list[DiskFile]]:
+    """What of an artifact is in a folder, and the files that are."""
+    missing, changed, present = list[str](), list[str](), list[DiskFile]()
     for entry in manifest.files:
-        file = here.get(str(folder / entry.path))
+        file = unnamed.get((folder, entry.sha256)) or here.get(str(folder / entry.path))
         if file is None:
             missing.append(entry.path)
         elif file.sha256 != entry.sha256:
             changed.append(entry.path)
         else:
-            present.add(file.identity)
+            present.append(file)
+    extra = _extra(folder, {*manifest.by_path, *(each.path.name for each in present if not each.named)}, here, paths)
+    missing_too, changed_too, more = (tuple(part[:LISTED]) for part in (missing, changed, extra))
+    return FolderOf(folder, artifact, len(present), len(manifest.files), missing_too, changed_too, more), present
+
+
+def _extra(folder: Path, known: Container[str], here: Mapping[str, DiskFile], paths: Sequence[str]) -> list[str]:
+    """The paths below a folder that are not known. Of an archive it is its own path alone."""
     start = f"{folder}/" if str(folder) != "/" else "/"
     below = paths[bisect_left(paths, start) : bisect_left(paths, start[:-1] + chr(ord("/") + 1))]
-    extra = [name for path in below if (name := path[len(start) :]) not in manifest.by_path and not _reserved(name)]
-    found = len(manifest.files) - len(missing) - len(changed)
-    parts = (tuple(part[:LISTED]) for part in (missing, changed, extra))
-    return FolderOf(folder, artifact, found, len(manifest.files), *parts), present
+    held = {path for path in below if str(here[path].within or "").startswith(start)}
+    names = (path[len(start) :] for path in below if path not in held)
+    return [name for name in names if name not in known and not _reserved(name)]
 
 
 def _reserved(path: str) -> bool:

@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
 from comity.trust.encoding import Digest, sha256
-from comity.verifier import hash_file
+from comity_client.identify import disk
 from comity_client.identify.disk import CACHE_FILE, DiskFile, HashCache, read_files
 
 
@@ -27,13 +28,13 @@ def old(path: Path) -> Path:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files whose bytes were read. The clock is far ahead, so that every file has settled."""
-    read, original = list[Path](), hash_file
+    read, original = list[Path](), disk._hash
 
-    def noted(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:
-        read.append(path)
-        return original(path, on_hashed)
+    def noted(file: FileIO, size: int, on_hashed: Callable[[int], None]) -> Digest:
+        read.append(Path(str(file.name)))
+        return original(file, size, on_hashed)
 
-    monkeypatch.setattr("comity_client.identify.disk.hash_file", noted)
+    monkeypatch.setattr(disk, "_hash", noted)
     monkeypatch.setattr(time, "time", lambda: 10.0**10)
     return read
 
@@ -80,25 +81,25 @@ def test_what_is_no_file_or_cannot_be_read_is_a_line_of_the_result(
 
 
 def test_a_file_that_cannot_be_opened_is_a_line_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
 
     (tmp_path / "secret").write_bytes(b"x")
-    monkeypatch.setattr("comity_client.identify.disk.hash_file", refused)
+    monkeypatch.setattr(disk, "_opener", refused)
     assert "ermission" in found(tmp_path)["secret"].problem
 
 
 def test_a_file_that_changes_while_it_is_read_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = hash_file
+    original = disk._hash
 
-    def grows(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:
-        answer = original(path, on_hashed)
-        with path.open("ab") as file:
-            file.write(b"more")
+    def grows(file: FileIO, size: int, on_hashed: Callable[[int], None]) -> Digest:
+        answer = original(file, size, on_hashed)
+        with Path(str(file.name)).open("ab") as more:
+            more.write(b"more")
         return answer
 
     (tmp_path / "growing").write_bytes(b"x")
-    monkeypatch.setattr("comity_client.identify.disk.hash_file", grows)
+    monkeypatch.setattr(disk, "_hash", grows)
     assert found(tmp_path)["growing"] == DiskFile(
         tmp_path / "growing", 1, problem="changed while it was read", identity=found(tmp_path)["growing"].identity
     )
