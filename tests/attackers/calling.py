@@ -31,6 +31,7 @@ SERVICES = {
     "FindArtifact": "ArtifactService",
     "Search": "ArtifactService",
     "FindFiles": "ArtifactService",
+    "ReadFileIndex": "ArtifactService",
     "GetObject": "BlobService",
     "GetObjects": "BlobService",
     "Read": "BlobService",

@@ -110,6 +110,8 @@ def _ask_for_files(target: Target, victim: Victim, number: int) -> None:
             most = range(at, at + 1_000)
             for bits, prefixes in ((0, (0,)), (10, range(1_000)), (32, most), (4, (9, 9)), (33, (1,))):
                 caller.ask("FindFiles", (1, bits), *((2, prefix) for prefix in prefixes), patience=2)
+            for after, head in ((0, bytes(32)), (at, bytes(32)), (0, b"")):
+                caller.ask("ReadFileIndex", (1, after), (2, head), patience=2)
             if target.ended.wait(0.02):
                 return
 

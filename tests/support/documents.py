@@ -67,6 +67,7 @@ from comity_client.signing.votes import Ceremony, SigningPanel
 from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
+from support.file_indexes import state_of
 from support.observations import observation
 from support.rotations import begun
 from support.samples import derived_samples
@@ -178,6 +179,7 @@ def _about_artifacts() -> Iterator[bytes]:
         audits.SUMMARY,
         audits.ANSWER,
         audits.HELD_TOGETHER,
+        state_of(_NODE, []),
     ):
         yield _payload(line)
     yield _ATTESTED.statement().encode()

@@ -36,7 +36,7 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
-from comity.wire.files import FilePrefixes, FoundFiles, file_pair, file_reference, prefix_of
+from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair, file_reference, prefix_of
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
@@ -48,6 +48,7 @@ from comity.wire.server import make_server
 from comity.wire.services import Services
 from comity.wire.throttle import Throttle
 from comity.wire.tls import TlsIdentity
+from support.file_indexes import index_parts, record_of
 from support.wired import GENEROUS
 from support.world import Identity, Log, Node, found, identity, node, seat
 
@@ -218,6 +219,13 @@ class FakeNode:
             references = [file_reference(file.sha256) for file in manifest.files]
             wanted = [each for each in references if prefix_of(each, prefixes.bits) in prefixes.prefixes]
             yield FoundFiles(0, 0, b"".join(file_pair(each, manifest.digest) for each in wanted))
+
+    async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        await self._answering()
+        published = [Published.parse(e.statement) for _, e in self._entries() if e.statement.predicate == "published"]
+        records = [record_of(self.blobs[each.artifact], str(each.name)) for each in published]
+        for part in index_parts(list(dict.fromkeys(records)), self.node, after, head):
+            yield part
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         await self._answering()

@@ -174,9 +174,9 @@ class Liar:
                 return []
             case "GetEpochs":
                 raise NotHere
-            case (
-                "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects" | "FindArtifact" | "FindFiles"
-            ):  # so that its other false answers are reached
+            case "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects":
+                raise NoSuchCall
+            case "FindArtifact" | "FindFiles" | "ReadFileIndex":  # so that its other false answers are reached
                 raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):
             raise NotHere

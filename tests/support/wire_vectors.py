@@ -33,7 +33,7 @@ from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
-from comity.wire.files import FilePrefixes, FoundFiles, file_pair
+from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.held import SALT, Held
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -149,6 +149,10 @@ class AnsweringNode:
         values = self._values
         pairs = [file_pair(bytes(16), Digest(values.digest())) for _ in range(3)]
         yield FoundFiles(values.number(), values.number(), b"".join(pairs[:2]), pairs[2], (values.number(200),))
+
+    async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        self.asked.append((after, head))
+        yield FileIndexPart(self._values.data(), self._values.data())
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         self.asked.append(tuple(digests))
@@ -556,6 +560,8 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     asked = Lookup.of_name(values.text(), values.maybe(values.text), None, values.some(lambda: Digest(values.digest())))
     await client.find_beside(Held(bytes(SALT), bytes(8)), asked)
     async for _ in client.files(FilePrefixes(20, (values.number(100), 1_000_000))):
+        pass
+    async for _ in client.file_index(values.number(), bytes(32)):
         pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

@@ -18,7 +18,7 @@ from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
-from comity.wire.files import FilePrefixes, FoundFiles
+from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
@@ -145,6 +145,9 @@ class MemoryNode:
 
     async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
         yield FoundFiles(len(self.blobs), 0, cut=prefixes.prefixes)
+
+    async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        yield FileIndexPart(head, b"state")
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)

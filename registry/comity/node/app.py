@@ -55,6 +55,7 @@ from comity.node.services.audit import AuditServicer
 from comity.node.services.blob import BlobServicer
 from comity.node.services.charter import CharterServicer
 from comity.node.services.files import FileFinder
+from comity.node.services.index_records import FileIndexSender
 from comity.node.services.log import LogServicer
 from comity.node.services.news import NewsFeed
 from comity.node.services.node import NodeServicer
@@ -385,7 +386,14 @@ def _services(parts: _Parts) -> Services:
         node=NodeServicer(ledger, membership.own_node, home.epochs, gateway, copies.counter.counts),
         log=LogServicer(ledger),
         news=parts.news,
-        artifact=ArtifactServicer(ledger, membership, home.metrics, blob.manifest, FileFinder(parts.files, home.pools)),
+        artifact=ArtifactServicer(
+            ledger,
+            membership,
+            home.metrics,
+            blob.manifest,
+            FileFinder(parts.files, home.pools),
+            FileIndexSender(parts.files, ledger, home.pools, home.keys.signer, home.clock),
+        ),
         blob=blob,
         publish=parts.submissions,
         charter=parts.charter,

@@ -9,7 +9,10 @@ others, so that no stranger can fill the part of an answer that is theirs. When 
 rows are computed again; until then, answers say how much is unread.
 
     grows with                       bound
-    files of published artifacts     the manifests: about 27 bytes a file on disk; one page of manifests in memory
+    files of published artifacts     the manifests: about 60 bytes a file on disk; one page of manifests in memory
+
+Beside the rows by which files are found are the records by which others have the whole index
+(`comity.rules.file_records`), in the order in which they were made, each with the head of all up to it.
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ import structlog
 from comity.content.blobs import BlobStore
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
-from comity.node.projection import Follower, Position, Projection, ProjectionTables, packed, unpacked
+from comity.node.projection import TOGETHER, Follower, Position, Projection, ProjectionTables, packed, unpacked
 from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import read_manifest
+from comity.rules.file_records import MEMBERS, OTHERS, START, FileRecord, next_head
 from comity.trust.encoding import Digest, canonical, sha256
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
@@ -45,26 +49,37 @@ FILE_NAME: Final = "files.sqlite"
 PAGE: Final = 16
 """Statements that are read in one step."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
-MEMBERS, OTHERS = 0, 1
-"""Whose files: of publishers of the charter's namespaces, members and their nodes; or of others."""
+UNFINISHED: Final = OTHERS + 1
+"""In place of whose files, while those of an artifact are being written: what a crash cuts short is read again."""
 _SCHEMA: Final = """
 CREATE TABLE artifact (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, whose INTEGER NOT NULL);
 CREATE TABLE file (
     whose INTEGER, reference BLOB, artifact INTEGER, PRIMARY KEY (whose, reference, artifact)) WITHOUT ROWID;
+CREATE TABLE record (number INTEGER PRIMARY KEY, data BLOB NOT NULL, head BLOB NOT NULL);
 CREATE TABLE counted (files INTEGER NOT NULL);
 INSERT INTO counted VALUES (0)
 """
 _log: Final = structlog.get_logger("comity.node")
-_TABLES: Final = ProjectionTables("files", "the index of files", 1, _SCHEMA)
+_TABLES: Final = ProjectionTables("files", "the index of files", 2, _SCHEMA)
 
 
 @frozen
 class IndexedArtifact:
-    """An artifact whose files are to be indexed, and whose they are."""
+    """An artifact whose files are to be indexed, whose they are, and how a publication names it."""
 
     digest: Digest
     whose: int
     references: frozenset[bytes]
+    name: str = ""
+
+
+@frozen
+class RecordsRead:
+    """Records, joined; how many there are up to the last one, and the head of these."""
+
+    data: bytes
+    number: int
+    head: bytes
 
 
 @frozen
@@ -105,9 +120,32 @@ class FileIndex(Projection):
     def add(self, artifacts: Iterable[IndexedArtifact], position: Position) -> None:
         """Add artifacts, and move the position with the last one."""
         for each in artifacts:
-            self._write(each.references, partial(_add, each))
+            self._write(sorted(each.references), partial(_add, each))
         with self._writing(position):
             pass
+
+    @property
+    def last_record(self) -> int:
+        """The number of the last record."""
+        with self._reading() as database:
+            (number,) = database.execute("SELECT coalesce(max(number), 0) FROM record").fetchone()
+        return int(number)
+
+    def records(self, after: int, head: bytes, size: int) -> RecordsRead:
+        """The records after the first `after`, of at most `size` bytes together. Raises NotFound (FILE-INDEX-REPLACED)
+        if `head` is not the head of those."""
+        found, number = list[bytes](), after
+        with self._reading() as database:
+            if _head(database, after) != head:
+                why = "this index was computed again, for example because the charter has other members"
+                raise NotFound("the index has other records", why=why, code="FILE-INDEX-REPLACED")
+            for number_read, data, head_read in database.execute(_RECORDS, (after,)):
+                size -= len(data)
+                if size < 0:
+                    break
+                found.append(data)
+                number, head = number_read, head_read
+        return RecordsRead(b"".join(found), number, head)
 
     def with_prefixes(self, asked: FilePrefixes) -> FilesFound:
         """What is indexed of each prefix: of members, and of others, at most `limits.PREFIX_FILES` of either."""
@@ -133,13 +171,28 @@ class FileIndex(Projection):
 
 def _add(artifact: IndexedArtifact, database: sqlite3.Connection, references: Sequence[bytes]) -> None:
     digest, whose = packed(artifact.digest), artifact.whose
-    database.execute("INSERT OR IGNORE INTO artifact VALUES (NULL, ?, ?)", (digest, whose))
-    database.execute("UPDATE artifact SET whose = min(whose, ?) WHERE digest = ?", (whose, digest))
+    database.execute("INSERT OR IGNORE INTO artifact VALUES (NULL, ?, ?)", (digest, UNFINISHED))
+    if len(references) < TOGETHER:  # the last ones
+        database.execute("UPDATE artifact SET whose = min(whose, ?) WHERE digest = ?", (whose, digest))
     (number,) = database.execute("SELECT id FROM artifact WHERE digest = ?", (digest,)).fetchone()
     before = database.total_changes
     rows = ((whose, reference, number) for reference in references)
     database.executemany("INSERT OR IGNORE INTO file VALUES (?, ?, ?)", rows)
-    database.execute("UPDATE counted SET files = files + ?", (database.total_changes - before,))
+    new = database.total_changes - before
+    database.execute("UPDATE counted SET files = files + ?", (new,))
+    if new:  # otherwise these were written before their statement was read to its end, and are again
+        last = database.execute("SELECT number, head FROM record ORDER BY number DESC LIMIT 1").fetchone() or (0, START)
+        record = FileRecord(whose, artifact.digest, artifact.name, b"".join(references)).encode()
+        database.execute("INSERT INTO record VALUES (?, ?, ?)", (last[0] + 1, record, next_head(last[1], record)))
+
+
+_RECORDS: Final = "SELECT number, data, head FROM record WHERE number > ? ORDER BY number"
+
+
+def _head(database: sqlite3.Connection, number: int) -> bytes | None:
+    """The head of so many records; None if there are fewer."""
+    row = database.execute("SELECT head FROM record WHERE number = ?", (number,)).fetchone()
+    return START if not number else row and row[0]
 
 
 def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: bytes, most: int) -> list[bytes]:
@@ -150,6 +203,15 @@ def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: b
         (whose, first, last, most + 1),
     )
     return [reference + digest for reference, digest in rows]
+
+
+@frozen
+class _IndexedPublication:
+    """The manifest that a publication names, whose it is, and the name."""
+
+    manifest: SideObject
+    whose: int
+    name: str
 
 
 class FileIndexReader:
@@ -186,19 +248,25 @@ class FileIndexReader:
         await self._pools.files(self._add, [_published(line, first) for line in lines], Position.at(lines[-1]))
         return True
 
-    def _add(self, published: Sequence[tuple[SideObject, int]], position: Position) -> None:
+    def _add(self, published: Sequence[_IndexedPublication], position: Position) -> None:
         """Blocking."""
-        known = self.index.whose([manifest.digest for manifest, _ in published])
-        new = {manifest: whose for manifest, whose in published if whose < known.get(manifest.digest, OTHERS + 1)}
-        self.index.add(filter(None, (self._read(manifest, whose) for manifest, whose in new.items())), position)
+        known = self.index.whose([each.manifest.digest for each in published])
+        new = dict[Digest, _IndexedPublication]()
+        for each in published:
+            digest = each.manifest.digest
+            if each.whose < known.get(digest, UNFINISHED):
+                new[digest], known[digest] = each, each.whose
+        self.index.add(filter(None, map(self._read, new.values())), position)
 
-    def _read(self, manifest: SideObject, whose: int) -> IndexedArtifact | None:
+    def _read(self, named: _IndexedPublication) -> IndexedArtifact | None:
+        manifest = named.manifest
         try:
             files = read_manifest(self._store, manifest).files
         except ComityError as error:
             _log.warning("the files of an artifact are not indexed", artifact=manifest.digest, why=str(error))
             return None
-        return IndexedArtifact(manifest.digest, whose, frozenset(file_reference(entry.sha256) for entry in files))
+        references = frozenset(file_reference(entry.sha256) for entry in files)
+        return IndexedArtifact(manifest.digest, named.whose, references, named.name)
 
 
 def index_basis(membership: Membership) -> str:
@@ -207,14 +275,17 @@ def index_basis(membership: Membership) -> str:
     return sha256(canonical(sorted({*membership.known, *(body.namespaces.values() if body else ())})))
 
 
-def _published(line: ProvenLine, first: Collection[Digest]) -> tuple[SideObject, int]:
-    """The manifest that a publication names, and whose it is."""
+def _published(line: ProvenLine, first: Collection[Digest]) -> _IndexedPublication:
     statement = parse_entry(line.line).statement
     whose = MEMBERS if statement.by is not None and statement.by.id in first else OTHERS
-    return manifest_object(statement), whose
+    published = _publication(statement)
+    return _IndexedPublication(published.manifest, whose, str(published.name))
 
 
 def manifest_object(statement: Statement) -> SideObject:
     """The manifest that a `published` or `observed` statement names. Raises Malformed."""
-    read = Published if statement.predicate == PUBLISHED else Observed
-    return read.parse(statement).manifest
+    return _publication(statement).manifest
+
+
+def _publication(statement: Statement) -> Published | Observed:
+    return (Published if statement.predicate == PUBLISHED else Observed).parse(statement)

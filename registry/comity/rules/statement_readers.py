@@ -9,6 +9,7 @@ from typing import Final
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
 from comity.rules.equivocation import EquivocationClaim
+from comity.rules.file_records import FileIndexState
 from comity.rules.hardware_evidence import Attested
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import OfferFault
@@ -61,6 +62,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     AuditFailure,
     AuditSummary,
     Answer,
+    FileIndexState,
 )
 FORMS: Final[Mapping[str, tuple[type[Content], ...]]] = {
     kind: tuple(each for each in CONTENTS if each.predicate == kind) for kind in STATEMENT_KINDS

@@ -39,6 +39,7 @@ WANTED: Final = "wanted"
 WANTED_WITHDRAWN: Final = "wanted-withdrawn"
 AUDITED: Final = "audited"
 AUDIT_ANSWER: Final = "audit-answer"
+FILE_INDEX: Final = "file-index"
 
 DRAFT: Final = "draft"
 DRAFT_WITHDRAWN: Final = "draft-withdrawn"
@@ -90,7 +91,7 @@ class StatementKind:
         by: who may be its author.
         did: what its author did, for people: the past tense, without a subject.
         objects: whether it has side objects.
-        logged: whether it is a line of a log; an answer to an auditor is none.
+        logged: whether it is a line of a log; an answer to an auditor and the state of an index are none.
     """
 
     predicate: str
@@ -126,6 +127,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(WANTED_WITHDRAWN, NODE, "Asks for copies no longer"),
         StatementKind(AUDITED, NODE, "Tested copies of others"),
         StatementKind(AUDIT_ANSWER, NODE, "Answered an audit", logged=False),
+        StatementKind(FILE_INDEX, NODE, "Gave its index of files", logged=False),
         StatementKind(DRAFT, MEMBER, "Proposed a charter", objects=True),
         StatementKind(DRAFT_WITHDRAWN, MEMBER, "Withdrew a proposal"),
         StatementKind(INTENT, MEMBER, "Voted: intent"),

@@ -393,3 +393,50 @@ class FoundFiles(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FoundFiles: _TypeAlias = FoundFiles  # noqa: Y015
+
+@_typing.final
+class ReadFileIndexRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Records that the asker has, from the first one on, and their head: 32 bytes. None: 0, and 32 zero bytes."""
+    head: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        head: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadFileIndexRequest: _TypeAlias = ReadFileIndexRequest  # noqa: Y015
+
+@_typing.final
+class FileIndexPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    records: _builtins.bytes
+    """Whole records, joined; at most 1 MiB. Their format: docs/protocol.md, section 9."""
+    state: _builtins.bytes
+    """In the last message of an answer: a `file-index` statement of the node about all records up to here."""
+    def __init__(
+        self,
+        *,
+        records: _builtins.bytes = ...,
+        state: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileIndexPart: _TypeAlias = FileIndexPart  # noqa: Y015

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import aclosing
-from typing import Annotated, Any, Protocol, TypeAlias
+from typing import Annotated, Any, Final, Protocol, TypeAlias
 
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -12,15 +12,16 @@ from comity.trust.frozen import frozen
 from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
-from comity.wire.codec import At, Exact, Items, Read
+from comity.wire.codec import At, Data, Exact, Items, Read
 from comity.wire.fields import read_integer
-from comity.wire.files import FILE_PREFIXES, FilePrefixes, FoundFiles
+from comity.wire.files import FILE_PREFIXES, FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
 from comity.wire.held import HELD, Held, Selected, in_messages, read_selected
 from comity.wire.messages import LocatedEntry
 from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(artifact_pb2)
+HEAD_BYTES: Final = 32
 _Name: TypeAlias = Annotated[str, Exact(limits.NAME)]
 _Named: TypeAlias = Annotated[Collection[Digest], Items(limits.NAMED, cut=True)]
 """Authors whose statements are among the answer, whatever others say."""
@@ -92,6 +93,11 @@ class ArtifactService(Protocol):
         """The artifacts that have files with these prefixes. Raises Malformed (PREFIX-TOO-SHORT) where they stand for
         more than 65,536 files."""
 
+    @rpc("ReadFileIndex", items=limits.INDEX_MESSAGES, size=2 * limits.INDEX_CALL)
+    def file_index(self, after: int, head: Annotated[bytes, Data(HEAD_BYTES)]) -> AsyncGenerator[FileIndexPart, None]:
+        """Records of the index of files after the first `after`, whose head is `head`; about 16 MiB, and then their
+        state. Raises NotFound (FILE-INDEX-REPLACED)."""
+
 
 async def _serve(
     method: str, service: ArtifactService, request: Any, context: Context
@@ -155,6 +161,7 @@ class ArtifactCalls(ServiceCalls):
 
     search = call(ArtifactService.search)
     files = call(ArtifactService.files)
+    file_index = call(ArtifactService.file_index)
     _resolve = _selected(ArtifactService.resolve)
     _claims = _selected(ArtifactService.claims)
 

@@ -1,7 +1,8 @@
-"""Which artifacts have files whose digests begin with some bits (`FindFiles`).
+"""Which artifacts have files whose digests begin with some bits (`FindFiles`), and the index that says it
+(`ReadFileIndex`).
 
 A *file reference* is the first 16 bytes of the SHA-256 of a file. Source: proto/comity/v1/artifact.proto, messages
-FindFilesRequest and FoundFiles.
+FindFilesRequest, FoundFiles, ReadFileIndexRequest and FileIndexPart.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final
 
+from comity.rules.file_records import REFERENCE_BYTES
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
+from comity.trust.statement import MAX_LINE
 from comity.v1 import artifact_pb2
 from comity.wire import limits
 from comity.wire.codec import Data, Items, MessageCodec, Number
 
-REFERENCE_BYTES: Final = 16
 PAIR_BYTES: Final = REFERENCE_BYTES + 32
 MOST_BITS: Final = 32
 
@@ -81,3 +83,12 @@ def file_pairs(joined: bytes) -> Iterator[tuple[bytes, Digest]]:
     for start in range(0, len(joined), PAIR_BYTES):
         middle = start + REFERENCE_BYTES
         yield joined[start:middle], Digest(joined[middle : start + PAIR_BYTES].hex())
+
+
+@frozen
+class FileIndexPart:
+    """Part of an index: whole records (`comity.rules.file_records`), and in the last part of an answer the line of the
+    state of all records up to there."""
+
+    records: Annotated[bytes, Data(limits.INDEX_PART)] = b""
+    state: Annotated[bytes, Data(MAX_LINE)] = b""

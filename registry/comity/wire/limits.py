@@ -55,6 +55,10 @@ PREFIX_FILES: Final = 4_096
 FILES_PART: Final = 8_192
 FILES_ASKED: Final = 65_536
 FILES_MESSAGES: Final = 10_000
+# Records of the index of files in one message and in one answer, and the messages of that.
+INDEX_PART: Final = 1 * MiB
+INDEX_CALL: Final = 16 * MiB
+INDEX_MESSAGES: Final = 64
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

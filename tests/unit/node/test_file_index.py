@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,14 +14,22 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.file_index import FileIndex, FileIndexReader, FilesFound, index_basis
+from comity.node.file_index import FileIndex, FileIndexReader, FilesFound, IndexedArtifact, _add, index_basis
 from comity.node.members import Membership
+from comity.node.projection import TOGETHER, Position
 from comity.node.threads import AsyncLedger
+from comity.rules.file_records import START, FileRecord, read_records
 from comity.rules.precedence import Precedence
+from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest, Json, canonical, sha256
+from comity.trust.errors import NotFound, OutOfSpace
 from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.files import FilePrefixes, file_pairs, file_reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import examples
+from support.file_indexes import head_of
 from support.file_prefixes import prefixes_of
 from support.logs import LogKeys
 
@@ -172,6 +181,17 @@ async def test_a_strangers_copy_of_a_members_artifact_does_not_keep_it_among_tho
     assert scene.index.whose([sha256(ours.manifest)]) == {sha256(ours.manifest): 0}
 
 
+async def test_a_strangers_copy_that_is_read_together_with_a_members_artifact_takes_it_from_nobody(
+    scene: Scene,
+) -> None:
+    ours = Release(b"ours")
+    scene.publish(MEMBER, "a/b", ours)
+    scene.publish(STRANGER, "c/d", ours)
+    await scene.read()
+    assert scene.index.whose([sha256(ours.manifest)]) == {sha256(ours.manifest): 0}
+    assert [record.name for record, _ in all_records(scene.index)] == ["a/b@v0"]
+
+
 async def test_rows_are_computed_again_when_the_charter_binds_a_namespace_to_another(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +210,85 @@ async def test_a_manifest_that_was_lost_is_passed_over(scene: Scene) -> None:
     scene.publish(MEMBER, "a/c", kept)
     await scene.read()
     assert artifacts(scene.found()) == {sha256(kept.manifest)}
+
+
+def all_records(index: FileIndex, size: int = 10**9) -> list[tuple[FileRecord, bytes]]:
+    """All records, read in parts of this size."""
+    found, after, head = list[tuple[FileRecord, bytes]](), 0, START
+    while (read := index.records(after, head, size)).data:
+        found += read_records(read.data)
+        after, head = read.number, read.head
+    assert head == head_of([data for _, data in found]) and after == len(found) == index.last_record
+    return found
+
+
+artifacts_of = st.builds(
+    IndexedArtifact,
+    st.integers(0, 8).map(lambda number: sha256(b"%d" % number)),
+    st.sampled_from((0, 1)),
+    st.frozensets(st.integers(0, 40).map(lambda number: file_reference(sha256(b"file %d" % number))), max_size=5),
+    st.sampled_from(("a/b@v1", "hf:c/d@e")),
+)
+
+
+@settings(max_examples=examples(40))
+@given(st.lists(artifacts_of, max_size=12), st.data())
+def test_what_follows_earlier_records_makes_the_whole_index(made: list[IndexedArtifact], data: Any) -> None:
+    """Records are what rows say; those after any position, with those before it, are those of one reading."""
+    with TemporaryDirectory() as folder, closing(FileIndex(Path(folder) / "files.sqlite", "basis")) as index:
+        cut = data.draw(st.integers(0, len(made)))
+        index.add(made[:cut], Position(1, "a"))
+        early = all_records(index)
+        index.add(made[cut:], Position(2, "b"))
+        later = all_records(index, data.draw(st.integers(600, 2_000)))
+        assert later[: len(early)] == early
+        since = index.records(len(early), head_of([each for _, each in early]), 10**9)
+        assert [*early, *read_records(since.data)] == later
+        said = {(reference, record.artifact) for record, _ in later for reference in record.references}
+        found = index.with_prefixes(EVERYTHING)
+        assert said == set(pairs([*found.of_members, *found.of_others]))
+        assert said == {(reference, each.digest) for each in made for reference in each.references}
+
+
+def test_other_records_than_those_of_the_index_are_continued_by_none(tmp_path: Path) -> None:
+    with closing(FileIndex(tmp_path / "files.sqlite", "basis")) as index:
+        index.add([IndexedArtifact(sha256(b"a"), 0, frozenset({bytes(16)}), "a/b@v1")], Position(1, "a"))
+        read = index.records(0, START, 1_000)
+        for after, head in ((0, read.head), (1, START), (2, read.head), (1, b"")):
+            with pytest.raises(NotFound) as refused:
+                index.records(after, head, 1_000)
+            assert refused.value.code == "FILE-INDEX-REPLACED"
+        assert (index.records(1, read.head, 1_000).data, index.records(0, START, 10).data) == (b"", b"")
+
+
+async def test_an_artifact_of_which_some_files_were_written_is_read_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full between two transactions of an artifact with many files."""
+    many = Release(b"many")
+    references = [file_reference(sha256(b"%d" % number)) for number in range(2 * TOGETHER + 1)]
+    files = tuple(FileEntry(f"f{number}", 1, sha256(b"%d" % number)) for number in range(len(references)))
+    monkeypatch.setattr("comity.node.file_index.read_manifest", lambda store, manifest: SimpleNamespace(files=files))
+    scene.publish(MEMBER, "a/b", many)
+    monkeypatch.setattr("comity.node.file_index._add", failing_after(2, _add))
+    with pytest.raises(OutOfSpace):
+        await scene.read()
+    assert scene.index.count == 2 * TOGETHER
+    monkeypatch.undo()
+    monkeypatch.setattr("comity.node.file_index.read_manifest", lambda store, manifest: SimpleNamespace(files=files))
+    await scene.read()
+    assert scene.index.count == len(references)
+    said = {reference for record, _ in all_records(scene.index) for reference in record.references}
+    assert said == set(references)
+    assert {record.name for record, _ in all_records(scene.index)} == {"a/b@v0"}
+
+
+def failing_after(calls: int, work: Any) -> Any:
+    left = iter(range(calls))
+
+    def fail(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise OutOfSpace("the disk is full")
+        work(*arguments)
+
+    return fail

@@ -21,6 +21,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.services.files import FileFinder
+from comity.node.services.index_records import FileIndexSender
 from comity.node.services.kept_answers import (
     ENTRY,
     LIKELY_WEIGHT,
@@ -36,11 +37,11 @@ from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Bounds, Precedence
 from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed
+from comity.trust.errors import Malformed, Refused
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
-from comity.wire.files import FilePrefixes, FoundFiles
+from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
 
@@ -60,6 +61,7 @@ class ArtifactServicer:
     Args:
         objects: reads a small object that is here, for a manifest beside an answer; raises NotFound.
         files: finds artifacts by their files; None where there is no index of them.
+        index: gives this index; None where another process has it.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class ArtifactServicer:
         metrics: Metrics,
         objects: Callable[[Digest], Awaitable[bytes]] | None = None,
         files: FileFinder | None = None,
+        index: FileIndexSender | None = None,
     ) -> None:
         self._ledger = ledger
         self._objects = objects
         self._files = files
+        self._index = index
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
@@ -168,6 +172,14 @@ class ArtifactServicer:
             yield FoundFiles(0, await self._ledger.read(self._proven.last_number))
             return
         async with aclosing(self._files.find(prefixes)) as parts:
+            async for part in parts:
+                yield part
+
+    async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        if self._index is None:
+            hint = "ask the writer of this node"
+            raise Refused("a front end has no index of files", hint=hint, code="FRONT-END")
+        async with aclosing(self._index.send(after, head)) as parts:
             async for part in parts:
                 yield part
 
