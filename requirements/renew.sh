@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write the hash-pinned locks anew, with the newest releases that pyproject.toml's ranges allow. Needs `uv`
-# (pip install uv). node.txt is what the container installs, dev.txt what CI installs before the project itself.
+# Write the hash-pinned locks anew, with the newest releases that pyproject.toml's ranges allow. Needs `uv`, which the
+# extra `dev` installs. node.txt is what the container installs, dev.txt what CI installs before the project itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

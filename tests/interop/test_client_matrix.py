@@ -45,8 +45,10 @@ def full(requirement: str, tls: bool) -> object:
 
 @dataclass(frozen=True)
 class Scene:
-    """A node that requires a token, behind a relay that cuts the first large download in its middle."""
+    """A node that requires a token, behind a relay that cuts the first large download in its middle. `size`: of its log
+    with the repository."""
 
+    size: int
     node: GatewayNode
     endpoint: str
     token: str
@@ -68,9 +70,9 @@ async def staged(
     ca = certified(tmp_path, settings) if tls else None
     async with gateway_node(tmp_path, publisher=repository.publisher, public=public, **settings) as node:
         token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("matrix", (ALL_REPOSITORIES,), 0)
-        await repository.send(node.home)
+        size = await repository.send(node.home)
         try:
-            yield Scene(node, node.url.replace("127.0.0.1", "localhost"), token, ca, relay)
+            yield Scene(size, node, node.url.replace("127.0.0.1", "localhost"), token, ca, relay)
         finally:
             relay.close()
 
@@ -127,7 +129,7 @@ def version(requirement: str) -> str:
 
 async def test_comity_pull_and_the_gateway_fill_equal_caches(tmp_path: Path, repository: ClientRepository) -> None:
     async with staged(repository, tmp_path, tls=False, public=True) as scene:
-        await converged((scene.node.home,), scene.node.home, least=6)
+        await converged((scene.node.home,), scene.node.home, least=scene.size)
         user = Client(Home(tmp_path / "user"))
         user.pin(scene.node.home.directory / "federation.json")
         cache = tmp_path / "pulled" / "hub"

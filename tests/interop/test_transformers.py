@@ -48,7 +48,7 @@ async def test_transformers_loads_configuration_and_tokenizer(tmp_path: Path, no
 async def test_a_forward_pass_on_real_weights_is_the_same_from_a_node_and_from_the_folder(
     tmp_path: Path, weights: Path
 ) -> None:
-    python = await asyncio.to_thread(python_with, TRANSFORMERS, "torch")
+    python = await asyncio.to_thread(python_with, TRANSFORMERS, "torch==2.13.0")
     async with gateway_node(tmp_path, files="127.0.0.1:0") as node:
         await node.publish(weights, f"{REPOSITORY}@v1")
         by_name = await loaded(Stock(node.url, tmp_path / "hf", python=python), REPOSITORY, "--forward")

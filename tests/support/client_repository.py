@@ -84,11 +84,12 @@ class ClientRepository:
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
 
-    async def send(self, home: NodeHome) -> None:
-        """Publish both at a node whose charter binds the namespace `tests` to the publisher."""
+    async def send(self, home: NodeHome) -> int:
+        """Publish both at a node whose charter binds the namespace `tests` to the publisher. Returns the size that its
+        log has with all their lines."""
         async with home.client() as client:
-            for each in (self.parent, self.child):
-                await send(client, each)
+            sent = [await send(client, each) for each in (self.parent, self.child)]
+        return 1 + max(receipt.index for each in sent for receipt in each.receipts)
 
 
 @dataclass(frozen=True)
