@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comity.trust.evidence import EvidenceReader, Verdict
+from comity.trust.errors import Unavailable
+from comity.trust.evidence import Evidence, EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence
@@ -30,6 +31,8 @@ from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
+    from comity_client.identify.adopt import AdoptedFolder
+    from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
     from comity_client.identify.identify import Identified
     from comity_client.pull.order import PullContext, Pulled
     from comity_client.pull.pull import PullPlan
@@ -177,6 +180,81 @@ class ArtifactClient(TrustClient):
             return identify(session, files, lambda on_event: self._pull_context(session, "", policy, on_event))
 
         return self._user.run(work, ahead=True)
+
+    def verify_by_files(
+        self,
+        folder: Path,
+        *,
+        policy: Policy | None = None,
+        on_hashed: Callable[[int], None] | None = None,
+    ) -> VerifiedFolder:
+        """As `verify`, for a folder without evidence: nodes are asked of which artifact its files are, and for its
+        evidence. Nothing is written. What nodes learn: as of `identify`.
+
+        Where nothing is found, or no node answers, the verdict is that of `verify`, and says why. Raises Malformed,
+        NotFound for no such folder.
+        """
+        from comity_client.identify.folder import VerifiedFolder
+        from comity_client.pull.model_sig import keyless_for
+
+        here = collect_evidence(folder, workers=workers(), on_hashed=on_hashed)
+        judged_by = policy or self._user.policy(self._user.pins())
+        alone = verify(here, judged_by, keyless=keyless_for(judged_by))
+        if alone.accepted:
+            return VerifiedFolder(alone)
+        try:
+            found = self._user.run(self._identifying(folder, here, judged_by), ahead=True)
+        except Unavailable as error:
+            return VerifiedFolder(alone, why=error)
+        return VerifiedFolder(found.verdict, found)
+
+    def adopt(
+        self,
+        folder: Path,
+        *,
+        hub_cache: Path | None = None,
+        hard_links: bool = False,
+        policy: Policy | None = None,
+        on_hashed: Callable[[int], None] | None = None,
+    ) -> AdoptedFolder:
+        """Find the artifact of a folder by its files, and write its evidence into the folder, as a pull does; `verify`
+        then needs no network. The files are not changed.
+
+        Args:
+            hub_cache: a Hub cache into which the files are put too, without copying them.
+            hard_links: by hard links, where the file system has no clones.
+
+        Raises as `identify.folder.identify_folder` and `identify.adopt.adopt` do.
+        """
+        from comity_client.identify.adopt import adopt, states_of
+
+        states = states_of(folder)
+        here = collect_evidence(folder, workers=workers(), on_hashed=on_hashed)
+        find = self._identifying(folder, here, policy)
+
+        async def work(session: Session) -> AdoptedFolder:
+            from comity_client.pull.order import PullOrder
+            from comity_client.pull.pull import destination_of
+
+            found = await find(session)
+            order, gathered = PullOrder(f"sha256:{found.found.artifact}", hub_cache=hub_cache), found.gathered
+            cache = destination_of(gathered.resolution, order, gathered.manifest) if hub_cache is not None else None
+            return adopt(folder.absolute(), found, states, cache, hard_links=hard_links)
+
+        return self._user.run(work, ahead=True)
+
+    def _identifying(
+        self, folder: Path, here: Evidence, policy: Policy | None
+    ) -> Callable[[Session], Coroutine[Any, Any, IdentifiedFolder]]:
+        """What finds the artifact of a folder with these files."""
+
+        def work(session: Session) -> Coroutine[Any, Any, IdentifiedFolder]:
+            from comity_client.identify.folder import identify_folder
+
+            context = self._pull_context(session, "", policy, ignore_event)
+            return identify_folder(session, context, folder.absolute(), here)
+
+        return work
 
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a

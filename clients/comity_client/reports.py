@@ -94,7 +94,7 @@ _ADVICE: Final = {
     PARTIAL: "Usable if a partial copy is enough; a loader that needs the other files will fail.",
 }
 _NO_MANIFEST: Final = (
-    "There is no manifest beside these files. Verify the folder to which an artifact was pulled, or pull the artifact."
+    "There is no manifest beside these files. Verify the folder to which an artifact was pulled, or adopt or pull it."
 )
 
 

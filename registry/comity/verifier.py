@@ -20,7 +20,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -79,6 +79,8 @@ MAX_INVALID: Final = 100
 of unrelated files in a pack folder without a remark, because older versions of a pack leave files behind."""
 BUNDLE_MARK: Final = b'"dsseEnvelope"'
 """In every Sigstore bundle, and in no envelope of Comity, whose members are others and whose payload is base64."""
+HUB_NOTES: Final = ".cache/huggingface/"
+"""In a folder into which a Hub client downloaded: its notes."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REPOSITORY_PREFIXES: Final = ("models--", "datasets--", "spaces--")
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN", "not-checked": "----"}
@@ -108,13 +110,33 @@ def collect_evidence(
         report_progress(count)
 
     chains = _Chains(folder / PACK, workers, counted)
-    files = tuple(_each_file(folder, workers, chains.hash_and_inspect, stopped))
+    files = tuple(_each_file(folder, _judged(folder), workers, chains.hash_and_inspect, stopped))
     return replace(read_pack(folder, reader), files=files, model_sig=_model_sig(folder, files))
+
+
+def collect_known(
+    folder: Path,
+    read: Callable[[Path, str], FoundFile],
+    *,
+    only: Path | None = None,
+    workers: int = 2,
+    reader: EvidenceReader | None = None,
+) -> Evidence:
+    """As `collect_evidence`, for a caller that may know the hashes of files: `read` returns what a regular file is, of
+    a path and its name in the artifact.
+
+    Args:
+        only: this file or folder in `folder`; the evidence is then partial.
+    """
+    paths = [path for path in _judged(folder) if only is None or path.is_relative_to(only)]
+    files = tuple(_each_file(folder, paths, workers, read, threading.Event()))
+    found = replace(read_pack(folder, reader), files=files, model_sig=_model_sig(folder, files))
+    return found if only is None else replace(found, partial=True)
 
 
 def inspect_folder(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
     """Inspect every file of a folder except its pack, without hashing. Raises NotFound, Unavailable, Malformed."""
-    return tuple(_each_file(folder, workers, _inspect_file, threading.Event()))
+    return tuple(_each_file(folder, _walk(folder), workers, _inspect_file, threading.Event()))
 
 
 def read_pack(folder: Path, reader: EvidenceReader | None = None) -> Evidence:
@@ -243,11 +265,13 @@ def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Di
 
 
 def _each_file(
-    folder: Path, workers: int, read: Callable[[Path, str], FoundFile], stopped: threading.Event
+    folder: Path,
+    paths: Iterable[Path],
+    workers: int,
+    read: Callable[[Path, str], FoundFile],
+    stopped: threading.Event,
 ) -> Iterator[FoundFile]:
-    """The files as `read` finds them. `stopped` is set where this ends early, for reads that have begun."""
-    if not folder.is_dir():
-        raise NotFound(f"no folder {folder}", hint="comity pull REF --out DIR")
+    """The files at `paths` as `read` finds them. `stopped` is set where this ends early, for reads that have begun."""
 
     def read_entry(path: Path) -> FoundFile:
         name = path.relative_to(folder).as_posix()
@@ -259,7 +283,7 @@ def _each_file(
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(read_entry, _walk(folder))
+            yield from pool.map(read_entry, paths)
         except BaseException:
             stopped.set()
             raise
@@ -278,8 +302,26 @@ def _model_sig(folder: Path, files: tuple[FoundFile, ...]) -> bytes | None:
     return None
 
 
+def _judged(folder: Path) -> list[Path]:
+    """What `_walk` finds, without the notes that a Hub client keeps of its downloads."""
+    return [path for path in _walk(folder) if not is_hub_note(path.relative_to(folder).as_posix()) or path.is_symlink()]
+
+
+def is_hub_note(path: str) -> bool:
+    """Whether `hf download --local-dir` writes a file of this path into the folder, beside what it downloads: which
+    version it was, and a lock. No program takes it for a part of the model."""
+    below = path.removeprefix(HUB_NOTES)
+    return below != path and (
+        below in (".gitignore", "CACHEDIR.TAG")
+        or (below.startswith(("download/", "upload/")) and below.endswith((".metadata", ".lock")))
+    )
+
+
 def _walk(folder: Path) -> list[Path]:
-    """All entries below `folder` that are not folders, except the pack. Links to folders are returned as entries."""
+    """All entries below `folder` that are not folders, except the pack. Links to folders are returned as entries.
+    Raises NotFound."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder {folder}", hint="comity pull REF --out DIR")
     found: list[Path] = []
     queue = [folder]
     while queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,6 +288,6 @@ def _hint(out: Output, found: Identified) -> None:
         if accepted and each.in_archive:
             out.hint(f"unpack {each.within}: the content of files in an archive is not inspected")
             return
-        if accepted and not (each.within or each.changed or each.missing or (each.folder / PACK).exists()):
-            out.hint(f"put the evidence beside it: comity pull sha256:{each.artifact} --out {each.folder}")
+        if accepted and each.complete and not (each.within or (each.folder / PACK).exists()):
+            out.hint(f"put the evidence beside it: comity adopt {shlex.quote(str(each.folder))}")
             return

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import comity
 from comity.installed_addons import from_addons
-from comity.trust.evidence import Verdict
+from comity.trust.errors import ComityError, NotFound
+from comity.trust.evidence import PACK, Verdict
 from comity.trust.frozen import frozen
 
 from comity_cli import verdicts
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
@@ -94,13 +95,21 @@ def _logged(
     return receipt
 
 
+@frozen
+class VerifyOptions:
+    """Whether the facts of each row are shown, and whether no node is asked."""
+
+    facts: bool
+    offline: bool
+
+
 @examples(
     "comity verify ./apertus-8b",
     "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --html evidence.html",
     "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --sign-as 'Security desk' --node node-ch",
     "python -m comity.verifier ./apertus-8b --policy ministry.toml",
 )
-@click.command(cls=Command, name="verify", short_help="Check an artifact and its evidence, offline.")
+@click.command(cls=Command, name="verify", short_help="Check an artifact by its files and evidence.")
 @click.argument("target", metavar="DIR|REF")
 @click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
 @click.option(
@@ -110,6 +119,8 @@ def _logged(
 @click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
 @nodes_option("Log the signed report at this node; needs a network.", old=("--log",))
 @click.option("--facts", is_flag=True, help="Show the facts of each row.")
+@click.option("--offline", is_flag=True, help="Ask no node, also where no evidence is beside the files.")
+@options_as("how", VerifyOptions)
 def command(
     target: str,
     policy: Path | None,
@@ -117,10 +128,13 @@ def command(
     page: Path | None,
     signer: str,
     nodes: tuple[str, ...],
-    facts: bool,
+    how: VerifyOptions,
 ) -> int:
     """Hash every file of DIR (or of the folder to which REF was pulled), and verify it with the evidence beside it.
     Uses no network and no clock. Without --policy your pinned federations are the policy.
+
+    If no evidence is beside the files of DIR, nodes are asked which artifact they are, by the first bits of each
+    digest, and for its evidence. Nothing is written. --offline asks none.
 
     With --sign-as the report gets a signature beside it (FILE.intoto.jsonl) with the time of signing. A refusal is
     signed too.
@@ -130,10 +144,13 @@ def command(
     out, api, folder = output(), client(), Path(target)
     _check_usage(folder, policy, report, page, signer, nodes)
     publisher = api.publisher(signer) if signer else None
-    verdict = _judged(api, folder if folder.exists() else target, policy)
-    verdicts.show(out, verdict, facts=facts, folder=shlex.quote(target) if folder.exists() else "", policy=policy)
+    verdict, why = _judged(out, api, folder if folder.exists() else target, policy, how.offline)
+    verdicts.show(out, verdict, facts=how.facts, folder=shlex.quote(target) if folder.exists() else "", policy=policy)
     verdicts.warn(out, verdict)
     _tell_of_others(folder)
+    if why is not None:
+        out.warn(f"not identified by its files: {why}")
+        out.hint(why.hint)
     if policy is None and not api.pins():
         out.warn("no federation is pinned here, so no log and no cosigner counts")
         out.hint("copy the federation file from the machine that pulled it, which lists its path: comity trust show")
@@ -145,9 +162,27 @@ def command(
     return verdict.exit_status
 
 
-def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
-    with output().progress("hashing", _size(Path(subject))) as progress:
-        return api.verify(subject, policy=api.policy(policy) if policy else None, on_hashed=progress.advance)
+def _judged(
+    out: Output, api: Client, subject: Path | str, policy: Path | None, offline: bool
+) -> tuple[Verdict, ComityError | None]:
+    """The verdict; and, for a folder without evidence, why it was not identified."""
+    judged_by = api.policy(policy) if policy else None
+    bare = isinstance(subject, Path) and subject.is_dir() and not (subject / PACK / "manifest.json").is_file()
+    with out.progress("hashing", _size(Path(subject))) as progress:
+        if not bare or offline:
+            verdict = api.verify(subject, policy=judged_by, on_hashed=progress.advance)
+            return verdict, _ask_none(subject) if bare and not verdict.accepted else None
+        found = api.verify_by_files(Path(subject), policy=judged_by, on_hashed=progress.advance)
+    if found.identified is not None:
+        out.prose(found.identified.basis)
+        for alarm in found.identified.alarms:
+            out.warn(alarm)
+    return found.verdict, found.why
+
+
+def _ask_none(folder: Path | str) -> ComityError:
+    why, hint = "--offline asks no node", f"on a machine with a network: comity adopt {shlex.quote(str(folder))}"
+    return NotFound("no evidence is beside the files", why=why, hint=hint, code="NO-PACK")
 
 
 def _tell_of_others(folder: Path) -> None:

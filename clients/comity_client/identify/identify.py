@@ -86,7 +86,7 @@ async def identify(
     """
     digests = {each.sha256 for each in files if each.sha256 is not None and each.size}
     claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
-    manifests, not_looked_at = await _manifests(session, claims)
+    manifests, not_looked_at = await manifests_of(session, claims)
     matched = match(files, manifests)
     wanted = dict.fromkeys([*(each.artifact for each in matched.folders), *(each.artifact for each in matched.files)])
     here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None and each.within is None}
@@ -109,7 +109,7 @@ async def identify(
     )
 
 
-async def _manifests(session: Session, claims: ClaimedFiles) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:
+async def manifests_of(session: Session, claims: ClaimedFiles) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:
     """Step (3): the manifests of artifacts that have the claimed files, as few as are needed; and the references of
     files of which other artifacts were not looked at. What an artifact is claimed to have and has not does not
     count."""

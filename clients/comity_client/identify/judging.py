@@ -19,7 +19,7 @@ from comity_client.events import Advised, OnEvent, Resolved
 from comity_client.evidence.lookup import reference_of
 from comity_client.evidence.resolve import resolve
 from comity_client.pull.order import PullContext, PullOrder
-from comity_client.pull.pull import fetch_manifest, gather, inspected, judge_of
+from comity_client.pull.pull import Gathered, fetch_manifest, gather, inspected, judge_of
 
 
 @frozen
@@ -67,16 +67,22 @@ async def judge(
             advised.append(event)
 
     try:
-        context, order = context_of(note), PullOrder(f"sha256:{artifact}", folder)
-        reference = reference_of(order.reference)
-        resolution = await resolve(context.inquiry, reference, context.bindings, context.names, fetch_manifest)
-        found = await gather(context, order, resolution)
+        context = context_of(note)
+        found = await gather_known(context, artifact, folder)
         files = [(entry, here[entry.sha256]) for entry in manifest.files if entry.sha256 in here]
         seen = [await asyncio.to_thread(inspected, entry, path) for entry, path in files]
         evidence = found.evidence_with(seen, partial=len(seen) < len(manifest.files))
-        verdict = judge_of(resolution)(evidence, context.inquiry.policy)
+        verdict = judge_of(found.resolution)(evidence, context.inquiry.policy)
     except ComityError as error:
         return KnownArtifact(artifact, title, basis, None, str(error), error.exit_status, tuple(advised))
     refused = refusal(verdict, title, "the policy", lambda rows, named: "")
     problem = "" if refused is None else str(found.alarms[0] if found.alarms else refused)
     return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised))
+
+
+async def gather_known(context: PullContext, artifact: Digest, folder: Path) -> Gathered:
+    """Return what nodes, and an evidence pack in `folder`, say of an artifact. Raises as `resolve` and `gather` do."""
+    order = PullOrder(f"sha256:{artifact}", folder)
+    reference = reference_of(order.reference)
+    resolution = await resolve(context.inquiry, reference, context.bindings, context.names, fetch_manifest)
+    return await gather(context, order, resolution)

@@ -192,14 +192,7 @@ class FolderDestination:
         """Nothing to do: the files have their names already."""
 
     def _require_only_own_files(self) -> None:
-        for own in (PACK, *(f"{PACK}/{inner}" for inner in (INCOMING, "proofs", "objects", CHAINS))):
-            if (self._folder / own).is_symlink():
-                raise self._conflict(f"{own} is a link")
-        pack = self._folder / PACK / "manifest.json"
-        if pack.exists():
-            if sha256(read_bounded(pack, MAX_MANIFEST)) != self._manifest.digest:
-                raise self._conflict("it has another artifact")
-            self._has_pack = True
+        self._has_pack = require_own_pack(self._folder, self._manifest)
         for root, folders, files in os.walk(self._folder):
             here = Path(root)
             if here == self._folder and PACK in folders:
@@ -211,8 +204,25 @@ class FolderDestination:
                     raise self._conflict(f"{relative} is not part of the artifact")
 
     def _conflict(self, why: str) -> Conflict:
-        hint = "choose a new folder"
-        return Conflict(f"{self._folder} has other content", why=why, hint=hint, code="FOLDER-NOT-EMPTY")
+        return _other_content(self._folder, why)
+
+
+def require_own_pack(folder: Path, manifest: Manifest) -> bool:
+    """Return whether a folder has an evidence pack of this artifact. Raises Conflict (FOLDER-NOT-EMPTY) for one of
+    another artifact, and for links, through which a pack would be written elsewhere."""
+    for own in (PACK, *(f"{PACK}/{inner}" for inner in (INCOMING, "proofs", "objects", CHAINS))):
+        if (folder / own).is_symlink():
+            raise _other_content(folder, f"{own} is a link")
+    pack = folder / PACK / "manifest.json"
+    if not pack.exists():
+        return False
+    if sha256(read_bounded(pack, MAX_MANIFEST)) != manifest.digest:
+        raise _other_content(folder, "it has another artifact")
+    return True
+
+
+def _other_content(folder: Path, why: str) -> Conflict:
+    return Conflict(f"{folder} has other content", why=why, hint="choose a new folder", code="FOLDER-NOT-EMPTY")
 
 
 def has_file(path: Path, entry: FileEntry, on_hashed: Callable[[int], None] = lambda count: None) -> bool:

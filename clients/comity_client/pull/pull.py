@@ -184,7 +184,7 @@ async def gather(context: PullContext, order: PullOrder, resolution: Resolution)
     fetch_ahead(session, (item.digest for item in resolution.evidence.documents()))
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = _selected(manifest, order.include, order.exclude)
-    destination = _destination(resolution, order, manifest)
+    destination = destination_of(resolution, order, manifest)
     holding = holders(session, resolution.evidence.claims, manifest.digest)
     published = resolution.publication.published if resolution.publication else None
     layouts = Layouts.named(session, manifest, resolution.evidence.claims, published, holding)
@@ -261,9 +261,8 @@ def _has_size(path: Path, entry: FileEntry) -> bool:
         return path.is_file() and path.stat().st_size == entry.size
 
 
-def _destination(resolution: Resolution, order: PullOrder, manifest: Manifest) -> Destination:
-    """Raises NotFound (NO-NAME) for an
-    artifact that has no place in a cache."""
+def destination_of(resolution: Resolution, order: PullOrder, manifest: Manifest) -> Destination:
+    """Return where the files go. Raises NotFound (NO-NAME) for an artifact that has no place in a cache."""
     if order.to is not None:
         return FolderDestination(order.to, manifest)
     upstream, cache = resolution.mirroring.upstream, order.hub_cache or default_cache()

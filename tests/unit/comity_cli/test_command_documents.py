@@ -53,6 +53,7 @@ from support.weights import as_tensor
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(bytes(range(256)) * 64)}
 DIGEST = sha256(b"example")
 PRINTED_BY = {
+    "adopted": "tests/unit/comity_cli/commands/test_verify.py",
     "approval": "tests/unit/comity_cli/commands/test_approve.py",
     "approvals": "tests/unit/comity_cli/commands/test_approvals.py",
     "approvals-added": "tests/unit/comity_cli/commands/test_approvals.py",

@@ -42,7 +42,14 @@ def _model(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_complete_folder_is_named_judged_and_given_a_next_step(model: Path) -> None:
     ran = run(command, model)
     assert ran.exit_code == 0
-    for said in ("swiss-ai/tiny@v1", "complete", "accepted by the policy", "2 files", "0 unknown", "--out model"):
+    for said in (
+        "swiss-ai/tiny@v1",
+        "complete",
+        "accepted by the policy",
+        "2 files",
+        "0 unknown",
+        "comity adopt model",
+    ):
         assert said in ran.output
     document = printed(command, model)
     (folder,) = document["folders"]

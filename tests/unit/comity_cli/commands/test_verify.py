@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from comity.trust.errors import Untrusted
+from comity_cli.commands.adopt import command as adopt
 from comity_cli.commands.verify import command
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.reports import read_signed, signature_path
 from support.case import case, nodes
-from support.run_command import printed, refused, run
+from support.fakes import FakeFederation, release
+from support.run_command import printed, refused, run, said
 
 GOOD = case()
 
@@ -106,3 +109,56 @@ def test_without_pins_the_next_steps_are_said(root: Path) -> None:
     assert result.exit_code == 4 and "no federation is pinned here" in text and "comity trust pin FILE" in text
     Client(Home(root / "home")).pin(root / "federation.json")
     assert "no federation is pinned here" not in run(command, root / "model").output
+
+
+@pytest.fixture(scope="module", name="running")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    with FakeFederation(("CH", "SG", "ES")).running() as running:
+        files = {"config.json": b"{}", "README.md": b"# Tiny\n"}
+        running.publish(release(tmp_path_factory.mktemp("bare") / "model", files, by=running.publisher))
+        yield running
+
+
+@pytest.fixture
+def bare(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a published artifact, without evidence, of a user who pinned the federation."""
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    Client(Home(tmp_path / "home")).pin(running.file())
+    (tmp_path / "model").mkdir()
+    for name, data in {"config.json": b"{}", "README.md": b"# Tiny\n"}.items():
+        (tmp_path / "model" / name).write_bytes(data)
+    return tmp_path / "model"
+
+
+def test_a_folder_without_evidence_is_identified_and_verified(bare: Path) -> None:
+    text = said(command, bare)
+    assert "identified by its files; evidence fetched now from 3 of 3 nodes" in text
+    assert "swiss-ai/tiny@v1" in text and "ACCEPTED" in text
+    assert printed(command, bare)["accepted"] is True
+    assert sorted(path.name for path in bare.iterdir()) == ["README.md", "config.json"]
+
+
+def test_what_a_folder_without_evidence_lacks_is_said(bare: Path) -> None:
+    offline = run(command, bare, "--offline")
+    assert offline.exit_code == 5 and f"comity adopt {bare}" in offline.output
+    (bare / "README.md").unlink()
+    partial = run(command, bare)
+    assert partial.exit_code == 8 and "missing: README.md" in partial.output
+    (bare / "config.json").write_bytes(b"[1]")
+    unknown = run(command, bare)
+    assert unknown.exit_code == 5 and "no node knows any of its 1 files" in unknown.output
+    assert f"comity identify {bare}" in unknown.output
+
+
+def test_once_it_is_adopted_a_folder_is_verified_without_a_network(bare: Path) -> None:
+    text = said(adopt, bare)
+    assert "none was changed or copied" in text and f"comity verify {bare}" in text
+    verified = said(command, bare, "--offline")
+    assert "ACCEPTED" in verified and "identified by its files" not in verified
+
+
+def test_files_go_into_a_cache_as_the_user_says(bare: Path, tmp_path: Path) -> None:
+    assert run(adopt, bare, "--hard-links").exit_code == 2
+    document = printed(adopt, bare, "--hub-cache", tmp_path / "cache", "--hard-links")
+    assert Path(document["cache"]).is_relative_to(tmp_path / "cache") and not document["cloned"]
+    assert "a loader does not" in run(adopt, bare, "--hub-cache", tmp_path / "cache", "--hard-links").output
