@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from comity.node.file_index import FILE_NAME
 from comity.trust.encoding import Digest
 from comity.wire.client import NodeClient
@@ -14,6 +15,7 @@ from comity_client.home import Home
 from support.federation import NodeHome, found, serving, until
 from support.file_prefixes import prefixes_of
 from support.publisher import Publisher, model, release, send
+from support.stores import hub_cache, oci_layout, ollama_store, tarred, write_files
 
 
 async def indexed(client: NodeClient, file: Digest) -> set[Digest]:
@@ -54,3 +56,42 @@ async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_
     assert (source.directory / "data" / FILE_NAME).exists()
     async with serving(mirror):
         await names_it(mirror, weights, made.artifact)
+
+
+@pytest.mark.slow
+async def test_stores_and_archives_are_named_by_what_a_node_has_indexed(tmp_path: Path) -> None:
+    """Of each model one whole copy, one that is cut by a byte, and one in each kind of store, all in one question."""
+    publisher = Publisher.generate()
+    founded = found(tmp_path / "nodes", 1, namespaces={"org": publisher.id})
+    (home,) = founded.homes
+    made = {
+        name: release(publisher, model(tmp_path / name, weights=10_000), f"org/{name}@v1") for name in ("a", "b", "c")
+    }
+    disk, expected = tmp_path / "disk", dict[Path, tuple[str, str, Digest]]()
+    for name, released in made.items():
+        files = {entry.path: (tmp_path / name / entry.path).read_bytes() for entry in released.ingested.manifest.files}
+        root = disk / name
+        altered = {**files, "weights.bin": files["weights.bin"][:-1]}
+        expected[write_files(root / "plain", files)] = ("complete", "", released.artifact)
+        expected[write_files(root / "cut", altered)] = ("changed", "", released.artifact)
+        snapshot = hub_cache(root, f"other/{name}", "1f" * 20, files, "main")
+        expected[snapshot] = ("complete", f"other/{name}@main", released.artifact)
+        layout = oci_layout(root / "oci", {"v1": [("application/octet-stream", *each) for each in files.items()]})
+        expected[layout / "index.json!" / "v1"] = ("complete", "v1", released.artifact)
+        store = ollama_store(root, f"registry.ollama.ai/library/{name}/8b", [("model", files["weights.bin"])])
+        expected[store.with_name("8b!")] = ("partial", f"{name}:8b", released.artifact)
+        write_files(root, {"model.tar": tarred(files)})
+        expected[root / "model.tar!"] = ("complete", "", released.artifact)
+    client = Client(Home(tmp_path / "home"))
+    client.pin(founded.federation.encode())
+    async with serving(home):
+        async with home.client() as connected:
+            for released in made.values():
+                await send(connected, released)
+        for released in made.values():
+            await names_it(home, released.ingested.manifest.by_path["weights.bin"].sha256, released.artifact)
+        identified = await asyncio.to_thread(client.identify, [disk])
+    matched = identified.matched
+    assert {each.folder: (each.state, each.stored_as, each.artifact) for each in matched.folders} == expected
+    assert {each.path for each in matched.unknown} == {disk / name / "cut" / "weights.bin" for name in made}
+    assert (matched.files, identified.unsure, identified.unread) == ((), (), ())

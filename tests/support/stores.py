@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def hub_cache(root: Path, repository: str, revision: str, files: Mapping[str, by
         place, blob = model / "snapshots" / revision / path, model / "blobs" / sha256(data)
         write_files(model / "blobs", {blob.name: data})
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(blob)
+        place.symlink_to(os.path.relpath(blob, place.parent))
     if branch:
         write_files(model / "refs", {branch: revision.encode()})
     return model / "snapshots" / revision

@@ -53,7 +53,7 @@ class JudgedArtifact:
 
 @frozen
 class FolderItem:
-    """A folder with the files of an artifact at their paths. `or_any_of`: further artifacts whose files are all
+    """A folder with the files of an artifact at their paths. `or_any_of`: further artifacts of which as many files are
     there. `stored_as`: what a store, such as a Hub cache, calls it. `within`: the archive that has it, or the document
     of a store that names its files, where it is no folder on the disk."""
 
@@ -228,7 +228,7 @@ def _differences(found: Identified, each: FolderOf) -> Iterator[str]:
     if each.extra:
         yield f"in no manifest: {_some(each.extra)}"
     if others := found.matched.others.get(each.folder):
-        yield f"or {plural(len(others), 'other artifact')} with the same files"
+        yield f"or {plural(len(others), 'other artifact')} with as many of these files"
 
 
 def _some(paths: tuple[str, ...]) -> str:

@@ -81,9 +81,9 @@ def with_layouts(files: Sequence[DiskFile], unpack: Callable[[DiskFile], Archive
     for text, file in here.items():
         if file.within is not None or file.sha256 is None:
             continue
-        if "/manifests/" in text and len(file.path.parts) > 5 and file.path.parts[-5] == "manifests":
+        if "manifests/" in text and file.path.parts[-5:-4] == ("manifests",):
             named += _Store(file, here, unpack_once, opened).ollama()
-        elif text.endswith("/index.json") and text.removesuffix("index.json") + "oci-layout" in here:
+        elif file.path.name == "index.json" and str(file.path.with_name("oci-layout")) in here:
             named += islice(_Store(file, here, unpack_once, opened).oci(), MAX_FILES)
     names = _FolderNames()
     return [*(names.of(replace(each, opened=True) if each.path in opened else each) for each in files), *named]

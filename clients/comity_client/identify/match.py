@@ -72,7 +72,7 @@ class FileOf:
 @frozen
 class MatchedFiles:
     """What was found: folders, single files, and files of no artifact that was looked at. `others`: further artifacts
-    all of whose files are in a folder, which may be any of them."""
+    of which a folder lacks as few files, so that it may be any of them."""
 
     folders: tuple[FolderOf, ...]
     files: tuple[FileOf, ...]
@@ -115,15 +115,15 @@ def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> Ma
     taken, identities = set[Path](), set[tuple[int, ...]]()
     for folder, artifacts in _folders(here, places, manifests).items():
         compared = [_compare(folder, each, manifests[each], here, unnamed, paths) for each in artifacts]
-        best, present = min(compared, key=lambda each: (len(each[0].changed) + len(each[0].missing), -each[0].present))
+        best, present = min(compared, key=lambda each: (_lacks(each[0]), -each[0].present))
         if {each.path for each in present} <= taken:
             continue
         inside = any(each.in_archive for each in present)
         folders.append(replace(best, within=present[0].within, in_archive=inside, stored_as=present[0].stored_as))
         taken |= {each.path for each in present}
         identities |= {each.identity for each in present}
-        if whole := [each.artifact for each, _ in compared if each is not best and not (each.missing or each.changed)]:
-            others[folder] = tuple(whole)
+        if alike := [each.artifact for each, _ in compared if each is not best and _lacks(each) == _lacks(best)]:
+            others[folder] = tuple(alike)
     rest = _once(each for each in here.values() if each.identity not in identities)
     named = [FileOf(each, *places[each.sha256][0]) for each in rest if each.sha256 in places]
     known = {each.path for each in here.values() if each.sha256 in places}
@@ -133,6 +133,11 @@ def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> Ma
         if each.sha256 not in places and each.size and not each.opened and each.within not in known
     ]
     return MatchedFiles(tuple(folders), tuple(named), tuple(unknown), others)
+
+
+def _lacks(folder: FolderOf) -> int:
+    """Files that are missing or have other bytes."""
+    return folder.files - folder.present
 
 
 def _once(files: Iterable[DiskFile]) -> list[DiskFile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, FakeNode, release
 from support.run_command import printed, run
+from support.stores import hub_cache
 
 FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n"}
 
@@ -111,3 +114,32 @@ def test_there_is_no_file_or_one_that_cannot_be_read(model: Path) -> None:
     (model / "gone").symlink_to("nothing")
     assert printed(command, model, status=5)["unread"][0]["path"] == "model/gone"
     assert "1 path not read" in run(command, model).output
+
+
+def test_hostile_names_are_printed_on_one_line_without_control_characters(model: Path) -> None:
+    names = (b"new\nline", b"\x1b[2J", "\u202etxt.exe".encode(), b"\xff\xfe")
+    for name in names:
+        (model / os.fsdecode(name)).write_bytes(name)
+    ran = run(command, model)
+    assert ran.exit_code == 9
+    assert not any(sign in ran.output for sign in ("\x1b", "\u202e", "new\nline"))
+    assert len(printed(command, model, status=9)["unknown"]) == len(names)
+
+
+def test_a_snapshot_of_a_hub_cache_is_named_as_the_cache_names_it(model: Path) -> None:
+    hub_cache(Path("hub"), "org/tiny", "1f" * 20, FILES, "main")
+    (folder,) = printed(command, "hub")["folders"]
+    assert (folder["stored_as"], folder["state"]) == ("org/tiny@main", "complete")
+    assert "stored as org/tiny@main" in run(command, "hub").output
+
+
+def test_a_complete_artifact_in_an_archive_is_not_inspected_and_no_success(model: Path) -> None:
+    with zipfile.ZipFile("tiny.zip", "w") as archive:
+        for name in FILES:
+            archive.write(model / name, f"tiny/{name}")
+    ran = run(command, "tiny.zip")
+    assert ran.exit_code == 8 and "as far as its files are here" in ran.output and "unpack tiny.zip" in ran.output
+    document = printed(command, "tiny.zip", status=8)
+    (folder,) = document["folders"]
+    assert (folder["folder"], folder["state"], folder["within"]) == ("tiny.zip!/tiny", "complete", "tiny.zip")
+    assert (document["unknown"], document["read_files"]) == ([], 1)

@@ -197,3 +197,11 @@ def test_a_model_of_lm_studio_is_named_by_publisher_and_repository(tmp_path: Pat
     write_files(tmp_path / ".lmstudio" / "models" / "swiss" / "tiny-gguf", FILES)
     (only,) = found(tmp_path)[1].folders
     assert (only.stored_as, only.state) == ("swiss/tiny-gguf", "complete")
+
+
+def test_stores_are_known_from_within_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ollama_store(tmp_path, "registry.ollama.ai/library/tiny/latest", [("model", FILES["model.gguf"])])
+    oci_layout(tmp_path, {"v1": layers(FILES)})
+    monkeypatch.chdir(tmp_path)
+    files = hash_paths([Path()], None, 1, lambda count: None)
+    assert {each.stored_as for each in files} == {"", "v1", "tiny:latest"}
