@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import click
+import comity
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import PACK
 from comity.trust.exit_statuses import EVIDENCE_MISSING, NOBODY_KNOWS, PARTIAL, VERIFICATION_FAILED
@@ -17,7 +19,7 @@ from comity_client.identify.match import State
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
-from comity_cli.files import FILE
+from comity_cli.files import FILE, NEW_FILE
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
@@ -180,13 +182,18 @@ def exit_status(found: Identified) -> int:
     "comity identify ./apertus-8b",
     "comity identify ~/.cache/huggingface/hub --policy ministry.toml",
     "comity identify /srv/models/*.gguf --json",
+    "comity identify /srv/models --html found.html --sarif found.sarif",
 )
 @click.command(cls=Command, name="identify", short_help="Say what files are, and judge the artifacts that they are of.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--policy", type=FILE, help="Judge with this policy (TOML).")
 @click.option("--fresh", is_flag=True, help="Read every file again, also those whose hash is kept.")
 @click.option("--all", "every", is_flag=True, help="List every file.")
-def command(paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bool) -> int:
+@click.option("--html", "page", type=NEW_FILE, help="Write an HTML page to this file.")
+@click.option("--sarif", type=NEW_FILE, help="Write what somebody should look at to this file, as SARIF 2.1.0.")
+def command(
+    paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bool, page: Path | None, sarif: Path | None
+) -> int:
     """Hash the files at or below each PATH, find the artifacts that they are of, and judge these by your policy: of a
     folder of any origin, such as a Hub cache, an Ollama store or a disk. Nothing there is changed.
 
@@ -204,8 +211,27 @@ def command(paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bo
     _show_files(out, found, every)
     _show_artifacts(out, found)
     _show_rest(out, found, every)
+    _write(out, found, policy, page, sarif)
     out.answer(IdentifiedDocument.of(found))
     return exit_status(found)
+
+
+def _write(out: Output, found: Identified, policy: Path | None, page: Path | None, sarif: Path | None) -> None:
+    """Write what was found for other readers. Raises OutOfSpace, Unavailable."""
+    from comity.content import durable
+
+    status = exit_status(found)
+    if page is not None:
+        from comity_client.identify.page import render_identified
+
+        text = render_identified(found, status, int(time.time()), str(policy or ""), size)
+        durable.write_file(page, text.encode(), mode=0o644, point="page")
+        out.say(f"written: {page}")
+    if sarif is not None:
+        from comity_client.identify.sarif import sarif_of
+
+        durable.write_file(sarif, sarif_of(found, comity.__version__, status).encode(), mode=0o644, point="sarif")
+        out.say(f"written: {sarif}")
 
 
 def _show_folders(out: Output, found: Identified) -> None:

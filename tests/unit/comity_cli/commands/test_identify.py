@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import AsyncGenerator, Iterator
@@ -143,3 +144,12 @@ def test_a_complete_artifact_in_an_archive_is_not_inspected_and_no_success(model
     (folder,) = document["folders"]
     assert (folder["folder"], folder["state"], folder["within"]) == ("tiny.zip!/tiny", "complete", "tiny.zip")
     assert (document["unknown"], document["read_files"]) == ([], 1)
+
+
+def test_a_page_and_results_for_dashboards_are_written_beside_what_is_printed(model: Path) -> None:
+    (model / "README.md").write_bytes(b"other")
+    document = printed(command, model, "--html", "found.html", "--sarif", "found.sarif", status=3)
+    assert "swiss-ai/tiny@v1" in Path("found.html").read_text()
+    (found,) = json.loads(Path("found.sarif").read_text())["runs"]
+    assert {each["ruleId"] for each in found["results"]} == {"changed-file", "unknown-file"}
+    assert found["invocations"][0]["exitCode"] == document["exit_status"] == 3
