@@ -29,10 +29,11 @@ from comity.wire.services import CALL_RULES
 from comity_cli.commands.explain import explanations
 from comity_cli.document import KINDS
 from comity_cli.main import COMMANDS
+from comity_client.inventory.inventory import Inventory
 from document_schemas import document_schema
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from statement_schemas import predicate_schema, summary
+from statement_schemas import file_schema, predicate_schema, summary
 
 DOCS: Final = Path(__file__).resolve().parent
 LINE_LENGTH: Final = 120
@@ -68,6 +69,7 @@ def rendered() -> Mapping[Path, str]:
         ),
         **document_schemas(),
         **statement_schemas(),
+        DOCS / "schemas" / "inventory.json": f"{_json_text(file_schema(Inventory))}\n",
         DOCS / "protocol.md": with_kinds((DOCS / "protocol.md").read_text(encoding="utf-8")),
     }
 

@@ -8,6 +8,7 @@ few schemas can. The first sentence of a class's docstring is the title, or the 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -64,6 +65,14 @@ def predicate_schema(forms: Sequence[type[Content]]) -> Schema:
     shapes = [{"description": _sentence(each), **_form(each)} for each in forms]
     did = STATEMENT_KINDS[first.predicate].did
     return {"$schema": _DIALECT, "title": f"{first.predicate}: {did[0].lower()}{did[1:]}", "oneOf": shapes}
+
+
+def file_schema(kind: type[JsonObject]) -> Schema:
+    """The schema of the files of a class, beside the parts that several schemas share."""
+    title, _, about = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0].partition(". ")
+    made = {"$schema": _DIALECT, "title": title, "description": " ".join(about.split()), **object_schema(kind)}
+    beside: Schema = json.loads(json.dumps(made).replace('"../', '"'))
+    return beside
 
 
 def summary(kind: type[Content]) -> str:

@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "verify": LazyCommand("Verify", ".verify", "Check an artifact by its files and evidence."),
     "identify": LazyCommand("Verify", ".identify", "Say what files are, and judge the artifacts that they are of."),
     "adopt": LazyCommand("Verify", ".adopt", "Keep the evidence of files from elsewhere beside them."),
+    "inventory": LazyCommand("Verify", ".inventory", "Record what lies on disks, and what has changed there."),
     "report": LazyCommand("Verify", ".report", "Check and read reports."),
     "policy": LazyCommand("Verify", ".policy", "Write, check and explain your verification policy."),
     "scan": LazyCommand("Verify", ".scan", "Detect file formats and code that a loader would run."),

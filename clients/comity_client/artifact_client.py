@@ -33,7 +33,10 @@ from comity_client.trust_client import TrustClient
 if TYPE_CHECKING:
     from comity_client.identify.adopt import AdoptedFolder
     from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
+    from comity_client.identify.disk import DiskFile
     from comity_client.identify.identify import Identified
+    from comity_client.inventory.inventory import Inventory
+    from comity_client.inventory.taking import TakenAt
     from comity_client.pull.order import PullContext, Pulled
     from comity_client.pull.pull import PullPlan
     from comity_client.reports import CheckedReport
@@ -170,13 +173,43 @@ class ArtifactClient(TrustClient):
 
         Raises Unavailable, NotFound (NO-NODES) where no node answers.
         """
+        return self._identify(self._hash(paths, fresh, on_hashed), policy)
+
+    def take_inventory(
+        self,
+        at: TakenAt,
+        before: Inventory | None = None,
+        *,
+        policy: Policy | None = None,
+        fresh: bool = False,
+        leave_out: Sequence[Path] = (),
+        on_hashed: Callable[[int], None] = lambda count: None,
+    ) -> Inventory:
+        """Return the inventory of a machine, as `identify` finds it. Raises as `identify` does.
+
+        Args:
+            at: which machine, when, and where to look.
+            before: what was there at the inventory before keeps its date.
+            leave_out: files, and folders with all that is in them. The state folder of this user is left out too.
+        """
+        from comity_client.inventory.taking import make_inventory
+
+        left_out = {self._user.home.root, *leave_out}
+        hashed = self._hash(at.paths, fresh, on_hashed)
+        files = [each for each in hashed if left_out.isdisjoint((each.path, *each.path.parents))]
+        return make_inventory(at, files, self._identify(files, policy), before)
+
+    def _hash(self, paths: Sequence[Path], fresh: bool, on_hashed: Callable[[int], None]) -> list[DiskFile]:
         from comity_client.identify.disk import HashCache
-        from comity_client.identify.identify import hash_paths, identify
+        from comity_client.identify.identify import hash_paths
 
         cache = None if fresh else HashCache(self._user.home.ensure(self._user.home.memory))
-        files = hash_paths(paths, cache, workers(), on_hashed)
+        return hash_paths(paths, cache, workers(), on_hashed)
 
+    def _identify(self, files: Sequence[DiskFile], policy: Policy | None) -> Identified:
         def work(session: Session) -> Coroutine[Any, Any, Identified]:
+            from comity_client.identify.identify import identify
+
             return identify(session, files, lambda on_event: self._pull_context(session, "", policy, on_event))
 
         return self._user.run(work, ahead=True)

@@ -61,6 +61,7 @@ from comity.trust.statements import Advisory, Compromise, Parent, Vouched
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import ListedFile, Observation, encode_observations, parse_observations
+from comity_client.inventory.inventory import Inventory
 from comity_client.node_card import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
 from comity_client.signing.votes import Ceremony, SigningPanel
@@ -68,6 +69,7 @@ from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
 from support.file_indexes import state_of
+from support.inventories import an_inventory
 from support.observations import observation
 from support.rotations import begun
 from support.samples import derived_samples
@@ -271,6 +273,7 @@ def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
         ("public-key", canonical(signer("anybody").public.to_json()), _of_json(VerifyingKey.from_json)),
         ("hardware-evidence", _EVIDENCE.encode(), HardwareEvidence.parse),
         ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
+        ("inventory", an_inventory().encode(), Inventory.parse),
     )
 
 

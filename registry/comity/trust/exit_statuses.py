@@ -18,6 +18,7 @@ REFUSED: Final = 6
 NO_ROOM: Final = 7
 PARTIAL: Final = 8
 NOBODY_KNOWS: Final = 9
+WARNED: Final = 10
 INTERRUPTED: Final = 130
 
 MEANINGS: Final[Mapping[int, str]] = {
@@ -31,6 +32,7 @@ MEANINGS: Final[Mapping[int, str]] = {
     NO_ROOM: "disk or quota",
     PARTIAL: "partial: as you asked, or because a part was refused, is missing, or needs a look",
     NOBODY_KNOWS: "no node that answered knows these bytes",
+    WARNED: "look at it now: newly warned about, not accepted, or altered",
     INTERRUPTED: "interrupted",
 }
 """What docs/errors.md says of each."""
