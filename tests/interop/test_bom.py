@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from comity.addons.derivation.bom import BomContent, write_bom
+from comity.addons.derivation.site_bom import write_site_bom
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
@@ -16,6 +17,7 @@ from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent, Published
 from support.case import case
 from support.environments import python_with
+from support.inventories import an_inventory
 from support.world import identity
 
 LIBRARY = "cyclonedx-python-lib[json-validation]==11.12.0"
@@ -53,6 +55,7 @@ def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
         spdx: write_bom(described(spdx)) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")
     }
     bills["bare"] = write_bom(BomContent(GOOD_MANIFEST, None, (), b"{"))
+    bills["site"] = write_site_bom([an_inventory(), replace(an_inventory(), machine="ward-4", policy=None)])
     paths = []
     for number, text in enumerate(bills.values()):
         paths.append(tmp_path / f"{number}.json")

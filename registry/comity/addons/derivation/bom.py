@@ -77,18 +77,25 @@ def bom_of_artifact(info: ArtifactInfo) -> BomContent:
 def write_bom(described: BomContent) -> str:
     """Return the document as JSON."""
     artifact = described.manifest.digest
+    components = [_file(entry.path, entry.sha256) for entry in described.manifest.files]
+    dependencies = [{"ref": artifact_ref(artifact), "dependsOn": sorted(_refs(described.manifest))}]
+    return bom_text(artifact, {"component": _model(described)}, components, dependencies=dependencies)
+
+
+def bom_text(seed: str, metadata: Component, components: Sequence[Component], **others: Any) -> str:
+    """Return a document as JSON. Its serial number is derived from `seed`; `others` are further members."""
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, artifact)}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, seed)}",
         "version": 1,
         "metadata": {
             "tools": {"components": [{"type": "application", "name": "comity", "version": comity.__version__}]},
-            "component": _model(described),
+            **metadata,
         },
-        "components": [_file(entry.path, entry.sha256) for entry in described.manifest.files],
-        "dependencies": [{"ref": _ref(artifact), "dependsOn": sorted(_refs(described.manifest))}],
+        "components": components,
+        **others,
     }
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -97,9 +104,9 @@ def _model(described: BomContent) -> Component:
     artifact, publication = described.manifest.digest, described.publication
     model: Component = {
         "type": "machine-learning-model",
-        "bom-ref": _ref(artifact),
+        "bom-ref": artifact_ref(artifact),
         "name": f"sha256:{artifact}",
-        "hashes": _hashes(artifact),
+        "hashes": sha256_hashes(artifact),
         "modelCard": _card(described.config),
         "properties": list(_properties(described)),
     }
@@ -135,19 +142,19 @@ def _card(config: bytes) -> Component:
 
 
 def _properties(described: BomContent) -> Iterator[Mapping[str, str]]:
-    yield _property("artifact", f"sha256:{described.manifest.digest}")
-    yield _property("bytes", str(described.manifest.size))
+    yield comity_property("artifact", f"sha256:{described.manifest.digest}")
+    yield comity_property("bytes", str(described.manifest.size))
     if (publication := described.publication) is not None:
         published = publication.published
-        yield _property("claimed-by", publication.publisher.id)
-        yield _property("statement", publication.entry.digest)
+        yield comity_property("claimed-by", publication.publisher.id)
+        yield comity_property("statement", publication.entry.digest)
         if published.licence.text is not None:
-            yield _property("licence-text", f"sha256:{published.licence.text.digest}")
+            yield comity_property("licence-text", f"sha256:{published.licence.text.digest}")
     for vouch in described.vouches:
-        yield _property(f"vouched:{vouch.vouched.kind}", f"claimed by {vouch.by.name}")
+        yield comity_property(f"vouched:{vouch.vouched.kind}", f"claimed by {vouch.by.name}")
 
 
-def _property(name: str, value: str) -> Mapping[str, str]:
+def comity_property(name: str, value: str) -> Mapping[str, str]:
     return {"name": f"comity:{name}", "value": value}
 
 
@@ -158,13 +165,13 @@ def _licence(licence: Licence) -> Component:
 
 
 def _reference(kind: str, item: SideObject) -> Component:
-    return {"type": _REFERENCES[kind], "url": _ni(item.digest), "comment": kind, "hashes": _hashes(item.digest)}
+    return {"type": _REFERENCES[kind], "url": _ni(item.digest), "comment": kind, "hashes": sha256_hashes(item.digest)}
 
 
 def _ancestor(parent: Parent) -> Component:
     ancestor: Component = {"type": "machine-learning-model", "name": parent.name}
     if parent.digest is not None:
-        ancestor |= {"hashes": _hashes(parent.digest), "bom-ref": f"ancestor:{_ref(parent.digest)}"}
+        ancestor |= {"hashes": sha256_hashes(parent.digest), "bom-ref": f"ancestor:{artifact_ref(parent.digest)}"}
     return ancestor
 
 
@@ -174,18 +181,18 @@ def _notes(lineage: Sequence[Parent]) -> str:
 
 
 def _file(path: str, digest: Digest) -> Component:
-    return {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": _hashes(digest)}
+    return {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": sha256_hashes(digest)}
 
 
 def _refs(manifest: Manifest) -> Iterator[str]:
     return (f"file:{entry.path}" for entry in manifest.files)
 
 
-def _ref(artifact: Digest) -> str:
+def artifact_ref(artifact: Digest) -> str:
     return f"sha256:{artifact}"
 
 
-def _hashes(digest: Digest) -> list[Mapping[str, str]]:
+def sha256_hashes(digest: Digest) -> list[Mapping[str, str]]:
     return [{"alg": "SHA-256", "content": digest}]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from comity_cli.command import Command, client, examples, output
@@ -15,22 +17,47 @@ from comity.content import durable
 @examples(
     "comity bom ./apertus-8b --out apertus-8b.cdx.json",
     "comity bom swiss-ai/apertus-8b@v1 > apertus-8b.cdx.json",
+    "comity bom ward-1.json ward-2.json --out site.cdx.json",
 )
-@click.command(cls=Command, name="bom", short_help="Write a CycloneDX ML-BOM of an artifact.")
-@click.argument("target", metavar="DIR|REF")
+@click.command(cls=Command, name="bom", short_help="Write a CycloneDX ML-BOM of an artifact or a site.")
+@click.argument("targets", metavar="DIR|REF|INVENTORY...", nargs=-1, required=True)
 @click.option("--out", "file", type=NEW_FILE, help="Write to this file instead of stdout.")
-def command(target: str, file: Path | None) -> None:
-    """Write a CycloneDX 1.6 bill of materials of DIR (hashed now, with the evidence beside it) or of REF (from nodes).
-    It lists files by digest, and licence, ancestors and documents as the publisher claims them. The same claims give
-    the same bytes."""
-    from comity.addons.derivation.bom import make_bom
-
-    out, api, folder = output(), client(), Path(target)
-    with out.progress("hashing", 0) as progress:
-        bill = make_bom(api, folder if folder.is_dir() else target, on_hashed=progress.advance)
+def command(targets: tuple[str, ...], file: Path | None) -> None:
+    """Write a CycloneDX 1.6 bill of materials of DIR (hashed now, with the evidence beside it) or of REF (from nodes):
+    files by digest, and licence, ancestors and documents as the publisher claims them. Or of one INVENTORY or more of
+    different machines (`comity inventory take`): which models lie where, by which verdict, and what is warned about.
+    The same claims give the same bytes."""
+    out = output()
+    if all(Path(each).is_file() for each in targets):
+        bill = _of_inventories(targets)
+    elif len(targets) == 1:
+        bill = _of_artifact(targets[0])
+    else:
+        raise click.UsageError("several are inventories, which are files; a folder or a reference stands alone")
     if file is not None:
         durable.write_file(file, bill.encode(), mode=0o644, point="bom")
         out.say(f"CycloneDX 1.6: {file}")
-        out.document("bom", {"file": str(file), "components": len(json.loads(bill)["components"])})
+        out.document("bom", {"file": str(file), "components": _count(json.loads(bill))})
     else:
         click.echo(bill, nl=False)
+
+
+def _of_artifact(target: str) -> str:
+    from comity.addons.derivation.bom import make_bom
+
+    api, folder = client(), Path(target)
+    with output().progress("hashing", 0) as progress:
+        return make_bom(api, folder if folder.is_dir() else target, on_hashed=progress.advance)
+
+
+def _of_inventories(files: Sequence[str]) -> str:
+    from comity_client.inventory.inventory import read_inventory
+
+    from comity.addons.derivation.site_bom import write_site_bom
+
+    return write_site_bom([read_inventory(Path(each)) for each in files])
+
+
+def _count(found: Mapping[str, Any]) -> int:
+    """The components of a document or of a component, with those in them."""
+    return sum(1 + _count(each) for each in found.get("components", ()))
