@@ -32,8 +32,8 @@ from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
     from comity_client.identify.adopt import AdoptedFolder
-    from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
     from comity_client.identify.disk import DiskFile
+    from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
     from comity_client.identify.identify import Identified
     from comity_client.inventory.inventory import Inventory
     from comity_client.inventory.taking import TakenAt

@@ -20,6 +20,8 @@ from comity.node.draining import CLOSING_SECONDS, COPY_SECONDS
 from comity.node.listeners import GRACE
 from comity.node.metrics import Metrics
 from comity.node.settings import Naming
+from comity.trust.exit_statuses import PARTIAL
+from comity_cli.commands import inventory
 from support.command_server import command_server
 from support.federation import NodeProcess, found
 from support.ports import free_port
@@ -30,24 +32,41 @@ DOCKERFILE = DEPLOY / "Dockerfile"
 MONITORING = DEPLOY / "monitoring"
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The systemd unit, with a program that exists on this machine."""
-    text = (DEPLOY / "systemd" / "comity-node.service").read_text()
-    path = tmp_path / "comity-node.service"
-    path.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", text))
+def startable(name: str, folder: Path) -> Path:
+    """A unit, with a program that exists on this machine."""
+    path = folder / name
+    path.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", (DEPLOY / "systemd" / name).read_text()))
     return path
 
 
-def test_the_unit_is_one_that_systemd_accepts(unit: Path) -> None:
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit of a node."""
+    return startable("comity-node.service", tmp_path)
+
+
+@pytest.mark.parametrize("names", [["comity-node.service"], ["comity-inventory.service", "comity-inventory.timer"]])
+def test_the_units_are_ones_that_systemd_accepts(names: list[str], tmp_path: Path) -> None:
     systemd = needs("systemd-analyze", unlock="apt-get install systemd")
-    command = [systemd, "verify", "--man=no", "--recursive-errors=no", str(unit)]
+    units = [str(startable(name, tmp_path)) for name in names]
+    command = [systemd, "verify", "--man=no", "--recursive-errors=no", *units]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_the_unit_exposes_little(unit: Path) -> None:
+def test_the_command_of_the_inventory_unit_is_one_that_comity_has() -> None:
+    text = (DEPLOY / "systemd" / "comity-inventory.service").read_text()
+    line = re.search("(?m)^ExecStart=/opt/comity/bin/comity inventory take (.*)$", text)
+    assert line is not None
+    with inventory.command.commands["take"].make_context("take", line[1].replace("$OPTIONS", "").split()) as context:
+        assert str(context.params["target"]).startswith("/var/lib/comity-inventory/")
+    assert f"SuccessExitStatus={PARTIAL}\n" in text
+
+
+@pytest.mark.parametrize("name", ["comity-node.service", "comity-inventory.service"])
+def test_the_units_expose_little(name: str, tmp_path: Path) -> None:
     systemd = needs("systemd-analyze", unlock="apt-get install systemd")
+    unit = startable(name, tmp_path)
     command = [systemd, "security", "--offline=true", "--no-pager", "--threshold=20", str(unit)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-200:]
