@@ -35,7 +35,9 @@ def an_artifact(verdict: str = "accepted", *warnings: InventoryWarning, artifact
 
 
 def an_inventory() -> Inventory:
-    folder = InventoryFolder("/srv/tiny", TINY, "changed", 1, 3, ("b",), ("c",), ("d",), (sha256(b"alike"),), NOW)
+    folder = InventoryFolder(
+        "/srv/tiny", TINY, "changed", 1, 3, ("b",), ("c",), ("d",), (sha256(b"alike"),), NOW, "swiss/tiny"
+    )
     files = (
         a_file("/srv/tiny/a", known="artifact"),
         a_file("/srv/x", known="artifact", artifact=TINY, named="sub/a"),

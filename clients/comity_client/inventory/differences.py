@@ -37,6 +37,7 @@ _ANSWERS: Final = {
     "artifact": "of an artifact",
     "unknown": "no node knows it",
     "unsure": "not found, and nodes said not all",
+    "archive": "an archive, or a document of a store",
     "empty": "empty",
 }
 _NOT_LOOKED_AT: Final = "not looked at this time"

@@ -28,7 +28,8 @@ MAX_LINE: Final = 4096
 MAX_MACHINE: Final = 255
 VERDICTS: Final = ("accepted", "refused", "not judged")
 STATES: Final = ("complete", "complete, with other files", "partial", "changed")
-KNOWN: Final = ("artifact", "unknown", "unsure", "empty")
+KNOWN: Final = ("artifact", "unknown", "unsure", "archive", "empty")
+_OF_KNOWN: Final = "unsure: nothing was found, and nodes said not all; archive: what it has or names is listed."
 KINDS: Final = ("warned", "verdict", "changed", "new", "gone", "answer", "unread")
 """Of differences, in the order in which they are told."""
 
@@ -70,16 +71,18 @@ class InventoryFolder(JsonObject):
     extra: Annotated[tuple[str, ...], JsonItems(MAX_LISTED, of=JsonText(MAX_PATH))]
     or_any_of: Annotated[tuple[Digest, ...], JsonItems(MAX_LISTED), "Other artifacts whose files are all there."]
     since: Annotated[int, JsonTime(), "The first of these inventories with the artifact there."]
+    stored_as: Annotated[str | None, JsonText(MAX_LINE), ABSENT, "What a store, such as a Hub cache, calls it."] = None
 
 
 @frozen
 class InventoryFile(JsonObject):
-    """A file. `artifact` and `named` are there where it is of an artifact, and not in a folder of that."""
+    """A file, or one in an archive. `artifact` and `named` are there where it is of an artifact, and not in a folder of
+    that; of a file with several paths at one of them."""
 
     path: Annotated[str, JsonText(MAX_PATH)]
     sha256: Digest
     size: int
-    known: Annotated[str, JsonWord(KNOWN), "unsure: nothing was found, and nodes said not all."]
+    known: Annotated[str, JsonWord(KNOWN), _OF_KNOWN]
     since: Annotated[int, JsonTime(), "The first of these inventories with these bytes there."]
     artifact: Annotated[Digest | None, ABSENT] = None
     named: Annotated[str | None, JsonText(MAX_PATH), ABSENT, "Its path in the artifact."] = None

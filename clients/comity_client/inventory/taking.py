@@ -89,6 +89,7 @@ def _folders(at: TakenAt, found: Identified, before: Inventory | None) -> Iterat
             extra,
             tuple(sorted(found.matched.others.get(each.folder, ())))[:MAX_LISTED],
             since.get((path, each.artifact), at.time),
+            line(each.stored_as) or None,
         )
 
 
@@ -96,18 +97,28 @@ def _files(
     at: TakenAt, files: Iterable[DiskFile], found: Identified, before: Inventory | None
 ) -> Iterator[InventoryFile]:
     since = {(each.path, each.sha256): each.since for each in before.files} if before else {}
-    unknown, unsure = ({each.path for each in some} for some in (found.matched.unknown, found.unsure))
+    unknown, unsure = ({each.sha256 for each in some} for some in (found.matched.unknown, found.unsure))
     elsewhere = {each.file.path: each for each in found.matched.files}
+
+    def known(file: DiskFile) -> str:
+        """A file with several paths is in what was found by one of them."""
+        if not file.size:
+            return "empty"
+        if file.sha256 in unknown:
+            return "unknown"
+        if file.sha256 in unsure:
+            return "unsure"
+        return "archive" if file.opened and file.path not in elsewhere else "artifact"
+
     for file in files:
         if file.sha256 is None:
             continue
         path, of = shown(file.path), elsewhere.get(file.path)
-        known = "unknown" if file.path in unknown else "unsure" if file.path in unsure else "artifact"
         yield InventoryFile(
             path,
             file.sha256,
             file.size,
-            known if file.size else "empty",
+            known(file),
             since.get((path, file.sha256), at.time),
             of.artifact if of else None,
             shown(of.path) if of else None,

@@ -68,6 +68,14 @@ def test_what_was_there_before_keeps_its_date() -> None:
     assert {each.since for each in made(before=other, at=later).files} == {later.time}
 
 
+def test_a_file_with_several_paths_is_known_alike_at_each_and_an_archive_is_none_of_no_artifact() -> None:
+    linked = replace(UNKNOWN, path=Path("/srv/link"))
+    archive = DiskFile(Path("/srv/a.zip"), 5, sha256(b"zip"), identity=(1, 9), opened=True)
+    found = make_inventory(AT, (*FILES, linked, archive), identified())
+    known = {Path(each.path).name: each.known for each in found.files}
+    assert (known["mine"], known["link"], known["a.zip"]) == ("unknown", "unknown", "archive")
+
+
 def test_names_that_are_no_text_or_break_lines_are_escaped() -> None:
     strange = DiskFile(Path("/srv/a\n\udc80\u202e"), 1, TINY)
     found = make_inventory(AT, (strange,), identified())
