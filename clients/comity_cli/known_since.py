@@ -24,7 +24,7 @@ def known_text(since: KnownSince | None) -> str:
         return "unknown"
     if since.basis == "cosigned":
         return f"cosigned {day(since.at)} (by {plural(since.members, 'member')}), verified here"
-    return f"{day(since.at)}, claimed by {plural(since.members, 'node')}"
+    return f"{day(since.at)}, claimed by nodes of {plural(since.members, 'member')}"
 
 
 def known_day(since: KnownSince | None) -> str:

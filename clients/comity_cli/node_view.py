@@ -148,9 +148,15 @@ def span(seconds: float) -> str:
 def _limits(out: Output, quotas: Sequence[Quota]) -> None:
     """The limits that are used most, with the share."""
     fullest = sorted(quotas, key=lambda item: item.share, reverse=True)[:MOST_LIMITS]
-    rows = [(item.name, _amount(item, item.used), _amount(item, item.limit), f"{item.share:.0%}") for item in fullest]
+    rows = [(item.name, _amount(item, item.used), _amount(item, item.limit), share_text(item)) for item in fullest]
     out.table(("limit", "used", "of", "share"), rows, shorten=("limit",))
     _and_more(out, len(quotas) - len(rows))
+
+
+def share_text(quota: Quota) -> str:
+    """`42%`; `full` at the limit and beyond it: a disk smaller than its reserve has a limit of some bytes, and a share
+    of these tells nobody anything."""
+    return "full" if quota.is_reached else f"{quota.share:.0%}"
 
 
 def _amount(quota: Quota, amount: int) -> str:

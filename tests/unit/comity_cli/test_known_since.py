@@ -10,7 +10,7 @@ PROVEN, SAID = KnownSince(86_400, "cosigned", 3), KnownSince(86_400, "claimed", 
 
 def test_a_proven_date_a_claimed_one_and_none_are_told_apart() -> None:
     assert known_text(PROVEN) == "cosigned 1970-01-02 (by 3 members), verified here"
-    assert known_text(SAID) == "1970-01-02, claimed by 1 node"
+    assert known_text(SAID) == "1970-01-02, claimed by nodes of 1 member"
     assert known_text(None) == "unknown"
     assert (known_day(SAID), known_day(None)) == ("1970-01-02", "-")
 

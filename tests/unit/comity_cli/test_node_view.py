@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.encoding import sha256
 from comity.wire.node_status import DraftStatus, LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
-from comity_cli.node_view import exit_status, log_state, obstacle, peer_state, span
+from comity_cli.node_view import exit_status, log_state, obstacle, peer_state, share_text, span
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_a_log_with_proven_misbehaviour_is_frozen_in_any_state(own: bool, frozen
 )
 def test_spans_have_one_unit(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "text"), [(0, 100, "0%"), (42, 100, "42%"), (100, 100, "full"), (10**9, 1, "full")]
+)
+def test_a_limit_is_used_to_a_share_or_full(used: int, limit: int, text: str) -> None:
+    assert share_text(Quota("disk of the ledger", used, limit)) == text
 
 
 @pytest.mark.parametrize(

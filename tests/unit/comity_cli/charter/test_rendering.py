@@ -18,8 +18,8 @@ DAY = 86_400
         (None, None, "no date is proven"),
         (5 * DAY, None, "seen by cosigners on 1970-01-06"),
         (5 * DAY, 5 * DAY + 9, "seen by cosigners on 1970-01-06"),
-        (5 * DAY, 2 * DAY, "known since 1970-01-03, claimed by 2 nodes; seen by cosigners on 1970-01-06"),
-        (None, 2 * DAY, "known since 1970-01-03, claimed by 2 nodes; no date is proven"),
+        (5 * DAY, 2 * DAY, "known since 1970-01-03, claimed by nodes of 2 members; seen by cosigners on 1970-01-06"),
+        (None, 2 * DAY, "known since 1970-01-03, claimed by nodes of 2 members; no date is proven"),
     ],
 )
 def test_a_claim_is_said_where_it_is_earlier_than_what_is_proven(
