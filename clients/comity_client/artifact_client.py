@@ -7,6 +7,7 @@ costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,8 +165,9 @@ class ArtifactClient(TrustClient):
         on_hashed: Callable[[int], None] = lambda count: None,
     ) -> Identified:
         """Say which artifacts the files at or below the paths are of, and judge these artifacts by a policy (default:
-        the default policy). Nodes learn the first bits of the digest of each file, and of which artifacts there are
-        files. Nothing at the paths is changed.
+        the default policy). Of weight files that no node knows, say which artifacts have the same tensors. Nodes learn
+        the first bits of digests of files and pieces, and of which artifacts there are files or tensors. Nothing at the
+        paths is changed.
 
         Args:
             fresh: read every file, whatever was read before.
@@ -173,7 +175,7 @@ class ArtifactClient(TrustClient):
 
         Raises Unavailable, NotFound (NO-NODES) where no node answers.
         """
-        return self._identify(self._hash(paths, fresh, on_hashed), policy)
+        return self._identify(self._hash(paths, fresh, on_hashed), policy, on_hashed)
 
     def take_inventory(
         self,
@@ -206,11 +208,22 @@ class ArtifactClient(TrustClient):
         cache = None if fresh else HashCache(self._user.home.ensure(self._user.home.memory))
         return hash_paths(paths, cache, workers(), on_hashed)
 
-    def _identify(self, files: Sequence[DiskFile], policy: Policy | None) -> Identified:
-        def work(session: Session) -> Coroutine[Any, Any, Identified]:
-            from comity_client.identify.identify import identify
+    def _identify(
+        self, files: Sequence[DiskFile], policy: Policy | None, on_hashed: Callable[[int], None] | None = None
+    ) -> Identified:
+        """With `on_hashed`, weight files that no node knows are read again, for their tensors."""
 
-            return identify(session, files, lambda on_event: self._pull_context(session, "", policy, on_event))
+        async def work(session: Session) -> Identified:
+            from comity_client.identify.identify import identify
+            from comity_client.identify.same_tensors import find_same_tensors
+
+            def context(on_event: OnEvent) -> PullContext:
+                return self._pull_context(session, "", policy, on_event)
+
+            found = await identify(session, files, context)
+            if on_hashed is None:
+                return found
+            return replace(found, tensors=await find_same_tensors(session, found, context, on_hashed))
 
         return self._user.run(work, ahead=True)
 

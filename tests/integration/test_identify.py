@@ -15,7 +15,9 @@ from comity_client.home import Home
 from support.federation import NodeHome, found, serving, until
 from support.file_prefixes import prefixes_of
 from support.publisher import Publisher, model, release, send
+from support.seeded import seeded_bytes
 from support.stores import hub_cache, oci_layout, ollama_store, tarred, write_files
+from support.weights import safetensors
 
 
 async def indexed(client: NodeClient, file: Digest) -> set[Digest]:
@@ -40,7 +42,11 @@ async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_
     publisher = Publisher.generate()
     founded = found(tmp_path / "nodes", 2, namespaces={"org": publisher.id})
     source, mirror = founded.homes
-    made = release(publisher, model(tmp_path / "model", weights=10_000), "org/model@v1")
+    tensors = {name: seeded_bytes(300 * 1024, name) for name in ("a", "b")}
+    (model(tmp_path / "model", weights=10_000) / "model.safetensors").write_bytes(safetensors(tensors))
+    made = release(publisher, tmp_path / "model", "org/model@v1")
+    other = tmp_path / "other"
+    other.write_bytes(safetensors({"x": tensors["a"], "y": seeded_bytes(300 * 1024, "y")}))
     weights = made.ingested.manifest.by_path["weights.bin"].sha256
     client = Client(Home(tmp_path / "home"))
     client.pin(founded.federation.encode())
@@ -53,6 +59,9 @@ async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_
         (folder,) = identified.matched.folders
         assert (folder.artifact, folder.complete) == (made.artifact, True)
         assert {node.indexed for node in identified.nodes} == {len(made.ingested.manifest.files)}
+        (same,) = (await asyncio.to_thread(client.identify, [other])).tensors.same
+        assert (same.artifact, same.compared.renamed) == (made.artifact, ("x = a",))
+        assert same.compared.not_found == ("y",) and same.compared.missing == ("b",)
     assert (source.directory / "data" / FILE_NAME).exists()
     async with serving(mirror):
         await names_it(mirror, weights, made.artifact)

@@ -19,7 +19,7 @@ from typing import Any
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
 from comity.hashing import FileHash
-from comity.rules.pieces import CHAINED_LAYOUT, PieceIndex, chained_records, encode_records
+from comity.rules.pieces import CHAINED_LAYOUT, TENSOR_LAYOUT, PieceIndex, chained_records, encode_records
 from comity.rules.signing import sign_content
 from comity.rules.tree_proofs import MemoryTree, consistency_proof, inclusion_proof
 from comity.trust.artifact import Manifest, PieceRecord
@@ -214,11 +214,24 @@ class FakeNode:
         await self._answering()
         published = [Published.parse(e.statement) for _, e in self._entries() if e.statement.predicate == "published"]
         manifests = [Manifest.parse(self.blobs[each.artifact]) for each in published if each.artifact in self.blobs]
+        if prefixes.pieces:
+            for part in self._pieces({file.sha256 for each in manifests for file in each.files}, prefixes):
+                yield part
+            return
         yield FoundFiles(sum(len(each.files) for each in manifests), 0)
         for manifest in manifests:
             references = [file_reference(file.sha256) for file in manifest.files]
             wanted = [each for each in references if prefix_of(each, prefixes.bits) in prefixes.prefixes]
             yield FoundFiles(0, 0, b"".join(file_pair(each, manifest.digest) for each in wanted))
+
+    def _pieces(self, files: set[Digest], prefixes: FilePrefixes) -> Iterator[FoundFiles]:
+        """An answer about the pieces of files that this node has hashed."""
+        held = {file: data for (file, layout), data in self.records_held.items() if layout == TENSOR_LAYOUT}
+        records = ((held[file], file) for file in files & held.keys())
+        pieces = [(data[at + 4 : at + 20], file) for data, file in records for at in range(0, len(data), 36)]
+        yield FoundFiles(len(pieces), 0)
+        wanted = [each for each in pieces if prefix_of(each[0], prefixes.bits) in prefixes.prefixes]
+        yield FoundFiles(0, 0, b"".join(file_pair(piece, file) for piece, file in wanted))
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         await self._answering()

@@ -8,5 +8,5 @@ from comity.trust.encoding import Digest
 from comity.wire.files import FilePrefixes, file_reference, prefix_of
 
 
-def prefixes_of(bits: int, files: Iterable[Digest]) -> FilePrefixes:
-    return FilePrefixes(bits, tuple(sorted({prefix_of(file_reference(file), bits) for file in files})))
+def prefixes_of(bits: int, files: Iterable[Digest], *, pieces: bool = False) -> FilePrefixes:
+    return FilePrefixes(bits, tuple(sorted({prefix_of(file_reference(file), bits) for file in files})), pieces)

@@ -563,5 +563,7 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
         pass
     async for _ in client.file_index(values.number(), bytes(32)):
         pass
+    async for _ in client.files(FilePrefixes(20, (3,), pieces=True)):
+        pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

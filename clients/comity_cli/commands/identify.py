@@ -21,6 +21,7 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.output import Output, plural, size
+from comity_cli.tensors_view import SameTensorsItem, same_tensors_items, show_same_tensors
 
 if TYPE_CHECKING:
     from comity_client.identify.identify import Identified
@@ -121,6 +122,8 @@ class IdentifiedDocument:
 
     That a file is in an artifact is proven by the artifact's manifest. `unknown`: every node that answered says that no
     publication that it has names this file. `unsure`: nothing was found of these, and a node left something out.
+    `tensors`: which of them have tensors of an artifact; `tensors_of`: what the policy says of these artifacts, not of
+    the files.
     """
 
     artifacts: tuple[JudgedArtifact, ...]
@@ -129,6 +132,8 @@ class IdentifiedDocument:
     unknown: tuple[UnknownItem, ...]
     unsure: tuple[UnknownItem, ...]
     unread: tuple[UnreadItem, ...]
+    tensors: tuple[SameTensorsItem, ...]
+    tensors_of: tuple[JudgedArtifact, ...]
     nodes: tuple[AskedNode, ...]
     read_files: int
     read_bytes: int
@@ -144,6 +149,8 @@ class IdentifiedDocument:
             unknown=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in matched.unknown),
             unsure=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in found.unsure),
             unread=tuple(UnreadItem(each.path, each.problem) for each in found.unread),
+            tensors=same_tensors_items(found.tensors),
+            tensors_of=tuple(map(JudgedArtifact.of, found.tensors.artifacts.values())),
             nodes=tuple(map(AskedNode.of, found.nodes)),
             read_files=found.files,
             read_bytes=found.bytes,
@@ -195,10 +202,11 @@ def command(
     paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bool, page: Path | None, sarif: Path | None
 ) -> int:
     """Hash the files at or below each PATH, find the artifacts that they are of, and judge these by your policy: of a
-    folder of any origin, such as a Hub cache, an Ollama store or a disk. Nothing there is changed.
+    folder of any origin, such as a Hub cache, an Ollama store or a disk. Of weight files that no node knows, say which
+    artifacts have the same tensors. Nothing there is changed.
 
-    Nodes learn the first bits of the digest of each file, which many files share; then, of which published artifacts
-    you have files.
+    Nodes learn the first bits of the digest of each file, which many files share, and of 32 pieces of weight files that
+    they do not know; then, of which published artifacts you have files or tensors.
 
     Exit status: 0 all files are of accepted artifacts, which are complete; 3 other bytes or verification failed, 4
     policy not met, 5 evidence or an answer missing, 8 files missing or at other places, 9 no node knows some files.
@@ -210,6 +218,7 @@ def command(
     _show_folders(out, found)
     _show_files(out, found, every)
     _show_artifacts(out, found)
+    show_same_tensors(out, found.tensors)
     _show_rest(out, found, every)
     _write(out, found, policy, page, sarif)
     out.answer(IdentifiedDocument.of(found))

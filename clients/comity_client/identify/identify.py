@@ -35,6 +35,7 @@ from comity_client.identify.judging import KnownArtifact, judge
 from comity_client.identify.layouts import with_layouts
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer, ask_nodes
 from comity_client.identify.match import MatchedFiles, cover, match
+from comity_client.identify.tensors import SameTensorsFound
 from comity_client.pull.order import PullContext
 from comity_client.session import Session
 
@@ -59,6 +60,8 @@ class Identified:
     nodes: tuple[NodeAnswer, ...]
     files: int
     bytes: int
+    tensors: SameTensorsFound = SameTensorsFound()
+    """Of files of which nothing was found (`same_tensors`)."""
 
 
 def hash_paths(
@@ -92,7 +95,7 @@ async def identify(
     here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None and each.within is None}
     places = {each.artifact: each.file.path.parent for each in reversed(matched.files)}
     places |= {each.artifact: each.folder for each in reversed(matched.folders)}
-    judged = await _each(wanted, lambda each: judge(context_of, manifests[each], here, places[each]))
+    judged = await each_of(wanted, lambda each: judge(context_of, manifests[each], here, places[each]))
 
     def is_unknown(file: DiskFile) -> bool:
         reference = file_reference(file.sha256 or Digest(""))
@@ -117,7 +120,7 @@ async def manifests_of(session: Session, claims: ClaimedFiles) -> tuple[dict[Dig
     while (new := [each for each in cover(candidates) if each not in found]) and left:
         some = new[:left]
         left -= len(some)
-        for artifact, manifest in zip(some, await _each(some, partial(_manifest, session)), strict=True):
+        for artifact, manifest in zip(some, await each_of(some, partial(_manifest, session)), strict=True):
             if manifest is None:
                 del candidates[artifact]
             else:
@@ -133,7 +136,7 @@ async def _manifest(session: Session, artifact: Digest) -> Manifest | None:
         return None
 
 
-async def _each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
+async def each_of(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
     """The answers about items, of which a few are asked about at a time."""
     turn = asyncio.Semaphore(TOGETHER)
 

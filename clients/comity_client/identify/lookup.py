@@ -1,4 +1,4 @@
-"""Asks nodes which artifacts have files, by the first bits of their digests.
+"""Asks nodes which artifacts have files, or which published files have pieces, by the first bits of their digests.
 
 A node learns the first bits of the digest of each file, for known and unknown ones alike, and at most `MOST_BITS` of
 them: about `SHARED` of the files that it has indexed share them. What it answers is a hint: it can leave files out, so
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from comity.trust.encoding import Digest
@@ -70,11 +71,15 @@ def bits_for(indexed: int) -> int:
     return min(MOST_BITS, max(0, (indexed // SHARED).bit_length() - 1))
 
 
-async def ask_nodes(session: Session, files: Collection[Digest]) -> ClaimedFiles:
-    """Ask all nodes about these files. Raises Unavailable, NotFound (NO-NODES) where no node answers."""
+async def ask_nodes(session: Session, files: Collection[Digest], *, pieces: bool = False) -> ClaimedFiles:
+    """Ask all nodes about these files. Raises Unavailable, NotFound (NO-NODES) where no node answers.
+
+    Args:
+        pieces: ask about pieces: in the answer, these stand for files, and files for artifacts.
+    """
     session.require_nodes()
     asked = frozenset(map(file_reference, files))
-    answers = await session.ask(lambda node: _Inquiry(asked).ask(node))
+    answers = await session.ask(lambda node: _Inquiry(asked, pieces).ask(node))
     if not answers.found:
         raise answers.failure("no node says which artifacts have these files")
     nodes = [
@@ -94,8 +99,9 @@ class _Inquiry:
     """The questions to one node, and what it said: how much it has indexed and not read, and of which references it
     left files out that share their prefix."""
 
-    def __init__(self, asked: frozenset[bytes]) -> None:
+    def __init__(self, asked: frozenset[bytes], pieces: bool) -> None:
         self._asked = asked
+        self._pieces = pieces
         self._of_members = dict[Digest, set[bytes]]()
         self._of_others = dict[Digest, set[bytes]]()
         self.indexed = self.unread = 0
@@ -103,11 +109,11 @@ class _Inquiry:
 
     async def ask(self, node: NodeClient) -> _Inquiry:
         """Raises what a call raises, and Malformed for more artifacts than an answer may have."""
-        await self._one(node, FilePrefixes(0))
+        await self._one(node, FilePrefixes(0, (), self._pieces))
         bits = bits_for(self.indexed)
         wanted = _by_prefix(self._asked, bits)
         for question in _questions(sorted(wanted), bits, self.indexed):
-            for prefix in await self._one(node, question):
+            for prefix in await self._one(node, replace(question, pieces=self._pieces)):
                 self.cut |= wanted.get(prefix, frozenset())
         return self
 

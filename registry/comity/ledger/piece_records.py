@@ -116,6 +116,19 @@ class PieceRecordTable:
                 return
             last = page[-1]
 
+    def blobs_since(self, number: int, layout: str, limit: int) -> list[tuple[int, Digest]]:
+        """Returns blobs whose records in a layout were stored after those with this number, each with the number of its
+        records, in their order. Numbers of records that were deleted may be given again to later ones."""
+        wanted = select(_RECORDS.id, _RECORDS.blob).where(_RECORDS.id > number, _RECORDS.layout == layout)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.order_by(_RECORDS.id).limit(limit))
+            return [(number, blob) for number, blob in rows]
+
+    def last_number(self) -> int:
+        """Returns the number of the newest records; 0 if there are none."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.max(_RECORDS.id))) or 0
+
     def find_piece(self, sha256: bytes, limit: int = 16) -> list[PieceLocation]:
         """Returns at most `limit` locations of the piece with this hash."""
         locations = (

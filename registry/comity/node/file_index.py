@@ -1,5 +1,5 @@
 """Which artifacts have a file: the files of the manifests of all proven publications, by the first half of their
-SHA-256.
+SHA-256. And which files have a piece: of weight files that this node has hashed (`comity.node.piece_rows`).
 
 Rows beside the ledger (`comity.node.projection`), read in the background. A manifest is here before the log that names
 it advances, so one that cannot be read was lost, and is passed over until the rows are computed again.
@@ -10,6 +10,8 @@ rows are computed again; until then, answers say how much is unread.
 
     grows with                       bound
     files of published artifacts     the manifests: about 60 bytes a file on disk; one page of manifests in memory
+    pieces of weight files           the bytes that are here: about 28 bytes for each piece of at least 256 KiB on disk,
+                                     `piece_rows.MOST` pieces a file; the piece records of one file in memory
 
 Beside the rows by which files are found are the records by which others have the whole index
 (`comity.rules.file_records`), in the order in which they were made, each with the head of all up to it.
@@ -26,7 +28,9 @@ from typing import Final
 import structlog
 
 from comity.content.blobs import BlobStore
+from comity.formats.tensors import tensor_reader
 from comity.ledger.proven import ProvenLine
+from comity.node import piece_rows
 from comity.node.members import Membership
 from comity.node.projection import TOGETHER, Follower, Position, Projection, ProjectionTables, packed, unpacked
 from comity.node.reading import ReadState
@@ -34,6 +38,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import read_manifest
 from comity.rules.file_records import MEMBERS, OTHERS, START, FileRecord, next_head
+from comity.rules.pieces import TENSOR_LAYOUT
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
@@ -48,6 +53,8 @@ FILE_NAME: Final = "files.sqlite"
 """The index, beside the ledger."""
 PAGE: Final = 16
 """Statements that are read in one step."""
+PIECE_RECORDS: Final = 256
+"""Piece records that are read in one step."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
 UNFINISHED: Final = OTHERS + 1
 """In place of whose files, while those of an artifact are being written: what a crash cuts short is read again."""
@@ -57,10 +64,15 @@ CREATE TABLE file (
     whose INTEGER, reference BLOB, artifact INTEGER, PRIMARY KEY (whose, reference, artifact)) WITHOUT ROWID;
 CREATE TABLE record (number INTEGER PRIMARY KEY, data BLOB NOT NULL, head BLOB NOT NULL);
 CREATE TABLE counted (files INTEGER NOT NULL);
-INSERT INTO counted VALUES (0)
+INSERT INTO counted VALUES (0);
 """
 _log: Final = structlog.get_logger("comity.node")
-_TABLES: Final = ProjectionTables("files", "the index of files", 2, _SCHEMA)
+_TABLES: Final = ProjectionTables("files", "the index of files", 3, _SCHEMA + piece_rows.SCHEMA)
+_FILES: Final = (
+    "SELECT reference, digest FROM (SELECT reference, artifact FROM file WHERE whose = ? AND reference BETWEEN ? AND ?"
+    " LIMIT ?) JOIN artifact ON id = artifact"
+)
+"""References, each with the digest of an artifact."""
 
 
 @frozen
@@ -84,8 +96,8 @@ class RecordsRead:
 
 @frozen
 class FilesFound:
-    """References of files with the digests of artifacts that have them: those of members, and those of others; prefixes
-    of which there are more."""
+    """References of files with the digests of artifacts that have them, or of pieces with those of files: those of
+    members, and those of others; prefixes of which there are more."""
 
     of_members: list[bytes]
     of_others: list[bytes]
@@ -111,11 +123,42 @@ class FileIndex(Projection):
             (count,) = database.execute("SELECT files FROM counted").fetchone()
         return int(count)
 
+    @property
+    def pieces(self) -> int:
+        """Pieces in the index: each in each file that has it."""
+        with self._reading() as database:
+            return piece_rows.counted(database).pieces
+
+    @property
+    def piece_records_read(self) -> int:
+        """The number of the last piece records that were read."""
+        with self._reading() as database:
+            return piece_rows.counted(database).read
+
     def whose(self, artifacts: Sequence[Digest]) -> dict[Digest, int]:
         """Of artifacts that are indexed, whose they are."""
         wanted = f"SELECT digest, whose FROM artifact WHERE digest IN ({','.join('?' * len(artifacts))})"
         with self._reading() as database:
             return {unpacked(digest): whose for digest, whose in database.execute(wanted, [*map(packed, artifacts)])}
+
+    def whose_files(self, files: Sequence[Digest]) -> dict[Digest, int]:
+        """Of files that are indexed, whose they are."""
+        found = dict[Digest, int]()
+        wanted = "SELECT min(whose) FROM file WHERE whose IN (?, ?) AND reference = ?"
+        with self._reading() as database:
+            for file in files:
+                (whose,) = database.execute(wanted, (MEMBERS, OTHERS, file_reference(file))).fetchone()
+                if whose is not None:
+                    found[file] = whose
+        return found
+
+    def add_pieces(self, file: Digest, whose: int, records: bytes) -> None:
+        """Add the pieces of a file, from its piece records. Raises Malformed."""
+        self._write(piece_rows.references_of(records), partial(piece_rows.add, file, whose))
+
+    def move_piece_records(self, number: int) -> None:
+        with self._writing() as database:
+            piece_rows.records_were_read(database, number)
 
     def add(self, artifacts: Iterable[IndexedArtifact], position: Position) -> None:
         """Add artifacts, and move the position with the last one."""
@@ -150,9 +193,10 @@ class FileIndex(Projection):
     def with_prefixes(self, asked: FilePrefixes) -> FilesFound:
         """What is indexed of each prefix: of members, and of others, at most `limits.PREFIX_FILES` of either."""
         found, most = FilesFound([], [], []), limits.PREFIX_FILES
+        wanted = piece_rows.WITH_PREFIX if asked.pieces else _FILES
         for prefix, first, last in asked.bounds():
             with self._reading() as database:
-                parts = [_with_prefix(database, whose, first, last, most) for whose in (MEMBERS, OTHERS)]
+                parts = [_with_prefix(database, wanted, whose, first, last, most) for whose in (MEMBERS, OTHERS)]
             found.of_members.extend(parts[MEMBERS][:most])
             found.of_others.extend(parts[OTHERS][:most])
             if any(len(part) > most for part in parts):
@@ -164,7 +208,7 @@ class FileIndex(Projection):
         they were indexed; and whether there are more. The index has half of each digest: read their manifests."""
         reference = file_reference(file)
         with self._reading() as database:
-            parts = [_with_prefix(database, whose, reference, reference, most) for whose in (MEMBERS, OTHERS)]
+            parts = [_with_prefix(database, _FILES, whose, reference, reference, most) for whose in (MEMBERS, OTHERS)]
         found = (pair.removeprefix(reference) for part in parts for pair in part[:most])
         return list(dict.fromkeys(map(unpacked, found))), any(len(part) > most for part in parts)
 
@@ -195,13 +239,11 @@ def _head(database: sqlite3.Connection, number: int) -> bytes | None:
     return START if not number else row and row[0]
 
 
-def _with_prefix(database: sqlite3.Connection, whose: int, first: bytes, last: bytes, most: int) -> list[bytes]:
-    """References, each with the digest of an artifact: one more than an answer has."""
-    rows = database.execute(
-        "SELECT reference, digest FROM (SELECT reference, artifact FROM file WHERE whose = ? AND reference BETWEEN ?"
-        " AND ? LIMIT ?) JOIN artifact ON id = artifact",
-        (whose, first, last, most + 1),
-    )
+def _with_prefix(
+    database: sqlite3.Connection, wanted: str, whose: int, first: bytes, last: bytes, most: int
+) -> list[bytes]:
+    """References, each with the digest of what has it: one more than an answer has."""
+    rows = database.execute(wanted, (whose, first, last, most + 1))
     return [reference + digest for reference, digest in rows]
 
 
@@ -235,15 +277,15 @@ class FileIndexReader:
         return self._follower.progress()
 
     async def read(self) -> None:
-        """Read the manifests of all new publications, in bounded steps."""
+        """Read the manifests of all new publications, and all new piece records, in bounded steps."""
         while await self.step():
             pass
 
     async def step(self) -> bool:
-        """Read the manifests of the next publications. Returns whether more may follow."""
+        """Read the manifests of the next publications, or piece records. Returns whether more may follow."""
         lines = await self._follower.next(PAGE)
         if not lines:
-            return False
+            return await self._pools.files(self._add_new_pieces)
         first = self._membership.precedence.members
         await self._pools.files(self._add, [_published(line, first) for line in lines], Position.at(lines[-1]))
         return True
@@ -258,6 +300,26 @@ class FileIndexReader:
                 new[digest], known[digest] = each, each.whose
         self.index.add(filter(None, map(self._read, new.values())), position)
 
+    def _add_new_pieces(self) -> bool:
+        """Add pieces of published files whose piece records came after the publication. Returns whether more may
+        follow. Blocking."""
+        pieces, read = self._ledger.tables.pieces, self.index.piece_records_read
+        if (last := pieces.last_number()) == read:
+            return False
+        if last < read:  # the newest ones were deleted
+            read = 0
+        found = pieces.blobs_since(read, TENSOR_LAYOUT, PIECE_RECORDS)
+        for file, whose in self.index.whose_files([file for _, file in found]).items():
+            self._add_pieces(file, whose)
+        self.index.move_piece_records(found[-1][0] if len(found) == PIECE_RECORDS else last)
+        return len(found) == PIECE_RECORDS
+
+    def _add_pieces(self, file: Digest, whose: int) -> None:
+        """Add the pieces of a file, where its piece records are here."""
+        records = self._ledger.tables.pieces.records(file, TENSOR_LAYOUT)
+        if records is not None:
+            self.index.add_pieces(file, whose, records)
+
     def _read(self, named: _IndexedPublication) -> IndexedArtifact | None:
         manifest = named.manifest
         try:
@@ -265,6 +327,9 @@ class FileIndexReader:
         except ComityError as error:
             _log.warning("the files of an artifact are not indexed", artifact=manifest.digest, why=str(error))
             return None
+        weights = frozenset(entry.sha256 for entry in files if tensor_reader(entry.path) is not None)
+        for file in weights:
+            self._add_pieces(file, named.whose)
         references = frozenset(file_reference(entry.sha256) for entry in files)
         return IndexedArtifact(manifest.digest, named.whose, references, named.name)
 

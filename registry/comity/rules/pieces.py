@@ -86,6 +86,12 @@ def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int
     return lengths + ([joined] if joined else [])
 
 
+def lowest_pieces(records: Iterable[PieceRecord], most: int) -> list[bytes]:
+    """The lowest digests of pieces of at least SMALL_TENSOR bytes, at most `most`: two files that have much in common
+    have some of these in common too."""
+    return sorted({record.sha256 for record in records if record.length >= SMALL_TENSOR})[:most]
+
+
 def encode_records(records: Iterable[PieceRecord]) -> bytes:
     return b"".join(record.encode() for record in records)
 

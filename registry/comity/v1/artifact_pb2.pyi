@@ -334,8 +334,13 @@ class FindFilesRequest(_message.Message):
 
     BITS_FIELD_NUMBER: _builtins.int
     PREFIXES_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
     bits: _builtins.int
     """Bits of each prefix, at most 32."""
+    pieces: _builtins.bool
+    """Asks for pieces of weight files, by the first bits of their SHA-256, and for how many there are; an older node
+    answers with files.
+    """
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The first bits of digests, as numbers, in ascending order, each once; at most 1,000. None: how many files there are."""
@@ -345,10 +350,11 @@ class FindFilesRequest(_message.Message):
         *,
         bits: _builtins.int = ...,
         prefixes: _abc.Iterable[_builtins.int] | None = ...,
+        pieces: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "prefixes", b"prefixes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "pieces", b"pieces", "prefixes", b"prefixes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +362,10 @@ Global___FindFilesRequest: _TypeAlias = FindFilesRequest  # noqa: Y015
 
 @_typing.final
 class FoundFiles(_message.Message):
+    """In an answer about pieces, a piece stands where a file does, and the SHA-256 of a published file that has the piece
+    stands where the digest of an artifact does.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEXED_FIELD_NUMBER: _builtins.int

@@ -1,8 +1,8 @@
-"""Which artifacts have files whose digests begin with some bits (`FindFiles`), and the index that says it
-(`ReadFileIndex`).
+"""Which artifacts have files whose digests begin with some bits, and which files such pieces (`FindFiles`), and the
+index that says it (`ReadFileIndex`).
 
-A *file reference* is the first 16 bytes of the SHA-256 of a file. Source: proto/comity/v1/artifact.proto, messages
-FindFilesRequest, FoundFiles, ReadFileIndexRequest and FileIndexPart.
+A *reference* is the first 16 bytes of the SHA-256 of a file, or of a piece of a weight file. Source:
+proto/comity/v1/artifact.proto, messages FindFilesRequest, FoundFiles, ReadFileIndexRequest and FileIndexPart.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ def file_reference(file: Digest) -> bytes:
 
 @frozen
 class FilePrefixes:
-    """The first `bits` bits of digests, as numbers, in ascending order."""
+    """The first `bits` bits of digests of files, or of pieces, as numbers, in ascending order."""
 
     bits: Annotated[int, Number(most=MOST_BITS)]
     prefixes: Annotated[tuple[int, ...], Items(limits.FILE_PREFIXES)] = ()
+    pieces: bool = False
 
     def check(self) -> None:
         """Raises Malformed."""
@@ -63,7 +64,8 @@ FILES: Final = Data(limits.FILES_PART * PAIR_BYTES)
 class FoundFiles:
     """Part of an answer. `indexed`: files that the node knows; `unread`: statements that it has not read yet; `cut`:
     prefixes of which it knows more files than it says. `of_members` and `of_others`: references and artifacts, joined;
-    those of publishers to whom the charter binds a namespace, members and their nodes, and those of others."""
+    those of publishers to whom the charter binds a namespace, members and their nodes, and those of others. In answers
+    about pieces, these stand for files, and files for artifacts."""
 
     indexed: int
     unread: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -14,13 +15,15 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
+from comity.node import piece_rows
 from comity.node.file_index import FileIndex, FileIndexReader, FilesFound, IndexedArtifact, _add, index_basis
 from comity.node.members import Membership
 from comity.node.projection import TOGETHER, Position
 from comity.node.threads import AsyncLedger
 from comity.rules.file_records import START, FileRecord, read_records
+from comity.rules.pieces import SMALL_TENSOR, TENSOR_LAYOUT, encode_records
 from comity.rules.precedence import Precedence
-from comity.trust.artifact import FileEntry
+from comity.trust.artifact import FileEntry, PieceRecord
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace
 from comity.trust.statement import parse_entry
@@ -292,3 +295,96 @@ def failing_after(calls: int, work: Any) -> Any:
         work(*arguments)
 
     return fail
+
+
+@dataclass(frozen=True)
+class Weights(Release):
+    """A published weight file of pieces of 256 KiB, of which this node may have a copy."""
+
+    count: int = 3
+    first: bytes | None = None
+
+    @property
+    def hashes(self) -> list[bytes]:
+        made = [hashlib.sha256(self.data + b"%d" % number).digest() for number in range(self.count)]
+        return [self.first or made[0], *made[1:]]
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self)
+
+    @property
+    def manifest(self) -> bytes:
+        size = self.count * SMALL_TENSOR
+        file: Json = {"path": "model.safetensors", "sha256": self.digest, "size": size}
+        return canonical({"files": [file], "schema": "comity/manifest/v1", "size": size})
+
+    def store_in(self, scene: Scene) -> None:
+        records = encode_records(PieceRecord(SMALL_TENSOR, each) for each in self.hashes)
+        scene.ledger.pieces.store_records(self.digest, self.count * SMALL_TENSOR, TENSOR_LAYOUT, records)
+
+    def pairs(self) -> set[tuple[bytes, Digest]]:
+        return {(each[:16], self.digest) for each in self.hashes}
+
+
+def pieces_of(scene: Scene) -> tuple[set[tuple[bytes, Digest]], set[tuple[bytes, Digest]]]:
+    found = scene.found(FilePrefixes(0, (0,), pieces=True))
+    return set(pairs(found.of_members)), set(pairs(found.of_others))
+
+
+async def test_pieces_are_indexed_whether_the_copy_comes_before_the_publication_or_after_it(scene: Scene) -> None:
+    before, after = Weights(b"before"), Weights(b"after")
+    before.store_in(scene)
+    await scene.read()
+    assert pieces_of(scene) == (set(), set())  # what nobody published is not told
+    scene.publish(MEMBER, "a/b", before, after)
+    await scene.read()
+    assert pieces_of(scene) == (before.pairs(), set())
+    after.store_in(scene)
+    await scene.read()
+    assert pieces_of(scene) == (before.pairs() | after.pairs(), set())
+    assert (scene.index.pieces, scene.index.count) == (6, 2)
+    found = scene.found(prefixes_of(32, [Digest(before.hashes[1].hex())], pieces=True))
+    assert pairs(found.of_members) == [(before.hashes[1][:16], before.digest)]
+
+
+async def test_pieces_of_strangers_are_apart_and_come_among_those_of_members_with_their_file(scene: Scene) -> None:
+    theirs = Weights(b"theirs")
+    theirs.store_in(scene)
+    scene.publish(STRANGER, "c/d", theirs)
+    await scene.read()
+    assert pieces_of(scene) == (set(), theirs.pairs())
+    scene.publish(MEMBER, "a/b", theirs)
+    await scene.read()
+    assert pieces_of(scene) == (theirs.pairs(), theirs.pairs())
+
+
+async def test_records_that_were_stored_after_others_were_deleted_are_read(scene: Scene) -> None:
+    old, new = [Weights(b"old %d" % number) for number in range(3)], Weights(b"new")
+    scene.publish(MEMBER, "a/b", *old, new)
+    for each in old:
+        each.store_in(scene)
+    await scene.read()
+    for each in old[1:]:
+        scene.ledger.pieces.delete_records(each.digest)
+    new.store_in(scene)
+    await scene.read()
+    assert new.pairs() <= pieces_of(scene)[0]
+
+
+async def test_a_piece_of_many_files_and_the_pieces_of_a_large_one_are_indexed_in_part(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piece_rows, "MOST", 5)
+    zero = bytes(32)
+    files = [Weights(b"file %d" % number, first=zero) for number in range(piece_rows.ALIKE + 2)]
+    large = Weights(b"large", 9)
+    for each in (*files, large):
+        each.store_in(scene)
+    scene.publish(MEMBER, "a/b", *files, large)
+    await scene.read()
+    found = pieces_of(scene)[0]
+    zeros = [file for piece, file in found if piece == zero[:16]]
+    assert (len(zeros), len(set(zeros))) == (piece_rows.ALIKE, piece_rows.ALIKE)
+    assert {piece for piece, file in found if file == large.digest} == {each[:16] for each in sorted(large.hashes)[:5]}
+    assert scene.index.pieces == len(found)

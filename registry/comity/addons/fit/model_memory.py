@@ -8,11 +8,9 @@ manifest count.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,17 +21,15 @@ from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import cached_folder
 from comity_client.pull.fetch import Layouts, fetch_small_file
-from comity_client.session import Question, Session
+from comity_client.session import Session
+from comity_client.weight_headers import fetch_header
 
 from comity.addons.fit.kv_cache import Cache, UnknownCache, cache_of, cache_of_gguf
 from comity.bounded_file import read_bounded
 from comity.formats.tensors import TensorTable, tensor_reader
-from comity.transfer.pieces import WantedFile
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.wire.client import NodeClient
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
 """In order of preference: a model is often published in several formats."""
@@ -143,8 +139,6 @@ CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1024 * 1024
 MAX_HEADERS: Final = 512
 """Maximum files whose headers are read; a model with more files counts by size."""
-HEAD_BYTES: Final = 32 * 1024 * 1024
-"""Maximum bytes of a header that are fetched."""
 MAX_CONCURRENT: Final = 8
 
 
@@ -176,7 +170,8 @@ async def model_of(resolution: Resolution, pattern: str = "") -> Model:
 
     async def head(entry: FileEntry) -> TensorTable | None:
         async with limit:
-            return await _table_from(session, layouts, entry)
+            header = await fetch_header(session, layouts, entry)
+        return header.table if header else None
 
     tables = await asyncio.gather(*(head(entry) for entry in files[:MAX_HEADERS]))
     listed = manifest.by_path.get(CONFIG)
@@ -228,58 +223,11 @@ def _read(path: str, opened: BinaryIO, size: int) -> TensorTable | None:
     return reader(opened, size) if reader else None
 
 
-async def _table_from(session: Session, layouts: Layouts, entry: FileEntry) -> TensorTable | None:
-    """The tensor table of a file at nodes; None if unreadable. Fetches twice as many pieces while the header is cut."""
-    try:
-        want = await _wanted_file(layouts, entry)
-        pieces = 1
-        while True:
-            head = await session.first(_pieces(want, pieces), f"no node serves the start of {entry.path}")
-            try:
-                return _read(entry.path, io.BytesIO(head), entry.size)
-            except Malformed:
-                if pieces >= len(want.records) or len(head) >= HEAD_BYTES:
-                    return None
-            pieces = min(2 * pieces, len(want.records))
-    except ComityError:
-        return None
-
-
-async def _wanted_file(layouts: Layouts, entry: FileEntry) -> WantedFile:
-    async with aclosing(layouts.layouts_of(entry)) as layouts_of:
-        async for want in layouts_of:
-            return want
-    raise Unavailable(f"{entry.path} cannot be fetched in pieces", why="no statement names a piece index")
-
-
-def _pieces(want: WantedFile, count: int) -> Question[bytes]:
-    """The first `count` pieces of a blob, each with its hash."""
-    end = want.offsets[count]
-
-    async def ask(node: NodeClient) -> bytes:
-        data = await _bytes(node, want.digest, end)
-        for number in range(count):
-            offset, length = want.span(number)
-            if bytes.fromhex(sha256(data[offset : offset + length])) != want.records[number].sha256:
-                raise Untrusted("wrong bytes", why=f"hash of piece {number} does not match", code="BAD-PIECE")
-        return data
-
-    return ask
-
-
 async def _config(session: Session, entry: FileEntry) -> bytes | None:
     try:
         return await fetch_small_file(session, entry)
     except ComityError:
         return None
-
-
-async def _bytes(node: NodeClient, digest: Digest, length: int) -> bytes:
-    async with aclosing(node.read(digest, 0, length)) as chunks:
-        data = b"".join([chunk async for chunk in chunks])
-    if len(data) != length:
-        raise NotFound("incomplete", why=f"received {len(data)} of {length} bytes")
-    return data
 
 
 def read_model(client: ArtifactClient, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:

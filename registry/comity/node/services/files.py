@@ -26,7 +26,7 @@ class FileFinder:
     async def find(self, asked: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
         """As `ArtifactService.files`: first how much is indexed, then what was found. Raises Malformed
         (PREFIX-TOO-SHORT)."""
-        state = await self._pools.files(self._state)
+        state = await self._pools.files(self._state, asked.pieces)
         yield state
         expected = max(1, state.indexed >> asked.bits) * len(asked.prefixes)
         if expected > limits.FILES_ASKED:
@@ -38,10 +38,10 @@ class FileFinder:
             for part in _messages(state, found):
                 yield part
 
-    def _state(self) -> FoundFiles:
+    def _state(self, pieces: bool) -> FoundFiles:
         """Blocking."""
-        progress = self._reader.progress()
-        return FoundFiles(self._reader.index.count, (progress.total or 0) - progress.done)
+        progress, index = self._reader.progress(), self._reader.index
+        return FoundFiles(index.pieces if pieces else index.count, (progress.total or 0) - progress.done)
 
 
 def _messages(state: FoundFiles, found: FilesFound) -> Iterator[FoundFiles]:

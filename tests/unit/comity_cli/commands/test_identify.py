@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import zipfile
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from comity_client.home import Home
 from support.fakes import FakeFederation, FakeNode, release
 from support.run_command import printed, run
 from support.stores import hub_cache
+from support.weights import safetensors
 
 FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n"}
 
@@ -153,3 +155,24 @@ def test_a_page_and_results_for_dashboards_are_written_beside_what_is_printed(mo
     (found,) = json.loads(Path("found.sarif").read_text())["runs"]
     assert {each["ruleId"] for each in found["results"]} == {"changed-file", "unknown-file"}
     assert found["invocations"][0]["exitCode"] == document["exit_status"] == 3
+
+
+def test_a_weight_file_of_nobody_has_the_tensors_of_an_artifact(running: FakeFederation, model: Path) -> None:
+    tensors = {name: random.Random(name).randbytes(300 * 1024) for name in "abc"}
+    made = release(
+        model.absolute().parent / "published",
+        {"model.safetensors": safetensors(tensors)},
+        by=running.publisher,
+        name="swiss-ai/weights@v1",
+    )
+    running.publish(made)
+    Path("mine").write_bytes(safetensors({"x": tensors["a"], "b": bytes(300 * 1024), "c": tensors["c"]}))
+    document = printed(command, "mine", status=9)
+    (item,) = document["tensors"]
+    assert (item["title"], item["files"], item["same"], item["tensors"]) == ("swiss-ai/weights@v1", ["mine"], 2, 3)
+    assert (item["renamed"], item["changed"]) == ({"count": 1, "names": ["x = a"]}, {"count": 1, "names": ["b"]})
+    assert (item["all_same"], [each["file"] for each in document["unknown"]]) == (False, ["mine"])
+    assert document["tensors_of"][0]["artifact"] == item["artifact"] and document["artifacts"] == []
+    ran = run(command, "mine").output
+    for said in ("2 of 3 tensors", "1 renamed", "other bytes: b", "swiss-ai/weights@v1"):
+        assert said in " ".join(ran.split())
