@@ -107,6 +107,7 @@ from comity_client.bundles.contents import (
 from comity_client.bundles.erasure import ErasureCode
 from comity_client.carried_audits import CarriedAnswers, RefusedChallenge, encode_challenges, parse_challenges
 from comity_client.evidence.approvals import CarriedApprovals
+from comity_client.inventory.inventory import Inventory
 from comity_client.offers.measure import NAME, MeasuredFigures, MeasuredRate
 from cryptography.utils import CryptographyDeprecationWarning
 from joserfc import jwt
@@ -117,6 +118,7 @@ from support.attesting import PREDICATES, bundle, encoded, envelope, payload
 from support.case import advisory, case, nodes
 from support.documents import read_statement, statements
 from support.foreign_keys import private_key, public_pem
+from support.inventories import an_inventory
 from support.logs import LogKeys
 from support.model_sig import Authority, certificate_der, posix
 from support.world import found, identity
@@ -475,6 +477,7 @@ PARSERS: Final[dict[str, Target]] = {
         parse_hooks,
         _encoded('[[webhook]]\nname = "a"\nurl = "https://a.example/b"\nsecret_file = "s"\nevents = ["alert"]\n'),
     ),
+    "inventory": Target(Inventory.parse, (an_inventory().encode(),)),
     "webhook-secret": Target(parse_secret, (b"whsec_" + b"QUFB" * 8 + b"\n",)),
     "audit-log": Target(
         parse_record, (AuditLog.record_after(EMPTY, 1_800_000_000, "token.new", "ana", "ci", "").line(),)

@@ -151,6 +151,24 @@ def test_a_file_that_is_no_inventory_is_not_replaced(model: Path) -> None:
     assert Path("site.json").read_text() == "{}"
 
 
+def test_where_no_node_answers_the_inventory_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(command, *TAKE)
+    before = Path("site.json").read_bytes()
+    monkeypatch.setenv("COMITY_HOME", "nothing-pinned")
+    assert refused(command, *TAKE).exit_status == 5
+    assert Path("site.json").read_bytes() == before
+
+
+def test_nothing_at_the_paths_is_changed(model: Path) -> None:
+    def state() -> dict[str, tuple[int, int, int]]:
+        seen = ((path, path.stat()) for path in (model, *model.rglob("*")))
+        return {str(path): (found.st_mtime_ns, found.st_ctime_ns, found.st_mode) for path, found in seen}
+
+    before = state()
+    run(command, *TAKE)
+    assert state() == before
+
+
 def test_its_own_files_are_left_out(model: Path) -> None:
     for _ in range(2):
         document = printed(command, "take", ".", "--out", "model/site.json", "--metrics", "model/x.prom", status=0)
