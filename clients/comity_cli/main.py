@@ -251,7 +251,7 @@ def _disk_error(error: OSError) -> ComityError:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 policy not met, 5 unreachable,
-    6 refused, 7 disk or quota, 8 partial, 9 known to no node, 130 interrupted."""
+    6 refused, 7 disk or quota, 8 partial, 9 known to no node, 10 warned, 130 interrupted."""
     import logging
 
     atexit.register(gc.freeze)  # else Python searches all that it loaded for cycles as it exits: 0.1 s of CPU
