@@ -175,7 +175,7 @@ class ArtifactClient(TrustClient):
 
         Raises Unavailable, NotFound (NO-NODES) where no node answers.
         """
-        return self._identify(self._hash(paths, fresh, on_hashed), policy, on_hashed)
+        return self._identify(self._hash(paths, fresh, on_hashed), policy, on_hashed, fresh)
 
     def take_inventory(
         self,
@@ -209,12 +209,17 @@ class ArtifactClient(TrustClient):
         return hash_paths(paths, cache, workers(), on_hashed)
 
     def _identify(
-        self, files: Sequence[DiskFile], policy: Policy | None, on_hashed: Callable[[int], None] | None = None
+        self,
+        files: Sequence[DiskFile],
+        policy: Policy | None,
+        on_hashed: Callable[[int], None] | None = None,
+        fresh: bool = False,
     ) -> Identified:
         """With `on_hashed`, weight files that no node knows are read again, for their tensors."""
 
         async def work(session: Session) -> Identified:
             from comity_client.identify.identify import identify
+            from comity_client.identify.piece_cache import PieceCache
             from comity_client.identify.same_tensors import find_same_tensors
 
             def context(on_event: OnEvent) -> PullContext:
@@ -223,7 +228,8 @@ class ArtifactClient(TrustClient):
             found = await identify(session, files, context)
             if on_hashed is None:
                 return found
-            return replace(found, tensors=await find_same_tensors(session, found, context, on_hashed))
+            cache = None if fresh else PieceCache(self._user.home.ensure(self._user.home.memory))
+            return replace(found, tensors=await find_same_tensors(session, found, context, cache, on_hashed))
 
         return self._user.run(work, ahead=True)
 

@@ -1,6 +1,6 @@
 """Which artifacts have the same tensors as weight files that no node knows: renamed, resharded, changed in part.
 
-(1) cut     each file at its tensors, and hash the pieces (`tensors`): the file is read a second time
+(1) cut     each file at its tensors, and hash the pieces (`tensors`): the file is read a second time, once
 (2) ask     the nodes which published files have some of these pieces, by prefixes as for files (`lookup`), and then
             which artifacts have these files
 (3) prove   that an artifact has such a file, by its manifest; that the file has such pieces, by the piece index of a
@@ -35,6 +35,7 @@ from comity_client.identify.identify import Identified, each_of, manifests_of
 from comity_client.identify.judging import judge
 from comity_client.identify.lookup import ClaimedFiles, ask_nodes
 from comity_client.identify.match import cover
+from comity_client.identify.piece_cache import PieceCache
 from comity_client.identify.tensors import SameTensors, SameTensorsFound, WeightFile, compare, read_weight_file
 from comity_client.pull.fetch import Layouts, holders
 from comity_client.pull.order import PullContext
@@ -56,17 +57,19 @@ async def find_same_tensors(
     session: Session,
     identified: Identified,
     context_of: Callable[[OnEvent], PullContext],
+    cache: PieceCache | None,
     on_hashed: Callable[[int], None],
 ) -> SameTensorsFound:
     """Steps (1) to (4), for the files of which nothing was found. Raises Unavailable.
 
     Args:
+        cache: pieces that were hashed before; None to hash all again.
         context_of: returns what an artifact is judged with.
         on_hashed: called with the number of bytes hashed since the last call, from several threads.
     """
     unknown = [each for each in (*identified.matched.unknown, *identified.unsure) if each.within is None]
     found = {each.identity: each for each in unknown}.values()
-    read = await each_of(found, lambda each: asyncio.to_thread(read_weight_file, each, on_hashed))
+    read = await each_of(found, lambda each: asyncio.to_thread(read_weight_file, each, cache, on_hashed))
     search = _Search(session, context_of, {e: file for e, file in zip(found, read, strict=True) if file is not None})
     return await search.run()
 

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
@@ -18,14 +19,16 @@ from comity.content.blobs import piece_lengths
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.formats.tensors import Tensor, read_gguf, read_safetensors
-from comity.rules.pieces import fixed_pieces
+from comity.rules.pieces import encode_records, fixed_pieces
 from comity.transfer.pieces import WantedFile
+from comity.trust.artifact import parse_records
 from comity.trust.encoding import MAX_INTEGER, Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 
 from comity_client.identify.disk import DiskFile
 from comity_client.identify.judging import KnownArtifact
+from comity_client.identify.piece_cache import PieceCache
 
 TensorBytes: TypeAlias = "tuple[tuple[bytes, ...], int, int]"
 
@@ -99,7 +102,7 @@ class SameTensorsFound:
     artifacts: Mapping[Digest, KnownArtifact] = field(default_factory=dict)
 
 
-def read_weight_file(file: DiskFile, on_hashed: Callable[[int], None]) -> WeightFile | None:
+def read_weight_file(file: DiskFile, cache: PieceCache | None, on_hashed: Callable[[int], None]) -> WeightFile | None:
     """Cut a file at its tensors, and hash the pieces; None if it is no readable weight file, or changed since it was
     hashed. Whatever its name is: a store may name it by its digest. Blocking."""
     try:
@@ -109,12 +112,39 @@ def read_weight_file(file: DiskFile, on_hashed: Callable[[int], None]) -> Weight
                 return None
             tensors, lengths = found
             opened.seek(0)
-            hashed = hash_pieces(opened, lengths, on_hashed)
+            pieces = _kept(file, cache, lengths) or _hash(file, cache, opened, lengths, on_hashed)
     except (ComityError, EOFError):
         return None
+    return WeightFile(str(file.path), pieces, tensors) if pieces is not None else None
+
+
+def _kept(file: DiskFile, cache: PieceCache | None, lengths: Sequence[int]) -> WantedFile | None:
+    """The pieces of a file as an earlier run has hashed them; None if that is not known."""
+    data = cache.get(file.sha256) if cache is not None and file.sha256 is not None else None
+    if data is None or file.sha256 is None:
+        return None
+    try:
+        records = parse_records(data, size=file.size)
+    except Malformed:
+        return None  # damaged: they are hashed again
+    same = [record.length for record in records] == list(lengths)
+    return WantedFile(file.sha256, file.size, records) if same else None
+
+
+def _hash(
+    file: DiskFile,
+    cache: PieceCache | None,
+    opened: BufferedReader,
+    lengths: Sequence[int],
+    on_hashed: Callable[[int], None],
+) -> WantedFile | None:
+    """Hash the pieces of a file; None if it has another hash than before. Raises EOFError."""
+    hashed = hash_pieces(opened, lengths, on_hashed)
     if hashed.digest != file.sha256:
         return None
-    return WeightFile(str(file.path), WantedFile(hashed.digest, sum(lengths), hashed.records), tensors)
+    if cache is not None:
+        cache.keep(hashed.digest, encode_records(hashed.records))
+    return WantedFile(hashed.digest, sum(lengths), hashed.records)
 
 
 def _cut(file: BinaryIO, size: int) -> tuple[tuple[Tensor, ...], list[int]] | None:

@@ -15,6 +15,7 @@ from comity.transfer.pieces import WantedFile
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity_client.identify.disk import DiskFile
+from comity_client.identify.piece_cache import PieceCache
 from comity_client.identify.tensors import ComparedTensors, WeightFile, compare, read_weight_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ NORMS = {name: bytes_of(name, SMALL) for name in ("n1", "n2")}
 def read(folder: Path, data: bytes, name: str = "weights") -> WeightFile | None:
     path = folder / name
     path.write_bytes(data)
-    return read_weight_file(DiskFile(path, len(data), sha256(data)), lambda count: None)
+    return read_weight_file(DiskFile(path, len(data), sha256(data)), None, lambda count: None)
 
 
 def weights(folder: Path, *files: bytes) -> list[WeightFile]:
@@ -147,8 +148,21 @@ def test_what_is_no_weight_file_or_changed_since_it_was_hashed_is_not_compared(t
         assert read(tmp_path, data) is None
     path = tmp_path / "weights"
     path.write_bytes(whole)
-    assert read_weight_file(DiskFile(path, len(whole), sha256(b"before")), lambda count: None) is None
-    assert read_weight_file(DiskFile(tmp_path / "gone", 1, sha256(b"gone")), lambda count: None) is None
+    assert read_weight_file(DiskFile(path, len(whole), sha256(b"before")), None, lambda count: None) is None
+    assert read_weight_file(DiskFile(tmp_path / "gone", 1, sha256(b"gone")), None, lambda count: None) is None
+
+
+def test_pieces_are_hashed_once_and_again_where_what_was_kept_is_damaged(tmp_path: Path) -> None:
+    path, data, hashed, cache = tmp_path / "weights", safetensors(MODEL), list[int](), PieceCache(tmp_path)
+    path.write_bytes(data)
+    file = DiskFile(path, len(data), sha256(data))
+    first = read_weight_file(file, cache, hashed.append)
+    assert (sum(hashed), first is not None) == (len(data), True)
+    assert read_weight_file(file, cache, hashed.append) == first and sum(hashed) == len(data)
+    cache.keep(sha256(data), (cache.get(sha256(data)) or b"")[36:])
+    assert read_weight_file(file, cache, hashed.append) == first and sum(hashed) == 2 * len(data)
+    (tmp_path / "pieces.sqlite").write_bytes(b"no database")
+    assert read_weight_file(file, cache, hashed.append) == first
 
 
 def cut(name: str, data: bytes, lengths: list[int], tensors: list[int]) -> WeightFile:
