@@ -3,7 +3,7 @@
 trust/         pinned federation files and name bindings: the decisions of the owner
 attestations/  pinned keys of tools and people whose attestations are read
 hardware/      pinned roots of hardware vendors, reference values, revocation data
-memory/        last checkpoints seen, names resolved before, and proofs of misbehaviour
+memory/        last checkpoints seen, names resolved before, proofs of misbehaviour, hashes of files, last verdicts
 publishers/    one folder per identity: its key file and its inception line
 blobs/         verified and partial blobs of pulls that are in progress or were refused
 placed/        index of the pieces of placed files, for reuse by the next pull

@@ -40,6 +40,8 @@ def published(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.Mo
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.chdir(tmp_path)
     Client().pin(federation.file({}))
+    (tmp_path / "federation.json").write_bytes(federation.file({}))
+    (tmp_path / "policy.toml").write_text('schema = "comity/policy/v1"\n[[pin]]\nfile = "federation.json"\n')
     return tmp_path
 
 
@@ -49,12 +51,13 @@ def test_each_block_of_the_page_runs_as_it_stands(published: Path, capsys: pytes
         names: dict[str, Any] = {}
         exec(compile(block, "docs/python.md", "exec"), names)  # our own page
         outputs.append(capsys.readouterr().out)
-    first, _, refused = outputs
+    first, _, refused, loaded = outputs
     assert "lab/tiny@v1 Lab One" in first
     assert (published / "tiny" / "model.safetensors").is_file()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert list((published / "hf").rglob("model.safetensors"))
     assert refused.startswith("NOT-PUBLISHED\n")
+    assert loaded.startswith("lab/tiny@v1 cosigned at ")
 
 
 def test_the_package_has_no_other_names() -> None:

@@ -15,7 +15,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.evidence import PACK
 from comity.trust.exit_statuses import EVIDENCE_MISSING, NOBODY_KNOWS, PARTIAL, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
-from comity_client.identify.match import State
+from comity_client.identify.folder_state import State
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
@@ -190,16 +190,26 @@ def exit_status(found: Identified) -> int:
     "comity identify ~/.cache/huggingface/hub --policy ministry.toml",
     "comity identify /srv/models/*.gguf --json",
     "comity identify /srv/models --html found.html --sarif found.sarif",
+    "comity identify --require ministry.toml ./apertus-8b",
 )
 @click.command(cls=Command, name="identify", short_help="Say what files are, and judge the artifacts that they are of.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--policy", type=FILE, help="Judge with this policy (TOML).")
+@click.option(
+    "--require", type=FILE, help="Only say whether these files may be loaded, by this policy and what is kept."
+)
 @click.option("--fresh", is_flag=True, help="Read every file again, also those whose hash is kept.")
 @click.option("--all", "every", is_flag=True, help="List every file.")
 @click.option("--html", "page", type=NEW_FILE, help="Write an HTML page to this file.")
 @click.option("--sarif", type=NEW_FILE, help="Write what somebody should look at to this file, as SARIF 2.1.0.")
 def command(
-    paths: tuple[Path, ...], policy: Path | None, fresh: bool, every: bool, page: Path | None, sarif: Path | None
+    paths: tuple[Path, ...],
+    policy: Path | None,
+    require: Path | None,
+    fresh: bool,
+    every: bool,
+    page: Path | None,
+    sarif: Path | None,
 ) -> int:
     """Hash the files at or below each PATH, find the artifacts that they are of, and judge these by your policy: of a
     folder of any origin, such as a Hub cache, an Ollama store or a disk. Of weight files that no node knows, say which
@@ -208,9 +218,20 @@ def command(
     Nodes learn the first bits of the digest of each file, which many files share, and of 32 pieces of weight files that
     they do not know; then, of which published artifacts you have files or tensors.
 
+    With --require no node is asked: programs ask so before they load. The answer is that of comity verify, from the
+    evidence beside the files (pull, adopt) and hashes that are kept, and says how old the evidence is.
+
     Exit status: 0 all files are of accepted artifacts, which are complete; 3 other bytes or verification failed, 4
     policy not met, 5 evidence or an answer missing, 8 files missing or at other places, 9 no node knows some files.
     """
+    if require is not None:
+        if policy or every or page or sarif:
+            raise click.UsageError(
+                "--require names the policy, and lists no files: give it with --fresh and --json only"
+            )
+        from comity_cli.preflight import preflight
+
+        return preflight(output(), paths, require, fresh=fresh)
     out, api = output(), client()
     with out.progress("hashing", 0) as progress:
         judged_by = api.policy(policy) if policy else None

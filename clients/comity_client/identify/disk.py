@@ -49,7 +49,9 @@ _SCHEMA: Final = tuple(
     f"CREATE TABLE IF NOT EXISTS {name} ({_STATE}, {column} BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID"
     for name, column in (("hashed", "sha256"), ("archives", "held"))
 )
-_HELD: Final = "SELECT held FROM archives WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
+_SAME: Final = "WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
+_HELD: Final = f"SELECT held FROM archives {_SAME}"
+_ONE: Final = f"SELECT sha256 FROM hashed {_SAME}"
 
 
 @frozen
@@ -90,14 +92,21 @@ class _Seen:
 
 class HashCache:
     """The hashes of files in `folder`, which exists. Thread-safe. A cache that cannot be read or written is passed
-    over: everything is hashed."""
+    over: everything is hashed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        ahead: read all that is kept at once, for many files.
+    """
+
+    def __init__(self, folder: Path, *, ahead: bool = True) -> None:
         self._file = folder / CACHE_FILE
+        self._ahead = ahead
         self._lock = threading.Lock()
         self._known = dict[tuple[int, int], tuple[int, int, int, bytes]]()
         self._new = list[tuple[int | bytes, ...]]()
         self._new_held = list[tuple[int | bytes, ...]]()
+        if not ahead:
+            return
         try:
             with closing(self._opened()) as database:
                 for device, inode, *rest in database.execute("SELECT * FROM hashed"):
@@ -106,6 +115,9 @@ class HashCache:
             self._known.clear()
 
     def get(self, state: os.stat_result) -> Digest | None:
+        if not self._ahead:
+            found = self._row(_ONE, state)
+            return Digest(found.hex()) if found is not None else None
         size, modified, changed, data = self._known.get(_identity(state), (0, 0, 0, b""))
         same = (size, modified, changed) == (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         return Digest(data.hex()) if data and same else None
@@ -113,11 +125,19 @@ class HashCache:
     def held(self, state: os.stat_result) -> ArchivedFiles | None:
         """The files in an archive whose hash is kept."""
         try:
-            with closing(self._opened()) as database:
-                found = database.execute(_HELD, _state(state)).fetchone()
-                return ArchivedFiles.parse(found[0]) if found else None
-        except (sqlite3.Error, OverflowError, ValueError, TypeError):
+            found = self._row(_HELD, state)
+            return ArchivedFiles.parse(found) if found is not None else None
+        except (ValueError, TypeError):
             return None
+
+    def _row(self, query: str, state: os.stat_result) -> bytes | None:
+        """What is kept of a file in this state."""
+        try:
+            with closing(self._opened()) as database:
+                found = database.execute(query, _state(state)).fetchone()
+        except (sqlite3.Error, OverflowError):
+            return None
+        return bytes(found[0]) if found else None
 
     def keep(self, state: os.stat_result, digest: Digest, held: ArchivedFiles | None) -> None:
         """Keep the hash of a file, and the files in it."""

@@ -13,21 +13,19 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from comity.trust.artifact import RESERVED, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 
 from comity_client.identify.disk import DiskFile
+from comity_client.identify.folder_state import State
 
 ALIKE: Final = 15
 """Further artifacts that have the same of the files, as far as nodes say, and are looked at as well."""
 LISTED: Final = 1_000
 """Paths that a list of a folder has at most."""
-
-
-State: TypeAlias = Literal["complete", "complete, with other files", "partial", "changed"]
 
 
 @frozen
