@@ -222,6 +222,30 @@ async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Gatewa
         assert (await http.get("/-/feeds/nothing.atom")).status_code == 404
 
 
+async def test_the_feed_of_a_publisher_tells_of_its_key_its_names_and_its_files(
+    own: GatewayNode, tmp_path: Path
+) -> None:
+    ready, stranger = await published(own, tmp_path), Publisher.generate(label="stranger")
+    await own.publish(model(tmp_path / "other", weights=1_000, seed=2), "tests/model@v9", stranger)
+    await own.publish(tmp_path / "model", "copies/renamed@v1", stranger)
+    path = f"/-/feeds/publishers/{own.publisher.id}.atom"
+    wanted = ("Under this identity: tests/model@v1", "under a name of this publisher: tests/model@v9")
+    async with browser(own) as http:
+
+        async def there() -> bool:
+            text = (await http.get(path)).text
+            return all(each in text for each in (*wanted, "under another name: copies/renamed@v1"))
+
+        await until(there, what="the feed to have all three")
+        first = await http.get(path)
+        assert (await http.get(path, headers={"If-None-Match": first.headers["ETag"]})).status_code == 304
+        of_the_stranger = (await http.get(f"/-/feeds/publishers/{stranger.id}.atom")).text
+        assert "tests/model@v1" in of_the_stranger and "Files of this publisher" not in of_the_stranger
+        for identity in (ready.artifact, "0" * 64):
+            assert "<entry>" not in (await http.get(f"/-/feeds/publishers/{identity}.atom")).text
+        assert (await http.get("/-/feeds/publishers/x.atom")).status_code == 404
+
+
 async def test_an_entry_and_its_proof_can_be_taken_away(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         shown = await page(http, "/tests/model")

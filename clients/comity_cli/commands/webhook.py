@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 from comity.trust.frozen import frozen
@@ -13,6 +13,9 @@ from comity_cli.document import document
 from comity_cli.node_home import node_file, node_installed, recorded_act
 from comity_cli.nodes import home_option
 
+if TYPE_CHECKING:
+    from comity.node.maintenance.home_files import WaitingHook
+
 HOME: Final = home_option("Your node, by its home. Default: here.", exists=False)
 KINDS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waiting")
 
@@ -21,12 +24,14 @@ KINDS: Final = ("version", "advisory", "alert", "copies-short", "proposal-waitin
 class WebhookDocument:
     """A new webhook, as `comity webhook new --json` prints it.
 
-    `secret`: for the receiver, who checks signatures with it; it is printed once.
+    `publisher`: the id of which alone it is told, or empty. `secret`: for the receiver, who checks signatures with it;
+    it is printed once.
     """
 
     name: str
     url: str
     events: tuple[str, ...]
+    publisher: str
     secret: Annotated[str, {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}]
 
 
@@ -37,6 +42,7 @@ class WebhookItem:
     name: str
     url: str
     events: tuple[str, ...]
+    publisher: str
     waiting: int
 
 
@@ -54,32 +60,36 @@ class WebhooksDocument:
 @click.group(cls=Group, name="webhook", short_help="Tell other programs what happens at your node.")
 def command() -> None:
     """Have your node post signed CloudEvents: new versions, advisories, alerts, artifacts with too few copies, votes
-    that wait for your member."""
+    that wait for your member; or what concerns one publisher."""
 
 
 @examples(
     "comity webhook new ops https://chat.example.org/comity",
+    "comity webhook new us https://chat.example.org/us --publisher ID",
     "comity webhook new local http://127.0.0.1:8080/hook --event alert --event copies-short --node ./node-ch",
 )
 @command.command("new", short_help="Add a webhook, and make its secret.")
 @click.argument("name")
 @click.argument("url")
 @click.option("--event", "events", type=click.Choice(KINDS), multiple=True, help="Repeatable. Default: all.")
+@click.option("--publisher", default="", metavar="ID", help="Tell what concerns this publisher alone; its id in full.")
 @HOME
-def new(name: str, url: str, events: tuple[str, ...], home: Path) -> None:
+def new(name: str, url: str, events: tuple[str, ...], publisher: str, home: Path) -> None:
     """Add a webhook called NAME that posts to URL, and print its secret once. The receiver checks each request with it,
-    as Standard Webhooks say. The node reads the file when it starts. http:// is for a receiver on this machine only."""
+    as Standard Webhooks say. With a publisher, it is told of statements under that identity, of claims of others to its
+    names, and of its files under other names. The node reads the file when it starts. http:// is for a receiver on this
+    machine only."""
     file, out = node_file(home), output()
     with node_installed():
         from comity.node.maintenance.home_files import add_webhook
     with recorded_act(home, "webhook.new", name):
-        added = add_webhook(file, name, url, events)
+        added = add_webhook(file, name, url, events, publisher=publisher)
     if out.quiet and not out.as_json:
         click.echo(added.secret)  # it is printed only once, so quiet means nothing but the secret
     out.done(f"{added.file} has the webhook {name}")
     out.fact("events", ", ".join(added.hook.events))
     out.fact("secret", added.secret)
-    out.answer(WebhookDocument(name, url, added.hook.events, added.secret))
+    out.answer(WebhookDocument(name, url, added.hook.events, publisher, added.secret))
     named = "" if added.named else f'set file = "{added.file.name}" in [webhooks] of node.toml, and '
     out.hint(f"{named}start the node again: comity serve --node {home}")
 
@@ -100,5 +110,9 @@ def ls(home: Path) -> None:
     else:
         out.say("None yet.")
         out.hint("comity webhook new NAME URL")
-    listed = (WebhookItem(each.hook.name, each.hook.url, each.hook.events, each.waiting) for each in found)
-    out.answer(WebhooksDocument(tuple(listed)))
+    out.answer(WebhooksDocument(tuple(map(_item, found))))
+
+
+def _item(found: WaitingHook) -> WebhookItem:
+    hook = found.hook
+    return WebhookItem(hook.name, hook.url, hook.events, hook.publisher, found.waiting)

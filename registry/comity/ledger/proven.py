@@ -441,6 +441,13 @@ class ProvenTables:
         with self._database.reading() as connection:
             return _lines_at(connection, positions)
 
+    def numbered(self, numbers: Collection[int]) -> list[ProvenLine]:
+        """Returns the statements with these numbers (at most 1,000), in their order."""
+        _check(max(1, len(numbers)))
+        wanted = _lines().where(_STATEMENT.number.in_(numbers)).order_by(_STATEMENT.number)
+        with self._database.reading() as connection:
+            return [ProvenLine(*row) for row in connection.execute(wanted)]
+
     def since(
         self, number: int, predicates: Sequence[str], limit: int = 256, log: str | None = None
     ) -> list[ProvenLine]:

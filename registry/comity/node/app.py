@@ -46,6 +46,8 @@ from comity.node.offers.provider import OfferController
 from comity.node.operator_acts import AuditCopies, OperatorActs, RecordedImports, RecordedLoads
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.policy_file import PolicyFile
+from comity.node.publisher_watch import FILE_NAME as WATCH_FILE
+from comity.node.publisher_watch import PublisherWatch, WatchReader
 from comity.node.publishing import Submissions
 from comity.node.reading import EventLoopLag, ReadingProgress
 from comity.node.replication.setup import ReplicationTasks
@@ -68,8 +70,9 @@ from comity.node.supervisor import Supervisor
 from comity.node.telemetry import Telemetry, configure_logging
 from comity.node.threads import Clock, Pools
 from comity.node.uploads import Uploads
-from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, Webhooks
+from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue, NodeConditions, StatementEvents, Webhooks
 from comity.node.webhooks import read_hooks
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Conflict, Untrusted
 from comity.trust.frozen import frozen
 from comity.wire.addresses import Address
@@ -94,6 +97,7 @@ class RunningNode:
     policy: PolicyFile
     reading: ReadingProgress
     files: FileIndexReader
+    watch: WatchReader
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -256,6 +260,7 @@ class _Parts:
     status: StatusReport
     inspector: Inspector
     files: FileIndexReader
+    watch: WatchReader
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
@@ -276,6 +281,7 @@ class _Parts:
             self.policy,
             self.reading,
             self.files,
+            self.watch,
         )
 
 
@@ -293,6 +299,9 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     file_index = await asyncio.to_thread(FileIndex, index_file, basis)
     ending.callback(file_index.close)
     files = FileIndexReader(ledger, store, pools, membership, file_index)
+    rows = await asyncio.to_thread(PublisherWatch, index_file.with_name(WATCH_FILE), basis)
+    ending.callback(rows.close)
+    watch = WatchReader(ledger, store, pools, membership, files, rows)
     policy = await asyncio.to_thread(PolicyFile, config.gateway.policy)
     acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
@@ -317,6 +326,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     for what, progress in copies.readers().items():
         reading.follow(what, progress)
     reading.follow("files of artifacts", files.progress)
+    reading.follow("what concerns publishers", watch.progress)
     listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,
@@ -365,6 +375,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         reading=reading,
         inspector=Inspector(ledger, store, pools, membership, kept),
         files=files,
+        watch=watch,
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools, reading=lambda: [each.document() for each in reading.behind]),
         news=NewsFeed(
@@ -432,6 +443,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
         parts.followed,
         parts.inspector,
         parts.files,
+        parts.watch,
     ):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)
@@ -466,6 +478,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
+    groups = StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named)
     conditions = NodeConditions(
         home.ledger,
         replication,
@@ -481,7 +494,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         home.context,
         own_node.record.origin,
         conditions,
-        StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named),
+        StatementEvents(groups, parts.watch, (Digest(hook.publisher) for hook in hooks if hook.publisher)),
     )
 
 

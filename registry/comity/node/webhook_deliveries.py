@@ -8,10 +8,10 @@
 A receiver may get an event twice: `webhook-id` is the same then. Requests are signed as Standard Webhooks say:
 HMAC-SHA-256 over `id.timestamp.body`, in `webhook-signature: v1,…`.
 
-Events are CloudEvents 1.0 in JSON: new versions, advisories, alerts, missing copies, votes that wait. Versions and
-advisories follow the statements that this node verified. The others are conditions of the node: an event tells when one
-begins, and again if it ended in between. What a statement says stays a claim of its author, and the event says so
-(`basis`); a condition is what this node found.
+Events are CloudEvents 1.0 in JSON: new versions, advisories, alerts, missing copies, votes that wait, what concerns a
+publisher. Those of versions, advisories and publishers follow the statements that this node verified. The others are
+conditions of the node: an event tells when one begins, and again if it ended in between. What a statement says stays a
+claim of its author, and the event says so (`basis`); a condition is what this node found.
 
     grows with                                bound        at the bound
     events of one kind for one webhook        MAX_WAITING  old ones are dropped, and counted: the newest of each group,
@@ -41,12 +41,13 @@ from comity.node.inspector import Inspector
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.members import Membership
 from comity.node.projection import Follower, Position, Projection, ProjectionTables
+from comity.node.publisher_watch import WATCHED_PREDICATES, Concern, WatchReader, group_of
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger
-from comity.node.webhooks import Webhook
+from comity.node.webhooks import OF_PUBLISHER, Webhook
 from comity.rules.precedence import NAMED, Said, newest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
@@ -165,7 +166,7 @@ def _add(
         body = event.cloud_event(source, now)
         message = message_id(body)
         for hook in hooks:
-            if event.kind in hook.events:
+            if event.kind in hook.events and event.publisher == hook.publisher:
                 values = (hook.name, event.kind, event.urgent, message, body, now, now)
                 database.execute(
                     "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts, log, author, place)"
@@ -204,7 +205,7 @@ class Webhooks:
         context: NodeContext,
         origin: str,
         conditions: NodeConditions,
-        groups: StatementGroups,
+        statements: StatementEvents,
     ) -> None:
         self._hooks = hooks
         self.queue = queue
@@ -215,8 +216,8 @@ class Webhooks:
         self._metrics = context.metrics
         self._source = source_of(origin)
         self._conditions = conditions
-        self._groups = groups
-        self._follower = Follower(context.ledger, queue, PREDICATES, from_newest=True)
+        self._statements = statements
+        self._follower = Follower(context.ledger, queue, statements.predicates, from_newest=True)
         self._poster = Poster()
         self._threads = {hook.name: ThreadPoolExecutor(1, thread_name_prefix=f"webhook {hook.name}") for hook in hooks}
         """A thread for each webhook: a receiver that does not answer delays nothing else of the node. It stays in that
@@ -241,15 +242,13 @@ class Webhooks:
         """Queue what is new. At the first start, or with another ledger, there is no history to tell: it begins
         with what comes next."""
         while lines := await self._follower.next(STEP):
-            events = await self._ledger.run(self._events, lines)
+            if not (lines := await self._pools.files(self._statements.known, lines)):
+                break
+            events = await self._ledger.run(self._statements.of, lines)
             await self._add(events, Position.at(lines[-1]))
         now, found = self._clock(), await self._conditions.now()
         dropped = await self._pools.files(self.queue.begun, self._hooks, found, self._source, now)
         self._metrics.webhook_requests.labels("dropped").inc(dropped)
-
-    def _events(self, lines: Iterable[ProvenLine]) -> list[NodeEvent]:
-        """Blocking."""
-        return [event for line in lines if (event := statement_event(line, self._groups)) is not None]
 
     async def _add(self, events: Sequence[NodeEvent], position: Position) -> None:
         dropped = await self._pools.files(self.queue.add, self._hooks, events, self._source, self._clock(), position)
@@ -297,7 +296,7 @@ MAX_CONDITIONS: Final = 500
 class NodeEvent:
     """What happened. `key` is the same for the same event at every attempt and after a restart. `log` is the verifier
     key of the log that says it, `author` whose statement it is, both empty for what this node found; `group` is that of
-    the author (`StatementGroups`)."""
+    the author (`StatementGroups`). `publisher`: the identity that it concerns, if only who asked for that is told."""
 
     kind: str
     key: str
@@ -306,6 +305,7 @@ class NodeEvent:
     log: str = ""
     author: str = ""
     group: int = NAMED
+    publisher: str = ""
 
     @property
     def urgent(self) -> bool:
@@ -360,6 +360,46 @@ def statement_event(line: ProvenLine, groups: StatementGroups) -> NodeEvent | No
             found |= {"key": said.compromise.key, "since": since}
         return NodeEvent("advisory", digest, said.artifact, found, *whose)
     return None
+
+
+class StatementEvents:
+    """The events of new statements. `publishers`: those whose webhooks are told what concerns them. Blocking."""
+
+    def __init__(self, groups: StatementGroups, watch: WatchReader, publishers: Iterable[Digest]) -> None:
+        self._groups = groups
+        self._watch = watch
+        self._publishers = tuple(dict.fromkeys(publishers))
+
+    @property
+    def predicates(self) -> tuple[str, ...]:
+        """Of the statements that may have events."""
+        return tuple(dict.fromkeys((*PREDICATES, *(WATCHED_PREDICATES if self._publishers else ()))))
+
+    def known(self, lines: Sequence[ProvenLine]) -> list[ProvenLine]:
+        """The first of these lines, of which all events are known."""
+        read = self._watch.progress().done if self._publishers else lines[-1].number
+        return [line for line in lines if line.number <= read]
+
+    def of(self, lines: Sequence[ProvenLine]) -> list[NodeEvent]:
+        """The events of lines, of which there is at least one, in their order."""
+        events = [event for line in lines if (event := statement_event(line, self._groups)) is not None]
+        by_number = {line.number: line for line in lines}
+        for publisher in self._publishers:
+            found = self._watch.watch.concerns(publisher, MAX_WAITING, lines[0].number - 1, lines[-1].number)
+            events += (concern_event(each, line) for each in found.found if (line := by_number.get(each.number)))
+        return events
+
+
+def concern_event(concern: Concern, line: ProvenLine) -> NodeEvent:
+    """The event of a statement that concerns a publisher."""
+    entry = parse_entry(line.line)
+    statement, digest = entry.statement, entry.statement_digest
+    found = {"basis": "claimed", "statement": digest, "log": line.origin, "entry": line.index, "why": concern.why}
+    found |= {"publisher": concern.identity, "predicate": statement.predicate, "by": concern.author}
+    subject = statement.subjects[0] if statement.subjects else None
+    found |= {"subject": subject.digest, "name": subject.name} if subject else {}
+    key, of = f"{concern.identity} {concern.why} {digest}", concern.identity
+    return NodeEvent(OF_PUBLISHER[0], key, of, found, line.vkey, concern.author, group_of(concern), of)
 
 
 @frozen

@@ -23,6 +23,7 @@ from comity.node.copies.held_files import HeldFiles
 from comity.node.copies.index import CopiesIndex, HoldFact
 from comity.node.file_index import FileIndex, IndexedArtifact
 from comity.node.projection import START, Follower, Position, Projection, ProjectionTables
+from comity.node.publisher_watch import Concern, PublisherWatch
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
@@ -85,12 +86,19 @@ class _Files(FileIndex):
         self.add([IndexedArtifact(artifact(number), number % 2, references)], place(number))
 
 
-Reader = _Copies | _Held | _Console | _Hub | _Files
+class _Publishers(PublisherWatch):
+    def read(self, number: int) -> None:
+        author, other = sha256(b"author %d" % (number % 3)), sha256(b"other")
+        names = [Concern(other, "name", author, number), Concern(author, "name", other, 1, 0)]
+        self.add([Concern(author, "own", author, number), *names], place(number))
+
+
+Reader = _Copies | _Held | _Console | _Hub | _Files | _Publishers
 
 
 @pytest.fixture(
-    params=[_Copies, _Held, _Console, _Hub, _Files],
-    ids=["copies", "held files", "console list", "Hub list", "files"],
+    params=[_Copies, _Held, _Console, _Hub, _Files, _Publishers],
+    ids=["copies", "held files", "console list", "Hub list", "files", "publishers"],
 )
 def opened(request: pytest.FixtureRequest) -> Callable[[Path, str], Reader]:
     made: Callable[[Path, str], Reader] = request.param

@@ -28,6 +28,8 @@ from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
 from comity.node.projection import START, Position
+from comity.node.publisher_watch import Concern, FoundConcerns, WatchReader
+from comity.node.reading import ReadState
 from comity.node.statement_groups import StatementGroups
 from comity.node.supervisor import LoopTiming, Step, Supervisor
 from comity.node.threads import AsyncLedger, Pools
@@ -37,14 +39,17 @@ from comity.node.webhook_deliveries import (
     FoundConditions,
     NodeConditions,
     NodeEvent,
+    StatementEvents,
     Webhooks,
     source_of,
     statement_event,
 )
-from comity.node.webhooks import EVENTS, Webhook, parse_hooks
+from comity.node.webhooks import EVENTS, OF_PUBLISHER, Webhook, parse_hooks
 from comity.rules.precedence import MEMBERS, NAMED, OTHERS
 from comity.rules.signing import sign_content
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.statement import parse_entry
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
 from comity.webhook_requests import parse_secret
 from comity_cli.main import command
@@ -59,6 +64,7 @@ KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 NOW = 1_800_000_000.0
 GROUPS = cast(StatementGroups, SimpleNamespace(of=lambda statement: OTHERS))
+STATEMENTS = StatementEvents(GROUPS, cast(WatchReader, None), ())
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +93,7 @@ class Node:
         (folder / "secret").write_text(SECRET + "\n")
         (folder / "secret").chmod(0o600)
         context = node_context(ledger=None, pools=None, clock=lambda: self.now, metrics=self.metrics)
-        self.webhooks = Webhooks(hooks, self.queue, folder, context, "a/log", cast(NodeConditions, None), GROUPS)
+        self.webhooks = Webhooks(hooks, self.queue, folder, context, "a/log", cast(NodeConditions, None), STATEMENTS)
 
     def tell(self, *events: NodeEvent) -> int:
         return self.queue.add(self.hooks, events, source_of("node-ch.example/log"), self.now)
@@ -279,7 +285,7 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
         node_context(ledger=ledger, pools=pools, clock=lambda: NOW, metrics=Metrics()),
         log.origin,
         conditions,
-        GROUPS,
+        STATEMENTS,
     )
     try:
         ledger.tables.logs.create(log.origin, log.vkey, own=True)
@@ -287,6 +293,49 @@ async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> N
             ledger.tables.logs.append(log.vkey, [publisher.publish(f"a/b@v{number}", Release(b"%d\n" % number))])
             await node.collect()
         assert queue.waiting() == {"ops": 1}, "statements from before the first look cause no events"
+    finally:
+        node.close()
+        pools.close()
+        ledger.close()
+
+
+async def test_a_webhook_of_a_publisher_is_told_what_concerns_it_once_that_is_known(tmp_path: Path) -> None:
+    log, ours, other = LogKeys.generate("node-ch.example/log"), Identity.made("ours"), Identity.made("other")
+    ledger, pools = AsyncLedger(Ledger.open(tmp_path / "ledger", lambda: 1_000)), Pools()
+    lines = ours.publish("a/b@v1", Release(b"1")), other.publish("a/b@v2", Release(b"2"))
+    entries = list(map(parse_entry, lines))
+    by_us, by_other = (entry.statement.by.id for entry in entries if entry.statement.by)
+    concerns = [Concern(by_us, "own", by_us, 2), Concern(by_us, "name", by_other, 3)]
+    asked, read = list[tuple[object, ...]](), 2
+
+    def found(publisher: Digest, most: int, after: int, upto: int) -> FoundConcerns:
+        asked.append((publisher, after, upto))
+        return FoundConcerns(tuple(each for each in concerns if after < each.number <= upto), more=False)
+
+    rows = SimpleNamespace(concerns=found)
+    watch = cast(WatchReader, SimpleNamespace(watch=rows, progress=lambda: ReadState(read, 3)))
+    hooks = (Webhook("us", "http://127.0.0.1:9/", "secret", OF_PUBLISHER, by_us), hook("http://127.0.0.1:9/", "alert"))
+    queue, conditions = EventQueue(tmp_path), cast(NodeConditions, SimpleNamespace(now=nothing_found))
+    context = node_context(ledger=ledger, pools=pools, clock=lambda: NOW, metrics=Metrics())
+    statements = StatementEvents(GROUPS, watch, [by_us])
+    node = Webhooks(hooks, queue, tmp_path, context, log.origin, conditions, statements)
+    try:
+        ledger.tables.logs.create(log.origin, log.vkey, own=True)
+        ledger.tables.logs.append(log.vkey, [other.publish("x/y@v1", Release(b"0"))])
+        await node.collect()
+        ledger.tables.logs.append(log.vkey, [entry.line for entry in entries])
+        await node.collect()
+        assert queue.waiting() == {"us": 1}, "the third statement is not read yet"
+        read = 3
+        await node.collect()
+        told = [json.loads(each.body) for each in queue.due("us", NOW)]
+        assert [(each["type"], each["subject"]) for each in told] == [("dev.comity.publisher.v1", by_us)] * 2
+        assert [(each["data"]["why"], each["data"]["by"], each["data"]["name"]) for each in told] == [
+            ("own", by_us, "a/b@v1"),
+            ("name", by_other, "a/b@v2"),
+        ]
+        assert asked == [(by_us, 1, 2), (by_us, 2, 3)]
+        assert "ops" not in queue.waiting()
     finally:
         node.close()
         pools.close()
@@ -337,6 +386,9 @@ def test_a_url_that_is_not_safe_is_refused() -> None:
         '[[webhook]]\nname = "A"\nurl = "https://a.example"\nsecret_file = "s"\n',
         '[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\nevents = ["all"]\n',
         '[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\n' * 2,
+        f'[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\npublisher = "{"A" * 64}"\n',
+        f'[[webhook]]\nname = "a"\nurl = "https://a.b"\nsecret_file = "s"\npublisher = "{"a" * 64}"\nevents=[]\n',
+        '[[webhook]]\nname = "a"\nurl = "https://a.example"\nsecret_file = "s"\nevents = ["publisher"]\n',
         '[[webhook]]\nname = 1\nurl = "https://a.example"\nsecret_file = "s"\n',
     ],
 )

@@ -146,12 +146,7 @@ class Feeds:
             raise NotFound("no such feed", why=f"there are {', '.join(TITLES)}", code="NO-SUCH-ROUTE")
         readable = await self._access.readable_names(request)
         endpoint = self._url or f"{request.url.scheme}://{request.url.netloc}"
-        body = atom(kind, self._node, endpoint, visible(self._entries[kind], readable)).encode()
-        tag = f'"{sha256(body)[:32]}"'
-        headers = {**HEADERS, "ETag": tag, "Vary": "Authorization, Cookie"}
-        if tag in request.headers.get("if-none-match", ""):
-            return Response(None, 304, headers)
-        return Response(body, media_type="application/atom+xml", headers=headers)
+        return feed_answer(request, atom(kind, self._node, endpoint, visible(self._entries[kind], readable)))
 
     def _read(self, position: int) -> list[tuple[FeedKind, FeedEntry]]:
         """Blocking. The next entries, in their order."""
@@ -203,19 +198,34 @@ def visible(entries: Iterable[FeedEntry], readable: Callable[[str], bool]) -> li
     return found[::-1]
 
 
+def feed_answer(request: Request, document: str) -> Response:
+    """The document, or that the reader has it already."""
+    body = document.encode()
+    tag = f'"{sha256(body)[:32]}"'
+    headers = {**HEADERS, "ETag": tag, "Vary": "Authorization, Cookie"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(None, 304, headers)
+    return Response(body, media_type="application/atom+xml", headers=headers)
+
+
 def atom(kind: FeedKind, node: str, endpoint: str, entries: list[FeedEntry]) -> str:
     """The document."""
     newest = max((entry.seen for entry in entries), default=0)
     address = f"{endpoint}{PREFIX}/feeds/{kind}.atom"
+    return feed_document(kind, TITLES[kind], address, node, newest, (_entry(kind, endpoint, each) for each in entries))
+
+
+def feed_document(name: str, title: str, address: str, node: str, newest: int, entries: Iterable[str]) -> str:
+    """A feed of entries (`feed_entry`). `name` is the same for the same feed of a node; `newest` in POSIX seconds."""
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
         '<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="en">',
-        f"<id>{_text(f'tag:comity.dev,2026:feed:{kind}:{node}')}</id>",
-        f"<title>{_text(f'{TITLES[kind]} – {node}')}</title>",
+        f"<id>{_text(f'tag:comity.dev,2026:feed:{name}:{node}')}</id>",
+        f"<title>{_text(f'{title} – {node}')}</title>",
         f"<updated>{_time(newest)}</updated>",
         f'<link rel="self" href={quoteattr(address)}/>',
         f"<author><name>{_text(node)}</name></author>",
-        *(_entry(kind, endpoint, entry) for entry in entries),
+        *entries,
         "</feed>",
     ]
     return "\n".join(lines) + "\n"
@@ -225,11 +235,16 @@ def _entry(kind: FeedKind, endpoint: str, entry: FeedEntry) -> str:
     what = entry.what
     title = what.subject if kind == "versions" else f"Warning about {what.subject}"
     said = f"Claimed by {what.by}, in {what.origin} as entry {what.index}."
+    return feed_entry(entry.statement, title, entry.seen, endpoint, what, f"{entry.text} {said}".strip())
+
+
+def feed_entry(name: str, title: str, time: int, endpoint: str, what: RecentEntry, summary: str) -> str:
+    """An entry about a statement. `name` is the same for the same entry at every node; `time` in POSIX seconds."""
     link = f"<link href={quoteattr(shown_text(endpoint + what.page))}/>" if what.page else ""
     return (
-        f"<entry><id>tag:comity.dev,2026:statement:{entry.statement}</id><title>{_text(title)}</title>"
-        f"<updated>{_time(entry.seen)}</updated>{link}<author><name>{_text(what.by or 'unknown')}</name></author>"
-        f"<summary>{_text(f'{entry.text} {said}'.strip())}</summary></entry>"
+        f"<entry><id>tag:comity.dev,2026:statement:{name}</id><title>{_text(title)}</title>"
+        f"<updated>{_time(time)}</updated>{link}<author><name>{_text(what.by or 'unknown')}</name></author>"
+        f"<summary>{_text(summary)}</summary></entry>"
     )
 
 

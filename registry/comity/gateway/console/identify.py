@@ -48,6 +48,8 @@ OTHER_NAMES: Final = 3
 LOOK_UPS: Final = 2
 """Answers that are made at once."""
 _SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_SAYS: Final = re.compile(r"says ([0-9a-f]{64})\Z")
+"""Whose word a notice is."""
 
 _log: Final = structlog.get_logger("comity.gateway.console")
 
@@ -175,8 +177,11 @@ class IdentifyPages:
         if not isinstance(snapshot.claim, Published):
             return NamedFile(f"{snapshot.repository}@{snapshot.commit}", page, "", notices=snapshot.notices)
         by = await self._ledger.run(self._states.author, Author("identity", snapshot.claim.by))
+        said = (_SAYS.search(text) for _, text in snapshot.notices)
+        named = await self._ledger.run(self._states.namer, {Digest(who[1]) for who in said if who})
+        notices = tuple((topic, named(text)) for topic, text in snapshot.notices)
         withdrawn = await self._catalogue.is_withdrawn(repository, published.artifact)
-        return NamedFile(f"{snapshot.repository}@{snapshot.label}", page, by, withdrawn, snapshot.notices)
+        return NamedFile(f"{snapshot.repository}@{snapshot.label}", page, by, withdrawn, notices)
 
 
 def _indexed(files: FileIndexReader, file: Digest) -> tuple[ReadState, int, list[Digest], bool]:

@@ -21,6 +21,7 @@ from comity.gateway.console.identify import IdentifyPages
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.log_pages import LogPages
 from comity.gateway.console.page import PREFIX, PageMaker, Reader
+from comity.gateway.console.publisher_feed import PublisherFeeds
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.routes import Console
 from comity.gateway.console.state import StateReader, WriterFacts
@@ -62,9 +63,11 @@ class ReadersPages:
         feeds = Feeds(self.home, self.states, access, self.groups)
         feeds.begin(self.supervisor)
         console = Console(self.home, self.writer, self.index, self.states, self.artifacts, access, maker)
-        files, catalogue = self.writer.files if self.writer else None, self.artifacts.catalogue
+        files, watch = (self.writer.files, self.writer.watch) if self.writer else (None, None)
+        catalogue = self.artifacts.catalogue
         return [
             *feeds.routes(),
+            *PublisherFeeds(self.home, watch, self.states, access).routes(),
             *IdentifyPages(self.home, files, catalogue, self.states, access, maker).routes(),
             *LogPages(self.home.ledger, self.states, access, maker).routes(),
             *console.routes(),

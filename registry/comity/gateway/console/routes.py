@@ -8,6 +8,7 @@
 /-/sign-in/oidc[/callback]         sessions by an OpenID Connect provider (package oidc)
 /-/node[/…]                        the node, for people who signed in (module node_pages)
 /-/feeds/{kind}.atom               Atom feeds (module feeds)
+/-/feeds/publishers/{id}.atom      the feed of one publisher (module publisher_feed)
 /-/console.css                     the style sheet
 /{namespace}/{name}[/tree/{rev}]   a repository, only for requests that accept text/html
 

@@ -40,7 +40,7 @@ async def console_routes(
 
         yield [DeclaredRoute("/", plain, EVERYBODY)]
         return
-    writer = WriterFacts(node.replication, node.offers, home.pulls, node.files)
+    writer = WriterFacts(node.replication, node.offers, home.pulls, node.files, node.watch)
     async with readers_pages(home, writer, catalogue, node.copies, node.reading) as pages:
         sessions = BrowserSessions(home.membership.own_node.log, home.clock, time.monotonic)
         tokens = home.config.path(TOKENS_FILE)

@@ -25,6 +25,7 @@ from comity.node.front_end import RunningFrontEnd
 from comity.node.home import ServedHome
 from comity.node.lost_keys import FoundLostKeys, LostKeys
 from comity.node.offers.index import OfferIndex
+from comity.node.publisher_watch import WatchReader
 from comity.node.pull_counts import PullCounts
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.status import LogStates, peer_status
@@ -69,12 +70,13 @@ STATEMENTS: Final[Mapping[str, str]] = {
 @frozen
 class WriterFacts:
     """What only the process that writes the ledger knows: votes under way, which peers answer, what is at a limit; the
-    offers of machines; the pulls from it; and which artifacts have a file."""
+    offers of machines; the pulls from it; which artifacts have a file, and what concerns publishers."""
 
     replication: ReplicationTasks
     offers: OfferIndex
     pulls: PullCounts
     files: FileIndexReader
+    watch: WatchReader
 
 
 @frozen

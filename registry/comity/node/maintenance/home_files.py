@@ -18,7 +18,7 @@ from comity.content.durable import disk_errors
 from comity.node.config import NodeConfig
 from comity.node.pull_counts import PULLS_FILE, WeekCount, counted_file, read_weeks
 from comity.node.webhook_deliveries import QUEUE_FILE, EventQueue
-from comity.node.webhooks import EVENTS, MAX_HOOKS_FILE, Webhook, parse_hooks
+from comity.node.webhooks import EVENTS, MAX_HOOKS_FILE, OF_PUBLISHER, Webhook, parse_hooks
 from comity.trust.artifact import Manifest
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.frozen import frozen
@@ -47,21 +47,31 @@ class WaitingHook:
 
 
 def add_webhook(
-    file: Path, name: str, url: str, events: tuple[str, ...], environ: Mapping[str, str] = os.environ
+    file: Path,
+    name: str,
+    url: str,
+    events: tuple[str, ...],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    publisher: str = "",
 ) -> NewWebhook:
-    """Add a webhook to the file that a `node.toml` names, and make its secret, mode 0600. Blocking.
+    """Add a webhook to the file that a `node.toml` names, and make its secret, mode 0600. With a publisher, it is told
+    of that one alone, and has no events. Blocking.
 
     Raises Malformed (WEBHOOKS), Conflict (WEBHOOK-EXISTS), OutOfSpace, Unavailable, and as `NodeConfig.load`.
     """
     config = NodeConfig.load(file, environ)
     target = config.webhooks.file or config.home / DEFAULT_FILE
-    hook = Webhook(name, url, f"keys/webhook-{name}.secret", events or EVENTS)
+    hook = Webhook(
+        name, url, f"keys/webhook-{name}.secret", events or (OF_PUBLISHER if publisher else EVENTS), publisher
+    )
     text = _text(target)
     if any(known.name == name for known in parse_hooks(text)):
         hint = "choose another name, or change the file"
         raise Conflict(f"there is a webhook {name}", why=f"in {target}", hint=hint, code="WEBHOOK-EXISTS")
     lines = [b"", b"[[webhook]]"]
-    for key, value in (("name", name), ("url", url), ("secret_file", hook.secret_file), ("events", list(hook.events))):
+    last = ("publisher", publisher) if publisher else ("events", list(hook.events))
+    for key, value in (("name", name), ("url", url), ("secret_file", hook.secret_file), last):
         lines.append(f"{key} = {json.dumps(value)}".encode())
     data = (text.rstrip(b"\n") + b"\n".join(lines)).lstrip(b"\n") + b"\n"
     parse_hooks(data)

@@ -1,0 +1,294 @@
+"""What concerns a publisher: what is said under its identity, and what others publish under its names or of its files.
+
+    own     a statement under the identity, which a thief of a key may have made
+    name    a publication of somebody else under a name that the publisher uses too, or in a namespace that the charter
+            binds to it
+    files   a publication or observation of somebody else that has a file of an artifact that the publisher published
+            earlier; only files of weight (`heavy_files`), because licences and configurations are everywhere
+
+Rows beside the ledger (`comity.node.projection`), read in the background, after the index of files has read as far.
+Rows of members and of others are apart, and of each author the newest are kept, so that nobody displaces what somebody
+else said. Members are those of the index of files.
+
+    grows with                           bound                     at the bound
+    statements under an identity         KEPT_OWN                  the oldest are dropped
+    what an author says of a publisher   KEPT                      the oldest are dropped
+    authors                              those of the ledger; about 40 bytes a row on disk
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import structlog
+
+from comity.content.blobs import BlobStore
+from comity.ledger.proven import ProvenLine
+from comity.node.file_index import FileIndexReader, index_basis, manifest_object
+from comity.node.members import Membership
+from comity.node.projection import Follower, Position, Projection, ProjectionTables, packed, unpacked
+from comity.node.reading import ReadState
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.node.threads import AsyncLedger, Pools
+from comity.node.uploads import read_manifest
+from comity.rules import precedence
+from comity.rules.file_records import MEMBERS, OTHERS
+from comity.rules.precedence import Said, newest
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.frozen import frozen
+from comity.trust.statement import Statement, parse_entry
+from comity.trust.statement_kinds import NODE, OBSERVED, PUBLICATION_PREDICATES, PUBLISHED, STATEMENT_KINDS
+from comity.trust.statements import Published
+
+FILE_NAME: Final = "publishers.sqlite"
+"""The rows, beside the ledger."""
+PAGE: Final = 16
+"""Statements that are read in one step."""
+TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
+WATCHED_PREDICATES: Final = tuple(
+    kind.predicate
+    for kind in STATEMENT_KINDS.values()
+    if (kind.logged and kind.by is not NODE) or kind.predicate == OBSERVED
+)
+"""Kinds that an identity may say, and observations, which name files."""
+KEPT: Final = 64
+KEPT_OWN: Final = 1_024
+READ: Final = 1_000
+"""Rows of members, and of others, among which those of a list are chosen."""
+CLAIMANTS: Final = 8
+"""Claimants of a name, the earliest, who are told of another one."""
+HOLDERS: Final = 8
+"""Artifacts of members, and of others, the first with a file, whose publishers are told."""
+MOST_HOLDERS: Final = 32
+"""Of all files of an artifact."""
+PUBLISHERS: Final = 2
+"""Of such an artifact, the first who are told."""
+PUBLICATIONS: Final = 16
+"""Of such an artifact, among which those are."""
+HEAVY: Final = 1024 * 1024
+LEAST: Final = 4096
+MOST_HEAVY: Final = 16
+
+Why = Literal["own", "name", "files"]
+WHYS: Final[tuple[Why, ...]] = get_args(Why)
+_SCHEMA: Final = """
+CREATE TABLE identity (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
+CREATE TABLE own (identity INTEGER, number INTEGER, PRIMARY KEY (identity, number)) WITHOUT ROWID;
+CREATE TABLE concern (
+    identity INTEGER, why INTEGER, author INTEGER, number INTEGER, whose INTEGER NOT NULL,
+    PRIMARY KEY (identity, why, author, number)) WITHOUT ROWID;
+CREATE INDEX concern_newest ON concern (identity, whose, number)
+"""
+_log: Final = structlog.get_logger("comity.node")
+_TABLES: Final = ProjectionTables("publishers", "what concerns publishers", 1, _SCHEMA)
+
+
+@frozen
+class Concern:
+    """That the statement with this number, of `author`, concerns an identity. `whose`: MEMBERS or OTHERS."""
+
+    identity: Digest
+    why: Why
+    author: Digest
+    number: int
+    whose: int = OTHERS
+
+
+@frozen
+class FoundConcerns:
+    """The oldest first; `more`: there are others, older ones or of the same authors."""
+
+    found: tuple[Concern, ...]
+    more: bool
+
+
+class PublisherWatch(Projection):
+    """Each call raises as those of `Projection`.
+
+    Args:
+        file: the database; made if it is missing.
+        basis: who members are, as one text.
+    """
+
+    def __init__(self, file: Path, basis: str) -> None:
+        """Raises Unavailable, OutOfSpace."""
+        super().__init__(file, _TABLES, basis)
+
+    def add(self, concerns: Iterable[Concern], position: Position) -> None:
+        """Add what some statements concern, and move the position with the last."""
+        self._write(concerns, _add, position)
+
+    def concerns(self, identity: Digest, most: int, after: int = 0, upto: int = 2**62) -> FoundConcerns:
+        """What concerns an identity, of statements after and up to these numbers: at most `most`, the newest, of which
+        the identity's own, those of members and those of others have places apart (`comity.rules.precedence`)."""
+        with self._reading() as database:
+            rows = list(_rows(database, identity, after, upto))
+        said = [Said(each.author, (each.number, each.why), "", each) for each in sorted(rows, key=_number_of)]
+        chosen = newest(said, lambda each: group_of(each.item), most)
+        limited = max(Counter(map(group_of, rows)).values(), default=0) > READ
+        return FoundConcerns(tuple(each.item for each in chosen), limited or len(chosen) < len(said))
+
+
+def _number_of(concern: Concern) -> int:
+    return concern.number
+
+
+def group_of(concern: Concern) -> int:
+    """Of the author, in lists for the identity."""
+    if concern.why == "own":
+        return precedence.NAMED
+    return precedence.MEMBERS if concern.whose == MEMBERS else precedence.OTHERS
+
+
+def _rows(database: sqlite3.Connection, identity: Digest, after: int, upto: int) -> Iterator[Concern]:
+    """The newest rows, of each group one more than `READ`."""
+    bounds, most = (packed(identity), after, upto), READ + 1
+    known = "identity = (SELECT id FROM identity WHERE digest = ?) AND number > ? AND number <= ?"
+    own = f"SELECT number FROM own WHERE {known} ORDER BY number DESC LIMIT ?"
+    for (number,) in database.execute(own, (*bounds, most)):
+        yield Concern(identity, "own", identity, number)
+    others = (
+        f"SELECT why, digest, number FROM (SELECT why, author, number FROM concern WHERE {known} AND whose = ?"
+        " ORDER BY number DESC LIMIT ?) JOIN identity ON id = author"
+    )
+    for whose in (MEMBERS, OTHERS):
+        for why, author, number in database.execute(others, (*bounds, whose, most)):
+            yield Concern(identity, WHYS[why], unpacked(author), number, whose)
+
+
+def _add(database: sqlite3.Connection, concerns: Sequence[Concern]) -> None:
+    for each in concerns:
+        identity, author = _number(database, each.identity), _number(database, each.author)
+        if each.why == "own":
+            database.execute("INSERT OR IGNORE INTO own VALUES (?, ?)", (identity, each.number))
+            _keep(database, "own", "identity = ?", (identity,), KEPT_OWN)
+        else:
+            row = (identity, WHYS.index(each.why), author)
+            database.execute("INSERT OR IGNORE INTO concern VALUES (?, ?, ?, ?, ?)", (*row, each.number, each.whose))
+            _keep(database, "concern", "identity = ? AND why = ? AND author = ?", row, KEPT)
+
+
+def _number(database: sqlite3.Connection, identity: Digest) -> int:
+    database.execute("INSERT OR IGNORE INTO identity VALUES (NULL, ?)", (packed(identity),))
+    (number,) = database.execute("SELECT id FROM identity WHERE digest = ?", (packed(identity),)).fetchone()
+    return int(number)
+
+
+def _keep(database: sqlite3.Connection, table: str, which: str, key: tuple[int, ...], most: int) -> None:
+    """Drop all but the newest rows with a key."""
+    oldest = f"SELECT number FROM {table} WHERE {which} ORDER BY number DESC LIMIT 1 OFFSET ?"
+    database.execute(f"DELETE FROM {table} WHERE {which} AND number <= ({oldest})", (*key, *key, most))
+
+
+class WatchReader:
+    """Keeps the rows up to date. Not thread-safe: call from the event loop."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: BlobStore,
+        pools: Pools,
+        membership: Membership,
+        files: FileIndexReader,
+        watch: PublisherWatch,
+    ) -> None:
+        self._proven = ledger.tables.proven
+        self._store = store
+        self._pools = pools
+        self._membership = membership
+        self._files = files
+        self.watch = watch
+        self._follower = Follower(ledger, watch, WATCHED_PREDICATES, basis=partial(index_basis, membership))
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("publisher watch", self.read, TIMING)
+
+    def progress(self) -> ReadState:
+        """Up to which statement everything was read. Blocking."""
+        return self._follower.progress()
+
+    async def read(self) -> None:
+        """Read all new statements, in bounded steps."""
+        while await self.step():
+            pass
+
+    async def step(self) -> bool:
+        """Read the next statements that the index of files has read. Returns whether more may follow."""
+        indexed = await self._pools.files(self._files.progress)
+        lines = [line for line in await self._follower.next(PAGE) if line.number <= indexed.done]
+        if not lines:
+            return False
+        await self._pools.files(self._add, lines)
+        return True
+
+    def _add(self, lines: Sequence[ProvenLine]) -> None:
+        """Blocking."""
+        concerns = [each for line in lines for each in self._concerns(line)]
+        self.watch.add(concerns, Position.at(lines[-1]))
+
+    def _concerns(self, line: ProvenLine) -> Iterator[Concern]:
+        statement = parse_entry(line.line).statement
+        by = statement.by
+        if by is None:
+            return
+        whose = self._whose(by.id)
+        if by.kind == "identity":
+            yield Concern(by.id, "own", by.id, line.number, whose)
+        if statement.predicate == PUBLISHED:
+            yield from self._of_names(Published.parse(statement), line.number, whose)
+        if statement.predicate in PUBLICATION_PREDICATES:
+            yield from self._of_files(statement, by.id, line.number, whose)
+
+    def _of_names(self, published: Published, number: int, whose: int) -> Iterator[Concern]:
+        """Who else uses the name is told of this claim, and who makes it for the first time, of theirs."""
+        by, name = published.by, published.name.repository
+        others = [each for each in self._proven.claimants(name, CLAIMANTS).found if each.publisher != by]
+        earlier = [each for each in others if each.number < number]
+        told = {each.publisher for each in earlier} | {self._bound(name)}
+        yield from (Concern(each, "name", by, number, whose) for each in told if each is not None and each != by)
+        if [each.number for each in self._proven.claims_of(name, [by])] == [number]:
+            for each in earlier:
+                yield Concern(by, "name", each.publisher, each.number, self._whose(each.publisher))
+
+    def _of_files(self, statement: Statement, by: Digest, number: int, whose: int) -> Iterator[Concern]:
+        item = manifest_object(statement)
+        try:
+            manifest = read_manifest(self._store, item)
+        except ComityError as error:  # it was lost: it is here before its statement
+            _log.warning("the files of an artifact are not compared", artifact=item.digest, why=str(error))
+            return
+        found = (self._files.index.artifacts_with(entry.sha256, HOLDERS)[0] for entry in heavy_files(manifest))
+        holders = dict.fromkeys([item.digest, *chain.from_iterable(zip_longest(*found))])
+        told = {each for holder in list(holders)[:MOST_HOLDERS] if holder for each in self._publishers(holder, number)}
+        yield from (Concern(each, "files", by, number, whose) for each in sorted(told) if each != by)
+
+    def _publishers(self, artifact: Digest, before: int) -> list[Digest]:
+        """The first who published an artifact, before a statement."""
+        published = self._proven.publications_of(artifact, PUBLICATIONS, self._membership.precedence).found
+        earlier = sorted((each.number, each.publisher) for each in published if each.predicate == PUBLISHED)
+        return list(dict.fromkeys(by for number, by in earlier if number < before))[:PUBLISHERS]
+
+    def _whose(self, author: Digest) -> int:
+        return MEMBERS if author in self._membership.precedence.members else OTHERS
+
+    def _bound(self, name: str) -> Digest | None:
+        body, namespace = self._membership.body, name.partition("/")[0].lower()
+        bound = body.namespaces.items() if body else ()
+        return next((publisher for each, publisher in bound if each.lower() == namespace), None)
+
+
+def heavy_files(manifest: Manifest) -> Sequence[FileEntry]:
+    """The files by which an artifact is known again: those of at least 1 MiB, the largest first; of an artifact without
+    any, its largest file, if that has at least 4 KiB."""
+    ordered = sorted(manifest.files, key=lambda entry: -entry.size)
+    return [entry for entry in ordered if entry.size >= HEAVY][:MOST_HEAVY] or [
+        entry for entry in ordered[:1] if entry.size >= LEAST
+    ]
