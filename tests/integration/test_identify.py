@@ -38,6 +38,21 @@ async def names_it(home: NodeHome, file: Digest, artifact: Digest) -> None:
         await until(named)
 
 
+def verified_and_adopted(client: Client, root: Path) -> None:
+    """The folder as `hf download --local-dir` leaves it has the verdict of a pulled one, and goes into a cache."""
+    model, notes = root / "model", root / "model" / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    (notes / "weights.bin.metadata").write_text("6c1277e\n")
+    pulled = client.pull("org/model@v1", to=root / "pulled")
+    assert client.verify_by_files(model).verdict == pulled.verdict
+    adopted = client.adopt(model, hub_cache=root / "cache", hard_links=True)
+    assert client.verify(model).accepted
+    hub = pytest.importorskip("huggingface_hub")
+    found = hub.snapshot_download("org/model", revision="v1", cache_dir=root / "cache", local_files_only=True)
+    assert Path(found) == adopted.cache
+    assert (Path(found) / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
+
+
 async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_path: Path) -> None:
     publisher = Publisher.generate()
     founded = found(tmp_path / "nodes", 2, namespaces={"org": publisher.id})
@@ -62,6 +77,7 @@ async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_
         (same,) = (await asyncio.to_thread(client.identify, [other])).tensors.same
         assert (same.artifact, same.compared.renamed) == (made.artifact, ("x = a",))
         assert same.compared.not_found == ("y",) and same.compared.missing == ("b",)
+        await asyncio.to_thread(verified_and_adopted, client, tmp_path)
     assert (source.directory / "data" / FILE_NAME).exists()
     async with serving(mirror):
         await names_it(mirror, weights, made.artifact)
