@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +12,17 @@ from comity.trust.frozen import frozen
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity_client.identify.judging import KnownDerivation
     from comity_client.identify.tensors import ComparedTensors, SameTensors, SameTensorsFound
 
 LISTED: Final = 1_000
 """Names that a list has at most in JSON."""
+RELATIONS: Final[Mapping[str, str]] = {
+    "same-weights": "the same tensors as",
+    "converted": "cast from",
+    "quantized": "quantised from",
+    "overlap": "some tensors follow from",
+}
 NAMED: Final = 3
 """Names of a list that are printed."""
 
@@ -74,6 +81,26 @@ class SameTensorsItem:
 
 def same_tensors_items(found: SameTensorsFound) -> tuple[SameTensorsItem, ...]:
     return tuple(SameTensorsItem.of_found(each, found.artifacts[each.artifact].title) for each in found.same)
+
+
+@frozen
+class KnownDerivationItem:
+    """What `by` signed: the weights of the artifact were computed from those of `parent`. `equal` of its `tensors`
+    follow from these, and if `exact` all do. Proven here is who said it."""
+
+    parent: Digest
+    title: str
+    relation: str
+    exact: bool
+    equal: int
+    tensors: int
+    by: str
+
+
+def derived_words(each: KnownDerivation) -> str:
+    """Whose result it is, and no more than it says."""
+    how = RELATIONS[each.relation] if each.exact else f"{each.equal} of {plural(each.tensors, 'tensor')} follow from"
+    return f"{how} {each.title}, as {each.by} computed and signed"
 
 
 def show_same_tensors(out: Output, found: SameTensorsFound) -> None:

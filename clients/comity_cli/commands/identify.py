@@ -6,6 +6,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -21,7 +22,13 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.output import Output, plural, size
-from comity_cli.tensors_view import SameTensorsItem, same_tensors_items, show_same_tensors
+from comity_cli.tensors_view import (
+    KnownDerivationItem,
+    SameTensorsItem,
+    derived_words,
+    same_tensors_items,
+    show_same_tensors,
+)
 
 if TYPE_CHECKING:
     from comity_client.identify.identify import Identified
@@ -46,12 +53,13 @@ class JudgedArtifact:
     exit_status: int
     problem: str
     advisories: tuple[str, ...]
+    derived: tuple[KnownDerivationItem, ...]
 
     @classmethod
     def of(cls, known: KnownArtifact) -> JudgedArtifact:
         accepted = None if known.verdict is None else known.verdict.accepted and not known.problem
-        advised = tuple(map(str, known.advised))
-        return cls(known.artifact, known.title, known.basis, accepted, known.exit_status, known.problem, advised)
+        said = tuple(map(str, known.advised)), tuple(KnownDerivationItem(*astuple(each)) for each in known.derived)
+        return cls(known.artifact, known.title, known.basis, accepted, known.exit_status, known.problem, *said)
 
 
 @frozen
@@ -311,6 +319,8 @@ def _show_artifacts(out: Output, found: Identified) -> None:
             out.done(f"{known.title} ({short(known.artifact)}): accepted by the policy{partly}")
         for each in known.advised:
             out.warn(f"{known.title}: {each}")
+        for derived in known.derived[:PATHS]:
+            out.say(f"  {derived_words(derived)}")
 
 
 def _show_rest(out: Output, found: Identified, every: bool) -> None:

@@ -5,7 +5,7 @@ evidence that nodes have. Nothing is fetched but evidence, and nothing is writte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from comity.rules.refusal import refusal
@@ -14,12 +14,28 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Verdict
 from comity.trust.frozen import frozen
+from comity.trust.lineage import lineage_of
+from comity.trust.policy import Policy
 
 from comity_client.events import Advised, OnEvent, Resolved
 from comity_client.evidence.lookup import reference_of
 from comity_client.evidence.resolve import resolve
 from comity_client.pull.order import PullContext, PullOrder
 from comity_client.pull.pull import Gathered, fetch_manifest, gather, inspected, judge_of
+
+
+@frozen
+class KnownDerivation:
+    """That somebody computed the weights of an artifact again from those of another one, and signed the result.
+    `relation` is that of a `derived` statement; `equal` of `tensors` follow from the parent, and if `exact` all do."""
+
+    parent: Digest
+    title: str
+    relation: str
+    exact: bool
+    equal: int
+    tensors: int
+    by: str
 
 
 @frozen
@@ -33,6 +49,7 @@ class KnownArtifact:
         problem: why it is refused, or could not be judged.
         exit_status: of the verdict, or of the error.
         advised: warnings, each with whether the publisher gave it.
+        derived: from which artifacts it was derived, as proven authors say.
     """
 
     artifact: Digest
@@ -42,6 +59,7 @@ class KnownArtifact:
     problem: str = ""
     exit_status: int = 0
     advised: tuple[Advised, ...] = ()
+    derived: tuple[KnownDerivation, ...] = ()
 
 
 async def judge(
@@ -77,7 +95,20 @@ async def judge(
         return KnownArtifact(artifact, title, basis, None, str(error), error.exit_status, tuple(advised))
     refused = refusal(verdict, title, "the policy", lambda rows, named: "")
     problem = "" if refused is None else str(found.alarms[0] if found.alarms else refused)
-    return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised))
+    derived = tuple(_derived(found, context.inquiry.policy))
+    return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised), derived)
+
+
+def _derived(found: Gathered, policy: Policy) -> Iterator[KnownDerivation]:
+    """What proven `derived` statements say of the artifact itself."""
+    known = found.evidence
+    graph, _ = lineage_of(known.claims, found.manifest.digest, found.resolution.publication, policy, known.bound)
+    for edge in graph.edges:
+        if edge.child == graph.root.key:
+            for claim in edge.derivations:
+                said, title = claim.derived, graph.node(edge.parent).title
+                counts = said.tensors.equal, said.tensors.total
+                yield KnownDerivation(said.parent, title, said.relation, said.exact, *counts, claim.by)
 
 
 async def gather_known(context: PullContext, artifact: Digest, folder: Path) -> Gathered:

@@ -14,6 +14,7 @@ from comity.wire.files import FilePrefixes, FoundFiles
 from comity_cli.commands.identify import command
 from comity_client.client import Client
 from comity_client.home import Home
+from support.derivations import derived_line
 from support.fakes import FakeFederation, FakeNode, release
 from support.run_command import printed, run
 from support.stores import hub_cache
@@ -176,3 +177,19 @@ def test_a_weight_file_of_nobody_has_the_tensors_of_an_artifact(running: FakeFed
     ran = run(command, "mine").output
     for said in ("2 of 3 tensors", "1 renamed", "other bytes: b", "swiss-ai/weights@v1"):
         assert said in " ".join(ran.split())
+
+
+def test_of_what_an_artifact_was_quantised_is_said_as_the_word_of_who_computed_it(
+    running: FakeFederation, model: Path
+) -> None:
+    made = release(model.absolute().parent / "child", {"q.txt": b"q"}, by=running.publisher, name="swiss-ai/child@v1")
+    running.publish(made)
+    checker = running.publisher
+    for exact in (True, False):
+        running.nodes[0].log.append(derived_line(made.published.artifact, by=checker, exact=exact))
+    Path("q.txt").write_bytes(b"q")
+    (artifact,) = printed(command, "q.txt", status=0)["artifacts"]
+    said = [(each["relation"], each["exact"], each["equal"], each["tensors"]) for each in artifact["derived"]]
+    assert sorted(said) == [("overlap", False, 50, 101), ("quantized", True, 101, 101)]
+    output = " ".join(run(command, "q.txt").output.split())
+    assert "quantised from" in output and "50 of 101 tensors follow from" in output and "computed and signed" in output
