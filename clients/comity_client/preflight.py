@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import comity
 from comity.trust.encoding import LAST_TIME, Digest
-from comity.trust.errors import NotFound, Unavailable
+from comity.trust.errors import NotFound, OutOfSpace, Unavailable
 from comity.trust.evidence import MODEL_SIG, PACK, Evidence, EvidenceReader, FoundFile
 from comity.trust.frozen import frozen
 
@@ -96,18 +96,27 @@ def check(path: Path, policy: Path, *, fresh: bool = False, home: Home | None = 
 
     Args:
         fresh: read every file, whatever is kept.
-        home: the state folder, where hashes and verdicts are kept; default `Home.default()`.
+        home: the state folder, where hashes and verdicts are kept; default `Home.default()`. Where it cannot be
+            written, as in some containers, every file is read each time.
 
     Raises NotFound, Malformed and Untrusted for a policy or path that cannot be read, Unavailable for a file.
     """
     if not path.exists():
         raise NotFound(f"there is nothing at {path}")
-    home = home or Home.default()
-    memory = _Memory(home.ensure(home.memory), path.absolute(), policy.absolute())
+    kept = _kept(home or Home.default())
+    memory = _Memory(kept, path.absolute(), policy.absolute())
     folder = _with_evidence(path.absolute())
     if not fresh and (found := memory.answer(folder)) is not None:
         return Preflight(path, folder, *found, remembered=True)
-    return _judged(path, folder, policy, memory, None if fresh else home)
+    return _judged(path, folder, policy, memory, None if fresh else kept)
+
+
+def _kept(home: Home) -> Path | None:
+    """Where hashes and verdicts are kept; None where that cannot be written."""
+    try:
+        return home.ensure(home.memory)
+    except (Unavailable, OutOfSpace):
+        return None
 
 
 def _with_evidence(path: Path) -> Path | None:
@@ -115,7 +124,7 @@ def _with_evidence(path: Path) -> Path | None:
     return next((each for each in (path, *path.parents) if (each / PACK / "manifest.json").is_file()), None)
 
 
-def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, home: Home | None) -> Preflight:
+def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, kept: Path | None) -> Preflight:
     from comity.trust.verify import choose_publication, verify
     from comity.verifier import read_policy
 
@@ -127,7 +136,7 @@ def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, home
         from comity_client.pull.model_sig import keyless_for
 
         keyless = keyless_for(judged_by)
-    evidence = _evidence(path.absolute(), folder, home, reader)
+    evidence = _evidence(path.absolute(), folder, kept, reader)
     verdict = verify(evidence, judged_by, keyless=keyless, reader=reader)
     chosen = choose_publication(evidence, judged_by, reader)
     newest = chosen.newest_cosigned(judged_by) if chosen else None
@@ -138,7 +147,7 @@ def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, home
     return Preflight(path, folder, document, cosigned, remembered=False)
 
 
-def _evidence(path: Path, folder: Path | None, home: Home | None, reader: EvidenceReader) -> Evidence:
+def _evidence(path: Path, folder: Path | None, kept: Path | None, reader: EvidenceReader) -> Evidence:
     """The evidence of a folder, and the files at a path in it."""
     from comity.verifier import collect_known
 
@@ -146,7 +155,7 @@ def _evidence(path: Path, folder: Path | None, home: Home | None, reader: Eviden
 
     if folder is None and not (path / MODEL_SIG).is_file():
         return Evidence(None, None)
-    cache = HashCache(home.ensure(home.memory), ahead=False) if home is not None else None
+    cache = HashCache(kept, ahead=False) if kept is not None else None
     try:
         if folder is None:
             return collect_known(path, _reader(cache), reader=reader)
@@ -181,8 +190,8 @@ class _Memory:
     """The last verdict about a path by a policy, and the state of all that it depends on. A memory that cannot be read
     or written is passed over: everything is judged."""
 
-    def __init__(self, folder: Path, path: Path, policy: Path) -> None:
-        self._file, self._path = folder / MEMORY, path
+    def __init__(self, folder: Path | None, path: Path, policy: Path) -> None:
+        self._file, self._path = folder / MEMORY if folder else ":memory:", path
         self._asked = _digest([comity.__version__, str(path), str(policy)])
         self._began = time.time()
         self._depends: Sequence[Path] = ()

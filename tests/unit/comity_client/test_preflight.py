@@ -137,6 +137,13 @@ def test_a_memory_that_cannot_be_read_is_passed_over(model: Path) -> None:
     assert answer.accepted and not answer.remembered
 
 
+def test_where_nothing_can_be_kept_every_file_is_read(model: Path) -> None:
+    (model.parent / "home").write_bytes(b"no folder")
+    assert asked(model).accepted
+    again = asked(model)
+    assert again.accepted and not again.remembered
+
+
 def test_a_fresh_answer_reads_every_file(model: Path) -> None:
     policy, home = model.parent / "policy.toml", Home(model.parent / "home")
     assert asked(model).accepted
