@@ -59,6 +59,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "identify": LazyCommand("Verify", ".identify", "Say what files are, and judge the artifacts that they are of."),
     "adopt": LazyCommand("Verify", ".adopt", "Keep the evidence of files from elsewhere beside them."),
     "inventory": LazyCommand("Verify", ".inventory", "Record what lies on disks, and what has changed there."),
+    "index": LazyCommand("Verify", ".index", "Keep indexes of files, to identify files without asking nodes."),
     "report": LazyCommand("Verify", ".report", "Check and read reports."),
     "policy": LazyCommand("Verify", ".policy", "Write, check and explain your verification policy."),
     "scan": LazyCommand("Verify", ".scan", "Detect file formats and code that a loader would run."),

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from comity_client.identify.disk import DiskFile
     from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
     from comity_client.identify.identify import Identified
+    from comity_client.identify.index_fetch import FetchedIndex
+    from comity_client.identify.kept_indexes import KeptIndexes
     from comity_client.inventory.inventory import Inventory
     from comity_client.inventory.taking import TakenAt
     from comity_client.pull.order import PullContext, Pulled
@@ -162,6 +164,7 @@ class ArtifactClient(TrustClient):
         *,
         policy: Policy | None = None,
         fresh: bool = False,
+        by_index: bool = False,
         on_hashed: Callable[[int], None] = lambda count: None,
     ) -> Identified:
         """Say which artifacts the files at or below the paths are of, and judge these artifacts by a policy (default:
@@ -171,11 +174,18 @@ class ArtifactClient(TrustClient):
 
         Args:
             fresh: read every file, whatever was read before.
+            by_index: ask nobody: by the indexes of nodes that are here (`file_indexes`), and the evidence packs.
             on_hashed: called with the number of bytes hashed since the last call, from several threads.
 
-        Raises Unavailable, NotFound (NO-NODES) where no node answers.
+        Raises Unavailable, NotFound (NO-NODES) where no node answers; NotFound (NO-FILE-INDEX) where no index is here.
         """
-        return self._identify(self._hash(paths, fresh, on_hashed), policy, on_hashed, fresh)
+        if not by_index:
+            return self._identify(self._hash(paths, fresh, on_hashed), policy, on_hashed, fresh)
+        from comity_client.identify.by_index import identify_by_index
+
+        indexes = self.file_indexes().all()
+        judged_by = policy or self._user.policy(self._user.pins())
+        return identify_by_index(indexes, self._hash(paths, fresh, on_hashed) if indexes else [], judged_by)
 
     def take_inventory(
         self,
@@ -307,6 +317,32 @@ class ArtifactClient(TrustClient):
             return identify_folder(session, context, folder.absolute(), here)
 
         return work
+
+    def file_indexes(self) -> KeptIndexes:
+        """Return the indexes of files that are here, of nodes of the pinned federations."""
+        from comity_client.identify.kept_indexes import KeptIndexes
+
+        records = [node.record for pin in self._user.pins() for node in pin.nodes]
+        return KeptIndexes(self._user.home.ensure(self._user.home.indexes), records)
+
+    def fetch_indexes(
+        self, nodes: Sequence[str] = (), *, again: bool = False, on_bytes: Callable[[int], None] = lambda count: None
+    ) -> list[FetchedIndex]:
+        """Fetch what is new in the indexes of files of nodes, or all of them: of the named nodes, of those whose
+        indexes are here, or of a few. What failed is in the result. Raises NotFound, Conflict.
+
+        Args:
+            again: fetch all, and take it even if it is older than what is here.
+            on_bytes: called with the bytes received since the last call.
+        """
+        indexes = self.file_indexes()
+
+        def work(session: Session) -> Coroutine[Any, Any, list[FetchedIndex]]:
+            from comity_client.identify.index_fetch import fetch_indexes
+
+            return fetch_indexes(session, indexes, nodes, again=again, on_bytes=on_bytes)
+
+        return self._user.run(work)
 
     def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> FolderScan:
         """Inspect the files of a folder, or of the pulled copy of a reference. Nothing is loaded or hashed. Without a

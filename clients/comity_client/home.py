@@ -4,6 +4,7 @@ trust/         pinned federation files and name bindings: the decisions of the o
 attestations/  pinned keys of tools and people whose attestations are read
 hardware/      pinned roots of hardware vendors, reference values, revocation data
 memory/        last checkpoints seen, names resolved before, proofs of misbehaviour, hashes of files, last verdicts
+indexes/       indexes of files that nodes gave
 publishers/    one folder per identity: its key file and its inception line
 blobs/         verified and partial blobs of pulls that are in progress or were refused
 placed/        index of the pieces of placed files, for reuse by the next pull
@@ -50,6 +51,10 @@ class Home:
     @property
     def memory(self) -> Path:
         return self.root / "memory"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "indexes"
 
     @property
     def publishers(self) -> Path:

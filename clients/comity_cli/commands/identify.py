@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import click
 import comity
-from comity.trust.encoding import Digest, short
+from comity.trust.encoding import Digest, format_moment, format_time, short
 from comity.trust.evidence import PACK
 from comity.trust.exit_statuses import EVIDENCE_MISSING, NOBODY_KNOWS, PARTIAL, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 from comity_client.identify.folder_state import State
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.output import Output, plural, size
@@ -31,15 +31,24 @@ from comity_cli.tensors_view import (
 )
 
 if TYPE_CHECKING:
-    from comity_client.identify.identify import Identified
+    from comity_client.identify.identify import Identified, IndexedFile
     from comity_client.identify.judging import KnownArtifact
     from comity_client.identify.lookup import NodeAnswer
     from comity_client.identify.match import FileOf, FolderOf
 
 SHOWN: Final = 20
 """Files of one kind that are listed without --all."""
+MOMENT: Final = "%Y-%m-%d %H:%M UTC"
 PATHS: Final = 3
 """Paths of a folder's list that are named in a row."""
+
+
+@frozen
+class WrittenFiles:
+    """The files to write what was found to."""
+
+    page: Path | None
+    sarif: Path | None
 
 
 @frozen
@@ -93,6 +102,24 @@ class FileItem:
 
 
 @frozen
+class NamedItem:
+    """A file that indexes of files name, not proven: the artifact, the name that a publication claims, whether that is
+    said to be of a member or of a publisher of the charter's namespaces, and the nodes whose indexes say so."""
+
+    file: Path
+    sha256: Digest
+    artifact: Digest
+    claimed_name: str
+    of_members: bool
+    nodes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, each: IndexedFile) -> NamedItem:
+        sha256 = each.file.sha256 or Digest("")
+        return cls(each.file.path, sha256, each.artifact, each.name, each.of_members, each.nodes)
+
+
+@frozen
 class UnknownItem:
     """A file that no artifact has."""
 
@@ -111,17 +138,19 @@ class UnreadItem:
 @frozen
 class AskedNode:
     """What a node said: the files that it has indexed, and the statements that it has not read yet; `problem` if it
-    gave no answer."""
+    gave no answer. `as_of`: when it signed its index, if that was read here and no node was asked."""
 
     node: str
     indexed: int
     unread: int
     complete: bool
     problem: str
+    as_of: str | None
 
     @classmethod
     def of(cls, said: NodeAnswer) -> AskedNode:
-        return cls(said.node, said.indexed, said.unread, said.complete, said.problem)
+        as_of = None if said.as_of is None else format_time(said.as_of)
+        return cls(said.node, said.indexed, said.unread, said.complete, said.problem, as_of)
 
 
 @document("identified")
@@ -132,11 +161,13 @@ class IdentifiedDocument:
     publication that it has names this file. `unsure`: nothing was found of these, and a node left something out.
     `tensors`: which of them have tensors of an artifact; `tensors_of`: what the policy says of these artifacts, not of
     the files.
+    `named`: with `--index`, files that an index names, of which no manifest is here.
     """
 
     artifacts: tuple[JudgedArtifact, ...]
     folders: tuple[FolderItem, ...]
     files: tuple[FileItem, ...]
+    named: tuple[NamedItem, ...]
     unknown: tuple[UnknownItem, ...]
     unsure: tuple[UnknownItem, ...]
     unread: tuple[UnreadItem, ...]
@@ -154,6 +185,7 @@ class IdentifiedDocument:
             artifacts=tuple(map(JudgedArtifact.of, found.artifacts.values())),
             folders=tuple(_folder_item(found, each) for each in matched.folders),
             files=tuple(map(_file_item, matched.files)),
+            named=tuple(map(NamedItem.of, found.named)),
             unknown=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in matched.unknown),
             unsure=tuple(UnknownItem(each.path, each.sha256 or Digest("")) for each in found.unsure),
             unread=tuple(UnreadItem(each.path, each.problem) for each in found.unread),
@@ -178,8 +210,8 @@ def _file_item(each: FileOf) -> FileItem:
 
 def exit_status(found: Identified) -> int:
     """What is worst: a file with other bytes than its artifact has (3), an artifact that is refused (3, 4, 5), a file
-    that nobody knows (9), one of which nodes said too little, that could not be read, or none at all (5), files that
-    are missing or at other places (8)."""
+    that nobody knows (9), one of which nodes said too little, that an index names without proof, that could not be
+    read, or none at all (5), files that are missing or at other places (8)."""
     refused = [known.exit_status for known in found.artifacts.values() if known.problem]
     if any(folder.changed for folder in found.matched.folders):
         refused.append(VERIFICATION_FAILED)
@@ -187,7 +219,7 @@ def exit_status(found: Identified) -> int:
         return min(refused)
     if found.matched.unknown:
         return NOBODY_KNOWS
-    if found.unsure or found.unread or not found.files:
+    if found.named or found.unsure or found.unread or not found.files:
         return EVIDENCE_MISSING
     whole = all(each.complete and not each.in_archive for each in found.matched.folders) and not found.matched.files
     return 0 if whole else PARTIAL
@@ -199,6 +231,7 @@ def exit_status(found: Identified) -> int:
     "comity identify /srv/models/*.gguf --json",
     "comity identify /srv/models --html found.html --sarif found.sarif",
     "comity identify --require ministry.toml ./apertus-8b",
+    "comity identify ./incident --index",
 )
 @click.command(cls=Command, name="identify", short_help="Say what files are, and judge the artifacts that they are of.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
@@ -206,18 +239,20 @@ def exit_status(found: Identified) -> int:
 @click.option(
     "--require", type=FILE, help="Only say whether these files may be loaded, by this policy and what is kept."
 )
+@click.option("--index", "by_index", is_flag=True, help="Ask no node: by the indexes of `comity index fetch`.")
 @click.option("--fresh", is_flag=True, help="Read every file again, also those whose hash is kept.")
 @click.option("--all", "every", is_flag=True, help="List every file.")
 @click.option("--html", "page", type=NEW_FILE, help="Write an HTML page to this file.")
 @click.option("--sarif", type=NEW_FILE, help="Write what somebody should look at to this file, as SARIF 2.1.0.")
+@options_as("files", WrittenFiles)
 def command(
     paths: tuple[Path, ...],
     policy: Path | None,
     require: Path | None,
+    by_index: bool,
     fresh: bool,
     every: bool,
-    page: Path | None,
-    sarif: Path | None,
+    files: WrittenFiles,
 ) -> int:
     """Hash the files at or below each PATH, find the artifacts that they are of, and judge these by your policy: of a
     folder of any origin, such as a Hub cache, an Ollama store or a disk. Of weight files that no node knows, say which
@@ -226,6 +261,8 @@ def command(
     Nodes learn the first bits of the digest of each file, which many files share, and of 32 pieces of weight files that
     they do not know; then, of which published artifacts you have files or tensors.
 
+    With --index nobody learns anything: files are named by the indexes that are here, and proven by evidence packs.
+
     With --require no node is asked: programs ask so before they load. The answer is that of comity verify, from the
     evidence beside the files (pull, adopt) and hashes that are kept, and says how old the evidence is.
 
@@ -233,7 +270,7 @@ def command(
     policy not met, 5 evidence or an answer missing, 8 files missing or at other places, 9 no node knows some files.
     """
     if require is not None:
-        if policy or every or page or sarif:
+        if policy or by_index or every or files.page or files.sarif:
             raise click.UsageError(
                 "--require names the policy, and lists no files: give it with --fresh and --json only"
             )
@@ -243,33 +280,34 @@ def command(
     out, api = output(), client()
     with out.progress("hashing", 0) as progress:
         judged_by = api.policy(policy) if policy else None
-        found = api.identify(paths, policy=judged_by, fresh=fresh, on_hashed=progress.advance)
+        found = api.identify(paths, policy=judged_by, fresh=fresh, by_index=by_index, on_hashed=progress.advance)
     _show_folders(out, found)
     _show_files(out, found, every)
     _show_artifacts(out, found)
     show_same_tensors(out, found.tensors)
+    _show_named(out, found, every)
     _show_rest(out, found, every)
-    _write(out, found, policy, page, sarif)
+    _write(out, found, policy, files)
     out.answer(IdentifiedDocument.of(found))
     return exit_status(found)
 
 
-def _write(out: Output, found: Identified, policy: Path | None, page: Path | None, sarif: Path | None) -> None:
+def _write(out: Output, found: Identified, policy: Path | None, files: WrittenFiles) -> None:
     """Write what was found for other readers. Raises OutOfSpace, Unavailable."""
     from comity.content import durable
 
     status = exit_status(found)
-    if page is not None:
+    if files.page is not None:
         from comity_client.identify.page import render_identified
 
         text = render_identified(found, status, int(time.time()), str(policy or ""), size)
-        durable.write_file(page, text.encode(), mode=0o644, point="page")
-        out.say(f"written: {page}")
-    if sarif is not None:
+        durable.write_file(files.page, text.encode(), mode=0o644, point="page")
+        out.say(f"written: {files.page}")
+    if files.sarif is not None:
         from comity_client.identify.sarif import sarif_of
 
-        durable.write_file(sarif, sarif_of(found, comity.__version__, status).encode(), mode=0o644, point="sarif")
-        out.say(f"written: {sarif}")
+        durable.write_file(files.sarif, sarif_of(found, comity.__version__, status).encode(), mode=0o644, point="sarif")
+        out.say(f"written: {files.sarif}")
 
 
 def _show_folders(out: Output, found: Identified) -> None:
@@ -323,8 +361,20 @@ def _show_artifacts(out: Output, found: Identified) -> None:
             out.say(f"  {derived_words(derived)}")
 
 
+def _show_named(out: Output, found: Identified, every: bool) -> None:
+    shown = found.named if every else found.named[:SHOWN]
+    if shown:
+        rows = [(str(e.file.path), e.name, "member" if e.of_members else "other", ", ".join(e.nodes)) for e in shown]
+        headers = ("named, not proven", "claimed name", "by", "in the index of")
+        out.table(headers, rows, shorten=(headers[0], headers[1], headers[3]))
+    if len(found.named) > len(shown):
+        out.say(f"  and {plural(len(found.named) - len(shown), 'file')} more that an index names; --all lists them")
+
+
 def _show_rest(out: Output, found: Identified, every: bool) -> None:
-    for files, what in ((found.matched.unknown, "no node knows"), (found.unsure, "not found, and nodes said not all")):
+    asked = ("no node knows", "not found, and nodes said not all")
+    nobody = ("in no index", "not found so far") if found.by_index else asked
+    for files, what in zip((found.matched.unknown, found.unsure), nobody, strict=True):
         shown = files if every else files[:SHOWN]
         if shown:
             out.table(
@@ -337,18 +387,26 @@ def _show_rest(out: Output, found: Identified, every: bool) -> None:
     for said in found.nodes:
         if said.problem:
             out.warn(f"{said.node}: {said.problem}")
-        elif said.unread:
+        elif said.unread and said.as_of is None:
             out.warn(f"{said.node} has not read {plural(said.unread, 'statement')} yet")
+        elif said.as_of is not None:
+            lacks = f"; it lacks {plural(said.unread, 'statement')}: comity index fetch" if said.unread else ""
+            out.say(f"Index of {said.node}, signed {format_moment(said.as_of, MOMENT)}: {said.indexed:,} files{lacks}.")
     unknown = len(found.matched.unknown) + len(found.unsure)
+    named = f" {len(found.named)} named by an index," if found.named else ""
     out.say(
         f"{plural(found.files, 'file')}, {size(found.bytes)}: {plural(len(found.matched.folders), 'folder')} of known"
-        f" artifacts, {plural(len(found.matched.files), 'file')} elsewhere, {unknown} unknown."
+        f" artifacts, {plural(len(found.matched.files), 'file')} elsewhere,{named} {unknown} unknown."
     )
     _hint(out, found)
 
 
 def _hint(out: Output, found: Identified) -> None:
-    """The next step for the first folder that is an accepted artifact: the evidence beside it."""
+    """The next step: to prove what an index names; or, for the first folder that is an accepted artifact, the evidence
+    beside it."""
+    if found.named:
+        out.hint("prove it, by asking the nodes about these files: the same without --index")
+        return
     for each in found.matched.folders:
         accepted = not found.artifacts[each.artifact].problem
         if accepted and each.in_archive:

@@ -49,9 +49,23 @@ TOGETHER: Final = 8
 
 
 @frozen
+class IndexedFile:
+    """A file that an index of files names, which was not proven: its artifact, the name that a publication claims,
+    whether that is of a publisher of the charter's namespaces, a member or a member's node; and the nodes whose index
+    says so."""
+
+    file: DiskFile
+    artifact: Digest
+    name: str
+    of_members: bool
+    nodes: tuple[str, ...]
+
+
+@frozen
 class Identified:
     """What was found. `unsure` are files of which nothing was found, while nodes left something out of their answers
-    or named too many artifacts to look at all; `unread`: what could not be read."""
+    or named too many artifacts to look at all; `unread`: what could not be read; `named`: files that an index names,
+    where nobody was asked."""
 
     matched: MatchedFiles
     artifacts: Mapping[Digest, KnownArtifact]
@@ -62,6 +76,12 @@ class Identified:
     bytes: int
     tensors: SameTensorsFound = SameTensorsFound()
     """Of files of which nothing was found (`same_tensors`)."""
+    named: tuple[IndexedFile, ...] = ()
+
+    @property
+    def by_index(self) -> bool:
+        """Whether indexes were read, and no node was asked."""
+        return any(node.as_of is not None for node in self.nodes)
 
 
 def hash_paths(
@@ -91,11 +111,8 @@ async def identify(
     claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
     manifests, not_looked_at = await manifests_of(session, claims)
     matched = match(files, manifests)
-    wanted = dict.fromkeys([*(each.artifact for each in matched.folders), *(each.artifact for each in matched.files)])
-    here = {each.sha256: each.path for each in reversed(files) if each.sha256 is not None and each.within is None}
-    places = {each.artifact: each.file.path.parent for each in reversed(matched.files)}
-    places |= {each.artifact: each.folder for each in reversed(matched.folders)}
-    judged = await each_of(wanted, lambda each: judge(context_of, manifests[each], here, places[each]))
+    here, places = locate(files, matched)
+    judged = await each_of(places, lambda each: judge(context_of, manifests[each], here, places[each]))
 
     def is_unknown(file: DiskFile) -> bool:
         reference = file_reference(file.sha256 or Digest(""))
@@ -103,13 +120,27 @@ async def identify(
 
     return Identified(
         matched=replace(matched, unknown=tuple(filter(is_unknown, matched.unknown))),
-        artifacts=dict(zip(wanted, judged, strict=True)),
+        artifacts=dict(zip(places, judged, strict=True)),
         unsure=tuple(filterfalse(is_unknown, matched.unknown)),
         unread=tuple(each for each in files if each.sha256 is None),
         nodes=claims.nodes,
         files=sum(each.within is None for each in files),
         bytes=sum({each.identity: each.size for each in files if each.within is None}.values()),
     )
+
+
+def locate(files: Iterable[DiskFile], matched: MatchedFiles) -> tuple[dict[Digest, Path], dict[Digest, Path]]:
+    """Where each digest is on the disk, and the folder of each artifact that was found, first those of folders."""
+    places = dict[Digest, Path]()
+    for folder in matched.folders:
+        places.setdefault(folder.artifact, folder.folder)
+    for file in matched.files:
+        places.setdefault(file.artifact, file.file.path.parent)
+    here = dict[Digest, Path]()
+    for each in files:
+        if each.sha256 is not None and each.within is None:
+            here.setdefault(each.sha256, each.path)
+    return here, places
 
 
 async def manifests_of(session: Session, claims: ClaimedFiles) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:

@@ -32,14 +32,16 @@ MAX_ARTIFACTS: Final = 100_000
 
 @frozen
 class NodeAnswer:
-    """What a node said. `unread`: statements that its index has not read; `cut`: references that share a prefix of
-    which it knows more files than it gave; `problem`: why it gave nothing."""
+    """What a node said, or its index that is here: `as_of` is when this was signed. `unread`: statements that its index
+    has not read, or what else the index says that it lacks; `cut`: references that share a prefix of which it knows
+    more files than it gave; `problem`: why it gave nothing."""
 
     node: str
     indexed: int = 0
     unread: int = 0
     cut: frozenset[bytes] = frozenset()
     problem: str = ""
+    as_of: int | None = None
 
     @property
     def complete(self) -> bool:

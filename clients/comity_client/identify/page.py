@@ -28,7 +28,7 @@ HEADLINES: Final[Mapping[int, str]] = {
     POLICY_NOT_MET: "An artifact is authentic, and the policy is not met.",
     EVIDENCE_MISSING: "Something could not be read, or evidence or an answer is missing.",
     PARTIAL: "Files are missing, or at other places than in their artifact.",
-    NOBODY_KNOWS: "No node that answered knows some of the files.",
+    NOBODY_KNOWS: "No node that answered, or whose index was read, knows some of the files.",
 }
 TERMS: Final[Mapping[str, str]] = {
     "complete": "The folder has every file of the artifact at its path, with these bytes. The artifact's manifest, "
@@ -38,6 +38,7 @@ TERMS: Final[Mapping[str, str]] = {
     "accepted": "The publisher's signature, the logs and the cosigners were verified on this machine by the policy.",
     "no node knows": "Each node that answered says that it has read all its logs, and that no publication names these "
     "bytes. That is what nodes say, and no proof.",
+    "named by an index": "A node signed an index that names the artifact; no manifest on this machine proves it.",
     "undecided": "Nothing was found, and a node said that it left something out.",
 }
 
@@ -55,6 +56,7 @@ def render_identified(found: Identified, exit_status: int, at: int, policy: str,
         headline=HEADLINES.get(exit_status, ""),
         exit_status=exit_status,
         at=format_time(at),
+        moment=format_time,
         policy=policy or "the default policy",
         size=size,
         terms=TERMS,

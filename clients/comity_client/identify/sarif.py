@@ -65,6 +65,12 @@ UNKNOWN: Final = SarifRule(
     "No node that was asked knows the bytes of the file: nobody there answers for them.",
     "Find out where the file is from.",
 )
+NAMED: Final = SarifRule(
+    "named-file",
+    "note",
+    "An index of files names an artifact that has the file; nothing here proves it.",
+    "Ask the nodes about the file: comity identify without --index.",
+)
 UNSURE: Final = SarifRule(
     "undecided-file",
     "note",
@@ -77,7 +83,7 @@ UNREAD: Final = SarifRule(
     "What is at the path was not read.",
     "The message says why.",
 )
-RULES: Final = (CHANGED, REFUSED, WARNED, MISSING, UNKNOWN, UNSURE, UNREAD)
+RULES: Final = (CHANGED, REFUSED, WARNED, MISSING, UNKNOWN, NAMED, UNSURE, UNREAD)
 
 
 @frozen
@@ -127,6 +133,9 @@ def _results(found: Identified) -> Iterator[SarifResult]:
         for file in files:
             digest = file.sha256 or Digest("")
             yield SarifResult(rule, file.path, f"{file.path.name}, SHA-256 {short(digest)}: {rule.means}", digest)
+    for each in found.named:
+        text = f"{each.name}, as claimed in the index of {', '.join(each.nodes)}: {NAMED.means}"
+        yield SarifResult(NAMED, each.file.path, text, each.artifact)
     for file in found.unread:
         yield SarifResult(UNREAD, file.path, file.problem)
 

@@ -20,7 +20,7 @@ Beside the rows by which files are found are the records by which others have th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -37,7 +37,7 @@ from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import read_manifest
-from comity.rules.file_records import MEMBERS, OTHERS, START, FileRecord, next_head
+from comity.rules.file_records import FILES_TOGETHER, MEMBERS, OTHERS, START, FileRecord, next_head
 from comity.rules.pieces import TENSOR_LAYOUT
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -162,8 +162,10 @@ class FileIndex(Projection):
 
     def add(self, artifacts: Iterable[IndexedArtifact], position: Position) -> None:
         """Add artifacts, and move the position with the last one."""
-        for each in artifacts:
-            self._write(sorted(each.references), partial(_add, each))
+        for parts in _transactions(artifacts):
+            with self._writing() as database:
+                for part in parts:
+                    _add(database, part)
         with self._writing(position):
             pass
 
@@ -213,10 +215,37 @@ class FileIndex(Projection):
         return list(dict.fromkeys(map(unpacked, found))), any(len(part) > most for part in parts)
 
 
-def _add(artifact: IndexedArtifact, database: sqlite3.Connection, references: Sequence[bytes]) -> None:
+@frozen
+class _ArtifactPart:
+    """Files of an artifact that are one record; `last`: whether there are no others after these."""
+
+    artifact: IndexedArtifact
+    references: Sequence[bytes]
+    last: bool
+
+
+def _transactions(artifacts: Iterable[IndexedArtifact]) -> Iterator[list[_ArtifactPart]]:
+    """Parts of artifacts: of one transaction those of at most `TOGETHER` files."""
+    some, files = list[_ArtifactPart](), 0
+    for artifact in artifacts:
+        references = sorted(artifact.references)
+        for start in range(0, max(1, len(references)), FILES_TOGETHER):
+            end = start + FILES_TOGETHER
+            part = _ArtifactPart(artifact, references[start:end], end >= len(references))
+            if some and files + len(part.references) > TOGETHER:
+                yield some
+                some, files = [], 0
+            some.append(part)
+            files += len(part.references)
+    if some:
+        yield some
+
+
+def _add(database: sqlite3.Connection, part: _ArtifactPart) -> None:
+    artifact, references = part.artifact, part.references
     digest, whose = packed(artifact.digest), artifact.whose
     database.execute("INSERT OR IGNORE INTO artifact VALUES (NULL, ?, ?)", (digest, UNFINISHED))
-    if len(references) < TOGETHER:  # the last ones
+    if part.last:
         database.execute("UPDATE artifact SET whose = min(whose, ?) WHERE digest = ?", (whose, digest))
     (number,) = database.execute("SELECT id FROM artifact WHERE digest = ?", (digest,)).fetchone()
     before = database.total_changes

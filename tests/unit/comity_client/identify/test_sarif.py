@@ -55,6 +55,7 @@ def test_rule_ids_are_stable_and_each_result_points_to_its_rule() -> None:
         "warned-artifact",
         "missing-file",
         "unknown-file",
+        "named-file",
         "undecided-file",
         "unread-path",
     ]

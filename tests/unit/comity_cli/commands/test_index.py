@@ -1,0 +1,102 @@
+"""`comity index` and `comity identify --index`: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import NotFound, Unavailable
+from comity.wire.files import FileIndexPart
+from comity_cli.commands.identify import command as identify
+from comity_cli.commands.index import command
+from comity_client.client import Client
+from comity_client.home import Home
+from support.fakes import FakeFederation, release
+from support.run_command import printed, run
+
+FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n"}
+
+
+@pytest.fixture(scope="module", name="running")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    federation = FakeFederation(("CH", "SG", "ES"))
+    with federation.running() as running:
+        running.publish(release(tmp_path_factory.mktemp("index") / "one", FILES, by=running.publisher))
+        yield running
+
+
+@pytest.fixture(name="model", autouse=True)
+def _model(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files, in the working folder of a user who pinned the federation."""
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    Client(Home(tmp_path / "home")).pin(running.file())
+    for name, data in FILES.items():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(data)
+    return Path("model")
+
+
+def test_an_index_is_fetched_shown_and_carried_to_another_machine(
+    running: FakeFederation, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "No index of files is here" in run(command, "show").output
+    fetched = printed(command, "fetch")["fetched"]
+    assert [(each["problem"], each["index"]["records"]) for each in fetched] == [("", 1)] * 3
+    assert "0 new records" in run(command, "fetch").output
+    shown = run(command, "show").output
+    assert "node-ch.example" in shown and "nothing" in shown
+    assert "3 indexes" in run(command, "export", "stick.bin").output
+    monkeypatch.setenv("COMITY_HOME", "other")
+    Client(Home(Path("other"))).pin(running.file())
+    taken = printed(command, "import", "stick.bin")["indexes"]
+    assert taken == printed(command, "show")["indexes"] and len(taken) == 3
+    assert printed(identify, model, "--index", status=5)["named"]
+
+
+def test_what_an_index_names_is_neither_proven_nor_unknown(model: Path) -> None:
+    run(command, "fetch")
+    document = printed(identify, model, "--index", status=5)
+    assert {(each["claimed_name"], each["of_members"], len(each["nodes"])) for each in document["named"]} == {
+        ("swiss-ai/tiny@v1", True, 3)
+    }
+    assert (document["unknown"], document["artifacts"], document["folders"]) == ([], [], [])
+    assert all(each["as_of"] for each in document["nodes"])
+    output = run(identify, model, "--index").output
+    for said in ("NAMED, NOT PROVEN", "2 named by an index", "0 unknown", "signed 2026-", "the same without --index"):
+        assert said in output
+    run(identify, model, "--index", "--html", "page.html", "--sarif", "found.sarif")
+    page = Path("page.html").read_text("utf-8")
+    assert "Named by an index, not proven: 2" in page and "none was asked" in page and "signed 2026-" in page
+    results = json.loads(Path("found.sarif").read_text("utf-8"))["runs"][0]["results"]
+    assert [each["ruleId"] for each in results] == ["named-file"] * 2
+    assert "accepted" not in output and "is of" not in output.casefold()
+    assert printed(identify, model)["nodes"][0]["as_of"] is None
+
+
+def test_a_file_is_in_no_index(model: Path) -> None:
+    run(command, "fetch")
+    Path("mine").write_bytes(b"nobody has this")
+    assert [each["file"] for each in printed(identify, "mine", "--index", status=9)["unknown"]] == ["mine"]
+    output = run(identify, "mine", "--index").output
+    assert "IN NO INDEX" in output and "no node knows" not in output.casefold()
+
+
+def test_without_an_index_the_next_step_is_named(model: Path) -> None:
+    for arguments in ((identify, model, "--index"), (command, "export", "x")):
+        refused = run(*arguments).exception
+        assert isinstance(refused, NotFound) and refused.hint == "comity index fetch"
+
+
+def test_a_node_that_fails_is_told(running: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        raise Unavailable("its disk is full")
+        yield FileIndexPart()
+
+    monkeypatch.setattr(running.nodes[0], "file_index", fails, raising=False)
+    document = printed(command, "fetch", status=5)
+    assert sorted(bool(each["problem"]) for each in document["fetched"]) == [False, False, True]
+    assert "its disk is full" in run(command, "fetch", "--node", running.nodes[0].node.record.name).output
