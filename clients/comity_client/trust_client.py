@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.federation_file import FederationSource
 from comity.transfer.limits import TransferLimits
@@ -19,6 +20,9 @@ from comity_client.publishers import Publisher, find_publisher, publishers
 from comity_client.pull.destinations import read_reference
 from comity_client.trust_store import Bindings, CharterDiff, TrustPin
 from comity_client.user import User
+
+if TYPE_CHECKING:
+    from comity_client.publisher_concerns import PublisherConcerns
 
 
 class TrustClient:
@@ -53,6 +57,13 @@ class TrustClient:
     def publisher(self, name: str) -> Publisher:
         """Find a publisher by folder, label or beginning of its id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
+
+    def concerns(self, publisher: Digest) -> PublisherConcerns:
+        """What concerns a publisher, as all nodes list it. Raises as `ask_concerns`."""
+        from comity_client.publisher_concerns import ask_concerns
+
+        policy = self._user.policy(self._user.pins())
+        return self._user.run(lambda session: ask_concerns(session, policy, publisher), ahead=True)
 
     def pin(self, file: FederationSource, *, branch: bool = False) -> TrustPin:
         """Verify and pin a federation file; for `branch` see `TrustStore.pin`. Raises Malformed, Untrusted, NotFound,

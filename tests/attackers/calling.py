@@ -32,6 +32,7 @@ SERVICES = {
     "Search": "ArtifactService",
     "FindFiles": "ArtifactService",
     "ReadFileIndex": "ArtifactService",
+    "GetConcerns": "ArtifactService",
     "GetObject": "BlobService",
     "GetObjects": "BlobService",
     "Read": "BlobService",

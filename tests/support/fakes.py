@@ -36,6 +36,7 @@ from comity.wire.addresses import GatewayUrl
 from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
+from comity.wire.concerns import ConcernPart
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair, file_reference, prefix_of
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -232,6 +233,13 @@ class FakeNode:
         yield FoundFiles(len(pieces), 0)
         wanted = [each for each in pieces if prefix_of(each[0], prefixes.bits) in prefixes.prefixes]
         yield FoundFiles(0, 0, b"".join(file_pair(piece, file) for piece, file in wanted))
+
+    async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
+        await self._answering()
+        yield ConcernPart(0)
+        for located, entry in self._entries():
+            if entry.statement.by is not None and entry.statement.by.id == publisher:
+                yield ConcernPart(0, False, "keys" if entry.statement.predicate == "inception" else "own", (located,))
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         await self._answering()

@@ -176,6 +176,8 @@ class Liar:
                 raise NotHere
             case "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects":
                 raise NoSuchCall
+            case "GetConcerns":
+                raise NoSuchCall
             case "FindArtifact" | "FindFiles" | "ReadFileIndex":  # so that its other false answers are reached
                 raise NoSuchCall
         if question.data(1) not in (log.origin.encode(), log.vkey.encode()):

@@ -33,6 +33,7 @@ from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.concerns import ConcernPart
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.held import SALT, Held
@@ -149,6 +150,10 @@ class AnsweringNode:
         values = self._values
         pairs = [file_pair(bytes(16), Digest(values.digest())) for _ in range(3)]
         yield FoundFiles(values.number(), values.number(), b"".join(pairs[:2]), pairs[2], (values.number(200),))
+
+    async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
+        self.asked.append(publisher)
+        yield ConcernPart(self._values.number(), True, "own", (self._values.located(),))
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         self.asked.append((after, head))
@@ -564,6 +569,8 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     async for _ in client.file_index(values.number(), bytes(32)):
         pass
     async for _ in client.files(FilePrefixes(20, (3,), pieces=True)):
+        pass
+    async for _ in client.concerns(Digest(values.digest())):
         pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

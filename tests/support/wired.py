@@ -18,6 +18,7 @@ from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
+from comity.wire.concerns import ConcernPart
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -148,6 +149,9 @@ class MemoryNode:
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         yield FileIndexPart(head, b"state")
+
+    async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
+        yield ConcernPart(1, more=True)
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)

@@ -1,10 +1,13 @@
-"""`comity publisher new|rotate|show|ls`."""
+"""`comity publisher new|rotate|show|watch|ls`."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from comity.trust.encoding import Digest, format_id, sha256, syllables
@@ -12,13 +15,22 @@ from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
 from comity.trust.rotation import MAX_ROTATIONS
+from comity.trust.statement_kinds import STATEMENT_KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.commands.publish import logged_status
 from comity_cli.document import INLINE, document
 from comity_cli.files import FILE
+from comity_cli.known_since import known_day
 from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.evidence.known_since import KnownSince
+    from comity_client.publisher_concerns import FoundConcern
+
+WHY: Final = {"own": "your identity", "name": "your name", "files": "your files"}
+"""What a statement concerns, in the table."""
 
 
 @frozen
@@ -51,6 +63,28 @@ class PlaceInLog:
 
     origin: str
     index: int
+
+
+@frozen
+class ConcernItem:
+    """A statement that concerns a publisher. `why`: it is its own, or of others under its name or with its files."""
+
+    why: Literal["own", "name", "files"]
+    statement: Digest
+    predicate: str
+    name: str
+    by: Digest | None
+    logged: PlaceInLog
+    known_since: KnownSince | None
+
+
+@document("publisher-concerns")
+class PublisherConcernsDocument:
+    """What concerns a publisher, as `comity publisher watch --json` prints it. `incomplete`: why there may be more."""
+
+    publisher: Digest
+    concerns: tuple[ConcernItem, ...]
+    incomplete: tuple[str, ...]
 
 
 @document("publisher-rotated")
@@ -189,6 +223,49 @@ def show(label: str) -> None:
     item = PublisherItem(publisher.id, publisher.label, publisher.home, publisher.folder)
     model_sig = ModelSigKey(public, pem, sha256(pem.encode())) if public and pem else None
     out.answer(PublisherShownDocument(item, publisher.rotation, model_sig))
+
+
+@examples("comity publisher watch 'Swiss AI'", "comity publisher watch 'Swiss AI' --since 2026-12-01 --json")
+@command.command("watch", short_help="List what concerns a publisher: its key, its names, its files.")
+@click.argument("label")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only what a node knew first on or after this day.")
+def watch(label: str, since: datetime | None) -> None:
+    """List what concerns a publisher, by its label or its id in full: statements under its identity, and one that you
+    did not make means that somebody has its key; publications of others under its names; its files under other names.
+    Each signature is verified here. To be told of what is new: comity webhook new --publisher, or a feed of a node."""
+    out, api = output(), client()
+    who = Digest(label) if re.fullmatch("[0-9a-f]{64}", label) else api.publisher(label).id
+    answer = api.concerns(who)
+    least = int(since.replace(tzinfo=UTC).timestamp()) if since else 0
+    found = [each for each in answer.found if not least or (each.known_since and each.known_since.at >= least)]
+    rows = [(WHY[each.why], _title(each), _author(each), known_day(each.known_since)) for each in found]
+    if rows:
+        out.table(("why", "statement", "by", "known since (claimed)"), rows)
+    else:
+        out.say("Nothing that the nodes know.")
+    for text in answer.incomplete:
+        out.fact("not known", text)
+    out.answer(PublisherConcernsDocument(who, tuple(map(_concern_item, found)), answer.incomplete))
+
+
+def _title(found: FoundConcern) -> str:
+    statement = found.entry.statement
+    kind = STATEMENT_KINDS.get(statement.predicate)
+    name = statement.subjects[0].name if statement.subjects else ""
+    return f"{kind.did if kind else statement.predicate} {name}".strip()
+
+
+def _author(found: FoundConcern) -> str:
+    by = found.entry.statement.by
+    return f"{by.kind} {by.id[:12]}" if by else "-"
+
+
+def _concern_item(found: FoundConcern) -> ConcernItem:
+    statement = found.entry.statement
+    name = statement.subjects[0].name if statement.subjects else ""
+    by = statement.by.id if statement.by else None
+    place = PlaceInLog(found.origin, found.index)
+    return ConcernItem(found.why, found.entry.statement_digest, statement.predicate, name, by, place, found.known_since)
 
 
 @examples("comity publisher ls", "comity publisher ls --json")

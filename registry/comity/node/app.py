@@ -56,6 +56,7 @@ from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.audit import AuditServicer
 from comity.node.services.blob import BlobServicer
 from comity.node.services.charter import CharterServicer
+from comity.node.services.concerns import ConcernFinder
 from comity.node.services.files import FileFinder
 from comity.node.services.index_records import FileIndexSender
 from comity.node.services.log import LogServicer
@@ -404,6 +405,7 @@ def _services(parts: _Parts) -> Services:
             blob.manifest,
             FileFinder(parts.files, home.pools),
             FileIndexSender(parts.files, ledger, home.pools, home.keys.signer, home.clock),
+            ConcernFinder(ledger, home.pools, parts.watch),
         ),
         blob=blob,
         publish=parts.submissions,

@@ -428,6 +428,60 @@ class ReadFileIndexRequest(_message.Message):
 Global___ReadFileIndexRequest: _TypeAlias = ReadFileIndexRequest  # noqa: Y015
 
 @_typing.final
+class GetConcernsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISHER_FIELD_NUMBER: _builtins.int
+    publisher: _builtins.bytes
+    """The identity."""
+    def __init__(
+        self,
+        *,
+        publisher: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publisher", b"publisher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConcernsRequest: _TypeAlias = GetConcernsRequest  # noqa: Y015
+
+@_typing.final
+class Concern(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNREAD_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    unread: _builtins.int
+    """Statements that this node has still to look at."""
+    more: _builtins.bool
+    """Whether there are others, older ones or of the same authors."""
+    why: _builtins.str
+    """"own", "name" or "files"; "keys" for a line of the keys of an author; empty in the first message."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Located]:
+        """One; none in the first message."""
+
+    def __init__(
+        self,
+        *,
+        unread: _builtins.int = ...,
+        more: _builtins.bool = ...,
+        why: _builtins.str = ...,
+        entries: _abc.Iterable[_types_pb2.Located] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "more", b"more", "unread", b"unread", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Concern: _TypeAlias = Concern  # noqa: Y015
+
+@_typing.final
 class FileIndexPart(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -13,6 +13,7 @@ from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Data, Exact, Items, Read
+from comity.wire.concerns import ConcernPart
 from comity.wire.fields import read_integer
 from comity.wire.files import FILE_PREFIXES, FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
@@ -98,6 +99,10 @@ class ArtifactService(Protocol):
         """Records of the index of files after the first `after`, whose head is `head`; about 16 MiB, and then their
         state. Raises NotFound (FILE-INDEX-REPLACED)."""
 
+    @rpc("GetConcerns", items=limits.CONCERNS)
+    def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
+        """What concerns a publisher, and then the keys of the authors. Raises Refused (FRONT-END)."""
+
 
 async def _serve(
     method: str, service: ArtifactService, request: Any, context: Context
@@ -162,6 +167,7 @@ class ArtifactCalls(ServiceCalls):
     search = call(ArtifactService.search)
     files = call(ArtifactService.files)
     file_index = call(ArtifactService.file_index)
+    concerns = call(ArtifactService.concerns)
     _resolve = _selected(ArtifactService.resolve)
     _claims = _selected(ArtifactService.claims)
 

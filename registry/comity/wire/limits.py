@@ -59,6 +59,9 @@ FILES_MESSAGES: Final = 10_000
 INDEX_PART: Final = 1 * MiB
 INDEX_CALL: Final = 16 * MiB
 INDEX_MESSAGES: Final = 64
+# What concerns a publisher in one answer, and the messages of that, with the keys of the authors.
+CONCERNS_LISTED: Final = 100
+CONCERNS: Final = 10_000
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

@@ -105,6 +105,7 @@ PRINTED_BY = {
     "preflight": "tests/unit/comity_cli/test_preflight.py",
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
+    "publisher-concerns": "tests/unit/comity_client/test_publisher_concerns.py",
     "publisher-rotated": "tests/unit/comity_client/test_partly_logged.py",
     "publisher-shown": "tests/unit/comity_cli/commands/test_publisher.py",
     "pulls": "tests/unit/node/test_pull_counts.py",

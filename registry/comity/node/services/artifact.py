@@ -20,6 +20,7 @@ from comity.ledger.intake import fold_name
 from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
+from comity.node.services.concerns import ConcernFinder
 from comity.node.services.files import FileFinder
 from comity.node.services.index_records import FileIndexSender
 from comity.node.services.kept_answers import (
@@ -41,6 +42,7 @@ from comity.trust.errors import Malformed, Refused
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
+from comity.wire.concerns import ConcernPart
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
@@ -62,6 +64,7 @@ class ArtifactServicer:
         objects: reads a small object that is here, for a manifest beside an answer; raises NotFound.
         files: finds artifacts by their files; None where there is no index of them.
         index: gives this index; None where another process has it.
+        concerns: finds what concerns publishers; None where another process knows it.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class ArtifactServicer:
         objects: Callable[[Digest], Awaitable[bytes]] | None = None,
         files: FileFinder | None = None,
         index: FileIndexSender | None = None,
+        concerns: ConcernFinder | None = None,
     ) -> None:
         self._ledger = ledger
         self._objects = objects
         self._files = files
         self._index = index
+        self._concerns = concerns
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
@@ -180,6 +185,14 @@ class ArtifactServicer:
             hint = "ask the writer of this node"
             raise Refused("a front end has no index of files", hint=hint, code="FRONT-END")
         async with aclosing(self._index.send(after, head)) as parts:
+            async for part in parts:
+                yield part
+
+    async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
+        if self._concerns is None:
+            hint = "ask the writer of this node"
+            raise Refused("a front end does not know what concerns a publisher", hint=hint, code="FRONT-END")
+        async with aclosing(self._concerns.find(publisher)) as parts:
             async for part in parts:
                 yield part
 
