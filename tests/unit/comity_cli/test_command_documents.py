@@ -233,6 +233,9 @@ def _examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
         run("pull", "swiss-ai/tiny", "--dry-run")
         run("pull", "swiss-ai/tiny")
         run("identify", *some_files(folder / "disk"))
+        run("index", "fetch")
+        run("index", "show")
+        run("index", "export", str(folder / "index.bin"))
         origin = running.nodes[0].node.origin
         run("log", "checkpoint", origin)
         run("log", "entries", origin)
