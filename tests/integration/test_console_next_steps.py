@@ -31,6 +31,7 @@ from support.waiting import PATIENCE
 NOT_A_PAGE = {
     "/-/console.css": "a style sheet",
     "/-/feeds/{kind}.atom": "a feed",
+    "/-/feeds/publishers/{identity}.atom": "a feed",
     "/-/lineage/{namespace}/{name}/{revision}.svg": "a picture",
     "/-/logs/{log}/checkpoint": "a file",
     "/-/logs/{log}/{index}.proof": "a file",

@@ -178,6 +178,7 @@ def test_the_path_segments_reach_every_route(target: Target) -> None:
         *(f"{PREFIX}/{page}" for page in ("catalogue", "members", "logs", "proposals", "compute", "alerts")),
         *(f"{PREFIX}/logs/{log}{rest}" for rest in ("", "/checkpoint", "/0", "/0.proof")),
         *(f"{PREFIX}/{path}" for path in ("lineage/tests/model/v1.svg", "feeds/versions.atom", "sign-in", "sign-out")),
+        f"{PREFIX}/feeds/publishers/{target.digest}.atom",
         *(f"{PREFIX}/node{rest}" for rest in ("", "/waiting", "/settings", "/sessions", "/tokens", "/audit-log")),
         *(f"{PREFIX}/node/tokens/{rest}" for rest in ("rotate", "revoke")),
     ):

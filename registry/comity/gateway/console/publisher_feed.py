@@ -64,11 +64,15 @@ class PublisherFeeds:
         """What concerns a publisher, as far as the reader may read it. Raises NotFound (NO-SUCH-ROUTE), and as
         `GatewayAccess` does."""
         if self._watch is None:
-            raise NotFound("no such feed", why="the writer of this node knows what concerns a publisher", code=NO_ROUTE)
+            raise NotFound(
+                "no such feed", why="the writer of this node knows what concerns a publisher", code="NO-SUCH-ROUTE"
+            )
         try:
             identity = bare_digest(request.path_params["identity"])
         except Malformed as error:
-            raise NotFound("no such feed", why="a publisher is named by its id in full", code=NO_ROUTE) from error
+            raise NotFound(
+                "no such feed", why="a publisher is named by its id in full", code="NO-SUCH-ROUTE"
+            ) from error
         readable = await self._access.readable_names(request)
         found, more = await self._ledger.run(self._read, self._watch, identity, readable)
         endpoint = self._url or f"{request.url.scheme}://{request.url.netloc}"
@@ -90,9 +94,6 @@ class PublisherFeeds:
             if readable(what.subject.removeprefix(UPSTREAM).partition("@")[0]):
                 entries.setdefault((statement, each.why), ConcernEntry(each, statement, what, times[each.number]))
         return list(entries.values())[::-1], found.more
-
-
-NO_ROUTE: Final = "NO-SUCH-ROUTE"
 
 
 def atom(identity: Digest, node: str, endpoint: str, entries: list[ConcernEntry], *, more: bool) -> str:

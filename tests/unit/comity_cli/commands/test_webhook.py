@@ -30,7 +30,8 @@ def test_a_new_webhook_has_all_events_and_a_secret_that_is_printed_once(home: Pa
     document = printed(command, "new", "ops", "https://chat.example/hook", "--node", home)
     assert tuple(document["events"]) == KINDS and document["secret"].startswith("whsec_")
     (listed,) = printed(command, "ls", "--node", home)["webhooks"]
-    assert listed == {"name": "ops", "url": "https://chat.example/hook", "events": list(KINDS), "waiting": 0}
+    hook = {"name": "ops", "url": "https://chat.example/hook", "events": list(KINDS), "publisher": "", "waiting": 0}
+    assert listed == hook
     assert document["secret"] not in run(command, "ls", "--node", home).output
     assert document["secret"] == (home / "keys" / "webhook-ops.secret").read_text().strip()
 
