@@ -1,5 +1,6 @@
-"""Two machines of one node take turns: in each round the one that writes is killed, frozen, or cut from its database, a
-publication is acknowledged by the other, and in the end every acknowledged one is in the log, which has one history.
+"""Two machines of one node take turns, with one of three members down: in each round the one that writes is killed,
+frozen, or cut from its database, or the database crashes. A publication is acknowledged in each round, and in the end
+every acknowledged one is in the log, which has one history.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -17,22 +18,29 @@ from comity.node.maintenance.takeover import end_writer, writer_state
 from comity.trust.encoding import Digest, sha256
 from support.federation import Founded, NodeHome, NodeProcess, converged, found, until
 from support.ports import free_port
-from support.postgres import Postgres
+from support.postgres import Postgres, start_postgres
 from support.publisher import Publisher, model, release, send
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
+@pytest.fixture(name="server")
+def _server() -> Iterator[Postgres]:
+    """A database server of its own, because it crashes."""
+    with start_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def database(postgres: Postgres) -> str:
-    return postgres.database()
+def database(server: Postgres) -> str:
+    return server.database()
 
 
 @pytest.fixture(name="founded")
-def _founded(tmp_path: Path, postgres: Postgres, database: str) -> Founded:
-    """Two nodes, of which the first has two machines."""
-    founded = found(tmp_path / "nodes", 2)
-    founded.homes[0].set("storage", database=postgres.url(database))
+def _founded(tmp_path: Path, server: Postgres, database: str) -> Founded:
+    """Three nodes, of which the first has two machines, and the third never runs."""
+    founded = found(tmp_path / "nodes", 3)
+    founded.homes[0].set("storage", database=server.url(database))
     founded.homes[0].set("node", role="standby")
     founded.homes[1].set("replication", private_networks=["127.0.0.0/8"])
     return founded
@@ -101,19 +109,25 @@ class Machines:
         end_writer(home.directory / "node.toml")
         node.ended()
 
+    async def crash(self) -> None:
+        _, node = await self.writer()
+        self._postgres.crash()
+        node.ended()
+
 
 def _listens(node: NodeProcess) -> bool:
     return node.alive and any(event.get("event") == "listening" for event in node.events)
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(3, id="short"), pytest.param(100, id="long", marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [pytest.param(10, id="short"), pytest.param(100, id="long", marks=pytest.mark.long)])
 async def test_nothing_acknowledged_is_lost_and_there_is_one_history(
-    tmp_path: Path, founded: Founded, postgres: Postgres, database: str, rounds: int
+    tmp_path: Path, founded: Founded, server: Postgres, database: str, rounds: int
 ) -> None:
-    first, other = founded.homes
+    first, other, _ = founded.homes
     second = second_machine(first, tmp_path / "second")
-    machines = Machines(postgres, database, first)
-    faults: cycle[Callable[[], Awaitable[None]]] = cycle((machines.kill, machines.freeze, machines.cut))
+    machines = Machines(server, database, first)
+    kinds = (machines.kill, machines.freeze, machines.cut, machines.crash)
+    faults: cycle[Callable[[], Awaitable[None]]] = cycle(kinds)
     acknowledged: dict[int, Digest] = {}
     mirror = NodeProcess(other)
     try:

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -125,6 +125,15 @@ class Postgres:
             f" WHERE datname = '{database}' AND query LIKE '%{query}%' AND pid <> pg_backend_pid()"
         )
         return len(ended)
+
+    def crash(self) -> None:
+        """Kill one of its processes: it ends all others, and begins anew from its log. Returns once it answers."""
+        import psycopg
+
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url(ADMIN, ADMIN), autocommit=True) as one:
+            os.kill(one.info.backend_pid, signal.SIGKILL)
+            one.execute("SELECT 1")
+        wait_until_it_answers(self)
 
 
 @contextmanager
