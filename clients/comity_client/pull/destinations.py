@@ -95,14 +95,16 @@ def write_pack(
     _write(pack / STATEMENTS, b"".join(line + b"\n" for line in evidence.claims))
     _remove_old_statements(pack)
     _write(pack / "pieces.json", evidence.pieces or b"")
-    _write(pack / "manifest.json", evidence.manifest or b"")
     partial = "".join(f"{path}\n" for path in missing).encode()
     unread = UnreadStatements(evidence.unread, evidence.cut).encode() if evidence.unread or evidence.cut else b""
-    for mark, data in ((PARTIAL, partial), (UNREAD, unread)):
+    marks = {pack / PARTIAL: partial, pack / UNREAD: unread}
+    for mark, data in marks.items():  # before the manifest, without which nothing is judged
         if data:
-            _write(pack / mark, data)
-        else:
-            (pack / mark).unlink(missing_ok=True)
+            _write(mark, data)
+    _write(pack / "manifest.json", evidence.manifest or b"")
+    for mark, data in marks.items():
+        if not data:
+            mark.unlink(missing_ok=True)
 
 
 def _remove_old_statements(pack: Path) -> None:

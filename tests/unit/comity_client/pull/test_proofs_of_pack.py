@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from comity.content import durable
 from comity.rules.collected import best_proofs
 from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
-from comity.trust.evidence import UNREAD, Evidence, EvidenceReader
+from comity.trust.evidence import PACK, UNREAD, Evidence, EvidenceReader
 from comity.trust.tlog.note import log_verifier_key
 from comity.verifier import read_pack
-from comity_client.pull.destinations import write_pack
+from comity_client.pull.destinations import PARTIAL, write_pack
 from support.case import case, nodes
 from support.world import Log, node
 
@@ -54,3 +56,20 @@ def test_a_file_that_says_nothing_readable_about_it_is_named(tmp_path: Path) -> 
     (tmp_path / ".comity" / UNREAD).write_bytes(b'{"cut":[1]}')
     (note,) = read_pack(tmp_path, EvidenceReader()).left_out
     assert note.startswith("unread.json is ignored: ")
+
+
+def test_a_folder_with_a_part_of_the_files_is_marked_before_it_has_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kill between both leaves a folder that fails."""
+    written, write_file = list[str](), durable.write_file
+
+    def watched(path: Path, data: bytes, **how: object) -> None:
+        written.append(path.name)
+        write_file(path, data, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(durable, "write_file", watched)
+    write_pack(tmp_path, WHOLE, (), missing=("weights.bin",))
+    assert written.index(PARTIAL) < written.index("manifest.json")
+    write_pack(tmp_path, WHOLE, ())
+    assert not (tmp_path / PACK / PARTIAL).exists()
