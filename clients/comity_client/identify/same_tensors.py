@@ -22,7 +22,7 @@ from typing import Final
 
 from comity.formats.tensors import tensor_reader
 from comity.rules.file_records import REFERENCE_BYTES
-from comity.rules.pieces import lowest_pieces
+from comity.rules.pieces import SMALL_TENSOR, lowest_pieces
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
@@ -67,8 +67,9 @@ async def find_same_tensors(
         context_of: returns what an artifact is judged with.
         on_hashed: called with the number of bytes hashed since the last call, from several threads.
     """
-    unknown = [each for each in (*identified.matched.unknown, *identified.unsure) if each.within is None]
-    found = {each.identity: each for each in unknown}.values()
+    unknown = (*identified.matched.unknown, *identified.unsure)
+    large = [each for each in unknown if each.within is None and each.size >= SMALL_TENSOR]  # of others, none is asked
+    found = {each.identity: each for each in large}.values()
     read = await each_of(found, lambda each: asyncio.to_thread(read_weight_file, each, cache, on_hashed))
     search = _Search(session, context_of, {e: file for e, file in zip(found, read, strict=True) if file is not None})
     return await search.run()

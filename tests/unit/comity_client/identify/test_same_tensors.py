@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.rules.pieces import TENSOR_LAYOUT
+from comity.rules.pieces import SMALL_TENSOR, TENSOR_LAYOUT
 from comity.trust.encoding import Digest, sha256
 from comity.wire.files import FilePrefixes, FoundFiles, file_pair
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.identify import same_tensors
+from comity_client.identify.disk import DiskFile
 from comity_client.identify.identify import Identified
 from comity_client.identify.same_tensors import ASKED
 from comity_client.identify.tensors import SameTensors
@@ -68,6 +69,19 @@ def test_tensors_under_other_names_in_two_shards_are_those_of_the_artifact_and_t
     assert (same.compared.all_same, same.compared.same, len(same.compared.renamed)) == (same.compared.same == 4, 4, 4)
     assert {each.path.name for each in same.files} == {"sha256-0", "sha256-1"}
     assert len(found.matched.unknown) == 2 and not found.artifacts
+
+
+def test_a_file_too_small_for_a_piece_that_nodes_are_asked_about_is_not_opened(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[str]()
+
+    def watched(file: DiskFile, *_: object) -> None:
+        opened.append(file.path.name)
+
+    monkeypatch.setattr(same_tensors, "read_weight_file", watched)
+    identify(client, tmp_path / "m", b"small", bytes(SMALL_TENSOR))
+    assert opened == ["sha256-1"]
 
 
 def test_the_artifact_with_most_of_the_tensors_is_named_and_the_changed_one(client: Client, tmp_path: Path) -> None:
