@@ -127,7 +127,7 @@ class Postgres:
         return len(ended)
 
     def crash(self) -> None:
-        """Kill one of its processes: it ends all others, and begins anew from its log. Returns once it answers."""
+        """Kill one of its processes: it ends all others, and starts again from its log. Returns once it answers."""
         import psycopg
 
         with suppress(psycopg.OperationalError), psycopg.connect(self.url(ADMIN, ADMIN), autocommit=True) as one:
