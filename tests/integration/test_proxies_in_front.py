@@ -226,6 +226,8 @@ async def test_a_download_and_a_pull_behind_a_load_balancer_outlive_a_front_end(
             response.read()
         begun += cut.value.partial
         assert len(begun) < len(data)
+        # The load balancer asks each front end now and then; until it knows that the second one is ready, it says 503.
+        await until(lambda: answer(path, Range="bytes=0-0")[0] == 206, what="the second front end to be used")
         resumed = answer(path, Range=f"bytes={len(begun)}-")
         assert resumed == (206, data[len(begun) :])
         assert second.alive

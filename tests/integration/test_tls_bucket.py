@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
-from support.federation import found, processes
+from support.federation import converged, found, processes
 from support.publisher import Publisher, model, release, send
 from support.s3 import S3Account, keep_in_bucket
 from support.seaweed import seaweed
@@ -73,8 +73,9 @@ async def test_a_whole_pull_takes_its_bytes_from_a_tls_bucket_and_no_url_is_logg
         with processes(home) as (node,):
             await node.ready()
             async with home.client() as client:
-                await send(client, what)
+                sent_lines = (await send(client, what)).receipts
                 (location,) = await client.locations(weights)
+            await converged((home,), home, least=1 + max(receipt.index for receipt in sent_lines))
             puller = Client(Home(tmp_path / "home"))
             puller.pin(founded.federation.encode())
             caplog.clear()  # the test's own client of the bucket says what it signs
