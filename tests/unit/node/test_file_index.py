@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Scene:
         self.store = FolderStore(folder / "blobs")
         self.bound = {"a": id_of(MEMBER)}
         self.index = FileIndex(folder / "files.sqlite", index_basis(self.membership))
+        weakref.finalize(self, self.index.close)
 
     @property
     def membership(self) -> Membership:

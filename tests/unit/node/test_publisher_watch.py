@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Scene:
         membership: Any = SimpleNamespace(body=body, known=known, precedence=precedence)
         pools: Any = SimpleNamespace(files=self._call)
         self.index, self.watch = FileIndex(folder / "files", ""), PublisherWatch(folder / "watch", "")
+        weakref.finalize(self, self.index.close)
+        weakref.finalize(self, self.watch.close)
         ledger = AsyncLedger(self.ledger)
         self.files = FileIndexReader(ledger, self.store, pools, membership, self.index)
         self.new_reader = partial(WatchReader, ledger, self.store, pools, membership, self.files, self.watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +30,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.node = node(identity("CH"))
         self.index = FileIndex(folder / "files.sqlite", "basis")
+        weakref.finalize(self, self.index.close)
         self.heads: dict[str, tuple[int, bytes]] = {"log": (7, b"")}
         self.progress = ReadState(3, 3)
         self.now = 1_000.0
