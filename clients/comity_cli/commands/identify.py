@@ -274,9 +274,9 @@ def command(
             raise click.UsageError(
                 "--require names the policy, and lists no files: give it with --fresh and --json only"
             )
-        from comity_cli.preflight import preflight
+        from comity_cli.local_verdicts import show_local_verdicts
 
-        return preflight(output(), paths, require, fresh=fresh)
+        return show_local_verdicts(output(), paths, require, fresh=fresh)
     out, api = output(), client()
     with out.progress("hashing", 0) as progress:
         judged_by = api.policy(policy) if policy else None

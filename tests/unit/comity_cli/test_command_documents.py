@@ -102,7 +102,7 @@ PRINTED_BY = {
     "peer-ping": "tests/integration/test_operator_status.py",
     "peers": "tests/integration/test_operator_status.py",
     "pin": "tests/integration/test_governance_commands.py",
-    "preflight": "tests/unit/comity_cli/test_preflight.py",
+    "local-verdicts": "tests/unit/comity_cli/test_local_verdicts.py",
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
     "publisher-concerns": "tests/unit/comity_client/test_publisher_concerns.py",

@@ -1,6 +1,6 @@
-"""What a program waits for before it loads a model that was adopted: `comity_client.preflight.check`, and the command.
+"""What a program waits for before it loads an adopted model: `comity_client.local_verdict.check`, and the command.
 
-    python bench/preflight.py [--rounds 9] [--mib 64]
+    python bench/local_verdict.py [--rounds 9] [--mib 64]
 
     remembered          nothing has changed since the last verdict
     judged              the evidence is judged again, the hashes are kept
@@ -27,9 +27,9 @@ from harness import keep_bytecode, show, write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from comity_client import preflight
+from comity_client import local_verdict
 from comity_client.home import Home
-from comity_client.preflight import check
+from comity_client.local_verdict import check
 from support.case import FILES, case
 from support.weights import safetensors
 
@@ -54,7 +54,7 @@ def main() -> None:
             assert check(model, policy, fresh=fresh, home=home).accepted
 
         def judged() -> None:
-            (home.memory / preflight.MEMORY).unlink(missing_ok=True)
+            (home.memory / local_verdict.MEMORY).unlink(missing_ok=True)
             ask()
 
         def process(*words: str) -> Callable[[], None]:
@@ -89,7 +89,9 @@ def main() -> None:
     }
     show(table)
     load = {"min": min(loads), "max": max(loads)}
-    write("preflight", rounds=chosen.rounds, bytes=chosen.mib << 20, cache="warm", figure="ms", load=load, peers=table)
+    write(
+        "local_verdict", rounds=chosen.rounds, bytes=chosen.mib << 20, cache="warm", figure="ms", load=load, peers=table
+    )
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import PACK
 from comity.trust.verify import verify
 from comity.verifier import collect_evidence, load_policy
-from comity_client import preflight
+from comity_client import local_verdict
 from comity_client.home import Home
-from comity_client.preflight import Preflight, check
+from comity_client.local_verdict import LocalVerdict, check
 from support.case import case
 
 GOOD = case()
@@ -25,11 +25,11 @@ GOOD = case()
 def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A pulled folder whose files were not changed lately, by the clock of the tests."""
     folder = GOOD.write(tmp_path)
-    monkeypatch.setattr(preflight, "SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(local_verdict, "SETTLED_SECONDS", -3600.0)
     return folder
 
 
-def asked(model: Path, path: Path | None = None) -> Preflight:
+def asked(model: Path, path: Path | None = None) -> LocalVerdict:
     return check(path or model, model.parent / "policy.toml", home=Home(model.parent / "home"))
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_the_policy_names_is_read_again_once_it_changed(model: Path)
 
 
 def test_what_changed_just_now_is_not_remembered(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "SETTLED_SECONDS", 3600.0)
+    monkeypatch.setattr(local_verdict, "SETTLED_SECONDS", 3600.0)
     assert not asked(model).remembered and not asked(model).remembered
 
 
@@ -132,7 +132,7 @@ def test_without_evidence_nothing_is_read(tmp_path: Path, model: Path) -> None:
 
 def test_a_memory_that_cannot_be_read_is_passed_over(model: Path) -> None:
     assert asked(model).accepted
-    (model.parent / "home" / "memory" / preflight.MEMORY).write_bytes(b"no database" * 1000)
+    (model.parent / "home" / "memory" / local_verdict.MEMORY).write_bytes(b"no database" * 1000)
     answer = asked(model)
     assert answer.accepted and not answer.remembered
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from comity.trust.encoding import short
 from comity.trust.frozen import frozen
-from comity_client.preflight import Preflight, check
+from comity_client.local_verdict import LocalVerdict, check
 
 from comity_cli.copies_view import date
 from comity_cli.document import document
@@ -36,13 +36,13 @@ class CheckedPath:
     verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
 
     @classmethod
-    def of(cls, found: Preflight) -> CheckedPath:
+    def of(cls, found: LocalVerdict) -> CheckedPath:
         state = (found.accepted, found.exit_status, found.why)
         return cls(found.path, found.evidence, *state, found.cosigned_at, found.remembered, found.verdict)
 
 
-@document("preflight")
-class PreflightDocument:
+@document("local-verdicts")
+class LocalVerdictsDocument:
     """Whether files may be loaded, as `comity identify --require FILE --json` prints it: each path by the evidence that
     is beside its files, without a network."""
 
@@ -50,7 +50,7 @@ class PreflightDocument:
     exit_status: Annotated[int, "the worst of the paths: 0 accepted, 3, 4, 5, 8 as of comity verify"]
 
 
-def preflight(out: Output, paths: Sequence[Path], policy: Path, *, fresh: bool) -> int:
+def show_local_verdicts(out: Output, paths: Sequence[Path], policy: Path, *, fresh: bool) -> int:
     """Print the answers; return the exit status."""
     found = [check(path, policy, fresh=fresh) for path in paths]
     status = min((each.exit_status for each in found if each.exit_status), default=0)
@@ -65,7 +65,7 @@ def preflight(out: Output, paths: Sequence[Path], policy: Path, *, fresh: bool) 
             )
         for text in _warnings(each):
             out.warn(text)
-    out.answer(PreflightDocument(tuple(map(CheckedPath.of, found)), status))
+    out.answer(LocalVerdictsDocument(tuple(map(CheckedPath.of, found)), status))
     for each in found:
         if each.evidence is None:
             out.hint(f"fetch the evidence, where there is a network: comity adopt {shlex.quote(str(each.path))}")
@@ -74,13 +74,13 @@ def preflight(out: Output, paths: Sequence[Path], policy: Path, *, fresh: bool) 
     return status
 
 
-def _warnings(found: Preflight) -> list[str]:
+def _warnings(found: LocalVerdict) -> list[str]:
     """The severe warnings in the evidence, whatever the policy says of them."""
     facts = [fact for row in found.verdict["rows"] if row["row"] == "disputes and advisories" for fact in row["facts"]]
     return [f"{fact['text']}, claimed by {fact['by']}" for fact in facts if fact["text"].startswith(SEVERE_KINDS)]
 
 
-def _age(found: Preflight) -> str:
+def _age(found: LocalVerdict) -> str:
     age = found.age(time.time())
     if age is None or found.cosigned_at is None:
         return "the evidence has too few cosigners, so its age is unknown"

@@ -1,7 +1,7 @@
 """May these files be loaded? Asked by programs before they load: answered from the evidence beside the files (of a pull
 or `comity adopt`) and the hashes that are kept, without a network.
 
-    from comity_client.preflight import check
+    from comity_client.local_verdict import check
 
     answer = check(Path("model"), Path("policy.toml"))
     if not answer.accepted:
@@ -40,7 +40,7 @@ from comity_client.home import Home
 if TYPE_CHECKING:
     from comity_client.identify.disk import HashCache
 
-MEMORY: Final = "preflights.sqlite"
+MEMORY: Final = "verdicts.sqlite"
 KEPT: Final = 10_000
 """Verdicts that are kept."""
 SETTLED_SECONDS: Final = 2.0
@@ -52,7 +52,7 @@ _SCHEMA: Final = (
 
 
 @frozen
-class Preflight:
+class LocalVerdict:
     """The answer about a path.
 
     Attributes:
@@ -91,7 +91,7 @@ class Preflight:
         return None if self.cosigned_at is None else max(0.0, now - self.cosigned_at)
 
 
-def check(path: Path, policy: Path, *, fresh: bool = False, home: Home | None = None) -> Preflight:
+def check(path: Path, policy: Path, *, fresh: bool = False, home: Home | None = None) -> LocalVerdict:
     """Judge the files at a path (a folder with evidence, or a file or folder in one) by the policy in a file.
 
     Args:
@@ -107,7 +107,7 @@ def check(path: Path, policy: Path, *, fresh: bool = False, home: Home | None = 
     memory = _Memory(kept, path.absolute(), policy.absolute())
     folder = _with_evidence(path.absolute())
     if not fresh and (found := memory.answer(folder)) is not None:
-        return Preflight(path, folder, *found, remembered=True)
+        return LocalVerdict(path, folder, *found, remembered=True)
     return _judged(path, folder, policy, memory, None if fresh else kept)
 
 
@@ -124,7 +124,7 @@ def _with_evidence(path: Path) -> Path | None:
     return next((each for each in (path, *path.parents) if (each / PACK / "manifest.json").is_file()), None)
 
 
-def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, kept: Path | None) -> Preflight:
+def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, kept: Path | None) -> LocalVerdict:
     from comity.trust.verify import choose_publication, verify
     from comity.verifier import read_policy
 
@@ -144,7 +144,7 @@ def _judged(path: Path, folder: Path | None, policy: Path, memory: _Memory, kept
     document = verdict.to_json()
     if keyless is None:  # the trusted root of keyless signatures is no file that the policy names
         memory.keep(document, cosigned)
-    return Preflight(path, folder, document, cosigned, remembered=False)
+    return LocalVerdict(path, folder, document, cosigned, remembered=False)
 
 
 def _evidence(path: Path, folder: Path | None, kept: Path | None, reader: EvidenceReader) -> Evidence:
