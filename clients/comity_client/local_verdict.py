@@ -25,11 +25,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import comity
+from comity.content.sqlite_cache import opened_sqlite
 from comity.trust.encoding import LAST_TIME, Digest
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable
 from comity.trust.evidence import MODEL_SIG, PACK, Evidence, EvidenceReader, FoundFile
@@ -200,7 +200,7 @@ class _Memory:
     def answer(self, folder: Path | None) -> tuple[dict[str, Any], int | None] | None:
         """Return the verdict and when it was cosigned, if nothing has changed."""
         try:
-            with closing(self._opened()) as database:
+            with opened_sqlite(self._file, _SCHEMA) as database:
                 row = database.execute("SELECT * FROM judged WHERE asked = ?", (self._asked,)).fetchone()
             if row is None:
                 return None
@@ -226,16 +226,11 @@ class _Memory:
             return
         row = (self._asked, self._state, json.dumps(list(map(str, self._depends))), cosigned, json.dumps(verdict))
         try:
-            with closing(self._opened()) as database, database:
+            with opened_sqlite(self._file, _SCHEMA) as database, database:
                 database.execute("INSERT OR REPLACE INTO judged VALUES (?, ?, ?, ?, ?)", row)
                 database.execute("DELETE FROM judged WHERE rowid <= (SELECT max(rowid) FROM judged) - ?", (KEPT,))
         except sqlite3.Error:
             return  # the next one judges again
-
-    def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._file, timeout=10)
-        database.execute(_SCHEMA)
-        return database
 
 
 def _state_of(path: Path, folder: Path | None, depends: Iterable[Path]) -> tuple[bytes, float]:

@@ -20,12 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from comity.content.sqlite_cache import opened_sqlite
 from comity.trust.encoding import Digest
 from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
@@ -45,8 +45,8 @@ LARGEST: Final = 2**63 - 1
 UNPACKED: Final = "!"
 """What follows the name of an archive in the paths of the files in it."""
 _STATE: Final = "device INTEGER, inode INTEGER, size INTEGER, modified INTEGER, changed INTEGER"
-_SCHEMA: Final = tuple(
-    f"CREATE TABLE IF NOT EXISTS {name} ({_STATE}, {column} BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID"
+_SCHEMA: Final = "".join(
+    f"CREATE TABLE IF NOT EXISTS {name} ({_STATE}, {column} BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID;"
     for name, column in (("hashed", "sha256"), ("archives", "held"))
 )
 _SAME: Final = "WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
@@ -108,7 +108,7 @@ class HashCache:
         if not ahead:
             return
         try:
-            with closing(self._opened()) as database:
+            with opened_sqlite(self._file, _SCHEMA) as database:
                 for device, inode, *rest in database.execute("SELECT * FROM hashed"):
                     self._known[device, inode] = (rest[0], rest[1], rest[2], rest[3])
         except sqlite3.Error:
@@ -133,7 +133,7 @@ class HashCache:
     def _row(self, query: str, state: os.stat_result) -> bytes | None:
         """What is kept of a file in this state."""
         try:
-            with closing(self._opened()) as database:
+            with opened_sqlite(self._file, _SCHEMA) as database:
                 found = database.execute(query, _state(state)).fetchone()
         except (sqlite3.Error, OverflowError):
             return None
@@ -158,19 +158,13 @@ class HashCache:
 
     def _write(self) -> None:
         try:
-            with closing(self._opened()) as database, database:
+            with opened_sqlite(self._file, _SCHEMA) as database, database:
                 database.executemany("INSERT OR REPLACE INTO hashed VALUES (?, ?, ?, ?, ?, ?)", self._new)
                 database.executemany("INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?, ?, ?)", self._new_held)
         except sqlite3.Error:
             pass  # the next run hashes them again
         self._new.clear()
         self._new_held.clear()
-
-    def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._file, timeout=10, check_same_thread=False)
-        for table in _SCHEMA:
-            database.execute(table)
-        return database
 
 
 def read_files(

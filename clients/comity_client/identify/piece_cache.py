@@ -7,10 +7,10 @@ read or written is passed over.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from comity.content.sqlite_cache import opened_sqlite
 from comity.trust.encoding import Digest
 
 CACHE_FILE: Final = "pieces.sqlite"
@@ -25,7 +25,7 @@ class PieceCache:
 
     def get(self, file: Digest) -> bytes | None:
         try:
-            with closing(self._opened()) as database:
+            with opened_sqlite(self._file, _SCHEMA) as database:
                 row = database.execute("SELECT records FROM cut WHERE sha256 = ?", (bytes.fromhex(file),)).fetchone()
         except sqlite3.Error:
             return None
@@ -33,12 +33,7 @@ class PieceCache:
 
     def keep(self, file: Digest, records: bytes) -> None:
         try:
-            with closing(self._opened()) as database, database:
+            with opened_sqlite(self._file, _SCHEMA) as database, database:
                 database.execute("INSERT OR REPLACE INTO cut VALUES (?, ?)", (bytes.fromhex(file), records))
         except sqlite3.Error:
             pass  # the next run hashes them again
-
-    def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._file, timeout=10)
-        database.execute(_SCHEMA)
-        return database

@@ -46,8 +46,17 @@ def make_tables_or_set_aside(file: Path, schema: str, on_kept: OnKept) -> None:
 
 
 def _make_tables(file: Path, schema: str) -> None:
+    with opened_sqlite(file, schema):
+        pass
+
+
+@contextmanager
+def opened_sqlite(file: Path | str, schema: str) -> Iterator[sqlite3.Connection]:
+    """The file with the tables that it lacks, open during the block, for one read or write. Blocking. Raises
+    sqlite3.Error."""
     with closing(sqlite3.connect(file, timeout=10)) as database:
         database.executescript(schema)
+        yield database
 
 
 def _set_aside(file: Path) -> Path:

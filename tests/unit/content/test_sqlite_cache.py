@@ -7,7 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from comity.content.sqlite_cache import connect_sqlite_cache, make_tables_or_set_aside, opened_or_made_again
+from comity.content.sqlite_cache import (
+    connect_sqlite_cache,
+    make_tables_or_set_aside,
+    opened_or_made_again,
+    opened_sqlite,
+)
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS item (name TEXT PRIMARY KEY)"
@@ -85,3 +90,18 @@ def test_a_file_that_another_process_locks_is_not_set_aside(file: Path, monkeypa
             make_tables_or_set_aside(file, SCHEMA, lambda kept, why: None)
     assert opened(file) == ["kept"]
     assert [path.name for path in file.parent.iterdir() if "damaged" in path.name] == []
+
+
+def test_a_damaged_file_that_is_opened_for_one_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, connect = list[sqlite3.Connection](), sqlite3.connect
+
+    def watched(file: Path, timeout: float) -> sqlite3.Connection:
+        made.append(connect(file, timeout=timeout))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    (tmp_path / "cache").write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError), opened_sqlite(tmp_path / "cache", SCHEMA):
+        pass
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
