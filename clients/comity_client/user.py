@@ -148,7 +148,13 @@ class User:
             opened.on_event = on_event
             if ahead:
                 opened.runner.run(opened.session.begin_connecting())
-            return opened.runner.run(work(opened.session))
+            found = list[T]()
+
+            async def kept() -> None:
+                found.append(await work(opened.session))
+
+            opened.runner.run(kept())  # returns nothing, because the runner renders what it returns as text
+            return found[0]
 
     @contextmanager
     def connected(self) -> Iterator[User]:

@@ -1,0 +1,28 @@
+"""A user's session: what is run in it returns what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comity_client.home import Home
+from comity_client.session import Session
+from comity_client.user import User
+
+
+class Large:
+    """What takes long to render as text; it counts how often that is done."""
+
+    rendered = 0
+
+    def __repr__(self) -> str:
+        self.rendered += 1
+        return "a text"
+
+
+def test_what_was_found_is_not_rendered_as_text(tmp_path: Path) -> None:
+    """`asyncio.Runner` does so with what it returns, when it gives the signal of an interruption back."""
+
+    async def work(session: Session) -> Large:
+        return Large()
+
+    assert User(Home(tmp_path)).run(work).rendered == 0
