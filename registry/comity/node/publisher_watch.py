@@ -222,8 +222,10 @@ class WatchReader:
 
     async def step(self) -> bool:
         """Read the next statements that the index of files has read. Returns whether more may follow."""
-        indexed = await self._pools.files(self._files.progress)
-        lines = [line for line in await self._follower.next(PAGE) if line.number <= indexed.done]
+        lines = await self._follower.next(PAGE)
+        if lines:
+            indexed = await self._pools.files(self._files.progress)
+            lines = [line for line in lines if line.number <= indexed.done]
         if not lines:
             return False
         await self._pools.files(self._add, lines)
