@@ -16,8 +16,7 @@ from comity_client.home import Home
 from comity_client.identify import adopt as adopting
 from comity_client.identify.adopt import FICLONE
 from support.fakes import FakeFederation, release
-
-FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n", "sub/tokens.json": b"[]"}
+from support.known_files import FILES, written
 
 
 @pytest.fixture(scope="module", name="running")
@@ -39,14 +38,7 @@ def client(running: FakeFederation, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write(tmp_path / "model", FILES)
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    return folder
+    return written(tmp_path / "model", FILES)
 
 
 def clones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +88,7 @@ def test_a_partial_folder_stays_one(client: Client, model: Path) -> None:
 def test_nothing_is_written_into_a_folder_with_other_content(
     client: Client, model: Path, change: dict[str, bytes], error: type[ComityError]
 ) -> None:
-    write(model, change)
+    written(model, change)
     before = sorted(model.rglob("*"))
     with pytest.raises(error):
         client.adopt(model)
@@ -104,7 +96,7 @@ def test_nothing_is_written_into_a_folder_with_other_content(
 
 
 def test_what_the_policy_refuses_is_not_adopted(client: Client, tmp_path: Path) -> None:
-    folder = write(tmp_path / "odd", {"weights.bin": bytes(range(256))})
+    folder = written(tmp_path / "odd", {"weights.bin": bytes(range(256))})
     with pytest.raises(PolicyNotMet, match="file safety"):
         client.adopt(folder)
     assert not (folder / PACK).exists()

@@ -16,20 +16,14 @@ from comity_client.home import Home
 from comity_client.identify import index_fetch
 from comity_client.identify.by_index import identify_by_index
 from comity_client.identify.index_fetch import FetchedIndex
-from support.fakes import FakeFederation, FakeNode, release
+from support.fakes import FakeFederation, FakeNode
 from support.file_indexes import TIME, index_parts, record_of, state_of
-
-FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n", "sub/tokens.json": b"[]"}
-LATER = {**FILES, "README.md": b"# Tiny, second\n"}
+from support.known_files import FILES, LATER, two_versions, written
 
 
 @pytest.fixture(scope="module", name="running")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    folder = tmp_path_factory.mktemp("index")
-    federation = FakeFederation(("CH", "SG", "ES"))
-    with federation.running() as running:
-        running.publish(release(folder / "first", FILES, by=running.publisher))
-        running.publish(release(folder / "later", LATER, by=running.publisher, name="swiss-ai/tiny@v2"))
+    with two_versions(tmp_path_factory.mktemp("index")) as running:
         yield running
 
 
@@ -39,13 +33,6 @@ def client(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = Client(Home(tmp_path / "home"))
     made.pin(running.file())
     return made
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    return folder
 
 
 def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +64,7 @@ def test_files_are_named_and_no_node_is_asked(
     fetched = client.fetch_indexes()
     assert [(each.problem, each.now and each.now.state.complete) for each in fetched] == [("", True)] * 3
     no_calls(monkeypatch)
-    found = client.identify([write(tmp_path / "m", {**LATER, "mine.bin": b"nobody has this"})], by_index=True)
+    found = client.identify([written(tmp_path / "m", {**LATER, "mine.bin": b"nobody has this"})], by_index=True)
     named = {each.file.path.name: each for each in found.named}
     assert set(named) == {"config.json", "README.md", "tokens.json"}
     assert {each.name for each in named.values()} == {"swiss-ai/tiny@v2"}
@@ -110,7 +97,7 @@ def test_a_pack_in_the_users_hub_cache_proves_files_elsewhere(
     client.fetch_indexes()
     client.pull("swiss-ai/tiny@v1")
     no_calls(monkeypatch)
-    found = client.identify([write(tmp_path / "m", FILES)], by_index=True)
+    found = client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert [each.state for each in found.matched.folders] == ["complete"] and found.named == ()
 
 
@@ -120,7 +107,7 @@ def test_what_one_index_leaves_out_another_one_names(
     for node in running.nodes[1:]:
         lie(monkeypatch, node, lambda after, head, node=node: index_parts([], node.node, after, head))
     client.fetch_indexes()
-    found = client.identify([write(tmp_path / "m", FILES)], by_index=True)
+    found = client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert {each.nodes for each in found.named} == {(running.nodes[0].node.record.name,)}
 
 
@@ -130,14 +117,14 @@ def test_a_file_is_unknown_only_where_every_index_says_that_it_is_complete(
     node = running.nodes[1].node
     lie(monkeypatch, running.nodes[1], lambda after, head: [FileIndexPart(state=state_of(node, [], unread=3))])
     client.fetch_indexes()
-    found = client.identify([write(tmp_path / "m", {"mine.bin": b"nobody has this"})], by_index=True)
+    found = client.identify([written(tmp_path / "m", {"mine.bin": b"nobody has this"})], by_index=True)
     assert (found.matched.unknown, [each.path.name for each in found.unsure]) == ((), ["mine.bin"])
 
 
 def test_without_an_index_nothing_is_said(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_calls(monkeypatch)
     with pytest.raises(NotFound) as refused:
-        client.identify([write(tmp_path / "m", FILES)], by_index=True)
+        client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert (refused.value.code, refused.value.hint) == ("NO-FILE-INDEX", "comity index fetch")
     with pytest.raises(NotFound, match="no index"):
         identify_by_index([], [], client.policy())
@@ -147,7 +134,7 @@ def test_a_damaged_index_is_told_and_the_others_count(client: Client, tmp_path: 
     client.fetch_indexes()
     first, *others = client.file_indexes().all()
     first.records.write_bytes(first.records.read_bytes()[:-1])
-    found = client.identify([write(tmp_path / "m", FILES)], by_index=True)
+    found = client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert len(found.named) == 3 and ["damaged" in each.problem for each in found.nodes] == [True, False, False]
     for other in others:
         other.records.write_bytes(b"")

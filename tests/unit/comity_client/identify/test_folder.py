@@ -10,8 +10,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.identify.folder import some
 from support.fakes import FakeFederation, release
-
-FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n", "sub/tokens.json": b"[]"}
+from support.known_files import FILES, written
 
 
 @pytest.fixture(scope="module", name="running")
@@ -33,10 +32,7 @@ def model(tmp_path: Path) -> Path:
     """The published files, as `hf download --local-dir` leaves them."""
     notes = ".cache/huggingface"
     beside = {f"{notes}/.gitignore": b"*", f"{notes}/CACHEDIR.TAG": b"S", f"{notes}/download/README.md.metadata": b"6c"}
-    for path, data in (FILES | beside).items():
-        (tmp_path / "model" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "model" / path).write_bytes(data)
-    return tmp_path / "model"
+    return written(tmp_path / "model", FILES | beside)
 
 
 def test_a_folder_of_a_hub_client_has_the_verdict_of_a_pulled_one(client: Client, model: Path, tmp_path: Path) -> None:

@@ -16,18 +16,12 @@ from comity_client.identify import identify
 from comity_client.identify.identify import Identified
 from comity_client.session import Session
 from support.fakes import FakeFederation, FakeNode, release
-
-FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n", "sub/tokens.json": b"[]"}
-LATER = {**FILES, "README.md": b"# Tiny, second\n"}
+from support.known_files import FILES, LATER, two_versions, written
 
 
 @pytest.fixture(scope="module", name="running")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    folder = tmp_path_factory.mktemp("identify")
-    federation = FakeFederation(("CH", "SG", "ES"))
-    with federation.running() as running:
-        running.publish(release(folder / "first", FILES, by=running.publisher))
-        running.publish(release(folder / "later", LATER, by=running.publisher, name="swiss-ai/tiny@v2"))
+    with two_versions(tmp_path_factory.mktemp("identify")) as running:
         yield running
 
 
@@ -38,19 +32,12 @@ def client(running: FakeFederation, tmp_path: Path) -> Client:
     return made
 
 
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    return folder
-
-
 def titles(found: Identified) -> dict[str, str]:
     return {each.folder.name: found.artifacts[each.artifact].title for each in found.matched.folders}
 
 
 def test_folders_are_the_versions_that_they_are_and_the_policy_judges_them(client: Client, tmp_path: Path) -> None:
-    first, later = write(tmp_path / "one", FILES), write(tmp_path / "two", LATER)
+    first, later = written(tmp_path / "one", FILES), written(tmp_path / "two", LATER)
     found = client.identify([first, later])
     assert titles(found) == {"one": "swiss-ai/tiny@v1", "two": "swiss-ai/tiny@v2"}
     assert all(each.verdict is not None and each.verdict.accepted for each in found.artifacts.values())
@@ -63,7 +50,7 @@ def test_folders_are_the_versions_that_they_are_and_the_policy_judges_them(clien
 def test_a_file_of_nobody_is_unknown_only_where_all_nodes_that_answer_said_all(
     client: Client, running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = write(tmp_path / "m", {"mine.bin": b"nobody has this"})
+    here = written(tmp_path / "m", {"mine.bin": b"nobody has this"})
     found = client.identify([here])
     assert [each.path.name for each in found.matched.unknown] == ["mine.bin"]
 
@@ -90,7 +77,7 @@ def test_what_one_node_leaves_out_another_one_says(
 ) -> None:
     for node in running.nodes[1:]:
         monkeypatch.setattr(node, "files", lambda prefixes: answer(FoundFiles(0, 0)), raising=False)
-    assert titles(client.identify([write(tmp_path / "m", FILES)])) == {"m": "swiss-ai/tiny@v1"}
+    assert titles(client.identify([written(tmp_path / "m", FILES)])) == {"m": "swiss-ai/tiny@v1"}
 
 
 def test_what_a_node_invents_names_no_file(
@@ -102,7 +89,7 @@ def test_what_a_node_invents_names_no_file(
     for node, artifact in zip(running.nodes, (published, Digest("ab" * 32)), strict=False):
         said = FoundFiles(2, 0, file_pair(mine, artifact))
         monkeypatch.setattr(node, "files", lambda prefixes, said=said: answer(said), raising=False)
-    found = client.identify([write(tmp_path / "m", {"x": b"mine"})])
+    found = client.identify([written(tmp_path / "m", {"x": b"mine"})])
     assert (found.matched.folders, found.matched.files, found.artifacts) == ((), (), {})
     assert [each.path.name for each in found.matched.unknown] == ["x"]
 
@@ -122,7 +109,7 @@ def test_a_false_claim_about_one_artifact_hides_no_other_one(
         yield FoundFiles(7, 0, file_pair(later, first))
 
     monkeypatch.setattr(running.nodes[0], "files", more, raising=False)
-    found = client.identify([write(tmp_path / "m", FILES), write(tmp_path / "n", {"README": LATER["README.md"]})])
+    found = client.identify([written(tmp_path / "m", FILES), written(tmp_path / "n", {"README": LATER["README.md"]})])
     assert titles(found) == {"m": "swiss-ai/tiny@v1"}
     assert [found.artifacts[each.artifact].title for each in found.matched.files] == ["swiss-ai/tiny@v2"]
 
@@ -140,7 +127,7 @@ def test_a_node_that_invents_artifacts_without_end_is_asked_for_a_bounded_number
     monkeypatch.setattr(running.nodes[0], "files", lambda prefixes: answer(said), raising=False)
     monkeypatch.setattr(identify, "_manifest", counted)
     monkeypatch.setattr(identify, "MAX_LOOKED_AT", 20)
-    found = client.identify([write(tmp_path / "m", {"x": b"mine"})])
+    found = client.identify([written(tmp_path / "m", {"x": b"mine"})])
     assert len(asked) == 20
     assert (found.matched.unknown, [each.path.name for each in found.unsure]) == ((), ["x"])
 
@@ -158,7 +145,7 @@ def test_a_node_learns_as_many_bits_of_a_known_file_as_of_an_unknown_one(
             yield part
 
     monkeypatch.setattr(FakeNode, "files", many)
-    here = write(tmp_path / "m", {**FILES, "mine.bin": b"nobody has this"})
+    here = written(tmp_path / "m", {**FILES, "mine.bin": b"nobody has this"})
     assert titles(client.identify([here])) == {"m": "swiss-ai/tiny@v1"}
     questions = [each for each in asked if each.prefixes]
     assert len(questions) == len(running.nodes)
@@ -166,9 +153,9 @@ def test_a_node_learns_as_many_bits_of_a_known_file_as_of_an_unknown_one(
 
 
 def test_a_changed_file_a_missing_one_and_one_elsewhere_are_told_apart(client: Client, tmp_path: Path) -> None:
-    here = write(tmp_path / "m", {**FILES, "README.md": b"changed", "extra": b"extra"})
+    here = written(tmp_path / "m", {**FILES, "README.md": b"changed", "extra": b"extra"})
     (here / "sub" / "tokens.json").unlink()
-    blob = write(tmp_path / "blobs", {"sha256-ab": FILES["README.md"]})
+    blob = written(tmp_path / "blobs", {"sha256-ab": FILES["README.md"]})
     found = client.identify([here, blob])
     (folder,) = found.matched.folders
     assert (folder.changed, folder.missing, folder.extra) == (("README.md",), ("sub/tokens.json",), ("extra",))
@@ -197,7 +184,7 @@ def test_without_an_answer_nothing_is_said(client: Client, running: FakeFederati
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(FakeNode, "files", refuses)
         with pytest.raises(Unavailable):
-            client.identify([write(tmp_path / "m", FILES)])
+            client.identify([written(tmp_path / "m", FILES)])
 
 
 def test_where_there_is_no_file_no_node_is_asked(tmp_path: Path) -> None:
