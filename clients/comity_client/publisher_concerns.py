@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from typing import Final, Literal, get_args
 
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
@@ -57,9 +57,9 @@ async def ask_concerns(session: Session, policy: Policy, publisher: Digest) -> P
     inquiry, found, notes = Inquiry(session, policy), dict[tuple[str, Digest], FoundConcern](), list[str]()
     for node, parts in answers.found.items():
         proven = inquiry.prove(str(node.record.log), [each.line for part in parts for each in part.entries])
-        entries = {entry.statement_digest: entry for entry in proven.entries}
+        entries = {entry.digest: entry for entry in proven.entries}
         inquiry.claimed_times.add(node.member.id, [each for part in parts for each in part.entries])
-        for part, entry in _proven(session, parts, entries, publisher):
+        for part, entry in _proven(parts, entries, publisher):
             located, key = part.entries[0], (part.why, entry.statement_digest)
             known = inquiry.claimed_times.of(located.line)
             found[key] = FoundConcern(WHYS[part.why], entry, located.origin, located.index, known)
@@ -82,13 +82,14 @@ async def _read(node: NodeClient, publisher: Digest) -> list[ConcernPart]:
 
 
 def _proven(
-    session: Session, parts: list[ConcernPart], entries: Mapping[Digest, Entry], publisher: Digest
+    parts: list[ConcernPart], entries: Mapping[Digest, Entry], publisher: Digest
 ) -> Iterator[tuple[ConcernPart, Entry]]:
-    """The parts whose statements are proven, and whose author may be who the reason says."""
+    """The parts whose statements are among the proven `entries`, by the SHA-256 of their lines, and whose author may be
+    who the reason says."""
     for part in parts:
         if part.why not in WHYS or not part.entries:
             continue
-        entry = entries.get(session.reader.entry(part.entries[0].line).statement_digest)
+        entry = entries.get(sha256(part.entries[0].line))
         if entry is not None and entry.statement.by is not None:
             own = entry.statement.by.id == publisher
             if own == (part.why == "own"):

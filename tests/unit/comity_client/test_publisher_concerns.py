@@ -57,10 +57,11 @@ def test_what_a_node_invents_or_says_of_another_is_left_out(publisher: Digest, m
         yield ConcernPart(3, more=True)
         (located,) = (each for each, entry in self._entries() if entry.statement.predicate == "published")
         forged = bytearray(located.line)
-        forged[-10] ^= 1
+        forged[-10] ^= 1  # in the signature
         yield ConcernPart(3, True, "name", (located,))  # it is its own
         yield ConcernPart(3, True, "odd", (located,))
         yield ConcernPart(3, True, "own", (LocatedEntry("a/log", 1, bytes(forged)),))
+        yield ConcernPart(3, True, "own", (LocatedEntry("a/log", 3, b"no statement"),))
         yield ConcernPart(3, True, "own", (LocatedEntry("a/log", 2, thief.entry.line),))
         yield ConcernPart(3, True, KEYS, (LocatedEntry("a/log", 2, thief.entry.line),))
 
