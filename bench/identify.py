@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from comity_client.identify.disk import SETTLED_SECONDS, HashCache
+from comity_client.file_state import SETTLED_SECONDS
+from comity_client.identify.disk import HashCache
 from comity_client.identify.identify import hash_paths
 from comity_client.identify.match import match
 from harness import Spent, keep_bytecode, show, speeds, take_turns, write

@@ -35,6 +35,7 @@ from comity.trust.errors import NotFound, OutOfSpace, Unavailable
 from comity.trust.evidence import MODEL_SIG, PACK, Evidence, EvidenceReader, FoundFile
 from comity.trust.frozen import frozen
 
+from comity_client.file_state import SETTLED_SECONDS, file_state
 from comity_client.home import Home
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 MEMORY: Final = "verdicts.sqlite"
 KEPT: Final = 10_000
 """Verdicts that are kept."""
-SETTLED_SECONDS: Final = 2.0
-"""What changed a shorter time ago may change again within the resolution of its times: no verdict about it is kept."""
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS judged"
     " (asked BLOB PRIMARY KEY, state BLOB, depends TEXT, cosigned INTEGER, verdict TEXT)"
@@ -177,7 +176,7 @@ def _reader(cache: HashCache | None) -> Callable[[Path, str], FoundFile]:
             if digest is None:
                 digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
                 after = os.fstat(file.fileno())
-                if _state(before) != _state(after):
+                if file_state(before) != file_state(after):
                     raise Unavailable(f"{path} changed while it was read", code="CHANGED")
                 if cache is not None:
                     cache.keep(after, digest, None)
@@ -241,7 +240,7 @@ def _state_of(path: Path, folder: Path | None, depends: Iterable[Path]) -> tuple
         states = [each.lstat()]
         if each.is_symlink():
             states.append(each.stat())
-        texts.append(f"{each}\0{[_state(state) for state in states]}")
+        texts.append(f"{each}\0{[(state.st_mode, *file_state(state)) for state in states]}")
         changed = max(changed, *(state.st_ctime for state in states))
     return _digest(texts), changed
 
@@ -258,11 +257,6 @@ def _below(path: Path) -> Iterator[Path]:
     for above, folders, files in os.walk(path, onerror=refuse):
         folders.sort()
         yield from (Path(above, name) for name in (*folders, *sorted(files)))
-
-
-def _state(state: os.stat_result) -> tuple[int, ...]:
-    """What is another one once a file or folder was changed or replaced."""
-    return state.st_dev, state.st_ino, state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _digest(texts: Iterable[str]) -> bytes:

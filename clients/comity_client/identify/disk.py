@@ -31,11 +31,10 @@ from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
 from comity.verifier import BLOCK
 
+from comity_client.file_state import SETTLED_SECONDS, file_state
 from comity_client.identify.archives import ArchivedFiles, archived_files, is_archive
 
 CACHE_FILE: Final = "hashes.sqlite"
-SETTLED_SECONDS: Final = 2.0
-"""A file that was changed a shorter time ago is not kept: it may change again within the resolution of its times."""
 HUB_REPOSITORIES: Final = ("models--", "datasets--", "spaces--")
 """How the folders of repositories begin in a cache of the Hub's clients."""
 TOGETHER: Final = 1_000
@@ -134,14 +133,14 @@ class HashCache:
         """What is kept of a file in this state."""
         try:
             with opened_sqlite(self._file, _SCHEMA) as database:
-                found = database.execute(query, _state(state)).fetchone()
+                found = database.execute(query, file_state(state)).fetchone()
         except (sqlite3.Error, OverflowError):
             return None
         return bytes(found[0]) if found else None
 
     def keep(self, state: os.stat_result, digest: Digest, held: ArchivedFiles | None) -> None:
         """Keep the hash of a file, and the files in it."""
-        row = _state(state)
+        row = file_state(state)
         if time.time() - max(state.st_mtime, state.st_ctime) < SETTLED_SECONDS or max(map(abs, row)) > LARGEST:
             return
         with self._lock:
@@ -291,7 +290,7 @@ def _read(seen: _Seen, cache: HashCache | None, on_hashed: Callable[[int], None]
             after = os.fstat(file.fileno())
     except OSError as error:
         return [_unread(seen, _why(error))]
-    if not _state(seen.state) == _state(before) == _state(after):
+    if not file_state(seen.state) == file_state(before) == file_state(after):
         return [_unread(seen, "changed while it was read")]
     if cache is not None:
         cache.keep(after, digest, held)
@@ -309,7 +308,7 @@ def unpack(archive: DiskFile, cache: HashCache | None) -> ArchivedFiles:
             after = os.fstat(file.fileno())
     except OSError as error:
         return ArchivedFiles(problem=_why(error))
-    if _identity(after) != archive.identity or _state(before) != _state(after) or archive.sha256 is None:
+    if _identity(after) != archive.identity or file_state(before) != file_state(after) or archive.sha256 is None:
         return ArchivedFiles(problem="changed while it was read")
     if cache is not None:
         cache.keep(after, archive.sha256, held)
@@ -358,10 +357,6 @@ def held_within(archive: DiskFile, held: ArchivedFiles, folder: Path | None = No
 
 def _identity(state: os.stat_result) -> tuple[int, int]:
     return state.st_dev, state.st_ino
-
-
-def _state(state: os.stat_result) -> tuple[int, ...]:
-    return *_identity(state), state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _why(error: OSError) -> str:
