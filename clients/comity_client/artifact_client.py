@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from comity_client.pull.pull import PullPlan
     from comity_client.reports import CheckedReport
     from comity_client.scan import FolderScan, PickleScan
+    from comity_client.signature_files import FileSignature
 
 
 class ArtifactClient(TrustClient):
@@ -360,8 +361,16 @@ class ArtifactClient(TrustClient):
 
     def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
         """Check the report in a file and its signature. The signer must be known to this user, or be `by`. Uses no
-        network. Raises as `reports.read_signed` and `reports.check_signer` do."""
-        from comity_client.reports import check_signer, read_signed
+        network. Raises as `reports.read_signed` and `signature_files.known_signer` do."""
+        from comity_client.reports import CheckedReport, read_signed
+
+        signed = read_signed(path)
+        return CheckedReport(signed, self.known_signer(signed.signature, by))
+
+    def known_signer(self, signature: FileSignature, by: str = "") -> str:
+        """How the signer of a file is known to this user; it must be, or be `by`. Raises as
+        `signature_files.known_signer` does."""
+        from comity_client.signature_files import known_signer
 
         trust = self._user.trust_store()
-        return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
+        return known_signer(signature, by, self.publishers(), list(trust.pins()), trust.bindings())

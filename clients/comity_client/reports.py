@@ -1,8 +1,4 @@
-"""Verdict reports: their meaning in sentences, a page of HTML, and the signature file.
-
-The signature of `r.json` is `r.json.intoto.jsonl`, an in-toto bundle with one envelope per line: the inception and
-rotations of the signer and the `verified` statement, as in a log. The report and this file can be checked offline. A
-valid signature alone proves nothing: the signer must also be known to the reader (`check_signer`).
+"""Verdict reports: their meaning in sentences, a page of HTML, and their signature beside them (`signature_files`).
 
 The HTML page is self-contained, has no script, fetches nothing and prints on A4. States are words; colour only repeats
 them. Jinja2 escapes every value. The page names the report by digest, which is what a signature covers.
@@ -10,31 +6,26 @@ them. Jinja2 escapes every value. The page names the report by digest, which is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from comity.bounded_file import read_bounded
-from comity.content import durable
 from comity.rules.signing import sign_content
-from comity.trust.encoding import Digest, format_time, printable, sha256
-from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
-from comity.trust.evidence import EvidenceReader, Row, Verdict
+from comity.trust.encoding import format_time, printable, sha256
+from comity.trust.evidence import Row, Verdict
 from comity.trust.exit_statuses import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
-from comity.trust.identity import Inception, check_inception
-from comity.trust.key_validity import judge_keys
-from comity.trust.names import Abbreviation, parse_id
+from comity.trust.identity import Inception
 from comity.trust.policy import ROWS
 from comity.trust.report import MAX_BYTES, VerdictReport, Verified, check_report, summarise_report
-from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.rows.publication import COMPARE
-from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statement_kinds import INCEPTION, VERIFIED
+from comity.trust.statement import Entry
+from comity.trust.statement_kinds import VERIFIED
 
 from comity_client.publishers import Publisher
-from comity_client.trust_store import Bindings, TrustPin
+from comity_client.signature_files import FileSignature, read_signature
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -137,24 +128,17 @@ def _next_steps(verdict: Verdict, deciding: Sequence[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(steps))
 
 
-SUFFIX: Final = ".intoto.jsonl"
-MAX_LINES: Final = 64
-
-
 @frozen
 class SignedReport:
     """A report with a valid signature. `signer` is not yet known to be trusted."""
 
     report: VerdictReport
     verified: Verified
-    entry: Entry
-    signer: Inception
-    chain: RotationChain
+    signature: FileSignature
 
-
-def signature_path(report: Path) -> Path:
-    """Return the path of the signature of the report at `report`."""
-    return report.with_name(report.name + SUFFIX)
+    @property
+    def signer(self) -> Inception:
+        return self.signature.signer
 
 
 def sign_report(report: VerdictReport, publisher: Publisher, time: int) -> Entry:
@@ -163,42 +147,15 @@ def sign_report(report: VerdictReport, publisher: Publisher, time: int) -> Entry
     return sign_content(summarise_report(report, publisher.id, time), publisher.signer())
 
 
-def write_signature(path: Path, publisher: Publisher, entry: Entry) -> None:
-    """Raises OutOfSpace, Unavailable."""
-    data = b"".join(line + b"\n" for line in (*publisher.lines, entry.line))
-    durable.write_file(path, data, mode=0o644, point="signature")
-
-
 def read_signed(path: Path) -> SignedReport:
     """Return the report at `path` and verify its signature file.
 
     Raises NotFound, Malformed, and Untrusted (SIGNATURE, REPORT).
     """
     report = VerdictReport.parse(read_bounded(path, MAX_BYTES))
-    try:
-        bundle = read_bounded(signature_path(path), MAX_LINES * (MAX_LINE + 1))
-    except NotFound as error:
-        hint = "comity verify DIR --policy FILE --report FILE --sign-as LABEL"
-        raise NotFound(f"{path} is not signed", why=f"there is no {signature_path(path).name}", hint=hint) from error
-    return check_bundle(report, bundle)
-
-
-def check_bundle(report: VerdictReport, bundle: bytes) -> SignedReport:
-    """Raises Malformed, Untrusted."""
-    lines = bundle.removesuffix(b"\n").split(b"\n")
-    if len(lines) > MAX_LINES:
-        raise Malformed("signature is malformed", why=f"more than {MAX_LINES} lines")
-    entries = [parse_entry(line) for line in lines]
-    said = [entry for entry in entries if entry.statement.predicate == VERIFIED]
-    if len(said) != 1:
-        raise Malformed("signature is malformed", why=f"{len(said)} verified statements instead of one")
-    by = Verified.parse(said[0].statement).by
-    known = [check_inception(entry) for entry in entries if entry.statement.predicate == INCEPTION]
-    signer = next((inception for inception in known if inception.id == by), None)
-    if signer is None:
-        raise Untrusted("report refused", why=f"the inception of {by[:12]} is missing", code="SIGNATURE")
-    chain = follow(KeyState.of_inception(signer), entries)
-    return SignedReport(report, check_report(said[0], chain, report), said[0], signer, chain)
+    hint = "comity verify DIR --policy FILE --report FILE --sign-as LABEL"
+    signature = read_signature(path, VERIFIED, hint)
+    return SignedReport(report, check_report(signature.entry, signature.chain, report), signature)
 
 
 def render_page(report: VerdictReport, signed: SignedReport | None = None) -> str:
@@ -239,67 +196,9 @@ def _pages() -> Environment:
     )
 
 
-MIN_PREFIX = 16
-"""Minimum number of digits of an abbreviated id."""
-
-
 @frozen
 class CheckedReport:
     """A report with a valid signature by a known signer; `known_as` says how the signer is known."""
 
     signed: SignedReport
     known_as: str
-
-
-def check_signer(
-    signed: SignedReport, by: str, own: Sequence[Publisher], pins: Sequence[TrustPin], bindings: Bindings
-) -> CheckedReport:
-    """Require that the signer is `by` (an id, or 16 or more of its digits); if that is empty, that this user trusts the
-    signer: own identities, bindings, members and publishers of the pinned charters.
-
-    Raises Malformed for `by`, PolicyNotMet (REPORT-SIGNER).
-    """
-    _check_keys(signed, bindings)
-    identity = signed.signer.id
-    if by:
-        given = Abbreviation.parse(by)
-        if given is not None and len(given.head + given.tail) < MIN_PREFIX:
-            why = f"an id has 64 digits, at least {MIN_PREFIX} are needed"
-            raise Malformed(f"{by!r} is too short", why=why, code="BAD-ID")
-        if not (given.matches(identity) if given else parse_id(by) == identity):
-            raise _unknown(f"it is signed by {identity}, not by {by}")
-        return CheckedReport(signed, "the signer that you named")
-    known = next(_roles(identity, own, pins, bindings), None)
-    if known is None:
-        raise _unknown(
-            f"{signed.signer.display} [{identity}] is not an own identity, not bound, and not a pinned member"
-        )
-    return CheckedReport(signed, known)
-
-
-def _check_keys(signed: SignedReport, bindings: Bindings) -> None:
-    """Refuse keys that a pinned rotation retired: offline, nothing proves that the signature was logged before."""
-    pinned = bindings.rotations.get(signed.signer.id)
-    kept = judge_keys(signed.entry, signed.chain, pinned, (), {}, EvidenceReader())
-    if not kept.accepted:
-        raise _unknown(kept.text)
-
-
-def _roles(identity: Digest, own: Sequence[Publisher], pins: Sequence[TrustPin], bindings: Bindings) -> Iterator[str]:
-    yield from (f"your own identity {each.label}" for each in own if each.id == identity)
-    yield from (f"bound by you to {name}" for name, bound in bindings.publishers.items() if bound == identity)
-    for pin in pins:
-        body = pin.federation.body
-        seat = body.member(identity)
-        if seat is not None:
-            yield f"member {seat.name} ({seat.jurisdiction}) of a pinned charter"
-        yield from (
-            f"publisher of {name} in a pinned charter" for name, who in body.namespaces.items() if who == identity
-        )
-
-
-def _unknown(why: str) -> PolicyNotMet:
-    hint = "comity report check FILE --by ID   # the id of the signer, from another channel"
-    return PolicyNotMet(
-        "the signature is valid, but its signer is not known here", why=why, hint=hint, code="REPORT-SIGNER"
-    )

@@ -52,7 +52,7 @@ def test_a_signed_report_is_logged_and_others_see_its_signer(tmp_path: Path) -> 
             *("--sign-as", LABEL, "--log", log),
         )
         assert [logged["node"] for logged in told["logged"]] == [log]
-        entry = officer.check_report(report).signed.entry
+        entry = officer.check_report(report).signed.signature.entry
         assert told["accepted"] is True
 
         stranger = Client(Home(tmp_path / "stranger"))

@@ -63,8 +63,9 @@ def file_report(
         return None
     from comity.content import durable
     from comity.trust.report import VerdictReport
-    from comity_client.reports import read_signed, signature_path, write_signature
+    from comity_client.reports import read_signed
     from comity_client.reports import render_page as render
+    from comity_client.signature_files import signature_path, write_signature
 
     made = VerdictReport.of(verdict, comity.__version__)
     signed = entry = None
@@ -75,7 +76,7 @@ def file_report(
         out.warn("not signed: without a manifest there is no artifact to sign for")
     elif report is not None and publisher is not None:
         entry = api.sign_report(made, publisher)
-        write_signature(signature_path(report), publisher, entry)
+        write_signature(report, publisher, entry)
         signed = read_signed(report)
         out.done(f"signed by {publisher.label} [{publisher.id[:12]}]: {signature_path(report)}")
     if page is not None:

@@ -12,7 +12,8 @@ from comity_cli.commands.adopt import command as adopt
 from comity_cli.commands.verify import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.reports import read_signed, signature_path
+from comity_client.reports import read_signed
+from comity_client.signature_files import signature_path
 from support.case import case, nodes
 from support.fakes import FakeFederation, release
 from support.run_command import printed, refused, run, said
