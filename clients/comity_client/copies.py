@@ -24,11 +24,11 @@ from comity.rules.copy_counts import (
     CopyCount,
     CopyPolicy,
     Holder,
-    Party,
     losses,
     parties_of,
 )
 from comity.rules.copy_questions import CopyFold, CopyFolder, CopyQuestion
+from comity.rules.parties import CLOUD, JURISDICTION, MEMBER, PARTY_KINDS, PUBLISHER, REACH, Party
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.frozen import frozen
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MAX_ARTIFACTS = 10_000_000
 """Artifacts that are read from one node."""
-_KINDS = ("member", "jurisdiction", "reach", "cloud")
+_ORDER = tuple(PARTY_KINDS)
 
 
 @frozen
@@ -82,31 +82,31 @@ class CountedCopies:
     def parties(self) -> tuple[Party, ...]:
         """Every single member, jurisdiction, declared reach and declared cloud with a copy."""
         found = {holder for copies in self.sets for holder in self.holders(copies)}
-        parties = {party for holder in found for party in parties_of(holder) if party.kind != "publisher"}
+        parties = {party for holder in found for party in parties_of(holder) if party.kind != PUBLISHER}
         declared = {code for holder in found for code in holder.reach}
-        shown = [party for party in parties if party.kind != "reach" or party.name in declared]
-        return tuple(sorted(shown, key=lambda party: (_KINDS.index(party.kind), self.party_name(party), party.name)))
+        shown = [party for party in parties if party.kind != REACH or party.name in declared]
+        return tuple(sorted(shown, key=lambda party: (_ORDER.index(party.kind), self.party_name(party), party.name)))
 
     def party_name(self, party: Party) -> str:
         """The name of a member, if it is known; otherwise what identifies the party."""
-        return self.names.get(Digest(party.name), party.name) if party.kind in ("member", "publisher") else party.name
+        return self.names.get(Digest(party.name), party.name) if party.kind in (MEMBER, PUBLISHER) else party.name
 
     def party(self, text: str) -> Party:
         """The party that a user names: a jurisdiction; `reach:CODE` or `cloud:NAME`; the name of a member, or the id of
         a member or publisher, or its first 8 digits or more. Raises NotFound (NO-PARTY)."""
         kind, _, rest = text.partition(":")
-        if kind in ("reach", "cloud") and Party(kind, rest) in self.parties():
+        if kind in (REACH, CLOUD) and Party(kind, rest) in self.parties():
             return Party(kind, rest)
         found = {holder for copies in self.sets for holder in self.holders(copies)}
         if any(holder.jurisdiction == text for holder in found):
-            return Party("jurisdiction", text)
+            return Party(JURISDICTION, text)
         members = {holder.member for holder in found}
         exact = [member for member in members if self.names.get(member) == text]
         fitting = exact or [member for member in members if len(text) >= 8 and member.startswith(text.lower())]
         if len(fitting) == 1:
-            return Party("member", fitting[0])
+            return Party(MEMBER, fitting[0])
         if len(text) == 64 and not fitting:
-            return Party("publisher", text.lower())
+            return Party(PUBLISHER, text.lower())
         why = f"{len(fitting)} members fit {text[:64]!r}, and no copy is in such a jurisdiction"
         raise NotFound("no such party", why=why, hint="comity impact --all", code="NO-PARTY")
 

@@ -27,8 +27,19 @@ from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder, Party, parties_of
+from comity.rules.copy_counts import CopyCount, CopyPolicy, Holder, parties_of
 from comity.rules.copy_questions import ALL, CopyQuestion
+from comity.rules.parties import (
+    CA_STORE,
+    CLOCK,
+    DNS,
+    HUB,
+    MEMBER,
+    PARTY_KINDS,
+    PUBLISHER,
+    UPDATE_CHANNEL,
+    Party,
+)
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
@@ -48,14 +59,11 @@ if TYPE_CHECKING:
 
 MAX_FALLEN: Final = 1_000
 """Artifacts that are named for one party; all are counted."""
-DNS: Final = "dns"
-CA_STORE: Final = "ca-store"
-CLOCK: Final = "clock"
-HUB: Final = "hub"
-KINDS: Final = ("member", "jurisdiction", "reach", "cloud", "publisher", HUB, DNS, CA_STORE, CLOCK)
+_ORDER: Final = tuple(PARTY_KINDS)
 _INDEPENDENT: Final = {
-    "publisher": "it holds no copy: its signature is in the logs",
+    PUBLISHER: "it holds no copy: its signature is in the logs",
     HUB: "nothing is read from it: what was imported is here, with what was observed",
+    UPDATE_CHANNEL: "nothing asks it: a node runs what its operator installed",
     CA_STORE: "no certificate authority is asked: certificates are pinned by node records",
     CLOCK: "no verdict reads a clock: times are in the evidence, and `as_of` is in the policy",
 }
@@ -170,11 +178,11 @@ class DrillInput:
         """Every single party, by kind and name."""
         holders = {holder for group in self.groups for holder in group.holders}
         nodes = {Holder(node.member, node.jurisdiction, False, node.reach, node.cloud) for node in self.nodes}
-        found = {party for holder in (*holders, *nodes) for party in parties_of(holder) if party.kind != "publisher"}
-        found |= {Party("publisher", name) for name in self.publishers}
+        found = {party for holder in (*holders, *nodes) for party in parties_of(holder) if party.kind != PUBLISHER}
+        found |= {Party(PUBLISHER, name) for name in self.publishers}
         found |= {Party(HUB, name) for name in self.hubs}
-        found |= {Party(DNS, ""), Party(CA_STORE, ""), Party(CLOCK, "")}
-        return tuple(sorted(found, key=lambda party: (KINDS.index(party.kind), party.name)))
+        found |= {Party(kind, "") for kind in (UPDATE_CHANNEL, DNS, CA_STORE, CLOCK)}
+        return tuple(sorted(found, key=lambda party: (_ORDER.index(party.kind), party.name)))
 
     def on_their_way(self) -> tuple[str, ...]:
         """The logs of which the loss of one party takes entries that were read, while it leaves a node that may get
@@ -235,17 +243,6 @@ ARRIVAL_TIME: Final = 10
 """Seconds in which entries that were logged just now reach the other nodes; news takes one or two."""
 PAUSE: Final = 0.5
 """Seconds between two questions."""
-KIND_WORDS: Final[Mapping[str, str]] = {
-    "member": "member",
-    "jurisdiction": "jurisdiction",
-    "reach": "law of",
-    "cloud": "cloud",
-    "publisher": "publisher",
-    HUB: "hub",
-    DNS: "DNS",
-    CA_STORE: "CA store",
-    CLOCK: "clock",
-}
 
 
 @frozen
@@ -267,7 +264,7 @@ class FederationDrill:
 
     def name(self, party: Party) -> str:
         """The name of a member, if it is known; otherwise what identifies the party; empty for one of a kind."""
-        return self.names.get(Digest(party.name), party.name) if party.kind == "member" else party.name
+        return self.names.get(Digest(party.name), party.name) if party.kind == MEMBER else party.name
 
 
 async def drill_federation(session: Session, node: str = "", hubs: Sequence[str] = ()) -> FederationDrill:
@@ -386,4 +383,4 @@ def _sizes(heads: Sequence[LogHead], session: Session) -> dict[str, int]:
 
 def render_drill(found: FederationDrill, when: str) -> str:
     """The page: self-contained HTML without a script."""
-    return page_template("party-drill.html").render(drill=found, when=when, kinds=KIND_WORDS)
+    return page_template("party-drill.html").render(drill=found, when=when, kinds=PARTY_KINDS)

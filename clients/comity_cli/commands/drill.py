@@ -112,13 +112,14 @@ def _drill_lab(lab: Path, references: tuple[str, ...]) -> int:
 
 
 def _drill_by_reasoning(node: str, hubs: tuple[str, ...], html: Path | None) -> int:
-    from comity_client.party_drill import KIND_WORDS, render_drill
+    from comity.rules.parties import PARTY_KINDS
+    from comity_client.party_drill import render_drill
 
     out = output()
     found = client().drill(node, hubs)
     rows = [
         (
-            KIND_WORDS[outcome.party.kind],
+            PARTY_KINDS[outcome.party.kind],
             found.name(outcome.party),
             str(outcome.pulls),
             str(outcome.tested),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
-from comity.rules.copy_counts import CopyCount, Loss, Party, losses
+from comity.rules.copy_counts import CopyCount, Loss, losses
+from comity.rules.parties import Party
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, examples, output

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+from comity.rules.parties import CLOUD, JURISDICTION, MEMBER, PUBLISHER, REACH, Party
 from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
@@ -239,28 +240,6 @@ class CopyCount:
         )
 
 
-PARTY_KINDS: Final = ("member", "publisher", "jurisdiction", "reach", "cloud")
-
-
-@frozen
-class Party:
-    """What may vanish at once; `name` is its id, code or name.
-
-    member, publisher   by id. A publisher that is no member holds no copies: only its signature is lost, and that
-                        is in the logs
-    jurisdiction        every member with its seat there
-    reach               every copy that the law of this jurisdiction reaches, as far as declared, and every member
-                        with its seat there
-    cloud               every copy on the platform of this company, as far as declared
-    """
-
-    kind: str
-    name: str
-
-    def takes(self, holder: Holder) -> bool:
-        return self in parties_of(holder)
-
-
 @frozen
 class Loss:
     """An artifact with too few copies left without a party. `before` and `after` count its copies."""
@@ -282,7 +261,7 @@ def losses(
     after. One that is below the policy already is so where the party takes one of its copies."""
     before = CopyCount.of(found)
     for party in dict.fromkeys(party for holder in found for party in parties_of(holder) if party in parties):
-        after = CopyCount.of(holder for holder in found if not party.takes(holder))
+        after = CopyCount.of(holder for holder in found if party not in parties_of(holder))
         if not after.meets(policy):
             yield party, before, after
 
@@ -291,9 +270,9 @@ def parties_of(holder: Holder) -> tuple[Party, ...]:
     """Every party whose loss takes the copy of this holder."""
     codes = dict.fromkeys((holder.jurisdiction, *holder.reach))
     return (
-        Party("member", holder.member),
-        Party("publisher", holder.member),
-        Party("jurisdiction", holder.jurisdiction),
-        *(Party("reach", code) for code in codes),
-        *((Party("cloud", holder.cloud),) if holder.cloud else ()),
+        Party(MEMBER, holder.member),
+        Party(PUBLISHER, holder.member),
+        Party(JURISDICTION, holder.jurisdiction),
+        *(Party(REACH, code) for code in codes),
+        *((Party(CLOUD, holder.cloud),) if holder.cloud else ()),
     )

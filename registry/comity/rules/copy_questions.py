@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from comity.rules.copy_counts import AssessedCopy, CopyCount, CopyPolicy, Holder, Party, holders, losses, outside
+from comity.rules.copy_counts import AssessedCopy, CopyCount, CopyPolicy, Holder, holders, losses, outside
+from comity.rules.parties import Party
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 

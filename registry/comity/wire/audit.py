@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 from comity.rules.audit import MAX_CHALLENGED, MAX_LEASE, REASONS, AuditChallenge
-from comity.rules.copy_counts import MISSED, PARTY_KINDS, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy, Party
+from comity.rules.copy_counts import MISSED, PASSED, STATES, AssessedCopy, AuditResult, CopyPolicy
 from comity.rules.copy_questions import WHICH, CopyFold, CopyQuestion, CopySet
+from comity.rules.parties import HOLDING_KINDS, Party
 from comity.trust.copies import WITHDRAWAL_REASONS
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
@@ -113,7 +114,7 @@ _QUESTION: Final = MessageCodec(
     audit_pb2.CopyQuestion,
     which=Items(len(WHICH), OneOf(WHICH)),
     outside=Items(limits.JURISDICTIONS, Read(check_jurisdiction)),
-    party=MessageCodec(Party, audit_pb2.CopyParty, kind=OneOf(PARTY_KINDS), name=Exact(limits.NAME)),
+    party=MessageCodec(Party, audit_pb2.CopyParty, kind=OneOf(HOLDING_KINDS), name=Exact(limits.NAME)),
 )
 
 

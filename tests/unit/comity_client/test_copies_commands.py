@@ -21,9 +21,9 @@ from comity.rules.copy_counts import (
     AuditResult,
     ClaimedCopy,
     CopyPolicy,
-    Party,
 )
 from comity.rules.copy_questions import CopyQuestion
+from comity.rules.parties import Party
 from comity.trust.encoding import Digest, sha256
 from comity.wire.audit import CheckedCopy, HoldDecision, HoldOrder, ListedCopies
 from comity_cli.commands import audit, copies, impact, whereis

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.rules.copy_counts import CopyPolicy, Holder, Party
-from comity.trust.encoding import sha256
-from comity_client.party_drill import (
+from comity.rules.copy_counts import CopyPolicy, Holder
+from comity.rules.parties import (
     CA_STORE,
     CLOCK,
     DNS,
+    HARDWARE_ROOT,
     HUB,
-    KINDS,
+    PACKAGE_INDEX,
+    PARTY_KINDS,
+    UPDATE_CHANNEL,
+    Party,
+)
+from comity.trust.encoding import sha256
+from comity_client.party_drill import (
     MAX_FALLEN,
     DrillArtifact,
     DrillGroup,
@@ -52,8 +58,9 @@ def outcome(kind: str, name: str = "", scene: DrillInput = SCENE) -> PartyOutcom
 def test_every_single_party_is_removed_once_and_the_kinds_are_in_order() -> None:
     parties = [item.party for item in drill(SCENE)]
     assert len(parties) == len(set(parties))
-    assert {party.kind for party in parties} == set(KINDS)
-    assert [KINDS.index(party.kind) for party in parties] == sorted(KINDS.index(party.kind) for party in parties)
+    order = list(PARTY_KINDS)
+    assert {party.kind for party in parties} == set(order) - {HARDWARE_ROOT, PACKAGE_INDEX}
+    assert [order.index(party.kind) for party in parties] == sorted(order.index(party.kind) for party in parties)
     assert {party.name for party in parties if party.kind == "publisher"} == {*SCENE.publishers}
 
 
@@ -96,6 +103,7 @@ def test_a_party_on_which_nothing_depends_is_reported_with_the_reason() -> None:
     for kind, name in (
         ("publisher", SCENE.publishers[0]),
         (HUB, SCENE.hubs[0]),
+        (UPDATE_CHANNEL, ""),
         (DNS, ""),
         (CA_STORE, ""),
         (CLOCK, ""),

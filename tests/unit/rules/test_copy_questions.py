@@ -16,11 +16,12 @@ from comity.rules.copy_counts import (
     ClaimedCopy,
     CopyCount,
     CopyPolicy,
-    Party,
     holders,
     outside,
+    parties_of,
 )
 from comity.rules.copy_questions import ALL, LOST, SHORT, UNTESTED, WHICH, CopyFolder, CopyQuestion
+from comity.rules.parties import Party
 from comity.trust.encoding import Digest, sha256
 
 MEMBERS = {sha256(b"member %d" % at): code for at, code in enumerate(("CH", "ES", "KR", "CH"))}
@@ -50,7 +51,7 @@ def is_listed(copies: Copies, question: CopyQuestion) -> bool:
     """By counting, as the words say."""
     found = outside(holders(copies, OWN), question.outside) if question.outside else holders(copies, OWN)
     count = CopyCount.of(found)
-    without = [holder for holder in found if not CH.takes(holder)]
+    without = [holder for holder in found if CH not in parties_of(holder)]
     said = {
         ALL: True,
         SHORT: not count.meets(POLICY),

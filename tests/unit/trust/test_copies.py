@@ -26,7 +26,6 @@ from comity.rules.copy_counts import (
     CopyPolicy,
     Holder,
     Loss,
-    Party,
     assess,
     holders,
     losses,
@@ -34,6 +33,7 @@ from comity.rules.copy_counts import (
     outside,
     parties_of,
 )
+from comity.rules.parties import Party
 from comity.rules.signing import sign_content
 from comity.trust.charter.document import CharterPolicy
 from comity.trust.copies import MAX_BASIS, HoldWithdrawn
@@ -237,8 +237,8 @@ def test_impact_agrees_with_counting_each_party_alone() -> None:
         expected = [
             artifact
             for artifact, found in artifacts
-            if any(party.takes(holder) for holder in found)
-            and not CopyCount.of(holder for holder in found if not party.takes(holder)).meets(POLICY)
+            if any(party in parties_of(holder) for holder in found)
+            and not CopyCount.of(holder for holder in found if party not in parties_of(holder)).meets(POLICY)
         ]
         assert [loss.artifact for loss in lost[party]] == expected
 

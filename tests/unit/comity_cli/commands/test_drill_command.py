@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.rules.copy_counts import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder, Party
+from comity.rules.copy_counts import CLAIMED, AssessedCopy, ClaimedCopy, CopyPolicy, Holder
 from comity.rules.copy_questions import CopyQuestion
+from comity.rules.parties import Party
 from comity.trust.encoding import Digest, sha256
 from comity.wire.audit import CopiesPage, ListedCopies
 from comity.wire.log import LogHead
