@@ -19,6 +19,8 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
+from comity.rules.kits.cases import KitCases
+from comity.rules.kits.description import Kit
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
 from comity.trust.copies import MAX_LABEL
@@ -37,6 +39,8 @@ from statement_schemas import file_schema, predicate_schema, summary
 
 DOCS: Final = Path(__file__).resolve().parent
 LINE_LENGTH: Final = 120
+FILE_SCHEMAS: Final = {"inventory.json": Inventory, "kit.json": Kit, "kit-cases.json": KitCases}
+"""Files whose schemas are derived from the classes of what they describe."""
 
 _ERRORS: Final = """\
 # Error codes
@@ -69,7 +73,7 @@ def rendered() -> Mapping[Path, str]:
         ),
         **document_schemas(),
         **statement_schemas(),
-        DOCS / "schemas" / "inventory.json": f"{_json_text(file_schema(Inventory))}\n",
+        **{DOCS / "schemas" / name: f"{_json_text(file_schema(kind))}\n" for name, kind in FILE_SCHEMAS.items()},
         DOCS / "protocol.md": with_kinds((DOCS / "protocol.md").read_text(encoding="utf-8")),
     }
 

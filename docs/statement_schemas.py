@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from comity.rules.kits.cases import Expectation, KitCase
 from comity.rules.offers.offer import Offer, Window
 from comity.trust import codec
 from comity.trust.codec import JsonObject, MemberRule, Path, shape_of
@@ -41,6 +42,15 @@ _BETWEEN: Final[Mapping[type, Schema]] = {
         "if": {"properties": {"result": {"const": "share"}}},
         "then": {"properties": {"relation": {"const": "overlap"}}},
         "else": {"properties": {"relation": {"not": {"const": "overlap"}}}},
+    },
+    Expectation: {
+        "oneOf": [{"required": ["contains"]}, {"required": ["equals"]}, {"required": ["close_to"]}],
+        "dependentRequired": {"close_to": ["cosine"], "cosine": ["close_to"]},
+    },
+    KitCase: {
+        "if": {"properties": {"method": {"const": "POST"}}},
+        "then": {"properties": {"body": {"type": "object"}}, "required": ["body"]},
+        "else": {"properties": {"body": False}},
     },
 }
 """Rules between members that a schema can say."""
@@ -149,6 +159,8 @@ def rule_schema(rule: MemberRule) -> Schema:
             return {"type": "string", "pattern": _pattern(rule.form)}
         case codec.JsonFlag():
             return {"type": "boolean"}
+        case codec.JsonAny():
+            return {"not": {"type": "null"}}
         case codec.JsonDigest():
             return _common("digest")
         case codec.JsonTime():

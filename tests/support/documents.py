@@ -11,6 +11,8 @@ from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.kits.cases import KitCases
+from comity.rules.kits.description import Kit
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import FaultProof, OfferFault, ProvenRecord
 from comity.rules.offers.offer import Eligibility, Offer, Terms, Window
@@ -70,6 +72,7 @@ from support.case import case, nodes, release
 from support.derivations import derived_line
 from support.file_indexes import state_of
 from support.inventories import an_inventory
+from support.kits import a_kit, some_cases
 from support.observations import observation
 from support.rotations import begun
 from support.samples import derived_samples
@@ -274,6 +277,8 @@ def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
         ("hardware-evidence", _EVIDENCE.encode(), HardwareEvidence.parse),
         ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
         ("inventory", an_inventory().encode(), Inventory.parse),
+        ("kit", a_kit().encode(), Kit.parse),
+        ("kit-cases", some_cases().encode(), KitCases.parse),
     )
 
 

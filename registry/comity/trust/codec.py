@@ -135,6 +135,16 @@ class JsonDigest(JsonPlain):
         return fields.digest(name)
 
 
+class JsonAny(JsonPlain):
+    """Any JSON but null, as deep as a document may be."""
+
+    def read(self, fields: Fields, name: str) -> Json:
+        value = fields.take(name)
+        if value is None:
+            raise fields.error(f"member {name!r} must not be null")
+        return value
+
+
 class JsonBytes:
     """`least` to `most` bytes, in base64; exactly `size`, if it is given."""
 

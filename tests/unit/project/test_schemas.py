@@ -46,6 +46,12 @@ RELATIONS = (
     "not one manifest and one piece index for each",
     "a piece index has a size that no side object has",
     "the sum of its steps",
+    "the command begins with",
+    "it has neither a command nor an image",
+    "it has wheels and names no Python",
+    "its command needs a Python",
+    "the weights that it names are not its parts",
+    "is in none of the folders",
 )
 """Rules between members, and of what a string contains: no schema states them, so the code alone refuses."""
 
