@@ -8,6 +8,7 @@ from typing import Final
 
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
+from comity.rules.continuity.plan import PlanStatement
 from comity.rules.equivocation import EquivocationClaim
 from comity.rules.file_records import FileIndexState
 from comity.rules.hardware_evidence import Attested
@@ -51,6 +52,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     DefaultAnswer,
     OfferFault,
     Attested,
+    PlanStatement,
     *BODY_STATEMENTS.values(),
     Intent,
     Ratify,

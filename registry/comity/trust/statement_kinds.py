@@ -31,6 +31,7 @@ APPROVED: Final = "approved"
 APPROVAL_ENDED: Final = "approval-ended"
 DERIVED: Final = "derived"
 ATTESTED: Final = "attested"
+CONTINUITY_PLAN: Final = "continuity-plan"
 
 HOLD: Final = "hold"
 HOLDS: Final = "holds"
@@ -120,6 +121,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(APPROVAL_ENDED, IDENTITY, "Ended an approval"),
         StatementKind(DERIVED, ANYONE, "Re-derived weights"),
         StatementKind(ATTESTED, NODE, "Attested hardware", objects=True),
+        StatementKind(CONTINUITY_PLAN, IDENTITY, "Signed a continuity plan"),
         StatementKind(HOLD, NODE, "Claims a complete copy", objects=True),
         StatementKind(HOLDS, NODE, "Claims complete copies"),
         StatementKind(HOLD_WITHDRAWN, NODE, "Withdrew a claim of a copy"),

@@ -1,0 +1,4 @@
+"""What replaces a service on the day it is cut off.
+
+plan     the plan: services in use, whom each must survive, and its fallbacks in order
+"""
