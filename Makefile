@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test core slow long mutation lint docs manifests man api bench
+.PHONY: setup demo test core slow long mutation lint docs manifests man api bench release
 
 setup:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
@@ -30,5 +30,7 @@ man:
 	$(BIN)/python docs/man_pages.py build/man
 api:
 	$(BIN)/python -m pdoc --docformat markdown --no-show-source -o build/api comity '!comity.v1' comity_client
+release:
+	$(BIN)/python release/build_release.py --out build/release
 bench:
 	$(BIN)/python bench/pull.py && $(BIN)/python bench/publish.py

@@ -19,9 +19,9 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
-from comity.rules.continuity.drill_report import DrillReport
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.description import Kit
+from comity.rules.release import ProductRelease
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
 from comity.trust.copies import MAX_LABEL
@@ -41,10 +41,10 @@ from statement_schemas import file_schema, predicate_schema, summary
 DOCS: Final = Path(__file__).resolve().parent
 LINE_LENGTH: Final = 120
 FILE_SCHEMAS: Final = {
-    "drill-report.json": DrillReport,
     "inventory.json": Inventory,
     "kit.json": Kit,
     "kit-cases.json": KitCases,
+    "release.json": ProductRelease,
 }
 """Files whose schemas are derived from the classes of what they describe."""
 

@@ -13,3 +13,7 @@ lock() { # FILE EXTRA... : the requirements of the project with these extras
 
 lock node.txt node postgres s3 oidc
 lock dev.txt dev
+# What builds a release, beside node.txt: the manual pages are made by the commands themselves.
+printf 'build>=1.2\nhatchling>=1.27\n' | uv pip compile --quiet --upgrade --generate-hashes --universal \
+  --python-version 3.11 --no-emit-index-url --no-annotate --custom-compile-command requirements/renew.sh - \
+  -o requirements/build.txt

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from comity_client.offers.offer_client import OfferClient
     from comity_client.party_drill import FederationDrill
     from comity_client.publish import Logged, LogTargets, PublishReceipt
+    from comity_client.vouching import VouchDetails
 
 T = TypeVar("T")
 
@@ -383,11 +384,39 @@ class Client(ArtifactClient):
         Args:
             by: a publisher, or a member with its governance keys (`IdentitySigner.of_member`).
         """
+        from comity_client.vouching import VouchDetails
+
+        details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
+        return self._log_vouch(what, details, by, nodes, on_event)
+
+    def vouch_built(
+        self,
+        reference: str,
+        built: Path,
+        *,
+        text: str = "",
+        by: Publisher | IdentitySigner,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore_event,
+    ) -> PublishReceipt:
+        """Log that the signer built the artifact of a reference again (*reproduced*), if the folder `built` has its
+        bytes. Raises Untrusted (NOT-REBUILT) if not, and as `vouch` does."""
+        from comity_client.vouching import REPRODUCED, VouchDetails
+
+        return self._log_vouch(reference, VouchDetails(REPRODUCED, text, built=built), by, nodes, on_event)
+
+    def _log_vouch(
+        self,
+        what: Path | str,
+        details: VouchDetails,
+        by: Publisher | IdentitySigner,
+        nodes: Sequence[str],
+        on_event: OnEvent,
+    ) -> PublishReceipt:
         from comity_client.identity_signer import IdentitySigner
-        from comity_client.vouching import VouchDetails, vouch
+        from comity_client.vouching import vouch
 
         signer = IdentitySigner.of(by)
-        details = VouchDetails(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
 
         async def work(targets: LogTargets) -> PublishReceipt:
             return await vouch(

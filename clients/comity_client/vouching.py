@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from comity.rules.collector import Collector
 from comity.rules.signing import sign_content
+from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evaluation import CRITERIA, EvaluationAnnounced, EvaluationCriteria, EvaluationResults
 from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
@@ -29,21 +30,25 @@ from comity.trust.statements import Vouched
 from comity_client.events import OnEvent, Progress, in_thread
 from comity_client.evidence.collect import collect
 from comity_client.evidence.inquiry import Inquiry
+from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publish import LogTargets, PublishReceipt, publish_statement
 from comity_client.pull.destinations import LocalCopy, hash_local_copy
 
 REHASHED = "rehashed"
+REPRODUCED = "reproduced"
 
 
 @frozen
 class VouchDetails:
-    """The kind of a vouch, its text, and an optional document."""
+    """The kind of a vouch, its text, and an optional document. `built`: a folder with what the signer built; its bytes
+    must be those of the artifact."""
 
     statement: str
     text: str = ""
     document: bytes | None = None
+    built: Path | None = None
 
 
 async def vouch(
@@ -64,6 +69,8 @@ async def vouch(
     """
     signer.require_complete()
     artifact, title = await _subject(targets, what, details.statement, resolve, policy, workers)
+    if details.built is not None:
+        await _require_same(targets, details.built, artifact, title, workers)
     document = SideObject.of(details.document) if details.document is not None else None
     said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
     entry = await asyncio.to_thread(sign_content, said, *signer.signers)
@@ -90,6 +97,26 @@ async def _subject(
         here = await _hashed(f"sha256:{resolution.artifact}", workers, targets.on_event)
         assert here.artifact == resolution.artifact
     return resolution.artifact, resolution.title
+
+
+async def _require_same(targets: LogTargets, built: Path, artifact: Digest, title: str, workers: int) -> None:
+    """Raises Untrusted (NOT-REBUILT), with a file that differs, unless the folder has the bytes of the artifact."""
+    here = (await _hashed(built, workers, targets.on_event)).manifest
+    if here.digest == artifact:
+        return
+    published = Manifest.parse(await fetch_object(targets.session, artifact))
+    files = {
+        path: (here.by_path.get(path), published.by_path.get(path)) for path in (*here.by_path, *published.by_path)
+    }
+    different = sorted(path for path, (own, theirs) in files.items() if own != theirs)
+    own, theirs = files[different[0]]
+    how = "is only in your folder" if theirs is None else "is not in your folder" if own is None else "has other bytes"
+    raise Untrusted(
+        f"{built} is not {title}",
+        why=f"{different[0]} {how}" + (f", and {len(different) - 1} more differ" if len(different) > 1 else ""),
+        hint="compare the commit, the lock and the versions of the tools; nothing was logged",
+        code="NOT-REBUILT",
+    )
 
 
 async def _hashed(what: Path | str, workers: int, on_event: OnEvent) -> LocalCopy:

@@ -9,7 +9,6 @@ from typing import Any
 
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
-from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.kits.cases import KitCases
@@ -37,6 +36,7 @@ from comity.rules.offers.records import (
     Withdrawn,
 )
 from comity.rules.pieces import PieceIndex
+from comity.rules.release import ProductRelease
 from comity.rules.signing import sign_content, statement_of
 from comity.rules.statement_readers import read_content
 from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
@@ -71,7 +71,6 @@ from comity_client.signing.votes import Ceremony, SigningPanel
 from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
-from support.drill_reports import a_drill_report, a_failed_drill_report
 from support.file_indexes import state_of
 from support.inventories import an_inventory
 from support.kits import a_kit, some_cases
@@ -176,8 +175,6 @@ def _about_artifacts() -> Iterator[bytes]:
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_content(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
-    for drill in (a_drill_report(), a_failed_drill_report()):
-        yield sign_content(summarise_drill(drill, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
     yield _payload(derived_line(_CASE.artifact, exact=False))
     yield _payload(_CASE.claims[-1])
@@ -280,10 +277,10 @@ def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
         ("public-key", canonical(signer("anybody").public.to_json()), _of_json(VerifyingKey.from_json)),
         ("hardware-evidence", _EVIDENCE.encode(), HardwareEvidence.parse),
         ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
-        ("drill-report", a_drill_report().encode(), DrillReport.parse),
         ("inventory", an_inventory().encode(), Inventory.parse),
         ("kit", a_kit().encode(), Kit.parse),
         ("kit-cases", some_cases().encode(), KitCases.parse),
+        ("release", ProductRelease("0.2.0", "5a" * 20, 1_764_000_000, ("node", "s3")).encode(), ProductRelease.parse),
     )
 
 

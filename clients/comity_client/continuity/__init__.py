@@ -1,1 +1,0 @@
-"""Continuity of services for one user: plans, their checks, drills and what drills report."""
