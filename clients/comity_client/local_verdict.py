@@ -154,7 +154,7 @@ def _evidence(path: Path, folder: Path | None, kept: Path | None, reader: Eviden
 
     if folder is None and not (path / MODEL_SIG).is_file():
         return Evidence(None, None)
-    cache = HashCache(kept, ahead=False) if kept is not None else None
+    cache = HashCache(kept) if kept is not None else None
     try:
         if folder is None:
             return collect_known(path, _reader(cache), reader=reader)
@@ -171,16 +171,16 @@ def _reader(cache: HashCache | None) -> Callable[[Path, str], FoundFile]:
 
     def read(path: Path, name: str) -> FoundFile:
         with path.open("rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
+            status = os.fstat(file.fileno())
+            before, size = file_state(status), status.st_size
             digest = cache.get(before) if cache is not None else None
             if digest is None:
                 digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-                after = os.fstat(file.fileno())
-                if file_state(before) != file_state(after):
+                if before != file_state(os.fstat(file.fileno())):
                     raise Unavailable(f"{path} changed while it was read", code="CHANGED")
                 if cache is not None:
-                    cache.keep(after, digest, None)
-            return FoundFile(name, before.st_size, digest, inspection=inspect(file, name, before.st_size))
+                    cache.keep(before, digest, None)
+            return FoundFile(name, size, digest, inspection=inspect(file, name, size))
 
     return read
 

@@ -18,8 +18,10 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -31,7 +33,7 @@ from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
 from comity.verifier import BLOCK
 
-from comity_client.file_state import SETTLED_SECONDS, file_state
+from comity_client.file_state import SETTLED_SECONDS, FileState, file_state
 from comity_client.identify.archives import ArchivedFiles, archived_files, is_archive
 
 CACHE_FILE: Final = "hashes.sqlite"
@@ -86,42 +88,32 @@ class _Seen:
     """A file before it is read."""
 
     path: Path
-    state: os.stat_result
+    state: FileState
 
 
 class HashCache:
     """The hashes of files in `folder`, which exists. Thread-safe. A cache that cannot be read or written is passed
-    over: everything is hashed.
+    over: everything is hashed."""
 
-    Args:
-        ahead: read all that is kept at once, for many files.
-    """
-
-    def __init__(self, folder: Path, *, ahead: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self._file = folder / CACHE_FILE
-        self._ahead = ahead
         self._lock = threading.Lock()
-        self._known = dict[tuple[int, int], tuple[int, int, int, bytes]]()
         self._new = list[tuple[int | bytes, ...]]()
         self._new_held = list[tuple[int | bytes, ...]]()
-        if not ahead:
-            return
-        try:
-            with opened_sqlite(self._file, _SCHEMA) as database:
-                for device, inode, *rest in database.execute("SELECT * FROM hashed"):
-                    self._known[device, inode] = (rest[0], rest[1], rest[2], rest[3])
-        except sqlite3.Error:
-            self._known.clear()
 
-    def get(self, state: os.stat_result) -> Digest | None:
-        if not self._ahead:
-            found = self._row(_ONE, state)
-            return Digest(found.hex()) if found is not None else None
-        size, modified, changed, data = self._known.get(_identity(state), (0, 0, 0, b""))
-        same = (size, modified, changed) == (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        return Digest(data.hex()) if data and same else None
+    def get(self, state: FileState) -> Digest | None:
+        found = self._row(_ONE, state)
+        return Digest(found.hex()) if found is not None else None
 
-    def held(self, state: os.stat_result) -> ArchivedFiles | None:
+    def known(self, wanted: Container[FileState]) -> Iterator[tuple[FileState, Digest]]:
+        """The hashes of many files, by one pass over all that is kept."""
+        with suppress(sqlite3.Error), opened_sqlite(self._file, _SCHEMA) as database:
+            for *state, data in database.execute("SELECT * FROM hashed"):
+                device, inode, size, modified, changed = state
+                if (kept := (device, inode, size, modified, changed)) in wanted:
+                    yield kept, Digest(data.hex())
+
+    def held(self, state: FileState) -> ArchivedFiles | None:
         """The files in an archive whose hash is kept."""
         try:
             found = self._row(_HELD, state)
@@ -129,24 +121,23 @@ class HashCache:
         except (ValueError, TypeError):
             return None
 
-    def _row(self, query: str, state: os.stat_result) -> bytes | None:
+    def _row(self, query: str, state: FileState) -> bytes | None:
         """What is kept of a file in this state."""
         try:
             with opened_sqlite(self._file, _SCHEMA) as database:
-                found = database.execute(query, file_state(state)).fetchone()
+                found = database.execute(query, state).fetchone()
         except (sqlite3.Error, OverflowError):
             return None
         return bytes(found[0]) if found else None
 
-    def keep(self, state: os.stat_result, digest: Digest, held: ArchivedFiles | None) -> None:
+    def keep(self, state: FileState, digest: Digest, held: ArchivedFiles | None) -> None:
         """Keep the hash of a file, and the files in it."""
-        row = file_state(state)
-        if time.time() - max(state.st_mtime, state.st_ctime) < SETTLED_SECONDS or max(map(abs, row)) > LARGEST:
+        if time.time() - max(state[-2:]) / 1e9 < SETTLED_SECONDS or max(map(abs, state)) > LARGEST:
             return
         with self._lock:
-            self._new.append((*row, bytes.fromhex(digest)))
+            self._new.append((*state, bytes.fromhex(digest)))
             if held is not None:
-                self._new_held.append((*row, held.encode()))
+                self._new_held.append((*state, held.encode()))
             if len(self._new) >= TOGETHER:
                 self._write()
 
@@ -180,36 +171,50 @@ def read_files(
         cache: hashes that are known; None to read everything.
         on_hashed: called with the bytes since the last call, from several threads.
     """
-    found = list(_walk(paths))
-    first = {_identity(each.state): each for each in reversed(found) if isinstance(each, _Seen)}
-    read = dict[tuple[int, int], list[DiskFile]]()
+    found, first = list(_walk(paths)), dict[FileState, _Seen]()
+    for each in found:
+        if isinstance(each, _Seen):
+            first.setdefault(each.state, each)
+    read = dict[FileState, list[DiskFile]]()
     if cache is not None:
-        for identity, seen in first.items():
-            if (kept := _kept(seen, cache)) is not None:
-                read[identity] = kept
-                on_hashed(seen.state.st_size)
+        for state, digest in cache.known(first):
+            if (kept := _kept(first[state], digest, cache)) is not None:
+                read[state] = kept
+                on_hashed(_size(state))
+    waiting = deque(sorted(first.keys() - read.keys(), key=_size, reverse=True))
+
+    def read_waiting() -> None:
+        while True:
+            try:
+                state = waiting.popleft()
+            except IndexError:
+                return
+            read[state] = _read(first[state], cache, on_hashed)
+
     with ThreadPoolExecutor(workers, thread_name_prefix="identify") as pool:
-        new = sorted(first.keys() - read.keys(), key=lambda identity: -first[identity].state.st_size)
-        jobs = {identity: pool.submit(_read, first[identity], cache, on_hashed) for identity in new}
-        read |= {identity: job.result() for identity, job in jobs.items()}
+        jobs = [pool.submit(read_waiting) for _ in range(workers)]
+        try:
+            wait(jobs, return_when=FIRST_EXCEPTION)
+        finally:
+            waiting.clear()  # an interruption waits only for files that are being read
+    for job in jobs:
+        job.result()
     return list(_in_order(found, first, read))
 
 
 def _in_order(
     found: Iterable[DiskFile | _Seen],
-    first: Mapping[tuple[int, int], _Seen],
-    read: dict[tuple[int, int], list[DiskFile]],
+    first: Mapping[FileState, _Seen],
+    read: Mapping[FileState, list[DiskFile]],
 ) -> Iterator[DiskFile]:
     """Each path with what was read there; the files in an archive at its first path alone."""
     for each in found:
         if isinstance(each, DiskFile):
             yield each
-            continue
-        identity = _identity(each.state)
-        if first[identity] is each:
-            yield from read[identity]
+        elif first[each.state] is each:
+            yield from read[each.state]
         else:
-            yield replace(read[identity][0], path=each.path)
+            yield replace(read[each.state][0], path=each.path)
 
 
 def _walk(paths: Iterable[Path]) -> Iterator[DiskFile | _Seen]:
@@ -267,13 +272,11 @@ def _look(path: Path, entry: os.DirEntry[str] | None = None) -> DiskFile | _Seen
         return DiskFile(path, problem="a link to nothing" if nothing else _why(error))
     if not stat.S_ISREG(state.st_mode):
         return DiskFile(path, problem="no file: a device, a socket or a pipe")
-    return _Seen(path, state)
+    return _Seen(path, file_state(state))
 
 
-def _kept(seen: _Seen, cache: HashCache) -> list[DiskFile] | None:
-    """A file whose hash is kept, and the files in it."""
-    if (digest := cache.get(seen.state)) is None:
-        return None
+def _kept(seen: _Seen, digest: Digest, cache: HashCache) -> list[DiskFile] | None:
+    """A file whose hash is kept, and the files in it; None if these are not kept."""
     held = None
     if is_archive(seen.path.name) and (held := cache.held(seen.state)) is None:
         return None
@@ -284,13 +287,13 @@ def _read(seen: _Seen, cache: HashCache | None, on_hashed: Callable[[int], None]
     """A file as it is now, and the files in it."""
     try:
         with open(seen.path, "rb", buffering=0, opener=_opener) as file:
-            before = os.fstat(file.fileno())
-            digest = _hash(file, before.st_size, on_hashed)
-            held = archived_files(file, before.st_size) if is_archive(seen.path.name) else None
-            after = os.fstat(file.fileno())
+            before, size = file_state(os.fstat(file.fileno())), _size(seen.state)
+            digest = _hash(file, size, on_hashed)
+            held = archived_files(file, size) if is_archive(seen.path.name) else None
+            after = file_state(os.fstat(file.fileno()))
     except OSError as error:
         return [_unread(seen, _why(error))]
-    if not file_state(seen.state) == file_state(before) == file_state(after):
+    if not seen.state == before == after:
         return [_unread(seen, "changed while it was read")]
     if cache is not None:
         cache.keep(after, digest, held)
@@ -301,14 +304,14 @@ def unpack(archive: DiskFile, cache: HashCache | None) -> ArchivedFiles:
     """The files in an archive that was hashed, whatever its name is."""
     try:
         with open(archive.path, "rb", buffering=0, opener=_opener) as file:
-            before = os.fstat(file.fileno())
+            before = file_state(os.fstat(file.fileno()))
             if cache is not None and (kept := cache.held(before)) is not None:
                 return kept
-            held = archived_files(file, before.st_size)
-            after = os.fstat(file.fileno())
+            held = archived_files(file, _size(before))
+            after = file_state(os.fstat(file.fileno()))
     except OSError as error:
         return ArchivedFiles(problem=_why(error))
-    if _identity(after) != archive.identity or file_state(before) != file_state(after) or archive.sha256 is None:
+    if _identity(after) != archive.identity or before != after or archive.sha256 is None:
         return ArchivedFiles(problem="changed while it was read")
     if cache is not None:
         cache.keep(after, archive.sha256, held)
@@ -334,13 +337,13 @@ def _hash(file: FileIO, size: int, on_hashed: Callable[[int], None]) -> Digest:
 
 
 def _unread(seen: _Seen, problem: str) -> DiskFile:
-    return DiskFile(seen.path, seen.state.st_size, problem=problem, identity=_identity(seen.state))
+    return DiskFile(seen.path, _size(seen.state), problem=problem, identity=_identity(seen.state))
 
 
 def _with_held(seen: _Seen, digest: Digest, held: ArchivedFiles | None) -> list[DiskFile]:
     """A file, then the files in it, and what else is to say of these."""
     identity, whole = _identity(seen.state), held is not None and not held.problem
-    file = DiskFile(seen.path, seen.state.st_size, digest, identity=identity, opened=whole)
+    file = DiskFile(seen.path, _size(seen.state), digest, identity=identity, opened=whole)
     return [file, *held_within(file, held)] if held else [file]
 
 
@@ -355,8 +358,12 @@ def held_within(archive: DiskFile, held: ArchivedFiles, folder: Path | None = No
         yield DiskFile(below, problem=held.problem, within=archive.path)
 
 
-def _identity(state: os.stat_result) -> tuple[int, int]:
-    return state.st_dev, state.st_ino
+def _identity(state: FileState) -> tuple[int, int]:
+    return state[:2]
+
+
+def _size(state: FileState) -> int:
+    return state[2]
 
 
 def _why(error: OSError) -> str:

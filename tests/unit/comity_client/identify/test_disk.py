@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from comity.trust.encoding import Digest, sha256
+from comity_client.file_state import file_state
 from comity_client.identify import disk
 from comity_client.identify.disk import CACHE_FILE, DiskFile, HashCache, read_files
 
@@ -134,7 +135,7 @@ def test_a_file_that_was_changed_just_now_is_not_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"one")
     found(tmp_path / "file", cache=cache)
     cache.close()
-    assert HashCache(tmp_path).get((tmp_path / "file").stat()) is None
+    assert HashCache(tmp_path).get(file_state((tmp_path / "file").stat())) is None
 
 
 def test_a_damaged_cache_is_passed_over(tmp_path: Path, read: list[Path]) -> None:

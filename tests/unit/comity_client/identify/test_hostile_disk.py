@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
+from comity_client.file_state import FileState
 from comity_client.identify import disk
 from comity_client.identify.disk import HashCache
 from comity_client.identify.identify import hash_paths
@@ -159,9 +158,7 @@ def test_a_folder_of_many_files_is_one_artifact(tmp_path: Path) -> None:
 
 def test_inodes_and_times_beyond_what_the_cache_keeps_are_hashed_each_time(tmp_path: Path) -> None:
     cache = HashCache(tmp_path)
-    odd: Any = SimpleNamespace(
-        st_dev=1, st_ino=2**64 - 1, st_size=1, st_mtime=0.0, st_ctime=0.0, st_mtime_ns=-(2**70), st_ctime_ns=0
-    )
+    odd: FileState = (1, 2**64 - 1, 1, -(2**70), 0)
     cache.keep(odd, sha256(b"x"), None)
     cache.close()
     assert HashCache(tmp_path).get(odd) is None and HashCache(tmp_path).held(odd) is None
