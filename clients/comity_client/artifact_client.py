@@ -207,9 +207,9 @@ class ArtifactClient(TrustClient):
         """
         from comity_client.inventory.taking import make_inventory
 
-        left_out = {self._user.home.root, *leave_out}
+        left_out = tuple(f"{path}/" for path in (self._user.home.root, *leave_out))
         hashed = self._hash(at.paths, fresh, on_hashed)
-        files = [each for each in hashed if left_out.isdisjoint((each.path, *each.path.parents))]
+        files = [each for each in hashed if not f"{each.path}/".startswith(left_out)]
         return make_inventory(at, files, self._identify(files, policy), before)
 
     def _hash(self, paths: Sequence[Path], fresh: bool, on_hashed: Callable[[int], None]) -> list[DiskFile]:

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import stat
 import sys
 import threading
@@ -70,6 +71,8 @@ from comity.trust.tlog.proof import MAX_CONSISTENCY_PROOF, MAX_PROOF, is_consist
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
+TOGETHER: Final = 10_000
+"""Files that wait for a thread: of each of them there is an object."""
 MAX_NAMED_FILE: Final = 64 * 1024 * 1024
 """Maximum bytes of a file of keys or certificates that a policy names."""
 CHAINS: Final = "chains"
@@ -283,7 +286,9 @@ def _each_file(
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(read_entry, paths)
+            rest = iter(paths)
+            while some := list(itertools.islice(rest, TOGETHER)):
+                yield from pool.map(read_entry, some)
         except BaseException:
             stopped.set()
             raise
@@ -333,8 +338,12 @@ def _walk(folder: Path) -> list[Path]:
                     found.append(path)
                 elif path != folder / PACK:
                     queue.append(path)
-        if len(found) + len(queue) > 2 * MAX_FILES:
-            raise Malformed("too many files", why=f"a manifest lists at most {MAX_FILES}")
+                if len(found) + len(queue) > 2 * MAX_FILES:
+                    raise Malformed(
+                        "too many files",
+                        why=f"a manifest lists at most {MAX_FILES}",
+                        hint=f"comity identify {shlex.quote(str(folder))}",
+                    )
     return sorted(found)
 
 

@@ -18,7 +18,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import filterfalse
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -118,10 +117,13 @@ async def identify(
         reference = file_reference(file.sha256 or Digest(""))
         return claims.is_unknown(reference) and reference not in not_looked_at
 
+    unknown, unsure = list[DiskFile](), list[DiskFile]()
+    for each in matched.unknown:
+        (unknown if is_unknown(each) else unsure).append(each)
     return Identified(
-        matched=replace(matched, unknown=tuple(filter(is_unknown, matched.unknown))),
+        matched=replace(matched, unknown=tuple(unknown)),
         artifacts=dict(zip(places, judged, strict=True)),
-        unsure=tuple(filterfalse(is_unknown, matched.unknown)),
+        unsure=tuple(unsure),
         unread=tuple(each for each in files if each.sha256 is None),
         nodes=claims.nodes,
         files=sum(each.within is None for each in files),
@@ -169,10 +171,11 @@ async def _manifest(session: Session, artifact: Digest) -> Manifest | None:
 
 async def each_of(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
     """The answers about items, of which a few are asked about at a time."""
-    turn = asyncio.Semaphore(TOGETHER)
+    answers, waiting = dict[int, R](), enumerate(items)
 
-    async def one(item: T) -> R:
-        async with turn:
-            return await ask(item)
+    async def ask_next() -> None:
+        for number, item in waiting:
+            answers[number] = await ask(item)
 
-    return await asyncio.gather(*map(one, items))
+    await asyncio.gather(*(ask_next() for _ in range(TOGETHER)))
+    return [answers[number] for number in range(len(answers))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import groupby, islice
 from typing import Final
 
 from comity.trust.encoding import Digest
@@ -64,8 +65,8 @@ class ClaimedFiles:
     def is_unknown(self, reference: bytes) -> bool:
         """Whether each node that answered says that it left nothing out that could be this file, of which nothing was
         found."""
-        answered = [node for node in self.nodes if not node.problem]
-        return bool(answered) and all(not node.unread and reference not in node.cut for node in answered)
+        said_all = (not node.unread and reference not in node.cut for node in self.nodes if not node.problem)
+        return all(said_all) and any(not node.problem for node in self.nodes)
 
 
 def bits_for(indexed: int) -> int:
@@ -81,7 +82,8 @@ async def ask_nodes(session: Session, files: Collection[Digest], *, pieces: bool
     """
     session.require_nodes()
     asked = frozenset(map(file_reference, files))
-    answers = await session.ask(lambda node: _Inquiry(asked, pieces).ask(node))
+    in_order = sorted(asked)
+    answers = await session.ask(lambda node: _Inquiry(asked, in_order, pieces).ask(node))
     if not answers.found:
         raise answers.failure("no node says which artifacts have these files")
     nodes = [
@@ -99,10 +101,11 @@ async def ask_nodes(session: Session, files: Collection[Digest], *, pieces: bool
 
 class _Inquiry:
     """The questions to one node, and what it said: how much it has indexed and not read, and of which references it
-    left files out that share their prefix."""
+    left files out that share their prefix. A million references are one set and one list for all nodes."""
 
-    def __init__(self, asked: frozenset[bytes], pieces: bool) -> None:
+    def __init__(self, asked: frozenset[bytes], in_order: Sequence[bytes], pieces: bool) -> None:
         self._asked = asked
+        self._in_order = in_order
         self._pieces = pieces
         self._of_members = dict[Digest, set[bytes]]()
         self._of_others = dict[Digest, set[bytes]]()
@@ -112,11 +115,12 @@ class _Inquiry:
     async def ask(self, node: NodeClient) -> _Inquiry:
         """Raises what a call raises, and Malformed for more artifacts than an answer may have."""
         await self._one(node, FilePrefixes(0, (), self._pieces))
-        bits = bits_for(self.indexed)
-        wanted = _by_prefix(self._asked, bits)
-        for question in _questions(sorted(wanted), bits, self.indexed):
-            for prefix in await self._one(node, replace(question, pieces=self._pieces)):
-                self.cut |= wanted.get(prefix, frozenset())
+        bits, cut = bits_for(self.indexed), set[int]()
+        prefixes = (prefix for prefix, _ in groupby(self._in_order, lambda reference: prefix_of(reference, bits)))
+        for question in _questions(prefixes, bits, self.indexed):
+            cut |= await self._one(node, replace(question, pieces=self._pieces)) & {*question.prefixes}
+        if cut:
+            self.cut = frozenset(each for each in self._in_order if prefix_of(each, bits) in cut)
         return self
 
     async def _one(self, node: NodeClient, question: FilePrefixes) -> set[int]:
@@ -140,15 +144,9 @@ class _Inquiry:
             yield from ((artifact, frozenset(references)) for artifact, references in found.items())
 
 
-def _by_prefix(asked: Iterable[bytes], bits: int) -> dict[int, frozenset[bytes]]:
-    found = dict[int, set[bytes]]()
-    for reference in asked:
-        found.setdefault(prefix_of(reference, bits), set()).add(reference)
-    return {prefix: frozenset(some) for prefix, some in found.items()}
-
-
-def _questions(prefixes: Sequence[int], bits: int, indexed: int) -> Iterator[FilePrefixes]:
+def _questions(prefixes: Iterable[int], bits: int, indexed: int) -> Iterator[FilePrefixes]:
     """The questions for these prefixes, none of which stands for too many files."""
     together = min(limits.FILE_PREFIXES, max(1, limits.FILES_ASKED // max(1, indexed >> bits)))
-    for start in range(0, len(prefixes), together):
-        yield FilePrefixes(bits, tuple(prefixes[start : start + together]))
+    rest = iter(prefixes)
+    while some := tuple(islice(rest, together)):
+        yield FilePrefixes(bits, some)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from comity.trust.artifact import RESERVED, Manifest
@@ -112,12 +113,13 @@ def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> Ma
     folders, others = list[FolderOf](), dict[Path, tuple[Digest, ...]]()
     taken, identities = set[Path](), set[tuple[int, ...]]()
     for folder, artifacts in _folders(here, places, manifests).items():
-        compared = [_compare(folder, each, manifests[each], here, unnamed, paths) for each in artifacts]
+        compared = [_compare(folder, each, manifests[each], here, unnamed) for each in artifacts]
         best, present = min(compared, key=lambda each: (_lacks(each[0]), -each[0].present))
         if {each.path for each in present} <= taken:
             continue
-        inside = any(each.in_archive for each in present)
-        folders.append(replace(best, within=present[0].within, in_archive=inside, stored_as=present[0].stored_as))
+        first, inside = present[0], any(each.in_archive for each in present)
+        extra = tuple(islice(_extra(best, manifests[best.artifact], present, here, paths), LISTED))
+        folders.append(replace(best, extra=extra, within=first.within, in_archive=inside, stored_as=first.stored_as))
         taken |= {each.path for each in present}
         identities |= {each.identity for each in present}
         if alike := [each.artifact for each, _ in compared if each is not best and _lacks(each) == _lacks(best)]:
@@ -161,19 +163,19 @@ def _folders(
     here: Mapping[str, DiskFile], places: _Places, manifests: Mapping[Digest, Manifest]
 ) -> dict[Path, list[Digest]]:
     """Folders that have enough files of artifacts at their paths, those with most bytes first; and these artifacts."""
-    count, size = Counter[tuple[Path, Digest]](), Counter[tuple[Path, Digest]]()
-    for file in here.values():
+    count, size = Counter[tuple[str, Digest]](), Counter[tuple[str, Digest]]()
+    for text, file in here.items():
         for artifact, path in places.get(file.sha256, ()):
-            parts = PurePosixPath(path).parts if file.named else file.path.parts[-1:]
-            if file.path.parts[-len(parts) :] == parts:
-                key = (file.path.parents[len(parts) - 1], artifact)
+            name = path if file.named else file.path.name
+            if f"/{text}".endswith(f"/{name}"):
+                key = (text[: -len(name)], artifact)
                 count[key] += 1
                 size[key] += file.size
     found = dict[Path, list[Digest]]()
     for (folder, artifact), bytes_here in sorted(size.items(), key=lambda item: (-item[1], item[0])):
         manifest = manifests[artifact]
         if 2 * count[folder, artifact] >= len(manifest.files) or 2 * bytes_here >= manifest.size:
-            found.setdefault(folder, []).append(artifact)
+            found.setdefault(Path(folder), []).append(artifact)
     return found
 
 
@@ -183,9 +185,8 @@ def _compare(
     manifest: Manifest,
     here: Mapping[str, DiskFile],
     unnamed: Mapping[tuple[Path, Digest | None], DiskFile],
-    paths: Sequence[str],
 ) -> tuple[FolderOf, list[DiskFile]]:
-    """What of an artifact is in a folder, and the files that are."""
+    """What of an artifact is in a folder, without other files; and the files that are."""
     missing, changed, present = list[str](), list[str](), list[DiskFile]()
     for entry in manifest.files:
         file = unnamed.get((folder, entry.sha256)) or here.get(str(folder / entry.path))
@@ -195,18 +196,25 @@ def _compare(
             changed.append(entry.path)
         else:
             present.append(file)
-    extra = _extra(folder, {*manifest.by_path, *(each.path.name for each in present if not each.named)}, here, paths)
-    missing_too, changed_too, more = (tuple(part[:LISTED]) for part in (missing, changed, extra))
-    return FolderOf(folder, artifact, len(present), len(manifest.files), missing_too, changed_too, more), present
+    missing_too, changed_too = tuple(missing[:LISTED]), tuple(changed[:LISTED])
+    return FolderOf(folder, artifact, len(present), len(manifest.files), missing_too, changed_too), present
 
 
-def _extra(folder: Path, known: Container[str], here: Mapping[str, DiskFile], paths: Sequence[str]) -> list[str]:
-    """The paths below a folder that are not known. Of an archive it is its own path alone."""
-    start = f"{folder}/" if str(folder) != "/" else "/"
-    below = paths[bisect_left(paths, start) : bisect_left(paths, start[:-1] + chr(ord("/") + 1))]
-    held = {path for path in below if str(here[path].within or "").startswith(start)}
-    names = (path[len(start) :] for path in below if path not in held)
-    return [name for name in names if name not in known and not _reserved(name)]
+def _extra(
+    found: FolderOf,
+    manifest: Manifest,
+    present: Iterable[DiskFile],
+    here: Mapping[str, DiskFile],
+    paths: Sequence[str],
+) -> Iterator[str]:
+    """The paths below a folder that are not in the manifest. Of an archive it is its own path alone."""
+    known = {*manifest.by_path, *(each.path.name for each in present if not each.named)}
+    start = f"{found.folder}/" if str(found.folder) != "/" else "/"
+    for number in range(bisect_left(paths, start), bisect_left(paths, start[:-1] + chr(ord("/") + 1))):
+        path = paths[number]
+        name = path[len(start) :]
+        if not (name in known or _reserved(name) or str(here[path].within or "").startswith(start)):
+            yield name
 
 
 def _reserved(path: str) -> bool:

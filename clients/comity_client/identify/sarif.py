@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from heapq import nsmallest
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -98,10 +100,12 @@ class SarifResult:
 
 def sarif_of(found: Identified, version: str, exit_status: int) -> str:
     """The SARIF document: one line of JSON, in ASCII."""
-    results = sorted(_results(found), key=lambda result: RULES.index(result.rule))
+    number = count()
+    each_counted = (result for result in _results(found) if next(number) >= 0)
+    results = nsmallest(MAX_RESULTS, each_counted, key=lambda result: RULES.index(result.rule))
     notes = [f"{node.node}: {node.problem}" for node in found.nodes if node.problem]
-    if len(results) > MAX_RESULTS:
-        notes.append(f"{len(results) - MAX_RESULTS} further results are left out")
+    if (left_out := next(number) - len(results)) > 0:
+        notes.append(f"{left_out} further results are left out")
     run: dict[str, Any] = {
         "tool": {"driver": {"name": "comity", "version": version, "rules": [_rule(rule) for rule in RULES]}},
         "invocations": [
