@@ -225,7 +225,7 @@ def _size(folder: Path) -> int:
 def _sizes(folder: Path) -> Iterator[int]:
     waiting = [str(folder)]
     while waiting:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:  # whoever hashes says what cannot be read
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:  # hashing says what cannot be read
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
