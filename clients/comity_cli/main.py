@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "copies": LazyCommand("Mirror", ".copies", "Count the copies of each artifact, claimed and tested."),
     "pin": LazyCommand("Mirror", ".pin", "Keep artifacts available, by asking others for copies."),
     "audit": LazyCommand("Mirror", ".audit", "Test the copies of others, and show who tested which."),
+    "descent": LazyCommand("Mirror", ".descent", "Show from publishers of which law the artifacts descend."),
     "impact": LazyCommand("Mirror", ".impact", "Show what would be lost if a party vanished."),
     "transparency-report": LazyCommand(
         "Mirror", ".transparency_report", "Count withdrawn copies by jurisdiction and reason."

@@ -49,11 +49,15 @@ from comity_client.session import ClaimedGateway, Session, Target, claimed_gatew
 from comity_client.uplink import find_node, open_uplink
 
 if TYPE_CHECKING:
+    from comity.rules.parties import Party
+
     from comity_client.approving import ApprovalClient
     from comity_client.bundles.exporting import ExportedBundle
     from comity_client.bundles.loading import LoadResult
     from comity_client.bundles.writing import DiskPlan
     from comity_client.charter.governance import GovernanceClient
+    from comity_client.dependents import Dependents
+    from comity_client.descent import DescentShares
     from comity_client.identity_signer import IdentitySigner
     from comity_client.importing import Imported, UpstreamState
     from comity_client.node_states import NodeState
@@ -174,6 +178,30 @@ class Client(ArtifactClient):
         from comity_client.party_drill import drill_federation
 
         return self._user.run(lambda session: drill_federation(session, node, hubs))
+
+    def descent(self, holder: str, publisher: str, laws: Mapping[str, str], node: str = "") -> DescentShares:
+        """Return from whom the artifacts descend, as the named node counts, or the first that answers: of what `holder`
+        (a member or node) holds, and of what the member `publisher` published, if these are given. `laws` are what the
+        asker states of authors. Raises NotFound, Unavailable."""
+        from comity.rules.descent import DescentQuestion
+
+        from comity_client.descent import descent_of_federation, member_or_node
+
+        async def work(session: Session) -> DescentShares:
+            holding, publishing = (member_or_node(session, text) if text else None for text in (holder, publisher))
+            return await descent_of_federation(session, node, DescentQuestion(holding, publishing), laws)
+
+        return self._user.run(work)
+
+    def dependents(self, party: Party, node: str = "") -> Dependents:
+        """Return what needs a party that holds no copies, one of `dependents.FURTHER_PARTIES`, as the named node, or
+        the first that answers, counts it. Raises NotFound, Unavailable."""
+        from comity_client.dependents import find_dependents
+
+        async def work(session: Session) -> Dependents:
+            return (await find_dependents(session, node, (party,)))[party]
+
+        return self._user.run(work)
 
     def logged_audits(self, artifact: Digest) -> list[LoggedResult]:
         """Return the newest logged audits of copies of an artifact, signed by nodes of the pinned federations."""

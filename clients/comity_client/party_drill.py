@@ -37,7 +37,6 @@ from comity.rules.parties import (
     MEMBER,
     PARTY_KINDS,
     PUBLISHER,
-    UPDATE_CHANNEL,
     Party,
 )
 from comity.trust.encoding import Digest
@@ -51,6 +50,7 @@ from comity.wire.limits import FOLD_LISTED
 from comity.wire.log import LogHead
 
 from comity_client.copies import AskedArtifact, CountedCopies, fold_copies_of_federation
+from comity_client.dependents import FURTHER_PARTIES, Dependents, find_dependents
 from comity_client.reports import page_template
 from comity_client.session import RemoteNode, Session
 
@@ -63,7 +63,6 @@ _ORDER: Final = tuple(PARTY_KINDS)
 _INDEPENDENT: Final = {
     PUBLISHER: "it holds no copy: its signature is in the logs",
     HUB: "nothing is read from it: what was imported is here, with what was observed",
-    UPDATE_CHANNEL: "nothing asks it: a node runs what its operator installed",
     CA_STORE: "no certificate authority is asked: certificates are pinned by node records",
     CLOCK: "no verdict reads a clock: times are in the evidence, and `as_of` is in the policy",
 }
@@ -133,11 +132,13 @@ class PartyOutcome:
     """What the loss of `party` leaves, as numbers of artifacts.
 
     Attributes:
-        why: the reason, for a party on which nothing depends.
+        why: the reason, for a party on which nothing depends; what its dependents lose, or why they are not known.
         nodes: the names of the lost nodes.
         tested: artifacts that pull from a copy that was tested.
         remainders: what only lost nodes have of the logs. If there is any, `verifies` is 0: it is unknown.
         fallen: the first MAX_FALLEN artifacts that do not pull or of which it is unknown whether they verify.
+        dependents: offers or artifacts that need it for something else (`comity_client.dependents`), with the names of
+            the first of them in `dependent_names`; None where it is not known.
     """
 
     party: Party
@@ -150,6 +151,8 @@ class PartyOutcome:
     enough: int
     remainders: tuple[LogRemainder, ...]
     fallen: tuple[FallenArtifact, ...]
+    dependents: int | None = 0
+    dependent_names: tuple[str, ...] = ()
 
     @property
     def survived(self) -> bool:
@@ -165,6 +168,7 @@ class DrillInput:
         groups: all artifacts.
         read: the entries of each log from which the list of artifacts was computed, by verifier key.
         publishers, hubs: those whose loss is to be shown.
+        dependents: of parties that hold no copy, what depends on them.
     """
 
     nodes: tuple[DrillNode, ...]
@@ -173,6 +177,7 @@ class DrillInput:
     read: Mapping[str, int]
     publishers: tuple[str, ...] = ()
     hubs: tuple[str, ...] = ()
+    dependents: Mapping[Party, Dependents] = field(default_factory=dict)
 
     def parties(self) -> tuple[Party, ...]:
         """Every single party, by kind and name."""
@@ -181,7 +186,7 @@ class DrillInput:
         found = {party for holder in (*holders, *nodes) for party in parties_of(holder) if party.kind != PUBLISHER}
         found |= {Party(PUBLISHER, name) for name in self.publishers}
         found |= {Party(HUB, name) for name in self.hubs}
-        found |= {Party(kind, "") for kind in (UPDATE_CHANNEL, DNS, CA_STORE, CLOCK)}
+        found |= {Party(kind, "") for kind in (DNS, CA_STORE, CLOCK)} | self.dependents.keys()
         return tuple(sorted(found, key=lambda party: (_ORDER.index(party.kind), party.name)))
 
     def on_their_way(self) -> tuple[str, ...]:
@@ -226,8 +231,20 @@ def _remove(party: Party, given: DrillInput) -> PartyOutcome:
     total = sum(group.artifacts for group in given.groups)
     why = _INDEPENDENT.get(party.kind, "every node has an address that needs no DNS" if party.kind == DNS else "")
     verifies = 0 if remainders else pulls
+    needed = given.dependents.get(party, Dependents(party, 0, (), "" if lost else why))
     return PartyOutcome(
-        party, "" if lost else why, lost, total, pulls, tested, verifies, enough, remainders, tuple(fallen)
+        party,
+        needed.why,
+        lost,
+        total,
+        pulls,
+        tested,
+        verifies,
+        enough,
+        remainders,
+        tuple(fallen),
+        needed.count,
+        needed.first[:MAX_FALLEN],
     )
 
 
@@ -274,7 +291,8 @@ async def drill_federation(session: Session, node: str = "", hubs: Sequence[str]
     source = session.named(counted.source)
     read = _sizes(await source.ask(_heads), session)  # after the list, so at least what the list was computed from
     publishers = tuple(sorted({publisher for pin in session.pins for publisher in pin.body.namespaces.values()}))
-    given = DrillInput((), groups.found(), counted.policy, read, publishers, tuple(hubs))
+    dependents = await find_dependents(session, counted.source, FURTHER_PARTIES)
+    given = DrillInput((), groups.found(), counted.policy, read, publishers, tuple(hubs), dependents)
     given = await _with_nodes(given, session, declared_places(counted))
     silent = tuple(item.name for item in given.nodes if not item.answers)
     outcomes = await _named(drill(given), source)

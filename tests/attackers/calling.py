@@ -33,6 +33,7 @@ SERVICES = {
     "FindFiles": "ArtifactService",
     "ReadFileIndex": "ArtifactService",
     "GetConcerns": "ArtifactService",
+    "ListDescent": "ArtifactService",
     "GetObject": "BlobService",
     "GetObjects": "BlobService",
     "Read": "BlobService",

@@ -113,6 +113,7 @@ def _ask_for_files(target: Target, victim: Victim, number: int) -> None:
             for after, head in ((0, bytes(32)), (at, bytes(32)), (0, b"")):
                 caller.ask("ReadFileIndex", (1, after), (2, head), patience=2)
             caller.ask("GetConcerns", (1, sha256(b"%d" % at).digest()), patience=2)
+            caller.ask("ListDescent", (1, at * at), (2, sha256(b"%d" % at).digest()), patience=2)
             if target.ended.wait(0.02):
                 return
 

@@ -37,6 +37,7 @@ from comity.wire.artifact import SearchPage
 from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import CharterService
 from comity.wire.concerns import ConcernPart
+from comity.wire.descent import DescentPage
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair, file_reference, prefix_of
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -69,6 +70,7 @@ class FakeNode:
     cosigners: dict[str, tuple[Node, ...]] = field(default_factory=dict)
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     records_held: dict[tuple[Digest, str], bytes] = field(default_factory=dict)
+    descent_pages: dict[int, DescentPage] = field(default_factory=lambda: {0: DescentPage(0, (), 0, 13)})
     accepts: bool = True
     silent: bool = False
     junk: tuple[bytes, ...] = ()
@@ -240,6 +242,10 @@ class FakeNode:
         for located, entry in self._entries():
             if entry.statement.by is not None and entry.statement.by.id == publisher:
                 yield ConcernPart(0, False, "keys" if entry.statement.predicate == "inception" else "own", (located,))
+
+    async def descent(self, after: int, holder: Digest | None = None, publisher: Digest | None = None) -> DescentPage:
+        await self._answering()
+        return self.descent_pages[after]
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         await self._answering()

@@ -176,7 +176,7 @@ class Liar:
                 raise NotHere
             case "ReadNews" | "GetNews" | "GetCosignatures" | "GetObjects":
                 raise NoSuchCall
-            case "GetConcerns":
+            case "GetConcerns" | "ListDescent":
                 raise NoSuchCall
             case "FindArtifact" | "FindFiles" | "ReadFileIndex":  # so that its other false answers are reached
                 raise NoSuchCall

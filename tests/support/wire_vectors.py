@@ -14,6 +14,7 @@ import grpc
 from comity.rules.artifact_pins import Pin
 from comity.rules.copy_counts import CopyPolicy
 from comity.rules.copy_questions import CopyQuestion
+from comity.rules.descent import DescentCount, DescentQuestion, LineageRoot
 from comity.trust.encoding import Digest, sha256
 from comity.wire.access import CALLER, Caller
 from comity.wire.artifact import SearchPage
@@ -34,6 +35,7 @@ from comity.wire.bundle import LoadEvent
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
 from comity.wire.concerns import ConcernPart
+from comity.wire.descent import DescentPage
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles, file_pair
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.held import SALT, Held
@@ -154,6 +156,13 @@ class AnsweringNode:
     async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
         self.asked.append(publisher)
         yield ConcernPart(self._values.number(), True, "own", (self._values.located(),))
+
+    async def descent(self, after: int, holder: Digest | None = None, publisher: Digest | None = None) -> DescentPage:
+        self.asked.append((after, holder, publisher))
+        values = self._values
+        roots = (LineageRoot("", "unknown"), LineageRoot(values.digest(), "signed"))
+        count = DescentCount(roots, True, 7, values.number(), 2, values.number(), 1)
+        return DescentPage(values.number(), (count,), 0, 13, (Digest(values.digest()),))
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
         self.asked.append((after, head))
@@ -571,6 +580,8 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     async for _ in client.files(FilePrefixes(20, (3,), pieces=True)):
         pass
     async for _ in client.concerns(Digest(values.digest())):
+        pass
+    async for _ in client.all_descent(DescentQuestion(Digest(values.digest()), None)):
         pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

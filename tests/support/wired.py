@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from comity.rules.descent import NOWHERE, DescentCount
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.keys import PrivateKey
@@ -19,6 +20,7 @@ from comity.wire.blob import BlobLocation, BlobStat, small_of
 from comity.wire.charter import AskReceipt, JoinRequest
 from comity.wire.client import NodeClient
 from comity.wire.concerns import ConcernPart
+from comity.wire.descent import DescentPage
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
@@ -152,6 +154,9 @@ class MemoryNode:
 
     async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
         yield ConcernPart(1, more=True)
+
+    async def descent(self, after: int, holder: Digest | None = None, publisher: Digest | None = None) -> DescentPage:
+        return DescentPage(1, (DescentCount((NOWHERE,), False, 2, 3, 0, 0, 0),), 0, 13)
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         return tuple(BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests)

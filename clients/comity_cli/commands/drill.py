@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
+from comity.rules.parties import HARDWARE_ROOT, PARTY_KINDS
 from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 
@@ -79,7 +80,8 @@ class DrillDocument:
 @click.option("--html", type=NEW_FILE, help="Write a page for people who decide, to read and to print.")
 def command(references: tuple[str, ...], lab: Path | None, node: str, hubs: tuple[str, ...], html: Path | None) -> int:
     """Remove every single party in turn, in thought: each member, jurisdiction, legal reach and cloud as declared, each
-    publisher, the hubs, DNS, the CA store and the clock. Show for each how many artifacts could still be fetched and
+    publisher, the roots of hardware vendors, the hubs, the package index, the update channel, DNS, the CA store and the
+    clock. Show for each how many artifacts could still be fetched and
     verified, and name those that could not. Nothing is stopped and no byte is read: it reasons over claimed and tested
     copies and over the logs that nodes have.
 
@@ -112,7 +114,6 @@ def _drill_lab(lab: Path, references: tuple[str, ...]) -> int:
 
 
 def _drill_by_reasoning(node: str, hubs: tuple[str, ...], html: Path | None) -> int:
-    from comity.rules.parties import PARTY_KINDS
     from comity_client.party_drill import render_drill
 
     out = output()
@@ -160,6 +161,10 @@ def _conclude(found: FederationDrill) -> int:
 
 
 def _result(outcome: PartyOutcome) -> str:
+    if outcome.dependents is None:
+        return f"not known what depends on it: {outcome.why}"
+    if outcome.dependents:
+        return f"all left; {_dependents(outcome)}: {outcome.why}"
     if outcome.why:
         return f"nothing depends on it: {outcome.why}"
     if outcome.survived:
@@ -168,6 +173,13 @@ def _result(outcome: PartyOutcome) -> str:
         f"{plural(item.count, 'entry', 'entries')} of {item.origin} nowhere else" for item in outcome.remainders
     )
     return rest or f"{plural(outcome.artifacts - outcome.pulls, 'artifact')} lost"
+
+
+def _dependents(outcome: PartyOutcome) -> str:
+    """`3 offers (node-ch 1a2b…, …)`."""
+    names = ", ".join(outcome.dependent_names[:3]) + (", …" if (outcome.dependents or 0) > 3 else "")
+    noun = "offer" if outcome.party.kind == HARDWARE_ROOT else "artifact"
+    return f"{plural(outcome.dependents or 0, noun)} ({names})"
 
 
 def _today() -> str:

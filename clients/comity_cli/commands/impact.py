@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import click
 from comity.rules.copy_counts import CopyCount, Loss, losses
-from comity.rules.parties import Party
+from comity.rules.parties import HARDWARE_ROOT, HOLDING_KINDS, PACKAGE_INDEX, UPDATE_CHANNEL, Party
+from comity.trust.errors import NotFound
 from comity.trust.frozen import frozen
 
-from comity_cli.command import Command, examples, output
+from comity_cli.command import Command, client, examples, output
 from comity_cli.copies_view import fold_list, of_a_node, reaches_text
 from comity_cli.document import INLINE, document
 from comity_cli.output import plural
@@ -35,12 +36,15 @@ class LossItem:
 
 @frozen
 class PartyItem:
-    kind: Annotated[str, {"enum": ["member", "jurisdiction", "publisher", "reach", "cloud"]}]
+    kind: Annotated[str, {"enum": [*HOLDING_KINDS, HARDWARE_ROOT, PACKAGE_INDEX, UPDATE_CHANNEL]}]
     id: str
     name: str
     below_policy: int
     gone: int
     losses: tuple[LossItem, ...]
+    dependents: Annotated[int | None, "Offers or artifacts that need it for something else; null: not known."] = 0
+    dependent_names: tuple[str, ...] = ()
+    why: str = ""
 
 
 @document("impact")
@@ -51,7 +55,7 @@ class ImpactDocument:
     """
 
     source: str
-    artifacts: int
+    artifacts: Annotated[int | None, "Whose copies were counted; null where none were."]
     parties: tuple[PartyItem, ...]
 
 
@@ -61,18 +65,24 @@ class ImpactDocument:
     "comity impact reach:US",
     "comity impact 'cloud:Example Cloud' --json",
     "comity impact 'Example Institute Zurich'",
+    "comity impact package-index",
+    "comity impact hardware-root:nvidia",
 )
 @click.command(cls=Command, name="impact", short_help="Show what would be lost if a party vanished.")
-@click.argument("party", metavar="MEMBER|JURISDICTION|reach:CODE|cloud:NAME|PUBLISHER", required=False)
+@click.argument("party", metavar="MEMBER|JURISDICTION|PUBLISHER|KIND:NAME", required=False)
 @click.option("--all", "everybody", is_flag=True, help="Every member, jurisdiction, reach and cloud, each alone.")
 @of_a_node
 def command(party: str | None, everybody: bool, node: str, socket: Path | None, home: Path | None) -> None:
     """Show which artifacts would have fewer copies than the charter asks for, and which none, if this party vanished
     today with all its copies. It counts claimed copies, as one node reads them from the logs. `reach:US` takes every
     copy that the law of US reaches, and `cloud:NAME` every copy on that cloud, as far as members declare it; where they
-    declare nothing, this is unknown. A publisher without a seat holds no copies: its loss removes nothing."""
+    declare nothing, this is unknown. A publisher without a seat holds no copies: its loss removes nothing. Of
+    `package-index`, `update-channel` and `hardware-root:VENDOR` (amd, intel, nvidia) it shows what needs them here."""
     if (party is None) == (not everybody):
         raise click.UsageError("name a party, or give --all")
+    if (further := _further_party(party or "")) is not None:
+        _show_dependents(further, node, socket, home)
+        return
     from comity.rules.copy_questions import CopyQuestion
 
     found = fold_list(node, socket, home, CopyQuestion())
@@ -101,6 +111,35 @@ def command(party: str | None, everybody: bool, node: str, socket: Path | None, 
         for p, named in lost.items()
     )
     output().answer(ImpactDocument(found.source, found.artifacts, tuple(items)))
+
+
+def _further_party(text: str) -> Party | None:
+    """The party that holds no copy and that a user names; None for other texts. Raises NotFound (NO-PARTY)."""
+    kind, _, name = text.partition(":")
+    if kind not in (HARDWARE_ROOT, PACKAGE_INDEX, UPDATE_CHANNEL):
+        return None
+    from comity_client.dependents import FURTHER_PARTIES
+
+    party = Party(kind, name)
+    if party not in FURTHER_PARTIES:
+        known = ", ".join(map(str, FURTHER_PARTIES))
+        raise NotFound("no such party", why=f"known are {known}", hint="comity drill", code="NO-PARTY")
+    return party
+
+
+def _show_dependents(party: Party, node: str, socket: Path | None, home: Path | None) -> None:
+    """What needs a party that holds no copy."""
+    found, out = client().dependents(party, node or str(socket or home or "")), output()
+    if found.count is None:
+        out.warn(f"it is not known what depends on {party}: {found.why}")
+    elif not found.count:
+        out.done(f"Nothing depends on {party}: {found.why}.")
+    else:
+        noun = "offer" if party.kind == HARDWARE_ROOT else "artifact"
+        out.say(f"{plural(found.count, noun)} on {party}: {found.why}.")
+        out.table((noun,), [(name,) for name in found.first])
+    item = PartyItem(party.kind, party.name, party.name, 0, 0, (), found.count, found.first, found.why)
+    out.answer(ImpactDocument(found.source, None, (item,)))
 
 
 def _name_losses(asked: Asked, lost: Losses) -> None:

@@ -29,6 +29,8 @@ from comity.node.config import NodeConfig
 from comity.node.copies.controller import CopiesController
 from comity.node.copies.index import CopiesIndex
 from comity.node.copies.pins import PinServicer
+from comity.node.descent import FILE_NAME as DESCENT_FILE
+from comity.node.descent import DescentReader, DescentRows
 from comity.node.draining import Drain, EndRequest, LastEntries, run_until_first_ends, run_until_signalled
 from comity.node.file_index import FILE_NAME, FileIndex, FileIndexReader, index_basis
 from comity.node.home import OpenedHome, standby_database
@@ -52,11 +54,12 @@ from comity.node.publishing import Submissions
 from comity.node.reading import EventLoopLag, ReadingProgress
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import LedgerScrub, Scrub
-from comity.node.services.artifact import ArtifactServicer
+from comity.node.services.artifact import ArtifactServicer, WriterAnswers
 from comity.node.services.audit import AuditServicer
 from comity.node.services.blob import BlobServicer
 from comity.node.services.charter import CharterServicer
 from comity.node.services.concerns import ConcernFinder
+from comity.node.services.descent import DescentCounter
 from comity.node.services.files import FileFinder
 from comity.node.services.index_records import FileIndexSender
 from comity.node.services.log import LogServicer
@@ -262,6 +265,7 @@ class _Parts:
     inspector: Inspector
     files: FileIndexReader
     watch: WatchReader
+    descent: DescentReader
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
@@ -303,6 +307,9 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     rows = await asyncio.to_thread(PublisherWatch, index_file.with_name(WATCH_FILE), basis)
     ending.callback(rows.close)
     watch = WatchReader(ledger, store, pools, membership, files, rows)
+    descent_rows = await asyncio.to_thread(DescentRows, index_file.with_name(DESCENT_FILE), basis)
+    ending.callback(descent_rows.close)
+    descent = DescentReader(ledger, store, pools, membership, descent_rows)
     policy = await asyncio.to_thread(PolicyFile, config.gateway.policy)
     acts = OperatorActs(home.audit_log, pools)
     charter_admission = CharterAdmission(ledger, membership, follower)
@@ -328,6 +335,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         reading.follow(what, progress)
     reading.follow("files of artifacts", files.progress)
     reading.follow("what concerns publishers", watch.progress)
+    reading.follow("descent of artifacts", descent.progress)
     listing = StoreListing(store, ledger.tables.pieces, home.clock)
     counted = CountedParts(
         membership,
@@ -377,6 +385,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         inspector=Inspector(ledger, store, pools, membership, kept),
         files=files,
         watch=watch,
+        descent=descent,
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools, reading=lambda: [each.document() for each in reading.behind]),
         news=NewsFeed(
@@ -403,9 +412,12 @@ def _services(parts: _Parts) -> Services:
             membership,
             home.metrics,
             blob.manifest,
-            FileFinder(parts.files, home.pools),
-            FileIndexSender(parts.files, ledger, home.pools, home.keys.signer, home.clock),
-            ConcernFinder(ledger, home.pools, parts.watch),
+            WriterAnswers(
+                FileFinder(parts.files, home.pools),
+                FileIndexSender(parts.files, ledger, home.pools, home.keys.signer, home.clock),
+                ConcernFinder(ledger, home.pools, parts.watch),
+                DescentCounter(parts.descent, copies.index, membership, home.pulls, home.pools, home.clock),
+            ),
         ),
         blob=blob,
         publish=parts.submissions,
@@ -446,6 +458,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
         parts.inspector,
         parts.files,
         parts.watch,
+        parts.descent,
     ):
         part.begin(supervisor)
     webhooks = await asyncio.to_thread(_webhooks, parts)

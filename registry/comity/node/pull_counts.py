@@ -48,6 +48,8 @@ FAILED: Final = "the counts of pulls were not read or written"
 """What failed, for errors."""
 OTHERS: Final = b""
 """The key of the files of a week that are counted together."""
+ASKED_TOGETHER: Final = 500
+"""Files whose counts are read together."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pulls (
     week INTEGER NOT NULL, file BLOB NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (week, file)) WITHOUT ROWID;
@@ -149,6 +151,20 @@ class PullCounts:
     def weeks(self, file: Digest, most: int = KEPT_WEEKS) -> list[WeekCount]:
         """Blocking. As `read_weeks`."""
         return read_weeks(self._path, file, most)
+
+    def recent(self, files: Sequence[Digest], weeks: int) -> Counter[Digest]:
+        """How often each of these files was counted in the newest weeks, this one included. Blocking. Raises
+        Unavailable."""
+        found = Counter[Digest]()
+        first = week_of(self._clock()) - weeks + 1
+        with self._database() as database:
+            for start in range(0, len(files), ASKED_TOGETHER):
+                some = [bytes.fromhex(file) for file in files[start : start + ASKED_TOGETHER]]
+                among = ",".join("?" * len(some))
+                wanted = f"SELECT file, sum(count) FROM pulls WHERE file IN ({among}) AND week >= ? GROUP BY file"
+                for file, count in database.execute(wanted, (*some, first)):
+                    found[Digest(file.hex())] = count
+        return found
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

@@ -482,6 +482,152 @@ class Concern(_message.Message):
 Global___Concern: _TypeAlias = Concern  # noqa: Y015
 
 @_typing.final
+class ListDescentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """From the previous page; 0 for the first."""
+    holder: _builtins.bytes
+    """Only artifacts of which this member or node claims a copy, by its id."""
+    publisher: _builtins.bytes
+    """Only artifacts that this identity published."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        holder: _builtins.bytes | None = ...,
+        publisher: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_holder", b"_holder", "_publisher", b"_publisher", "holder", b"holder", "publisher", b"publisher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holder", b"_holder", "_publisher", b"_publisher", "after", b"after", "holder", b"holder", "publisher", b"publisher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__holder: _TypeAlias = _typing.Literal["holder"]  # noqa: Y015
+    _WhichOneofArgType__holder: _TypeAlias = _typing.Literal["_holder", b"_holder"]  # noqa: Y015
+    _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
+    _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__holder) -> _WhichOneofReturnType__holder | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__publisher) -> _WhichOneofReturnType__publisher | None: ...
+
+Global___ListDescentRequest: _TypeAlias = ListDescentRequest  # noqa: Y015
+
+@_typing.final
+class ListDescentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNREAD_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    WEEKS_FIELD_NUMBER: _builtins.int
+    REQUIRING_FIELD_NUMBER: _builtins.int
+    unread: _builtins.int
+    """Statements that this node has still to read."""
+    next: _builtins.int
+    """Where the next page begins; 0 at the end."""
+    weeks: _builtins.int
+    """The newest weeks in which pulls from this node were counted."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescentCount]: ...
+    @_builtins.property
+    def requiring(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The first artifacts of the page that name packages which they do not contain; at most 16."""
+
+    def __init__(
+        self,
+        *,
+        unread: _builtins.int = ...,
+        counts: _abc.Iterable[Global___DescentCount] | None = ...,
+        next: _builtins.int = ...,
+        weeks: _builtins.int = ...,
+        requiring: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "next", b"next", "requiring", b"requiring", "unread", b"unread", "weeks", b"weeks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDescentResponse: _TypeAlias = ListDescentResponse  # noqa: Y015
+
+@_typing.final
+class DescentCount(_message.Message):
+    """How many artifacts have exactly these lineage roots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOTS_FIELD_NUMBER: _builtins.int
+    OF_MEMBERS_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    UNSIZED_FIELD_NUMBER: _builtins.int
+    PULLS_FIELD_NUMBER: _builtins.int
+    REQUIRING_FIELD_NUMBER: _builtins.int
+    of_members: _builtins.bool
+    """Published or mirrored by members, or by publishers to whom the charter binds a namespace."""
+    artifacts: _builtins.int
+    size: _builtins.int
+    """Bytes of their files, each artifact by itself."""
+    unsized: _builtins.int
+    """How many of them have a size that this node does not know."""
+    pulls: _builtins.int
+    """How often clients got the end of their largest file from this node."""
+    requiring: _builtins.int
+    """How many of them name packages which they do not contain."""
+    @_builtins.property
+    def roots(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageRoot]:
+        """At most 17, in order."""
+
+    def __init__(
+        self,
+        *,
+        roots: _abc.Iterable[Global___LineageRoot] | None = ...,
+        of_members: _builtins.bool = ...,
+        artifacts: _builtins.int = ...,
+        size: _builtins.int = ...,
+        unsized: _builtins.int = ...,
+        pulls: _builtins.int = ...,
+        requiring: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "of_members", b"of_members", "pulls", b"pulls", "requiring", b"requiring", "roots", b"roots", "size", b"size", "unsized", b"unsized"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescentCount: _TypeAlias = DescentCount  # noqa: Y015
+
+@_typing.final
+class LineageRoot(_message.Message):
+    """An ancestor that names no parent: who published it, and how it is known that the artifact descends from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    author: _builtins.str
+    """The id of the publisher in hex, or "hf:" and an organisation of an upstream; empty where it is not known."""
+    basis: _builtins.str
+    """signed, claimed, own, mirrored or unknown."""
+    def __init__(
+        self,
+        *,
+        author: _builtins.str = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "basis", b"basis"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageRoot: _TypeAlias = LineageRoot  # noqa: Y015
+
+@_typing.final
 class FileIndexPart(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

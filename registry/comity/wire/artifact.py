@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Protocol, TypeAlias
 
+from comity.rules.descent import DescentQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
@@ -14,6 +15,7 @@ from comity.wire import limits
 from comity.wire.calls import ServiceCalls, call
 from comity.wire.codec import At, Data, Exact, Items, Read
 from comity.wire.concerns import ConcernPart
+from comity.wire.descent import DescentPage
 from comity.wire.fields import read_integer
 from comity.wire.files import FILE_PREFIXES, FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
@@ -103,6 +105,16 @@ class ArtifactService(Protocol):
     def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
         """What concerns a publisher, and then the keys of the authors. Raises Refused (FRONT-END)."""
 
+    @rpc("ListDescent")
+    async def descent(
+        self,
+        after: int,
+        holder: Digest | None = None,
+        publisher: Digest | None = None,
+    ) -> DescentPage:
+        """A page of counts of descent, after the number that the previous one ends with; only of artifacts that
+        `holder` has, and that `publisher` published, if these are given. Raises Refused (FRONT-END)."""
+
 
 async def _serve(
     method: str, service: ArtifactService, request: Any, context: Context
@@ -168,8 +180,21 @@ class ArtifactCalls(ServiceCalls):
     files = call(ArtifactService.files)
     file_index = call(ArtifactService.file_index)
     concerns = call(ArtifactService.concerns)
+    _descent = call(ArtifactService.descent)
     _resolve = _selected(ArtifactService.resolve)
     _claims = _selected(ArtifactService.claims)
+
+    async def all_descent(self, question: DescentQuestion) -> AsyncGenerator[DescentPage, None]:
+        """Yields every page of counts of descent. Raises Malformed if the pages of a node do not end."""
+        after = 0
+        while True:
+            page = await self._descent(after, question.holder, question.publisher)
+            yield page
+            if not page.next:
+                return
+            if page.next <= after:
+                raise Malformed("the answer is not in order", why="each page must end after the one before")
+            after = page.next
 
     async def resolve(
         self, name: str, version: str | None = None, publisher: Digest | None = None, named: Collection[Digest] = ()

@@ -75,6 +75,7 @@ PRINTED_BY = {
     "copies": "tests/unit/comity_client/test_copies_commands.py",
     "decision": "tests/unit/comity_cli/commands/test_proposal.py",
     "delivered": "tests/unit/comity_cli/commands/test_proposal.py",
+    "descent": "tests/unit/comity_client/test_descent.py",
     "derivation": "tests/integration/test_client_derivations.py",
     "epochs": "tests/unit/comity_cli/commands/test_proposal.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",

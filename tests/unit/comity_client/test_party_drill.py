@@ -17,6 +17,7 @@ from comity.rules.parties import (
     Party,
 )
 from comity.trust.encoding import sha256
+from comity_client.dependents import FURTHER_PARTIES, Dependents
 from comity_client.party_drill import (
     MAX_FALLEN,
     DrillArtifact,
@@ -47,7 +48,10 @@ def group(holders: tuple[Holder, ...], *names: str) -> DrillGroup:
 
 WIDE = group(HOLDERS, "lab/wide@v1")
 CLOUDY = group(HOLDERS[:2], "lab/cloudy@v1")
-SCENE = DrillInput(NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), LOGS, (sha256(b"publisher"),), ("https://hub.example",))
+DEPENDENTS = {party: Dependents(party, 0, (), "nothing asks it") for party in FURTHER_PARTIES}
+SCENE = DrillInput(
+    NODES, (WIDE, CLOUDY), CopyPolicy(2, 2), LOGS, (sha256(b"publisher"),), ("https://hub.example",), DEPENDENTS
+)
 
 
 def outcome(kind: str, name: str = "", scene: DrillInput = SCENE) -> PartyOutcome:
@@ -59,7 +63,7 @@ def test_every_single_party_is_removed_once_and_the_kinds_are_in_order() -> None
     parties = [item.party for item in drill(SCENE)]
     assert len(parties) == len(set(parties))
     order = list(PARTY_KINDS)
-    assert {party.kind for party in parties} == set(order) - {HARDWARE_ROOT, PACKAGE_INDEX}
+    assert {party.kind for party in parties} == set(order)
     assert [order.index(party.kind) for party in parties] == sorted(order.index(party.kind) for party in parties)
     assert {party.name for party in parties if party.kind == "publisher"} == {*SCENE.publishers}
 
@@ -103,6 +107,8 @@ def test_a_party_on_which_nothing_depends_is_reported_with_the_reason() -> None:
     for kind, name in (
         ("publisher", SCENE.publishers[0]),
         (HUB, SCENE.hubs[0]),
+        (HARDWARE_ROOT, "amd"),
+        (PACKAGE_INDEX, ""),
         (UPDATE_CHANNEL, ""),
         (DNS, ""),
         (CA_STORE, ""),
@@ -202,3 +208,12 @@ def test_an_artifact_pulls_exactly_if_a_holder_is_left(held: list[set[int]]) -> 
         found = outcome("member", node.member, scene)
         assert found.pulls == sum(bool(members - {number}) for members in held)
         assert found.pulls == found.artifacts - len(found.fallen)
+
+
+def test_what_needs_a_party_without_copies_is_named_and_every_artifact_is_left() -> None:
+    party = Party(PACKAGE_INDEX, "")
+    needed = replace(SCENE, dependents={party: Dependents(party, 3, ("lab/x@v1",), "not installed without it")})
+    found = outcome(PACKAGE_INDEX, scene=needed)
+    assert (found.dependents, found.dependent_names, found.survived) == (3, ("lab/x@v1",), True)
+    unknown = replace(SCENE, dependents={party: Dependents(party, None, (), "no node says it")})
+    assert outcome(PACKAGE_INDEX, scene=unknown).dependents is None

@@ -21,6 +21,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
 from comity.node.services.concerns import ConcernFinder
+from comity.node.services.descent import DescentCounter
 from comity.node.services.files import FileFinder
 from comity.node.services.index_records import FileIndexSender
 from comity.node.services.kept_answers import (
@@ -35,14 +36,17 @@ from comity.node.services.kept_answers import (
 from comity.node.services.likely import Likely, likely_questions
 from comity.node.services.selections import PAGE, MemberLines, Standing, StatementAnswer
 from comity.node.threads import AsyncLedger
+from comity.rules.descent import DescentQuestion
 from comity.rules.precedence import Bounds, Precedence
 from comity.trust.approvals import approval_key
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
+from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
 from comity.wire.artifact import SearchPage
 from comity.wire.concerns import ConcernPart
+from comity.wire.descent import DescentPage
 from comity.wire.files import FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
@@ -57,14 +61,23 @@ _log: Final = structlog.get_logger("comity.node.services")
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
+@frozen
+class WriterAnswers:
+    """What only the process that writes knows: which artifacts have a file, the index of that, what concerns
+    publishers, and from whom artifacts descend."""
+
+    files: FileFinder
+    index: FileIndexSender
+    concerns: ConcernFinder
+    descent: DescentCounter
+
+
 class ArtifactServicer:
     """Implements `ArtifactService`.
 
     Args:
         objects: reads a small object that is here, for a manifest beside an answer; raises NotFound.
-        files: finds artifacts by their files; None where there is no index of them.
-        index: gives this index; None where another process has it.
-        concerns: finds what concerns publishers; None where another process knows it.
+        writer: what the process that writes answers; None in another one.
     """
 
     def __init__(
@@ -73,15 +86,11 @@ class ArtifactServicer:
         membership: Membership,
         metrics: Metrics,
         objects: Callable[[Digest], Awaitable[bytes]] | None = None,
-        files: FileFinder | None = None,
-        index: FileIndexSender | None = None,
-        concerns: ConcernFinder | None = None,
+        writer: WriterAnswers | None = None,
     ) -> None:
         self._ledger = ledger
         self._objects = objects
-        self._files = files
-        self._index = index
-        self._concerns = concerns
+        self._writer = writer
         self._membership = membership
         self._metrics = metrics
         self._proven = ledger.tables.proven
@@ -173,28 +182,34 @@ class ArtifactServicer:
         return SearchPage(_located(lines, times), cursor, _located(advised, times))
 
     async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
-        if self._files is None:
+        if self._writer is None:
             yield FoundFiles(0, await self._ledger.read(self._proven.last_number))
             return
-        async with aclosing(self._files.find(prefixes)) as parts:
+        async with aclosing(self._writer.files.find(prefixes)) as parts:
             async for part in parts:
                 yield part
 
     async def file_index(self, after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
-        if self._index is None:
+        if self._writer is None:
             hint = "ask the writer of this node"
             raise Refused("a front end has no index of files", hint=hint, code="FRONT-END")
-        async with aclosing(self._index.send(after, head)) as parts:
+        async with aclosing(self._writer.index.send(after, head)) as parts:
             async for part in parts:
                 yield part
 
     async def concerns(self, publisher: Digest) -> AsyncGenerator[ConcernPart, None]:
-        if self._concerns is None:
+        if self._writer is None:
             hint = "ask the writer of this node"
             raise Refused("a front end does not know what concerns a publisher", hint=hint, code="FRONT-END")
-        async with aclosing(self._concerns.find(publisher)) as parts:
+        async with aclosing(self._writer.concerns.find(publisher)) as parts:
             async for part in parts:
                 yield part
+
+    async def descent(self, after: int, holder: Digest | None = None, publisher: Digest | None = None) -> DescentPage:
+        if self._writer is None:
+            hint = "ask the writer of this node"
+            raise Refused("a front end does not count from whom artifacts descend", hint=hint, code="FRONT-END")
+        return await self._writer.descent.page(DescentQuestion(holder, publisher), after)
 
     def _own_advisories(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
         """The newest advisories of publishers about what they published, a few of each. Blocking."""

@@ -22,6 +22,7 @@ from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client import party_drill as drill_module
 from comity_client.copies import AskedArtifact, CountedCopies, CountedSet, ShowArtifacts
+from comity_client.dependents import Dependents
 from comity_client.party_drill import (
     DrillArtifact,
     DrillGroup,
@@ -108,6 +109,28 @@ def test_the_page_says_the_same_and_no_name_becomes_markup(monkeypatch: pytest.M
     assert "no artifact to lose" in render_drill(drilled(), "2026-11-27")
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "nothing depends on it: why"),
+        (1, "all left; 1 artifact (lab/x@v1): why"),
+        (4, "4 artifacts (lab/x@v1, …): why"),
+        (None, "not known what depends on it: why"),
+    ],
+)
+def test_what_needs_the_package_index_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int | None, expected: str
+) -> None:
+    party = Party("package-index", "")
+    needed = {party: Dependents(party, count, ("lab/x@v1",) if count else (), "why")}
+    outcomes = drill(DrillInput(NODES, (group("lab/x@v1", BOTH),), CopyPolicy(1, 1), LOGS, (), (), needed), [party])
+    found = FederationDrill("node-a", outcomes, (), {}, CopyPolicy(1, 1), 1)
+    page = tmp_path / "drill.html"
+    ran = run(monkeypatch, found, "--html", str(page))
+    assert (ran.return_value, expected in ran.output) == (0, True), ran.output
+    assert "why." in page.read_text()
+
+
 @dataclass(eq=False)
 class Remote:
     """The answers of a node that the drill reads."""
@@ -137,6 +160,10 @@ async def done(value: Any) -> Any:
 async def test_entries_in_transit_to_the_other_nodes_are_waited_for(
     monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
+    async def nothing(session: Any, node: str, parties: Any) -> dict[Party, Any]:
+        return {}
+
+    monkeypatch.setattr(drill_module, "find_dependents", nothing)
     keys = LogKeys.generate("node-a/log")
     nodes: Any = remote("node-a", A, keys), remote("node-b", B, LogKeys.generate("node-b/log"))
     heads = {size: (LogHead(keys.origin, keys.vkey, keys.note(size, bytes(32)).encode()),) for size in (4, 5)}
