@@ -19,6 +19,7 @@ from comity.formats.loaders import FORMATS, LOADERS
 from comity.node.config import PREFIX, NodeConfig
 from comity.node.metrics import Metrics
 from comity.node.settings import S3
+from comity.rules.continuity.drill_report import DrillReport
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.description import Kit
 from comity.rules.release import ProductRelease

@@ -39,6 +39,7 @@ from comity.node.config import setting_lines
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks
+from comity.rules.continuity.drill_report import DrillReport
 from comity.rules.equivocation import check_equivocation
 from comity.rules.hardware_evidence import KINDS, HardwareEvidence
 from comity.rules.mirror_rules import parse_mirror_rules
@@ -117,6 +118,7 @@ from support import offers as lending
 from support.attesting import PREDICATES, bundle, encoded, envelope, payload
 from support.case import advisory, case, nodes
 from support.documents import read_statement, statements
+from support.drill_reports import a_drill_report
 from support.foreign_keys import private_key, public_pem
 from support.inventories import an_inventory
 from support.logs import LogKeys
@@ -517,6 +519,7 @@ PARSERS: Final[dict[str, Target]] = {
     ),
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
+    "drill-report": Target(DrillReport.parse, (a_drill_report().encode(),), DrillReport.encode),
     "report": Target(VerdictReport.parse, (VerdictReport.of(_GOOD.verdict(), "1.0").encode(),), VerdictReport.encode),
     "revocation": Target(_revocation, _REVOCATIONS),
     "rotation": Target(_rotate, _ROTATIONS),

@@ -35,6 +35,7 @@ from comity.rules.offers.records import (
     Released,
     Withdrawn,
 )
+from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.pieces import PieceIndex
 from comity.rules.release import ProductRelease
 from comity.rules.signing import sign_content, statement_of
@@ -72,6 +73,7 @@ from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
 from support.file_indexes import state_of
+from support.drill_reports import a_drill_report, a_failed_drill_report
 from support.inventories import an_inventory
 from support.kits import a_kit, some_cases
 from support.observations import observation
@@ -175,6 +177,8 @@ def _about_artifacts() -> Iterator[bytes]:
     yield ApprovalEnded(_OFFICER.id, _CASE.artifact, _DIGEST, NOW, "a new\nversion").statement().encode()
     report = VerdictReport.of(_CASE.verdict(), "1.0")
     yield sign_content(summarise_report(report, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
+    for drill in (a_drill_report(), a_failed_drill_report()):
+        yield sign_content(summarise_drill(drill, _OFFICER.id, NOW), _OFFICER.signer).envelope.payload
     yield _payload(derived_line(_CASE.artifact))
     yield _payload(derived_line(_CASE.artifact, exact=False))
     yield _payload(_CASE.claims[-1])
@@ -277,6 +281,7 @@ def documents() -> tuple[tuple[str, bytes, Callable[[bytes], object]], ...]:
         ("public-key", canonical(signer("anybody").public.to_json()), _of_json(VerifyingKey.from_json)),
         ("hardware-evidence", _EVIDENCE.encode(), HardwareEvidence.parse),
         ("report", VerdictReport.of(_CASE.verdict(), "1.0").encode(), VerdictReport.parse),
+        ("drill-report", a_drill_report().encode(), DrillReport.parse),
         ("inventory", an_inventory().encode(), Inventory.parse),
         ("kit", a_kit().encode(), Kit.parse),
         ("kit-cases", some_cases().encode(), KitCases.parse),

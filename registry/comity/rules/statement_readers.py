@@ -8,6 +8,7 @@ from typing import Final
 
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
+from comity.rules.continuity.drill_report import Drilled
 from comity.rules.continuity.plan import PlanStatement
 from comity.rules.equivocation import EquivocationClaim
 from comity.rules.file_records import FileIndexState
@@ -53,6 +54,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     OfferFault,
     Attested,
     PlanStatement,
+    Drilled,
     *BODY_STATEMENTS.values(),
     Intent,
     Ratify,

@@ -32,6 +32,7 @@ APPROVAL_ENDED: Final = "approval-ended"
 DERIVED: Final = "derived"
 ATTESTED: Final = "attested"
 CONTINUITY_PLAN: Final = "continuity-plan"
+DRILLED: Final = "drilled"
 
 HOLD: Final = "hold"
 HOLDS: Final = "holds"
@@ -122,6 +123,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(DERIVED, ANYONE, "Re-derived weights"),
         StatementKind(ATTESTED, NODE, "Attested hardware", objects=True),
         StatementKind(CONTINUITY_PLAN, IDENTITY, "Signed a continuity plan"),
+        StatementKind(DRILLED, IDENTITY, "Rehearsed the loss of a service", objects=True),
         StatementKind(HOLD, NODE, "Claims a complete copy", objects=True),
         StatementKind(HOLDS, NODE, "Claims complete copies"),
         StatementKind(HOLD_WITHDRAWN, NODE, "Withdrew a claim of a copy"),

@@ -38,6 +38,7 @@ RELATIONS = (
     "is not JSON",  # a document in a string
     "it ends before it begins",
     "its artifacts are not in ascending order",
+    "its members contradict each other",
     "its size is not the sum",
     "its subject is not its offer",
     "its subject is not the record that it contains",
