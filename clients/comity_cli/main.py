@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "Mirror", ".transparency_report", "Count withdrawn copies by jurisdiction and reason."
     ),
     "mirror": LazyCommand("Mirror", ".mirror", "Write and check the rules by which your node copies artifacts."),
+    "continuity": LazyCommand("Mirror", ".continuity", "Plan for the day a service is cut off, and rehearse it."),
     "drill": LazyCommand("Mirror", ".drill", "Show what is left without each single party."),
     "env": LazyCommand("Mirror", ".env", "Point Hugging Face clients at a node."),
     "run-with": LazyCommand("Mirror", ".run_with", "Run one program with a node as its Hugging Face Hub."),

@@ -9,6 +9,7 @@ from typing import Any
 
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
+from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.kits.cases import KitCases
@@ -35,7 +36,6 @@ from comity.rules.offers.records import (
     Released,
     Withdrawn,
 )
-from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.pieces import PieceIndex
 from comity.rules.release import ProductRelease
 from comity.rules.signing import sign_content, statement_of
@@ -72,8 +72,8 @@ from comity_client.signing.votes import Ceremony, SigningPanel
 from support import audits, hardware, offers
 from support.case import case, nodes, release
 from support.derivations import derived_line
-from support.file_indexes import state_of
 from support.drill_reports import a_drill_report, a_failed_drill_report
+from support.file_indexes import state_of
 from support.inventories import an_inventory
 from support.kits import a_kit, some_cases
 from support.observations import observation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from comity.rules.continuity.drill_report import (
@@ -19,9 +20,15 @@ from comity.rules.continuity.drill_report import (
     DrillPhase,
     DrillReport,
     LeftOut,
+    summarise_drill,
 )
 from comity.rules.parties import Party
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
+from comity_client.continuity.drill_files import proof_path
+from comity_client.signature_files import signature_path
+from support.case import nodes
+from support.world import Identity, Log, identity
 
 STARTED: Final = 1_796_156_000
 CH: Final = Party("reach", "CH")
@@ -66,3 +73,28 @@ def a_failed_drill_report() -> DrillReport:
     return replace(
         a_drill_report(), phases=failed, self_test=nothing, samples=nothing, passed=False, reason="it ended at once"
     )
+
+
+DESK: Final = identity("Continuity desk")
+
+
+def cosigned_checkpoint(time: int) -> str:
+    """The note of an empty log of the first node, cosigned by the others at `time`."""
+    writer, *others = nodes()
+    checkpoint = Log(writer.origin, writer.log).checkpoint()
+    cosigned = [line for node in others for line in node.cosign(checkpoint, time)]
+    return checkpoint.signed(writer.log).with_signatures(*cosigned).encode().decode()
+
+
+def write_drill(folder: Path, report: DrillReport, *, by: Identity = DESK, logged_at: int | None = None) -> Path:
+    """Write a report, its signature and, if it was logged, the proof; as a drill does."""
+    path, entry = folder / "drill.json", sign_content(summarise_drill(report, by.id, report.ended + 1), by.signer)
+    path.write_bytes(report.encode())
+    signature_path(path).write_bytes(by.entry.line + b"\n" + entry.line + b"\n")
+    proof_path(path).unlink(missing_ok=True)
+    if logged_at is not None:
+        writer, *others = nodes()
+        log = Log(writer.origin, writer.log)
+        log.append(entry.line)
+        proof_path(path).write_bytes(log.proof(entry.line, others, logged_at).data)
+    return path

@@ -78,6 +78,8 @@ PRINTED_BY = {
     "descent": "tests/unit/comity_client/test_descent.py",
     "derivation": "tests/integration/test_client_derivations.py",
     "epochs": "tests/unit/comity_cli/commands/test_proposal.py",
+    "checked-drill-report": "tests/unit/comity_cli/commands/test_continuity_report.py",
+    "drill-report-shown": "tests/unit/comity_cli/commands/test_continuity_report.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "founding": "tests/unit/comity_cli/commands/test_found.py",
     "gc": "tests/unit/node/copies/test_retention_plan.py",

@@ -14,6 +14,7 @@ began: nobody could write it before its cosigners signed, so the drill did not b
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -180,7 +181,7 @@ class DrillReport(JsonObject):
 
     def _contradictions(self) -> Iterator[str]:
         order = [PHASES.index(each.phase) for each in self.phases]
-        if any(after <= before for before, after in zip(order, order[1:], strict=False)):
+        if any(after <= before for before, after in itertools.pairwise(order)):
             yield "its phases are not in their order, each once"
         edges = [time for each in self.phases for time in (each.began, each.ended)]
         if edges != sorted(edges):
@@ -261,14 +262,14 @@ def check_drilled(entry: Entry, report: DrillReport) -> Drilled:
 
 
 @frozen
-class ProvenTimes:
+class DrillTimes:
     """Between which times a drill took place by the clocks of members; None where not enough cosigned."""
 
     begun_after: int | None
     logged_by: int | None
 
 
-def check_times(report: DrillReport, before: Iterable[int], logged: Iterable[int]) -> ProvenTimes:
+def check_times(report: DrillReport, before: Iterable[int], logged: Iterable[int]) -> DrillTimes:
     """Compare the times of a report with those of cosigners. Raises Untrusted (DRILL-TIME) for a report that is
     back-dated: its checkpoint was cosigned after it says that it began, or it was logged a day or more after it says
     that it ended; and for one that says it ended after it was logged.
@@ -288,7 +289,7 @@ def check_times(report: DrillReport, before: Iterable[int], logged: Iterable[int
     if logged_by is not None and logged_by > report.ended + LOG_SECONDS:
         at = format_time(logged_by)
         raise _refused(f"it was logged at {at}, more than a day after it says it ended", "DRILL-TIME")
-    return ProvenTimes(begun_after, logged_by)
+    return DrillTimes(begun_after, logged_by)
 
 
 def _refused(why: str, code: str) -> Untrusted:

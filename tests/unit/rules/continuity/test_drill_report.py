@@ -16,7 +16,7 @@ from comity.rules.continuity.drill_report import (
     CaseCounts,
     DrillPhase,
     DrillReport,
-    ProvenTimes,
+    DrillTimes,
     check_drilled,
     check_times,
     summarise_drill,
@@ -143,12 +143,12 @@ def test_a_report_cannot_be_signed_before_its_drill_ended() -> None:
 
 def test_cosigners_prove_between_which_times_a_drill_took_place() -> None:
     before, logged = (STARTED - 30, STARTED - 5), (GOOD.ended + 3, GOOD.ended + 9)
-    assert check_times(GOOD, before, logged) == ProvenTimes(STARTED - 5, GOOD.ended + 9)
+    assert check_times(GOOD, before, logged) == DrillTimes(STARTED - 5, GOOD.ended + 9)
 
 
 def test_the_clock_of_one_member_proves_nothing() -> None:
-    assert check_times(GOOD, (STARTED,), (GOOD.ended,)) == ProvenTimes(None, None)
-    assert check_times(GOOD, (STARTED + 86_400,), (GOOD.ended - 86_400,)) == ProvenTimes(None, None)
+    assert check_times(GOOD, (STARTED,), (GOOD.ended,)) == DrillTimes(None, None)
+    assert check_times(GOOD, (STARTED + 86_400,), (GOOD.ended - 86_400,)) == DrillTimes(None, None)
     assert check_times(GOOD, (STARTED - 5, STARTED + 86_400), ()).begun_after == STARTED - 5
 
 
