@@ -42,6 +42,7 @@ from statement_schemas import file_schema, predicate_schema, summary
 DOCS: Final = Path(__file__).resolve().parent
 LINE_LENGTH: Final = 120
 FILE_SCHEMAS: Final = {
+    "drill-report.json": DrillReport,
     "inventory.json": Inventory,
     "kit.json": Kit,
     "kit-cases.json": KitCases,

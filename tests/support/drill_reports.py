@@ -75,7 +75,7 @@ def a_failed_drill_report() -> DrillReport:
     )
 
 
-DESK: Final = identity("Continuity desk")
+OFFICER: Final = identity("Continuity desk")
 
 
 def cosigned_checkpoint(time: int) -> str:
@@ -86,7 +86,7 @@ def cosigned_checkpoint(time: int) -> str:
     return checkpoint.signed(writer.log).with_signatures(*cosigned).encode().decode()
 
 
-def write_drill(folder: Path, report: DrillReport, *, by: Identity = DESK, logged_at: int | None = None) -> Path:
+def write_drill(folder: Path, report: DrillReport, *, by: Identity = OFFICER, logged_at: int | None = None) -> Path:
     """Write a report, its signature and, if it was logged, the proof; as a drill does."""
     path, entry = folder / "drill.json", sign_content(summarise_drill(report, by.id, report.ended + 1), by.signer)
     path.write_bytes(report.encode())

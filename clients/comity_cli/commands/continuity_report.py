@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.encoding import Digest, format_time, sha256
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from comity_client.continuity.drill_files import SignedDrill
 
     from comity_cli.output import Output
-
-
-MAX_PLAN: Final = 1024 * 1024
 
 
 @document("checked-drill-report")
@@ -73,6 +70,7 @@ class ReportOptions:
     proven_times: bool
 
 
+@examples("comity continuity report check drill.json")
 @click.group(cls=Group, name="report", short_help="Check and read reports of drills.")
 def command() -> None:
     """Check and show reports of `comity continuity drill`. The signature is beside the report, in FILE.intoto.jsonl; if
@@ -147,10 +145,11 @@ def _require_subject(report: DrillReport, options: ReportOptions) -> None:
     """Raises Untrusted (DRILL-SUBJECT) for a report about something else, such as one that is shown again for another
     plan."""
     from comity.bounded_file import read_bounded
+    from comity.rules.toml_table import MAX_BYTES
     from comity.trust.names import parse_id
 
     if options.plan is not None:
-        found = sha256(read_bounded(options.plan, MAX_PLAN))
+        found = sha256(read_bounded(options.plan, MAX_BYTES))
         if found != report.plan:
             raise _other(f"{options.plan} is sha256:{found}, and the report is about plan sha256:{report.plan}")
     if options.kit and parse_id(options.kit) != report.kit_artifact:

@@ -1,5 +1,5 @@
-"""Drill reports as files: `drill.json`, its signature `drill.json.intoto.jsonl`, and, where the statement is logged, the
-proof `drill.json.tlog-proof`, which shows by when the report was there.
+"""Drill reports as files: `drill.json`, its signature `drill.json.intoto.jsonl`, and, where the statement is logged,
+the proof `drill.json.tlog-proof`, which shows by when the report was there.
 
 Who cosigned when is read by the nodes of the pinned charters: the member that writes the log does not count, so that
 nobody vouches for its own clock.
