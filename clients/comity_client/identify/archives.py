@@ -37,7 +37,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 
-ENDINGS: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
+ENDINGS: Final = (".zip", ".whl", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 """How the names of files end that are opened as archives. Others are zip files too, and are loaded as one file."""
 MOST_TIMES: Final = 100
 """Bytes that are unpacked for each byte of an archive: models do not compress as well."""

@@ -143,7 +143,8 @@ def _packs(files: Sequence[DiskFile], named: Collection[Digest]) -> dict[Digest,
     """Packs beside the files, and those in the user's Hub cache of artifacts that an index names. One whose manifest
     cannot be read proves nothing; `comity verify` says why."""
     found = dict[Digest, _LocalPack]()
-    beside = dict.fromkeys(above for each in files if each.within is None for above in each.path.absolute().parents)
+    folders = [each.absolute() for each in dict.fromkeys(each.path.parent for each in files if each.within is None)]
+    beside = dict.fromkeys(above for each in folders for above in (each, *each.parents))
     stored = [pack.parent for pack in default_cache().glob(f"models--*/snapshots/*/{PACK}")]
     for folder in islice(dict.fromkeys([*beside, *stored]), MAX_PACKS):
         try:

@@ -92,7 +92,7 @@ async def identify_folder(session: Session, context: PullContext, folder: Path, 
         if each.sha256 is not None
     ]
     claims = await ask_nodes(session, {each.sha256 for each in files if each.sha256 and each.size})
-    manifests, _ = await manifests_of(session, claims)
+    manifests, _ = await manifests_of(session, claims, files)
     matched = match(files, manifests)
     found = next((each for each in matched.folders if each.folder == folder), None)
     answered = [each for each in claims.nodes if not each.problem]

@@ -3,8 +3,8 @@
 (1) hash       every file at or below the paths (`disk`), also those in archives (`archives`), and what stores call them
                (`layouts`)
 (2) ask        the nodes, by prefixes of digests (`lookup`)
-(3) prove      the manifests of as few artifacts as have all files that nodes claim to know: a file is in an artifact if
-               the manifest says so, whatever a node said
+(3) prove      the manifests of as few artifacts as have all files that nodes claim to know, and of those that a folder
+               may be exactly: a file is in an artifact if the manifest says so, whatever a node said
 (4) match      folders and files with artifacts (`match`)
 (5) judge      each artifact, by the policy, with the files that are here and the evidence that nodes have (`judging`)
 
@@ -33,7 +33,7 @@ from comity_client.identify.disk import DiskFile, HashCache, read_files, unpack
 from comity_client.identify.judging import KnownArtifact, judge
 from comity_client.identify.layouts import with_layouts
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer, ask_nodes
-from comity_client.identify.match import MatchedFiles, cover, match
+from comity_client.identify.match import MatchedFiles, cover, match, within_folders
 from comity_client.identify.tensors import SameTensorsFound
 from comity_client.pull.order import PullContext
 from comity_client.session import Session
@@ -108,7 +108,7 @@ async def identify(
     """
     digests = {each.sha256 for each in files if each.sha256 is not None and each.size}
     claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
-    manifests, not_looked_at = await manifests_of(session, claims)
+    manifests, not_looked_at = await manifests_of(session, claims, files)
     matched = match(files, manifests)
     here, places = locate(files, matched)
     judged = await each_of(places, lambda each: judge(context_of, manifests[each], here, places[each]))
@@ -145,12 +145,19 @@ def locate(files: Iterable[DiskFile], matched: MatchedFiles) -> tuple[dict[Diges
     return here, places
 
 
-async def manifests_of(session: Session, claims: ClaimedFiles) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:
-    """Step (3): the manifests of artifacts that have the claimed files, as few as are needed; and the references of
-    files of which other artifacts were not looked at. What an artifact is claimed to have and has not does not
-    count."""
+async def manifests_of(
+    session: Session, claims: ClaimedFiles, files: Sequence[DiskFile] = ()
+) -> tuple[dict[Digest, Manifest], frozenset[bytes]]:
+    """Step (3): the manifests of artifacts that have the claimed files, as few as are needed, and of those that folders
+    may be exactly; and the references of files of which other artifacts were not looked at. What an artifact is claimed
+    to have and has not does not count."""
     candidates, found, left = dict(claims.artifacts), dict[Digest, Manifest](), MAX_LOOKED_AT
-    while (new := [each for each in cover(candidates) if each not in found]) and left:
+
+    def chosen() -> list[Digest]:
+        both = dict.fromkeys([*cover(candidates), *within_folders(candidates, files)])
+        return [each for each in both if each not in found]
+
+    while (new := chosen()) and left:
         some = new[:left]
         left -= len(some)
         for artifact, manifest in zip(some, await each_of(some, partial(_manifest, session)), strict=True):

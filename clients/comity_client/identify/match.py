@@ -8,7 +8,7 @@ the manifest gives them. A file of many artifacts, such as a licence, is named w
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
@@ -19,12 +19,15 @@ from typing import Final, TypeAlias
 from comity.trust.artifact import RESERVED, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
+from comity.wire.files import file_reference
 
 from comity_client.identify.disk import DiskFile
 from comity_client.identify.folder_state import State
 
 ALIKE: Final = 15
 """Further artifacts that have the same of the files, as far as nodes say, and are looked at as well."""
+ABOVE: Final = 3
+"""Folders above that of a file, of which each may be the artifact's own."""
 LISTED: Final = 1_000
 """Paths that a list of a folder has at most."""
 
@@ -87,9 +90,7 @@ def cover(candidates: Mapping[Digest, frozenset[bytes]]) -> list[Digest]:
     those that are left; of equal ones the one with most in all, then the first one. After each come others with the
     same references, at most `ALIKE`."""
     left, chosen = set[bytes]().union(*candidates.values()), dict[Digest, None]()
-    alike = dict[frozenset[bytes], list[Digest]]()
-    for artifact, references in candidates.items():
-        alike.setdefault(references, []).append(artifact)
+    alike = _by_references(candidates)
     waiting = [(-len(some), -len(some), number, some) for number, some in enumerate(alike)]
     heapify(waiting)
     while waiting and left:
@@ -103,6 +104,40 @@ def cover(candidates: Mapping[Digest, frozenset[bytes]]) -> list[Digest]:
         if new:
             chosen |= dict.fromkeys(alike[references][: 1 + ALIKE])
     return list(chosen)
+
+
+def within_folders(candidates: Mapping[Digest, frozenset[bytes]], files: Iterable[DiskFile]) -> list[Digest]:
+    """Choose, for each folder, the artifacts with most references of those that have none outside of it, at most
+    `ALIKE` further ones: the folder may be exactly one of them, although another artifact has all of its files and
+    more."""
+    alike, folders = _by_references(candidates), defaultdict[str, set[bytes]](set)
+    known = set[bytes]().union(*alike)
+    for file in files:
+        if file.sha256 is not None and file.size and (reference := file_reference(file.sha256)) in known:
+            above = str(file.path)
+            for _ in range(1 + ABOVE):
+                above = above.rpartition("/")[0]
+                folders[above].add(reference)
+    having = defaultdict[bytes, list[str]](list)
+    for folder, here in folders.items():
+        for reference in here:
+            having[reference].append(folder)
+    best = defaultdict[str, list[frozenset[bytes]]](list)
+    for references in filter(None, alike):
+        rarest = min(references, key=lambda each: len(having[each]))
+        for folder in having[rarest]:
+            if references <= folders[folder] and len(references) >= len((best[folder] or [references])[0]):
+                same = best[folder] if best[folder] and len(best[folder][0]) == len(references) else []
+                best[folder] = [*same, references][: 1 + ALIKE]
+    chosen = (each for some in best.values() for references in some for each in alike[references][: 1 + ALIKE])
+    return list(dict.fromkeys(chosen))
+
+
+def _by_references(candidates: Mapping[Digest, frozenset[bytes]]) -> dict[frozenset[bytes], list[Digest]]:
+    alike = dict[frozenset[bytes], list[Digest]]()
+    for artifact, references in candidates.items():
+        alike.setdefault(references, []).append(artifact)
+    return alike
 
 
 def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> MatchedFiles:
@@ -125,7 +160,7 @@ def match(files: Sequence[DiskFile], manifests: Mapping[Digest, Manifest]) -> Ma
         if alike := [each.artifact for each, _ in compared if each is not best and _lacks(each) == _lacks(best)]:
             others[folder] = tuple(alike)
     rest = _once(each for each in here.values() if each.identity not in identities)
-    named = [FileOf(each, *places[each.sha256][0]) for each in rest if each.sha256 in places]
+    named = [FileOf(each, *places[each.sha256][0]) for each in rest if each.size and each.sha256 in places]
     known = {each.path for each in here.values() if each.sha256 in places}
     unknown = [
         each

@@ -154,7 +154,15 @@ def test_a_zip_that_can_be_read_in_two_ways_is_said_to_be_so(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("A.ZIP", True), ("a.tar.gz", True), ("a.tgz", True), ("model.pt", False), ("a.gz", False)]
+    ("name", "expected"),
+    [
+        ("A.ZIP", True),
+        ("a-1-py3-none-any.whl", True),
+        ("a.tar.gz", True),
+        ("a.tgz", True),
+        ("model.pt", False),
+        ("a.gz", False),
+    ],
 )
 def test_only_files_whose_names_say_so_are_opened(name: str, expected: bool) -> None:
     assert is_archive(name) == expected

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
+from comity.wire.files import file_reference
 from comity_client.identify.disk import DiskFile
-from comity_client.identify.match import ALIKE, MatchedFiles, cover, match
+from comity_client.identify.match import ALIKE, MatchedFiles, cover, match, within_folders
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,44 @@ def test_folders_within_a_folder_are_found() -> None:
 def test_a_file_is_in_one_folder_where_several_artifacts_have_it_at_different_depths() -> None:
     found = matched({"/m/sub/model.bin": BIG}, {"sub/model.bin": BIG}, {"model.bin": BIG})
     assert len(found.folders) == 1 and (found.files, found.unknown) == ((), ())
+
+
+def test_a_folder_may_be_exactly_an_artifact_of_which_another_one_has_all_files() -> None:
+    more = {**FILES, "README.md": b"more", "sub/notes": b"notes"}
+    here = {**below("/a/less", FILES), **below("/b/more", more), **below("/c", {"config.json": b"{}"})}
+    candidates = {
+        made.digest: frozenset(file_reference(entry.sha256) for entry in made.files)
+        for made in map(manifest, (more, FILES, {"config.json": b"{}", "other": b"not here"}))
+    }
+    known = {file_reference(each.sha256 or Digest("")) for each in disk(here)}
+    claimed = {artifact: references & known for artifact, references in candidates.items()}
+    assert cover(claimed) == [manifest(more).digest]
+    chosen = within_folders(claimed, disk(here))
+    assert set(chosen) == set(claimed)  # the third one may be all of /c, as far as claims say
+    found = match(disk(here), {each.digest: each for each in map(manifest, (more, FILES))})
+    assert {each.folder: each.artifact for each in found.folders if each.complete} == {
+        Path("/a/less"): manifest(FILES).digest,
+        Path("/b/more"): manifest(more).digest,
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.frozensets(st.integers(1, 9), min_size=1)), min_size=1, max_size=12))
+def test_each_folder_that_is_all_of_an_artifact_has_it_looked_at(made: list[tuple[int, frozenset[int]]]) -> None:
+    """Artifacts that lie whole in folders of their own; some folders have the files of several."""
+    files = [
+        DiskFile(Path(f"/{folder}/{data}"), 1, sha256(b"%d" % data), identity=(folder, data))
+        for folder, some in made
+        for data in some
+    ]
+    claimed = {
+        sha256(repr(sorted(some)).encode()): frozenset(file_reference(sha256(b"%d" % each)) for each in some)
+        for _, some in made
+    }
+    here = {folder: frozenset().union(*(some for each, some in made if each == folder)) for folder, _ in made}
+    chosen = within_folders(claimed, files)
+    for folder, some in made:
+        if here[folder] == some:
+            assert sha256(repr(sorted(some)).encode()) in chosen
 
 
 def test_an_empty_file_is_neither_unknown_nor_of_anything() -> None:
