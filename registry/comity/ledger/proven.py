@@ -197,6 +197,15 @@ class ProvenTables:
             some = (here.where(_CLAIMANT.publisher.in_(each)) for each in _chunks(list(publishers), 200))
             return [NameClaimant(*row) for wanted in some for row in connection.execute(wanted)]
 
+    def claimed_by_others(self, claims: Collection[tuple[str, Digest]]) -> set[tuple[str, Digest]]:
+        """Returns those of these repository names, each with one who uses it, that somebody else uses too."""
+        with self._database.reading() as connection:
+            return {
+                (name, publisher)
+                for name, publisher in claims
+                if connection.execute(_CLAIMED_BESIDE, {"name": fold_name(name), "publisher": publisher}).first()
+            }
+
     def publications(
         self, name: str, publisher: Digest, version: str | None = None, limit: int = MAX_ANSWER
     ) -> Page[ProvenPublication]:
@@ -625,6 +634,12 @@ _SINCE: Final = (
 )
 """Made once: every reader asks for each of its predicates whenever a log grows."""
 _SINCE_IN_LOG: Final = _SINCE.where(_STATEMENT.log_id == bindparam("log"))
+_CLAIMED_BESIDE: Final = (
+    select(_CLAIMANT.number)
+    .where(_CLAIMANT.name == bindparam("name"), _CLAIMANT.publisher != bindparam("publisher"))
+    .limit(1)
+)
+"""Made once: asked for each publication."""
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

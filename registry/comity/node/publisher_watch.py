@@ -44,13 +44,13 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
-from comity.trust.statement import Statement, parse_entry
+from comity.trust.statement import Author, Statement, parse_entry
 from comity.trust.statement_kinds import NODE, OBSERVED, PUBLICATION_PREDICATES, PUBLISHED, STATEMENT_KINDS
 from comity.trust.statements import Published
 
 FILE_NAME: Final = "publishers.sqlite"
 """The rows, beside the ledger."""
-PAGE: Final = 16
+PAGE: Final = 64
 """Statements that are read in one step."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
 WATCHED_PREDICATES: Final = tuple(
@@ -72,7 +72,7 @@ MOST_HOLDERS: Final = 32
 PUBLISHERS: Final = 2
 """Of such an artifact, the first who are told."""
 PUBLICATIONS: Final = 16
-"""Of such an artifact, among which those are."""
+"""Of such an artifact, among which those are. Of each log, no later ones are looked at."""
 HEAVY: Final = 1024 * 1024
 LEAST: Final = 4096
 MOST_HEAVY: Final = 16
@@ -188,6 +188,24 @@ def _keep(database: sqlite3.Connection, table: str, which: str, key: tuple[int, 
     database.execute(f"DELETE FROM {table} WHERE {which} AND number <= ({oldest})", (*key, *key, most))
 
 
+@frozen
+class _ReadStatement:
+    """A statement, its number and its author; what it says, if it is `published`."""
+
+    number: int
+    statement: Statement
+    by: Author
+    published: Published | None
+
+
+def _said(line: ProvenLine) -> _ReadStatement | None:
+    statement = parse_entry(line.line).statement
+    if statement.by is None:
+        return None
+    published = Published.parse(statement) if statement.predicate == PUBLISHED else None
+    return _ReadStatement(line.number, statement, statement.by, published)
+
+
 class WatchReader:
     """Keeps the rows up to date. Not thread-safe: call from the event loop."""
 
@@ -232,44 +250,52 @@ class WatchReader:
         return True
 
     def _add(self, lines: Sequence[ProvenLine]) -> None:
-        """Blocking."""
-        concerns = [each for line in lines for each in self._concerns(line)]
+        """Blocking. What is nobody else's is most of what is read, and is found for all lines together."""
+        said = [each for each in map(_said, lines) if each is not None]
+        claims = {(each.published.name.repository, each.by.id) for each in said if each.published}
+        shared = self._proven.claimed_by_others(claims)
+        publications = [each for each in said if each.statement.predicate in PUBLICATION_PREDICATES]
+        holders = {each.number: self._holders(each) for each in publications}
+        every = list(dict.fromkeys(chain.from_iterable(holders.values())))
+        authors = self._proven.first_publishers_of_each(every, PUBLICATIONS)
+        concerns = list[Concern]()
+        for each in said:
+            by, whose = each.by.id, self._whose(each.by.id)
+            if each.by.kind == "identity":
+                concerns.append(Concern(by, "own", by, each.number, whose))
+            if each.published:
+                name = each.published.name.repository
+                concerns += self._of_names(name, (name, by) in shared, by, each.number, whose)
+            others = [holder for holder in holders.get(each.number, ()) if set(authors[holder]) - {by}]
+            concerns += self._of_files(others, by, each.number, whose)
         self.watch.add(concerns, Position.at(lines[-1]))
 
-    def _concerns(self, line: ProvenLine) -> Iterator[Concern]:
-        statement = parse_entry(line.line).statement
-        by = statement.by
-        if by is None:
-            return
-        whose = self._whose(by.id)
-        if by.kind == "identity":
-            yield Concern(by.id, "own", by.id, line.number, whose)
-        if statement.predicate == PUBLISHED:
-            yield from self._of_names(Published.parse(statement), line.number, whose)
-        if statement.predicate in PUBLICATION_PREDICATES:
-            yield from self._of_files(statement, by.id, line.number, whose)
-
-    def _of_names(self, published: Published, number: int, whose: int) -> Iterator[Concern]:
-        """Who else uses the name is told of this claim, and who makes it for the first time, of theirs."""
-        by, name = published.by, published.name.repository
-        others = [each for each in self._proven.claimants(name, CLAIMANTS).found if each.publisher != by]
-        earlier = [each for each in others if each.number < number]
+    def _of_names(self, name: str, shared: bool, by: Digest, number: int, whose: int) -> Iterator[Concern]:
+        """Who else uses the name is told of this claim, and who makes it for the first time, of theirs. `shared`:
+        somebody else uses it."""
+        others = self._proven.claimants(name, CLAIMANTS).found if shared else ()
+        earlier = [each for each in others if each.publisher != by and each.number < number]
         told = {each.publisher for each in earlier} | {self._bound(name)}
         yield from (Concern(each, "name", by, number, whose) for each in told if each is not None and each != by)
-        if [each.number for each in self._proven.claims_of(name, [by])] == [number]:
+        if earlier and [each.number for each in self._proven.claims_of(name, [by])] == [number]:
             for each in earlier:
                 yield Concern(by, "name", each.publisher, each.number, self._whose(each.publisher))
 
-    def _of_files(self, statement: Statement, by: Digest, number: int, whose: int) -> Iterator[Concern]:
-        item = manifest_object(statement)
+    def _holders(self, said: _ReadStatement) -> Sequence[Digest]:
+        """The artifact that is published, and the first ones that have one of its files."""
+        item = manifest_object(said.statement)
         try:
             manifest = read_manifest(self._store, item)
         except ComityError as error:  # it was lost: it is here before its statement
             _log.warning("the files of an artifact are not compared", artifact=item.digest, why=str(error))
-            return
+            return ()
         found = (self._files.index.artifacts_with(entry.sha256, HOLDERS)[0] for entry in heavy_files(manifest))
         holders = dict.fromkeys([item.digest, *chain.from_iterable(zip_longest(*found))])
-        told = {each for holder in list(holders)[:MOST_HOLDERS] if holder for each in self._publishers(holder, number)}
+        return [holder for holder in list(holders)[:MOST_HOLDERS] if holder]
+
+    def _of_files(self, holders: Sequence[Digest], by: Digest, number: int, whose: int) -> Iterator[Concern]:
+        """Those are told who published one of these artifacts earlier."""
+        told = {each for holder in holders for each in self._publishers(holder, number)}
         yield from (Concern(each, "files", by, number, whose) for each in sorted(told) if each != by)
 
     def _publishers(self, artifact: Digest, before: int) -> list[Digest]:

@@ -255,9 +255,10 @@ class HeldCopies:
 
 
 def _first(lines: list[ProvenLine], most: int) -> list[ProvenLine]:
-    """As many of the first lines as name at most `most` artifacts, at least one."""
+    """As many of the first lines as name at most `most` artifacts, at least one. The others are not parsed."""
     counts = itertools.accumulate(len(_statement(line).subjects) for line in lines)
-    return [line for at, (line, count) in enumerate(zip(lines, counts, strict=True)) if not at or count <= most]
+    first = itertools.takewhile(lambda count: count <= most, counts)
+    return lines[: max(1, sum(1 for _ in first))]
 
 
 def _claims(line: ProvenLine) -> list[OwnClaim]:
