@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,17 +12,10 @@ from comity.trust.frozen import frozen
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.identify.judging import KnownDerivation
     from comity_client.identify.tensors import ComparedTensors, SameTensors, SameTensorsFound
 
 LISTED: Final = 1_000
 """Names that a list has at most in JSON."""
-RELATIONS: Final[Mapping[str, str]] = {
-    "same-weights": "the same tensors as",
-    "converted": "cast from",
-    "quantized": "quantised from",
-    "overlap": "some tensors follow from",
-}
 NAMED: Final = 3
 """Names of a list that are printed."""
 
@@ -95,12 +88,6 @@ class KnownDerivationItem:
     equal: int
     tensors: int
     by: str
-
-
-def derived_words(each: KnownDerivation) -> str:
-    """Whose result it is, and no more than it says."""
-    how = RELATIONS[each.relation] if each.exact else f"{each.equal} of {plural(each.tensors, 'tensor')} follow from"
-    return f"{how} {each.title}, as {each.by} computed and signed"
 
 
 def show_same_tensors(out: Output, found: SameTensorsFound) -> None:

@@ -25,7 +25,6 @@ from comity_cli.output import Output, plural, size
 from comity_cli.tensors_view import (
     KnownDerivationItem,
     SameTensorsItem,
-    derived_words,
     same_tensors_items,
     show_same_tensors,
 )
@@ -358,7 +357,7 @@ def _show_artifacts(out: Output, found: Identified) -> None:
         for each in known.advised:
             out.warn(f"{known.title}: {each}")
         for derived in known.derived[:PATHS]:
-            out.say(f"  {derived_words(derived)}")
+            out.say(f"  {derived.words}")
 
 
 def _show_named(out: Output, found: Identified, every: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from comity.rules.refusal import refusal
 from comity.trust.artifact import Manifest
@@ -23,6 +24,14 @@ from comity_client.evidence.resolve import resolve
 from comity_client.pull.order import PullContext, PullOrder
 from comity_client.pull.pull import Gathered, fetch_manifest, gather, inspected, judge_of
 
+RELATIONS: Final[Mapping[str, str]] = {
+    "same-weights": "the same tensors as",
+    "converted": "cast from",
+    "quantized": "quantised from",
+    "overlap": "some tensors follow from",
+}
+"""The relation of a `derived` statement whose result is exact, for people."""
+
 
 @frozen
 class KnownDerivation:
@@ -36,6 +45,12 @@ class KnownDerivation:
     equal: int
     tensors: int
     by: str
+
+    @property
+    def words(self) -> str:
+        """Whose result it is, and no more than it says."""
+        how = RELATIONS[self.relation] if self.exact else f"{self.equal} of {self.tensors} tensors follow from"
+        return f"{how} {self.title}, as {self.by} computed and signed"
 
 
 @frozen

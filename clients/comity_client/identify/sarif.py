@@ -73,6 +73,12 @@ NAMED: Final = SarifRule(
     "An index of files names an artifact that has the file; nothing here proves it.",
     "Ask the nodes about the file: comity identify without --index.",
 )
+TENSORS: Final = SarifRule(
+    "same-tensors",
+    "note",
+    "A file that is not published has tensors of an artifact: renamed, in other shards, or beside other ones.",
+    "Use the published files, or ask who made this file what was changed.",
+)
 UNSURE: Final = SarifRule(
     "undecided-file",
     "note",
@@ -85,7 +91,7 @@ UNREAD: Final = SarifRule(
     "What is at the path was not read.",
     "The message says why.",
 )
-RULES: Final = (CHANGED, REFUSED, WARNED, MISSING, UNKNOWN, NAMED, UNSURE, UNREAD)
+RULES: Final = (CHANGED, REFUSED, WARNED, MISSING, UNKNOWN, NAMED, TENSORS, UNSURE, UNREAD)
 
 
 @frozen
@@ -137,6 +143,12 @@ def _results(found: Identified) -> Iterator[SarifResult]:
         for file in files:
             digest = file.sha256 or Digest("")
             yield SarifResult(rule, file.path, f"{file.path.name}, SHA-256 {short(digest)}: {rule.means}", digest)
+    for same in found.tensors.same:
+        title, compared = found.tensors.artifacts[same.artifact].title, same.compared
+        what = "the file" if len(same.files) == 1 else f"{len(same.files)} files of this folder"
+        for file in same.files:
+            text = f"{compared.same} of {compared.tensors} tensors of {what} are those of {title}"
+            yield SarifResult(TENSORS, file.path, text, same.artifact)
     for each in found.named:
         text = f"{each.name}, as claimed in the index of {', '.join(each.nodes)}: {NAMED.means}"
         yield SarifResult(NAMED, each.file.path, text, each.artifact)

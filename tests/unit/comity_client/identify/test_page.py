@@ -30,6 +30,10 @@ def test_everything_that_was_found_is_on_the_page() -> None:
         "an unpacker could write it outside its folder",
         "timed out",
         "says that it left nothing out",
+        "tuned/one.safetensors",
+        "8 of 9 the same, 80 B of 90 B",
+        "x = a",
+        "quantised from org/bad@v1, as lab [abcd] computed and signed",
     ):
         assert said in text, said
 

@@ -37,6 +37,7 @@ def test_each_thing_to_look_at_is_a_result_of_its_rule_and_accepted_files_are_no
         ("refused-artifact", "error", "blobs/1"),
         ("missing-file", "warning", "hub/x"),
         ("unknown-file", "warning", hostile),
+        ("same-tensors", "note", "tuned/one.safetensors"),
         ("undecided-file", "note", "undecided"),
         ("unread-path", "note", "a.zip!/../x"),
     ]
@@ -56,6 +57,7 @@ def test_rule_ids_are_stable_and_each_result_points_to_its_rule() -> None:
         "missing-file",
         "unknown-file",
         "named-file",
+        "same-tensors",
         "undecided-file",
         "unread-path",
     ]
@@ -90,7 +92,7 @@ def test_the_worst_results_come_first_and_what_is_left_out_is_said(monkeypatch: 
     run = run_of(sarif_of(identified(*(f"{number}" for number in range(10))), "1", 3))
     assert [each["level"] for each in run["results"]] == ["error", "error", "error", "warning"]
     notes = run["invocations"][0]["toolExecutionNotifications"]
-    assert notes[-1]["message"]["text"] == "12 further results are left out"
+    assert notes[-1]["message"]["text"] == "13 further results are left out"
 
 
 def test_a_rule_has_the_members_that_the_standard_asks_for() -> None:
