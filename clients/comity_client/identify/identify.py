@@ -106,10 +106,10 @@ async def identify(
         files: what `hash_paths` returned.
         context_of: returns what an artifact is judged with.
     """
-    digests = {each.sha256 for each in files if each.sha256 is not None and each.size}
+    digests = await asyncio.to_thread(lambda: {each.sha256 for each in files if each.sha256 is not None and each.size})
     claims = await ask_nodes(session, digests) if digests else ClaimedFiles({}, ())
     manifests, not_looked_at = await manifests_of(session, claims, files)
-    matched = match(files, manifests)
+    matched = await asyncio.to_thread(match, files, manifests)
     here, places = locate(files, matched)
     judged = await each_of(places, lambda each: judge(context_of, manifests[each], here, places[each]))
 

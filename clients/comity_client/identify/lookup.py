@@ -7,26 +7,29 @@ that all nodes are asked, and what it invents is found when the manifest is read
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from itertools import groupby, islice
+from functools import partial
 from typing import Final
 
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 from comity.trust.turns import in_turns
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.files import FilePrefixes, file_pairs, file_reference, prefix_of
 
-from comity_client.session import Session
+from comity_client.session import Answers, RemoteNode, Session
 
 SHARED: Final = 32
 """Files that share a prefix, about, where a node has indexed enough of them."""
 MOST_BITS: Final = 20
 """Bits of a digest that a node learns at most, however many files it says that it has."""
+TOGETHER: Final = 10_000
+"""Files that nodes are asked about within the time of one answer: for a node with 10^7 files, about 10 calls."""
 MAX_ARTIFACTS: Final = 100_000
 """Artifacts of one node's answers."""
 
@@ -75,25 +78,32 @@ def bits_for(indexed: int) -> int:
 
 
 async def ask_nodes(session: Session, files: Collection[Digest], *, pieces: bool = False) -> ClaimedFiles:
-    """Ask all nodes about these files. Raises Unavailable, NotFound (NO-NODES) where no node answers.
+    """Ask all nodes about these files, some at a time, so that each of these questions has the time of one. A node that
+    leaves one of them unanswered is not asked again. Raises Unavailable, NotFound (NO-NODES) where no node answers.
 
     Args:
         pieces: ask about pieces: in the answer, these stand for files, and files for artifacts.
     """
     session.require_nodes()
-    asked = frozenset(map(file_reference, files))
-    in_order = sorted(asked)
-    answers = await session.ask(lambda node: _Inquiry(asked, in_order, pieces).ask(node))
-    if not answers.found:
-        raise answers.failure("no node says which artifacts have these files")
+    asked = await asyncio.to_thread(lambda: sorted(set(map(file_reference, files))))
+    inquiries = {node: _Inquiry(pieces) for node in session.nodes}
+    failed = dict[RemoteNode, ComityError]()
+    for start in range(0, max(1, len(asked)), TOGETHER):
+        some = asked[start : start + TOGETHER]
+        left = [node for node in session.nodes if node not in failed]
+        answers = await session.ask_each(lambda node: partial(inquiries[node].ask, some), left)  # noqa: B023
+        failed |= answers.failed
+        if not answers.found:
+            raise Answers({}, failed).failure("no node says which artifacts have these files")
+    said = {node: inquiries[node] for node in session.nodes if node not in failed}
     nodes = [
-        NodeAnswer(node.name, said.indexed, said.unread, said.cut)
-        if (said := answers.found.get(node)) is not None
-        else NodeAnswer(node.name, problem=str(answers.failed.get(node, "no answer in time")))
+        NodeAnswer(node.name, said[node].indexed, said[node].unread, frozenset(said[node].cut))
+        if node in said
+        else NodeAnswer(node.name, problem=str(failed[node]))
         for node in session.nodes
     ]
     artifacts = dict[Digest, frozenset[bytes]]()
-    numbered = [each for said in answers.found.values() for each in enumerate(said.ordered())]
+    numbered = [each for answer in said.values() for each in enumerate(answer.ordered())]
     for _, (artifact, references) in in_turns(numbered, lambda each: each[0]):
         artifacts[artifact] = artifacts.get(artifact, frozenset()) | references
     return ClaimedFiles(artifacts, tuple(nodes))
@@ -101,38 +111,40 @@ async def ask_nodes(session: Session, files: Collection[Digest], *, pieces: bool
 
 class _Inquiry:
     """The questions to one node, and what it said: how much it has indexed and not read, and of which references it
-    left files out that share their prefix. A million references are one set and one list for all nodes."""
+    left files out that share their prefix."""
 
-    def __init__(self, asked: frozenset[bytes], in_order: Sequence[bytes], pieces: bool) -> None:
-        self._asked = asked
-        self._in_order = in_order
+    def __init__(self, pieces: bool) -> None:
         self._pieces = pieces
+        self._bits: int | None = None
         self._of_members = dict[Digest, set[bytes]]()
         self._of_others = dict[Digest, set[bytes]]()
         self.indexed = self.unread = 0
-        self.cut = frozenset[bytes]()
+        self.cut = set[bytes]()
 
-    async def ask(self, node: NodeClient) -> _Inquiry:
-        """Raises what a call raises, and Malformed for more artifacts than an answer may have."""
-        await self._one(node, FilePrefixes(0, (), self._pieces))
-        bits, cut = bits_for(self.indexed), set[int]()
-        prefixes = (prefix for prefix, _ in groupby(self._in_order, lambda reference: prefix_of(reference, bits)))
+    async def ask(self, asked: Sequence[bytes], node: NodeClient) -> None:
+        """Ask about references, which are in their order. Raises what a call raises, and Malformed for more artifacts
+        than an answer may have."""
+        references, cut = frozenset(asked), set[int]()
+        if self._bits is None:
+            await self._one(node, FilePrefixes(0, (), self._pieces), references)
+            self._bits = bits_for(self.indexed)
+        bits = self._bits
+        prefixes = sorted({prefix_of(each, bits) for each in asked})
         for question in _questions(prefixes, bits, self.indexed):
-            cut |= await self._one(node, replace(question, pieces=self._pieces)) & {*question.prefixes}
+            cut |= await self._one(node, replace(question, pieces=self._pieces), references)
         if cut:
-            self.cut = frozenset(each for each in self._in_order if prefix_of(each, bits) in cut)
-        return self
+            self.cut |= {each for each in asked if prefix_of(each, bits) in cut}
 
-    async def _one(self, node: NodeClient, question: FilePrefixes) -> set[int]:
+    async def _one(self, node: NodeClient, question: FilePrefixes, references: Container[bytes]) -> set[int]:
         """Returns the prefixes of which the node left files out."""
-        cut = set[int]()
+        cut, wanted = set[int](), frozenset(question.prefixes)
         async with aclosing(node.files(question)) as parts:
             async for part in parts:
                 self.indexed, self.unread = max(self.indexed, part.indexed), max(self.unread, part.unread)
-                cut.update(part.cut)
+                cut |= wanted.intersection(part.cut)
                 for joined, found in ((part.of_members, self._of_members), (part.of_others, self._of_others)):
                     for reference, artifact in file_pairs(joined):
-                        if reference in self._asked:
+                        if reference in references:
                             found.setdefault(artifact, set()).add(reference)
                 if len(self._of_members) + len(self._of_others) > MAX_ARTIFACTS:
                     raise Malformed("the answer is too long", why="too many artifacts", code="UNBOUNDED")
@@ -144,9 +156,8 @@ class _Inquiry:
             yield from ((artifact, frozenset(references)) for artifact, references in found.items())
 
 
-def _questions(prefixes: Iterable[int], bits: int, indexed: int) -> Iterator[FilePrefixes]:
+def _questions(prefixes: Sequence[int], bits: int, indexed: int) -> Iterator[FilePrefixes]:
     """The questions for these prefixes, none of which stands for too many files."""
     together = min(limits.FILE_PREFIXES, max(1, limits.FILES_ASKED // max(1, indexed >> bits)))
-    rest = iter(prefixes)
-    while some := tuple(islice(rest, together)):
-        yield FilePrefixes(bits, some)
+    for start in range(0, len(prefixes), together):
+        yield FilePrefixes(bits, tuple(prefixes[start : start + together]))

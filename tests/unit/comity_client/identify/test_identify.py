@@ -12,7 +12,7 @@ from comity.trust.errors import Unavailable
 from comity.wire.files import FilePrefixes, FoundFiles, file_pair, file_reference
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.identify import identify
+from comity_client.identify import identify, lookup
 from comity_client.identify.identify import Identified
 from comity_client.session import Session
 from support.fakes import FakeFederation, FakeNode, release
@@ -150,6 +150,31 @@ def test_a_node_learns_as_many_bits_of_a_known_file_as_of_an_unknown_one(
     questions = [each for each in asked if each.prefixes]
     assert len(questions) == len(running.nodes)
     assert {(each.bits, len(each.prefixes)) for each in questions} == {(20, len(FILES) + 1)}
+
+
+def test_many_files_are_asked_about_some_at_a_time_and_a_node_that_fails_once_is_not_asked_again(
+    client: Client, running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, true = list[tuple[FakeNode, int]](), FakeNode.files
+
+    async def failing(self: FakeNode, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
+        asked.append((self, len(prefixes.prefixes)))
+        if self is running.nodes[1] and len(asked) > len(running.nodes) * 2:
+            raise Unavailable("the disk is gone")
+        yield FoundFiles(10**9, 0)
+        async for part in true(self, prefixes):
+            yield part
+
+    monkeypatch.setattr(FakeNode, "files", failing)
+    monkeypatch.setattr(lookup, "TOGETHER", 2)
+    others = {f"other-{number}": b"%d" % number for number in range(6)}
+    found = client.identify([written(tmp_path / "m", FILES), written(tmp_path / "n", others)])
+    assert titles(found) == {"m": "swiss-ai/tiny@v1"}
+    assert {each.path.name for each in found.matched.unknown} == {*others}
+    first, second = ([count for node, count in asked if node is each] for each in running.nodes[:2])
+    assert sum(first) == len(FILES) + len(others) and max(first) == 2
+    assert 0 < sum(second) < sum(first)
+    assert [bool(node.problem) for node in found.nodes[:2]] == [False, True]
 
 
 def test_a_changed_file_a_missing_one_and_one_elsewhere_are_told_apart(client: Client, tmp_path: Path) -> None:
