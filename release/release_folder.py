@@ -16,7 +16,6 @@ from email.parser import BytesParser
 from pathlib import Path
 from typing import Any, Final
 
-from comity.addons.derivation.bom import bom_text, comity_property, sha256_hashes
 from comity.rules.release import (
     PRODUCT,
     RELEASE_BOM,
@@ -31,6 +30,7 @@ from comity.rules.release import (
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, format_time, sha256
 from comity.trust.frozen import frozen
+from comity_client.cyclonedx import bom_text, comity_property, sha256_hashes
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 

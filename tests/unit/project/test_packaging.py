@@ -70,6 +70,7 @@ PROVIDERS = {
     "markupsafe": "jinja2",  # Jinja's own dependency, released by the same people
     "numpy": "numpy",
     "opentelemetry": "opentelemetry-sdk",
+    "packaging": "packaging",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",
     "psycopg": "psycopg",

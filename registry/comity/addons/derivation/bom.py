@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from comity_client.artifact_client import ArtifactClient
+from comity_client.cyclonedx import Component, bom_text, comity_property, licence_item, sha256_hashes
 from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.pull.destinations import LocalCopy
 
-import comity
 from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, Vouch, verify_vouches
 from comity.trust.encoding import Digest
@@ -28,16 +26,11 @@ from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
-from comity.trust.statements import Licence, Parent
+from comity.trust.statements import Parent
 from comity.trust.verify import counted_publication
 
-SPEC: Final = "1.6"
 MAX_CONFIG: Final = 1024 * 1024
-_NAMESPACE: Final = uuid.UUID("8c6f0f0e-4f1d-5a5e-9d0f-6a2b8f3c7d10")
-_EXPRESSION: Final = re.compile(r"\(?[A-Za-z0-9.+-]+\)?( (AND|OR|WITH) \(?[A-Za-z0-9.+-]+\)?)*\Z")
 _REFERENCES: Final = {"card": "model-card", "training-summary": "documentation", "evaluation": "quality-metrics"}
-
-Component = dict[str, Any]
 
 
 @frozen
@@ -82,24 +75,6 @@ def write_bom(described: BomContent) -> str:
     return bom_text(artifact, {"component": _model(described)}, components, dependencies=dependencies)
 
 
-def bom_text(seed: str, metadata: Component, components: Sequence[Component], **others: Any) -> str:
-    """Return a document as JSON. Its serial number is derived from `seed`; `others` are further members."""
-    document = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": SPEC,
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, seed)}",
-        "version": 1,
-        "metadata": {
-            "tools": {"components": [{"type": "application", "name": "comity", "version": comity.__version__}]},
-            **metadata,
-        },
-        "components": components,
-        **others,
-    }
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
 def _model(described: BomContent) -> Component:
     artifact, publication = described.manifest.digest, described.publication
     model: Component = {
@@ -114,7 +89,7 @@ def _model(described: BomContent) -> Component:
         return model
     published = publication.published
     model |= {"group": published.name.namespace, "name": published.name.name, "version": published.name.version}
-    model |= {"publisher": publication.publisher.display, "licenses": [_licence(published.licence)]}
+    model |= {"publisher": publication.publisher.display, "licenses": [licence_item(published.licence.spdx)]}
     if references := [_reference(kind, item) for kind, item in sorted(published.documents.items())]:
         model["externalReferences"] = references
     if published.lineage:
@@ -154,16 +129,6 @@ def _properties(described: BomContent) -> Iterator[Mapping[str, str]]:
         yield comity_property(f"vouched:{vouch.vouched.kind}", f"claimed by {vouch.by.name}")
 
 
-def comity_property(name: str, value: str) -> Mapping[str, str]:
-    return {"name": f"comity:{name}", "value": value}
-
-
-def _licence(licence: Licence) -> Component:
-    if licence.spdx.lower() != "other" and _EXPRESSION.match(licence.spdx):
-        return {"expression": licence.spdx, "acknowledgement": "declared"}
-    return {"license": {"name": licence.spdx, "acknowledgement": "declared"}}
-
-
 def _reference(kind: str, item: SideObject) -> Component:
     return {"type": _REFERENCES[kind], "url": _ni(item.digest), "comment": kind, "hashes": sha256_hashes(item.digest)}
 
@@ -190,10 +155,6 @@ def _refs(manifest: Manifest) -> Iterator[str]:
 
 def artifact_ref(artifact: Digest) -> str:
     return f"sha256:{artifact}"
-
-
-def sha256_hashes(digest: Digest) -> list[Mapping[str, str]]:
-    return [{"alg": "SHA-256", "content": digest}]
 
 
 def _ni(digest: Digest) -> str:

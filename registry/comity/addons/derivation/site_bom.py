@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from comity_client.cyclonedx import Component, bom_text, comity_property, sha256_hashes
 from comity_client.inventory.inventory import Inventory, InventoryArtifact, InventoryFile, InventoryWarning
 
-from comity.addons.derivation.bom import Component, artifact_ref, bom_text, comity_property, sha256_hashes
+from comity.addons.derivation.bom import artifact_ref
 from comity.trust.encoding import Digest, canonical, format_time, sha256
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.names import Name

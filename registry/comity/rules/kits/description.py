@@ -66,7 +66,7 @@ PLACEHOLDERS: Final = ("python", "kit", "host", "port")
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._\-]{0,62}[a-z0-9])?\Z")
 _PYTHON: Final = re.compile(r"3\.(?:0|[1-9][0-9]?)\Z")
 _LIBC: Final = re.compile(r"(?:(?:glibc|musl) [1-9][0-9]?\.[0-9]{1,2})?\Z")
-_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,99}\Z")
+VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,99}\Z")
 _ROUTE: Final = re.compile(r"/[!-~]{0,1023}\Z")
 _DIGEST_OR_NONE: Final = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _FILE_PATH: Final = re.compile(r"[^\\/]+(?:/[^\\/]+)*\Z")
@@ -86,6 +86,9 @@ def _of_form(form: re.Pattern[str], most: int, least: int = 1) -> JsonRead:
 ROUTE: Final = _of_form(_ROUTE, 1024)
 """A path of the engine's HTTP server."""
 PATH: Final = JsonRead(check_path, _FILE_PATH, most=MAX_PATH_BYTES)
+PYTHONS: Final = JsonItems(MAX_PYTHONS, of=_of_form(_PYTHON, 5), once=True)
+"""Minor versions of CPython, such as `3.11`."""
+NAME: Final = _of_form(_NAME, MAX_NAME)
 
 
 @frozen
@@ -100,7 +103,7 @@ class KitPlatform(JsonObject):
     os: Annotated[str, JsonWord(SYSTEMS)]
     arch: Annotated[str, JsonWord(ARCHITECTURES)]
     libc: Annotated[str, _of_form(_LIBC, 20, 0)]
-    python: Annotated[tuple[str, ...], JsonItems(MAX_PYTHONS, of=_of_form(_PYTHON, 5), once=True)]
+    python: Annotated[tuple[str, ...], PYTHONS]
 
 
 @frozen
@@ -118,7 +121,7 @@ class KitEngine(JsonObject):
     name: Annotated[str, JsonText(MAX_TEXT)]
     version: Annotated[str, JsonText(MAX_TEXT)]
     command: Annotated[tuple[str, ...], JsonItems(MAX_ARGUMENTS, of=JsonText())]
-    environment: Annotated[Mapping[str, str], JsonMap(MAX_VARIABLES, _VARIABLE, of=JsonText(least=0))]
+    environment: Annotated[Mapping[str, str], JsonMap(MAX_VARIABLES, VARIABLE, of=JsonText(least=0))]
     ready: Annotated[str, ROUTE]
     ready_seconds: Annotated[int, JsonNumber(1, MAX_READY_SECONDS)]
 
@@ -190,7 +193,7 @@ class Kit(JsonObject):
     """A run-kit. Every file but `kit.json` is one of its parts, in the order of the UTF-8 bytes of their paths."""
 
     constants: ClassVar = {"schema": KIT_SCHEMA}
-    name: Annotated[str, _of_form(_NAME, MAX_NAME)]
+    name: Annotated[str, NAME]
     service: Annotated[str, JsonWord(SERVICES)]
     platform: KitPlatform
     engine: KitEngine
