@@ -74,6 +74,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "approve": LazyCommand("Publish", ".approve", "Approve an artifact for a use, as a named officer."),
     "approvals": LazyCommand("Publish", ".approvals", "List approvals of officers, end yours, and carry them."),
     "evaluation": LazyCommand("Publish", ".evaluation", "Announce an evaluation, and log its results."),
+    "kit": LazyCommand("Publish", ".kit", "Build artifacts that run: weights, engine, licences and tests."),
     "advisory": LazyCommand("Publish", ".advisory", "Log a warning about an artifact, such as a yank."),
     "offer": LazyCommand("Lend", ".offer", "Lend machines to partners, and find machines they lend."),
     "grant": LazyCommand("Lend", ".grant", "Answer requests for machines; accept, redeem or release grants."),

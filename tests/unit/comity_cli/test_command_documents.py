@@ -96,6 +96,8 @@ PRINTED_BY = {
     "inventory-differences": "tests/unit/comity_cli/commands/test_inventory.py",
     "join": "tests/integration/test_governance_commands.py",
     "keys": "tests/unit/comity_cli/commands/test_keys.py",
+    "kit": "tests/unit/comity_cli/commands/test_kit_build.py",
+    "kit-recipe": "tests/unit/comity_cli/commands/test_kit_build.py",
     "lineage": "tests/integration/test_client_lineage.py",
     "member": "tests/unit/comity_cli/commands/test_init.py",
     "members": "tests/integration/test_governance_commands.py",
