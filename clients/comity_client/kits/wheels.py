@@ -1,7 +1,9 @@
-"""Wheels: what a file says it is, on which machines it installs, and the texts of its licences. Nothing is executed.
+"""Wheels: what a file says it is, on which machines it installs, the texts of its licences, and whether several are all
+that they need. Nothing is executed; `comity kit check` installs them, without a network.
 
 A wheel comes from a package index or a disk: names, metadata and texts are bounded before they are read. Sources:
-PyPA specifications "Binary distribution format", "Platform compatibility tags" and "Core metadata".
+PyPA specifications "Binary distribution format", "Platform compatibility tags", "Core metadata" and "Dependency
+specifiers".
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +21,14 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
 from comity.verifier import hash_file
+from packaging.markers import Environment
 from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from comity_client.kits.lock import LockedDistribution
 from comity_client.licences import canonical_licence, is_listed
 
 MAX_METADATA: Final = 4 * 1024 * 1024
@@ -133,6 +138,82 @@ def _tags_of(arch: str, python: str) -> frozenset[Tag]:
     minor, platforms = int(python.partition(".")[2]), platform_tags(arch)
     binary = cpython_tags((3, minor), platforms=platforms) if platforms else ()
     return frozenset([*binary, *compatible_tags((3, minor), f"cp3{minor}", platforms)])
+
+
+def closure_problems(
+    locked: Sequence[LockedDistribution], wheels: Sequence[KitWheel], platform: KitPlatform
+) -> tuple[str, ...]:
+    """What is missing or too much, a line for each; empty if the wheels are closed."""
+    machines = (
+        [platform] if platform.arch != "any" else [replace(platform, arch=arch) for arch in ("x86_64", "aarch64")]
+    )
+    places = [(machine, python) for machine in machines for python in platform.python]
+    problems = dict[str, None]()
+    for wheel in wheels:
+        if not any(installs_on(wheel, *place) for place in places):
+            pythons = ", ".join(platform.python)
+            problems[f"{wheel.file} is for other machines than CPython {pythons} on {platform.os} {platform.arch}"] = (
+                None
+            )
+    for place in places:
+        problems |= dict.fromkeys(_problems_at(locked, wheels, *place))
+    return tuple(problems)
+
+
+def _problems_at(
+    locked: Sequence[LockedDistribution], wheels: Sequence[KitWheel], machine: KitPlatform, python: str
+) -> Iterator[str]:
+    chosen = {wheel.name: wheel for wheel in wheels if installs_on(wheel, machine, python)}
+    for each in locked:
+        if each.name not in chosen:
+            yield f"{each.name} {each.version} has no wheel for CPython {python} on {machine.arch}"
+    environment = _environment(machine, python)
+    waiting = [(each.name, extra) for each in locked for extra in ("", *each.extras)]
+    seen = set(waiting)
+    while waiting:
+        name, extra = waiting.pop()
+        wheel = chosen.get(name)
+        for needed in wheel.requires if wheel else ():
+            if needed.marker is not None and not needed.marker.evaluate({**environment, "extra": extra}):
+                continue
+            if problem := _problem(chosen, wheel, needed):
+                yield problem
+                continue
+            further = {(canonicalize_name(needed.name), each) for each in map(canonicalize_name, needed.extras)} - seen
+            seen |= further
+            waiting += sorted(further)
+
+
+def _problem(chosen: Mapping[str, KitWheel], wheel: KitWheel | None, needed: Requirement) -> str:
+    """Why a requirement is not met; empty if it is."""
+    assert wheel is not None
+    who = f"{wheel.name} {wheel.version}"
+    if needed.url:
+        return f"{who} needs {needed.name} from a place of its own, which a kit has not"
+    found = chosen.get(canonicalize_name(needed.name))
+    if found is None:
+        return f"{who} needs {needed.name}{needed.specifier}, which is not locked"
+    if not needed.specifier.contains(found.version, prereleases=True):
+        return f"{who} needs {needed.name}{needed.specifier}; locked is {found.version}"
+    return ""
+
+
+def _environment(machine: KitPlatform, python: str) -> Mapping[str, str]:
+    """The values of conditions on a machine with CPython and Linux."""
+    environment: Environment = {
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "os_name": "posix",
+        "platform_machine": machine.arch,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+    return {name: str(value) for name, value in environment.items()}
 
 
 def _metadata_folder(file: str, name: str, members: Sequence[zipfile.ZipInfo]) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.rules.kits.description import KitPlatform
-from comity_client.kits.closure import closure_problems
 from comity_client.kits.lock import LockedDistribution
-from comity_client.kits.wheels import KitWheel, read_wheel
+from comity_client.kits.wheels import KitWheel, closure_problems, read_wheel
 from support.kit_recipes import make_wheel
 
 TWO_PYTHONS = KitPlatform("linux", "x86_64", "", ("3.11", "3.12"))
