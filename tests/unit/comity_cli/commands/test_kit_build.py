@@ -9,6 +9,7 @@ import pytest
 from comity.rules.kits.description import KIT_FILE, Kit
 from comity.trust.errors import Malformed, NotFound
 from comity_cli.commands.kit import command
+from comity_cli.commands.kit_build import SHOWN
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, release
@@ -89,6 +90,9 @@ def test_a_folder_that_was_changed_is_shown_with_what_is_wrong(tmp_path: Path) -
         "engine/serve.py has 5 bytes, not 1983",
         "engine/start.sh is no part of the kit",
     ]
+    for number in range(SHOWN):
+        (tmp_path / "kit" / "engine" / f"{number}.py").write_text("other")
+    assert "and 2 more files not as the kit says" in run(command, "show", "kit").output
     (tmp_path / "kit" / KIT_FILE).write_text("{}")
     assert refused(command, "show", "kit").code == "KIT"
     (tmp_path / "kit" / KIT_FILE).unlink()
