@@ -6,6 +6,8 @@ verdicts do. It is data from a disk: it is bounded, and refused with a reason, b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
@@ -141,8 +143,9 @@ class Inventory(JsonObject):
 
     def encode(self) -> bytes:
         """The file. Raises Malformed (INVENTORY) if it would be too large to be read again."""
-        lines = (f'"{name}": {_lines(value)}' for name, value in sorted(self.to_json().items()))
-        data = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        members = {name: _member(value) for name, value in replace(self, files=()).to_json().items()}
+        members["files"] = _lines(each.to_json() for each in self.files)  # one at a time: there may be a million
+        data = ("{\n" + ",\n".join(f'"{name}": {text}' for name, text in sorted(members.items())) + "\n}\n").encode()
         if len(data) > MAX_BYTES or len(self.files) > MAX_FILES or len(self.unread) > MAX_FILES:
             why = f"{len(self.files)} files; at most {MAX_FILES} and {MAX_BYTES} bytes are allowed"
             raise Malformed("too much for one inventory", why=why, hint="name fewer paths", code="INVENTORY")
@@ -154,11 +157,14 @@ class Inventory(JsonObject):
         return cls.from_json(parse_json(data, limit=MAX_BYTES, what="inventory"))
 
 
-def _lines(value: Json) -> str:
-    """An item on each line of a list."""
-    if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(canonical(each).decode() for each in value) + "\n]"
-    return canonical(value).decode()
+def _member(value: Json) -> str:
+    return _lines(value) if isinstance(value, list) else canonical(value).decode()
+
+
+def _lines(items: Iterable[Json]) -> str:
+    """A list with an item on each line."""
+    text = ",\n".join(canonical(each).decode() for each in items)
+    return f"[\n{text}\n]" if text else "[]"
 
 
 def read_inventory(path: Path) -> Inventory:
