@@ -18,6 +18,7 @@ from comity.trust.statements import Licence, Parent, Published
 from support.case import case
 from support.environments import python_with
 from support.inventories import an_inventory
+from support.releases import make_release
 from support.world import identity
 
 LIBRARY = "cyclonedx-python-lib[json-validation]==11.12.0"
@@ -56,6 +57,7 @@ def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
     }
     bills["bare"] = write_bom(BomContent(GOOD_MANIFEST, None, (), b"{"))
     bills["site"] = write_site_bom([an_inventory(), replace(an_inventory(), machine="ward-4", policy=None)])
+    bills["release"] = (make_release(tmp_path, "0.2.0") / "bom.cdx.json").read_text("utf-8")
     paths = []
     for number, text in enumerate(bills.values()):
         paths.append(tmp_path / f"{number}.json")

@@ -205,11 +205,11 @@ def _program(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def lab(folder: Path) -> Iterator[tuple[Lab, Client]]:
-    """A running lab in which the charter binds the namespace `demo`, and the client of its publisher."""
+def lab(folder: Path, namespace: str = "demo") -> Iterator[tuple[Lab, Client]]:
+    """A running lab in which the charter binds the namespace, and the client of its publisher."""
     client = Client(Home(folder / "publisher"))
     maker = client.new_publisher("Demo lab", "CH", "node-ch/log")
-    made = Lab.create(folder / "lab", {"demo": maker.inception.id})
+    made = Lab.create(folder / "lab", {namespace: maker.inception.id})
     with lab_nodes_are_forked(command_server()):
         made.up(end_with_parent=True)
     try:

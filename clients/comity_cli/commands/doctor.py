@@ -53,9 +53,9 @@ class DoctorDocument:
 @home_option("Your node, by its home. Default: here.", exists=False)
 def command(home: Path) -> int:
     """Check settings, keys, membership, clock, disk, storage, bucket, ledger, ports, addresses, proxy, peers, forks,
-    gateway and versions of a node on this machine, running or stopped. Each problem is shown with what to do. Nothing
-    is changed; one small file is written to the blob folder and removed, and objects of its own, some 15 MB, to the
-    bucket of a node that has one.
+    gateway, versions and release of a node on this machine, running or stopped. Each problem is shown with what to do.
+    Nothing is changed; one small file is written to the blob folder and removed, and objects of its own, some 15 MB, to
+    the bucket of a node that has one.
 
     Exit status: 0 no problem was found, 8 warnings only, 1 something must be repaired. What could not be checked is
     marked with a question mark and does not count.

@@ -40,6 +40,7 @@ from comity.node.maintenance.network_checks import (
     check_proxy,
     check_running,
 )
+from comity.node.maintenance.release_check import check_release
 from comity.node.maintenance.settings_shown import redacted, setting_problems
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.client import NodeClient
@@ -63,6 +64,7 @@ CHECKS: Final[Sequence[Check]] = (
     check_forks,
     check_gateway,
     check_versions,
+    check_release,
     check_confinement,
 )
 
