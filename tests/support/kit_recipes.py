@@ -46,6 +46,7 @@ def make_wheel(
     metadata: str = "License-Expression: MIT\n",
     texts: Mapping[str, str] | None = None,
     more: Mapping[str, str] | None = None,
+    compression: int = zipfile.ZIP_STORED,
 ) -> Path:
     """A wheel with an empty module, its metadata and, by default, a licence text. The same arguments give the same
     bytes."""
@@ -63,7 +64,7 @@ def make_wheel(
     path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for inner, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
-            archive.writestr(zipfile.ZipInfo(inner), text)
+            archive.writestr(zipfile.ZipInfo(inner), text, compression)
     return path
 
 

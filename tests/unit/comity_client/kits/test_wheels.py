@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity_client.kits import wheels
 from comity_client.kits.wheels import installs_on, least_glibc, read_wheel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.examples import examples
 from support.kit_recipes import make_wheel
 
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)
 X86 = KitPlatform("linux", "x86_64", "", ("3.11",))
 
 
@@ -101,6 +106,17 @@ def test_a_member_that_unpacks_to_much_is_not_unpacked(tmp_path: Path, monkeypat
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("tiny_engine-1.0.dist-info/LICENSE", b"0" * 10_000_000)
     assert "more than 1000 bytes" in refusal(path)
+
+
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_wheel_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    path = make_wheel(tmp_path, requires=["numpy>=2"], compression=data.draw(st.sampled_from(METHODS)))
+    whole = path.read_bytes()
+    at, gone = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 3))
+    path.write_bytes(whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + gone :])
+    with suppress(Malformed):
+        read_wheel(path)
 
 
 @pytest.mark.parametrize("requires", ["numpy >> 2", "@@@"])
