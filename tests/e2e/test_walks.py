@@ -1,4 +1,4 @@
-"""Seven users go from an empty folder to what they wanted, by the lines of docs/journeys.md, and make mistakes on the
+"""Eight users go from an empty folder to what they wanted, by the lines of docs/journeys.md, and make mistakes on the
 way.
 
 The terminal shows no traceback and no line of a table that is wider than 80 columns. The command that an error names is
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 MOST = {
     "ML engineer": 3,
     "Publisher": 6,
+    "Builder of a kit": 6,
     "Operator": 7,
     "Security officer": 6,
     "Official": 1,
@@ -164,6 +165,17 @@ def test_a_publisher(published: PublishedLab) -> None:
     person.does(f"{second}\n{yank}")
     assert "wrong tokenizer" in person.does_at_last("comity advisory ls example/model@v1 | grep yank")
     assert "example/model@v2" in person.does_at_last("comity pull example/model --out newest")
+
+
+def test_a_builder_of_a_kit(published: PublishedLab) -> None:
+    pin, new, recipe, build, publish, show = lines_of("Builder of a kit")
+    person = published.person("builder")
+    person.does(f"{pin}\n{new}\n{recipe}")
+    mistaken(person, "comity kit build our-chat our-chat", said="exists")
+    built = person.does(f"{build}\n{publish}")
+    mistaken(person, "comity kit show demo/tiny@v1", said="no run-kit")
+    shown = person.does_at_last(show)
+    assert "our-chat, chat" in shown and re.findall(r"sha256:[0-9a-f]{64}", shown)[0] in built
 
 
 def replicas(person: Person, line: str) -> list[dict[str, object]]:
