@@ -90,6 +90,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "refound": LazyCommand("Govern", ".refound", "Found a successor of a federation that lost its quorum."),
     "serve": LazyCommand("Operate", ".serve", "Run a node."),
     "console": LazyCommand("Operate", ".console", "Sign in to the pages of your node."),
+    "costs": LazyCommand("Operate", ".costs", "Show what membership costs in a year, from your own node."),
     "peer": LazyCommand("Operate", ".peer", "Show and call the nodes of other members."),
     "doctor": LazyCommand("Operate", ".doctor", "Find what is wrong with your node, and how to repair it."),
     "backup": LazyCommand("Operate", ".backup", "Back up your node's home, and restore it."),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.content.audit_log import FAILED, AuditLog, local_user
-from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, NotFound, Unavailable, Untrusted
 from comity.trust.frozen import frozen
 
 from comity_cli.command import client, output
@@ -105,3 +105,14 @@ def noted_if_home(node: str | None, act: str, subject: str, detail: str) -> Iter
             yield
     else:
         yield
+
+
+def configured_rules(home: Path) -> str | None:
+    """`replication.rules` of a home; None if it names none. Raises as `read_settings` does, and Conflict."""
+    from comity_client.node_home import read_settings
+
+    section = read_settings(home).get("replication", {})
+    named = section.get("rules", "") if isinstance(section, dict) else ""
+    if not isinstance(named, str):
+        raise Conflict("replication.rules is no file", why=f"in {home / 'node.toml'}", hint='rules = "mirror.toml"')
+    return named or None

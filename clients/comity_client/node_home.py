@@ -104,6 +104,13 @@ def read_settings(home: Path) -> dict[str, Any]:
         raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
 
 
+def blobs_folder(home: Path) -> Path:
+    """The folder of the blobs of a home, as its node.toml says. Raises as `read_settings`."""
+    storage = read_settings(home).get("storage")
+    named = storage.get("blobs", "") if isinstance(storage, dict) else ""
+    return home / (named if isinstance(named, str) and named else "data/blobs")
+
+
 def read_line(path: Path) -> bytes:
     """The only line in `path`, without its line feed. Raises NotFound, Malformed."""
     line = read_bounded(path, MAX_LINE + 1).removesuffix(b"\n")

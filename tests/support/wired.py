@@ -26,7 +26,7 @@ from comity.wire.found import FoundAnswer, Lookup
 from comity.wire.log import LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
-from comity.wire.node_status import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, StoreStatus
+from comity.wire.node_status import LogStatus, NodeStatus, PeerStatus, Quota, ScrubStatus, StoreStatus, UsageStatus
 from comity.wire.operator import SignInLink
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.server import make_server
@@ -74,6 +74,7 @@ class MemoryNode:
             misbehaviour=0,
             quotas=(Quota("uploads", 1, 100),),
             warnings=("one peer is down",),
+            usage=UsageStatus(86_400, 1_234, 10**12, 5, 60),
         )
 
     def keep(self, data: bytes) -> Digest:

@@ -25,12 +25,13 @@ from comity.rules.mirror_rules import (
 )
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 
 from comity_cli.command import Group, client, examples, options_as, output
+from comity_cli.commands import mirror_cost
 from comity_cli.document import INLINE, document
-from comity_cli.node_home import recorded_act
+from comity_cli.node_home import configured_rules, recorded_act
 from comity_cli.node_view import span
 from comity_cli.nodes import home_option
 from comity_cli.output import plural, size
@@ -100,11 +101,15 @@ class MirrorDecisionsDocument:
     "comity mirror rules ls --node node-ch",
     "comity mirror rules add 'the institute' --do copy --repository 'swiss-ai/*' --node node-ch",
     "comity mirror rules check swiss-ai/tiny@v1 --node node-ch",
+    "comity mirror cost --namespace swiss-ai --node node-ch",
 )
 @click.group(cls=Group, name="mirror", short_help="Write and check the rules by which your node copies artifacts.")
 def command() -> None:
     """Decide which artifacts your node copies from others. What it publishes itself it always keeps, and a rule never
     removes a copy."""
+
+
+command.add_command(mirror_cost.command)
 
 
 @examples("comity mirror rules ls --node node-ch", "comity mirror rules check swiss-ai/tiny@v1 --node node-ch")
@@ -233,7 +238,7 @@ def add(rule: NewRule, home: Path) -> None:
     with recorded_act(home, "mirror.rule", rule.name, f"{rule.action} {' '.join(rule.repositories)}".strip()):
         durable.write_file(file, data, mode=0o644, point="home")
     out.done(f"{file} has {plural(len(found.rules), 'rule')}; the new one is the last")
-    if _configured(home) is None:
+    if configured_rules(home) is None:
         out.hint(f'set rules = "{DEFAULT_FILE}" in [replication] of node.toml, and restart the node: comity serve')
     else:
         out.hint("restart the node, so that it reads them: comity serve")
@@ -283,18 +288,7 @@ def _read(home: Path) -> tuple[Path, MirrorRules]:
 
 
 def _file(home: Path) -> Path:
-    return home / (_configured(home) or DEFAULT_FILE)
-
-
-def _configured(home: Path) -> str | None:
-    """`replication.rules` of a home; None if it names none. Raises as `read_settings` does, and Conflict."""
-    from comity_client.node_home import read_settings
-
-    section = read_settings(home).get("replication", {})
-    named = section.get("rules", "") if isinstance(section, dict) else ""
-    if not isinstance(named, str):
-        raise Conflict("replication.rules is no file", why=f"in {home / 'node.toml'}", hint='rules = "mirror.toml"')
-    return named or None
+    return home / (configured_rules(home) or DEFAULT_FILE)
 
 
 def _quoted(text: str) -> str:

@@ -371,6 +371,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             replication=replication,
             listing=listing,
             served=home.served,
+            metrics=home.metrics,
             offers=offers.index,
             copies=copies.counter,
             scrub=scrub,

@@ -7,7 +7,7 @@ artifact. What only others publish is counted apart. When the charter changes wh
 again.
 
     grows with                      bound                            at the bound
-    published artifacts             about 150 bytes each on disk
+    published artifacts             about 210 bytes each on disk
     publishers of one artifact      MAX_CLAIMS of members, and of    further ones are not counted
                                     others
     parents of one artifact         MAX_EDGES of members, and of     further ones are not counted

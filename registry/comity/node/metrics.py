@@ -136,6 +136,12 @@ class Metrics:
         self._copy_space = frozenset(found)
 
 
+def counted(counter: Counter) -> int:
+    """What a counter has, over all its labels."""
+    samples = [sample for metric in counter.collect() for sample in metric.samples]
+    return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+
+
 CHECK_SECONDS: Final = 2.0
 """Seconds for which one check is waited for."""
 FRESH_SECONDS: Final = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,7 @@ from comity.node.housekeeping import StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
 from comity.node.members import Membership
-from comity.node.metrics import ServedBytes
+from comity.node.metrics import Metrics, ServedBytes, counted
 from comity.node.offers.index import MAX_COUNTED, OfferIndex
 from comity.node.policy_file import PolicyFile
 from comity.node.reading import ReadingProgress
@@ -28,7 +29,7 @@ from comity.rules.cosigned_times import corroborated_time
 from comity.trust.charter.document import Body
 from comity.trust.errors import NotFound
 from comity.trust.tlog.note import VerifierKey
-from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus
+from comity.wire.node_status import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, ServedStatus, UsageStatus
 
 MAX_CONVICTED: Final = 8
 """Offers at fault listed in the status."""
@@ -98,6 +99,7 @@ class StatusReport:
     replication: ReplicationTasks
     listing: StoreListing
     served: ServedBytes
+    metrics: Metrics
     offers: OfferIndex
     copies: CopyCounter
     scrub: Scrub
@@ -134,6 +136,16 @@ class StatusReport:
             served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self.served.sums.items()),
             governance=governance,
             replication=replication,
+            usage=self._usage(),
+        )
+
+    def _usage(self) -> UsageStatus:
+        return UsageStatus(
+            seconds=max(0, int(self.clock()) - self.started),
+            cpu_milliseconds=int(time.process_time() * 1000),
+            sent_bytes=counted(self.metrics.served_bytes),
+            received_bytes=counted(self.metrics.pull_bytes),
+            copying_seconds=int(self.replication.replicas.copying_seconds),
         )
 
     async def _governance(self, logs: Mapping[str, LogStatus]) -> GovernanceStatus | None:

@@ -174,6 +174,7 @@ class GetStatusResponse(_message.Message):
     SERVED_FIELD_NUMBER: _builtins.int
     GOVERNANCE_FIELD_NUMBER: _builtins.int
     REPLICATION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     origin: _builtins.str
     started: _builtins.int
@@ -205,6 +206,10 @@ class GetStatusResponse(_message.Message):
     def replication(self) -> Global___ReplicationStatus:
         """What this node wants and lacks; absent in older software."""
 
+    @_builtins.property
+    def usage(self) -> Global___UsageStatus:
+        """What its process used since it started; absent in older software."""
+
     def __init__(
         self,
         *,
@@ -221,21 +226,61 @@ class GetStatusResponse(_message.Message):
         served: _abc.Iterable[Global___Served] | None = ...,
         governance: Global___GovernanceStatus | None = ...,
         replication: Global___ReplicationStatus | None = ...,
+        usage: Global___UsageStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "governance", b"governance", "replication", b"replication", "store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "_usage", b"_usage", "governance", b"governance", "replication", b"replication", "store", b"store", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "governance", b"governance", "holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "replication", b"replication", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "_replication", b"_replication", "_usage", b"_usage", "governance", b"governance", "holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "replication", b"replication", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__governance: _TypeAlias = _typing.Literal["governance"]  # noqa: Y015
     _WhichOneofArgType__governance: _TypeAlias = _typing.Literal["_governance", b"_governance"]  # noqa: Y015
     _WhichOneofReturnType__replication: _TypeAlias = _typing.Literal["replication"]  # noqa: Y015
     _WhichOneofArgType__replication: _TypeAlias = _typing.Literal["_replication", b"_replication"]  # noqa: Y015
+    _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
+    _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__governance) -> _WhichOneofReturnType__governance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replication) -> _WhichOneofReturnType__replication | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__usage) -> _WhichOneofReturnType__usage | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class UsageStatus(_message.Message):
+    """What the process of a node used since it started. A front end is another process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    COPYING_SECONDS_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.int
+    cpu_milliseconds: _builtins.int
+    sent_bytes: _builtins.int
+    """Bytes of files that it sent, and that it received and verified."""
+    received_bytes: _builtins.int
+    copying_seconds: _builtins.int
+    """The seconds in which it was copying artifacts, waits for other nodes among them."""
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.int = ...,
+        cpu_milliseconds: _builtins.int = ...,
+        sent_bytes: _builtins.int = ...,
+        received_bytes: _builtins.int = ...,
+        copying_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copying_seconds", b"copying_seconds", "cpu_milliseconds", b"cpu_milliseconds", "received_bytes", b"received_bytes", "seconds", b"seconds", "sent_bytes", b"sent_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageStatus: _TypeAlias = UsageStatus  # noqa: Y015
 
 @_typing.final
 class ReplicationStatus(_message.Message):

@@ -64,7 +64,7 @@ CONCERNS_LISTED: Final = 100
 CONCERNS: Final = 10_000
 # Counts of descent: artifacts of one answer, their different sets of lineage roots, and those that are named.
 DESCENT_ARTIFACTS: Final = 2_048
-DESCENT_COUNTS: Final = 256
+DESCENT_COUNTS: Final = 1_024
 DESCENT_REQUIRING: Final = 16
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000

@@ -245,9 +245,21 @@ class ReplicationStatus:
 
 
 @frozen
+class UsageStatus:
+    """What the process of a node used since it started `seconds` ago: CPU, bytes of files, and in how many seconds it
+    was copying artifacts."""
+
+    seconds: int
+    cpu_milliseconds: int
+    sent_bytes: int
+    received_bytes: int
+    copying_seconds: int
+
+
+@frozen
 class NodeStatus:
-    """The status of a node, for its operators. `misbehaviour` counts stored proofs; `replication` is None in older
-    software."""
+    """The status of a node, for its operators. `misbehaviour` counts stored proofs; `replication` and `usage` are None
+    in older software."""
 
     software: ShownName
     origin: Annotated[str, ORIGIN]
@@ -262,6 +274,7 @@ class NodeStatus:
     served: Annotated[tuple[ServedStatus, ...], Items(limits.STATUS_ITEMS)] = ()
     governance: GovernanceStatus | None = None
     replication: ReplicationStatus | None = None
+    usage: UsageStatus | None = None
 
 
 STATUS: Final = MessageCodec(NodeStatus, operator_pb2.GetStatusResponse)

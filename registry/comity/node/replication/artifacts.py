@@ -126,6 +126,8 @@ class CopyQueue:
         self._standing = 0
         self._resting: list[tuple[float, Digest]] = []
         self._jobs: dict[Digest, Job] = {}
+        self._busy, self._busy_from = 0.0, 0.0
+        """Seconds with a running job, before the time from which there is one now."""
         self.left_out: dict[object, int] = {}
 
     def __len__(self) -> int:
@@ -193,9 +195,15 @@ class CopyQueue:
             copy.queued_under.discard(path)
             if artifact in self._jobs or copy.resting_until:
                 continue
+            if not self._jobs:
+                self._busy_from = now
             job = self._jobs[artifact] = Job(copy, path, now)
             return job
         return None
+
+    def busy_seconds(self, now: float) -> float:
+        """Seconds in which some job ran, since this queue was made."""
+        return self._busy + (now - self._busy_from if self._jobs else 0.0)
 
     def retry(self, artifacts: Collection[Digest]) -> None:
         """End the pauses of these artifacts."""
@@ -252,6 +260,8 @@ class CopyQueue:
 
     def _end(self, job: Job, now: float) -> None:
         del self._jobs[job.copy.artifact]
+        if not self._jobs:
+            self._busy += now - self._busy_from
         self._queue.charge(job.path, (now - job.begun) // COPY_SECONDS)
 
     def _enqueue_all(self, copy: Copy) -> None:

@@ -349,6 +349,11 @@ class Replicas:
         return self._copies.fullest
 
     @property
+    def copying_seconds(self) -> float:
+        """Seconds in which this node was copying artifacts, since it started."""
+        return self._copies.busy_seconds(self._now())
+
+    @property
     def left_out(self) -> bool:
         """Whether wanted artifacts wait in the logs, because the queue was full when they were read."""
         return bool(self._copies.left_out)

@@ -186,3 +186,19 @@ def test_a_finished_copy_is_forgotten_and_may_be_wanted_again() -> None:
     assert copying.next(1) is None and len(copying) == 0
     want(copying, "member", "one", 0)
     assert copying.next(1) is not None
+
+
+def test_the_time_in_which_something_is_copied_is_measured_once_for_jobs_beside_each_other() -> None:
+    copying = CopyQueue()
+    for number in range(3):
+        want(copying, "member", "p", number)
+    assert copying.busy_seconds(50) == 0
+    first, second = copying.next(100), copying.next(110)
+    assert first is not None and second is not None
+    assert copying.busy_seconds(115) == 15
+    copying.done(first, 120)
+    copying.failed(second, 130)
+    assert copying.busy_seconds(200) == 30
+    third = copying.next(210)
+    assert third is not None
+    assert copying.busy_seconds(215) == 35
