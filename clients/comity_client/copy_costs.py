@@ -45,7 +45,7 @@ OTHER_RULES: Final = ""
 
 
 @frozen
-class Candidate:
+class CopyCandidate:
     """A publication or a mirrored commit that may be copied."""
 
     artifact: Digest
@@ -54,7 +54,7 @@ class Candidate:
     claim: MirrorClaim
 
 
-Select = Callable[[Candidate, MirrorContents | None], MirrorDecision | None]
+Select = Callable[[CopyCandidate, MirrorContents | None], MirrorDecision | None]
 """Decides whether a candidate would be copied; None: that depends on its contents, and these were not given."""
 NOT_ASKED: Final = MirrorDecision(False)
 
@@ -109,7 +109,7 @@ class CopyEstimate:
         self._files: set[bytes] = set()
         self.costs = CopyCosts()
 
-    async def add(self, candidates: Sequence[Candidate]) -> None:
+    async def add(self, candidates: Sequence[CopyCandidate]) -> None:
         """Each artifact is counted once, by its first candidate that is selected."""
         new = [each for each in candidates if each.artifact not in self._seen and self._may_be(each)]
         manifests = await self._manifests([each.manifest for each in new])
@@ -123,7 +123,7 @@ class CopyEstimate:
                 self._seen.add(each.artifact)
                 self.costs.unknown += 1
 
-    def _may_be(self, candidate: Candidate) -> bool:
+    def _may_be(self, candidate: CopyCandidate) -> bool:
         """Whether a candidate may be selected, by its claim alone."""
         decision = self._select(candidate, None)
         return decision is None or decision.copy or decision.wait > 0
@@ -179,7 +179,7 @@ class CopyEstimate:
         return found
 
 
-async def candidates(node: NodeClient, words: str) -> AsyncIterator[list[Candidate]]:
+async def candidates(node: NodeClient, words: str) -> AsyncIterator[list[CopyCandidate]]:
     """Everything that the node could copy and whose name has these words, a page at a time; all for no words."""
     cursor, read = "", 0
     while True:
@@ -191,7 +191,7 @@ async def candidates(node: NodeClient, words: str) -> AsyncIterator[list[Candida
         cursor = page.next_cursor
 
 
-def candidate_of(located: LocatedEntry) -> Candidate | None:
+def candidate_of(located: LocatedEntry) -> CopyCandidate | None:
     """The candidate that a line names; None for a line that names none."""
     try:
         statement = parse_entry(located.line).statement
@@ -200,7 +200,7 @@ def candidate_of(located: LocatedEntry) -> Candidate | None:
         said = Published.parse(statement) if statement.predicate == PUBLISHED else Observed.parse(statement)
     except ComityError:
         return None
-    return Candidate(said.artifact, str(said.name), said.manifest.digest, MirrorClaim.of(said))
+    return CopyCandidate(said.artifact, str(said.name), said.manifest.digest, MirrorClaim.of(said))
 
 
 def in_namespaces(namespaces: Iterable[str]) -> Select:
@@ -208,7 +208,7 @@ def in_namespaces(namespaces: Iterable[str]) -> Select:
     case is ignored."""
     wanted = tuple(namespace.lower().rstrip("/") for namespace in namespaces)
 
-    def select(candidate: Candidate, contents: MirrorContents | None) -> MirrorDecision | None:
+    def select(candidate: CopyCandidate, contents: MirrorContents | None) -> MirrorDecision | None:
         repository = candidate.claim.repository.lower()
         fits = any(repository == each or repository.startswith(f"{each}/") for each in wanted)
         return MirrorDecision(True) if fits else NOT_ASKED
@@ -219,7 +219,7 @@ def in_namespaces(namespaces: Iterable[str]) -> Select:
 def newly_by(rules: MirrorRules, present: MirrorRules | None) -> Select:
     """Selects what `rules` would copy, at some age, and the present ones, if there are any, would not."""
 
-    def select(candidate: Candidate, contents: MirrorContents | None) -> MirrorDecision | None:
+    def select(candidate: CopyCandidate, contents: MirrorContents | None) -> MirrorDecision | None:
         if present is not None:
             now = present.decide(candidate.claim, contents)
             if now is None or now.copy or now.wait:

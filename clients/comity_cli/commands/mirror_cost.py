@@ -183,14 +183,14 @@ def _fits(
 ) -> bool | None:
     """Whether all of it has room. False as soon as something has none; None if something is not known."""
     charged = sum(item.charged_bytes for item in items)
-    rooms = [(item.quota_bytes, item.used_bytes, item.charged_bytes) for item in items if item.quota_bytes is not None]
+    limits = [(item.quota_bytes, item.used_bytes, item.charged_bytes) for item in items if item.quota_bytes is not None]
     if total is not None:
-        rooms.append((total, used, charged))
-    room = [None if quota is None or taken is None else taken + more <= quota for quota, taken, more in rooms]
-    room.append(None if free is None else costs.needed <= free)
-    if False in room:
+        limits.append((total, used, charged))
+    fitting = [None if quota is None or taken is None else taken + more <= quota for quota, taken, more in limits]
+    fitting.append(None if free is None else costs.needed <= free)
+    if False in fitting:
         return False
-    return None if None in room else True
+    return None if None in fitting else True
 
 
 def _show(found: MirrorCostDocument) -> None:
@@ -207,25 +207,25 @@ def _show(found: MirrorCostDocument) -> None:
     elif found.artifacts:
         how = "as this node measured while it copied" if found.rate_from == "measured" else "as you state"
         out.say(f"At {size(found.rate_bytes or 0)} a second, {how}: {span(found.seconds)}.")
-    rows = [("disk", size(found.needed_bytes), _room(found.free_bytes), _left(found.free_bytes, found.needed_bytes))]
+    rows = [("disk", size(found.needed_bytes), _free(found.free_bytes), _left(found.free_bytes, found.needed_bytes))]
     for item in found.rules:
-        room = None if item.quota_bytes is None or item.used_bytes is None else item.quota_bytes - item.used_bytes
-        shown = "no quota" if item.quota_bytes is None else _room(room)
+        unused = None if item.quota_bytes is None or item.used_bytes is None else item.quota_bytes - item.used_bytes
+        shown = "no quota" if item.quota_bytes is None else _free(unused)
         name = f"rule {item.rule!r}" if item.rule else "no rule"
-        rows.append((name, size(item.charged_bytes), shown, _left(room, item.charged_bytes)))
+        rows.append((name, size(item.charged_bytes), shown, _left(unused, item.charged_bytes)))
     if found.total_quota_bytes is not None:
         charged = sum(item.charged_bytes for item in found.rules)
-        room = None if found.total_used_bytes is None else found.total_quota_bytes - found.total_used_bytes
-        rows.append(("all rules together", size(charged), _room(room), _left(room, charged)))
-    out.table(("room", "needs", "is left now", "then"), rows)
+        unused = None if found.total_used_bytes is None else found.total_quota_bytes - found.total_used_bytes
+        rows.append(("all rules together", size(charged), _free(unused), _left(unused, charged)))
+    out.table(("of", "needs", "is free now", "then"), rows)
     if len(found.largest) > 1:
         rows = [(each.name, size(each.needed_bytes), size(each.size_bytes), "") for each in found.largest]
         out.table(("largest", "not here", "whole", ""), rows)
     if found.fits is False:
-        out.warn("there is too little room")
+        out.warn("there is too little space")
 
 
-def _room(left: int | None) -> str:
+def _free(left: int | None) -> str:
     return "not known" if left is None else size(max(0, left))
 
 

@@ -23,7 +23,7 @@ from comity_cli.commands.mirror_cost import command
 from comity_client import copy_costs as module
 from comity_client import own_node
 from comity_client.copy_costs import (
-    Candidate,
+    CopyCandidate,
     CopyEstimate,
     candidate_of,
     candidates,
@@ -88,9 +88,9 @@ class Node:
         return SearchPage(tuple(LocatedEntry("log", at, line) for line in self.lines[at : at + 1]), more)
 
 
-def candidate(data: bytes, name: str = "lab/x@v1") -> Candidate:
+def candidate(data: bytes, name: str = "lab/x@v1") -> CopyCandidate:
     digest = sha256(data)
-    return Candidate(digest, name, digest, MirrorClaim(name.partition("@")[0], "v1", Digest("a" * 64), "MIT"))
+    return CopyCandidate(digest, name, digest, MirrorClaim(name.partition("@")[0], "v1", Digest("a" * 64), "MIT"))
 
 
 def estimate(node: Any, select: Any) -> CopyEstimate:

@@ -56,11 +56,8 @@ def test_amounts_are_of_a_year_and_cost_what_the_operator_states() -> None:
         "energy": 1314,
         "staff": 4,
     }
-    assert (items["disk: store"].cost, items["energy"].cost, items["received"].cost) == (
-        246,
-        Decimal("354.78"),
-        None,
-    )
+    costs = [items[name].cost for name in ("disk: store", "energy", "received")]
+    assert costs == [Decimal(246), Decimal("354.78"), None]
     assert found.total == Decimal("20.5") * 18 + 5 * 20 + Decimal("0.27") * 1314 + 95 * 4
     assert (found.unpriced, found.staff) == (("received",), (("votes", Decimal(4)),))
     assert {item.name: item.source for item in found.items}["staff"] == "stated"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from comity.ledger.ledger import Ledger
+from comity.node.metrics import Metrics
 from comity.node.offers.index import MAX_COUNTED, UnansweredRequests
 from comity.node.reading import UnfinishedReading
 from comity.node.status import MAX_CONVICTED, MAX_DAMAGE_SHOWN, LogStates, StatusReport, peer_status
@@ -68,8 +69,11 @@ class Parts:
     reading: Any = field(default_factory=lambda: part(behind=()))
 
     def warnings(self, governance: GovernanceStatus | None = None, **logs: LogStatus) -> list[str]:
+        return list(self.report(Metrics())._warnings(logs, governance))
+
+    def report(self, metrics: Metrics) -> StatusReport:
         unused: Any = None
-        report = StatusReport(
+        return StatusReport(
             ledger=unused,
             pools=unused,
             clock=lambda: 1_000_000.0,
@@ -78,6 +82,7 @@ class Parts:
             replication=self.replication,
             listing=unused,
             served=unused,
+            metrics=metrics,
             offers=self.offers,
             copies=unused,
             scrub=unused,
@@ -87,12 +92,22 @@ class Parts:
             policy=self.policy,
             reading=self.reading,
         )
-        return list(report._warnings(logs, governance))
 
 
 @pytest.fixture
 def parts() -> Parts:
     return Parts()
+
+
+def test_what_the_process_used_is_summed_over_all_callers_since_the_start(parts: Parts) -> None:
+    metrics = Metrics()
+    for peer, count in (("node-a", 5), ("open", 7)):
+        metrics.served_bytes.labels(peer).inc(count)
+    metrics.pull_bytes.labels("node-a").inc(3)
+    parts.replication.replicas = part(copying_seconds=61.7)
+    usage = parts.report(metrics)._usage()
+    assert (usage.seconds, usage.sent_bytes, usage.received_bytes, usage.copying_seconds) == (1_000_000, 12, 3, 61)
+    assert usage.cpu_milliseconds > 0
 
 
 def test_a_healthy_node_has_no_warning(parts: Parts) -> None:
