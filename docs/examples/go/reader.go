@@ -1,5 +1,6 @@
 // Command reader fetches one file of a model from the gateway of any node, and verifies it against a federation file
-// that you pinned. It needs the standard library only. What is checked and what is not: ../../guide/other-languages.md
+// that you pinned. `reader kit` checks the folder of a run-kit, and `reader drill` a drill report. It needs the standard
+// library only. What is checked and what is not: ../../guide/other-languages.md
 package main
 
 import (
@@ -102,8 +103,8 @@ type statement struct {
 			SHA256 string `json:"sha256"`
 		} `json:"digest"`
 	} `json:"subject"`
-	PredicateType string    `json:"predicateType"`
-	Predicate     predicate `json:"predicate"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
 }
 
 type entry struct {
@@ -112,6 +113,7 @@ type entry struct {
 	kind       string
 	subject    string
 	body       predicate
+	raw        json.RawMessage
 	signed     []byte
 	signatures map[string][]byte
 }
@@ -148,8 +150,8 @@ func parseEntry(line []byte, origin string, index int) (*entry, error) {
 	if found := comityType.FindStringSubmatch(content.PredicateType); found != nil {
 		read.kind = found[1]
 	}
-	read.subject, read.body = content.Subject[0].Digest.SHA256, content.Predicate
-	return read, nil
+	read.subject, read.raw = content.Subject[0].Digest.SHA256, content.Predicate
+	return read, json.Unmarshal(content.Predicate, &read.body)
 }
 
 func verify(raw, message, signature []byte) bool {
@@ -366,19 +368,22 @@ func (n note) by(signer verifierKey) (found [][]byte) {
 	return found
 }
 
-func (n note) cosignedBy(other node) bool {
+// cosignedAt returns when a node cosigned the note last, in seconds since 1970; -1 if it did not.
+func (n note) cosignedAt(other node) int64 {
+	newest := int64(-1)
 	for _, cosigner := range other.cosigners {
 		for _, blob := range n.by(cosigner) {
 			if len(blob) != 72 {
 				continue
 			}
-			message := fmt.Sprintf("cosignature/v1\ntime %d\n%s", binary.BigEndian.Uint64(blob), n.text)
+			at := binary.BigEndian.Uint64(blob)
+			message := fmt.Sprintf("cosignature/v1\ntime %d\n%s", at, n.text)
 			if verify(cosigner.raw, []byte(message), blob[8:]) {
-				return true
+				newest = max(newest, int64(at))
 			}
 		}
 	}
-	return false
+	return newest
 }
 
 type logRead struct {
@@ -427,7 +432,7 @@ func readLog(own node, gateway string, nodes []node) (*logRead, error) {
 		}
 	}
 	for _, other := range nodes {
-		if other.member.ID != own.member.ID && checkpoint.cosignedBy(other) {
+		if other.member.ID != own.member.ID && checkpoint.cosignedAt(other) >= 0 {
 			read.cosigners = append(read.cosigners, other.member.Name)
 		}
 	}
@@ -539,6 +544,21 @@ type file struct {
 	size         int64
 }
 
+// artifactOf returns the digest of the artifact that has these files, which are sorted.
+func artifactOf(files []file) string {
+	sort.Slice(files, func(i, j int) bool { return files[i].path < files[j].path })
+	total := int64(0)
+	var listed []string
+	for _, each := range files {
+		// Canonical JSON escapes no other characters, and a path has no control characters.
+		path := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(each.path)
+		listed = append(listed, fmt.Sprintf(`{"path":"%s","sha256":"%s","size":%d}`, path, each.sha256, each.size))
+		total += each.size
+	}
+	document := fmt.Sprintf(`{"files":[%s],"schema":"comity/manifest/v1","size":%d}`, strings.Join(listed, ","), total)
+	return hexDigest([]byte(document))
+}
+
 func manifest(gateway, name, artifact string) (map[string]file, error) {
 	repository, version, _ := strings.Cut(name, "@")
 	data, err := get(fmt.Sprintf("%s/api/models/%s/revision/%s?blobs=true", gateway, repository, version), 64*mebibyte)
@@ -557,18 +577,13 @@ func manifest(gateway, name, artifact string) (map[string]file, error) {
 	if err := json.Unmarshal(data, &shown); err != nil {
 		return nil, err
 	}
-	sort.Slice(shown.Siblings, func(i, j int) bool { return shown.Siblings[i].Name < shown.Siblings[j].Name })
-	files, total := map[string]file{}, int64(0)
-	var listed []string
+	files := map[string]file{}
+	var listed []file
 	for _, each := range shown.Siblings {
-		// Canonical JSON escapes no other characters, and a path has no control characters.
-		path := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(each.Name)
-		listed = append(listed, fmt.Sprintf(`{"path":"%s","sha256":"%s","size":%d}`, path, each.LFS.SHA256, each.LFS.Size))
 		files[each.Name] = file{each.Name, each.LFS.SHA256, each.LFS.Size}
-		total += each.LFS.Size
+		listed = append(listed, files[each.Name])
 	}
-	document := fmt.Sprintf(`{"files":[%s],"schema":"comity/manifest/v1","size":%d}`, strings.Join(listed, ","), total)
-	if hexDigest([]byte(document)) != artifact {
+	if artifactOf(listed) != artifact {
 		return nil, refuse("the files that the gateway lists are not those of the artifact")
 	}
 	return files, nil
@@ -666,6 +681,16 @@ func read(federation, pinned, gateway, publisher, out, name, path string) (*resu
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "kit" {
+		finish(checkKit(os.Args[2:]))
+	} else if len(os.Args) > 1 && os.Args[1] == "drill" {
+		finish(checkDrill(os.Args[2:]))
+	} else {
+		finish(fetch())
+	}
+}
+
+func fetch() (any, error) {
 	federation := flag.String("federation", "", "federation `file`")
 	pinned := flag.String("body", "", "`SHA-256` of its newest charter body, as you compared it")
 	gateway := flag.String("gateway", "", "`URL` of the gateway of any node")
@@ -673,11 +698,25 @@ func main() {
 	out := flag.String("out", "", "`file` to write")
 	flag.Parse()
 	if *federation == "" || *pinned == "" || *gateway == "" || *out == "" || flag.NArg() != 2 {
-		fmt.Fprintln(os.Stderr, "reader -federation FILE -body SHA256 -gateway URL [-publisher ID] -out FILE NAME@VERSION PATH")
-		os.Exit(2)
+		return nil, usage("reader -federation FILE -body SHA256 -gateway URL [-publisher ID] -out FILE NAME@VERSION PATH")
 	}
-	made, err := read(*federation, *pinned, *gateway, *publisher, *out, flag.Arg(0), flag.Arg(1))
-	if err != nil {
+	return read(*federation, *pinned, *gateway, *publisher, *out, flag.Arg(0), flag.Arg(1))
+}
+
+// usage is the error of a wrong command line.
+type usage string
+
+func (u usage) Error() string { return string(u) }
+
+// finish prints what was found. Exit status 2: a wrong command line; 3: something did not verify; 5: it could not be
+// read.
+func finish(made any, err error) {
+	var wrong usage
+	switch {
+	case errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, wrong)
+		os.Exit(2)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "refused:", err)
 		if errors.As(err, &refused{}) {
 			os.Exit(3)

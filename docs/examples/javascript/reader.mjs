@@ -3,27 +3,28 @@
 // Node.js 20 or newer, its standard library, and nothing else. What is checked and what is not: ../../guide/other-languages.md
 
 import { createHash, createPublicKey, verify } from "node:crypto";
-import { closeSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, realpathSync, renameSync, writeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const PAYLOAD_TYPE = "application/vnd.in-toto+json";
 const MAX_ENTRIES = 1_000_000;
 const MiB = 1024 * 1024;
 
-class Refused extends Error {}
-const refuse = (why) => { throw new Refused(why); };
-const require = (holds, why) => holds || refuse(why);
+export class Refused extends Error {}
+export const refuse = (why) => { throw new Refused(why); };
+export const require = (holds, why) => holds || refuse(why);
 
-const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
-const hex = (data) => Buffer.from(data).toString("hex");
+export const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
+export const hex = (data) => Buffer.from(data).toString("hex");
 
-function base64(text) {
+export function base64(text) {
   const data = Buffer.from(text, "base64");
   return data.toString("base64") === text ? data : refuse("not canonical base64");
 }
 
 // RFC 8785 for what our documents contain: no fractions.
-function canonical(value) {
+export function canonical(value) {
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   return `{${Object.keys(value).sort().map((name) => `${JSON.stringify(name)}:${canonical(value[name])}`).join(",")}}`;
@@ -44,14 +45,14 @@ async function get(url, limit) {
 
 // --- signatures: the Ed25519 halves
 
-function ed25519(raw, message, signature) {
+export function ed25519(raw, message, signature) {
   const key = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: raw.toString("base64url") }, format: "jwk" });
   return raw.length === 32 && signature.length === 64 && verify(null, message, key, signature);
 }
 
 const keyId = (algorithm, raw) => hex(sha256(`${algorithm}\n`, raw));
 
-class Entry {
+export class Entry {
   constructor(line, origin, index) {
     const envelope = JSON.parse(line);
     require(envelope.payloadType === PAYLOAD_TYPE, "not a statement");
@@ -91,7 +92,7 @@ function verifierKey(text) {
 }
 
 // The newest body has to be the one whose digest you compared; it names all members, so no certificate is read.
-function readFederation(file, digest) {
+export function readFederation(file, digest) {
   const document = JSON.parse(readFileSync(file, "utf-8"));
   require(document.schema === "comity/federation/v1", "not a federation file");
   const text = document.epochs.at(-1).body;
@@ -116,8 +117,8 @@ function readNode(entry, body) {
 
 // --- a log: every entry, under a signed checkpoint
 
-const leafHash = (data) => sha256(Buffer.from([0]), data);
-const nodeHash = (left, right) => sha256(Buffer.from([1]), left, right);
+export const leafHash = (data) => sha256(Buffer.from([0]), data);
+export const nodeHash = (left, right) => sha256(Buffer.from([1]), left, right);
 
 function root(hashes) {
   if (hashes.length === 0) return sha256("");
@@ -134,7 +135,7 @@ function tilePath(index, width) {
   return `tile/entries/${groups.join("/")}${width === 256 ? "" : `.p/${width}`}`;
 }
 
-function noteSignatures(note) {
+export function noteSignatures(note) {
   const end = note.indexOf("\n\n");
   require(end > 0, "not a signed note");
   const text = note.slice(0, end + 1);
@@ -166,7 +167,7 @@ async function readLog(node, gateway, nodes) {
   }
   require(lines.length === size, `${origin}: ${lines.length} entries under a checkpoint of ${size}`);
   require(root(lines.map(leafHash)).equals(base64(rootText)), `${origin}: its entries are not those of its checkpoint`);
-  const members = nodes.filter((other) => other.member.id !== node.member.id && cosigned(note, other));
+  const members = nodes.filter((other) => other.member.id !== node.member.id && cosignedAt(note, other) >= 0);
   const cosigners = [...new Set(members.map(({ member }) => member.name))].sort();
   return { origin, cosigners, entries: lines.flatMap((line, index) => readable(line, origin, index)) };
 }
@@ -179,12 +180,14 @@ function readable(line, origin, index) {
   }
 }
 
-function cosigned(note, node) {
-  return node.cosigners.some((key) => note.by(key).some((blob) => {
-    if (blob.length !== 72) return false;
-    const message = `cosignature/v1\ntime ${blob.readBigUInt64BE(0)}\n${note.text}`;
-    return ed25519(key.raw, Buffer.from(message), blob.subarray(8));
+// When a node cosigned a note last, in seconds since 1970; -1 if it did not.
+export function cosignedAt(note, node) {
+  const times = node.cosigners.flatMap((key) => note.by(key).filter((blob) => blob.length === 72).map((blob) => {
+    const time = blob.readBigUInt64BE(0);
+    const message = Buffer.from(`cosignature/v1\ntime ${time}\n${note.text}`);
+    return ed25519(key.raw, message, blob.subarray(8)) ? Number(time) : -1;
   }));
+  return Math.max(-1, ...times);
 }
 
 async function readLogs(nodes, gateway) {
@@ -216,7 +219,7 @@ function publication(entries, body, name, publisher) {
   return own[0];
 }
 
-function firstKeys(entries, identity) {
+export function firstKeys(entries, identity) {
   const by = (kind) => entries.filter((entry) => entry.kind === kind && entry.body.by?.identity === identity);
   require(by("rotated").length === 0, `${identity} changed its keys, and this reader does not follow rotations`);
   const inception = by("inception")[0] ?? refuse(`no log has the inception of ${identity}`);
@@ -229,14 +232,18 @@ function firstKeys(entries, identity) {
 
 // --- the manifest and the file
 
+// The digest of the artifact that has these files, which are sorted.
+export function artifactOf(files) {
+  files.sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  return hex(sha256(canonical({ schema: "comity/manifest/v1", files, size })));
+}
+
 async function manifest(gateway, name, artifact) {
   const [repository, version] = name.split("@");
   const shown = JSON.parse(await get(`${gateway}/api/models/${repository}/revision/${version}?blobs=true`, 64 * MiB));
   const files = shown.siblings.map(({ rfilename, lfs }) => ({ path: rfilename, sha256: lfs.sha256, size: lfs.size }));
-  files.sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
-  const size = files.reduce((sum, file) => sum + file.size, 0);
-  const document = canonical({ schema: "comity/manifest/v1", files, size });
-  require(hex(sha256(document)) === artifact, "the files that the gateway lists are not those of the artifact");
+  require(artifactOf(files) === artifact, "the files that the gateway lists are not those of the artifact");
   return new Map(files.map((file) => [file.path, file]));
 }
 
@@ -295,9 +302,14 @@ async function main() {
   return 0;
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  console.error(`refused: ${error.message}`);
-  process.exitCode = error instanceof Refused ? 3 : 5;
+// Exit status 3: something did not verify; 5: it could not be read.
+export async function run(main) {
+  try {
+    process.exitCode = await main();
+  } catch (error) {
+    console.error(`refused: ${error.message}`);
+    process.exitCode = error instanceof Refused ? 3 : 5;
+  }
 }
+
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await run(main);
