@@ -76,6 +76,7 @@ WORDS = [
     *("revision", "paths-info", "commits", "auth-check", "main", "v1", "v2", "manifests", "blobs", "latest", "tlog"),
     *("checkpoint", "tile", "entries", "0", "x001", "000.p", "add-checkpoint", "add-entries", "witness", "whoami-v2"),
     *("config.json", "weights.bin", "tiny-Q4_K_M.gguf", "healthz", "COMMIT", "DIGEST", "refs%2Fheads%2Fmain"),
+    *("simple", "image", ""),
 ]
 BREAKING = [
     *(
@@ -99,6 +100,7 @@ LEADING = [
     *("/tests/model/resolve/main/weights.bin", "/tests/model/resolve/COMMIT", "/api/models/tests/model/revision"),
     *("/v2/tests/model/manifests", "/v2/tests/model/blobs", "/v2/tests/model/blobs/DIGEST", "/tlog", "/api/models", ""),
     *("/-", "/-/logs", "/-/lineage/tests/model", "/tests/model", "/tests/model/tree", "/v2/tests/model/referrers"),
+    *("/-/wheels/tests/model/main/simple", "/-/wheels/tests/model", "/v2/tests/model/image/manifests"),
 ]
 segments = st.one_of(st.sampled_from(WORDS), st.sampled_from(BREAKING), st.text("abz09._-%~", max_size=8))
 paths = st.builds(

@@ -119,7 +119,7 @@ class Registry:
     async def referrers(self, repository: str, digest: Digest, kind: str | None) -> bytes:
         """Return the image index of what refers to a manifest, or of those of an artifact type: of nothing, unless it
         is the ModelPack manifest of a version."""
-        async for snapshot in self._versions(repository, None):
+        async for snapshot in self.versions(repository, None):
             manifest = (await self.pack(snapshot)).manifest
             if manifest is not None and manifest.digest == digest:
                 found = await self._referrers_of(snapshot, manifest)
@@ -129,7 +129,7 @@ class Registry:
 
     async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
         withdrawn: FoundBlob | None = None
-        async for snapshot in self._versions(repository, missing):
+        async for snapshot in self.versions(repository, missing):
             pack = await self.pack(snapshot)
             content = pack.files.get(digest) or pack.documents.get(digest)
             if content is None:
@@ -144,7 +144,7 @@ class Registry:
         """As `_find`, of what refers to a version. A search for a digest that nobody has costs no new proofs whenever a
         log has grown, but those of one version."""
         first: tuple[Snapshot, Document] | None = None
-        async for snapshot in self._versions(repository, missing):
+        async for snapshot in self.versions(repository, missing):
             subject = (await self.pack(snapshot)).manifest
             if subject is None:
                 continue
@@ -159,7 +159,7 @@ class Registry:
                 return FoundBlob(first[0], content)
         raise missing
 
-    async def _versions(self, repository: str, missing: ComityError | None) -> AsyncGenerator[Snapshot, None]:
+    async def versions(self, repository: str, missing: ComityError | None) -> AsyncGenerator[Snapshot, None]:
         """Yield the artifacts of the repository that may be served, each once. Raises why the last one is not served,
         unless `missing` is None."""
         recent, seen = self._recent.get(repository.lower()), set[Digest]()

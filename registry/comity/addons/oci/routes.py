@@ -6,6 +6,7 @@
 /v2/{repository}/manifests/{reference} a manifest by tag or digest
 /v2/{repository}/blobs/{digest}        a file, or a document that is made here
 /v2/{repository}/referrers/{digest}    what refers to a manifest
+/v2/{repository}/image/…               tags, manifests and blobs of the image in an artifact
 
 Repository names are found without case, because registry clients refuse capitals. Errors have the form of the
 specification beside that of the gateway. Source: OCI distribution specification 1.1.
@@ -21,16 +22,17 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from comity.addons.oci.images import FOLDER, ImageRegistry
 from comity.addons.oci.manifests import IMAGE_INDEX, IMAGE_MANIFEST, Document
 from comity.addons.oci.ollama import list_models
-from comity.addons.oci.registry import LATEST, Registry
+from comity.addons.oci.registry import LATEST, MAX_VERSIONS, Registry
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.http import error_response
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.views import MAIN, Snapshot, read_integer
+from comity.gateway.hub.views import MAIN, Refs, Snapshot, read_integer
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
@@ -47,6 +49,7 @@ _CODES: Final[Mapping[str, str]] = {
     "UPSTREAM-NOT-ALLOWED": "NAME_UNKNOWN",
     "NO-SUCH-REVISION": "MANIFEST_UNKNOWN",
     "NO-SUCH-FILE": "BLOB_UNKNOWN",
+    "OCI-IMAGE": "MANIFEST_UNKNOWN",
     "OCI-DIGEST": "DIGEST_INVALID",
     "NO-TOKEN": "UNAUTHORIZED",
     "METHOD": "UNSUPPORTED",
@@ -135,13 +138,7 @@ class OciRoutes:
 
     async def tags(self, request: Request) -> Response:
         repository, (most, last) = _repository(request), _page(request)
-        refs = await self._read_through.refs(repository)
-        # A tag list has no marks, and clients take its highest version: a withdrawn one is found by its name only.
-        standing = refs.commits.keys() - refs.withdrawn
-        found = {name for name in standing if _TAG.match(name)} | ({LATEST} if refs.main else set())
-        later = sorted(name for name in found if name > last)
-        shown = later[:most]
-        after = shown[-1] if shown and len(later) > len(shown) else ""
+        shown, after = _tags_after(await self._read_through.refs(repository), most, last)
         return _listed(request, {"name": repository, "tags": shown}, after, most)
 
     async def manifest(self, request: Request) -> Response:
@@ -188,12 +185,67 @@ class OciRoutes:
         return _manifest(await self._registry.ollama_image(snapshot, wanted))
 
 
+class ImageRoutes:
+    """Handlers of the distribution protocol for the images of artifacts, in repositories of their own. The image of the
+    version `v1` of `swiss-ai/chat-kit` is `swiss-ai/chat-kit/image:v1`, so that the ModelPack of the whole artifact
+    keeps its name. Who may read an artifact may read its image."""
+
+    def __init__(
+        self, images: ImageRegistry, read_through: ReadThroughRoutes, access: GatewayAccess, files: FileResponses
+    ) -> None:
+        self._images = images
+        self._read_through = read_through
+        self._access = access
+        self._files = files
+
+    def routes(self) -> list[DeclaredRoute]:
+        of_one = self._access.for_readers_of(_repository)
+        repository = f"/v2/{{namespace}}/{{name}}/{FOLDER}"
+        return [
+            DeclaredRoute(f"{repository}/tags/list", self.tags, of_one, answers=OCI),
+            DeclaredRoute(f"{repository}/manifests/{{reference}}", self.manifest, of_one, answers=OCI),
+            DeclaredRoute(f"{repository}/blobs/{{digest}}", self.blob, of_one, answers=OCI),
+        ]
+
+    async def tags(self, request: Request) -> Response:
+        """The tags of the artifact whose version has an image; a page may have fewer than were asked for."""
+        repository, (most, last) = _repository(request), _page(request)
+        shown, after = _tags_after(await self._read_through.refs(repository), min(most, MAX_VERSIONS), last)
+        found = await self._images.with_image(repository, shown)
+        return _listed(request, {"name": f"{repository}/{FOLDER}", "tags": found}, after, most)
+
+    async def manifest(self, request: Request) -> Response:
+        repository, reference = _repository(request), request.path_params["reference"]
+        if ":" in reference:
+            document, _ = await self._images.manifest(repository, _digest(reference))
+            return _manifest(document)
+        return _manifest(*await self._images.tagged(repository, reference))
+
+    async def blob(self, request: Request) -> Response:
+        digest = _digest(request.path_params["digest"])
+        file, snapshot = await self._images.blob(_repository(request), digest)
+        response = await self._files.response(request, snapshot.claim, file)
+        response.headers["Docker-Content-Digest"] = f"sha256:{digest}"
+        return response
+
+
 def _repository(request: Request) -> str:
     """Return the name in the address."""
     return f"{request.path_params['namespace']}/{request.path_params['name']}"
 
 
+def _tags_after(refs: Refs, most: int, last: str) -> tuple[list[str], str]:
+    """Return the next tags of a repository, and after which one the list goes on, empty at its end."""
+    # A tag list has no marks, and clients take its highest version: a withdrawn one is found by its name only.
+    standing = refs.commits.keys() - refs.withdrawn
+    found = {name for name in standing if _TAG.match(name)} | ({LATEST} if refs.main else set())
+    later = sorted(name for name in found if name > last)
+    shown = later[:most]
+    return shown, shown[-1] if shown and len(later) > len(shown) else ""
+
+
 def _manifest(document: Document, snapshot: Snapshot | None = None) -> Response:
+    """The response with a manifest, and the notices about the artifact that it is of."""
     digest = f"sha256:{document.digest}"
     headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"', "Vary": "Accept"}
     response = Response(document.data, media_type=document.media, headers=headers)
@@ -204,6 +256,7 @@ def _manifest(document: Document, snapshot: Snapshot | None = None) -> Response:
 
 
 def _digest(text: str) -> Digest:
+    """Return the digest in an address. Raises Malformed (OCI-DIGEST)."""
     if not _DIGEST.match(text):
         hint = "this registry has sha256 digests only: sha256: and 64 hex digits"
         raise Malformed("not a digest", why=text[:80], hint=hint, code="OCI-DIGEST")
@@ -218,6 +271,7 @@ def _page(request: Request) -> tuple[int, str]:
 
 
 def _listed(request: Request, document: dict[str, Any], after: str, most: int) -> Response:
+    """The response with a page of a list, and the address of the next one where there is one."""
     query = urlencode({"n": most, "last": after})
     link = {"Link": f'<{request.url.path}?{query}>; rel="next"'} if after else {}
     return JSONResponse(document, headers=link)

@@ -152,16 +152,8 @@ class FileResponses:
     async def response(self, request: Request, claim: Claim, entry: FileEntry) -> Response:
         """HEAD or GET of a file. Raises Unavailable if it is not available or corrupt; NotFound (NOT-HELD) if this node
         withdrew its copy; Malformed (RANGE)."""
-        if not isinstance(claim, ReadThroughImport) and await self._withdrawn(claim.artifact):
-            why = "this node withdrew its copy"
-            raise NotFound(f"{entry.path[:200]} is not served here", why=why, code="NOT-HELD")
-        headers = content_headers(entry)
-        here = not entry.size or (
-            self._may_serve_stored(claim) and await self._pools.files(self._store.has, entry.sha256)
-        )
-        if not here and self._cold is None:
-            why = "this node does not have the complete artifact yet, or quarantined the file"
-            raise Unavailable(f"{entry.path[:200]} is not available now", why=why, code="NOT-HERE")
+        await self.require_held(claim, entry.path)
+        headers, here = content_headers(entry), await self._is_here(claim, entry)
         if is_known(headers["ETag"], request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
         tainted = self._cold is not None and self._cold.imports.is_tainted(entry.sha256)
@@ -184,6 +176,34 @@ class FileResponses:
             headers["Content-Range"] = "bytes */0"  # @huggingface/hub takes the size of a file from it alone
         parts = self._counted(self._stored(entry.sha256, span.offset, span.length), entry, span)
         return await _stream(with_slot(self._slots, request.scope, parts), entry, span, headers)
+
+    async def content(self, claim: Claim, entry: FileEntry) -> bytes:
+        """Return the whole of a file whose size the caller has bounded. Raises as `response`."""
+        await self.require_held(claim, entry.path)
+        here = await self._is_here(claim, entry)
+        if not entry.size:
+            return b""
+        parts = self._stored(entry.sha256, 0, entry.size)
+        if not here and self._cold is not None:
+            parts = self._incoming(self._cold, claim, entry, ByteRange(0, entry.size, partial=False))
+        async with aclosing(parts):
+            return b"".join([part async for part in parts])
+
+    async def require_held(self, claim: Claim, what: str) -> None:
+        """Raise NotFound (NOT-HELD) if this node withdrew its copy of the artifact; `what` names what is asked for."""
+        if not isinstance(claim, ReadThroughImport) and await self._withdrawn(claim.artifact):
+            why = "this node withdrew its copy"
+            raise NotFound(f"{what[:200]} is not served here", why=why, code="NOT-HELD")
+
+    async def _is_here(self, claim: Claim, entry: FileEntry) -> bool:
+        """Whether a file may be read from the store. Raises Unavailable (NOT-HERE) if not, and it is not fetched."""
+        here = not entry.size or (
+            self._may_serve_stored(claim) and await self._pools.files(self._store.has, entry.sha256)
+        )
+        if not here and self._cold is None:
+            why = "this node does not have the complete artifact yet, or quarantined the file"
+            raise Unavailable(f"{entry.path[:200]} is not available now", why=why, code="NOT-HERE")
+        return here
 
     async def _counted(
         self, parts: AsyncGenerator[bytes, None], entry: FileEntry, span: ByteRange
