@@ -8,6 +8,7 @@ indexes/       indexes of files that nodes gave
 publishers/    one folder per identity: its key file and its inception line
 blobs/         verified and partial blobs of pulls that are in progress or were refused
 placed/        index of the pieces of placed files, for reuse by the next pull
+kits/          the last check of each kit
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class Home:
     @property
     def placed(self) -> Path:
         return self.root / "placed"
+
+    @property
+    def kits(self) -> Path:
+        return self.root / "kits"
 
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, a folder of this home, with mode 0700 if it is missing. Raises OutOfSpace, Unavailable."""

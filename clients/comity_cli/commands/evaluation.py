@@ -86,26 +86,40 @@ def announce(reference: str, criteria: Path, target: Path, publisher: str, nodes
 
 @examples(
     "comity evaluation report swiss-ai/apertus-8b@v1 --criteria criteria.json --value refusal_rate=0.991 "
-    "--value latency=1.2 --node node-es"
+    "--value latency=1.2 --node node-es",
+    "comity evaluation report ch-ministry/smollm2-chat@v1 --criteria criteria.json --results results.json",
 )
 @command.command("report", short_help="Log the results of an evaluation.")
 @click.argument("reference", metavar="REF")
 @click.option("--criteria", required=True, type=FILE, help="The document that `announce` wrote.")
-@click.option("--value", "values", multiple=True, required=True, metavar="METRIC=VALUE", help="A decimal number.")
+@click.option("--value", "values", multiple=True, metavar="METRIC=VALUE", help="A decimal number.")
+@click.option("--results", "measured", type=FILE, help="The file of `comity kit evaluate`: the value of pass_rate.")
 @click.option("--text", default="", help="How, in a few words.")
 @PUBLISHER
 @NODE
 def report(
-    reference: str, criteria: Path, values: tuple[str, ...], text: str, publisher: str, nodes: tuple[str, ...]
+    reference: str,
+    criteria: Path,
+    values: tuple[str, ...],
+    measured: Path | None,
+    text: str,
+    publisher: str,
+    nodes: tuple[str, ...],
 ) -> int:
-    """Log the results as a vouch *evaluated*, with the criteria. Log them at the node that has the announcement: only
+    """Log the results as a vouch *evaluated*, with the criteria. Results of `comity kit evaluate` are taken only if the
+    criteria name the same samples. Log them at the node that has the announcement: only
     one log proves which came first. Exit status 8: not every node that you named logged them."""
     from comity.trust.evaluation import MAX_DOCUMENT, EvaluationCriteria
+    from comity_client.kits.asking import MAX_RESULTS, KitResults
     from comity_client.vouching import results_of
 
+    if not values and measured is None:
+        raise click.UsageError("give --value for each metric, or --results")
     out, api = output(), client()
-    by = signing(api, publisher)
-    results = results_of(EvaluationCriteria.parse(read_bounded(criteria, MAX_DOCUMENT)), values, int(time.time()))
+    by, announced = signing(api, publisher), EvaluationCriteria.parse(read_bounded(criteria, MAX_DOCUMENT))
+    if measured is not None:
+        values += (KitResults.parse(read_bounded(measured, MAX_RESULTS)).value_for(announced),)
+    results = results_of(announced, values, int(time.time()))
     _show(results)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "results.json"

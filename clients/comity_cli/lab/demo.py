@@ -24,6 +24,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.places import count_reaches
+from comity_client.kits.isolation import offline
 
 from comity_cli.lab import seclusion
 from comity_cli.lab.lab import SEATS, Lab, LabNode
@@ -234,7 +235,7 @@ class Demo:
 
     def _verify(self, folder: Path, policy: Path, *, expected: int, say: Callable[[str], None]) -> None:
         command = [sys.executable, "-m", "comity_cli.main", "verify", str(folder), "--policy", str(policy), "--json"]
-        secluded = seclusion.offline(command)
+        secluded = offline(command)
         ran = subprocess.run(secluded.command, env=self._environment(self.user_home), capture_output=True, check=False)
         if ran.returncode != expected:
             why = f"exit {ran.returncode} instead of {expected}: {ran.stderr.decode(errors='replace')[-300:]}"

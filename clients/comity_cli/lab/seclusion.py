@@ -1,21 +1,18 @@
-"""Run a command that cannot see some folders, or cannot reach any network.
+"""Run a `comity` command that cannot see some folders.
 
-Folders are hidden in a separate mount namespace, with an empty file system over each; the network is removed by an
-empty network namespace. If the system allows neither (not Linux, or user namespaces disabled), an audit hook in the
-command's interpreter refuses the folders, and the network stays reachable. `Secluded.proof` names the method.
+They are hidden in a separate mount namespace, with an empty file system over each. If the system does not allow that
+(not Linux, or user namespaces disabled), an audit hook in the command's interpreter refuses them.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from comity.trust.frozen import frozen
+from comity_client.kits.isolation import Isolated, namespace
 
 _HOOK: Final = """
 import os, sys
@@ -31,42 +28,13 @@ main()
 """
 
 
-@frozen
-class Secluded:
-    """A command line for `subprocess`, a description of the isolation, and whether the command has a network."""
-
-    command: list[str]
-    proof: str
-    network: bool
-
-
-def hiding(folders: Sequence[Path], arguments: Sequence[str]) -> Secluded:
+def hiding(folders: Sequence[Path], arguments: Sequence[str]) -> Isolated:
     """`comity ARGUMENTS` in a process that cannot see `folders`."""
-    prefix = _namespace("--mount")
+    prefix = namespace("--mount", check="mount -t tmpfs none /mnt")
     paths = [str(folder) for folder in folders]
     if prefix is None:
         command = [sys.executable, "-c", _HOOK, os.pathsep.join(os.path.realpath(path) for path in paths), *arguments]
-        return Secluded(command, "an audit hook that refuses every node folder", True)
+        return Isolated(command, "an audit hook that refuses every node folder", True)
     script = 'while [ "$1" != -- ]; do mount -t tmpfs -o size=4k none "$1" || exit 1; shift; done; shift; exec "$@"'
     command = [*prefix, "sh", "-c", script, "sh", *paths, "--", sys.executable, "-m", "comity_cli.main", *arguments]
-    return Secluded(command, "a separate mount namespace with every node folder hidden", True)
-
-
-def offline(command: Sequence[str]) -> Secluded:
-    """`command` without any network, if the system allows it."""
-    prefix = _namespace("--net")
-    if prefix is None:
-        return Secluded(list(command), "the normal network: no network namespace is available here", True)
-    return Secluded([*prefix, *command], "an empty network namespace", False)
-
-
-def _namespace(kind: str) -> list[str] | None:
-    unshare = shutil.which("unshare")
-    if unshare is None or not sys.platform.startswith("linux"):
-        return None
-    for user in ([], ["--user", "--map-root-user"]):
-        prefix = [unshare, *user, kind]
-        check = "mount -t tmpfs none /mnt" if kind == "--mount" else "true"
-        if subprocess.run([*prefix, "sh", "-c", check], capture_output=True, check=False).returncode == 0:
-            return prefix
-    return None
+    return Isolated(command, "a separate mount namespace with every node folder hidden", True)

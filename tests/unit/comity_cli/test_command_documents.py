@@ -34,7 +34,7 @@ from comity.wire.node_status import (
     StoreStatus,
 )
 from comity_cli import node_view
-from comity_cli.commands import audit, drill, invite, lab, load, member, mirror, offer, pact
+from comity_cli.commands import audit, drill, invite, kit_run, lab, load, member, mirror, offer, pact
 from comity_cli.document import KINDS, members, schema_name
 from comity_cli.lab.outages import Attempt
 from comity_cli.main import COMMANDS, command
@@ -101,6 +101,8 @@ PRINTED_BY = {
     "kit-recipe": "tests/unit/comity_cli/commands/test_kit_build.py",
     "lineage": "tests/integration/test_client_lineage.py",
     "member": "tests/unit/comity_cli/commands/test_init.py",
+    "kit-check": "tests/unit/comity_cli/commands/test_kit_run.py",
+    "kit-evaluation": "tests/unit/comity_cli/commands/test_kit_run.py",
     "members": "tests/integration/test_governance_commands.py",
     "mirror-cost": "tests/unit/comity_client/test_copy_costs.py",
     "node-check": "tests/unit/comity_cli/test_founding_commands.py",
@@ -196,6 +198,7 @@ def of_a_lab() -> Iterator[Any]:
     yield drill.LabDrillDocument((Attempt("node-ch", "a/b@v1", True, False, "why"),), 1)
     yield pact.PactDrillDocument(True, (pact.Step("the pact", True, "how"),))
     log, copy = LoadedLog("node.example/log+key", 1, 2, 2), LoadedArtifact(DIGEST, "a/b@v1", "why", "CODE")
+    yield kit_run.KitRunDocument(file, "chat", DIGEST, "http://127.0.0.1:8080", True, "how", 1, 1)
     yield load.LoadDocument(True, 1, 2, {"disk-1": "why"}, LoadedCharter(1, 2), (log,), (copy,), 1)
 
 
