@@ -179,17 +179,22 @@ class Client(ArtifactClient):
 
         return self._user.run(lambda session: drill_federation(session, node, hubs))
 
-    def descent(self, holder: str, publisher: str, laws: Mapping[str, str], node: str = "") -> DescentShares:
+    def descent(
+        self, holder: str, publisher: str, laws: Mapping[str, str], node: str = "", *, everybody: bool = False
+    ) -> DescentShares:
         """Return from whom the artifacts descend, as the named node counts, or the first that answers: of what `holder`
         (a member or node) holds, and of what the member `publisher` published, if these are given. `laws` are what the
-        asker states of authors. Raises NotFound, Unavailable."""
+        asker states of authors; with `everybody`, what only others than members publish counts too. Raises NotFound,
+        Unavailable."""
         from comity.rules.descent import DescentQuestion
 
         from comity_client.descent import descent_of_federation, member_or_node
 
         async def work(session: Session) -> DescentShares:
             holding, publishing = (member_or_node(session, text) if text else None for text in (holder, publisher))
-            return await descent_of_federation(session, node, DescentQuestion(holding, publishing), laws)
+            return await descent_of_federation(
+                session, node, DescentQuestion(holding, publishing), laws, everybody=everybody
+            )
 
         return self._user.run(work)
 

@@ -8,7 +8,8 @@ One node counts, from the publications and derivations in its logs, how many art
     unknown     neither, or the root itself is not known
 
 Pages are folded as they arrive: by law, and the first MAX_AUTHORS authors. An artifact that descends from publishers
-under several laws is counted under each. Artifacts of which no member says anything are counted apart.
+under several laws is counted under each. Artifacts that only others than members publish are counted apart, unless they
+are asked for, or a member or node holds them and that is what is asked.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class DescentShares:
         unsized: artifacts whose size is not known.
         unread: statements that the node has not read yet.
         weeks: the newest weeks in which pulls from this node were counted.
-        requiring: artifacts that name packages which they do not contain; the first of them by digest.
+        requiring: artifacts that name packages which they do not contain, those that are counted apart among them; the
+            first of them by digest.
         authors: those with most artifacts first; `authors_cut`: whether further ones were not told apart.
     """
 
@@ -189,10 +191,12 @@ class _LawTally:
 
 
 class DescentFolder:
-    """Folds the pages of one node. Its memory grows with laws, and with authors up to MAX_AUTHORS."""
+    """Folds the pages of one node. Its memory grows with laws, and with authors up to MAX_AUTHORS. With `everybody`,
+    nothing is counted apart."""
 
-    def __init__(self, laws: KnownLaws) -> None:
+    def __init__(self, laws: KnownLaws, *, everybody: bool = False) -> None:
         self._laws = laws
+        self._everybody = everybody
         self._tallies: dict[tuple[RootLaw, bool], _LawTally] = {}
         self._authors: dict[str, Amounts] = {}
         self._cut = False
@@ -211,12 +215,12 @@ class DescentFolder:
             raise Malformed("the counts of roots do not end", why=f"more than {MAX_ARTIFACTS} artifacts")
 
     def _add(self, count: DescentCount) -> None:
-        if not count.of_members:
+        self._requiring += count.requiring
+        if not (count.of_members or self._everybody):
             self._apart = self._apart.plus(count)
             return
         self._total = self._total.plus(count)
         self._unsized += count.unsized
-        self._requiring += count.requiring
         found: dict[tuple[RootLaw, bool], list[LineageRoot]] = {}
         for root in count.roots:
             found.setdefault((self._laws.law(root.author), bool(root.author)), []).append(root)
@@ -268,23 +272,26 @@ MAX_FIRST: Final = 16
 
 
 async def descent_of_federation(
-    session: Session, node: str, question: DescentQuestion, stated: Mapping[str, str]
+    session: Session, node: str, question: DescentQuestion, stated: Mapping[str, str], *, everybody: bool = False
 ) -> DescentShares:
-    """Ask the node that `node` names, or the first that answers. Raises as `find_node` does, and Unavailable."""
+    """Ask the node that `node` names, or the first that answers. What only others than members publish is counted
+    apart, unless `everybody`, or where what somebody holds is asked. Raises as `find_node` does, and Unavailable."""
     session.require_nodes()
     laws = KnownLaws.of(session, stated)
     chosen = [await find_node(session, node)] if node else session.nodes
     failure: ComityError = Unavailable("no node counts roots", why="none answers", code="UNREACHABLE")
     for known in chosen:
         try:
-            return await known.ask(partial(_fold, source=known.name, question=question, laws=laws))
+            return await known.ask(partial(_fold, source=known.name, question=question, laws=laws, everybody=everybody))
         except ComityError as error:
             failure = error
     raise failure
 
 
-async def _fold(node: NodeClient, source: str, question: DescentQuestion, laws: KnownLaws) -> DescentShares:
-    folder = DescentFolder(laws)
+async def _fold(
+    node: NodeClient, source: str, question: DescentQuestion, laws: KnownLaws, everybody: bool
+) -> DescentShares:
+    folder = DescentFolder(laws, everybody=everybody or question.holder is not None)
     async with aclosing(node.all_descent(question)) as pages:
         async for page in pages:
             folder.add(page)

@@ -64,7 +64,7 @@ class AuthorItem:
 class DescentDocument:
     """From whom a catalogue descends, as `comity descent --json` prints it.
 
-    As the node `source` counts. `apart`: artifacts of which only others than members say something, in no other number.
+    As the node `source` counts. `apart`: artifacts that only others than members publish, not in `total` or a share.
     `pulls` are those from `source` in the last `weeks` weeks. An artifact with several roots is counted under each.
     """
 
@@ -89,9 +89,10 @@ class DescentDocument:
 @click.command(cls=Command, name="descent", short_help="Show from publishers of which law the artifacts descend.")
 @click.option("--held-by", "holder", default="", metavar="MEMBER|NODE", help="Only what this member or node holds.")
 @click.option("--published-by", "publisher", default="", metavar="MEMBER|ID", help="Only what it published.")
+@click.option("--all", "everybody", is_flag=True, help="Also what only others than members publish.")
 @click.option("--laws", type=FILE, help="Your file of laws of upstream organisations and publishers.")
 @click.option("--node", default="", metavar=NODE, help="Ask this node. Default: the first one that answers.")
-def command(holder: str, publisher: str, laws: Path | None, node: str) -> None:
+def command(holder: str, publisher: str, everybody: bool, laws: Path | None, node: str) -> None:
     """Show what share of the artifacts descends from publishers under one law: by lineage roots, which are the
     ancestors that name no parent. Shares are by artifacts, by bytes, and by the pulls from the node that counts. The
     seat of a member is in the charter; the law of an upstream organisation is only what you state in --laws:
@@ -107,7 +108,7 @@ def command(holder: str, publisher: str, laws: Path | None, node: str) -> None:
     from comity_client.descent import MAX_LAWS_BYTES, parse_laws
 
     stated = parse_laws(read_bounded(laws, MAX_LAWS_BYTES)) if laws is not None else {}
-    found = client().descent(holder, publisher, stated, node)
+    found = client().descent(holder, publisher, stated, node, everybody=everybody)
     _show(found)
     output().answer(_document(found))
 
@@ -135,7 +136,7 @@ def _explain(found: DescentShares) -> None:
     elif total.artifacts:
         out.say(f"No pull was counted at {found.source} in the last {plural(found.weeks, 'week')}.")
     if found.apart.artifacts:
-        out.say(f"Not counted: {plural(found.apart.artifacts, 'artifact')} of which no member says anything.")
+        out.say(f"Not counted: {plural(found.apart.artifacts, 'artifact')} of publishers that are no members: --all")
     if found.unsized:
         out.warn(f"the size of {plural(found.unsized, 'artifact')} is not known, and is counted as 0")
     if found.unread:

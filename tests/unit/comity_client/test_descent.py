@@ -79,6 +79,15 @@ def test_what_only_strangers_say_is_counted_apart() -> None:
     assert (found.apart.artifacts, found.total.artifacts, len(found.laws), len(found.authors)) == (9, 1, 1, 1)
 
 
+def test_who_asks_for_everybody_gets_strangers_in_the_shares_and_packages_are_always_counted() -> None:
+    stranger = DescentCount((LineageRoot(STRANGER, "own"),), False, 9, 90, 0, 0, 2)
+    for everybody, expected in ((False, (0, 9)), (True, (9, 0))):
+        folder = DescentFolder(KNOWN, everybody=everybody)
+        folder.add(DescentPage(0, (stranger,), 0, 13))
+        found = folder.shares("node")
+        assert (found.total.artifacts, found.apart.artifacts, found.requiring) == (*expected, 2)
+
+
 def test_further_authors_are_counted_under_their_law_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_AUTHORS", 2)
     found = folded(*(count(LineageRoot(f"hf:{number}", "mirrored")) for number in range(5)))
