@@ -168,7 +168,7 @@ def _document(
         costs.at_most,
         rate,
         source if rate is not None else "unknown",
-        None if rate is None else -(-costs.needed // rate),
+        0 if not costs.needed else None if rate is None else -(-costs.needed // rate),
         free,
         items,
         total,
@@ -204,9 +204,9 @@ def _show(found: MirrorCostDocument) -> None:
         out.warn(f"the manifest of {plural(found.unknown, 'artifact')} is not here: not counted")
     if found.seconds is None:
         out.say("How long that takes is not known: this node has copied too little. State a rate: --rate BYTES")
-    elif found.artifacts:
+    elif found.needed_bytes and found.rate_bytes:
         how = "as this node measured while it copied" if found.rate_from == "measured" else "as you state"
-        out.say(f"At {size(found.rate_bytes or 0)} a second, {how}: {span(found.seconds)}.")
+        out.say(f"At {size(found.rate_bytes)} a second, {how}: {span(found.seconds)}.")
     rows = [("disk", size(found.needed_bytes), _free(found.free_bytes), _left(found.free_bytes, found.needed_bytes))]
     for item in found.rules:
         unused = None if item.quota_bytes is None or item.used_bytes is None else item.quota_bytes - item.used_bytes

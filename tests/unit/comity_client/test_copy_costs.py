@@ -211,5 +211,7 @@ def test_too_little_room_is_status_8_and_what_is_not_known_is_said(home: Path, m
     unknown = replace(full, store=StoreStatus(1, 1, None, 0))
     monkeypatch.setattr(own_node, "operator_status", lambda socket: unknown)
     assert printed(command, "--namespace", "lab", "--node", home)["fits"] is None
+    nothing = printed(command, "--namespace", "other", "--node", home)
+    assert (nothing["seconds"], nothing["rate_from"]) == (0, "unknown")
     for words in ((), ("lab/x@v1", "--namespace", "lab")):
         assert "name artifacts" in str(run(command, *words, "--node", home).exception)
