@@ -4,6 +4,7 @@ trust/         pinned federation files and name bindings: the decisions of the o
 attestations/  pinned keys of tools and people whose attestations are read
 hardware/      pinned roots of hardware vendors, reference values, revocation data
 memory/        last checkpoints seen, names resolved before, proofs of misbehaviour, hashes of files, last verdicts
+drills/        the newest drill of each service and kit
 indexes/       indexes of files that nodes gave
 publishers/    one folder per identity: its key file and its inception line
 blobs/         verified and partial blobs of pulls that are in progress or were refused
@@ -52,6 +53,10 @@ class Home:
     @property
     def memory(self) -> Path:
         return self.root / "memory"
+
+    @property
+    def drills(self) -> Path:
+        return self.root / "drills"
 
     @property
     def indexes(self) -> Path:

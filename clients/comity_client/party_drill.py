@@ -369,18 +369,22 @@ def _node(
     declared: Mapping[Digest, tuple[Reach, str]],
 ) -> DrillNode:
     """A node, with the place that its newest known record declares: a pin may have an older one."""
+    pinned = pinned_node(remote)
+    reach, cloud = declared.get(remote.record.node.id, (pinned.reach, pinned.cloud))
+    entries = _sizes(heads or (), session)
+    return replace(pinned, reach=reach, cloud=cloud, answers=heads is not None, entries=entries)
+
+
+def pinned_node(remote: RemoteNode) -> DrillNode:
+    """A node with the place that its pinned record declares."""
     place = remote.record.place
-    pinned = declared_reach(remote.jurisdiction, place), place.cloud if place else ""
-    reach, cloud = declared.get(remote.record.node.id, pinned)
     return DrillNode(
         name=remote.name,
         member=remote.member.id,
         jurisdiction=remote.jurisdiction,
-        reach=reach,
-        cloud=cloud,
-        answers=heads is not None,
+        reach=declared_reach(remote.jurisdiction, place),
+        cloud=place.cloud if place else "",
         numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
-        entries=_sizes(heads or (), session),
     )
 
 

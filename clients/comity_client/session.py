@@ -89,6 +89,7 @@ class RemoteNode:
 
     Attributes:
         addresses: those of the federation file.
+        left_out: why it is not asked in this session, such as in a drill that cuts it off; empty if it is.
         announced: where else it may be reached, by its own word; None where nobody can be asked.
     """
 
@@ -97,6 +98,7 @@ class RemoteNode:
     member: Member
     addresses: tuple[str, ...]
     former: bool = False
+    left_out: str = ""
     announced: KnownAddresses | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
     _ending: list[NodeClient] = field(default_factory=list, repr=False)
@@ -158,7 +160,7 @@ class RemoteNode:
         """
         if self._answers_at and self._answers_at not in failed:
             return self._answers_at
-        if not further or self.announced is None:
+        if not further or self.announced is None or self.left_out:
             return await self._one_of(failed, CONNECT_TIMEOUT)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ALONE):
@@ -185,7 +187,7 @@ class RemoteNode:
 
     def begin_connecting(self) -> None:
         """Open the connection to the first address of the federation file, without waiting for it."""
-        if self.addresses and not self._clients and self._known()[0] == self.addresses[0]:
+        if self.addresses and not self._clients and self._known()[:1] == [self.addresses[0]]:
             self.client(self.addresses[0]).begin_connecting()
 
     def note_addresses(self) -> None:
@@ -207,6 +209,8 @@ class RemoteNode:
             await client.close()
 
     def _known(self) -> list[str]:
+        if self.left_out:
+            return []
         announced = self.announced.addresses if self.announced else ()
         return list(dict.fromkeys((*announced, *self.addresses)))
 
@@ -248,7 +252,8 @@ class RemoteNode:
 
 
 def _no_address(node: RemoteNode) -> ComityError:
-    return Unavailable(f"{node.name} cannot be reached", why="no open address is known")
+    why = f"it is left out: {node.left_out}" if node.left_out else "no open address is known"
+    return Unavailable(f"{node.name} cannot be reached", why=why)
 
 
 @frozen

@@ -44,6 +44,8 @@ class User:
     """The stores in the state folder of a user, the policy of the owner, and sessions with the nodes of the pins."""
 
     home: Home
+    left_out: Callable[[RemoteNode], str] | None = field(default=None, compare=False)
+    """Why a node is not asked; empty if it is. None: every node is asked."""
     _open: _OpenSession | None = field(default=None, repr=False, compare=False)
 
     def trust_store(self) -> TrustStore:
@@ -180,6 +182,9 @@ class User:
 
         federations = [pin.federation for pin in pins]
         session = Session(federations, report, reader, KeptAddresses(self.home.trust))
+        if self.left_out is not None:
+            for node in session.nodes:
+                node.left_out = self.left_out(node)
         with asyncio.Runner() as runner:
             opened = _OpenSession(session, runner)
             try:

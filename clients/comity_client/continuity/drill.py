@@ -1,0 +1,364 @@
+"""The drill: a service is cut off on purpose, what a continuity plan names replaces it, and a report says what happened.
+
+Nothing of others is touched: the nodes that fall with the cut parties are not asked (`Session`), whatever else runs
+goes on. The kit is pulled from the nodes that are left into a folder of its own, installed without a network, and its
+engine runs in an empty network namespace. Each phase is timed; the first that fails ends the drill, in words. What the
+drill started ends with it, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import comity
+from comity.bounded_file import read_bounded
+from comity.rules.continuity.drill_report import (
+    CHECK,
+    CUT_OFF,
+    DECLARE,
+    INSTALL,
+    MAX_FAILED,
+    MAX_SAID,
+    PULL,
+    RESTORE,
+    SAMPLES,
+    SELF_TEST,
+    SERVE,
+    START,
+    VERIFY,
+    CaseCounts,
+    DrillPhase,
+    DrillReport,
+    LeftOut,
+)
+from comity.rules.cosigned_times import corroborated_time
+from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
+from comity.rules.kits.contents import kit_problems
+from comity.rules.kits.description import KIT_FILE, MAX_KIT, SAMPLES_FILE, SELFTEST_FILE, Kit
+from comity.rules.parties import Party
+from comity.trust.artifact import MAX_MANIFEST, Manifest
+from comity.trust.encoding import printable
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.frozen import frozen
+from comity.trust.tlog.note import SignedNote
+
+from comity_client.client import Client
+from comity_client.continuity.drill_files import cosigned_note
+from comity_client.kits.asking import CaseResults, ask_cases
+from comity_client.kits.engine import running_engine
+from comity_client.kits.install import install_kit, kit_cache
+from comity_client.party_drill import pinned_node
+from comity_client.session import RemoteNode, Session
+
+if TYPE_CHECKING:
+    from comity.rules.continuity.plan import ContinuityPlan, Fallback, Service
+    from comity.trust.policy import Policy
+
+    from comity_client.events import OnEvent
+    from comity_client.kits.engine import RunningEngine
+
+PASS_RATE: Final = "pass_rate"
+"""The metric of an evaluation that samples measure."""
+ASKED_FOR_CHECKPOINT: Final = 8
+"""Nodes that are asked for a cosigned checkpoint."""
+
+
+@frozen
+class DrillOrder:
+    """What is rehearsed.
+
+    Attributes:
+        fallback: its number in the plan, from 1.
+        policy: by which the kit is judged; None: by the pins of the user.
+        port: where the engine is served; 0: any free one.
+        declare: what declares the pact of the fallback, or rehearses that; None where it needs none.
+    """
+
+    plan: ContinuityPlan
+    service: Service
+    fallback: int
+    policy: Policy | None = None
+    port: int = 0
+    declare: Callable[[], str] | None = None
+
+    @property
+    def chosen(self) -> Fallback:
+        return self.service.fallbacks[self.fallback - 1]
+
+    @property
+    def threshold(self) -> str:
+        """The share of samples that must pass; empty where the plan asks for another metric, or none."""
+        evaluation = self.chosen.evaluation
+        return evaluation.at_least if evaluation is not None and evaluation.metric == PASS_RATE else ""
+
+
+Serve = Callable[["RunningEngine"], "asyncio.Future[None] | None"]
+OnPhase = Callable[[DrillPhase], None]
+
+
+def order_drill(plan: ContinuityPlan, service: str, fallback: int) -> DrillOrder:
+    """The order for a service of a plan. Raises NotFound (DRILL-SERVICE)."""
+    found = plan.service(service)
+    if found is None:
+        known = ", ".join(each.name for each in plan.services)
+        raise NotFound(f"the plan has no service {service!r}", why=f"it has {known}", code="DRILL-SERVICE")
+    if not 1 <= fallback <= len(found.fallbacks):
+        why = f"it has {len(found.fallbacks)}"
+        raise NotFound(f"the service {service!r} has no fallback {fallback}", why=why, code="DRILL-SERVICE")
+    return DrillOrder(plan, found, fallback)
+
+
+def rehearse(
+    api: Client, order: DrillOrder, *, serve: Serve | None = None, on_phase: OnPhase, on_event: OnEvent
+) -> DrillReport:
+    """Run the drill. A failure is in the report; raises only what is not of the drill, such as KeyboardInterrupt.
+
+    Args:
+        serve: called when the agreed quality is reached; what it returns is waited for, while the engine serves.
+        on_phase: called with each phase when it has ended.
+    """
+    drill = _Drill(api, order, serve, on_event, _Phases(on_phase))
+    drill.run()
+    return drill.report()
+
+
+@dataclass
+class _Phases:
+    """The phases of one drill, in milliseconds since its start."""
+
+    on_phase: OnPhase
+    done: list[DrillPhase] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def now(self) -> int:
+        return int((time.monotonic() - self.began) * 1000)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[list[str]]:
+        """Time a phase. The block appends what was done; what it raises is the reason of the failure."""
+        said: list[str] = []
+        began = self.now()
+        try:
+            yield said
+        except ComityError as error:
+            self._end(name, began, False, str(error))
+            raise
+        except BaseException as error:
+            self._end(name, began, False, f"{type(error).__name__}: {error}")
+            raise
+        self._end(name, began, True, "; ".join(said))
+
+    def _end(self, name: str, began: int, passed: bool, said: str) -> None:
+        text = printable(said)[:MAX_SAID]
+        self.done.append(DrillPhase(name, began, self.now(), passed, text if passed else text or "it failed"))
+        self.on_phase(self.done[-1])
+
+    @property
+    def reason(self) -> str:
+        return next((each.said for each in self.done if not each.passed), "")
+
+
+@dataclass
+class _Drill:
+    api: Client
+    order: DrillOrder
+    serve: Serve | None
+    on_event: OnEvent
+    phases: _Phases
+    asked: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    before: str = ""
+    isolation: str = ""
+    self_test: CaseCounts = CaseCounts(0, 0)
+    samples: CaseCounts = CaseCounts(0, 0)
+
+    def run(self) -> None:
+        scratch = tempfile.TemporaryDirectory(prefix="comity-drill-")
+        try:
+            api = self._cut_off()
+            if self.order.declare is not None:
+                with self.phases.phase(DECLARE) as said:
+                    said.append(self.order.declare())
+            folder = Path(scratch.name) / "kit"
+            self._pull(api, folder)
+            self._verify(api, folder)
+            kit = self._check(folder)
+            asyncio.run(self._run_engine(folder, kit))
+        except ComityError:
+            pass  # it is the reason of the phase that failed
+        finally:
+            with contextlib.suppress(ComityError), self.phases.phase(RESTORE) as said:
+                _remove(scratch)
+                said.append("the engine has ended, and its folder is removed; no node was stopped")
+
+    def report(self) -> DrillReport:
+        order, reason = self.order, self.phases.reason
+        return DrillReport(
+            plan=order.plan.digest,
+            owner=order.plan.owner,
+            service=order.service.name,
+            fallback=order.fallback,
+            kit=order.chosen.kit.name,
+            kit_artifact=order.chosen.kit.artifact,
+            cut_off=order.service.must_survive,
+            asked=self.asked,
+            left_out=self.left_out,
+            isolation=self.isolation,
+            phases=tuple(self.phases.done),
+            self_test=self.self_test,
+            samples=self.samples,
+            threshold=order.threshold,
+            passed=not reason,
+            reason=reason,
+            started=self.phases.started,
+            ended=max(int(time.time()), self.phases.started + self.phases.now() // 1000),
+            before=self.before,
+            tool=comity.__version__,
+        )
+
+    def _cut_off(self) -> Client:
+        """A client that does not ask the nodes that fall with the parties."""
+        with self.phases.phase(CUT_OFF) as said:
+            user = replace(self.api.user, left_out=self._why_left_out)
+            self.before = user.run(self._look)
+            said.append(f"{len(self.left_out)} nodes are not asked, {len(self.asked)} are left")
+            return Client(user=user)
+
+    def _why_left_out(self, node: RemoteNode) -> str:
+        party = next(filter(pinned_node(node).lost_with, self.order.service.must_survive), None)
+        return str(party) if party is not None else ""
+
+    async def _look(self, session: Session) -> str:
+        """Note which nodes are left, and return the newest cosigned checkpoint that some of them give; empty if none
+        does. Raises Unavailable if no node is left."""
+        nodes = [node for node in session.nodes if not node.former]
+        parties = {str(party): party for party in self.order.service.must_survive}
+        self.asked = tuple(node.name for node in nodes if not node.left_out)
+        self.left_out = tuple(LeftOut(node.name, parties[node.left_out]) for node in nodes if node.left_out)
+        if not self.asked:
+            why = "every node of the pinned federations falls with a party that was cut off"
+            raise Unavailable("no node is left", why=why, code="DRILL-NODES")
+        return await newest_checkpoint(session, [node for node in nodes if not node.left_out])
+
+    def _pull(self, api: Client, folder: Path) -> None:
+        with self.phases.phase(PULL) as said:
+            kit = self.order.chosen.kit
+            pulled = api.pull(f"sha256:{kit.artifact}", to=folder, policy=self.order.policy, on_event=self.on_event)
+            if pulled.cache is not None or pulled.artifact != kit.artifact:
+                raise Unavailable("the kit was not pulled", why="no node that is left gave it")
+            nodes = ", ".join(sorted(pulled.tally.by_node)) or "no node"
+            said.append(f"{pulled.files} files, {pulled.bytes} bytes, from {nodes}")
+            if here := pulled.here + pulled.tally.reused + pulled.tally.resumed:
+                said.append(f"{here} bytes of them were here already")
+
+    def _verify(self, api: Client, folder: Path) -> None:
+        with self.phases.phase(VERIFY) as said:
+            verdict = api.verify(folder, policy=self.order.policy)
+            if not verdict.accepted or verdict.artifact != self.order.chosen.kit.artifact:
+                failed = next((row for row in verdict.rows if row.state == "fail"), None)
+                why = f"{failed.name}: {failed.summary}" if failed else f"exit status {verdict.exit_status}"
+                raise PolicyNotMet("the kit is not accepted", why=why)
+            said.append("every byte, signature and proof, again, without a network")
+
+    def _check(self, folder: Path) -> Kit:
+        with self.phases.phase(CHECK) as said:
+            kit = Kit.parse(read_bounded(folder / KIT_FILE, MAX_KIT))
+            manifest = Manifest.parse(read_bounded(folder / ".comity" / "manifest.json", MAX_MANIFEST))
+            if problems := kit_problems(kit, manifest):
+                raise Malformed("the kit is not whole", why="; ".join(problems[:3]))
+            said.append(f"{len(kit.parts)} parts are those that the kit lists")
+            return kit
+
+    async def _run_engine(self, folder: Path, kit: Kit) -> None:
+        with self.phases.phase(INSTALL) as said:
+            installed = await asyncio.to_thread(install_kit, folder, kit, kit_cache())
+            said.append(f"in {installed.proof}" + (", as it was installed before" if installed.reused else ""))
+        async with contextlib.AsyncExitStack() as stack:
+            with self.phases.phase(START) as said:
+                engine = await stack.enter_async_context(
+                    running_engine(folder, kit, installed, port=self.order.port)
+                )
+                self.isolation = engine.proof if engine.isolated else ""
+                if not engine.isolated:
+                    raise Unavailable("the engine has a network", why=engine.proof, code="DRILL-NETWORK")
+                said.append(f"{kit.engine.name} {kit.engine.version} in {engine.proof}")
+            with self.phases.phase(SELF_TEST) as said:
+                self.self_test = await _asked(engine.base_url, folder / SELFTEST_FILE)
+                _require(self.self_test, "1", "self-test", said)
+            if self.order.threshold:
+                with self.phases.phase(SAMPLES) as said:
+                    self.samples = await _asked(engine.base_url, folder / SAMPLES_FILE)
+                    _require(self.samples, self.order.threshold, "samples", said)
+            if self.serve is not None:
+                with self.phases.phase(SERVE) as said:
+                    await _served(engine, self.serve(engine))
+                    said.append(f"at {engine.base_url}/v1, until it was stopped")
+
+
+async def _served(engine: RunningEngine, until: asyncio.Future[None] | None) -> None:
+    """Wait until it is stopped. Raises Unavailable if the engine ends before."""
+    if until is None:
+        return
+    ended = asyncio.ensure_future(engine.ended())
+    try:
+        await asyncio.wait((until, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not until.done():
+            raise await ended
+    finally:
+        ended.cancel()
+
+
+async def _asked(base_url: str, file: Path) -> CaseCounts:
+    """Ask the cases of a file. Raises NotFound, Malformed."""
+    cases = KitCases.parse(read_bounded(file, MAX_CASES_FILE))
+    return counts_of(await ask_cases(base_url, cases.cases))
+
+
+def counts_of(results: CaseResults) -> CaseCounts:
+    names = tuple(each.name for each in results.failed)
+    return CaseCounts(len(results.results), results.passed, names[:MAX_FAILED])
+
+
+def _require(counts: CaseCounts, threshold: str, what: str, said: list[str]) -> None:
+    text = f"{counts.passed} of {counts.asked} answers are as expected"
+    if not counts.reaches(threshold):
+        names = f": {', '.join(counts.failed[:3])} failed" if counts.failed else ""
+        raise Untrusted(f"the {what} failed", why=f"{text}, at least {threshold} of them are needed{names}")
+    said.append(text)
+
+
+async def newest_checkpoint(session: Session, nodes: Sequence[RemoteNode]) -> str:
+    """Of the newest checkpoints that some nodes give of their own logs, the one that was cosigned last, as its note;
+    empty if none is cosigned."""
+    records = [node.record for node in session.nodes]
+    some = session.soonest(nodes, ASKED_FOR_CHECKPOINT)
+    answers = await session.ask_each(
+        lambda node: lambda client: client.checkpoint(node.record.origin), some, enough=lambda found: False
+    )
+    newest, at = "", 0
+    for data in answers.found.values():
+        with contextlib.suppress(ComityError):  # not a valid note of a known log: as if it had given none
+            found = cosigned_note(SignedNote.parse(data), records)
+            cosigned = corroborated_time(found.times.values(), time.time()) if found else None
+            if cosigned is not None and cosigned > at:
+                newest, at = data.decode(), cosigned
+    return newest
+
+
+def _remove(scratch: tempfile.TemporaryDirectory[str]) -> None:
+    """Raises Unavailable."""
+    for path in Path(scratch.name).rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)  # what was pulled is read-only
+    try:
+        scratch.cleanup()
+    except OSError as error:
+        raise Unavailable("the folder of the drill was not removed", why=f"{scratch.name}: {error}") from error
