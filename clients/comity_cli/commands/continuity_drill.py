@@ -104,6 +104,11 @@ def command(service: str, options: DrillOptions) -> int:
     return 0
 
 
+def _end(until: asyncio.Future[None]) -> None:
+    if not until.done():
+        until.set_result(None)
+
+
 def _order(api: Client, service: str, options: DrillOptions) -> DrillOrder:
     from comity.bounded_file import read_bounded
     from comity.rules.continuity.plan import parse_plan
@@ -132,7 +137,7 @@ def _rehearse(out: Output, api: Client, order: DrillOrder, *, serve: bool) -> Dr
         loop = asyncio.get_running_loop()
         until = loop.create_future()
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, lambda: until.done() or until.set_result(None))
+            loop.add_signal_handler(each, _end, until)
         out.say(f"serving at {engine.base_url}/v1; stop it with Ctrl-C")
         return until
 

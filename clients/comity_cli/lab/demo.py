@@ -1,7 +1,6 @@
 """The demo: publish real weights, mirror them, lose the publisher, pull, verify and load, all on this machine.
 
-Every step runs the commands of a user as separate processes and then checks their results. A step whose check fails
-raises; every printed success was checked. At the end the unmodified Hugging Face client loads the weights in a process
+At the end the unmodified Hugging Face client loads the weights in a process
 of its own, offline, from the cache that a pull wrote.
 """
 
@@ -13,23 +12,21 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from comity.trust.artifact import Manifest
-from comity.trust.encoding import Digest
-from comity.trust.errors import ComityError, Unavailable, Untrusted
+from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.places import count_reaches
 from comity_client.kits.isolation import offline
 
 from comity_cli.lab import seclusion
-from comity_cli.lab.lab import SEATS, Lab, LabNode
+from comity_cli.lab.demo_steps import DemoSteps
+from comity_cli.lab.lab import Lab, LabNode
 from comity_cli.lab.weights import real_weights
-from comity_cli.output import Output, plural, size
+from comity_cli.output import plural, size
 
 _SNAPSHOT: Final = """
 import sys, huggingface_hub
@@ -75,9 +72,6 @@ def _run_script(script: str, hub_cache: Path, *arguments: str) -> str:
 
 REPOSITORY: Final = "demo/all-MiniLM-L6-v2"
 REFERENCE: Final = f"{REPOSITORY}@v1"
-SPREAD_SECONDS: Final = 120.0
-SHOWN_STATUSES: Final = (0, 5, 8)
-"""Exit statuses with which `comity status` has shown the nodes; while they copy, some lack or are short of copies."""
 POLICY: Final = """\
 schema = "comity/policy/v1"
 
@@ -95,23 +89,12 @@ require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cos
 
 
 @dataclass
-class Demo:
+class Demo(DemoSteps):
     """One run, in `directory`: the lab's nodes, a publisher and a user, each with its own home."""
 
-    output: Output
-    directory: Path
     model: Path | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
     left: Mapping[str, int] = field(default_factory=dict)
     """Copies, jurisdictions and reaches that are left at the end."""
-
-    @property
-    def publisher_home(self) -> Path:
-        return self.directory / "publisher"
-
-    @property
-    def user_home(self) -> Path:
-        return self.directory / "user"
 
     @property
     def hub_cache(self) -> Path:
@@ -148,7 +131,7 @@ class Demo:
             say(f"sha256:{receipt['artifact']}")
             say(f"entry {logged['index']} of {logged['origin']}, proven by its checkpoint")
         with self._step("Mirror and cosign", "three other states have every byte and cosign the log") as say:
-            self._wait_until(lambda: self._copied(others), "the other nodes made no full copies")
+            self._wait_until(lambda: self._copied(REFERENCE, others), "the other nodes made no full copies")
             self._wait_until(lambda: self._cosigned(origin, others, logged["size"]), "the log was not cosigned by all")
             say(f"copied and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in others)}")
         with self._step("The publisher yanks it", "a yank is a warning that is mirrored; it deletes nothing") as say:
@@ -185,24 +168,6 @@ class Demo:
         jurisdictions = len({replica["jurisdiction"] for replica in left})
         reaches = count_reaches(tuple(replica["reach"]) for replica in left)
         return {"copies": len(left), "jurisdictions": jurisdictions, "reaches": reaches}
-
-    def _new_publisher(self) -> Digest:
-        arguments = ("publisher", "new", "demo-lab", "--jurisdiction", "CH", "--home", f"{SEATS[0][0]}/log")
-        return Digest(self._comity(self.publisher_home, *arguments)["id"])
-
-    def _copied(self, nodes: Sequence[LabNode]) -> bool:
-        """Return whether each of `nodes` signed a full-copy claim and also answers with a full copy."""
-        replicas = self._comity(self.publisher_home, "whereis", REFERENCE)["replicas"]
-        full = {replica["node"] for replica in replicas if replica["claimed"] and replica["complete"]}
-        return {node.name for node in nodes} <= full
-
-    def _cosigned(self, origin: LabNode, nodes: Sequence[LabNode], size_: int) -> bool:
-        """Return whether each of `nodes` cosigned a checkpoint of `origin`'s log with at least `size_` entries. A
-        cosigner has every entry before it signs."""
-        states = self._comity(self.publisher_home, "status", expected=SHOWN_STATUSES)["nodes"]
-        state = next(state for state in states if state["name"] == origin.name)
-        cosigners = {name.partition("/")[0] for name in state["cosigners"]}
-        return (state["size"] or 0) >= size_ and {node.name for node in nodes} <= cosigners
 
     def _pull(self, lab: Lab, others: Sequence[LabNode], say: Callable[[str], None]) -> Path:
         self._comity(self.user_home, "trust", "pin", str(lab.federation), "--yes")
@@ -257,61 +222,6 @@ class Demo:
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
         return copy
-
-    def _wait_until(self, condition: Callable[[], bool], failure: str) -> None:
-        deadline = time.monotonic() + SPREAD_SECONDS
-        while time.monotonic() < deadline:
-            if condition():
-                return
-            time.sleep(0.3)
-        raise Unavailable(failure, why=f"within {SPREAD_SECONDS:.0f} s", hint="see node.log in each node's folder")
-
-    def _comity(self, home: Path, *arguments: str, expected: Sequence[int] = (0,)) -> Any:
-        """Run a `comity` command with `--json` and return its document. Raises the error of the command, if it ends
-        with another status than one of `expected`."""
-        command = [sys.executable, "-m", "comity_cli.main", *arguments, "--json"]
-        return json.loads(self._execute(command, home, expected=expected))
-
-    def _execute(
-        self, command: Sequence[str], home: Path, *, show: bool = False, expected: Sequence[int] = (0,)
-    ) -> bytes:
-        visible = show and not (self.output.as_json or self.output.quiet)
-        pipe = None if visible else subprocess.PIPE
-        ran = subprocess.run(command, env=self._environment(home), stdout=pipe, stderr=pipe, check=False)
-        if ran.returncode not in expected:
-            raise _command_error(command, ran)
-        return ran.stdout or b""
-
-    def _environment(self, home: Path) -> Mapping[str, str]:
-        return {**os.environ, "COMITY_HOME": str(home)}
-
-    @contextmanager
-    def _step(self, title: str, proves: str) -> Iterator[Callable[[str], None]]:
-        number = len(self.steps) + 1
-        record: dict[str, Any] = {"step": number, "title": title, "proves": proves, "said": []}
-        self.steps.append(record)
-        self.output.say(f"\n{number}. {title}\n   proves: {proves}")
-        started = time.monotonic()
-
-        def say(text: str) -> None:
-            record["said"].append(text)
-            self.output.say(f"   {text}")
-
-        yield say
-        record["seconds"] = round(time.monotonic() - started, 2)
-        self.output.say(f"{record['seconds']} s", sign=f"   {self.output.mark('✓', 'green')} ")
-
-
-def _command_error(command: Sequence[str], ran: subprocess.CompletedProcess[bytes]) -> ComityError:
-    what = f"comity {' '.join(command[command.index('comity_cli.main') + 1 :] if 'comity_cli.main' in command else [])}"
-    error = ComityError(f"{what[:200]} failed", why=f"exit {ran.returncode}")
-    try:
-        body = json.loads(ran.stdout)["error"]
-        error = ComityError(body["what"], why=body["why"], hint=body["try"], code=body["code"])
-    except (TypeError, ValueError, KeyError):
-        error.why += f": {(ran.stderr or b'').decode(errors='replace').strip()[-400:]}"
-    error.exit_status = ran.returncode
-    return error
 
 
 def _events(log: Path, event: str) -> Iterator[dict[str, Any]]:

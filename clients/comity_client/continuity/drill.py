@@ -1,4 +1,4 @@
-"""The drill: a service is cut off on purpose, what a continuity plan names replaces it, and a report says what happened.
+"""The drill: a service is cut off on purpose, what a plan names replaces it, and a report says what happened.
 
 Nothing of others is touched: the nodes that fall with the cut parties are not asked (`Session`), whatever else runs
 goes on. The kit is pulled from the nodes that are left into a folder of its own, installed without a network, and its
@@ -42,7 +42,6 @@ from comity.rules.cosigned_times import corroborated_time
 from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
 from comity.rules.kits.contents import kit_problems
 from comity.rules.kits.description import KIT_FILE, MAX_KIT, SAMPLES_FILE, SELFTEST_FILE, Kit
-from comity.rules.parties import Party
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import printable
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
 
 PASS_RATE: Final = "pass_rate"
 """The metric of an evaluation that samples measure."""
+NOT_ASKED: Final = CaseCounts(0, 0)
 ASKED_FOR_CHECKPOINT: Final = 8
 """Nodes that are asked for a cosigned checkpoint."""
 
@@ -177,8 +177,8 @@ class _Drill:
     left_out: tuple[LeftOut, ...] = ()
     before: str = ""
     isolation: str = ""
-    self_test: CaseCounts = CaseCounts(0, 0)
-    samples: CaseCounts = CaseCounts(0, 0)
+    self_test: CaseCounts = NOT_ASKED
+    samples: CaseCounts = NOT_ASKED
 
     def run(self) -> None:
         scratch = tempfile.TemporaryDirectory(prefix="comity-drill-")
@@ -283,9 +283,7 @@ class _Drill:
             said.append(f"in {installed.proof}" + (", as it was installed before" if installed.reused else ""))
         async with contextlib.AsyncExitStack() as stack:
             with self.phases.phase(START) as said:
-                engine = await stack.enter_async_context(
-                    running_engine(folder, kit, installed, port=self.order.port)
-                )
+                engine = await stack.enter_async_context(running_engine(folder, kit, installed, port=self.order.port))
                 self.isolation = engine.proof if engine.isolated else ""
                 if not engine.isolated:
                     raise Unavailable("the engine has a network", why=engine.proof, code="DRILL-NETWORK")

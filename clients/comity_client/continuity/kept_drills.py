@@ -31,4 +31,5 @@ def last_drill(home: Home, service: str, kit: Digest) -> DrillReport | None:
 
 
 def _path(home: Home, service: str, kit: Digest) -> Path:
-    return home.drills / f"{sha256(f'{service}\n{kit}\n'.encode())}.json"
+    key = sha256(f"{service}\n{kit}\n".encode())
+    return home.drills / f"{key}.json"

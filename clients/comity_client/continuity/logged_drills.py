@@ -28,8 +28,8 @@ POLL_SECONDS: Final = 0.5
 def log_drill(
     api: Client, report: DrillReport, entry: Entry, publisher: Publisher, nodes: Sequence[str], on_event: OnEvent
 ) -> bytes:
-    """Log the statement with the report at `nodes`. Returns the proof that most members had cosigned when enough had, or
-    after some seconds. Raises as `publish_statement` does."""
+    """Log the statement with the report at `nodes`. Returns the proof that most members had cosigned when enough had,
+    or after some seconds. Raises as `publish_statement` does."""
 
     async def work(targets: LogTargets) -> bytes:
         data = report.encode()

@@ -15,7 +15,7 @@ from comity_cli.output import Output
 
 def answering(monkeypatch: pytest.MonkeyPatch, status: int, document: object) -> None:
     ran = subprocess.CompletedProcess([], status, json.dumps(document).encode(), b"")
-    monkeypatch.setattr("comity_cli.lab.demo.subprocess.run", lambda *_, **__: ran)
+    monkeypatch.setattr("comity_cli.lab.demo_steps.subprocess.run", lambda *_, **__: ran)
 
 
 @pytest.mark.parametrize("status", [0, 5, 8])
@@ -35,4 +35,4 @@ def test_any_other_command_that_fails_ends_the_demo_with_its_error(
     error = {"what": "nothing is held", "why": "a test", "try": "", "code": "NOT-FOUND"}
     answering(monkeypatch, 8, {"error": error})
     with pytest.raises(ComityError, match="nothing is held"):
-        Demo(Output(), tmp_path)._copied([])
+        Demo(Output(), tmp_path)._copied("demo/model@v1", [])
