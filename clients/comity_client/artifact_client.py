@@ -32,7 +32,6 @@ from comity_client.session import Session
 from comity_client.trust_client import TrustClient
 
 if TYPE_CHECKING:
-    from comity_client.continuity.drill_files import SignedDrill
     from comity_client.identify.adopt import AdoptedFolder
     from comity_client.identify.disk import DiskFile
     from comity_client.identify.folder import IdentifiedFolder, VerifiedFolder
@@ -367,15 +366,6 @@ class ArtifactClient(TrustClient):
 
         signed = read_signed(path)
         return CheckedReport(signed, self.known_signer(signed.signature, by))
-
-    def check_drill(self, path: Path, *, by: str = "") -> tuple[SignedDrill, str]:
-        """Check the drill report in a file, its signature and its times, and say how its signer is known to this user.
-        Uses no network. Raises as `drill_files.read_drill` and `signature_files.known_signer` do."""
-        from comity_client.continuity.drill_files import read_drill
-
-        pins = self._user.trust_store().pins()
-        signed = read_drill(path, [node.record for pin in pins for node in pin.federation.nodes])
-        return signed, self.known_signer(signed.signature, by)
 
     def known_signer(self, signature: FileSignature, by: str = "") -> str:
         """How the signer of a file is known to this user; it must be, or be `by`. Raises as

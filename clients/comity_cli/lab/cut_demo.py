@@ -8,11 +8,11 @@ client that knows one base URL is answered before and after.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import importlib.metadata
 import importlib.util
-import json
 import signal
 import socket
 import subprocess
@@ -23,9 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from comity.rules.kits.cases import KitCases
+from comity.rules.kits.description import KIT_FILE, SAMPLES_FILE, Kit
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable, Untrusted
 from comity.trust.report import RESULTS
+from comity_client.kits.asking import ask_cases
+from comity_client.kits.build import KitSources, build_kit
+from comity_client.kits.engine import running_engine
+from comity_client.kits.install import install_kit, kit_cache
 
 from comity_cli.lab.demo_steps import DemoSteps
 from comity_cli.lab.lab import Lab
@@ -38,6 +44,8 @@ SCOPE: Final = "ministry-interior"
 SUITE: Final = "smollm2-samples"
 LAW: Final = "CH"
 """Under the law of this jurisdiction the vendor is; it is cut off with all that the law reaches."""
+WORKERS: Final = 2
+"""Threads that hash the kit."""
 SERVE_SECONDS: Final = 150.0
 SERVING: Final = "serving at"
 QUESTION: Final = "What is the capital of France? Answer in one word."
@@ -175,9 +183,9 @@ class CutDemo(DemoSteps):
             self._make_plan(lab, artifact, address, say)
 
     def _build_kit(self, say: Callable[[str], None]) -> None:
-        made = self._comity(self.publisher_home, "kit", "build", str(self.recipe), "--out", str(self.kit))
-        total = sum(path.stat().st_size for path in self.kit.rglob("*") if path.is_file())
-        say(f"{made['name']}, {size(total)}")
+        built = build_kit(self.recipe, self.kit, KitSources(), workers=WORKERS)
+        total = sum(part.size for part in built.kit.parts)
+        say(f"{built.kit.name}: {plural(len(built.kit.parts), 'part')}, {size(total)}")
 
     def _make_plan(self, lab: Lab, artifact: Digest, address: OneAddress, say: Callable[[str], None]) -> None:
         home, node = self.user_home, lab.nodes[1].name
@@ -203,16 +211,22 @@ class CutDemo(DemoSteps):
 
     def _evaluate(self, node: str, say: Callable[[str], None]) -> None:
         """Announce the criteria, ask the samples, and log the result."""
-        samples = (self.kit / "samples.json").read_bytes()
-        count = len(json.loads(samples)["cases"])
+        samples = KitCases.parse((self.kit / SAMPLES_FILE).read_bytes())
         criteria, made = self.directory / "criteria.toml", self.directory / "criteria.json"
-        criteria.write_text(CRITERIA.format(suite=SUITE, samples=count, dataset=sha256(samples)))
-        home, reference = self.user_home, [KIT_NAME, "--criteria"]
-        self._comity(home, "evaluation", "announce", *reference, str(criteria), "--out", str(made), "--node", node)
-        results = self.directory / "results.json"
-        self._comity(home, "kit", "evaluate", str(self.kit), "--out", str(results))
-        self._comity(home, "evaluation", "report", *reference, str(made), "--results", str(results), "--node", node)
-        say(f"{plural(count, 'sample')} asked, by criteria that were logged first")
+        dataset = sha256((self.kit / SAMPLES_FILE).read_bytes())
+        criteria.write_text(CRITERIA.format(suite=SUITE, samples=len(samples.cases), dataset=dataset))
+        evaluation, options = ("evaluation", "announce", KIT_NAME), ("--out", str(made), "--node", node)
+        self._comity(self.user_home, *evaluation, "--criteria", str(criteria), *options)
+        rate = asyncio.run(self._pass_rate(samples))
+        words = ("--criteria", str(made), "--value", f"pass_rate={rate}", "--node", node)
+        self._comity(self.user_home, "evaluation", "report", KIT_NAME, *words)
+        say(f"{plural(len(samples.cases), 'sample')} asked, pass rate {rate}; the criteria were logged before")
+
+    async def _pass_rate(self, samples: KitCases) -> str:
+        kit = Kit.parse((self.kit / KIT_FILE).read_bytes())
+        installed = await asyncio.to_thread(install_kit, self.kit, kit, kit_cache())
+        async with running_engine(self.kit, kit, installed) as engine:
+            return (await ask_cases(engine.base_url, samples.cases)).pass_rate
 
     def _cut(self, lab: Lab, address: OneAddress) -> None:
         with self._step("The cut", f"the vendor is gone, and so is every node that the law of {LAW} reaches") as say:
@@ -223,10 +237,10 @@ class CutDemo(DemoSteps):
             if self._is_answered(address):
                 raise Untrusted("the service was not cut off", why="a client is still answered")
             say(f"no answer at {address.base_url}; {', '.join(node.name for node in fallen)} killed")
-        node = lab.nodes[1].name
+        home = lab.nodes[1].name
         with (
             self._step("The drill", "the plan replaces it: pulled, verified, run without a network") as say,
-            self._drilling(node, address, say),
+            self._drilling(home, address, say),
         ):
             answer = self._ask(address)
             if EXPECTED not in answer:

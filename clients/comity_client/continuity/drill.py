@@ -229,7 +229,7 @@ class _Drill:
         with self.phases.phase(CUT_OFF) as said:
             user = replace(self.api.user, left_out=self._why_left_out)
             self.before = user.run(self._look)
-            said.append(f"{len(self.left_out)} nodes are not asked, {len(self.asked)} are left")
+            said.append(f"{len(self.left_out)} of {len(self.left_out) + len(self.asked)} nodes are not asked any more")
             return Client(user=user)
 
     def _why_left_out(self, node: RemoteNode) -> str:
@@ -255,9 +255,9 @@ class _Drill:
             if pulled.cache is not None or pulled.artifact != kit.artifact:
                 raise Unavailable("the kit was not pulled", why="no node that is left gave it")
             nodes = ", ".join(sorted(pulled.tally.by_node)) or "no node"
-            said.append(f"{pulled.files} files, {pulled.bytes} bytes, from {nodes}")
+            said.append(f"{pulled.files} files, {_megabytes(pulled.bytes)}, from {nodes}")
             if here := pulled.here + pulled.tally.reused + pulled.tally.resumed:
-                said.append(f"{here} bytes of them were here already")
+                said.append(f"{_megabytes(here)} of them were here already")
 
     def _verify(self, api: Client, folder: Path) -> None:
         with self.phases.phase(VERIFY) as said:
@@ -349,6 +349,10 @@ async def newest_checkpoint(session: Session, nodes: Sequence[RemoteNode]) -> st
             if cosigned is not None and cosigned > at:
                 newest, at = data.decode(), cosigned
     return newest
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def _remove(scratch: tempfile.TemporaryDirectory[str]) -> None:
