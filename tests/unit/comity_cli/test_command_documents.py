@@ -80,6 +80,7 @@ PRINTED_BY = {
     "derivation": "tests/integration/test_client_derivations.py",
     "epochs": "tests/unit/comity_cli/commands/test_proposal.py",
     "checked-drill-report": "tests/unit/comity_cli/commands/test_continuity_report.py",
+    "continuity-drill": "tests/unit/comity_cli/commands/test_continuity_drill.py",
     "drill-report-shown": "tests/unit/comity_cli/commands/test_continuity_report.py",
     "export": "tests/unit/comity_cli/commands/test_export_command.py",
     "founding": "tests/unit/comity_cli/commands/test_found.py",

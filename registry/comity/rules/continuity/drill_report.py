@@ -253,11 +253,11 @@ def check_drilled(entry: Entry, report: DrillReport) -> Drilled:
     """
     said = Drilled.parse(entry.statement)
     if SideObject.of(report.encode()) != said.report:
-        raise _refused("another report was signed", "DRILL-REPORT")
+        raise _another("another report was signed")
     if said != summarise_drill(report, said.by, said.time):
-        raise _refused("the signed summary differs from the report", "DRILL-REPORT")
+        raise _another("the signed summary differs from the report")
     if said.time < report.ended:
-        raise _refused(f"it was signed at {format_time(said.time)}, before the drill ended", "DRILL-TIME")
+        raise _wrong_time(f"it was signed at {format_time(said.time)}, before the drill ended")
     return said
 
 
@@ -282,15 +282,19 @@ def check_times(report: DrillReport, before: Iterable[int], logged: Iterable[int
     begun_after = corroborated_time(cosigned, report.started) if len(cosigned) >= LEAST_COSIGNERS else None
     if begun_after is not None and begun_after > report.started + AHEAD_SECONDS:
         at = format_time(begun_after)
-        raise _refused(f"it says it began before the checkpoint that it contains was cosigned, at {at}", "DRILL-TIME")
+        raise _wrong_time(f"it says it began before the checkpoint that it contains was cosigned, at {at}")
     logged_by = time_of_quorum(logged, LEAST_COSIGNERS)
     if logged_by is not None and report.ended > logged_by + AHEAD_SECONDS:
-        raise _refused(f"it says it ended after it was logged, at {format_time(logged_by)}", "DRILL-TIME")
+        raise _wrong_time(f"it says it ended after it was logged, at {format_time(logged_by)}")
     if logged_by is not None and logged_by > report.ended + LOG_SECONDS:
         at = format_time(logged_by)
-        raise _refused(f"it was logged at {at}, more than a day after it says it ended", "DRILL-TIME")
+        raise _wrong_time(f"it was logged at {at}, more than a day after it says it ended")
     return DrillTimes(begun_after, logged_by)
 
 
-def _refused(why: str, code: str) -> Untrusted:
-    return Untrusted("drill report refused", why=why, code=code)
+def _another(why: str) -> Untrusted:
+    return Untrusted("drill report refused", why=why, code="DRILL-REPORT")
+
+
+def _wrong_time(why: str) -> Untrusted:
+    return Untrusted("drill report refused", why=why, code="DRILL-TIME")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from comity.trust.errors import ComityError
 from comity_cli.lab.demo import Demo
+from comity_cli.lab.demo_steps import SHOWN_STATUSES
 from comity_cli.lab.lab import LabNode
 from comity_cli.output import Output
 
@@ -36,3 +37,7 @@ def test_any_other_command_that_fails_ends_the_demo_with_its_error(
     answering(monkeypatch, 8, {"error": error})
     with pytest.raises(ComityError, match="nothing is held"):
         Demo(Output(), tmp_path)._copied("demo/model@v1", [])
+
+
+def test_nodes_that_lack_copies_are_shown() -> None:
+    assert {0, 5, 8} == set(SHOWN_STATUSES)

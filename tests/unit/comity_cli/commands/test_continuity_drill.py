@@ -1,0 +1,55 @@
+"""`comity continuity drill`: what it refuses before anything is cut off."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from comity.rules.continuity.drill_report import DrillReport
+from comity.trust.errors import NotFound, Untrusted
+from comity.trust.exit_statuses import FAILED
+from comity_cli.commands.continuity_drill import command
+from comity_client.continuity.kept_drills import last_drill
+from comity_client.home import Home
+from support.continuity import PLAN
+from support.drill_reports import a_drill_report, a_failed_drill_report
+from support.run_command import printed, refused, run
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+def test_a_policy_that_is_not_the_one_of_the_plan_is_refused(plan: Path) -> None:
+    plan.with_name("policy.toml").write_text("another policy")
+    error = refused(command, "chat", "--plan", plan)
+    assert isinstance(error, Untrusted) and error.code == "PLAN-POLICY"
+
+
+def test_a_service_that_the_plan_does_not_have_is_refused(plan: Path) -> None:
+    error = refused(command, "mail", "--plan", plan)
+    assert isinstance(error, NotFound) and error.code == "DRILL-SERVICE"
+
+
+def test_an_unsigned_report_is_not_logged(plan: Path) -> None:
+    assert isinstance(run(command, "chat", "--plan", plan, "--log", "node-es").exception, click.UsageError)
+
+
+@pytest.mark.parametrize(("report", "status"), [(a_drill_report(), 0), (a_failed_drill_report(), FAILED)])
+def test_the_report_is_written_kept_and_printed(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, report: DrillReport, status: int
+) -> None:
+    monkeypatch.setattr("comity_client.continuity.drill.rehearse", lambda *_, **__: report)
+    plan.write_text(re.sub(r"\[policy\]\n.*\n.*\n", "", PLAN))
+    file, page = plan.with_name("drill.json"), plan.with_name("drill.html")
+    document = printed(command, "chat", "--plan", plan, "--out", file, "--html", page, status=status)
+    assert (document["answered"], document["quality"]) == (report.answered, report.quality)
+    assert DrillReport.parse(file.read_bytes()) == report
+    assert report.kit in page.read_text("utf-8")
+    assert last_drill(Home(plan.with_name("home")), "chat", report.kit_artifact) == report
