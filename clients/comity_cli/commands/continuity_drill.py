@@ -152,9 +152,9 @@ def _write(
 ) -> ContinuityDrillDocument:
     """Write the report, keep it for the check of the plan, sign it and log it, as asked."""
     from comity.content import durable
+    from comity_client.continuity.drill import log_drill
     from comity_client.continuity.drill_files import proof_path, read_drill, render_drill_report, sign_drill
     from comity_client.continuity.kept_drills import keep_drill
-    from comity_client.continuity.logged_drills import log_drill
     from comity_client.signature_files import signature_path, write_signature
 
     path, signed, proof = options.file, None, b""

@@ -3,7 +3,7 @@
 Nothing of others is touched: the nodes that fall with the cut parties are not asked (`Session`), whatever else runs
 goes on. The kit is pulled from the nodes that are left into a folder of its own, installed without a network, and its
 engine runs in an empty network namespace. Each phase is timed; the first that fails ends the drill, in words. What the
-drill started ends with it, however it ends.
+drill started ends with it, however it ends. A signed report can be logged, with a proof that members cosigned.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from comity.rules.continuity.drill_report import (
     CUT_OFF,
     DECLARE,
     INSTALL,
+    LEAST_COSIGNERS,
     MAX_FAILED,
     MAX_SAID,
     PULL,
@@ -43,17 +44,22 @@ from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
 from comity.rules.kits.contents import kit_problems
 from comity.rules.kits.description import KIT_FILE, MAX_KIT, SAMPLES_FILE, SELFTEST_FILE, Kit
 from comity.trust.artifact import MAX_MANIFEST, Manifest
-from comity.trust.encoding import printable
+from comity.trust.encoding import printable, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.frozen import frozen
+from comity.trust.statement import Entry
 from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.proof import TlogProof
 
 from comity_client.client import Client
 from comity_client.continuity.drill_files import cosigned_note
+from comity_client.evidence.logs import prove_line
 from comity_client.kits.asking import CaseResults, ask_cases
 from comity_client.kits.engine import running_engine
 from comity_client.kits.install import install_kit, kit_cache
 from comity_client.party_drill import pinned_node
+from comity_client.publish import LogTargets, publish_statement
+from comity_client.publishers import Publisher
 from comity_client.session import RemoteNode, Session
 
 if TYPE_CHECKING:
@@ -364,3 +370,41 @@ def _remove(scratch: tempfile.TemporaryDirectory[str]) -> None:
         scratch.cleanup()
     except OSError as error:
         raise Unavailable("the folder of the drill was not removed", why=f"{scratch.name}: {error}") from error
+
+
+COSIGN_SECONDS: Final = 30.0
+"""Seconds for which cosignatures are waited; the next round of the other nodes brings them."""
+POLL_SECONDS: Final = 0.5
+
+
+def log_drill(
+    api: Client, report: DrillReport, entry: Entry, publisher: Publisher, nodes: Sequence[str], on_event: OnEvent
+) -> bytes:
+    """Log the statement with the report at `nodes`. Returns the proof that most members had cosigned when enough had,
+    or after some seconds. Raises as `publish_statement` does."""
+
+    async def work(targets: LogTargets) -> bytes:
+        data = report.encode()
+        await publish_statement(targets, report.kit, entry, publisher.lines, {sha256(data): data})
+        ends = asyncio.get_running_loop().time() + COSIGN_SECONDS
+        while True:
+            proof, cosigners = await _best_proof(targets.session, entry)
+            if cosigners >= LEAST_COSIGNERS or asyncio.get_running_loop().time() > ends:
+                return proof
+            await asyncio.sleep(POLL_SECONDS)
+
+    return api.log(work, nodes, on_event)
+
+
+async def _best_proof(session: Session, entry: Entry) -> tuple[bytes, int]:
+    """The proof with most members' cosignatures, and how many they are; none before a node gives one."""
+    records, best = [node.record for node in session.nodes], (b"", -1)
+    try:
+        proven = await prove_line(session, entry.digest)
+    except ComityError:
+        return best  # no node proves it yet
+    for each in proven:
+        found = cosigned_note(TlogProof.parse(each.proof).checkpoint, records)
+        if found is not None and len(found.times) > best[1]:
+            best = each.proof, len(found.times)
+    return best
