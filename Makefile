@@ -31,6 +31,6 @@ man:
 api:
 	$(BIN)/python -m pdoc --docformat markdown --no-show-source -o build/api comity '!comity.v1' comity_client
 release:
-	$(BIN)/python release/build_release.py --out build/release
+	$(BIN)/python deploy/release/build_release.py --out build/release
 bench:
 	$(BIN)/python bench/pull.py && $(BIN)/python bench/publish.py

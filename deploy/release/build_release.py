@@ -20,7 +20,7 @@ from typing import Final
 from comity.rules.release import ProductRelease
 from release_folder import ReleaseTargets, manifest_of, requirements_of, stored_wheel, write_release
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = Path(__file__).resolve().parents[2]
 EXTRAS: Final = ("node", "oidc", "postgres", "s3")
 """Those of `requirements/node.txt`."""
 PYTHONS: Final = ("3.11", "3.12", "3.13")
