@@ -49,6 +49,7 @@ from comity_client.session import ClaimedGateway, Session, Target, claimed_gatew
 from comity_client.uplink import find_node, open_uplink
 
 if TYPE_CHECKING:
+    from comity.rules.continuity.plan import ContinuityPlan
     from comity.rules.parties import Party
 
     from comity_client.approving import ApprovalClient
@@ -524,6 +525,20 @@ class Client(ArtifactClient):
             nodes or home_target(publisher.home),
             on_event,
         )
+
+    def log_plan(
+        self,
+        plan: ContinuityPlan,
+        entry: Entry,
+        publisher: Publisher,
+        *,
+        nodes: Sequence[str],
+        on_event: OnEvent = ignore_event,
+    ) -> PublishReceipt:
+        """Log that a plan was signed; what is in it is not told. Raises as `publish` does."""
+        from comity_client.publish import publish_statement
+
+        return self.log(lambda targets: publish_statement(targets, plan.name, entry, publisher.lines), nodes, on_event)
 
     def governance(self, federation: str = "") -> GovernanceClient:
         """Return the governance client of a pinned federation: the one whose id begins with `federation`, or the only

@@ -63,6 +63,10 @@ class Home:
         return self.root / "indexes"
 
     @property
+    def continuity(self) -> Path:
+        return self.root / "continuity"
+
+    @property
     def publishers(self) -> Path:
         return self.root / "publishers"
 

@@ -44,7 +44,6 @@ from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 from comity.trust.places import Reach, declared_reach
 from comity.trust.tlog.note import SignedNote, open_checkpoint
-from comity.wire.addresses import Address
 from comity.wire.client import NodeClient
 from comity.wire.limits import FOLD_LISTED
 from comity.wire.log import LogHead
@@ -384,7 +383,7 @@ def pinned_node(remote: RemoteNode) -> DrillNode:
         jurisdiction=remote.jurisdiction,
         reach=declared_reach(remote.jurisdiction, place),
         cloud=place.cloud if place else "",
-        numeric=any(Address.parse(address).target.startswith("ipv") for address in remote.addresses),
+        numeric=remote.numeric,
     )
 
 

@@ -120,6 +120,11 @@ class RemoteNode:
         return self.member.jurisdiction
 
     @property
+    def numeric(self) -> bool:
+        """Whether an address of the federation file needs no DNS."""
+        return any(Address.parse(address).target.startswith("ipv") for address in self.addresses)
+
+    @property
     def answers(self) -> bool:
         """Whether it has answered in this session, and its address was not left since."""
         return bool(self._answers_at)

@@ -24,7 +24,7 @@ from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity_client.inventory.inventory import Inventory, InventoryDifference
-    from comity_client.inventory.notify import WebhookReceiver
+    from comity_client.webhook_events import WebhookReceiver
 
 SHOWN: Final = 20
 """Differences of one kind that are listed without --all."""
@@ -122,8 +122,8 @@ def take(paths: tuple[Path, ...], target: Path, policy: Path | None, fresh: bool
     """
     from comity_client.inventory.differences import differences
     from comity_client.inventory.inventory import read_inventory
-    from comity_client.inventory.notify import WebhookReceiver
     from comity_client.inventory.taking import TakenAt
+    from comity_client.webhook_events import WebhookReceiver
 
     if (telling.notify is None) != (telling.secret is None):
         raise click.UsageError("--notify needs --secret, and --secret needs --notify")
@@ -175,7 +175,8 @@ def _tell(
     why not."""
     from comity_client.inventory.differences import in_order
     from comity_client.inventory.inventory import MAX_LISTED
-    from comity_client.inventory.notify import deliver, event_of
+    from comity_client.inventory.notify import event_of
+    from comity_client.webhook_events import deliver
 
     told = in_order((*(before.undelivered if before else ()), *found))
     if receiver is None or not told:

@@ -3,7 +3,7 @@
 For each log that has a line, the proof with most cosigners is kept, or of a claim of a copy the first valid one; its
 checkpoint is reconciled with the stored checkpoints of that log, and a contradiction is reported and its proof dropped.
 Consistency proofs to the cuts of rotations are collected even if this user pins none, because a later verifier of the
-pack may.
+pack may. Small files of an artifact are fetched here too, whole.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from comity.rules.collected import CollectedEvidence, KeptProof, MissingConsistency, best_proofs, missing_consistency
+from comity.trust.artifact import FileEntry
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable, Untrusted
@@ -22,6 +23,7 @@ from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.tlog.proof import ConsistencyProof
+from comity.wire.client import NodeClient
 
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.evidence.offered_proofs import offered_proofs, proofs_of
@@ -157,3 +159,20 @@ async def _first_valid(missing: MissingConsistency, proofs: ConsistencyProofs) -
                 continue
             return proof
     return None
+
+
+async def fetch_small(session: Session, entry: FileEntry, most: int) -> bytes:
+    """The bytes of a file from the first node that gives it whole; its hash is verified. Raises Malformed for one of
+    more than `most` bytes, NotFound, Unavailable."""
+    if entry.size > most:
+        raise Malformed(f"{entry.path} is too large", why=f"{entry.size} bytes, at most {most} are read")
+
+    async def ask(node: NodeClient) -> bytes:
+        async with aclosing(node.read(entry.sha256, 0, entry.size)) as chunks:
+            data = b"".join([chunk async for chunk in chunks])
+        if sha256(data) != entry.sha256:
+            why = f"{entry.path} has not the digest {short(entry.sha256)}"
+            raise Untrusted("wrong bytes", why=why, code="BAD-PIECE")
+        return data
+
+    return await session.first(ask, f"no node serves {entry.path}")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from comity_client.inventory.inventory import KINDS, KNOWN, STATES, VERDICTS, Inventory, InventoryDifference
+from comity_client.metrics_file import file_of, gauge, labelled
 
 
 def metrics_text(inventory: Inventory, found: Sequence[InventoryDifference]) -> str:
@@ -18,22 +19,22 @@ def metrics_text(inventory: Inventory, found: Sequence[InventoryDifference]) -> 
     warned = sum(bool(each.advisories) for each in inventory.artifacts)
     parts = (
         *_gauge("taken_timestamp_seconds", "When the inventory was taken", {"": inventory.taken}),
-        *_gauge("files", "Files, by what is known of them", _each("known", KNOWN, files)),
+        *_gauge("files", "Files, by what is known of them", labelled("known", KNOWN, files)),
         *_gauge("unread_paths", "Paths that were not read", {"": len(inventory.unread)}),
-        *_gauge("artifacts", "Artifacts that files are of, by verdict", _each("verdict", VERDICTS, artifacts)),
-        *_gauge("folders", "Folders of artifacts, by state", _each("state", STATES, folders)),
+        *gauge(
+            "inventory_artifacts", "Artifacts that files are of, by verdict", labelled("verdict", VERDICTS, artifacts)
+        ),
+        *_gauge("folders", "Folders of artifacts, by state", labelled("state", STATES, folders)),
         *_gauge("warned_artifacts", "Artifacts here with an advisory", {"": warned}),
-        *_gauge("differences", "Differences from the inventory before, by kind", _each("kind", KINDS, kinds)),
-        *_gauge("undelivered_differences", "Differences no receiver took yet", {"": len(inventory.undelivered)}),
+        *gauge(
+            "inventory_differences", "Differences from the inventory before, by kind", labelled("kind", KINDS, kinds)
+        ),
+        *gauge(
+            "inventory_undelivered_differences", "Differences no receiver took yet", {"": len(inventory.undelivered)}
+        ),
     )
-    return "".join(f"{line}\n" for line in parts)
+    return file_of(iter(parts))
 
 
 def _gauge(name: str, about: str, values: Mapping[str, int]) -> Iterator[str]:
-    yield f"# HELP comity_inventory_{name} {about}"
-    yield f"# TYPE comity_inventory_{name} gauge"
-    yield from (f"comity_inventory_{name}{label} {value}" for label, value in values.items())
-
-
-def _each(label: str, words: Sequence[str], counts: Mapping[str, int]) -> dict[str, int]:
-    return {f'{{{label}="{word}"}}': counts.get(word, 0) for word in words}
+    return gauge(f"inventory_{name}", about, values)

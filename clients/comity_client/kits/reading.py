@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 
 from comity.bounded_file import read_bounded
 from comity.rules.kits.contents import kit_problems
 from comity.rules.kits.description import KIT_FILE, MAX_KIT, Kit
-from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import sha256, short
-from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.artifact import Manifest
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.wire.client import NodeClient
 
 from comity_client.client import Client
-from comity_client.session import Session
+from comity_client.evidence.proofs import fetch_small
 
 
 @frozen
@@ -52,19 +49,8 @@ def kit_of_artifact(client: Client, reference: str) -> DescribedKit:
         raise NotFound(f"{info.title} is no run-kit", why=f"it has no file {KIT_FILE}", code="NO-KIT")
     if entry.size > MAX_KIT:
         raise _malformed(f"{KIT_FILE} has {entry.size} bytes, at most {MAX_KIT}")
-    data = client.user.run(lambda session: _fetch(session, entry))
+    data = client.user.run(lambda session: fetch_small(session, entry, MAX_KIT))
     return DescribedKit(_parse(data), info.manifest, info.title)
-
-
-async def _fetch(session: Session, entry: FileEntry) -> bytes:
-    async def ask(node: NodeClient) -> bytes:
-        async with aclosing(node.read(entry.sha256, 0, entry.size)) as chunks:
-            data = b"".join([chunk async for chunk in chunks])
-        if sha256(data) != entry.sha256:
-            raise Untrusted("wrong bytes", why=f"{KIT_FILE} has not the digest {short(entry.sha256)}", code="BAD-PIECE")
-        return data
-
-    return await session.first(ask, f"no node serves {KIT_FILE}")
 
 
 def _parse(data: bytes) -> Kit:

@@ -21,7 +21,7 @@ from comity.node.listeners import GRACE
 from comity.node.metrics import Metrics
 from comity.node.settings import Naming
 from comity.trust.exit_statuses import PARTIAL
-from comity_cli.commands import inventory
+from comity_cli.commands import continuity, inventory
 from support.command_server import command_server
 from support.federation import NodeProcess, found
 from support.ports import free_port
@@ -45,7 +45,14 @@ def unit(tmp_path: Path) -> Path:
     return startable("comity-node.service", tmp_path)
 
 
-@pytest.mark.parametrize("names", [["comity-node.service"], ["comity-inventory.service", "comity-inventory.timer"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["comity-node.service"],
+        ["comity-inventory.service", "comity-inventory.timer"],
+        ["comity-continuity.service", "comity-continuity.timer"],
+    ],
+)
 def test_the_units_are_ones_that_systemd_accepts(names: list[str], tmp_path: Path) -> None:
     systemd = needs("systemd-analyze", unlock="apt-get install systemd")
     units = [str(startable(name, tmp_path)) for name in names]
@@ -63,7 +70,17 @@ def test_the_command_of_the_inventory_unit_is_one_that_comity_has() -> None:
     assert f"SuccessExitStatus={PARTIAL}\n" in text
 
 
-@pytest.mark.parametrize("name", ["comity-node.service", "comity-inventory.service"])
+def test_the_command_of_the_continuity_unit_is_one_that_comity_has() -> None:
+    text = (DEPLOY / "systemd" / "comity-continuity.service").read_text()
+    line = re.search("(?m)^ExecStart=/opt/comity/bin/comity continuity check (.*)$", text)
+    assert line is not None
+    words = line[1].replace("$OPTIONS", "").replace("$PLAN", str(DEPLOY / "compose.yaml")).split()
+    with continuity.command.commands["check"].make_context("check", words) as context:
+        assert context.params["file"] == DEPLOY / "compose.yaml"
+    assert f"SuccessExitStatus={PARTIAL}\n" in text
+
+
+@pytest.mark.parametrize("name", ["comity-node.service", "comity-inventory.service", "comity-continuity.service"])
 def test_the_units_expose_little(name: str, tmp_path: Path) -> None:
     systemd = needs("systemd-analyze", unlock="apt-get install systemd")
     unit = startable(name, tmp_path)

@@ -12,9 +12,9 @@ from comity.trust.encoding import Digest
 from comity.trust.statements import Advisory
 from comity.webhook_requests import signature
 from comity_cli.commands.inventory import command
+from comity_client import webhook_events
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.inventory import notify
 from comity_client.inventory.inventory import read_inventory
 from support.fakes import FakeFederation, release
 from support.run_command import printed, refused, run
@@ -40,7 +40,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederatio
 def _model(running: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files, in the working folder of a user who pinned the federation."""
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(notify, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(webhook_events, "PAUSES", (0.0, 0.0))
     monkeypatch.chdir(tmp_path)
     Client(Home(tmp_path / "home")).pin(running.file())
     (tmp_path / "model").mkdir()

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from comity.trust.errors import Malformed, Refused, Unavailable
 from comity.webhook_requests import signature
-from comity_client.inventory import notify
+from comity_client import webhook_events
 from comity_client.inventory.inventory import MAX_LISTED, InventoryDifference
 from comity_client.inventory.metrics import metrics_text
-from comity_client.inventory.notify import PAUSES, WebhookReceiver, deliver, event_of
+from comity_client.inventory.notify import event_of
+from comity_client.webhook_events import PAUSES, WebhookReceiver, deliver
 from support.inventories import TINY, an_inventory
 from support.webhook_receiver import receiving
 
@@ -64,7 +65,7 @@ def _hanging() -> Iterator[str]:
 
 
 def test_a_receiver_that_answers_nothing_is_left(hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "SECONDS", 0.05)
+    monkeypatch.setattr(webhook_events, "SECONDS", 0.05)
     with pytest.raises(Unavailable) as failed:
         sent(hanging)
     assert failed.value.code == "WEBHOOK"
