@@ -94,7 +94,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "peer": LazyCommand("Operate", ".peer", "Show and call the nodes of other members."),
     "doctor": LazyCommand("Operate", ".doctor", "Find what is wrong with your node, and how to repair it."),
     "backup": LazyCommand("Operate", ".backup", "Back up your node's home, and restore it."),
-    "upgrade": LazyCommand("Operate", ".upgrade", "See what an upgrade of your node would change."),
+    "upgrade": LazyCommand("Operate", ".upgrade", "Fetch a release by policy; see what it would change."),
     "config": LazyCommand("Operate", ".config", "Check and show the settings of your node."),
     "webhook": LazyCommand("Operate", ".webhook", "Tell other programs what happens at your node."),
     "pulls": LazyCommand("Operate", ".pulls", "Count the pulls from your node, by week."),

@@ -200,7 +200,7 @@ def _require_newer(found: JudgedRelease, order: UpgradeOrder) -> None:
     raise PolicyNotMet(
         f"{found.title} is older than the installed {comity.__version__}",
         why=f"an older version cannot read what a newer one wrote{gone}",
-        hint=f"comity upgrade fetch {found.title} --older, if you want it",
+        hint=f"comity upgrade fetch {found.title} --policy FILE --older, if you want it",
         code="RELEASE-OLDER",
     )
 

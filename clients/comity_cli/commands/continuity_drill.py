@@ -19,7 +19,7 @@ from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
-from comity_cli.nodes import NODE
+from comity_cli.nodes import nodes_option
 
 if TYPE_CHECKING:
     from comity.rules.continuity.drill_report import DrillPhase, DrillReport
@@ -58,14 +58,14 @@ class DrillOptions:
     file: Path
     html: Path | None
     sign_as: str
-    logs: tuple[str, ...]
+    nodes: tuple[str, ...]
     serve: bool
     port: int
 
 
 @examples(
     "comity continuity drill chat --plan plan.toml",
-    "comity continuity drill chat --plan plan.toml --sign-as Ministry --log node-es --html drill.html",
+    "comity continuity drill chat --plan plan.toml --sign-as Ministry --node node-es --html drill.html",
     "comity continuity drill chat --plan plan.toml --serve --port 8080",
 )
 @click.command(cls=Command, name="drill", short_help="Cut a service off on purpose, and replace it by its plan.")
@@ -75,7 +75,7 @@ class DrillOptions:
 @click.option("--out", "file", type=NEW_FILE, default=Path("drill.json"), show_default=True, help="The report.")
 @click.option("--html", type=NEW_FILE, help="Write the report as a page for officials.")
 @click.option("--sign-as", default="", metavar="LABEL", help="Sign the report with this identity of yours.")
-@click.option("--log", "logs", multiple=True, metavar=NODE, help="Log the signed report at this node. Repeatable.")
+@nodes_option("Log the signed report at this node. Repeatable.", old=("--log",))
 @click.option("--serve", is_flag=True, help="Serve until stopped by Ctrl-C or SIGTERM; then the drill ends.")
 @click.option("--port", default=0, help="Serve at this port of 127.0.0.1. Default: a free one.")
 @options_as("options", DrillOptions)
@@ -87,8 +87,8 @@ def command(service: str, options: DrillOptions) -> int:
 
     Exit status: 0 the drill passed, 1 it failed, 2 the plan or its service is wrong.
     """
-    if options.logs and not options.sign_as:
-        raise click.UsageError("--log needs --sign-as: only a signed report is logged")
+    if options.nodes and not options.sign_as:
+        raise click.UsageError("--node needs --sign-as: only a signed report is logged")
     out, api = output(), client()
     publisher = api.publisher(options.sign_as) if options.sign_as else None
     order = _order(api, service, options)
@@ -167,11 +167,11 @@ def _write(
         entry = sign_drill(report, publisher, int(time.time()))
         write_signature(path, publisher, entry)
         out.done(f"signed by {publisher.label} [{publisher.id[:12]}]: {signature_path(path)}")
-        if options.logs:
+        if options.nodes:
             with follow(out, "logging") as on_event:
-                proof = log_drill(api, report, entry, publisher, options.logs, on_event)
+                proof = log_drill(api, report, entry, publisher, options.nodes, on_event)
             durable.write_file(proof_path(path), proof, mode=0o644, point="proof")
-            out.done(f"logged at {', '.join(options.logs)}: {proof_path(path)}")
+            out.done(f"logged at {', '.join(options.nodes)}: {proof_path(path)}")
         signed = read_drill(path, [node.record for pin in api.pins() for node in pin.federation.nodes])
     if options.html is not None:
         page = render_drill_report(report, signed)

@@ -119,13 +119,13 @@ class KitDocument:
 
 @examples(
     "comity kit new our-chat --shape chat",
-    "comity kit new our-search --shape embeddings --wheels wheels --to recipes/our-search",
+    "comity kit new our-search --shape embeddings --wheels wheels --out recipes/our-search",
 )
 @click.command("new", cls=Command, short_help="Write a recipe to begin with.")
 @click.argument("name")
 @click.option("--shape", type=click.Choice(["chat", "embeddings"]), default="chat", show_default=True, help="The API.")
 @click.option("--wheels", type=FOLDER, multiple=True, help="Lock the wheels in this folder. May be repeated.")
-@click.option("--to", "folder", type=NEW_FOLDER, help="The new folder; by default one of the name.")
+@click.option("--out", "folder", type=NEW_FOLDER, help="The new folder; by default one of the name.")
 def new(name: str, shape: str, wheels: tuple[Path, ...], folder: Path | None) -> None:
     """Write a recipe into a new folder: kit.toml with comments, a lock, an example of an engine, and a self-test that
     it passes. It builds as it is."""
@@ -164,8 +164,10 @@ def build(recipe: Path, target: Path, wheels: tuple[Path, ...], weights: tuple[P
     artifact = built.manifest.digest
     _show_kit(out, str(target), artifact, built.kit, built.manifest.size)
     out.answer(KitDocument.of(str(target), artifact, built.manifest.size, built.kit, ()))
-    parents = " ".join(f"--parent converted={each.name}" for each in built.kit.weights if each.artifact and each.name)
-    out.hint(f"comity publish {shlex.quote(str(target))} --as ORG/{built.kit.name}@v1 --license … {parents}".rstrip())
+    parents = [f"--parent converted={each.name}" for each in built.kit.weights if each.artifact and each.name]
+    out.hint(f"comity publish {shlex.quote(str(target))} --as ORG/{built.kit.name}@v1 --licence SPDX-ID")
+    if parents:
+        out.hint(f"with what its weights are of, so that warnings about that are found: {' '.join(parents)}")
 
 
 @examples("comity kit show our-chat-kit", "comity kit show org/our-chat-kit@v1 --json")
@@ -195,7 +197,7 @@ def show(what: str) -> int:
     out.answer(KitDocument.of(found.title, artifact, found.manifest.size, found.kit, problems))
     if problems:
         return VERIFICATION_FAILED
-    out.hint("a policy must allow what runs, such as its wheels; 'comity scan DIR' prints the line")
+    out.hint("a policy must allow what runs, such as its wheels; for the line to write: comity scan DIR")
     return OK
 
 

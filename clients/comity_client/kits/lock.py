@@ -132,5 +132,5 @@ def _why(line: str) -> str:
 
 
 def _refused(why: str) -> Malformed:
-    hint = "name each distribution with its version and the hash of each wheel, as 'comity kit new --wheels DIR' does"
+    hint = "name each distribution with its version and the hashes of its wheels: comity kit new NAME --wheels DIR"
     return Malformed("the lock cannot be used", why=why, hint=hint, code="KIT-LOCK")

@@ -169,5 +169,5 @@ def read_lock(folder: Path) -> tuple[LockedDistribution, ...]:
 
 
 def _malformed(why: str) -> Malformed:
-    hint = "'comity kit new NAME --shape chat' writes a recipe with comments"
+    hint = "for a recipe with comments: comity kit new NAME --shape chat"
     return Malformed(f"{RECIPE_FILE} cannot be used", why=why, hint=hint, code="KIT-RECIPE")

@@ -119,7 +119,7 @@ def start_recipe(folder: Path, name: str, shape: str, wheels: Sequence[Path] = (
     NAME.read(Fields({"name": name}, "kit"), "name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(
-            f"{folder} exists", why="a recipe is written into a new folder", hint="name another one: --to DIR"
+            f"{folder} exists", why="a recipe is written into a new folder", hint="name another one: --out DIR"
         )
     locked = lock_of(wheels)
     texts = {

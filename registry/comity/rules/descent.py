@@ -21,7 +21,6 @@ from typing import Final
 
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
-from comity.trust.lineage import MAX_DEPTH, MAX_NODES
 from comity.trust.names import UPSTREAM
 
 SIGNED: Final = "signed"
@@ -30,7 +29,7 @@ OWN: Final = "own"
 MIRRORED: Final = "mirrored"
 UNKNOWN: Final = "unknown"
 BASES: Final = (SIGNED, OWN, MIRRORED, CLAIMED, UNKNOWN)
-"""How an root is known, the strongest first."""
+"""How a root is known, the strongest first."""
 MAX_ROOTS: Final = 16
 """Roots of one artifact that are told apart; one with more has an unknown one besides."""
 
@@ -64,9 +63,13 @@ class LineageFacts:
     parents: tuple[ParentEdge, ...] = ()
 
 
-def roots_of(artifact: int, known: Callable[[int], LineageFacts]) -> tuple[LineageRoot, ...]:
+def roots_of(
+    artifact: int, known: Callable[[int], LineageFacts], most_nodes: int, most_depth: int
+) -> tuple[LineageRoot, ...]:
     """The roots of an artifact, each author once with the strongest basis, in order. A cycle has no root, so it adds
-    an unknown root where nothing else does. `known` is called at most twice for each of `MAX_NODES` ancestors."""
+    an unknown root where nothing else does. `known` is called at most twice for each of `most_nodes`
+    ancestors, of which none is further than `most_depth` steps: the limits of `comity.trust.lineage`, which a reader of
+    counts does not load."""
     first = known(artifact)
     found = _own(first) if not first.parents else set[LineageRoot]()
     seen = {artifact: True}
@@ -80,7 +83,7 @@ def roots_of(artifact: int, known: Callable[[int], LineageFacts]) -> tuple[Linea
             continue
         if seen.get(edge.parent, False) or (edge.parent in seen and not signed):
             continue
-        if len(seen) >= MAX_NODES or depth > MAX_DEPTH:
+        if len(seen) >= most_nodes or depth > most_depth:
             found.add(NOWHERE)
             continue
         seen[edge.parent] = signed

@@ -124,10 +124,13 @@ class Wheel:
 
     def fits(self, machine: InstallingMachine) -> bool:
         """Whether pip takes it there."""
-        interpreters = any(
-            self._runs(python, abi, machine) for python in self.python.split(".") for abi in self.abi.split(".")
+        platforms = [platform for platform in self.platform.split(".") if _on(platform, machine)]
+        return any(
+            self._runs(python, abi, machine) and (platform != "any" or abi == "none")
+            for python in self.python.split(".")
+            for abi in self.abi.split(".")
+            for platform in platforms
         )
-        return interpreters and any(_on(platform, machine) for platform in self.platform.split("."))
 
     @staticmethod
     def _runs(python: str, abi: str, machine: InstallingMachine) -> bool:

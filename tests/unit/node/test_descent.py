@@ -22,6 +22,7 @@ from comity.rules.descent import LineageFacts, LineageRoot, ParentEdge, roots_of
 from comity.rules.file_records import MEMBERS, OTHERS
 from comity.rules.precedence import Precedence
 from comity.trust.encoding import Digest, sha256
+from comity.trust.lineage import MAX_DEPTH, MAX_NODES
 from comity.trust.statement import parse_entry
 from support.logs import LogKeys
 
@@ -61,7 +62,7 @@ class Scene:
         self.ledger.logs.append(LOG.vkey, [identity.publish(name, release)])
 
     def roots(self, number: int) -> tuple[LineageRoot, ...]:
-        return roots_of(number, self.rows.known)
+        return roots_of(number, self.rows.known, MAX_NODES, MAX_DEPTH)
 
 
 @pytest.fixture

@@ -29,7 +29,10 @@ def edge(parent: int | None, author: str = "", *, signed: bool = False) -> Paren
 
 def found(graph: dict[int, LineageFacts]) -> set[tuple[str, str]]:
     """The roots of artifact 1, as author and basis."""
-    return {(each.author, each.basis) for each in roots_of(1, lambda number: graph.get(number, NOBODY))}
+    return {
+        (each.author, each.basis)
+        for each in roots_of(1, lambda number: graph.get(number, NOBODY), MAX_NODES, MAX_DEPTH)
+    }
 
 
 def test_an_artifact_without_parents_is_its_own_origin_and_a_mirrored_one_says_so() -> None:
@@ -66,14 +69,17 @@ def test_a_cycle_has_an_unknown_origin() -> None:
 
 def test_a_lineage_beyond_the_limits_has_an_unknown_origin() -> None:
     wide = {1: LineageFacts((A,), tuple(edge(number) for number in range(2, MAX_NODES + 9)))}
-    assert roots_of(1, lambda number: wide.get(number, LineageFacts((B,)))) == (NOWHERE, LineageRoot(B, "claimed"))
+    assert roots_of(1, lambda number: wide.get(number, LineageFacts((B,))), MAX_NODES, MAX_DEPTH) == (
+        NOWHERE,
+        LineageRoot(B, "claimed"),
+    )
     long = {number: LineageFacts((A,), (edge(number + 1),)) for number in range(1, MAX_DEPTH + 9)}
     assert found(long) == {("", "unknown")}
 
 
 def test_more_origins_than_are_told_apart_are_cut_and_marked() -> None:
     many = LineageFacts(tuple(f"{number:064d}" for number in range(MAX_ROOTS + 1)))
-    cut = roots_of(1, lambda number: many)
+    cut = roots_of(1, lambda number: many, MAX_NODES, MAX_DEPTH)
     assert (cut[0], len(cut)) == (NOWHERE, MAX_ROOTS + 1)
 
 
@@ -83,7 +89,7 @@ def test_any_graph_ends_and_every_origin_has_one_basis(graph: dict[int, list[tup
         number: LineageFacts((f"{number:064d}",), tuple(edge(parent or None, signed=signed) for parent, signed in to))
         for number, to in graph.items()
     }
-    roots = roots_of(1, lambda number: known.get(number, NOBODY))
+    roots = roots_of(1, lambda number: known.get(number, NOBODY), MAX_NODES, MAX_DEPTH)
     assert roots and len({each.author for each in roots}) == len(roots)
     assert {each.basis for each in roots} <= set(BASES)
     authors = {f"{number:064d}" for number, item in known.items() if not item.parents}

@@ -15,6 +15,7 @@ from comity.node.threads import Clock, Pools
 from comity.rules.audit import DAY
 from comity.rules.descent import DescentCount, DescentQuestion, LineageRoot, added, roots_of
 from comity.trust.encoding import Digest
+from comity.trust.lineage import MAX_DEPTH, MAX_NODES
 from comity.wire import limits
 from comity.wire.descent import DescentPage
 
@@ -66,7 +67,9 @@ class DescentCounter:
         chosen = {row.number for row in asked}
         for row in rows:
             if row.number in chosen:
-                page.add(row, roots_of(row.number, known), pulls[row.largest] if row.largest else 0)
+                page.add(
+                    row, roots_of(row.number, known, MAX_NODES, MAX_DEPTH), pulls[row.largest] if row.largest else 0
+                )
             page.pass_by(row.number)
             if not page.room:
                 page.ended = False

@@ -142,6 +142,7 @@ class Remote:
     jurisdiction: str = "CH"
     addresses: tuple[str, ...] = ("127.0.0.1:1",)
     former: bool = False
+    numeric: bool = True
 
 
 def remote(name: str, member: Digest, keys: LogKeys) -> Remote:

@@ -59,7 +59,7 @@ def test_a_new_recipe_locks_the_wheels_of_a_folder(tmp_path: Path) -> None:
     make_wheel(tmp_path / "wheels", "a", tag="cp311-cp311-manylinux_2_17_x86_64")
     make_wheel(tmp_path / "wheels", "a", tag="cp312-cp312-manylinux_2_17_x86_64")
     make_wheel(tmp_path / "wheels", "b")
-    document = printed(command, "new", "x", "--wheels", "wheels", "--to", "recipes/x")
+    document = printed(command, "new", "x", "--wheels", "wheels", "--out", "recipes/x")
     assert (document["recipe"], document["distributions"], document["wheels"]) == ("recipes/x", 2, 3)
     make_wheel(tmp_path / "wheels", "b", "2.0")
     assert "two versions" in str(refused(command, "new", "y", "--wheels", "wheels"))
