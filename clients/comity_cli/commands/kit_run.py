@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from comity_client.kits.asking import CaseResult, CaseResults
     from comity_client.kits.check import CheckedRow, KitFolder
     from comity_client.kits.engine import RunningEngine
+    from comity_client.kits.install import InstalledKit
 
 POLICY: Final = click.option("--policy", type=FILE, help="Judge the evidence of the kit by this policy (TOML).")
 _STATUSES: Final = {"passed": OK, "failed": VERIFICATION_FAILED, "partial": PARTIAL}
@@ -223,10 +224,10 @@ async def _serve(out: Output, found: KitFolder, port: int) -> None:
         results = await ask_cases(running.base_url, cases)
         _require_answers(results, found)
         out.done(f"self-test: {plural(results.passed, 'answer')} as expected")
-        _show_served(out, found, running, cases)
         ended, stopped = asyncio.ensure_future(running.ended()), asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):  # before it is said that it is served until one comes
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        _show_served(out, found, running, cases)
         both: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(stopped.wait())}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -235,7 +236,7 @@ async def _serve(out: Output, found: KitFolder, port: int) -> None:
             each.cancel()
 
 
-async def _install(out: Output, found: KitFolder):  # type: ignore[no-untyped-def]
+async def _install(out: Output, found: KitFolder) -> InstalledKit:
     from comity_client.kits.install import install_kit, kit_cache
 
     with out.waiting("installing"):
