@@ -159,7 +159,7 @@ def test_what_nodes_say_of_a_kit_is_found_and_each_gap_is_named(
     }
     assert links(document)["never-checked"]["hint"].startswith("comity kit check sha256:")
     client.approvals().end(client.approvals().subject(NAME), ApprovalEnding(SCOPE, int(time.time()) - 5, ""), by=owner)
-    assert "approval-ended" in links(printed(command, "check", plan, status=10))
+    assert "ended-approval" in links(printed(command, "check", plan, status=10))
 
 
 def test_a_later_warning_and_a_later_result_are_found(

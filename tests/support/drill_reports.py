@@ -8,7 +8,7 @@ from typing import Final
 
 from comity.rules.continuity.drill_report import (
     CHECK,
-    CUT_OFF,
+    CUT,
     INSTALL,
     PULL,
     RESTORE,
@@ -32,7 +32,7 @@ from support.world import Identity, Log, identity
 
 STARTED: Final = 1_796_156_000
 CH: Final = Party("reach", "CH")
-_PASSED: Final = (CUT_OFF, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, RESTORE)
+_PASSED: Final = (CUT, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, RESTORE)
 
 
 def phases(*names: str) -> tuple[DrillPhase, ...]:
@@ -67,7 +67,7 @@ def a_drill_report() -> DrillReport:
 
 def a_failed_drill_report() -> DrillReport:
     """The engine did not start."""
-    ran = phases(CUT_OFF, PULL, VERIFY, CHECK, INSTALL, START, RESTORE)
+    ran = phases(CUT, PULL, VERIFY, CHECK, INSTALL, START, RESTORE)
     failed = tuple(replace(each, passed=each.phase != START) for each in ran)
     nothing = CaseCounts(0, 0)
     return replace(

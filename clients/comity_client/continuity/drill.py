@@ -21,7 +21,7 @@ import comity
 from comity.bounded_file import read_bounded
 from comity.rules.continuity.drill_report import (
     CHECK,
-    CUT_OFF,
+    CUT,
     DECLARE,
     INSTALL,
     LEAST_COSIGNERS,
@@ -232,7 +232,7 @@ class _Drill:
 
     def _cut_off(self) -> Client:
         """A client that does not ask the nodes that fall with the parties."""
-        with self.phases.phase(CUT_OFF) as said:
+        with self.phases.phase(CUT) as said:
             user = replace(self.api.user, left_out=self._why_left_out)
             self.before = user.run(self._look)
             said.append(f"{len(self.left_out)} of {len(self.left_out) + len(self.asked)} nodes are not asked any more")

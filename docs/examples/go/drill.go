@@ -159,7 +159,7 @@ func (r drillReport) secondsUntil(name string) *int {
 	var start, found *phase
 	for index := range r.Phases {
 		switch r.Phases[index].Phase {
-		case "cut-off":
+		case "cut":
 			start = &r.Phases[index]
 		case name:
 			found = &r.Phases[index]

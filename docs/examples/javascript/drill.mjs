@@ -56,7 +56,7 @@ function logged(file, line, nodes) {
 }
 
 function secondsUntil(report, name) {
-  const [start, found] = ["cut-off", name].map((wanted) => report.phases.find(({ phase }) => phase === wanted));
+  const [start, found] = ["cut", name].map((wanted) => report.phases.find(({ phase }) => phase === wanted));
   return start && found?.passed ? Math.ceil((found.ended - start.began) / 1000) : null;
 }
 

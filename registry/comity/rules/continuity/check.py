@@ -36,6 +36,7 @@ from comity.rules.continuity.plan import (
 )
 from comity.rules.copy_counts import parties_of
 from comity.rules.kits.description import Kit
+from comity.rules.offers.chain import LAPSED, RELEASED
 from comity.rules.parties import DNS, HARDWARE_ROOT, JURISDICTION, REACH, Party
 from comity.trust.encoding import Digest, format_time, short
 from comity.trust.frozen import frozen
@@ -326,7 +327,7 @@ def _approval_link(asked: DemandedApproval, kit: KitFacts, at: int) -> Link:
     said = f"{len(last)} of {asked.at_least} for {asked.scope}"
     if len(last) < asked.at_least:
         past = [each for each in own if each.until < at]
-        kind = "approval-ended" if any(each.ended for each in past) else "approval-over" if past else "approval-missing"
+        kind = "ended-approval" if any(each.ended for each in past) else "approval-over" if past else "approval-missing"
         return _broken(kind, said)
     if kit.approvals_short:
         return _broken("approval-missing", kit.approvals_short)
@@ -413,7 +414,7 @@ def _runs_on(kit: Kit, platform: str) -> bool:
     return kit.platform.os in (system, "any") and kit.platform.arch in (processor, "any")
 
 
-_LAPSED: Final = ("lapsed", "released")
+_LAPSED: Final = (LAPSED, RELEASED)
 
 
 def _agreed_links(
@@ -422,7 +423,7 @@ def _agreed_links(
     if found.status != "proven":
         yield _broken("record-unproven", found.why, "claimed" if found.status == "claimed" else "verified here")
     if machines.record == "offer":
-        yield _broken("offer-withdrawn", found.provider) if found.withdrawn else _broken("offer-only", found.provider)
+        yield _broken("withdrawn-offer", found.provider) if found.withdrawn else _broken("offer-only", found.provider)
     elif found.state in _LAPSED:
         yield _broken("grant-lapsed", found.state)
     elif found.grantee != owner:

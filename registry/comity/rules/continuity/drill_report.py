@@ -49,7 +49,7 @@ ROUNDING: Final = 2_000
 LEAST_COSIGNERS: Final = 2
 """Members whose clocks prove a time: no one alone does."""
 
-CUT_OFF: Final = "cut-off"
+CUT: Final = "cut"
 DECLARE: Final = "declare"
 PULL: Final = "pull"
 VERIFY: Final = "verify"
@@ -60,7 +60,7 @@ SELF_TEST: Final = "self-test"
 SAMPLES: Final = "samples"
 SERVE: Final = "serve"
 RESTORE: Final = "restore"
-PHASES: Final = (CUT_OFF, DECLARE, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, SERVE, RESTORE)
+PHASES: Final = (CUT, DECLARE, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, SERVE, RESTORE)
 """In their order."""
 _PARTY: Final = re.compile(r"[a-z-]{1,32}(?::.{1,512})?\Z")
 _SHARE: Final = re.compile(r"(?:0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)?\Z")
@@ -170,7 +170,7 @@ class DrillReport(JsonObject):
         return self._seconds_until(SAMPLES)
 
     def _seconds_until(self, name: str) -> int | None:
-        start, found = self.phase(CUT_OFF), self.phase(name)
+        start, found = self.phase(CUT), self.phase(name)
         return -(-(found.ended - start.began) // 1000) if start and found and found.passed else None
 
     def check(self) -> None:

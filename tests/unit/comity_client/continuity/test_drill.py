@@ -145,7 +145,7 @@ def test_a_kit_that_nobody_left_has_is_not_pulled(rehearsal: Rehearsal) -> None:
 def test_a_party_that_takes_every_node_ends_the_drill_at_once(rehearsal: Rehearsal) -> None:
     rehearsal.publish()
     report = rehearsal.drill(cut=tuple(Party("jurisdiction", code) for code in ("CH", "SG", "ES", "KR")))
-    assert "every node" in report.reason and [each.phase for each in report.phases] == ["cut-off", RESTORE]
+    assert "every node" in report.reason and [each.phase for each in report.phases] == ["cut", RESTORE]
 
 
 def test_an_unknown_service_or_fallback_is_refused(rehearsal: Rehearsal) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from comity.rules.continuity.drill_report import (
-    CUT_OFF,
+    CUT,
     LOG_SECONDS,
     PULL,
     RESTORE,
@@ -48,15 +48,15 @@ def test_a_report_says_in_how_many_seconds_it_answered_and_reached_the_quality()
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"phases": phases(PULL, CUT_OFF, SELF_TEST)}, "not in their order"),
-        ({"phases": phases(CUT_OFF, CUT_OFF, SELF_TEST)}, "not in their order"),
-        ({"phases": (DrillPhase(CUT_OFF, 0, 9, True, ""), DrillPhase(PULL, 8, 20, True, ""))}, "overlap"),
-        ({"phases": (DrillPhase(CUT_OFF, 0, 60_000, True, ""),)}, "last longer"),
+        ({"phases": phases(PULL, CUT, SELF_TEST)}, "not in their order"),
+        ({"phases": phases(CUT, CUT, SELF_TEST)}, "not in their order"),
+        ({"phases": (DrillPhase(CUT, 0, 9, True, ""), DrillPhase(PULL, 8, 20, True, ""))}, "overlap"),
+        ({"phases": (DrillPhase(CUT, 0, 60_000, True, ""),)}, "last longer"),
         ({"ended": STARTED - 1}, "last longer"),
         ({"reason": "it was slow"}, "needs a reason"),
         ({"passed": False}, "needs a reason"),
-        ({"phases": phases(CUT_OFF, PULL, RESTORE)}, "without a verified answer"),
-        ({"phases": phases(CUT_OFF, PULL, SELF_TEST, RESTORE)}, "without the agreed quality"),
+        ({"phases": phases(CUT, PULL, RESTORE)}, "without a verified answer"),
+        ({"phases": phases(CUT, PULL, SELF_TEST, RESTORE)}, "without the agreed quality"),
         ({"phases": (*GOOD.phases[:-1], replace(GOOD.phases[-1], passed=False))}, "a phase failed"),
         ({"self_test": CaseCounts(2, 1, ("a",))}, "without all answers"),
         ({"self_test": CaseCounts(0, 0)}, "without all answers"),
