@@ -26,3 +26,8 @@ def test_a_kit_answers_the_same_client_after_the_cut() -> None:
     assert report["begun_after"] <= report["started"] and report["logged_by"] >= report["ended"]
     assert any(EXPECTED in line for line in steps["The drill"])
     assert any("node-ch killed" in line for line in steps["The cut"])
+    prepared = steps["The ministry makes its plan"]
+    assert any(line.startswith("kit check: passed") for line in prepared)
+    assert "chat is amber (exit 8)" in prepared and any("[never-drilled]" in line for line in prepared)
+    assert any("from node-es, node-kr, node-sg" in line for line in steps["The drill"])
+    assert steps["The plan after the drill"] == ["chat is green (exit 0)"]

@@ -8,30 +8,27 @@ client that knows one base URL is answered before and after.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import importlib.metadata
 import importlib.util
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from comity.rules.kits.cases import KitCases
-from comity.rules.kits.description import KIT_FILE, SAMPLES_FILE, Kit
+from comity.rules.kits.description import SAMPLES_FILE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable, Untrusted
+from comity.trust.exit_statuses import OK, PARTIAL
 from comity.trust.report import RESULTS
-from comity_client.kits.asking import ask_cases
-from comity_client.kits.build import KitSources, build_kit
-from comity_client.kits.engine import running_engine
-from comity_client.kits.install import install_kit, kit_cache
 
 from comity_cli.lab.demo_steps import DemoSteps
 from comity_cli.lab.lab import Lab
@@ -44,8 +41,9 @@ SCOPE: Final = "ministry-interior"
 SUITE: Final = "smollm2-samples"
 LAW: Final = "CH"
 """Under the law of this jurisdiction the vendor is; it is cut off with all that the law reaches."""
-WORKERS: Final = 2
-"""Threads that hash the kit."""
+HOLDS, PARTLY = "green", "amber"
+BEFORE: Final = {"never-drilled": PARTLY}
+"""What `comity continuity check` finds before the first drill: the kinds of links with gaps, and their colours."""
 SERVE_SECONDS: Final = 150.0
 SERVING: Final = "serving at"
 QUESTION: Final = "What is the capital of France? Answer in one word."
@@ -139,6 +137,14 @@ class CutDemo(DemoSteps):
         return self.directory / "plan.toml"
 
     @property
+    def pulled(self) -> Path:
+        return self.directory / "pulled"
+
+    @property
+    def policy(self) -> Path:
+        return self.directory / "policy.toml"
+
+    @property
     def file(self) -> Path:
         return self.directory / "drill.json"
 
@@ -183,16 +189,17 @@ class CutDemo(DemoSteps):
             self._make_plan(lab, artifact, address, say)
 
     def _build_kit(self, say: Callable[[str], None]) -> None:
-        built = build_kit(self.recipe, self.kit, KitSources(), workers=WORKERS)
-        total = sum(part.size for part in built.kit.parts)
-        say(f"{built.kit.name}: {plural(len(built.kit.parts), 'part')}, {size(total)}")
+        built = self._comity(self.publisher_home, "kit", "build", str(self.recipe), str(self.kit))
+        say(f"{built['name']}: {plural(len(built['parts']), 'part')}, {size(built['bytes'])}")
 
     def _make_plan(self, lab: Lab, artifact: Digest, address: OneAddress, say: Callable[[str], None]) -> None:
         home, node = self.user_home, lab.nodes[1].name
         self._comity(home, "trust", "pin", str(lab.federation), "--yes")
         new = self._comity(home, "publisher", "new", "Ministry", "--jurisdiction", "ES", "--home", f"{node}/log")
-        (self.directory / "policy.toml").write_text(POLICY)
+        self.policy.write_text(POLICY)
+        self._check_kit(say)
         self._evaluate(node, say)
+        shutil.rmtree(self.pulled)  # the drill has to pull from the nodes that are left
         until = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)).date()
         approve = ["approve", KIT_NAME, "--scope", SCOPE, "--until", until.isoformat(), "--node", node, "--yes"]
         self._comity(home, *approve)
@@ -208,25 +215,47 @@ class CutDemo(DemoSteps):
             scope=SCOPE,
         )
         self.plan.write_text(text)
+        signed = self._comity(home, "continuity", "sign", str(self.plan), "--node", node)
+        say(f"plan signed until {signed['until']}, logged at {', '.join(signed['logged'])}")
+        self._check_plan(say, BEFORE)
+
+    def _check_kit(self, say: Callable[[str], None]) -> None:
+        """Pull the kit as the ministry, and run its self-test; the check is kept in the ministry's home."""
+        self._comity(self.user_home, "pull", KIT_NAME, "--out", str(self.pulled), "--policy", str(self.policy))
+        words = ("kit", "check", str(self.pulled), "--policy", str(self.policy))
+        checked = self._comity(self.user_home, *words)
+        say(f"kit check: {checked['state']} ({', '.join(row['name'] for row in checked['rows'])})")
 
     def _evaluate(self, node: str, say: Callable[[str], None]) -> None:
         """Announce the criteria, ask the samples, and log the result."""
-        samples = KitCases.parse((self.kit / SAMPLES_FILE).read_bytes())
-        criteria, made = self.directory / "criteria.toml", self.directory / "criteria.json"
-        dataset = sha256((self.kit / SAMPLES_FILE).read_bytes())
-        criteria.write_text(CRITERIA.format(suite=SUITE, samples=len(samples.cases), dataset=dataset))
-        evaluation, options = ("evaluation", "announce", KIT_NAME), ("--out", str(made), "--node", node)
-        self._comity(self.user_home, *evaluation, "--criteria", str(criteria), *options)
-        rate = asyncio.run(self._pass_rate(samples))
-        words = ("--criteria", str(made), "--value", f"pass_rate={rate}", "--node", node)
-        self._comity(self.user_home, "evaluation", "report", KIT_NAME, *words)
-        say(f"{plural(len(samples.cases), 'sample')} asked, pass rate {rate}; the criteria were logged before")
+        data = (self.pulled / SAMPLES_FILE).read_bytes()
+        criteria, made, results = (self.directory / name for name in ("criteria.toml", "criteria.json", "results.json"))
+        count = len(KitCases.parse(data).cases)
+        criteria.write_text(CRITERIA.format(suite=SUITE, samples=count, dataset=sha256(data)))
+        announce = ("evaluation", "announce", KIT_NAME, "--criteria", str(criteria), "--out", str(made))
+        self._comity(self.user_home, *announce, "--node", node)
+        words = ("kit", "evaluate", str(self.pulled), "--out", str(results), "--policy", str(self.policy))
+        measured = self._comity(self.user_home, *words)
+        report = ("evaluation", "report", KIT_NAME, "--criteria", str(made), "--results", str(results))
+        self._comity(self.user_home, *report, "--node", node)
+        rate, asked = measured["pass_rate"], plural(measured["samples"], "sample")
+        say(f"{asked} asked, pass rate {rate}; the criteria were logged before")
 
-    async def _pass_rate(self, samples: KitCases) -> str:
-        kit = Kit.parse((self.kit / KIT_FILE).read_bytes())
-        installed = await asyncio.to_thread(install_kit, self.kit, kit, kit_cache())
-        async with running_engine(self.kit, kit, installed) as engine:
-            return (await ask_cases(engine.base_url, samples.cases)).pass_rate
+    def _check_plan(self, say: Callable[[str], None], expected: Mapping[str, str]) -> None:
+        """Check the plan as the official does. Raises Untrusted if other links than `expected` (kind to state) have
+        problems, and the error of the command if it ends with the status of another colour."""
+        colour, status = (PARTLY, PARTIAL) if expected else (HOLDS, OK)
+        words = ("continuity", "check", str(self.plan))
+        checked = self._comity(self.user_home, *words, expected=(status,))
+        service = checked["services"][0]
+        links = [*service["links"], *(link for each in service["fallbacks"] for link in each["links"])]
+        problems = [link for link in links if link["kind"]]
+        found = {link["kind"]: link["state"] for link in problems}
+        if (service["state"], found) != (colour, expected):
+            raise Untrusted("the plan has another colour than it should", why=f"{service['state']}: {found}")
+        say(f"{service['name']} is {colour} (exit {status})")
+        for link in problems:
+            say(f"{link['state']}: {link['text']} [{link['kind']}]")
 
     def _cut(self, lab: Lab, address: OneAddress) -> None:
         with self._step("The cut", f"the vendor is gone, and so is every node that the law of {LAW} reaches") as say:
@@ -256,12 +285,14 @@ class CutDemo(DemoSteps):
             say(f"the agreed quality was reached after {checked['quality']} s")
             say(f"not begun before {checked['begun_after']}, logged by {checked['logged_by']}, as members cosigned")
             say(f"report sha256:{checked['report']}")
+        with self._step("The plan after the drill", "it says what holds now, and what does not") as say:
+            self._check_plan(say, {})
 
     @contextlib.contextmanager
     def _drilling(self, node: str, address: OneAddress, say: Callable[[str], None]) -> Iterator[None]:
         """Run the drill as the official does, until it serves; stop it after the block, and check how it ended."""
         address.to = _free_port()
-        shown = f"continuity drill {SERVICE} --plan plan.toml --sign-as Ministry --log {node} --serve".split()
+        shown = f"continuity drill {SERVICE} --plan plan.toml --sign-as Ministry --node {node} --serve".split()
         say(f"$ comity {' '.join(shown)}")
         files = ["--out", str(self.file), "--html", str(self.file.with_suffix(".html"))]
         command = [sys.executable, "-m", "comity_cli.main", *shown, *files, "--port", str(address.to)]

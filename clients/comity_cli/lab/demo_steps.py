@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,14 +70,14 @@ class DemoSteps:
             time.sleep(0.3)
         raise Unavailable(failure, why=f"within {SPREAD_SECONDS:.0f} s", hint="see node.log in each node's folder")
 
-    def _comity(self, home: Path, *arguments: str, expected: Sequence[int] = (0,)) -> Any:
+    def _comity(self, home: Path, *arguments: str, expected: Collection[int] = (0,)) -> Any:
         """Run a `comity` command with `--json` and return its document. Raises the error of the command, if it ends
         with another status than one of `expected`."""
         command = [sys.executable, "-m", "comity_cli.main", *arguments, "--json"]
         return json.loads(self._execute(command, home, expected=expected))
 
     def _execute(
-        self, command: Sequence[str], home: Path, *, show: bool = False, expected: Sequence[int] = (0,)
+        self, command: Sequence[str], home: Path, *, show: bool = False, expected: Collection[int] = (0,)
     ) -> bytes:
         visible = show and not (self.output.as_json or self.output.quiet)
         pipe = None if visible else subprocess.PIPE
