@@ -10,7 +10,8 @@ import pytest
 from comity_cli.lab.cut_demo import EXPECTED
 from support.tools import missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
+"""`.ci/run` runs the command itself."""
 
 
 def test_a_kit_answers_the_same_client_after_the_cut() -> None:

@@ -117,7 +117,7 @@ def test_what_a_requirement_needs_follows_from_extras(tmp_path: Path) -> None:
     assert not TARGETS.need(Requirement("a; extra == 'node'"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_builds_of_the_wheel_are_equal(tmp_path: Path) -> None:
     """From two copies of the tree, by users with other masks; pip fetches the pinned tools."""
     made = []
