@@ -22,7 +22,6 @@ from comity.node.settings import S3
 from comity.rules.continuity.drill_report import DrillReport
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.description import Kit
-from comity.rules.release import ProductRelease
 from comity.rules.statement_readers import FORMS
 from comity.trust.content import Content
 from comity.trust.copies import MAX_LABEL
@@ -34,6 +33,7 @@ from comity_cli.commands.explain import explanations
 from comity_cli.document import KINDS
 from comity_cli.main import COMMANDS
 from comity_client.inventory.inventory import Inventory
+from comity_client.release_parts import ProductRelease
 from document_schemas import document_schema
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo

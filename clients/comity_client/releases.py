@@ -20,7 +20,19 @@ from typing import Final
 
 import comity
 from comity.bounded_file import read_bounded
-from comity.rules.release import (
+from comity.trust.artifact import Manifest
+from comity.trust.claims import Publication
+from comity.trust.encoding import Digest
+from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
+from comity.trust.frozen import frozen
+from comity.trust.policy import Policy
+from comity.trust.resolution import version_order
+from comity.trust.statements import INFO, Advisory
+
+from comity_client.artifact_client import ArtifactClient
+from comity_client.events import Advised, OnEvent, ignore_event
+from comity_client.evidence.artifact_info import ArtifactInfo
+from comity_client.release_parts import (
     MAX_LOCK,
     MAX_RELEASE,
     PRODUCT,
@@ -36,18 +48,6 @@ from comity.rules.release import (
     unfit,
     wheels_of,
 )
-from comity.trust.artifact import Manifest
-from comity.trust.claims import Publication
-from comity.trust.encoding import Digest
-from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
-from comity.trust.frozen import frozen
-from comity.trust.policy import Policy
-from comity.trust.resolution import version_order
-from comity.trust.statements import INFO, Advisory
-
-from comity_client.artifact_client import ArtifactClient
-from comity_client.events import Advised, OnEvent, ignore_event
-from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.vouching import REPRODUCED
 
 MAX_LISTED: Final = 8

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from comity.rules.release import ProductRelease
+from comity_client.release_parts import ProductRelease
 from release_folder import ReleaseTargets, manifest_of, requirements_of, stored_wheel, write_release
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -1,5 +1,5 @@
 """The folder of a release, from the wheel of the product and the wheels that its lock names: the same files in, the
-same bytes out. `comity.rules.release` says what is in it.
+same bytes out. `comity_client.release_parts` says what is in it.
 
 Nothing here asks a network: `build_release` brings the wheels.
 """
@@ -16,7 +16,11 @@ from email.parser import BytesParser
 from pathlib import Path
 from typing import Any, Final
 
-from comity.rules.release import (
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest, format_time, sha256
+from comity.trust.frozen import frozen
+from comity_client.cyclonedx import bom_text, comity_property, sha256_hashes
+from comity_client.release_parts import (
     PRODUCT,
     RELEASE_BOM,
     RELEASE_FILE,
@@ -24,15 +28,11 @@ from comity.rules.release import (
     ProductRelease,
     Wheel,
     check_lock,
-    normalised,
     parse_lock,
 )
-from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, format_time, sha256
-from comity.trust.frozen import frozen
-from comity_client.cyclonedx import bom_text, comity_property, sha256_hashes
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 NOTES: Final = ("LICENSE", "CHANGELOG.md", "README.md", "SECURITY.md")
 """Files of the source that a release has in its root."""
@@ -89,7 +89,7 @@ class ReleaseWheel:
     def requires(self, targets: ReleaseTargets, extras: Sequence[str] = ()) -> frozenset[str]:
         """The names of the distributions that it requires there."""
         wanted = map(Requirement, self.metadata.get_all("Requires-Dist") or ())
-        return frozenset(normalised(each.name) for each in wanted if targets.need(each, extras))
+        return frozenset(canonicalize_name(each.name) for each in wanted if targets.need(each, extras))
 
 
 def requirements_of(lock: str, targets: ReleaseTargets) -> dict[Requirement, tuple[Digest, ...]]:

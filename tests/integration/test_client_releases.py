@@ -10,7 +10,6 @@ from pathlib import Path
 
 import comity
 import pytest
-from comity.rules.release import InstallingMachine
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.policy import Policy
 from comity_cli.commands import upgrade, vouch
@@ -18,6 +17,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publishers import Publisher
+from comity_client.release_parts import InstallingMachine
 from comity_client.releases import UpgradeOrder, judge_release
 from support.fakes import FakeFederation
 from support.releases import COMMIT, make_release

@@ -37,7 +37,6 @@ from comity.rules.offers.records import (
     Withdrawn,
 )
 from comity.rules.pieces import PieceIndex
-from comity.rules.release import ProductRelease
 from comity.rules.signing import sign_content, statement_of
 from comity.rules.statement_readers import read_content
 from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved
@@ -68,6 +67,7 @@ from comity.upstream.listed_files import ListedFile, Observation, encode_observa
 from comity_client.inventory.inventory import Inventory
 from comity_client.node_card import NodeCard
 from comity_client.offers.bundle import OfferBundle, PlacedLine
+from comity_client.release_parts import ProductRelease
 from comity_client.signing.votes import Ceremony, SigningPanel
 from support import audits, hardware, offers
 from support.case import case, nodes, release

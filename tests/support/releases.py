@@ -6,8 +6,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from comity.rules.release import ProductRelease
 from comity.trust.encoding import sha256
+from comity_client.release_parts import ProductRelease
 from release_folder import NOTES, ReleaseTargets, write_release
 
 COMMIT = "5a" * 20

@@ -120,7 +120,9 @@ def named_wheel(file: str) -> tuple[str, str, frozenset[Tag]]:
 
 def installs_on(wheel: KitWheel, platform: KitPlatform, python: str) -> bool:
     """Whether a wheel is for this Python on these machines, whose C library is as new as it needs."""
-    return not wheel.tags.isdisjoint(_tags_of(platform.arch, python)) and wheel.requires_python.contains(f"{python}.0")
+    return not wheel.tags.isdisjoint(
+        interpreter_tags(python, platform_tags(platform.arch))
+    ) and wheel.requires_python.contains(f"{python}.0")
 
 
 def least_glibc(wheels: Sequence[KitWheel]) -> int:
@@ -134,16 +136,19 @@ def _glibc_of_tag(platform: str) -> int:
     return next((number for begin, number in _OLD_TAGS.items() if platform.startswith(begin)), 0)
 
 
-def platform_tags(arch: str) -> tuple[str, ...]:
-    """The platform tags of machines of an architecture with glibc, newest first; none for `any`."""
+def platform_tags(arch: str, newest_glibc: int = NEWEST_GLIBC) -> tuple[str, ...]:
+    """The platform tags of machines of an architecture with glibc 2 up to this second number, newest first; none for
+    `any`."""
     if arch == "any":
         return ()
-    numbered = [f"manylinux_2_{number}_{arch}" for number in range(NEWEST_GLIBC, 4, -1)]
-    return (*numbered, *(f"{begin}{arch}" for begin in _OLD_TAGS), f"linux_{arch}")
+    numbered = [f"manylinux_2_{number}_{arch}" for number in range(newest_glibc, 4, -1)]
+    old = [f"{begin}{arch}" for begin, number in _OLD_TAGS.items() if number <= newest_glibc]
+    return (*numbered, *old, f"linux_{arch}")
 
 
-def _tags_of(arch: str, python: str) -> frozenset[Tag]:
-    minor, platforms = int(python.partition(".")[2]), platform_tags(arch)
+def interpreter_tags(python: str, platforms: Sequence[str]) -> frozenset[Tag]:
+    """The tags of the wheels that this CPython takes on machines with these platform tags."""
+    minor = int(python.partition(".")[2])
     binary = cpython_tags((3, minor), platforms=platforms) if platforms else ()
     return frozenset([*binary, *compatible_tags((3, minor), f"cp3{minor}", platforms)])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from build_release import EXTRAS, build_wheel
-from comity.rules.release import ProductRelease, parse_lock
+from comity_client.release_parts import ProductRelease, parse_lock
 from packaging.requirements import Requirement
 from release_folder import ReleaseTargets, manifest_of, requirements_of, stored_wheel, write_release
 from support.releases import TARGETS, make_release, write_wheel

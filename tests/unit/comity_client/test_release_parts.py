@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.rules.release import (
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import Digest, canonical, parse_canonical
+from comity.trust.errors import Malformed
+from comity_client.release_parts import (
     InstallingMachine,
     LockedRequirement,
     ProductRelease,
@@ -16,9 +19,6 @@ from comity.rules.release import (
     unfit,
     wheels_of,
 )
-from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, canonical, parse_canonical
-from comity.trust.errors import Malformed
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag

@@ -8,7 +8,7 @@
     LICENSE, CHANGELOG.md, README.md
 
 What the description says of the commit is the publisher's claim. Members that built the same bytes from it say so by a
-`vouched` statement of the kind *reproduced*. Pure. Source: docs/releasing.md.
+`vouched` statement of the kind *reproduced*. No I/O. Source: docs/releasing.md.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from comity.trust.codec import JsonItems, JsonObject, JsonRead, JsonText
 from comity.trust.encoding import Digest, canonical, parse_canonical
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
+from packaging.tags import Tag, parse_tag
+from packaging.utils import canonicalize_name
+
+from comity_client.kits.wheels import interpreter_tags, platform_tags
 
 PRODUCT: Final = "comity"
 RELEASE_FILE: Final = "release.json"
@@ -37,16 +41,13 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _EXTRA: Final = re.compile(r"[a-z0-9][a-z0-9\-]{0,63}\Z")
 _WHEEL: Final = re.compile(
     r"wheels/(?P<name>[A-Za-z0-9_.]+)-(?P<version>[A-Za-z0-9_.!+]+)(?:-[0-9][A-Za-z0-9_.]*)?"
-    r"-(?P<python>[A-Za-z0-9_.]+)-(?P<abi>[A-Za-z0-9_.]+)-(?P<platform>[A-Za-z0-9_.]+)\.whl\Z"
+    r"-(?P<tags>[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+)\.whl\Z"
 )
 _PINNED: Final = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._\-]*)(?:\[[a-z0-9,\- ]*\])?==(?P<version>[A-Za-z0-9.!+]+)(?: ?;[^#]*?)?"
     r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)\Z"
 )
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-_MANYLINUX: Final = re.compile(r"(many|musl)linux_([0-9]{1,2})_([0-9]{1,3})_([a-z0-9_]+)\Z")
-_OLD_NAMES: Final = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-_LIBCS: Final = {"many": "glibc", "musl": "musl"}
 
 
 def _of_form(form: re.Pattern[str], most: int) -> JsonRead:
@@ -97,6 +98,17 @@ class InstallingMachine:
     python: int
     libc: tuple[str, int, int]
 
+    @property
+    def tags(self) -> frozenset[Tag]:
+        """Those of the wheels that install there."""
+        name, major, minor = self.libc
+        platforms: tuple[str, ...] = ()
+        if (name, major) == ("glibc", 2):
+            platforms = platform_tags(self.arch, minor)
+        elif name == "musl":
+            platforms = (*(f"musllinux_{major}_{each}_{self.arch}" for each in range(minor + 1)), f"linux_{self.arch}")
+        return interpreter_tags(f"3.{self.python}", platforms)
+
     def __str__(self) -> str:
         libc, *version = self.libc
         system = f"Linux with {libc} {'.'.join(map(str, version))}" if libc else "a system that is not Linux"
@@ -105,14 +117,13 @@ class InstallingMachine:
 
 @frozen
 class Wheel:
-    """A wheel by its path in the artifact; `name` is normalised as in PEP 503. Source: PEP 427, PEP 425, PEP 600."""
+    """A wheel by its path in the artifact; `name` is normalised as in PEP 503, `tags` say for which machines it is.
+    Source: PyPA specifications "Binary distribution format" and "Platform compatibility tags"."""
 
     path: str
     name: str
     version: str
-    python: str
-    abi: str
-    platform: str
+    tags: frozenset[Tag]
 
     @classmethod
     def of(cls, path: str) -> Self:
@@ -120,39 +131,11 @@ class Wheel:
         parts = _WHEEL.match(path)
         if parts is None:
             raise malformed_release(f"{path[:100]!r} is no wheel")
-        return cls(path, normalised(parts["name"]), parts["version"], parts["python"], parts["abi"], parts["platform"])
+        return cls(path, canonicalize_name(parts["name"]), parts["version"], parse_tag(parts["tags"]))
 
     def fits(self, machine: InstallingMachine) -> bool:
         """Whether pip takes it there."""
-        platforms = [platform for platform in self.platform.split(".") if _on(platform, machine)]
-        return any(
-            self._runs(python, abi, machine) and (platform != "any" or abi == "none")
-            for python in self.python.split(".")
-            for abi in self.abi.split(".")
-            for platform in platforms
-        )
-
-    @staticmethod
-    def _runs(python: str, abi: str, machine: InstallingMachine) -> bool:
-        least = int(python[3:] or 0) if re.fullmatch(r"(?:py|cp)3[0-9]{0,2}", python) else None
-        if least is None or least > machine.python:
-            return False
-        if python.startswith("py"):
-            return abi == "none"
-        return abi == "abi3" or (least == machine.python and abi in (python, "none"))
-
-
-def _on(platform: str, machine: InstallingMachine) -> bool:
-    if platform == "any":
-        return True
-    libc, *version = machine.libc
-    for old, needed in _OLD_NAMES.items():
-        if platform == f"{old}_{machine.arch}":
-            return libc == "glibc" and tuple(version) >= needed
-    parts = _MANYLINUX.match(platform)
-    if parts is None:
-        return bool(libc) and platform == f"linux_{machine.arch}"
-    return (_LIBCS[parts[1]], parts[4]) == (libc, machine.arch) and version >= [int(parts[2]), int(parts[3])]
+        return not self.tags.isdisjoint(machine.tags)
 
 
 @frozen
@@ -184,12 +167,7 @@ def _locked(text: str) -> Iterator[LockedRequirement]:
         if parts is None:
             raise malformed_release(f"{words[:80]!r} in its lock is not NAME==VERSION with SHA-256 hashes")
         hashes = frozenset(Digest(each) for each in _HASH.findall(parts["hashes"]))
-        yield LockedRequirement(normalised(parts["name"]), parts["version"], hashes)
-
-
-def normalised(name: str) -> str:
-    """The name of a distribution as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+        yield LockedRequirement(canonicalize_name(parts["name"]), parts["version"], hashes)
 
 
 def wheels_of(manifest: Manifest) -> tuple[Wheel, ...]:
