@@ -22,7 +22,6 @@ from comity.bounded_file import read_bounded
 from comity.rules.continuity.drill_report import (
     CHECK,
     CUT,
-    DECLARE,
     INSTALL,
     LEAST_COSIGNERS,
     MAX_FAILED,
@@ -40,9 +39,9 @@ from comity.rules.continuity.drill_report import (
     LeftOut,
 )
 from comity.rules.cosigned_times import corroborated_time
-from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
+from comity.rules.kits.cases import KitCases
 from comity.rules.kits.contents import kit_problems
-from comity.rules.kits.description import KIT_FILE, MAX_KIT, SAMPLES_FILE, SELFTEST_FILE, Kit
+from comity.rules.kits.description import SAMPLES_FILE, SELFTEST_FILE
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import printable, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
@@ -55,6 +54,7 @@ from comity_client.client import Client
 from comity_client.continuity.drill_files import cosigned_note
 from comity_client.evidence.logs import prove_line
 from comity_client.kits.asking import CaseResults, ask_cases
+from comity_client.kits.check import KitFolder, in_words
 from comity_client.kits.engine import running_engine
 from comity_client.kits.install import install_kit, kit_cache
 from comity_client.party_drill import pinned_node
@@ -84,7 +84,6 @@ class DrillOrder:
         fallback: its number in the plan, from 1.
         policy: by which the kit is judged; None: by the pins of the user.
         port: where the engine is served; 0: any free one.
-        declare: what declares the pact of the fallback, or rehearses that; None where it needs none.
     """
 
     plan: ContinuityPlan
@@ -92,7 +91,6 @@ class DrillOrder:
     fallback: int
     policy: Policy | None = None
     port: int = 0
-    declare: Callable[[], str] | None = None
 
     @property
     def chosen(self) -> Fallback:
@@ -190,14 +188,10 @@ class _Drill:
         scratch = tempfile.TemporaryDirectory(prefix="comity-drill-")
         try:
             api = self._cut_off()
-            if self.order.declare is not None:
-                with self.phases.phase(DECLARE) as said:
-                    said.append(self.order.declare())
             folder = Path(scratch.name) / "kit"
             self._pull(api, folder)
             self._verify(api, folder)
-            kit = self._check(folder)
-            asyncio.run(self._run_engine(folder, kit))
+            asyncio.run(self._run_engine(self._check(folder)))
         except ComityError:
             pass  # it is the reason of the phase that failed
         finally:
@@ -274,16 +268,17 @@ class _Drill:
                 raise PolicyNotMet("the kit is not accepted", why=why)
             said.append("every byte, signature and proof, again, without a network")
 
-    def _check(self, folder: Path) -> Kit:
+    def _check(self, folder: Path) -> KitFolder:
         with self.phases.phase(CHECK) as said:
-            kit = Kit.parse(read_bounded(folder / KIT_FILE, MAX_KIT))
+            found = KitFolder.read(folder)
             manifest = Manifest.parse(read_bounded(folder / ".comity" / "manifest.json", MAX_MANIFEST))
-            if problems := kit_problems(kit, manifest):
-                raise Malformed("the kit is not whole", why="; ".join(problems[:3]))
-            said.append(f"{len(kit.parts)} parts are those that the kit lists")
-            return kit
+            if problems := kit_problems(found.kit, manifest):
+                raise Malformed("the kit is not whole", why=in_words(problems))
+            said.append(f"{len(found.kit.parts)} parts are those that the kit lists")
+            return found
 
-    async def _run_engine(self, folder: Path, kit: Kit) -> None:
+    async def _run_engine(self, found: KitFolder) -> None:
+        folder, kit = found.folder, found.kit
         with self.phases.phase(INSTALL) as said:
             installed = await asyncio.to_thread(install_kit, folder, kit, kit_cache())
             said.append(f"in {installed.proof}" + (", as it was installed before" if installed.reused else ""))
@@ -295,11 +290,11 @@ class _Drill:
                     raise Unavailable("the engine has a network", why=engine.proof, code="DRILL-NETWORK")
                 said.append(f"{kit.engine.name} {kit.engine.version} in {engine.proof}")
             with self.phases.phase(SELF_TEST) as said:
-                self.self_test = await _asked(engine.base_url, folder / SELFTEST_FILE)
+                self.self_test = await _asked(engine.base_url, found.cases(SELFTEST_FILE))
                 _require(self.self_test, "1", "self-test", said)
             if self.order.threshold:
                 with self.phases.phase(SAMPLES) as said:
-                    self.samples = await _asked(engine.base_url, folder / SAMPLES_FILE)
+                    self.samples = await _asked(engine.base_url, found.cases(SAMPLES_FILE))
                     _require(self.samples, self.order.threshold, "samples", said)
             if self.serve is not None:
                 with self.phases.phase(SERVE) as said:
@@ -320,9 +315,7 @@ async def _served(engine: RunningEngine, until: asyncio.Future[None] | None) -> 
         ended.cancel()
 
 
-async def _asked(base_url: str, file: Path) -> CaseCounts:
-    """Ask the cases of a file. Raises NotFound, Malformed."""
-    cases = KitCases.parse(read_bounded(file, MAX_CASES_FILE))
+async def _asked(base_url: str, cases: KitCases) -> CaseCounts:
     return counts_of(await ask_cases(base_url, cases.cases))
 
 
