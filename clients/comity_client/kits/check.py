@@ -18,7 +18,7 @@ from typing import Final
 from comity.bounded_file import read_bounded
 from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
 from comity.rules.kits.contents import kit_problems
-from comity.rules.kits.description import LOCK, LOCK_FILE, SELFTEST_FILE, WHEEL, Kit
+from comity.rules.kits.description import IMAGE, LOCK, LOCK_FILE, SELFTEST_FILE, WHEEL, Kit
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
@@ -31,6 +31,7 @@ from comity.verifier import collect_evidence
 
 from comity_client.kits.asking import CASE_SECONDS, ask_cases
 from comity_client.kits.engine import running_engine
+from comity_client.kits.image import IMAGE_FILE, ImageParts, image_problems, read_base
 from comity_client.kits.install import InstalledKit, install_kit
 from comity_client.kits.lock import MAX_LOCK, parse_lock
 from comity_client.kits.reading import read_kit
@@ -38,8 +39,9 @@ from comity_client.pull.model_sig import keyless_for
 
 PASSED, FAILED, NOT_CHECKED, PARTIAL = "passed", "failed", "not checked", "partial"
 EVIDENCE, PARTS, LOCKED, INSTALL, ENGINE, SELFTEST = "evidence", "parts", "lock", "install", "engine", "self-test"
-CHECKS: Final = (EVIDENCE, PARTS, LOCKED, INSTALL, ENGINE, SELFTEST)
-"""In the order in which they are done."""
+MADE: Final = "image"
+CHECKS: Final = (EVIDENCE, PARTS, LOCKED, MADE, INSTALL, ENGINE, SELFTEST)
+"""In the order in which they are done; `image` only of a kit that names the base of its image."""
 MAX_SHOWN: Final = 3
 """Problems that an error names."""
 
@@ -86,6 +88,15 @@ class KitFolder:
         missing = [f"{each.name} {each.version}: no wheel has the hash {short(digest)}"
                    for digest, each in locked.items() if digest not in wheels]  # fmt: skip
         return (*missing, *(f"{part.path} is not locked" for digest, part in wheels.items() if digest not in locked))
+
+    def image_problems(self) -> tuple[str, ...]:
+        """What of the image is not as the base that the kit names and its other parts give it. Raises Malformed
+        (KIT-IMAGE)."""
+        wheels = tuple(part.path for part in self.kit.of_kind(WHEEL))
+        base = read_base(self.folder / IMAGE_FILE)
+        parts = ImageParts(self.kit.name, base, self.kit.engine, self.folder, wheels)
+        found = {part.path.removeprefix(f"{IMAGE}/"): part.sha256 for part in self.kit.of_kind(IMAGE)}
+        return image_problems(parts, found)
 
     def cases(self, file: str) -> KitCases:
         """The cases of `selftest.json` or `samples.json`. Raises NotFound, Malformed."""
@@ -173,6 +184,7 @@ async def check_kit(folder: Path, options: CheckOptions) -> KitChecked:
     checking = _Checking(found, options)
     artifact = await checking.evidence(evidence, reader)
     checking.files(evidence)
+    await checking.image()
     await checking.engine()
     return KitChecked(found.kit.name, found.digest, artifact, tuple(checking.rows), int(time.time()))
 
@@ -217,6 +229,19 @@ class _Checking:
         except ComityError as error:
             problems = (str(error),)
         self._row(LOCKED, FAILED if problems else PASSED, in_words(problems) or "names the wheels, and no other")
+
+    async def image(self) -> None:
+        """Make the image of the kit again, and compare it."""
+        kit = self._found.kit
+        if IMAGE_FILE not in kit.by_path or self._after(MADE):
+            return
+        try:
+            problems = await asyncio.to_thread(self._found.image_problems)
+        except ComityError as error:
+            problems = (error.why or error.what,)
+        size = sum(part.size for part in kit.of_kind(IMAGE))
+        made = f"{size} bytes, equal to what its base, wheels and engine give"
+        self._row(MADE, FAILED if problems else PASSED, in_words(problems) or made)
 
     async def engine(self) -> None:
         """Install, start and ask it."""

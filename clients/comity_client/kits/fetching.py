@@ -29,7 +29,7 @@ WATCH_SECONDS: Final = 0.2
 MAX_SAID: Final = 64 * 1024
 """Bytes that are read of what pip wrote to standard error."""
 MAX_FILES: Final = 10_000
-"""Files of a folder of wheels."""
+"""Files of a folder that are hashed."""
 _SHOWN: Final = 300
 
 
@@ -46,14 +46,19 @@ def cache_folder() -> Path:
 def wheels_in(folders: Iterable[Path]) -> dict[Digest, Path]:
     """The wheels and source distributions in some folders, not below, by their SHA-256. Blocking. Raises
     Unavailable."""
+    return files_by_hash(folders, (".whl", *SDISTS))
+
+
+def files_by_hash(folders: Iterable[Path], endings: tuple[str, ...]) -> dict[Digest, Path]:
+    """The files with these endings in some folders, not below, by their SHA-256. Blocking. Raises Unavailable."""
     found: dict[Digest, Path] = {}
     for folder in folders:
         try:
-            files = sorted(each for each in folder.iterdir() if each.name.endswith((".whl", *SDISTS)))
+            files = sorted(each for each in folder.iterdir() if each.name.endswith(endings))
         except OSError as error:
             raise Unavailable(f"{folder} cannot be read", why=error.strerror or str(error)) from error
         if len(files) > MAX_FILES:
-            raise Malformed(f"{folder} has too many files", why=f"at most {MAX_FILES} wheels are read of a folder")
+            raise Malformed(f"{folder} has too many files", why=f"at most {MAX_FILES} files are read of a folder")
         for file in files:
             found.setdefault(hash_file(file, ignore_count)[1], file)
     return found
