@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from comity_client.kits.asking import ask_cases
 from comity_client.kits.check import KitFolder
@@ -80,17 +81,20 @@ def container(kit: Path, image: str, podman: Sequence[str]) -> Iterator[int]:
     sys.exit(NO_RUNTIME)
 
 
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 async def ask(found: KitFolder) -> None:
     """Ask the self-test, from the network that this thread is in."""
     url, engine = f"http://127.0.0.1:{PORT}", found.kit.engine
-    for _ in range(engine.ready_seconds * 5):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
-        except OSError:
+    async with asyncio.timeout(engine.ready_seconds):
+        while not await asyncio.to_thread(answers, url + engine.ready):
             await asyncio.sleep(0.2)
-        else:
-            writer.close()
-            break
     results = await ask_cases(url, found.cases("selftest.json").cases)
     assert not results.failed, results.failed
     print(f"{results.passed} answers as expected")

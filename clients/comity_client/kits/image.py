@@ -14,8 +14,8 @@ hashes, and the layer that they give:
 
 An image has three layers: the base; the wheels of its Python; the engine's files and all licence texts, in the folder
 `/kit`. The weights are not in it: they are mounted at `/kit/weights` from the folder of the kit, whose bytes they would
-double. Neither time nor machine is in it, so it is equal wherever it is made. Whoever has a kit with an image has the
-layer of its base, and needs the packages no more. Source: docs/kits.md; OCI image specification 1.1.
+double. Neither time nor machine is in it, so it is equal wherever it is made. A kit with an image has the layer of its
+base, and needs the packages no more. Source: docs/kits.md; OCI image specification 1.1.
 """
 
 from __future__ import annotations
@@ -271,12 +271,12 @@ def _make_base(base: ImageBase, found: Mapping[Digest, Path], target: Path) -> D
         for package in base.packages:
             layer.add_package(found[package.sha256], base.omit or ())
         with target.open("wb") as file:
-            sink = _Hashed(file)
+            sink = LayerSink(file)
             layer.write(sink)  # type: ignore[arg-type]
     return sink.digest
 
 
-class _Hashed:
+class LayerSink:
     """Hashes and counts what is written, and passes it on."""
 
     def __init__(self, target: IO[bytes] | None) -> None:
@@ -297,11 +297,11 @@ class _Hashed:
 
 def _write_layer(layer: Layer, out: Path | None) -> tuple[Digest, int]:
     if out is None:
-        sink = _Hashed(None)
+        sink = LayerSink(None)
         layer.write(sink)  # type: ignore[arg-type]
         return sink.digest, sink.size
     with tempfile.NamedTemporaryFile(dir=out, delete=False) as file:
-        sink = _Hashed(file)
+        sink = LayerSink(file)
         layer.write(sink)  # type: ignore[arg-type]
     written = Path(file.name)
     written.chmod(0o644)
