@@ -162,10 +162,11 @@ def connected_client() -> Iterator[Client]:
 
 def user() -> User:
     """This user's stores, for what reads local files only: gRPC is not loaded."""
+    from comity_client.early import begun
     from comity_client.home import Home
     from comity_client.user import User
 
-    return User(Home.default())
+    return User(Home.default(), early=begun())
 
 
 def _with_names(parameter: click.Parameter) -> click.Parameter:

@@ -43,6 +43,7 @@ from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.asking import AnswerTimes, everyone, first, outcomes
+from comity.wire.channels import OpenedChannels
 from comity.wire.client import NodeClient
 from comity.wire.draining import DRAINING
 from comity.wire.messages import LocatedEntry
@@ -91,6 +92,7 @@ class RemoteNode:
         addresses: those of the federation file.
         left_out: why it is not asked in this session, such as in a drill that cuts it off; empty if it is.
         announced: where else it may be reached, by its own word; None where nobody can be asked.
+        opened: connections that were opened before the session was, of which one may lead to it.
     """
 
     record: NodeRecord
@@ -100,6 +102,7 @@ class RemoteNode:
     former: bool = False
     left_out: str = ""
     announced: KnownAddresses | None = field(default=None, repr=False)
+    opened: OpenedChannels | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
     _ending: list[NodeClient] = field(default_factory=list, repr=False)
     """Connections to processes that end."""
@@ -187,7 +190,8 @@ class RemoteNode:
     def client(self, address: str) -> NodeClient:
         if address not in self._clients:
             target = self.announced.target(address) if self.announced else Address.parse(address)
-            self._clients[address] = NodeClient.connect(target, CertificatePin.of(self.record.tls), proxy=True)
+            pin = CertificatePin.of(self.record.tls)
+            self._clients[address] = NodeClient.connect(target, pin, proxy=True, opened=self.opened)
         return self._clients[address]
 
     def begin_connecting(self) -> None:
@@ -313,6 +317,7 @@ class Session:
     """The nodes of all pinned federations; a node of several federations is listed once.
 
     `reader` parses what the nodes say: each line and proof once in this session, and each signature is checked once.
+    `opened`: connections that were opened before, of which some may lead to these nodes.
     """
 
     def __init__(
@@ -321,6 +326,7 @@ class Session:
         on_fault: OnFault = lambda node, error: None,
         reader: EvidenceReader | None = None,
         kept: KeptAddresses | None = None,
+        opened: OpenedChannels | None = None,
     ) -> None:
         self.pins = tuple(pins)
         self.reader = reader or EvidenceReader()
@@ -330,6 +336,8 @@ class Session:
         self._times = AnswerTimes[RemoteNode](time.monotonic)
         self.ahead = AskedAhead()
         self._learn_addresses(kept or KeptAddresses())
+        for node in self.nodes:
+            node.opened = opened
 
     async def close(self) -> None:
         """End what was asked ahead, and close all connections."""

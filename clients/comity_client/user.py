@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
 
+    from comity_client.early import EarlyStart
     from comity_client.events import OnEvent
     from comity_client.evidence.artifact_info import ArtifactInfo, Replica
     from comity_client.evidence.resolve import Decided, Resolution
@@ -46,6 +47,8 @@ class User:
     home: Home
     left_out: Callable[[RemoteNode], str] | None = field(default=None, compare=False)
     """Why a node is not asked; empty if it is. None: every node is asked."""
+    early: EarlyStart | None = field(default=None, repr=False, compare=False)
+    """The connections with which this process began, for its first session."""
     _open: _OpenSession | None = field(default=None, repr=False, compare=False)
 
     def trust_store(self) -> TrustStore:
@@ -181,16 +184,20 @@ class User:
                 opened.on_event(NodeAtFault(node.name, str(error)))
 
         federations = [pin.federation for pin in pins]
-        session = Session(federations, report, reader, KeptAddresses(self.home.trust))
+        early = self.early
+        channels = early.channels if early else None
+        session = Session(federations, report, reader, KeptAddresses(self.home.trust), channels)
         if self.left_out is not None:
             for node in session.nodes:
                 node.left_out = self.left_out(node)
-        with asyncio.Runner() as runner:
+        with early.take_runner() if early else asyncio.Runner() as runner:
             opened = _OpenSession(session, runner)
             try:
                 yield opened
             finally:
                 runner.run(session.close())
+                if channels is not None:
+                    runner.run(channels.close())
 
 
 @dataclass(slots=True)

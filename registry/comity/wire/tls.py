@@ -40,8 +40,8 @@ from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.node_records import certificate_key
-from comity.wire import limits
 from comity.wire.addresses import Address
+from comity.wire.channels import ChannelEnd, OpenedChannels, open_to_socket
 
 MAX_DER: Final = 4_096
 _NOT_BEFORE: Final = datetime(1970, 1, 1)
@@ -246,20 +246,6 @@ async def explain_socket(socket: Path) -> ComityError | None:
     return None
 
 
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", limits.MESSAGE),
-    ("grpc.max_send_message_length", limits.MESSAGE),
-    # A peer that disappeared is detected within a minute, while calls wait for it.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    # Reconnects within seconds after a peer restarts; the default backs off to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 10_000),
-    # No other channel shares the TCP connection.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
-
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
@@ -285,30 +271,32 @@ class PinnedChannel:
 
 
 def connect(
-    address: Address, pin: CertificatePin, identity: TlsIdentity | None = None, *, proxy: bool = False
+    address: Address,
+    pin: CertificatePin,
+    identity: TlsIdentity | None = None,
+    *,
+    proxy: bool = False,
+    opened: OpenedChannels | None = None,
 ) -> PinnedChannel:
     """Create a channel to the node with exactly the pinned certificate; shows `identity` if given.
 
     `proxy` allows gRPC to use `https_proxy` and `no_proxy` of the environment, never for loopback. The channel connects
     at the first call, over a TCP connection of its own. Requires a running event loop.
+
+    Args:
+        opened: channels without an identity of which one may lead there already.
     """
-    key, chain = identity.pem() if identity else (None, None)
-    options = (
-        *_OPTIONS,
-        ("grpc.ssl_target_name_override", pin.server_name),
-        ("grpc.enable_http_proxy", int(proxy and not address.is_loopback)),
-    )
-    credentials = grpc.ssl_channel_credentials(to_pem(pin.certificate), key, chain)
-    channel = grpc.aio.secure_channel(address.target, credentials, options=options)
+    end = ChannelEnd(address.target, to_pem(pin.certificate), pin.server_name, proxy and not address.is_loopback)
+    if identity is not None:
+        channel = end.open(*identity.pem())
+    else:
+        channel = opened.take(end) if opened is not None else end.open()
     return PinnedChannel(channel, lambda: explain_failure(address, pin, identity))
 
 
 def connect_operator(socket: Path) -> PinnedChannel:
     """Create a channel to a node on this machine over its Unix socket."""
-    credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-    options = (*_OPTIONS, ("grpc.enable_http_proxy", 0))
-    channel = grpc.aio.secure_channel(f"unix:{socket}", credentials, options=options)
-    return PinnedChannel(channel, lambda: explain_socket(socket), local=True)
+    return PinnedChannel(open_to_socket(str(socket)), lambda: explain_socket(socket), local=True)
 
 
 def server_context(identity: TlsIdentity) -> ssl.SSLContext:
