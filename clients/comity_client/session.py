@@ -42,12 +42,11 @@ from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
-from comity.wire.asking import AnswerTimes, everyone, first, outcomes
+from comity.wire.asking import AnswerTimes, everyone, first, outcomes, patiently
 from comity.wire.channels import OpenedChannels
 from comity.wire.client import NodeClient
 from comity.wire.draining import DRAINING
 from comity.wire.messages import LocatedEntry
-from comity.wire.pacing import patiently
 from comity.wire.tls import CertificatePin
 
 from comity_client.ahead import AskedAhead

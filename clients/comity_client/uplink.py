@@ -22,8 +22,8 @@ from comity.trust.node_records import NodeRecord, check_node_record
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
+from comity.wire.asking import patiently
 from comity.wire.client import NodeClient
-from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, UploadHeader
 
 from comity_client.events import OnEvent, Progress, first_error

@@ -24,7 +24,7 @@ from comity.trust.home_logs import home_origin
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Parent
-from comity.wire import pacing
+from comity.wire import asking
 from comity.wire.messages import LocatedEntry
 from comity.wire.publish import PublishCalls
 from comity_cli.commands import publish as publishing
@@ -582,7 +582,7 @@ def test_files_are_sent_to_an_older_node_one_by_one_and_to_a_busy_one_later(
     error: ComityError,
     batches: int,
 ) -> None:
-    monkeypatch.setattr(pacing, "PAUSE", 0.01)
+    monkeypatch.setattr(asking, "PAUSE", 0.01)
     genuine, refused = PublishCalls.upload_objects, list[ComityError]()
 
     async def upload_objects(calls: PublishCalls, *sent: Any, **given: Any) -> int:

@@ -19,8 +19,8 @@ from comity.trust.errors import NotFound
 from comity.trust.node_records import signed_by_node
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES
+from comity.wire.asking import patiently
 from comity.wire.client import NodeClient
-from comity.wire.pacing import patiently
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send
 

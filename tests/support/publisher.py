@@ -16,8 +16,8 @@ from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
 from comity.trust.statements import Licence, Parent, Published
 from comity.wire import limits
+from comity.wire.asking import patiently
 from comity.wire.client import NodeClient
-from comity.wire.pacing import patiently
 from comity.wire.publish import InlineObject, MissingObject, Submitted, UploadHeader
 from support.seeded import seeded_bytes
 from support.weights import as_tensor

@@ -31,9 +31,9 @@ from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.trust.upstream import Observed
 from comity.wire import limits
+from comity.wire.asking import patiently
 from comity.wire.client import NodeClient
 from comity.wire.log import LogHead
-from comity.wire.pacing import patiently
 
 from comity_client.bundles.contents import (
     MAX_ITEMS,

@@ -37,8 +37,8 @@ from comity.transfer.sources import (
 from comity.trust.encoding import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
+from comity.wire.asking import pause_of
 from comity.wire.calls import span
-from comity.wire.pacing import pause_of
 
 TICK: Final = 0.25
 """Seconds after which the schedule is asked again without an event, because a source may have become slow."""

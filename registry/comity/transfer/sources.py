@@ -75,7 +75,7 @@ class BlobSource(NamedSource, Protocol):
         """Stream `length` bytes of the blob from `offset`, in messages of any size from one byte to about 1 MiB.
 
         An async generator: closing it must free the stream. It raises Unavailable (but not NotFound) for a temporary
-        failure, and is asked again after a back-off; where it limits the rate of calls (`pacing.pause_of`), after the
+        failure, and is asked again after a back-off; where it limits the rate of calls (`asking.pause_of`), after the
         time that it names. Any other ComityError is final: the source is dropped.
         """
         ...

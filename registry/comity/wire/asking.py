@@ -13,7 +13,8 @@ A node that needs an answer from its peers and a client that needs one from any 
 (5) only time is remembered, not what was answered: whether an answer is useful depends on the question, and a node must
     not lose its place by a question that others invented
 
-A call that takes longer goes on, and counts if its answer comes first. Its caller limits it in time.
+A call that takes longer goes on, and counts if its answer comes first. Its caller limits it in time. Where a node
+limits the rate of calls, that is no failure: it says when to ask again (`patiently`).
 
     grows with                        bound                       at the bound
     nodes remembered                  MAX_REMEMBERED              those that were not asked for longest are forgotten
@@ -25,12 +26,22 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from comity.trust.errors import ComityError, NotFound, OutOfSpace, Unavailable
+from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.frozen import frozen
 
 P = TypeVar("P")
@@ -52,6 +63,11 @@ PLACES: Final = 2
 """Nodes that are asked at a time, where any of them can give the answer."""
 MANY_PLACES: Final = 32
 """Nodes that are asked at a time, where the answer of each counts."""
+PAUSE: Final = 0.5
+"""Seconds to wait where the node does not say how long: one of an older version."""
+PATIENCE: Final = 120.0
+"""Seconds that one question may wait in all."""
+_BUSY: Final = frozenset({"RATE", "TOO-MANY-CALLS"})
 SAYS_NOTHING: Final = frozenset({"UNIMPLEMENTED", "BUSY"})
 """Codes of Unavailable that are no sign of a slow node: it does not know the call, or this side has too many."""
 
@@ -398,3 +414,28 @@ class _ItemsLeft(Generic[P, Item]):
         self._failed_at.setdefault(node, set()).update(missed)
         if isinstance(outcome, ComityError):
             self._errors |= dict.fromkeys(missed, outcome)
+
+
+def pause_of(error: ComityError) -> float | None:
+    """Seconds to wait before the same call is made again, if a node refused it only because there are too many; else
+    None."""
+    if not isinstance(error, Refused) or error.code not in _BUSY:
+        return None
+    return error.retry_after or PAUSE
+
+
+async def patiently(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+    """Make a call, again after a pause while the node limits the rate of calls.
+
+    Args:
+        patience: seconds to wait in all. A node that names a longer time has failed: raises its refusal.
+    """
+    while True:
+        try:
+            return await call()
+        except Refused as error:
+            pause = pause_of(error)
+            if pause is None or pause > patience:
+                raise
+            patience -= pause
+            await asyncio.sleep(pause)

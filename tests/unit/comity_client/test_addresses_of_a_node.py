@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comity.node.front_end import WriterOnly
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
-from comity.wire import pacing
+from comity.wire import asking
 from comity.wire.draining import DRAINING
 from comity_client import session
 from comity_client.session import RemoteNode
@@ -177,7 +177,7 @@ async def test_the_error_of_a_node_that_nobody_finds_is_that_of_its_pinned_addre
 async def test_a_node_that_limits_the_rate_of_calls_is_asked_again_and_no_other_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacing, "PAUSE", 0.0)
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
     asked: list[str] = []
 
     async def question(client: Any) -> str:

@@ -26,7 +26,7 @@ from comity.trust.names import Name
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
-from comity.wire import pacing
+from comity.wire import asking
 from comity.wire.log import ShownMisbehaviour
 from comity_client.bundles.contents import (
     INDEX,
@@ -472,7 +472,7 @@ async def test_disks_that_are_too_small_are_refused_with_the_number_that_is_need
 
 
 async def test_an_export_waits_while_the_node_limits_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "PAUSE", 0.0)
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
     node = some_node(tmp_path)
     node.refusals = 9
     node.limited = {"node", "charter", "epochs", "logs", "entries", "misbehaviour", "read"}

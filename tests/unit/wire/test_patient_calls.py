@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
-from comity.wire.pacing import PAUSE, patiently, pause_of
+from comity.wire.asking import PAUSE, patiently, pause_of
 from support.virtual_time import run
 
 
