@@ -56,6 +56,12 @@ def _reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return run
 
 
+@pytest.mark.parametrize("name", ["kit", "drill"])
+def test_a_reader_has_at_most_60_lines(name: str) -> None:
+    lines = (EXAMPLES / "javascript" / f"{name}.mjs").read_text("utf-8").splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 120
+
+
 def refused(ran: subprocess.CompletedProcess[str], why: str) -> None:
     assert (ran.returncode, why in ran.stderr) == (3, True), ran.stdout + ran.stderr
 

@@ -10,7 +10,7 @@ hashes, and the layer that they give:
     site = "usr/local/lib/python3.13/dist-packages" # where it imports from
     layer = "sha256 of the layer of the base"
     packages = [{ name = "libc6", version = "2.41-12", sha256 = "…" }]
-    omit = ["usr/share/man"]                        # paths of the packages that are left out
+    omit = ["usr/share/man"]                        # what of the packages is left out: paths that begin so
 
 An image has three layers: the base; the wheels of its Python; the engine's files and all licence texts, in the folder
 `/kit`. The weights are not in it: they are mounted at `/kit/weights` from the folder of the kit, whose bytes they would

@@ -9,9 +9,11 @@ import { join } from "node:path";
 import { artifactOf, canonical, hex, require, run, sha256 } from "./reader.mjs";
 
 const LOCKED = /^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?==[A-Za-z0-9.!+_-]+( --hash=sha256:[0-9a-f]{64})+$/;
+const NOT_CHECKED = ["who published it", "names, versions and licences", "that it installs, starts and answers"];
 
 function hashed(folder, path) {
-  const hash = createHash("sha256"), buffer = Buffer.alloc(1024 * 1024), file = openSync(join(folder, path));
+  const hash = createHash("sha256");
+  const [buffer, file] = [Buffer.alloc(1024 * 1024), openSync(join(folder, path))];
   let size = 0;
   for (let count; (count = readSync(file, buffer)) > 0; size += count) hash.update(buffer.subarray(0, count));
   closeSync(file);
@@ -20,8 +22,8 @@ function hashed(folder, path) {
 
 // Every file; `.comity` has the evidence that a pull keeps beside them.
 function listed(folder, below = "") {
-  const entries = readdirSync(join(folder, below), { withFileTypes: true }).filter(({ name }) => below || name !== ".comity");
-  return entries.flatMap((entry) => {
+  const entries = readdirSync(join(folder, below), { withFileTypes: true });
+  return entries.filter(({ name }) => below || name !== ".comity").flatMap((entry) => {
     const path = below ? `${below}/${entry.name}` : entry.name;
     require(entry.isDirectory() || entry.isFile(), `${path} is neither a file nor a folder`);
     return entry.isDirectory() ? listed(folder, path) : [hashed(folder, path)];
@@ -35,12 +37,7 @@ function lockedWheels(text) {
   return wanted.flatMap((line) => line.match(/(?<=sha256:)[0-9a-f]{64}/g));
 }
 
-await run(async () => {
-  const [folder, artifact] = process.argv.slice(2);
-  if (!folder || !/^[0-9a-f]{64}$/.test(artifact ?? "")) {
-    console.error("kit.mjs FOLDER ARTIFACT");
-    return 2;
-  }
+await run("kit.mjs FOLDER ARTIFACT", { count: 2 }, (_, [folder, artifact]) => {
   const files = listed(folder);
   require(artifactOf(files) === artifact, "the files of the folder are not those of the artifact");
   const text = readFileSync(join(folder, "kit.json"), "utf-8");
@@ -57,10 +54,7 @@ await run(async () => {
   const weights = kit.weights.flatMap((each) => each.files.map(({ path }) => path)).sort();
   const below = parts.map(({ path }) => path).filter((path) => path.startsWith("weights/")).sort();
   require(canonical(weights) === canonical(below), "the weights that kit.json names are not its files below weights/");
-  console.log(JSON.stringify({
-    artifact, kit: kit.name, service: kit.service, parts: parts.length, wheels: wheels.length,
-    weights_of: kit.weights.map(({ artifact: of }) => of).filter((of) => of),
-    not_checked: ["who published it", "names, versions and licences", "that it installs, starts and answers"],
-  }, null, 1));
-  return 0;
+  const weights_of = kit.weights.map((each) => each.artifact).filter((of) => of);
+  const counted = { parts: parts.length, wheels: wheels.length };
+  return { artifact, kit: kit.name, service: kit.service, ...counted, weights_of, not_checked: NOT_CHECKED };
 });

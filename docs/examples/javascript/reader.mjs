@@ -265,17 +265,7 @@ async function download(url, file, out) {
   renameSync(`${out}.part`, out);
 }
 
-async function main() {
-  const options = {
-    federation: { type: "string" }, body: { type: "string" }, gateway: { type: "string" },
-    publisher: { type: "string" }, out: { type: "string" },
-  };
-  const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  const [name, path] = positionals;
-  if (!values.federation || !values.body || !values.gateway || !values.out || !path || !name.includes("@")) {
-    console.error("reader.mjs --federation FILE --body SHA256 --gateway URL [--publisher ID] --out FILE NAME@VERSION PATH");
-    return 2;
-  }
+async function main(values, [name, path]) {
   const { body, nodes } = readFederation(values.federation, values.body);
   const { logs, missing } = await readLogs(nodes, values.gateway);
   const entries = logs.flatMap((log) => log.entries);
@@ -286,7 +276,7 @@ async function main() {
   const url = `${values.gateway}/${repository}/resolve/${version}/${path.split("/").map(encodeURIComponent).join("/")}`;
   await download(url, file, values.out);
   const log = logs.find(({ origin }) => origin === published.origin);
-  console.log(JSON.stringify({
+  return {
     artifact: published.subject,
     publisher: published.body.by.identity,
     log: published.origin,
@@ -298,18 +288,30 @@ async function main() {
     sha256: file.sha256,
     size: file.size,
     not_checked: ["ml-dsa-65", "ml-dsa-44", "certificates of the charter", "rotations"],
-  }, null, 1));
-  return 0;
+  };
 }
 
-// Exit status 3: something did not verify; 5: it could not be read.
-export async function run(main) {
+// Prints what `main` found with the options and the `count` arguments of the command line. Exit status 2: one is missing;
+// 3: something did not verify; 5: it could not be read.
+export async function run(usage, { options = [], optional = [], count }, main) {
+  const known = Object.fromEntries([...options, ...optional].map((name) => [name, { type: "string" }]));
   try {
-    process.exitCode = await main();
+    const { values, positionals } = parseArgs({ options: known, allowPositionals: true });
+    if (positionals.length !== count || options.some((name) => !values[name])) {
+      console.error(usage);
+      process.exitCode = 2;
+    } else {
+      console.log(JSON.stringify(await main(values, positionals), null, 1));
+    }
   } catch (error) {
     console.error(`refused: ${error.message}`);
     process.exitCode = error instanceof Refused ? 3 : 5;
   }
 }
 
-if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await run(main);
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const usage =
+    "reader.mjs --federation FILE --body SHA256 --gateway URL [--publisher ID] --out FILE NAME@VERSION PATH";
+  const options = ["federation", "body", "gateway", "out"];
+  await run(usage, { options, optional: ["publisher"], count: 2 }, main);
+}
