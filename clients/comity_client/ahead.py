@@ -37,6 +37,11 @@ class AskedAhead:
         task = self._tasks.pop(key, None)
         return await ask() if task is None else cast(T, await task)
 
+    async def given(self, key: Hashable) -> Any:
+        """Return the answer that was asked for ahead, or None if nobody asked. Raises what the question raises."""
+        task = self._tasks.pop(key, None)
+        return None if task is None else await task
+
     async def close(self) -> None:
         """End what runs and nobody took."""
         tasks = tuple(self._tasks.values())

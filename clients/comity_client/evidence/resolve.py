@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from comity.rules.collected import CollectedEvidence
@@ -151,7 +152,10 @@ async def resolve(
     if decided is not None:
         decided(inquiry, decision)
     publisher = decision.chosen.publisher.id if decision.chosen else None
-    evidence = await collect(inquiry, Collector(decision.artifact, inquiry.policy, publisher))
+    try:
+        evidence = await collect(inquiry, Collector(decision.artifact, inquiry.policy, publisher))
+    finally:
+        await inquiry.session.ahead.given(_remembering(names, reference))
     publication, statements = decision.chosen, tuple[Candidate, ...]()
     if decision.chosen is not None:
         statements = await _statements(positions, evidence, decision.chosen)
@@ -205,10 +209,16 @@ async def _decide_name(positions: HomePositions, reference: Reference, names: Kn
         chosen = await _choose_proven(positions, reference, candidates, preference)
     except NotFound as error:
         raise _with_silent(error, own) from None
-    if not preference.decided:
-        await asyncio.to_thread(names.remember, repository, preference.claimant)
+    if not preference.decided:  # while the evidence is collected
+        remember = partial(asyncio.to_thread, names.remember, repository, preference.claimant)
+        inquiry.session.ahead.begin(_remembering(names, reference), remember)
     listed = published_by(publisher, candidates) if reference.version is None else None
     return DecidedArtifact(chosen.artifact, str(preference), chosen.publication, _rivals(preference, claims), listed)
+
+
+def _remembering(names: KnownNames, reference: Reference) -> tuple[KnownNames, str]:
+    """The key of what stores the claimant of a name."""
+    return names, reference.repository or ""
 
 
 async def _known_claimants(inquiry: Inquiry, repository: str, names: KnownNames) -> list[Preference]:

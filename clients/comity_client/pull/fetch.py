@@ -21,6 +21,8 @@ from comity.content.blobs import BlobLock
 from comity.hashing import ENGINE
 from comity.rules.pieces import (
     CHAINED_LAYOUT,
+    FIXED_LAYOUT,
+    TENSOR_LAYOUT,
     PieceIndex,
     PieceLayout,
     chained_records,
@@ -54,6 +56,8 @@ from comity_client.session import RemoteNode, Session
 
 CHAIN_TIMEOUT: Final = 5.0
 """Seconds that nodes have to give chained records; without them a file is fetched by the signed index."""
+WEIGHTS: Final = (".safetensors", ".gguf")
+"""How the names of files end that are cut between tensors."""
 SECOND_TIMEOUT: Final = 1.0
 """Seconds that a second node has after the first answer."""
 
@@ -132,9 +136,13 @@ class Layouts:
         return None if found is None else WantedFile(entry.sha256, entry.size, found, chained=True)
 
     def begin(self, entries: Iterable[FileEntry]) -> None:
-        """Ask ahead for the records of the first few of these files, by the first index."""
+        """Ask ahead for the records of the first few of these files, by the first index, and at the same time in the
+        layout that the index will probably name."""
         if self._digests:
             few = [entry for entry in entries if not is_small(entry)][:FILES_AT_ONCE]
+            for entry in few:
+                if (layout := likely_layout(entry)) is not None:
+                    self._session.ahead.begin(_guess(entry, layout), partial(self._first_records, entry, layout))
             self._session.ahead.begin(self, partial(self._begin_records, self._digests[0], few))
 
     async def _begin_records(self, digest: Digest, entries: Iterable[FileEntry]) -> None:
@@ -176,7 +184,18 @@ class Layouts:
         """The question for the records of a file: its key, and how it is asked."""
         return (self, entry.sha256, layout), partial(self._ask_records, entry, layout)
 
+    async def _first_records(self, entry: FileEntry, layout: str) -> bytes:
+        """What the first node that has records of a file in a layout answers; not verified."""
+        asked = self._session.answers(lambda node: node.records(entry.sha256, layout), first=self._holders)
+        async with aclosing(asked) as offers:
+            async for data in offers:
+                return data
+        raise Unavailable("no records", why=f"no node serves those of {entry.path} in {layout}")
+
     async def _ask_records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
+        with contextlib.suppress(ComityError):  # else nodes are asked again, now by what the index says
+            if (data := await self._session.ahead.given(_guess(entry, layout.layout))) is not None:
+                return check_records(data, size=entry.size, expected=layout)
         refusal: ComityError | None = None
         asked = self._session.answers(lambda node: node.records(entry.sha256, layout.layout), first=self._holders)
         async with aclosing(asked) as offers:
@@ -186,6 +205,19 @@ class Layouts:
                 except (Malformed, Untrusted) as error:
                     refusal = error
         raise refusal or Unavailable("no records", why=f"no node serves those of {entry.path} in {layout.layout}")
+
+
+def likely_layout(entry: FileEntry) -> str | None:
+    """The layout that an index will probably name for a file of several pieces; None for one that is probably one
+    piece, whose records nobody needs to send."""
+    if entry.path.lower().endswith(WEIGHTS):
+        return TENSOR_LAYOUT
+    return FIXED_LAYOUT if entry.size > PIECE_SIZE else None
+
+
+def _guess(entry: FileEntry, layout: str) -> tuple[str, Digest, str]:
+    """The key of a question for records that is asked before an index is read."""
+    return "records", entry.sha256, layout
 
 
 async def fetch_small_file(session: Session, entry: FileEntry) -> bytes:

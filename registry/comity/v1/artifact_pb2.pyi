@@ -114,11 +114,14 @@ class FindArtifactRequest(_message.Message):
     PUBLISHER_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    COMPRESSED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"namespace/name"; 512 bytes."""
     version: _builtins.str
     publisher: _builtins.bytes
     """To whom the name belongs, if the asker knows."""
+    compressed: _builtins.bool
+    """The node may compress each message with gzip as gRPC does it; the bounds hold before that."""
     @_builtins.property
     def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """As in `ResolveRequest`."""
@@ -135,10 +138,11 @@ class FindArtifactRequest(_message.Message):
         publisher: _builtins.bytes | None = ...,
         named: _abc.Iterable[_builtins.bytes] | None = ...,
         held: Global___Held | None = ...,
+        compressed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "held", b"held", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "_publisher", b"_publisher", "_version", b"_version", "compressed", b"compressed", "held", b"held", "name", b"name", "named", b"named", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
     _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015

@@ -20,7 +20,7 @@ from comity.wire.fields import read_integer
 from comity.wire.files import FILE_PREFIXES, FileIndexPart, FilePrefixes, FoundFiles
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
 from comity.wire.held import HELD, Held, Selected, in_messages, read_selected
-from comity.wire.messages import LocatedEntry
+from comity.wire.messages import LocatedEntry, compress
 from comity.wire.rpc import Context, Rpcs, rpc_of
 
 rpc = Rpcs(artifact_pb2)
@@ -133,6 +133,8 @@ async def _serve(
 async def _serve_found(
     service: ArtifactService, request: Any, context: Context
 ) -> AsyncIterator[artifact_pb2.FoundAnswers]:
+    if request.compressed:
+        compress(context)
     async with (
         aclosing(rpc_of(ArtifactService.find).ask(service, request)) as answers,
         aclosing(in_few_messages(answers, _held(request))) as messages,
@@ -218,10 +220,12 @@ class ArtifactCalls(ServiceCalls):
         return self._resolve(held, asked.name, asked.version, asked.publisher, asked.named)
 
     async def find_beside(self, held: Held, asked: Lookup) -> Found:
-        """As `ArtifactService.find`, of a question with the version that is wanted."""
+        """As `ArtifactService.find`, of a question with the version that is wanted. The answer is compressed, because a
+        new connection has few packets under way: what does not fit into them takes another round trip."""
         rpc = rpc_of(ArtifactService.find)
         request = rpc.request.encode(asked.name, asked.version, asked.publisher, asked.named)
         request.held.CopyFrom(HELD.encode(held))
+        request.compressed = True
         async with aclosing(self._calls.stream(rpc, request)) as messages:
             return await read_found(messages)
 

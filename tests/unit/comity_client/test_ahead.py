@@ -37,6 +37,15 @@ async def test_an_answer_that_was_asked_for_ahead_is_given_once() -> None:
     assert await ahead.take("other", asked) == 3, "never begun"
 
 
+async def test_what_was_not_asked_for_is_not_given() -> None:
+    ahead, asked = AskedAhead(), Asked()
+    asked.may.set()
+    assert await ahead.given("it") is None
+    ahead.begin("it", asked)
+    assert await ahead.given("it") == 1
+    assert await ahead.given("it") is None and asked.times == 1
+
+
 async def test_a_question_runs_before_it_is_needed() -> None:
     ahead, first, second = AskedAhead(), Asked(), Asked()
     ahead.begin("first", first)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import grpc
 import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.v1 import artifact_pb2, types_pb2
 from comity.wire import limits
+from comity.wire.artifact import ArtifactService
 from comity.wire.found import Found, FoundAnswer, FoundManifest, Lookup, in_few_messages, read_found
 from comity.wire.held import SALT, Held, LineReference, reference_to
 from comity.wire.messages import LocatedEntry
+from comity.wire.rpc import rpc_of
 
 NAME, SUBJECT, THIRD = Lookup.of_name("a/b"), Lookup.about(sha256(b"x")), Lookup.about(sha256(b"y"), [sha256(b"z")])
 TOLD = Held(bytes(SALT))
@@ -128,3 +132,28 @@ async def test_a_client_reads_as_much_as_an_answer_may_have() -> None:
 async def test_the_first_answer_to_a_question_counts() -> None:
     messages = [await sent(FoundAnswer(NAME, lines(entry(each)))) for each in (b"1", b"2")]
     assert (await read(*(message for each in messages for message in each))).answers == {NAME: (entry(b"1"),)}
+
+
+class _Asked:
+    """The context of a call, and a service that finds nothing but a name."""
+
+    def __init__(self) -> None:
+        self.compression = list[grpc.Compression]()
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        self.compression.append(compression)
+
+    def find(self, name: str, *_: object) -> AsyncGenerator[FoundAnswer, None]:
+        async def found() -> AsyncGenerator[FoundAnswer, None]:
+            yield FoundAnswer(Lookup.of_name(name), lines(entry(b"1")))
+
+        return found()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_an_answer_is_compressed_for_an_asker_who_says_that_it_may_be(compressed: bool) -> None:
+    request, asked = artifact_pb2.FindArtifactRequest(name="a/b", compressed=compressed), _Asked()
+    serve: Any = rpc_of(ArtifactService.find).serve
+    found = await read(*[message async for message in serve(asked, request, asked)])
+    assert list(found.answers) == [NAME]
+    assert asked.compression == [grpc.Compression.Gzip] * compressed

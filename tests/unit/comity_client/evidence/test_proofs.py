@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +25,14 @@ GOOD = case()
 
 
 class Node:
-    """A node that has these proofs and objects; `asked` are the lines that it was asked about."""
+    """A node that has these proofs and objects, and signs as `author`; `asked` are the lines that it was asked
+    about."""
 
-    def __init__(self, proofs: tuple[InclusionEvidence, ...], objects: dict[Digest, bytes]) -> None:
+    def __init__(
+        self, proofs: tuple[InclusionEvidence, ...], objects: dict[Digest, bytes], author: object = "nobody"
+    ) -> None:
         self.have, self.objects, self.asked, self.name = proofs, objects, list[Digest](), "node"
+        self.record = SimpleNamespace(node=author)
 
     async def proofs(self, line: Digest) -> tuple[LocatedProof, ...]:
         self.asked.append(line)
@@ -50,8 +54,10 @@ class Session(AskedNodes):
         super().__init__(*nodes)
         self.reader = EvidenceReader()
 
-    async def answers(self, question: Callable[[Node], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
-        for node in self.nodes:
+    async def answers(
+        self, question: Callable[[Node], Awaitable[Any]], *, first: Collection[Node] = ()
+    ) -> AsyncGenerator[Any, None]:
+        for node in sorted(self.nodes, key=lambda node: node not in first):
             try:
                 yield await question(node)
             except NotFound:
@@ -123,6 +129,16 @@ async def test_of_a_copy_the_first_valid_proof_is_enough() -> None:
     liar = Node(tuple(InclusionEvidence(proof.line, b"x") for proof in GOOD.proofs), {})
     found, _ = await collected(liar, second)
     assert len(found.proofs) == len(GOOD.proofs)  # an invalid one is not
+
+
+async def test_of_a_copy_its_own_node_is_asked_first() -> None:
+    holds = [entry for entry in COLLECTED.entries_to_prove() if entry.digest in HOLDS]
+    nodes = [Node(GOOD.proofs, {}), *(Node(GOOD.proofs, {}, entry.statement.by) for entry in holds)]
+    await collected(*nodes)
+    assert [HOLDS.intersection(node.asked) for node in nodes] == [set(), *({entry.digest} for entry in holds)]
+    silent = [Node((), {}, entry.statement.by) for entry in holds]
+    found, _ = await collected(nodes[0], *silent)
+    assert len(found.proofs) == len(GOOD.proofs), "another one has it too"
 
 
 @pytest.mark.parametrize(
