@@ -27,9 +27,9 @@ from comity.node.projection import Position
 from comity.node.reading import ReadState
 from comity.node.services.descent import DescentCounter
 from comity.rules.descent import DescentQuestion
+from comity.rules.descent_shares import DescentFolder, KnownLaws
 from comity.rules.file_records import MEMBERS
 from comity.trust.encoding import Digest, sha256
-from comity_client.descent import DescentFolder, KnownLaws
 from harness import write
 
 
@@ -69,7 +69,7 @@ async def fold(asked: DescentCounter, roots: int) -> tuple[DescentFolder, float,
         started = time.process_time()
         page = await asked.page(DescentQuestion(), after)
         counted = time.process_time()
-        folder.add(page)
+        folder.add(page.counts, page.requiring)
         node_seconds += counted - started
         client_seconds += time.process_time() - counted
         pages += 1
@@ -84,7 +84,7 @@ async def measure(arguments: argparse.Namespace, rows: DescentRows) -> dict[str,
     filled = time.process_time() - started
     asked = counter(rows)
     folder, node_seconds, client_seconds, pages = await fold(asked, arguments.roots)
-    shares = folder.shares("node")
+    shares = folder.shares("node", 0, 13)
     assert shares.total.artifacts == arguments.artifacts
     tracemalloc.start()
     folder, *_ = await fold(asked, arguments.roots)

@@ -50,6 +50,7 @@ from comity_client.uplink import find_node, open_uplink
 
 if TYPE_CHECKING:
     from comity.rules.continuity.plan import ContinuityPlan
+    from comity.rules.descent_shares import DescentShares
     from comity.rules.parties import Party
 
     from comity_client.approving import ApprovalClient
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from comity_client.bundles.writing import DiskPlan
     from comity_client.charter.governance import GovernanceClient
     from comity_client.dependents import Dependents
-    from comity_client.descent import DescentShares
     from comity_client.identity_signer import IdentitySigner
     from comity_client.importing import Imported, UpstreamState
     from comity_client.node_states import NodeState

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.content.kept_plan_checks import KeptPlanCheck, kept_plan_checks
 from comity.rules.continuity.facts import PastCheck, PastDrill
 from comity.rules.kits.description import KIT_FILE, KitWeightFile, KitWeights
 from comity.trust.encoding import Digest, sha256
@@ -213,6 +214,18 @@ def test_a_page_and_metrics_are_written(tmp_path: Path, plan: Path) -> None:
     text = page.read_text()
     assert "<script" not in text and NAME in text and "the kit was never checked on this machine" in text
     assert 'comity_continuity_service_state{service="chat"} 2' in metrics.read_text()
+
+
+def test_the_result_is_kept_in_the_home_of_a_node_and_nowhere_else(tmp_path: Path, plan: Path) -> None:
+    node = tmp_path / "node"
+    node.mkdir()
+    assert refused(command, "check", plan, "--keep", node).code == "NO-HOME"
+    (node / "node.toml").touch()
+    document = printed(command, "check", plan, "--keep", node, status=10)
+    (kept,) = kept_plan_checks(node)
+    assert isinstance(kept, KeptPlanCheck) and document["kept"] == str(next((node / "continuity").iterdir()))
+    assert (kept.plan, kept.signer, kept.services[0].state) == (document["plan"], None, "red")
+    assert "plan-unsigned" in [link.kind for link in kept.missing]
 
 
 def test_a_plan_is_begun_filled_in_and_shown(

@@ -18,7 +18,7 @@ from comity.trust.frozen import frozen
 from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.commands.publish import show_receipt
 from comity_cli.document import document
-from comity_cli.files import FILE, NEW_FILE
+from comity_cli.files import FILE, FOLDER, NEW_FILE
 from comity_cli.nodes import nodes_option
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class CheckedServiceItem:
 class ContinuityCheckDocument:
     """What of a continuity plan holds, as `comity continuity check --json` prints it.
 
-    `told`: services whose new colour the receiver of notifications took; `untold_because`: why it did not.
+    `told`: services whose new colour the receiver of notifications took; `untold_because`: why it did not. `kept`: the
+    file in a node's home with this result, for its console.
     """
 
     plan: Digest
@@ -102,7 +103,17 @@ class ContinuityCheckDocument:
     services: tuple[CheckedServiceItem, ...]
     told: tuple[str, ...]
     untold_because: str
+    kept: Path | None
     exit_status: int
+
+
+@frozen
+class Reported:
+    """To whom a check was told, why it was not, and where its result is kept."""
+
+    told: tuple[str, ...]
+    problem: str
+    kept: Path | None
 
 
 @document("continuity-plan-signed")
@@ -154,6 +165,7 @@ class CheckOutputs:
 
     page: Path | None
     metrics: Path | None
+    keep: Path | None
     notify: str | None
     secret: Path | None
 
@@ -249,6 +261,7 @@ def show(file: Path) -> None:
     "comity continuity check plan.toml",
     "comity continuity check plan.toml --html continuity.html",
     "comity continuity check plan.toml --metrics /var/lib/node-exporter/continuity.prom",
+    "comity continuity check plan.toml --keep /var/lib/comity",
     "comity continuity check plan.toml --notify https://alerts.example.org/comity --secret notify.secret",
 )
 @click.command(cls=Command, name="check", short_help="Say of each service whether its replacement holds.")
@@ -256,6 +269,7 @@ def show(file: Path) -> None:
 @click.option("--policy", type=FILE, help="Judge kits with this policy (TOML), not with the plan's.")
 @click.option("--html", "page", type=NEW_FILE, help="Write a page for people who decide, to read and to print.")
 @click.option("--metrics", type=NEW_FILE, help="Write counts there, for the textfile collector of Prometheus.")
+@click.option("--keep", type=FOLDER, metavar="HOME", help="Keep the result in this node's home, for its console.")
 @click.option("--notify", metavar="URL", help="Post there when a service has another colour, as a signed CloudEvent.")
 @click.option("--secret", type=FILE, help="The secret of these signatures: whsec_ and base64, in a file of mode 0600.")
 @options_as("outputs", CheckOutputs)
@@ -277,12 +291,13 @@ def check(file: Path, policy: Path | None, outputs: CheckOutputs) -> int:
     checked = checker_of(api, file, policy).check()
     _write(outputs.page, lambda: render_checked(checked))
     _write(outputs.metrics, lambda: metrics_text(checked))
+    kept = _keep(outputs.keep, checked)
     told, problem = _tell(receiver, checked)
     _show_checked(out, checked)
     if problem:
         out.warn(f"not delivered: {problem}")
     status = EXIT[checked.state] or (FAILED if problem else OK)
-    out.answer(_document(checked, told, problem, status))
+    out.answer(_document(checked, Reported(told, problem, kept), status))
     return status
 
 
@@ -333,6 +348,16 @@ def _write(path: Path | None, text: Callable[[], str]) -> None:
         durable.write_file(path, text().encode(), mode=0o644, point="continuity")
 
 
+def _keep(home: Path | None, checked: PlanChecked) -> Path | None:
+    from comity.content.kept_plan_checks import keep_plan_check
+    from comity_client.node_home import read_settings
+
+    if home is None:
+        return None
+    read_settings(home)  # of a node, or it is refused
+    return keep_plan_check(home, checked)
+
+
 def _tell(receiver: WebhookReceiver | None, checked: PlanChecked) -> tuple[tuple[str, ...], str]:
     """Post which services have another colour than was told. Returns those, or why it was not delivered."""
     from comity_client.continuity.results import colour_changes, event_of, keep_told, read_told
@@ -371,9 +396,7 @@ def _by(link: Link) -> str:
     return f" by {link.by}" if link.by else ""
 
 
-def _document(checked: PlanChecked, told: tuple[str, ...], problem: str, status: int) -> ContinuityCheckDocument:
-    from comity_client.continuity.results import where_text
-
+def _document(checked: PlanChecked, reported: Reported, status: int) -> ContinuityCheckDocument:
     plan = checked.plan
     services = tuple(
         CheckedServiceItem(
@@ -382,7 +405,7 @@ def _document(checked: PlanChecked, told: tuple[str, ...], problem: str, status:
             each.service.used_by,
             each.service.longest_outage,
             each.chosen.number,
-            where_text(each),
+            each.where,
             tuple(map(LinkItem.of, each.links)),
             tuple(map(FallbackItem.of, each.fallbacks)),
         )
@@ -390,5 +413,15 @@ def _document(checked: PlanChecked, told: tuple[str, ...], problem: str, status:
     )
     until, at = plan.until.isoformat(), format_time(checked.at)
     return ContinuityCheckDocument(
-        plan.digest, plan.owner, plan.name, until, at, checked.state, services, told, problem, status
+        plan=plan.digest,
+        owner=plan.owner,
+        name=plan.name,
+        until=until,
+        at=at,
+        state=checked.state,
+        services=services,
+        told=reported.told,
+        untold_because=reported.problem,
+        kept=reported.kept,
+        exit_status=status,
     )

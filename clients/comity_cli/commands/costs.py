@@ -17,7 +17,7 @@ from comity_cli.node_view import span
 from comity_cli.nodes import home_option
 
 if TYPE_CHECKING:
-    from comity_client.membership_costs import CostItem, MembershipCosts, PriceList
+    from comity.node.maintenance.membership_costs import CostItem, MembershipCosts, PriceList
 
 Number = Annotated[str, "A decimal number, in full."]
 
@@ -76,7 +76,13 @@ def command(prices: Path | None, home: Path) -> None:
         kwh = 0.27
         hour = 95
     """
-    from comity_client.membership_costs import MAX_PRICES_BYTES, PriceList, home_bytes, membership_costs, parse_prices
+    from comity.node.maintenance.membership_costs import (
+        MAX_PRICES_BYTES,
+        PriceList,
+        home_bytes,
+        membership_costs,
+        parse_prices,
+    )
     from comity_client.node_home import blobs_folder
     from comity_client.own_node import operator_status, own_socket
 
@@ -88,7 +94,7 @@ def command(prices: Path | None, home: Path) -> None:
 
 
 def _show(found: MembershipCosts, stated: PriceList) -> None:
-    from comity_client.membership_costs import LEAST_SECONDS
+    from comity.node.maintenance.membership_costs import LEAST_SECONDS
 
     out = output()
     cost = f"{found.currency} a year" if found.currency else "cost"

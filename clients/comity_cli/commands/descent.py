@@ -18,7 +18,7 @@ from comity_cli.nodes import NODE
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
-    from comity_client.descent import Amounts, DescentShares, LawShare, RootLaw
+    from comity.rules.descent_shares import Amounts, DescentShares, LawShare, RootLaw
 
 SHOWN: Final = 10
 """Authors in the table."""
@@ -105,7 +105,7 @@ def command(holder: str, publisher: str, everybody: bool, laws: Path | None, nod
     artifact is its own root. What is not known is a share of its own. An artifact with roots under several laws is
     counted under each, so shares may be more than 100 % together. `comity lineage REF` shows one artifact.
     """
-    from comity_client.descent import MAX_LAWS_BYTES, parse_laws
+    from comity.rules.descent_shares import MAX_LAWS_BYTES, parse_laws
 
     stated = parse_laws(read_bounded(laws, MAX_LAWS_BYTES)) if laws is not None else {}
     found = client().descent(holder, publisher, stated, node, everybody=everybody)
@@ -162,20 +162,14 @@ def _law_text(law: RootLaw) -> str:
 
 
 def _amounts(part: Amounts, total: Amounts) -> tuple[str, ...]:
+    from comity.rules.descent_shares import percent
+
     return (
         str(part.artifacts),
         percent(part.artifacts, total.artifacts),
         percent(part.size, total.size),
         percent(part.pulls, total.pulls),
     )
-
-
-def percent(part: int, whole: int) -> str:
-    """`41 %`, `<1 %`; `-` of nothing."""
-    if not whole:
-        return "-"
-    share = 100 * part / whole
-    return "<1 %" if 0 < share < 1 else f"{share:.0f} %"
 
 
 def _document(found: DescentShares) -> DescentDocument:

@@ -26,6 +26,7 @@ schema = "comity/continuity-plan/v1"
 owner = "{owner}"
 name = "{name}"
 until = {until}                        # the last day on which this plan counts
+#stale_after_days = 2                  # after so many days without a check, pages say of the last one that it is stale
 
 # The policy by which the kits are judged: a file beside this one, and its SHA-256. Without it: your pins. The default
 # refuses programs, which a kit contains, so a policy that allows them is needed: comity policy new --out policy.toml

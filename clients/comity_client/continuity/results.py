@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
-from comity.rules.continuity.check import PlanChecked, ServiceChecked, counts
+from comity.rules.continuity.check import PlanChecked, counts
 from comity.rules.continuity.links import GREEN, STATES, State
 from comity.trust.encoding import canonical, format_time, parse_canonical, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -124,14 +124,5 @@ def render_checked(checked: PlanChecked) -> str:
         at=format_time(checked.at),
         counts=counts(checked),
         words=STATE_WORDS,
-        where=where_text,
         missing=lambda service: [link for link in service.problems if link.subject != "plan"],
-        of_plan=[link for link in checked.services[0].links if link.subject == "plan" and link.state != GREEN],
     )
-
-
-def where_text(service: ServiceChecked) -> str:
-    """On which machines the service would run: what the plan states, or a record shows."""
-    used = service.chosen
-    machines = next((link for link in used.links if link.subject == "machines"), None)
-    return machines.text if machines is not None else "unknown"

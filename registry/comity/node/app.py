@@ -102,6 +102,7 @@ class RunningNode:
     reading: ReadingProgress
     files: FileIndexReader
     watch: WatchReader
+    descent: DescentCounter
 
 
 Companion = Callable[[RunningNode], AbstractAsyncContextManager[str]]
@@ -266,6 +267,7 @@ class _Parts:
     files: FileIndexReader
     watch: WatchReader
     descent: DescentReader
+    descent_counter: DescentCounter
     links: SignInLinks
     readiness: Readiness
     news: NewsFeed
@@ -287,6 +289,7 @@ class _Parts:
             self.reading,
             self.files,
             self.watch,
+            self.descent_counter,
         )
 
 
@@ -387,6 +390,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         files=files,
         watch=watch,
         descent=descent,
+        descent_counter=DescentCounter(descent, copies.index, membership, home.pulls, pools, home.clock),
         links=SignInLinks(time.monotonic),
         readiness=Readiness(ledger, store, pools, reading=lambda: [each.document() for each in reading.behind]),
         news=NewsFeed(
@@ -417,7 +421,7 @@ def _services(parts: _Parts) -> Services:
                 FileFinder(parts.files, home.pools),
                 FileIndexSender(parts.files, ledger, home.pools, home.keys.signer, home.clock),
                 ConcernFinder(ledger, home.pools, parts.watch),
-                DescentCounter(parts.descent, copies.index, membership, home.pulls, home.pools, home.clock),
+                parts.descent_counter,
             ),
         ),
         blob=blob,

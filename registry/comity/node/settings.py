@@ -386,7 +386,9 @@ class Gateway(Section):
     `cold = "peers"` fetches a known file that is missing when a reader asks for it, and keeps it. `cold = "upstream"`
     also imports what no peer has, as `[upstream]` permits.
 
-    `console` serves pages for browsers: at `/`, below `/-/`, and at the addresses of the repositories.
+    `console` serves pages for browsers: at `/`, below `/-/`, and at the addresses of the repositories. Its pages take
+    prices from `prices_file`, and the laws of those who are no members from `laws_file`, which are files as `comity
+    costs` and `comity descent` read them.
 
     `calls_per_second` and all other limits count by the caller's address. `proxies` are the addresses of proxies at
     `http` whose `X-Forwarded-For` names it.
@@ -402,6 +404,8 @@ class Gateway(Section):
     ranges_url: Annotated[str, Field(pattern=r"^(https://[^\s/?#]+)?$")] = ""
     public: bool = True
     console: bool = True
+    prices_file: MaybeFile = None
+    laws_file: MaybeFile = None
     aliases: Aliases = ()
     policy: MaybeFile = None
     cors_origins: Origins = ()

@@ -2,6 +2,7 @@
 
 words       the language of a page: message catalogues, and the template environment
 cards       model cards as safe HTML
+descent     under whose law the roots of the artifacts are, counted in the background
 copies      which members claim which artifacts, and what the loss of a member would leave
 index       artifacts by name, and their copies: read from the ledger by a background task
 state       members, logs, drafts and alerts, as every page shows them
@@ -16,7 +17,8 @@ page        one page: its reader, its headers, its text from a template, and the
 sessions    sessions of people who signed in
 sign_in     signing in and out
 oidc        signing in through an OpenID Connect provider
-node_pages  how the node is, what waits for its people, sessions, tokens of the gateway, the audit log
+node_pages  how the node is, what waits for its people, sessions, tokens of the gateway, the audit log; costs of a year,
+            and checks of continuity plans
 log_pages   the pages of the log explorer
 routes      the catalogue, an artifact, the overview and the other pages for everybody who may read
 opening     puts the console together

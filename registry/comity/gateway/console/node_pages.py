@@ -9,11 +9,13 @@
     POST /-/node/tokens/rotate   makes a successor, and shows it once; the old token ends a day later
     POST /-/node/tokens/revoke   ends a token at once
     /-/node/audit-log            for operators: what was done here; the newest lines, after the whole log was checked
+    /-/node/costs                for operators: what membership costs in a year, by the operator's own prices
+    /-/continuity                the last check of each continuity plan that the operator gave this node
 
 Nothing here signs or votes: governance keys are on no node. The status is kept for `FRESH` seconds, because counting
 the blobs of a large store takes long, however many pages are open. A token is shown in the answer to the form that made
 it, and nowhere else: the node keeps its hash. Only operators read the audit log and make tokens: the log names people
-and what they look after.
+and what they look after. A continuity plan says where a state is weak: nobody reads its check without a session.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ from typing import Final
 import structlog
 from starlette.responses import Response
 
+from comity.bounded_file import read_bounded
 from comity.content.audit_log import ActRecord, check_chain
+from comity.content.blobs import blobs_folder
 from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses
+from comity.content.kept_plan_checks import KeptPlanCheck, UnreadPlanCheck, kept_plan_checks
 from comity.gateway.console.page import PREFIX, PageMaker, Reader
 from comity.gateway.console.proposals import ProposalView, proposals
 from comity.gateway.console.sessions import BrowserSessions
@@ -36,6 +41,14 @@ from comity.gateway.console.state import StateReader, peer_state
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.app import RunningNode
 from comity.node.config import NodeConfig
+from comity.node.maintenance.membership_costs import (
+    LEAST_SECONDS,
+    MAX_PRICES_BYTES,
+    MembershipCosts,
+    home_bytes,
+    membership_costs,
+    parse_prices,
+)
 from comity.node.maintenance.settings_shown import shown_settings
 from comity.node.operator_acts import OperatorActs
 from comity.node.threads import Clock, Pools
@@ -54,6 +67,9 @@ OVERLAP: Final = 86_400
 MAX_DAYS: Final = 3_650
 MAX_REACHES: Final = 100
 DAY: Final = 86_400
+MEASURED: Final = 600.0
+"""Seconds for which the size of the home is kept."""
+CONTINUITY: Final = f"{PREFIX}/continuity"
 AUDIT_LINES: Final = 200
 """Lines of the audit log that its page shows."""
 
@@ -102,6 +118,7 @@ class NodePages:
         self._sessions = sessions
         self._lock = asyncio.Lock()
         self._kept: tuple[float, NodeStatus] | None = None
+        self._measured: tuple[float, int] | None = None
 
     def routes(self) -> list[DeclaredRoute]:
         page, access = self._maker.route, self._maker.access
@@ -111,6 +128,7 @@ class NodePages:
             page(f"{NODE}/settings", self.settings, access("operator")),
             page(f"{NODE}/sessions", self.sessions, access("viewer")),
             page(f"{NODE}/sessions", self.end_session, access("operator", ("id",))),
+            page(f"{NODE}/costs", self.costs, access("operator")),
         ]
 
     async def node(self, reader: Reader) -> Response:
@@ -153,6 +171,30 @@ class NodePages:
                 raise NotFound("no such session", why="it has ended already", code="NO-SESSION")
         _log.info("console session ended", by=session.who, session=fields["id"][:8])
         return see_other(reader, f"{NODE}/sessions")
+
+    async def costs(self, reader: Reader) -> Response:
+        found = await self._costs()
+        template, state = "costs.html", await self._states.now()
+        return self._maker.render(reader, template, state, costs=found, least=LEAST_SECONDS)
+
+    async def _costs(self) -> MembershipCosts | None:
+        """None where the operator states no prices. Raises NotFound, Malformed (PRICES-FILE), Unavailable."""
+        home = self._node.home
+        file = home.config.gateway.prices_file
+        if file is None:
+            return None
+        stated = parse_prices(await home.pools.files(read_bounded, file, MAX_PRICES_BYTES))
+        return membership_costs(await self._status(), await self._home_bytes(), stated)
+
+    async def _home_bytes(self) -> int:
+        """A home may have very many files, so they are not looked at again for each page."""
+        config = self._node.home.config
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if self._measured is None or now - self._measured[0] > MEASURED:
+                blobs = blobs_folder(config.storage.blobs)
+                self._measured = now, await self._node.home.pools.files(home_bytes, config.home, blobs)
+            return self._measured[1]
 
     async def _waiting(self) -> WaitingWork:
         """What the member of this node has to decide. Blocks nothing."""
@@ -310,3 +352,27 @@ def read_view(home: Path) -> AuditLogView:
     except Untrusted as error:
         return AuditLogView(tuple(reversed(newest)), error.why)
     return AuditLogView(tuple(reversed(newest)))
+
+
+class ContinuityPages:
+    """Not thread-safe: call from the event loop."""
+
+    def __init__(self, home: Path, pools: Pools, maker: PageMaker, states: StateReader) -> None:
+        self._home = home
+        self._pools = pools
+        self._maker = maker
+        self._states = states
+
+    def routes(self) -> list[DeclaredRoute]:
+        return [self._maker.route(CONTINUITY, self.show, self._maker.access("viewer"))]
+
+    async def show(self, reader: Reader) -> Response:
+        """Nothing is checked: the page shows what `comity continuity check --keep` wrote."""
+        found = await self._pools.files(kept_plan_checks, self._home)
+        return self._maker.render(
+            reader,
+            "continuity.html",
+            await self._states.now(),
+            checks=[each for each in found if isinstance(each, KeptPlanCheck)],
+            unread=[each for each in found if isinstance(each, UnreadPlanCheck)],
+        )

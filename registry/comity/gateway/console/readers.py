@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.artifact import ArtifactPages
+from comity.gateway.console.descent import DescentPages
 from comity.gateway.console.feeds import Feeds
 from comity.gateway.console.identify import IdentifyPages
 from comity.gateway.console.index import ArtifactIndex
@@ -44,6 +45,7 @@ COPIES: Final = LoopTiming(interval=1.0, deadline=86_400.0)
 """Of looks for claims and audits of copies; the first one may read a million."""
 SIGN_IN: Final = f"{PREFIX}/sign-in"
 NODE: Final = f"{PREFIX}/node"
+CONTINUITY: Final = f"{PREFIX}/continuity"
 
 
 @frozen
@@ -59,17 +61,20 @@ class ReadersPages:
     supervisor: Supervisor
 
     def routes(self, access: GatewayAccess, maker: PageMaker) -> list[DeclaredRoute]:
-        """Call it once: it begins the feeds."""
+        """Call it once: it begins the feeds, and the counts of roots."""
         feeds = Feeds(self.home, self.states, access, self.groups)
         feeds.begin(self.supervisor)
         console = Console(self.home, self.writer, self.index, self.states, self.artifacts, access, maker)
         files, watch = (self.writer.files, self.writer.watch) if self.writer else (None, None)
         catalogue = self.artifacts.catalogue
+        descent = DescentPages(self.home, self.writer.descent if self.writer else None, self.states, access, maker)
+        descent.begin(self.supervisor)
         return [
             *feeds.routes(),
             *PublisherFeeds(self.home, watch, self.states, access).routes(),
             *IdentifyPages(self.home, files, catalogue, self.states, access, maker).routes(),
             *LogPages(self.home.ledger, self.states, access, maker).routes(),
+            *descent.routes(),
             *console.routes(),
         ]
 
@@ -130,7 +135,7 @@ async def front_end_pages(
             raise front_end.writer.refusal()
 
         readers = access.for_readers()
-        at_the_writer = (SIGN_IN, NODE, f"{NODE}/{{rest:path}}")
+        at_the_writer = (SIGN_IN, NODE, f"{NODE}/{{rest:path}}", CONTINUITY)
         yield [*(maker.route(path, refuse, readers) for path in at_the_writer), *pages.routes(access, maker)]
 
 

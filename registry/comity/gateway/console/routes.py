@@ -3,6 +3,8 @@
 /                                  the overview
 /-/catalogue, /-/members, /-/proposals, /-/compute, /-/alerts
 /-/logs/{log}[/{index}]            entries of a log, and one entry (module log_pages)
+/-/descent                         under whose law the roots are (module descent)
+/-/continuity                      checks of continuity plans, for people who signed in (module node_pages)
 /-/identify                        what a file is (module identify)
 /-/sign-in, /-/sign-out             sessions (module sign_in)
 /-/sign-in/oidc[/callback]         sessions by an OpenID Connect provider (package oidc)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile, TokenUses
 from comity.gateway.console.forms import BrowserOrigins
-from comity.gateway.console.node_pages import AuditPages, NodePages, TokenPages
+from comity.gateway.console.node_pages import AuditPages, ContinuityPages, NodePages, TokenPages
 from comity.gateway.console.page import PageMaker
 from comity.gateway.console.readers import readers_pages
 from comity.gateway.console.sessions import BrowserSessions
@@ -40,7 +40,7 @@ async def console_routes(
 
         yield [DeclaredRoute("/", plain, EVERYBODY)]
         return
-    writer = WriterFacts(node.replication, node.offers, home.pulls, node.files, node.watch)
+    writer = WriterFacts(node.replication, node.offers, home.pulls, node.files, node.watch, node.descent)
     async with readers_pages(home, writer, catalogue, node.copies, node.reading) as pages:
         sessions = BrowserSessions(home.membership.own_node.log, home.clock, time.monotonic)
         tokens = home.config.path(TOKENS_FILE)
@@ -56,6 +56,7 @@ async def console_routes(
             *NodePages(node, maker, pages.states, sessions, acts).routes(),
             *TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, pages.states, acts).routes(),
             *AuditPages(home.config.home, home.pools, maker, pages.states).routes(),
+            *ContinuityPages(home.config.home, home.pools, maker, pages.states).routes(),
             *pages.routes(access, maker),
         ]
 

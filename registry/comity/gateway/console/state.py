@@ -28,6 +28,7 @@ from comity.node.offers.index import OfferIndex
 from comity.node.publisher_watch import WatchReader
 from comity.node.pull_counts import PullCounts
 from comity.node.replication.setup import ReplicationTasks
+from comity.node.services.descent import DescentCounter
 from comity.node.status import LogStates, peer_status
 from comity.rules.copy_counts import CopyPolicy
 from comity.rules.precedence import Precedence
@@ -70,13 +71,15 @@ STATEMENTS: Final[Mapping[str, str]] = {
 @frozen
 class WriterFacts:
     """What only the process that writes the ledger knows: votes under way, which peers answer, what is at a limit; the
-    offers of machines; the pulls from it; which artifacts have a file, and what concerns publishers."""
+    offers of machines; the pulls from it; which artifacts have a file, what concerns publishers, and from whom
+    artifacts descend."""
 
     replication: ReplicationTasks
     offers: OfferIndex
     pulls: PullCounts
     files: FileIndexReader
     watch: WatchReader
+    descent: DescentCounter
 
 
 @frozen

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
+from decimal import Decimal
 from functools import cache
 from gettext import c2py
 from importlib import resources
@@ -178,6 +179,7 @@ def environment(language: str) -> Environment:
         "size": _at_rendering(formats.size),
         "count": _at_rendering(formats.count),
         "amount": _at_rendering(formats.amount),
+        "decimal": _at_rendering(formats.decimal),
         "moment": moment,
         "day": day,
         "span": _at_rendering(formats.span),
@@ -214,6 +216,16 @@ class Formats:
 
     def count(self, number: int) -> Markup:
         return Markup(f"{number:,}".replace(",", self._language.thousands))
+
+    def decimal(self, number: Decimal) -> Markup:
+        """`1,051`, `12.3`, `0.004`: with two digits at least."""
+        language = self._language
+        if number >= 100 or number == number.to_integral_value():
+            return self.count(int(number.to_integral_value()))
+        if number < Decimal("0.001"):
+            return Markup("&lt;0{}001").format(language.point)
+        text = f"{number:.1f}" if number >= 10 else f"{number:.2f}" if number >= 1 else f"{number:.2g}"
+        return Markup(text.replace(".", language.point))
 
     def amount(self, number: int) -> str:
         """A large number with three digits, such as `22.7 million`."""

@@ -169,11 +169,12 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
     """The files of the home to copy, by their path in it, each with whether it is secret; and those outside of it."""
     s3 = config.storage.s3
     public = [config.path(name) for name in (SETTINGS, *PUBLIC_FILES)]
-    files = (config.federation.file, config.gateway.certificate, config.gateway.policy, config.oidc.ca_file)
+    gateway = config.gateway
+    files = (config.federation.file, gateway.certificate, gateway.policy, gateway.laws_file, config.oidc.ca_file)
     public += [path for path in (*files, *_rule_files(config)) if path]
     secret = [*sorted(config.keys.glob("*.pem")), config.path(TOKENS_FILE), config.tlog.witness_key]
     secret += _webhook_secrets(config)
-    named = (config.storage.password_file, config.gateway.key, config.oidc.secret_file)
+    named = (config.storage.password_file, gateway.key, gateway.prices_file, config.oidc.secret_file)
     secret += [path for path in named if path]
     secret += [s3.credentials_file] if s3 else []
     found, outside = dict[str, tuple[Path, bool]](), list[Path]()

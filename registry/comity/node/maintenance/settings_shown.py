@@ -20,8 +20,10 @@ from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.content.secrets import read_keys, read_secret
 from comity.federation_file import read_federation
 from comity.node.config import NodeConfig, SettingOrigin, SettingSources
+from comity.node.maintenance.membership_costs import parse_prices
 from comity.node.settings import known_settings
 from comity.node.webhooks import read_hooks
+from comity.rules.descent_shares import parse_laws
 from comity.rules.mirror_rules import parse_mirror_rules
 from comity.rules.retention import parse_retention_rules
 from comity.rules.rule_file import MAX_BYTES
@@ -93,6 +95,8 @@ def named_file_problems(config: NodeConfig) -> Iterator[ComityError]:
         ("oidc.secret_file", config.oidc.secret_file, read_secret),
         ("oidc.ca_file", config.oidc.ca_file, _check_authorities),
         ("gateway.policy", config.gateway.policy, _check_policy),
+        ("gateway.prices_file", config.gateway.prices_file, lambda file: parse_prices(_rules(file))),
+        ("gateway.laws_file", config.gateway.laws_file, lambda file: parse_laws(_rules(file))),
         ("tlog.witness_key", config.tlog.witness_key if config.tlog.witness_name else None, read_keys),
         ("federation.file", config.federation.file if config.federation.file.exists() else None, _check_federation),
         ("webhooks.file", config.webhooks.file, lambda file: _check_webhooks(file, config.home)),

@@ -80,25 +80,37 @@ class ServiceChecked:
         found = (*self.links, *(link for each in used for link in each.links))
         return tuple(link for link in found if link.state != GREEN)
 
+    @property
+    def where(self) -> str:
+        """On which machines the service would run: what the plan states, or a record shows."""
+        machines = next((link for link in self.chosen.links if link.subject == "machines"), None)
+        return machines.text if machines is not None else "unknown"
+
 
 @frozen
 class PlanChecked:
-    """All services of a plan at a time (POSIX)."""
+    """All services of a plan at a time (POSIX). `signer` of the plan: None where nobody signed it, or not validly."""
 
     plan: ContinuityPlan
     at: int
     services: tuple[ServiceChecked, ...]
+    signer: Digest | None = None
 
     @property
     def state(self) -> State:
         return worst(service.state for service in self.services)
+
+    @property
+    def of_plan(self) -> tuple[Link, ...]:
+        """What is wrong with the plan itself, and so with each of its services."""
+        return tuple(link for link in self.services[0].links if link.subject == "plan" and link.state != GREEN)
 
 
 def check_plan(plan: ContinuityPlan, facts: GatheredFacts, file: str = "plan.toml") -> PlanChecked:
     """Judge each service of a plan. `file` is its name, for hints."""
     said = tuple(_Hints(plan=file).of(_plan_links(plan, facts)))
     services = tuple(_service(plan, service, said, facts, file) for service in plan.services)
-    return PlanChecked(plan, facts.at, services)
+    return PlanChecked(plan, facts.at, services, facts.signature.signer)
 
 
 def _service(

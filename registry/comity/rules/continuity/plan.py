@@ -6,6 +6,7 @@ schema = "comity/continuity-plan/v1"
 owner = "51aa…"                        # the identity whose plan it is: its id with all 64 digits
 name = "Ministry of the Interior"
 until = 2027-06-30                     # the last day on which the plan counts
+stale_after_days = 2                   # optional: then what is shown of the last check is stale
 [policy]                               # the policy by which kits are judged; without it, the pins of the user who asks
 file = "policy.toml"                   # relative to the plan
 sha256 = "9f2c…"                       # its SHA-256, so that the signature of the plan covers it
@@ -57,6 +58,8 @@ MAX_PARTIES: Final = 64
 MAX_USERS: Final = 64
 MAX_APPROVERS: Final = 64
 MAX_DAYS: Final = 3650
+STALE_AFTER_DAYS: Final = 2
+"""Where a plan says nothing: it is checked every day."""
 MAX_COPIES: Final = 100
 MAX_MINUTES: Final = 1_000_000
 MAX_ACCELERATORS: Final = 1_000_000
@@ -169,7 +172,8 @@ class PlanPolicy:
 
 @frozen
 class ContinuityPlan:
-    """A plan. `digest` is the SHA-256 of the file, which its signature covers."""
+    """A plan. `digest` is the SHA-256 of the file, which its signature covers. A check that is older than
+    `stale_after_days` says nothing any more."""
 
     owner: Digest
     name: str
@@ -177,6 +181,7 @@ class ContinuityPlan:
     services: tuple[Service, ...]
     digest: Digest
     policy: PlanPolicy | None = None
+    stale_after_days: int = STALE_AFTER_DAYS
 
     @property
     def ends(self) -> int:
@@ -193,13 +198,14 @@ def parse_plan(data: bytes) -> ContinuityPlan:
     table.one_of("schema", (SCHEMA,))
     owner = _digest(table, "owner", "the id of the identity whose plan it is")
     name, until = table.text("name"), table.day("until")
+    stale = table.number("stale_after_days", 1, MAX_DAYS, STALE_AFTER_DAYS)
     policy = _policy(table.table("policy")) if table.has("policy") else None
     services = tuple(map(_service, table.tables("service", most=MAX_SERVICES, name="service")))
     table.done()
     names = [service.name for service in services]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise table.error(f"two services have the name {twice!r}; each needs its own")
-    return ContinuityPlan(owner, name, until, services, sha256(data), policy)
+    return ContinuityPlan(owner, name, until, services, sha256(data), policy, stale)
 
 
 def _policy(table: TomlTable) -> PlanPolicy:

@@ -15,7 +15,6 @@ from comity_client.continuity.results import (
     metrics_text,
     read_told,
     render_checked,
-    where_text,
 )
 from comity_client.home import Home
 from support.continuity_facts import all_facts, checked, some_facts
@@ -69,4 +68,4 @@ def test_the_page_has_a_row_for_each_service_without_scripts_and_escapes_what_th
     page = render_checked(hostile)
     assert "<b>letters" not in page and "&lt;b&gt;letters" in page and "<script" not in page
     assert "never checked on this machine" in page and "2 of 240 allowed" in page
-    assert where_text(GREEN_PLAN.services[0]).startswith("own machine, 8 GiB")
+    assert GREEN_PLAN.services[0].where.startswith("own machine, 8 GiB")

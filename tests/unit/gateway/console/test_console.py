@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import pytest
 from comity.content.gateway_tokens import Token
+from comity.content.kept_plan_checks import KeptPlanCheck, UnreadPlanCheck
 from comity.gateway.console.artifact import CopyTest, CopyView, issuers
 from comity.gateway.console.cards import MAX_CARD, card_html
 from comity.gateway.console.copies import CopyHolders
@@ -37,6 +39,7 @@ from comity.gateway.console.state import (
 from comity.gateway.console.words import day, environment, moment
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
+from comity.node.maintenance.membership_costs import LEAST_SECONDS, PriceList, membership_costs
 from comity.node.maintenance.settings_shown import ShownSetting
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.charter.document import Member
@@ -58,6 +61,7 @@ from comity.wire.node_status import (
     StoreStatus,
 )
 from support.console import HOSTILE, HOSTILE_CARDS, check_page, read_page
+from support.continuity_facts import NOW, all_facts, checked, some_facts
 from support.world import identity
 
 RULE = CopyPolicy(2, 2)
@@ -279,6 +283,7 @@ def test_hostile_proposals_stay_text(text: str) -> None:
     [
         ("proposals.html", {"proposals": [], "decided": []}, "No change of the charter is open"),
         ("compute.html", {"page": None, "closed": False}, "No offer is open"),
+        ("descent.html", {"counted": None, "shares": None}, "are being counted"),
     ],
 )
 @pytest.mark.parametrize("writer", ["publish.example.org:7444", ""])
@@ -291,6 +296,51 @@ def test_a_front_end_says_what_it_does_not_know(
     assert "Only the process that writes the logs of this node knows" in page.text
     assert writer in page.text
     assert not any(text in page.text for text in (invented, "Sign in"))
+
+
+def continuity(check: KeptPlanCheck, now: float = NOW) -> str:
+    state = OfState()
+    state.now = int(now)
+    return shown("continuity.html", checks=[check], unread=[], state=state, reader=signed_in("ada"))
+
+
+def test_a_check_of_a_plan_is_a_table_whose_colours_are_words_until_it_is_stale() -> None:
+    check = KeptPlanCheck.of(checked(all_facts(some_facts(drill=None))))
+    text = " ".join(read_page(continuity(check)).text.split())
+    assert "Amber: would be replaced, with gaps" in text and "Green: would be replaced" in text
+    assert "the service was never drilled with this kit" in text and "never drilled" in text and "at most 60" in text
+    assert check.plan in text and str(check.signer) in text and "Stale" not in text
+    stale = continuity(check, NOW + 3 * 86_400)
+    assert "What it found is not known to hold now" in stale
+    assert not any(f'class="basis {kind}"' in stale for kind in ("here", "bad"))
+
+
+def test_without_a_plan_the_page_says_how_one_is_checked() -> None:
+    page = shown("continuity.html", checks=[], unread=[], state=OfState(), reader=signed_in("ada"))
+    assert "comity continuity check plan.toml --keep HOME" in page and "<table" not in page
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_of_a_kept_check_stay_text(text: str) -> None:
+    check = KeptPlanCheck.of(checked(all_facts(some_facts(drill=None))))
+    (gap,) = check.services[0].missing
+    link = replace(gap, text=text, by=text, hint=text, basis="claimed")
+    service = replace(check.services[0], name=text, used_by=(text,), replaced_by=text, where=text, missing=(link,))
+    check_page(continuity(replace(check, name=text, missing=(link,), services=(service,))))
+    unread = [UnreadPlanCheck(Path(text.replace("/", "-").replace("\x00", "")), text)]
+    check_page(shown("continuity.html", checks=[], unread=unread, state=OfState(), reader=signed_in(text)))
+
+
+def test_costs_are_shown_where_prices_are_stated_and_otherwise_how_to_state_them() -> None:
+    prices = PriceList("CHF", Decimal(150), {"kwh": Decimal("0.27"), "hour": Decimal(95)})
+    status = NodeStatus("test", "node/log", 0, (), (), StoreStatus(1, 10**12, None, 0), 0, 0, (), ())
+    costs = membership_costs(status, 10**12, prices)
+    page = shown("costs.html", costs=costs, least=LEAST_SECONDS, state=OfState(), reader=signed_in("ada"))
+    text = " ".join(read_page(page).text.split())
+    assert "Energy1,314 kWhstated by the operator0.27 CHF355 CHF" in text
+    assert "Together, of what has a price" in text and "Measured for less than a week" in text
+    none = shown("costs.html", costs=None, least=LEAST_SECONDS, state=OfState(), reader=signed_in("ada"))
+    assert "comity costs --prices prices.toml --node HOME" in none and "<table" not in none
 
 
 def test_the_map_of_a_front_end_does_not_say_that_nobody_was_asked() -> None:

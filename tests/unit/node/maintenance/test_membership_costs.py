@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.errors import Malformed
-from comity.wire.node_status import NodeStatus, StoreStatus, UsageStatus
-from comity_cli.commands.costs import amount_text, command
-from comity_client import membership_costs as module
-from comity_client import own_node
-from comity_client.membership_costs import (
+from comity.node.maintenance import membership_costs as module
+from comity.node.maintenance.membership_costs import (
     PRICES,
     TASKS,
     YEAR_SECONDS,
@@ -23,11 +19,15 @@ from comity_client.membership_costs import (
     membership_costs,
     parse_prices,
 )
+from comity.trust.errors import Malformed
+from comity.wire.node_status import NodeStatus, StoreStatus, UsageStatus
+from comity_cli.commands.costs import amount_text, command
+from comity_client import own_node
 from hypothesis import given
 from hypothesis import strategies as st
 from support.run_command import printed, refused, said
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FILE = b"""
 currency = "CHF"
 watts = 150
