@@ -99,7 +99,17 @@ LEADING = [
     *("/tests/model/resolve/main", "/legacy/resolve/v1", "/spaces/tests/model/resolve/v1", "/api/models/legacy"),
     *("/tests/model/resolve/main/weights.bin", "/tests/model/resolve/COMMIT", "/api/models/tests/model/revision"),
     *("/v2/tests/model/manifests", "/v2/tests/model/blobs", "/v2/tests/model/blobs/DIGEST", "/tlog", "/api/models", ""),
-    *("/-", "/-/logs", "/-/lineage/tests/model", "/tests/model", "/tests/model/tree", "/v2/tests/model/referrers"),
+    *(
+        "/-",
+        "/-/logs",
+        "/-/descent",
+        "/-/continuity",
+        "/-/node/costs",
+        "/-/lineage/tests/model",
+        "/tests/model",
+        "/tests/model/tree",
+        "/v2/tests/model/referrers",
+    ),
     *("/-/wheels/tests/model/main/simple", "/-/wheels/tests/model", "/v2/tests/model/image/manifests"),
 ]
 segments = st.one_of(st.sampled_from(WORDS), st.sampled_from(BREAKING), st.text("abz09._-%~", max_size=8))
