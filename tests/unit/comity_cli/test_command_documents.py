@@ -79,7 +79,7 @@ PRINTED_BY = {
     "continuity-plan-begun": "tests/integration/test_client_continuity.py",
     "continuity-plan-signed": "tests/integration/test_client_continuity.py",
     "copies": "tests/unit/comity_client/test_copies_commands.py",
-    "costs": "tests/unit/comity_client/test_membership_costs.py",
+    "costs": "tests/unit/node/maintenance/test_membership_costs.py",
     "decision": "tests/unit/comity_cli/commands/test_proposal.py",
     "delivered": "tests/unit/comity_cli/commands/test_proposal.py",
     "derivation": "tests/integration/test_client_derivations.py",
