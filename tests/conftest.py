@@ -52,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """The files of the fast tests go to a folder in memory. What tests leave in the temporary folder goes with the run:
     the sockets of nodes that were killed, a token. The files of tests that failed stay. Workers inherit the folders."""
     if not hasattr(config, "workerinput"):
+        if config.option.markexpr == FAST:
+            os.environ["COMITY_TESTS_FEW_FORKS"] = "1"  # `support.made_classes`
         chosen = memory_folder(os.environ) if config.option.markexpr == FAST else None
         above = chosen or Path(tempfile.gettempdir())
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(above))  # the files of tests, which pytest removes itself

@@ -39,6 +39,7 @@ forkserver.set_forkserver_preload(
         *(f"comity_cli.commands.{found.name}" for found in pkgutil.iter_modules(commands.__path__)),
         *(command.module for command in COMMANDS.values() if not command.module.startswith(".")),
         "support.forked",
+        "support.made_classes",
     ]
 )
 NETWORKS: Final = Path("/run/netns")

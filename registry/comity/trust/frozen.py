@@ -32,13 +32,13 @@ def frozen(described: type[T]) -> type[T]:
         "__slots__": tuple(name for name in own if name not in inherited),
         "__qualname__": described.__qualname__,
     }
-    later = {name: _Later(name, declared) for name in _MADE if content.get(name) is None}
+    later = {name: Later(name, declared) for name in _MADE if content.get(name) is None}
     metaclass: Any = type(described)
     made = metaclass(described.__name__, described.__bases__, content | later | _REFUSING)
     return cast("type[T]", made)
 
 
-class _Later:
+class Later:
     """An attribute of a class that is made when it is first asked for, and then takes this one's place.
 
     Args:
@@ -54,7 +54,7 @@ class _Later:
     def __get__(self, instance: object, kind: type) -> Any:
         made = vars(_alike(self._owner, self._declared, _MADE[self._name]))
         for name, options in _MADE.items():
-            if options == _MADE[self._name] and isinstance(vars(self._owner).get(name), _Later):
+            if options == _MADE[self._name] and isinstance(vars(self._owner).get(name), Later):
                 setattr(self._owner, name, made[name])
         found = vars(self._owner)[self._name]
         return found.__get__(instance, kind) if callable(found) else found
@@ -70,7 +70,7 @@ def _alike(made: type, declared: Mapping[str, Any], options: Mapping[str, bool])
         name: getattr(made, name) for name in ("__module__", "__qualname__", "__post_init__") if hasattr(made, name)
     }
     content |= {"__doc__": "Its fields.", **fields_of_bases, **declared, "__annotations__": hints}
-    return dataclass(frozen=True, slots=True, **options)(type(made.__name__, (), content))
+    return dataclass(**options)(type(made.__name__, (), content))
 
 
 def _refuse(self: object, name: str, *value: object) -> NoReturn:
@@ -79,8 +79,9 @@ def _refuse(self: object, name: str, *value: object) -> NoReturn:
 
 _UNSLOTTED: Final = ("__dict__", "__weakref__")
 _REFUSING: Final = {"__setattr__": _refuse, "__delattr__": _refuse}
-_CONSTRUCTED: Final = {"repr": False, "eq": False}
-_COMPARED: Final = {"init": False, "repr": False}
+_CONSTRUCTED: Final = {"frozen": True, "slots": True, "repr": False, "eq": False}
+_COMPARED: Final = {"unsafe_hash": True, "init": False, "repr": False}
+"""`unsafe_hash` gives the hash of a frozen class, without the two methods that refuse a change: `_REFUSING` does."""
 _MADE: Final[Mapping[str, Mapping[str, bool]]] = {
     "__init__": _CONSTRUCTED,
     "__getstate__": _CONSTRUCTED,
