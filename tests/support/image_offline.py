@@ -2,7 +2,7 @@
 
     python -m support.image_offline KIT SCRATCH
 
-It prints how the container was run, and fails at the first thing that is not as it should be.
+The kit is pulled too. It prints how the container was run, and fails at the first thing that is not as it should be.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from comity.federation_file import Federation
+from comity.trust.policy import DEFAULT_REQUIRED, Policy, SafetyRule
+from comity_client.client import Client
+from comity_client.home import Home
 from comity_client.kits.asking import ask_cases
 from comity_client.kits.check import KitFolder
 from support.forked import CLONE_NEWNET
-from support.gateway import gateway_node
+from support.gateway import GatewayNode, gateway_node
 from support.waiting import PATIENCE
 
 RUNTIMES: Final = ((), ("--runtime", "runc", "--cgroup-manager", "cgroupfs"))
@@ -43,11 +47,27 @@ def blobs(layout: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (layout / "blobs" / "sha256").iterdir()}
 
 
+def pull(node: GatewayNode, folder: Path) -> None:
+    """Pull the kit by a policy that accepts its programs, as a person who pinned the federation of the node."""
+    federation = Federation.parse((node.home.directory / "federation.json").read_bytes())
+    client = Client(Home(folder.with_name("person")))
+    client.pin(federation)
+    required = tuple(row for row in DEFAULT_REQUIRED if row != "cosigners")  # of one member there are none
+    programs = SafetyRule(paths=("engine/*", "image/*", "wheels/*"))
+    policy = Policy(pins=(federation.body,), safety=programs, require=required)
+    client.pull("tests/kit@v1", to=folder, policy=policy)
+
+
 async def take(kit: Path, scratch: Path, podman: Sequence[str]) -> str:
-    """Copy and pull the image from a gateway, and load it from the folder and from an archive; returns its id."""
+    """Install the wheels, copy and pull the image from a gateway, and load it from the folder that was pulled and from
+    an archive; returns its id."""
     (item,) = json.loads((kit / "image" / "index.json").read_bytes())["manifests"]
     async with gateway_node(scratch / "node") as node:
         await node.publish(kit, "tests/kit@v1")
+        await asyncio.to_thread(pull, node, scratch / "kit")
+        index = ("--index-url", f"{node.url}/-/wheels/tests/kit/v1/simple/", "--no-cache-dir", "--require-hashes")
+        lock = ("-r", str(kit / "requirements.lock"), "--target", str(scratch / "installed"))
+        await asyncio.to_thread(run, sys.executable, "-m", "pip", "--isolated", "install", *index, *lock)
         reference = f"{urlsplit(node.url).netloc}/tests/kit/image:v1"
         copy = ("skopeo", "copy", "--preserve-digests", "--src-tls-verify=false", f"docker://{reference}")
         await asyncio.to_thread(run, *copy, f"oci:{scratch / 'copied'}:v1")
@@ -57,7 +77,7 @@ async def take(kit: Path, scratch: Path, podman: Sequence[str]) -> str:
     (pulled,) = json.loads(run(*podman, "image", "inspect", reference))
     assert pulled["Digest"] == item["digest"]
     run(*podman, "load", "--input", str(scratch / "image.tar"))
-    run(*podman, "load", "--input", str(kit / "image"))
+    run(*podman, "load", "--input", str(scratch / "kit" / "image"))
     assert {each["Id"] for each in json.loads(run(*podman, "images", "--format", "json"))} == {pulled["Id"]}
     return str(pulled["Id"])
 
@@ -104,7 +124,7 @@ def main(kit: Path, scratch: Path) -> None:
     storage = ("--root", str(scratch / "root"), "--runroot", str(scratch / "run"), "--storage-driver", "vfs")
     podman = ("podman", *storage)
     image = asyncio.run(take(kit, scratch, podman))
-    with container(kit, image, podman) as process:
+    with container(scratch / "kit", image, podman) as process:
         space = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
         assert ctypes.CDLL(None, use_errno=True).setns(space, CLONE_NEWNET) == 0, ctypes.get_errno()
         asyncio.run(ask(KitFolder.read(kit)))
