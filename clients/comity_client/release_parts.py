@@ -14,7 +14,7 @@ What the description says of the commit is the publisher's claim. Members that b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Final, Self
 
 from comity.trust.artifact import Manifest
@@ -24,7 +24,9 @@ from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
 from packaging.tags import Tag, parse_tag
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
+from comity_client.kits.lock import LockedDistribution, parse_lock
 from comity_client.kits.wheels import interpreter_tags, platform_tags
 
 PRODUCT: Final = "comity"
@@ -34,7 +36,6 @@ RELEASE_BOM: Final = "bom.cdx.json"
 WHEELS: Final = "wheels/"
 RELEASE_SCHEMA: Final = "comity/release/v1"
 MAX_RELEASE: Final = 64 * 1024
-MAX_LOCK: Final = 1024 * 1024
 MAX_EXTRAS: Final = 32
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
@@ -43,11 +44,6 @@ _WHEEL: Final = re.compile(
     r"wheels/(?P<name>[A-Za-z0-9_.]+)-(?P<version>[A-Za-z0-9_.!+]+)(?:-[0-9][A-Za-z0-9_.]*)?"
     r"-(?P<tags>[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+)\.whl\Z"
 )
-_PINNED: Final = re.compile(
-    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._\-]*)(?:\[[a-z0-9,\- ]*\])?==(?P<version>[A-Za-z0-9.!+]+)(?: ?;[^#]*?)?"
-    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)\Z"
-)
-_HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def _of_form(form: re.Pattern[str], most: int) -> JsonRead:
@@ -117,8 +113,8 @@ class InstallingMachine:
 
 @frozen
 class Wheel:
-    """A wheel by its path in the artifact; `name` is normalised as in PEP 503, `tags` say for which machines it is.
-    Source: PyPA specifications "Binary distribution format" and "Platform compatibility tags"."""
+    """A wheel by its path in the artifact; name and version are normalised (PEP 503, 440), `tags` are the machines that
+    it is for. Source: PyPA specifications "Binary distribution format" and "Platform compatibility tags"."""
 
     path: str
     name: str
@@ -131,43 +127,23 @@ class Wheel:
         parts = _WHEEL.match(path)
         if parts is None:
             raise malformed_release(f"{path[:100]!r} is no wheel")
-        return cls(path, canonicalize_name(parts["name"]), parts["version"], parse_tag(parts["tags"]))
+        try:
+            version = str(Version(parts["version"]))
+        except InvalidVersion as error:
+            raise malformed_release(f"{path[:100]!r} has no version") from error
+        return cls(path, canonicalize_name(parts["name"]), version, parse_tag(parts["tags"]))
 
     def fits(self, machine: InstallingMachine) -> bool:
         """Whether pip takes it there."""
         return not self.tags.isdisjoint(machine.tags)
 
 
-@frozen
-class LockedRequirement:
-    """A line of a lock: a distribution, its version, and the digests of its files."""
-
-    name: str
-    version: str
-    hashes: frozenset[Digest]
-
-
-def parse_lock(data: bytes) -> tuple[LockedRequirement, ...]:
-    """Read a lock in pip's format in which every requirement has one version and hashes. Raises Malformed."""
-    if len(data) > MAX_LOCK:
-        raise malformed_release(f"its lock has more than {MAX_LOCK} bytes")
+def read_release_lock(data: bytes) -> tuple[LockedDistribution, ...]:
+    """Read the lock of a release, whose lines may have conditions. Raises Malformed."""
     try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        raise malformed_release("its lock is not ASCII") from None
-    return tuple(_locked(text))
-
-
-def _locked(text: str) -> Iterator[LockedRequirement]:
-    for line in text.replace("\\\n", " ").split("\n"):
-        words = " ".join(line.split())
-        if not words or words.startswith("#"):
-            continue
-        parts = _PINNED.match(words)
-        if parts is None:
-            raise malformed_release(f"{words[:80]!r} in its lock is not NAME==VERSION with SHA-256 hashes")
-        hashes = frozenset(Digest(each) for each in _HASH.findall(parts["hashes"]))
-        yield LockedRequirement(canonicalize_name(parts["name"]), parts["version"], hashes)
+        return parse_lock(data, conditions=True)
+    except Malformed as error:
+        raise malformed_release(f"its lock: {error.why}") from error
 
 
 def wheels_of(manifest: Manifest) -> tuple[Wheel, ...]:
@@ -195,11 +171,11 @@ def unfit(wheels: Iterable[Wheel], machine: InstallingMachine) -> tuple[str, ...
     return tuple(sorted(name for name, fits in names.items() if not fits))
 
 
-def check_lock(manifest: Manifest, lock: Iterable[LockedRequirement]) -> None:
+def check_lock(manifest: Manifest, lock: Iterable[LockedDistribution]) -> None:
     """Raises Malformed unless the lock pins exactly the wheels that are there, by their hashes."""
     wheels = {wheel.path: wheel for wheel in wheels_of(manifest)}
     digests: dict[Digest, Wheel] = {manifest.by_path[path].sha256: wheel for path, wheel in wheels.items()}
-    pinned: Mapping[Digest, LockedRequirement] = {digest: each for each in lock for digest in each.hashes}
+    pinned: Mapping[Digest, LockedDistribution] = {digest: each for each in lock for digest in each.wheels}
     if missing := sorted(each.name for digest, each in pinned.items() if digest not in digests):
         raise malformed_release(f"its lock names a file of {missing[0]} that is not among the wheels")
     for digest, wheel in digests.items():

@@ -28,23 +28,23 @@ from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.resolution import version_order
 from comity.trust.statements import INFO, Advisory
+from packaging.utils import canonicalize_version
 
 from comity_client.artifact_client import ArtifactClient
 from comity_client.events import Advised, OnEvent, ignore_event
 from comity_client.evidence.artifact_info import ArtifactInfo
+from comity_client.kits.lock import MAX_LOCK, LockedDistribution
 from comity_client.release_parts import (
-    MAX_LOCK,
     MAX_RELEASE,
     PRODUCT,
     RELEASE_FILE,
     RELEASE_LOCK,
     InstallingMachine,
-    LockedRequirement,
     ProductRelease,
     check_lock,
     malformed_release,
-    parse_lock,
     product_wheel,
+    read_release_lock,
     unfit,
     wheels_of,
 )
@@ -251,7 +251,7 @@ def fetch_release(
     if pulled.artifact != judged.artifact:
         why = f"it was sha256:{judged.artifact} when it was judged, and is sha256:{pulled.artifact} now"
         raise PolicyNotMet(f"{judged.title} means another artifact", why=why, code="VERSION-DISPUTED")
-    lock = parse_lock(read_bounded(pulled.folder / RELEASE_LOCK, MAX_LOCK))
+    lock = read_release_lock(read_bounded(pulled.folder / RELEASE_LOCK, MAX_LOCK))
     check_lock(judged.manifest, lock)
     release = ProductRelease.parse(read_bounded(pulled.folder / RELEASE_FILE, MAX_RELEASE))
     if release.version != judged.version:
@@ -259,7 +259,7 @@ def fetch_release(
     return FetchedRelease(judged, pulled.folder, release, changes_of(lock))
 
 
-def changes_of(lock: Iterable[LockedRequirement]) -> tuple[ChangedDistribution, ...]:
+def changes_of(lock: Iterable[LockedDistribution]) -> tuple[ChangedDistribution, ...]:
     """The distributions of a lock that the environment of this program has in another version, or not at all."""
     changed = []
     for wanted in sorted(lock, key=lambda each: each.name):
@@ -267,7 +267,7 @@ def changes_of(lock: Iterable[LockedRequirement]) -> tuple[ChangedDistribution, 
             installed = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
             installed = ""
-        if installed != wanted.version:
+        if canonicalize_version(installed) != canonicalize_version(wanted.version):
             changed.append(ChangedDistribution(wanted.name, installed, wanted.version))
     return tuple(changed)
 

@@ -20,6 +20,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, format_time, sha256
 from comity.trust.frozen import frozen
 from comity_client.cyclonedx import bom_text, comity_property, sha256_hashes
+from comity_client.kits.lock import parse_lock
 from comity_client.release_parts import (
     PRODUCT,
     RELEASE_BOM,
@@ -28,7 +29,7 @@ from comity_client.release_parts import (
     ProductRelease,
     Wheel,
     check_lock,
-    parse_lock,
+    read_release_lock,
 )
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -96,13 +97,10 @@ def requirements_of(lock: str, targets: ReleaseTargets) -> dict[Requirement, tup
     """The requirements of a lock of the repository that hold on these machines, each with the digests that it
     allows."""
     found = {}
-    for line in lock.replace("\\\n", " ").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        said, *hashes = line.split("--hash=sha256:")
-        requirement = Requirement(said.strip())
+    for each in parse_lock(lock.encode(), conditions=True):
+        requirement = Requirement(each.requirement)
         if targets.need(requirement):
-            found[requirement] = tuple(Digest(each.strip()) for each in hashes)
+            found[requirement] = each.wheels
     return found
 
 
@@ -133,7 +131,7 @@ def write_release(
         target = folder / "licences" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    check_lock(manifest_of(folder), parse_lock((folder / RELEASE_LOCK).read_bytes()))
+    check_lock(manifest_of(folder), read_release_lock((folder / RELEASE_LOCK).read_bytes()))
 
 
 def manifest_of(folder: Path) -> Manifest:

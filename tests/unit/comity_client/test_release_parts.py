@@ -8,14 +8,14 @@ import pytest
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, canonical, parse_canonical
 from comity.trust.errors import Malformed
+from comity_client.kits.lock import LockedDistribution
 from comity_client.release_parts import (
     InstallingMachine,
-    LockedRequirement,
     ProductRelease,
     Wheel,
     check_lock,
-    parse_lock,
     product_wheel,
+    read_release_lock,
     unfit,
     wheels_of,
 )
@@ -33,8 +33,8 @@ def manifest(*paths: str) -> Manifest:
     return Manifest.of(FileEntry(path, 1, digest) for path, digest in zip(files, DIGESTS, strict=False))
 
 
-def locked(name: str, version: str, *digests: Digest) -> LockedRequirement:
-    return LockedRequirement(name, version, frozenset(digests))
+def locked(name: str, version: str, *digests: Digest) -> LockedDistribution:
+    return LockedDistribution(name, version, (), digests)
 
 
 def test_a_release_is_read_as_it_was_written() -> None:
@@ -121,7 +121,10 @@ def test_a_release_has_one_wheel_of_the_product_of_its_version(names: tuple[str,
 def test_a_lock_is_read_with_markers_and_extras() -> None:
     text = f"# made\ncomity[node,s3]==0.2.0 \\\n    --hash=sha256:{DIGESTS[0]}\nA_b==1 ; python_version < '3.12' \\\n"
     text += f"    --hash=sha256:{DIGESTS[1]} \\\n    --hash=sha256:{DIGESTS[2]}\n\n"
-    assert parse_lock(text.encode()) == (locked("comity", "0.2.0", DIGESTS[0]), locked("a-b", "1", *DIGESTS[1:3]))
+    assert read_release_lock(text.encode()) == (
+        LockedDistribution("a-b", "1", (), DIGESTS[1:3], 'python_version < "3.12"'),
+        LockedDistribution("comity", "0.2.0", ("node", "s3"), DIGESTS[:1]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,22 +137,25 @@ def test_a_lock_is_read_with_markers_and_extras() -> None:
         "a @ https://example.org/a.whl --hash=sha256:" + "0" * 64,
         "a==1 --hash=md5:" + "0" * 32,
         "a==1 --hash=sha256:" + "0" * 64 + " --pre",
-        "a==1 --hash=sha256:" + "0" * 64 + " # -r other.txt",
+        "a==1 ; -r other.txt --hash=sha256:" + "0" * 64,
+        "a==1 ; python_version --hash=sha256:" + "0" * 64,
+        "a==1 ; python_version < '3.12' \\--pre --hash=sha256:" + "0" * 64,
+        "a==1 ; python_version < '${X}' --hash=sha256:" + "0" * 64,
         "é==1 --hash=sha256:" + "0" * 64,
     ],
 )
 def test_a_line_that_pins_no_bytes_is_refused(line: str) -> None:
     with pytest.raises(Malformed):
-        parse_lock(line.encode())
+        read_release_lock(line.encode())
 
 
 @given(st.text(max_size=200))
 def test_a_lock_is_read_or_refused(text: str) -> None:
     try:
-        found = parse_lock(text.encode())
+        found = read_release_lock(text.encode())
     except Malformed:
         return
-    assert all(each.hashes for each in found)
+    assert all(each.wheels for each in found)
 
 
 def test_the_lock_pins_exactly_the_wheels() -> None:
@@ -166,15 +172,15 @@ def test_the_lock_pins_exactly_the_wheels() -> None:
         [locked("a", "1", DIGESTS[3]), locked("b", "1", DIGESTS[2])],
     ],
 )
-def test_a_lock_of_other_files_is_refused(lock: list[LockedRequirement]) -> None:
+def test_a_lock_of_other_files_is_refused(lock: list[LockedDistribution]) -> None:
     with pytest.raises(Malformed):
         check_lock(manifest("wheels/a-1-py3-none-any.whl", "wheels/b-1-py3-none-any.whl"), lock)
 
 
 def test_a_made_release_holds_together(tmp_path: Path) -> None:
     folder = make_release(tmp_path, "0.2.0")
-    lock = parse_lock((folder / "requirements.lock").read_bytes())
-    assert [(each.name, each.version, len(each.hashes)) for each in lock] == [
+    lock = read_release_lock((folder / "requirements.lock").read_bytes())
+    assert [(each.name, each.version, len(each.wheels)) for each in lock] == [
         ("comity", "0.2.0", 1),
         ("needed-one", "1.5", 1),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from build_release import EXTRAS, build_wheel
-from comity_client.release_parts import ProductRelease, parse_lock
+from comity_client.release_parts import ProductRelease, read_release_lock
 from packaging.requirements import Requirement
 from release_folder import ReleaseTargets, manifest_of, requirements_of, stored_wheel, write_release
 from support.releases import TARGETS, make_release, write_wheel
@@ -35,7 +35,7 @@ def test_the_lock_names_the_product_with_its_extras_first_and_only_what_is_there
     text = (folder / "requirements.lock").read_text()
     assert text.startswith("comity[node]==0.2.0 \\\n    --hash=sha256:")
     assert "elsewhere" not in text and text.count("--hash") == 2
-    assert [each.name for each in parse_lock(text.encode())] == ["comity", "needed-one"]
+    assert [each.name for each in read_release_lock(text.encode())] == ["comity", "needed-one"]
 
 
 def test_a_release_without_a_wheel_that_its_lock_needs_is_not_written(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_a_release_without_a_wheel_that_its_lock_needs_is_not_written(tmp_path: 
 def test_requirements_of_other_machines_are_left_out() -> None:
     lock = (
         f"a==1 ; platform_machine == 'aarch64' \\\n    --hash=sha256:{'0' * 64}\n"
-        f"b==1 ; python_full_version < '3.12' \\\n    --hash=sha256:{'0' * 64}\n"
-        f"c==1 ; sys_platform == 'win32' \\\n    --hash=sha256:{'0' * 64}\n"
+        f"b==1 ; python_full_version < '3.12' \\\n    --hash=sha256:{'1' * 64}\n"
+        f"c==1 ; sys_platform == 'win32' \\\n    --hash=sha256:{'2' * 64}\n"
     )
     assert [each.name for each in requirements_of(lock, ReleaseTargets("x86_64", ("3.11", "3.13")))] == ["b"]
     assert [each.name for each in requirements_of(lock, ReleaseTargets("aarch64", ("3.13",)))] == ["a"]

@@ -58,10 +58,21 @@ def test_another_line_is_refused_in_words(line: str, why: str) -> None:
     assert why in refusal(line)
 
 
+def test_a_distribution_is_locked_once_for_each_condition_where_conditions_are_allowed() -> None:
+    old, new = "python_version < '3.12'", 'python_version >= "3.12"'
+    text = f"a==2 ; {new} --hash=sha256:{B}\na==1; {old} --hash=sha256:{A}\n"
+    found = parse_lock(text.encode(), conditions=True)
+    assert [(each.version, each.condition) for each in found] == [("1", 'python_version < "3.12"'), ("2", new)]
+    assert parse_lock(write_lock(found), conditions=True) == found
+    with pytest.raises(Malformed, match="twice"):
+        parse_lock(f"{text}a==3 ; {old} --hash=sha256:{sha256(b'c')}".encode(), conditions=True)
+    assert "has a condition" in refusal(text)
+
+
 def test_bounds_are_kept() -> None:
     assert "bytes" in refusal(b"#" * (MAX_LOCK + 1))
     assert "UTF-8" in refusal(b"\xff")
-    hashes = " ".join(f"--hash=sha256:{sha256(bytes([n]))}" for n in range(MAX_WHEELS + 1))
+    hashes = " ".join(f"--hash=sha256:{sha256(str(n).encode())}" for n in range(MAX_WHEELS + 1))
     assert "hashes" in refusal(f"numpy==2 {hashes}")
 
 
@@ -85,6 +96,7 @@ def test_what_is_written_is_read(locked: list[LockedDistribution]) -> None:
 @settings(max_examples=examples(200))
 @given(st.text(max_size=60) | st.text("ab=[],.-@;\\ #\n", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with suppress(Malformed):
-        locked = parse_lock(text.encode(errors="replace"))
-        assert parse_lock(write_lock(locked)) == locked
+    for conditions in (False, True):
+        with suppress(Malformed):
+            locked = parse_lock(text.encode(errors="replace"), conditions=conditions)
+            assert parse_lock(write_lock(locked), conditions=conditions) == locked
