@@ -25,8 +25,8 @@ from comity.rules.continuity.facts import (
 )
 from comity.rules.continuity.plan import DemandedApproval, Fallback
 from comity.rules.copy_counts import NOT_COUNTED, PASSED, Holder
-from comity.rules.kits.contents import kit_problems
-from comity.rules.kits.description import KIT_FILE, LOCK_FILE, MAX_KIT, WHEEL, Kit
+from comity.rules.kits.contents import kit_problems, lock_problems
+from comity.rules.kits.description import KIT_FILE, LOCK_FILE, MAX_KIT, Kit
 from comity.rules.refusal import refusal
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest
@@ -203,18 +203,13 @@ async def _contents(session: Session, manifest: Manifest, read_lock: ReadLock) -
 
 
 async def _lock_problems(session: Session, kit: Kit, manifest: Manifest, read_lock: ReadLock) -> tuple[str, ...] | None:
-    """What is wrong between the lock and the wheels: a hash without its wheel, a wheel without its hash. None if no
-    node gives the lock."""
-    wheels = {part.sha256: part.path for part in kit.of_kind(WHEEL)}
+    """What is wrong between the lock and the wheels; None if no node gives the lock."""
     entry = manifest.by_path.get(LOCK_FILE)
     if entry is None:
         return ()  # a kit with wheels names its lock: that it is missing is a problem of the parts
     try:
-        names = read_lock(await fetch_small(session, entry, MAX_LOCK))
+        return lock_problems(kit, read_lock(await fetch_small(session, entry, MAX_LOCK)))
     except Malformed as error:
         return (error.why or error.what,)
     except ComityError:
         return None
-    missing = [f"no wheel is the one that the lock names for {names[sha]}" for sha in names if sha not in wheels]
-    unnamed = [f"{path} is not in the lock" for sha, path in wheels.items() if sha not in names]
-    return (*dict.fromkeys(missing), *unnamed)

@@ -17,10 +17,10 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.rules.kits.cases import MAX_CASES_FILE, KitCases
-from comity.rules.kits.contents import kit_problems
+from comity.rules.kits.contents import kit_problems, lock_problems
 from comity.rules.kits.description import IMAGE, LOCK, LOCK_FILE, SELFTEST_FILE, WHEEL, Kit
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, sha256, short
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, Verdict
 from comity.trust.exit_statuses import MEANINGS
@@ -79,15 +79,8 @@ class KitFolder:
         """What of the lock is not among the wheels, or the reverse. Raises Malformed (KIT-LOCK)."""
         if not self.kit.of_kind(LOCK):
             return ()
-        locked = {
-            digest: each
-            for each in parse_lock(read_bounded(self.folder / LOCK_FILE, MAX_LOCK))
-            for digest in each.wheels
-        }
-        wheels = {part.sha256: part for part in self.kit.of_kind(WHEEL)}
-        missing = [f"{each.name} {each.version}: no wheel has the hash {short(digest)}"
-                   for digest, each in locked.items() if digest not in wheels]  # fmt: skip
-        return (*missing, *(f"{part.path} is not locked" for digest, part in wheels.items() if digest not in locked))
+        locked = parse_lock(read_bounded(self.folder / LOCK_FILE, MAX_LOCK))
+        return lock_problems(self.kit, {digest: each.title for each in locked for digest in each.wheels})
 
     def image_problems(self) -> tuple[str, ...]:
         """What of the image is not as the base that the kit names and its other parts give it. Raises Malformed

@@ -1,10 +1,12 @@
-"""Whether the files of an artifact are those that its `kit.json` names. Pure."""
+"""Whether the files of an artifact are those that its `kit.json` names, and its wheels those of its lock. Pure."""
 
 from __future__ import annotations
 
-from comity.rules.kits.description import KIT_FILE, Kit
+from collections.abc import Mapping
+
+from comity.rules.kits.description import KIT_FILE, WHEEL, Kit
 from comity.trust.artifact import Manifest
-from comity.trust.encoding import short
+from comity.trust.encoding import Digest, short
 
 
 def kit_problems(kit: Kit, manifest: Manifest) -> tuple[str, ...]:
@@ -26,3 +28,16 @@ def kit_problems(kit: Kit, manifest: Manifest) -> tuple[str, ...]:
             problems.append(f"{path} has the digest {short(entry.sha256)}, not {short(part.sha256)}")
     problems += [f"{path} is no part of the kit" for path in found if path not in named and path != KIT_FILE]
     return tuple(problems)
+
+
+def lock_problems(kit: Kit, locked: Mapping[Digest, str]) -> tuple[str, ...]:
+    """What of the lock of a kit is not among its wheels, or the reverse, a line each; empty if both are the same.
+
+    Args:
+        locked: for the hash of each wheel in the lock, the distribution that it is of.
+    """
+    wheels = {part.sha256: part.path for part in kit.of_kind(WHEEL)}
+    missing = [
+        f"{name}: no wheel has the hash {short(digest)}" for digest, name in locked.items() if digest not in wheels
+    ]
+    return (*missing, *(f"{path} is not locked" for digest, path in wheels.items() if digest not in locked))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.rules.kits.contents import kit_problems
+from comity.rules.kits.contents import kit_problems, lock_problems
 from comity.rules.kits.description import KIT_FILE
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import sha256
+from comity.trust.encoding import sha256, short
 from support.kits import WEIGHT_FILE, WHEEL_FILE, a_kit, manifest_of
 
 
@@ -35,3 +35,11 @@ def test_a_part_of_another_size_or_digest_is_named() -> None:
 def test_a_file_that_no_part_names_is_named() -> None:
     extra = FileEntry("engine/start.sh", 1, sha256(b"x"))
     assert kit_problems(a_kit(), changed("", extra)) == ("engine/start.sh is no part of the kit",)
+
+
+def test_a_lock_and_the_wheels_name_each_other() -> None:
+    wheel = a_kit().by_path[WHEEL_FILE]
+    assert lock_problems(a_kit(), {wheel.sha256: "engine 1.0"}) == ()
+    other = sha256(b"another wheel")
+    missing, unnamed = lock_problems(a_kit(), {other: "engine 1.0"})
+    assert missing == f"engine 1.0: no wheel has the hash {short(other)}" and unnamed == f"{WHEEL_FILE} is not locked"
