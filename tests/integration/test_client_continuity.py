@@ -277,3 +277,30 @@ def test_drills_and_checks_that_are_kept_count_and_the_rest_is_asked_again(
     assert facts is not None and tried.asked == [facts.description, ("chat", fallback.kit.artifact)]
     assert {"never-checked", "never-drilled"}.isdisjoint(link.kind for link in found.problems)
     assert EXIT[found.state] == 10
+
+
+def test_a_drill_ends_at_the_link_that_the_check_names_and_in_its_words(
+    tmp_path: Path, client: Client, owner: Publisher, plan: Path
+) -> None:
+    def drilled() -> dict[str, Any]:
+        report = printed(command, "drill", "chat", "--plan", plan, "--out", tmp_path / "drill.json", status=1)["report"]
+        assert isinstance(report, dict)
+        return report
+
+    def check() -> dict[str, dict[str, Any]]:
+        return links(printed(command, "check", plan, status=10))
+
+    before, report = check(), drilled()
+    assert report["link"] == "evaluation-missing" and report["reason"].startswith(before["evaluation-missing"]["text"])
+    assert {each["link"] for each in report["findings"]} == set(before)
+    assert [each["phase"] for each in report["phases"]] == ["cut", "plan", "restore"]
+    said(command, "sign", plan)
+    evaluate(client, owner, tmp_path, "0.95")
+    approve(client, owner)
+    report = drilled()
+    assert [each["phase"] for each in report["phases"]][:3] == ["cut", "plan", "pull"] and not report["passed"]
+    client.approvals().end(client.approvals().subject(NAME), ApprovalEnding(SCOPE, int(time.time()) - 5, ""), by=owner)
+    assert drilled()["link"] == "ended-approval"
+    client.advise(NAME, "yank", "low", "it answers in the wrong language", publisher=owner)
+    assert (drilled()["link"], "ended-approval" in drilled()["reason"]) == ("kit-withdrawn", True)
+    assert check()["drill-failed"]["text"].endswith(drilled()["reason"])

@@ -17,6 +17,7 @@ from comity.rules.continuity.drill_report import (
     START,
     VERIFY,
     CaseCounts,
+    DrillFinding,
     DrillPhase,
     DrillReport,
     LeftOut,
@@ -51,12 +52,14 @@ def a_drill_report() -> DrillReport:
         cut_off=(CH, Party("package-index", "")),
         asked=("node-es",),
         left_out=(LeftOut("node-ch", CH),),
+        findings=(DrillFinding("never-drilled", "amber", "the service was never drilled", "unknown", ""),),
         isolation="an empty network namespace",
         phases=phases(*_PASSED),
         self_test=CaseCounts(2, 2),
         samples=CaseCounts(10, 9, ("capital",)),
         threshold="0.9",
         passed=True,
+        link="",
         reason="",
         started=STARTED,
         ended=STARTED + 10,
@@ -70,8 +73,9 @@ def a_failed_drill_report() -> DrillReport:
     ran = phases(CUT, PULL, VERIFY, CHECK, INSTALL, START, RESTORE)
     failed = tuple(replace(each, passed=each.phase != START) for each in ran)
     nothing = CaseCounts(0, 0)
+    reason, link = "the last check of the kit failed: it ended at once", "check-failed"
     return replace(
-        a_drill_report(), phases=failed, self_test=nothing, samples=nothing, passed=False, reason="it ended at once"
+        a_drill_report(), phases=failed, self_test=nothing, samples=nothing, passed=False, link=link, reason=reason
     )
 
 

@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.rules.continuity.links import LINK_KINDS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Untrusted
 from comity.trust.exit_statuses import FAILED
 from comity.trust.frozen import frozen
 
-from comity_cli.command import Command, client, examples, options_as, output
+from comity_cli.command import Command, agree, client, examples, options_as, output
+from comity_cli.commands.continuity_plan import checker_of
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from comity.rules.continuity.drill_report import DrillPhase, DrillReport
+    from comity.rules.continuity.links import Link
     from comity_client.client import Client
-    from comity_client.continuity.drill import DrillOrder
+    from comity_client.continuity.drill import DeclaredDrill, DrillOrder
     from comity_client.kits.engine import RunningEngine
     from comity_client.publishers import Publisher
 
@@ -61,12 +66,15 @@ class DrillOptions:
     nodes: tuple[str, ...]
     serve: bool
     port: int
+    declare: bool
+    yes: bool
 
 
 @examples(
     "comity continuity drill chat --plan plan.toml",
     "comity continuity drill chat --plan plan.toml --sign-as Ministry --node node-es --html drill.html",
     "comity continuity drill chat --plan plan.toml --serve --port 8080",
+    "comity continuity drill chat --plan plan.toml --declare --node node-es --sign-as Ministry",
 )
 @click.command(cls=Command, name="drill", short_help="Cut a service off on purpose, and replace it by its plan.")
 @click.argument("service", metavar="SERVICE")
@@ -78,25 +86,38 @@ class DrillOptions:
 @nodes_option("Log the signed report at this node. Repeatable.", old=("--log",))
 @click.option("--serve", is_flag=True, help="Serve until stopped by Ctrl-C or SIGTERM; then the drill ends.")
 @click.option("--port", default=0, help="Serve at this port of 127.0.0.1. Default: a free one.")
+@click.option("--declare", is_flag=True, help="Declare the pact of the machines, marked as a drill, and end that.")
+@click.option("--yes", is_flag=True, help="Declare without a question. What is declared is still shown.")
 @options_as("options", DrillOptions)
 def command(service: str, options: DrillOptions) -> int:
-    """Rehearse the loss of SERVICE. The nodes that fall with the parties of the plan are not asked; the kit of the
-    fallback is pulled from those that are left, verified, and installed without a network; its engine runs in an empty
-    network namespace; its self-test and the samples of its evaluation are asked again. The report says in how many
-    seconds it answered. The drill fails at the first step that fails, and ends what it started. It stops no node.
+    """Rehearse the loss of SERVICE. The nodes that fall with the parties of the plan are not asked. What holds of the
+    plan is checked at those that are left: a link that is red ends the drill, and one that is amber is in the report.
+    Then the kit of the fallback is pulled from them, verified, and installed without a network; its engine runs in an
+    empty network namespace; its self-test and the samples of its evaluation are asked again. The report says in how
+    many seconds it answered. The drill fails at the first step that fails, and ends what it started. It stops no node.
 
-    Exit status: 0 the drill passed, 1 it failed, 2 the plan or its service is wrong.
+    With --declare the owner of the plan declares itself cut off, for the pact that the fallback names, in the log of
+    the first --node, else of its home node. It is marked as a drill: nothing can be redeemed by it. When the drill
+    ends, however it does, that is logged too.
+
+    Exit status: 0 the drill passed, 1 it failed, 2 the command line is wrong. What is refused before anything is cut
+    off has the status of its error.
     """
     if options.nodes and not options.sign_as:
         raise click.UsageError("--node needs --sign-as: only a signed report is logged")
+    from comity.rules.continuity.check import next_command
+
     out, api = output(), client()
     publisher = api.publisher(options.sign_as) if options.sign_as else None
     order = _order(api, service, options)
+    if options.declare:
+        order = replace(order, declaration=_declaration(out, api, order, options))
     report = _rehearse(out, api, order, serve=options.serve)
     written = _write(out, api, report, options, publisher)
     out.answer(written)
     if not report.passed:
-        out.warn(f"FAILED: {report.reason}")
+        out.warn(f"FAILED at {report.link}: {report.reason}")
+        out.hint(next_command(report.link, str(options.plan), order.service, order.chosen))
         return FAILED
     quality = f", the agreed quality after {report.quality} s" if report.quality is not None else ""
     out.done(f"The first verified answer came after {report.answered} s{quality}.")
@@ -110,19 +131,37 @@ def _end(until: asyncio.Future[None]) -> None:
 
 
 def _order(api: Client, service: str, options: DrillOptions) -> DrillOrder:
-    from comity.bounded_file import read_bounded
-    from comity.rules.continuity.plan import parse_plan
-    from comity.rules.toml_table import MAX_BYTES
     from comity_client.continuity.drill import order_drill
+    from comity_client.continuity.gather import policy_state
+    from comity_client.continuity.plan_files import read_plan
 
-    plan = parse_plan(read_bounded(options.plan, MAX_BYTES))
-    order = replace(order_drill(plan, service, options.fallback), port=options.port)
+    def judge(cut: Client) -> Sequence[Link]:
+        return checker_of(cut, options.plan, None).links(order.service, order.chosen)
+
+    plan = read_plan(options.plan)
+    order = replace(order_drill(plan, service, options.fallback, judge), port=options.port)
     if plan.policy is None:
         return order
-    policy = options.plan.with_name(plan.policy.name)
-    if sha256(read_bounded(policy, MAX_BYTES)) != plan.policy.sha256:
-        raise Untrusted(f"{policy} is not the policy of the plan", why="its SHA-256 is another", code="PLAN-POLICY")
-    return replace(order, policy=api.policy(policy))
+    found = policy_state(plan, options.plan)
+    if found != "same":
+        kind = LINK_KINDS["policy-changed" if found == "changed" else "policy-missing"]
+        raise Untrusted(kind.means, why=plan.policy.name, hint=kind.hint.format(plan=options.plan), code="PLAN-POLICY")
+    return replace(order, policy=api.policy(options.plan.with_name(plan.policy.name)))
+
+
+def _declaration(out: Output, api: Client, order: DrillOrder, options: DrillOptions) -> DeclaredDrill:
+    """What the drill will declare, once the user agreed. Raises Refused (DRILL-PACT), NotFound."""
+    from comity_client.continuity.drill import DeclaredDrill, pact_of
+    from comity_client.continuity.plan_files import owner_of
+    from comity_client.identity_signer import IdentitySigner
+
+    pact, owner = pact_of(order.chosen), owner_of(order.plan, api.publishers())
+    declared = DeclaredDrill(pact, IdentitySigner.of_publisher(owner), next(iter(options.nodes), ""))
+    out.say(f"{owner.label} declares itself cut off, marked as a drill, and that the drill has ended:")
+    out.fact("pact", f"sha256:{pact}")
+    out.fact("logged at", declared.node or f"the home node, {owner.home}")
+    agree("Declare this?", yes=options.yes)
+    return declared
 
 
 def _rehearse(out: Output, api: Client, order: DrillOrder, *, serve: bool) -> DrillReport:
@@ -153,8 +192,7 @@ def _write(
     """Write the report, keep it for the check of the plan, sign it and log it, as asked."""
     from comity.content import durable
     from comity_client.continuity.drill import log_drill
-    from comity_client.continuity.drill_files import proof_path, read_drill, render_drill_report, sign_drill
-    from comity_client.continuity.kept_drills import keep_drill
+    from comity_client.continuity.drill_files import keep_drill, proof_path, read_drill, render_drill_report, sign_drill
     from comity_client.signature_files import signature_path, write_signature
 
     path, signed, proof = options.file, None, b""

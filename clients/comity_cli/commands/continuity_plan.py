@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import click
 from comity.rules.continuity.links import STATES
 from comity.trust.encoding import Digest, format_time
-from comity.trust.errors import ComityError, Conflict, NotFound
+from comity.trust.errors import ComityError, Conflict
 from comity.trust.exit_statuses import FAILED, OK, PARTIAL, WARNED
 from comity.trust.frozen import frozen
 
@@ -208,14 +208,11 @@ def sign(file: Path, nodes: tuple[str, ...]) -> int:
 
     Exit status: 0 signed; 8 signed, and one of the nodes did not log it.
     """
-    from comity_client.continuity.plan_files import read_plan, sign_plan
+    from comity_client.continuity.plan_files import owner_of, read_plan, sign_plan
     from comity_client.signature_files import signature_path
 
     out, api = output(), client()
-    owner = next((each for each in api.publishers() if each.id == read_plan(file).owner), None)
-    if owner is None:
-        raise NotFound("the owner of the plan is none of your identities", why=read_plan(file).owner,
-                       hint="comity publisher ls")  # fmt: skip
+    owner = owner_of(read_plan(file), api.publishers())
     plan, entry = sign_plan(file, owner, int(time.time()))
     out.done(f"signed by {owner.label} [{owner.id[:12]}]: {signature_path(file)}")
     status, logged = OK, list[str]()
@@ -327,7 +324,7 @@ class KeptTries:
 
     def drill(self, service: str, artifact: Digest) -> PastDrill | None:
         from comity.rules.continuity.facts import PastDrill
-        from comity_client.continuity.kept_drills import last_drill
+        from comity_client.continuity.drill_files import last_drill
 
         last = last_drill(self.home, service, artifact)
         if last is None:
@@ -338,7 +335,7 @@ class KeptTries:
 def _locked(data: bytes) -> Mapping[Digest, str]:
     from comity_client.kits.lock import parse_lock
 
-    return {wheel: each.name for each in parse_lock(data) for wheel in each.wheels}
+    return {wheel: each.title for each in parse_lock(data) for wheel in each.wheels}
 
 
 def _write(path: Path | None, text: Callable[[], str]) -> None:

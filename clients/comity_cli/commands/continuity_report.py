@@ -171,7 +171,9 @@ def _say_result(out: Output, report: DrillReport) -> None:
         quality = f", the agreed quality after {report.quality} s" if report.quality is not None else ""
         out.fact("reported", f"{RESULTS[True]}: the first verified answer after {report.answered} s{quality}")
     else:
-        out.fact("reported", f"{RESULTS[False]}: {report.reason}")
+        out.fact("reported", f"{RESULTS[False]} at {report.link}: {report.reason}")
+    for each in report.findings:
+        out.fact(f"{each.state} before", f"{each.said} ({each.basis}{f' by {each.by}' if each.by else ''})")
 
 
 def _say_times(out: Output, signed: SignedDrill) -> None:

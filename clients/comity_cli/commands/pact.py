@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from comity.rules.offers.records import CutOff, Redemption
+from comity.rules.offers.records import CutOff
 from comity.trust.errors import ComityError, Refused
 from comity.trust.frozen import frozen
 
@@ -83,23 +83,19 @@ def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
 
 def _sign(context: OfferContext, found: FoundGrant) -> list[Step]:
     """Sign a cut-off marked as a drill and a redemption that is never logged, and check both as a node would."""
-    view, grant_state = found.view, found.grant_state
     try:
+        from comity_client.continuity.drill import signed_drill
+
         signer = context.signer
-        mine = signer.identity == grant_state.grant.grantee
+        mine = signer.identity == found.grant_state.grant.grantee
         steps = [
             Step("your key", mine, signer.label if mine else f"it belongs to {signer.label}, not to the beneficiary")
         ]
-        declared = signer.sign(CutOff(signer.identity, view.state.chain, grant_state.digest, True, "drill"))
-        asked = signer.sign(
-            Redemption(
-                signer.identity, view.state.chain, grant_state.digest, grant_state.left, grant_state.newest, "drill"
-            )
-        )
+        signed = signed_drill(signer, found, "drill")
     except ComityError as error:
         return [Step("your key", False, str(error))]
-    for what, entry in (("the declaration", declared), ("a redemption", asked)):
-        genuine = view.identities.by_identity(entry)
+    for what, entry in signed:
+        genuine = found.view.identities.by_identity(entry)
         how = {True: "signed, with keys that others can verify", None: "signed; nothing here proves your keys"}
         steps.append(Step(what, genuine is not False, how.get(genuine, "your keys are not those of the charter")))
     return steps

@@ -2,8 +2,13 @@
 
 Nothing of others is touched: the nodes that fall with the cut parties are not asked (`Session`), whatever else runs
 goes on. The kit is pulled from the nodes that are left into a folder of its own, installed without a network, and its
-engine runs in an empty network namespace. Each phase is timed; the first that fails ends the drill, in words. What the
-drill started ends with it, however it ends. A signed report can be logged, with a proof that members cosigned.
+engine runs in an empty network namespace. Each phase is timed; the first that fails ends the drill, and names the link
+of the plan that does not hold, in the words of the check (`rules.continuity.links`). What the drill started ends with
+it, however it ends. A signed report can be logged, with a proof that members cosigned.
+
+The pact that the machines come from is declared only where the user asked for it, marked as a drill. By the rules of
+pacts that has no effect: no node lets anything be redeemed by it. So nothing is lost if the machine of the drill dies
+before the end is logged. What is declared says neither the service nor the plan. Source: protocol, section 9.
 """
 
 from __future__ import annotations
@@ -22,10 +27,13 @@ from comity.bounded_file import read_bounded
 from comity.rules.continuity.drill_report import (
     CHECK,
     CUT,
+    DECLARE,
     INSTALL,
     LEAST_COSIGNERS,
     MAX_FAILED,
+    MAX_FINDINGS,
     MAX_SAID,
+    PLAN,
     PULL,
     RESTORE,
     SAMPLES,
@@ -34,17 +42,31 @@ from comity.rules.continuity.drill_report import (
     START,
     VERIFY,
     CaseCounts,
+    DrillFinding,
     DrillPhase,
     DrillReport,
     LeftOut,
 )
+from comity.rules.continuity.links import GREEN, Link, describe_link
+from comity.rules.continuity.plan import AgreedMachines, ContinuityPlan, Fallback, Service
 from comity.rules.cosigned_times import corroborated_time
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.contents import kit_problems
-from comity.rules.kits.description import SAMPLES_FILE, SELFTEST_FILE
+from comity.rules.kits.description import KIT_FILE, SAMPLES_FILE, SELFTEST_FILE
+from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.artifact import MAX_MANIFEST, Manifest
-from comity.trust.encoding import printable, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.encoding import Digest, format_time, printable, sha256, short
+from comity.trust.errors import (
+    ComityError,
+    Malformed,
+    NotFound,
+    OutOfSpace,
+    PolicyNotMet,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
+from comity.trust.exit_statuses import EVIDENCE_MISSING, VERIFICATION_FAILED
 from comity.trust.frozen import frozen
 from comity.trust.statement import Entry
 from comity.trust.tlog.note import SignedNote
@@ -53,27 +75,91 @@ from comity.trust.tlog.proof import TlogProof
 from comity_client.client import Client
 from comity_client.continuity.drill_files import cosigned_note
 from comity_client.evidence.logs import prove_line
+from comity_client.identity_signer import IdentitySigner
 from comity_client.kits.asking import CaseResults, ask_cases
-from comity_client.kits.check import KitFolder, in_words
+from comity_client.kits.check import KitFolder, in_words, why_not
 from comity_client.kits.engine import running_engine
 from comity_client.kits.install import install_kit, kit_cache
 from comity_client.party_drill import pinned_node
 from comity_client.publish import LogTargets, publish_statement
 from comity_client.publishers import Publisher
-from comity_client.session import RemoteNode, Session
+from comity_client.session import HomeNode, RemoteNode, Session
 
 if TYPE_CHECKING:
-    from comity.rules.continuity.plan import ContinuityPlan, Fallback, Service
     from comity.trust.policy import Policy
 
     from comity_client.events import OnEvent
     from comity_client.kits.engine import RunningEngine
+    from comity_client.offers.offer_client import FoundGrant, OfferClient
 
 PASS_RATE: Final = "pass_rate"
 """The metric of an evaluation that samples measure."""
 NOT_ASKED: Final = CaseCounts(0, 0)
+INSTALL_LINKS: Final = {"KIT-PLATFORM": "platform-other", OutOfSpace.code: "machines-too-small"}
+"""The kinds of links that do not hold where a kit is not installed, by the code of the error."""
 ASKED_FOR_CHECKPOINT: Final = 8
 """Nodes that are asked for a cosigned checkpoint."""
+
+
+JudgePlan = Callable[[Client], Sequence[Link]]
+"""The links of the plan, of the service and of its fallback, as a client that does not ask the cut nodes finds them."""
+
+
+def pact_of(fallback: Fallback) -> Digest:
+    """The pact by which a fallback has its machines. Raises Refused (DRILL-PACT) if it has them otherwise."""
+    machines = fallback.machines
+    if isinstance(machines, AgreedMachines) and machines.record == "pact":
+        return machines.digest
+    has = f"those of {machines.record} {short(machines.digest)}" if isinstance(machines, AgreedMachines) else "own ones"
+    raise Refused("there is no pact to declare", why=f"the machines of this fallback are {has}",
+                  hint="run the drill without --declare", code="DRILL-PACT")  # fmt: skip
+
+
+def signed_drill(signer: IdentitySigner, found: FoundGrant, text: str) -> tuple[tuple[str, Entry], ...]:
+    """A declaration that is marked as a drill, and the redemption that would follow, which is for no log; each with its
+    name. Raises as `IdentitySigner.sign` does."""
+    chain, grant = found.view.state.chain, found.grant_state
+    declared = CutOff(signer.identity, chain, grant.digest, True, text)
+    asked = Redemption(signer.identity, chain, grant.digest, grant.left, grant.newest, text)
+    return ("the declaration", signer.sign(declared)), ("a redemption", signer.sign(asked))
+
+
+@dataclass
+class DeclaredDrill:
+    """Declares that the grantee of `pact` is cut off, marked as a drill, at `node`, or at the home node of its signer.
+
+    Not thread-safe.
+    """
+
+    pact: Digest
+    signer: IdentitySigner
+    node: str = ""
+    _begun: tuple[OfferClient, FoundGrant] | None = field(default=None, repr=False)
+
+    def begin(self, api: Client) -> str:
+        """Sign, check as the provider's node would, and log. Raises NotFound, Refused, Untrusted, Unavailable."""
+        offers = api.offers()
+        found = offers.grant(self.pact)
+        if found.grant_state.grant.grantee != self.signer.identity:
+            raise Refused("not your pact", why=f"you sign for {short(self.signer.identity)}", code="NOT-YOURS")
+        self._begun = offers, found
+        where = self._log("drill begun")
+        return f"declared, marked as a drill, for pact {short(self.pact)}: {where}"
+
+    def end(self) -> str:
+        """Log that the drill has ended; nothing, where it was not begun."""
+        return f"the declaration has ended: {self._log('drill ended')}" if self._begun else "nothing was declared"
+
+    def _log(self, what: str) -> str:
+        assert self._begun is not None
+        offers, found = self._begun
+        signed = signed_drill(self.signer, found, f"{what} {format_time(int(time.time()))}")
+        for name, entry in signed:
+            if found.view.identities.by_identity(entry) is False:
+                raise Untrusted(f"{name} does not verify", why="your keys are not those that the federation knows")
+        ((_, declared), _) = signed
+        name, indexes = offers.deliver([*self.signer.lines, declared.line], self.node or HomeNode(self.signer.home))
+        return f"entry {indexes[-1]} of the log of {name}"
 
 
 @frozen
@@ -82,15 +168,19 @@ class DrillOrder:
 
     Attributes:
         fallback: its number in the plan, from 1.
+        judge: what of the plan holds.
         policy: by which the kit is judged; None: by the pins of the user.
         port: where the engine is served; 0: any free one.
+        declaration: of the pact of the machines; None where it is not declared.
     """
 
     plan: ContinuityPlan
     service: Service
     fallback: int
+    judge: JudgePlan
     policy: Policy | None = None
     port: int = 0
+    declaration: DeclaredDrill | None = None
 
     @property
     def chosen(self) -> Fallback:
@@ -107,7 +197,7 @@ Serve = Callable[["RunningEngine"], "asyncio.Future[None] | None"]
 OnPhase = Callable[[DrillPhase], None]
 
 
-def order_drill(plan: ContinuityPlan, service: str, fallback: int) -> DrillOrder:
+def order_drill(plan: ContinuityPlan, service: str, fallback: int, judge: JudgePlan) -> DrillOrder:
     """The order for a service of a plan. Raises NotFound (DRILL-SERVICE)."""
     found = plan.service(service)
     if found is None:
@@ -116,7 +206,7 @@ def order_drill(plan: ContinuityPlan, service: str, fallback: int) -> DrillOrder
     if not 1 <= fallback <= len(found.fallbacks):
         why = f"it has {len(found.fallbacks)}"
         raise NotFound(f"the service {service!r} has no fallback {fallback}", why=why, code="DRILL-SERVICE")
-    return DrillOrder(plan, found, fallback)
+    return DrillOrder(plan, found, fallback, judge)
 
 
 def rehearse(
@@ -134,11 +224,20 @@ def rehearse(
 
 
 @dataclass
+class _Step:
+    """A phase that runs: what was done, and the kind of link that does not hold if it fails now."""
+
+    link: str
+    said: list[str] = field(default_factory=list)
+
+
+@dataclass
 class _Phases:
-    """The phases of one drill, in milliseconds since its start."""
+    """The phases of one drill, in milliseconds since its start, and the link at which the first of them failed."""
 
     on_phase: OnPhase
     done: list[DrillPhase] = field(default_factory=list)
+    link: str = ""
     began: float = field(default_factory=time.monotonic)
     started: int = field(default_factory=lambda: int(time.time()))
 
@@ -146,19 +245,22 @@ class _Phases:
         return int((time.monotonic() - self.began) * 1000)
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[list[str]]:
+    def phase(self, name: str, link: str = "drill-failed") -> Iterator[_Step]:
         """Time a phase. The block appends what was done; what it raises is the reason of the failure."""
-        said: list[str] = []
-        began = self.now()
+        step, began = _Step(link), self.now()
         try:
-            yield said
+            yield step
         except ComityError as error:
-            self._end(name, began, False, str(error))
+            self._fail(name, began, step.link, str(error))
             raise
         except BaseException as error:
-            self._end(name, began, False, f"{type(error).__name__}: {error}")
+            self._fail(name, began, "drill-failed", f"{type(error).__name__}: {error}")
             raise
-        self._end(name, began, True, "; ".join(said))
+        self._end(name, began, True, "; ".join(step.said))
+
+    def _fail(self, name: str, began: int, link: str, why: str) -> None:
+        self.link = self.link or link
+        self._end(name, began, False, why if link == "drill-failed" else describe_link(link, why))
 
     def _end(self, name: str, began: int, passed: bool, said: str) -> None:
         text = printable(said)[:MAX_SAID]
@@ -179,6 +281,8 @@ class _Drill:
     phases: _Phases
     asked: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    findings: tuple[DrillFinding, ...] = ()
+    declared: DeclaredDrill | None = None
     before: str = ""
     isolation: str = ""
     self_test: CaseCounts = NOT_ASKED
@@ -188,6 +292,8 @@ class _Drill:
         scratch = tempfile.TemporaryDirectory(prefix="comity-drill-")
         try:
             api = self._cut_off()
+            self._judge(api)
+            self._declare(api)
             folder = Path(scratch.name) / "kit"
             self._pull(api, folder)
             self._verify(api, folder)
@@ -195,9 +301,16 @@ class _Drill:
         except ComityError:
             pass  # it is the reason of the phase that failed
         finally:
-            with contextlib.suppress(ComityError), self.phases.phase(RESTORE) as said:
-                _remove(scratch)
-                said.append("the engine has ended, and its folder is removed; no node was stopped")
+            with contextlib.suppress(ComityError), self.phases.phase(RESTORE) as step:
+                self._restore(scratch, step)
+
+    def _restore(self, scratch: tempfile.TemporaryDirectory[str], step: _Step) -> None:
+        try:
+            _remove(scratch)
+            step.said.append("the engine has ended, and its folder is removed; no node was stopped")
+        finally:
+            if self.declared is not None:
+                step.said.append(self.declared.end())
 
     def report(self) -> DrillReport:
         order, reason = self.order, self.phases.reason
@@ -211,12 +324,14 @@ class _Drill:
             cut_off=order.service.must_survive,
             asked=self.asked,
             left_out=self.left_out,
+            findings=self.findings,
             isolation=self.isolation,
             phases=tuple(self.phases.done),
             self_test=self.self_test,
             samples=self.samples,
             threshold=order.threshold,
             passed=not reason,
+            link=self.phases.link,
             reason=reason,
             started=self.phases.started,
             ended=max(int(time.time()), self.phases.started + self.phases.now() // 1000),
@@ -226,10 +341,12 @@ class _Drill:
 
     def _cut_off(self) -> Client:
         """A client that does not ask the nodes that fall with the parties."""
-        with self.phases.phase(CUT) as said:
+        with self.phases.phase(CUT, "nodes-silent") as step:
             user = replace(self.api.user, left_out=self._why_left_out)
             self.before = user.run(self._look)
-            said.append(f"{len(self.left_out)} of {len(self.left_out) + len(self.asked)} nodes are not asked any more")
+            step.said.append(
+                f"{len(self.left_out)} of {len(self.left_out) + len(self.asked)} nodes are not asked any more"
+            )
             return Client(user=user)
 
     def _why_left_out(self, node: RemoteNode) -> str:
@@ -248,58 +365,103 @@ class _Drill:
             raise Unavailable("no node is left", why=why, code="DRILL-NODES")
         return await newest_checkpoint(session, [node for node in nodes if not node.left_out])
 
+    def _judge(self, api: Client) -> None:
+        """Find what of the plan holds now. Raises PolicyNotMet at a link without which there is no use in a drill."""
+        with self.phases.phase(PLAN, "nodes-silent") as step:
+            links = self.order.judge(api)
+            broken = [link for link in links if link.state != GREEN]
+            self.findings = tuple(map(DrillFinding.of, broken[:MAX_FINDINGS]))
+            if ending := [link for link in broken if link.ends_drill]:
+                step.link = ending[0].kind
+                others = (
+                    f"; these do not hold either: {', '.join(link.kind for link in ending[1:])}" if ending[1:] else ""
+                )
+                raise PolicyNotMet(f"{ending[0].text}{others}")
+            gaps = f"these do not hold: {', '.join(link.kind for link in broken)}" if broken else "all hold"
+            step.said.append(f"of {len(links)} links of the plan, {gaps}")
+
+    def _declare(self, api: Client) -> None:
+        if self.order.declaration is not None:
+            with self.phases.phase(DECLARE) as step:
+                self.declared = self.order.declaration
+                step.said.append(self.declared.begin(api))
+
     def _pull(self, api: Client, folder: Path) -> None:
-        with self.phases.phase(PULL) as said:
+        with self.phases.phase(PULL, "copies-silent") as step:
             kit = self.order.chosen.kit
             pulled = api.pull(f"sha256:{kit.artifact}", to=folder, policy=self.order.policy, on_event=self.on_event)
             if pulled.cache is not None or pulled.artifact != kit.artifact:
-                raise Unavailable("the kit was not pulled", why="no node that is left gave it")
+                raise Unavailable("no node that is left gave the kit")
             nodes = ", ".join(sorted(pulled.tally.by_node)) or "no node"
-            said.append(f"{pulled.files} files, {_megabytes(pulled.bytes)}, from {nodes}")
+            step.said.append(f"{pulled.files} files, {_megabytes(pulled.bytes)}, from {nodes}")
             if here := pulled.here + pulled.tally.reused + pulled.tally.resumed:
-                said.append(f"{_megabytes(here)} of them were here already")
+                step.said.append(f"{_megabytes(here)} of them were here already")
 
     def _verify(self, api: Client, folder: Path) -> None:
-        with self.phases.phase(VERIFY) as said:
+        with self.phases.phase(VERIFY, "kit-refused") as step:
             verdict = api.verify(folder, policy=self.order.policy)
+            if verdict.exit_status == EVIDENCE_MISSING:
+                step.link = "kit-unproven"
+            elif verdict.exit_status == VERIFICATION_FAILED or verdict.artifact != self.order.chosen.kit.artifact:
+                step.link = "parts-wrong"
             if not verdict.accepted or verdict.artifact != self.order.chosen.kit.artifact:
-                failed = next((row for row in verdict.rows if row.state == "fail"), None)
-                why = f"{failed.name}: {failed.summary}" if failed else f"exit status {verdict.exit_status}"
-                raise PolicyNotMet("the kit is not accepted", why=why)
-            said.append("every byte, signature and proof, again, without a network")
+                raise PolicyNotMet(why_not(verdict))
+            step.said.append("every byte, signature and proof, again, without a network")
 
     def _check(self, folder: Path) -> KitFolder:
-        with self.phases.phase(CHECK) as said:
+        with self.phases.phase(CHECK, "not-a-kit") as step:
+            if (folder / KIT_FILE).exists():
+                step.link = "kit-unreadable"
             found = KitFolder.read(folder)
+            step.link = "parts-wrong"
             manifest = Manifest.parse(read_bounded(folder / ".comity" / "manifest.json", MAX_MANIFEST))
             if problems := kit_problems(found.kit, manifest):
-                raise Malformed("the kit is not whole", why=in_words(problems))
-            said.append(f"{len(found.kit.parts)} parts are those that the kit lists")
+                raise Malformed(in_words(problems))
+            step.link = "package-index-in-the-way"
+            if problems := found.lock_problems():
+                raise Malformed(in_words(problems))
+            step.said.append(
+                f"{len(found.kit.parts)} parts are those that the kit lists, and its lock names its wheels"
+            )
             return found
 
     async def _run_engine(self, found: KitFolder) -> None:
         folder, kit = found.folder, found.kit
-        with self.phases.phase(INSTALL) as said:
-            installed = await asyncio.to_thread(install_kit, folder, kit, kit_cache())
-            said.append(f"in {installed.proof}" + (", as it was installed before" if installed.reused else ""))
+        with self.phases.phase(INSTALL, "check-failed") as step:
+            try:
+                installed = await asyncio.to_thread(install_kit, folder, kit, kit_cache())
+            except ComityError as error:
+                step.link = INSTALL_LINKS.get(error.code, step.link)
+                raise
+            step.said.append(f"in {installed.proof}" + (", as it was installed before" if installed.reused else ""))
         async with contextlib.AsyncExitStack() as stack:
-            with self.phases.phase(START) as said:
+            with self.phases.phase(START, "check-failed") as step:
                 engine = await stack.enter_async_context(running_engine(folder, kit, installed, port=self.order.port))
                 self.isolation = engine.proof if engine.isolated else ""
                 if not engine.isolated:
                     raise Unavailable("the engine has a network", why=engine.proof, code="DRILL-NETWORK")
-                said.append(f"{kit.engine.name} {kit.engine.version} in {engine.proof}")
-            with self.phases.phase(SELF_TEST) as said:
+                step.said.append(f"{kit.engine.name} {kit.engine.version} in {engine.proof}")
+            with self.phases.phase(SELF_TEST, "check-failed") as step:
                 self.self_test = await _asked(engine.base_url, found.cases(SELFTEST_FILE))
-                _require(self.self_test, "1", "self-test", said)
+                _require(self.self_test, "1", "self-test", step)
+                self._require_in_time(step)
             if self.order.threshold:
-                with self.phases.phase(SAMPLES) as said:
-                    self.samples = await _asked(engine.base_url, found.cases(SAMPLES_FILE))
-                    _require(self.samples, self.order.threshold, "samples", said)
+                with self.phases.phase(SAMPLES, "parts-wrong") as step:
+                    cases, step.link = found.cases(SAMPLES_FILE), "evaluation-below"
+                    self.samples = await _asked(engine.base_url, cases)
+                    _require(self.samples, self.order.threshold, "samples", step)
             if self.serve is not None:
-                with self.phases.phase(SERVE) as said:
+                with self.phases.phase(SERVE) as step:
                     await _served(engine, self.serve(engine))
-                    said.append(f"at {engine.base_url}/v1, until it was stopped")
+                    step.said.append(f"at {engine.base_url}/v1, until it was stopped")
+
+    def _require_in_time(self, step: _Step) -> None:
+        """Raises Unavailable if the first verified answer came after the longest outage of the service."""
+        cut = next(each for each in self.phases.done if each.phase == CUT)
+        minutes, allowed = -(-(self.phases.now() - cut.began) // 60_000), self.order.service.longest_outage
+        if minutes > allowed:
+            step.link = "drill-slow"
+            raise Unavailable(f"{minutes} min, {allowed} min are allowed")
 
 
 async def _served(engine: RunningEngine, until: asyncio.Future[None] | None) -> None:
@@ -324,12 +486,12 @@ def counts_of(results: CaseResults) -> CaseCounts:
     return CaseCounts(len(results.results), results.passed, names[:MAX_FAILED])
 
 
-def _require(counts: CaseCounts, threshold: str, what: str, said: list[str]) -> None:
+def _require(counts: CaseCounts, threshold: str, what: str, step: _Step) -> None:
     text = f"{counts.passed} of {counts.asked} answers are as expected"
     if not counts.reaches(threshold):
         names = f": {', '.join(counts.failed[:3])} failed" if counts.failed else ""
         raise Untrusted(f"the {what} failed", why=f"{text}, at least {threshold} of them are needed{names}")
-    said.append(text)
+    step.said.append(text)
 
 
 async def newest_checkpoint(session: Session, nodes: Sequence[RemoteNode]) -> str:

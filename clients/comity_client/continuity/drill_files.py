@@ -3,6 +3,9 @@ the proof `drill.json.tlog-proof`, which shows by when the report was there.
 
 Who cosigned when is read by the nodes of the pinned charters: the member that writes the log does not count, so that
 nobody vouches for its own clock.
+
+The newest report of each service and kit is also kept in the home of this user, for the check of a plan:
+`drills/<id>.json`, where the id is the SHA-256 of service and kit.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.bounded_file import read_bounded
+from comity.content import durable
 from comity.rules.continuity.drill_report import (
     MAX_BYTES,
     Drilled,
@@ -32,6 +36,7 @@ from comity.trust.statement_kinds import DRILLED
 from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.trust.tlog.proof import MAX_PROOF, TlogProof
 
+from comity_client.home import Home
 from comity_client.publishers import Publisher
 from comity_client.reports import page_template
 from comity_client.signature_files import FileSignature, read_signature
@@ -132,3 +137,23 @@ def render_drill_report(report: DrillReport, signed: SignedDrill | None = None) 
         time=format_time,
         failed=next((phase for phase in report.phases if not phase.passed), None),
     )
+
+
+def keep_drill(home: Home, report: DrillReport) -> None:
+    """Keep a report in place of the one before. Raises OutOfSpace, Unavailable."""
+    home.ensure(home.drills)
+    path = _kept_path(home, report.service, report.kit_artifact)
+    durable.write_file(path, report.encode(), mode=0o600, point="drill")
+
+
+def last_drill(home: Home, service: str, kit: Digest) -> DrillReport | None:
+    """The newest drill in which a service was replaced by the kit with this digest. Raises Malformed, Unavailable."""
+    try:
+        return DrillReport.parse(read_bounded(_kept_path(home, service, kit), MAX_BYTES))
+    except NotFound:
+        return None
+
+
+def _kept_path(home: Home, service: str, kit: Digest) -> Path:
+    key = sha256(f"{service}\n{kit}\n".encode())
+    return home.drills / f"{key}.json"

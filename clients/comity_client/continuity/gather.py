@@ -23,6 +23,7 @@ from comity.rules.continuity.facts import (
     PlanSignature,
     PolicyState,
 )
+from comity.rules.continuity.links import LINK_KINDS, Link
 from comity.rules.continuity.plan import AgreedMachines, ContinuityPlan, Fallback, PlanStatement, Service
 from comity.rules.copy_counts import Holder, parties_of
 from comity.rules.offers.offer import Offer
@@ -97,6 +98,12 @@ class ContinuityChecker:
         }
         return check_plan(self.plan, replace(facts, fallbacks=fallbacks), str(self.file))
 
+    def links(self, service: Service, fallback: Fallback) -> tuple[Link, ...]:
+        """The links of the plan, of one service and of one of its fallbacks. Raises as `check` does."""
+        alone = replace(self.plan, services=(replace(service, fallbacks=(fallback,)),))
+        (checked,) = replace(self, plan=alone).check().services
+        return (*checked.links, *checked.fallbacks[0].links)
+
     async def _in_session(self, session: Session, now: int) -> GatheredFacts:
         session.require_nodes()
         signature = await self._signature(session)
@@ -105,7 +112,7 @@ class ContinuityChecker:
             for service in self.plan.services
         }
         if all(found.silent for each in fallbacks.values() for found in each):
-            raise Unavailable("no node of the pinned federations answers", hint="comity status", code="UNREACHABLE")
+            raise Unavailable(LINK_KINDS["nodes-silent"].means, hint="comity status", code="UNREACHABLE")
         return GatheredFacts(now, signature, fallbacks)
 
     async def _fallback(self, session: Session, service: Service, fallback: Fallback, now: int) -> FallbackFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from comity.rules.continuity.plan import ContinuityPlan, PlanStatement, parse_pl
 from comity.rules.signing import sign_content
 from comity.rules.toml_table import MAX_BYTES
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Malformed, Refused
+from comity.trust.errors import Malformed, NotFound, Refused
 from comity.trust.policy_file import MAX_POLICY_BYTES
 from comity.trust.statement import Entry
 
@@ -77,6 +78,15 @@ def read_plan(file: Path) -> ContinuityPlan:
     if TO_FILL_IN.encode() in b"\n".join(line for line in data.splitlines() if not line.lstrip().startswith(b"#")):
         raise Malformed(f"{file} is not filled in", why=f"it still says {TO_FILL_IN}", hint=f"edit {file}")
     return parse_plan(data)
+
+
+def owner_of(plan: ContinuityPlan, publishers: Iterable[Publisher]) -> Publisher:
+    """The owner of a plan, with its keys. Raises NotFound if it is none of these identities."""
+    owner = next((each for each in publishers if each.id == plan.owner), None)
+    if owner is None:
+        why, hint = plan.owner, "comity publisher ls"
+        raise NotFound("the owner of the plan is none of your identities", why=why, hint=hint)
+    return owner
 
 
 def sign_plan(file: Path, owner: Publisher, time: int) -> tuple[ContinuityPlan, Entry]:

@@ -7,8 +7,9 @@ later one works; red if none does. What is wrong with the plan itself is wrong w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeAlias
 
 from comity.rules.continuity.facts import (
     AgreedFacts,
@@ -23,7 +24,17 @@ from comity.rules.continuity.facts import (
     PlanSignature,
     StatedResult,
 )
-from comity.rules.continuity.links import AMBER, GREEN, LINK_KINDS, RED, STATES, Link, State, worst
+from comity.rules.continuity.links import (
+    AMBER,
+    GREEN,
+    LINK_KINDS,
+    RED,
+    STATES,
+    Link,
+    State,
+    describe_link,
+    worst,
+)
 from comity.rules.continuity.plan import (
     AgreedMachines,
     ContinuityPlan,
@@ -108,7 +119,7 @@ class PlanChecked:
 
 def check_plan(plan: ContinuityPlan, facts: GatheredFacts, file: str = "plan.toml") -> PlanChecked:
     """Judge each service of a plan. `file` is its name, for hints."""
-    said = tuple(_Hints(plan=file).of(_plan_links(plan, facts)))
+    said = tuple(_with_hints({"plan": file}, _plan_links(plan, facts)))
     services = tuple(_service(plan, service, said, facts, file) for service in plan.services)
     return PlanChecked(plan, facts.at, services, facts.signature.signer)
 
@@ -116,7 +127,7 @@ def check_plan(plan: ContinuityPlan, facts: GatheredFacts, file: str = "plan.tom
 def _service(
     plan: ContinuityPlan, service: Service, plan_links: tuple[Link, ...], facts: GatheredFacts, file: str
 ) -> ServiceChecked:
-    links = (*plan_links, *_Hints(plan=file, service=service.name).of(_service_links(service)))
+    links = (*plan_links, *_with_hints({"plan": file, "service": service.name}, _service_links(service)))
     gathered = facts.fallbacks.get(service.name, ())
     fallbacks = tuple(
         _fallback(plan, service, number, gathered[number - 1] if number <= len(gathered) else None, facts, file)
@@ -134,37 +145,47 @@ def _fallback(
     plan: ContinuityPlan, service: Service, number: int, known: FallbackFacts | None, facts: GatheredFacts, file: str
 ) -> FallbackChecked:
     fallback, found = service.fallbacks[number - 1], known or FallbackFacts(None)
-    hints = _Hints(
-        plan=file,
-        service=service.name,
-        kit=fallback.kit.artifact,
-        name=fallback.kit.name,
-        record=fallback.machines.digest[:16] if isinstance(fallback.machines, AgreedMachines) else "",
-        scope=fallback.approval.scope if fallback.approval else "",
+    links = tuple(
+        _with_hints(_names(file, service, fallback), _fallback_links(service, fallback, found, plan.owner, facts.at))
     )
-    links = tuple(hints.of(_fallback_links(service, fallback, found, plan.owner, facts.at)))
     answered = found.drill.answered if found.drill is not None and found.drill.passed else None
     minutes = None if answered is None else -(-answered // 60)
     return FallbackChecked(number, fallback, worst(link.state for link in links), links, minutes)
 
 
-class _Hints:
-    """Fills in the next command of each link."""
+_Names: TypeAlias = Mapping[str, str]
+"""What stands in the next command of a link, by the name in its hint."""
 
-    def __init__(self, **names: str) -> None:
-        self._names = names
 
-    def of(self, links: Iterator[Link]) -> Iterator[Link]:
-        for link in links:
-            kind = LINK_KINDS.get(link.kind)
-            hint = kind.hint.format_map({**self._names, "weights": link.hint}) if kind else ""
-            yield Link(link.subject, link.kind, link.state, link.text, link.basis, link.by, hint)
+def next_command(kind: str, file: str, service: Service, fallback: Fallback) -> str:
+    """What to do about a link of this kind. Of weights, it shows the kit, which names them."""
+    kit = f"sha256:{fallback.kit.artifact}"
+    return LINK_KINDS[kind].hint.format_map({**_names(file, service, fallback), "weights": kit})
+
+
+def _names(file: str, service: Service, fallback: Fallback) -> _Names:
+    return {
+        "plan": file,
+        "service": service.name,
+        "kit": fallback.kit.artifact,
+        "name": fallback.kit.name,
+        "record": fallback.machines.digest[:16] if isinstance(fallback.machines, AgreedMachines) else "",
+        "scope": fallback.approval.scope if fallback.approval else "",
+    }
+
+
+def _with_hints(names: _Names, links: Iterator[Link]) -> Iterator[Link]:
+    """Fill in the next command of each link."""
+    for link in links:
+        kind = LINK_KINDS.get(link.kind)
+        hint = kind.hint.format_map({**names, "weights": link.hint}) if kind else ""
+        yield replace(link, hint=hint)
 
 
 def _broken(kind: str, text: str = "", basis: Basis = "verified here", by: str = "", hint: str = "") -> Link:
     """A link that does not hold; without a text, what its kind means."""
     row = LINK_KINDS[kind]
-    return Link(row.subject, kind, row.state, f"{row.means}: {text}" if text else row.means, basis, by, hint)
+    return Link(row.subject, kind, row.state, describe_link(kind, text), basis, by, hint)
 
 
 def _holds(subject: str, text: str, basis: Basis = "verified here", by: str = "") -> Link:

@@ -1,8 +1,10 @@
 """The drill report: what happened when a service was cut off on purpose, as a document. RFC 8785 JSON.
 
     {"asked":["node-es"],"before":"node-es/log\\n57\\n…\\n\\n— node-es/log …\\n","cut_off":["reach:CH"],
-     "ended":"2026-12-01T20:31:02Z","fallback":1,"isolation":"an empty network namespace","kit":"demo/chat@v1",
-     "kit_artifact":"9f2c…","left_out":[{"because":"reach:CH","node":"node-ch"}],"owner":"51aa…","passed":true,
+     "ended":"2026-12-01T20:31:02Z","fallback":1,"findings":[{"basis":"unknown","by":"","link":"never-drilled",
+     "said":"the service was never drilled with this kit","state":"amber"}],"isolation":"an empty network namespace",
+     "kit":"demo/chat@v1","kit_artifact":"9f2c…","left_out":[{"because":"reach:CH","node":"node-ch"}],"link":"",
+     "owner":"51aa…","passed":true,
      "phases":[{"began":0,"ended":812,"passed":true,"phase":"cut-off","said":"…"}],"plan":"77c0…","reason":"",
      "samples":{"asked":12,"failed":[],"passed":12},"schema":"comity/drill-report/v1","self_test":{…},
      "service":"chat","started":"2026-12-01T20:30:11Z","threshold":"0.9","tool":"0.9.0"}
@@ -20,11 +22,13 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Annotated, ClassVar, Final
 
+from comity.rules.continuity.facts import BASES
+from comity.rules.continuity.links import AMBER, RED, Link
 from comity.rules.cosigned_times import AHEAD_SECONDS, corroborated_time, time_of_quorum
 from comity.rules.parties import Party, parse_party
 from comity.trust.codec import JsonItems, JsonNumber, JsonObject, JsonRead, JsonText, JsonTime, JsonWord
 from comity.trust.content import ById, Content, Label, SideFile, SubjectDigest
-from comity.trust.encoding import Digest, Fields, canonical, format_time, parse_canonical
+from comity.trust.encoding import Digest, Fields, canonical, format_time, parse_canonical, printable
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.statement import Entry, SideObject
@@ -41,6 +45,7 @@ MAX_FAILED: Final = 64
 MAX_SAID: Final = 1_000
 MAX_NAME: Final = 200
 MAX_FALLBACKS: Final = 16
+MAX_FINDINGS: Final = 128
 MAX_MILLISECONDS: Final = 31 * 24 * 3600 * 1000
 LOG_SECONDS: Final = 24 * 3600
 """Seconds within which a report must be logged after its end; one that is logged later counts as back-dated."""
@@ -50,6 +55,7 @@ LEAST_COSIGNERS: Final = 2
 """Members whose clocks prove a time: no one alone does."""
 
 CUT: Final = "cut"
+PLAN: Final = "plan"
 DECLARE: Final = "declare"
 PULL: Final = "pull"
 VERIFY: Final = "verify"
@@ -60,15 +66,24 @@ SELF_TEST: Final = "self-test"
 SAMPLES: Final = "samples"
 SERVE: Final = "serve"
 RESTORE: Final = "restore"
-PHASES: Final = (CUT, DECLARE, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, SERVE, RESTORE)
+PHASES: Final = (CUT, PLAN, DECLARE, PULL, VERIFY, CHECK, INSTALL, START, SELF_TEST, SAMPLES, SERVE, RESTORE)
 """In their order."""
 _PARTY: Final = re.compile(r"[a-z-]{1,32}(?::.{1,512})?\Z")
+_LINK: Final = re.compile(r"[a-z][a-z-]{0,39}\Z")
+_LINK_OR_NONE: Final = re.compile(r"(?:[a-z][a-z-]{0,39})?\Z")
 _SHARE: Final = re.compile(r"(?:0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)?\Z")
 
 
 def _share(text: str) -> str:
     if not _SHARE.match(text):
         raise Malformed("drill report is malformed", why="a threshold is a number from 0 to 1, such as 0.95")
+    return text
+
+
+def _link(text: str) -> str:
+    """The name of a kind of link, or nothing. A later version may have other kinds."""
+    if not _LINK_OR_NONE.match(text):
+        raise Malformed("drill report is malformed", why="a link is named in small letters and hyphens")
     return text
 
 
@@ -109,6 +124,23 @@ class LeftOut(JsonObject):
 
 
 @frozen
+class DrillFinding(JsonObject):
+    """A link of the plan that did not hold when the drill began, as `comity continuity check` names it, and how that
+    was known."""
+
+    link: Annotated[str, JsonRead(_link, _LINK, most=40)]
+    state: Annotated[str, JsonWord((AMBER, RED))]
+    said: Annotated[str, JsonText(MAX_SAID)]
+    basis: Annotated[str, JsonWord(BASES)]
+    by: Annotated[str, JsonText(MAX_NAME, 0), "Who says it, if somebody does."]
+
+    @classmethod
+    def of(cls, link: Link) -> DrillFinding:
+        said, by = printable(link.text)[:MAX_SAID], printable(link.by)[:MAX_NAME]
+        return cls(link.kind, link.state, said, link.basis, by)
+
+
+@frozen
 class DrillReport(JsonObject):
     """What happened in a drill.
 
@@ -119,6 +151,8 @@ class DrillReport(JsonObject):
         isolation: what kept the engine from the network.
         threshold: the share of samples that the plan asks for; empty if it asks for none.
         before: a cosigned checkpoint, as its note; empty if no node that was asked gave one.
+        findings: what of the plan did not hold when the drill began.
+        link: the kind of link at which the drill failed; empty if it passed.
         reason: why the drill failed; empty if it passed.
     """
 
@@ -132,12 +166,14 @@ class DrillReport(JsonObject):
     cut_off: Annotated[tuple[Party, ...], JsonItems(MAX_PARTIES, of=JsonRead(parse_party, _PARTY), once=True)]
     asked: Annotated[tuple[str, ...], JsonItems(MAX_NODES, of=JsonText(MAX_NAME))]
     left_out: Annotated[tuple[LeftOut, ...], JsonItems(MAX_NODES)]
+    findings: Annotated[tuple[DrillFinding, ...], JsonItems(MAX_FINDINGS)]
     isolation: Annotated[str, JsonText(MAX_NAME, 0)]
     phases: Annotated[tuple[DrillPhase, ...], JsonItems(len(PHASES), 1)]
     self_test: CaseCounts
     samples: CaseCounts
     threshold: Annotated[str, JsonRead(_share, _SHARE, most=8, least=0)]
     passed: bool
+    link: Annotated[str, JsonRead(_link, _LINK_OR_NONE, most=40, least=0)]
     reason: Annotated[str, JsonText(MAX_SAID, 0)]
     started: Annotated[int, JsonTime()]
     ended: Annotated[int, JsonTime()]
@@ -188,8 +224,8 @@ class DrillReport(JsonObject):
             yield "its phases overlap"
         if self.ended < self.started or edges[-1] > (self.ended - self.started) * 1000 + ROUNDING:
             yield "its phases last longer than it does"
-        if self.passed == bool(self.reason):
-            yield "it needs a reason exactly if it failed"
+        if self.passed == bool(self.reason) or self.passed == bool(self.link):
+            yield "it needs a reason and a link exactly if it failed"
         if self.passed and not (all(each.passed for each in self.phases) and self.answered is not None):
             yield "it passed without a verified answer, or although a phase failed"
         if self.passed and self.threshold and self.quality is None:

@@ -7,7 +7,7 @@ elsewhere. What could not be learnt is None, and never counts in favour of a pla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from comity.rules.copy_counts import Holder
 from comity.rules.kits.description import Kit
@@ -16,6 +16,7 @@ from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 
 Basis = Literal["verified here", "claimed", "stale", "unknown"]
+BASES: Final[tuple[Basis, ...]] = get_args(Basis)
 PolicyState = Literal["none", "same", "changed", "missing"]
 Order = Literal["first", "after", "unproven", "none"]
 

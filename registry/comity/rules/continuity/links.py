@@ -2,7 +2,10 @@
 
 A link that holds is green. *Red*: nothing shows that the fallback works, or something shows that it does not. *Amber*:
 it works as far as is known, and something about it is old, ends soon, was never tried, or is said by somebody only.
-Nothing that is unknown is green. Source: docs/continuity.md.
+Nothing that is unknown is green.
+
+A drill begins with the same links. It ends at one that is red, but for those of subjects that it tries again itself;
+its report lists the others. Source: docs/continuity.md.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ SUBJECTS: Final = (
     "plan", "service", "kit", "parts", "weights", "check", "evaluation", "approval", "machines", "copies", "drill",
 )  # fmt: skip
 """What a link is about, in the order of tables."""
+
+
+TRIED_AGAIN: Final = ("check", "drill")
+"""The subjects that a drill tries again: what was found of them before it ends no drill."""
 
 
 def worst(states: Iterable[State]) -> State:
@@ -155,3 +162,14 @@ class Link:
     basis: Basis
     by: str = ""
     hint: str = ""
+
+    @property
+    def ends_drill(self) -> bool:
+        """Whether a drill ends before it pulls anything, because this link does not hold."""
+        return self.state == RED and self.subject not in TRIED_AGAIN
+
+
+def describe_link(kind: str, found: str = "") -> str:
+    """What a kind of link means, and what was found."""
+    means = LINK_KINDS[kind].means
+    return means if found in ("", means) else found if found.startswith(f"{means}: ") else f"{means}: {found}"

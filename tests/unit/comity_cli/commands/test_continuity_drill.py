@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 import pytest
 from comity.rules.continuity.drill_report import DrillReport
+from comity.rules.continuity.links import LINK_KINDS
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.exit_statuses import FAILED
 from comity_cli.commands.continuity_drill import command
-from comity_client.continuity.kept_drills import last_drill
+from comity_client.continuity.drill_files import last_drill
 from comity_client.home import Home
 from support.continuity import PLAN
 from support.drill_reports import a_drill_report, a_failed_drill_report
@@ -30,11 +31,22 @@ def test_a_policy_that_is_not_the_one_of_the_plan_is_refused(plan: Path) -> None
     plan.with_name("policy.toml").write_text("another policy")
     error = refused(command, "chat", "--plan", plan)
     assert isinstance(error, Untrusted) and error.code == "PLAN-POLICY"
+    assert error.what == LINK_KINDS["policy-changed"].means
+    plan.with_name("policy.toml").unlink()
+    assert refused(command, "chat", "--plan", plan).what == LINK_KINDS["policy-missing"].means
 
 
 def test_a_service_that_the_plan_does_not_have_is_refused(plan: Path) -> None:
     error = refused(command, "mail", "--plan", plan)
     assert isinstance(error, NotFound) and error.code == "DRILL-SERVICE"
+
+
+def test_only_the_pact_of_a_plan_is_declared_and_by_its_owner(plan: Path) -> None:
+    plan.write_text(re.sub(r"\[policy\]\n.*\n.*\n", "", PLAN))
+    error = refused(command, "chat", "--plan", plan, "--declare")
+    assert error.code == "DRILL-PACT" and "own ones" in error.why
+    error = refused(command, "chat", "--plan", plan, "--declare", "--fallback", 2)
+    assert "none of your identities" in error.what
 
 
 def test_an_unsigned_report_is_not_logged(plan: Path) -> None:

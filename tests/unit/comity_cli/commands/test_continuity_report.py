@@ -66,7 +66,9 @@ def test_a_signature_that_was_put_beside_another_report_is_refused(path: Path, t
 
 def test_a_correctly_signed_report_of_a_failed_drill_is_valid(path: Path, tmp_path: Path) -> None:
     write_drill(tmp_path, a_failed_drill_report())
-    assert "FAILED: it ended at once" in said(check, path, "--by", OFFICER.id)
+    assert "FAILED at check-failed: the last check of the kit failed: it ended at once" in said(
+        check, path, "--by", OFFICER.id
+    )
 
 
 def test_a_report_is_shown_without_a_check(path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 from comity.rules.continuity.drill_report import DrillReport, DrillTimes
 from comity.trust.errors import Untrusted
 from comity.trust.tlog.note import SignedNote
-from comity_client.continuity.drill_files import cosigned_note, proof_path, read_drill, render_drill_report
+from comity_client.continuity.drill_files import (
+    cosigned_note,
+    keep_drill,
+    last_drill,
+    proof_path,
+    read_drill,
+    render_drill_report,
+)
+from comity_client.home import Home
 from support.case import nodes
 from support.drill_reports import STARTED, a_drill_report, a_failed_drill_report, cosigned_checkpoint, write_drill
 from support.world import Log
@@ -81,5 +89,17 @@ def test_the_page_says_what_was_cut_off_and_in_how_many_seconds_it_answered(tmp_
         assert text in page
     assert "<script" not in page
     failed = render_drill_report(a_failed_drill_report())
-    assert "FAILED at the step start: it ended at once" in " ".join(failed.split())
+    assert (
+        "FAILED at the step start, link check-failed: the last check of the kit failed: it ended at once"
+        in " ".join(failed.split())
+    )
     assert "the signature was not checked" in failed
+
+
+def test_the_newest_drill_of_a_service_and_kit_is_kept(tmp_path: Path) -> None:
+    home, report = Home(tmp_path), a_drill_report()
+    assert last_drill(home, "chat", report.kit_artifact) is None
+    for each in (report, a_failed_drill_report()):
+        keep_drill(home, each)
+        assert last_drill(home, "chat", report.kit_artifact) == each
+    assert last_drill(home, "search", report.kit_artifact) is None
