@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from comity.rules.continuity.links import GREEN
+from comity.rules.continuity.drill_report import DrillReport
+from comity.rules.continuity.links import GREEN, LINK_KINDS, Link
 from comity.rules.offers.offer import Terms
 from comity.trust.encoding import Digest
 from comity.trust.errors import Refused
@@ -19,7 +20,8 @@ from comity.wire.offer import Redeem, Withdraw
 from comity_cli.commands.continuity_plan import checker_of
 from comity_client.client import Client
 from comity_client.continuity import gather
-from comity_client.continuity.drill import DeclaredDrill
+from comity_client.continuity.drill import DeclaredDrill, order_drill, rehearse
+from comity_client.continuity.plan_files import read_plan
 from comity_client.home import Home
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publishers import Publisher
@@ -81,6 +83,19 @@ class Ministry:
             for each in checked.services
         }
 
+    async def drill(self, service: str, at: int) -> DrillReport:
+        """A drill of a service at a time."""
+        self.clock.time = lambda: at
+        file = self.folder / "plan.toml"
+
+        def judge(cut: Client) -> tuple[Link, ...]:
+            return checker_of(cut, file, None).links(order.service, order.chosen)
+
+        order = order_drill(read_plan(file), service, 1, judge)
+        return await asyncio.to_thread(
+            lambda: rehearse(self.client, order, on_phase=lambda phase: None, on_event=lambda event: None)
+        )
+
 
 @pytest.fixture
 def founded(tmp_path: Path) -> Founded:
@@ -127,6 +142,10 @@ async def test_machines_of_an_offer_a_grant_and_a_pact_are_found_until_each_ends
         }  # fmt: skip
         over = {"grant-over"}
         assert await ministry.machines(ENDS) == {"offer": {"offer-only", *over}, "grant": over, "pact": over}
+        report = await ministry.drill("pact", ENDS)
+        assert [each.phase for each in report.phases] == ["cut", "plan", "restore"]
+        assert report.link == "kit-unknown" and "grant-over" in report.reason
+        assert LINK_KINDS["grant-over"].means in {each.said.partition(":")[0] for each in report.findings}
         ministry.plan("reach:CH", offer=offer, pact=pact.digest)
         taken = await ministry.machines()
         assert all("provider-in-reach" in each for each in taken.values())
