@@ -69,15 +69,22 @@ class BundleSource:
         self.client = client
         self.peer_key = PeerKey(sha256(b"bundle %d" % number), "bundle")
         self.state = PeerState(reachable=True)
+        self.closed = False
+        """Whether its call is over: what still reads from it gives it up at once."""
 
     @asynccontextmanager
     async def more_connections(self, count: int) -> AsyncIterator[list[NodeClient]]:
         yield []
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self.client.read(digest, offset, length)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        try:
+            async with aclosing(self.client.read(digest, offset, length)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Unavailable as error:
+            if not self.closed:
+                raise
+            raise NotFound("the bundle was closed", why=str(error)) from error
 
     def over_https(self) -> RangeSource | None:
         return None
@@ -133,6 +140,7 @@ class BundleLoading:
                     else:
                         finished = True
             finally:
+                source.closed = True
                 self._sources.remove(source)
                 _log.info("bundle closed", finished=finished)
         yield LoadEnded(finished, self._replicas.not_listed)

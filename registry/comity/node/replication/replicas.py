@@ -171,6 +171,7 @@ class Replicas:
         """Runs a loop now; before `begin` there is none."""
         self._copies = CopyQueue()
         self._completions: list[dict[Digest, Copy]] = []
+        self._loaded = asyncio.Event()
         self._held = HeldCopies(
             context.ledger, context.store, context.pools, context.membership, self._now, self._copies.claims_changed
         )
@@ -194,6 +195,7 @@ class Replicas:
         await self._ages.load()
         await self._charges.load(self._publications.basis)
         await self._publications.load()
+        self._loaded.set()
 
     async def begin(self, supervisor: Supervisor) -> None:
         self._wake_loop = supervisor.wake
@@ -228,7 +230,9 @@ class Replicas:
         await self._publications.queue([artifact])
 
     async def reconsider(self, artifacts: Collection[Digest]) -> None:
-        """Queue those of these artifacts that are wanted now and not here: others may be wanted than before."""
+        """Queue those of these artifacts that are wanted now and not here: others may be wanted than before. Waits for
+        `load`: a node answers its operator before that."""
+        await self._loaded.wait()
         absent = await self.absent(artifacts)
         await self._publications.queue([item for item in artifacts if item in absent and item not in self._copies])
 
@@ -291,7 +295,9 @@ class Replicas:
         return [artifact for artifact in wanted if artifact not in copies or not copies[artifact].stands]
 
     async def incomplete_copies(self) -> list[Copy]:
-        """Read all new publications. Returns the wanted artifacts that are not complete."""
+        """Read all new publications. Returns the wanted artifacts that are not complete. Waits for `load`: a node
+        answers its operator before that, and would say that nothing is left to copy."""
+        await self._loaded.wait()
         while await self._publications.read_page():
             pass
         self._measure()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +33,10 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None: ...
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        yield b"a byte"
+        raise Unavailable("the call was cancelled")
 
     async def logs(self) -> Sequence[LogHead]:
         return [LogHead(f"{name}.example/log", name, b"note") for name in self.logs_of]
@@ -194,13 +198,23 @@ async def test_one_bundle_is_loaded_at_a_time(node: Node) -> None:
     assert raised.value.code == "LOADING" and node.sources == ["another"]
 
 
+async def failure_of(source: BundleSource) -> None:
+    async for _ in source.read(ARTIFACT, 0, 10):
+        pass
+
+
 async def test_a_bundle_is_a_source_while_it_is_loaded_and_not_after_a_failure(node: Node) -> None:
     stream = node.loading(follower=True).load(Path("socket"))
     assert isinstance(await anext(stream), LoadedCharter)
     (source,) = node.sources
     assert isinstance(source, BundleSource) and source.name == "the bundle" and source.over_https() is None
+    with pytest.raises(Unavailable) as retried:
+        await failure_of(source)
     await stream.aclose()
     assert node.sources == []
+    with pytest.raises(NotFound):  # final: what copies from it does not wait until it is there again
+        await failure_of(source)
+    assert not isinstance(retried.value, NotFound)
     node.next_epochs = [Unavailable("the bundle is gone")]
     with pytest.raises(Unavailable):
         await loaded(node, follower=True)

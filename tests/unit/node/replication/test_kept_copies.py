@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -293,6 +294,27 @@ async def test_a_restart_queues_lacking_copies_and_reads_no_other_publication(
     again = await restarted(ledger, tmp_path)
     assert (again.lacking, read) == (4, 4)
     assert again._copies.next(0.0) is not None
+
+
+async def test_who_asks_before_the_start_is_over_gets_what_is_lacking_after_it(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(ledger, 5)
+    await restarted(ledger, tmp_path)
+    made, loaded = replicas(ledger, tmp_path), asyncio.Event()
+    queue_kept = made._publications._requeue_kept
+
+    async def paused() -> bool:
+        behind = await queue_kept()
+        await loaded.wait()
+        return behind
+
+    monkeypatch.setattr(made._publications, "_requeue_kept", paused)
+    asked = asyncio.create_task(made.incomplete_copies())
+    await asyncio.sleep(0)
+    await made.load()
+    loaded.set()
+    assert len(await asked) == 5
 
 
 async def test_other_settings_are_applied_to_all_publications(ledger: Ledger, tmp_path: Path) -> None:
