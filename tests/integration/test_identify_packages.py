@@ -121,7 +121,7 @@ async def test_real_packages_are_named_by_what_is_published_of_them(tmp_path: Pa
 
         async def read() -> bool:
             asked = await asyncio.to_thread(client.identify, [disk / "renamed" / "blob-0"])
-            return [node.indexed for node in asked.nodes] == [sum(sent)]
+            return [(node.indexed, node.unread) for node in asked.nodes] == [(sum(sent), 0)]
 
         await until(read)
         return await asyncio.to_thread(client.identify, [disk])

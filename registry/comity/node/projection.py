@@ -236,9 +236,13 @@ class Follower:
         return await self._ledger.run(self._read, basis, last, limit)
 
     def progress(self) -> ReadState:
-        """Up to which statement everything was read. Blocking."""
+        """Up to which statement everything was read. Statements after that of which none is read here are not missing
+        from the rows. Blocking."""
         total = self._ledger.tables.proven.last_number()
-        return ReadState(min(total, max(self._rows.position.number, self._searched)), total)
+        read = min(total, max(self._rows.position.number, self._searched))
+        if read < total and self._checked == self._basis() and not self._since(read, 1):
+            read = total
+        return ReadState(read, total)
 
     def check(self) -> None:
         """Begin again if the rows are on another basis, or if the ledger has not the statement that was read last.

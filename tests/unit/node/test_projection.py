@@ -24,12 +24,13 @@ from comity.node.copies.index import CopiesIndex, HoldFact
 from comity.node.file_index import FileIndex, IndexedArtifact
 from comity.node.projection import START, Follower, Position, Projection, ProjectionTables
 from comity.node.publisher_watch import Concern, PublisherWatch
+from comity.node.reading import ReadState
 from comity.node.threads import AsyncLedger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Unavailable
 from comity.trust.statement import Envelope, SideObject
 from comity.trust.statement_kinds import PUBLISHED
-from support.logs import LogKeys
+from support.logs import LogKeys, statement_lines
 
 MANY = 10_000
 
@@ -294,6 +295,19 @@ async def test_a_look_without_news_asks_the_ledger_for_nothing(world: World, mon
     world.say(2)
     assert len(await follower.next(9)) == 1
     assert asked
+
+
+async def test_statements_that_are_not_read_here_are_not_missing(world: World) -> None:
+    lines = world.say(1)
+    follower = world.follower()
+    await world.read(follower)
+    world.ledger.logs.append(OWN.vkey, statement_lines(0, 3))
+    assert follower.progress() == ReadState(4, 4)
+    lines += world.say(2)
+    assert follower.progress() == ReadState(1, 5)
+    await world.read(follower)
+    assert follower.progress() == ReadState(5, 5)
+    assert world.rows.seen == set(lines)
 
 
 async def test_only_the_statements_of_a_log_are_read_if_it_is_named(world: World) -> None:
